@@ -1,2 +1,99 @@
-//! x
-fn main() {}
+//! `stile-broker`: `serve` runs the service, `check` says what is wrong with a configuration.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use stile_broker::boot::Broker;
+use stile_broker::clock::Clock;
+use stile_broker::config::{Config, Options};
+use stile_broker::{check, http};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Serve a private Terraform registry that callers enter with their AWS identity
+#[derive(Parser)]
+#[command(name = "stile-broker", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service until it is told to stop
+    ///
+    /// Example: stile-broker serve --host registry.example.com --data /var/lib/stile
+    Serve(Options),
+    /// Say whether the service could run with this configuration
+    ///
+    /// Opens and reaches what the configuration names, prints one line for each, and exits 1 if something does not work.
+    Check(Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let (Command::Serve(options) | Command::Check(options)) = &command;
+    if let Err(error) = log(&options.log) {
+        return failed(&error);
+    }
+    let done = match command {
+        Command::Serve(options) => serve(options).await.map(|()| true),
+        Command::Check(options) => look(options).await,
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn serve(options: Options) -> anyhow::Result<()> {
+    let config = Config::try_from(options)?;
+    let tls = config.tls.as_ref().map(http::tls).transpose()?;
+    let broker = Arc::new(Broker::new(&config, Clock::system())?);
+    broker.ready().await?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let server = http::Server::bind(config.listen, tls).await?;
+    let address = server.address().context("the address that was taken cannot be read")?;
+    tracing::info!(host = %config.audience, "listening on {scheme}://{address}");
+    if config.sts.is_loopback() {
+        tracing::warn!("a server on this machine answers for STS: whoever runs it decides who everybody is");
+    }
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    server
+        .run(http::router(broker), async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            tracing::info!("stopping: no new connections, requests in the works may end");
+        })
+        .await;
+    Ok(())
+}
+
+async fn look(options: Options) -> anyhow::Result<bool> {
+    let config = Config::try_from(options)?;
+    let findings = check::check(&config, Clock::system()).await;
+    let mut out = std::io::stdout().lock();
+    for finding in &findings {
+        match &finding.problem {
+            None => writeln!(out, "ok      {}", finding.what)?,
+            Some(problem) => writeln!(out, "failed  {}: {problem}", finding.what)?,
+        }
+    }
+    Ok(findings.iter().all(|finding| finding.problem.is_none()))
+}
+
+/// Human lines, on standard error; colour on a terminal alone.
+fn log(level: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a level"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    Ok(())
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    ExitCode::FAILURE
+}

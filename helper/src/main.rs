@@ -1,2 +1,52 @@
-//! x
-fn main() {}
+//! `terraform-credentials-stile`: one line a verb; takes the clock, and turns what went wrong into one line and a 1.
+
+mod cli;
+mod doctor;
+mod get_token;
+mod install;
+mod protocol;
+mod stored;
+mod terminal;
+mod terraform;
+mod verb;
+mod whoami;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use terraform_credentials_stile::clock::Clock;
+use terraform_credentials_stile::config::Environment;
+
+use crate::cli::{Cli, Verb};
+use crate::verb::Context;
+
+fn main() -> ExitCode {
+    #[expect(clippy::disallowed_methods, reason = "the one place where the helper takes the time")]
+    let clock = Clock::set_to(chrono::Utc::now());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _shown = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let Cli { config, region, profile, verb } = cli;
+    let context = Context { environment: Environment::read(), clock, config, region, profile };
+    let for_terraform = matches!(verb, Verb::Get { .. } | Verb::Store { .. } | Verb::Forget { .. });
+    let done = match verb {
+        Verb::Get { host } => protocol::get(&context, &host),
+        Verb::Store { host } => protocol::store(&context, &host),
+        Verb::Forget { host } => protocol::forget(&context, &host),
+        Verb::GetToken(wanted) => get_token::run(&context, &wanted),
+        Verb::Install(wanted) => install::run(&context, &wanted),
+        Verb::Whoami { host } => whoami::run(&context, &host),
+        Verb::Doctor { host } => doctor::run(&context, host.as_ref()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal::complain(&failure.to_string(), for_terraform);
+            ExitCode::FAILURE
+        }
+    }
+}

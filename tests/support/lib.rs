@@ -1,1 +1,26 @@
-//! x
+//! What the suite and the demo stand on: identities, an STS, a certificate authority, emulators and real programs.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`identity`] | throw-away AWS credentials, and who STS says they are |
+//! | [`sigv4`] | Signature Version 4, written a second time so that nothing vouches for itself |
+//! | [`local_sts`] | an STS on loopback that really checks signatures |
+//! | [`proof`] | proofs as the helper would sign them, and as an attacker would bend them |
+//! | [`dev_ca`] | a certificate authority for a day's work |
+//! | [`moto`] | a third party's STS, in Python |
+//! | [`left_out`] | which tools the machine has, and what was not shown for want of one |
+//! | [`programs`] | the three programs, freshly built, and a broker that runs |
+//! | [`process`] | a child process that does not outlive its test |
+//! | [`terraform`] | the real Terraform in a home of its own |
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a support that fails should fail its test at once")]
+
+pub mod dev_ca;
+pub mod identity;
+pub mod left_out;
+pub mod local_sts;
+pub mod moto;
+pub mod process;
+pub mod programs;
+pub mod proof;
+pub mod sigv4;
+pub mod terraform;

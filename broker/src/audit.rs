@@ -1,0 +1,30 @@
+//! One event a decision: who, what, and how it was decided. No token, key, signature or link is ever in one.
+
+use crate::grants::Access;
+use crate::http::Minted;
+use crate::sts::CallerIdentity;
+
+/// What an exchange came to; `Err` has the code of the refusal.
+pub fn exchange(caller: Option<&CallerIdentity>, outcome: Result<&Minted, &str>) {
+    let principal = caller.map(|caller| caller.principal().as_str());
+    let session = caller.and_then(CallerIdentity::session_name);
+    let unique_id = caller.map(|caller| caller.unique_id().as_str());
+    match outcome {
+        Ok(minted) => {
+            let reply = minted.reply();
+            tracing::info!(
+                target: "audit", event = "exchange", decision = "minted", principal, session, unique_id, token_id = minted.token_id,
+                namespaces = %reply.namespaces, permissions = %reply.permissions, expires_at = reply.expires_at,
+            );
+        }
+        Err(code) => tracing::info!(target: "audit", event = "exchange", decision = "refused", code, principal, session, unique_id),
+    }
+}
+
+/// A package was handed out or changed.
+pub fn package(event: &str, access: &Access, what: &str, outcome: &str) {
+    tracing::info!(
+        target: "audit", event, decision = outcome, principal = access.principal().as_str(), namespace = access.namespace().as_str(),
+        permission = access.permission().as_str(), package = what,
+    );
+}

@@ -1,0 +1,83 @@
+//! Turns a configuration into a broker: the only place where the parts meet.
+
+use std::sync::Arc;
+
+use stile_protocol::audience::Audience;
+use stile_protocol::region::Region;
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::standings::Standings;
+use crate::store::{Embedded, Store, StoreError};
+use crate::sts::{SingleFlight, Sts};
+use crate::token::{KeyError, Tokens};
+
+/// Exchanges in the works at once, identical ones included; past that callers are asked to come back.
+const EXCHANGES: usize = 2048;
+
+/// Everything a request needs.
+#[derive(Debug)]
+pub struct Broker {
+    /// The registry's host.
+    pub audience: Audience,
+    /// The regions proofs may be signed for.
+    pub regions: Vec<&'static Region>,
+    /// Who says whose a proof is.
+    pub sts: Sts,
+    /// Identical proofs in flight.
+    pub single_flight: SingleFlight,
+    /// The room for exchanges.
+    pub exchanges: Arc<Semaphore>,
+    /// What is kept.
+    pub store: Store,
+    /// What is known of callers.
+    pub standings: Standings,
+    /// Tokens, and the keys they are under.
+    pub tokens: Tokens,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Why there is no broker.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The HTTP client cannot be made.
+    #[error("no HTTP client can be made")]
+    Client(#[from] reqwest::Error),
+    /// There is no key to mint with.
+    #[error("there is no key to mint with")]
+    Key(#[from] KeyError),
+}
+
+impl Broker {
+    /// Opens what the configuration names.
+    pub fn new(config: &Config, clock: Clock) -> Result<Self, BootError> {
+        Ok(Self {
+            audience: config.audience.clone(),
+            regions: config.regions.clone(),
+            sts: Sts::new(config.audience.clone(), config.fips, &config.regions, config.sts.clone())?,
+            single_flight: SingleFlight::default(),
+            exchanges: Arc::new(Semaphore::new(EXCHANGES)),
+            store: Store::Embedded(Embedded::open(&config.data)?),
+            standings: Standings::default(),
+            tokens: Tokens::new(config.audience.clone(), config.max_ttl),
+            clock,
+        })
+    }
+
+    /// Whether it can do its work now: the store answers and there is a key.
+    pub async fn ready(&self) -> Result<(), BootError> {
+        self.store.reach().await?;
+        self.tokens.minting_key(&self.store, self.clock.now()).await?;
+        Ok(())
+    }
+
+    /// The region of that name, if the operator enabled it.
+    pub fn region(&self, name: &str) -> Option<&'static Region> {
+        self.regions.iter().copied().find(|region| region.name == name)
+    }
+}

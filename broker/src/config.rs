@@ -1,0 +1,215 @@
+//! Reads the configuration, from flags and the environment, once. Nothing here switches a check off.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use stile_protocol::audience::{Audience, AudienceError};
+use stile_protocol::exchange;
+use stile_protocol::region::{Partition, REGIONS, Region};
+
+use crate::sts::{Endpoint, EndpointError, Endpoints};
+
+/// What `serve` and `check` take; every flag has an environment variable.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Set the registry's host as users write it in Terraform
+    ///
+    /// Required. Proofs and tokens are made for this host alone. Example: registry.example.com
+    #[arg(long, env = "STILE_HOST", value_name = "HOST")]
+    pub host: String,
+
+    /// Keep everything in this folder: database, archives and keyring
+    ///
+    /// Required. Make it first with `stile-admin store init --data DIR`. Example: /var/lib/stile
+    #[arg(long, env = "STILE_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+
+    /// Listen on this address
+    #[arg(long, env = "STILE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+
+    /// Serve TLS with this certificate chain, a PEM file
+    ///
+    /// Without it the broker speaks plain HTTP, which is allowed on loopback or with `--behind-proxy`.
+    #[arg(long, env = "STILE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Serve TLS with this private key, a PEM file
+    #[arg(long, env = "STILE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Speak plain HTTP on an address others can reach, because a proxy before it speaks TLS
+    #[arg(long, env = "STILE_BEHIND_PROXY", conflicts_with = "tls_cert")]
+    pub behind_proxy: bool,
+
+    /// Accept proofs signed for these AWS regions, comma-separated
+    ///
+    /// Default: every commercial region. Example: us-east-1,eu-central-1
+    #[arg(long, env = "STILE_REGIONS", value_name = "REGIONS", value_delimiter = ',')]
+    pub regions: Vec<String>,
+
+    /// Let no token live longer than this many seconds, from 60 to 43200
+    #[arg(long, env = "STILE_MAX_TTL", value_name = "SECONDS", default_value_t = 3600)]
+    pub max_ttl: i64,
+
+    /// Ask STS at its FIPS 140 endpoints only
+    #[arg(long, env = "STILE_FIPS")]
+    pub fips: bool,
+
+    /// Connect elsewhere for STS: a VPC endpoint for a region, or an emulator on this machine
+    ///
+    /// Whoever answers there decides who everybody is. What is signed stays the same.
+    /// Example: us-east-1=https://vpce-0abc.sts.us-east-1.vpce.amazonaws.com
+    #[arg(long, env = "STILE_STS_ENDPOINT", value_name = "ENDPOINT", value_delimiter = ',')]
+    pub sts_endpoint: Vec<String>,
+
+    /// Log at this level: error, warn, info, debug, or per module as in `info,stile_broker=debug`
+    #[arg(long, env = "STILE_LOG", value_name = "LEVEL", default_value = "info")]
+    pub log: String,
+}
+
+/// A certificate chain and its key.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// PEM file of the chain.
+    pub cert: PathBuf,
+    /// PEM file of the key.
+    pub key: PathBuf,
+}
+
+/// A configuration that makes sense by itself; whether what it names can be reached, boot finds out.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The registry's host, and the audience of all proofs and tokens.
+    pub audience: Audience,
+    /// The folder of the embedded store.
+    pub data: PathBuf,
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// TLS, where the broker speaks it itself.
+    pub tls: Option<TlsFiles>,
+    /// The regions proofs may be signed for.
+    pub regions: Vec<&'static Region>,
+    /// The longest life of a token, in seconds.
+    pub max_ttl: i64,
+    /// Whether STS is asked at its FIPS endpoints.
+    pub fips: bool,
+    /// Where STS is asked elsewhere than at AWS.
+    pub sts: Endpoints,
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The host is none.
+    #[error("`--host`: {0}")]
+    Host(#[source] AudienceError),
+    /// There is no such region.
+    #[error("`--regions`: AWS has no region `{0}`")]
+    Region(String),
+    /// A region has no FIPS endpoint.
+    #[error("`--fips`: region `{0}` has no FIPS endpoint; hint: name the regions that have one with `--regions`")]
+    NoFips(&'static str),
+    /// The longest life is out of bounds.
+    #[error("`--max-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
+    MaxTtl,
+    /// A place for STS is none.
+    #[error("`--sts-endpoint`: {0}")]
+    Sts(#[source] EndpointError),
+    /// Tokens would travel in the clear.
+    #[error(
+        "`--listen {0}` can be reached by others, and without TLS they could read tokens; hint: give `--tls-cert` and `--tls-key`, or `--behind-proxy` where a proxy speaks TLS"
+    )]
+    PlainHttp(SocketAddr),
+}
+
+impl TryFrom<Options> for Config {
+    type Error = ConfigError;
+
+    fn try_from(options: Options) -> Result<Self, ConfigError> {
+        let audience = Audience::parse(&options.host).map_err(ConfigError::Host)?;
+        if !(exchange::MIN_TTL..=exchange::MAX_TTL).contains(&options.max_ttl) {
+            return Err(ConfigError::MaxTtl);
+        }
+        let regions = regions(&options.regions, options.fips)?;
+        let tls = options.tls_cert.zip(options.tls_key).map(|(cert, key)| TlsFiles { cert, key });
+        if tls.is_none() && !options.behind_proxy && !options.listen.ip().is_loopback() {
+            return Err(ConfigError::PlainHttp(options.listen));
+        }
+        let endpoints =
+            options.sts_endpoint.iter().map(|text| Endpoint::parse(text)).collect::<Result<Vec<_>, _>>().map_err(ConfigError::Sts)?;
+        Ok(Self {
+            audience,
+            data: options.data,
+            listen: options.listen,
+            tls,
+            regions,
+            max_ttl: options.max_ttl,
+            fips: options.fips,
+            sts: Endpoints::new(endpoints),
+        })
+    }
+}
+
+fn regions(named: &[String], fips: bool) -> Result<Vec<&'static Region>, ConfigError> {
+    if named.is_empty() {
+        return Ok(REGIONS.iter().filter(|region| region.partition == Partition::Aws && region.host(fips).is_some()).collect());
+    }
+    named
+        .iter()
+        .map(|name| {
+            let region = Region::named(name).ok_or_else(|| ConfigError::Region(name.clone()))?;
+            if region.host(fips).is_none() { Err(ConfigError::NoFips(region.name)) } else { Ok(region) }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn config(flags: &[&str]) -> Result<Config, ConfigError> {
+        let given = ["x", "--host", "registry.example.com", "--data", "/d"].iter().chain(flags);
+        Cli::try_parse_from(given).unwrap().options.try_into()
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_what_to_do() {
+        for (flags, expected) in [
+            (vec!["--listen", "0.0.0.0:8443"], "`--behind-proxy`"),
+            (vec!["--max-ttl", "43201"], "from 60 to 43200"),
+            (vec!["--max-ttl", "59"], "from 60 to 43200"),
+            (vec!["--regions", "us-attacker-1"], "no region `us-attacker-1`"),
+            (vec!["--regions", "us-east-1,"], "no region ``"),
+            (vec!["--regions", "us-east-1,cn-north-1", "--fips"], "`cn-north-1` has no FIPS endpoint"),
+            (vec!["--sts-endpoint", "https://sts.example.com"], "VPC endpoint"),
+        ] {
+            let error = config(&flags).unwrap_err().to_string();
+            assert!(error.contains(expected), "{flags:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn by_default_every_commercial_region_is_enabled_and_no_other() {
+        let regions = config(&[]).unwrap().regions;
+        assert!(regions.iter().all(|region| region.partition == Partition::Aws) && regions.len() > 30);
+        assert!(config(&["--fips"]).unwrap().regions.iter().all(|region| region.fips_host.is_some()));
+        assert_eq!(config(&["--regions", "cn-north-1"]).unwrap().regions[0].host, "sts.cn-north-1.amazonaws.com.cn");
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_and_proxies() {
+        assert!(config(&["--listen", "127.0.0.1:0"]).is_ok());
+        assert!(config(&["--listen", "0.0.0.0:80", "--behind-proxy"]).is_ok());
+        assert!(config(&["--listen", "0.0.0.0:443", "--tls-cert", "c", "--tls-key", "k"]).unwrap().tls.is_some());
+    }
+}

@@ -1,0 +1,63 @@
+//! May this caller have a token for what its request document asks?
+
+use stile_protocol::exchange::{Namespaces, RequestDocument};
+use stile_protocol::names::Permissions;
+
+use super::{Pin, Refusal, Standing, granted};
+use crate::sts::CallerIdentity;
+
+/// A caller, and what a token of it may say. Made only by [`entitle`].
+#[derive(Debug)]
+pub struct Entitlement {
+    caller: CallerIdentity,
+    namespaces: Namespaces,
+    permissions: Permissions,
+    ttl: i64,
+    pins: bool,
+}
+
+impl Entitlement {
+    /// Who it is.
+    pub const fn caller(&self) -> &CallerIdentity {
+        &self.caller
+    }
+
+    /// The namespaces the token will name.
+    pub const fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// The permissions the token will have.
+    pub const fn permissions(&self) -> Permissions {
+        self.permissions
+    }
+
+    /// The life asked for, in seconds.
+    pub const fn ttl(&self) -> i64 {
+        self.ttl
+    }
+
+    /// Whether this mint pins the caller's unique id: its name is granted something and nothing is pinned yet.
+    pub const fn pins(&self) -> bool {
+        self.pins
+    }
+}
+
+/// Decides a mint: every pair of a list must be held; of `"all"`, each permission on at least one namespace.
+pub fn entitle(caller: CallerIdentity, document: &RequestDocument, standing: &Standing, now: i64) -> Result<Entitlement, Refusal> {
+    if let Some(principal) = &standing.revoked {
+        return Err(Refusal::Revoked { principal: principal.clone() });
+    }
+    let check = |namespace| {
+        document
+            .permissions
+            .iter()
+            .try_for_each(|permission| granted(caller.principal(), caller.unique_id(), standing, namespace, permission, now))
+    };
+    match &document.namespaces {
+        Namespaces::All => check(None)?,
+        Namespaces::List(list) => list.iter().try_for_each(|namespace| check(Some(namespace)))?,
+    }
+    let pins = standing.pin == Pin::Open && standing.grants.iter().any(|grant| grant.principal.is_concrete());
+    Ok(Entitlement { namespaces: document.namespaces.clone(), permissions: document.permissions, ttl: document.ttl, caller, pins })
+}

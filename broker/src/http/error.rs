@@ -1,0 +1,268 @@
+//! The only room that turns a failure into a status and a sentence, and a sentence into the body its reader expects.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use stile_protocol::audience::Audience;
+use stile_protocol::reply::{ErrorCode, ErrorReply};
+
+use crate::boot::Broker;
+use crate::clock::rfc3339;
+use crate::grants::Refusal;
+use crate::proof::ProofError;
+use crate::registry::archive::ArchiveError;
+use crate::registry::{LinkError, UploadError};
+use crate::store::StoreError;
+use crate::sts::{AnswerError, StsError};
+use crate::token::{KeyError, OpenError};
+
+/// Seconds after which a caller may try again what could not be decided.
+const RETRY_AFTER: &str = "2";
+
+/// A refusal or a failure, on its way out.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    code: ErrorCode,
+    message: String,
+    hint: Option<String>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl ApiError {
+    /// An error told by a sentence.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None, source: None }
+    }
+
+    /// The same, with one next step.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The one answer for every token that is none, whatever is wrong with it.
+    pub fn unauthorized() -> Self {
+        Self::new(ErrorCode::Unauthorized, "a valid token is needed")
+            .hint("run `terraform-credentials-stile doctor`, which says what is missing")
+    }
+
+    /// Nothing under that name, or nothing the caller may know of.
+    pub fn not_found(what: impl Into<String>) -> Self {
+        Self::new(ErrorCode::NotFound, what)
+    }
+
+    /// What a refused or failed proof is answered with.
+    pub fn proof(error: &ProofError) -> Self {
+        let code = match error {
+            ProofError::Field(_) => ErrorCode::InvalidRequest,
+            ProofError::Version => ErrorCode::UnsupportedVersion,
+            ProofError::Expired => ErrorCode::ProofExpired,
+            ProofError::FromFuture => ErrorCode::ProofFromFuture,
+        };
+        let hint = matches!(code, ErrorCode::ProofExpired | ErrorCode::ProofFromFuture).then_some("compare your clock with `server_time`");
+        let error = Self::new(code, error.to_string());
+        hint.map_or(error.clone(), |hint| error.hint(hint))
+    }
+
+    /// What STS's word, or its silence, is answered with; its own text is never repeated.
+    pub fn sts(error: StsError, audience: &Audience) -> Self {
+        match error {
+            StsError::Answer(answer) => {
+                let code = match &answer {
+                    AnswerError::SignatureMismatch => {
+                        return Self::new(ErrorCode::SignatureMismatch, answer.to_string())
+                            .hint(format!("sign for registry host `{audience}`, with the secret that belongs to the access key"));
+                    }
+                    AnswerError::SignatureExpired => ErrorCode::ProofExpired,
+                    AnswerError::InvalidCredentials => ErrorCode::InvalidCredentials,
+                    AnswerError::ExpiredCredentials => ErrorCode::ExpiredCredentials,
+                    AnswerError::Unsupported(_) => ErrorCode::UnsupportedPrincipal,
+                    AnswerError::Malformed(_) => {
+                        return Self::new(ErrorCode::StsBadResponse, "the answer for STS cannot be read").caused_by(answer);
+                    }
+                    AnswerError::Inconsistent(_) => {
+                        return Self::new(ErrorCode::StsInconsistent, "the answer of STS contradicts itself").caused_by(answer);
+                    }
+                };
+                Self::new(code, answer.to_string())
+            }
+            StsError::Busy => Self::new(ErrorCode::Throttled, error.to_string()),
+            StsError::Timeout => Self::new(ErrorCode::StsTimeout, error.to_string()),
+            StsError::Unavailable(_) => Self::new(ErrorCode::StsUnavailable, error.to_string()).caused_by(error),
+            StsError::NotSts(_) => Self::new(ErrorCode::StsBadResponse, error.to_string()).caused_by(error),
+        }
+    }
+
+    /// What a caller without the right is answered with.
+    pub fn refusal(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::NoGrant { principal, namespace, permission } => {
+                let namespace = namespace.map_or_else(|| "NAMESPACE".to_owned(), |namespace| namespace.to_string());
+                let flag = permission.as_str().replace('_', "-");
+                Self::new(ErrorCode::NoGrant, message).hint(format!(
+                    "ask an operator for `stile-admin grant create --role-arn {} --namespace {namespace} --{flag}`",
+                    principal.as_typed()
+                ))
+            }
+            Refusal::OutOfScope { .. } => {
+                Self::new(ErrorCode::OutOfScope, message).hint("ask for a token with that namespace and permission")
+            }
+            Refusal::Recreated { principal } => Self::new(ErrorCode::PrincipalRecreated, message)
+                .hint(format!("ask an operator for `stile-admin grant repin --role-arn {}`", principal.as_typed())),
+            Refusal::Revoked { .. } => Self::new(ErrorCode::PrincipalRevoked, message).hint("ask an operator to lift it"),
+        }
+    }
+
+    /// The store is down.
+    pub fn store(error: StoreError) -> Self {
+        Self::new(ErrorCode::StoreUnavailable, "the registry's store cannot be reached").caused_by(error)
+    }
+
+    /// There is no key.
+    pub fn key(error: KeyError) -> Self {
+        Self::new(ErrorCode::KeyUnavailable, "the registry's keys cannot be reached").caused_by(error)
+    }
+
+    /// A token does not open, or whether it does cannot be told.
+    pub fn open(error: OpenError) -> Self {
+        match error {
+            OpenError::Invalid => Self::unauthorized(),
+            OpenError::Key(error) => Self::key(error),
+        }
+    }
+
+    /// A link gives nothing.
+    pub fn link(error: LinkError) -> Self {
+        Self::new(ErrorCode::OutOfScope, error.to_string())
+    }
+
+    /// An upload came to nothing.
+    pub fn upload(error: UploadError) -> Self {
+        match error {
+            UploadError::TooLarge => Self::new(ErrorCode::TooLarge, error.to_string()),
+            UploadError::Archive(refused @ ArchiveError::Refused { .. }) => {
+                let hint = refused.hint();
+                let error = Self::new(ErrorCode::BadArchive, refused.to_string());
+                hint.map_or(error.clone(), |hint| error.hint(hint))
+            }
+            UploadError::Archive(ArchiveError::Unreadable(_)) => Self::new(ErrorCode::StoreUnavailable, error.to_string()).caused_by(error),
+            UploadError::Disk(_) => Self::new(ErrorCode::StoreUnavailable, error.to_string()).caused_by(error),
+        }
+    }
+
+    /// The code, for the log.
+    pub const fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// What happened, down to the first cause, for the log alone: 512 characters at most, on one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause: Option<&(dyn Error + 'static)> = self.source.as_deref().map(|source| source as _);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
+
+    fn status(&self) -> StatusCode {
+        match self.code {
+            ErrorCode::InvalidRequest
+            | ErrorCode::UnsupportedVersion
+            | ErrorCode::BadRegion
+            | ErrorCode::RegionNotEnabled
+            | ErrorCode::BadArchive => StatusCode::BAD_REQUEST,
+            ErrorCode::ProofExpired
+            | ErrorCode::ProofFromFuture
+            | ErrorCode::SignatureMismatch
+            | ErrorCode::InvalidCredentials
+            | ErrorCode::ExpiredCredentials
+            | ErrorCode::ProofReplayed
+            | ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+            ErrorCode::NoGrant
+            | ErrorCode::OutOfScope
+            | ErrorCode::UnsupportedPrincipal
+            | ErrorCode::PrincipalRecreated
+            | ErrorCode::PrincipalRevoked => StatusCode::FORBIDDEN,
+            ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            ErrorCode::Conflict => StatusCode::CONFLICT,
+            ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ErrorCode::Throttled => StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::StsUnavailable | ErrorCode::StoreUnavailable | ErrorCode::KeyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::StsBadResponse | ErrorCode::StsInconsistent => StatusCode::BAD_GATEWAY,
+            ErrorCode::StsTimeout => StatusCode::GATEWAY_TIMEOUT,
+            ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The whole sentence, for readers who get no fields.
+    fn sentence(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}; hint: {hint}", self.message),
+            None => self.message.clone(),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    /// Status and headers; the body is put on by [`dress`], which knows who reads it.
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        let headers = response.headers_mut();
+        if self.code == ErrorCode::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Gives an error the body its reader expects.
+///
+/// Terraform prints the body of a refused `…/download` as it is, so that is one plain line; other registry routes have
+/// the public registry's shape; everything else has the error object.
+pub async fn dress(State(broker): State<Arc<Broker>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let (registry, download) = (path.starts_with("/v1/modules"), path.ends_with("/download"));
+    let response = next.run(request).await;
+    let Some(error) = response.extensions().get::<ApiError>().cloned() else { return response };
+    let (mut parts, _) = response.into_parts();
+    let body = if registry && download {
+        format!("{}\n", error.sentence()).into_response()
+    } else if registry {
+        Json(serde_json::json!({ "errors": [error.sentence()] })).into_response()
+    } else {
+        let reply = ErrorReply {
+            error: error.code.as_str().to_owned(),
+            message: error.message,
+            hint: error.hint,
+            server_time: rfc3339(broker.clock.now()),
+        };
+        Json(reply).into_response()
+    };
+    let (body_parts, body) = body.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.extend(body_parts.headers);
+    Response::from_parts(parts, Body::new(body))
+}

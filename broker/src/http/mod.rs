@@ -1,0 +1,57 @@
+//! Every route, and the order of what every request passes through.
+
+mod archives;
+mod bearer;
+mod discovery;
+mod error;
+mod exchange;
+mod health;
+mod modules;
+mod publish;
+mod serve;
+mod trace;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use stile_protocol::reply::ErrorCode;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+pub use exchange::Minted;
+pub use serve::{ServeError, Server, tls};
+
+use crate::boot::Broker;
+use error::ApiError;
+
+/// The whole service.
+pub fn router(broker: Arc<Broker>) -> Router {
+    Router::new()
+        // Anyone.
+        .route("/.well-known/terraform.json", get(discovery::document))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        // A proof in, a token out.
+        .route("/v1/token", post(exchange::mint))
+        // Bearers.
+        .route("/v1/whoami", get(bearer::whoami))
+        .route("/v1/modules", get(modules::list))
+        .route("/v1/modules/{namespace}", get(modules::list_namespace))
+        .route("/v1/modules/{namespace}/{name}/{system}/versions", get(modules::versions))
+        .route("/v1/modules/{namespace}/{name}/{system}/{version}/download", get(modules::download))
+        .route("/v1/modules/{namespace}/{name}/{system}/{version}", post(publish::module))
+        // Holders of a signed link.
+        .route("/v1/archives/{file}", get(archives::fetch))
+        .fallback(async || ApiError::not_found("there is nothing here"))
+        .method_not_allowed_fallback(async || ApiError::new(ErrorCode::MethodNotAllowed, "this route has no such method"))
+        // From the last to the first that a request meets.
+        .layer(CatchPanicLayer::custom(trace::panicked))
+        .layer(from_fn_with_state(Arc::clone(&broker), error::dress))
+        .layer(axum::middleware::from_fn(trace::request))
+        .layer(SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+        .with_state(broker)
+}

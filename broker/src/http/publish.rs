@@ -1,0 +1,92 @@
+//! Publishing one version by sending its archive: into a file aside, looked at, then kept under its digest and listed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use http_body_util::BodyExt;
+use stile_protocol::names::Permission;
+use stile_protocol::reply::ErrorCode;
+
+use super::bearer::Caller;
+use super::error::ApiError;
+use super::modules::ModulePath;
+use crate::audit;
+use crate::boot::Broker;
+use crate::registry::{Checked, Format, MAX_ARCHIVE, Upload, UploadError};
+use crate::store::Published;
+
+/// How long a sender may pause.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a whole upload may take: 100 MB at about 1 Mbit/s.
+const WHOLE: Duration = Duration::from_secs(900);
+
+/// `POST /v1/modules/{namespace}/{name}/{system}/{version}`.
+///
+/// `201` when it is new, `200` when the same bytes were published before, `409` when other bytes were.
+pub async fn module(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    path: Result<Path<ModulePath>, PathRejection>,
+    request: Request,
+) -> Result<impl IntoResponse, ApiError> {
+    let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
+    let (access, address) = path.access(&caller, Permission::Upload)?;
+    let (address, version) = (address?, path.version()?);
+    let format = format(request.headers())?;
+
+    let upload = tokio::time::timeout(WHOLE, receive(&broker, request, format));
+    let archive = upload.await.map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes"))??;
+    let sha256 = archive.sha256().to_owned();
+    let now = broker.clock.now();
+    let published = broker.store.publish(&access, &address, &version, archive, now).await.map_err(ApiError::store)?;
+    let (status, outcome) = match published {
+        Published::Created => (StatusCode::CREATED, "created"),
+        Published::Same => (StatusCode::OK, "unchanged"),
+        Published::Different => (StatusCode::CONFLICT, "conflict"),
+    };
+    audit::package("publish", &access, &format!("{address} {version}"), outcome);
+    if published == Published::Different {
+        return Err(ApiError::new(ErrorCode::Conflict, format!("`{address}` {version} is published already, with other content"))
+            .hint("a version never changes once it is published; publish the next one"));
+    }
+    Ok((
+        status,
+        Json(serde_json::json!({ "module": address.to_string(), "version": version.to_string(), "sha256": sha256, "status": outcome })),
+    ))
+}
+
+fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(ApiError::new(ErrorCode::UnsupportedMediaType, "the archive must be sent without `Content-Encoding`"));
+    }
+    Format::from_content_type(content_type)
+        .ok_or_else(|| ApiError::new(ErrorCode::UnsupportedMediaType, "the archive must be `application/zip` or `application/gzip`"))
+}
+
+async fn receive(broker: &Broker, request: Request, format: Format) -> Result<Checked, ApiError> {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_ARCHIVE) {
+        return Err(ApiError::upload(UploadError::TooLarge));
+    }
+    let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
+    let mut body = request.into_body();
+    loop {
+        let frame = tokio::time::timeout(PAUSE, body.frame());
+        match frame.await.map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the archive paused for more than 30 seconds"))? {
+            None => return upload.check(format).await.map_err(ApiError::upload),
+            Some(Err(_)) => return Err(ApiError::new(ErrorCode::InvalidRequest, "the archive broke off")),
+            Some(Ok(frame)) => {
+                if let Ok(chunk) = frame.into_data() {
+                    upload.write(&chunk).await.map_err(ApiError::upload)?;
+                }
+            }
+        }
+    }
+}

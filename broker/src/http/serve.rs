@@ -1,0 +1,178 @@
+//! The plain server: connections, TLS, limits, and a stop that lets requests end.
+
+use std::convert::Infallible;
+use std::fs;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use crate::config::TlsFiles;
+
+/// Connections at once; past that the next ones wait in the system's queue.
+const CONNECTIONS: usize = 1024;
+
+/// How long a client may take for its request line and headers, and for a TLS handshake: a slow one holds a connection
+/// for this long and no longer.
+const HEADERS: Duration = Duration::from_secs(10);
+
+/// Most headers of a request.
+const MAX_HEADERS: usize = 100;
+
+/// Most bytes of a request's line and headers.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// How long requests may go on after the order to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Why the server cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// A PEM file cannot be read.
+    #[error("`{0}` is not a PEM file with a certificate chain or a private key")]
+    Pem(String, #[source] rustls::pki_types::pem::Error),
+    /// Certificate and key cannot be used.
+    #[error("the certificate and the key cannot be used together")]
+    Tls(#[source] rustls::Error),
+    /// The key can be read by anyone on the machine.
+    #[error("`{0}` can be read by everybody; hint: `chmod 600 {0}`")]
+    Exposed(String),
+}
+
+/// A server that has its address.
+pub struct Server {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Server").field("listener", &self.listener).field("tls", &self.tls.is_some()).finish()
+    }
+}
+
+/// Reads a certificate chain and its key.
+pub fn tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, ServeError> {
+    let pem = |path: &Path| {
+        let shown = path.display().to_string();
+        move |error| ServeError::Pem(shown, error)
+    };
+    refuse_exposed(&files.key)?;
+    let chain = CertificateDer::pem_file_iter(&files.cert).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(pem(&files.cert))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(pem(&files.key))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(ServeError::Tls)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn refuse_exposed(key: &Path) -> Result<(), ServeError> {
+    use std::os::unix::fs::PermissionsExt;
+    match fs::metadata(key) {
+        Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => Err(ServeError::Exposed(key.display().to_string())),
+        _ => Ok(()),
+    }
+}
+
+impl Server {
+    /// Takes the address.
+    pub async fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, ServeError> {
+        let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
+        Ok(Self { listener, tls: tls.map(TlsAcceptor::from) })
+    }
+
+    /// The address it has, with the port the system chose where none was asked for.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`, then lets requests in the works end, for 20 seconds at most.
+    pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
+        let graceful = Arc::new(GracefulShutdown::new());
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        tokio::pin!(stop);
+        loop {
+            let accepted = async {
+                let place = Arc::clone(&room).acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let (place, stream) = tokio::select! {
+                () = &mut stop => break,
+                (place, accepted) = accepted => match (place, accepted) {
+                    (Ok(place), Ok((stream, _))) => (place, stream),
+                    (_, Err(error)) => {
+                        // Out of file descriptors, say: the next connection may find one again.
+                        tracing::warn!(error = &error as &dyn std::error::Error, "a connection was not accepted");
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
+                    (Err(_), _) => break,
+                },
+            };
+            let (router, tls, graceful) = (router.clone(), self.tls.clone(), Arc::clone(&graceful));
+            tokio::spawn(async move {
+                connection(stream, tls, router, &graceful).await;
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        let Some(graceful) = Arc::into_inner(graceful) else {
+            // A handshake still holds it; there is nothing acknowledged to lose in that.
+            return;
+        };
+        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some requests were still in the works after 20 seconds");
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, graceful: &GracefulShutdown) {
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => serve(stream, router, graceful).await,
+        Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, router, graceful).await,
+            Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        },
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, graceful: &GracefulShutdown) {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let router = router.clone();
+        async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = graceful.watch(connection).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended early");
+    }
+}

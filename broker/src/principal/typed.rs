@@ -1,0 +1,330 @@
+//! What an administrator may type for a principal, made canonical, with what was left out said aloud.
+//!
+//! Nothing here stands for more than one thing: patterns are refused, and what to type instead is said.
+
+use stile_protocol::region::Partition;
+
+use super::arn::{parse_caller_arn, unsupported};
+use super::{Kind, Principal, RESERVED_SSO, is_account, permission_set_of, shown, split_path};
+
+/// What was typed, as it will be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Typed {
+    /// The principal.
+    pub principal: Principal,
+    /// What the administrator should know: one sentence each.
+    pub notices: Vec<String>,
+    /// Whether it reaches so far (a whole account) that it must be confirmed.
+    pub needs_confirmation: bool,
+}
+
+/// A text that names no principal, and what to type instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` {problem}")]
+pub struct TypedError {
+    text: String,
+    problem: String,
+    hint: String,
+}
+
+impl TypedError {
+    /// What to type instead.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+/// Reads an ARN, a short form or the canonical text.
+///
+/// A role that IAM Identity Center made stands for its permission set, since the role gets another name when the set is provisioned anew;
+/// `exact` keeps the role. The canonical text is always taken as it is.
+pub fn parse_typed(text: &str, exact: bool) -> Result<Typed, TypedError> {
+    let refused = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
+    if let Some(sign) = text.chars().find(|c| "*?^$|()[]{}\\".contains(*c)) {
+        return refused(&format!("has a `{sign}`, and a grant is never for a pattern"), ONE_OR_ALL);
+    }
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return refused(
+            "has a character that is in no principal, or none at all",
+            "no spaces, no quotes, letters of the ASCII alphabet only",
+        );
+    }
+    if let Some(rest) = text.strip_prefix("arn:") {
+        return arn(text, rest, exact);
+    }
+    let whole = match text.split_once(':') {
+        Some(("sso", rest)) if starts_with_account(rest) => format!("sso:aws:{rest}"),
+        Some(("account", rest)) if starts_with_account(rest) => format!("account:aws:{rest}"),
+        _ => text.to_owned(),
+    };
+    if let Ok(principal) = Principal::parse_stored(&whole) {
+        return canonical(text, principal);
+    }
+    if is_account(text) {
+        return refused(
+            "is an account, which could mean its root user or everybody in it",
+            &format!("`account:{text}` for every role and user of it, or the ARN of one role"),
+        );
+    }
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return refused("is a number, and no account", "an account has 12 digits, leading zeros included: `account:012345678901`");
+    }
+    if ["AROA", "AIDA"].iter().any(|kind| text.starts_with(kind)) && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return refused("is a unique id, not a name", "the ARN of the role or user; the id goes to `--unique-id`");
+    }
+    refused("is not a principal", FORMS)
+}
+
+const ONE_OR_ALL: &str =
+    "the ARN of one role, such as `arn:aws:iam::111122223333:role/deploy`, or `account:111122223333` for every role and user of an account";
+
+const FORMS: &str = "`arn:aws:iam::111122223333:role/deploy`, `arn:aws:iam::111122223333:user/alice`, `sso:111122223333/PermissionSet` or `account:111122223333`; before the account, `sso:` and `account:` also take a partition, as in `sso:aws-us-gov:111122223333/PermissionSet`";
+
+fn refusal(text: &str, problem: &str, hint: &str) -> TypedError {
+    TypedError { text: shown(text), problem: problem.to_owned(), hint: format!("type {hint}") }
+}
+
+fn starts_with_account(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn canonical(text: &str, principal: Principal) -> Result<Typed, TypedError> {
+    if let Some((_, resource)) = principal.as_str().rsplit_once(':').filter(|_| principal.is_concrete()) {
+        allowed(text, resource, principal.account())?;
+    }
+    let all = principal.kind() == Kind::Account;
+    let notices =
+        all.then(|| format!("every role and user of account `{}` is let in, but never EC2 instance identity", principal.account()));
+    Ok(Typed { principal, notices: notices.into_iter().collect(), needs_confirmation: all })
+}
+
+/// Refuses a resource of a kind that never gets in, with what does.
+fn allowed(text: &str, resource: &str, account: &str) -> Result<(), TypedError> {
+    let Some(sentence) = unsupported(resource) else {
+        return Ok(());
+    };
+    let hint = match resource.split_once('/').map_or(resource, |(kind, _)| kind) {
+        "root" => format!("`account:{account}` for every role and user of the account, or the ARN of one role"),
+        "assumed-role" if resource.contains("aws:ec2-instance") => "the ARN of the role in the instance's profile".to_owned(),
+        "instance-profile" => "the ARN of the role in the instance profile".to_owned(),
+        "group" => "the ARN of each of the group's users".to_owned(),
+        _ => ONE_OR_ALL.to_owned(),
+    };
+    Err(refusal(text, &format!("cannot be granted anything: {sentence}"), &hint))
+}
+
+fn arn(text: &str, rest: &str, exact: bool) -> Result<Typed, TypedError> {
+    let refused = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
+    let parts: Vec<&str> = rest.splitn(5, ':').collect();
+    let &[partition, service, region, account, resource] = parts.as_slice() else {
+        return refused("is not a whole ARN", FORMS);
+    };
+    let Some(partition) = Partition::named(partition) else {
+        return refused("is of a partition that AWS does not have", FORMS);
+    };
+    if service == "sso" {
+        return refused(
+            "names a permission set by an id that AWS does not show at sign-in",
+            "`sso:111122223333/PermissionSet`, by its name",
+        );
+    }
+    if !matches!(service, "iam" | "sts") || !region.is_empty() {
+        return refused("is not the ARN of a role or a user", FORMS);
+    }
+    if !is_account(account) {
+        return refused("has no account", "the account's 12 digits, leading zeros included");
+    }
+    allowed(text, resource, account)?;
+    match (service, resource.split_once('/')) {
+        ("sts", Some(("assumed-role", rest))) => assumed_role(text, rest, partition, account, exact),
+        ("iam", Some(("role", rest))) => named(text, Kind::Role, rest, partition, account, exact),
+        ("iam", Some(("user", rest))) => named(text, Kind::User, rest, partition, account, exact),
+        _ => refused("is not the ARN of a role or a user", FORMS),
+    }
+}
+
+fn assumed_role(text: &str, rest: &str, partition: Partition, account: &str, exact: bool) -> Result<Typed, TypedError> {
+    let Ok(caller) = parse_caller_arn(text) else {
+        let role = rest.split('/').next().and_then(|role| Principal::new(Kind::Role, partition, account, role));
+        let hint = role.map_or_else(|| FORMS.to_owned(), |role| format!("`{}`", role.as_typed()));
+        return Err(refusal(text, "is not the ARN of a role's session", &hint));
+    };
+    let session = caller.session_name.unwrap_or_default();
+    let notice = format!("the session name `{session}` was dropped, since whoever assumes the role chooses it");
+    Ok(reserved(caller.principal, vec![notice], exact))
+}
+
+fn named(text: &str, kind: Kind, rest: &str, partition: Partition, account: &str, exact: bool) -> Result<Typed, TypedError> {
+    let parts = split_path(rest).and_then(|(path, name)| Some((path, Principal::new(kind, partition, account, name)?)));
+    let Some((path, principal)) = parts else {
+        return Err(refusal(text, "has no name that IAM allows", FORMS));
+    };
+    let notice =
+        path.map(|path| format!("the path `/{path}/` was dropped, since AWS does not show it at sign-in; names are unique without it"));
+    Ok(reserved(principal, notice.into_iter().collect(), exact))
+}
+
+/// Puts the permission set in the place of the role that IAM Identity Center made for it, unless exactly the role is meant.
+fn reserved(principal: Principal, mut notices: Vec<String>, exact: bool) -> Typed {
+    let role = principal.as_str().rsplit_once(":role/").map_or("", |(_, role)| role);
+    let set = permission_set_of(role).and_then(|set| Principal::new(Kind::PermissionSet, principal.partition(), principal.account(), set));
+    let principal = match set {
+        Some(set) if exact => {
+            notices.push(format!("the role gets another name when the permission set is provisioned anew; `{set}` would outlast that"));
+            principal
+        }
+        Some(set) => {
+            notices = vec![format!(
+                "the permission set was taken in place of the role `{role}`, whose name changes when the set is provisioned anew; `--exact` takes exactly this role"
+            )];
+            set
+        }
+        None => {
+            if role.starts_with(RESERVED_SSO) {
+                notices.push(
+                    "the role has no suffix of IAM Identity Center (16 hex digits in lower case), so it was taken as any other role"
+                        .to_owned(),
+                );
+            }
+            principal
+        }
+    };
+    Typed { principal, notices, needs_confirmation: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::near_principals;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_names_no_principal_is_refused_with_what_to_type_instead() {
+        for (text, problem, hint) in [
+            ("", "character", "no spaces"),
+            ("*", "`*`", "arn:aws:iam::111122223333:role/deploy"),
+            ("arn:aws:iam::*:role/x", "`*`", "account:111122223333"),
+            ("arn:aws:iam::111122223333:user/*", "`*`", "account:111122223333"),
+            ("arn:aws:sts::111122223333:assumed-role/deploy/*", "`*`", "role/deploy"),
+            ("arn:aws:iam::111122223333:role/deplo?", "`?`", "role/deploy"),
+            ("x|.*", "`|`", "never"),
+            ("a)|(?:.*", "`)`", "never"),
+            ("^a", "`^`", "never"),
+            ("aws:111122223333:role/a*b", "`*`", "never"),
+            (" arn:aws:iam::111122223333:role/deploy", "character", "no spaces"),
+            ("arn:aws:iam::111122223333:role/d\u{435}ploy", "character", "ASCII"),
+            ("111122223333", "account", "`account:111122223333`"),
+            ("12345678901", "number", "leading zeros"),
+            ("1111222233334", "number", "12 digits"),
+            ("AROA3XFRBF535PLBIFPI4", "unique id", "--unique-id"),
+            ("deploy", "not a principal", "arn:aws:iam::111122223333:role/deploy"),
+            ("role/deploy", "not a principal", "arn:aws:iam"),
+            ("sso:111122223333", "not a principal", "sso:111122223333/PermissionSet"),
+            ("sso:111122223333/a/b", "not a principal", "sso:"),
+            ("sso:111122223333/123456789012345678901234567890123", "not a principal", "sso:"),
+            ("sso:aws-moon:111122223333/Admin", "not a principal", "sso:"),
+            ("account:12345678901", "not a principal", "account:"),
+            ("account:111122223333/x", "not a principal", "account:"),
+            ("ARN:aws:iam::111122223333:role/deploy", "not a principal", "arn:aws:iam"),
+            ("aws:111122223333:role/Org/deploy", "not a principal", "arn:aws:iam"),
+            ("arn:aws:iam", "whole ARN", "arn:aws:iam"),
+            ("arn:aws-moon:iam::111122223333:role/deploy", "partition", "arn:aws:iam"),
+            ("arn:aws:s3:::bucket", "not the ARN of a role", "arn:aws:iam"),
+            ("arn:aws:iam:us-east-1:111122223333:role/deploy", "not the ARN of a role", "arn:aws:iam"),
+            ("arn:aws:iam::aws:role/deploy", "no account", "12 digits"),
+            ("arn:aws:iam::12345678901:role/deploy", "no account", "leading zeros"),
+            ("arn:aws:sso:::permissionSet/ssoins-1/ps-1", "permission set", "sso:111122223333/PermissionSet"),
+            ("arn:aws:iam::111122223333:root", "root user", "account:111122223333"),
+            ("arn:aws:sts::111122223333:federated-user/x", "federated", "role/deploy"),
+            ("arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc", "EC2 instance identity", "instance's profile"),
+            ("arn:aws:iam::111122223333:instance-profile/x", "role or a user only", "in the instance profile"),
+            ("arn:aws:iam::111122223333:group/x", "role or a user only", "users"),
+            ("arn:aws:iam::111122223333:role/aws-service-role/s.amazonaws.com/AWSServiceRoleForSupport", "service-linked", "role/deploy"),
+            ("aws:111122223333:role/AWSServiceRoleForSupport", "service-linked", "role/deploy"),
+            ("arn:aws:sts::111122223333:assumed-role/build", "session", "`arn:aws:iam::111122223333:role/build`"),
+            ("arn:aws-cn:sts::111122223333:assumed-role/a/b/c", "session", "`arn:aws-cn:iam::111122223333:role/a`"),
+            ("arn:aws:sts::111122223333:assumed-role//s1", "session", "role/deploy"),
+            ("arn:aws:sts::111122223333:role/deploy", "not the ARN of a role or a user", "arn:aws:iam"),
+            ("arn:aws:iam::111122223333:role/", "no name", "role/deploy"),
+            ("arn:aws:iam::111122223333:role//deploy", "no name", "role/deploy"),
+            ("arn:aws:iam::111122223333:role/a:b", "no name", "role/deploy"),
+        ] {
+            let hint = if hint == "never" { "arn:aws:iam::111122223333:role/deploy" } else { hint };
+            for exact in [false, true] {
+                let error = parse_typed(text, exact).unwrap_err();
+                assert!(error.to_string().contains(problem), "{text:?}: {error}");
+                assert!(error.hint().contains(hint), "{text:?}: {}", error.hint());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_of_an_arn_is_said() {
+        for (text, exact, stored, notice) in [
+            ("arn:aws:iam::111122223333:role/deploy", false, "aws:111122223333:role/deploy", None),
+            ("arn:aws:iam::111122223333:role/deploy", true, "aws:111122223333:role/deploy", None),
+            ("arn:aws-us-gov:iam::012345678901:role/deploy", false, "aws-us-gov:012345678901:role/deploy", None),
+            ("arn:aws:iam::111122223333:role/Org/Team/deploy", false, "aws:111122223333:role/deploy", Some("`/Org/Team/`")),
+            ("arn:aws:iam::111122223333:user/alice", false, "aws:111122223333:user/alice", None),
+            ("arn:aws:iam::111122223333:user/division/sub/alice", false, "aws:111122223333:user/alice", Some("`/division/sub/`")),
+            ("arn:aws:sts::111122223333:assumed-role/deploy/i-0abc", false, "aws:111122223333:role/deploy", Some("`i-0abc`")),
+            ("sso:111122223333/Admin", false, "sso:aws:111122223333/Admin", None),
+            ("sso:aws-cn:111122223333/Admin", false, "sso:aws-cn:111122223333/Admin", None),
+            ("aws:111122223333:role/deploy", false, "aws:111122223333:role/deploy", None),
+            ("aws:111122223333:user/alice", false, "aws:111122223333:user/alice", None),
+        ] {
+            let typed = parse_typed(text, exact).unwrap();
+            assert_eq!(typed.principal.as_str(), stored, "{text}");
+            assert_eq!(typed.notices.len(), usize::from(notice.is_some()), "{text}: {:?}", typed.notices);
+            assert!(notice.is_none_or(|word| typed.notices[0].contains(word)), "{text}: {:?}", typed.notices);
+            assert!(!typed.needs_confirmation);
+        }
+    }
+
+    #[test]
+    fn a_role_of_identity_center_stands_for_its_permission_set_unless_exactly_it_is_meant() {
+        let role = "AWSReservedSSO_Admin_0123456789abcdef";
+        for path in ["", "aws-reserved/sso.amazonaws.com/", "aws-reserved/sso.amazonaws.com/eu-west-1/"] {
+            let arn = format!("arn:aws:iam::111122223333:role/{path}{role}");
+            let set = parse_typed(&arn, false).unwrap();
+            assert_eq!(set.principal.as_str(), "sso:aws:111122223333/Admin");
+            assert!(set.notices.len() == 1 && set.notices[0].contains("--exact"), "{:?}", set.notices);
+            let exact = parse_typed(&arn, true).unwrap();
+            assert_eq!(exact.principal.as_str(), format!("aws:111122223333:role/{role}"));
+            assert!(exact.notices.iter().any(|notice| notice.contains("`sso:aws:111122223333/Admin`")), "{:?}", exact.notices);
+        }
+        let session = parse_typed(&format!("arn:aws-cn:sts::111122223333:assumed-role/{role}/bob@x.com"), false).unwrap();
+        assert_eq!(session.principal.as_str(), "sso:aws-cn:111122223333/Admin");
+        let short = parse_typed("arn:aws:iam::111122223333:role/AWSReservedSSO_Admin_0123", false).unwrap();
+        assert_eq!(short.principal.as_str(), "aws:111122223333:role/AWSReservedSSO_Admin_0123");
+        assert!(short.notices[0].contains("suffix"));
+        let stored = parse_typed(&format!("aws:111122223333:role/{role}"), false).unwrap();
+        assert_eq!(stored.principal.as_str(), format!("aws:111122223333:role/{role}"), "a stored text is never another's");
+    }
+
+    #[test]
+    fn a_whole_account_must_be_confirmed() {
+        for (text, stored) in
+            [("account:111122223333", "account:aws:111122223333"), ("account:aws-cn:111122223333", "account:aws-cn:111122223333")]
+        {
+            let typed = parse_typed(text, false).unwrap();
+            assert_eq!(typed.principal.as_str(), stored);
+            assert!(typed.needs_confirmation);
+            assert!(typed.notices[0].contains("never EC2 instance identity"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn typing_what_was_stored_changes_nothing(text in near_principals(), exact: bool, again: bool) {
+            match parse_typed(&text, exact) {
+                Ok(typed) => {
+                    let stored = parse_typed(typed.principal.as_str(), again).unwrap();
+                    prop_assert_eq!(&stored.principal, &typed.principal);
+                    prop_assert_eq!(stored.needs_confirmation, typed.needs_confirmation);
+                }
+                Err(error) => prop_assert!(!error.to_string().contains('\n') && !error.hint().is_empty()),
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Keeps the list of what an archive would unpack to: the one place where names are judged and bytes are counted.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+use super::{ArchiveError, Contents, Limits};
+
+/// The longest path of an entry in bytes; every operating system has less room than 4,096.
+const LONGEST_PATH: usize = 1_024;
+
+/// The longest part of a path in bytes that file systems take.
+const LONGEST_PART: usize = 255;
+
+/// How many folders deep an entry may be; with the longest path it bounds the work that names can cause.
+const DEEPEST: usize = 32;
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    File,
+    Folder,
+    /// A folder that only the path of an entry names.
+    Implied,
+}
+
+/// What an archive would unpack to, so far.
+pub(super) struct Listing<'a> {
+    limits: &'a Limits,
+    entries: usize,
+    files: usize,
+    unpacked_bytes: u64,
+    /// By the path with case folded: two entries of one key are one file on macOS and Windows.
+    paths: HashMap<String, (String, What)>,
+}
+
+impl<'a> Listing<'a> {
+    pub(super) fn new(limits: &'a Limits) -> Self {
+        Self { limits, entries: 0, files: 0, unpacked_bytes: 0, paths: HashMap::new() }
+    }
+
+    pub(super) const fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
+    /// Counts something of which the archive must not have too many.
+    pub(super) fn count(&mut self) -> Result<(), ArchiveError> {
+        self.entries += 1;
+        if self.entries > self.limits.entries { Err(self.too_many()) } else { Ok(()) }
+    }
+
+    pub(super) fn too_many(&self) -> ArchiveError {
+        ArchiveError::archive(format_args!("has more than {} entries, folders included", self.limits.entries))
+    }
+
+    /// Takes an entry into the list, or refuses its name; returns the name as messages show it.
+    pub(super) fn enter(&mut self, name: &[u8], what: What) -> Result<String, ArchiveError> {
+        self.count()?;
+        let shown = shown(name);
+        let refused = |problem| ArchiveError::entry(&shown, problem);
+        let name = std::str::from_utf8(name).map_err(|_| refused("has a name that is not UTF-8"))?;
+        let parts = parts(name, what).map_err(refused)?;
+        let (mut path, mut folded) = (String::new(), String::new());
+        for (at, part) in parts.iter().enumerate() {
+            if at > 0 {
+                path.push('/');
+                folded.push('/');
+            }
+            path.push_str(part);
+            folded.extend(part.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase));
+            self.note(&path, &folded, if at + 1 < parts.len() { What::Implied } else { what })?;
+        }
+        self.files += usize::from(what == What::File);
+        Ok(shown)
+    }
+
+    fn note(&mut self, path: &str, folded: &str, what: What) -> Result<(), ArchiveError> {
+        let Some((there, is)) = self.paths.get_mut(folded) else {
+            if self.paths.len() >= self.limits.entries {
+                return Err(self.too_many());
+            }
+            self.paths.insert(folded.to_owned(), (path.to_owned(), what));
+            return Ok(());
+        };
+        let refused = |problem: &str| Err(ArchiveError::entry(&shown(path.as_bytes()), problem));
+        if there != path {
+            let twin = shown(there.as_bytes());
+            return refused(&format!("differs only by case from `{twin}`, and macOS and Windows would make one of the two"));
+        }
+        match (*is, what) {
+            (What::Implied, What::Folder) => *is = What::Folder,
+            (What::Implied | What::Folder, What::Implied) => {}
+            (What::File, What::File) | (What::Folder, What::Folder) => return refused("is there twice"),
+            _ => return refused("is both a file and a folder"),
+        }
+        Ok(())
+    }
+
+    /// Unpacks a file of a declared size into nothing.
+    pub(super) fn unpack(&mut self, name: &str, declared: u64, from: &mut impl Read) -> Result<(), ArchiveError> {
+        let mut buffer = vec![0; 32 * 1_024];
+        let mut size = 0_u64;
+        loop {
+            let count = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Err(ArchiveError::entry(name, "is damaged")),
+            };
+            size += count;
+            self.unpacked_bytes += count;
+            if self.unpacked_bytes > self.limits.unpacked_bytes {
+                return Err(ArchiveError::entry(name, format_args!("makes the archive too large: {}", self.too_large())));
+            }
+        }
+        if size == declared { Ok(()) } else { Err(ArchiveError::entry(name, "is cut short")) }
+    }
+
+    pub(super) fn too_large(&self) -> String {
+        format!("it may unpack to at most {} bytes", self.limits.unpacked_bytes)
+    }
+
+    /// Says what is in the archive, if a module is.
+    pub(super) fn finish(self) -> Result<Contents, ArchiveError> {
+        let files = || self.paths.values().filter(|(_, what)| *what == What::File).map(|(path, _)| path.as_str());
+        let below = files().filter(|path| is_terraform(path)).collect::<Vec<_>>();
+        let nested = |path: &&str| path.strip_prefix("modules/").is_some_and(|rest| rest.contains('/'));
+        if below.iter().any(|path| !path.contains('/') || nested(path)) {
+            return Ok(Contents { files: self.files, unpacked_bytes: self.unpacked_bytes });
+        }
+        let mut tops: Vec<&str> = files().filter_map(|path| path.split('/').next()).filter(|top| !is_bycatch(top)).collect();
+        tops.sort_unstable();
+        tops.dedup();
+        Err(match (below.is_empty(), tops.as_slice()) {
+            (true, _) => ArchiveError::archive("has no `.tf` file").or_hint("send a Terraform module, with its `.tf` files at the top"),
+            (false, [top]) => ArchiveError::archive(format_args!(
+                "has no `.tf` file at the top: everything in it is inside the folder `{}`",
+                shown(top.as_bytes())
+            ))
+            .or_hint("pack what is in the folder instead of the folder, as in `tar -C FOLDER -czf module.tar.gz .`"),
+            (false, _) => ArchiveError::archive("has no `.tf` file at the top")
+                .or_hint("put the module's own files at the top and its submodules under `modules/`"),
+        })
+    }
+}
+
+/// The parts of a path without `.`, if it stays inside the folder it is unpacked in, on every operating system.
+///
+/// A name that one program mends and another obeys is what lets an archive write elsewhere ("zip slip"), so no name is mended here.
+fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
+    if name.is_empty() {
+        return Err("has no name");
+    }
+    if name.len() > LONGEST_PATH {
+        return Err("has a path of more than 1,024 bytes");
+    }
+    if name.chars().any(|c| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')) {
+        return Err("has a control character in its name");
+    }
+    if name.contains('\\') {
+        return Err("has a `\\` in its name, which Windows takes for a folder");
+    }
+    if name.contains(':') {
+        return Err("has a `:` in its name, which Windows takes for a drive");
+    }
+    if name.starts_with('/') {
+        return Err("has an absolute path");
+    }
+    let name = if what == What::Folder { name.strip_suffix('/').unwrap_or(name) } else { name };
+    let mut parts = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" => return Err("has an empty part in its path"),
+            ".." => return Err("has `..` in its path"),
+            "." => continue,
+            _ if part.ends_with(['.', ' ']) => return Err("has a part in its path that ends in a dot or a space, which Windows drops"),
+            _ if part.len() > LONGEST_PART => return Err("has a part in its path of more than 255 bytes"),
+            _ => parts.push(part),
+        }
+    }
+    match parts.len() {
+        0 if what == What::File => Err("has no name"),
+        deep if deep > DEEPEST => Err("is more than 32 folders deep"),
+        _ => Ok(parts),
+    }
+}
+
+/// Whether Terraform or OpenTofu reads the file as part of a module; hidden files they pass over.
+fn is_terraform(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    !name.starts_with('.') && [".tf", ".tf.json", ".tofu", ".tofu.json"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Whether a program packed it beside what it was told to pack.
+fn is_bycatch(top: &str) -> bool {
+    top.starts_with('.') || top == "__MACOSX"
+}
+
+/// A name as a message may show it: one line, not too long, and nothing that rearranges it.
+fn shown(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    let plain = |c: char| if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '`') { '?' } else { c };
+    let mut short: String = name.chars().take(100).map(plain).collect();
+    if short.len() < name.len() && name.chars().nth(100).is_some() {
+        short.push('…');
+    }
+    short
+}

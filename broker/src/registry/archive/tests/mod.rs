@@ -1,0 +1,214 @@
+//! What is refused, with which sentence, and that whatever is not refused unpacks inside its folder.
+
+mod pack;
+mod property;
+mod tar_gz;
+mod zip;
+
+use self::pack::{Tarred, Zipped, inspected, tar_gz_of, tarred, zip_of, zipped};
+use super::{ArchiveError, Contents, Format, Limits, inspect};
+
+/// Names that are refused in either format, and a word of the sentence.
+const BAD_NAMES: &[(&str, &str)] = &[
+    ("../evil.tf", "`..`"),
+    ("a/../../evil.tf", "`..`"),
+    ("a/../b.tf", "`..`"),
+    ("a/..", "`..`"),
+    ("/etc/passwd", "absolute"),
+    ("//host/share", "absolute"),
+    ("C:/evil.tf", "`:`"),
+    ("c:evil.tf", "`:`"),
+    ("main.tf:stream", "`:`"),
+    ("..\\evil.tf", "`\\`"),
+    ("a\\b.tf", "`\\`"),
+    ("a\nb.tf", "control"),
+    ("a\u{7f}b.tf", "control"),
+    ("a\u{1b}[31mb.tf", "control"),
+    ("a\u{202e}ft.b", "control"),
+    ("a//b.tf", "empty part"),
+    (".", "no name"),
+    ("a/b.", "dot or a space"),
+    ("a /b.tf", "dot or a space"),
+    (".../b.tf", "dot or a space"),
+];
+
+fn refusal(outcome: Result<Contents, ArchiveError>) -> String {
+    match outcome {
+        Err(ArchiveError::Refused { message, .. }) => message,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn both(entries: &[(&str, &[u8])], limits: &Limits) -> [Result<Contents, ArchiveError>; 2] {
+    let zip: Vec<Zipped> = entries.iter().map(|(name, data)| zipped(name, data)).collect();
+    let tar: Vec<Tarred> = entries.iter().map(|(name, data)| tarred(name, data)).collect();
+    [inspected(&zip_of(&zip), Format::Zip, limits), inspected(&tar_gz_of(&tar), Format::TarGz, limits)]
+}
+
+#[test]
+fn a_name_that_could_lead_elsewhere_is_refused_and_shown_on_one_line() {
+    let long = [vec!["d"; 33].join("/"), "p".repeat(256), vec!["x".repeat(250); 5].join("/")];
+    let long = long.iter().map(String::as_str).zip(["32 folders", "255 bytes", "1,024 bytes"]);
+    for (name, word) in BAD_NAMES.iter().copied().chain(long) {
+        for outcome in both(&[("main.tf", b""), (name, b"x")], &Limits::default()) {
+            let message = refusal(outcome);
+            assert!(message.contains(word) && message.starts_with("the archive's entry `"), "{name:?}: {message}");
+            assert!(!message.contains(char::is_control) && message.len() < 500, "{message:?}");
+        }
+    }
+}
+
+#[test]
+fn entries_that_some_computers_would_make_one_are_refused() {
+    for (entries, word) in [
+        (["main.tf", "main.tf"], "two entries of one name"),
+        (["main.tf", "./main.tf"], "twice"),
+        (["a/", "a/./"], "twice"),
+        (["main.tf", "MAIN.tf"], "only by case from `main.tf`"),
+        (["a/x.tf", "A/y.tf"], "only by case from `a`"),
+        (["stra\u{df}e.tf", "STRASSE.tf"], "only by case"),
+        (["k.tf", "\u{212a}.tf"], "only by case"),
+        (["a", "a/b.tf"], "both a file and a folder"),
+        (["a/b.tf", "a"], "both a file and a folder"),
+    ] {
+        let entries = entries.map(|name| (name, &b""[..]));
+        for outcome in both(&entries, &Limits::default()) {
+            let message = refusal(outcome);
+            assert!(message.contains(word) || message.contains("twice"), "{entries:?}: {message}");
+        }
+    }
+}
+
+#[test]
+fn an_archive_without_a_module_at_its_top_is_told_what_is_wrong() {
+    let cases: [(&[&str], &str, &str); 8] = [
+        (&[], "no `.tf` file", "send a Terraform module"),
+        (&["README.md", "a/"], "no `.tf` file", "send a Terraform module"),
+        (&[".tf", "a/.hidden.tf", "main.tf.bak", "main.TF"], "no `.tf` file", "send a Terraform module"),
+        (&["vpc-1.0.0/", "vpc-1.0.0/main.tf"], "inside the folder `vpc-1.0.0`", "tar -C"),
+        (&["vpc/main.tf", "vpc/modules/a/main.tf", "._vpc", "__MACOSX/._vpc"], "inside the folder `vpc`", "tar -C"),
+        (&["modules/main.tf"], "inside the folder `modules`", "tar -C"),
+        (&["README.md", "src/main.tf"], "no `.tf` file at the top", "submodules under `modules/`"),
+        (&["a/main.tf", "b/main.tf"], "no `.tf` file at the top", "submodules under `modules/`"),
+    ];
+    for (names, word, hint) in cases {
+        let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b""[..])).collect();
+        for outcome in both(&entries, &Limits::default()) {
+            let error = outcome.unwrap_err();
+            assert!(error.to_string().contains(word), "{names:?}: {error}");
+            assert!(error.hint().is_some_and(|text| text.contains(hint)), "{names:?}: {:?}", error.hint());
+        }
+    }
+}
+
+#[test]
+fn a_module_is_taken_in_either_format() {
+    let cases: [&[&str]; 7] = [
+        &["main.tf"],
+        &["./", "./main.tf", "./modules/", "./modules/a/main.tf"],
+        &["main.tf.json"],
+        &["main.tofu"],
+        &["main.tofu.json", "README.md"],
+        &["modules/vpc/main.tf", "README.md"],
+        &["main.tf", "\u{e9}t\u{e9}/caf\u{e9} \u{1f600}.txt", "a..b", "..c", ".terraform-docs.yml", "a b.txt"],
+    ];
+    for names in cases {
+        let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, if name.ends_with('/') { &b""[..] } else { b"data" })).collect();
+        let files = names.iter().filter(|name| !name.ends_with('/')).count();
+        for outcome in both(&entries, &Limits::default()) {
+            assert_eq!(outcome.unwrap(), Contents { files, unpacked_bytes: 4 * files as u64 }, "{names:?}");
+        }
+    }
+}
+
+#[test]
+fn the_unpacked_size_is_counted_to_the_byte() {
+    let limits = Limits { unpacked_bytes: 1_000, ..Limits::default() };
+    for (sizes, good) in [([1_000, 0], true), ([500, 500], true), ([1_001, 0], false), ([500, 501], false)] {
+        let data = sizes.map(|size| vec![b'x'; size]);
+        for outcome in both(&[("main.tf", &data[0]), ("b", &data[1])], &limits) {
+            match outcome {
+                Ok(contents) => assert!(good && contents.unpacked_bytes == 1_000, "{sizes:?}"),
+                Err(error) => assert!(!good && error.to_string().contains("at most 1000 bytes"), "{sizes:?}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn entries_are_counted_with_the_folders_that_only_paths_name() {
+    let limits = Limits { entries: 3, ..Limits::default() };
+    for (names, good) in [
+        (vec!["main.tf", "b", "c"], true),
+        (vec!["main.tf", "a/b"], true),
+        (vec!["main.tf", "b", "c", "d"], false),
+        (vec!["main.tf", "a/b/c/d"], false),
+        (vec!["main.tf", "./", "././", "./././"], false),
+    ] {
+        let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b""[..])).collect();
+        for outcome in both(&entries, &limits) {
+            assert_eq!(outcome.is_ok(), good, "{names:?}");
+            assert!(good || refusal(outcome).contains("more than 3 entries"), "{names:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_archive_is_refused() {
+    for bytes in
+        [&b""[..], b"PK", b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"<html></html>", &[0; 2_048]]
+    {
+        for format in Format::ALL {
+            refusal(inspected(bytes, format, &Limits::default()));
+        }
+    }
+    refusal(inspected(&zip_of(&[zipped("main.tf", b"")]), Format::TarGz, &Limits::default()));
+    refusal(inspected(&tar_gz_of(&[tarred("main.tf", b"")]), Format::Zip, &Limits::default()));
+}
+
+#[test]
+fn an_archive_cut_short_anywhere_is_refused() {
+    let data: Vec<u8> = (0..=255).collect();
+    let whole = [
+        (Format::Zip, zip_of(&[zipped("main.tf", &data), zipped("b/c.tf", b"x")])),
+        (Format::TarGz, tar_gz_of(&[tarred("main.tf", &data), tarred("b/c.tf", b"x")])),
+    ];
+    for (format, bytes) in whole {
+        assert!(inspected(&bytes, format, &Limits::default()).is_ok());
+        for length in 0..bytes.len() {
+            refusal(inspected(&bytes[..length], format, &Limits::default()));
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_is_not_the_archives_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("archive");
+    std::fs::write(&path, tar_gz_of(&[tarred("main.tf", b"")])).unwrap();
+    for format in Format::ALL {
+        let mut unreadable = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        assert!(matches!(inspect(&mut unreadable, format, &Limits::default()), Err(ArchiveError::Unreadable(_))));
+    }
+}
+
+#[test]
+fn a_format_is_known_by_its_names_and_first_bytes() {
+    for format in Format::ALL {
+        assert_eq!(Format::from_content_type(format.content_type()), Some(format));
+        assert_eq!(Format::from_extension(format.extension()), Some(format));
+    }
+    assert_eq!(Format::from_content_type("Application/ZIP"), Some(Format::Zip));
+    for text in ["", "zip", "application/zip; charset=utf-8", "application/x-tar", "text/plain"] {
+        assert_eq!(Format::from_content_type(text), None, "{text}");
+    }
+    for text in ["", "ZIP", ".zip", "gz", "tgz"] {
+        assert_eq!(Format::from_extension(text), None, "{text}");
+    }
+    assert_eq!(Format::sniff(&zip_of(&[zipped("a", b"")])), Some(Format::Zip));
+    assert_eq!(Format::sniff(&zip_of(&[])), Some(Format::Zip));
+    assert_eq!(Format::sniff(&tar_gz_of(&[])), Some(Format::TarGz));
+    for bytes in [&b""[..], b"PK", b"PK\x07\x08", b"#!/bin/sh", b"MZ"] {
+        assert_eq!(Format::sniff(bytes), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! What is refused in tar archives alone.
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::{Read, Write};
+
+use super::super::{Format, Limits};
+use super::pack::{Tarred, gzip, inspected, pax, tar_gz_of, tar_of, tarred};
+use super::refusal;
+
+fn refused(bytes: &[u8]) -> String {
+    refusal(inspected(bytes, Format::TarGz, &Limits::default()))
+}
+
+fn good() -> Tarred {
+    tarred("main.tf", b"locals {}\n")
+}
+
+#[test]
+fn what_is_no_plain_file_or_folder_is_refused() {
+    for (entry, word) in [
+        (tarred("a", b"").kind(b'1'), "hard link"),
+        (tarred("a", b"").kind(b'2'), "symbolic link"),
+        (tarred("a", b"").kind(b'3'), "device"),
+        (tarred("a", b"").kind(b'4'), "device"),
+        (tarred("a", b"").kind(b'6'), "pipe"),
+        (tarred("a", b"").kind(b'7'), "neither"),
+        (tarred("a", b"").kind(b'S'), "`a` is a sparse file"),
+        (tarred("a", b"").kind(b'V'), "neither"),
+        (tarred("a", b"").kind(b'Z'), "neither"),
+        (tarred("a/", b"").kind(b'0'), "empty part"),
+        (tarred("a/", b"").kind(0), "empty part"),
+        (tarred("a/", b"x"), "folder with data"),
+        (tarred("a", b"").mode(0o4755), "set-user-id"),
+        (tarred("a", b"").mode(0o2755), "set-group-id"),
+        (tarred("a/", b"").mode(0o4755), "set-user-id"),
+        (tarred("", b""), "no name"),
+    ] {
+        let message = refused(&tar_gz_of(&[good(), entry]));
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    let shared = tarred("a/", b"").mode(0o2775);
+    assert!(inspected(&tar_gz_of(&[good(), shared]), Format::TarGz, &Limits::default()).is_ok());
+}
+
+#[test]
+fn a_name_that_is_no_text_is_refused() {
+    let mut entry = good();
+    entry.name = b"a\xff.tf".to_vec();
+    assert!(refused(&tar_gz_of(&[entry.clone()])).contains("not UTF-8"));
+    entry.name = [&[b'd'; 101][..], b"\0x"].concat();
+    assert!(refused(&tar_gz_of(&[entry])).contains("control"));
+}
+
+#[test]
+fn long_names_are_judged_whole() {
+    let long = format!("{}/{}.tf", "d".repeat(90), "f".repeat(90));
+    let up = format!("{}/../../{}", "d".repeat(90), "f".repeat(90));
+    let gnu = [good(), tarred(&long, b"")];
+    let posix = [good(), pax(b'x', &[("mtime", "1.5"), ("path", &long)]), tarred("short", b"")];
+    assert!(inspected(&tar_gz_of(&gnu), Format::TarGz, &Limits::default()).is_ok());
+    assert!(inspected(&tar_gz_of(&posix), Format::TarGz, &Limits::default()).is_ok());
+    assert!(refused(&tar_gz_of(&[good(), tarred(&up, b"")])).contains("`..`"));
+    for (record, word) in [
+        (("path", "../evil.tf"), "`..`"),
+        (("path", "/evil.tf"), "absolute"),
+        (("size", "0"), "8 GB"),
+        (("GNU.sparse.major", "1"), "sparse"),
+        (("GNU.sparse.name", "x"), "sparse"),
+    ] {
+        let message = refused(&tar_gz_of(&[good(), pax(b'x', &[record]), tarred("b", b"")]));
+        assert!(message.contains(word), "{message}");
+    }
+    assert!(refused(&tar_gz_of(&[good(), pax(b'x', &[("path", "a"), ("path", "b")]), tarred("c", b"")])).contains("two names"));
+    let mut broken = pax(b'x', &[("path", "a")]);
+    broken.data[0] = b'7';
+    assert!(refused(&tar_gz_of(&[good(), broken, tarred("c", b"")])).contains("damaged"));
+}
+
+#[test]
+fn a_global_header_may_hold_a_comment_alone() {
+    let commit = pax(b'g', &[("comment", "8c8b2e8")]);
+    assert!(inspected(&tar_gz_of(&[commit.clone(), good()]), Format::TarGz, &Limits::default()).is_ok());
+    for entries in [
+        vec![pax(b'g', &[("path", "../evil.tf")]), good()],
+        vec![pax(b'g', &[("comment", "x"), ("size", "1")]), good()],
+        vec![pax(b'x', &[("path", "../evil.tf")]), commit.clone(), good()],
+        vec![commit.clone().size(1 << 40), good()],
+    ] {
+        assert!(refused(&tar_gz_of(&entries)).contains("global header"));
+    }
+    let limits = Limits { entries: 3, ..Limits::default() };
+    let many = [commit.clone(), commit.clone(), commit, good()];
+    assert!(refusal(inspected(&tar_gz_of(&many), Format::TarGz, &limits)).contains("more than 3"));
+}
+
+#[test]
+fn headers_are_not_read_into_memory_without_end() {
+    let name = Tarred { name: b"././@LongLink".to_vec(), kind: b'L', mode: 0, data: vec![b'n'; 200_000], size: None };
+    let record = pax(b'x', &[("comment", &"c".repeat(200_000))]);
+    for entry in [name, record] {
+        assert!(refused(&tar_gz_of(&[good(), entry, tarred("b", b"")])).contains("64 KiB"));
+    }
+}
+
+#[test]
+fn a_bomb_is_stopped_where_the_limit_is() {
+    let limits = Limits { unpacked_bytes: 1_000_000, entries: 10 };
+    let zeros = std::io::repeat(0).take(64 << 20);
+    let bomb = |head: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(head).unwrap();
+        std::io::copy(&mut std::io::repeat(0).take(zeros.limit()), &mut encoder).unwrap();
+        encoder.finish().unwrap()
+    };
+    for head in [tarred("a", b"").size(64 << 20).bytes(), tarred("a", b"").size(1 << 50).bytes(), good().bytes()] {
+        let message = refusal(inspected(&bomb(&head), Format::TarGz, &limits));
+        assert!(message.contains("at most 1000000 bytes"), "{message}");
+    }
+}
+
+#[test]
+fn nothing_may_follow_the_end() {
+    let tar = tar_of(&[good()]);
+    for (bytes, word) in [
+        (gzip(&[&tar, &b"x"[..]].concat()), "goes on"),
+        (gzip(&[&tar[..], &tar].concat()), "goes on"),
+        (gzip(&good().bytes()), "no end"),
+        (gzip(&tar[..tar.len() - 512]), "no end"),
+        ([gzip(&tar), b"x".to_vec()].concat(), "behind its end"),
+        ([gzip(&tar), vec![0; 512]].concat(), "behind its end"),
+        ([gzip(&tar), gzip(&tar)].concat(), "behind its end"),
+        ([gzip(&tar[..512]), gzip(&tar[512..])].concat(), "cut short"),
+        (gzip(&gzip(&tar)), "not a tar archive"),
+        (tar.clone(), "not compressed"),
+    ] {
+        let message = refused(&bytes);
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    let blocks = gzip(&[tar, vec![0; 8_192]].concat());
+    assert!(inspected(&blocks, Format::TarGz, &Limits::default()).is_ok(), "GNU tar fills up its last block");
+}
+
+#[test]
+fn a_damaged_archive_is_refused() {
+    let tar = tar_of(&[good(), tarred("b", b"x")]);
+    let mut checksum = tar.clone();
+    checksum[1_024] ^= 1;
+    assert!(refused(&gzip(&checksum)).contains("after its entry `main.tf`"));
+    let mut star = tar.clone();
+    star[508..512].copy_from_slice(b"tar\0");
+    let sum: u32 = star[..512].iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    star[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    assert!(refused(&gzip(&star)).contains("star"));
+    let mut trailer = gzip(&tar);
+    let last = trailer.len() - 1;
+    trailer[last - 5] ^= 1;
+    assert!(refused(&trailer).contains("damaged"));
+}

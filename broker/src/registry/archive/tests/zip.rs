@@ -1,0 +1,155 @@
+//! What is refused in zip archives alone.
+
+use super::super::{Format, Limits};
+use super::pack::{Zipped, inspected, zip_of, zip_with, zipped};
+use super::refusal;
+
+fn refused(bytes: &[u8]) -> String {
+    refusal(inspected(bytes, Format::Zip, &Limits::default()))
+}
+
+fn taken(bytes: &[u8]) {
+    inspected(bytes, Format::Zip, &Limits::default()).unwrap();
+}
+
+fn good() -> Zipped {
+    zipped("main.tf", b"locals {}\n")
+}
+
+#[test]
+fn what_is_no_plain_file_or_folder_is_refused() {
+    for (entry, word) in [
+        (zipped("a", b"").unix(0o120_777), "symbolic link"),
+        (zipped("a/", b"").unix(0o120_777), "symbolic link"),
+        (zipped("a", b"").unix(0o020_644), "neither"),
+        (zipped("a", b"").unix(0o060_644), "neither"),
+        (zipped("a", b"").unix(0o010_644), "neither"),
+        (zipped("a", b"").unix(0o140_644), "neither"),
+        (zipped("a", b"").unix(0o040_755), "marked as a folder"),
+        (zipped("a/", b"").unix(0o100_644), "marked as a file"),
+        (zipped("a", b"").with(|entry| entry.attributes = 0x10), "marked as a folder"),
+        (zipped("a", b"").unix(0o104_755), "set-user-id"),
+        (zipped("a", b"").unix(0o102_755), "set-group-id"),
+        (zipped("a/", b"").unix(0o044_755), "set-user-id"),
+        (zipped("a/", b"x"), "folder with data"),
+        (zipped("a", b"x").with(|entry| entry.flags = 1), "encrypted"),
+        (zipped("a", b"x").with(|entry| entry.method = 12), "other than deflate"),
+        (zipped("a", b"x").with(|entry| entry.method = 99), "other than deflate"),
+        (zipped("", b""), "no name"),
+        (zipped("", b"").with(|entry| entry.name = b"a\xff".to_vec()), "not UTF-8"),
+        (zipped("", b"").with(|entry| entry.name = b"a\0b.tf".to_vec()), "control"),
+    ] {
+        let message = refused(&zip_of(&[good(), entry]));
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    for entry in
+        [zipped("a", b"x").unix(0o100_755), zipped("a/", b"").unix(0o042_775), zipped("a/", b"").with(|entry| entry.attributes = 0x10)]
+    {
+        taken(&zip_of(&[good(), entry]));
+    }
+    taken(&zip_of(&[good().with(|entry| entry.method = 0)]));
+}
+
+#[test]
+fn sizes_and_checksums_must_be_those_of_the_data() {
+    for (entry, word) in [
+        (good().with(|entry| entry.size = Some(3)), "`main.tf` is damaged"),
+        (good().with(|entry| entry.size = Some(300)), "`main.tf` is cut short"),
+        (good().with(|entry| entry.crc = Some(1)), "`main.tf` is damaged"),
+        (good().with(|entry| entry.flags = 8).with(|entry| entry.descriptor = Some(vec![])), "something other than its size"),
+        (good().with(|entry| entry.flags = 8).with(|entry| entry.descriptor = Some(vec![0; 16])), "something other than its size"),
+    ] {
+        let message = refused(&zip_of(&[entry]));
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    for signature in [&b"PK\x07\x08"[..], b""] {
+        for width in [4, 8] {
+            for data in [&b""[..], b"x"] {
+                let entry = zipped("main.tf", data).with(|entry| entry.flags = 8);
+                let descriptor = entry.described(signature, width);
+                taken(&zip_of(&[entry.with(|entry| entry.descriptor = Some(descriptor)), zipped("b", b"x")]));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bomb_is_stopped_where_the_limit_is() {
+    let limits = Limits { unpacked_bytes: 1_000_000, entries: 10 };
+    let zeros = vec![0; 20_000_000];
+    for size in [None, Some(5)] {
+        let message = refusal(inspected(&zip_of(&[zipped("main.tf", &zeros).with(|entry| entry.size = size)]), Format::Zip, &limits));
+        assert!(message.contains("at most 1000000 bytes") || message.contains("damaged"), "{message}");
+    }
+}
+
+#[test]
+fn every_byte_must_belong_to_one_entry() {
+    let whole = zip_of(&[good(), zipped("b.tf", b"x")]);
+    let stored = |name: &str, data: &[u8]| zipped(name, data).with(|entry| entry.method = 0);
+    let (entries, end) = whole.split_at(whole.len() - 22);
+    let mut padded = [entries, b"xx", end].concat();
+    padded[entries.len() + 2 + 12] += 2;
+    let inner = zip_of(&[stored("evil.tf", b"x")]);
+    for (what, bytes, word) in [
+        ("a script before", [b"#!/bin/sh\n".to_vec(), whole.clone()].concat(), "belongs to no entry"),
+        ("a script before, counted", zip_of(&[good().with(|entry| entry.gap = b"#!/bin/sh\n".to_vec())]), "data before it"),
+        ("a hidden entry", zip_of(&[good(), zipped("b", b"").with(|entry| entry.gap = inner[..40].to_vec())]), "tells two things"),
+        ("a gap", zip_of(&[good(), zipped("b", b"").with(|entry| entry.gap = vec![0; 8])]), "data before it"),
+        ("a gap before the directory", zip_with(&[good()], 1, b"", b"xx"), "belongs to no entry"),
+        ("something behind", [whole.clone(), b"x".to_vec()].concat(), "goes on after its end"),
+        ("an archive behind", [&whole[..], &whole].concat(), "belongs to no entry"),
+        ("an archive in the comment", zip_with(&[good()], 1, &inner, b""), "belongs to no entry"),
+        ("a second end in the comment", zip_with(&[good()], 1, b"PK\x05\x06", b""), "damaged"),
+        ("fewer entries counted", zip_with(&[good(), zipped("b", b"x")], 1, b"", b""), "tells two things"),
+        ("something in the directory", padded, "more in it than its entries"),
+        ("more entries counted", zip_with(&[good()], 2, b"", b""), "damaged directory"),
+        (
+            "one entry's data for two",
+            zip_of(&[good(), good().with(|entry| entry.at = Some(0)).with(|entry| entry.listed_name = Some(b"main.tf".to_vec()))]),
+            "two entries of one name",
+        ),
+    ] {
+        let message = refused(&bytes);
+        assert!(message.contains(word), "{what}: {message}");
+    }
+    taken(&zip_with(&[good()], 1, b"8c8b2e8f0d", b""));
+}
+
+#[test]
+fn the_directory_and_the_entries_must_tell_the_same() {
+    let twice = zipped("b.tf", b"locals {}\n").with(|entry| entry.at = Some(0));
+    let renamed = good().with(|entry| entry.listed_name = Some(b"evil.tf".to_vec()));
+    for entries in [vec![renamed], vec![good(), twice]] {
+        assert!(refused(&zip_of(&entries)).contains("tells two things of one entry"));
+    }
+}
+
+#[test]
+fn an_entry_has_one_name() {
+    let mut crc = flate2::Crc::new();
+    crc.update(b"main.tf");
+    let second = |name: &[u8]| [&b"\x75\x70"[..], &(name.len() as u16 + 5).to_le_bytes(), &[1], &crc.sum().to_le_bytes(), name].concat();
+    let message = refused(&zip_of(&[good().with(|entry| entry.extra = second(b"evil.tf"))]));
+    assert!(message.contains("two names") || message.contains("tells two things"), "{message}");
+    taken(&zip_of(&[good().with(|entry| entry.extra = second(b"main.tf"))]));
+}
+
+#[test]
+fn parts_and_zip64_are_refused() {
+    let whole = zip_of(&[good()]);
+    let end = whole.len() - 22;
+    for (at, value, word) in [
+        (4, &b"\x01\0"[..], "one part"),
+        (8, b"\x02\0", "one part"),
+        (8, b"\xff\xff\xff\xff", "zip64"),
+        (8, b"\xfe\xff\xfe\xff", "more than 10000"),
+        (12, b"\xff\xff\xff\x7f", "directory that is too long"),
+        (16, b"\xff\xff\xff\xff", "zip64"),
+    ] {
+        let mut bytes = whole.clone();
+        bytes[end + at..end + at + value.len()].copy_from_slice(value);
+        let message = refused(&bytes);
+        assert!(message.contains(word), "{word}: {message}");
+    }
+}

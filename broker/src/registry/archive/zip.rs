@@ -1,0 +1,222 @@
+//! Reads a zip archive by its directory and by its entries, and refuses it unless both tell the same and cover every byte.
+//!
+//! Zip has two lists of its contents and no fixed place for either, so that one file can be two archives to two programs. The library
+//! reads entries and compares the lists; here it is made sure that nothing lies before, between or behind them.
+
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+
+use zip::read::{ArchiveOffset, Config};
+use zip::{CompressionMethod, ZipArchive};
+
+use super::listing::{Listing, What};
+use super::{ArchiveError, Disk};
+
+/// The record that ends a zip archive, without its comment (APPNOTE 4.3.16).
+const END: usize = 22;
+
+/// The most that the directory may take for each entry that is allowed; the library holds all of it in memory.
+const DIRECTORY: u64 = 2_048;
+
+pub(super) fn read(disk: Disk<'_>, listing: &mut Listing<'_>) -> Result<(), ArchiveError> {
+    let mut file = BufReader::new(disk);
+    let end = End::find(&mut file, listing)?;
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let mut archive =
+        ZipArchive::with_config(config, BufReader::new(disk)).map_err(|_| ArchiveError::archive("has a damaged directory"))?;
+    if archive.has_duplicate_names() {
+        return Err(ArchiveError::archive("has two entries of one name"));
+    }
+    if archive.central_directory_start() != end.directory || archive.len() as u64 != end.entries {
+        return Err(ArchiveError::archive("has more than one directory"));
+    }
+    let mut members = members(&mut archive, listing)?;
+    archive
+        .validate_header_consistency()
+        .map_err(|_| ArchiveError::archive("tells two things of one entry: its directory and its data differ"))?;
+    directory(&mut file, &mut members, &end).map_err(|_| damaged())??;
+    data(&mut file, &mut members, &end).map_err(|_| damaged())??;
+    for member in &members {
+        let mut entry = archive.by_index(member.index).map_err(|_| ArchiveError::entry(&member.name, "is damaged"))?;
+        listing.unpack(&member.name, member.size, &mut entry)?;
+    }
+    Ok(())
+}
+
+fn damaged() -> ArchiveError {
+    ArchiveError::archive("is damaged or cut short")
+}
+
+/// The record that ends the archive: where the directory is, and how long.
+struct End {
+    at: u64,
+    directory: u64,
+    entries: u64,
+}
+
+impl End {
+    /// Finds the last record of its kind, as every reader does, and takes it only if it ends the file to the byte.
+    fn find(file: &mut (impl Read + Seek), listing: &Listing<'_>) -> Result<Self, ArchiveError> {
+        let (tail, before) = tail(file).map_err(|_| damaged())?;
+        let Some(at) = tail.windows(4).rposition(|bytes| bytes == b"PK\x05\x06") else {
+            return Err(ArchiveError::archive("is not a zip archive, or is cut short"));
+        };
+        let record = tail.get(at..at + END).ok_or_else(damaged)?;
+        let word = |from: usize| u64::from(u16::from_le_bytes([record[from], record[from + 1]]));
+        let long = |from: usize| word(from) | word(from + 2) << 16;
+        if tail.len() - at - END != word(20) as usize {
+            return Err(ArchiveError::archive("goes on after its end"));
+        }
+        let (entries, size, directory, at) = (word(10), long(12), long(16), before + at as u64);
+        if word(4) != 0 || word(6) != 0 || word(8) != entries {
+            return Err(ArchiveError::archive("is one part of several"));
+        }
+        if entries == 0xffff || directory == 0xffff_ffff {
+            return Err(ArchiveError::archive("is in the zip64 format, which only archives over 4 GB need"));
+        }
+        if entries > listing.limits().entries as u64 {
+            return Err(listing.too_many());
+        }
+        if size > DIRECTORY.saturating_mul(listing.limits().entries as u64) {
+            return Err(ArchiveError::archive("has a directory that is too long"));
+        }
+        if directory + size != at {
+            return Err(ArchiveError::archive("has data in it that belongs to no entry"));
+        }
+        Ok(Self { at, directory, entries })
+    }
+}
+
+/// As much of the file's end as the record and the longest comment take, and how much is before it.
+fn tail(file: &mut (impl Read + Seek)) -> io::Result<(Vec<u8>, u64)> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let before = length.saturating_sub((END + usize::from(u16::MAX)) as u64);
+    file.seek(SeekFrom::Start(before))?;
+    let mut tail = Vec::new();
+    file.take(length - before).read_to_end(&mut tail)?;
+    Ok((tail, before))
+}
+
+/// One entry, and where everything of it is.
+struct Member {
+    index: usize,
+    name: String,
+    raw_name: Vec<u8>,
+    header: u64,
+    data: u64,
+    compressed: u64,
+    size: u64,
+    crc: u32,
+    /// Whether a record with its sizes follows the data.
+    described: bool,
+    listed: u64,
+}
+
+fn members<R: Read + Seek>(archive: &mut ZipArchive<R>, listing: &mut Listing<'_>) -> Result<Vec<Member>, ArchiveError> {
+    let mut members = Vec::new();
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).map_err(|_| damaged())?;
+        let what = if entry.name_raw().ends_with(b"/") { What::Folder } else { What::File };
+        let name = listing.enter(entry.name_raw(), what)?;
+        let refused = |problem: &str| Err(ArchiveError::entry(&name, problem));
+        if entry.encrypted() {
+            return refused("is encrypted");
+        }
+        if !matches!(entry.compression(), CompressionMethod::Stored | CompressionMethod::Deflated) {
+            return refused("is compressed with something other than deflate");
+        }
+        let (mode, marked) = (entry.external_attributes() >> 16, entry.external_attributes() & 0x10 != 0);
+        match (mode & 0o170_000, what) {
+            (0, What::File) if marked => return refused("is marked as a folder, but named as a file"),
+            (0, _) | (0o100_000, What::File) | (0o040_000, What::Folder) => {}
+            (0o100_000, _) => return refused("is marked as a file, but named as a folder"),
+            (0o040_000, _) => return refused("is marked as a folder, but named as a file"),
+            (0o120_000, _) => return refused("is a symbolic link; send the file it stands for"),
+            _ => return refused("is neither a file nor a folder"),
+        }
+        if mode & 0o4000 != 0 || what == What::File && mode & 0o2000 != 0 {
+            return refused("is set-user-id or set-group-id");
+        }
+        if what == What::Folder && entry.size() != 0 {
+            return refused("is a folder with data of its own");
+        }
+        let (raw_name, data) = (entry.name_raw().to_vec(), entry.data_start().ok_or_else(damaged)?);
+        members.push(Member {
+            index,
+            name,
+            raw_name,
+            header: entry.header_start(),
+            data,
+            compressed: entry.compressed_size(),
+            size: entry.size(),
+            crc: entry.crc32(),
+            described: entry.flags().is_using_data_descriptor(),
+            listed: entry.central_header_start(),
+        });
+    }
+    Ok(members)
+}
+
+/// Makes sure that the directory is its entries and nothing else, and names each as the library did.
+///
+/// An extra field can give an entry a second name (APPNOTE 4.6.9), which the library prefers and Terraform does not know.
+fn directory(file: &mut (impl Read + Seek), members: &mut [Member], end: &End) -> io::Result<Result<(), ArchiveError>> {
+    members.sort_unstable_by_key(|member| member.listed);
+    file.seek(SeekFrom::Start(end.directory))?;
+    let mut at = end.directory;
+    for member in members {
+        let mut fixed = [0; 46];
+        file.read_exact(&mut fixed)?;
+        let length = |from: usize| u64::from(u16::from_le_bytes([fixed[from], fixed[from + 1]]));
+        let (name, rest) = (length(28), length(30) + length(32));
+        let mut raw_name = Vec::new();
+        file.by_ref().take(name).read_to_end(&mut raw_name)?;
+        if member.listed != at || raw_name != member.raw_name {
+            return Ok(Err(ArchiveError::entry(&member.name, "has two names")));
+        }
+        io::copy(&mut file.by_ref().take(rest), &mut io::sink())?;
+        at += 46 + name + rest;
+    }
+    Ok(if at == end.at { Ok(()) } else { Err(ArchiveError::archive("has a directory with more in it than its entries")) })
+}
+
+/// Makes sure that the entries follow each other from the first byte to the directory, with nothing before, between or shared.
+fn data(file: &mut (impl Read + Seek), members: &mut [Member], end: &End) -> io::Result<Result<(), ArchiveError>> {
+    members.sort_unstable_by_key(|member| member.header);
+    let mut at = 0;
+    for member in members {
+        if member.header < at {
+            return Ok(Err(ArchiveError::entry(&member.name, "shares its data with another")));
+        }
+        if member.header > at {
+            return Ok(Err(ArchiveError::entry(&member.name, "has data before it that belongs to no entry")));
+        }
+        at = member.data.saturating_add(member.compressed);
+        if member.described {
+            file.seek(SeekFrom::Start(at))?;
+            let mut bytes = Vec::new();
+            file.by_ref().take(24).read_to_end(&mut bytes)?;
+            let Some(length) = described(&bytes, member) else {
+                return Ok(Err(ArchiveError::entry(&member.name, "is followed by something other than its size")));
+            };
+            at += length;
+        }
+    }
+    Ok(if at == end.directory { Ok(()) } else { Err(ArchiveError::archive("has data in it that belongs to no entry")) })
+}
+
+/// The length of the record behind an entry's data (APPNOTE 4.3.9), if it tells what the directory does: with or without its signature,
+/// with sizes of 8 or 4 bytes.
+fn described(bytes: &[u8], member: &Member) -> Option<u64> {
+    let crc = member.crc.to_le_bytes();
+    let sizes = [member.compressed.to_le_bytes(), member.size.to_le_bytes()];
+    for width in [8, 4] {
+        let [compressed, size] = sizes.map(|size| size[..width].to_vec());
+        for signature in [b"PK\x07\x08".as_slice(), b""] {
+            let record = [signature, &crc, &compressed, &size].concat();
+            if bytes.starts_with(&record) {
+                return Some(record.len() as u64);
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,99 @@
+//! What is known of callers: read anew for a mint, at most ten seconds old for everything else.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quick_cache::sync::Cache;
+
+use crate::grants::Standing;
+use crate::principal::Principal;
+use crate::store::{Store, StoreError};
+
+/// How long a caller's standing is believed, in seconds of the wall clock: so fast does a removed grant work everywhere.
+pub const FRESH: i64 = 10;
+
+/// How long reads go on with what is known while the store is down, in seconds.
+pub const STALE: i64 = 300;
+
+/// How many callers are remembered.
+const REMEMBERED: usize = 10_000;
+
+#[derive(Debug, Default)]
+struct Entry {
+    known: RwLock<Option<Known>>,
+    /// When the store was last asked and did not answer; held while it is asked, so that one asks at a time.
+    failed_at: tokio::sync::Mutex<Option<i64>>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    standing: Arc<Standing>,
+    read_at: i64,
+}
+
+impl Known {
+    /// By the wall clock, since a suspended Lambda stops the other kind; a clock that was set back makes it stale.
+    fn younger_than(&self, seconds: i64, now: i64) -> bool {
+        (0..seconds).contains(&now.saturating_sub(self.read_at))
+    }
+}
+
+/// The callers this process has met lately.
+#[derive(Debug)]
+pub struct Standings {
+    entries: Cache<Principal, Arc<Entry>>,
+}
+
+impl Default for Standings {
+    fn default() -> Self {
+        Self { entries: Cache::new(REMEMBERED) }
+    }
+}
+
+impl Standings {
+    /// What is known of the holder of a token: from memory for ten seconds, then from the store, or, while that is down,
+    /// from memory for five minutes.
+    pub async fn recent(&self, principal: &Principal, store: &Store, now: i64) -> Result<Arc<Standing>, StoreError> {
+        let entry = match self.entries.get(principal) {
+            Some(entry) => entry,
+            None => self.entries.get_or_insert_with(principal, || Ok::<_, std::convert::Infallible>(Arc::default())).unwrap_or_default(),
+        };
+        if let Some(known) = entry.known().filter(|known| known.younger_than(FRESH, now)) {
+            return Ok(known.standing);
+        }
+        let mut failed_at = entry.failed_at.lock().await;
+        let known = entry.known();
+        if let Some(known) = known.as_ref().filter(|known| known.younger_than(FRESH, now)) {
+            return Ok(Arc::clone(&known.standing));
+        }
+        let usable = known.filter(|known| known.younger_than(STALE, now));
+        let tried_lately = failed_at.is_some_and(|at| (0..FRESH).contains(&now.saturating_sub(at)));
+        if let Some(known) = usable.as_ref().filter(|_| tried_lately) {
+            return Ok(Arc::clone(&known.standing));
+        }
+        let principals = std::iter::once(principal.clone()).chain(principal.aliases()).collect();
+        match (store.standing(principals).await, usable) {
+            (Ok(standing), _) => {
+                let standing = Arc::new(standing);
+                *entry.known.write().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Known { standing: Arc::clone(&standing), read_at: now });
+                *failed_at = None;
+                Ok(standing)
+            }
+            (Err(error), Some(known)) => {
+                *failed_at = Some(now);
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the store is down; a caller's standing is used although it is old"
+                );
+                Ok(known.standing)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+}
+
+impl Entry {
+    fn known(&self) -> Option<Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

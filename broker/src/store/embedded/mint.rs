@@ -1,0 +1,99 @@
+//! What a mint and a bearer check read and write: the caller's standing, the pin, and the claim of a proof.
+
+use std::collections::HashSet;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::super::{Claim, Claimed, StoreError};
+use super::{Embedded, database_error, grants, keyring_file};
+use crate::grants::{Pin, Standing};
+use crate::principal::{Principal, UniqueId};
+use crate::token::TokenId;
+
+impl Embedded {
+    pub(in crate::store) async fn standing(&self, principals: Vec<Principal>) -> Result<Standing, StoreError> {
+        let keyring = self.keyring_path();
+        self.read(move |connection| {
+            // One transaction, so that what is read belongs together.
+            let snapshot = connection.unchecked_transaction().map_err(database_error)?;
+            let mut all = Vec::new();
+            let mut revoked = None;
+            for principal in &principals {
+                all.extend(grants::of(&snapshot, principal)?);
+                let found = snapshot
+                    .prepare_cached("SELECT 1 FROM revoked_principals WHERE principal = ?1")
+                    .and_then(|mut statement| statement.exists([principal.as_str()]))
+                    .map_err(database_error)?;
+                if found && revoked.is_none() {
+                    revoked = Some(principal.clone());
+                }
+            }
+            let pin = match principals.first() {
+                None => Pin::Open,
+                Some(principal) => snapshot
+                    .query_row("SELECT unique_id FROM pins WHERE principal = ?1", [principal.as_str()], |row| {
+                        row.get::<_, Option<String>>(0)
+                    })
+                    .optional()
+                    .map_err(database_error)
+                    .and_then(pin)?,
+            };
+            let revoked_tokens = snapshot
+                .prepare_cached("SELECT jti FROM revoked_tokens")
+                .and_then(|mut statement| statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>())
+                .map_err(database_error)?
+                .iter()
+                .filter_map(|text| TokenId::parse(text))
+                .collect::<HashSet<_>>();
+            let keyring_revision = keyring_file::read(&keyring)?.revision;
+            Ok(Standing { grants: all, pin, revoked, revoked_tokens, keyring_revision })
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn claim(
+        &self,
+        signature_digest: [u8; 32],
+        keep_until: i64,
+        pinned: Option<(Principal, UniqueId)>,
+        now: i64,
+    ) -> Result<Claim, StoreError> {
+        self.write(move |transaction| {
+            transaction.execute("DELETE FROM proofs WHERE keep_until < ?1", [now]).map_err(database_error)?;
+            // Nothing about time in the condition: a proof is claimed once, whatever any clock says.
+            let claimed = transaction
+                .execute(
+                    "INSERT OR IGNORE INTO proofs (signature_digest, keep_until) VALUES (?1, ?2)",
+                    params![signature_digest, keep_until],
+                )
+                .map_err(database_error)?;
+            if claimed == 0 {
+                return Ok(Claim::Replayed);
+            }
+            if let Some((principal, id)) = &pinned {
+                transaction
+                    .execute("INSERT OR IGNORE INTO pins (principal, unique_id) VALUES (?1, ?2)", params![principal.as_str(), id.as_str()])
+                    .map_err(database_error)?;
+                let kept = transaction
+                    .query_row("SELECT unique_id FROM pins WHERE principal = ?1", [principal.as_str()], |row| row.get(0))
+                    .map_err(database_error)?;
+                if matches!(pin(Some(kept))?, Pin::Id(kept) if kept != *id) {
+                    return Ok(Claim::PinnedToAnother);
+                }
+            }
+            Ok(Claim::Claimed(Claimed(())))
+        })
+        .await
+    }
+}
+
+fn pin(row: Option<Option<String>>) -> Result<Pin, StoreError> {
+    match row {
+        None => Ok(Pin::Open),
+        Some(None) => Ok(Pin::Never),
+        // An id nobody can have is no reason to let everybody in.
+        Some(Some(text)) => {
+            UniqueId::parse(&text).map(Pin::Id).ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read"))
+        }
+    }
+}

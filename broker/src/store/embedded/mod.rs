@@ -1,0 +1,158 @@
+//! The store for one machine: a folder with SQLite, archives named by digest, and the keyring.
+//!
+//! Several processes may have it open at once. A crash at any moment loses nothing that was acknowledged: files are
+//! written aside, synced and renamed before a row names them, and rows change in one synced transaction.
+
+mod archives;
+mod grants;
+mod keyring_file;
+mod mint;
+mod modules;
+mod schema;
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use r2d2::Pool;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use super::StoreError;
+
+/// How long a writer waits for another before the store counts as down.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Connections of one process.
+const CONNECTIONS: u32 = 8;
+
+/// An open data folder.
+#[derive(Clone)]
+pub struct Embedded {
+    folder: Arc<PathBuf>,
+    pool: Pool<SqliteConnectionManager>,
+}
+
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Embedded").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// What [`Embedded::init`] made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// The folder was not there.
+    pub folder: bool,
+    /// The database was not there.
+    pub database: bool,
+}
+
+impl Embedded {
+    /// Makes what is missing of the folder, readable by its owner alone; safe to repeat.
+    pub fn init(folder: &Path) -> Result<Made, StoreError> {
+        let made_folder = !folder.exists();
+        let failed = |error: std::io::Error| StoreError::new(format!("`{}` cannot be made", folder.display()), error);
+        for path in [folder.to_path_buf(), folder.join("archives"), folder.join("incoming")] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        }
+        let database = folder.join(DATABASE);
+        let made_database = !database.exists();
+        if made_database {
+            fs::OpenOptions::new().create(true).append(true).open(&database).map_err(failed)?;
+            fs::set_permissions(&database, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        }
+        let mut connection = Connection::open(&database).map_err(database_error)?;
+        configure(&mut connection).map_err(database_error)?;
+        schema::create(&mut connection)?;
+        Ok(Made { folder: made_folder, database: made_database })
+    }
+
+    /// Opens a folder that was made before; a mistyped path never becomes a new, empty registry.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let database = folder.join(DATABASE);
+        if !database.is_file() {
+            return Err(StoreError::busy(&format!(
+                "`{0}` is not a data folder; hint: make one with `stile-admin store init --data {0}`",
+                folder.display()
+            )));
+        }
+        let manager = SqliteConnectionManager::file(&database)
+            .with_flags(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .with_init(configure);
+        let pool = Pool::builder()
+            .max_size(CONNECTIONS)
+            .min_idle(Some(1))
+            .connection_timeout(BUSY)
+            .build(manager)
+            .map_err(|error| StoreError::new(format!("`{}` cannot be opened", database.display()), error))?;
+        let store = Self { folder: Arc::new(folder.to_path_buf()), pool };
+        schema::check(&mut *store.connection()?)?;
+        archives::sweep(&store.incoming());
+        Ok(store)
+    }
+
+    /// Whether a read and a write go through.
+    pub(super) async fn reach(&self) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.execute("UPDATE meta SET value = value WHERE name = 'schema'", []).map(drop).map_err(database_error)
+        })
+        .await?;
+        let folder = self.incoming();
+        blocking(move || {
+            tempfile::NamedTempFile::new_in(&folder)
+                .map(drop)
+                .map_err(|error| StoreError::new(format!("`{}` cannot be written", folder.display()), error))
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        blocking(move || work(&*store.connection()?)).await
+    }
+
+    /// Runs one transaction; it is on disk when this returns, or it never was.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        blocking(move || {
+            let mut connection = store.connection()?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(database_error)?;
+            let done = work(&transaction)?;
+            transaction.commit().map_err(database_error)?;
+            Ok(done)
+        })
+        .await
+    }
+
+    fn connection(&self) -> Result<r2d2::PooledConnection<SqliteConnectionManager>, StoreError> {
+        self.pool.get().map_err(|error| StoreError::new("the database does not answer", error))
+    }
+}
+
+const DATABASE: &str = "stile.sqlite3";
+
+/// `FULL`: in WAL mode a commit is synced, so what was acknowledged survives a crash of the machine as well.
+fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(())
+}
+
+fn database_error(error: rusqlite::Error) -> StoreError {
+    StoreError::new("the database cannot be read or written", error)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::new("the store's work was cut off", error))?
+}

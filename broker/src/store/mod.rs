@@ -1,0 +1,243 @@
+//! What is kept, one method a question. The answers are the same whichever store gives them.
+
+mod embedded;
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use stile_protocol::names::{ModuleAddress, Namespace, Permissions};
+
+pub use embedded::{Embedded, Made};
+
+use crate::grants::{Access, Grant, GrantNamespace, Pin, Reach, Standing};
+use crate::principal::{Principal, UniqueId};
+use crate::registry::{Checked, Format, ModuleSummary, Version};
+use crate::token::Keyring;
+
+/// The store cannot be reached, or what is in it cannot be read: "down", never "no".
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct StoreError {
+    what: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl StoreError {
+    /// A failure with its cause.
+    pub fn new(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { what: what.into(), source: Some(source.into()) }
+    }
+
+    /// Too much at once, or tried too lately.
+    pub fn busy(what: &str) -> Self {
+        Self { what: what.to_owned(), source: None }
+    }
+}
+
+/// Proof that a single-use claim was written: what a mint needs. Made by the store alone.
+#[derive(Debug)]
+pub struct Claimed(());
+
+/// What came of claiming a proof.
+#[derive(Debug)]
+pub enum Claim {
+    /// It was never used before, and now it is.
+    Claimed(Claimed),
+    /// It was used before.
+    Replayed,
+    /// Meanwhile the principal was pinned to another unique id.
+    PinnedToAnother,
+}
+
+/// What came of creating a grant.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It is there.
+    Done,
+    /// There is one already.
+    Exists(Grant),
+    /// There is one for a principal whose name differs by case alone, which IAM would take for the same.
+    DiffersByCase(Principal),
+    /// The principal holds as many as it may.
+    TooMany,
+}
+
+/// What came of changing a grant.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Updated {
+    /// It is now this.
+    Done(Grant),
+    /// There is none.
+    Absent,
+    /// It would allow nothing.
+    WouldBeEmpty,
+}
+
+/// Which permissions a change touches; the others stay as they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Change {
+    /// To be held from now on.
+    pub set: Permissions,
+    /// To be held no more.
+    pub clear: Permissions,
+    /// A new end, where one is given.
+    pub expires_at: Option<i64>,
+}
+
+/// What came of publishing.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It is listed from now on.
+    Created,
+    /// The same bytes were published before; nothing changed.
+    Same,
+    /// Other bytes were published before; nothing changed.
+    Different,
+}
+
+/// One published version, as a download needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Lower-case hex SHA-256 of the archive.
+    pub sha256: String,
+    /// What kind of archive it is.
+    pub format: Format,
+}
+
+/// Where everything is kept. Closed, because there is one way for one machine and there will be one for AWS.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// A folder with SQLite, archives and the keyring.
+    Embedded(Embedded),
+}
+
+impl Store {
+    /// All that is kept about a caller who is reached by these principals, the role or user itself first.
+    pub async fn standing(&self, principals: Vec<Principal>) -> Result<Standing, StoreError> {
+        match self {
+            Self::Embedded(store) => store.standing(principals).await,
+        }
+    }
+
+    /// Marks a proof as used until `keep_until`, and pins the unique id where one is given: both or neither.
+    pub async fn claim(
+        &self,
+        signature_digest: [u8; 32],
+        keep_until: i64,
+        pin: Option<(Principal, UniqueId)>,
+        now: i64,
+    ) -> Result<Claim, StoreError> {
+        match self {
+            Self::Embedded(store) => store.claim(signature_digest, keep_until, pin, now).await,
+        }
+    }
+
+    /// The keyring as it is; an empty one where there is none yet.
+    pub async fn keyring(&self) -> Result<Keyring, StoreError> {
+        match self {
+            Self::Embedded(store) => store.keyring().await,
+        }
+    }
+
+    /// Replaces the keyring, unless it is no longer of the given revision.
+    pub async fn replace_keyring(&self, revision: i64, next: Keyring) -> Result<bool, StoreError> {
+        match self {
+            Self::Embedded(store) => store.replace_keyring(revision, next).await,
+        }
+    }
+
+    /// Makes a grant; one that exists is not touched. A pin that is given is set with it.
+    pub async fn create_grant(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
+        match self {
+            Self::Embedded(store) => store.create_grant(grant, pin).await,
+        }
+    }
+
+    /// Changes the permissions that are named, and no others.
+    pub async fn update_grant(&self, principal: Principal, namespace: GrantNamespace, change: Change) -> Result<Updated, StoreError> {
+        match self {
+            Self::Embedded(store) => store.update_grant(principal, namespace, change).await,
+        }
+    }
+
+    /// Removes a grant; false where there was none.
+    pub async fn delete_grant(&self, principal: Principal, namespace: GrantNamespace) -> Result<bool, StoreError> {
+        match self {
+            Self::Embedded(store) => store.delete_grant(principal, namespace).await,
+        }
+    }
+
+    /// Every grant, or those of a principal, or those on a namespace; in order.
+    pub async fn grants(&self, principal: Option<Principal>, namespace: Option<GrantNamespace>) -> Result<Vec<Grant>, StoreError> {
+        match self {
+            Self::Embedded(store) => store.grants(principal, namespace).await,
+        }
+    }
+
+    /// The ready-made `versions` document of a module; `None` where nothing is published.
+    pub async fn versions_document(&self, access: &Access, address: &ModuleAddress) -> Result<Option<Bytes>, StoreError> {
+        debug_assert_eq!(access.namespace(), &address.namespace, "an access is for one namespace");
+        match self {
+            Self::Embedded(store) => store.versions_document(address.clone()).await,
+        }
+    }
+
+    /// One published version.
+    pub async fn package(&self, access: &Access, address: &ModuleAddress, version: &Version) -> Result<Option<Package>, StoreError> {
+        debug_assert_eq!(access.namespace(), &address.namespace, "an access is for one namespace");
+        match self {
+            Self::Embedded(store) => store.package(address.clone(), version.clone()).await,
+        }
+    }
+
+    /// Publishes an archive that was checked.
+    pub async fn publish(
+        &self,
+        access: &Access,
+        address: &ModuleAddress,
+        version: &Version,
+        archive: Checked,
+        now: i64,
+    ) -> Result<Published, StoreError> {
+        debug_assert_eq!(access.namespace(), &address.namespace, "an access is for one namespace");
+        let by = access.principal().to_string();
+        match self {
+            Self::Embedded(store) => store.publish(address.clone(), version.clone(), archive, by, now).await,
+        }
+    }
+
+    /// The modules within reach, in order of address, from `offset` on; at most `limit`.
+    pub async fn modules(
+        &self,
+        reach: &Reach,
+        namespace: Option<&Namespace>,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Vec<ModuleSummary>, StoreError> {
+        match self {
+            Self::Embedded(store) => store.modules(reach, namespace.cloned(), offset, limit).await,
+        }
+    }
+
+    /// The folder in which an upload grows until it is checked, on the same file system as the archives.
+    pub fn incoming(&self) -> PathBuf {
+        match self {
+            Self::Embedded(store) => store.incoming(),
+        }
+    }
+
+    /// The file of an archive.
+    pub fn archive(&self, sha256: &str, format: Format) -> PathBuf {
+        match self {
+            Self::Embedded(store) => store.archive(sha256, format),
+        }
+    }
+
+    /// Whether it answers, to reads and to writes.
+    pub async fn reach(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.reach().await,
+        }
+    }
+}

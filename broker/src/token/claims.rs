@@ -1,0 +1,206 @@
+//! What a token says: who, where, what, until when.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use stile_protocol::exchange::{self, Namespaces};
+use stile_protocol::names::Permissions;
+use stile_protocol::strict_json::{FieldError, StrictObject};
+
+use crate::grants::Entitlement;
+use crate::principal::{Principal, UniqueId};
+
+/// How far ahead of ours the clock of the process that minted a token may be, in seconds.
+const MAX_AHEAD: i64 = 60;
+
+/// A token's own id: 128 random bits as 22 base64url characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenId(String);
+
+impl TokenId {
+    /// A new one.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    /// Reads one.
+    pub fn parse(text: &str) -> Option<Self> {
+        exchange::is_base64url(text, 16).then(|| Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The claims of one token. Made only from an [`Entitlement`], or by opening a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    jti: TokenId,
+    sub: Principal,
+    uid: UniqueId,
+    iat: i64,
+    exp: i64,
+    ns: Namespaces,
+    perm: Permissions,
+}
+
+impl Claims {
+    /// The claims of a new token; it lives as long as was asked for, or `max_ttl` seconds if that is less.
+    pub(super) fn new(entitlement: &Entitlement, max_ttl: i64, now: i64) -> Result<Self, getrandom::Error> {
+        Ok(Self {
+            jti: TokenId::random()?,
+            sub: entitlement.caller().principal().clone(),
+            uid: entitlement.caller().unique_id().clone(),
+            iat: now,
+            exp: now.saturating_add(entitlement.ttl().min(max_ttl)),
+            ns: entitlement.namespaces().clone(),
+            perm: entitlement.permissions(),
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(sub: Principal, ns: Namespaces, perm: Permissions, iat: i64, exp: i64) -> Self {
+        let uid = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
+        Self { jti: TokenId::random().unwrap(), sub, uid, iat, exp, ns, perm }
+    }
+
+    /// The token's own id.
+    pub const fn id(&self) -> &TokenId {
+        &self.jti
+    }
+
+    /// Whom it is for.
+    pub const fn principal(&self) -> &Principal {
+        &self.sub
+    }
+
+    /// AWS's unique id of the principal.
+    pub const fn unique_id(&self) -> &UniqueId {
+        &self.uid
+    }
+
+    /// When it ends, Unix seconds.
+    pub const fn expires_at(&self) -> i64 {
+        self.exp
+    }
+
+    /// Where it is good.
+    pub const fn namespaces(&self) -> &Namespaces {
+        &self.ns
+    }
+
+    /// What it is good for.
+    pub const fn permissions(&self) -> Permissions {
+        self.perm
+    }
+
+    /// Whether it lives at `now`; a lowered maximum also ends what was given longer before.
+    pub(super) fn live(&self, max_ttl: i64, now: i64) -> bool {
+        let started = self.iat <= now.saturating_add(MAX_AHEAD);
+        let spans = self.exp.checked_sub(self.iat).is_some_and(|span| (1..=exchange::MAX_TTL).contains(&span));
+        started && spans && now < self.exp && now < self.iat.saturating_add(max_ttl)
+    }
+
+    /// The sealed form.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::json!({
+            "jti": self.jti.as_str(), "sub": self.sub.to_string(), "uid": self.uid.as_str(),
+            "iat": self.iat, "exp": self.exp, "ns": self.ns, "perm": self.perm,
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    /// Reads what was under the seal; strictly, since another version of this program may have written it.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, FieldError> {
+        let mut object = StrictObject::parse(bytes)?;
+        let jti = object.string("jti")?;
+        let sub = object.string("sub")?;
+        let uid = object.string("uid")?;
+        let claims = Self {
+            jti: TokenId::parse(&jti).ok_or_else(|| FieldError::new("jti", "a token id"))?,
+            sub: Principal::parse_stored(&sub)
+                .ok()
+                .filter(Principal::is_concrete)
+                .ok_or_else(|| FieldError::new("sub", "a role or user"))?,
+            uid: UniqueId::parse(&uid).ok_or_else(|| FieldError::new("uid", "a unique id"))?,
+            iat: object.integer("iat")?,
+            exp: object.integer("exp")?,
+            ns: exchange::parse_namespaces("ns", object.take("ns")?)?,
+            perm: exchange::parse_permissions("perm", object.take("perm")?)?,
+        };
+        object.finish()?;
+        Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use stile_protocol::names::Permission;
+
+    use super::*;
+
+    fn good() -> Claims {
+        let sub = Principal::parse_stored("aws:111122223333:role/deploy").unwrap();
+        Claims::for_test(sub, Namespaces::All, Permissions::NONE.with(Permission::Download), 1000, 4600)
+    }
+
+    #[test]
+    fn claims_out_of_their_grammar_are_refused() {
+        let value: Value = serde_json::from_slice(&good().to_bytes()).unwrap();
+        let many: Vec<String> = (0..10_000).map(|n| format!("n{n}")).collect();
+        for (field, bad) in [
+            ("jti", json!("short")),
+            ("sub", json!("account:aws:111122223333")),
+            ("sub", json!("*")),
+            ("uid", json!("x")),
+            ("iat", json!("1000")),
+            ("exp", json!(1.5)),
+            ("ns", json!([])),
+            ("ns", json!(many)),
+            ("ns", Value::Null),
+            ("perm", json!([])),
+            ("crit", json!(["x"])),
+        ] {
+            let mut changed = value.clone();
+            changed[field] = bad;
+            assert!(Claims::parse(changed.to_string().as_bytes()).is_err(), "{field}");
+        }
+        for field in ["jti", "sub", "uid", "iat", "exp", "ns", "perm"] {
+            let mut changed = value.clone();
+            changed.as_object_mut().unwrap().remove(field);
+            assert!(Claims::parse(changed.to_string().as_bytes()).is_err(), "{field}");
+        }
+        let twin = value.to_string().replacen('{', "{\"exp\":9999999999,", 1);
+        assert!(Claims::parse(twin.as_bytes()).is_err());
+        let claims = good();
+        assert_eq!(Claims::parse(&claims.to_bytes()), Ok(claims));
+    }
+
+    #[test]
+    fn a_token_lives_from_its_minting_until_the_second_before_its_end() {
+        for (iat, exp, max_ttl, now, expected) in [
+            (1000, 4600, 3600, 4599, true),
+            (1000, 4600, 3600, 4600, false),
+            (1000, 4600, 600, 1599, true),
+            (1000, 4600, 600, 1600, false),
+            (1060, 4600, 3600, 1000, true),
+            (1061, 4600, 3600, 1000, false),
+            (1000, 1000 + 43_201, 43_200, 1000, false),
+            (1000, 1000, 3600, 999, false),
+            (1000, 999, 3600, 998, false),
+            (i64::MIN, i64::MAX, 3600, 1000, false),
+            (1000, i64::MAX, i64::MAX, 1000, false),
+            (i64::MAX, i64::MAX, 3600, i64::MAX, false),
+            (i64::MAX - 10, i64::MAX, 3600, i64::MAX - 5, true),
+        ] {
+            let mut claims = good();
+            (claims.iat, claims.exp) = (iat, exp);
+            assert_eq!(claims.live(max_ttl, now), expected, "{iat} {exp} {max_ttl} {now}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Mints tokens and opens them: what this process knows of the keyring, and the tokens it has opened before.
+
+mod claims;
+mod keyring;
+mod seal;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quick_cache::sync::Cache;
+use secrecy::SecretString;
+use sha2::{Digest, Sha256};
+use stile_protocol::audience::Audience;
+
+pub use claims::{Claims, TokenId};
+pub use keyring::{Key, KeyId, Keyring, MAX_KEYS, PUBLISHED_AHEAD, ROTATION};
+pub use seal::MAX_TOKEN;
+
+use crate::grants::Entitlement;
+use crate::store::{Claimed, Store, StoreError};
+use seal::Sealed;
+
+/// How many opened tokens are remembered; garbage never opens, so only real callers take the room.
+const REMEMBERED: usize = 10_000;
+
+/// The least time between two looks at the store because of a key id nobody knows, in seconds.
+///
+/// Without it, made-up key ids would turn each garbage token into a read of the store.
+const REFRESH_EVERY: i64 = 10;
+
+/// Why there is no key to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The keyring cannot be read or written.
+    #[error("the keyring cannot be reached")]
+    Store(#[from] StoreError),
+    /// The system gives no random bytes, or sealing failed.
+    #[error("no key can be made or used")]
+    Crypto,
+}
+
+/// Why a token does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It is not a live token of this registry; which of the many ways is nobody's business.
+    #[error("the token is not valid")]
+    Invalid,
+    /// Whether it is cannot be told now.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// A token that was opened: its claims, and the key that vouches for them.
+#[derive(Debug)]
+struct Opened {
+    claims: Claims,
+    key_id: KeyId,
+}
+
+#[derive(Debug, Default)]
+struct Refresh {
+    tried_at: Option<i64>,
+    failed: bool,
+}
+
+/// Mints and opens tokens of one registry.
+#[derive(Debug)]
+pub struct Tokens {
+    audience: Audience,
+    max_ttl: i64,
+    keyring: RwLock<Option<Arc<Keyring>>>,
+    refresh: tokio::sync::Mutex<Refresh>,
+    opened: Cache<[u8; 32], Arc<Opened>>,
+    latest: AtomicI64,
+}
+
+impl Tokens {
+    /// Tokens of this audience that live `max_ttl` seconds at most.
+    pub fn new(audience: Audience, max_ttl: i64) -> Self {
+        Self {
+            audience,
+            max_ttl,
+            keyring: RwLock::default(),
+            refresh: tokio::sync::Mutex::default(),
+            opened: Cache::new(REMEMBERED),
+            latest: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// The key to mint with, made or followed by the next if that is due.
+    pub async fn minting_key(&self, store: &Store, now: i64) -> Result<Key, KeyError> {
+        if let Some(key) = self.known().filter(|keyring| !keyring.due(now)).and_then(|keyring| keyring.minting(now).cloned()) {
+            return Ok(key);
+        }
+        let _one_at_a_time = self.refresh.lock().await;
+        // Who loses the race to follow the keyring finds the winner's on the next round.
+        for _ in 0..4 {
+            let keyring = store.keyring().await?;
+            if !keyring.due(now) && keyring.minting(now).is_some() {
+                return self.meet(keyring).minting(now).cloned().ok_or(KeyError::Crypto);
+            }
+            let next = keyring.next(now).map_err(|_| KeyError::Crypto)?;
+            if store.replace_keyring(keyring.revision, next.clone()).await? {
+                tracing::info!(revision = next.revision, keys = next.keys().len(), "the keyring has a new key");
+                return self.meet(next).minting(now).cloned().ok_or(KeyError::Crypto);
+            }
+        }
+        Err(KeyError::Store(StoreError::busy("the keyring changes too fast")))
+    }
+
+    /// Mints: seals the claims of somebody who was identified, entitled, and whose proof is claimed for this alone.
+    pub fn mint(&self, key: &Key, entitlement: &Entitlement, _single_use: Claimed, now: i64) -> Result<(SecretString, Claims), KeyError> {
+        let claims = Claims::new(entitlement, self.max_ttl, now).map_err(|_| KeyError::Crypto)?;
+        let token = seal::seal(key, &self.audience, &claims.to_bytes()).ok_or(KeyError::Crypto)?;
+        Ok((token.into(), claims))
+    }
+
+    /// Opens a token; without a call to anything once the keyring is known.
+    pub async fn open(&self, token: &str, store: &Store, now: i64) -> Result<Claims, OpenError> {
+        let now = self.latest.fetch_max(now, Ordering::Relaxed).max(now);
+        let sealed = Sealed::parse(token).ok_or(OpenError::Invalid)?;
+        let keyring = self.keyring_with(&sealed.unverified_key_id, store, now).await?;
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        let opened = match self.opened.get(&digest) {
+            Some(opened) => opened,
+            None => {
+                let opened = Arc::new(self.open_sealed(&sealed, &keyring).ok_or(OpenError::Invalid)?);
+                self.opened.insert(digest, Arc::clone(&opened));
+                opened
+            }
+        };
+        if keyring.key(&opened.key_id).is_none() || !opened.claims.live(self.max_ttl, now) {
+            return Err(OpenError::Invalid);
+        }
+        Ok(opened.claims.clone())
+    }
+
+    /// Looks at the keyring again if it has changed since this process met it, as a fresh read of the store says.
+    pub async fn follow(&self, revision: i64, store: &Store) -> Result<bool, KeyError> {
+        if self.known().is_some_and(|keyring| keyring.revision == revision) {
+            return Ok(false);
+        }
+        let _one_at_a_time = self.refresh.lock().await;
+        if self.known().is_some_and(|keyring| keyring.revision == revision) {
+            return Ok(true);
+        }
+        self.meet(store.keyring().await?);
+        Ok(true)
+    }
+
+    /// A key for another purpose, of every live key by its id, and the id of the one in use.
+    pub async fn derived(&self, purpose: &[u8], store: &Store, now: i64) -> Result<Derived, KeyError> {
+        let current = self.minting_key(store, now).await?.id().clone();
+        let keyring = self.known().unwrap_or_default();
+        let keys = keyring.keys().iter().map(|key| (key.id().clone(), key.derive(purpose))).collect();
+        Ok(Derived { current, keys })
+    }
+
+    fn open_sealed(&self, sealed: &Sealed<'_>, keyring: &Keyring) -> Option<Opened> {
+        let key = keyring.key(&sealed.unverified_key_id)?;
+        let claims = Claims::parse(&sealed.open(key, &self.audience)?).ok()?;
+        Some(Opened { claims, key_id: key.id().clone() })
+    }
+
+    /// The keyring, read anew if it lacks the key, though not more than once in ten seconds.
+    async fn keyring_with(&self, id: &KeyId, store: &Store, now: i64) -> Result<Arc<Keyring>, OpenError> {
+        let knows = |keyring: &Arc<Keyring>| keyring.key(id).is_some();
+        if let Some(keyring) = self.known().filter(knows) {
+            return Ok(keyring);
+        }
+        let mut refresh = self.refresh.lock().await;
+        if let Some(keyring) = self.known().filter(knows) {
+            return Ok(keyring);
+        }
+        if refresh.tried_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at))) {
+            return Err(if refresh.failed {
+                KeyError::Store(StoreError::busy("the keyring could not be read a moment ago")).into()
+            } else {
+                OpenError::Invalid
+            });
+        }
+        let read = store.keyring().await;
+        *refresh = Refresh { tried_at: Some(now), failed: read.is_err() };
+        let keyring = self.meet(read.map_err(KeyError::Store)?);
+        if knows(&keyring) { Ok(keyring) } else { Err(OpenError::Invalid) }
+    }
+
+    fn known(&self) -> Option<Arc<Keyring>> {
+        self.keyring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn meet(&self, keyring: Keyring) -> Arc<Keyring> {
+        let keyring = Arc::new(keyring);
+        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&keyring));
+        keyring
+    }
+}
+
+/// Keys for another purpose than tokens, one a live key of the keyring.
+#[derive(Debug)]
+pub struct Derived {
+    /// The one in use.
+    pub current: KeyId,
+    /// All of them.
+    pub keys: HashMap<KeyId, zeroize::Zeroizing<[u8; 32]>>,
+}

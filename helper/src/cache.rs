@@ -1,0 +1,272 @@
+//! Keeps tokens in private files, one for each (host, whose credentials, scope), until they are nearly over.
+//!
+//! A cache that cannot be read or written costs a mint, never a failure.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{Environment, Registry, Scope};
+use crate::private_file::{self, Keep};
+use crate::token::Token;
+
+/// What must be left of a token for it to be used: a long `terraform init` has no way to get another.
+const MIN_LEFT: TimeDelta = TimeDelta::minutes(5);
+
+/// Longest wait for another process that is getting the same token.
+const LOCK_LIMIT: Duration = Duration::from_secs(15);
+
+/// Files of no use since that long are removed; no token lives longer than half of it.
+const SWEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// The place of one token.
+#[derive(Debug)]
+pub struct Slot {
+    path: PathBuf,
+    host: String,
+    key: String,
+}
+
+/// Held while a token is being got, so that parallel processes get one between them.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "holds the lock until it is dropped")] Option<std::fs::File>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    host: String,
+    key: String,
+    token: String,
+    expires_at: DateTime<Utc>,
+    principal: String,
+    skew_seconds: i64,
+}
+
+impl Slot {
+    /// The place of that token, or none where the platform has no cache folder.
+    pub fn of(registry: &Registry, scope: &Scope, environment: &Environment) -> Option<Self> {
+        let folder = folder(environment)?;
+        let key = key(registry, scope, environment);
+        let path = folder.join(format!("{}-{key}.json", host_digest(registry.host.as_str())));
+        Some(Self { path, host: registry.host.to_string(), key })
+    }
+
+    /// The token, if there is one that is good for a while yet.
+    pub fn read(&self, now: DateTime<Utc>) -> Option<Token> {
+        let entry: Entry = serde_json::from_slice(&private_file::read(&self.path).ok()?).ok()?;
+        let skew = TimeDelta::try_seconds(entry.skew_seconds)?;
+        let left = entry.expires_at.signed_duration_since(now.checked_add_signed(skew)?);
+        if entry.host != self.host || entry.key != self.key || left < MIN_LEFT {
+            return None;
+        }
+        Some(Token { secret: entry.token.into(), expires_at: entry.expires_at, principal: entry.principal, skew: None, cached: true })
+    }
+
+    /// Waits until no other process is getting this token, or has taken too long.
+    pub fn wait_for_turn(&self) -> Turn {
+        Turn(private_file::lock(&self.path, LOCK_LIMIT))
+    }
+
+    /// Keeps a token; a folder that cannot be written keeps none.
+    pub fn write(&self, token: &Token) {
+        let entry = Entry {
+            host: self.host.clone(),
+            key: self.key.clone(),
+            token: token.expose().to_owned(),
+            expires_at: token.expires_at,
+            principal: token.principal.clone(),
+            skew_seconds: token.skew.unwrap_or_default().num_seconds(),
+        };
+        if let Ok(bytes) = serde_json::to_vec(&entry) {
+            let _kept = private_file::write(&self.path, &bytes, Keep::Cached);
+        }
+    }
+
+    /// Removes the files that have been of no use for long, ours or other hosts'.
+    pub fn sweep(&self, now: DateTime<Utc>) {
+        let stale = |entry: &std::fs::DirEntry| {
+            let changed = entry.metadata().ok()?.modified().ok()?;
+            std::time::SystemTime::from(now).duration_since(changed).ok().filter(|age| *age > SWEEP_AFTER)
+        };
+        let Some(Ok(entries)) = self.path.parent().map(std::fs::read_dir) else { return };
+        for entry in entries.flatten().filter(|entry| stale(entry).is_some()) {
+            let _removed = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Drops every token of a host, whoever's credentials it came from.
+pub fn forget(host: &str, environment: &Environment) -> std::io::Result<()> {
+    let Some(folder) = folder(environment) else { return Ok(()) };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let prefix = format!("{}-", host_digest(host));
+    for entry in entries {
+        let name = entry.as_ref().map(std::fs::DirEntry::file_name).unwrap_or_default();
+        let name = name.to_string_lossy();
+        if name.starts_with(&prefix) && name.ends_with(".json") {
+            std::fs::remove_file(entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn folder(environment: &Environment) -> Option<PathBuf> {
+    Some(environment.cache_folder.as_ref()?.join("stile"))
+}
+
+fn host_digest(host: &str) -> String {
+    digest(&serde_json::json!(host)).chars().take(16).collect()
+}
+
+/// Everything that decides which token it is; what merely decides how to get it is left out.
+fn key(registry: &Registry, scope: &Scope, environment: &Environment) -> String {
+    let changed: Vec<_> = environment.aws_files_changed().into_iter().map(|time| time.map(|time| format!("{time:?}"))).collect();
+    digest(&serde_json::json!({
+        "host": registry.host.as_str(), "url": registry.url.as_str(), "service": registry.service.as_str(),
+        "profile": registry.profile, "aws": environment.aws, "changed": changed,
+        "ttl": scope.ttl, "namespaces": scope.namespaces, "permissions": scope.permissions,
+    }))
+}
+
+fn digest(value: &serde_json::Value) -> String {
+    hex::encode(Sha256::digest(value.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use stile_protocol::audience::Audience;
+    use stile_protocol::exchange::Namespaces;
+    use stile_protocol::names::Permission;
+
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-20T10:00:00Z".parse().unwrap()
+    }
+
+    fn token(minutes: i64) -> Token {
+        let expires_at = now() + TimeDelta::minutes(minutes);
+        Token { secret: "stile_v4.local.x".into(), expires_at, principal: "aws:111122223333:role/a".into(), skew: None, cached: false }
+    }
+
+    fn registry(host: &str) -> Registry {
+        Registry::of(Audience::parse(host).unwrap()).unwrap()
+    }
+
+    struct Place {
+        _folder: tempfile::TempDir,
+        environment: Environment,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let environment = Environment { cache_folder: Some(folder.path().to_owned()), ..Environment::default() };
+            Self { _folder: folder, environment }
+        }
+
+        fn slot(&self, host: &str) -> Slot {
+            let registry = registry(host);
+            Slot::of(&registry, &registry.scope(), &self.environment).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_nearly_over_is_not_used() {
+        let place = Place::new();
+        let slot = place.slot("a.example");
+        for (minutes, used) in [(-1, false), (0, false), (4, false), (5, true), (60, true)] {
+            slot.write(&token(minutes));
+            assert_eq!(slot.read(now()).is_some(), used, "{minutes} minutes left");
+        }
+        let behind = Token { skew: Some(TimeDelta::minutes(14)), ..token(18) };
+        slot.write(&behind);
+        assert!(slot.read(now()).is_none(), "by the broker's clock only four minutes are left");
+    }
+
+    #[test]
+    fn a_file_that_is_not_this_tokens_own_is_ignored_and_rewritten() {
+        let place = Place::new();
+        let slot = place.slot("a.example");
+        slot.write(&token(60));
+        let whole = std::fs::read(&slot.path).unwrap();
+        let other = place.slot("b.example");
+        private_file::write(&other.path, &whole, Keep::Cached).unwrap();
+        assert!(other.read(now()).is_none(), "another host's");
+        for length in [0, 1, whole.len() / 2, whole.len() - 1] {
+            private_file::write(&slot.path, whole.get(..length).unwrap(), Keep::Cached).unwrap();
+            assert!(slot.read(now()).is_none(), "cut at {length}");
+        }
+        slot.write(&token(60));
+        assert_eq!(slot.read(now()).unwrap().expose(), "stile_v4.local.x");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_can_read_is_ignored_and_rewritten() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = Place::new();
+        let slot = place.slot("a.example");
+        slot.write(&token(60));
+        std::fs::set_permissions(&slot.path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(slot.read(now()).is_none());
+        slot.write(&token(60));
+        assert!(slot.read(now()).is_some());
+    }
+
+    #[test]
+    fn whose_credentials_they_are_and_what_for_make_another_token() {
+        let place = Place::new();
+        let plain = registry("a.example");
+        let first = place.slot("a.example").key;
+        let mut others = vec![place.slot("b.example").key];
+        for changed in [
+            Registry { profile: Some("ci".to_owned()), ..plain.clone() },
+            Registry { ttl: 900, ..plain.clone() },
+            Registry { permissions: plain.permissions.with(Permission::Upload), ..plain.clone() },
+            Registry { url: url::Url::parse("https://b.example").unwrap(), ..plain.clone() },
+        ] {
+            others.push(key(&changed, &changed.scope(), &place.environment));
+        }
+        let list = Namespaces::List(vec!["acme".parse().unwrap()]);
+        others.push(key(&plain, &Scope { namespaces: list, ..plain.scope() }, &place.environment));
+        for (name, value) in [("AWS_ACCESS_KEY_ID", "AKIA1"), ("AWS_ACCESS_KEY_ID", "AKIA2"), ("AWS_PROFILE", "x"), ("AWS_ROLE_ARN", "y")] {
+            let environment = Environment { aws: vec![(name, value.to_owned())], ..place.environment.clone() };
+            others.push(key(&plain, &plain.scope(), &environment));
+        }
+        for (at, other) in others.iter().enumerate() {
+            assert!(*other != first && !others.iter().take(at).any(|earlier| earlier == other), "number {at}");
+        }
+        assert_eq!(place.slot("a.example").key, first);
+    }
+
+    #[test]
+    fn forgetting_a_host_drops_its_tokens_and_no_others() {
+        let place = Place::new();
+        forget("a.example", &place.environment).unwrap();
+        let (slot, other) = (place.slot("a.example"), place.slot("b.example"));
+        slot.write(&token(60));
+        other.write(&token(60));
+        forget("a.example", &place.environment).unwrap();
+        assert!(slot.read(now()).is_none() && other.read(now()).is_some());
+    }
+
+    #[test]
+    fn what_has_been_of_no_use_for_long_is_swept_away() {
+        let place = Place::new();
+        let slot = place.slot("a.example");
+        slot.write(&token(60));
+        let written: DateTime<Utc> = std::fs::metadata(&slot.path).unwrap().modified().unwrap().into();
+        slot.sweep(written + TimeDelta::hours(24));
+        assert!(slot.path.exists());
+        slot.sweep(written + TimeDelta::hours(25));
+        assert!(!slot.path.exists());
+    }
+}

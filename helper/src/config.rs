@@ -1,0 +1,413 @@
+//! Reads the environment, once, and `stile/config.toml`: which hosts are Stile registries and how each is reached.
+//!
+//! Nothing is signed for a host that is not in the file.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use directories::BaseDirs;
+use serde::Deserialize;
+use stile_protocol::audience::Audience;
+use stile_protocol::exchange::{MAX_TTL, MIN_TTL, Namespaces};
+use stile_protocol::names::{Permission, Permissions};
+use stile_protocol::region::Region;
+use url::Url;
+
+/// Life of a token that nobody chose, in seconds.
+pub const DEFAULT_TTL: i64 = 3600;
+
+/// What decides whose credentials the AWS chain finds; part of a cached token's name.
+const AWS_VARIABLES: [&str; 9] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    AWS_CONFIG_FILE,
+    AWS_CREDENTIALS_FILE,
+];
+const AWS_CONFIG_FILE: &str = "AWS_CONFIG_FILE";
+const AWS_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
+
+/// What the helper takes from its surroundings.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// The person's own folder.
+    pub home: Option<PathBuf>,
+    /// Where configuration lives on this platform.
+    pub config_folder: Option<PathBuf>,
+    /// Where what can be had again lives.
+    pub cache_folder: Option<PathBuf>,
+    /// Where what cannot be had again lives.
+    pub data_folder: Option<PathBuf>,
+    /// `APPDATA`: where Terraform looks on Windows.
+    pub app_data: Option<PathBuf>,
+    /// `SSL_CERT_FILE`: roots to trust instead of the platform's.
+    pub ssl_cert_file: Option<PathBuf>,
+    /// `TF_CLI_CONFIG_FILE`, or its old name `TERRAFORM_CONFIG`.
+    pub terraform_rc: Option<PathBuf>,
+    /// Names of the `TF_TOKEN_…` variables; their values are never read.
+    pub token_variables: Vec<String>,
+    /// The AWS variables that decide whose credentials are found, none of them a secret.
+    pub aws: Vec<(&'static str, String)>,
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the helper reads its environment")]
+    pub fn read() -> Self {
+        let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let folders = BaseDirs::new();
+        let folder = |pick: fn(&BaseDirs) -> &Path| folders.as_ref().map(|folders| pick(folders).to_owned());
+        let named = |(name, _)| std::ffi::OsString::into_string(name).ok().filter(|name| name.starts_with("TF_TOKEN_"));
+        Self {
+            home: folder(BaseDirs::home_dir),
+            config_folder: folder(BaseDirs::config_dir),
+            cache_folder: folder(BaseDirs::cache_dir),
+            data_folder: folder(BaseDirs::data_local_dir),
+            app_data: path("APPDATA"),
+            ssl_cert_file: path("SSL_CERT_FILE"),
+            terraform_rc: path("TF_CLI_CONFIG_FILE").or_else(|| path("TERRAFORM_CONFIG")),
+            token_variables: std::env::vars_os().filter_map(named).collect(),
+            aws: AWS_VARIABLES.into_iter().filter_map(|name| std::env::var(name).ok().map(|value| (name, value))).collect(),
+        }
+    }
+
+    /// Where `config.toml` is if nothing says otherwise.
+    pub fn default_config(&self) -> Option<PathBuf> {
+        self.config_folder.as_ref().map(|folder| folder.join("stile").join("config.toml"))
+    }
+
+    /// When the AWS configuration files last changed, so that a profile that now means somebody else is noticed.
+    pub fn aws_files_changed(&self) -> Vec<Option<SystemTime>> {
+        let named = |variable| self.aws.iter().find(|(name, _)| *name == variable).map(|(_, value)| PathBuf::from(value));
+        let usual = |name| self.home.as_ref().map(|home| home.join(".aws").join(name));
+        let files = [named(AWS_CONFIG_FILE).or_else(|| usual("config")), named(AWS_CREDENTIALS_FILE).or_else(|| usual("credentials"))];
+        files.into_iter().map(|file| std::fs::metadata(file?).ok()?.modified().ok()).collect()
+    }
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("`{}` cannot be read", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// What it says means nothing.
+    #[error("`{}`{place}: {problem}", .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line or table at fault, with a space before it.
+        place: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+}
+
+/// What signs and verifies on the way to a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// A proof that the broker has STS answer
+    #[default]
+    Sts,
+    /// A request that API Gateway verifies (`AWS_IAM`)
+    ExecuteApi,
+    /// A request that a Lambda function URL verifies (`AWS_IAM`)
+    Lambda,
+}
+
+impl Service {
+    /// The name, as in a credential scope.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sts => "sts",
+            Self::ExecuteApi => "execute-api",
+            Self::Lambda => "lambda",
+        }
+    }
+}
+
+/// One registry host and how to get a token for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registry {
+    /// The host as Terraform spells it: what proofs and tokens are for.
+    pub host: Audience,
+    /// Where the service is reached, without a slash at its end.
+    pub url: Url,
+    /// The region to sign for, instead of the one the AWS configuration says.
+    pub region: Option<String>,
+    /// The AWS profile whose credentials sign, and no others.
+    pub profile: Option<String>,
+    /// What verifies the signature.
+    pub service: Service,
+    /// Life of the tokens, in seconds.
+    pub ttl: i64,
+    /// What the tokens are for.
+    pub permissions: Permissions,
+}
+
+impl Registry {
+    /// A registry about which nothing is known but its host.
+    pub fn of(host: Audience) -> Result<Self, String> {
+        let url = parse_url(&format!("https://{host}"))?;
+        let permissions = Permissions::NONE.with(Permission::Download);
+        Ok(Self { host, url, region: None, profile: None, service: Service::Sts, ttl: DEFAULT_TTL, permissions })
+    }
+
+    /// An address of the service; `path` starts with a slash.
+    pub fn at(&self, path: &str) -> Result<Url, url::ParseError> {
+        Url::parse(&format!("{}{path}", self.url.as_str().trim_end_matches('/')))
+    }
+
+    /// What Terraform's own tokens are for: everything this registry's table says, in every namespace.
+    pub fn scope(&self) -> Scope {
+        Scope { ttl: self.ttl, namespaces: Namespaces::All, permissions: self.permissions }
+    }
+}
+
+/// What a token is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// Its life, in seconds.
+    pub ttl: i64,
+    /// Where it is good.
+    pub namespaces: Namespaces,
+    /// What it is good for.
+    pub permissions: Permissions,
+}
+
+/// Every registry of the configuration file.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    registries: BTreeMap<Audience, Registry>,
+}
+
+impl Config {
+    /// Reads the file that was named, or the platform's own; only the latter may be missing.
+    pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
+        let Some(path) = named.map(Path::to_owned).or_else(|| environment.default_config()) else { return Ok(Self::default()) };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Unreadable { path, source }),
+        }
+    }
+
+    /// Reads the text of the file at `path`, which is only named in errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let invalid = |place: String, problem: String| ConfigError::Invalid { path: path.to_owned(), place, problem };
+        let file: ConfigFile = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or_else(String::new, |span| format!(" line {}", line_of(text, span.start)));
+            invalid(line, crate::message::one_line(error.message()))
+        })?;
+        let mut registries = BTreeMap::new();
+        for (host, table) in file.registry {
+            let registry = table.check(&host).map_err(|problem| invalid(format!(" [registry.\"{host}\"]"), problem))?;
+            if let Some(twin) = registries.insert(registry.host.clone(), registry) {
+                return Err(invalid(String::new(), format!("`{}` has two tables", twin.host)));
+            }
+        }
+        Ok(Self { registries })
+    }
+
+    /// The registry of that host, if it is one.
+    pub fn registry(&self, host: &Audience) -> Option<&Registry> {
+        self.registries.get(host)
+    }
+
+    /// Every registry, by host.
+    pub fn registries(&self) -> impl Iterator<Item = &Registry> {
+        self.registries.values()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    #[serde(default)]
+    registry: BTreeMap<String, RegistryTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegistryTable {
+    region: Option<String>,
+    profile: Option<String>,
+    #[serde(default)]
+    service: Service,
+    ttl: Option<i64>,
+    permissions: Option<Permissions>,
+    url: Option<String>,
+}
+
+impl RegistryTable {
+    fn check(self, host: &str) -> Result<Registry, String> {
+        let mut registry = Registry::of(Audience::parse(host).map_err(|error| error.to_string())?)?;
+        if let Some(region) = self.region {
+            registry.region = Some(check_region(region)?);
+        }
+        if self.profile.as_deref() == Some("") {
+            return Err("`profile` is empty".to_owned());
+        }
+        if let Some(ttl) = self.ttl {
+            registry.ttl = check_ttl(ttl)?;
+        }
+        if let Some(permissions) = self.permissions {
+            registry.permissions = permissions;
+        }
+        if registry.permissions.is_empty() {
+            return Err("`permissions` is empty; a token must be for something".to_owned());
+        }
+        if let Some(url) = self.url {
+            registry.url = parse_url(&url)?;
+        }
+        Ok(Registry { profile: self.profile, service: self.service, ..registry })
+    }
+}
+
+/// Reads the life of a token.
+pub fn check_ttl(ttl: i64) -> Result<i64, String> {
+    if (MIN_TTL..=MAX_TTL).contains(&ttl) { Ok(ttl) } else { Err(format!("`ttl` must be from {MIN_TTL} to {MAX_TTL} seconds")) }
+}
+
+/// Reads the name of a region; only a row of the table is one.
+pub fn check_region(name: String) -> Result<String, String> {
+    if Region::named(&name).is_some() { Ok(name) } else { Err(format!("`{name}` is no AWS region, such as `eu-central-1`")) }
+}
+
+/// Reads the address of a broker.
+///
+/// A proof or a token sent over plain HTTP is everybody's on the way, so that is for loopback alone.
+pub fn parse_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("`{text}` is no URL: {error}"))?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err("`url` must be a plain address, without user, query or fragment".to_owned());
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err(format!("`{text}` is plain HTTP, which is for loopback addresses only; use `https`")),
+        other => Err(format!("`url` must be `https`, not `{other}`")),
+    }
+}
+
+/// Whether a URL leads to this machine, as far as its text can tell.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("config.toml")).map_err(|error| error.to_string())
+    }
+
+    fn table(line: &str) -> Result<Config, String> {
+        parse(&format!("[registry.\"registry.example.com\"]\n{line}\n"))
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_a_sentence() {
+        let place = "`config.toml` [registry.\"registry.example.com\"]: ";
+        for (line, expected) in [
+            (
+                "regoin = \"x\"",
+                "`config.toml` line 2: unknown field `regoin`, expected one of `region`, `profile`, `service`, `ttl`, `permissions`, `url`"
+                    .to_owned(),
+            ),
+            ("ttl = \"3600\"", "`config.toml` line 2: invalid type: string \"3600\", expected i64".to_owned()),
+            ("service = \"ec2\"", "`config.toml` line 2: unknown variant `ec2`, expected one of `sts`, `execute-api`, `lambda`".to_owned()),
+            ("ttl = 59", format!("{place}`ttl` must be from 60 to 43200 seconds")),
+            ("ttl = 43201", format!("{place}`ttl` must be from 60 to 43200 seconds")),
+            ("region = \"us-east-1.evil.org\"", format!("{place}`us-east-1.evil.org` is no AWS region, such as `eu-central-1`")),
+            ("permissions = []", format!("{place}`permissions` is empty; a token must be for something")),
+            ("profile = \"\"", format!("{place}`profile` is empty")),
+            (
+                "url = \"http://registry.example.com\"",
+                format!("{place}`http://registry.example.com` is plain HTTP, which is for loopback addresses only; use `https`"),
+            ),
+            ("url = \"ftp://registry.example.com\"", format!("{place}`url` must be `https`, not `ftp`")),
+            ("url = \"https://a@b.example\"", format!("{place}`url` must be a plain address, without user, query or fragment")),
+            ("url = \"https://b.example?x=1\"", format!("{place}`url` must be a plain address, without user, query or fragment")),
+        ] {
+            assert_eq!(table(line).unwrap_err(), expected, "{line}");
+        }
+        assert!(parse("[registries]\n").unwrap_err().contains("unknown field `registries`, expected `registry`"));
+        assert!(parse("[registry.localhost]\n").unwrap_err().contains("`localhost` has no dot"));
+        let twins = "[registry.\"a.example\"]\n[registry.\"A.example:443\"]\n";
+        assert_eq!(parse(twins).unwrap_err(), "`config.toml`: `a.example` has two tables");
+    }
+
+    #[test]
+    fn only_loopback_may_be_plain() {
+        for (text, allowed) in [
+            ("http://127.0.0.1:8443", true),
+            ("http://127.9.9.9", true),
+            ("http://[::1]:8443", true),
+            ("http://localhost:8443", true),
+            ("http://localhost.evil.org", false),
+            ("http://127.0.0.1.evil.org", false),
+            ("http://10.0.0.1", false),
+            ("http://0.0.0.0", false),
+            ("https://10.0.0.1", true),
+        ] {
+            assert_eq!(parse_url(text).is_ok(), allowed, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_table_without_lines_has_every_default() {
+        let config = parse("[registry.\"Registry.Example.com:443\"]\n").unwrap();
+        let host = Audience::parse("registry.example.com").unwrap();
+        let registry = config.registry(&host).unwrap();
+        assert_eq!(registry, &Registry::of(host).unwrap());
+        assert_eq!(registry.at("/v1/token").unwrap().as_str(), "https://registry.example.com/v1/token");
+        assert_eq!((registry.ttl, registry.permissions.to_string().as_str()), (3600, "download"));
+    }
+
+    #[test]
+    fn every_line_of_a_table_counts() {
+        let config = table(
+            "region = \"eu-central-1\"\nprofile = \"ci\"\nservice = \"execute-api\"\nttl = 900\n\
+             permissions = [\"upload\", \"download\"]\nurl = \"https://api.example.com/prod/\"",
+        )
+        .unwrap();
+        let registry = config.registries().next().unwrap();
+        assert_eq!(registry.region.as_deref(), Some("eu-central-1"));
+        assert_eq!(registry.profile.as_deref(), Some("ci"));
+        assert_eq!((registry.service, registry.ttl), (Service::ExecuteApi, 900));
+        assert_eq!(registry.permissions.to_string(), "download,upload");
+        assert_eq!(registry.at("/v1/token").unwrap().as_str(), "https://api.example.com/prod/v1/token");
+    }
+
+    #[test]
+    fn only_a_file_that_nobody_named_may_be_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = Environment { config_folder: Some(folder.path().to_owned()), ..Environment::default() };
+        assert_eq!(Config::load(None, &environment).unwrap().registries().count(), 0);
+        assert_eq!(Config::load(None, &Environment::default()).unwrap().registries().count(), 0);
+        assert!(matches!(Config::load(Some(&folder.path().join("x")), &environment), Err(ConfigError::Unreadable { .. })));
+    }
+}

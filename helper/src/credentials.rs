@@ -1,0 +1,204 @@
+//! Finds AWS credentials and a region as every AWS tool does: environment, profile, web identity, container, instance.
+//!
+//! The order is that of the SDK's default chain; it is walked here so that an error can name the provider that failed.
+//! A profile that somebody named is used alone, as with `aws --profile`: keys in the environment must not stand in for it.
+
+use std::time::Duration;
+
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
+use aws_config::imds;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError as SdkError;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::config::Registry;
+
+/// Longest time to look, in seconds: a `credential_process` may wait for a person, but never for ever,
+/// since Terraform waits for its helper without a limit.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What signs.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The credentials; their `Debug` shows no secret.
+    pub credentials: Credentials,
+    /// Who gave them.
+    pub provider: Provider,
+    /// The region to sign for.
+    pub region: String,
+    /// Whether the AWS configuration allows FIPS endpoints only.
+    pub fips: bool,
+}
+
+/// Why there is nothing to sign with.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// Nobody has credentials.
+    #[error("no AWS credentials were found: not in the environment, a profile, web identity, a container or instance metadata")]
+    None,
+    /// The profile that was named has none.
+    #[error("the AWS profile `{profile}` gave no credentials")]
+    NoProfile {
+        /// The profile.
+        profile: String,
+        /// What the SDK says.
+        source: Box<SdkError>,
+    },
+    /// A provider is set up and failed; no other is asked in its place.
+    #[error("AWS credentials from {provider} could not be loaded")]
+    Failed {
+        /// The provider.
+        provider: Provider,
+        /// What the SDK says.
+        source: Box<SdkError>,
+    },
+    /// They are over.
+    #[error("the AWS credentials from {provider} expired at {expired_at}")]
+    Expired {
+        /// The provider.
+        provider: Provider,
+        /// When, RFC 3339.
+        expired_at: String,
+    },
+    /// Looking took too long.
+    #[error("no AWS credentials came within {} seconds", LIMIT.as_secs())]
+    TimedOut,
+    /// Nothing says which region's STS to use.
+    #[error("no AWS region is set")]
+    NoRegion,
+}
+
+impl CredentialsError {
+    /// The next step.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::None => "sign in with `aws sso login`, set `AWS_PROFILE`, or name a `profile` in the helper's `config.toml`",
+            Self::NoProfile { .. } => "look at the profile with `aws configure list --profile NAME`, and sign in with `aws sso login`",
+            Self::Failed { provider, .. } | Self::Expired { provider, .. } => provider.hint(),
+            Self::TimedOut => "try `aws sts get-caller-identity`, which looks in the same places",
+            Self::NoRegion => "set `AWS_REGION`, a `region` in the AWS profile, or `region` in the helper's `config.toml`",
+        }
+    }
+}
+
+/// Finds what signs for a registry.
+pub async fn load(registry: &Registry, now: DateTime<Utc>) -> Result<Loaded, CredentialsError> {
+    tokio::time::timeout(LIMIT, find(registry, now)).await.map_err(|_| CredentialsError::TimedOut)?
+}
+
+async fn find(registry: &Registry, now: DateTime<Utc>) -> Result<Loaded, CredentialsError> {
+    let profile = registry.profile.as_deref();
+    // Two tries: off EC2 nobody answers, and a person waits for each.
+    let metadata = imds::Client::builder().max_attempts(2).build();
+    let region = match &registry.region {
+        Some(region) => Region::new(region.clone()),
+        None => region(profile, &metadata).await.ok_or(CredentialsError::NoRegion)?,
+    };
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region.clone()).no_credentials();
+    if let Some(profile) = profile {
+        loader = loader.profile_name(profile);
+    }
+    let fips = loader.load().await.use_fips().unwrap_or(false);
+    let settings = ProviderConfig::without_region().with_region(Some(region.clone())).with_use_fips(Some(fips));
+
+    let (provider, credentials) = walk(profile, &settings, &metadata).await?;
+    if let Some(expiry) = credentials.expiry().map(DateTime::<Utc>::from).filter(|expiry| *expiry <= now) {
+        return Err(CredentialsError::Expired { provider, expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true) });
+    }
+    Ok(Loaded { credentials, provider, region: region.to_string(), fips })
+}
+
+async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region> {
+    let mut in_profile = ProfileFileRegionProvider::builder();
+    if let Some(profile) = profile {
+        in_profile = in_profile.profile_name(profile);
+    }
+    let of_instance = imds::region::ImdsRegionProvider::builder().imds_client(metadata.clone()).build();
+    RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(in_profile.build()).or_else(of_instance).region().await
+}
+
+async fn walk(
+    profile: Option<&str>,
+    settings: &ProviderConfig,
+    metadata: &imds::Client,
+) -> Result<(Provider, Credentials), CredentialsError> {
+    let chain: &[Provider] = if profile.is_some() { &[Provider::Profile] } else { &Provider::CHAIN };
+    for provider in chain {
+        match (provider.build(profile, settings, metadata).provide_credentials().await, profile) {
+            (Ok(credentials), _) => return Ok((*provider, credentials)),
+            (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
+                return Err(CredentialsError::NoProfile { profile: profile.to_owned(), source: Box::new(source) });
+            }
+            (Err(SdkError::CredentialsNotLoaded(_)), None) => {}
+            (Err(source), _) => return Err(CredentialsError::Failed { provider: *provider, source: Box::new(source) }),
+        }
+    }
+    Err(CredentialsError::None)
+}
+
+/// Who gives credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// `AWS_ACCESS_KEY_ID` and its companions.
+    Environment,
+    /// A profile of the AWS configuration: keys, SSO, an assumed role, a `credential_process`.
+    Profile,
+    /// A token file and a role, as on EKS and in CI.
+    WebIdentity,
+    /// The endpoint of ECS, EKS Pod Identity or CloudShell.
+    Container,
+    /// EC2's metadata service, version 2.
+    Instance,
+}
+
+impl Provider {
+    /// The order in which they are asked.
+    const CHAIN: [Self; 5] = [Self::Environment, Self::Profile, Self::WebIdentity, Self::Container, Self::Instance];
+
+    fn build(self, profile: Option<&str>, settings: &ProviderConfig, metadata: &imds::Client) -> SharedCredentialsProvider {
+        match self {
+            Self::Environment => SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()),
+            Self::Profile => {
+                let mut builder = ProfileFileCredentialsProvider::builder().configure(settings);
+                if let Some(profile) = profile {
+                    builder = builder.profile_name(profile);
+                }
+                SharedCredentialsProvider::new(builder.build())
+            }
+            Self::WebIdentity => SharedCredentialsProvider::new(WebIdentityTokenCredentialsProvider::builder().configure(settings).build()),
+            Self::Container => SharedCredentialsProvider::new(EcsCredentialsProvider::builder().configure(settings).build()),
+            Self::Instance => SharedCredentialsProvider::new(
+                imds::credentials::ImdsCredentialsProvider::builder().configure(settings).imds_client(metadata.clone()).build(),
+            ),
+        }
+    }
+
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Environment => "set `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for a role, `AWS_SESSION_TOKEN` anew",
+            Self::Profile => "sign in with `aws sso login`, or look at the profile with `aws configure list`",
+            Self::WebIdentity => "look at `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` and the trust policy of the role",
+            Self::Container => "look at `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI` and the role of the task or pod",
+            Self::Instance => "give the instance a role; from inside a container its metadata hop limit must be 2",
+        }
+    }
+}
+
+impl std::fmt::Display for Provider {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Environment => "the environment",
+            Self::Profile => "the AWS profile",
+            Self::WebIdentity => "web identity",
+            Self::Container => "the container endpoint",
+            Self::Instance => "instance metadata",
+        })
+    }
+}

@@ -1,0 +1,206 @@
+//! Sends a proof and gets a token; a proof that was late by the broker's clock is made anew once, by that clock.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::Client;
+use reqwest::header::CONTENT_TYPE;
+use stile_protocol::exchange::RequestDocument;
+use stile_protocol::region::Region;
+use stile_protocol::reply::{ErrorCode, TokenReply};
+
+use crate::call::{self, Answer, CALL_TIMEOUT, CallError, Refusal};
+use crate::clock::Clock;
+use crate::config::{Registry, Scope, Service};
+use crate::credentials::Loaded;
+use crate::iam_exchange;
+use crate::proof::{ProofError, Signer, SigningError};
+
+/// Longest token that Terraform can send through every gateway, in bytes.
+const MAX_TOKEN: usize = 4096;
+
+/// What came of an exchange.
+#[derive(Debug)]
+pub struct Exchanged {
+    /// The broker's answer.
+    pub reply: TokenReply,
+    /// When the token ends, by the broker's clock.
+    pub expires_at: DateTime<Utc>,
+    /// How far the broker's clock is before ours, where that was in the way.
+    pub skew: Option<TimeDelta>,
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// The region has no row in the table.
+    #[error("`{0}` is an AWS region that this version does not know")]
+    UnknownRegion(String),
+    /// No randomness is to be had.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// No proof could be made.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// The request for `execute-api` or `lambda` could not be signed.
+    #[error("the request could not be signed")]
+    Signing(#[source] SigningError),
+    /// Nobody answered.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The broker says no.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// The broker, or something before it, is down.
+    #[error("the registry could not answer: {}", .0.message)]
+    Down(Refusal),
+    /// The answer is no token.
+    #[error("`{0}` answered with something that is no token")]
+    Unreadable(reqwest::Url),
+}
+
+impl ExchangeError {
+    /// The next step, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownRegion(_) => Some("set `region` in the helper's `config.toml` to one that the registry accepts".to_owned()),
+            Self::Proof(ProofError::NoFipsHost(_)) => Some("set `region` in the helper's `config.toml` to a US region".to_owned()),
+            Self::Call(error) => error.hint().map(str::to_owned),
+            Self::Refused(refusal) | Self::Down(refusal) => refusal.hint.clone(),
+            Self::Unreadable(_) => Some("look at `url` in the helper's `config.toml`: is that a Stile registry?".to_owned()),
+            Self::Random | Self::Proof(ProofError::Signing(_)) | Self::Signing(_) => None,
+        }
+    }
+}
+
+/// Exchanges AWS credentials for a token.
+pub async fn exchange(
+    client: &Client,
+    registry: &Registry,
+    loaded: &Loaded,
+    scope: &Scope,
+    clock: Clock,
+) -> Result<Exchanged, ExchangeError> {
+    let deadline = tokio::time::Instant::now() + CALL_TIMEOUT;
+    let whole = async {
+        let signed_at = clock.now();
+        let answer = ask(client, registry, loaded, scope, signed_at).await?;
+        let Some(server_time) = wrong_clock(&answer) else { return Ok((answer, None)) };
+        let answer = ask(client, registry, loaded, scope, server_time).await?;
+        Ok::<_, ExchangeError>((answer, Some(server_time - signed_at)))
+    };
+    let (answer, skew) = tokio::time::timeout_at(deadline, whole).await.map_err(|_| CallError::TimedOut(registry.url.clone()))??;
+    let (reply, expires_at) = read(&answer)?;
+    Ok(Exchanged { reply, expires_at, skew })
+}
+
+async fn ask(client: &Client, registry: &Registry, loaded: &Loaded, scope: &Scope, now: DateTime<Utc>) -> Result<Answer, ExchangeError> {
+    if registry.service != Service::Sts {
+        let signed = iam_exchange::sign(registry, loaded, scope, now).map_err(ExchangeError::Signing)?;
+        return Ok(call::send(client.get(signed.url).headers(signed.headers)).await?);
+    }
+    let region = Region::named(&loaded.region).ok_or_else(|| ExchangeError::UnknownRegion(loaded.region.clone()))?;
+    // A new document each time, so that no two proofs are alike.
+    let document =
+        RequestDocument::new(scope.ttl, scope.namespaces.clone(), scope.permissions).map_err(|_| ExchangeError::Random)?.to_bytes();
+    let signer = Signer { credentials: &loaded.credentials, region, fips: loaded.fips, audience: &registry.host };
+    let proof = signer.prove(&document, now)?;
+    let url = registry.at("/v1/token").map_err(|_| ExchangeError::Unreadable(registry.url.clone()))?;
+    let body = serde_json::to_vec(&proof).map_err(|_| ExchangeError::Unreadable(url.clone()))?;
+    Ok(call::send(client.post(url).header(CONTENT_TYPE, "application/json").body(body)).await?)
+}
+
+/// The broker's time, where it says that the proof's was the fault.
+fn wrong_clock(answer: &Answer) -> Option<DateTime<Utc>> {
+    if answer.status.is_success() {
+        return None;
+    }
+    let refusal = answer.refusal();
+    let code = refusal.code?;
+    let clocks = [ErrorCode::ProofExpired.as_str(), ErrorCode::ProofFromFuture.as_str()];
+    if clocks.contains(&code.as_str()) { refusal.server_time } else { None }
+}
+
+fn read(answer: &Answer) -> Result<(TokenReply, DateTime<Utc>), ExchangeError> {
+    if answer.status.is_server_error() || answer.status.as_u16() == 429 {
+        return Err(ExchangeError::Down(answer.refusal()));
+    }
+    if !answer.status.is_success() {
+        return Err(ExchangeError::Refused(answer.refusal()));
+    }
+    let unreadable = || ExchangeError::Unreadable(answer.url.clone());
+    let reply: TokenReply = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
+    // The token becomes a header, and a line of shell or HCL: nothing in it may end either.
+    let plain = reply.token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
+    if reply.token.is_empty() || reply.token.len() > MAX_TOKEN || !plain {
+        return Err(unreadable());
+    }
+    let expires_at = DateTime::parse_from_rfc3339(&reply.expires_at).map_err(|_| unreadable())?.to_utc();
+    Ok((reply, expires_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::{StatusCode, Url};
+
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        let url = Url::parse("https://registry.example.com/v1/token").unwrap();
+        Answer { url, status: StatusCode::from_u16(status).unwrap(), date: None, body: body.as_bytes().to_vec() }
+    }
+
+    fn token_reply(token: &str, expires_at: &str) -> String {
+        serde_json::json!({ "token": token, "expires_at": expires_at, "principal": "aws:111122223333:role/deploy",
+            "namespaces": "all", "permissions": ["download"] })
+        .to_string()
+    }
+
+    #[test]
+    fn what_is_no_usable_token_is_refused_without_being_shown() {
+        let long = "a".repeat(MAX_TOKEN + 1);
+        for token in ["", "a b", "a\nb", "a\"b", "a$b", "é", &long] {
+            let error = read(&answer(200, &token_reply(token, "2026-11-20T11:11:12Z"))).unwrap_err();
+            assert_eq!(error.to_string(), "`https://registry.example.com/v1/token` answered with something that is no token");
+        }
+        for body in ["", "{}", "[]", "<html>", &token_reply("a", "tomorrow")] {
+            assert!(matches!(read(&answer(200, body)), Err(ExchangeError::Unreadable(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn no_and_down_are_different_errors() {
+        let body = r#"{"error":"x","message":"a sentence","server_time":"2026-11-20T10:11:12Z"}"#;
+        for (status, expected) in [
+            (400, "a sentence"),
+            (401, "a sentence"),
+            (403, "a sentence"),
+            (429, "the registry could not answer: a sentence"),
+            (502, "the registry could not answer: a sentence"),
+            (503, "the registry could not answer: a sentence"),
+        ] {
+            assert_eq!(read(&answer(status, body)).unwrap_err().to_string(), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn only_a_wrong_clock_is_worth_a_second_proof() {
+        for (code, expected) in [
+            ("proof_replayed", false),
+            ("expired_credentials", false),
+            ("no_grant", false),
+            ("proof_expired", true),
+            ("proof_from_future", true),
+        ] {
+            let body = format!(r#"{{"error":"{code}","message":"m","server_time":"2026-11-20T10:11:12Z"}}"#);
+            assert_eq!(wrong_clock(&answer(401, &body)).is_some(), expected, "{code}");
+        }
+        let without_time = r#"{"error":"proof_expired","message":"m","server_time":"soon"}"#;
+        assert_eq!(wrong_clock(&answer(401, without_time)), None);
+    }
+
+    #[test]
+    fn a_token_comes_with_its_end() {
+        let (reply, expires_at) = read(&answer(200, &token_reply("stile_v4.local.a-_B", "2026-11-20T11:11:12Z"))).unwrap();
+        assert_eq!(reply.token, "stile_v4.local.a-_B");
+        assert_eq!(expires_at.timestamp(), 1_795_173_072);
+    }
+}

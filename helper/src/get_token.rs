@@ -1,0 +1,97 @@
+//! `get-token`: a new token for tools that know no credentials helper, in the form they read.
+
+use stile_protocol::audience::Audience;
+use stile_protocol::exchange::{MAX_NAMESPACES, Namespaces};
+use terraform_credentials_stile::config::{Registry, Scope};
+use terraform_credentials_stile::token;
+
+use crate::cli::{Form, GetToken};
+use crate::terminal;
+use crate::verb::{Context, Failure, wait};
+
+/// Prints the token; nothing at all is printed on stdout unless there is one.
+pub(crate) fn run(context: &Context, wanted: &GetToken) -> Result<(), Failure> {
+    let host = &wanted.registry_host;
+    // What cannot be printed is known before anything is asked for.
+    printed(wanted.form, host, "")?;
+    let failed = |failure: Failure| failure.of(format_args!("no token for `{host}`"));
+    let mut registry = registry(context, host).map_err(failed)?;
+    if let Some(service) = wanted.service {
+        registry.service = service;
+    }
+    let scope = scope(&registry, wanted)?;
+    let token = wait(async { Ok(token::mint(&registry, &scope, &context.environment, context.clock).await?) }).map_err(failed)?;
+    if let Some(notice) = token.clock_notice() {
+        terminal::note(&notice);
+    }
+    Ok(terminal::print(&printed(wanted.form, host, token.expose())?)?)
+}
+
+/// The registry as configured, or else reached at its own name: whoever types a host into this command means it.
+fn registry(context: &Context, host: &Audience) -> Result<Registry, Failure> {
+    match context.load_config()?.registry(host) {
+        Some(registry) => Ok(context.with_flags(registry)),
+        None => Ok(context.with_flags(&Registry::of(host.clone()).map_err(Failure::new)?)),
+    }
+}
+
+/// A token in the form that somebody reads.
+fn printed(form: Form, host: &Audience, token: &str) -> Result<String, Failure> {
+    Ok(match form {
+        Form::Token => format!("{token}\n"),
+        Form::Config => format!("credentials \"{host}\" {{\n  token = \"{token}\"\n}}\n"),
+        Form::Env => format!("export {}={token}\n", variable(host)?),
+    })
+}
+
+/// The variable in which Terraform looks for a host's token: dots as `_`, dashes as `__`.
+pub(crate) fn variable(host: &Audience) -> Result<String, Failure> {
+    if host.port().is_some() {
+        let problem = format!("`{host}` has a port, and no shell variable can spell that");
+        return Err(Failure::new(problem).hint("use `get-token config`, whose block goes into the CLI configuration"));
+    }
+    Ok(format!("TF_TOKEN_{}", host.as_str().replace('-', "__").replace('.', "_")))
+}
+
+fn scope(registry: &Registry, wanted: &GetToken) -> Result<Scope, Failure> {
+    let mut scope = registry.scope();
+    if let Some(ttl) = wanted.time {
+        scope.ttl = ttl;
+    }
+    if !wanted.permission.is_empty() {
+        scope.permissions = wanted.permission.iter().copied().collect();
+    }
+    if !wanted.namespace.is_empty() {
+        let mut list = wanted.namespace.clone();
+        list.sort();
+        list.dedup();
+        if list.len() > MAX_NAMESPACES {
+            return Err(Failure::new(format!("a token can name at most {MAX_NAMESPACES} namespaces")));
+        }
+        scope.namespaces = Namespaces::List(list);
+    }
+    Ok(scope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_with_a_port_has_no_variable() {
+        let failure = variable(&Audience::parse("127.0.0.1:8443").unwrap()).unwrap_err();
+        assert!(failure.to_string().contains("`get-token config`"), "{failure}");
+    }
+
+    #[test]
+    fn the_variable_is_the_one_that_terraform_reads() {
+        for (host, expected) in [
+            ("registry.example.com", "TF_TOKEN_registry_example_com"),
+            ("my-registry.example.com:443", "TF_TOKEN_my__registry_example_com"),
+            ("café.fr", "TF_TOKEN_xn____caf__dma_fr"),
+            ("127.0.0.1", "TF_TOKEN_127_0_0_1"),
+        ] {
+            assert_eq!(variable(&Audience::parse(host).unwrap()).unwrap(), expected, "{host}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The exchange where AWS itself verifies the signature: API Gateway or a Lambda function URL with `AWS_IAM`.
+//!
+//! The request that is signed is the one that is sent, so this is no proof: the gateway tells the broker who called.
+
+use aws_sigv4::http_request::{SignableBody, SignableRequest};
+use chrono::{DateTime, Utc};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use stile_protocol::exchange::Namespaces;
+use url::Url;
+
+use crate::config::{Registry, Scope};
+use crate::credentials::Loaded;
+use crate::proof::{SigningError, sign_v4};
+
+/// The address and the headers of the signed `GET`.
+#[derive(Debug)]
+pub struct SignedGet {
+    /// The address with its query.
+    pub url: Url,
+    /// `authorization`, `x-amz-date` and, with temporary credentials, `x-amz-security-token`.
+    pub headers: HeaderMap,
+}
+
+/// Signs the request for a token.
+pub fn sign(registry: &Registry, loaded: &Loaded, scope: &Scope, now: DateTime<Utc>) -> Result<SignedGet, SigningError> {
+    let url = address(registry, scope)?;
+    let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::Bytes(b""))?;
+    let signed = sign_v4(request, &loaded.credentials, &loaded.region, registry.service.as_str(), now)?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in signed.output().headers() {
+        let mut value = HeaderValue::from_str(value)?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_bytes(name.as_bytes())?, value);
+    }
+    Ok(SignedGet { url, headers })
+}
+
+fn address(registry: &Registry, scope: &Scope) -> Result<Url, url::ParseError> {
+    let mut url = registry.at("/v1/token")?;
+    let mut query = url.query_pairs_mut();
+    query.append_pair("expiration_seconds", &scope.ttl.to_string());
+    if let Namespaces::List(list) = &scope.namespaces {
+        for namespace in list {
+            query.append_pair("namespace", namespace.as_str());
+        }
+    }
+    for permission in scope.permissions.iter() {
+        query.append_pair("permission", permission.as_str());
+    }
+    drop(query);
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_credential_types::Credentials;
+    use stile_protocol::audience::Audience;
+    use stile_protocol::names::{Namespace, Permission, Permissions};
+
+    use super::*;
+    use crate::config::{Service, parse_url};
+    use crate::credentials::Provider;
+    use crate::proof::by_hand;
+
+    #[test]
+    fn the_request_that_is_sent_is_the_one_that_was_signed() {
+        let base = "https://a1b2.execute-api.eu-central-1.amazonaws.com/prod";
+        let namespaces = Namespaces::List(vec![Namespace::parse("zeta").unwrap(), Namespace::parse("acme").unwrap()]);
+        let permissions = Permissions::NONE.with(Permission::Upload).with(Permission::Download);
+        let scope = Scope { ttl: 900, namespaces, permissions };
+        for (service, name, token) in [(Service::ExecuteApi, "execute-api", Some("tok+en/=")), (Service::Lambda, "lambda", None)] {
+            let credentials = Credentials::new("ASIAIOSFODNN7EXAMPLE", "secret", token.map(str::to_owned), None, "test");
+            let region = "eu-central-1".to_owned();
+            let loaded = Loaded { credentials, provider: Provider::Environment, region, fips: false };
+            let host = Audience::parse("registry.example.com").unwrap();
+            let registry = Registry { url: parse_url(base).unwrap(), service, ..Registry::of(host).unwrap() };
+
+            let signed = sign(&registry, &loaded, &scope, "2026-11-20T10:11:12Z".parse().unwrap()).unwrap();
+            let query = "expiration_seconds=900&namespace=zeta&namespace=acme&permission=download&permission=upload";
+            assert_eq!(signed.url.as_str(), format!("{base}/v1/token?{query}"));
+
+            let mut headers = vec![("host", "a1b2.execute-api.eu-central-1.amazonaws.com"), ("x-amz-date", "20261120T101112Z")];
+            headers.extend(token.map(|token| ("x-amz-security-token", token)));
+            let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
+            let canonical_query = "expiration_seconds=900&namespace=acme&namespace=zeta&permission=download&permission=upload";
+            let request = by_hand::Request { method: "GET", path: "/prod/v1/token", query: canonical_query, headers: &headers, body: "" };
+            let signature = by_hand::signature(&request, "secret", "20261120T101112Z", "eu-central-1", name);
+            assert_eq!(
+                signed.headers["authorization"].to_str().unwrap(),
+                format!(
+                    "AWS4-HMAC-SHA256 Credential=ASIAIOSFODNN7EXAMPLE/20261120/eu-central-1/{name}/aws4_request, \
+                     SignedHeaders={}, Signature={signature}",
+                    names.join(";")
+                )
+            );
+            assert_eq!(signed.headers["x-amz-date"], "20261120T101112Z");
+            assert_eq!(signed.headers.get("x-amz-security-token").map(|value| value.to_str().unwrap()), token);
+        }
+    }
+}

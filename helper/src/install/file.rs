@@ -1,0 +1,150 @@
+//! Changes to files: planned as text, shown as a diff, made whole or not at all.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use similar::TextDiff;
+
+use crate::terraform;
+use crate::verb::Failure;
+
+/// A text file as it is now; one that does not exist is empty.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    /// Where the person sees it.
+    pub(crate) path: PathBuf,
+    /// Where it is, links followed.
+    real_path: PathBuf,
+    /// What it says.
+    pub(crate) before: String,
+    permissions: Option<fs::Permissions>,
+}
+
+impl Text {
+    /// Reads a file.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::new(format!("`{}` cannot be read: {error}", path.display()));
+        let real_path = match fs::canonicalize(path) {
+            Ok(real_path) => real_path,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
+                return Ok(Self { path: path.to_owned(), real_path: path.to_owned(), before: String::new(), permissions: None });
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let before = fs::read_to_string(&real_path).map_err(failed)?;
+        let permissions = Some(fs::metadata(&real_path).map_err(failed)?.permissions());
+        Ok(Self { path: path.to_owned(), real_path, before, permissions })
+    }
+
+    /// The change to that text, if it is one.
+    pub(crate) fn replaced(&self, after: String) -> Option<Change> {
+        if after == self.before { None } else { Some(Change::Text { file: self.clone(), after }) }
+    }
+
+    fn write(&self, after: &str) -> io::Result<()> {
+        let mut aside = aside(&self.real_path)?;
+        aside.write_all(after.as_bytes())?;
+        // A new file is for its owner alone, which is how it is made.
+        if let Some(permissions) = &self.permissions {
+            aside.as_file().set_permissions(permissions.clone())?;
+        }
+        aside.as_file().sync_all()?;
+        aside.persist(&self.real_path)?;
+        Ok(())
+    }
+}
+
+/// One thing to change.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// A text becomes another.
+    Text {
+        /// The file.
+        file: Text,
+        /// What it is to say.
+        after: String,
+    },
+    /// This program is copied.
+    Program {
+        /// From where it runs.
+        from: PathBuf,
+        /// To where Terraform looks.
+        to: PathBuf,
+    },
+}
+
+impl Change {
+    /// What would change, for a person to read.
+    pub(crate) fn diff(&self) -> String {
+        match self {
+            Self::Text { file, after } => {
+                let path = file.path.display().to_string();
+                let (before, after): (Vec<_>, Vec<_>) = (file.before.lines().collect(), after.lines().collect());
+                // No lines around the change: a CLI configuration holds tokens.
+                TextDiff::from_slices(&before, &after).unified_diff().context_radius(0).header(&path, &path).to_string()
+            }
+            Self::Program { from, to } => format!("copy {} to {}\n", from.display(), to.display()),
+        }
+    }
+
+    /// What was changed.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Text { file, .. } => format!("wrote `{}`", file.path.display()),
+            Self::Program { to, .. } => format!("copied the program to `{}`", to.display()),
+        }
+    }
+
+    /// Makes it.
+    pub(crate) fn make(&self) -> Result<(), Failure> {
+        let (path, made) = match self {
+            Self::Text { file, after } => (&file.path, file.write(after)),
+            Self::Program { from, to } => (to, copy_program(from, to)),
+        };
+        made.map_err(|error| Failure::new(format!("`{}` cannot be written: {error}", path.display())))
+    }
+}
+
+/// Copies of the running program that the folders still lack.
+pub(crate) fn programs(folders: &[PathBuf]) -> Result<Vec<Change>, Failure> {
+    let from = std::env::current_exe().and_then(fs::canonicalize)?;
+    let program = fs::read(&from)?;
+    let mut changes = Vec::new();
+    for folder in folders {
+        let to = folder.join(terraform::program_name());
+        if fs::read(&to).is_ok_and(|there| there == program) && is_executable(&to) {
+            continue;
+        }
+        changes.push(Change::Program { from: from.clone(), to });
+    }
+    Ok(changes)
+}
+
+/// Whether the system would run it.
+#[cfg(unix)]
+pub(crate) fn is_executable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// Whether the system would run it.
+#[cfg(not(unix))]
+pub(crate) fn is_executable(path: &Path) -> bool {
+    path.is_file()
+}
+
+fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
+    let mut aside = aside(to)?;
+    io::copy(&mut fs::File::open(from)?, aside.as_file_mut())?;
+    #[cfg(unix)]
+    aside.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    aside.persist(to)?;
+    Ok(())
+}
+
+/// A new file beside the one it is going to replace.
+fn aside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    tempfile::NamedTempFile::new_in(folder)
+}

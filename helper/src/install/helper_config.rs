@@ -1,0 +1,128 @@
+//! The helper's own `config.toml`: one host's table is set, and every other line and comment stays.
+
+use terraform_credentials_stile::config::{Config, DEFAULT_TTL};
+use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+
+use stile_protocol::audience::Audience;
+
+use crate::cli::Install;
+use crate::install::file::Text;
+use crate::verb::{Context, Failure};
+
+/// The text with the host's table as it was asked for; the same text if it says so already.
+pub(crate) fn edit(file: &Text, context: &Context, wanted: &Install) -> Result<String, Failure> {
+    // A file that the helper itself would refuse is not added to.
+    Config::parse(&file.before, &file.path)?;
+    let damaged = || Failure::new(format!("`{}` has no table where `registry` should be one", file.path.display()));
+    let mut document: DocumentMut = file.before.parse().map_err(|_| damaged())?;
+    let mut implicit = Table::new();
+    implicit.set_implicit(true);
+    let registries = document.entry("registry").or_insert(Item::Table(implicit)).as_table_like_mut().ok_or_else(damaged)?;
+    let host = &wanted.registry_host;
+    let key = registries
+        .iter()
+        .map(|(key, _)| key.to_owned())
+        .find(|key| Audience::parse(key).as_ref() == Ok(host))
+        .unwrap_or_else(|| host.to_string());
+    if registries.get(&key).is_none() {
+        registries.insert(&key, Item::Table(Table::new()));
+    }
+    let table = registries.get_mut(&key).and_then(Item::as_table_like_mut).ok_or_else(damaged)?;
+
+    if let Some(ttl) = wanted.expiration_window {
+        set(table, "ttl", ttl.into());
+    } else if table.get("ttl").is_none() {
+        set(table, "ttl", DEFAULT_TTL.into());
+    }
+    for (name, value) in [
+        ("region", context.region.as_deref()),
+        ("profile", context.profile.as_deref()),
+        ("service", wanted.service.map(|service| service.as_str())),
+    ] {
+        if let Some(value) = value {
+            set(table, name, value.into());
+        }
+    }
+    let after = document.to_string();
+    Config::parse(&after, &file.path)?;
+    Ok(after)
+}
+
+/// Sets a value, keeping the comment that stands behind it.
+fn set(table: &mut dyn TableLike, name: &str, mut value: Value) {
+    match table.get_mut(name).and_then(Item::as_value_mut) {
+        Some(there) if same(there, &value) => {}
+        Some(there) => {
+            *value.decor_mut() = there.decor().clone();
+            *there = value;
+        }
+        None => {
+            table.insert(name, Item::Value(value));
+        }
+    }
+}
+
+fn same(one: &Value, other: &Value) -> bool {
+    one.as_str() == other.as_str() && one.as_integer() == other.as_integer()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use terraform_credentials_stile::clock::Clock;
+    use terraform_credentials_stile::config::{Environment, Service};
+
+    use super::*;
+
+    fn edited(before: &str, profile: Option<&str>, window: Option<i64>, service: Option<Service>) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, before).unwrap();
+        let context = Context {
+            environment: Environment::default(),
+            clock: Clock::set_to(DateTime::UNIX_EPOCH),
+            config: None,
+            region: None,
+            profile: profile.map(str::to_owned),
+        };
+        let wanted = Install {
+            registry_host: Audience::parse("registry.example.com").unwrap(),
+            service,
+            expiration_window: window,
+            plugin_directory: None,
+            rc_file: None,
+            dry_run: false,
+        };
+        edit(&Text::read(&path).unwrap(), &context, &wanted).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn a_file_that_the_helper_would_refuse_is_not_added_to() {
+        for before in ["regoin = 1\n", "registry = 1\n", "[registry.\"a.example\"]\nttl = 1\n", "[[registry]]\n", "x"] {
+            assert!(edited(before, None, None, None).is_err(), "{before}");
+        }
+    }
+
+    #[test]
+    fn other_tables_and_comments_stay_and_a_second_time_changes_nothing() {
+        let table = "[registry.\"registry.example.com\"]\nttl = 3600\n";
+        let own = "# mine\n[registry.\"Registry.example.com\"] # here\nttl = 900 # short\nprofile = \"a\" # who\n";
+        for (before, profile, window, expected) in [
+            ("", None, None, table.to_owned()),
+            ("", Some("ci"), Some(900), "[registry.\"registry.example.com\"]\nttl = 900\nprofile = \"ci\"\n".to_owned()),
+            (own, None, None, own.to_owned()),
+            (own, Some("b"), Some(7200), own.replace("900", "7200").replace("\"a\"", "\"b\"")),
+            (
+                "# top\n[registry.\"a.example\"]   # one\nttl=60\n",
+                None,
+                None,
+                format!("# top\n[registry.\"a.example\"]   # one\nttl=60\n\n{table}"),
+            ),
+        ] {
+            let after = edited(before, profile, window, None).unwrap();
+            assert_eq!(after, expected, "{before}");
+            assert_eq!(edited(&after, profile, window, None).unwrap(), after);
+        }
+        assert!(edited("", None, None, Some(Service::ExecuteApi)).unwrap().ends_with("service = \"execute-api\"\n"));
+    }
+}

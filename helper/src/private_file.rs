@@ -1,0 +1,192 @@
+//! Files that only their owner may read: checked before they are believed, written aside and renamed into place.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Longest file that is read, in bytes; a larger one is none of ours.
+const MAX_FILE: u64 = 256 * 1024;
+
+/// Why a private file gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateFileError {
+    /// There is none.
+    #[error("there is no `{}`", .0.display())]
+    Absent(PathBuf),
+    /// Somebody else could have written it, or could read it.
+    #[error("`{}` {problem}", .path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// It could not be read or written.
+    #[error("`{}` cannot be used", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Reads a file if it is a plain one, belongs to us, and no one else may read or write it.
+///
+/// A secret that lay open may have been taken, and one that another user planted would be sent in our name:
+/// so neither is used.
+pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => PrivateFileError::Absent(path.to_owned()),
+        _ => PrivateFileError::Io { path: path.to_owned(), source },
+    };
+    let exposed = |problem| PrivateFileError::Exposed { path: path.to_owned(), problem };
+    if fs::symlink_metadata(path).map_err(failed)?.file_type().is_symlink() {
+        return Err(exposed("is a symbolic link"));
+    }
+    let file = open_without_following(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(exposed("is not a plain file"));
+    }
+    check_owner(&metadata).map_err(exposed)?;
+    if metadata.len() > MAX_FILE {
+        return Err(exposed("is too large"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Whether a file must outlive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// It can be had again: not worth waiting for the disk.
+    Cached,
+    /// It is the only copy.
+    Durable,
+}
+
+/// Writes a file that only its owner may read, whole or not at all; its folder is made if it is missing.
+pub fn write(path: &Path, bytes: &[u8], keep: Keep) -> Result<(), PrivateFileError> {
+    let failed = |source: io::Error| PrivateFileError::Io { path: path.to_owned(), source };
+    let folder = path.parent().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    make_folder(folder).map_err(failed)?;
+    let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    aside.write_all(bytes).map_err(failed)?;
+    if keep == Keep::Durable {
+        aside.as_file().sync_all().map_err(failed)?;
+    }
+    aside.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// Holds the lock beside a file until it is dropped; `None` where no lock could be had within the limit.
+///
+/// It is for callers to say whether they can go on without.
+pub fn lock(path: &Path, limit: Duration) -> Option<File> {
+    make_folder(path.parent()?).ok()?;
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(lock_path).ok()?;
+    if file.try_lock().is_ok() {
+        return Some(file);
+    }
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        if file.lock().is_ok() {
+            let _unwanted = sender.send(file);
+        }
+    });
+    receiver.recv_timeout(limit).ok()
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+#[cfg(unix)]
+fn open_without_following(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // Not following closes the gap between the look and the opening; not blocking keeps a planted pipe from hanging us.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_without_following(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+#[cfg(unix)]
+fn check_owner(metadata: &fs::Metadata) -> Result<(), &'static str> {
+    use std::os::unix::fs::MetadataExt as _;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err("belongs to another user");
+    }
+    if metadata.mode() & 0o077 != 0 { Err("is open to other users") } else { Ok(()) }
+}
+
+#[cfg(not(unix))]
+fn check_owner(_metadata: &fs::Metadata) -> Result<(), &'static str> {
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_others_could_read_or_plant_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert!(matches!(read(&path), Err(PrivateFileError::Absent(_))));
+        for mode in [0o604, 0o640, 0o602, 0o620, 0o666] {
+            fs::write(&path, "x").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(read(&path), Err(PrivateFileError::Exposed { .. })), "{mode:o}");
+        }
+        let elsewhere = folder.path().join("elsewhere");
+        write(&elsewhere, b"x", Keep::Cached).unwrap();
+        fs::remove_file(&path).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        assert!(matches!(read(&path), Err(PrivateFileError::Exposed { problem: "is a symbolic link", .. })));
+        assert!(matches!(read(folder.path()), Err(PrivateFileError::Exposed { .. })));
+    }
+
+    #[test]
+    fn what_was_written_is_private_and_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/file");
+        write(&path, b"one", Keep::Durable).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        write(&path, b"two", Keep::Cached).unwrap();
+        assert_eq!(read(&path).unwrap(), b"two");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    }
+
+    #[test]
+    fn a_lock_is_had_by_one_at_a_time_and_nobody_waits_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let held = lock(&path, Duration::ZERO);
+        assert!(held.is_some());
+        assert!(lock(&path, Duration::from_millis(20)).is_none());
+        drop(held);
+        assert!(lock(&path, Duration::from_secs(60)).is_some());
+        assert!(lock(Path::new("/dev/null/nowhere"), Duration::ZERO).is_none());
+    }
+}

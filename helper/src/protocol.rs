@@ -1,0 +1,115 @@
+//! Terraform's credentials helper protocol: `get`, `store`, `forget`.
+//!
+//! `get` is asked for every host, so for one that is no Stile registry it answers from two small files:
+//! no runtime, no AWS configuration, no socket.
+
+use std::io::Read as _;
+
+use stile_protocol::audience::Audience;
+use stile_protocol::strict_json::StrictObject;
+use terraform_credentials_stile::config::{Config, Registry};
+use terraform_credentials_stile::{cache, token};
+
+use crate::stored::{self, StoredTokens};
+use crate::terminal;
+use crate::verb::{Context, Failure, wait};
+
+/// Longest object that `store` reads, in bytes.
+const MAX_STDIN: u64 = 64 * 1024;
+
+/// Prints one JSON object: the token, or nothing in it where there is none to have.
+pub(crate) fn get(context: &Context, host: &str) -> Result<(), Failure> {
+    let failed = |failure: Failure| failure.of(format_args!("no token for `{}`", stored::shown(host)));
+    let config = context.load_config().map_err(failed)?;
+    let product = match registry(&config, host) {
+        Some(registry) => object(&managed_token(context, registry).map_err(failed)?),
+        None => stored::key(host)
+            .and_then(|key| StoredTokens::of(context)?.token(&key))
+            .map_or_else(|| "{}\n".to_owned(), |token| object(&token)),
+    };
+    Ok(terminal::print(&product)?)
+}
+
+/// Keeps a token that `terraform login` got from somebody else.
+pub(crate) fn store(context: &Context, host: &str) -> Result<(), Failure> {
+    if registry(&context.load_config()?, host).is_some() {
+        return Err(Failure::new(format!("the token for `{}` comes from AWS; nothing to store", stored::shown(host))));
+    }
+    let key = stored::key(host).ok_or_else(|| Failure::new(format!("`{}` is not a host name", stored::shown(host))))?;
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(MAX_STDIN).read_to_end(&mut bytes)?;
+    let token = read_credentials(&bytes)?;
+    StoredTokens::of(context).ok_or_else(no_folder)?.keep(&key, &token)
+}
+
+/// Drops what is kept for a host, whether it was stored or came from AWS; nothing kept is no failure.
+pub(crate) fn forget(context: &Context, host: &str) -> Result<(), Failure> {
+    let key = stored::key(host).ok_or_else(|| Failure::new(format!("`{}` is not a host name", stored::shown(host))))?;
+    if let Some(registry) = registry(&context.load_config()?, host) {
+        cache::forget(registry.host.as_str(), &context.environment)?;
+    }
+    StoredTokens::of(context).ok_or_else(no_folder)?.drop(&key)
+}
+
+fn registry<'a>(config: &'a Config, host: &str) -> Option<&'a Registry> {
+    config.registry(&Audience::parse(host).ok()?)
+}
+
+fn managed_token(context: &Context, registry: &Registry) -> Result<String, Failure> {
+    let registry = context.with_flags(registry);
+    let scope = registry.scope();
+    if let Some(token) = token::cached(&registry, &scope, &context.environment, context.clock.now()) {
+        return Ok(token.expose().to_owned());
+    }
+    let token = wait(async { Ok(token::for_host(&registry, &scope, &context.environment, context.clock).await?) })?;
+    if let Some(notice) = token.clock_notice() {
+        terminal::note(&notice);
+    }
+    Ok(token.expose().to_owned())
+}
+
+fn object(token: &str) -> String {
+    format!("{}\n", serde_json::json!({ "token": token }))
+}
+
+/// Reads `{"token": "…"}`; a property that could not be given back is refused, as the protocol demands.
+fn read_credentials(bytes: &[u8]) -> Result<String, Failure> {
+    let wrong = |error: stile_protocol::strict_json::FieldError| Failure::new(format!("standard input: {error}"));
+    let mut object = StrictObject::parse(bytes).map_err(wrong)?;
+    let token = object.string("token").map_err(wrong)?;
+    object.finish().map_err(wrong)?;
+    if token.is_empty() || token.chars().any(char::is_control) {
+        return Err(Failure::new("standard input: `token` must be one line of text"));
+    }
+    Ok(token)
+}
+
+fn no_folder() -> Failure {
+    Failure::new("there is no folder to keep tokens in").hint("set `HOME`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_given_back_is_not_taken() {
+        for input in [
+            "",
+            "garbage",
+            "{}",
+            "null",
+            "[]",
+            "{\"token\":7}",
+            "{\"token\":\"\"}",
+            "{\"token\":\"sekret\\n\"}",
+            "{\"token\":\"sekret\",\"expires\":\"never\"}",
+            "{\"token\":\"sekret\"} x",
+            "{\"token\":\"sekret\",\"token\":\"sekret\"}",
+        ] {
+            let failure = read_credentials(input.as_bytes()).unwrap_err().to_string();
+            assert!(failure.starts_with("standard input: ") && !failure.contains("sekret"), "{input}: {failure}");
+        }
+        assert_eq!(read_credentials(b"{\"token\":\"sekret\"}").unwrap(), "sekret");
+    }
+}

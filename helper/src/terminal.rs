@@ -1,0 +1,42 @@
+//! Where words for a person go: stderr, and the terminal itself where Terraform would swallow stderr.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// Says something beside the point, on stderr.
+pub(crate) fn note(line: &str) {
+    let _written = writeln!(io::stderr(), "stile: {line}");
+}
+
+/// Says why there is no result: on stderr and, if Terraform stands between us and the person, on the terminal too.
+///
+/// Terraform shows a helper's stderr for providers only; for modules the person would see nothing but a 401.
+pub(crate) fn complain(line: &str, for_terraform: bool) {
+    note(line);
+    if for_terraform
+        && !io::stderr().is_terminal()
+        && let Ok(mut terminal) = open()
+    {
+        let _written = writeln!(terminal, "stile: {line}");
+    }
+}
+
+/// Writes what was asked for to stdout, whole.
+pub(crate) fn print(product: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(product.as_bytes())?;
+    stdout.flush()
+}
+
+#[cfg(unix)]
+fn open() -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // It must become nobody's controlling terminal, and a stopped one must not hold Terraform up.
+    let flags = rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::NONBLOCK;
+    OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open("/dev/tty")
+}
+
+#[cfg(windows)]
+fn open() -> io::Result<File> {
+    OpenOptions::new().write(true).open("CONOUT$")
+}

@@ -1,0 +1,120 @@
+//! What every verb is given, and the one way in which every verb fails.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use stile_protocol::audience::{Audience, AudienceError};
+use terraform_credentials_stile::call::CallError;
+use terraform_credentials_stile::clock::Clock;
+use terraform_credentials_stile::config::{Config, ConfigError, Environment, Registry};
+use terraform_credentials_stile::message;
+use terraform_credentials_stile::token::TokenError;
+
+/// What the verbs work with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) environment: Environment,
+    pub(crate) clock: Clock,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) region: Option<String>,
+    pub(crate) profile: Option<String>,
+}
+
+impl Context {
+    /// The configuration file.
+    pub(crate) fn load_config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(self.config.as_deref(), &self.environment)?)
+    }
+
+    /// A registry as this call means it: what was said on the command line goes before the file.
+    pub(crate) fn with_flags(&self, registry: &Registry) -> Registry {
+        let mut registry = registry.clone();
+        if self.region.is_some() {
+            registry.region.clone_from(&self.region);
+        }
+        if self.profile.is_some() {
+            registry.profile.clone_from(&self.profile);
+        }
+        registry
+    }
+
+    /// The registry of that host; only what is configured is signed for.
+    pub(crate) fn registry(&self, host: &Audience) -> Result<Registry, Failure> {
+        let missing = || {
+            let failure = Failure::new(format!("`{host}` is not in the helper's configuration, so nothing is signed for it"));
+            failure.hint(format!("terraform-credentials-stile install --registry-host {host}"))
+        };
+        Ok(self.with_flags(self.load_config()?.registry(host).ok_or_else(missing)?))
+    }
+}
+
+/// Runs what has to wait for others; a verb that does not need it never starts it.
+pub(crate) fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(format!("the system gives no event queue: {error}")))?.block_on(work)
+}
+
+/// Why a verb gave nothing: one line, and the next step if there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure without a next step.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// The failure of something bigger, which is put before it.
+    #[must_use]
+    pub(crate) fn of(self, what: impl fmt::Display) -> Self {
+        Self { message: format!("{what}: {}", self.message), hint: self.hint }
+    }
+
+    /// The same with a next step.
+    #[must_use]
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.hint {
+            Some(hint) => write!(formatter, "{}; hint: {hint}", self.message),
+            None => formatter.write_str(&self.message),
+        }
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        Self { message: message::chain(&error), hint: error.hint() }
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self { message: message::chain(&error), hint: error.hint().map(str::to_owned) }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(message::chain(&error))
+    }
+}
+
+impl From<AudienceError> for Failure {
+    fn from(error: AudienceError) -> Self {
+        Self::new(message::one_line(&error.to_string()))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(message::one_line(&error.to_string()))
+    }
+}

@@ -1,0 +1,124 @@
+//! `whoami`: whom a registry takes the caller for, and what that principal may do there.
+
+use std::fmt::Write as _;
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+use stile_protocol::audience::Audience;
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::Permissions;
+use terraform_credentials_stile::call::{self, Answer};
+use terraform_credentials_stile::config::Registry;
+use terraform_credentials_stile::message::one_line;
+use terraform_credentials_stile::token::{self, Token};
+
+use crate::terminal;
+use crate::verb::{Context, Failure, wait};
+
+/// What `GET /v1/whoami` says.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Whoami {
+    pub(crate) principal: String,
+    expires_at: String,
+    namespaces: Namespaces,
+    permissions: Permissions,
+    #[serde(default)]
+    pub(crate) grants: Vec<Grant>,
+}
+
+/// One grant that the caller holds.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Grant {
+    principal: String,
+    namespace: String,
+    permissions: Permissions,
+    expires_at: Option<String>,
+}
+
+/// Prints it.
+pub(crate) fn run(context: &Context, host: &Audience) -> Result<(), Failure> {
+    let registry = context.registry(host)?;
+    let failed = |failure: Failure| failure.of(format_args!("`{host}` does not say who you are"));
+    let known = wait(async {
+        let scope = registry.scope();
+        let mut token = token::for_host(&registry, &scope, &context.environment, context.clock).await?;
+        let mut answer = ask(context, &registry, &token).await?;
+        if answer.status == StatusCode::UNAUTHORIZED && token.cached {
+            // Revoked since it was kept: a new one shows what holds now.
+            token::forget(&registry, &context.environment)?;
+            token = token::for_host(&registry, &scope, &context.environment, context.clock).await?;
+            answer = ask(context, &registry, &token).await?;
+        }
+        read(&answer)
+    });
+    Ok(terminal::print(&page(&known.map_err(failed)?))?)
+}
+
+/// Makes the authorised call.
+pub(crate) async fn ask(context: &Context, registry: &Registry, token: &Token) -> Result<Answer, Failure> {
+    let client = call::client(&registry.url, &context.environment)?;
+    let url = registry.at("/v1/whoami").map_err(|error| Failure::new(error.to_string()))?;
+    Ok(call::send(client.get(url).bearer_auth(token.expose())).await?)
+}
+
+/// Reads what came back.
+pub(crate) fn read(answer: &Answer) -> Result<Whoami, Failure> {
+    if !answer.status.is_success() {
+        let refusal = answer.refusal();
+        return Err(Failure { message: refusal.message, hint: refusal.hint });
+    }
+    serde_json::from_slice(&answer.body).map_err(|_| Failure::new(format!("`{}` answered with something else", answer.url)))
+}
+
+fn page(known: &Whoami) -> String {
+    let mut page = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _infallible = writeln!(page, "{name:<12} {}", one_line(value));
+    };
+    line("principal", &known.principal);
+    line("expires", &known.expires_at);
+    line("namespaces", &known.namespaces.to_string());
+    line("permissions", &known.permissions.to_string());
+    if known.grants.is_empty() {
+        line("grants", "none");
+    }
+    for (at, grant) in known.grants.iter().enumerate() {
+        let until = grant.expires_at.as_ref().map_or_else(String::new, |until| format!(" until {until}"));
+        let by = if grant.principal == known.principal { String::new() } else { format!(" as {}", grant.principal) };
+        line(if at == 0 { "grants" } else { "" }, &format!("{}: {}{until}{by}", grant.namespace, grant.permissions));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(grants: &str) -> Whoami {
+        let body = format!(
+            r#"{{"principal":"aws:111122223333:role/deploy","expires_at":"2026-11-20T11:11:12Z","namespaces":"all",
+                "permissions":["download"],"grants":{grants},"later":1}}"#
+        );
+        serde_json::from_str(&body).unwrap()
+    }
+
+    #[test]
+    fn nobody_is_told_so() {
+        let page = page(&known("[]"));
+        assert!(page.ends_with("grants       none\n"), "{page}");
+    }
+
+    #[test]
+    fn every_grant_has_a_line() {
+        let grants = r#"[{"principal":"aws:111122223333:role/deploy","namespace":"acme","permissions":["upload","download"],"expires_at":null},
+            {"principal":"aws:111122223333:account","namespace":"tools","permissions":["download"],"expires_at":"2026-12-01T00:00:00Z"}]"#;
+        insta::assert_snapshot!(page(&known(grants)), @r"
+        principal    aws:111122223333:role/deploy
+        expires      2026-11-20T11:11:12Z
+        namespaces   all
+        permissions  download
+        grants       acme: download,upload
+                     tools: download until 2026-12-01T00:00:00Z as aws:111122223333:account
+        ");
+    }
+}

@@ -1,0 +1,68 @@
+//! Which tools this machine has, and a list of what was not shown for want of one.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::programs::target;
+
+/// The program of that name on `PATH`.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    tool_in(std::env::split_paths(&search_path()), name)
+}
+
+/// `PATH`, the one variable that programs under test inherit.
+pub fn search_path() -> OsString {
+    #[expect(clippy::disallowed_methods, reason = "the one place of the tests where the environment is read")]
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+/// Says on stderr and in `target/left-out.txt` that something could not be shown for want of a tool.
+pub fn left_out(tool: &str, what: &str) {
+    write_left_out(&target().join("left-out.txt"), tool, what);
+    let _ = writeln!(std::io::stderr(), "left out, for want of {tool}: {what}");
+}
+
+fn tool_in(folders: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf> {
+    let runs = |file: &PathBuf| file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(runs)
+}
+
+/// One write a line, so that tests that run at once do not tear each other's.
+fn write_left_out(list: &Path, tool: &str, what: &str) {
+    let line = format!("{tool}\t{what}\n");
+    let mut file = OpenOptions::new().append(true).create(true).open(list).unwrap();
+    file.write_all(line.as_bytes()).unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_is_a_file_that_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("plain");
+        std::fs::write(&file, "").unwrap();
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        let folders = || [PathBuf::from("."), folder.path().to_owned()].into_iter();
+        for name in ["plain", "folder", "absent"] {
+            assert_eq!(tool_in(folders(), name), None, "{name}");
+        }
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(tool_in(folders(), "plain"), Some(file));
+        assert_eq!(tool("no-such-tool-anywhere"), None);
+        assert!(tool("sh").is_some());
+    }
+
+    #[test]
+    fn what_was_left_out_is_a_line_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("left-out.txt");
+        write_left_out(&list, "terraform", "init with a granted role");
+        write_left_out(&list, "strace", "no socket is opened");
+        assert_eq!(std::fs::read_to_string(list).unwrap(), "terraform\tinit with a granted role\nstrace\tno socket is opened\n");
+    }
+}

@@ -1,0 +1,219 @@
+//! The three programs, built from the sources as they are now, and a broker running as a process of its own.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::dev_ca::Files;
+use crate::process::Process;
+
+/// The service.
+pub const BROKER: &str = "stile-broker";
+
+/// Terraform's credentials helper.
+pub const HELPER: &str = "terraform-credentials-stile";
+
+/// The operator's program.
+pub const ADMIN: &str = "stile-admin";
+
+/// How long a broker may take until it answers.
+const START: Duration = Duration::from_secs(20);
+
+/// How often it is asked.
+const ASK: Duration = Duration::from_millis(20);
+
+/// The path of a program, which is built first, once per process: a stale one is never tested.
+pub fn program(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let path = FOLDER.get_or_init(build).join(name);
+    assert!(path.is_file(), "`{}` was not built", path.display());
+    path
+}
+
+/// The workspace's target folder.
+pub fn target() -> PathBuf {
+    let folder = profile_folder();
+    let marked = folder.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    marked.or(folder.parent()).unwrap().to_owned()
+}
+
+/// A port of 127.0.0.1 that nobody listens on now.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// How a broker is to be started.
+#[derive(Debug)]
+pub struct Setup {
+    port: u16,
+    tls: Option<Files>,
+    command: Command,
+}
+
+impl Setup {
+    /// A broker on that port of 127.0.0.1, which is its registry host too, over plain HTTP; nothing else in its environment.
+    pub fn new(port: u16, data: &Path) -> Self {
+        let mut command = Command::new(program(BROKER));
+        command.arg("serve").env_clear().env("STILE_DATA", data);
+        command.env("STILE_HOST", format!("127.0.0.1:{port}")).env("STILE_LISTEN", format!("127.0.0.1:{port}"));
+        Self { port, tls: None, command }
+    }
+
+    /// Serves TLS with these files.
+    #[must_use]
+    pub fn tls(mut self, files: &Files) -> Self {
+        self.command.env("STILE_TLS_CERT", &files.cert).env("STILE_TLS_KEY", &files.key);
+        self.tls = Some(files.clone());
+        self
+    }
+
+    /// Connects there for STS.
+    #[must_use]
+    pub fn sts(self, endpoint: &str) -> Self {
+        self.env("STILE_STS_ENDPOINT", endpoint)
+    }
+
+    /// Sets one more variable, or one anew.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Adds an argument behind `serve`.
+    #[must_use]
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Starts it and waits until it answers; what it says on stdout and stderr goes to the file `log`.
+    pub async fn start(mut self, log: &Path) -> Broker {
+        let out = File::create(log).unwrap();
+        self.command.stdin(Stdio::null()).stderr(out.try_clone().unwrap()).stdout(out);
+        let mut broker = Broker {
+            process: Process::start(&mut self.command),
+            port: self.port,
+            client: client(self.tls.as_ref()),
+            tls: self.tls.is_some(),
+            log: log.to_owned(),
+        };
+        broker.ready().await;
+        broker
+    }
+}
+
+/// A broker that runs; killed when dropped.
+#[derive(Debug)]
+pub struct Broker {
+    process: Process,
+    port: u16,
+    tls: bool,
+    client: reqwest::Client,
+    log: PathBuf,
+}
+
+impl Broker {
+    /// Its registry host, `127.0.0.1:PORT`: the audience.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The URL of a path, which begins with `/`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}://{}{path}", if self.tls { "https" } else { "http" }, self.host())
+    }
+
+    /// A client that trusts it and nobody else, and follows nothing.
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Kills it in the middle of whatever it does.
+    pub fn kill_9(&mut self) {
+        self.process.kill_9();
+    }
+
+    /// Asks it to end and waits until it has.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate().await
+    }
+
+    async fn ready(&mut self) {
+        let answers = tokio::time::timeout(START, async {
+            let mut tick = tokio::time::interval(ASK);
+            loop {
+                tick.tick().await;
+                if let Some(status) = self.process.ended() {
+                    panic!("the broker ended with {status} before it answered:\n{}", self.log());
+                }
+                if self.client.get(self.url("/healthz")).send().await.is_ok_and(|answer| answer.status() == 200) {
+                    return;
+                }
+            }
+        });
+        if answers.await.is_err() {
+            panic!("the broker did not answer within {START:?}:\n{}", self.log());
+        }
+    }
+}
+
+/// A client for tests: no proxy, no redirect, no root but that authority.
+pub fn client(tls: Option<&Files>) -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let roots = tls.map(|files| reqwest::Certificate::from_pem(&std::fs::read(&files.ca).unwrap()).unwrap());
+    builder.tls_certs_only(roots).build().unwrap()
+}
+
+/// The folder of this build's profile, where programs are put.
+fn profile_folder() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let folder = program.parent().unwrap();
+    if folder.ends_with("deps") { folder.parent().unwrap().to_owned() } else { folder.to_owned() }
+}
+
+fn build() -> PathBuf {
+    let folder = profile_folder();
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(profile) => profile,
+        None => panic!("`{}` is no folder of a profile", folder.display()),
+    };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--workspace", "--profile", profile, "--manifest-path"]);
+    cargo.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml")).arg("--target-dir").arg(target());
+    cargo.args([BROKER, HELPER, ADMIN].iter().flat_map(|name| ["--bin", name]));
+    let built = cargo.output().unwrap();
+    assert!(built.status.success(), "the programs do not build:\n{}", String::from_utf8_lossy(&built.stderr));
+    folder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_folder_is_above_this_very_program() {
+        let (target, program) = (target(), std::env::current_exe().unwrap());
+        assert!(program.starts_with(&target) && target.join("CACHEDIR.TAG").is_file(), "{}", target.display());
+        assert_eq!(profile_folder().parent(), Some(target.as_path()));
+    }
+
+    #[test]
+    fn a_free_port_can_be_listened_on() {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
+    }
+}

@@ -1,0 +1,220 @@
+//! The real Terraform, in a home and a folder of its own, with an environment that the test alone decides.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::identity::Identity;
+use crate::left_out::search_path;
+
+/// How long one command may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A configuration to install, and the home it is installed from.
+#[derive(Debug)]
+pub struct Terraform {
+    program: PathBuf,
+    folder: TempDir,
+    variables: Vec<(OsString, OsString)>,
+}
+
+/// How a command ended, and what the user saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// The exit code; none after a signal.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+}
+
+impl Terraform {
+    /// An empty configuration, run by that program, which trusts that authority alone and has no credentials.
+    pub fn new(program: &Path, ca: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut terraform = Self { program: program.to_owned(), folder, variables: Vec::new() };
+        std::fs::create_dir_all(terraform.plugins()).unwrap();
+        std::fs::create_dir(terraform.configuration()).unwrap();
+        terraform.write_rc("");
+        terraform.variable("HOME", terraform.home());
+        terraform.variable("TF_CLI_CONFIG_FILE", terraform.rc());
+        terraform.variable("SSL_CERT_FILE", ca);
+        for (name, value) in [("CHECKPOINT_DISABLE", "1"), ("TF_IN_AUTOMATION", "1"), ("AWS_EC2_METADATA_DISABLED", "true")] {
+            terraform.variable(name, value);
+        }
+        terraform.variable("PATH", search_path());
+        terraform
+    }
+
+    /// Its home folder.
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// Where it looks for credentials helpers.
+    pub fn plugins(&self) -> PathBuf {
+        self.home().join(".terraform.d/plugins")
+    }
+
+    /// The folder of `main.tf`.
+    pub fn configuration(&self) -> PathBuf {
+        self.folder.path().join("configuration")
+    }
+
+    /// Its CLI configuration file.
+    pub fn rc(&self) -> PathBuf {
+        self.home().join(".terraformrc")
+    }
+
+    /// Writes the whole CLI configuration.
+    pub fn write_rc(&self, text: &str) {
+        std::fs::write(self.rc(), text).unwrap();
+    }
+
+    /// Puts a credentials helper where Terraform looks, and names it in the CLI configuration.
+    pub fn install_helper(&self, helper: &Path) {
+        let name = helper.file_name().unwrap();
+        std::os::unix::fs::symlink(helper, self.plugins().join(name)).unwrap();
+        let short = name.to_str().unwrap().trim_start_matches("terraform-credentials-");
+        self.write_rc(&format!("credentials_helper \"{short}\" {{}}\n"));
+    }
+
+    /// Writes the helper's own configuration, and has the helper find it.
+    pub fn configure_helper(&mut self, text: &str) {
+        let file = self.home().join("stile.toml");
+        std::fs::write(&file, text).unwrap();
+        self.variable("STILE_CONFIG", file);
+    }
+
+    /// Sets a variable of its environment.
+    pub fn variable(&mut self, name: &str, value: impl Into<OsString>) {
+        self.variables.retain(|(set, _)| set.as_os_str() != name);
+        self.variables.push((name.into(), value.into()));
+    }
+
+    /// Gives it AWS credentials, in place of those it had.
+    pub fn act_as(&mut self, identity: &Identity, region: &str) {
+        self.variables.retain(|(name, _)| name != "AWS_SESSION_TOKEN");
+        for (name, value) in identity.environment(region) {
+            self.variable(name, value);
+        }
+    }
+
+    /// Writes the whole `main.tf`.
+    pub fn write_main(&self, text: &str) {
+        std::fs::write(self.configuration().join("main.tf"), text).unwrap();
+    }
+
+    /// Adds a module call to `main.tf`.
+    pub fn write_module_call(&self, name: &str, source: &str, version: &str) {
+        let main = self.configuration().join("main.tf");
+        let before = std::fs::read_to_string(&main).unwrap_or_default();
+        self.write_main(&format!("{before}module \"{name}\" {{\n  source  = \"{source}\"\n  version = \"{version}\"\n}}\n"));
+    }
+
+    /// Where a module call's files are once they are installed.
+    pub fn installed(&self, name: &str) -> PathBuf {
+        self.configuration().join(".terraform/modules").join(name)
+    }
+
+    /// Runs `terraform init`.
+    pub async fn init(&self) -> Ran {
+        self.run(&["init", "-input=false", "-no-color"]).await
+    }
+
+    /// Runs `terraform get -update`.
+    pub async fn get_update(&self) -> Ran {
+        self.run(&["get", "-update", "-no-color"]).await
+    }
+
+    /// Runs a command in the folder of `main.tf`.
+    pub async fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(arguments).current_dir(self.configuration()).env_clear().envs(self.variables.iter().cloned());
+        let ended = tokio::time::timeout(PATIENCE, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
+        let Ok(output) = ended else { panic!("`terraform {}` did not end within {PATIENCE:?}", arguments.join(" ")) };
+        let output = output.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ran { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::{Arc, mpsc};
+
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+    use super::*;
+    use crate::dev_ca::DevCa;
+    use crate::left_out::{left_out, tool};
+
+    /// Answers discovery and an empty list to all, and tells the first line of each request.
+    fn serve(cert: &str, key: &str) -> (u16, mpsc::Receiver<String>) {
+        let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+                let mut request = [0; 4096];
+                let Ok(length) = stream.read(&mut request) else { continue };
+                let line = String::from_utf8_lossy(&request[..length]).lines().next().unwrap_or_default().to_owned();
+                let body = r#"{"modules.v1":"/v1/modules/","modules":[{"versions":[]}]}"#;
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
+                let _ = write!(stream, "{head}connection: close\r\n\r\n{body}");
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        (port, told)
+    }
+
+    #[tokio::test]
+    async fn terraform_trusts_the_authority_it_is_given_and_no_other() {
+        let Some(program) = tool("terraform") else { return left_out("terraform", "Terraform accepts the development CA") };
+        #[expect(clippy::disallowed_methods, reason = "Terraform has no clock but the system's")]
+        let now = chrono::Utc::now().timestamp();
+        let (ca, folder) = (DevCa::new(now), tempfile::tempdir().unwrap());
+        let files = ca.write(folder.path(), &["127.0.0.1"]);
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        let (port, told) = serve(&read(&files.cert), &read(&files.key));
+        let source = format!("127.0.0.1:{port}/acme/vpc/aws");
+
+        let stranger = folder.path().join("stranger.pem");
+        std::fs::write(&stranger, DevCa::new(now).pem()).unwrap();
+        let refused = Terraform::new(&program, &stranger);
+        refused.write_module_call("vpc", &source, "1.0.0");
+        let ran = refused.init().await;
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.stderr.contains("certificate signed by unknown authority"), "{ran:?}");
+        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
+
+        let terraform = Terraform::new(&program, &files.ca);
+        terraform.write_module_call("vpc", &source, "1.0.0");
+        for update in [false, true] {
+            let ran = if update { terraform.get_update().await } else { terraform.init().await };
+            assert_eq!(ran.code, Some(1));
+            assert!(ran.stderr.contains("has no versions"), "{ran:?}");
+            let lines: Vec<_> = told.try_iter().collect();
+            assert_eq!(lines, ["GET /.well-known/terraform.json HTTP/1.1", "GET /v1/modules/acme/vpc/aws/versions HTTP/1.1"]);
+        }
+        assert!(!terraform.installed("vpc").exists());
+    }
+}
