@@ -66,7 +66,7 @@ impl CallError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::BadRoots { .. } => Some("name a PEM file of root certificates, or unset it to trust the platform's"),
-            Self::Unreachable { cause, .. } if cause.contains("certificate") => {
+            Self::Unreachable { cause, .. } if cause.contains("UnknownIssuer") => {
                 Some("if the registry has a certificate authority of its own, name its PEM file in `SSL_CERT_FILE`")
             }
             Self::Unreachable { .. } | Self::TimedOut(_) => Some("look at the network, and at `url` in the helper's `config.toml`"),
@@ -90,9 +90,11 @@ pub fn client(url: &Url, environment: &Environment) -> Result<Client, CallError>
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)
         .https_only(!plain);
+    // As Go's clients do: what is on this machine is never asked of a proxy.
+    let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
     let builder = if plain {
-        // No proxy: plain HTTP must not leave the machine. No roots: reading them is the dearest part of a call.
-        builder.no_proxy().tls_certs_only([])
+        // Reading the roots is the dearest part of a call, and plain HTTP needs none.
+        builder.tls_certs_only([])
     } else if let Some(path) = &environment.ssl_cert_file {
         builder.tls_certs_only(roots(path).map_err(|source| CallError::BadRoots { path: path.clone(), source })?)
     } else {

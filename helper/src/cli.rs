@@ -24,6 +24,7 @@ pub(crate) struct Cli {
     /// Read this configuration file
     ///
     /// Default: `stile/config.toml` in the platform's configuration folder. Variable: `STILE_CONFIG`.
+    ///
     /// Example: `--config /etc/stile/config.toml`
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE", env = "STILE_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
@@ -31,6 +32,7 @@ pub(crate) struct Cli {
     /// Sign for this AWS region
     ///
     /// Default: `region` in `config.toml`, else what AWS tools use. Variable: `AWS_REGION`.
+    ///
     /// Example: `--region eu-central-1`
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "REGION", value_parser = |text: &str| check_region(text.to_owned()))]
     pub(crate) region: Option<String>,
@@ -38,6 +40,7 @@ pub(crate) struct Cli {
     /// Use the credentials of this AWS profile, and no others
     ///
     /// Default: `profile` in `config.toml`, else the first that AWS tools find. Variable: `AWS_PROFILE`.
+    ///
     /// Example: `--profile deploy`
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) profile: Option<String>,
@@ -73,6 +76,7 @@ pub(crate) enum Verb {
     /// Put the program where Terraform looks for it, and configure both
     ///
     /// Run twice, it changes nothing; another credentials helper is never replaced.
+    ///
     /// Example: `terraform-credentials-stile install --registry-host registry.example.com --profile deploy`
     Install(Install),
     /// Show whom a registry takes you for, and what you may do there
@@ -101,33 +105,42 @@ pub(crate) struct GetToken {
 
     /// Get the token for this registry
     ///
-    /// Required. Example: `--registry-host registry.example.com`
+    /// Required.
+    ///
+    /// Example: `--registry-host registry.example.com`
     #[arg(long, value_name = "HOST", value_parser = parse_host)]
     pub(crate) registry_host: Audience,
 
     /// Ask for a token that lives this long
     ///
     /// Default: `ttl` in `config.toml`, else 3600. The registry may give less.
+    ///
     /// Example: `--time 900`
     #[arg(short = 'T', long, value_name = "SECONDS", value_parser = parse_ttl)]
     pub(crate) time: Option<i64>,
 
     /// Sign for what verifies the signature at this registry
     ///
-    /// Default: `service` in `config.toml`, else `sts`. Example: `--service execute-api`
+    /// Default: `service` in `config.toml`, else `sts`.
+    ///
+    /// Example: `--service execute-api`
     #[arg(long, value_enum, value_name = "SERVICE")]
     pub(crate) service: Option<Service>,
 
     /// Ask for these namespaces only
     ///
-    /// Default: every namespace you have a grant on. Example: `--namespace acme,tools`
+    /// Default: every namespace you have a grant on.
+    ///
+    /// Example: `--namespace acme,tools`
     #[arg(long, value_name = "NS", value_delimiter = ',')]
     pub(crate) namespace: Vec<Namespace>,
 
     /// Ask for these permissions
     ///
     /// One or more of `create_grant`, `delete_grant`, `download`, `upload`.
-    /// Default: `permissions` in `config.toml`, else `download`. Example: `--permission download,upload`
+    /// Default: `permissions` in `config.toml`, else `download`.
+    ///
+    /// Example: `--permission download,upload`
     #[arg(long, value_name = "P", value_delimiter = ',')]
     pub(crate) permission: Vec<Permission>,
 }
@@ -146,38 +159,49 @@ pub(crate) enum Form {
 pub(crate) struct Install {
     /// Get tokens for this registry
     ///
-    /// Required. Example: `--registry-host registry.example.com`
+    /// Required.
+    ///
+    /// Example: `--registry-host registry.example.com`
     #[arg(long, value_name = "HOST", value_parser = parse_host)]
     pub(crate) registry_host: Audience,
 
     /// Sign for what verifies the signature at this registry
     ///
-    /// Default: `sts`. Example: `--service execute-api`
+    /// Default: `sts`.
+    ///
+    /// Example: `--service execute-api`
     #[arg(long, value_enum, value_name = "SERVICE")]
     pub(crate) service: Option<Service>,
 
     /// Ask for tokens that live this long
     ///
-    /// Default: 3600. Becomes `ttl` in `config.toml`. Example: `--expiration-window 7200`
+    /// Default: 3600. Becomes `ttl` in `config.toml`.
+    ///
+    /// Example: `--expiration-window 7200`
     #[arg(long, value_name = "SECONDS", value_parser = parse_ttl)]
     pub(crate) expiration_window: Option<i64>,
 
     /// Put the program into this folder, and no other
     ///
     /// Default: `~/.terraform.d/plugins`, and OpenTofu's folder if it has one.
+    ///
     /// Example: `--plugin-directory ~/.terraform.d/plugins/linux_amd64`
     #[arg(long, value_name = "DIR")]
     pub(crate) plugin_directory: Option<PathBuf>,
 
     /// Edit this CLI configuration
     ///
-    /// Default: `~/.terraformrc`. Variable: `TF_CLI_CONFIG_FILE`. Example: `--rc-file ~/.tofurc`
+    /// Default: `~/.terraformrc`. Variable: `TF_CLI_CONFIG_FILE`.
+    ///
+    /// Example: `--rc-file ~/.tofurc`
     #[arg(long, value_name = "FILE")]
     pub(crate) rc_file: Option<PathBuf>,
 
     /// Show what would change, and change nothing
     ///
-    /// Default: off. Example: `--dry-run`
+    /// Default: off.
+    ///
+    /// Example: `--dry-run`
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

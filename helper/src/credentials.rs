@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use aws_config::imds;
-use aws_config::meta::region::RegionProviderChain;
+use aws_config::meta::region::ProvideRegion;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
@@ -121,7 +121,15 @@ async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region
         in_profile = in_profile.profile_name(profile);
     }
     let of_instance = imds::region::ImdsRegionProvider::builder().imds_client(metadata.clone()).build();
-    RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(in_profile.build()).or_else(of_instance).region().await
+    let chain: [Box<dyn ProvideRegion>; 3] =
+        [Box::new(EnvironmentVariableRegionProvider::new()), Box::new(in_profile.build()), Box::new(of_instance)];
+    for provider in chain {
+        // A variable that is set to nothing says nothing.
+        if let Some(region) = provider.region().await.filter(|region| !region.as_ref().is_empty()) {
+            return Some(region);
+        }
+    }
+    None
 }
 
 async fn walk(

@@ -13,7 +13,7 @@ use terraform_credentials_stile::token::{self, Token};
 use crate::install::file::is_executable;
 use crate::terraform::{self, HELPER, Said};
 use crate::verb::{Context, Failure, wait};
-use crate::{get_token, terminal, whoami};
+use crate::{terminal, whoami};
 
 /// How far a clock may be off: what a broker takes for a proof from the future.
 const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(120);
@@ -24,25 +24,19 @@ pub(crate) fn run(context: &Context, host: Option<&Audience>) -> Result<(), Fail
     report.step("plugin", plugin(context));
     let named = context.config.clone().or_else(|| context.environment.default_config());
     let read = |_: &_| named.map_or_else(String::new, |path| format!("`{}`", path.display()));
-    let config = report.step_with("helper configuration", context.load_config(), read);
-    let hosts: Vec<Audience> = match (host, &config) {
-        (Some(host), _) => vec![host.clone()],
-        (None, Some(config)) => config.registries().map(|registry| registry.host.clone()).collect(),
-        (None, None) => Vec::new(),
+    let Some(config) = report.step_with("helper configuration", context.load_config(), read) else { return report.end() };
+    let hosts: Vec<Audience> = match host {
+        Some(host) => vec![host.clone()],
+        None => config.registries().map(|registry| registry.host.clone()).collect(),
     };
-    if hosts.is_empty() && config.is_some() {
+    if hosts.is_empty() {
         let failure = Failure::new("no registry is configured");
         report.step("registry", Err(failure.hint("terraform-credentials-stile install --registry-host HOST")));
     }
-    for host in hosts.iter().filter(|_| config.is_some()) {
+    for host in &hosts {
         walk(context, host, &mut report);
     }
-    terminal::print(&report.lines)?;
-    match report.failed {
-        0 => Ok(()),
-        1 => Err(Failure::new("one step failed")),
-        failed => Err(Failure::new(format!("{failed} steps failed"))),
-    }
+    report.end()
 }
 
 fn walk(context: &Context, host: &Audience, report: &mut Report) {
@@ -84,7 +78,7 @@ fn plugin(context: &Context) -> Result<String, Failure> {
 /// That Terraform will ask this helper for the host, and nothing stands before it.
 fn cli_configuration(context: &Context, host: &Audience) -> Result<String, Failure> {
     let environment = &context.environment;
-    if let Some(name) = get_token::variable(host).ok().filter(|name| environment.token_variables.contains(name)) {
+    if let Some(name) = terraform::token_variable(environment, host) {
         return Err(Failure::new(format!("`{name}` is set, so Terraform does not ask the helper")).hint(format!("unset {name}")));
     }
     let mut files: Vec<PathBuf> = terraform::rc_file(environment).into_iter().filter(|path| path.exists()).collect();
@@ -181,6 +175,15 @@ impl Report {
 
     fn skip(&mut self, name: &str) {
         self.line("-", name, "not tried");
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        terminal::print(&self.lines)?;
+        match self.failed {
+            0 => Ok(()),
+            1 => Err(Failure::new("one step failed")),
+            failed => Err(Failure::new(format!("{failed} steps failed"))),
+        }
     }
 
     fn line(&mut self, mark: &str, name: &str, text: &str) {

@@ -45,7 +45,7 @@ fn printed(form: Form, host: &Audience, token: &str) -> Result<String, Failure> 
 }
 
 /// The variable in which Terraform looks for a host's token: dots as `_`, dashes as `__`.
-pub(crate) fn variable(host: &Audience) -> Result<String, Failure> {
+fn variable(host: &Audience) -> Result<String, Failure> {
     if host.port().is_some() {
         let problem = format!("`{host}` has a port, and no shell variable can spell that");
         return Err(Failure::new(problem).hint("use `get-token config`, whose block goes into the CLI configuration"));

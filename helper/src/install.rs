@@ -55,16 +55,70 @@ fn plan(context: &Context, wanted: &Install) -> Result<Plan, Failure> {
 
     let rc = Text::read(&rc_path)?;
     let config = Text::read(&config_path)?;
+    let others = others(context, &rc)?;
     let arguments = arguments(context, &config_path)?;
-    let mut warnings = warnings(context, wanted, &rc, &arguments)?;
-    // The CLI configuration comes last: until it is written, Terraform knows nothing of the rest.
-    let mut changes = file::programs(&folders)?;
-    changes.extend(config.replaced(helper_config::edit(&config, context, wanted)?));
-    changes.extend(rc.replaced(cli_config::edit(&rc, &arguments)?));
+    let rc_after = if others.iter().any(|other| other.names_a_helper()) { rc.before.clone() } else { cli_config::edit(&rc, &arguments)? };
+    let mut warnings = shadows(context, wanted, &rc, &others);
+    if arguments.iter().any(|argument| !rc_after.contains(argument.as_str())) {
+        warnings.push(format!("the block that is there stays; its `args` should be `{arguments:?}`"));
+    }
     if let Some(tofu) = terraform::tofu_rc_file(environment).filter(|tofu| wanted.rc_file.is_none() && *tofu != rc_path) {
         warnings.push(format!("OpenTofu reads `{0}` instead; run this again with `--rc-file {0}` for it", tofu.display()));
     }
+    // The CLI configuration comes last: until it is written, Terraform knows nothing of the rest.
+    let mut changes = file::programs(&folders)?;
+    changes.extend(config.replaced(helper_config::edit(&config, context, wanted)?));
+    changes.extend(rc.replaced(rc_after));
     Ok(Plan { changes, warnings })
+}
+
+/// A file that Terraform reads beside the CLI configuration, and what it says.
+#[derive(Debug)]
+struct Other {
+    path: PathBuf,
+    said: Result<Said, String>,
+}
+
+impl Other {
+    fn names_a_helper(&self) -> bool {
+        self.said.as_ref().is_ok_and(|said| !said.helpers.is_empty())
+    }
+}
+
+/// The files beside the usual CLI configuration; one that names another helper is in the way.
+fn others(context: &Context, rc: &Text) -> Result<Vec<Other>, Failure> {
+    if Some(&rc.path) != terraform::usual_rc_file(&context.environment).as_ref() {
+        return Ok(Vec::new());
+    }
+    let mut others = Vec::new();
+    for path in terraform::other_files(&context.environment) {
+        let said = Said::read(&Text::read(&path)?.before, &path);
+        if let Ok(said) = &said {
+            cli_config::check(said, &path)?;
+        }
+        others.push(Other { path, said });
+    }
+    Ok(others)
+}
+
+/// What would silently keep Terraform from asking the helper for this host.
+fn shadows(context: &Context, wanted: &Install, rc: &Text, others: &[Other]) -> Vec<String> {
+    let host = &wanted.registry_host;
+    let mut warnings = Vec::new();
+    if let Some(name) = terraform::token_variable(&context.environment, host) {
+        warnings.push(format!("`{name}` is set, so Terraform will not ask the helper; unset it"));
+    }
+    let rc_said = Said::read(&rc.before, &rc.path);
+    for (path, said) in others.iter().map(|other| (&other.path, &other.said)).chain([(&rc.path, &rc_said)]) {
+        let path = path.display();
+        match said {
+            Err(problem) => warnings.push(format!("`{path}` is left out of account: {problem}")),
+            Ok(said) if said.shadows(host) => warnings
+                .push(format!("`{path}` has a `credentials \"{host}\"` block, so Terraform will not ask the helper; remove that block")),
+            Ok(_) => {}
+        }
+    }
+    warnings
 }
 
 /// What Terraform must hand over so that the helper reads the configuration that is written here.
@@ -75,46 +129,6 @@ fn arguments(context: &Context, config_path: &std::path::Path) -> Result<Vec<Str
     let path = std::path::absolute(config_path)?;
     let path = path.to_str().ok_or_else(|| Failure::new(format!("`{}` is not UTF-8", path.display())))?;
     Ok(vec!["--config".to_owned(), path.to_owned()])
-}
-
-/// What stands in the helper's way elsewhere: refused if Terraform would be confused, told if it would be silent.
-fn warnings(context: &Context, wanted: &Install, rc: &Text, arguments: &[String]) -> Result<Vec<String>, Failure> {
-    let host = &wanted.registry_host;
-    let mut files: Vec<PathBuf> = Vec::new();
-    if Some(&rc.path) == terraform::usual_rc_file(&context.environment).as_ref() {
-        files = terraform::other_files(&context.environment);
-    }
-    let mut warnings = Vec::new();
-    for path in files.iter().chain([&rc.path]) {
-        let text = if *path == rc.path { rc.before.clone() } else { Text::read(path)?.before };
-        let said = match Said::read(&text, path) {
-            Ok(said) => said,
-            Err(problem) if *path == rc.path => return Err(cli_config::unreadable(path, &problem, arguments)),
-            Err(problem) => {
-                warnings.push(format!("`{}` is left out of account: {problem}", path.display()));
-                continue;
-            }
-        };
-        cli_config::check(&said, path)?;
-        if said.shadows(host) {
-            warnings.push(format!(
-                "`{}` has a `credentials \"{host}\"` block, so Terraform will not ask the helper; remove that block",
-                path.display()
-            ));
-        }
-        if *path != rc.path && !said.helpers.is_empty() {
-            let problem = format!("`{}` has the `credentials_helper` block already", path.display());
-            return Err(Failure::new(problem).hint(format!("use `--rc-file {}`", path.display())));
-        }
-        if *path == rc.path && !said.helpers.is_empty() && arguments.iter().any(|argument| !text.contains(argument.as_str())) {
-            warnings.push(format!("`{}` keeps its block; its `args` should be `{arguments:?}`", path.display()));
-        }
-    }
-    let variable = crate::get_token::variable(host).ok().filter(|name| context.environment.token_variables.contains(name));
-    if let Some(name) = variable {
-        warnings.push(format!("`{name}` is set, so Terraform will not ask the helper; unset it"));
-    }
-    Ok(warnings)
 }
 
 fn no_home() -> Failure {

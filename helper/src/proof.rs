@@ -129,7 +129,7 @@ pub(crate) mod by_hand {
 
     #[test]
     fn it_signs_the_worked_example_of_aws() {
-        // "Example: GET Object"'s sibling from the SigV4 test suite: get-vanilla.
+        // `get-vanilla` of the SigV4 test suite.
         let headers = [("host", "example.amazonaws.com"), ("x-amz-date", "20150830T123600Z")];
         let request = Request { method: "GET", path: "/", query: "", headers: &headers, body: "" };
         let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";

@@ -67,6 +67,14 @@ pub(crate) fn other_files(environment: &Environment) -> Vec<PathBuf> {
     files
 }
 
+/// The `TF_TOKEN_…` variable that is set for a host, for which no helper is asked then.
+///
+/// After the prefix `__` is a dash and `_` a dot; dashes, dots and a port may stand there themselves.
+pub(crate) fn token_variable<'a>(environment: &'a Environment, host: &Audience) -> Option<&'a str> {
+    let means = |name: &str| Audience::parse(&name.strip_prefix("TF_TOKEN_")?.replace("__", "-").replace('_', ".")).ok();
+    environment.token_variables.iter().map(String::as_str).find(|name| means(name).as_ref() == Some(host))
+}
+
 /// What a CLI configuration says about credentials.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Said {
@@ -118,6 +126,22 @@ mod tests {
     fn what_is_no_hcl_is_not_guessed_at() {
         assert_eq!(Said::read("a = 1\nb = = 2\n", Path::new("rc")).unwrap_err(), "it cannot be read as HCL at line 2");
         assert!(Said::read("{", Path::new("x.tfrc.json")).is_err());
+    }
+
+    #[test]
+    fn a_variable_is_known_in_each_of_its_spellings() {
+        for (name, host, found) in [
+            ("TF_TOKEN_registry_example_com", "registry.example.com", true),
+            ("TF_TOKEN_my__registry_example_com", "my-registry.example.com", true),
+            ("TF_TOKEN_my-registry.example.com", "my-registry.example.com", true),
+            ("TF_TOKEN_xn____caf__dma_fr", "café.fr", true),
+            ("TF_TOKEN_127_0_0_1:8443", "127.0.0.1:8443", true),
+            ("TF_TOKEN_127_0_0_1", "127.0.0.1:8443", false),
+            ("TF_TOKEN_", "registry.example.com", false),
+        ] {
+            let environment = Environment { token_variables: vec![name.to_owned()], ..Environment::default() };
+            assert_eq!(token_variable(&environment, &Audience::parse(host).unwrap()).is_some(), found, "{name}");
+        }
     }
 
     #[test]

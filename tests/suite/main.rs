@@ -1,2 +1,8 @@
-//! x
-fn main() {}
+//! Everything that crosses a room or a program: flows, routes, real clients, crashes, and the rules of the house.
+#![expect(clippy::panic, reason = "a test that cannot go on fails")]
+
+mod bearer;
+mod exchange;
+mod modules;
+mod server;
+mod tidy;

@@ -11,6 +11,7 @@
 //! | [`left_out`] | which tools the machine has, and what was not shown for want of one |
 //! | [`programs`] | the three programs, freshly built, and a broker that runs |
 //! | [`process`] | a child process that does not outlive its test |
+//! | [`test_broker`] | the real broker in this process, with a clock the test sets |
 //! | [`terraform`] | the real Terraform in a home of its own |
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a support that fails should fail its test at once")]
 
@@ -24,3 +25,4 @@ pub mod programs;
 pub mod proof;
 pub mod sigv4;
 pub mod terraform;
+pub mod test_broker;

@@ -45,12 +45,13 @@ pub async fn module(
     let sha256 = archive.sha256().to_owned();
     let now = broker.clock.now();
     let published = broker.store.publish(&access, &address, &version, archive, now).await.map_err(ApiError::store)?;
-    let (status, outcome) = match published {
-        Published::Created => (StatusCode::CREATED, "created"),
-        Published::Same => (StatusCode::OK, "unchanged"),
-        Published::Different => (StatusCode::CONFLICT, "conflict"),
+    let outcome = match published {
+        Published::Created => "created",
+        Published::Same => "unchanged",
+        Published::Different => "conflict",
     };
     audit::package("publish", &access, &format!("{address} {version}"), outcome);
+    let status = if published == Published::Created { StatusCode::CREATED } else { StatusCode::OK };
     if published == Published::Different {
         return Err(ApiError::new(ErrorCode::Conflict, format!("`{address}` {version} is published already, with other content"))
             .hint("a version never changes once it is published; publish the next one"));

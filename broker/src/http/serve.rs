@@ -33,11 +33,8 @@ const CONNECTIONS: usize = 1024;
 /// for this long and no longer.
 const HEADERS: Duration = Duration::from_secs(10);
 
-/// Most headers of a request.
-const MAX_HEADERS: usize = 100;
-
-/// Most bytes of a request's line and headers.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// Most bytes of a request's line and headers, which are at most 100, hyper's own limit.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
 
 /// How long requests may go on after the order to stop.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -169,8 +166,8 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rou
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
-        .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
+        .max_header_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = graceful.watch(connection).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended early");

@@ -47,7 +47,7 @@ pub(crate) fn check(said: &Said, path: &Path) -> Result<(), Failure> {
 }
 
 /// Refuses a file that cannot be edited safely, and says what to write by hand.
-pub(crate) fn unreadable(path: &Path, problem: &str, arguments: &[String]) -> Failure {
+fn unreadable(path: &Path, problem: &str, arguments: &[String]) -> Failure {
     let block: Vec<_> = block(arguments).split_whitespace().map(str::to_owned).collect();
     Failure::new(format!("`{}` is left as it is: {problem}", path.display())).hint(format!("write into it `{}`", block.join(" ")))
 }

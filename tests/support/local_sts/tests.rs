@@ -1,3 +1,5 @@
+//! The verifier against what AWS publishes, what the SDK signs, and what an attacker would change.
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;

@@ -143,7 +143,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// The parts of a path without `.`, if it stays inside the folder it is unpacked in, on every operating system.
+/// The parts of a path without a leading `./`, if it stays inside the folder it is unpacked in, on every operating system.
 ///
 /// A name that one program mends and another obeys is what lets an archive write elsewhere ("zip slip"), so no name is mended here.
 fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
@@ -166,22 +166,22 @@ fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
         return Err("has an absolute path");
     }
     let name = if what == What::Folder { name.strip_suffix('/').unwrap_or(name) } else { name };
+    let name = if name == "." { "" } else { name.strip_prefix("./").unwrap_or(name) };
+    if name.is_empty() {
+        return if what == What::Folder { Ok(Vec::new()) } else { Err("has no name") };
+    }
     let mut parts = Vec::new();
     for part in name.split('/') {
         match part {
             "" => return Err("has an empty part in its path"),
             ".." => return Err("has `..` in its path"),
-            "." => continue,
+            "." => return Err("has `.` in its path"),
             _ if part.ends_with(['.', ' ']) => return Err("has a part in its path that ends in a dot or a space, which Windows drops"),
             _ if part.len() > LONGEST_PART => return Err("has a part in its path of more than 255 bytes"),
             _ => parts.push(part),
         }
     }
-    match parts.len() {
-        0 if what == What::File => Err("has no name"),
-        deep if deep > DEEPEST => Err("is more than 32 folders deep"),
-        _ => Ok(parts),
-    }
+    if parts.len() > DEEPEST { Err("is more than 32 folders deep") } else { Ok(parts) }
 }
 
 /// Whether Terraform or OpenTofu reads the file as part of a module; hidden files they pass over.

@@ -42,9 +42,10 @@ fn entries<R: Read>(archive: &mut Archive<R>, meter: &Meter, listing: &mut Listi
     let mut entries = archive.entries().map_err(|_| damaged(None))?;
     loop {
         meter.headers.set(Some(HEADERS));
-        let Some(entry) = entries.next() else { return Ok(()) };
-        let mut entry = entry.map_err(|_| damaged(last.as_deref()))?;
+        let next = entries.next();
         meter.headers.set(None);
+        let Some(entry) = next else { return Ok(()) };
+        let mut entry = entry.map_err(|_| damaged(last.as_deref()))?;
         if entry.header().entry_type() == EntryType::XGlobalHeader {
             listing.count()?;
             global(&mut entry)?;

@@ -14,6 +14,9 @@ use super::{ArchiveError, Disk};
 /// The record that ends a zip archive, without its comment (APPNOTE 4.3.16).
 const END: usize = 22;
 
+/// The record before it that says where a zip64 archive has its own (APPNOTE 4.3.15).
+const LOCATOR: usize = 20;
+
 /// The most that the directory may take for each entry that is allowed; the library holds all of it in memory.
 const DIRECTORY: u64 = 2_048;
 
@@ -66,11 +69,12 @@ impl End {
         if tail.len() - at - END != word(20) as usize {
             return Err(ArchiveError::archive("goes on after its end"));
         }
-        let (entries, size, directory, at) = (word(10), long(12), long(16), before + at as u64);
+        let (entries, size, directory, record_at, at) = (word(10), long(12), long(16), at, before + at as u64);
         if word(4) != 0 || word(6) != 0 || word(8) != entries {
             return Err(ArchiveError::archive("is one part of several"));
         }
-        if entries == 0xffff || directory == 0xffff_ffff {
+        let located = tail.get(record_at.saturating_sub(LOCATOR)..).is_some_and(|bytes| bytes.starts_with(b"PK\x06\x07"));
+        if entries == 0xffff || directory == 0xffff_ffff || located {
             return Err(ArchiveError::archive("is in the zip64 format, which only archives over 4 GB need"));
         }
         if entries > listing.limits().entries as u64 {

@@ -26,6 +26,11 @@ const BAD_NAMES: &[(&str, &str)] = &[
     ("a\u{1b}[31mb.tf", "control"),
     ("a\u{202e}ft.b", "control"),
     ("a//b.tf", "empty part"),
+    ("a/./b.tf", "`.`"),
+    ("././b.tf", "`.`"),
+    ("a/.", "`.`"),
+    (".//b.tf", "empty part"),
+    ("./../b.tf", "`..`"),
     (".", "no name"),
     ("a/b.", "dot or a space"),
     ("a /b.tf", "dot or a space"),
@@ -63,7 +68,7 @@ fn entries_that_some_computers_would_make_one_are_refused() {
     for (entries, word) in [
         (["main.tf", "main.tf"], "two entries of one name"),
         (["main.tf", "./main.tf"], "twice"),
-        (["a/", "a/./"], "twice"),
+        (["a/", "./a/"], "twice"),
         (["main.tf", "MAIN.tf"], "only by case from `main.tf`"),
         (["a/x.tf", "A/y.tf"], "only by case from `a`"),
         (["stra\u{df}e.tf", "STRASSE.tf"], "only by case"),
@@ -143,7 +148,7 @@ fn entries_are_counted_with_the_folders_that_only_paths_name() {
         (vec!["main.tf", "a/b"], true),
         (vec!["main.tf", "b", "c", "d"], false),
         (vec!["main.tf", "a/b/c/d"], false),
-        (vec!["main.tf", "./", "././", "./././"], false),
+        (vec!["main.tf", "./", "a", "b"], false),
     ] {
         let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b""[..])).collect();
         for outcome in both(&entries, &limits) {

@@ -139,6 +139,8 @@ fn an_entry_has_one_name() {
 fn parts_and_zip64_are_refused() {
     let whole = zip_of(&[good()]);
     let end = whole.len() - 22;
+    let located = [&whole[..end], b"PK\x06\x07", &[0; 16], &whole[end..]].concat();
+    assert!(refused(&located).contains("zip64"));
     for (at, value, word) in [
         (4, &b"\x01\0"[..], "one part"),
         (8, b"\x02\0", "one part"),

@@ -1,0 +1,258 @@
+//! `get` for a Stile registry: what is sent, what is made of every answer, and what is kept.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use base64::Engine as _;
+use chrono::{DateTime, NaiveDateTime, TimeDelta};
+use stile_protocol::exchange::{Namespaces, RequestDocument};
+
+use crate::support::{Broker, Machine, Request, http, now, refusal, rfc3339, token_reply};
+
+const GET: [&str; 2] = ["get", "registry.example.com"];
+const TOKEN: &str = "{\"token\":\"stile_v4.local.number-0\"}\n";
+const TIME: &str = "2026-11-20T10:11:12Z";
+
+fn document(request: &Request) -> RequestDocument {
+    let encoded = request.json()["request"].as_str().unwrap().to_owned();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).unwrap();
+    RequestDocument::parse(&bytes).unwrap()
+}
+
+fn amz_date(request: &Request) -> DateTime<chrono::Utc> {
+    let text = request.json()["amz_date"].as_str().unwrap().to_owned();
+    NaiveDateTime::parse_from_str(&text, "%Y%m%dT%H%M%SZ").unwrap().and_utc()
+}
+
+#[test]
+fn what_a_broker_says_instead_of_a_token_is_passed_on_as_one_line() {
+    let denied = "no grant for `aws:111122223333:role/deploy`";
+    for (answer, line) in [
+        (refusal("403 Forbidden", "no_grant", denied, Some("ask its owner"), TIME), format!("{denied}; hint: ask its owner")),
+        (refusal("401 Unauthorized", "proof_replayed", "used\n\u{1b}[31malready", None, TIME), "used [31malready".to_owned()),
+        (
+            refusal("503 Service Unavailable", "sts_unavailable", "STS is away", Some("try again"), TIME),
+            "the registry could not answer: STS is away; hint: try again".to_owned(),
+        ),
+        (http("502 Bad Gateway", "", "<html>"), "the registry could not answer: 502 Bad Gateway".to_owned()),
+        (
+            http("403 Forbidden", "", "{\"message\":\"Missing Authentication Token\"}"),
+            "403 Forbidden: Missing Authentication Token".to_owned(),
+        ),
+    ] {
+        let broker = Broker::new(move |_, _| answer.clone());
+        Machine::of(&broker).run(&GET).fails_with(&format!("no token for `registry.example.com`: {line}"));
+        assert_eq!(broker.requests().len(), 1);
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_token_is_refused() {
+    let long = "x".repeat(70_000);
+    for (answer, problem) in [
+        (http("200 OK", "", ""), "answered with something that is no token"),
+        (http("200 OK", "", "{}"), "answered with something that is no token"),
+        (token_reply("two words", 3600), "answered with something that is no token"),
+        (token_reply("line\nbreak", 3600), "answered with something that is no token"),
+        (http("200 OK", "", &long), "answered with more than 65536 bytes"),
+        (http("403 Forbidden", "", &long), "answered with more than 65536 bytes"),
+    ] {
+        let broker = Broker::new(move |_, _| answer.clone());
+        let run = Machine::of(&broker).run(&GET);
+        assert!(run.stderr.contains(&format!("`{}/v1/token` {problem}", broker.url)), "{run:?}");
+        assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1));
+    }
+}
+
+#[test]
+fn a_proof_is_never_sent_where_an_answer_points() {
+    for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        let elsewhere = Broker::generous();
+        let location = format!("location: {}/v1/token\r\n", elsewhere.url);
+        let broker = Broker::new(move |_, _| http(status, &location, ""));
+        Machine::of(&broker).run(&GET).fails_with(&format!(
+            "no token for `registry.example.com`: `{}/v1/token` answered with a redirect ({status}), and proofs and tokens are never \
+             sent on; hint: set `url` in the helper's `config.toml` to where the registry itself answers",
+            broker.url
+        ));
+        assert!(elsewhere.requests().is_empty());
+    }
+}
+
+#[test]
+fn what_is_sent_is_the_exchange_request_and_nothing_else() {
+    let broker = Broker::generous();
+    let before = now();
+    Machine::of(&broker).run(&GET).prints(TOKEN);
+    let request = &broker.requests()[0];
+    assert_eq!(request.line, "POST /v1/token HTTP/1.1");
+    assert_eq!(request.headers["content-type"], "application/json");
+    assert!(!request.headers.contains_key("authorization"));
+    let body = request.json();
+    let mut fields: Vec<_> = body.as_object().unwrap().keys().cloned().collect();
+    fields.sort();
+    assert_eq!(fields, ["access_key_id", "amz_date", "region", "request", "session_token", "signature", "version"]);
+    assert_eq!(body["version"], 1);
+    assert_eq!((&body["region"], &body["access_key_id"]), (&"eu-central-1".into(), &"ASIAIOSFODNN7EXAMPLE".into()));
+    assert_eq!(body["session_token"], "IQoJb3JpZ2luX2VjEXAMPLE");
+    assert!((amz_date(request) - before).abs() < TimeDelta::seconds(30));
+    let asked = document(request);
+    assert_eq!((asked.ttl, &asked.namespaces, asked.permissions.to_string().as_str()), (3600, &Namespaces::All, "download"));
+    assert!(!request.body.contains("wJalrXUtnFEMI"), "the secret key stays here");
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_told_and_corrected_once() {
+    for (code, minutes, told) in [("proof_expired", 14, "behind"), ("proof_from_future", -14, "ahead of")] {
+        let broker = Broker::new(move |number, request| match number {
+            0 => {
+                let server_time = amz_date(request) + TimeDelta::minutes(minutes);
+                refusal("401 Unauthorized", code, "the clock is wrong", None, &rfc3339(server_time))
+            }
+            _ => token_reply("stile_v4.local.number-0", 3600),
+        });
+        let run = Machine::of(&broker).run(&GET);
+        assert_eq!((run.stdout.as_str(), run.code), (TOKEN, 0));
+        let minutes_told = |line: &str| line.contains("14 min 0 s") || line.contains("13 min 59 s") || line.contains("14 min 1 s");
+        assert!(minutes_told(&run.stderr) && run.stderr.contains(told) && run.stderr.lines().count() == 1, "{}", run.stderr);
+        let requests = broker.requests();
+        assert_eq!(requests.len(), 2);
+        assert_eq!(amz_date(&requests[1]) - amz_date(&requests[0]), TimeDelta::minutes(minutes));
+        assert_ne!(document(&requests[0]).nonce, document(&requests[1]).nonce);
+    }
+}
+
+#[test]
+fn a_clock_that_stays_wrong_is_not_chased() {
+    let broker = Broker::new(|_, _| refusal("401 Unauthorized", "proof_expired", "the proof is too old", None, TIME));
+    Machine::of(&broker).run(&GET).fails_with("no token for `registry.example.com`: the proof is too old");
+    assert_eq!(broker.requests().len(), 2);
+}
+
+#[test]
+fn a_token_is_got_once_and_then_read_from_a_private_file() {
+    let broker = Broker::generous();
+    let machine = Machine::of(&broker);
+    for _ in 0..3 {
+        machine.run(&GET).prints(TOKEN);
+    }
+    assert_eq!(broker.requests().len(), 1);
+    let kept: Vec<_> = machine.files().into_iter().filter(|(path, _)| path.starts_with(machine.path(".cache"))).collect();
+    for (path, bytes) in &kept {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+        assert!(!String::from_utf8_lossy(bytes).contains("wJalrXUtnFEMI"));
+    }
+    machine.run(&["forget", "registry.example.com"]).prints("");
+    machine.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
+    let other_keys = machine.with("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLF");
+    other_keys.run(&GET).prints("{\"token\":\"stile_v4.local.number-2\"}\n");
+}
+
+#[test]
+fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
+    let broker = Broker::generous();
+    let machine = Machine::of(&broker);
+    machine.run(&GET).prints(TOKEN);
+    let is_token =
+        |path: &std::path::Path| path.extension().is_some_and(|extension| extension == "json") && path.starts_with(machine.path(".cache"));
+    let (path, whole) = machine.files().into_iter().find(|(path, _)| is_token(path)).unwrap();
+    let expired = String::from_utf8(whole.clone()).unwrap().replace(&now().format("%Y-").to_string(), "2001-");
+    let other_host = String::from_utf8(whole.clone()).unwrap().replace("registry.example.com", "registry.example.org");
+    let spoilt: [&dyn Fn(); 6] = [
+        &|| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap(),
+        &|| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o622)).unwrap(),
+        &|| std::fs::write(&path, &whole[..whole.len() / 2]).unwrap(),
+        &|| std::fs::write(&path, &expired).unwrap(),
+        &|| std::fs::write(&path, &other_host).unwrap(),
+        &|| {
+            std::fs::rename(&path, machine.path("moved")).unwrap();
+            symlink(machine.path("moved"), &path).unwrap();
+        },
+    ];
+    for (at, spoil) in spoilt.iter().enumerate() {
+        spoil();
+        let expected = format!("{{\"token\":\"stile_v4.local.number-{}\"}}\n", at + 1);
+        machine.run(&GET).prints(&expected);
+        machine.run(&GET).prints(&expected);
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        assert!(metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600, "number {at}");
+    }
+}
+
+#[test]
+fn a_token_that_is_nearly_over_when_it_comes_is_used_but_not_kept() {
+    let broker = Broker::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 240));
+    let machine = Machine::of(&broker);
+    machine.run(&GET).prints(TOKEN);
+    machine.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_costs_a_mint_and_nothing_else() {
+    let broker = Broker::generous();
+    let machine = Machine::of(&broker).with("XDG_CACHE_HOME", "/proc/nowhere");
+    machine.run(&GET).prints(TOKEN);
+    machine.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
+}
+
+#[test]
+fn many_processes_at_once_get_one_token_between_them() {
+    let broker = Broker::generous();
+    let machine = Machine::of(&broker);
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| machine.run(&GET).prints(TOKEN));
+        }
+    });
+    assert_eq!(broker.requests().len(), 1);
+}
+
+#[test]
+fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
+    let broker = Broker::generous();
+    let prefix = "no token for `registry.example.com`: ";
+    let starts = |machine: Machine, expected: &str, hint: &str| {
+        let run = machine.run(&GET);
+        assert!(run.stderr.starts_with(&format!("stile: {prefix}{expected}")), "{}", run.stderr);
+        assert!(run.stderr.contains(&format!("hint: {hint}")), "{}", run.stderr);
+        assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1));
+    };
+    starts(Machine::of(&broker).without_keys(), "no AWS credentials were found", "sign in with `aws sso login`");
+    starts(Machine::of(&broker).without_keys().with("AWS_REGION", ""), "no AWS region is set", "set `AWS_REGION`");
+    let named = Machine::of(&broker);
+    named.write(
+        ".config/stile/config.toml",
+        &format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\nprofile = \"deploy\"\n", broker.url),
+    );
+    starts(named, "the AWS profile `deploy` gave no credentials", "look at the profile");
+    let process = Machine::of(&broker).without_keys();
+    process.write(".aws/config", "[default]\ncredential_process = /bin/false\n");
+    starts(process, "AWS credentials from the AWS profile could not be loaded", "sign in with `aws sso login`");
+    let old = Machine::of(&broker).without_keys();
+    old.write(
+        "old.json",
+        r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z","Expiration":"2020-01-01T00:00:00Z"}"#,
+    );
+    old.write(".aws/config", &format!("[default]\ncredential_process = /bin/cat {}\n", old.path("old.json").display()));
+    starts(old, "the AWS credentials from the AWS profile expired at 2020-01-01T00:00:00Z", "sign in");
+    let web = Machine::of(&broker).without_keys().with("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/ci");
+    starts(
+        web.with("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent/token"),
+        "AWS credentials from web identity could not be loaded",
+        "look at `AWS_ROLE_ARN`",
+    );
+    assert!(broker.requests().is_empty(), "nothing was sent");
+}
+
+#[test]
+fn a_profile_that_is_named_signs_even_where_the_environment_has_keys() {
+    let broker = Broker::generous();
+    let machine = Machine::of(&broker);
+    machine.write(
+        ".aws/config",
+        "[profile deploy]\nregion = us-west-2\naws_access_key_id = AKIAIOSFODNN7PROFILE\naws_secret_access_key = other\n",
+    );
+    machine.run(&["--profile", "deploy", "get", "registry.example.com"]).prints(TOKEN);
+    let body = broker.requests()[0].json();
+    assert_eq!(body["access_key_id"], "AKIAIOSFODNN7PROFILE");
+    assert!(body.get("session_token").is_none());
+}

@@ -1,0 +1,176 @@
+//! `install`: what it writes, what it leaves alone, and what it refuses.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use crate::support::Machine;
+
+const INSTALL: [&str; 3] = ["install", "--registry-host", "registry.example.com"];
+const BLOCK: &str = "credentials_helper \"stile\" {\n  args = []\n}\n";
+const TABLE: &str = "[registry.\"registry.example.com\"]\nttl = 3600\n";
+
+fn mode(machine: &Machine, name: &str) -> u32 {
+    std::fs::metadata(machine.path(name)).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn what_stands_in_the_way_is_refused_and_nothing_is_changed_at_all() {
+    for (file, text, line) in [
+        (
+            ".terraformrc",
+            "credentials_helper \"vault\" {}\n",
+            "`~/.terraformrc` names another credentials helper, `vault`, and Terraform uses one only; \
+             hint: remove its block and run this again, or use `get-token` for this registry",
+        ),
+        (
+            ".terraform.d/own.tfrc",
+            "credentials_helper \"vault\" {}\n",
+            "`~/.terraform.d/own.tfrc` names another credentials helper, `vault`, and Terraform uses one only; \
+             hint: remove its block and run this again, or use `get-token` for this registry",
+        ),
+        (
+            ".terraformrc",
+            "host \"x\" {\n",
+            "`~/.terraformrc` is left as it is: it cannot be read as HCL at line 1; \
+             hint: write into it `credentials_helper \"stile\" { args = [] }`",
+        ),
+        (
+            ".config/stile/config.toml",
+            "[registry.\"a.example\"]\nx = 1\n",
+            "`~/.config/stile/config.toml` line 2: unknown field `x`, expected one of \
+             `region`, `profile`, `service`, `ttl`, `permissions`, `url`",
+        ),
+    ] {
+        let machine = Machine::new();
+        machine.write(file, text);
+        let before = machine.files();
+        machine.run(&INSTALL).fails_with(line);
+        assert_eq!(machine.files(), before);
+    }
+}
+
+#[test]
+fn it_writes_three_files_once() {
+    let machine = Machine::new();
+    let run = machine.run(&INSTALL);
+    assert_eq!(
+        run.stderr,
+        "stile: copied the program to `~/.terraform.d/plugins/terraform-credentials-stile`\n\
+         stile: wrote `~/.config/stile/config.toml`\nstile: wrote `~/.terraformrc`\n\
+         stile: now try `terraform-credentials-stile doctor registry.example.com`\n"
+    );
+    assert_eq!((run.stdout.as_str(), run.code), ("", 0));
+    assert_eq!(machine.read(".terraformrc"), BLOCK);
+    assert_eq!(machine.read(".config/stile/config.toml"), TABLE);
+    assert_eq!(mode(&machine, ".terraformrc"), 0o600);
+    assert_eq!(mode(&machine, ".config/stile/config.toml"), 0o600);
+    assert_eq!(mode(&machine, ".terraform.d/plugins/terraform-credentials-stile"), 0o755);
+
+    let before = machine.files();
+    let again = machine.run(&INSTALL);
+    assert_eq!(again.stderr, "stile: everything is in place already; nothing changed\n");
+    assert_eq!((again.code, machine.files()), (0, before));
+}
+
+#[test]
+fn a_second_registry_goes_beside_the_first() {
+    let machine = Machine::new();
+    assert_eq!(machine.run(&INSTALL).code, 0);
+    let more = ["--expiration-window", "900", "--region", "us-east-1", "--profile", "ci", "--service", "lambda"];
+    assert_eq!(machine.run(&[&["install", "--registry-host", "b.example"], &more[..]].concat()).code, 0);
+    let second = "[registry.\"b.example\"]\nttl = 900\nregion = \"us-east-1\"\nprofile = \"ci\"\nservice = \"lambda\"\n";
+    assert_eq!(machine.read(".config/stile/config.toml"), format!("{TABLE}\n{second}"));
+    assert_eq!(machine.read(".terraformrc"), BLOCK);
+}
+
+#[test]
+fn a_block_that_is_there_already_is_enough() {
+    for (file, text, config, warned) in [
+        (".terraformrc", "credentials_helper \"stile\" { args = [\"--profile\", \"x\"] }\n", None, false),
+        (".terraform.d/own.tfrc", "credentials_helper \"stile\" {}\n", None, false),
+        (".terraformrc", "credentials_helper \"stile\" {}\n", Some("own.toml"), true),
+    ] {
+        let machine = Machine::new();
+        machine.write(file, text);
+        let flags: Vec<_> = config.into_iter().flat_map(|config| ["--config", config]).collect();
+        let run = machine.run(&[&INSTALL[..], &flags].concat());
+        assert_eq!((run.code, machine.read(file).as_str()), (0, text));
+        assert!(file == ".terraformrc" || !machine.path(".terraformrc").exists());
+        assert_eq!(run.stderr.contains("its `args` should be `[\"--config\""), warned, "{}", run.stderr);
+    }
+}
+
+#[test]
+fn what_was_there_stays_with_its_mode_and_its_link() {
+    let machine = Machine::new();
+    let before = "# mine\nplugin_cache_dir   = \"x\"   # kept\ncredentials \"app.terraform.io\" { token=\"sekret\" }";
+    machine.write("dotfiles/terraformrc", before);
+    std::fs::set_permissions(machine.path("dotfiles/terraformrc"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("dotfiles/terraformrc", machine.path(".terraformrc")).unwrap();
+    assert_eq!(machine.run(&INSTALL).code, 0);
+    assert!(std::fs::symlink_metadata(machine.path(".terraformrc")).unwrap().is_symlink());
+    assert_eq!(machine.read("dotfiles/terraformrc"), format!("{before}\n\n{BLOCK}"));
+    assert_eq!(mode(&machine, "dotfiles/terraformrc"), 0o640);
+}
+
+#[test]
+fn a_dry_run_shows_the_change_and_no_secret_and_makes_none() {
+    let machine = Machine::new();
+    machine.write(".terraformrc", "credentials \"app.terraform.io\" { token=\"sekret\" }");
+    let before = machine.files();
+    let run = machine.run(&[&INSTALL[..], &["--dry-run"]].concat());
+    let program = env!("CARGO_BIN_EXE_terraform-credentials-stile");
+    insta::assert_snapshot!(run.stdout.replace(program, "PROGRAM"), @r#"
+    copy PROGRAM to ~/.terraform.d/plugins/terraform-credentials-stile
+    --- ~/.config/stile/config.toml
+    +++ ~/.config/stile/config.toml
+    @@ -0,0 +1,2 @@
+    +[registry."registry.example.com"]
+    +ttl = 3600
+    --- ~/.terraformrc
+    +++ ~/.terraformrc
+    @@ -1,0 +2,4 @@
+    +
+    +credentials_helper "stile" {
+    +  args = []
+    +}
+    "#);
+    assert_eq!((run.stderr.as_str(), run.code), ("", 0));
+    assert_eq!(machine.files(), before);
+}
+
+#[test]
+fn what_takes_the_host_away_from_the_helper_is_told() {
+    let machine = Machine::new().with("TF_TOKEN_registry_example_com", "x");
+    machine.write(".terraformrc", "credentials \"Registry.example.com\" {}\n");
+    machine.write(".terraform.d/credentials.tfrc.json", "{\"credentials\":{\"registry.example.com\":{\"token\":\"x\"}}}");
+    machine.write(".tofurc", "");
+    let run = machine.run(&INSTALL);
+    for line in [
+        "`~/.terraform.d/credentials.tfrc.json` has a `credentials \"registry.example.com\"` block",
+        "`~/.terraformrc` has a `credentials \"registry.example.com\"` block",
+        "`TF_TOKEN_registry_example_com` is set, so Terraform will not ask the helper; unset it",
+        "OpenTofu reads `~/.tofurc` instead; run this again with `--rc-file ~/.tofurc` for it",
+    ] {
+        assert!(run.stderr.contains(line), "{line}\n{}", run.stderr);
+    }
+    assert_eq!(run.code, 0);
+}
+
+#[test]
+fn the_places_can_be_named() {
+    let machine = Machine::new().with("TF_CLI_CONFIG_FILE", "named.tfrc");
+    std::fs::create_dir_all(machine.path(".local/share/opentofu")).unwrap();
+    assert_eq!(machine.run(&INSTALL).code, 0);
+    assert_eq!(machine.read("named.tfrc"), BLOCK);
+    assert!(machine.path(".local/share/opentofu/plugins/terraform-credentials-stile").exists());
+
+    let machine = Machine::new().with("TF_CLI_CONFIG_FILE", "unused");
+    let wanted = ["--rc-file", "rc", "--plugin-directory", "here", "--config", "own/config.toml"];
+    let run = machine.run(&[&INSTALL[..], &wanted].concat());
+    assert_eq!((run.code, run.stderr.lines().count()), (0, 4), "{}", run.stderr);
+    let config = machine.path("own/config.toml");
+    assert_eq!(machine.read("rc"), format!("credentials_helper \"stile\" {{\n  args = [\"--config\", \"{}\"]\n}}\n", config.display()));
+    assert_eq!(machine.read("own/config.toml"), TABLE);
+    let places: Vec<_> = machine.files().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(places, [machine.path("here/terraform-credentials-stile"), config, machine.path("rc")]);
+}

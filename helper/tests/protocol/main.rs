@@ -1,0 +1,167 @@
+//! The real program, as Terraform and people run it: exact bytes of stdout and stderr, and the exit code.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
+
+mod exchange;
+mod help;
+mod install;
+mod people;
+mod support;
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use crate::support::{Broker, Machine};
+
+const MANAGED: &str = "[registry.\"registry.example.com\"]\nurl = \"http://127.0.0.1:9\"\n";
+
+#[test]
+fn a_host_that_is_no_stile_registry_gets_an_empty_object() {
+    for machine in [Machine::new(), Machine::new().configured(MANAGED)] {
+        for host in
+            ["registry.terraform.io", "app.terraform.io", "xn--caf-dma.fr", "a.example:8443", "localhost:8080", "[::1]:1", "x y", ""]
+        {
+            machine.run(&["get", host]).prints("{}\n");
+        }
+    }
+}
+
+#[test]
+fn a_machine_without_a_home_still_answers_for_other_hosts() {
+    let machine = Machine::new().with("HOME", "").with("XDG_CONFIG_HOME", "relative");
+    machine.run(&["get", "registry.terraform.io"]).prints("{}\n");
+}
+
+#[test]
+fn what_is_no_verb_says_nothing_on_stdout_and_fails() {
+    let machine = Machine::new();
+    for arguments in [&[][..], &["get"], &["get", "a.example", "b.example"], &["revoke", "a.example"], &["help", "get"], &["--nothing"]] {
+        let run = machine.run(arguments);
+        assert_eq!((run.stdout.as_str(), run.code, run.stderr.is_empty()), ("", 1, false), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_registry_that_does_not_answer_is_one_line_and_a_failure() {
+    let machine = Machine::new().configured(MANAGED);
+    machine.run(&["get", "registry.example.com"]).fails_with(
+        "no token for `registry.example.com`: `http://127.0.0.1:9/v1/token` cannot be reached: Connection refused (os error 111); \
+         hint: look at the network, and at `url` in the helper's `config.toml`",
+    );
+}
+
+#[test]
+fn terraforms_own_arguments_stand_before_the_verb() {
+    let broker = Broker::generous();
+    let machine = Machine::new();
+    machine.write("elsewhere.toml", &format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url));
+    let config = machine.path("elsewhere.toml");
+    let run = machine.run(&["--config", config.to_str().unwrap(), "--region", "us-west-2", "get", "REGISTRY.example.com:443"]);
+    run.prints("{\"token\":\"stile_v4.local.number-0\"}\n");
+    assert_eq!(broker.requests()[0].json()["region"], "us-west-2");
+    let by_variable = machine.with("STILE_CONFIG", config.to_str().unwrap());
+    by_variable.run(&["get", "registry.example.com"]).prints("{\"token\":\"stile_v4.local.number-0\"}\n");
+    assert_eq!(broker.requests().len(), 1, "the region decides how a token is got, not which");
+}
+
+#[test]
+fn a_configuration_that_means_nothing_is_never_skipped() {
+    for (text, problem) in [
+        (
+            "[registry.\"registry.example.com\"]\nregoin = \"x\"\n",
+            "`~/.config/stile/config.toml` line 2: unknown field `regoin`, expected one of \
+             `region`, `profile`, `service`, `ttl`, `permissions`, `url`",
+        ),
+        (
+            "[registry.\"registry.example.com\"]\nurl = \"http://registry.example.com\"\n",
+            "`~/.config/stile/config.toml` [registry.\"registry.example.com\"]: \
+             `http://registry.example.com` is plain HTTP, which is for loopback addresses only; use `https`",
+        ),
+    ] {
+        let machine = Machine::new().configured(text);
+        for host in ["registry.example.com", "registry.terraform.io"] {
+            machine.run(&["get", host]).fails_with(&format!("no token for `{host}`: {problem}"));
+        }
+        machine.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"x\"}").fails_with(problem);
+    }
+    let missing = Machine::new().with("STILE_CONFIG", "/nonexistent/config.toml");
+    missing.run(&["get", "registry.terraform.io"]).fails_with(
+        "no token for `registry.terraform.io`: `/nonexistent/config.toml` cannot be read: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn a_login_elsewhere_is_kept_and_given_back_and_forgotten() {
+    let machine = Machine::new().configured(MANAGED);
+    machine.run(&["forget", "app.terraform.io"]).prints("");
+    machine.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"first\"}\n").prints("");
+    machine.run_with_stdin(&["store", "localhost:8080"], "{\"token\":\"other \\\"quoted\\\"\"}").prints("");
+    machine.run_with_stdin(&["store", "app.terraform.io"], "{ \"token\": \"second\" }").prints("");
+    machine.run(&["get", "app.terraform.io"]).prints("{\"token\":\"second\"}\n");
+    machine.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
+    let file = machine.path(".local/share/stile/tokens.json");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    machine.run(&["forget", "app.terraform.io"]).prints("");
+    machine.run(&["forget", "app.terraform.io"]).prints("");
+    machine.run(&["get", "app.terraform.io"]).prints("{}\n");
+    machine.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
+}
+
+#[test]
+fn many_logins_at_once_are_all_kept() {
+    let machine = Machine::new();
+    let hosts: Vec<_> = (0..12).map(|number| format!("host-{number}.example")).collect();
+    std::thread::scope(|scope| {
+        for host in &hosts {
+            let machine = &machine;
+            scope.spawn(move || machine.run_with_stdin(&["store", host], &format!("{{\"token\":\"{host}\"}}")).prints(""));
+        }
+    });
+    for host in &hosts {
+        machine.run(&["get", host]).prints(&format!("{{\"token\":\"{host}\"}}\n"));
+    }
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused_and_changes_nothing() {
+    let machine = Machine::new().configured(MANAGED);
+    let before = machine.files();
+    for (host, stdin, line) in [
+        ("registry.example.com", "{\"token\":\"sekret\"}", "the token for `registry.example.com` comes from AWS; nothing to store"),
+        ("Registry.Example.com:443", "{\"token\":\"sekret\"}", "the token for `Registry.Example.com:443` comes from AWS; nothing to store"),
+        ("../../x", "{\"token\":\"sekret\"}", "`../../x` is not a host name"),
+        ("a.example", "{\"token\":\"sekret\\r\\nx: y\"}", "standard input: `token` must be one line of text"),
+        ("a.example", "{\"token\":\"\"}", "standard input: `token` must be one line of text"),
+    ] {
+        machine.run_with_stdin(&["store", host], stdin).fails_with(line);
+    }
+    for stdin in ["", "garbage sekret", "{\"token\":\"sekret\",\"expires\":1}", "{\"tokens\":\"sekret\"}", "[\"sekret\"]"] {
+        let run = machine.run_with_stdin(&["store", "a.example"], stdin);
+        assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1), "{stdin}");
+        assert!(run.stderr.starts_with("stile: standard input: ") && !run.stderr.contains("sekret"), "{}", run.stderr);
+    }
+    assert_eq!(machine.files(), before);
+}
+
+#[test]
+fn stored_tokens_that_others_could_have_read_or_written_are_not_used() {
+    let machine = Machine::new();
+    machine.run_with_stdin(&["store", "a.example"], "{\"token\":\"x\"}").prints("");
+    let file = machine.path(".local/share/stile/tokens.json");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    machine.run(&["get", "a.example"]).prints("{}\n");
+    machine.run_with_stdin(&["store", "b.example"], "{\"token\":\"y\"}").fails_with(
+        "`~/.local/share/stile/tokens.json` is open to other users; hint: make it yours alone: `chmod 600 ~/.local/share/stile/tokens.json`",
+    );
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    machine.run(&["get", "a.example"]).prints("{\"token\":\"x\"}\n");
+    std::fs::rename(&file, machine.path("moved.json")).unwrap();
+    symlink(machine.path("moved.json"), &file).unwrap();
+    machine.run(&["get", "a.example"]).prints("{}\n");
+    std::fs::remove_file(&file).unwrap();
+    machine.write(".local/share/stile/tokens.json", "{\"a.exa");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    machine
+        .run(&["forget", "a.example"])
+        .fails_with("`~/.local/share/stile/tokens.json` is damaged; hint: remove it, and log in again to the hosts it was for");
+}

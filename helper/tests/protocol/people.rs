@@ -1,0 +1,202 @@
+//! What people run by hand: `get-token`, `whoami`, `doctor`.
+
+use crate::support::{Broker, Machine, http, now, token_reply};
+
+const HOST: [&str; 2] = ["--registry-host", "registry.example.com"];
+
+fn whoami_reply() -> String {
+    http(
+        "200 OK",
+        "",
+        r#"{"principal":"aws:111122223333:role/deploy","expires_at":"2026-11-20T11:11:12Z","namespaces":"all","permissions":["download"],
+            "grants":[{"principal":"aws:111122223333:role/deploy","namespace":"acme","permissions":["download"],"expires_at":null}]}"#,
+    )
+}
+
+fn whole_broker() -> Broker {
+    Broker::new(|number, request| match request.line.split(' ').nth(1).unwrap() {
+        "/v1/token" => token_reply(&format!("stile_v4.local.number-{number}"), 3600),
+        "/v1/whoami" => whoami_reply(),
+        "/.well-known/terraform.json" => {
+            http("200 OK", &format!("date: {}\r\n", now().format("%a, %d %b %Y %H:%M:%S GMT")), r#"{"modules.v1":"/v1/modules/"}"#)
+        }
+        other => http("404 Not Found", "", other),
+    })
+}
+
+#[test]
+fn a_token_is_printed_in_the_form_that_was_asked_for() {
+    for (form, expected) in [
+        ("token", "stile_v4.local.number-0\n"),
+        ("config", "credentials \"registry.example.com\" {\n  token = \"stile_v4.local.number-0\"\n}\n"),
+        ("env", "export TF_TOKEN_registry_example_com=stile_v4.local.number-0\n"),
+    ] {
+        let broker = Broker::generous();
+        let machine = Machine::of(&broker);
+        machine.run(&[&["get-token", form], &HOST[..]].concat()).prints(expected);
+        assert!(!machine.path(".cache").exists(), "a token that was handed out is not kept");
+    }
+}
+
+#[test]
+fn what_was_asked_for_is_what_the_document_says() {
+    let broker = Broker::generous();
+    let machine = Machine::of(&broker);
+    let wanted =
+        ["-T", "900", "--namespace", "zeta,acme", "--namespace", "acme", "--permission", "download,upload", "--region", "us-east-2"];
+    machine.run(&[&["get-token", "token"], &HOST[..], &wanted].concat()).prints("stile_v4.local.number-0\n");
+    let body = broker.requests()[0].json();
+    assert_eq!(body["region"], "us-east-2");
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, body["request"].as_str().unwrap()).unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(document["ttl"], 900);
+    assert_eq!(document["namespaces"], serde_json::json!(["acme", "zeta"]));
+    assert_eq!(document["permissions"], serde_json::json!(["download", "upload"]));
+}
+
+#[test]
+fn a_gateway_that_verifies_signatures_itself_is_asked_by_a_signed_get() {
+    for service in ["execute-api", "lambda"] {
+        let broker = Broker::generous();
+        let wanted = ["--service", service, "--time", "600", "--namespace", "acme"];
+        Machine::of(&broker).run(&[&["get-token", "token"], &HOST[..], &wanted].concat()).prints("stile_v4.local.number-0\n");
+        let request = &broker.requests()[0];
+        assert_eq!(request.line, "GET /v1/token?expiration_seconds=600&namespace=acme&permission=download HTTP/1.1");
+        let authorization = &request.headers["authorization"];
+        assert!(
+            authorization.contains(&format!("/eu-central-1/{service}/aws4_request, SignedHeaders=host;x-amz-date;x-amz-security-token"))
+        );
+        assert_eq!(request.headers["x-amz-security-token"], "IQoJb3JpZ2luX2VjEXAMPLE");
+        assert_eq!(request.headers["host"], broker.url.trim_start_matches("http://"));
+    }
+}
+
+#[test]
+fn nothing_is_on_stdout_unless_there_is_a_token() {
+    let machine = Machine::new();
+    let port = ["--registry-host", "127.0.0.1:9"];
+    machine.run(&[&["get-token", "env"], &port[..]].concat()).fails_with(
+        "`127.0.0.1:9` has a port, and no shell variable can spell that; \
+         hint: use `get-token config`, whose block goes into the CLI configuration",
+    );
+    machine.run(&[&["get-token", "token"], &port[..]].concat()).fails_with(
+        "no token for `127.0.0.1:9`: `https://127.0.0.1:9/v1/token` cannot be reached: Connection refused (os error 111); \
+         hint: look at the network, and at `url` in the helper's `config.toml`",
+    );
+    for wrong in [
+        &["get-token", "token"][..],
+        &["get-token", "--registry-host", "registry.example.com"],
+        &["get-token", "json", "--registry-host", "registry.example.com"],
+        &["get-token", "token", "--registry-host", "localhost"],
+        &["get-token", "token", "--registry-host", "registry.example.com", "--time", "59"],
+        &["get-token", "token", "--registry-host", "registry.example.com", "--time", "1h"],
+        &["get-token", "token", "--registry-host", "registry.example.com", "--namespace", "Acme"],
+        &["get-token", "token", "--registry-host", "registry.example.com", "--namespace", ""],
+        &["get-token", "token", "--registry-host", "registry.example.com", "--permission", "admin"],
+        &["get-token", "token", "--registry-host", "registry.example.com", "--region", "us-east-1.evil.org"],
+        &["get-token", "token", "--registry-host", "registry.example.com", "--service", "ec2"],
+    ] {
+        let run = machine.run(wrong);
+        assert_eq!((run.stdout.as_str(), run.code, run.stderr.starts_with("error: ")), ("", 1, true), "{wrong:?}");
+    }
+}
+
+#[test]
+fn whoami_is_for_registries_only_and_says_what_stands_in_the_way() {
+    Machine::new().run(&["whoami", "registry.example.com"]).fails_with(
+        "`registry.example.com` is not in the helper's configuration, so nothing is signed for it; \
+         hint: terraform-credentials-stile install --registry-host registry.example.com",
+    );
+    let broker = Broker::new(|_, request| match request.line.starts_with("POST") {
+        true => token_reply("stile_v4.local.x", 3600),
+        false => http("401 Unauthorized", "", r#"{"error":"unauthorized","message":"no good token","server_time":"2026-11-20T10:11:12Z"}"#),
+    });
+    Machine::of(&broker)
+        .run(&["whoami", "registry.example.com"])
+        .fails_with("`registry.example.com` does not say who you are: no good token");
+    assert_eq!(broker.requests().len(), 2, "a token that is new is not got again");
+}
+
+#[test]
+fn whoami_shows_the_principal_and_its_grants() {
+    let broker = whole_broker();
+    Machine::of(&broker).run(&["whoami", "registry.example.com"]).prints(
+        "principal    aws:111122223333:role/deploy\nexpires      2026-11-20T11:11:12Z\nnamespaces   all\npermissions  download\n\
+         grants       acme: download\n",
+    );
+    assert_eq!(broker.requests()[1].headers["authorization"], "Bearer stile_v4.local.number-0");
+}
+
+#[test]
+fn a_kept_token_that_was_revoked_is_got_anew_by_whoami() {
+    let broker = Broker::new(|_, request| match request.headers.get("authorization").map(String::as_str) {
+        None if request.line.starts_with("POST") => token_reply(&format!("t{}", request.json()["signature"].as_str().unwrap()), 3600),
+        Some(_) if request.line.ends_with("HTTP/1.1") => http("401 Unauthorized", "", "{}"),
+        _ => http("404 Not Found", "", ""),
+    });
+    let machine = Machine::of(&broker);
+    let first = machine.run(&["get", "registry.example.com"]).stdout;
+    let run = machine.run(&["whoami", "registry.example.com"]);
+    assert_eq!(run.code, 1);
+    let posts = broker.requests().iter().filter(|request| request.line.starts_with("POST")).count();
+    assert_eq!(posts, 2);
+    assert_ne!(machine.run(&["get", "registry.example.com"]).stdout, first, "the revoked one is dropped");
+}
+
+#[test]
+fn doctor_says_what_is_missing_and_how_to_mend_it() {
+    let machine = Machine::new();
+    let run = machine.run(&["doctor", "registry.example.com"]);
+    insta::assert_snapshot!(run.stdout, @r#"
+    FAIL plugin: the program is not in `~/.terraform.d/plugins`; hint: terraform-credentials-stile install --registry-host HOST
+    ok   helper configuration: `~/.config/stile/config.toml`
+    FAIL CLI configuration: no `credentials_helper "stile"` block; hint: terraform-credentials-stile install --registry-host registry.example.com
+    FAIL registry: `registry.example.com` is not in the helper's configuration, so nothing is signed for it; hint: terraform-credentials-stile install --registry-host registry.example.com
+    "#);
+    assert_eq!((run.stderr.as_str(), run.code), ("stile: 3 steps failed\n", 1));
+    assert_eq!(machine.run(&["doctor"]).code, 1, "no registry at all");
+}
+
+#[test]
+fn doctor_names_what_stands_before_the_helper() {
+    let broker = whole_broker();
+    for (name, value, file, text, expected) in [
+        ("TF_TOKEN_registry_example_com", "x", "unused", "", "`TF_TOKEN_registry_example_com` is set"),
+        ("X", "x", ".terraformrc", "credentials \"registry.example.com\" {}\n", "has a `credentials \"registry.example.com\"` block"),
+        (
+            "X",
+            "x",
+            ".terraform.d/credentials.tfrc.json",
+            "{\"credentials\":{\"registry.example.com\":{\"token\":\"x\"}}}",
+            "has a `credentials \"registry.example.com\"` block",
+        ),
+        ("X", "x", ".terraformrc", "credentials_helper \"vault\" {}\n", "names another helper, `vault`"),
+    ] {
+        let machine = Machine::of(&broker).with(name, value);
+        machine.write(file, text);
+        let run = machine.run(&["doctor"]);
+        let line = run.stdout.lines().find(|line| line.contains("CLI configuration")).unwrap();
+        assert!(line.starts_with("FAIL") && line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+fn doctor_walks_the_whole_way_after_an_install() {
+    let broker = whole_broker();
+    let machine = Machine::of(&broker);
+    assert_eq!(machine.run(&[&["install"], &HOST[..]].concat()).code, 0);
+    let run = machine.run(&["doctor"]);
+    let stdout = run.stdout.replace(&broker.url, "http://BROKER");
+    let expiry = stdout.find("until 2").map(|at| stdout[at + 6..at + 26].to_owned()).unwrap();
+    insta::assert_snapshot!(stdout.replace(&expiry, "LATER"), @r"
+    ok   plugin: `~/.terraform.d/plugins/terraform-credentials-stile`
+    ok   helper configuration: `~/.config/stile/config.toml`
+    ok   CLI configuration: `~/.terraformrc` names the helper
+    ok   registry: `registry.example.com` at http://BROKER
+    ok   AWS credentials: `ASIAIOSFODNN7EXAMPLE` from the environment, no expiry known, signing for eu-central-1
+    ok   discovery and clock: modules.v1; the clocks agree
+    ok   exchange: a token for `aws:111122223333:role/deploy` until LATER
+    ok   authorised call: `aws:111122223333:role/deploy` holds 1 grant(s)
+    ");
+    assert_eq!((run.stderr.as_str(), run.code), ("", 0));
+}

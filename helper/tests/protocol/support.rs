@@ -1,0 +1,228 @@
+//! A person's machine with nothing on it but the program, and somebody on loopback who answers in a broker's place.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// A home folder of its own, and an environment in which nothing else is set.
+pub(crate) struct Machine {
+    folder: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// What one run of the program gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: i32,
+}
+
+impl Machine {
+    /// A machine with AWS keys in its environment and no way to any other credentials.
+    pub(crate) fn new() -> Self {
+        let machine = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
+        let home = machine.folder.path().to_str().unwrap().to_owned();
+        machine
+            .with("HOME", &home)
+            .with("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLE")
+            .with("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+            .with("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE")
+            .with("AWS_REGION", "eu-central-1")
+            .with("AWS_EC2_METADATA_DISABLED", "true")
+    }
+
+    /// Sets a variable.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(there, _)| there != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Takes the AWS keys out of the environment.
+    pub(crate) fn without_keys(mut self) -> Self {
+        self.environment.retain(|(name, _)| !name.starts_with("AWS_") || name == "AWS_REGION" || name == "AWS_EC2_METADATA_DISABLED");
+        self
+    }
+
+    /// Writes the helper's configuration.
+    pub(crate) fn configured(self, text: &str) -> Self {
+        self.write(".config/stile/config.toml", text);
+        self
+    }
+
+    /// A machine on which that host is a registry which the broker serves.
+    pub(crate) fn of(broker: &Broker) -> Self {
+        Self::new().configured(&format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Every file below the home folder with what it holds.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        fn walk(folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { walk(&path, files) } else { files.push((path.clone(), std::fs::read(&path).unwrap())) }
+            }
+        }
+        let mut files = Vec::new();
+        walk(self.folder.path(), &mut files);
+        files.sort();
+        files
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        self.run_with_stdin(arguments, "")
+    }
+
+    pub(crate) fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Run {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_terraform-credentials-stile"))
+            .args(arguments)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that fails early does not read it.
+        let _written = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(self.folder.path().to_str().unwrap(), "~");
+        Run { stdout: text(output.stdout), stderr: text(output.stderr), code: output.status.code().unwrap() }
+    }
+}
+
+impl Run {
+    /// Nothing on stdout, one line on stderr, and a 1.
+    #[track_caller]
+    pub(crate) fn fails_with(&self, line: &str) {
+        assert_eq!(*self, Self { stdout: String::new(), stderr: format!("stile: {line}\n"), code: 1 });
+    }
+
+    /// That on stdout and nothing else.
+    #[track_caller]
+    pub(crate) fn prints(&self, product: &str) {
+        assert_eq!(*self, Self { stdout: product.to_owned(), stderr: String::new(), code: 0 });
+    }
+}
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) line: String,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Request {
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// Answers on loopback as it is told to, and remembers what it was asked.
+pub(crate) struct Broker {
+    pub(crate) url: String,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Broker {
+    /// Answers each request by its number (from 0) and content.
+    pub(crate) fn new(answer: impl Fn(usize, &Request) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        let answer = Arc::new(answer);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                std::thread::spawn(move || serve(stream, &seen, answer.as_ref()));
+            }
+        });
+        Self { url, requests }
+    }
+
+    /// Gives a good token to everybody.
+    pub(crate) fn generous() -> Self {
+        Self::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 3600))
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &(impl Fn(usize, &Request) -> String + ?Sized)) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut lines = (&mut reader).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+    let Some(line) = lines.next() else { return };
+    let headers: HashMap<_, _> =
+        lines.filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))).collect();
+    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let request = Request { line, headers, body: String::from_utf8(body).unwrap() };
+    let number = {
+        let mut seen = seen.lock().unwrap();
+        seen.push(request.clone());
+        seen.len() - 1
+    };
+    let _written = stream.write_all(answer(number, &request).as_bytes());
+}
+
+/// A whole HTTP answer.
+pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The answer that carries a token, good for that many seconds from now.
+pub(crate) fn token_reply(token: &str, seconds: i64) -> String {
+    let expires_at = now() + chrono::TimeDelta::seconds(seconds);
+    let body = serde_json::json!({
+        "token": token, "expires_at": rfc3339(expires_at), "principal": "aws:111122223333:role/deploy",
+        "namespaces": "all", "permissions": ["download"],
+    });
+    http("200 OK", "", &body.to_string())
+}
+
+/// A refusal as a broker words it.
+pub(crate) fn refusal(status: &str, code: &str, message: &str, hint: Option<&str>, server_time: &str) -> String {
+    let mut body = serde_json::json!({ "error": code, "message": message, "server_time": server_time });
+    if let Some(hint) = hint {
+        body["hint"] = hint.into();
+    }
+    http(status, "", &body.to_string())
+}
+
+/// The time by which the program under test goes.
+#[expect(clippy::disallowed_methods, reason = "the program under test takes the system's time, and its answers must fit that")]
+pub(crate) fn now() -> chrono::DateTime<chrono::Utc> {
+    chrono::Utc::now()
+}
+
+pub(crate) fn rfc3339(time: chrono::DateTime<chrono::Utc>) -> String {
+    time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}

@@ -1,0 +1,185 @@
+//! What a token opens and what it does not: how it is carried, when it ends, and what its principal may now.
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::json;
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::test_broker::{HOST, TestBroker, deploy, module_zip, namespaces, role};
+
+const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
+
+/// A broker with one module, and a token that reads and writes it.
+async fn published() -> (TestBroker, String) {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status, 201);
+    (test, token)
+}
+
+#[tokio::test]
+async fn every_way_to_carry_a_token_but_one_is_no_token() {
+    let (test, token) = published().await;
+    let calls = test.sts.calls();
+    for headers in [
+        vec![],
+        vec![("authorization", "Bearer".to_owned())],
+        vec![("authorization", "Bearer ".to_owned())],
+        vec![("authorization", token.clone())],
+        vec![("authorization", format!("Basic {token}"))],
+        vec![("authorization", format!("Bearer  {token}"))],
+        vec![("authorization", format!("Bearer\t{token}"))],
+        vec![("authorization", format!("Bearer {token}, Bearer {token}"))],
+        vec![("authorization", format!("Bearer {token}")), ("authorization", format!("Bearer {token}"))],
+        vec![("authorization", format!("Bearer {token}")), ("authorization", "Bearer x".to_owned())],
+        vec![("x-authorization", format!("Bearer {token}"))],
+        vec![("cookie", format!("token={token}"))],
+        vec![("authorization", format!("Bearer {}", "a".repeat(4097)))],
+    ] {
+        let request = headers.iter().fold(Request::get(VERSIONS), |request, (name, value)| request.header(*name, value));
+        let reply = test.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!((reply.status.as_u16(), reply.header("www-authenticate")), (401, "Bearer"), "{headers:?}");
+        assert_eq!(reply.json(), json!({"errors": ["a valid token is needed; hint: run `terraform-credentials-stile doctor`, which says what is missing"]}));
+    }
+    let in_query = test.get_anonymously(&format!("{VERSIONS}?token={token}")).await;
+    assert_eq!(in_query.status, 401);
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        let request = Request::get(VERSIONS).header("authorization", format!("{scheme} {token}"));
+        assert_eq!(test.send(request.body(Body::empty()).unwrap()).await.status, 200, "{scheme}");
+    }
+    assert_eq!(test.sts.calls(), calls, "a bearer never costs a call to STS");
+}
+
+#[tokio::test]
+async fn garbage_and_strangers_tokens_get_the_one_answer() {
+    let (test, token) = published().await;
+    let (stranger, strangers_token) = published().await;
+    let proof = test.proof(&deploy()).build().to_string();
+    let paseto = token.strip_prefix("stile_").unwrap();
+    for garbage in [
+        "x", paseto, &strangers_token, &format!("tfr_{paseto}"), &token.replace("v4.local", "v2.local"), &token.replace("v4.local", "v4.public"),
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.", &token[..token.len() - 1], &format!("{token}A"), &token.to_ascii_uppercase(), &hex::encode(proof),
+    ] {
+        let reply = test.get(VERSIONS, garbage).await;
+        assert_eq!((reply.status.as_u16(), reply.text().contains("a valid token is needed")), (401, true), "{garbage:.60}");
+    }
+    assert_eq!(stranger.get(VERSIONS, &strangers_token).await.status, 200);
+    let reply = test.exchange(&json!({ "version": 1, "token": token })).await;
+    assert_eq!(reply.error(), "400 invalid_request", "a token is no proof");
+}
+
+#[tokio::test]
+async fn a_token_ends_when_it_says_and_stays_dead_when_the_clock_is_set_back() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download]).await;
+    let token = test.token_for(&deploy(), Namespaces::All, &[Download], 60).await;
+    test.advance(59);
+    assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
+    test.advance(1);
+    assert_eq!(test.get("/v1/whoami", &token).await.error(), "401 unauthorized");
+    test.advance(-30);
+    assert_eq!(test.get("/v1/whoami", &token).await.error(), "401 unauthorized");
+}
+
+#[tokio::test]
+async fn a_lowered_maximum_ends_what_was_given_longer() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download]).await;
+    let token = test.token(&deploy(), &[Download]).await;
+    let data = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    for file in ["stile.sqlite3", "stile.sqlite3-wal", "keyring.json"] {
+        std::fs::copy(test.data().join(file), data.path().join(file)).unwrap();
+    }
+    let strict = TestBroker::start_with(HOST, 600, data);
+    strict.set_time(test.time() + 599);
+    assert_eq!(strict.get("/v1/whoami", &token).await.status, 200);
+    strict.advance(1);
+    assert_eq!(strict.get("/v1/whoami", &token).await.status, 401);
+}
+
+#[tokio::test]
+async fn another_registry_with_the_same_keys_refuses_the_token() {
+    let (test, token) = published().await;
+    let data = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    for file in ["stile.sqlite3", "stile.sqlite3-wal", "keyring.json"] {
+        std::fs::copy(test.data().join(file), data.path().join(file)).unwrap();
+    }
+    let other = TestBroker::start_with("other.example.com", 3600, data);
+    assert_eq!(other.get(VERSIONS, &token).await.status, 401);
+    assert_eq!(test.restarted().get(VERSIONS, &token).await.status, 200, "while a restart of this one takes it");
+}
+
+#[tokio::test]
+async fn a_grant_taken_away_ends_access_within_ten_seconds() {
+    let (test, token) = published().await;
+    assert_eq!(test.get(VERSIONS, &token).await.status, 200);
+    test.ungrant(&role("deploy"), "acme").await;
+    test.advance(9);
+    assert_eq!(test.get(VERSIONS, &token).await.status, 200);
+    test.advance(1);
+    let reply = test.get(VERSIONS, &token).await;
+    assert_eq!(reply.status, 403);
+    assert!(reply.text().contains("arn:aws:iam::111122223333:role/deploy"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn a_later_grant_counts_for_a_token_for_all() {
+    let (test, token) = published().await;
+    assert_eq!(test.get("/v1/modules/other/vpc/aws/versions", &token).await.status, 403);
+    test.grant(&role("deploy"), "other", &[Download]).await;
+    test.advance(10);
+    assert_eq!(test.get("/v1/modules/other/vpc/aws/versions", &token).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_token_reaches_no_further_than_it_says() {
+    let (test, _) = published().await;
+    test.grant(&role("deploy"), "other", &[Download, Upload]).await;
+    let narrow = test.token_for(&deploy(), namespaces(&["acme"]), &[Download], 600).await;
+    assert_eq!(test.get(VERSIONS, &narrow).await.status, 200);
+    for (reply, what) in [
+        (test.get("/v1/modules/other/vpc/aws/versions", &narrow).await, "another namespace"),
+        (test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &narrow).await, "another permission"),
+    ] {
+        assert_eq!(reply.status, 403, "{what}");
+        assert!(reply.text().contains("this token is not for"), "{what}: {}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_reads_go_on_for_five_minutes_and_minting_stops() {
+    let (test, token) = published().await;
+    assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
+    let keyring = test.data().join("keyring.json");
+    let aside = test.data().join("aside.json");
+    std::fs::rename(&keyring, &aside).unwrap();
+    std::fs::create_dir(&keyring).unwrap();
+    for (seconds, expected) in [(11, 200), (200, 200), (88, 200), (1, 503)] {
+        test.advance(seconds);
+        assert_eq!(test.get("/v1/whoami", &token).await.status.as_u16(), expected, "after {seconds} more seconds");
+    }
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 503);
+    std::fs::remove_dir(&keyring).unwrap();
+    std::fs::rename(&aside, &keyring).unwrap();
+    assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "and it works again without a restart");
+}
+
+#[tokio::test]
+async fn whoami_tells_the_bearer_what_is_known_of_it() {
+    let (test, token) = published().await;
+    test.grant("account:aws:111122223333", "common", &[Download]).await;
+    test.advance(10);
+    assert_eq!(
+        test.get("/v1/whoami", &token).await.json(),
+        json!({
+            "principal": role("deploy"), "expires_at": "2026-11-20T11:11:12Z", "namespaces": "all", "permissions": ["download", "upload"],
+            "grants": [
+                {"principal": role("deploy"), "namespace": "acme", "permissions": ["download", "upload"], "expires_at": null},
+                {"principal": "account:aws:111122223333", "namespace": "common", "permissions": ["download"], "expires_at": null},
+            ],
+        })
+    );
+}

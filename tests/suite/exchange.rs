@@ -1,0 +1,402 @@
+//! The mint, from the body of `POST /v1/token` to the token: what is refused, with which code, and what it cost.
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::{Value, json};
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::identity::Identity;
+use stile_tests::local_sts::{Answer, identity_xml};
+use stile_tests::proof::{document, document_of, with, with_document, without};
+use stile_tests::test_broker::{HOST, NOW, TestBroker, deploy, namespaces, role};
+
+#[tokio::test]
+async fn what_is_no_proof_is_refused_before_anybody_is_asked() {
+    let test = TestBroker::start();
+    let good = test.proof(&deploy()).build();
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("nothing", vec![], "400 invalid_request"),
+        ("null", b"null".to_vec(), "400 invalid_request"),
+        ("a list", b"[]".to_vec(), "400 invalid_request"),
+        ("a list of the fields", br#"[1,"us-east-1","20261120T101112Z","AKIA","x","y"]"#.to_vec(), "400 invalid_request"),
+        ("an empty object", b"{}".to_vec(), "400 invalid_request"),
+        ("a text", b"\"x\"".to_vec(), "400 invalid_request"),
+        ("ten thousand brackets", "[".repeat(10_000).into_bytes(), "400 invalid_request"),
+        ("a byte order mark", format!("\u{feff}{good}").into_bytes(), "400 invalid_request"),
+        ("bytes that are no text", b"{\"version\":1,\"region\":\"\xff\"}".to_vec(), "400 invalid_request"),
+        ("another text encoding", good.to_string().encode_utf16().flat_map(u16::to_le_bytes).collect(), "400 invalid_request"),
+        ("something behind it", format!("{good}{{}}").into_bytes(), "400 invalid_request"),
+        ("a twin", good.to_string().replacen('{', "{\"region\":\"us-west-2\",", 1).into_bytes(), "400 invalid_request"),
+        ("a twin in another case", with(good.clone(), "Region", "us-west-2").to_string().into_bytes(), "400 invalid_request"),
+        ("a URL", with(good.clone(), "url", "https://evil.org").to_string().into_bytes(), "400 invalid_request"),
+        ("headers", with(good.clone(), "headers", json!({"host": "evil.org"})).to_string().into_bytes(), "400 invalid_request"),
+        ("an action", with(good.clone(), "body", "Action=AssumeRole").to_string().into_bytes(), "400 invalid_request"),
+        ("no signature", without(good.clone(), "signature").to_string().into_bytes(), "400 invalid_request"),
+        ("version 0", with(good.clone(), "version", 0).to_string().into_bytes(), "400 unsupported_version"),
+        ("version 2", with(good.clone(), "version", 2).to_string().into_bytes(), "400 unsupported_version"),
+        ("version \"1\"", with(good.clone(), "version", "1").to_string().into_bytes(), "400 unsupported_version"),
+        ("too long", format!("{good}{}", " ".repeat(16 * 1024)).into_bytes(), "413 too_large"),
+        ("a document with an empty list", with_document(good.clone(), br#"{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":60,"namespaces":[],"permissions":["download"]}"#).to_string().into_bytes(), "400 invalid_request"),
+    ];
+    for (what, body, expected) in cases {
+        let reply = test.exchange_bytes(body).await;
+        assert_eq!(reply.error(), expected, "{what}: {}", reply.text());
+        assert!(!reply.json()["server_time"].as_str().unwrap_or_default().is_empty(), "{what}");
+    }
+    assert_eq!(test.sts.calls(), 0);
+}
+
+#[tokio::test]
+async fn only_plain_json_is_read() {
+    let test = TestBroker::start();
+    let good = test.proof(&deploy()).build().to_string();
+    for headers in [
+        vec![],
+        vec![("content-type", "text/plain")],
+        vec![("content-type", "application/json; charset=utf-16")],
+        vec![("content-type", "application/json"), ("content-encoding", "gzip")],
+        vec![("content-type", "application/json"), ("content-type", "application/json")],
+    ] {
+        let request = headers.iter().fold(Request::post("/v1/token"), |request, (name, value)| request.header(*name, *value));
+        let reply = test.send(request.body(Body::from(good.clone())).unwrap()).await;
+        assert_eq!(reply.error(), "415 unsupported_media_type", "{headers:?}");
+    }
+    for method in ["GET", "PUT", "DELETE", "PATCH"] {
+        let reply = test.send(Request::builder().method(method).uri("/v1/token").body(Body::empty()).unwrap()).await;
+        assert_eq!((reply.error().as_str(), reply.header("allow")), ("405 method_not_allowed", "POST"), "{method}");
+    }
+    assert_eq!(test.sts.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_region_that_is_not_enabled_here_has_no_host() {
+    let regions = ["us-east-1", "eu-central-1"].map(|name| stile_protocol::region::Region::named(name).unwrap());
+    let test = TestBroker::start_in(HOST, 3600, std::sync::Arc::new(tempfile::tempdir().unwrap()), &regions);
+    let good = test.proof(&deploy()).build();
+    for region in [
+        "evil.org?us-east-1", "us-east-1.evil.org", "us-east-1@evil.org", "us-east-1#", "us-east-1/", "us-east-1%2e", "us-east-1.", "us-east-1:443",
+        "not-a-region", "us-attacker-1", "us-northeast-1", "", ".", "..", "💩", "us‐east‐1", "ｕs-east-1", "US-EAST-1", " us-east-1", "us-east-1 ",
+        "us-east-1\0", "us-east-1\n", "global", "aws-global",
+    ] {
+        let reply = test.exchange(&with(good.clone(), "region", region)).await;
+        assert_eq!(reply.error(), "400 bad_region", "{region:?}");
+        assert!(reply.text().contains("eu-central-1"), "the hint names the enabled ones: {}", reply.text());
+    }
+    let reply = test.exchange(&with(good, "region", "us-west-2")).await;
+    assert_eq!(reply.error(), "400 region_not_enabled");
+    assert!(reply.text().contains("us-east-1, eu-central-1"), "{}", reply.text());
+    assert_eq!(test.sts.calls(), 0);
+}
+
+#[tokio::test]
+async fn the_time_window_is_five_minutes_back_and_two_ahead() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download]).await;
+    for (offset, expected, calls) in [(-301, "401 proof_expired", 0), (-300, "200 -", 1), (120, "200 -", 1), (121, "401 proof_from_future", 0), (-1200, "401 proof_expired", 0)] {
+        let identity = deploy();
+        test.sts.know(identity.clone());
+        let before = test.sts.calls();
+        let reply = test.exchange(&test.proof(&identity).now(NOW + offset).build()).await;
+        assert_eq!((reply.error().as_str(), test.sts.calls() - before), (expected, calls), "{offset}");
+        if expected.starts_with("401") {
+            assert_eq!(reply.json()["server_time"], "2026-11-20T10:11:12Z");
+        }
+    }
+    test.set_time(1_795_219_201);
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let before_midnight = test.proof(&identity).now(1_795_219_199).build();
+    assert!(before_midnight["amz_date"].as_str().unwrap().contains("T235959Z"), "{before_midnight}");
+    assert_eq!(test.exchange(&before_midnight).await.error(), "200 -", "the scope's date is the proof's");
+}
+
+#[tokio::test]
+async fn a_changed_proof_is_a_signature_mismatch_at_sts() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let good = test.proof(&identity).document(&document(600, namespaces(&["acme"]), &[Download])).build();
+    let widened = String::from_utf8(document_of(&good)).unwrap().replace("download", "upload");
+    let longer = String::from_utf8(document_of(&good)).unwrap().replace("600", "601");
+    for (what, body) in [
+        ("another permission", with_document(good.clone(), widened.as_bytes())),
+        ("another life", with_document(good.clone(), longer.as_bytes())),
+        ("another second", with(good.clone(), "amz_date", "20261120T101113Z")),
+        ("another region", with(good.clone(), "region", "us-west-2")),
+        ("another signature", with(good.clone(), "signature", "0".repeat(64))),
+        ("another registry", test.proof(&identity).audience("other.example.com").build()),
+        ("the registry in another case", test.proof(&identity).audience("Registry.example.com").build()),
+        ("the registry with its port", test.proof(&identity).audience("registry.example.com:443").build()),
+    ] {
+        let reply = test.exchange(&body).await;
+        assert_eq!(reply.error(), "401 signature_mismatch", "{what}: {}", reply.text());
+        assert!(reply.json()["hint"].as_str().unwrap().contains(HOST), "{what}");
+    }
+    assert_eq!(test.exchange(&good).await.status, 200, "and the genuine proof is not used up by its copies");
+}
+
+#[tokio::test]
+async fn the_request_to_sts_is_the_template_and_nothing_else() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download]).await;
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let body = test.proof(&identity).region("cn-north-1").build().to_string();
+    let request = Request::post("/v1/token")
+        .header("content-type", "application/json")
+        .header("accept", "application/json")
+        .header("x-forwarded-host", "evil.org")
+        .header("x-amz-mallory-header", "<?xml><h4ck0r/>")
+        .header("host", "evil.org");
+    test.send(request.body(Body::from(body)).unwrap()).await;
+    let seen = test.sts.requests().pop().unwrap();
+    assert_eq!((seen.method.as_str(), seen.path.as_str(), seen.header("host")), ("POST", "/", Some("sts.cn-north-1.amazonaws.com.cn")));
+    assert_eq!(seen.body, b"Action=GetCallerIdentity&Version=2011-06-15");
+    assert_eq!(
+        seen.header_names(),
+        ["accept", "authorization", "content-length", "content-type", "host", "x-amz-date", "x-amz-security-token", "x-stile-audience", "x-stile-request"]
+    );
+    assert_eq!(seen.header("accept"), Some("*/*"), "the client library's own, not the caller's");
+}
+
+#[tokio::test]
+async fn a_proof_mints_one_token_however_it_is_sent_again() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download]).await;
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let proof = test.proof(&identity).build();
+    assert_eq!(test.exchange(&proof).await.status, 200);
+    test.advance(1);
+    assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed");
+    let respelled = serde_json::to_string_pretty(&proof).unwrap();
+    assert_eq!(test.exchange_bytes(respelled).await.error(), "401 proof_replayed");
+    assert_eq!(test.sts.calls(), 1, "what this process remembers costs nothing");
+
+    let other = test.restarted();
+    other.sts.know(identity);
+    assert_eq!(other.exchange(&proof).await.error(), "401 proof_replayed");
+    assert_eq!(other.sts.calls(), 1, "another process asks once, and the store refuses");
+}
+
+#[tokio::test]
+async fn of_a_hundred_copies_at_once_one_is_minted_and_sts_is_asked_once() {
+    let test = std::sync::Arc::new(TestBroker::start());
+    test.grant(&role("deploy"), "acme", &[Download]).await;
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let proof = test.proof(&identity).build();
+    test.sts.hold();
+    let sent: Vec<_> = (0..100)
+        .map(|_| {
+            let (test, proof) = (std::sync::Arc::clone(&test), proof.clone());
+            tokio::spawn(async move { test.exchange(&proof).await.error() })
+        })
+        .collect();
+    test.sts.arrived(1).await;
+    let bent = with_document(proof, br#"{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":43200,"namespaces":"all","permissions":["upload"]}"#);
+    let rider = tokio::spawn({
+        let test = std::sync::Arc::clone(&test);
+        async move { test.exchange(&bent).await.error() }
+    });
+    test.sts.arrived(2).await;
+    test.sts.release();
+    let mut outcomes = Vec::new();
+    for task in sent {
+        outcomes.push(task.await.unwrap());
+    }
+    outcomes.sort();
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "200 -").count(), 1, "{outcomes:?}");
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "401 proof_replayed").count(), 99, "{outcomes:?}");
+    assert_eq!(rider.await.unwrap(), "401 signature_mismatch", "a copy of the signature rides on nobody's answer");
+    assert_eq!(test.sts.calls(), 2);
+}
+
+#[tokio::test]
+async fn what_sts_says_no_to_is_told_apart_and_its_words_are_not_repeated() {
+    let test = TestBroker::start();
+    let identity = deploy();
+    let unknown = test.exchange(&test.proof(&identity).build()).await;
+    assert_eq!(unknown.error(), "401 invalid_credentials");
+    for (code, text, expected) in [
+        ("SignatureDoesNotMatch", "Credential should be scoped to a valid region.", "401 signature_mismatch"),
+        ("SignatureDoesNotMatch", "Signature expired: 20261120T101112Z is now earlier than", "401 proof_expired"),
+        ("InvalidClientTokenId", "The security token included in the request is invalid.", "401 invalid_credentials"),
+        ("ExpiredToken", "The security token included in the request is expired", "401 expired_credentials"),
+    ] {
+        let body = format!("<ErrorResponse><Error><Code>{code}</Code><Message>{text}</Message></Error></ErrorResponse>");
+        test.sts.answer(Answer::Raw { status: 403, content_type: "text/xml".into(), body: body.into() });
+        let reply = test.exchange(&test.proof(&identity).build()).await;
+        assert_eq!(reply.error(), expected, "{text}");
+        assert!(!reply.text().contains(text) && !reply.text().contains(&identity.access_key_id), "{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn an_sts_that_is_down_or_lies_is_not_a_no() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download]).await;
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let xml = |text: String| Answer::xml(text);
+    let genuine = identity_xml(&identity);
+    let raw = |status, content_type: &str, body: &str| Answer::Raw { status, content_type: content_type.into(), body: body.as_bytes().to_vec() };
+    for (what, answer, expected, calls) in [
+        ("throttles", Answer::Throttle, "503 sts_unavailable", 2),
+        ("is unavailable", Answer::Unavailable, "503 sts_unavailable", 2),
+        ("says too many requests", raw(429, "text/xml", ""), "503 sts_unavailable", 2),
+        ("redirects", Answer::Redirect(test.sts.endpoint()), "502 sts_bad_response", 1),
+        ("is a captive portal", raw(200, "text/html", "<html>Welcome</html>"), "502 sts_bad_response", 1),
+        ("never ends", Answer::Endless, "502 sts_bad_response", 1),
+        ("says nothing", raw(200, "text/xml", ""), "502 sts_bad_response", 1),
+        ("says JSON", raw(200, "application/json", "{}"), "502 sts_bad_response", 1),
+        ("names another account", xml(genuine.replace("<Account>111122223333", "<Account>999999999999")), "502 sts_inconsistent", 1),
+        ("names another session", xml(genuine.replace(":i-0abc</UserId>", ":i-other</UserId>")), "502 sts_inconsistent", 1),
+        ("names another partition", xml(genuine.replace("arn:aws:", "arn:aws-cn:")), "502 sts_inconsistent", 1),
+        ("names two results", xml(genuine.replace("<ResponseMetadata>", "<GetCallerIdentityResult/><ResponseMetadata>")), "502 sts_bad_response", 1),
+        ("names root", xml(genuine.replace("assumed-role/deploy/i-0abc", "root").replace(":sts:", ":iam:")), "403 unsupported_principal", 1),
+        ("names an instance", xml(genuine.replace("assumed-role/deploy/i-0abc", "assumed-role/aws:ec2-instance/i-0abc")), "403 unsupported_principal", 1),
+        ("names too many parts", xml(genuine.replace("assumed-role/deploy/i-0abc", "assumed-role/a/b/i-0abc")), "502 sts_bad_response", 1),
+    ] {
+        let before = test.sts.calls();
+        test.sts.answer(answer);
+        let reply = test.exchange(&test.proof(&identity).build()).await;
+        assert_eq!((reply.error().as_str(), test.sts.calls() - before), (expected, calls), "{what}: {}", reply.text());
+        assert_eq!(!reply.header("retry-after").is_empty(), reply.status == 503, "{what}");
+    }
+    test.sts.answer(Answer::Genuine);
+    test.sts.answer_next([Answer::Throttle]);
+    assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 200, "one hiccup is tried over");
+}
+
+#[tokio::test]
+async fn an_sts_that_does_not_answer_is_given_three_seconds() {
+    let test = TestBroker::start();
+    let identity = deploy();
+    test.sts.answer(Answer::Hang);
+    let reply = test.exchange(&test.proof(&identity).build()).await;
+    assert_eq!(reply.error(), "504 sts_timeout");
+    let nobody = TestBroker::start();
+    let body = nobody.proof(&identity).build();
+    let TestBroker { sts, .. } = &nobody;
+    sts.answer(Answer::Unavailable);
+    assert_eq!(nobody.exchange(&body).await.error(), "503 sts_unavailable");
+}
+
+#[tokio::test]
+async fn who_is_not_granted_is_refused_by_name() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "team-a", &[Download]).await;
+    test.grant("aws:111122223333:user/ci", "team-b", &[Download]).await;
+    test.grant(&role("Deploy2"), "team-a", &[Download]).await;
+    let role_named = |name: &str| Identity::role("111122223333", name, "i-0abc");
+    for (identity, ask, permissions, expected, names) in [
+        (deploy(), namespaces(&["team-a", "team-b"]), vec![Download], "403 no_grant", "team-b"),
+        (deploy(), namespaces(&["team-ab"]), vec![Download], "403 no_grant", "team-ab"),
+        (deploy(), namespaces(&["team-a"]), vec![Download, Upload], "403 no_grant", "upload"),
+        (deploy(), Namespaces::All, vec![Upload], "403 no_grant", "upload"),
+        (role_named("ci"), Namespaces::All, vec![Download], "403 no_grant", "arn:aws:iam::111122223333:role/ci"),
+        (role_named("deploy2"), Namespaces::All, vec![Download], "403 no_grant", "role/deploy2"),
+        (Identity::role("999999999999", "deploy", "i-0abc"), Namespaces::All, vec![Download], "403 no_grant", "999999999999"),
+        (Identity::role("111122223333", "other", "deploy"), Namespaces::All, vec![Download], "403 no_grant", "role/other"),
+    ] {
+        test.sts.know(identity.clone());
+        let reply = test.exchange(&test.proof(&identity).document(&document(600, ask, &permissions)).build()).await;
+        assert_eq!(reply.error(), expected, "{}", reply.text());
+        assert!(reply.json()["message"].as_str().unwrap().contains(names), "{}", reply.text());
+        assert!(reply.json()["hint"].as_str().unwrap().contains("stile-admin grant create"), "{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn a_token_says_what_was_asked_and_lives_no_longer_than_the_operator_allows() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let reply = test.exchange(&test.proof(&identity).document(&document(43_200, namespaces(&["acme"]), &[Upload])).build()).await;
+    let body = reply.json();
+    assert!(body["token"].as_str().unwrap().starts_with("stile_v4.local."), "{body}");
+    assert_eq!(without(body, "token"), json!({
+        "expires_at": "2026-11-20T11:11:12Z", "principal": role("deploy"), "namespaces": ["acme"], "permissions": ["upload"],
+    }));
+    assert_eq!((reply.header("cache-control"), reply.header("content-type")), ("no-store", "application/json"));
+    let all = test.exchange(&test.proof(&identity).build()).await.json();
+    assert_eq!((&all["namespaces"], &all["permissions"]), (&json!("all"), &json!(["download"])));
+}
+
+#[tokio::test]
+async fn every_way_to_reach_a_caller_counts() {
+    let test = TestBroker::start();
+    test.grant("sso:aws:111122223333/Admin", "acme", &[Download]).await;
+    test.grant("sso:aws-cn:111122223333/Admin", "china", &[Download]).await;
+    test.grant("account:aws:111122223333", "common", &[Upload]).await;
+    let sso = Identity::role("111122223333", "AWSReservedSSO_Admin_0123456789abcdef", "alice@example.com");
+    test.sts.know(sso.clone());
+    for (ask, permission, expected) in [("acme", Download, 200), ("common", Upload, 200), ("china", Download, 403), ("common", Download, 403)] {
+        let reply = test.exchange(&test.proof(&sso).document(&document(600, namespaces(&[ask]), &[permission])).build()).await;
+        assert_eq!(reply.status.as_u16(), expected, "{ask}: {}", reply.text());
+    }
+    for near in ["AWSReservedSSO_Admin_0123456789abcde", "AWSReservedSSO_Admin_0123456789ABCDEF", "AWSReservedSSO__0123456789abcdef", "AWSReservedSSO_Admin2_0123456789abcdef"] {
+        let identity = Identity::role("111122223333", near, "bob");
+        test.sts.know(identity.clone());
+        let reply = test.exchange(&test.proof(&identity).document(&document(600, namespaces(&["acme"]), &[Download])).build()).await;
+        assert_eq!(reply.error(), "403 no_grant", "{near}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_made_anew_under_its_old_name_is_refused() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download]).await;
+    test.grant("account:aws:111122223333", "common", &[Download]).await;
+    let original = deploy();
+    let token = test.token(&original, &[Download]).await;
+    let anew = original.recreated();
+    test.sts.know(anew.clone());
+    let ask = |names: &[&str]| test.proof(&anew).document(&document(600, namespaces(names), &[Download])).build();
+    let reply = test.exchange(&ask(&["acme"])).await;
+    assert_eq!(reply.error(), "403 principal_recreated", "{}", reply.text());
+    assert!(reply.text().contains("grant repin"), "{}", reply.text());
+    assert_eq!(test.exchange(&ask(&["common"])).await.status, 200, "what is not granted to the name is not lost with it");
+    assert_eq!(test.get("/v1/modules/acme", &token).await.status, 200, "the original goes on");
+}
+
+#[tokio::test]
+async fn without_a_store_or_a_keyring_nothing_is_minted() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download]).await;
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let keyring = test.data().join("keyring.json");
+    std::fs::create_dir(&keyring).unwrap();
+    let reply = test.exchange(&test.proof(&identity).build()).await;
+    assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{}", reply.text());
+    assert!(!reply.text().contains("keyring.json"), "paths are for the log: {}", reply.text());
+    assert_eq!(test.get_anonymously("/readyz").await.status, 503);
+    std::fs::remove_dir(&keyring).unwrap();
+    assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 200, "and it works again without a restart");
+    assert_eq!(test.get_anonymously("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn no_refusal_holds_a_secret_that_was_sent() {
+    let test = TestBroker::start();
+    let identity = deploy();
+    let proof = test.proof(&identity).build();
+    let secrets: Vec<String> = ["session_token", "signature"].iter().map(|field| proof[*field].as_str().unwrap().to_owned()).collect();
+    let mut bodies: Vec<Value> = vec![proof.clone()];
+    for field in ["version", "region", "amz_date", "access_key_id", "session_token", "signature", "request"] {
+        bodies.push(without(proof.clone(), field));
+        bodies.push(with(proof.clone(), field, json!([proof["session_token"], proof["signature"]])));
+        bodies.push(with(proof.clone(), field, format!("{}{}", proof["session_token"].as_str().unwrap(), proof["signature"].as_str().unwrap())));
+    }
+    for body in bodies {
+        let reply = test.exchange(&body).await;
+        assert!(reply.status.is_client_error(), "{}", reply.text());
+        for secret in &secrets {
+            assert!(!reply.text().contains(secret), "{}", reply.text());
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The plain server's own limits, over real sockets: slow, large and broken requests, and a stop that loses nothing.
+
+use std::time::Duration;
+
+use stile_tests::test_broker::TestBroker;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Longer than any limit of the server's.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn answer_to(test: &TestBroker, request: &[u8]) -> String {
+    let serving = test.serve(None).await;
+    let mut stream = TcpStream::connect(serving.address).await.unwrap();
+    // The server may answer and close before it has read all.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server ends the connection");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or("closed")
+}
+
+#[tokio::test]
+async fn too_many_and_too_long_headers_are_refused() {
+    let test = TestBroker::start();
+    let many: String = (0..1000).map(|n| format!("x-{n}: 1\r\n")).collect();
+    assert_eq!(status(&answer_to(&test, format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{many}\r\n").as_bytes()).await), "431");
+    let long = "a".repeat(70_000);
+    assert_eq!(status(&answer_to(&test, format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx-long: {long}\r\n\r\n").as_bytes()).await), "431");
+    let token = "a".repeat(20_000);
+    let carried = format!("GET /v1/whoami HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n");
+    assert_eq!(status(&answer_to(&test, carried.as_bytes()).await), "401");
+}
+
+#[tokio::test]
+async fn a_body_longer_than_it_says_or_than_is_allowed_is_never_taken_in_whole() {
+    let test = TestBroker::start();
+    let head = "POST /v1/token HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\n";
+    let too_long = format!("{head}content-length: 20000\r\n\r\n{}", " ".repeat(20_000));
+    assert_eq!(status(&answer_to(&test, too_long.as_bytes()).await), "413");
+    let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(5));
+    assert_eq!(status(&answer_to(&test, chunked.as_bytes()).await), "413");
+    let lying = format!("{head}content-length: 5\r\n\r\n{}", " ".repeat(20_000));
+    assert_eq!(status(&answer_to(&test, lying.as_bytes()).await), "400");
+}
+
+#[tokio::test]
+async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
+    let test = TestBroker::start();
+    let serving = test.serve(None).await;
+    let mut slow_head = TcpStream::connect(serving.address).await.unwrap();
+    slow_head.write_all(b"GET /healthz HTTP/1.1\r\nx-slow: ").await.unwrap();
+    let mut slow_body = TcpStream::connect(serving.address).await.unwrap();
+    slow_body.write_all(b"POST /v1/token HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
+    let mut other = TcpStream::connect(serving.address).await.unwrap();
+    other.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(status(&answer), "200");
+
+    let mut ends = Vec::new();
+    tokio::time::timeout(PATIENCE, slow_head.read_to_end(&mut ends)).await.expect("cut off").unwrap();
+    let mut answer = vec![0; 64];
+    let read = tokio::time::timeout(PATIENCE, slow_body.read(&mut answer)).await.expect("answered").unwrap();
+    assert_eq!(status(&String::from_utf8_lossy(&answer[..read])), "408");
+}

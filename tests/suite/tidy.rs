@@ -1,0 +1,131 @@
+//! The rules of the house, held by reading the source.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+struct Source {
+    path: String,
+    /// Without the tests at its end.
+    code: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn sources() -> Vec<Source> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for package in ["broker", "helper", "admin", "tests"] {
+        walk(&root().join(package), &mut found);
+    }
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap_or_default().to_owned();
+        Source { path: path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned(), code, text }
+    };
+    let sources: Vec<_> = found.into_iter().map(read).collect();
+    assert!(sources.len() > 50, "the source is where it is looked for");
+    sources
+}
+
+/// The places that name something although they are none of those that may.
+fn strangers(words: &[&str], may: impl Fn(&str) -> bool) -> Vec<String> {
+    let named = |source: &Source| {
+        source.code.lines().any(|line| !line.trim_start().starts_with("//") && words.iter().any(|word| line.contains(word)))
+    };
+    sources().into_iter().filter(|source| !may(&source.path) && named(source)).map(|source| source.path).collect()
+}
+
+const NONE: [&str; 0] = [];
+
+fn is_test(path: &str) -> bool {
+    path.starts_with("tests/") || path.contains("/tests/")
+}
+
+#[test]
+fn only_the_http_rooms_name_the_web_framework() {
+    let may = |path: &str| path.starts_with("broker/src/http/") || path == "broker/src/main.rs" || path.starts_with("tests/");
+    assert_eq!(strangers(&["axum"], may), NONE);
+}
+
+#[test]
+fn a_status_is_chosen_in_one_room() {
+    let chosen = |path: &str| !path.starts_with("broker/src/") || path == "broker/src/http/error.rs";
+    // Success and the archive server's own 404 are not errors of ours.
+    let errors = ["BAD_REQUEST", "UNAUTHORIZED", "FORBIDDEN", "CONFLICT", "SERVICE_UNAVAILABLE", "BAD_GATEWAY", "INTERNAL_SERVER_ERROR", "TOO_MANY_REQUESTS"];
+    assert_eq!(strangers(&errors.map(|name| name), chosen), NONE);
+}
+
+#[test]
+fn only_the_store_and_boot_name_an_aws_sdk_in_the_broker() {
+    let may = |path: &str| !path.starts_with("broker/") || path.starts_with("broker/src/store/") || path == "broker/src/boot.rs";
+    assert_eq!(strangers(&["aws_sdk", "aws_config", "aws_sigv4"], may), NONE);
+}
+
+#[test]
+fn the_clock_and_the_environment_are_read_where_they_are_read() {
+    let clock = strangers(&["SystemTime::now", "Utc::now", "Local::now"], |path| {
+        ["broker/src/clock.rs", "helper/src/clock.rs", "helper/src/main.rs", "admin/src/main.rs"].contains(&path) || is_test(path)
+    });
+    assert_eq!(clock, NONE);
+    let environment = strangers(&["env::var"], |path| {
+        ["helper/src/config.rs", "helper/src/cli.rs", "admin/src/cli.rs"].contains(&path) || is_test(path)
+    });
+    assert_eq!(environment, NONE);
+}
+
+#[test]
+fn nothing_waits_for_time_to_pass() {
+    assert_eq!(strangers(&["thread::sleep", "time::sleep"], |path| path == "tests/suite/tidy.rs"), NONE);
+}
+
+#[test]
+fn nothing_switches_authentication_off() {
+    let words = ["insecure", "danger_accept", "skip_auth", "no_auth", "disable_auth"];
+    assert_eq!(strangers(&words, |path| path == "tests/suite/tidy.rs"), NONE);
+}
+
+#[test]
+fn every_file_says_what_happens_in_it_and_is_one_room() {
+    for source in sources() {
+        assert!(source.text.starts_with("//! "), "{} does not say what it is", source.path);
+        let lines = source.text.lines().count();
+        assert!(lines <= 600, "{} has {lines} lines: split it", source.path);
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later_in_the_source() {
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:"), "unimplemented!"];
+    assert_eq!(strangers(&words, |path| path == "tests/suite/tidy.rs"), NONE);
+}
+
+#[test]
+fn every_page_that_a_page_links_to_is_there() {
+    let mut pages: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "SECURITY.md"].iter().map(|page| root().join(page)).filter(|page| page.exists()).collect();
+    for folder in ["docs", "docs/decisions"] {
+        let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = target.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            assert!(page.parent().unwrap().join(target).exists(), "{} links to {target}, which is not there", page.display());
+        }
+    }
+}

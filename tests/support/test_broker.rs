@@ -1,0 +1,270 @@
+//! The real broker in this process, with a clock the test sets and an STS on loopback; requests come in memory or over TCP.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use stile_broker::boot::Broker;
+use stile_broker::clock::Clock;
+use stile_broker::config::Config;
+use stile_broker::grants::Grant;
+use stile_broker::http::{self, Server};
+use stile_broker::principal::Principal;
+use stile_broker::store::{Created, Embedded, Store};
+use stile_broker::sts::{Endpoint, Endpoints};
+use stile_protocol::audience::Audience;
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::{Namespace, Permission};
+use stile_protocol::region::{REGIONS, Region};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tower::ServiceExt;
+
+use crate::dev_ca::Files;
+use crate::identity::Identity;
+use crate::local_sts::LocalSts;
+use crate::proof::{Proof, document};
+
+/// When every test begins, Unix seconds: 2026-11-20T10:11:12Z.
+pub const NOW: i64 = 1_795_169_472;
+
+/// The registry's host where a test names no other.
+pub const HOST: &str = "registry.example.com";
+
+/// The account of [`deploy`].
+pub const ACCOUNT: &str = "111122223333";
+
+/// A role that tests call `deploy`.
+pub fn deploy() -> Identity {
+    Identity::role(ACCOUNT, "deploy", "i-0abc")
+}
+
+/// The canonical name of a role in [`ACCOUNT`].
+pub fn role(name: &str) -> String {
+    format!("aws:{ACCOUNT}:role/{name}")
+}
+
+/// A broker with an empty store.
+pub struct TestBroker {
+    /// Who says whose a proof is.
+    pub sts: LocalSts,
+    /// The broker itself.
+    pub broker: Arc<Broker>,
+    router: Router,
+    now: Arc<AtomicI64>,
+    audience: String,
+    data: Arc<TempDir>,
+}
+
+impl TestBroker {
+    /// A broker for [`HOST`] that knows [`deploy`] and lets tokens live an hour.
+    pub fn start() -> Self {
+        Self::start_with(HOST, 3600, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// A broker for that host, with that longest life, over that data folder.
+    pub fn start_with(host: &str, max_ttl: i64, data: Arc<TempDir>) -> Self {
+        Self::start_in(host, max_ttl, data, &REGIONS.iter().collect::<Vec<_>>())
+    }
+
+    /// The same, for proofs of these regions alone.
+    pub fn start_in(host: &str, max_ttl: i64, data: Arc<TempDir>, regions: &[&'static Region]) -> Self {
+        Embedded::init(data.path()).unwrap();
+        let now = Arc::new(AtomicI64::new(NOW));
+        let (for_sts, for_broker) = (Arc::clone(&now), Arc::clone(&now));
+        let sts = LocalSts::start([], Arc::new(move || for_sts.load(Ordering::SeqCst)));
+        let config = Config {
+            audience: Audience::parse(host).unwrap(),
+            data: data.path().to_path_buf(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
+            regions: regions.to_vec(),
+            max_ttl,
+            fips: false,
+            sts: Endpoints::new([Endpoint::parse(&sts.endpoint()).unwrap()]),
+        };
+        let broker = Arc::new(Broker::new(&config, Clock::given(move || for_broker.load(Ordering::SeqCst))).unwrap());
+        Self { sts, router: http::router(Arc::clone(&broker)), broker, now, audience: host.to_owned(), data }
+    }
+
+    /// Another process of the same registry: the same folder, host and time, nothing remembered.
+    pub fn restarted(&self) -> Self {
+        let again = Self::start_with(&self.audience, 3600, Arc::clone(&self.data));
+        again.set_time(self.time());
+        again
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
+    /// The time, Unix seconds.
+    pub fn time(&self) -> i64 {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    /// Sets the time of broker and STS.
+    pub fn set_time(&self, now: i64) {
+        self.now.store(now, Ordering::SeqCst);
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, seconds: i64) {
+        self.now.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// Grants.
+    pub async fn grant(&self, principal: &str, namespace: &str, permissions: &[Permission]) {
+        let grant = Grant {
+            principal: Principal::parse_stored(principal).unwrap(),
+            namespace: namespace.parse().unwrap(),
+            permissions: permissions.iter().copied().collect(),
+            expires_at: None,
+            created_by: "test".to_owned(),
+            created_at: self.time(),
+        };
+        assert_eq!(self.store().create_grant(grant, None).await.unwrap(), Created::Done);
+    }
+
+    /// Takes a grant away.
+    pub async fn ungrant(&self, principal: &str, namespace: &str) {
+        let done = self.store().delete_grant(Principal::parse_stored(principal).unwrap(), namespace.parse().unwrap()).await;
+        assert!(done.unwrap(), "there was a grant");
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.broker.store
+    }
+
+    /// A proof of that identity for this registry, now.
+    pub fn proof(&self, identity: &Identity) -> Proof {
+        Proof::new(identity).audience(&self.audience).now(self.time())
+    }
+
+    /// Exchanges a body.
+    pub async fn exchange(&self, body: &Value) -> Reply {
+        self.exchange_bytes(body.to_string()).await
+    }
+
+    /// Exchanges bytes that need not be JSON.
+    pub async fn exchange_bytes(&self, body: impl Into<Body>) -> Reply {
+        self.send(Request::post("/v1/token").header("content-type", "application/json").body(body.into()).unwrap()).await
+    }
+
+    /// A token for every namespace, with these permissions.
+    pub async fn token(&self, identity: &Identity, permissions: &[Permission]) -> String {
+        self.token_for(identity, Namespaces::All, permissions, 3600).await
+    }
+
+    /// A token for these namespaces.
+    pub async fn token_for(&self, identity: &Identity, namespaces: Namespaces, permissions: &[Permission], ttl: i64) -> String {
+        self.sts.know(identity.clone());
+        let proof = self.proof(identity).document(&document(ttl, namespaces, permissions)).build();
+        let reply = self.exchange(&proof).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.json()["token"].as_str().unwrap().to_owned()
+    }
+
+    /// `GET` with a token.
+    pub async fn get(&self, path: &str, token: &str) -> Reply {
+        self.send(Request::get(path).header("authorization", format!("Bearer {token}")).body(Body::empty()).unwrap()).await
+    }
+
+    /// `GET` without one.
+    pub async fn get_anonymously(&self, path: &str) -> Reply {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    /// Publishes a zip, or what claims to be one.
+    pub async fn publish(&self, address: &str, version: &str, archive: impl Into<Body>, token: &str) -> Reply {
+        let request = Request::post(format!("/v1/modules/{address}/{version}"))
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/zip");
+        self.send(request.body(archive.into()).unwrap()).await
+    }
+
+    /// Sends a request in memory.
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        Reply::read(self.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    /// Serves over TCP, with TLS where files are given, until the guard is dropped.
+    pub async fn serve(&self, tls: Option<&Files>) -> Serving {
+        let tls = tls.map(|files| {
+            http::tls(&stile_broker::config::TlsFiles { cert: files.cert.clone(), key: files.key.clone() }).unwrap()
+        });
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), tls).await.unwrap();
+        let address = server.address().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let router = self.router.clone();
+        tokio::spawn(server.run(router, async {
+            let _ = stopped.await;
+        }));
+        Serving { address, _stop: stop }
+    }
+}
+
+/// A broker that serves over TCP until this is dropped.
+pub struct Serving {
+    /// Where.
+    pub address: std::net::SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    async fn read(response: Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
+        Self { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON, `null` where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The status and the code of an error, `401 proof_replayed`.
+    pub fn error(&self) -> String {
+        format!("{} {}", self.status.as_u16(), self.json()["error"].as_str().unwrap_or("-"))
+    }
+
+    /// One header as text, empty where it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// A namespace list.
+pub fn namespaces(names: &[&str]) -> Namespaces {
+    Namespaces::List(names.iter().map(|name| Namespace::parse(name).unwrap()).collect())
+}
+
+/// A zip with one Terraform file, which says what it is given.
+pub fn module_zip(says: &str) -> Vec<u8> {
+    use std::io::Write;
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("main.tf", zip::write::SimpleFileOptions::default()).unwrap();
+    writeln!(zip, "output \"says\" {{\n  value = {}\n}}", json!(says)).unwrap();
+    zip.finish().unwrap().into_inner()
+}
