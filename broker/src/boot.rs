@@ -16,6 +16,9 @@ use crate::token::{KeyError, Tokens};
 /// Exchanges in the works at once, identical ones included; past that callers are asked to come back.
 const EXCHANGES: usize = 2048;
 
+/// How long a good answer of [`Broker::ready`] is believed, in seconds: anybody may ask, and each look is a write.
+const READY: i64 = 2;
+
 /// Everything a request needs.
 #[derive(Debug)]
 pub struct Broker {
@@ -37,6 +40,7 @@ pub struct Broker {
     pub tokens: Tokens,
     /// The time.
     pub clock: Clock,
+    ready_at: tokio::sync::Mutex<Option<i64>>,
 }
 
 /// Why there is no broker.
@@ -66,13 +70,21 @@ impl Broker {
             standings: Standings::default(),
             tokens: Tokens::new(config.audience.clone(), config.max_ttl),
             clock,
+            ready_at: tokio::sync::Mutex::default(),
         })
     }
 
     /// Whether it can do its work now: the store answers and there is a key.
     pub async fn ready(&self) -> Result<(), BootError> {
+        let now = self.clock.now();
+        let mut ready_at = self.ready_at.lock().await;
+        if ready_at.is_some_and(|at| (0..READY).contains(&now.saturating_sub(at))) {
+            return Ok(());
+        }
+        *ready_at = None;
         self.store.reach().await?;
-        self.tokens.minting_key(&self.store, self.clock.now()).await?;
+        self.tokens.minting_key(&self.store, now).await?;
+        *ready_at = Some(now);
         Ok(())
     }
 

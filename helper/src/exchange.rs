@@ -32,7 +32,7 @@ pub struct Exchanged {
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// The region has no row in the table.
-    #[error("`{0}` is an AWS region that this version does not know")]
+    #[error("`{0}` is no AWS region that this version knows")]
     UnknownRegion(String),
     /// No randomness is to be had.
     #[error("the system gives no random bytes")]

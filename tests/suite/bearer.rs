@@ -40,7 +40,10 @@ async fn every_way_to_carry_a_token_but_one_is_no_token() {
         let request = headers.iter().fold(Request::get(VERSIONS), |request, (name, value)| request.header(*name, value));
         let reply = test.send(request.body(Body::empty()).unwrap()).await;
         assert_eq!((reply.status.as_u16(), reply.header("www-authenticate")), (401, "Bearer"), "{headers:?}");
-        assert_eq!(reply.json(), json!({"errors": ["a valid token is needed; hint: run `terraform-credentials-stile doctor`, which says what is missing"]}));
+        assert_eq!(
+            reply.json(),
+            json!({"errors": ["a valid token is needed; hint: run `terraform-credentials-stile doctor`, which says what is missing"]})
+        );
     }
     let in_query = test.get_anonymously(&format!("{VERSIONS}?token={token}")).await;
     assert_eq!(in_query.status, 401);
@@ -58,8 +61,17 @@ async fn garbage_and_strangers_tokens_get_the_one_answer() {
     let proof = test.proof(&deploy()).build().to_string();
     let paseto = token.strip_prefix("stile_").unwrap();
     for garbage in [
-        "x", paseto, &strangers_token, &format!("tfr_{paseto}"), &token.replace("v4.local", "v2.local"), &token.replace("v4.local", "v4.public"),
-        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.", &token[..token.len() - 1], &format!("{token}A"), &token.to_ascii_uppercase(), &hex::encode(proof),
+        "x",
+        paseto,
+        &strangers_token,
+        &format!("tfr_{paseto}"),
+        &token.replace("v4.local", "v2.local"),
+        &token.replace("v4.local", "v4.public"),
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.",
+        &token[..token.len() - 1],
+        &format!("{token}A"),
+        &token.to_ascii_uppercase(),
+        &hex::encode(proof),
     ] {
         let reply = test.get(VERSIONS, garbage).await;
         assert_eq!((reply.status.as_u16(), reply.text().contains("a valid token is needed")), (401, true), "{garbage:.60}");

@@ -36,7 +36,13 @@ async fn what_is_no_proof_is_refused_before_anybody_is_asked() {
         ("version 2", with(good.clone(), "version", 2).to_string().into_bytes(), "400 unsupported_version"),
         ("version \"1\"", with(good.clone(), "version", "1").to_string().into_bytes(), "400 unsupported_version"),
         ("too long", format!("{good}{}", " ".repeat(16 * 1024)).into_bytes(), "413 too_large"),
-        ("a document with an empty list", with_document(good.clone(), br#"{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":60,"namespaces":[],"permissions":["download"]}"#).to_string().into_bytes(), "400 invalid_request"),
+        (
+            "a document with an empty list",
+            with_document(good.clone(), br#"{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":60,"namespaces":[],"permissions":["download"]}"#)
+                .to_string()
+                .into_bytes(),
+            "400 invalid_request",
+        ),
     ];
     for (what, body, expected) in cases {
         let reply = test.exchange_bytes(body).await;
@@ -74,9 +80,30 @@ async fn a_region_that_is_not_enabled_here_has_no_host() {
     let test = TestBroker::start_in(HOST, 3600, std::sync::Arc::new(tempfile::tempdir().unwrap()), &regions);
     let good = test.proof(&deploy()).build();
     for region in [
-        "evil.org?us-east-1", "us-east-1.evil.org", "us-east-1@evil.org", "us-east-1#", "us-east-1/", "us-east-1%2e", "us-east-1.", "us-east-1:443",
-        "not-a-region", "us-attacker-1", "us-northeast-1", "", ".", "..", "💩", "us‐east‐1", "ｕs-east-1", "US-EAST-1", " us-east-1", "us-east-1 ",
-        "us-east-1\0", "us-east-1\n", "global", "aws-global",
+        "evil.org?us-east-1",
+        "us-east-1.evil.org",
+        "us-east-1@evil.org",
+        "us-east-1#",
+        "us-east-1/",
+        "us-east-1%2e",
+        "us-east-1.",
+        "us-east-1:443",
+        "not-a-region",
+        "us-attacker-1",
+        "us-northeast-1",
+        "",
+        ".",
+        "..",
+        "💩",
+        "us‐east‐1",
+        "ｕs-east-1",
+        "US-EAST-1",
+        " us-east-1",
+        "us-east-1 ",
+        "us-east-1\0",
+        "us-east-1\n",
+        "global",
+        "aws-global",
     ] {
         let reply = test.exchange(&with(good.clone(), "region", region)).await;
         assert_eq!(reply.error(), "400 bad_region", "{region:?}");
@@ -92,7 +119,13 @@ async fn a_region_that_is_not_enabled_here_has_no_host() {
 async fn the_time_window_is_five_minutes_back_and_two_ahead() {
     let test = TestBroker::start();
     test.grant(&role("deploy"), "acme", &[Download]).await;
-    for (offset, expected, calls) in [(-301, "401 proof_expired", 0), (-300, "200 -", 1), (120, "200 -", 1), (121, "401 proof_from_future", 0), (-1200, "401 proof_expired", 0)] {
+    for (offset, expected, calls) in [
+        (-301, "401 proof_expired", 0),
+        (-300, "200 -", 1),
+        (120, "200 -", 1),
+        (121, "401 proof_from_future", 0),
+        (-1200, "401 proof_expired", 0),
+    ] {
         let identity = deploy();
         test.sts.know(identity.clone());
         let before = test.sts.calls();
@@ -155,7 +188,17 @@ async fn the_request_to_sts_is_the_template_and_nothing_else() {
     assert_eq!(seen.body, b"Action=GetCallerIdentity&Version=2011-06-15");
     assert_eq!(
         seen.header_names(),
-        ["accept", "authorization", "content-length", "content-type", "host", "x-amz-date", "x-amz-security-token", "x-stile-audience", "x-stile-request"]
+        [
+            "accept",
+            "authorization",
+            "content-length",
+            "content-type",
+            "host",
+            "x-amz-date",
+            "x-amz-security-token",
+            "x-stile-audience",
+            "x-stile-request"
+        ]
     );
     assert_eq!(seen.header("accept"), Some("*/*"), "the client library's own, not the caller's");
 }
@@ -241,7 +284,8 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
     test.sts.know(identity.clone());
     let xml = |text: String| Answer::xml(text);
     let genuine = identity_xml(&identity);
-    let raw = |status, content_type: &str, body: &str| Answer::Raw { status, content_type: content_type.into(), body: body.as_bytes().to_vec() };
+    let raw =
+        |status, content_type: &str, body: &str| Answer::Raw { status, content_type: content_type.into(), body: body.as_bytes().to_vec() };
     for (what, answer, expected, calls) in [
         ("throttles", Answer::Throttle, "503 sts_unavailable", 2),
         ("is unavailable", Answer::Unavailable, "503 sts_unavailable", 2),
@@ -254,9 +298,24 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
         ("names another account", xml(genuine.replace("<Account>111122223333", "<Account>999999999999")), "502 sts_inconsistent", 1),
         ("names another session", xml(genuine.replace(":i-0abc</UserId>", ":i-other</UserId>")), "502 sts_inconsistent", 1),
         ("names another partition", xml(genuine.replace("arn:aws:", "arn:aws-cn:")), "502 sts_inconsistent", 1),
-        ("names two results", xml(genuine.replace("<ResponseMetadata>", "<GetCallerIdentityResult/><ResponseMetadata>")), "502 sts_bad_response", 1),
-        ("names root", xml(genuine.replace("assumed-role/deploy/i-0abc", "root").replace(":sts:", ":iam:")), "403 unsupported_principal", 1),
-        ("names an instance", xml(genuine.replace("assumed-role/deploy/i-0abc", "assumed-role/aws:ec2-instance/i-0abc")), "403 unsupported_principal", 1),
+        (
+            "names two results",
+            xml(genuine.replace("<ResponseMetadata>", "<GetCallerIdentityResult/><ResponseMetadata>")),
+            "502 sts_bad_response",
+            1,
+        ),
+        (
+            "names root",
+            xml(genuine.replace("assumed-role/deploy/i-0abc", "root").replace(":sts:", ":iam:")),
+            "403 unsupported_principal",
+            1,
+        ),
+        (
+            "names an instance",
+            xml(genuine.replace("assumed-role/deploy/i-0abc", "assumed-role/aws:ec2-instance/i-0abc")),
+            "403 unsupported_principal",
+            1,
+        ),
         ("names too many parts", xml(genuine.replace("assumed-role/deploy/i-0abc", "assumed-role/a/b/i-0abc")), "502 sts_bad_response", 1),
     ] {
         let before = test.sts.calls();
@@ -318,9 +377,12 @@ async fn a_token_says_what_was_asked_and_lives_no_longer_than_the_operator_allow
     let reply = test.exchange(&test.proof(&identity).document(&document(43_200, namespaces(&["acme"]), &[Upload])).build()).await;
     let body = reply.json();
     assert!(body["token"].as_str().unwrap().starts_with("stile_v4.local."), "{body}");
-    assert_eq!(without(body, "token"), json!({
-        "expires_at": "2026-11-20T11:11:12Z", "principal": role("deploy"), "namespaces": ["acme"], "permissions": ["upload"],
-    }));
+    assert_eq!(
+        without(body, "token"),
+        json!({
+            "expires_at": "2026-11-20T11:11:12Z", "principal": role("deploy"), "namespaces": ["acme"], "permissions": ["upload"],
+        })
+    );
     assert_eq!((reply.header("cache-control"), reply.header("content-type")), ("no-store", "application/json"));
     let all = test.exchange(&test.proof(&identity).build()).await.json();
     assert_eq!((&all["namespaces"], &all["permissions"]), (&json!("all"), &json!(["download"])));
@@ -334,11 +396,18 @@ async fn every_way_to_reach_a_caller_counts() {
     test.grant("account:aws:111122223333", "common", &[Upload]).await;
     let sso = Identity::role("111122223333", "AWSReservedSSO_Admin_0123456789abcdef", "alice@example.com");
     test.sts.know(sso.clone());
-    for (ask, permission, expected) in [("acme", Download, 200), ("common", Upload, 200), ("china", Download, 403), ("common", Download, 403)] {
+    for (ask, permission, expected) in
+        [("acme", Download, 200), ("common", Upload, 200), ("china", Download, 403), ("common", Download, 403)]
+    {
         let reply = test.exchange(&test.proof(&sso).document(&document(600, namespaces(&[ask]), &[permission])).build()).await;
         assert_eq!(reply.status.as_u16(), expected, "{ask}: {}", reply.text());
     }
-    for near in ["AWSReservedSSO_Admin_0123456789abcde", "AWSReservedSSO_Admin_0123456789ABCDEF", "AWSReservedSSO__0123456789abcdef", "AWSReservedSSO_Admin2_0123456789abcdef"] {
+    for near in [
+        "AWSReservedSSO_Admin_0123456789abcde",
+        "AWSReservedSSO_Admin_0123456789ABCDEF",
+        "AWSReservedSSO__0123456789abcdef",
+        "AWSReservedSSO_Admin2_0123456789abcdef",
+    ] {
         let identity = Identity::role("111122223333", near, "bob");
         test.sts.know(identity.clone());
         let reply = test.exchange(&test.proof(&identity).document(&document(600, namespaces(&["acme"]), &[Download])).build()).await;
@@ -390,7 +459,11 @@ async fn no_refusal_holds_a_secret_that_was_sent() {
     for field in ["version", "region", "amz_date", "access_key_id", "session_token", "signature", "request"] {
         bodies.push(without(proof.clone(), field));
         bodies.push(with(proof.clone(), field, json!([proof["session_token"], proof["signature"]])));
-        bodies.push(with(proof.clone(), field, format!("{}{}", proof["session_token"].as_str().unwrap(), proof["signature"].as_str().unwrap())));
+        bodies.push(with(
+            proof.clone(),
+            field,
+            format!("{}{}", proof["session_token"].as_str().unwrap(), proof["signature"].as_str().unwrap()),
+        ));
     }
     for body in bodies {
         let reply = test.exchange(&body).await;

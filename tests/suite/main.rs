@@ -4,5 +4,6 @@
 mod bearer;
 mod exchange;
 mod modules;
+mod routes;
 mod server;
 mod tidy;

@@ -90,7 +90,9 @@ async fn a_publish_that_is_not_allowed_or_not_addressed_changes_nothing() {
         let reply = test.publish(address, version, good.clone(), token).await;
         assert_eq!(reply.status.as_u16(), expected, "{address} {version}: {}", reply.text());
     }
-    let untyped = Request::post("/v1/modules/acme/vpc/aws/1.0.0").header("authorization", format!("Bearer {token}")).header("content-type", "text/plain");
+    let untyped = Request::post("/v1/modules/acme/vpc/aws/1.0.0")
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "text/plain");
     assert_eq!(test.send(untyped.body(Body::from(good.clone())).unwrap()).await.status, 415);
     let huge = Request::post("/v1/modules/acme/vpc/aws/1.0.0")
         .header("authorization", format!("Bearer {token}"))
@@ -106,7 +108,10 @@ async fn a_version_is_published_once() {
     let first = module_zip("first");
     let reply = test.publish("acme/vpc/aws", "1.0.0", first.clone(), &token).await;
     assert_eq!(reply.status, 201);
-    assert_eq!(reply.json(), json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": hex::encode(Sha256::digest(&first)), "status": "created"}));
+    assert_eq!(
+        reply.json(),
+        json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": hex::encode(Sha256::digest(&first)), "status": "created"})
+    );
     let again = test.publish("acme/vpc/aws", "1.0.0", first, &token).await;
     assert_eq!((again.status.as_u16(), again.json()["status"].as_str()), (200, Some("unchanged")));
     let other = test.publish("acme/vpc/aws", "1.0.0", module_zip("other"), &token).await;
@@ -121,7 +126,9 @@ async fn of_twenty_who_publish_one_version_at_once_one_creates_it() {
     let sent: Vec<_> = (0..20)
         .map(|n| {
             let (test, token) = (std::sync::Arc::clone(&test), token.clone());
-            tokio::spawn(async move { test.publish("acme/vpc/aws", "1.0.0", module_zip(&format!("number {n}")), &token).await.status.as_u16() })
+            tokio::spawn(
+                async move { test.publish("acme/vpc/aws", "1.0.0", module_zip(&format!("number {n}")), &token).await.status.as_u16() },
+            )
         })
         .collect();
     let mut outcomes = Vec::new();
@@ -133,7 +140,9 @@ async fn of_twenty_who_publish_one_version_at_once_one_creates_it() {
     let sent: Vec<_> = (0..10)
         .map(|n| {
             let (test, token) = (std::sync::Arc::clone(&test), token.clone());
-            tokio::spawn(async move { test.publish("acme/many/aws", &format!("1.{n}.0"), module_zip(&format!("number {n}")), &token).await.status.as_u16() })
+            tokio::spawn(async move {
+                test.publish("acme/many/aws", &format!("1.{n}.0"), module_zip(&format!("number {n}")), &token).await.status.as_u16()
+            })
         })
         .collect();
     for task in sent {
@@ -154,8 +163,12 @@ async fn a_thousand_versions_are_listed_in_order_in_one_answer() {
         assert_eq!(test.publish("acme/vpc/aws", version, archive.clone(), &token).await.status, 201, "{version}");
     }
     let listed = test.get("/v1/modules/acme/vpc/aws/versions", &token).await;
-    let found: Vec<String> =
-        listed.json()["modules"][0]["versions"].as_array().unwrap().iter().map(|entry| entry["version"].as_str().unwrap().to_owned()).collect();
+    let found: Vec<String> = listed.json()["modules"][0]["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["version"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(found, versions);
     assert_eq!(listed.header("content-type"), "application/json");
 }
@@ -208,7 +221,11 @@ async fn a_refused_download_is_one_plain_line_and_tells_nothing_of_what_is_there
     let not_there = test.get("/v1/modules/acme/nothing/aws/9.9.9/download", &strangers).await;
     assert_eq!((there.status.as_u16(), &there.body), (403, &not_there.body));
     assert_eq!(there.text().lines().count(), 1);
-    assert!(there.text().starts_with("`arn:aws:iam::111122223333:role/stranger` has no `download` on namespace `acme`; hint: ask an operator"), "{}", there.text());
+    assert!(
+        there.text().starts_with("`arn:aws:iam::111122223333:role/stranger` has no `download` on namespace `acme`; hint: ask an operator"),
+        "{}",
+        there.text()
+    );
     assert!(there.header("content-type").starts_with("text/plain"));
 
     for (path, expected) in [
@@ -238,7 +255,13 @@ async fn a_list_holds_what_the_caller_may_read_and_no_more() {
     test.grant(&role("deploy"), "hidden", &[Upload]).await;
     test.grant(&role("admin"), "*", &[Download, Upload]).await;
     let admin = test.token(&Identity::role("111122223333", "admin", "i-0abc"), &[Download, Upload]).await;
-    for (address, version) in [("acme/vpc/aws", "1.2.0"), ("acme/vpc/aws", "1.10.0"), ("acme/vpc/aws", "2.0.0-rc.1"), ("acme/dns/aws", "1.0.0"), ("hidden/x/aws", "1.0.0")] {
+    for (address, version) in [
+        ("acme/vpc/aws", "1.2.0"),
+        ("acme/vpc/aws", "1.10.0"),
+        ("acme/vpc/aws", "2.0.0-rc.1"),
+        ("acme/dns/aws", "1.0.0"),
+        ("hidden/x/aws", "1.0.0"),
+    ] {
         assert_eq!(test.publish(address, version, module_zip(address), &admin).await.status, 201);
     }
     let ids = |reply: &serde_json::Value| -> Vec<String> {
@@ -250,7 +273,10 @@ async fn a_list_holds_what_the_caller_may_read_and_no_more() {
     assert_eq!(ids(&test.get("/v1/modules/acme", &token).await.json()).len(), 2);
     assert_eq!(test.get("/v1/modules/hidden", &token).await.status, 403);
     let page = test.get("/v1/modules?limit=1&offset=1", &admin).await.json();
-    assert_eq!((ids(&page), &page["meta"]), (vec!["acme/vpc/aws/1.10.0".to_owned()], &json!({"limit": 1, "current_offset": 1, "next_offset": 2})));
+    assert_eq!(
+        (ids(&page), &page["meta"]),
+        (vec!["acme/vpc/aws/1.10.0".to_owned()], &json!({"limit": 1, "current_offset": 1, "next_offset": 2}))
+    );
     assert_eq!(test.get("/v1/modules?limit=x", &admin).await.status, 400);
 }
 
@@ -258,7 +284,10 @@ async fn a_list_holds_what_the_caller_may_read_and_no_more() {
 async fn discovery_names_what_is_built_and_anyone_may_ask() {
     let (test, _) = registry().await;
     let reply = test.get_anonymously("/.well-known/terraform.json").await;
-    assert_eq!((reply.status.as_u16(), reply.header("content-type"), reply.json()), (200, "application/json", json!({"modules.v1": "/v1/modules/"})));
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("content-type"), reply.json()),
+        (200, "application/json", json!({"modules.v1": "/v1/modules/"}))
+    );
     assert_eq!(test.get_anonymously("/healthz").await.status, 200);
     assert_eq!(test.get_anonymously("/readyz").await.status, 200);
     assert_eq!(test.get_anonymously("/nothing").await.error(), "404 not_found");

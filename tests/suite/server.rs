@@ -55,7 +55,10 @@ async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
     let mut slow_head = TcpStream::connect(serving.address).await.unwrap();
     slow_head.write_all(b"GET /healthz HTTP/1.1\r\nx-slow: ").await.unwrap();
     let mut slow_body = TcpStream::connect(serving.address).await.unwrap();
-    slow_body.write_all(b"POST /v1/token HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
+    slow_body
+        .write_all(b"POST /v1/token HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
+        .await
+        .unwrap();
     let mut other = TcpStream::connect(serving.address).await.unwrap();
     other.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();

@@ -63,7 +63,16 @@ fn only_the_http_rooms_name_the_web_framework() {
 fn a_status_is_chosen_in_one_room() {
     let chosen = |path: &str| !path.starts_with("broker/src/") || path == "broker/src/http/error.rs";
     // Success and the archive server's own 404 are not errors of ours.
-    let errors = ["BAD_REQUEST", "UNAUTHORIZED", "FORBIDDEN", "CONFLICT", "SERVICE_UNAVAILABLE", "BAD_GATEWAY", "INTERNAL_SERVER_ERROR", "TOO_MANY_REQUESTS"];
+    let errors = [
+        "BAD_REQUEST",
+        "UNAUTHORIZED",
+        "FORBIDDEN",
+        "CONFLICT",
+        "SERVICE_UNAVAILABLE",
+        "BAD_GATEWAY",
+        "INTERNAL_SERVER_ERROR",
+        "TOO_MANY_REQUESTS",
+    ];
     assert_eq!(strangers(&errors.map(|name| name), chosen), NONE);
 }
 
@@ -79,9 +88,8 @@ fn the_clock_and_the_environment_are_read_where_they_are_read() {
         ["broker/src/clock.rs", "helper/src/clock.rs", "helper/src/main.rs", "admin/src/main.rs"].contains(&path) || is_test(path)
     });
     assert_eq!(clock, NONE);
-    let environment = strangers(&["env::var"], |path| {
-        ["helper/src/config.rs", "helper/src/cli.rs", "admin/src/cli.rs"].contains(&path) || is_test(path)
-    });
+    let environment =
+        strangers(&["env::var"], |path| ["helper/src/config.rs", "helper/src/cli.rs", "admin/src/cli.rs"].contains(&path) || is_test(path));
     assert_eq!(environment, NONE);
 }
 
@@ -113,7 +121,8 @@ fn nothing_is_left_for_later_in_the_source() {
 
 #[test]
 fn every_page_that_a_page_links_to_is_there() {
-    let mut pages: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "SECURITY.md"].iter().map(|page| root().join(page)).filter(|page| page.exists()).collect();
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "CHANGELOG.md", "SECURITY.md"].iter().map(|page| root().join(page)).filter(|page| page.exists()).collect();
     for folder in ["docs", "docs/decisions"] {
         let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
         pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));

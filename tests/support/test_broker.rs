@@ -195,9 +195,7 @@ impl TestBroker {
 
     /// Serves over TCP, with TLS where files are given, until the guard is dropped.
     pub async fn serve(&self, tls: Option<&Files>) -> Serving {
-        let tls = tls.map(|files| {
-            http::tls(&stile_broker::config::TlsFiles { cert: files.cert.clone(), key: files.key.clone() }).unwrap()
-        });
+        let tls = tls.map(|files| http::tls(&stile_broker::config::TlsFiles { cert: files.cert.clone(), key: files.key.clone() }).unwrap());
         let server = Server::bind("127.0.0.1:0".parse().unwrap(), tls).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel();

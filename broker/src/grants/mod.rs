@@ -151,11 +151,11 @@ pub enum Refusal {
     },
 }
 
-/// Whether the grants allow it now.
+/// Whether the grants allow it now; `namespace` is `None` where any will do. The bare answer, which lets nobody in by itself.
 ///
 /// A role or user made anew under an old name loses the grants of that name; what reaches it through its permission set
 /// or account is not about the name, and stays.
-fn granted(
+pub fn granted(
     principal: &Principal,
     unique_id: &UniqueId,
     standing: &Standing,

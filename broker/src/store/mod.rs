@@ -12,7 +12,7 @@ pub use embedded::{Embedded, Made};
 use crate::grants::{Access, Grant, GrantNamespace, Pin, Reach, Standing};
 use crate::principal::{Principal, UniqueId};
 use crate::registry::{Checked, Format, ModuleSummary, Version};
-use crate::token::Keyring;
+use crate::token::{Keyring, TokenId};
 
 /// The store cannot be reached, or what is in it cannot be read: "down", never "no".
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,33 @@ pub struct Change {
     pub clear: Permissions,
     /// A new end, where one is given.
     pub expires_at: Option<i64>,
+}
+
+/// A token that is good no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedToken {
+    /// Which.
+    pub id: TokenId,
+    /// Until when that is remembered, Unix seconds; it has expired by then.
+    pub keep_until: i64,
+}
+
+/// A principal that gets no token, and whose tokens are good for nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedPrincipal {
+    /// Which.
+    pub principal: Principal,
+    /// Since when, Unix seconds.
+    pub revoked_at: i64,
+}
+
+/// All that is revoked, but for what dropped keys have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocations {
+    /// Tokens, those that are forgotten next first.
+    pub tokens: Vec<RevokedToken>,
+    /// Principals, in order.
+    pub principals: Vec<RevokedPrincipal>,
 }
 
 /// What came of publishing.
@@ -172,6 +199,41 @@ impl Store {
     pub async fn grants(&self, principal: Option<Principal>, namespace: Option<GrantNamespace>) -> Result<Vec<Grant>, StoreError> {
         match self {
             Self::Embedded(store) => store.grants(principal, namespace).await,
+        }
+    }
+
+    /// Takes the pin of a role or user back, so that its next mint pins anew; false where nothing was pinned.
+    pub async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
+        match self {
+            Self::Embedded(store) => store.unpin(principal).await,
+        }
+    }
+
+    /// Revokes one token, for as long as any token can live.
+    pub async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.revoke_token(id, now).await,
+        }
+    }
+
+    /// Revokes a principal until it is lifted; false where it was revoked already.
+    pub async fn revoke_principal(&self, principal: Principal, now: i64) -> Result<bool, StoreError> {
+        match self {
+            Self::Embedded(store) => store.revoke_principal(principal, now).await,
+        }
+    }
+
+    /// Lifts the revocation of a principal; false where there was none.
+    pub async fn lift(&self, principal: Principal) -> Result<bool, StoreError> {
+        match self {
+            Self::Embedded(store) => store.lift(principal).await,
+        }
+    }
+
+    /// All that is revoked.
+    pub async fn revocations(&self) -> Result<Revocations, StoreError> {
+        match self {
+            Self::Embedded(store) => store.revocations().await,
         }
     }
 

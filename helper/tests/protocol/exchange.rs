@@ -244,6 +244,29 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
 }
 
 #[test]
+fn a_region_that_cannot_be_signed_for_is_told() {
+    let broker = Broker::generous();
+    for (name, value, line) in [
+        (
+            "AWS_REGION",
+            "eu-attacker-1",
+            "`eu-attacker-1` is no AWS region that this version knows; \
+             hint: set `region` in the helper's `config.toml` to one that the registry accepts",
+        ),
+        (
+            "AWS_USE_FIPS_ENDPOINT",
+            "true",
+            "the AWS configuration asks for FIPS endpoints, and STS has none in `eu-central-1`; \
+             hint: set `region` in the helper's `config.toml` to a US region",
+        ),
+    ] {
+        let machine = Machine::of(&broker).with(name, value);
+        machine.run(&GET).fails_with(&format!("no token for `registry.example.com`: {line}"));
+    }
+    assert!(broker.requests().is_empty());
+}
+
+#[test]
 fn a_profile_that_is_named_signs_even_where_the_environment_has_keys() {
     let broker = Broker::generous();
     let machine = Machine::of(&broker);

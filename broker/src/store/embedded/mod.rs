@@ -8,6 +8,7 @@ mod grants;
 mod keyring_file;
 mod mint;
 mod modules;
+mod revocations;
 mod schema;
 
 use std::fs;
