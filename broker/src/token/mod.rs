@@ -138,11 +138,11 @@ impl Tokens {
 
     /// Looks at the keyring again if it has changed since this process met it, as a fresh read of the store says.
     pub async fn follow(&self, revision: i64, store: &Store) -> Result<bool, KeyError> {
-        if self.known().is_some_and(|keyring| keyring.revision == revision) {
+        if self.known().is_some_and(|keyring| keyring.revision >= revision) {
             return Ok(false);
         }
         let _one_at_a_time = self.refresh.lock().await;
-        if self.known().is_some_and(|keyring| keyring.revision == revision) {
+        if self.known().is_some_and(|keyring| keyring.revision >= revision) {
             return Ok(true);
         }
         self.meet(store.keyring().await?);
