@@ -103,7 +103,7 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The host is none.
-    #[error("`--host`: {0}")]
+    #[error("`--host` is no registry host")]
     Host(#[source] AudienceError),
     /// There is no such region.
     #[error("`--regions`: AWS has no region `{0}`")]
@@ -115,7 +115,7 @@ pub enum ConfigError {
     #[error("`--max-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
     MaxTtl,
     /// A place for STS is none.
-    #[error("`--sts-endpoint`: {0}")]
+    #[error("`--sts-endpoint` names no place for STS")]
     Sts(#[source] EndpointError),
     /// Tokens would travel in the clear.
     #[error(
@@ -193,7 +193,7 @@ mod tests {
             (vec!["--regions", "us-east-1,cn-north-1", "--fips"], "`cn-north-1` has no FIPS endpoint"),
             (vec!["--sts-endpoint", "https://sts.example.com"], "VPC endpoint"),
         ] {
-            let error = config(&flags).unwrap_err().to_string();
+            let error = format!("{:#}", anyhow::Error::from(config(&flags).unwrap_err()));
             assert!(error.contains(expected), "{flags:?}: {error}");
         }
     }
