@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permission};
 
-use super::{GrantNamespace, Refusal, Standing, granted};
+use super::{Grant, GrantNamespace, Refusal, Standing, granted};
 use crate::principal::Principal;
 use crate::token::Claims;
 
@@ -62,13 +62,10 @@ pub fn reach(claims: &Claims, standing: &Standing, permission: Permission, now: 
     let named = match claims.namespaces() {
         Namespaces::List(list) => list.clone(),
         Namespaces::All => {
-            let on_every = standing.grants.iter().filter(|grant| grant.namespace == GrantNamespace::Every).any(|grant| {
-                let alone = Standing { grants: vec![grant.clone()], ..standing.clone() };
-                standing.revoked.is_none()
-                    && claims.permissions().contains(permission)
-                    && granted(claims.principal(), claims.unique_id(), &alone, None, permission, now).is_ok()
-            });
-            if on_every {
+            let on_every = |grant: &Grant| {
+                grant.namespace == GrantNamespace::Every && grant.allows(permission, now) && standing.counts(grant, claims.unique_id())
+            };
+            if standing.revoked.is_none() && claims.permissions().contains(permission) && standing.grants.iter().any(on_every) {
                 return Reach::Every;
             }
             standing

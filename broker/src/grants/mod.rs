@@ -116,6 +116,16 @@ pub struct Standing {
     pub keyring_revision: i64,
 }
 
+impl Standing {
+    /// Whether a grant counts for a caller with that unique id.
+    ///
+    /// A role or user made anew under an old name loses the grants of that name; what reaches it through its permission set
+    /// or account is not about the name, and stays.
+    fn counts(&self, grant: &Grant, unique_id: &UniqueId) -> bool {
+        !grant.principal.is_concrete() || self.pin.admits(unique_id)
+    }
+}
+
 /// Why a caller may not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -163,13 +173,12 @@ pub fn granted(
     permission: Permission,
     now: i64,
 ) -> Result<(), Refusal> {
-    let admitted = standing.pin.admits(unique_id);
     let mut lost = false;
     for grant in &standing.grants {
         if !grant.allows(permission, now) || namespace.is_some_and(|namespace| !grant.namespace.covers(namespace)) {
             continue;
         }
-        if admitted || !grant.principal.is_concrete() {
+        if standing.counts(grant, unique_id) {
             return Ok(());
         }
         lost = true;
