@@ -60,7 +60,7 @@ pub struct Options {
     /// Connect elsewhere for STS: a VPC endpoint for a region, or an emulator on this machine
     ///
     /// Whoever answers there decides who everybody is. What is signed stays the same.
-    /// Example: us-east-1=https://vpce-0abc.sts.us-east-1.vpce.amazonaws.com
+    /// Example: `us-east-1=https://vpce-0abc.sts.us-east-1.vpce.amazonaws.com`
     #[arg(long, env = "STILE_STS_ENDPOINT", value_name = "ENDPOINT", value_delimiter = ',')]
     pub sts_endpoint: Vec<String>,
 

@@ -1,6 +1,6 @@
 //! Who may do what where. Pure: what is known of a caller comes in, and a right or a refusal goes out.
 //!
-//! [`entitle`] answers the mint (may this caller have a token for that?), [`decide`] every request after it
+//! [`entitle()`] answers the mint (may this caller have a token for that?), [`decide()`] every request after it
 //! (may the holder of this token do this, now?).
 
 mod decide;
