@@ -1,2 +1,44 @@
-//! x
-fn main() {}
+//! `stile-admin`: one line a noun; takes the clock, and turns what went wrong into one line and an exit code.
+
+mod api;
+mod cli;
+mod commands;
+mod failure;
+mod output;
+mod pack;
+mod target;
+mod upload;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use stile_broker::clock::Clock;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Noun};
+use crate::commands::{Context, grant, module, store, token};
+use crate::output::Output;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let Cli { output, noun } = Cli::parse();
+    alarms();
+    let context = Context { output: Output::new(output), user: cli::local_user(), now: Clock::system().now() };
+    let done = match noun {
+        Noun::Store { verb } => store::run(&context, verb),
+        Noun::Grant { verb } => grant::run(&context, verb).await,
+        Noun::Token { verb } => token::run(&context, verb).await,
+        Noun::Module { verb } => module::run(&context, verb).await,
+    };
+    done.unwrap_or_else(|failure| {
+        output::complain(&failure);
+        failure.exit_code()
+    })
+}
+
+/// Lets the store say on stderr what in it cannot be read.
+fn alarms() {
+    let ours = EnvFilter::new("stile_broker=error");
+    tracing_subscriber::fmt().with_env_filter(ours).with_writer(std::io::stderr).with_ansi(false).without_time().with_target(false).init();
+}

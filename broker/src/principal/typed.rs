@@ -46,7 +46,7 @@ pub fn parse_typed(text: &str, exact: bool) -> Result<Typed, TypedError> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return refused(
             "has a character that is in no principal, or none at all",
-            "no spaces, no quotes, letters of the ASCII alphabet only",
+            "it with no spaces and no quotes, in letters of the ASCII alphabet",
         );
     }
     if let Some(rest) = text.strip_prefix("arn:") {
@@ -67,7 +67,10 @@ pub fn parse_typed(text: &str, exact: bool) -> Result<Typed, TypedError> {
         );
     }
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        return refused("is a number, and no account", "an account has 12 digits, leading zeros included: `account:012345678901`");
+        return refused(
+            "is a number, and no account",
+            "all 12 digits of the account, leading zeros included, as in `account:012345678901`",
+        );
     }
     if ["AROA", "AIDA"].iter().any(|kind| text.starts_with(kind)) && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return refused("is a unique id, not a name", "the ARN of the role or user; the id goes to `--unique-id`");

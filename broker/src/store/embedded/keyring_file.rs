@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -98,11 +98,21 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
     let folder = path.parent().unwrap_or(path);
     let mut aside =
         tempfile::Builder::new().prefix(".keyring-").permissions(fs::Permissions::from_mode(0o600)).tempfile_in(folder).map_err(failed)?;
+    give_to_owner_of(folder, aside.as_file()).map_err(failed)?;
     aside.write_all(&text).and_then(|()| aside.as_file().sync_all()).map_err(failed)?;
     aside.persist(path).map_err(|error| failed(error.error))?;
     archives::sync_folder(folder).map_err(failed)?;
     drop::<File>(lock);
     Ok(true)
+}
+
+/// Gives the file to whoever owns the folder: written by root, it would lock the broker's own user out.
+fn give_to_owner_of(folder: &Path, file: &File) -> std::io::Result<()> {
+    let (wanted, made) = (fs::metadata(folder)?, file.metadata()?);
+    if (wanted.uid(), wanted.gid()) == (made.uid(), made.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(wanted.uid()), Some(wanted.gid()))
 }
 
 #[cfg(test)]

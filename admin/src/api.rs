@@ -1,0 +1,225 @@
+//! Asks a broker, with a token got as the helper gets one: a token that is no longer good is replaced once, and a broker that is
+//! busy is asked once more.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use reqwest::header::{HeaderMap, RETRY_AFTER, USER_AGENT};
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::{Namespace, Permission, Permissions};
+use stile_protocol::reply::ErrorReply;
+use terraform_credentials_stile::call::{self, CallError};
+use terraform_credentials_stile::clock::Clock;
+use terraform_credentials_stile::config::{Environment, Registry, Scope};
+use terraform_credentials_stile::message::{one_line, root_cause};
+use terraform_credentials_stile::token::{self, Token};
+
+use crate::failure::Failure;
+use crate::output::notice;
+use crate::target::ApiTarget;
+
+/// Longest time for a call that only asks.
+pub(crate) const ASK: Duration = Duration::from_secs(30);
+
+/// Longest answer that is read, in bytes: a module with some hundred thousand versions.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
+
+/// Longest wait before a busy broker is asked again, in seconds.
+const LONGEST_WAIT: u64 = 5;
+
+/// A broker, and what is asked of it.
+#[derive(Debug)]
+pub(crate) struct Api {
+    registry: Registry,
+    environment: Environment,
+    clock: Clock,
+    client: Client,
+    scope: Scope,
+}
+
+/// What a broker answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    url: Url,
+    /// The status; never a redirect.
+    pub(crate) status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Api {
+    /// The broker that was named, to be asked for that permission, in one namespace or in all.
+    pub(crate) fn new(target: &ApiTarget, permission: Permission, namespace: Option<Namespace>, now: i64) -> Result<Self, Failure> {
+        let environment = Environment::read();
+        let registry = target.registry(&environment)?;
+        let client = call::client(&registry.url, &environment)?;
+        let clock = Clock::set_to(DateTime::from_timestamp(now, 0).unwrap_or_default());
+        let namespaces = namespace.map_or(Namespaces::All, |namespace| Namespaces::List(vec![namespace]));
+        let scope = Scope { ttl: registry.ttl, namespaces, permissions: Permissions::NONE.with(permission) };
+        Ok(Self { registry, environment, clock, client, scope })
+    }
+
+    /// Where a path of the service is.
+    pub(crate) fn at(&self, path: &str) -> Result<Url, Failure> {
+        self.registry.at(path).map_err(|error| Failure::caused(format_args!("`{path}` is no path"), &error))
+    }
+
+    /// Asks, and reads the answer to a "yes".
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let url = self.at(path)?;
+        let answer = self
+            .call(async |client: &Client, token: &Token| send(client.get(url.clone()).bearer_auth(token.expose()).timeout(ASK)).await)
+            .await?;
+        answer.read()
+    }
+
+    /// Makes a call; the request is made anew for each attempt.
+    pub(crate) async fn call(&self, request: impl AsyncFn(&Client, &Token) -> Result<Answer, Failure>) -> Result<Answer, Failure> {
+        let mut token = self.token().await?;
+        let (mut renewed, mut repeated) = (!token.cached, false);
+        loop {
+            let outcome = request(&self.client, &token).await;
+            // A broker that refuses a token may hang up on whoever is still sending, before the refusal is read.
+            let refused = outcome.as_ref().map_or(true, |answer| answer.status == StatusCode::UNAUTHORIZED);
+            if refused && !renewed {
+                renewed = true;
+                token::forget(&self.registry, &self.environment)
+                    .map_err(|error| Failure::caused("the old token cannot be dropped", &error))?;
+                token = self.token().await?;
+                continue;
+            }
+            if let Some(wait) = outcome.as_ref().ok().and_then(Answer::busy)
+                && !repeated
+            {
+                repeated = true;
+                tokio::time::sleep(wait).await;
+                continue;
+            }
+            return outcome;
+        }
+    }
+
+    async fn token(&self) -> Result<Token, Failure> {
+        let host = &self.registry.host;
+        let token = token::for_host(&self.registry, &self.scope, &self.environment, self.clock).await;
+        let token = token.map_err(|error| Failure::from(error).of(format_args!("no token for `{host}`")))?;
+        if let Some(clock) = token.clock_notice() {
+            notice(clock);
+        }
+        Ok(token)
+    }
+}
+
+/// Sends one request and reads the whole answer.
+pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
+    let request = request.header(USER_AGENT, concat!("stile-admin/", env!("CARGO_PKG_VERSION")));
+    let (client, request) = request.build_split();
+    let request = request.map_err(|error| CallError::Setup(root_cause(&error)))?;
+    let url = request.url().clone();
+    let failed = |error: reqwest::Error| match error.is_timeout() {
+        true => CallError::TimedOut(url.clone()),
+        false => CallError::Unreachable { url: url.clone(), cause: root_cause(&error.without_url()) },
+    };
+    let mut response = client.execute(request).await.map_err(failed)?;
+    let status = response.status();
+    if status.is_redirection() {
+        return Err(CallError::Redirected { url, status }.into());
+    }
+    let (headers, mut body) = (response.headers().clone(), Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(Failure::not_tried(format!("`{url}` answered with more than {MAX_ANSWER} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { url, status, headers, body })
+}
+
+/// The registry routes' errors, each a sentence with its hint.
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<String>,
+}
+
+impl Answer {
+    /// Reads a "yes", or says what was said instead.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        if !self.status.is_success() {
+            return Err(self.refusal());
+        }
+        serde_json::from_slice(&self.body).map_err(|_| {
+            Failure::not_tried(format!("`{}` answered with something else", self.url))
+                .hint("look at `url` in the helper's `config.toml`: is that a Stile registry?")
+        })
+    }
+
+    /// How long to wait, where the broker says that it is down or has too much to do.
+    fn busy(&self) -> Option<Duration> {
+        if !matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            return None;
+        }
+        let seconds = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(1);
+        Some(Duration::from_secs(LONGEST_WAIT.min(seconds)))
+    }
+
+    /// "No" and "down" are two things, and an answer that no broker gives is neither.
+    fn refusal(&self) -> Failure {
+        let down = self.status.is_server_error() || matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        let failure = |message: String| match down {
+            true => Failure::not_tried(format!("the registry could not answer: {message}")),
+            false => Failure::refused(message),
+        };
+        if let Ok(reply) = serde_json::from_slice::<ErrorReply>(&self.body) {
+            let failure = failure(one_line(&reply.message));
+            return reply.hint.map_or(failure.clone(), |hint| failure.hint(one_line(&hint)));
+        }
+        match serde_json::from_slice::<Errors>(&self.body) {
+            Ok(Errors { errors }) if !errors.is_empty() => failure(one_line(&errors.join("; "))),
+            _ => failure(format!("`{}` answered {}", self.url, self.status)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Answer {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let url = Url::parse("https://registry.example.com/v1/modules").unwrap();
+        Answer { url, status: StatusCode::from_u16(status).unwrap(), headers, body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_words_of_whoever_refused() {
+        for (status, body, expected) in [
+            (403, r#"{"errors":["a; hint: b"]}"#, "a; hint: b"),
+            (409, r#"{"error":"conflict","message":"a","hint":"b","server_time":"x"}"#, "a; hint: b"),
+            (404, r#"{"errors":["there\u001b[2J"]}"#, "there [2J"),
+            (404, "<html>", "`https://registry.example.com/v1/modules` answered 404 Not Found"),
+            (400, r#"{"errors":[]}"#, "`https://registry.example.com/v1/modules` answered 400 Bad Request"),
+            (503, r#"{"errors":["a"]}"#, "the registry could not answer: a"),
+            (502, "", "the registry could not answer: `https://registry.example.com/v1/modules` answered 502 Bad Gateway"),
+        ] {
+            assert_eq!(answer(status, &[], body).read::<serde_json::Value>().unwrap_err().to_string(), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_busy_broker_is_waited_for_but_never_long() {
+        for (status, headers, seconds) in [
+            (503, &[("retry-after", "2")][..], Some(2)),
+            (429, &[("retry-after", "0")], Some(0)),
+            (503, &[("retry-after", "86400")], Some(5)),
+            (503, &[("retry-after", "Fri, 20 Nov 2026 10:11:12 GMT")], Some(1)),
+            (503, &[], Some(1)),
+            (502, &[("retry-after", "2")], None),
+            (409, &[], None),
+        ] {
+            assert_eq!(answer(status, headers, "").busy().map(|wait| wait.as_secs()), seconds, "{status} {headers:?}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What keeps a grant from being for a caller, a place, a permission and a time.
+
+use std::fmt;
+
+use stile_broker::clock::rfc3339;
+use stile_broker::principal::{Kind, Principal};
+
+/// One thing that differs; the slighter it is, the less.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Difference {
+    /// The grant ended then.
+    Expiry(i64),
+    /// That unique id is pinned, and the caller has another.
+    UniqueId(String),
+    /// The grant's name and the caller's.
+    Case(String, String),
+    /// The grant is for that role of IAM Identity Center, made of the same permission set as the caller.
+    OtherSuffix(String),
+    /// The caller's role looks like one of IAM Identity Center, but for what is in the place of its suffix.
+    NoSuffix(String),
+    /// What the grant allows.
+    Permission(String),
+    /// What the grant is on.
+    Namespace(String),
+    /// The grant's partition.
+    Partition(String),
+    /// The grant's account.
+    Account(String),
+    /// What the grant is for, with the same name.
+    Kind(&'static str),
+}
+
+/// How the principal that was granted differs from the one of its kind among those that reach the caller, the caller itself
+/// first; `None` where they have nothing in common.
+pub(super) fn of_principals(reaching: &[Principal], granted: &Principal) -> Option<Vec<Difference>> {
+    let caller = reaching.first()?;
+    if reaching.contains(granted) {
+        return Some(Vec::new());
+    }
+    let concrete = granted.is_concrete();
+    let own = reaching.iter().find(|own| own.kind() == granted.kind() || concrete && own.is_concrete());
+    let (theirs, mut differences) = (name(granted), Vec::new());
+    let ours = match own {
+        Some(own) => name(own),
+        None => {
+            let (set, suffix) = reserved(name(caller)).filter(|_| caller.kind() == Kind::Role)?;
+            differences.push(Difference::NoSuffix(suffix.to_owned()));
+            set
+        }
+    };
+    if theirs != ours {
+        let one_set = reserved(theirs).zip(reserved(ours)).is_some_and(|((one, _), (other, _))| one == other);
+        differences.push(match () {
+            () if theirs.eq_ignore_ascii_case(ours) => Difference::Case(theirs.to_owned(), ours.to_owned()),
+            () if one_set => Difference::OtherSuffix(theirs.to_owned()),
+            () => return None,
+        });
+    }
+    let own = own.unwrap_or(caller);
+    if granted.kind() == Kind::Account && granted.partition() != own.partition() && granted.account() != own.account() {
+        return None;
+    }
+    if granted.partition() != own.partition() {
+        differences.push(Difference::Partition(granted.partition().to_string()));
+    }
+    if granted.account() != own.account() {
+        differences.push(Difference::Account(granted.account().to_owned()));
+    }
+    if concrete && granted.kind() != own.kind() {
+        differences.push(Difference::Kind(if granted.kind() == Kind::Role { "role" } else { "user" }));
+    }
+    Some(differences)
+}
+
+impl Difference {
+    /// What differs, in a word or two.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::Expiry(_) => "expiry",
+            Self::UniqueId(_) => "unique id",
+            Self::Case(..) => "case",
+            Self::OtherSuffix(_) | Self::NoSuffix(_) => "suffix",
+            Self::Permission(_) => "permission",
+            Self::Namespace(_) => "namespace",
+            Self::Partition(_) => "partition",
+            Self::Account(_) => "account",
+            Self::Kind(_) => "kind",
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: ", self.word())?;
+        match self {
+            Self::Expiry(end) => write!(formatter, "the grant was over at {}", rfc3339(*end)),
+            Self::UniqueId(pinned) => write!(formatter, "`{pinned}` is pinned, so the one of that name was made anew since"),
+            Self::Case(granted, own) => write!(formatter, "the grant is for `{granted}`, and this is `{own}`"),
+            Self::OtherSuffix(role) => write!(formatter, "the grant is for exactly `{role}`, as the permission set was once provisioned"),
+            Self::NoSuffix(suffix) => {
+                write!(formatter, "`{suffix}` is not 16 hex digits in lower case, so the role is no permission set's")
+            }
+            Self::Permission(permissions) => write!(formatter, "the grant allows {permissions}"),
+            Self::Namespace(namespace) => write!(formatter, "the grant is on {namespace}"),
+            Self::Partition(partition) => write!(formatter, "the grant is for {partition}"),
+            Self::Account(account) => write!(formatter, "the grant is for {account}"),
+            Self::Kind(kind) => write!(formatter, "the grant is for a {kind} of that name"),
+        }
+    }
+}
+
+/// The name of a role, user or permission set; nothing for an account.
+fn name(principal: &Principal) -> &str {
+    principal.as_str().rsplit_once('/').map_or("", |(_, name)| name)
+}
+
+/// The permission set and the suffix in the name of a role that IAM Identity Center seems to have made.
+fn reserved(role: &str) -> Option<(&str, &str)> {
+    role.strip_prefix("AWSReservedSSO_")?.rsplit_once('_').filter(|(set, _)| !set.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reaching;
+    use super::*;
+
+    const SSO: &str = "aws:111122223333:role/AWSReservedSSO_Admin_0123456789abcdef";
+
+    fn words(caller: &str, granted: &str) -> Option<Vec<&'static str>> {
+        let principal = |text| Principal::parse_stored(text).unwrap();
+        Some(of_principals(&reaching(&principal(caller)), &principal(granted))?.iter().map(Difference::word).collect())
+    }
+
+    #[test]
+    fn what_has_nothing_in_common_is_not_near() {
+        for (caller, granted) in [
+            ("aws:111122223333:role/deploy", "aws:111122223333:role/deployer"),
+            ("aws:111122223333:role/deploy", "sso:aws:111122223333/Admin"),
+            (SSO, "sso:aws:111122223333/AdminReadOnly"),
+            (SSO, "aws:111122223333:role/AWSReservedSSO_AdminReadOnly_0123456789abcdef"),
+            ("aws:111122223333:role/AWSReservedSSO_Admin_0123", "sso:aws:111122223333/Other"),
+            ("sso:aws:111122223333/Admin", "aws:111122223333:role/deploy"),
+            ("account:aws:111122223333", "aws:111122223333:role/deploy"),
+            ("aws:111122223333:role/deploy", "account:aws-cn:999922223333"),
+        ] {
+            assert_eq!(words(caller, granted), None, "{caller} {granted}");
+        }
+    }
+
+    #[test]
+    fn each_thing_that_differs_has_its_word() {
+        for (caller, granted, expected) in [
+            ("aws:111122223333:role/deploy", "aws:111122223333:role/deploy", vec![]),
+            ("aws:111122223333:role/deploy", "account:aws:111122223333", vec![]),
+            (SSO, "sso:aws:111122223333/Admin", vec![]),
+            ("sso:aws:111122223333/Admin", "account:aws:111122223333", vec![]),
+            ("aws:111122223333:role/deploy", "aws:111122223333:role/Deploy", vec!["case"]),
+            ("aws:111122223333:role/deploy", "aws:999922223333:role/deploy", vec!["account"]),
+            ("aws:111122223333:role/deploy", "aws-cn:111122223333:role/deploy", vec!["partition"]),
+            ("aws:111122223333:role/deploy", "aws:111122223333:user/deploy", vec!["kind"]),
+            ("aws:111122223333:user/deploy", "aws:111122223333:role/Deploy", vec!["case", "kind"]),
+            ("aws:111122223333:role/deploy", "account:aws:999922223333", vec!["account"]),
+            (SSO, "sso:aws:111122223333/admin", vec!["case"]),
+            (SSO, "sso:aws-us-gov:111122223333/Admin", vec!["partition"]),
+            (SSO, "aws:111122223333:role/AWSReservedSSO_Admin_fedcba9876543210", vec!["suffix"]),
+            ("aws:111122223333:role/AWSReservedSSO_Admin_0123", "sso:aws:111122223333/Admin", vec!["suffix"]),
+        ] {
+            assert_eq!(words(caller, granted), Some(expected), "{caller} {granted}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! `grant`: makes, changes, removes, shows and lists grants, on the store itself.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use stile_broker::clock::rfc3339;
+use stile_broker::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
+use stile_broker::principal::{Kind, Principal, UniqueId, parse_typed};
+use stile_broker::store::{Change, Created, Updated};
+use stile_protocol::names::{Permission, Permissions};
+use terraform_credentials_stile::message::one_line;
+
+use super::{Context, Done, explain, typed};
+use crate::cli::{GrantCreate, GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
+use crate::failure::Failure;
+use crate::output::notice;
+use crate::when;
+
+/// Runs one verb.
+pub(crate) async fn run(context: &Context, verb: GrantVerb) -> Done {
+    match verb {
+        GrantVerb::Create(wanted) => create(context, wanted).await?,
+        GrantVerb::Update(wanted) => update(context, wanted).await?,
+        GrantVerb::Delete(wanted) => delete(context, wanted).await?,
+        GrantVerb::Show(wanted) => show(context, wanted).await?,
+        GrantVerb::List(wanted) => list(context, wanted).await?,
+        GrantVerb::Explain(wanted) => return explain::run(context, &wanted).await,
+        GrantVerb::Repin(wanted) => repin(context, wanted).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
+    let typed = parse_typed(&wanted.who.principal, wanted.who.exact)?;
+    let (principal, namespace) = (typed.principal, namespace(&wanted.on.namespace)?);
+    let permissions = wanted.permissions();
+    if permissions.is_empty() {
+        return Err(Failure::refused("a grant without any permission allows nothing")
+            .hint("add one or more of `--download`, `--upload`, `--create-grant`, `--delete-grant`"));
+    }
+    let expires_at = end(wanted.expires.as_deref(), context.now)?;
+    let pin = pin(&principal, &wanted)?;
+    if !wanted.yes {
+        confirmed(&principal, typed.needs_confirmation, &namespace)?;
+    }
+    typed.notices.iter().for_each(notice);
+    let grant = Grant { principal, namespace, permissions, expires_at, created_by: context.user.clone(), created_at: context.now };
+    match wanted.store.open()?.create_grant(grant.clone(), pin).await? {
+        Created::Done => context.output.outcome(format_args!("created {}", Told(&grant)), &with_status("created", &grant)),
+        Created::Exists(there) => Err(Failure::refused(format!("there is a grant already: {}", Told(&there))).hint(format!(
+            "change it with `stile-admin grant update {}{}`",
+            Flags(&there.principal, &there.namespace),
+            flags(permissions)
+        ))),
+        Created::DiffersByCase(twin) => {
+            let problem = format!("`{}` differs only by case from `{twin}`, which has grants already", grant.principal);
+            let hint = format!("IAM takes both for one name; type `{}`, or delete its grants first", twin.as_typed());
+            Err(Failure::refused(problem).hint(hint))
+        }
+        Created::TooMany => {
+            Err(Failure::refused(format!("`{}` holds grants on {MAX_GRANTS} namespaces, the most there can be", grant.principal))
+                .hint("grant on `*` instead, which is all namespaces"))
+        }
+    }
+}
+
+fn confirmed(principal: &Principal, whole_account: bool, namespace: &GrantNamespace) -> Result<(), Failure> {
+    let hint = "repeat with `--yes` if that is meant";
+    if whole_account {
+        let problem = format!("`{principal}` is every role and user of account `{}`", principal.account());
+        return Err(Failure::refused(problem).hint(hint));
+    }
+    if *namespace == GrantNamespace::Every {
+        return Err(Failure::refused("a grant on `*` is on every namespace there is and will be").hint(hint));
+    }
+    Ok(())
+}
+
+fn pin(principal: &Principal, wanted: &GrantCreate) -> Result<Option<Pin>, Failure> {
+    let pin = match &wanted.unique_id {
+        Some(text) => Pin::Id(unique_id(principal, text)?),
+        None if wanted.no_pin => Pin::Never,
+        None => return Ok(None),
+    };
+    concrete(principal)?;
+    Ok(Some(pin))
+}
+
+/// Reads the unique id of that role or user.
+pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, Failure> {
+    let prefix = match principal.kind() {
+        Kind::Role => "AROA",
+        Kind::User => "AIDA",
+        Kind::PermissionSet | Kind::Account => "",
+    };
+    let wrong =
+        || Failure::refused(format!("`{}` is not the unique id of a role (`AROA…`) or a user (`AIDA…`), whichever it is", one_line(text)));
+    let id = UniqueId::parse(text).filter(|id| id.as_str().starts_with(prefix));
+    id.ok_or_else(|| wrong().hint(lookup(principal)))
+}
+
+fn lookup(principal: &Principal) -> String {
+    let name = principal.as_str().rsplit_once('/').map_or("NAME", |(_, name)| name);
+    match principal.kind() {
+        Kind::User => format!("`aws iam get-user --user-name {name} --query User.UserId` shows it"),
+        _ => format!("`aws iam get-role --role-name {name} --query Role.RoleId` shows it"),
+    }
+}
+
+fn concrete(principal: &Principal) -> Result<(), Failure> {
+    if principal.is_concrete() {
+        return Ok(());
+    }
+    Err(Failure::refused(format!("`{principal}` is no single role or user, so it has no unique id"))
+        .hint("name one role or user by its ARN"))
+}
+
+async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
+    let (principal, namespace) = (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
+    let expires_at = end(wanted.expires.as_deref(), context.now)?;
+    let change = Change { set: wanted.permissions(true), clear: wanted.permissions(false), expires_at };
+    if change.set.is_empty() && change.clear.is_empty() && expires_at.is_none() {
+        return Err(Failure::refused("there is nothing to change")
+            .hint("name a permission, as in `--upload` or `--download=false`, or a new end with `--expires`"));
+    }
+    match wanted.store.open()?.update_grant(principal.clone(), namespace.clone(), change).await? {
+        Updated::Done(grant) => {
+            if grant.expires_at.is_some_and(|end| end <= context.now) {
+                notice("the grant has expired and allows nothing; hint: give it a new end with `--expires`");
+            }
+            context.output.outcome(format_args!("updated {}", Told(&grant)), &with_status("updated", &grant))
+        }
+        Updated::Absent => {
+            let flags = flags(if change.set.is_empty() { Permissions::NONE.with(Permission::Download) } else { change.set });
+            let hint = format!("make it with `stile-admin grant create {}{flags}`", Flags(&principal, &namespace));
+            Err(absent(&principal, &namespace).hint(hint))
+        }
+        Updated::WouldBeEmpty => Err(Failure::refused("the grant would allow nothing any more")
+            .hint(format!("remove it with `stile-admin grant delete {}`", Flags(&principal, &namespace)))),
+    }
+}
+
+async fn delete(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
+    let (principal, namespace) = (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
+    if !wanted.store.open()?.delete_grant(principal.clone(), namespace.clone()).await? {
+        return Err(absent(&principal, &namespace).hint("`stile-admin grant list` shows what there is"));
+    }
+    let json = json!({ "status": "deleted", "principal": principal, "namespace": namespace.to_string() });
+    context.output.outcome(format_args!("deleted {principal} on {namespace}"), &json)
+}
+
+async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
+    let (principal, namespace) = (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
+    let store = wanted.store.open()?;
+    let found = store.grants(Some(principal.clone()), Some(namespace.clone())).await?.pop();
+    let grant = found.ok_or_else(|| absent(&principal, &namespace).hint("`stile-admin grant list` shows what there is"))?;
+    let pin = store.standing(vec![principal]).await?.pin;
+    let id = match &pin {
+        Pin::Open => None,
+        Pin::Never => Some("not pinned"),
+        Pin::Id(id) => Some(id.as_str()),
+    };
+    let mut json = object(&grant);
+    json["unique_id"] = id.into();
+    let lines = [
+        ("principal", grant.principal.to_string()),
+        ("namespace", grant.namespace.to_string()),
+        ("permissions", grant.permissions.to_string()),
+        ("expires", expiry(&grant, context.now)),
+        ("unique id", if grant.principal.is_concrete() { id.unwrap_or("pinned by its first token") } else { "-" }.to_owned()),
+        ("created by", one_line(&grant.created_by)),
+        ("created at", rfc3339(grant.created_at)),
+    ];
+    let lines: Vec<String> = lines.into_iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
+    context.output.outcome(lines.join("\n"), &json)
+}
+
+async fn list(context: &Context, wanted: GrantList) -> Result<(), Failure> {
+    let principal = wanted.principal.as_deref().map(|text| typed(text, wanted.exact)).transpose()?;
+    let namespace = wanted.namespace.as_deref().map(namespace).transpose()?;
+    let grants = wanted.store.open()?.grants(principal, namespace).await?;
+    let row = |grant: &Grant| {
+        vec![
+            grant.principal.to_string(),
+            grant.namespace.to_string(),
+            grant.permissions.to_string(),
+            expiry(grant, context.now),
+            grant.created_by.clone(),
+            rfc3339(grant.created_at),
+        ]
+    };
+    let rows: Vec<_> = grants.iter().map(row).collect();
+    let json = grants.iter().map(object).collect::<Vec<_>>().into();
+    context.output.rows("grants", &["principal", "namespace", "permissions", "expires", "created by", "created at"], &rows, &json)
+}
+
+async fn repin(context: &Context, wanted: GrantRepin) -> Result<(), Failure> {
+    // A pin is a role's own, so a role of IAM Identity Center is meant as it is.
+    let principal = parse_typed(&wanted.principal, true)?.principal;
+    concrete(&principal)?;
+    if !wanted.store.open()?.unpin(principal.clone()).await? {
+        return Err(Failure::refused(format!("no unique id is pinned for `{principal}`")).hint("its next token pins one by itself"));
+    }
+    let line = format!("cleared the unique id of {principal}; its next token pins the one it has then");
+    context.output.outcome(line, &json!({ "status": "cleared", "principal": principal }))
+}
+
+/// Reads a namespace, or `*`.
+pub(super) fn namespace(text: &str) -> Result<GrantNamespace, Failure> {
+    Ok(text.parse()?)
+}
+
+fn end(text: Option<&str>, now: i64) -> Result<Option<i64>, Failure> {
+    text.map(|text| when::parse(text, now)).transpose().map_err(|error| Failure::refused(format!("`--expires`: {error}")))
+}
+
+fn absent(principal: &Principal, namespace: &GrantNamespace) -> Failure {
+    Failure::refused(format!("there is no grant for `{principal}` on `{namespace}`"))
+}
+
+fn expiry(grant: &Grant, now: i64) -> String {
+    match grant.expires_at {
+        None => "never".to_owned(),
+        Some(end) if end <= now => format!("{} (over)", rfc3339(end)),
+        Some(end) => rfc3339(end),
+    }
+}
+
+/// A grant for programs.
+pub(super) fn object(grant: &Grant) -> Value {
+    json!({
+        "principal": grant.principal, "namespace": grant.namespace.to_string(), "permissions": grant.permissions,
+        "expires_at": grant.expires_at.map(rfc3339), "created_by": grant.created_by, "created_at": rfc3339(grant.created_at),
+    })
+}
+
+fn with_status(status: &str, grant: &Grant) -> Value {
+    let mut json = object(grant);
+    json["status"] = status.into();
+    json
+}
+
+/// A grant on one line.
+pub(super) struct Told<'a>(pub(super) &'a Grant);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Grant { principal, namespace, permissions, expires_at, .. } = self.0;
+        write!(formatter, "{principal} on {namespace}: {permissions}")?;
+        expires_at.map_or(Ok(()), |end| write!(formatter, " until {}", rfc3339(end)))
+    }
+}
+
+/// Permissions as flags, each with a space before it.
+pub(super) fn flags(permissions: Permissions) -> String {
+    permissions.iter().map(|permission| format!(" --{}", permission.as_str().replace('_', "-"))).collect()
+}
+
+/// A grant's principal and namespace as flags, safe to paste into a shell.
+pub(super) struct Flags<'a>(pub(super) &'a Principal, pub(super) &'a GrantNamespace);
+
+impl fmt::Display for Flags<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(principal, namespace) = self;
+        // Typed as an ARN, a role of IAM Identity Center would become its permission set.
+        let reserved = parse_typed(&principal.as_typed(), false).is_ok_and(|typed| typed.principal != **principal);
+        let flag = if principal.is_concrete() { "--role-arn" } else { "--principal" };
+        write!(formatter, "{flag} {}{}", principal.as_typed(), if reserved { " --exact" } else { "" })?;
+        match namespace {
+            GrantNamespace::Every => formatter.write_str(" --namespace '*'"),
+            GrantNamespace::One(namespace) => write!(formatter, " --namespace {namespace}"),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `module`: publishes a version and lists what is published, through the API.
+
+use std::process::ExitCode;
+
+use reqwest::Client;
+use serde::Deserialize;
+use serde_json::json;
+use stile_broker::registry::Version;
+use stile_protocol::names::{ModuleAddress, Namespace, Permission};
+use terraform_credentials_stile::token::Token;
+
+use super::{Context, Done};
+use crate::api::Api;
+use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
+use crate::failure::Failure;
+use crate::upload::Archive;
+
+/// Runs one verb.
+pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> Done {
+    match verb {
+        ModuleVerb::Publish(wanted) => publish(context, &wanted).await?,
+        ModuleVerb::List(wanted) => list(context, &wanted).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the broker says of a version that it has.
+#[derive(Deserialize)]
+struct Published {
+    sha256: String,
+    status: String,
+}
+
+async fn publish(context: &Context, wanted: &ModulePublish) -> Result<(), Failure> {
+    let address: ModuleAddress = wanted.address.parse()?;
+    let version = Version::parse(&wanted.version).map_err(|error| Failure::refused(error.to_string()))?;
+    let archive = Archive::open(&wanted.path)?;
+    let api = Api::new(&wanted.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
+    let url = api.at(&format!("/v1/modules/{address}/{version}"))?;
+    let failed = |failure: Failure| failure.of(format_args!("`{address}` {version} was not published"));
+
+    let answer = api.call(async |client: &Client, token: &Token| archive.send(client.post(url.clone()).bearer_auth(token.expose())).await);
+    let published: Published = answer.await.map_err(failed)?.read().map_err(failed)?;
+    if published.sha256 != archive.sha256() {
+        return Err(Failure::not_tried(format!("the registry has other bytes as `{address}` {version} than were sent")));
+    }
+    let status = if published.status == "unchanged" { "unchanged" } else { "published" };
+    let json = json!({ "status": status, "module": address.to_string(), "version": version.to_string(), "sha256": archive.sha256() });
+    context.output.outcome(format_args!("{status} {address} {version} (sha256:{})", archive.sha256()), &json)
+}
+
+/// A page of the list.
+#[derive(Deserialize)]
+struct Page {
+    meta: Meta,
+    modules: Vec<Summary>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    next_offset: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    namespace: String,
+    name: String,
+    provider: String,
+    version: String,
+    published_at: String,
+}
+
+/// The answer to `…/versions`.
+#[derive(Deserialize)]
+struct Versions {
+    modules: Vec<ModuleVersions>,
+}
+
+#[derive(Deserialize)]
+struct ModuleVersions {
+    versions: Vec<ModuleVersion>,
+}
+
+#[derive(Deserialize)]
+struct ModuleVersion {
+    version: String,
+}
+
+async fn list(context: &Context, wanted: &ModuleList) -> Result<(), Failure> {
+    let address = wanted.of.as_deref().filter(|of| of.contains('/')).map(str::parse::<ModuleAddress>).transpose()?;
+    if let Some(address) = address {
+        let api = Api::new(&wanted.api, Permission::Download, Some(address.namespace.clone()), context.now)?;
+        let found: Versions =
+            api.read(&format!("/v1/modules/{address}/versions")).await.map_err(|failure| failure.of(format_args!("`{address}`")))?;
+        let versions: Vec<String> = found.modules.into_iter().flat_map(|module| module.versions).map(|version| version.version).collect();
+        let rows: Vec<_> = versions.iter().map(|version| vec![address.to_string(), version.clone()]).collect();
+        let json = versions.iter().map(|version| json!({ "module": address.to_string(), "version": version })).collect::<Vec<_>>();
+        return context.output.rows("versions", &["module", "version"], &rows, &json.into());
+    }
+    let namespace = wanted.of.as_deref().map(Namespace::parse).transpose()?;
+    let path = namespace.as_ref().map_or_else(|| "/v1/modules".to_owned(), |namespace| format!("/v1/modules/{namespace}"));
+    let api = Api::new(&wanted.api, Permission::Download, namespace, context.now)?;
+    let modules = pages(&api, &path).await?;
+    let name = |module: &Summary| format!("{}/{}/{}", module.namespace, module.name, module.provider);
+    let rows: Vec<_> = modules.iter().map(|module| vec![name(module), module.version.clone(), module.published_at.clone()]).collect();
+    let object = |module: &Summary| json!({ "module": name(module), "latest": module.version, "published_at": module.published_at });
+    let json = modules.iter().map(object).collect::<Vec<_>>();
+    context.output.rows("modules", &["module", "latest", "published at"], &rows, &json.into())
+}
+
+/// Every page of a list; the offset must grow, or a list could have no end.
+async fn pages(api: &Api, path: &str) -> Result<Vec<Summary>, Failure> {
+    let (mut modules, mut offset) = (Vec::new(), 0);
+    loop {
+        let page: Page = api.read(&format!("{path}?offset={offset}")).await?;
+        modules.extend(page.modules);
+        match page.meta.next_offset {
+            Some(next) if next > offset => offset = next,
+            _ => return Ok(modules),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `token`: revokes a token, a principal or everything, lifts what was revoked of a principal, and lists.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use stile_broker::clock::rfc3339;
+use stile_broker::store::Store;
+use stile_broker::token::TokenId;
+
+use super::{Context, Done, typed};
+use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
+use crate::failure::Failure;
+use crate::target::StoreTarget;
+
+/// How often the keys are dropped anew when a broker adds one in the same moment.
+const ATTEMPTS: usize = 10;
+
+/// Runs one verb.
+pub(crate) async fn run(context: &Context, verb: TokenVerb) -> Done {
+    match verb {
+        TokenVerb::Revoke(wanted) => revoke(context, &wanted).await?,
+        TokenVerb::Lift(wanted) => lift(context, &wanted).await?,
+        TokenVerb::List(target) => list(context, &target).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> {
+    if let Some(text) = &wanted.token {
+        return revoke_token(context, &wanted.store, text).await;
+    }
+    if let Some(text) = &wanted.principal {
+        let principal = typed(text, wanted.exact)?;
+        let new = wanted.store.open()?.revoke_principal(principal.clone(), context.now).await?;
+        let line = if new { format!("revoked {principal}") } else { format!("unchanged: {principal} was revoked already") };
+        let status = if new { "revoked" } else { "unchanged" };
+        return context.output.outcome(line, &json!({ "status": status, "principal": principal }));
+    }
+    if !wanted.yes {
+        return Err(Failure::refused("`--all` revokes every token there is, everybody's").hint("repeat with `--yes` if that is meant"));
+    }
+    let dropped = drop_keys(&wanted.store.open()?).await?;
+    let line = if dropped == 0 {
+        "nothing to revoke: there are no keys, so no token is good".to_owned()
+    } else {
+        "revoked every token".to_owned()
+    };
+    context.output.outcome(line, &json!({ "status": if dropped == 0 { "unchanged" } else { "revoked" }, "dropped_keys": dropped }))
+}
+
+async fn revoke_token(context: &Context, target: &StoreTarget, text: &str) -> Result<(), Failure> {
+    // What was typed is not shown: it may well be the token itself.
+    let id = TokenId::parse(text).ok_or_else(|| {
+        Failure::refused("that is not a token's id").hint("type the `token_id` of the audit log, 22 characters, and not the token itself")
+    })?;
+    target.open()?.revoke_token(id.clone(), context.now).await?;
+    context.output.outcome(format!("revoked token {}", id.as_str()), &json!({ "status": "revoked", "jti": id.as_str() }))
+}
+
+/// Drops every key, and says how many there were.
+async fn drop_keys(store: &Store) -> Result<usize, Failure> {
+    for _ in 0..ATTEMPTS {
+        let keyring = store.keyring().await?;
+        let count = keyring.keys().len();
+        if count == 0 || store.replace_keyring(keyring.revision, keyring.dropped()).await? {
+            return Ok(count);
+        }
+    }
+    Err(Failure::not_tried("the keyring changes all the time, and the keys were not dropped").hint("run it again"))
+}
+
+async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
+    let principal = typed(&wanted.principal, wanted.exact)?;
+    if !wanted.store.open()?.lift(principal.clone()).await? {
+        return Err(Failure::refused(format!("`{principal}` is not revoked")).hint("`stile-admin token list` shows what is"));
+    }
+    context.output.outcome(format!("lifted {principal}"), &json!({ "status": "lifted", "principal": principal }))
+}
+
+async fn list(context: &Context, target: &StoreTarget) -> Result<(), Failure> {
+    let revocations = target.open()?.revocations().await?;
+    let principals = revocations.principals.iter().map(|revoked| {
+        let since = rfc3339(revoked.revoked_at);
+        let json = json!({ "kind": "principal", "id": revoked.principal, "revoked_at": since });
+        (vec!["principal".to_owned(), revoked.principal.to_string(), format!("since {since}")], json)
+    });
+    let tokens = revocations.tokens.iter().map(|revoked| {
+        let until = rfc3339(revoked.keep_until);
+        let json = json!({ "kind": "token", "id": revoked.id.as_str(), "remembered_until": until });
+        (vec!["token".to_owned(), revoked.id.as_str().to_owned(), format!("remembered until {until}")], json)
+    });
+    let (rows, json): (Vec<_>, Vec<_>) = principals.chain(tokens).unzip();
+    context.output.rows("revocations", &["revoked", "id", "when"], &rows, &json.into())
+}

@@ -1,0 +1,126 @@
+//! The one way in which every verb fails: a line, a next step where there is one, and whether it was a "no" or could not be tried.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use stile_broker::principal::TypedError;
+use stile_broker::store::StoreError;
+use stile_protocol::audience::AudienceError;
+use stile_protocol::names::NameError;
+use terraform_credentials_stile::call::CallError;
+use terraform_credentials_stile::config::ConfigError;
+use terraform_credentials_stile::exchange::ExchangeError;
+use terraform_credentials_stile::message;
+use terraform_credentials_stile::token::TokenError;
+
+/// What the exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// 1: it was refused, or there is no such thing.
+    Refused,
+    /// 2: it could not be tried: no network, no store.
+    NotTried,
+}
+
+/// Why a verb came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// It was refused, or there is no such thing.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Refused, message: message.into(), hint: None }
+    }
+
+    /// It could not be tried.
+    pub(crate) fn not_tried(message: impl Into<String>) -> Self {
+        Self { kind: Kind::NotTried, message: message.into(), hint: None }
+    }
+
+    /// It could not be tried, and that is why.
+    pub(crate) fn caused(what: impl fmt::Display, error: &dyn Error) -> Self {
+        Self::not_tried(format!("{what}: {}", message::chain(error)))
+    }
+
+    /// The same with a next step.
+    #[must_use]
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The failure of something bigger, which is put before it.
+    #[must_use]
+    pub(crate) fn of(self, what: impl fmt::Display) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// The program's exit code.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            Kind::Refused => ExitCode::from(1),
+            Kind::NotTried => ExitCode::from(2),
+        }
+    }
+
+    fn with(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.hint {
+            Some(hint) => write!(formatter, "{}; hint: {hint}", self.message),
+            None => formatter.write_str(&self.message),
+        }
+    }
+}
+
+impl From<TypedError> for Failure {
+    fn from(error: TypedError) -> Self {
+        Self::refused(error.to_string()).hint(error.hint())
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        Self::refused(error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::not_tried(message::chain(&error))
+    }
+}
+
+impl From<AudienceError> for Failure {
+    fn from(error: AudienceError) -> Self {
+        Self::not_tried(message::chain(&error))
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::not_tried(message::chain(&error))
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::not_tried(message::chain(&error)).with(error.hint().map(str::to_owned))
+    }
+}
+
+impl From<TokenError> for Failure {
+    /// A registry that says no is a refusal; everything else on the way to a token is down.
+    fn from(error: TokenError) -> Self {
+        let kind = if matches!(error, TokenError::Exchange(ExchangeError::Refused(_))) { Kind::Refused } else { Kind::NotTried };
+        Self { kind, message: message::chain(&error), hint: error.hint() }
+    }
+}

@@ -1,0 +1,251 @@
+//! Packs a module's folder into a zip archive: the same files give the same bytes, whenever and wherever they are packed.
+//!
+//! Nothing is judged here but what cannot be packed at all; the archive is inspected afterwards as any other.
+
+use std::fs::{File, Metadata};
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use stile_broker::registry::archive::Limits;
+use walkdir::{DirEntry, WalkDir};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
+
+/// A packed folder.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// The archive, gone when dropped.
+    pub(crate) file: File,
+    /// Files of Terraform's state that were left out.
+    pub(crate) state: Vec<String>,
+}
+
+/// Why a folder cannot be packed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PackError {
+    /// Its owner must mend it.
+    #[error("`{}` {problem}", .path.display())]
+    Refused {
+        /// The entry.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// More than an archive may hold.
+    #[error("`{}` is too large for a module: {limit}", .path.display())]
+    TooLarge {
+        /// The folder.
+        path: PathBuf,
+        /// What it may be.
+        limit: String,
+    },
+    /// It cannot be read.
+    #[error("`{}` cannot be read", .path.display())]
+    Unreadable {
+        /// The entry.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The archive cannot be written.
+    #[error("the archive cannot be written")]
+    Unwritable(#[source] io::Error),
+}
+
+/// Packs what is in the folder, with the folder's own files at the top.
+pub(crate) fn pack(folder: &Path) -> Result<Packed, PackError> {
+    let (files, state) = files(folder, &Limits::default())?;
+    let file = tempfile::tempfile().map_err(PackError::Unwritable)?;
+    let mut archive = ZipWriter::new(BufWriter::new(file));
+    for Entry { name, path, mode } in &files {
+        // Times and owners would make two archives of one module.
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Deflated)
+            .last_modified_time(DateTime::default())
+            .unix_permissions(*mode);
+        archive.start_file(name.as_str(), options).map_err(|error| PackError::Unwritable(error.into()))?;
+        let content = std::fs::read(path).map_err(|source| PackError::Unreadable { path: path.clone(), source })?;
+        archive.write_all(&content).map_err(PackError::Unwritable)?;
+    }
+    let written = archive.finish().map_err(|error| PackError::Unwritable(error.into()))?;
+    let file = written.into_inner().map_err(|error| PackError::Unwritable(error.into_error()))?;
+    Ok(Packed { file, state })
+}
+
+struct Entry {
+    name: String,
+    path: PathBuf,
+    mode: u32,
+}
+
+/// The files to pack in the order of their names, and the names of the state that is not.
+fn files(folder: &Path, limits: &Limits) -> Result<(Vec<Entry>, Vec<String>), PackError> {
+    let (mut files, mut state, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
+    let walk = WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|entry| !is_left_out(entry));
+    for entry in walk {
+        let entry = entry.map_err(|error| unreadable(folder, error))?;
+        let refused = |problem| PackError::Refused { path: entry.path().to_owned(), problem };
+        if entry.path_is_symlink() {
+            return Err(refused("is a symbolic link, and links are never published; put what it stands for in its place"));
+        }
+        if entry.file_type().is_dir() {
+            continue;
+        }
+        let name = name(folder, entry.path()).ok_or_else(|| refused("has a name that is not UTF-8"))?;
+        if is_state(&name) {
+            state.push(name);
+            continue;
+        }
+        if !entry.file_type().is_file() {
+            return Err(refused("is neither a file nor a folder"));
+        }
+        let metadata = entry.metadata().map_err(|error| unreadable(folder, error))?;
+        bytes = bytes.saturating_add(metadata.len());
+        files.push(Entry { name, path: entry.path().to_owned(), mode: mode(&metadata) });
+        if bytes > limits.unpacked_bytes || files.len() > limits.entries {
+            let limit = format!("it may have at most {} bytes in {} files", limits.unpacked_bytes, limits.entries);
+            return Err(PackError::TooLarge { path: folder.to_owned(), limit });
+        }
+    }
+    files.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    state.sort_unstable();
+    Ok((files, state))
+}
+
+/// What lies in a module's folder and is not the module: its history, and what `terraform init` put there.
+fn is_left_out(entry: &DirEntry) -> bool {
+    entry.file_name() == ".git" || entry.file_name() == ".terraform" && entry.file_type().is_dir()
+}
+
+/// Terraform's state and its backups, which hold every secret in plain text.
+fn is_state(name: &str) -> bool {
+    name.rsplit('/').next().is_some_and(|name| name.contains(".tfstate"))
+}
+
+/// The path below the folder with `/` between its parts.
+fn name(folder: &Path, path: &Path) -> Option<String> {
+    let parts: Option<Vec<&str>> = path.strip_prefix(folder).ok()?.iter().map(|part| part.to_str()).collect();
+    Some(parts?.join("/"))
+}
+
+/// Whether it can be run is part of a module; who may else read or write it here is not.
+fn mode(metadata: &Metadata) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    if metadata.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 }
+}
+
+fn unreadable(folder: &Path, error: walkdir::Error) -> PackError {
+    PackError::Unreadable { path: error.path().unwrap_or(folder).to_owned(), source: error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{Read as _, Seek as _};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::time::{Duration, SystemTime};
+
+    use stile_broker::registry::Format;
+    use stile_broker::registry::archive::inspect;
+
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("# {name}\n")).unwrap();
+        }
+        folder
+    }
+
+    fn bytes(folder: &Path) -> Vec<u8> {
+        let mut file = pack(folder).unwrap().file;
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let archive = zip::ZipArchive::new(io::Cursor::new(bytes(folder))).unwrap();
+        let mut names: Vec<String> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_link_is_refused_wherever_it_leads() {
+        for target in ["main.tf", "../elsewhere", "/etc/passwd", "."] {
+            let folder = folder(&["main.tf"]);
+            symlink(target, folder.path().join("link")).unwrap();
+            let error = pack(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("/link` is a symbolic link"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_much_is_refused() {
+        let piped = folder(&["main.tf"]);
+        let _listener = std::os::unix::net::UnixListener::bind(piped.path().join("socket")).unwrap();
+        assert!(pack(piped.path()).unwrap_err().to_string().contains("is neither a file nor a folder"));
+        let two = folder(&["a.tf", "b.tf"]);
+        for limits in [Limits { entries: 1, ..Limits::default() }, Limits { unpacked_bytes: 8, ..Limits::default() }] {
+            assert!(matches!(files(two.path(), &limits), Err(PackError::TooLarge { .. })), "{limits:?}");
+        }
+        assert!(matches!(pack(&two.path().join("missing")), Err(PackError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn the_same_files_give_the_same_bytes_whenever_they_were_written() {
+        let names = ["main.tf", "modules/b/main.tf", "modules/a/main.tf", "README.md", "a/z", "a-b"];
+        let (one, other) = (folder(&names), folder(&names.map(|name| name)));
+        for (at, name) in names.iter().enumerate() {
+            let path = other.path().join(name);
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + at as u64 * 86_400);
+            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        fs::create_dir(other.path().join("empty")).unwrap();
+        assert_eq!(bytes(one.path()), bytes(other.path()));
+        fs::set_permissions(other.path().join("main.tf"), fs::Permissions::from_mode(0o700)).unwrap();
+        assert_ne!(bytes(one.path()), bytes(other.path()), "that it can be run is part of the module");
+    }
+
+    #[test]
+    fn history_and_downloads_and_state_are_left_out_and_the_lock_is_kept() {
+        let folder = folder(&[
+            ".git/config",
+            ".terraform/modules/modules.json",
+            ".terraform.lock.hcl",
+            ".gitignore",
+            "main.tf",
+            "terraform.tfstate",
+            "examples/a/.terraform/x",
+            "examples/a/main.tf",
+            "examples/a/terraform.tfstate.backup",
+            "examples/a/.terraform.tfstate.lock.info",
+            "modules/b/.git",
+            "modules/b/main.tf",
+            "terraform/main.tf",
+        ]);
+        let expected = [".gitignore", ".terraform.lock.hcl", "examples/a/main.tf", "main.tf", "modules/b/main.tf", "terraform/main.tf"];
+        assert_eq!(names(folder.path()), expected);
+        let state = ["examples/a/.terraform.tfstate.lock.info", "examples/a/terraform.tfstate.backup", "terraform.tfstate"];
+        assert_eq!(pack(folder.path()).unwrap().state, state);
+    }
+
+    #[test]
+    fn what_is_packed_passes_the_brokers_own_inspection() {
+        let folder = folder(&["main.tf", "modules/a/main.tf", "run.sh"]);
+        fs::set_permissions(folder.path().join("run.sh"), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(folder.path().join("large.bin"), vec![7; 300_000]).unwrap();
+        let mut packed = pack(folder.path()).unwrap();
+        let contents = inspect(&mut packed.file, Format::Zip, &Limits::default()).unwrap();
+        assert_eq!(contents.files, 4);
+        let link = tempfile::tempdir().unwrap();
+        symlink(folder.path(), link.path().join("module")).unwrap();
+        assert_eq!(bytes(&link.path().join("module")), bytes(folder.path()), "a link to the folder is the folder");
+    }
+}

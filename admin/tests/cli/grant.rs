@@ -1,0 +1,200 @@
+//! Grants and the store they are in.
+
+use serde_json::json;
+
+use crate::support::{DEPLOY, Machine};
+
+macro_rules! snapshot {
+    ($name:literal, $value:expr) => {
+        insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "../snapshots", omit_expression => true }, {
+            insta::assert_snapshot!($name, $value);
+        });
+    };
+}
+
+#[test]
+fn what_is_no_store_is_never_made_one_by_the_way() {
+    let machine = Machine::new();
+    machine.write("file", "");
+    snapshot!(
+        "store",
+        machine.transcript(&[
+            "grant list --data data",
+            "store init --data file/data",
+            "store init --data data",
+            "store init --data data",
+            "grant list --data data",
+            "store init --data data --output json",
+        ])
+    );
+}
+
+#[test]
+fn every_refusal_of_a_grant_says_what_to_do() {
+    let machine = Machine::with_store();
+    let role = format!("grant create --role-arn {DEPLOY} --namespace");
+    machine.done(&format!("{role} acme --download"));
+    let create = |who: &str, rest: &str| format!("grant create --principal {who} {rest}");
+    let on_acme = "--namespace acme --download";
+    let commands = [
+        // The principal.
+        create("*", on_acme),
+        create("arn:aws:iam::*:role/x", on_acme),
+        create("arn:aws:iam::111122223333:user/*", on_acme),
+        create("x|.*", on_acme),
+        create("a)|(?:.*", on_acme),
+        create("^a", on_acme),
+        create("111122223333", on_acme),
+        create("12345678901", on_acme),
+        create("deploy", on_acme),
+        create("AROAEXAMPLEEXAMPLE222", on_acme),
+        create("arn:aws:iam::111122223333:root", on_acme),
+        create("arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc", on_acme),
+        create("arn:aws:iam::111122223333:role/Deploy", on_acme),
+        create("account:111122223333", on_acme),
+        // The namespace.
+        create(DEPLOY, "--namespace * --download"),
+        create(DEPLOY, "--namespace a*b --download"),
+        create(DEPLOY, "--namespace Team-A --download"),
+        create(DEPLOY, "--namespace search --download"),
+        // What it allows, until when, and for which unique id.
+        create(DEPLOY, "--namespace tools"),
+        create(DEPLOY, "--namespace tools --download --expires 2020-01-01T00:00:00Z"),
+        create(DEPLOY, "--namespace tools --download --expires 0s"),
+        create(DEPLOY, "--namespace tools --download --expires soon"),
+        create(DEPLOY, "--namespace tools --download --unique-id AIDAEXAMPLEEXAMPLE222"),
+        create("sso:111122223333/Admin", "--namespace tools --download --unique-id AROAEXAMPLEEXAMPLE222"),
+        create("sso:111122223333/Admin", "--namespace tools --download --no-pin"),
+        // What is there, and what is not.
+        create(DEPLOY, "--namespace acme --upload"),
+        format!("grant update --role-arn {DEPLOY} --namespace acme"),
+        format!("grant update --role-arn {DEPLOY} --namespace acme --download=false"),
+        format!("grant update --role-arn {DEPLOY} --namespace tools --upload"),
+        format!("grant delete --role-arn {DEPLOY} --namespace tools"),
+        format!("grant show --role-arn {DEPLOY} --namespace tools"),
+        format!("grant repin --role-arn {DEPLOY}"),
+        "grant repin --principal sso:111122223333/Admin".to_owned(),
+    ];
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    snapshot!("grant-refusals", machine.transcript(&commands));
+    for command in &commands {
+        let run = machine.run(command);
+        assert_eq!((run.stdout.as_str(), run.code), ("", 1), "{command}");
+        assert!(run.stderr.starts_with("error: ") || run.stderr.starts_with("notice: "), "{command}: {}", run.stderr);
+    }
+    let left = machine.json("grant list");
+    assert_eq!(left.as_array().unwrap().len(), 1, "nothing that was refused was kept: {left}");
+}
+
+#[test]
+fn what_was_left_out_of_an_arn_is_said() {
+    let machine = Machine::with_store();
+    let reserved = "aws-reserved/sso.amazonaws.com/eu-west-1/AWSReservedSSO_Admin_0123456789abcdef";
+    let commands = [
+        "grant create --principal arn:aws:sts::111122223333:assumed-role/build/i-0abc --namespace acme --download".to_owned(),
+        "grant create --principal arn:aws:iam::111122223333:role/Org/Team/ship --namespace acme --download --expires 90d".to_owned(),
+        format!("grant create --principal arn:aws:iam::111122223333:role/{reserved} --namespace acme --download"),
+        format!("grant create --principal arn:aws:iam::111122223333:role/{reserved} --namespace acme --download --exact"),
+        "grant create --principal account:111122223333 --namespace acme --download --yes".to_owned(),
+        format!("grant create --role-arn {DEPLOY} --namespace * --download --yes --no-pin"),
+        "grant create --role-arn arn:aws:iam::111122223333:user/alice --namespace acme --upload --unique-id AIDAEXAMPLEEXAMPLE222"
+            .to_owned(),
+        "grant list".to_owned(),
+        "grant list --namespace *".to_owned(),
+        "grant list --principal arn:aws:iam::111122223333:role/other".to_owned(),
+        format!("grant show --role-arn {DEPLOY} --namespace *"),
+        "grant show --principal arn:aws:iam::111122223333:user/alice --namespace acme".to_owned(),
+        "grant show --principal account:111122223333 --namespace acme --output json".to_owned(),
+        "grant repin --role-arn arn:aws:iam::111122223333:user/alice".to_owned(),
+        "grant show --principal arn:aws:iam::111122223333:user/alice --namespace acme".to_owned(),
+    ];
+    snapshot!("grant-notices", machine.transcript(&commands.iter().map(String::as_str).collect::<Vec<_>>()));
+}
+
+#[test]
+fn an_update_changes_what_is_named_and_nothing_else() {
+    let machine = Machine::with_store();
+    let made = machine.json(&format!("grant create --role-arn {DEPLOY} --namespace acme --download --create-grant"));
+    assert_eq!(made["created_by"], "local:tester");
+    for (flags, permissions, expires) in [
+        ("--upload", json!(["create_grant", "download", "upload"]), false),
+        ("--download=false", json!(["create_grant", "upload"]), false),
+        ("--download=true --create-grant=false --delete-grant", json!(["delete_grant", "download", "upload"]), false),
+        ("--expires 12h", json!(["delete_grant", "download", "upload"]), true),
+        ("--delete-grant=false", json!(["download", "upload"]), true),
+    ] {
+        let updated = machine.json(&format!("grant update --role-arn {DEPLOY} --namespace acme {flags}"));
+        assert_eq!(updated["permissions"], permissions, "{flags}");
+        assert_eq!(updated["expires_at"] == "<time>", expires, "{flags}: {updated}");
+        assert_eq!(machine.json(&format!("grant show --role-arn {DEPLOY} --namespace acme"))["permissions"], permissions, "{flags}");
+    }
+}
+
+#[test]
+fn a_deleted_grant_is_gone_and_others_are_not() {
+    let machine = Machine::with_store();
+    for namespace in ["acme", "tools"] {
+        machine.done(&format!("grant create --role-arn {DEPLOY} --namespace {namespace} --download"));
+    }
+    let delete = format!("grant delete --role-arn {DEPLOY} --namespace acme");
+    assert_eq!(machine.done(&delete), "deleted aws:111122223333:role/deploy on acme\n");
+    let again = machine.run(&delete);
+    assert_eq!((again.stdout.as_str(), again.code), ("", 1));
+    assert!(again.stderr.starts_with("error: there is no grant for `aws:111122223333:role/deploy` on `acme`"), "{}", again.stderr);
+    assert_eq!(machine.json("grant list")[0]["namespace"], "tools");
+}
+
+#[test]
+fn of_many_that_create_one_grant_at_once_one_wins() {
+    let machine = Machine::with_store();
+    let create = format!("grant create --role-arn {DEPLOY} --namespace acme --download");
+    let children: Vec<_> = (0..8).map(|_| machine.start(&create)).collect();
+    let mut codes: Vec<i32> = children.into_iter().map(|child| machine.end(child).code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 1, 1, 1, 1, 1, 1, 1]);
+    assert_eq!(machine.json("grant list").as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn explain_says_whether_and_why_and_what_differs() {
+    let machine = Machine::with_store();
+    for grant in [
+        format!("--role-arn {DEPLOY} --namespace acme --download --unique-id AROAEXAMPLEEXAMPLE222"),
+        "--principal sso:111122223333/Admin --namespace tools --download --upload".to_owned(),
+        "--principal account:aws-cn:111122223333 --namespace tools --download --yes".to_owned(),
+    ] {
+        machine.done(&format!("grant create {grant}"));
+    }
+    let explain = |who: &str, rest: &str| format!("grant explain --role-arn {who} {rest}");
+    let sso = "arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Admin_0123456789abcdef/bob@x.com";
+    let commands = [
+        explain(DEPLOY, "--namespace acme"),
+        explain(DEPLOY, "--namespace acme --unique-id AROAEXAMPLEEXAMPLE222 --output json"),
+        explain(DEPLOY, "--namespace acme --unique-id AROAOTHEROTHEROTHER22"),
+        explain(DEPLOY, "--namespace acme --permission upload"),
+        explain(DEPLOY, "--namespace tools"),
+        explain("arn:aws:iam::111122223333:role/Deploy", "--namespace acme"),
+        explain("arn:aws:iam::999922223333:role/deploy", "--namespace acme"),
+        explain("arn:aws-us-gov:iam::111122223333:role/deploy", "--namespace acme --output json"),
+        explain("arn:aws:iam::111122223333:user/deploy", "--namespace acme"),
+        explain(sso, "--namespace tools --permission upload"),
+        explain("arn:aws:iam::111122223333:role/AWSReservedSSO_Admin_0123456789ABCDEF", "--namespace tools"),
+        explain("arn:aws:iam::555522223333:role/nobody", "--namespace zoo"),
+        "token revoke --principal account:111122223333".to_owned(),
+        explain(DEPLOY, "--namespace acme"),
+    ];
+    snapshot!("grant-explain", machine.transcript(&commands.iter().map(String::as_str).collect::<Vec<_>>()));
+}
+
+#[test]
+fn a_row_that_somebody_wrote_by_hand_is_told_and_the_others_are_listed() {
+    let machine = Machine::with_store();
+    machine.done(&format!("grant create --role-arn {DEPLOY} --namespace acme --download"));
+    let database = rusqlite::Connection::open(machine.path("data/stile.sqlite3")).unwrap();
+    for (principal, namespace) in [("x|.*", "acme"), ("aws:111122223333:role/a", "a*b")] {
+        database.execute("INSERT INTO grants VALUES (?1, ?2, 4, NULL, 'x', 0, ?1)", [principal, namespace]).unwrap();
+    }
+    let run = machine.run("grant list --output json");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap().as_array().unwrap().len(), 1);
+    assert_eq!(run.stderr.matches("a grant in the store cannot be read and allows nothing").count(), 2, "{}", run.stderr);
+}

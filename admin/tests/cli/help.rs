@@ -1,0 +1,69 @@
+//! The help pages, whole: they are how the program is taught.
+
+use crate::support::Machine;
+
+#[test]
+fn every_page_teaches() {
+    let machine = Machine::new();
+    for page in [
+        "",
+        "store",
+        "store init",
+        "grant",
+        "grant create",
+        "grant update",
+        "grant delete",
+        "grant show",
+        "grant list",
+        "grant explain",
+        "grant repin",
+        "token",
+        "token revoke",
+        "token lift",
+        "token list",
+        "module",
+        "module publish",
+        "module list",
+    ] {
+        let run = machine.run(&format!("{page} --help"));
+        assert_eq!((run.stderr.as_str(), run.code), ("", 0), "{page}");
+        let name = if page.is_empty() { "help".to_owned() } else { format!("help-{}", page.replace(' ', "-")) };
+        insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "../snapshots", omit_expression => true }, {
+            insta::assert_snapshot!(name, run.stdout);
+        });
+    }
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_exits_2_and_says_nothing_on_stdout() {
+    let machine = Machine::new();
+    for arguments in [
+        "",
+        "grant",
+        "grant make",
+        "grant list",
+        "grant create --data d --namespace acme",
+        "grant create --data d --role-arn a --principal a --namespace acme",
+        "grant create --data d --role-arn a --namespace acme --download=false",
+        "grant update --data d --role-arn a --namespace acme --download=maybe",
+        "grant update --data d --role-arn a --namespace acme --download false",
+        "grant explain --data d --role-arn a --namespace acme --permission read",
+        "grant create --data d --role-arn a --namespace acme --no-pin --unique-id AROAEXAMPLEEXAMPLE222",
+        "token revoke --data d",
+        "token revoke --data d --all --principal a",
+        "token revoke --data d x --all",
+        "module list",
+        "module list --registry-host localhost",
+        "module publish acme/vpc/aws 1.0.0 --registry-host registry.example.com",
+        "grant list --data d --output yaml",
+    ] {
+        let run = machine.run(arguments);
+        assert_eq!((run.stdout.as_str(), run.code), ("", 2), "{arguments}");
+        assert!(!run.stderr.is_empty(), "{arguments}");
+    }
+}
+
+#[test]
+fn the_version_is_one_line() {
+    assert_eq!(Machine::new().done("--version"), concat!("stile-admin ", env!("CARGO_PKG_VERSION"), "\n"));
+}
