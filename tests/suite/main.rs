@@ -2,8 +2,12 @@
 #![expect(clippy::panic, reason = "a test that cannot go on fails")]
 
 mod bearer;
+mod crash;
 mod exchange;
+mod helper;
 mod modules;
+mod moto;
 mod routes;
 mod server;
+mod terraform;
 mod tidy;

@@ -12,10 +12,13 @@
 //! | [`programs`] | the three programs, freshly built, and a broker that runs |
 //! | [`process`] | a child process that does not outlive its test |
 //! | [`test_broker`] | the real broker in this process, with a clock the test sets |
-//! | [`terraform`] | the real Terraform in a home of its own |
+//! | [`served`] | the same, served over TLS for programs to reach |
+//! | [`home`] | a home folder and an environment for those programs |
+//! | [`terraform`] | the real Terraform in such a home |
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a support that fails should fail its test at once")]
 
 pub mod dev_ca;
+pub mod home;
 pub mod identity;
 pub mod left_out;
 pub mod local_sts;
@@ -23,6 +26,7 @@ pub mod moto;
 pub mod process;
 pub mod programs;
 pub mod proof;
+pub mod served;
 pub mod sigv4;
 pub mod terraform;
 pub mod test_broker;

@@ -1,73 +1,45 @@
-//! The real Terraform, in a home and a folder of its own, with an environment that the test alone decides.
+//! The real Terraform, in a home of its own.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
-use tempfile::TempDir;
-
-use crate::identity::Identity;
-use crate::left_out::search_path;
-
-/// How long one command may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::home::{Home, Ran};
 
 /// A configuration to install, and the home it is installed from.
 #[derive(Debug)]
 pub struct Terraform {
     program: PathBuf,
-    folder: TempDir,
-    variables: Vec<(OsString, OsString)>,
-}
-
-/// How a command ended, and what the user saw.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ran {
-    /// The exit code; none after a signal.
-    pub code: Option<i32>,
-    /// What it printed.
-    pub stdout: String,
-    /// What it complained of.
-    pub stderr: String,
+    /// Whose home it is: its environment may be changed between commands.
+    pub home: Home,
 }
 
 impl Terraform {
-    /// An empty configuration, run by that program, which trusts that authority alone and has no credentials.
-    pub fn new(program: &Path, ca: &Path) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut terraform = Self { program: program.to_owned(), folder, variables: Vec::new() };
+    /// An empty configuration, run by that program, which asks nobody for news and knows no credentials helper yet.
+    pub fn new(program: &Path, home: Home) -> Self {
+        let mut terraform = Self { program: program.to_owned(), home };
         std::fs::create_dir_all(terraform.plugins()).unwrap();
-        std::fs::create_dir(terraform.configuration()).unwrap();
+        std::fs::create_dir_all(terraform.configuration()).unwrap();
         terraform.write_rc("");
-        terraform.variable("HOME", terraform.home());
-        terraform.variable("TF_CLI_CONFIG_FILE", terraform.rc());
-        terraform.variable("SSL_CERT_FILE", ca);
-        for (name, value) in [("CHECKPOINT_DISABLE", "1"), ("TF_IN_AUTOMATION", "1"), ("AWS_EC2_METADATA_DISABLED", "true")] {
-            terraform.variable(name, value);
+        let rc = terraform.rc();
+        terraform.home.variable("TF_CLI_CONFIG_FILE", rc);
+        for (name, value) in [("CHECKPOINT_DISABLE", "1"), ("TF_IN_AUTOMATION", "1")] {
+            terraform.home.variable(name, value);
         }
-        terraform.variable("PATH", search_path());
         terraform
-    }
-
-    /// Its home folder.
-    pub fn home(&self) -> PathBuf {
-        self.folder.path().join("home")
     }
 
     /// Where it looks for credentials helpers.
     pub fn plugins(&self) -> PathBuf {
-        self.home().join(".terraform.d/plugins")
+        self.home.path().join(".terraform.d/plugins")
     }
 
     /// The folder of `main.tf`.
     pub fn configuration(&self) -> PathBuf {
-        self.folder.path().join("configuration")
+        self.home.path().join("configuration")
     }
 
     /// Its CLI configuration file.
     pub fn rc(&self) -> PathBuf {
-        self.home().join(".terraformrc")
+        self.home.path().join(".terraformrc")
     }
 
     /// Writes the whole CLI configuration.
@@ -81,27 +53,6 @@ impl Terraform {
         std::os::unix::fs::symlink(helper, self.plugins().join(name)).unwrap();
         let short = name.to_str().unwrap().trim_start_matches("terraform-credentials-");
         self.write_rc(&format!("credentials_helper \"{short}\" {{}}\n"));
-    }
-
-    /// Writes the helper's own configuration, and has the helper find it.
-    pub fn configure_helper(&mut self, text: &str) {
-        let file = self.home().join("stile.toml");
-        std::fs::write(&file, text).unwrap();
-        self.variable("STILE_CONFIG", file);
-    }
-
-    /// Sets a variable of its environment.
-    pub fn variable(&mut self, name: &str, value: impl Into<OsString>) {
-        self.variables.retain(|(set, _)| set.as_os_str() != name);
-        self.variables.push((name.into(), value.into()));
-    }
-
-    /// Gives it AWS credentials, in place of those it had.
-    pub fn act_as(&mut self, identity: &Identity, region: &str) {
-        self.variables.retain(|(name, _)| name != "AWS_SESSION_TOKEN");
-        for (name, value) in identity.environment(region) {
-            self.variable(name, value);
-        }
     }
 
     /// Writes the whole `main.tf`.
@@ -133,13 +84,9 @@ impl Terraform {
 
     /// Runs a command in the folder of `main.tf`.
     pub async fn run(&self, arguments: &[&str]) -> Ran {
-        let mut command = tokio::process::Command::new(&self.program);
-        command.args(arguments).current_dir(self.configuration()).env_clear().envs(self.variables.iter().cloned());
-        let ended = tokio::time::timeout(PATIENCE, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
-        let Ok(output) = ended else { panic!("`terraform {}` did not end within {PATIENCE:?}", arguments.join(" ")) };
-        let output = output.unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        let mut command = self.home.command(&self.program, arguments);
+        command.current_dir(self.configuration());
+        Ran::of(command).await
     }
 }
 
@@ -156,6 +103,7 @@ mod tests {
     use super::*;
     use crate::dev_ca::DevCa;
     use crate::left_out::{left_out, tool};
+    use crate::served::system_time;
 
     /// Answers discovery and an empty list to all, and tells the first line of each request.
     fn serve(cert: &str, key: &str) -> (u16, mpsc::Receiver<String>) {
@@ -186,11 +134,16 @@ mod tests {
         (port, told)
     }
 
+    fn home(ca: &Path) -> Home {
+        let mut home = Home::temporary();
+        home.trust(ca);
+        home
+    }
+
     #[tokio::test]
     async fn terraform_trusts_the_authority_it_is_given_and_no_other() {
         let Some(program) = tool("terraform") else { return left_out("terraform", "Terraform accepts the development CA") };
-        #[expect(clippy::disallowed_methods, reason = "Terraform has no clock but the system's")]
-        let now = chrono::Utc::now().timestamp();
+        let now = system_time();
         let (ca, folder) = (DevCa::new(now), tempfile::tempdir().unwrap());
         let files = ca.write(folder.path(), &["127.0.0.1"]);
         let read = |path| std::fs::read_to_string(path).unwrap();
@@ -199,14 +152,14 @@ mod tests {
 
         let stranger = folder.path().join("stranger.pem");
         std::fs::write(&stranger, DevCa::new(now).pem()).unwrap();
-        let refused = Terraform::new(&program, &stranger);
+        let refused = Terraform::new(&program, home(&stranger));
         refused.write_module_call("vpc", &source, "1.0.0");
         let ran = refused.init().await;
         assert_eq!(ran.code, Some(1));
         assert!(ran.stderr.contains("certificate signed by unknown authority"), "{ran:?}");
         assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
 
-        let terraform = Terraform::new(&program, &files.ca);
+        let terraform = Terraform::new(&program, home(&files.ca));
         terraform.write_module_call("vpc", &source, "1.0.0");
         for update in [false, true] {
             let ran = if update { terraform.get_update().await } else { terraform.init().await };

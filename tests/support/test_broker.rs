@@ -1,5 +1,7 @@
 //! The real broker in this process, with a clock the test sets and an STS on loopback; requests come in memory or over TCP.
 
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -98,7 +100,7 @@ impl TestBroker {
     }
 
     /// The data folder.
-    pub fn data(&self) -> &std::path::Path {
+    pub fn data(&self) -> &Path {
         self.data.path()
     }
 
@@ -119,15 +121,7 @@ impl TestBroker {
 
     /// Grants.
     pub async fn grant(&self, principal: &str, namespace: &str, permissions: &[Permission]) {
-        let grant = Grant {
-            principal: Principal::parse_stored(principal).unwrap(),
-            namespace: namespace.parse().unwrap(),
-            permissions: permissions.iter().copied().collect(),
-            expires_at: None,
-            created_by: "test".to_owned(),
-            created_at: self.time(),
-        };
-        assert_eq!(self.store().create_grant(grant, None).await.unwrap(), Created::Done);
+        grant(self.store(), principal, namespace, permissions, self.time()).await;
     }
 
     /// Takes a grant away.
@@ -195,16 +189,38 @@ impl TestBroker {
 
     /// Serves over TCP, with TLS where files are given, until the guard is dropped.
     pub async fn serve(&self, tls: Option<&Files>) -> Serving {
+        self.serve_on(0, tls, |router| router).await
+    }
+
+    /// The same on that port of 127.0.0.1, with what stands between its routes and the connection.
+    pub async fn serve_on(&self, port: u16, tls: Option<&Files>, between: impl FnOnce(Router) -> Router) -> Serving {
         let tls = tls.map(|files| http::tls(&stile_broker::config::TlsFiles { cert: files.cert.clone(), key: files.key.clone() }).unwrap());
-        let server = Server::bind("127.0.0.1:0".parse().unwrap(), tls).await.unwrap();
+        let server = Server::bind((Ipv4Addr::LOCALHOST, port).into(), tls).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let router = self.router.clone();
-        tokio::spawn(server.run(router, async {
+        tokio::spawn(server.run(between(self.router.clone()), async {
             let _ = stopped.await;
         }));
         Serving { address, _stop: stop }
     }
+}
+
+/// Makes a data folder in which one principal holds permissions on one namespace, for a broker that is to run over it.
+pub async fn make_data(folder: &Path, principal: &str, namespace: &str, permissions: &[Permission]) {
+    Embedded::init(folder).unwrap();
+    grant(&Store::Embedded(Embedded::open(folder).unwrap()), principal, namespace, permissions, NOW).await;
+}
+
+async fn grant(store: &Store, principal: &str, namespace: &str, permissions: &[Permission], now: i64) {
+    let grant = Grant {
+        principal: Principal::parse_stored(principal).unwrap(),
+        namespace: namespace.parse().unwrap(),
+        permissions: permissions.iter().copied().collect(),
+        expires_at: None,
+        created_by: "test".to_owned(),
+        created_at: now,
+    };
+    assert_eq!(store.create_grant(grant, None).await.unwrap(), Created::Done);
 }
 
 /// A broker that serves over TCP until this is dropped.

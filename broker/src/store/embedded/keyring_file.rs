@@ -81,8 +81,10 @@ fn key(document: &KeyDocument) -> Option<Key> {
 
 fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreError> {
     let failed = |error: std::io::Error| StoreError::new(format!("`{}` cannot be written", path.display()), error);
+    let folder = path.parent().unwrap_or(path);
     // The lock is on a file of its own: the keyring itself is renamed over, and a lock would stay with the old one.
     let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path.with_extension("lock")).map_err(failed)?;
+    give_to_owner_of(folder, &lock).map_err(failed)?;
     lock.lock().map_err(failed)?;
     if read(path)?.revision != revision {
         return Ok(false);
@@ -95,7 +97,6 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
     });
     let document = Document { revision: next.revision, keys: keys.collect() };
     let text = Zeroizing::new(serde_json::to_vec(&document).map_err(|error| failed(error.into()))?);
-    let folder = path.parent().unwrap_or(path);
     let mut aside =
         tempfile::Builder::new().prefix(".keyring-").permissions(fs::Permissions::from_mode(0o600)).tempfile_in(folder).map_err(failed)?;
     give_to_owner_of(folder, aside.as_file()).map_err(failed)?;
@@ -109,7 +110,7 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
 /// Gives the file to whoever owns the folder: written by root, it would lock the broker's own user out.
 fn give_to_owner_of(folder: &Path, file: &File) -> std::io::Result<()> {
     let (wanted, made) = (fs::metadata(folder)?, file.metadata()?);
-    if (wanted.uid(), wanted.gid()) == (made.uid(), made.gid()) {
+    if wanted.uid() == made.uid() {
         return Ok(());
     }
     fchown(file, Some(wanted.uid()), Some(wanted.gid()))
