@@ -14,7 +14,7 @@ use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -108,7 +108,7 @@ impl Server {
 
     /// Serves until `stop`, then lets requests in the works end, for 20 seconds at most.
     pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
-        let graceful = Arc::new(GracefulShutdown::new());
+        let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         tokio::pin!(stop);
         loop {
@@ -129,36 +129,32 @@ impl Server {
                     (Err(_), _) => break,
                 },
             };
-            let (router, tls, graceful) = (router.clone(), self.tls.clone(), Arc::clone(&graceful));
+            let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
             tokio::spawn(async move {
-                connection(stream, tls, router, &graceful).await;
+                connection(stream, tls, router, watcher).await;
                 drop(place);
             });
         }
         drop(self.listener);
-        let Some(graceful) = Arc::into_inner(graceful) else {
-            // A handshake still holds it; there is nothing acknowledged to lose in that.
-            return;
-        };
         if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
             tracing::warn!("some requests were still in the works after 20 seconds");
         }
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, graceful: &GracefulShutdown) {
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, watcher: Watcher) {
     let _ = stream.set_nodelay(true);
     match tls {
-        None => serve(stream, router, graceful).await,
+        None => serve(stream, router, watcher).await,
         Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, router, graceful).await,
+            Ok(Ok(stream)) => serve(stream, router, watcher).await,
             Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, graceful: &GracefulShutdown) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, watcher: Watcher) {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
         async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
@@ -169,7 +165,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rou
         .max_buf_size(MAX_HEADER_BYTES)
         .max_header_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = graceful.watch(connection).await {
+    if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended early");
     }
 }
