@@ -2,7 +2,7 @@
 .PHONY: demo test check
 
 demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws uses your own AWS identity
-	cargo run --quiet --package stile-tests --bin demo -- $(if $(ONCE),--once) $(if $(filter aws,$(STS)),--sts aws)
+	cargo run --locked --bin demo -- $(if $(ONCE),--once) $(if $(filter aws,$(STS)),--sts aws)
 
 test: ## run every test; says at its end what it left out for want of a tool
 	tests/run

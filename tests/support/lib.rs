@@ -14,9 +14,11 @@
 //! | [`test_broker`] | the real broker in this process, with a clock the test sets |
 //! | [`served`] | the same, served over TLS for programs to reach |
 //! | [`home`] | a home folder and an environment for those programs |
+//! | [`demo`] | the demo, step by step |
 //! | [`terraform`] | the real Terraform in such a home |
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a support that fails should fail its test at once")]
 
+pub mod demo;
 pub mod dev_ca;
 pub mod home;
 pub mod identity;

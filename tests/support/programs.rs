@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::dev_ca::Files;
@@ -42,9 +43,23 @@ pub fn target() -> PathBuf {
     marked.or(folder.parent()).unwrap().to_owned()
 }
 
-/// A port of 127.0.0.1 that nobody listens on now.
+/// The folder of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A port of 127.0.0.1 that nobody listens on, and that this process hands out once.
+///
+/// It lies below those that systems give to connections: such a one could be taken before, or between two runs of, a broker.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| {
+        let mut start = [0; 2];
+        getrandom::fill(&mut start).unwrap();
+        AtomicU16::new(u16::from_be_bytes(start))
+    });
+    let ports = std::iter::repeat_with(|| 20_000 + next.fetch_add(1, Ordering::Relaxed) % 12_000).take(12_000);
+    ports.into_iter().find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
 }
 
 /// How a broker is to be started.
@@ -196,7 +211,7 @@ fn build(name: &str) -> PathBuf {
     };
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--workspace", "--profile", profile, "--manifest-path"]);
-    cargo.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml")).arg("--target-dir").arg(target());
+    cargo.arg(workspace().join("Cargo.toml")).arg("--target-dir").arg(target());
     let built = cargo.args(["--bin", name]).output().unwrap();
     assert!(built.status.success(), "`{name}` does not build:\n{}", String::from_utf8_lossy(&built.stderr));
     folder
@@ -214,7 +229,9 @@ mod tests {
     }
 
     #[test]
-    fn a_free_port_can_be_listened_on() {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
+    fn a_free_port_can_be_listened_on_and_is_given_to_one() {
+        let (first, second) = (free_port(), free_port());
+        assert_ne!(first, second);
+        TcpListener::bind((Ipv4Addr::LOCALHOST, first)).unwrap();
     }
 }

@@ -1,0 +1,82 @@
+//! Who gets nothing: a role without a grant, and whoever sends a proof a second time.
+
+use serde_json::Value;
+
+use super::play::{Actor, Play, grant, typed};
+use super::show::{End, Failed};
+use crate::programs::{HELPER, program};
+use crate::proof::Proof;
+use crate::served::system_time;
+
+/// What a refusal tells its reader to ask for, up to the ARN.
+const ASK: &str = "`stile-admin grant create --role-arn ";
+
+/// A stranger who asks for a token, and a proof that is sent twice.
+pub(super) async fn after_all(play: &mut Play) -> Result<(), Failed> {
+    play.show.step("A role without a grant gets no token, and is told by which name the operator can let it in");
+    let intern = Actor { name: "intern", home: play.stage.home_of("intern").0 };
+    let host = play.stage.host();
+    play.show
+        .run(&intern.home, typed(intern.name, &program(HELPER), &["get-token", "token", "--registry-host", &host]), End::Refused(ASK))
+        .await?;
+
+    play.show.step("A proof is good once: whoever copies one on its way has nothing, as the same bytes sent again show");
+    let Some(keys) = &play.keys else { return Ok(()) };
+    let proof = Proof::new(keys).audience(&host).now(system_time()).build();
+    for (time, expected) in [("first", "200 a token"), ("second", "401 proof_replayed")] {
+        let outcome = exchange(play, &proof).await?;
+        play.show.note(&format!("POST /v1/token, the {time} time: {outcome}"));
+        if outcome != expected {
+            return Err(Failed::new(format!("the {time} answer to the proof was `{outcome}`, and not `{expected}`")));
+        }
+    }
+    Ok(())
+}
+
+/// The caller's own identity before it is granted anything: the refusal names it, and so the operator can grant.
+pub(super) async fn before_the_grant(play: &mut Play, operator: &Actor) -> Result<(), Failed> {
+    play.show.step("Nobody is granted anything yet, so you are refused, by the name under which AWS knows you");
+    let host = play.stage.host();
+    let asked = play.deploy(HELPER, &["get-token", "token", "--registry-host", &host], End::Refused("")).await?;
+    let words = asked.words();
+    let arn = arn_in(&words).ok_or_else(|| {
+        let line = words.trim_start_matches("stile: ");
+        Failed::new(format!("this demo goes on only where AWS says who you are, and it did not: {line}"))
+    })?;
+    play.show.step("The operator does what the refusal says, with `upload` besides, since you publish the module too");
+    grant(&play.show, &play.stage, operator, &["--role-arn", &arn], &["--download", "--upload"]).await
+}
+
+async fn exchange(play: &Play, proof: &Value) -> Result<String, Failed> {
+    let down = |error: reqwest::Error| Failed::new(format!("the broker did not answer: {error}"));
+    let request = play.broker.client().post(play.broker.url("/v1/token")).header("content-type", "application/json");
+    let answer = request.body(proof.to_string()).send().await.map_err(down)?;
+    let status = answer.status().as_u16();
+    let body: Value = serde_json::from_str(&answer.text().await.map_err(down)?).unwrap_or_default();
+    let said = if body["token"].is_string() { "a token" } else { body["error"].as_str().unwrap_or("-") };
+    Ok(format!("{status} {said}"))
+}
+
+fn arn_in(words: &str) -> Option<String> {
+    let (_, rest) = words.split_once(ASK)?;
+    rest.split([' ', '`']).next().filter(|arn| arn.starts_with("arn:")).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_taken_from_a_refusal_and_from_nothing_else() {
+        for (words, expected) in [
+            ("stile: no AWS credentials were found; hint: sign in", None),
+            ("hint: ask an operator for `stile-admin grant create --role-arn", None),
+            (
+                "hint: ask an operator for `stile-admin grant create --role-arn arn:aws:iam::111122223333:role/deploy --namespace NAMESPACE`",
+                Some("arn:aws:iam::111122223333:role/deploy"),
+            ),
+        ] {
+            assert_eq!(arn_in(words).as_deref(), expected, "{words}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What the demo stands on: a folder under `target/`, a certificate authority, who answers for STS, and the broker.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Sts;
+use super::show::{Failed, Show, short};
+use crate::dev_ca::{DevCa, Files};
+use crate::home::Home;
+use crate::identity::Identity;
+use crate::local_sts::LocalSts;
+use crate::programs::{Broker, Setup, free_port, target};
+use crate::served::system_time;
+
+/// The port the registry is on, if nobody else is.
+const PORT: u16 = 8443;
+
+/// The account of the throw-away keys.
+const ACCOUNT: &str = "111122223333";
+
+/// Where a system keeps the roots it trusts.
+const ROOTS: [&str; 3] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Everything that is there before the first command.
+pub(super) struct Stage {
+    /// `target/demo`.
+    pub(super) folder: PathBuf,
+    /// The registry's port.
+    pub(super) port: u16,
+    /// The registry's certificate, and its authority.
+    pub(super) files: Files,
+    /// Who answers for STS, where it is not AWS.
+    pub(super) sts: Option<LocalSts>,
+    _lock: File,
+}
+
+impl Stage {
+    /// Makes the folder anew, and what needs no command.
+    pub(super) fn set(show: &mut Show, sts: Sts) -> Result<Self, Failed> {
+        show.step("A new folder for all of it: nothing else on this machine is changed");
+        let folder = target().join("demo");
+        let lock = File::create(target().join("demo.lock")).map_err(|error| failed(&folder, &error))?;
+        if lock.try_lock().is_err() {
+            return Err(Failed::new(format!("another demo is running in `{}`", short(&folder))));
+        }
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
+        }
+        std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
+        show.note(&short(&folder));
+
+        show.step("A certificate authority of our own, since Terraform talks to registries over TLS alone");
+        let files = DevCa::new(system_time()).write(&folder, &["127.0.0.1"]);
+        let port = if std::net::TcpListener::bind(("127.0.0.1", PORT)).is_ok() { PORT } else { free_port() };
+        show.note(&format!("{} signed a certificate for 127.0.0.1; the registry's host will be 127.0.0.1:{port}", short(&files.ca)));
+
+        let sts = match sts {
+            Sts::Aws => {
+                show.step("AWS itself will say who you are: the broker asks the real STS, with what your credentials sign");
+                show.note("the credentials are those that AWS tools find; no secret of theirs is sent anywhere");
+                None
+            }
+            Sts::Local => {
+                show.step("An STS on this machine that checks signatures as AWS does, with throw-away keys of three roles");
+                let sts = LocalSts::start([], Arc::new(system_time));
+                show.note(&format!("{} stands in for AWS; the roles are `publisher`, `deploy` and `intern`", sts.endpoint()));
+                Some(sts)
+            }
+        };
+        Ok(Self { folder, port, files, sts, _lock: lock })
+    }
+
+    /// The registry's host.
+    pub(super) fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The data folder of the broker.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// The CLI configuration of Terraform.
+    pub(super) fn rc(&self) -> PathBuf {
+        self.folder.join("home/.terraformrc")
+    }
+
+    /// The folder of the configuration that Terraform initializes.
+    pub(super) fn configuration(&self) -> PathBuf {
+        self.folder.join("configuration")
+    }
+
+    /// A home in which the keys of a role are in the environment; the role is made known to the local STS.
+    pub(super) fn home_of(&self, role: &str) -> (Home, Identity) {
+        let identity = Identity::role(ACCOUNT, role, "demo");
+        if let Some(sts) = &self.sts {
+            sts.know(identity.clone());
+        }
+        let mut home = Home::at(self.home_folder());
+        home.act_as(&identity, "us-east-1");
+        home.trust(&self.files.ca);
+        (self.with_terraform(home), identity)
+    }
+
+    /// A home in which AWS tools find what they find in the caller's own.
+    pub(super) fn home_of_caller(&self) -> Result<Home, Failed> {
+        let mut home = Home::inheriting(self.home_folder());
+        let (own, here) = (std::env::home_dir().unwrap_or_default().join(".aws"), self.home_folder().join(".aws"));
+        if own.is_dir() && !here.exists() {
+            std::os::unix::fs::symlink(&own, &here).map_err(|error| failed(&here, &error))?;
+        }
+        // The AWS SDK trusts what `SSL_CERT_FILE` names as well, and must go on trusting AWS.
+        let system = home.value("SSL_CERT_FILE").map(PathBuf::from).into_iter().chain(ROOTS.map(PathBuf::from));
+        let roots = system.filter_map(|file| std::fs::read(file).ok()).next().unwrap_or_default();
+        let own = std::fs::read(&self.files.ca).map_err(|error| failed(&self.files.ca, &error))?;
+        let bundle = self.folder.join("roots.pem");
+        std::fs::write(&bundle, [roots, own].join(&b'\n')).map_err(|error| failed(&bundle, &error))?;
+        home.trust(&bundle);
+        Ok(self.with_terraform(home))
+    }
+
+    /// Starts the broker, and waits until it answers.
+    pub(super) async fn serve(&self, caller: Option<&Home>) -> Broker {
+        let mut setup = Setup::new(self.port, &self.data()).tls(&self.files);
+        if let Some(sts) = &self.sts {
+            setup = setup.sts(&sts.endpoint());
+        }
+        // Only where roots are kept in an unusual place: the broker needs them for AWS.
+        if let Some(bundle) = caller.and_then(|home| home.value("SSL_CERT_FILE")).and_then(|file| file.to_str()) {
+            setup = setup.env("SSL_CERT_FILE", bundle);
+        }
+        setup.start(&self.folder.join("broker.log")).await
+    }
+
+    fn home_folder(&self) -> PathBuf {
+        let folder = self.folder.join("home");
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn with_terraform(&self, mut home: Home) -> Home {
+        home.variable("TF_CLI_CONFIG_FILE", self.rc());
+        home.variable("CHECKPOINT_DISABLE", "1");
+        home
+    }
+}
+
+pub(super) fn failed(path: &Path, error: &std::io::Error) -> Failed {
+    Failed::new(format!("`{}` cannot be made: {error}", short(path)))
+}

@@ -1,0 +1,74 @@
+//! The real broker in this process, served over TLS on loopback in the system's time, as Terraform and the helper meet it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use tempfile::TempDir;
+
+use crate::dev_ca::{DevCa, Files};
+use crate::home::Home;
+use crate::identity::Identity;
+use crate::programs::free_port;
+use crate::test_broker::{Serving, TestBroker};
+
+/// The system's clock, Unix seconds: what real programs go by.
+pub fn system_time() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "Terraform, moto and the helper have no clock but the system's")]
+    let now = chrono::Utc::now();
+    now.timestamp()
+}
+
+/// A broker that programs can reach.
+pub struct Served {
+    /// The broker, its store and its STS.
+    pub test: TestBroker,
+    /// Its certificate and the authority that made it.
+    pub files: Files,
+    host: String,
+    _folder: TempDir,
+    _serving: Serving,
+}
+
+impl Served {
+    /// A broker whose clock shows the system's time and stands still.
+    pub async fn start() -> Self {
+        Self::start_with(0, |router| router).await
+    }
+
+    /// A broker whose clock, and STS's, is so many seconds ahead of the system's, and something between it and its callers.
+    pub async fn start_with(ahead: i64, between: impl FnOnce(Router) -> Router) -> Self {
+        let (port, now, folder) = (free_port(), system_time(), tempfile::tempdir().unwrap());
+        let host = format!("127.0.0.1:{port}");
+        let files = DevCa::new(now).write(folder.path(), &["127.0.0.1"]);
+        let test = TestBroker::start_with(&host, 3600, Arc::new(tempfile::tempdir().unwrap()));
+        test.set_time(now + ahead);
+        let _serving = test.serve_on(port, Some(&files), between).await;
+        Self { test, files, host, _folder: folder, _serving }
+    }
+
+    /// Its registry host, `127.0.0.1:PORT`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The source address of a module in it.
+    pub fn source(&self, address: &str) -> String {
+        format!("{}/{address}", self.host)
+    }
+
+    /// A home that trusts it, whose helper is configured for it, with the identity's AWS keys in the environment.
+    pub fn home(&self, identity: &Identity) -> Home {
+        self.test.sts.know(identity.clone());
+        let mut home = Home::temporary();
+        home.trust(&self.files.ca);
+        home.act_as(identity, "us-east-1");
+        home.configure_helper(&format!("[registry.\"{}\"]\n", self.host));
+        home
+    }
+
+    /// The file of a published archive.
+    pub fn archive(&self, sha256: &str) -> PathBuf {
+        self.test.store().archive(sha256, stile_broker::registry::Format::Zip)
+    }
+}
