@@ -58,6 +58,11 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
             let hint = format!("IAM takes both for one name; type `{}`, or delete its grants first", twin.as_typed());
             Err(Failure::refused(problem).hint(hint))
         }
+        Created::PinnedOtherwise(_) => {
+            let told = format!("`{}` has another pin already, which counts for all its grants", grant.principal.as_typed());
+            Err(Failure::refused(told)
+                .hint(format!("forget that pin first: `stile-admin grant repin --role-arn {}`", grant.principal.as_typed())))
+        }
         Created::TooMany => {
             Err(Failure::refused(format!("`{}` holds grants on {MAX_GRANTS} namespaces, the most there can be", grant.principal))
                 .hint("grant on `*` instead, which is all namespaces"))

@@ -64,6 +64,8 @@ async fn exchange(broker: &Broker, request: Request, identified: &mut Option<Cal
     *identified = Some(caller.clone());
 
     let standing = broker.store.standing(caller.principals().to_vec()).await.map_err(ApiError::store)?;
+    // Keys that an operator has dropped since must not mint what nothing will open.
+    broker.tokens.follow(standing.keyring_revision, &broker.store).await.map_err(ApiError::key)?;
     let entitlement = entitle(caller, &proof.unverified_document, &standing, now).map_err(ApiError::refusal)?;
     let key = broker.tokens.minting_key(&broker.store, now).await.map_err(ApiError::key)?;
 

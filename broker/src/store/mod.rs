@@ -61,6 +61,8 @@ pub enum Created {
     DiffersByCase(Principal),
     /// The principal holds as many as it may.
     TooMany,
+    /// A pin was given, and the principal has another, which counts for all its grants.
+    PinnedOtherwise(Pin),
 }
 
 /// What came of changing a grant.
@@ -174,7 +176,7 @@ impl Store {
         }
     }
 
-    /// Makes a grant; one that exists is not touched. A pin that is given is set with it.
+    /// Makes a grant; one that exists is not touched. A pin that is given is set with it, never over another.
     pub async fn create_grant(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
         match self {
             Self::Embedded(store) => store.create_grant(grant, pin).await,

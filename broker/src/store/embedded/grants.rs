@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use stile_protocol::names::Permissions;
 
 use super::super::{Change, Created, StoreError, Updated};
+use super::mint::pin_of;
 use super::{Embedded, database_error};
 use crate::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
 use crate::principal::Principal;
@@ -26,6 +27,10 @@ impl Embedded {
                 .map_err(database_error)?;
             if let Some(twin) = twin.and_then(|text| Principal::parse_stored(&text).ok()) {
                 return Ok(Created::DiffersByCase(twin));
+            }
+            let kept = pin_of(transaction, &grant.principal)?;
+            if kept != Pin::Open && pin.as_ref().is_some_and(|wanted| *wanted != kept) {
+                return Ok(Created::PinnedOtherwise(kept));
             }
             let held: i64 = transaction
                 .query_row("SELECT count(*) FROM grants WHERE principal = ?1", [grant.principal.as_str()], |row| row.get(0))
@@ -142,4 +147,39 @@ fn read(row: &Row<'_>) -> Option<Grant> {
         created_by: row.get(4).ok()?,
         created_at: row.get(5).ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use stile_protocol::names::Permission;
+
+    use super::*;
+    use crate::principal::UniqueId;
+
+    #[tokio::test]
+    async fn a_pin_is_never_set_over_another() {
+        let folder = tempfile::tempdir().unwrap();
+        Embedded::init(folder.path()).unwrap();
+        let store = Embedded::open(folder.path()).unwrap();
+        let grant = |namespace: &str| Grant {
+            principal: Principal::parse_stored("aws:111122223333:role/deploy").unwrap(),
+            namespace: namespace.parse().unwrap(),
+            permissions: Permissions::NONE.with(Permission::Download),
+            expires_at: None,
+            created_by: "test".to_owned(),
+            created_at: 0,
+        };
+        let id = |text: &str| Pin::Id(UniqueId::parse(text).unwrap());
+        let first = id("AROAEXAMPLEEXAMPLE222");
+        assert_eq!(store.create_grant(grant("prod"), Some(first.clone())).await.unwrap(), Created::Done);
+        for other in [Pin::Never, id("AROAOTHEROTHEROTHER22")] {
+            let created = store.create_grant(grant("sandbox"), Some(other)).await.unwrap();
+            assert_eq!(created, Created::PinnedOtherwise(first.clone()));
+        }
+        assert_eq!(store.grants(None, None).await.unwrap().len(), 1);
+        for same in [None, Some(first)] {
+            let namespace = if same.is_some() { "same" } else { "none" };
+            assert_eq!(store.create_grant(grant(namespace), same).await.unwrap(), Created::Done);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{Claim, Claimed, StoreError};
 use super::{Embedded, database_error, grants, keyring_file};
@@ -30,13 +30,7 @@ impl Embedded {
             }
             let pin = match principals.first() {
                 None => Pin::Open,
-                Some(principal) => snapshot
-                    .query_row("SELECT unique_id FROM pins WHERE principal = ?1", [principal.as_str()], |row| {
-                        row.get::<_, Option<String>>(0)
-                    })
-                    .optional()
-                    .map_err(database_error)
-                    .and_then(pin)?,
+                Some(principal) => pin_of(&snapshot, principal)?,
             };
             let revoked_tokens = snapshot
                 .prepare_cached("SELECT jti FROM revoked_tokens")
@@ -74,10 +68,7 @@ impl Embedded {
                 transaction
                     .execute("INSERT OR IGNORE INTO pins (principal, unique_id) VALUES (?1, ?2)", params![principal.as_str(), id.as_str()])
                     .map_err(database_error)?;
-                let kept = transaction
-                    .query_row("SELECT unique_id FROM pins WHERE principal = ?1", [principal.as_str()], |row| row.get(0))
-                    .map_err(database_error)?;
-                if matches!(pin(Some(kept))?, Pin::Id(kept) if kept != *id) {
+                if matches!(pin_of(transaction, principal)?, Pin::Id(kept) if kept != *id) {
                     return Ok(Claim::PinnedToAnother);
                 }
             }
@@ -87,7 +78,12 @@ impl Embedded {
     }
 }
 
-fn pin(row: Option<Option<String>>) -> Result<Pin, StoreError> {
+/// The pin of a role or user.
+pub(super) fn pin_of(connection: &Connection, principal: &Principal) -> Result<Pin, StoreError> {
+    let row = connection
+        .query_row("SELECT unique_id FROM pins WHERE principal = ?1", [principal.as_str()], |row| row.get::<_, Option<String>>(0))
+        .optional()
+        .map_err(database_error)?;
     match row {
         None => Ok(Pin::Open),
         Some(None) => Ok(Pin::Never),

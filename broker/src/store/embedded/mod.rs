@@ -80,8 +80,13 @@ impl Embedded {
                 folder.display()
             )));
         }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // Looked at directly first: the pool would go on trying, and say only that it has waited.
+        let mut first = Connection::open_with_flags(&database, flags).map_err(database_error)?;
+        configure(&mut first).map_err(database_error)?;
+        schema::check(&mut first)?;
         let manager = SqliteConnectionManager::file(&database)
-            .with_flags(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .with_flags(flags)
             .with_init(configure);
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
@@ -90,7 +95,6 @@ impl Embedded {
             .build(manager)
             .map_err(|error| StoreError::new(format!("`{}` cannot be opened", database.display()), error))?;
         let store = Self { folder: Arc::new(folder.to_path_buf()), pool };
-        schema::check(&mut *store.connection()?)?;
         archives::sweep(&store.incoming());
         Ok(store)
     }
