@@ -86,7 +86,7 @@ impl Api {
             let refused = outcome.as_ref().map_or(true, |answer| answer.status == StatusCode::UNAUTHORIZED);
             if refused && !renewed {
                 renewed = true;
-                token::forget(&self.registry, &self.environment)
+                token::forget(&self.registry, &self.scope, &self.environment)
                     .map_err(|error| Failure::caused("the old token cannot be dropped", &error))?;
                 token = self.token().await?;
                 continue;

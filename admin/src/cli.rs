@@ -121,7 +121,8 @@ pub(crate) struct TokenRevoke {
 
     /// Revoke every token there is, by dropping every key
     ///
-    /// Whoever is granted something gets a new one at once. Example: `--all --yes`
+    /// Whoever is granted something may get a new one at once; a helper that kept the old one goes on with
+    /// that until it ends, or until `terraform-credentials-stile forget HOST`. Example: `--all --yes`
     #[arg(long)]
     pub(crate) all: bool,
 

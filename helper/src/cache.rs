@@ -85,6 +85,14 @@ impl Slot {
         }
     }
 
+    /// Drops the token; one that is not there is dropped already.
+    pub fn clear(&self) -> std::io::Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the files that have been of no use for long, ours or other hosts'.
     pub fn sweep(&self, now: DateTime<Utc>) {
         let stale = |entry: &std::fs::DirEntry| {

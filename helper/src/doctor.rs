@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use chrono::{SecondsFormat, TimeDelta};
+use reqwest::StatusCode;
 use stile_protocol::audience::Audience;
 use terraform_credentials_stile::call;
 use terraform_credentials_stile::config::Registry;
@@ -57,8 +58,7 @@ fn walk(context: &Context, host: &Audience, report: &mut Report) {
         format!("a token for `{}` until {expires}{notice}", token.principal)
     };
     let Some(token) = report.step_with("exchange", minted, told) else { return report.skip("authorised call") };
-    let called = wait(async { whoami::read(&whoami::ask(context, &registry, &token).await?) });
-    report.step("authorised call", called.and_then(|known| grants(&known)));
+    report.step("authorised call", wait(async { authorised_call(context, &registry, &token).await }));
 }
 
 /// That the program lies where Terraform looks, and runs.
@@ -137,6 +137,22 @@ async fn discovery(context: &Context, registry: &Registry) -> Result<String, Fai
         return Err(failure.hint("set the clock, for example by turning time synchronisation on"));
     }
     Ok("modules.v1; the clocks agree".to_owned())
+}
+
+/// That a token opens the registry: the kept one, since Terraform gets that as long as there is one, and else the new one.
+async fn authorised_call(context: &Context, registry: &Registry, new: &Token) -> Result<String, Failure> {
+    let scope = registry.scope();
+    let Some(kept) = token::cached(registry, &scope, &context.environment, context.clock.now()) else {
+        return grants(&whoami::read(&whoami::ask(context, registry, new).await?)?);
+    };
+    let answer = whoami::ask(context, registry, &kept).await?;
+    if answer.status != StatusCode::UNAUTHORIZED {
+        return grants(&whoami::read(&answer)?);
+    }
+    token::forget(registry, &scope, &context.environment)?;
+    let told = "the kept token was refused, so it is dropped; with a new one";
+    let known = whoami::ask(context, registry, new).await.and_then(|answer| whoami::read(&answer));
+    known.and_then(|known| grants(&known)).map(|known| format!("{told}: {known}")).map_err(|failure| failure.of(told))
 }
 
 fn grants(known: &whoami::Whoami) -> Result<String, Failure> {

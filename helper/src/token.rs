@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::cache::{self, Slot};
+use crate::cache::Slot;
 use crate::call::{self, CallError};
 use crate::clock::Clock;
 use crate::config::{Environment, Registry, Scope};
@@ -99,9 +99,9 @@ pub async fn mint(registry: &Registry, scope: &Scope, environment: &Environment,
     })
 }
 
-/// Drops what the cache has for a host, so that the next token is a new one.
-pub fn forget(registry: &Registry, environment: &Environment) -> std::io::Result<()> {
-    cache::forget(registry.host.as_str(), environment)
+/// Drops the one token that the cache has for this, so that the next is a new one; other scopes' tokens stay.
+pub fn forget(registry: &Registry, scope: &Scope, environment: &Environment) -> std::io::Result<()> {
+    Slot::of(registry, scope, environment).map_or(Ok(()), |slot| slot.clear())
 }
 
 #[cfg(test)]

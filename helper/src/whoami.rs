@@ -45,7 +45,7 @@ pub(crate) fn run(context: &Context, host: &Audience) -> Result<(), Failure> {
         let mut answer = ask(context, &registry, &token).await?;
         if answer.status == StatusCode::UNAUTHORIZED && token.cached {
             // Revoked since it was kept: a new one shows what holds now.
-            token::forget(&registry, &context.environment)?;
+            token::forget(&registry, &scope, &context.environment)?;
             token = token::for_host(&registry, &scope, &context.environment, context.clock).await?;
             answer = ask(context, &registry, &token).await?;
         }

@@ -10,10 +10,15 @@ use stile_broker::token::TokenId;
 use super::{Context, Done, typed};
 use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
 use crate::failure::Failure;
+use crate::output::notice;
 use crate::target::StoreTarget;
 
 /// How often the keys are dropped anew when a broker adds one in the same moment.
 const ATTEMPTS: usize = 10;
+
+/// What is out does not know that it is dead: said wherever a token may have been kept.
+const KEPT: &str = "a credentials helper hands out the token that it kept until that ends; \
+                    hint: `terraform-credentials-stile forget HOST` drops it at once, on the machine of whoever had it";
 
 /// Runs one verb.
 pub(crate) async fn run(context: &Context, verb: TokenVerb) -> Done {
@@ -34,6 +39,7 @@ async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> 
         let new = wanted.store.open()?.revoke_principal(principal.clone(), context.now).await?;
         let line = if new { format!("revoked {principal}") } else { format!("unchanged: {principal} was revoked already") };
         let status = if new { "revoked" } else { "unchanged" };
+        notice(KEPT);
         return context.output.outcome(line, &json!({ "status": status, "principal": principal }));
     }
     if !wanted.yes {
@@ -41,9 +47,10 @@ async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> 
     }
     let dropped = drop_keys(&wanted.store.open()?).await?;
     let line = if dropped == 0 {
-        "nothing to revoke: there are no keys, so no token is good".to_owned()
+        "nothing to revoke: there are no keys, so no token is good"
     } else {
-        "revoked every token".to_owned()
+        notice(KEPT);
+        "revoked every token"
     };
     context.output.outcome(line, &json!({ "status": if dropped == 0 { "unchanged" } else { "revoked" }, "dropped_keys": dropped }))
 }
@@ -54,6 +61,7 @@ async fn revoke_token(context: &Context, target: &StoreTarget, text: &str) -> Re
         Failure::refused("that is not a token's id").hint("type the `token_id` of the audit log, 22 characters, and not the token itself")
     })?;
     target.open()?.revoke_token(id.clone(), context.now).await?;
+    notice(KEPT);
     context.output.outcome(format!("revoked token {}", id.as_str()), &json!({ "status": "revoked", "jti": id.as_str() }))
 }
 

@@ -1,6 +1,6 @@
 //! What people run by hand: `get-token`, `whoami`, `doctor`.
 
-use crate::support::{Broker, Machine, http, now, token_reply};
+use crate::support::{Broker, Machine, Run, http, now, token_reply};
 
 const HOST: [&str; 2] = ["--registry-host", "registry.example.com"];
 
@@ -141,6 +141,25 @@ fn a_kept_token_that_was_revoked_is_got_anew_by_whoami() {
     let posts = broker.requests().iter().filter(|request| request.line.starts_with("POST")).count();
     assert_eq!(posts, 2);
     assert_ne!(machine.run(&["get", "registry.example.com"]).stdout, first, "the revoked one is dropped");
+}
+
+#[test]
+fn doctor_tries_the_token_that_terraform_gets_and_drops_it_where_it_is_dead() {
+    let broker = Broker::new(|number, request| match request.headers.get("authorization").map(String::as_str) {
+        None => token_reply(&format!("stile_v4.local.number-{number}"), 3600),
+        Some("Bearer stile_v4.local.number-0") => http("401 Unauthorized", "", "{}"),
+        Some(_) => whoami_reply(),
+    });
+    let machine = Machine::of(&broker);
+    let kept = "{\"token\":\"stile_v4.local.number-0\"}\n";
+    machine.run(&["get", "registry.example.com"]).prints(kept);
+    let call = |run: Run| run.stdout.lines().find(|line| line.contains("authorised call")).unwrap().to_owned();
+    assert_eq!(
+        call(machine.run(&["doctor"])),
+        "ok   authorised call: the kept token was refused, so it is dropped; with a new one: `aws:111122223333:role/deploy` holds 1 grant(s)"
+    );
+    assert_ne!(machine.run(&["get", "registry.example.com"]).stdout, kept);
+    assert_eq!(call(machine.run(&["doctor"])), "ok   authorised call: `aws:111122223333:role/deploy` holds 1 grant(s)");
 }
 
 #[test]
