@@ -16,7 +16,15 @@ use crate::verb::{Context, Failure};
 
 /// Installs, or shows what installing would change.
 pub(crate) fn run(context: &Context, wanted: &Install) -> Result<(), Failure> {
-    let plan = plan(context, wanted)?;
+    let mut plan = plan(context, wanted)?;
+    let mut locks = Vec::new();
+    if !wanted.dry_run {
+        for change in &plan.changes {
+            locks.extend(change.lock()?);
+        }
+        // What another install wrote since then is there now, and stays.
+        plan = self::plan(context, wanted)?;
+    }
     for warning in &plan.warnings {
         terminal::note(warning);
     }

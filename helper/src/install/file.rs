@@ -3,11 +3,16 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use similar::TextDiff;
+use terraform_credentials_stile::private_file;
 
 use crate::terraform;
 use crate::verb::Failure;
+
+/// Longest wait for another process that changes the same file.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// A text file as it is now; one that does not exist is empty.
 #[derive(Debug, Clone)]
@@ -94,6 +99,14 @@ impl Change {
             Self::Text { file, .. } => format!("wrote `{}`", file.path.display()),
             Self::Program { to, .. } => format!("copied the program to `{}`", to.display()),
         }
+    }
+
+    /// Keeps others from changing the text between the reading and the writing; a program is the same from whoever copies it.
+    pub(crate) fn lock(&self) -> Result<Option<fs::File>, Failure> {
+        let Self::Text { file, .. } = self else { return Ok(None) };
+        let unlocked = || Failure::new(format!("`{}` cannot be locked", file.path.display()));
+        let lock = private_file::lock(&file.real_path, LOCK_LIMIT);
+        lock.map(Some).ok_or_else(|| unlocked().hint("another install may be at it, or its folder cannot be written"))
     }
 
     /// Makes it.

@@ -83,6 +83,23 @@ fn a_second_registry_goes_beside_the_first() {
 }
 
 #[test]
+fn of_many_installs_at_once_none_is_lost() {
+    let machine = Machine::new();
+    let hosts: Vec<_> = (0..8).map(|number| format!("host-{number}.example")).collect();
+    std::thread::scope(|scope| {
+        for host in &hosts {
+            let machine = &machine;
+            scope.spawn(move || assert_eq!(machine.run(&["install", "--registry-host", host]).code, 0));
+        }
+    });
+    let config = machine.read(".config/stile/config.toml");
+    for host in &hosts {
+        assert!(config.contains(&format!("[registry.\"{host}\"]")), "{host}: {config}");
+    }
+    assert_eq!(machine.read(".terraformrc"), BLOCK);
+}
+
+#[test]
 fn a_block_that_is_there_already_is_enough() {
     for (file, text, config, warned) in [
         (".terraformrc", "credentials_helper \"stile\" { args = [\"--profile\", \"x\"] }\n", None, false),
@@ -171,6 +188,7 @@ fn the_places_can_be_named() {
     let config = machine.path("own/config.toml");
     assert_eq!(machine.read("rc"), format!("credentials_helper \"stile\" {{\n  args = [\"--config\", \"{}\"]\n}}\n", config.display()));
     assert_eq!(machine.read("own/config.toml"), TABLE);
-    let places: Vec<_> = machine.files().into_iter().map(|(path, _)| path).collect();
+    let is_lock = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "lock");
+    let places: Vec<_> = machine.files().into_iter().map(|(path, _)| path).filter(|path| !is_lock(path)).collect();
     assert_eq!(places, [machine.path("here/terraform-credentials-stile"), config, machine.path("rc")]);
 }
