@@ -16,6 +16,12 @@ use crate::token::{KeyError, Tokens};
 /// Exchanges in the works at once, identical ones included; past that callers are asked to come back.
 const EXCHANGES: usize = 2048;
 
+/// Archives arriving at once.
+const UPLOADS: usize = 32;
+
+/// Archives looked into at once.
+const CHECKS: usize = 2;
+
 /// How long a good answer of [`Broker::ready`] is believed, in seconds: anybody may ask, and each look is a write.
 const READY: i64 = 2;
 
@@ -32,6 +38,10 @@ pub struct Broker {
     pub single_flight: SingleFlight,
     /// The room for exchanges.
     pub exchanges: Arc<Semaphore>,
+    /// The room for archives that are arriving.
+    pub uploads: Arc<Semaphore>,
+    /// The turns to look into an archive, which takes a processor and tens of megabytes.
+    pub checks: Arc<Semaphore>,
     /// What is kept.
     pub store: Store,
     /// What is known of callers.
@@ -66,6 +76,8 @@ impl Broker {
             sts: Sts::new(config.audience.clone(), config.fips, &config.regions, config.sts.clone())?,
             single_flight: SingleFlight::default(),
             exchanges: Arc::new(Semaphore::new(EXCHANGES)),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            checks: Arc::new(Semaphore::new(CHECKS)),
             store: Store::Embedded(Embedded::open(&config.data)?),
             standings: Standings::default(),
             tokens: Tokens::new(config.audience.clone(), config.max_ttl),
@@ -83,6 +95,8 @@ impl Broker {
         }
         *ready_at = None;
         self.store.reach().await?;
+        // As it is kept, not as this process remembers it.
+        self.tokens.follow(self.store.keyring().await?.revision, &self.store, now).await?;
         self.tokens.minting_key(&self.store, now).await?;
         *ready_at = Some(now);
         Ok(())

@@ -132,13 +132,16 @@ impl TryFrom<Options> for Config {
         if !(exchange::MIN_TTL..=exchange::MAX_TTL).contains(&options.max_ttl) {
             return Err(ConfigError::MaxTtl);
         }
-        let regions = regions(&options.regions, options.fips)?;
+        let regions = regions(&said(&options.regions), options.fips)?;
         let tls = options.tls_cert.zip(options.tls_key).map(|(cert, key)| TlsFiles { cert, key });
         if tls.is_none() && !options.behind_proxy && !options.listen.ip().is_loopback() {
             return Err(ConfigError::PlainHttp(options.listen));
         }
-        let endpoints =
-            options.sts_endpoint.iter().map(|text| Endpoint::parse(text)).collect::<Result<Vec<_>, _>>().map_err(ConfigError::Sts)?;
+        let endpoints = said(&options.sts_endpoint)
+            .iter()
+            .map(|text| Endpoint::parse(text))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(ConfigError::Sts)?;
         Ok(Self {
             audience,
             data: options.data,
@@ -150,6 +153,11 @@ impl TryFrom<Options> for Config {
             sts: Endpoints::new(endpoints),
         })
     }
+}
+
+/// A variable that is set to nothing says nothing.
+fn said(list: &[String]) -> Vec<String> {
+    if list == [""] { Vec::new() } else { list.to_vec() }
 }
 
 fn regions(named: &[String], fips: bool) -> Result<Vec<&'static Region>, ConfigError> {
@@ -200,6 +208,7 @@ mod tests {
 
     #[test]
     fn by_default_every_commercial_region_is_enabled_and_no_other() {
+        assert!(config(&["--regions", "", "--sts-endpoint", ""]).unwrap().regions.len() > 30, "set to nothing is not set");
         let regions = config(&[]).unwrap().regions;
         assert!(regions.iter().all(|region| region.partition == Partition::Aws) && regions.len() > 30);
         assert!(config(&["--fips"]).unwrap().regions.iter().all(|region| region.fips_host.is_some()));

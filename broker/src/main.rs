@@ -11,6 +11,7 @@ use stile_broker::clock::Clock;
 use stile_broker::config::{Config, Options};
 use stile_broker::{check, http};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 /// Serve a private Terraform registry that callers enter with their AWS identity
@@ -37,9 +38,10 @@ enum Command {
 async fn main() -> ExitCode {
     let command = Cli::parse().command;
     let (Command::Serve(options) | Command::Check(options)) = &command;
-    if let Err(error) = log(&options.log) {
-        return failed(&error);
-    }
+    let _log = match log(&options.log) {
+        Ok(guard) => guard,
+        Err(error) => return failed(&error),
+    };
     let done = match command {
         Command::Serve(options) => serve(options).await.map(|()| true),
         Command::Check(options) => look(options).await,
@@ -87,10 +89,15 @@ async fn look(options: Options) -> anyhow::Result<bool> {
 }
 
 /// Human lines, on standard error; colour on a terminal alone.
-fn log(level: &str) -> anyhow::Result<()> {
+///
+/// Written by a thread of its own, and lost where nobody takes them: a full disk or a reader that is gone must not stop
+/// the service. The guard writes what is left when it is dropped.
+fn log(level: &str) -> anyhow::Result<WorkerGuard> {
     let filter = EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a level"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
-    Ok(())
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(std::io::stderr().is_terminal());
+    lines.log_internal_errors(false).init();
+    Ok(guard)
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

@@ -206,3 +206,33 @@ async fn after_every_key_was_dropped_the_next_token_is_good_at_once() {
     test.advance(10);
     assert_eq!(test.get(VERSIONS, &token).await.status, 401, "and the old one ends within ten seconds");
 }
+
+#[tokio::test]
+async fn a_keyring_that_was_removed_opens_nothing_within_ten_seconds() {
+    let (test, token) = published().await;
+    assert_eq!(test.get(VERSIONS, &token).await.status, 200);
+    std::fs::remove_file(test.data().join("keyring.json")).unwrap();
+    test.advance(20);
+    assert_eq!(test.get(VERSIONS, &token).await.status, 401);
+}
+
+#[tokio::test]
+async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let first = test.token(&deploy(), &[Download, Upload]).await;
+    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &first).await.status, 201);
+    test.advance(24 * 3600 - 60);
+    let token = test.token(&deploy(), &[Download]).await;
+    test.advance(60);
+    let lock = std::fs::OpenOptions::new().append(true).open(test.data().join("keyring.lock")).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.status, 204, "though the key is due");
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    assert_eq!(
+        test.exchange(&test.proof(&identity).build()).await.error(),
+        "503 key_unavailable",
+        "and a held lock is waited for no longer than seconds"
+    );
+}

@@ -292,3 +292,39 @@ async fn discovery_names_what_is_built_and_anyone_may_ask() {
     assert_eq!(test.get_anonymously("/readyz").await.status, 200);
     assert_eq!(test.get_anonymously("/nothing").await.error(), "404 not_found");
 }
+
+#[tokio::test]
+async fn a_grant_taken_away_during_an_upload_ends_it() {
+    let (test, token) = registry().await;
+    let archive = module_zip("x");
+    let (head, tail) = (archive[..10].to_vec(), archive[10..].to_vec());
+    let (send, receive) = tokio::sync::mpsc::channel::<Vec<u8>>(1);
+    let body = Body::from_stream(futures_util::stream::unfold(receive, async |mut receive| {
+        receive.recv().await.map(|chunk| (Ok::<_, std::io::Error>(chunk), receive))
+    }));
+    let upload = test.publish("acme/vpc/aws", "1.0.0", body, &token);
+    let meanwhile = async {
+        send.send(head).await.unwrap();
+        send.reserve().await.unwrap();
+        test.ungrant(&role("deploy"), "acme").await;
+        test.advance(10);
+        send.send(tail).await.unwrap();
+        drop(send);
+    };
+    let (reply, ()) = tokio::join!(upload, meanwhile);
+    assert_eq!(reply.status, 403, "{}", reply.text());
+    assert_eq!(kept_files(&test), 0);
+}
+
+#[tokio::test]
+async fn an_archive_that_was_lost_comes_back_when_it_is_published_again() {
+    let (test, token) = registry().await;
+    let archive = module_zip("x");
+    test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await;
+    let location = test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.header("x-terraform-get").to_owned();
+    std::fs::remove_dir_all(test.data().join("archives")).unwrap();
+    std::fs::create_dir(test.data().join("archives")).unwrap();
+    assert_eq!(test.get_anonymously(&location).await.error(), "503 store_unavailable");
+    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await.status, 200);
+    assert_eq!(test.get_anonymously(&location).await.body, archive);
+}

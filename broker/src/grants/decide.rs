@@ -30,6 +30,11 @@ impl Access {
         &self.namespace
     }
 
+    /// Whether it is for exactly this.
+    pub fn is_for(&self, namespace: &Namespace, permission: Permission) -> bool {
+        self.namespace == *namespace && self.permission == permission
+    }
+
     /// What for.
     pub const fn permission(&self) -> Permission {
         self.permission

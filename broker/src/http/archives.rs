@@ -27,7 +27,7 @@ pub async fn fetch(
     let served = ServeFile::new(broker.store.archive(&link.sha256, link.format)).oneshot(request).await;
     let mut response = served.map_err(|_| lost())?.into_response();
     if response.status() == StatusCode::NOT_FOUND {
-        tracing::error!(alarm = "archive_lost", sha256 = link.sha256, "an archive that is listed is not in the store");
+        tracing::error!(alarm = "archive_lost", sha256 = link.sha256, "an archive that is listed cannot be read");
         return Err(lost());
     }
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(link.format.content_type()));
@@ -35,5 +35,5 @@ pub async fn fetch(
 }
 
 fn lost() -> ApiError {
-    ApiError::new(ErrorCode::Internal, "the archive is not in the store")
+    ApiError::new(ErrorCode::StoreUnavailable, "the archive cannot be read from the store")
 }

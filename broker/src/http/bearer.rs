@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
+use secrecy::{ExposeSecret, SecretString};
 use stile_protocol::names::{Namespace, Permission};
 
 use super::error::ApiError;
@@ -18,12 +19,18 @@ use crate::token::{Claims, MAX_TOKEN};
 /// The holder of a token that opened and is not revoked, and what is known of it.
 #[derive(Debug)]
 pub struct Caller {
+    token: SecretString,
     claims: Claims,
     standing: Arc<Standing>,
     now: i64,
 }
 
 impl Caller {
+    /// The same caller as it stands now: after a long upload its token may have ended, or its grant be gone.
+    pub async fn again(&self, broker: &Broker) -> Result<Self, ApiError> {
+        authenticate(self.token.expose_secret(), broker).await
+    }
+
     /// The right to do something in a namespace, decided before anything is looked up there.
     pub fn access(&self, namespace: &Namespace, permission: Permission) -> Result<Access, ApiError> {
         decide(&self.claims, &self.standing, namespace, permission, self.now).map_err(ApiError::refusal)
@@ -39,19 +46,22 @@ impl FromRequestParts<Arc<Broker>> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, broker: &Arc<Broker>) -> Result<Self, ApiError> {
-        let now = broker.clock.now();
-        let token = bearer(&parts.headers).ok_or_else(ApiError::unauthorized)?;
-        let claims = broker.tokens.open(token, &broker.store, now).await.map_err(ApiError::open)?;
-        let standing = broker.standings.recent(claims.principal(), &broker.store, now).await.map_err(ApiError::store)?;
-        if broker.tokens.follow(standing.keyring_revision, &broker.store).await.map_err(ApiError::key)? {
-            // The keyring changed since: a key that was dropped opens nothing any more.
-            broker.tokens.open(token, &broker.store, now).await.map_err(ApiError::open)?;
-        }
-        if standing.revoked.is_some() || standing.revoked_tokens.contains(claims.id()) {
-            return Err(ApiError::unauthorized());
-        }
-        Ok(Self { claims, standing, now })
+        authenticate(bearer(&parts.headers).ok_or_else(ApiError::unauthorized)?, broker).await
     }
+}
+
+async fn authenticate(token: &str, broker: &Broker) -> Result<Caller, ApiError> {
+    let now = broker.clock.now();
+    let claims = broker.tokens.open(token, &broker.store, now).await.map_err(ApiError::open)?;
+    let standing = broker.standings.recent(claims.principal(), &broker.store, now).await.map_err(ApiError::store)?;
+    if broker.tokens.follow(standing.keyring_revision, &broker.store, now).await.map_err(ApiError::key)? {
+        // The keyring changed since: a key that was dropped opens nothing any more.
+        broker.tokens.open(token, &broker.store, now).await.map_err(ApiError::open)?;
+    }
+    if standing.revoked.is_some() || standing.revoked_tokens.contains(claims.id()) {
+        return Err(ApiError::unauthorized());
+    }
+    Ok(Caller { token: token.to_owned().into(), claims, standing, now })
 }
 
 /// The token of the one `Authorization` header: the scheme in any case, one space (RFC 6750, section 2.1).

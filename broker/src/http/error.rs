@@ -80,6 +80,9 @@ impl ApiError {
     pub fn sts(error: StsError, audience: &Audience) -> Self {
         match error {
             StsError::Answer(answer) => {
+                if matches!(answer, AnswerError::Malformed(_) | AnswerError::Inconsistent(_)) {
+                    tracing::error!(alarm = "sts_answer", error = &answer as &dyn Error, "what answered for STS is not to be believed");
+                }
                 let code = match &answer {
                     AnswerError::SignatureMismatch => {
                         return Self::new(ErrorCode::SignatureMismatch, answer.to_string())

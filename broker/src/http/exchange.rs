@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 use stile_protocol::exchange::MAX_BODY;
 use stile_protocol::region::Region;
 use stile_protocol::reply::{ErrorCode, TokenReply};
+use tracing::Instrument;
 
 use super::error::ApiError;
 use crate::audit;
@@ -31,9 +32,14 @@ const REMEMBERED: i64 = 15 * 60;
 
 /// `POST /v1/token`.
 pub async fn mint(State(broker): State<Arc<Broker>>, request: Request) -> Result<impl IntoResponse, ApiError> {
-    let mut caller = None;
-    let minted = exchange(&broker, request, &mut caller).await;
-    audit::exchange(caller.as_ref(), minted.as_ref().map_err(|error| error.code().as_str()));
+    // Runs to its end though the caller hangs up, so that every mint is on record.
+    let minted = async move {
+        let mut caller = None;
+        let minted = exchange(&broker, request, &mut caller).await;
+        audit::exchange(caller.as_ref(), minted.as_ref().map_err(|error| error.code().as_str()));
+        minted
+    };
+    let minted = tokio::spawn(minted.in_current_span()).await.map_err(|_| ApiError::new(ErrorCode::Internal, "the exchange broke off"))?;
     Ok(Json(minted?.reply))
 }
 
@@ -65,7 +71,7 @@ async fn exchange(broker: &Broker, request: Request, identified: &mut Option<Cal
 
     let standing = broker.store.standing(caller.principals().to_vec()).await.map_err(ApiError::store)?;
     // Keys that an operator has dropped since must not mint what nothing will open.
-    broker.tokens.follow(standing.keyring_revision, &broker.store).await.map_err(ApiError::key)?;
+    broker.tokens.follow(standing.keyring_revision, &broker.store, now).await.map_err(ApiError::key)?;
     let entitlement = entitle(caller, &proof.unverified_document, &standing, now).map_err(ApiError::refusal)?;
     let key = broker.tokens.minting_key(&broker.store, now).await.map_err(ApiError::key)?;
 

@@ -7,17 +7,18 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
 use http_body_util::BodyExt;
 use stile_protocol::names::Permission;
 use stile_protocol::reply::ErrorCode;
+
+use tracing::Instrument;
 
 use super::bearer::Caller;
 use super::error::ApiError;
 use super::modules::ModulePath;
 use crate::audit;
 use crate::boot::Broker;
-use crate::registry::{Checked, Format, MAX_ARCHIVE, Upload, UploadError};
+use crate::registry::{Format, MAX_ARCHIVE, Upload, UploadError};
 use crate::store::Published;
 
 /// How long a sender may pause.
@@ -34,17 +35,37 @@ pub async fn module(
     caller: Caller,
     path: Result<Path<ModulePath>, PathRejection>,
     request: Request,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Done, ApiError> {
     let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
     let (access, address) = path.access(&caller, Permission::Upload)?;
-    let (address, version) = (address?, path.version()?);
+    address?;
+    path.version()?;
     let format = format(request.headers())?;
+    let room = Arc::clone(&broker.uploads).try_acquire_owned();
+    let room = room.map_err(|_| ApiError::new(ErrorCode::Throttled, "too many archives are arriving"))?;
 
-    let upload = tokio::time::timeout(WHOLE, receive(&broker, request, format));
-    let archive = upload.await.map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes"))??;
+    let upload = tokio::time::timeout(WHOLE, receive(&broker, request));
+    let upload = upload.await.map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes"))??;
+    drop(access);
+    // Runs to its end though the sender hangs up: what is published is on record, and so is who published it.
+    let published = async move {
+        let _room = room;
+        publish(&broker, &caller, &path, upload, format).await
+    };
+    let published = tokio::spawn(published.in_current_span());
+    published.await.map_err(|_| ApiError::new(ErrorCode::Internal, "publishing broke off"))?
+}
+
+/// Checks what arrived and lists it, if the sender may still do that: a grant that was taken away meanwhile counts.
+async fn publish(broker: &Broker, caller: &Caller, path: &ModulePath, upload: Upload, format: Format) -> Result<Done, ApiError> {
+    let archive = {
+        let _turn = broker.checks.acquire().await;
+        upload.check(format).await.map_err(ApiError::upload)?
+    };
+    let (access, address) = path.access(&caller.again(broker).await?, Permission::Upload)?;
+    let (address, version) = (address?, path.version()?);
     let sha256 = archive.sha256().to_owned();
-    let now = broker.clock.now();
-    let published = broker.store.publish(&access, &address, &version, archive, now).await.map_err(ApiError::store)?;
+    let published = broker.store.publish(&access, &address, &version, archive, broker.clock.now()).await.map_err(ApiError::store)?;
     let outcome = match published {
         Published::Created => "created",
         Published::Same => "unchanged",
@@ -62,6 +83,8 @@ pub async fn module(
     ))
 }
 
+type Done = (StatusCode, Json<serde_json::Value>);
+
 fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if headers.contains_key(header::CONTENT_ENCODING) {
@@ -71,7 +94,7 @@ fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
         .ok_or_else(|| ApiError::new(ErrorCode::UnsupportedMediaType, "the archive must be `application/zip` or `application/gzip`"))
 }
 
-async fn receive(broker: &Broker, request: Request, format: Format) -> Result<Checked, ApiError> {
+async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > MAX_ARCHIVE) {
         return Err(ApiError::upload(UploadError::TooLarge));
@@ -81,7 +104,7 @@ async fn receive(broker: &Broker, request: Request, format: Format) -> Result<Ch
     loop {
         let frame = tokio::time::timeout(PAUSE, body.frame());
         match frame.await.map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the archive paused for more than 30 seconds"))? {
-            None => return upload.check(format).await.map_err(ApiError::upload),
+            None => return Ok(upload),
             Some(Err(_)) => return Err(ApiError::new(ErrorCode::InvalidRequest, "the archive broke off")),
             Some(Ok(frame)) => {
                 if let Ok(chunk) = frame.into_data() {

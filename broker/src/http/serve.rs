@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -28,6 +29,9 @@ use crate::config::TlsFiles;
 
 /// Connections at once; past that the next ones wait in the system's queue.
 const CONNECTIONS: usize = 1024;
+
+/// How long to leave the system alone that could not give us a connection.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// How long a client may take for its request line and headers, and for a TLS handshake: a slow one holds a connection
 /// for this long and no longer.
@@ -94,9 +98,20 @@ fn refuse_exposed(key: &Path) -> Result<(), ServeError> {
     }
 }
 
+/// Systems give a process 1,024 files by habit, which is fewer than our connections, database and archives together.
+fn raise_file_limit() {
+    let wanted = (CONNECTIONS * 2) as u64;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum.map_or(Some(wanted), |most| Some(most.min(wanted))), maximum: limit.maximum };
+    if limit.current.is_some_and(|current| current < wanted) && setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::warn!("the limit of open files could not be raised to {wanted}");
+    }
+}
+
 impl Server {
-    /// Takes the address.
+    /// Takes the address, and as many files as that many connections need.
     pub async fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, ServeError> {
+        raise_file_limit();
         let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
         Ok(Self { listener, tls: tls.map(TlsAcceptor::from) })
     }
@@ -121,17 +136,19 @@ impl Server {
                 (place, accepted) = accepted => match (place, accepted) {
                     (Ok(place), Ok((stream, _))) => (place, stream),
                     (_, Err(error)) => {
-                        // Out of file descriptors, say: the next connection may find one again.
-                        tracing::warn!(error = &error as &dyn std::error::Error, "a connection was not accepted");
-                        tokio::task::yield_now().await;
+                        // Out of file descriptors, say. Tried again at once it would take a processor and fill the log.
+                        tracing::warn!(error = &error as &dyn std::error::Error, "a connection was not accepted; trying again in a second");
+                        tokio::time::sleep(REFUSED).await;
                         continue;
                     }
                     (Err(_), _) => break,
                 },
             };
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
+            // When it gets crowded, a connection is for one request: whoever keeps one open keeps others out.
+            let keep_alive = room.available_permits() > CONNECTIONS / 4;
             tokio::spawn(async move {
-                connection(stream, tls, router, watcher).await;
+                connection(stream, tls, router, watcher, keep_alive).await;
                 drop(place);
             });
         }
@@ -142,19 +159,19 @@ impl Server {
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, watcher: Watcher) {
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, watcher: Watcher, keep_alive: bool) {
     let _ = stream.set_nodelay(true);
     match tls {
-        None => serve(stream, router, watcher).await,
+        None => serve(stream, router, watcher, keep_alive).await,
         Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, router, watcher).await,
+            Ok(Ok(stream)) => serve(stream, router, watcher, keep_alive).await,
             Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, watcher: Watcher) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, watcher: Watcher, keep_alive: bool) {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
         async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
@@ -162,6 +179,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rou
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
+        .keep_alive(keep_alive)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_header_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);

@@ -5,7 +5,7 @@ mod embedded;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use stile_protocol::names::{ModuleAddress, Namespace, Permissions};
+use stile_protocol::names::{ModuleAddress, Namespace, Permission, Permissions};
 
 pub use embedded::{Embedded, Made};
 
@@ -134,6 +134,9 @@ pub struct Package {
     pub format: Format,
 }
 
+/// A fault of ours, not of a caller: the request fails, rather than reach where its access does not.
+const MISUSED: &str = "an access is used for what it was not decided for";
+
 /// Where everything is kept. Closed, because there is one way for one machine and there will be one for AWS.
 #[derive(Debug, Clone)]
 pub enum Store {
@@ -241,7 +244,7 @@ impl Store {
 
     /// The ready-made `versions` document of a module; `None` where nothing is published.
     pub async fn versions_document(&self, access: &Access, address: &ModuleAddress) -> Result<Option<Bytes>, StoreError> {
-        debug_assert_eq!(access.namespace(), &address.namespace, "an access is for one namespace");
+        assert!(access.is_for(&address.namespace, Permission::Download), "{MISUSED}");
         match self {
             Self::Embedded(store) => store.versions_document(address.clone()).await,
         }
@@ -249,7 +252,7 @@ impl Store {
 
     /// One published version.
     pub async fn package(&self, access: &Access, address: &ModuleAddress, version: &Version) -> Result<Option<Package>, StoreError> {
-        debug_assert_eq!(access.namespace(), &address.namespace, "an access is for one namespace");
+        assert!(access.is_for(&address.namespace, Permission::Download), "{MISUSED}");
         match self {
             Self::Embedded(store) => store.package(address.clone(), version.clone()).await,
         }
@@ -264,7 +267,7 @@ impl Store {
         archive: Checked,
         now: i64,
     ) -> Result<Published, StoreError> {
-        debug_assert_eq!(access.namespace(), &address.namespace, "an access is for one namespace");
+        assert!(access.is_for(&address.namespace, Permission::Upload), "{MISUSED}");
         let by = access.principal().to_string();
         match self {
             Self::Embedded(store) => store.publish(address.clone(), version.clone(), archive, by, now).await,

@@ -62,6 +62,7 @@ struct Opened {
 struct Refresh {
     tried_at: Option<i64>,
     failed: bool,
+    followed_at: Option<i64>,
 }
 
 /// Mints and opens tokens of one registry.
@@ -136,23 +137,42 @@ impl Tokens {
         Ok(opened.claims.clone())
     }
 
-    /// Looks at the keyring again if it has changed since this process met it, as a fresh read of the store says.
-    pub async fn follow(&self, revision: i64, store: &Store) -> Result<bool, KeyError> {
-        if self.known().is_some_and(|keyring| keyring.revision >= revision) {
+    /// Looks at the keyring again if it is not the one this process met, as a read of the store says.
+    ///
+    /// A revision that went back is a keyring that was removed or restored; but it may also be a read from before this
+    /// process followed the keyring itself, so that is looked into once in ten seconds only.
+    pub async fn follow(&self, revision: i64, store: &Store, now: i64) -> Result<bool, KeyError> {
+        let met = || self.known().map(|keyring| keyring.revision);
+        let before = met();
+        if before == Some(revision) {
             return Ok(false);
         }
-        let _one_at_a_time = self.refresh.lock().await;
-        if self.known().is_some_and(|keyring| keyring.revision >= revision) {
+        let mut refresh = self.refresh.lock().await;
+        if met() != before {
             return Ok(true);
         }
+        if before.is_some_and(|met| revision < met)
+            && refresh.followed_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at)))
+        {
+            return Ok(false);
+        }
+        refresh.followed_at = Some(now);
         self.meet(store.keyring().await?);
         Ok(true)
     }
 
     /// A key for another purpose, of every live key by its id, and the id of the one in use.
     pub async fn derived(&self, purpose: &[u8], store: &Store, now: i64) -> Result<Derived, KeyError> {
-        let current = self.minting_key(store, now).await?.id().clone();
-        let keyring = self.known().unwrap_or_default();
+        let mints = |keyring: &Arc<Keyring>| keyring.minting(now).is_some();
+        // A key that is due to be followed is good for this all the same: reading must not need a write.
+        let keyring = match self.known().filter(mints) {
+            Some(keyring) => keyring,
+            None => {
+                self.minting_key(store, now).await?;
+                self.known().unwrap_or_default()
+            }
+        };
+        let current = keyring.minting(now).ok_or(KeyError::Crypto)?.id().clone();
         let keys = keyring.keys().iter().map(|key| (key.id().clone(), key.derive(purpose))).collect();
         Ok(Derived { current, keys })
     }
@@ -181,7 +201,7 @@ impl Tokens {
             });
         }
         let read = store.keyring().await;
-        *refresh = Refresh { tried_at: Some(now), failed: read.is_err() };
+        (refresh.tried_at, refresh.failed) = (Some(now), read.is_err());
         let keyring = self.meet(read.map_err(KeyError::Store)?);
         if knows(&keyring) { Ok(keyring) } else { Err(OpenError::Invalid) }
     }

@@ -1,9 +1,10 @@
 //! The keyring as a file beside the database: readable by its owner alone, locked while it changes, renamed into place.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -85,7 +86,7 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
     // The lock is on a file of its own: the keyring itself is renamed over, and a lock would stay with the old one.
     let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path.with_extension("lock")).map_err(failed)?;
     give_to_owner_of(folder, &lock).map_err(failed)?;
-    lock.lock().map_err(failed)?;
+    wait_for(&lock).map_err(failed)?;
     if read(path)?.revision != revision {
         return Ok(false);
     }
@@ -107,10 +108,22 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
     Ok(true)
 }
 
+/// Takes the lock, or says that somebody else has had it for too long.
+fn wait_for(lock: &File) -> std::io::Result<()> {
+    for _ in 0..100 {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => std::thread::park_timeout(Duration::from_millis(50)),
+        }
+    }
+    Err(ErrorKind::TimedOut.into())
+}
+
 /// Gives the file to whoever owns the folder: written by root, it would lock the broker's own user out.
 fn give_to_owner_of(folder: &Path, file: &File) -> std::io::Result<()> {
     let (wanted, made) = (fs::metadata(folder)?, file.metadata()?);
-    if wanted.uid() == made.uid() {
+    if wanted.uid() == made.uid() || !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     fchown(file, Some(wanted.uid()), Some(wanted.gid()))

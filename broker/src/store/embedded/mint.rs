@@ -10,6 +10,9 @@ use crate::grants::{Pin, Standing};
 use crate::principal::{Principal, UniqueId};
 use crate::token::TokenId;
 
+/// How much longer than needed claims and revocations are kept, in seconds.
+pub(super) const MARGIN: i64 = 24 * 3600;
+
 impl Embedded {
     pub(in crate::store) async fn standing(&self, principals: Vec<Principal>) -> Result<Standing, StoreError> {
         let keyring = self.keyring_path();
@@ -53,7 +56,9 @@ impl Embedded {
         now: i64,
     ) -> Result<Claim, StoreError> {
         self.write(move |transaction| {
-            transaction.execute("DELETE FROM proofs WHERE keep_until < ?1", [now]).map_err(database_error)?;
+            // With a day to spare: a clock that jumps ahead and back must not forget what is still good.
+            let long_over = now.saturating_sub(MARGIN);
+            transaction.execute("DELETE FROM proofs WHERE keep_until < ?1", [long_over]).map_err(database_error)?;
             // Nothing about time in the condition: a proof is claimed once, whatever any clock says.
             let claimed = transaction
                 .execute(

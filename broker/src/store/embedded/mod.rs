@@ -12,6 +12,7 @@ mod revocations;
 mod schema;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,11 +21,18 @@ use std::time::Duration;
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use tokio::sync::Semaphore;
 
 use super::StoreError;
 
 /// How long a writer waits for another before the store counts as down.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Bytes that must fit on the disk for the store to count as writable.
+const ROOM: usize = 64 * 1024;
+
+/// Writes of one process at once: the others wait here, and not on the connections that reads need.
+const WRITERS: usize = 2;
 
 /// Connections of one process.
 const CONNECTIONS: u32 = 8;
@@ -34,6 +42,7 @@ const CONNECTIONS: u32 = 8;
 pub struct Embedded {
     folder: Arc<PathBuf>,
     pool: Pool<SqliteConnectionManager>,
+    writers: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -85,16 +94,14 @@ impl Embedded {
         let mut first = Connection::open_with_flags(&database, flags).map_err(database_error)?;
         configure(&mut first).map_err(database_error)?;
         schema::check(&mut first)?;
-        let manager = SqliteConnectionManager::file(&database)
-            .with_flags(flags)
-            .with_init(configure);
+        let manager = SqliteConnectionManager::file(&database).with_flags(flags).with_init(configure);
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(Some(1))
             .connection_timeout(BUSY)
             .build(manager)
             .map_err(|error| StoreError::new(format!("`{}` cannot be opened", database.display()), error))?;
-        let store = Self { folder: Arc::new(folder.to_path_buf()), pool };
+        let store = Self { folder: Arc::new(folder.to_path_buf()), pool, writers: Arc::new(Semaphore::new(WRITERS)) };
         archives::sweep(&store.incoming());
         Ok(store)
     }
@@ -105,11 +112,12 @@ impl Embedded {
             transaction.execute("UPDATE meta SET value = value WHERE name = 'schema'", []).map(drop).map_err(database_error)
         })
         .await?;
-        let folder = self.incoming();
+        let folders = [self.incoming(), self.folder.join("archives")];
         blocking(move || {
-            tempfile::NamedTempFile::new_in(&folder)
-                .map(drop)
-                .map_err(|error| StoreError::new(format!("`{}` cannot be written", folder.display()), error))
+            folders.iter().try_for_each(|folder| {
+                let room = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| file.write_all(&[0; ROOM]));
+                room.map_err(|error| StoreError::new(format!("`{}` cannot be written", folder.display()), error))
+            })
         })
         .await
     }
@@ -128,7 +136,9 @@ impl Embedded {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
+        let turn = Arc::clone(&self.writers).acquire_owned().await;
         blocking(move || {
+            let _turn = turn;
             let mut connection = store.connection()?;
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(database_error)?;
             let done = work(&transaction)?;

@@ -1,5 +1,7 @@
 //! Modules as rows: one a version, and one a module with its ready-made `versions` document.
 
+use std::fs;
+
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Transaction, params};
 use stile_protocol::names::{ModuleAddress, Namespace};
@@ -41,10 +43,15 @@ impl Embedded {
     ) -> Result<Published, StoreError> {
         let (sha256, format, bytes) = (archive.sha256().to_owned(), archive.format(), archive.bytes());
         // Looked at first, so that a version that is taken costs no file; decided again in the transaction.
-        if let Some(kept) = self.package(address.clone(), version.clone()).await? {
-            return Ok(compare(&kept, &sha256));
-        }
         let place = self.archive(&sha256, format);
+        if let Some(kept) = self.package(address.clone(), version.clone()).await? {
+            let same = compare(&kept, &sha256);
+            // A file that was lost comes back when the same bytes are sent again.
+            if same == Published::Same && fs::metadata(&place).map_or(0, |file| file.len()) != bytes {
+                blocking(move || archives::keep(archive, &place)).await?;
+            }
+            return Ok(same);
+        }
         blocking(move || archives::keep(archive, &place)).await?;
         self.write(move |transaction| {
             if let Some(kept) = package(transaction, &address, &version)? {
@@ -155,12 +162,14 @@ fn write_document(transaction: &Transaction<'_>, address: &ModuleAddress) -> Res
         })
         .map_err(database_error)?
         .into_iter()
-        .map(|(text, at)| {
-            Version::parse(&text)
-                .map(|version| (version, at))
-                .map_err(|error| StoreError::new("a version in the store cannot be read", error))
+        .filter_map(|(text, at)| match Version::parse(&text) {
+            Ok(version) => Some((version, at)),
+            Err(_) => {
+                tracing::error!(alarm = "unreadable_version", "a version in the store cannot be read and is not listed");
+                None
+            }
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Vec<_>>();
     versions.sort();
     let Some((latest, latest_at)) = versions.iter().rev().find(|(version, _)| !version.is_prerelease()).or(versions.last()) else {
         return Ok(());

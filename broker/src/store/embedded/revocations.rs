@@ -4,6 +4,7 @@ use rusqlite::{Connection, params};
 use stile_protocol::exchange::MAX_TTL;
 
 use super::super::{Revocations, RevokedPrincipal, RevokedToken, StoreError};
+use super::mint::MARGIN;
 use super::{Embedded, database_error};
 use crate::principal::Principal;
 use crate::token::TokenId;
@@ -16,7 +17,9 @@ const REMEMBERED: i64 = MAX_TTL + 60;
 impl Embedded {
     pub(in crate::store) async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
         self.write(move |transaction| {
-            transaction.execute("DELETE FROM revoked_tokens WHERE keep_until < ?1", [now]).map_err(database_error)?;
+            transaction
+                .execute("DELETE FROM revoked_tokens WHERE keep_until < ?1", [now.saturating_sub(MARGIN)])
+                .map_err(database_error)?;
             transaction
                 .execute(
                     "INSERT OR REPLACE INTO revoked_tokens (jti, keep_until) VALUES (?1, ?2)",
@@ -112,7 +115,7 @@ mod tests {
         let (_folder, store) = opened();
         let (first, second) = (TokenId::random().unwrap(), TokenId::random().unwrap());
         store.revoke_token(first.clone(), 1000).await.unwrap();
-        for (now, remembered) in [(1000 + MAX_TTL, true), (1000 + MAX_TTL + 60, true), (1000 + MAX_TTL + 61, false)] {
+        for (now, remembered) in [(1000 + MAX_TTL, true), (1000 + MAX_TTL + 60, true), (1000 + MAX_TTL + 61 + MARGIN, false)] {
             store.revoke_token(second.clone(), now).await.unwrap();
             let tokens: Vec<TokenId> = store.revocations().await.unwrap().tokens.into_iter().map(|token| token.id).collect();
             assert_eq!(tokens.contains(&first), remembered, "{now}");
