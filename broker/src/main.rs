@@ -1,4 +1,4 @@
-//! `stile-broker`: `serve` runs the service, `check` says what is wrong with a configuration.
+//! `stile-broker`: `serve` runs the service, `check` says what is wrong with a configuration; under Lambda, neither is said.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use stile_broker::boot::Broker;
 use stile_broker::clock::Clock;
-use stile_broker::config::{Config, Options};
+use stile_broker::config::{Config, Options, under_lambda};
 use stile_broker::{check, http};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -35,12 +35,15 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    // Lambda starts the program without an argument; everything else is in its environment.
+    let on_lambda = under_lambda() && std::env::args_os().len() < 2;
+    let command = if on_lambda { Cli::parse_from(["stile-broker", "serve"]) } else { Cli::parse() }.command;
     let (Command::Serve(options) | Command::Check(options)) = &command;
-    if let Err(error) = log(&options.log) {
+    if let Err(error) = log(&options.log, on_lambda) {
         return failed(&error);
     }
     let done = match command {
+        Command::Serve(options) if on_lambda => answer_events(options).await.map(|()| true),
         Command::Serve(options) => serve(options).await.map(|()| true),
         Command::Check(options) => look(options).await,
     };
@@ -73,6 +76,14 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nothing is reached before the first event asks for it: what is down then is an answer to that, and no failed start.
+async fn answer_events(options: Options) -> anyhow::Result<()> {
+    let config = Config::try_from(options)?;
+    let broker = Arc::new(Broker::new(&config, Clock::system())?);
+    let router = http::router(Arc::clone(&broker));
+    http::lambda::serve(router, broker, &config).await.map_err(|error| anyhow::anyhow!(error))
+}
+
 async fn look(options: Options) -> anyhow::Result<bool> {
     let config = Config::try_from(options)?;
     let findings = check::check(&config, Clock::system()).await;
@@ -86,10 +97,15 @@ async fn look(options: Options) -> anyhow::Result<bool> {
     Ok(findings.iter().all(|finding| finding.problem.is_none()))
 }
 
-/// Human lines, on standard error; colour on a terminal alone.
-fn log(level: &str) -> anyhow::Result<()> {
+/// Human lines, on standard error; colour on a terminal alone. JSON under Lambda, for CloudWatch to read.
+fn log(level: &str, json: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a level"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        lines.json().flatten_event(true).init();
+    } else {
+        lines.with_ansi(std::io::stderr().is_terminal()).init();
+    }
     Ok(())
 }
 

@@ -85,6 +85,9 @@ impl TestBroker {
             tls: None,
             regions: regions.to_vec(),
             max_ttl,
+            default_ttl: 3600,
+            iam_source: None,
+            authorizer_base: None,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&sts.endpoint()).unwrap()]),
         };

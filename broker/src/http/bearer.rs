@@ -13,6 +13,7 @@ use super::error::ApiError;
 use crate::boot::Broker;
 use crate::clock::rfc3339;
 use crate::grants::{Access, Reach, Standing, decide, reach};
+use crate::principal::Principal;
 use crate::token::{Claims, MAX_TOKEN};
 
 /// The holder of a token that opened and is not revoked, and what is known of it.
@@ -24,6 +25,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Who it is.
+    pub const fn principal(&self) -> &Principal {
+        self.claims.principal()
+    }
+
     /// The right to do something in a namespace, decided before anything is looked up there.
     pub fn access(&self, namespace: &Namespace, permission: Permission) -> Result<Access, ApiError> {
         decide(&self.claims, &self.standing, namespace, permission, self.now).map_err(ApiError::refusal)
