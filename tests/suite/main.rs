@@ -5,6 +5,7 @@ mod bearer;
 mod crash;
 mod exchange;
 mod helper;
+mod lambda;
 mod modules;
 mod moto;
 mod routes;

@@ -48,7 +48,7 @@ pub async fn serve(router: Router, broker: Arc<Broker>, config: &Config) -> Resu
     let function = Arc::new(Function::new(router, broker, config.iam_source.clone(), config.authorizer_base.clone()));
     lambda_http::lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = Arc::clone(&function);
-        async move { function.answer(&event.payload, event.context).await }
+        async move { function.answer(&event.payload).await }
     }))
     .await
 }
@@ -69,16 +69,16 @@ impl Function {
     }
 
     /// Answers one event.
-    pub async fn answer(&self, event: &RawValue, context: Context) -> Result<Box<RawValue>, Failure> {
+    pub async fn answer(&self, event: &RawValue) -> Result<Box<RawValue>, Failure> {
         // No event of a request has a type of its own, and clients have no way to a field outside of their request.
         let kind = serde_json::from_str::<Kind>(event.get()).map_err(|_| Failure::NoEvent)?.kind;
         match kind.as_deref() {
             Some(kind) => written(&authorizer::answer(kind, event, self.authorizer_base.as_ref(), &self.broker).await?),
-            None => written(&self.serve(event, context).await?),
+            None => written(&self.serve(event).await?),
         }
     }
 
-    async fn serve(&self, event: &RawValue, context: Context) -> Result<impl Serialize, Failure> {
+    async fn serve(&self, event: &RawValue) -> Result<impl Serialize, Failure> {
         let mut event: LambdaRequest = serde_json::from_str(event.get()).map_err(|_| Failure::NoEvent)?;
         let caller = self.iam_source.as_ref().and_then(|source| source.caller_of(shape::unverified_context(&event)));
         let target = shape::tame(&mut event);
@@ -92,7 +92,7 @@ impl Function {
             }
             router.clone().oneshot(Request::from_parts(parts, Body::from(body.to_vec())))
         });
-        let answered: Result<_, Infallible> = Adapter::from(service).call(LambdaEvent::new(event, context)).await;
+        let answered: Result<_, Infallible> = Adapter::from(service).call(LambdaEvent::new(event, Context::default())).await;
         Ok(answered.unwrap_or_else(|never| match never {}))
     }
 }
