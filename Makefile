@@ -1,5 +1,5 @@
 # Each target is one short line; what it does in full stands in the file it calls.
-.PHONY: demo test check
+.PHONY: demo test check package
 
 demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws uses your own AWS identity
 	cargo run --locked --bin demo -- $(if $(ONCE),--once) $(if $(filter aws,$(STS)),--sts aws)
@@ -9,3 +9,6 @@ test: ## run every test; says at its end what it left out for want of a tool
 
 check: ## formatting, lints, documentation, licences
 	tests/check
+
+package: ## the Lambda function as a zip for x86-64, and for arm64 where its Rust target is installed
+	tests/package

@@ -4,8 +4,8 @@ use crate::grants::Access;
 use crate::http::Minted;
 use crate::sts::CallerIdentity;
 
-/// What an exchange came to; `Err` has the code of the refusal.
-pub fn exchange(caller: Option<&CallerIdentity>, outcome: Result<&Minted, &str>) {
+/// What an exchange came to, and whether a `proof` or a `gateway` told who called; `Err` has the code of the refusal.
+pub fn exchange(by: &str, caller: Option<&CallerIdentity>, outcome: Result<&Minted, &str>) {
     let principal = caller.map(|caller| caller.principal().as_str());
     let session = caller.and_then(CallerIdentity::session_name);
     let unique_id = caller.map(|caller| caller.unique_id().as_str());
@@ -13,11 +13,11 @@ pub fn exchange(caller: Option<&CallerIdentity>, outcome: Result<&Minted, &str>)
         Ok(minted) => {
             let reply = minted.reply();
             tracing::info!(
-                target: "audit", event = "exchange", decision = "minted", principal, session, unique_id, token_id = minted.token_id,
+                target: "audit", event = "exchange", by, decision = "minted", principal, session, unique_id, token_id = minted.token_id,
                 namespaces = %reply.namespaces, permissions = %reply.permissions, expires_at = reply.expires_at,
             );
         }
-        Err(code) => tracing::info!(target: "audit", event = "exchange", decision = "refused", code, principal, session, unique_id),
+        Err(code) => tracing::info!(target: "audit", event = "exchange", by, decision = "refused", code, principal, session, unique_id),
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Broker {
     pub standings: Standings,
     /// Tokens, and the keys they are under.
     pub tokens: Tokens,
+    /// The life of a token that names none, in seconds.
+    pub default_ttl: i64,
     /// The time.
     pub clock: Clock,
     ready_at: tokio::sync::Mutex<Option<i64>>,
@@ -81,6 +83,7 @@ impl Broker {
             store: Store::Embedded(Embedded::open(&config.data)?),
             standings: Standings::default(),
             tokens: Tokens::new(config.audience.clone(), config.max_ttl),
+            default_ttl: config.default_ttl,
             clock,
             ready_at: tokio::sync::Mutex::default(),
         })

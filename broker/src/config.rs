@@ -8,7 +8,13 @@ use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
 
-use crate::sts::{Endpoint, EndpointError, Endpoints};
+use crate::sts::{Endpoint, EndpointError, Endpoints, IamSource, IamSourceError};
+
+/// Whether this process is a Lambda function, which Lambda says by naming the address of its runtime API.
+pub fn under_lambda() -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the one place where the broker reads its environment beside its flags")]
+    std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
+}
 
 /// What `serve` and `check` take; every flag has an environment variable.
 #[derive(Debug, Clone, Args)]
@@ -53,6 +59,23 @@ pub struct Options {
     #[arg(long, env = "STILE_MAX_TTL", value_name = "SECONDS", default_value_t = 3600)]
     pub max_ttl: i64,
 
+    /// Give a token of `GET /v1/token` this life where the caller names none, from 60 to 43200 seconds
+    #[arg(long, env = "STILE_DEFAULT_TTL", value_name = "SECONDS", default_value_t = 3600)]
+    pub default_ttl: i64,
+
+    /// Believe this API about who calls `GET /v1/token`: account and API id, or function URL id
+    ///
+    /// For a Lambda function alone. Whoever may invoke the function can then mint for anybody, so grant
+    /// `lambda:InvokeFunction` to that API and nobody else. Default: none. Example: 111122223333/abcdef1234
+    #[arg(long, env = "STILE_IAM_SOURCE", value_name = "ACCOUNT/API")]
+    pub iam_source: Option<String>,
+
+    /// Answer API Gateway as its authorizer, for a registry whose routes begin at this path
+    ///
+    /// For a Lambda function alone. Default: every such question is refused. Example: / or /terraform
+    #[arg(long, env = "STILE_AUTHORIZER_BASE", value_name = "PATH")]
+    pub authorizer_base: Option<String>,
+
     /// Ask STS at its FIPS 140 endpoints only
     #[arg(long, env = "STILE_FIPS")]
     pub fips: bool,
@@ -93,6 +116,12 @@ pub struct Config {
     pub regions: Vec<&'static Region>,
     /// The longest life of a token, in seconds.
     pub max_ttl: i64,
+    /// The life of a token of `GET /v1/token` that names none, in seconds.
+    pub default_ttl: i64,
+    /// The API that is believed about its callers, where one is.
+    pub iam_source: Option<IamSource>,
+    /// Where the routes of a registry begin that this function guards, where it guards one.
+    pub authorizer_base: Option<AuthorizerBase>,
     /// Whether STS is asked at its FIPS endpoints.
     pub fips: bool,
     /// Where STS is asked elsewhere than at AWS.
@@ -114,6 +143,15 @@ pub enum ConfigError {
     /// The longest life is out of bounds.
     #[error("`--max-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
     MaxTtl,
+    /// The life of tokens that name none is out of bounds.
+    #[error("`--default-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
+    DefaultTtl,
+    /// The API that is to be believed is none.
+    #[error("`--iam-source`: {0}")]
+    IamSource(#[source] IamSourceError),
+    /// The routes cannot begin there.
+    #[error("`--authorizer-base` must be a path of letters, digits, `-`, `_` and `.`, such as `/` or `/terraform`")]
+    AuthorizerBase,
     /// A place for STS is none.
     #[error("`--sts-endpoint` names no place for STS")]
     Sts(#[source] EndpointError),
@@ -132,6 +170,12 @@ impl TryFrom<Options> for Config {
         if !(exchange::MIN_TTL..=exchange::MAX_TTL).contains(&options.max_ttl) {
             return Err(ConfigError::MaxTtl);
         }
+        if !(exchange::MIN_TTL..=exchange::MAX_TTL).contains(&options.default_ttl) {
+            return Err(ConfigError::DefaultTtl);
+        }
+        let iam_source = options.iam_source.as_deref().map(IamSource::parse).transpose().map_err(ConfigError::IamSource)?;
+        let authorizer_base =
+            options.authorizer_base.as_deref().map(|text| AuthorizerBase::parse(text).ok_or(ConfigError::AuthorizerBase)).transpose()?;
         let regions = regions(&said(&options.regions), options.fips)?;
         let tls = options.tls_cert.zip(options.tls_key).map(|(cert, key)| TlsFiles { cert, key });
         if tls.is_none() && !options.behind_proxy && !options.listen.ip().is_loopback() {
@@ -149,6 +193,9 @@ impl TryFrom<Options> for Config {
             tls,
             regions,
             max_ttl: options.max_ttl,
+            default_ttl: options.default_ttl,
+            iam_source,
+            authorizer_base,
             fips: options.fips,
             sts: Endpoints::new(endpoints),
         })
@@ -158,6 +205,30 @@ impl TryFrom<Options> for Config {
 /// A variable that is set to nothing says nothing.
 fn said(list: &[String]) -> Vec<String> {
     if list == [""] { Vec::new() } else { list.to_vec() }
+}
+
+/// The path below which a guarded registry has its routes: empty for the root, else `/…` without a slash at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthorizerBase(String);
+
+impl AuthorizerBase {
+    /// Reads a path.
+    pub fn parse(text: &str) -> Option<Self> {
+        let inner = text.strip_prefix('/')?;
+        let inner = inner.strip_suffix('/').unwrap_or(inner);
+        let plain = |part: &str| {
+            !matches!(part, "" | "." | "..") && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        match inner {
+            "" => Some(Self(String::new())),
+            inner => inner.split('/').all(plain).then(|| Self(format!("/{inner}"))),
+        }
+    }
+
+    /// What every route begins with.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 fn regions(named: &[String], fips: bool) -> Result<Vec<&'static Region>, ConfigError> {
@@ -196,6 +267,12 @@ mod tests {
             (vec!["--listen", "0.0.0.0:8443"], "`--behind-proxy`"),
             (vec!["--max-ttl", "43201"], "from 60 to 43200"),
             (vec!["--max-ttl", "59"], "from 60 to 43200"),
+            (vec!["--default-ttl", "59"], "from 60 to 43200"),
+            (vec!["--iam-source", "abcdef1234"], "111122223333/abcdef1234"),
+            (vec!["--authorizer-base", "terraform"], "such as `/`"),
+            (vec!["--authorizer-base", "/a//b"], "such as `/`"),
+            (vec!["--authorizer-base", "/a/*"], "such as `/`"),
+            (vec!["--authorizer-base", "/a/.."], "such as `/`"),
             (vec!["--regions", "us-attacker-1"], "no region `us-attacker-1`"),
             (vec!["--regions", "us-east-1,"], "no region ``"),
             (vec!["--regions", "us-east-1,cn-north-1", "--fips"], "`cn-north-1` has no FIPS endpoint"),
@@ -213,6 +290,15 @@ mod tests {
         assert!(regions.iter().all(|region| region.partition == Partition::Aws) && regions.len() > 30);
         assert!(config(&["--fips"]).unwrap().regions.iter().all(|region| region.fips_host.is_some()));
         assert_eq!(config(&["--regions", "cn-north-1"]).unwrap().regions[0].host, "sts.cn-north-1.amazonaws.com.cn");
+    }
+
+    #[test]
+    fn an_authorizers_base_has_one_spelling() {
+        for (given, expected) in [("/", ""), ("/terraform", "/terraform"), ("/a/b.c/", "/a/b.c")] {
+            assert_eq!(config(&["--authorizer-base", given]).unwrap().authorizer_base.unwrap().as_str(), expected);
+        }
+        assert_eq!(config(&[]).unwrap().authorizer_base, None);
+        assert_eq!(config(&[]).unwrap().iam_source, None);
     }
 
     #[test]

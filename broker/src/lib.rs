@@ -5,14 +5,18 @@
 //! **Mint**, `POST /v1/token`: `http/exchange` → [`proof`] (400) → [`sts`] (401, 502, 503, 504) → [`principal`] →
 //! [`grants`] `entitle` (403) → [`store`] single use (401, 503) → [`token`] seal → [`audit`].
 //!
+//! Behind a gateway that verified the signature, `GET /v1/token`: `http/lambda` → `http/gateway` → [`sts`] → from
+//! [`principal`] on the same, with a pin in place of single use.
+//!
 //! **Read**, `GET …/download`: `http/bearer` → [`token`] open (401) → [`standings`] (503) → [`grants`] `decide` (403) →
 //! [`registry`] and [`store`] (404) → `204` with a signed link.
 //!
 //! | evidence | says | made only by |
 //! |---|---|---|
-//! | [`sts::CallerIdentity`] | AWS vouches for this caller | STS's answer |
+//! | [`sts::CallerIdentity`] | AWS vouches for this caller | STS's answer, or the context of a gateway the operator named |
+//! | [`sts::VerifiedByGateway`] | AWS verified the signature before us | that context |
 //! | [`grants::Entitlement`] | the caller may have such a token | [`grants::entitle`] |
-//! | [`store::Claimed`] | the proof was never used before | the store's conditional write |
+//! | [`store::Claimed`] | the proof was never used before, or there is none behind a gateway | the store |
 //! | [`token::Claims`] | this registry minted this | a mint, or opening a token |
 //! | [`grants::Access`] | the holder may do this here, now | [`grants::decide`] |
 //! | [`registry::Checked`] | every entry of the archive was looked at | an upload's check |

@@ -1,4 +1,4 @@
-//! `stile-broker`: `serve` runs the service, `check` says what is wrong with a configuration.
+//! `stile-broker`: `serve` runs the service, `check` says what is wrong with a configuration; under Lambda, neither is said.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use stile_broker::boot::Broker;
 use stile_broker::clock::Clock;
-use stile_broker::config::{Config, Options};
+use stile_broker::config::{Config, Options, under_lambda};
 use stile_broker::{check, http};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_appender::non_blocking::WorkerGuard;
@@ -36,13 +36,16 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    // Lambda starts the program without an argument; everything else is in its environment.
+    let on_lambda = under_lambda() && std::env::args_os().len() < 2;
+    let command = if on_lambda { Cli::parse_from(["stile-broker", "serve"]) } else { Cli::parse() }.command;
     let (Command::Serve(options) | Command::Check(options)) = &command;
-    let _log = match log(&options.log) {
+    let _log = match log(&options.log, on_lambda) {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
     let done = match command {
+        Command::Serve(options) if on_lambda => answer_events(options).await.map(|()| true),
         Command::Serve(options) => serve(options).await.map(|()| true),
         Command::Check(options) => look(options).await,
     };
@@ -75,6 +78,14 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nothing is reached before the first event asks for it: what is down then is an answer to that, and no failed start.
+async fn answer_events(options: Options) -> anyhow::Result<()> {
+    let config = Config::try_from(options)?;
+    let broker = Arc::new(Broker::new(&config, Clock::system())?);
+    let router = http::router(Arc::clone(&broker));
+    http::lambda::serve(router, broker, &config).await.map_err(|error| anyhow::anyhow!(error))
+}
+
 async fn look(options: Options) -> anyhow::Result<bool> {
     let config = Config::try_from(options)?;
     let findings = check::check(&config, Clock::system()).await;
@@ -88,16 +99,21 @@ async fn look(options: Options) -> anyhow::Result<bool> {
     Ok(findings.iter().all(|finding| finding.problem.is_none()))
 }
 
-/// Human lines, on standard error; colour on a terminal alone.
+/// Human lines, on standard error; colour on a terminal alone. JSON under Lambda, for CloudWatch to read.
 ///
 /// Written by a thread of its own, and lost where nobody takes them: a full disk or a reader that is gone must not stop
-/// the service. The guard writes what is left when it is dropped.
-fn log(level: &str) -> anyhow::Result<WorkerGuard> {
+/// the service. The guard writes what is left when it is dropped. Under Lambda they are written at once, since a function
+/// that has answered is stopped with what it has not yet written.
+fn log(level: &str, on_lambda: bool) -> anyhow::Result<Option<WorkerGuard>> {
     let filter = EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a level"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    if on_lambda {
+        lines.with_writer(std::io::stderr).json().flatten_event(true).init();
+        return Ok(None);
+    }
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(std::io::stderr().is_terminal());
-    lines.log_internal_errors(false).init();
-    Ok(guard)
+    lines.with_writer(writer).with_ansi(std::io::stderr().is_terminal()).init();
+    Ok(Some(guard))
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

@@ -7,11 +7,12 @@ use stile_tests::identity::Identity;
 use stile_tests::test_broker::{TestBroker, deploy, module_zip, role};
 
 /// One request a route; the paths are those of the router with their parameters filled in.
-const ROUTES: [(&str, &str, &str); 11] = [
+const ROUTES: [(&str, &str, &str); 12] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
     ("GET", "/readyz", "/readyz"),
     ("POST", "/v1/token", "/v1/token"),
+    ("GET", "/v1/token", "/v1/token"),
     ("GET", "/v1/whoami", "/v1/whoami"),
     ("GET", "/v1/modules", "/v1/modules"),
     ("GET", "/v1/modules/{namespace}", "/v1/modules/acme"),

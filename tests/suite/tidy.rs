@@ -88,8 +88,9 @@ fn the_clock_and_the_environment_are_read_where_they_are_read() {
         ["broker/src/clock.rs", "helper/src/clock.rs", "helper/src/main.rs", "admin/src/main.rs"].contains(&path) || is_test(path)
     });
     assert_eq!(clock, NONE);
-    let environment =
-        strangers(&["env::var"], |path| ["helper/src/config.rs", "helper/src/cli.rs", "admin/src/cli.rs"].contains(&path) || is_test(path));
+    let environment = strangers(&["env::var"], |path| {
+        ["broker/src/config.rs", "helper/src/config.rs", "helper/src/cli.rs", "admin/src/cli.rs"].contains(&path) || is_test(path)
+    });
     assert_eq!(environment, NONE);
 }
 

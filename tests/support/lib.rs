@@ -10,6 +10,8 @@
 //! | [`moto`] | a third party's STS, in Python |
 //! | [`left_out`] | which tools the machine has, and what was not shown for want of one |
 //! | [`programs`] | the three programs, freshly built, and a broker that runs |
+//! | [`lambda`] | Lambda's runtime API, and the broker as a function behind it |
+//! | [`events`] | requests as gateways hand them to a function |
 //! | [`process`] | a child process that does not outlive its test |
 //! | [`test_broker`] | the real broker in this process, with a clock the test sets |
 //! | [`served`] | the same, served over TLS for programs to reach |
@@ -20,8 +22,10 @@
 
 pub mod demo;
 pub mod dev_ca;
+pub mod events;
 pub mod home;
 pub mod identity;
+pub mod lambda;
 pub mod left_out;
 pub mod local_sts;
 pub mod moto;

@@ -11,12 +11,13 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use stile_broker::boot::Broker;
 use stile_broker::clock::Clock;
-use stile_broker::config::Config;
+use stile_broker::config::{AuthorizerBase, Config};
 use stile_broker::grants::Grant;
+use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, Server};
 use stile_broker::principal::Principal;
 use stile_broker::store::{Created, Embedded, Store};
-use stile_broker::sts::{Endpoint, Endpoints};
+use stile_broker::sts::{Endpoint, Endpoints, IamSource};
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permission};
@@ -85,6 +86,9 @@ impl TestBroker {
             tls: None,
             regions: regions.to_vec(),
             max_ttl,
+            default_ttl: 3600,
+            iam_source: None,
+            authorizer_base: None,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&sts.endpoint()).unwrap()]),
         };
@@ -185,6 +189,13 @@ impl TestBroker {
     /// Sends a request in memory.
     pub async fn send(&self, request: Request<Body>) -> Reply {
         Reply::read(self.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    /// The same router as a function of Lambda, which believes that API and guards routes below that path.
+    pub fn function(&self, iam_source: Option<&str>, authorizer_base: Option<&str>) -> Function {
+        let source = iam_source.map(|text| IamSource::parse(text).unwrap());
+        let base = authorizer_base.map(|text| AuthorizerBase::parse(text).unwrap());
+        Function::new(self.router.clone(), Arc::clone(&self.broker), source, base)
     }
 
     /// Serves over TCP, with TLS where files are given, until the guard is dropped.

@@ -14,6 +14,7 @@ use super::error::ApiError;
 use crate::boot::Broker;
 use crate::clock::rfc3339;
 use crate::grants::{Access, Reach, Standing, decide, reach};
+use crate::principal::Principal;
 use crate::token::{Claims, MAX_TOKEN};
 
 /// The holder of a token that opened and is not revoked, and what is known of it.
@@ -29,6 +30,11 @@ impl Caller {
     /// The same caller as it stands now: after a long upload its token may have ended, or its grant be gone.
     pub async fn again(&self, broker: &Broker) -> Result<Self, ApiError> {
         authenticate(self.token.expose_secret(), broker).await
+    }
+
+    /// Who it is.
+    pub const fn principal(&self) -> &Principal {
+        self.claims.principal()
     }
 
     /// The right to do something in a namespace, decided before anything is looked up there.

@@ -108,6 +108,17 @@ impl ApiError {
         }
     }
 
+    /// What a gateway's word on its caller is answered with, where that makes no identity.
+    pub fn gateway(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Unsupported(sentence) => Self::new(ErrorCode::UnsupportedPrincipal, sentence),
+            AnswerError::Inconsistent(_) => {
+                Self::new(ErrorCode::StsInconsistent, "what the gateway says of the caller contradicts itself").caused_by(error)
+            }
+            _ => Self::new(ErrorCode::StsBadResponse, "what the gateway says of the caller cannot be read").caused_by(error),
+        }
+    }
+
     /// What a caller without the right is answered with.
     pub fn refusal(refusal: Refusal) -> Self {
         let message = refusal.to_string();

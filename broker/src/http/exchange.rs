@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use secrecy::ExposeSecret;
-use stile_protocol::exchange::MAX_BODY;
+use stile_protocol::exchange::{MAX_BODY, RequestDocument};
 use stile_protocol::region::Region;
 use stile_protocol::reply::{ErrorCode, TokenReply};
 use tracing::Instrument;
@@ -19,10 +19,11 @@ use super::error::ApiError;
 use crate::audit;
 use crate::boot::Broker;
 use crate::clock::rfc3339;
-use crate::grants::{Refusal, entitle};
+use crate::grants::{Entitlement, Refusal, entitle};
 use crate::proof::Proof;
-use crate::store::Claim;
+use crate::store::{Claim, Claimed};
 use crate::sts::{CallerIdentity, Turn};
+use crate::token::Key;
 
 /// How long a client may take to send 16 KiB.
 const BODY: Duration = Duration::from_secs(10);
@@ -36,11 +37,11 @@ pub async fn mint(State(broker): State<Arc<Broker>>, request: Request) -> Result
     let minted = async move {
         let mut caller = None;
         let minted = exchange(&broker, request, &mut caller).await;
-        audit::exchange(caller.as_ref(), minted.as_ref().map_err(|error| error.code().as_str()));
+        audit::exchange("proof", caller.as_ref(), minted.as_ref().map_err(|error| error.code().as_str()));
         minted
     };
     let minted = tokio::spawn(minted.in_current_span()).await.map_err(|_| ApiError::new(ErrorCode::Internal, "the exchange broke off"))?;
-    Ok(Json(minted?.reply))
+    Ok(Json(minted?.into_reply()))
 }
 
 /// A token on its way out, and what the audit log may know of it.
@@ -55,6 +56,11 @@ impl Minted {
     pub const fn reply(&self) -> &TokenReply {
         &self.reply
     }
+
+    /// The answer.
+    pub(super) fn into_reply(self) -> TokenReply {
+        self.reply
+    }
 }
 
 async fn exchange(broker: &Broker, request: Request, identified: &mut Option<CallerIdentity>) -> Result<Minted, ApiError> {
@@ -64,17 +70,12 @@ async fn exchange(broker: &Broker, request: Request, identified: &mut Option<Cal
     proof.check_time(now).map_err(|error| ApiError::proof(&error))?;
     let region = enabled(broker, &proof.unverified_region)?;
 
-    let _room = broker.exchanges.try_acquire().map_err(|_| ApiError::new(ErrorCode::Throttled, "too many exchanges are in the works"))?;
+    let _room = broker.exchanges.try_acquire().map_err(|_| crowded())?;
     let Turn::Leader(leader) = broker.single_flight.join(proof.digest()).await else { return Err(replayed()) };
     let caller = broker.sts.identify(&proof, region).await.map_err(|error| ApiError::sts(error, &broker.audience))?;
     *identified = Some(caller.clone());
 
-    let standing = broker.store.standing(caller.principals().to_vec()).await.map_err(ApiError::store)?;
-    // Keys that an operator has dropped since must not mint what nothing will open.
-    broker.tokens.follow(standing.keyring_revision, &broker.store, now).await.map_err(ApiError::key)?;
-    let entitlement = entitle(caller, &proof.unverified_document, &standing, now).map_err(ApiError::refusal)?;
-    let key = broker.tokens.minting_key(&broker.store, now).await.map_err(ApiError::key)?;
-
+    let (entitlement, key) = entitled(broker, caller, &proof.unverified_document, now).await?;
     let (principal, id) = (entitlement.caller().principal().clone(), entitlement.caller().unique_id().clone());
     let pin = entitlement.pins().then(|| (principal.clone(), id));
     let keep_until = proof.unverified_signed_at.saturating_add(REMEMBERED);
@@ -87,17 +88,42 @@ async fn exchange(broker: &Broker, request: Request, identified: &mut Option<Cal
         Claim::PinnedToAnother => return Err(ApiError::refusal(Refusal::Recreated { principal })),
     };
     leader.spent();
-    let (token, claims) = broker.tokens.mint(&key, &entitlement, claimed, now).map_err(ApiError::key)?;
+    sealed(broker, &key, &entitlement, claimed, now)
+}
+
+/// What the caller may have of what it asks for, and the key for it.
+pub(super) async fn entitled(
+    broker: &Broker,
+    caller: CallerIdentity,
+    document: &RequestDocument,
+    now: i64,
+) -> Result<(Entitlement, Key), ApiError> {
+    let standing = broker.store.standing(caller.principals().to_vec()).await.map_err(ApiError::store)?;
+    // Keys that an operator has dropped since must not mint what nothing will open.
+    broker.tokens.follow(standing.keyring_revision, &broker.store, now).await.map_err(ApiError::key)?;
+    let entitlement = entitle(caller, document, &standing, now).map_err(ApiError::refusal)?;
+    let key = broker.tokens.minting_key(&broker.store, now).await.map_err(ApiError::key)?;
+    Ok((entitlement, key))
+}
+
+/// The token, and the answer around it.
+pub(super) fn sealed(broker: &Broker, key: &Key, entitlement: &Entitlement, claimed: Claimed, now: i64) -> Result<Minted, ApiError> {
+    let (token, claims) = broker.tokens.mint(key, entitlement, claimed, now).map_err(ApiError::key)?;
     Ok(Minted {
         token_id: claims.id().as_str().to_owned(),
         reply: TokenReply {
             token: token.expose_secret().to_owned(),
             expires_at: rfc3339(claims.expires_at()),
-            principal: principal.to_string(),
+            principal: claims.principal().to_string(),
             namespaces: claims.namespaces().clone(),
             permissions: claims.permissions(),
         },
     })
+}
+
+/// What a caller is told when there is no room for one more exchange.
+pub(super) fn crowded() -> ApiError {
+    ApiError::new(ErrorCode::Throttled, "too many exchanges are in the works")
 }
 
 fn replayed() -> ApiError {

@@ -5,7 +5,9 @@ mod bearer;
 mod discovery;
 mod error;
 mod exchange;
+mod gateway;
 mod health;
+pub mod lambda;
 mod modules;
 mod publish;
 mod serve;
@@ -34,8 +36,8 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/.well-known/terraform.json", get(discovery::document))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        // A proof in, a token out.
-        .route("/v1/token", post(exchange::mint))
+        // A proof in, a token out; or what a gateway verified in its stead.
+        .route("/v1/token", get(gateway::mint).post(exchange::mint))
         // Bearers.
         .route("/v1/whoami", get(bearer::whoami))
         .route("/v1/modules", get(modules::list))

@@ -12,6 +12,7 @@ pub use embedded::{Embedded, Made};
 use crate::grants::{Access, Grant, GrantNamespace, Pin, Reach, Standing};
 use crate::principal::{Principal, UniqueId};
 use crate::registry::{Checked, Format, ModuleSummary, Version};
+use crate::sts::VerifiedByGateway;
 use crate::token::{Keyring, TokenId};
 
 /// The store cannot be reached, or what is in it cannot be read: "down", never "no".
@@ -35,7 +36,8 @@ impl StoreError {
     }
 }
 
-/// Proof that a single-use claim was written: what a mint needs. Made by the store alone.
+/// What a mint needs: a single-use claim was written, or a gateway's evidence stands for it; and what had to be pinned
+/// is pinned. Made by the store alone.
 #[derive(Debug)]
 pub struct Claimed(());
 
@@ -162,6 +164,14 @@ impl Store {
     ) -> Result<Claim, StoreError> {
         match self {
             Self::Embedded(store) => store.claim(signature_digest, keep_until, pin, now).await,
+        }
+    }
+
+    /// Pins the unique id where one is given, for a caller whose signature a gateway has verified: there is no proof to claim.
+    pub async fn pin(&self, _instead_of_a_claim: VerifiedByGateway, pin: Option<(Principal, UniqueId)>) -> Result<Claim, StoreError> {
+        match (self, pin) {
+            (_, None) => Ok(Claim::Claimed(Claimed(()))),
+            (Self::Embedded(store), Some((principal, id))) => store.pin(principal, id).await,
         }
     }
 

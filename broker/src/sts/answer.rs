@@ -10,7 +10,8 @@ const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
 /// Who signed a proof, in AWS's own word.
 ///
-/// Made only from STS's answer: whoever holds one has been told so by AWS.
+/// Made only from STS's answer, or from the request context of a gateway that the operator named: whoever holds one has
+/// been told so by AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallerIdentity {
     principals: Vec<Principal>,
@@ -38,6 +39,33 @@ impl CallerIdentity {
     /// The name the caller chose for the session: for the audit log alone, since anybody may choose any.
     pub fn session_name(&self) -> Option<&str> {
         self.session_name.as_deref()
+    }
+
+    /// The identity that account, ARN and id speak of with one voice; the partition must be one of those expected.
+    pub(super) fn consistent(account: &str, arn: &str, user_id: &str, partitions: &[Partition]) -> Result<Self, AnswerError> {
+        let caller = parse_caller_arn(arn).map_err(|error| match error {
+            CallerArnError::Unsupported(sentence) => AnswerError::Unsupported(sentence),
+            CallerArnError::Malformed => AnswerError::Malformed("its ARN is out of the grammar"),
+        })?;
+        let (id, user_id_session) = match user_id.split_once(':') {
+            Some((id, session)) => (id, Some(session)),
+            None => (user_id, None),
+        };
+        if caller.account() != account {
+            return Err(AnswerError::Inconsistent("the ARN is of another account"));
+        }
+        if !partitions.contains(&caller.partition()) {
+            return Err(AnswerError::Inconsistent("the ARN is of another partition than the region"));
+        }
+        if user_id_session != caller.session_name.as_deref() {
+            return Err(AnswerError::Inconsistent("UserId and Arn name different sessions"));
+        }
+        let prefix = if caller.principal.kind() == Kind::Role { "AROA" } else { "AIDA" };
+        if !id.starts_with(prefix) {
+            return Err(AnswerError::Inconsistent("UserId is of another kind than Arn"));
+        }
+        let unique_id = UniqueId::parse(id).ok_or(AnswerError::Malformed("its UserId is out of the grammar"))?;
+        Ok(Self { principals: caller.principals().cloned().collect(), unique_id, session_name: caller.session_name })
     }
 }
 
@@ -111,29 +139,7 @@ fn identity(body: &[u8], partition: Partition) -> Result<CallerIdentity, AnswerE
         return Err(AnswerError::Malformed("its result has something else in it"));
     }
 
-    let caller = parse_caller_arn(&arn).map_err(|error| match error {
-        CallerArnError::Unsupported(sentence) => AnswerError::Unsupported(sentence),
-        CallerArnError::Malformed => AnswerError::Malformed("its ARN is out of the grammar"),
-    })?;
-    let (id, user_id_session) = match user_id.split_once(':') {
-        Some((id, session)) => (id, Some(session)),
-        None => (user_id.as_str(), None),
-    };
-    if caller.account() != account {
-        return Err(AnswerError::Inconsistent("the ARN is of another account"));
-    }
-    if caller.partition() != partition {
-        return Err(AnswerError::Inconsistent("the ARN is of another partition than the region"));
-    }
-    if user_id_session != caller.session_name.as_deref() {
-        return Err(AnswerError::Inconsistent("UserId and Arn name different sessions"));
-    }
-    let prefix = if caller.principal.kind() == Kind::Role { "AROA" } else { "AIDA" };
-    if !id.starts_with(prefix) {
-        return Err(AnswerError::Inconsistent("UserId is of another kind than Arn"));
-    }
-    let unique_id = UniqueId::parse(id).ok_or(AnswerError::Malformed("its UserId is out of the grammar"))?;
-    Ok(CallerIdentity { principals: caller.principals().cloned().collect(), unique_id, session_name: caller.session_name })
+    CallerIdentity::consistent(&account, &arn, &user_id, &[partition])
 }
 
 /// The first of the named children; each may be there once, the first must, and nothing else but white space may.

@@ -2,9 +2,11 @@
 //!
 //! The request is written anew from the proof's values (`request`), sent where the operator says (`endpoint`), and its
 //! answer is believed only in one shape (`answer`). Identical proofs in flight are asked about once (`single_flight`).
+//! Where API Gateway or a function URL has verified a signature already, its word stands for STS's (`gateway`).
 
 mod answer;
 mod endpoint;
+mod gateway;
 mod request;
 mod single_flight;
 
@@ -18,6 +20,7 @@ use tokio::sync::Semaphore;
 
 pub use answer::{AnswerError, CallerIdentity};
 pub use endpoint::{Endpoint, EndpointError, Endpoints};
+pub use gateway::{GatewayCaller, IamSource, IamSourceError, UnverifiedContext, VerifiedByGateway};
 pub use single_flight::{Leader, SingleFlight, Turn};
 
 use crate::proof::Proof;

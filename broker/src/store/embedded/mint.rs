@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::super::{Claim, Claimed, StoreError};
 use super::{Embedded, database_error, grants, keyring_file};
@@ -69,18 +69,28 @@ impl Embedded {
             if claimed == 0 {
                 return Ok(Claim::Replayed);
             }
-            if let Some((principal, id)) = &pinned {
-                transaction
-                    .execute("INSERT OR IGNORE INTO pins (principal, unique_id) VALUES (?1, ?2)", params![principal.as_str(), id.as_str()])
-                    .map_err(database_error)?;
-                if matches!(pin_of(transaction, principal)?, Pin::Id(kept) if kept != *id) {
-                    return Ok(Claim::PinnedToAnother);
-                }
+            match &pinned {
+                Some((principal, id)) => keep_pin(transaction, principal, id),
+                None => Ok(Claim::Claimed(Claimed(()))),
             }
-            Ok(Claim::Claimed(Claimed(())))
         })
         .await
     }
+
+    pub(in crate::store) async fn pin(&self, principal: Principal, id: UniqueId) -> Result<Claim, StoreError> {
+        self.write(move |transaction| keep_pin(transaction, &principal, &id)).await
+    }
+}
+
+/// Pins the id unless something is pinned; what is pinned already decides.
+fn keep_pin(transaction: &Transaction<'_>, principal: &Principal, id: &UniqueId) -> Result<Claim, StoreError> {
+    transaction
+        .execute("INSERT OR IGNORE INTO pins (principal, unique_id) VALUES (?1, ?2)", params![principal.as_str(), id.as_str()])
+        .map_err(database_error)?;
+    Ok(match pin_of(transaction, principal)? {
+        Pin::Id(kept) if kept != *id => Claim::PinnedToAnother,
+        _ => Claim::Claimed(Claimed(())),
+    })
 }
 
 /// The pin of a role or user.

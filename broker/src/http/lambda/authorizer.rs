@@ -1,0 +1,280 @@
+//! Answers API Gateway as its authorizer, so that a token of this registry opens somebody else's.
+//!
+//! The answer is for one method and one path, and API Gateway must not remember it: a remembered one would be used for
+//! other paths with the same token.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, header};
+use lambda_http::aws_lambda_events::apigw::{
+    ApiGatewayCustomAuthorizerRequest, ApiGatewayCustomAuthorizerRequestTypeRequest, ApiGatewayV2CustomAuthorizerV2Request,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use stile_protocol::names::{Namespace, Permission};
+use stile_protocol::reply::ErrorCode;
+
+use super::super::bearer::Caller;
+use super::Failure;
+use super::shape::without_stage;
+use crate::audit;
+use crate::boot::Broker;
+use crate::config::AuthorizerBase;
+use crate::grants::Access;
+
+/// Answers one question of the given type.
+pub(super) async fn answer(kind: &str, event: &RawValue, base: Option<&AuthorizerBase>, broker: &Arc<Broker>) -> Result<Value, Failure> {
+    let base = base.ok_or(Failure::Unauthorized)?;
+    let version = serde_json::from_str::<Version>(event.get()).map_err(|_| Failure::NoEvent)?.version;
+    match (kind, version.as_deref()) {
+        ("TOKEN", _) => policy(Question::token(event).ok_or(Failure::Unauthorized)?, base, broker).await,
+        ("REQUEST", Some("2.0")) => match Question::request_v2(event) {
+            None => Ok(simple(None)),
+            Some(question) => match question.decide(base, broker).await {
+                Ok(access) => Ok(simple(Some(&access))),
+                Err(No::Token | No::Access(_)) => Ok(simple(None)),
+                Err(No::Unknown) => Err(Failure::Unavailable),
+            },
+        },
+        ("REQUEST", _) => policy(Question::request_v1(event).ok_or(Failure::Unauthorized)?, base, broker).await,
+        _ => Err(Failure::NoEvent),
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: Option<String>,
+}
+
+/// May the holder of what is in the headers do this to that path?
+struct Question {
+    headers: HeaderMap,
+    method: Method,
+    path: String,
+    arn: String,
+}
+
+/// Why not.
+enum No {
+    /// There is no good token.
+    Token,
+    /// Its holder, by name, may not do this here, or nobody may.
+    Access(String),
+    /// It cannot be told.
+    Unknown,
+}
+
+impl Question {
+    fn token(event: &RawValue) -> Option<Self> {
+        let event: ApiGatewayCustomAuthorizerRequest = serde_json::from_str(event.get()).ok()?;
+        let arn = MethodArn::parse(event.method_arn.as_deref()?)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_str(event.authorization_token.as_deref()?).ok()?);
+        Some(Self { headers, method: arn.method(), path: arn.path(), arn: event.method_arn? })
+    }
+
+    fn request_v1(event: &RawValue) -> Option<Self> {
+        let event: ApiGatewayCustomAuthorizerRequestTypeRequest = serde_json::from_str(event.get()).ok()?;
+        let arn = MethodArn::parse(event.method_arn.as_deref()?)?;
+        let context = &event.request_context;
+        let of_one_api = context.account_id.as_deref() == Some(arn.account)
+            && context.apiid.as_deref() == Some(arn.api)
+            && context.stage.as_deref() == Some(arn.stage);
+        let of_one_request = event.http_method == Some(arn.method())
+            && context.http_method.as_ref().is_none_or(|method| *method == arn.method())
+            && event.path == Some(arn.path());
+        let headers = if event.multi_value_headers.is_empty() { event.headers } else { event.multi_value_headers };
+        let (method, path) = (arn.method(), arn.path());
+        (of_one_api && of_one_request).then_some(Self { headers, method, path, arn: event.method_arn? })
+    }
+
+    fn request_v2(event: &RawValue) -> Option<Self> {
+        let event: ApiGatewayV2CustomAuthorizerV2Request = serde_json::from_str(event.get()).ok()?;
+        let arn = MethodArn::parse(event.route_arn.as_deref()?)?;
+        let context = &event.request_context;
+        let of_one_api = context.account_id.as_deref() == Some(arn.account)
+            && context.apiid.as_deref() == Some(arn.api)
+            && context.stage.as_deref() == Some(arn.stage);
+        let raw_path = event.raw_path.as_deref()?;
+        let of_one_request = context.http.method == arn.method() && without_stage(raw_path, Some(arn.stage)) == arn.path();
+        let (method, path) = (arn.method(), arn.path());
+        (of_one_api && of_one_request).then_some(Self { headers: event.headers, method, path, arn: event.route_arn? })
+    }
+
+    async fn decide(&self, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Access, No> {
+        let mut request = Request::new(());
+        *request.headers_mut() = self.headers.clone();
+        let caller = Caller::from_request_parts(&mut request.into_parts().0, broker).await.map_err(|error| match error.code() {
+            ErrorCode::Unauthorized => No::Token,
+            _ => No::Unknown,
+        })?;
+        let refused = || No::Access(caller.principal().to_string());
+        let (namespace, permission) = needed(base, &self.method, &self.path).ok_or_else(refused)?;
+        let access = caller.access(&namespace, permission).map_err(|error| {
+            tracing::info!(target: "audit", event = "authorize", decision = "refused", code = error.code().as_str(),
+                principal = caller.principal().as_str(), namespace = namespace.as_str(), permission = permission.as_str());
+            refused()
+        })?;
+        audit::package("authorize", &access, &format!("{} {}", self.method, self.path), "allowed");
+        Ok(access)
+    }
+}
+
+/// What a request needs: the table of `docs/lambda.md`. Whatever is not in it, nobody may.
+fn needed(base: &AuthorizerBase, method: &Method, path: &str) -> Option<(Namespace, Permission)> {
+    let permission = match *method {
+        Method::GET | Method::HEAD => Permission::Download,
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE => Permission::Upload,
+        _ => return None,
+    };
+    let route = path.strip_prefix(base.as_str())?;
+    let below = route.strip_prefix("/v1/modules/").or_else(|| route.strip_prefix("/v1/providers/"))?;
+    Some((Namespace::parse(below.split('/').next()?).ok()?, permission))
+}
+
+async fn policy(question: Question, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Value, Failure> {
+    let statement = |effect: &str, principal: &str| {
+        json!({
+            "principalId": principal,
+            "policyDocument": {
+                "Version": "2012-10-17",
+                "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": question.arn}],
+            },
+        })
+    };
+    match question.decide(base, broker).await {
+        Ok(access) => {
+            let mut answer = statement("Allow", access.principal().as_str());
+            answer["context"] = context(&access);
+            Ok(answer)
+        }
+        Err(No::Access(principal)) => Ok(statement("Deny", &principal)),
+        Err(No::Token) => Err(Failure::Unauthorized),
+        Err(No::Unknown) => Err(Failure::Unavailable),
+    }
+}
+
+fn simple(access: Option<&Access>) -> Value {
+    match access {
+        None => json!({"isAuthorized": false}),
+        Some(access) => json!({"isAuthorized": true, "context": context(access)}),
+    }
+}
+
+/// What the guarded registry may read of the decision.
+fn context(access: &Access) -> Value {
+    json!({
+        "principal": access.principal().as_str(),
+        "namespace": access.namespace().as_str(),
+        "permission": access.permission().as_str(),
+    })
+}
+
+/// `arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH`, in which nothing stands for more than itself.
+struct MethodArn<'a> {
+    account: &'a str,
+    api: &'a str,
+    stage: &'a str,
+    method: &'a str,
+    path: &'a str,
+}
+
+impl<'a> MethodArn<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        let &["arn", partition, "execute-api", region, account, resource] = parts.as_slice() else { return None };
+        let pieces: Vec<&str> = resource.splitn(4, '/').collect();
+        let &[api, stage, method, path] = pieces.as_slice() else { return None };
+        let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        let words = [partition, region, account, api, method].into_iter().all(word) && (stage == "$default" || word(stage));
+        (words && is_plain_path(path)).then_some(Self { account, api, stage, method, path })
+    }
+
+    fn method(&self) -> Method {
+        // A word is a method's token, so the fallback is never taken; it is one that nothing is allowed for.
+        Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::TRACE)
+    }
+
+    fn path(&self) -> String {
+        format!("/{}", self.path)
+    }
+}
+
+/// No `*` or `?`, which a policy takes for patterns; no `${`, its variables; no `%`, which has a second spelling; and no
+/// segment that somebody else's server might resolve.
+fn is_plain_path(path: &str) -> bool {
+    path.split('/').all(|part| {
+        !matches!(part, "" | "." | "..")
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'+' | b'@'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arn_that_could_stand_for_more_than_one_request_is_refused() {
+        let arn = |path: &str| format!("arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/GET/{path}");
+        for path in [
+            "",
+            "*",
+            "v1/modules/acme/*",
+            "v1/modules/acme/vp?/aws/versions",
+            "v1/modules/acme%2Fb/vpc/aws/versions",
+            "v1/modules/${aws:username}/vpc/aws/versions",
+            "v1/modules//acme/versions",
+            "v1/modules/acme/../other/versions",
+            "v1/modules/./acme/versions",
+            "v1/modules/acme/",
+            "v1/modules/acme /versions",
+            "v1/modules/ac\u{e9}/versions",
+        ] {
+            assert!(MethodArn::parse(&arn(path)).is_none(), "{path}");
+        }
+        for whole in [
+            "",
+            "*",
+            "arn:aws:execute-api:us-east-1:111122223333:abcdef1234/*/GET/v1/modules/acme/vpc",
+            "arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/*/v1/modules/acme/vpc",
+            "arn:aws:execute-api:us-east-1:111122223333:*/prod/GET/v1/modules/acme/vpc",
+            "arn:aws:execute-api:*:111122223333:abcdef1234/prod/GET/v1/modules/acme/vpc",
+            "arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/GET",
+            "arn:aws:lambda:us-east-1:111122223333:abcdef1234/prod/GET/v1/modules/acme/vpc",
+        ] {
+            assert!(MethodArn::parse(whole).is_none(), "{whole}");
+        }
+        let text = arn("v1/modules/acme/vpc/aws/1.0.0+b/download");
+        let read = MethodArn::parse(&text).unwrap();
+        assert_eq!((read.account, read.api, read.stage), ("111122223333", "abcdef1234", "prod"));
+        assert_eq!((read.method(), read.path().as_str()), (Method::GET, "/v1/modules/acme/vpc/aws/1.0.0+b/download"));
+    }
+
+    #[test]
+    fn method_and_path_need_what_the_table_says() {
+        let base = AuthorizerBase::parse("/terraform").unwrap();
+        for (method, path, expected) in [
+            ("GET", "/terraform/v1/modules/acme/vpc/aws/versions", Some("acme download")),
+            ("HEAD", "/terraform/v1/providers/acme/x/versions", Some("acme download")),
+            ("GET", "/terraform/v1/modules/acme", Some("acme download")),
+            ("POST", "/terraform/v1/modules/acme/vpc/aws/1.0.0", Some("acme upload")),
+            ("PUT", "/terraform/v1/modules/acme/vpc/aws/1.0.0", Some("acme upload")),
+            ("PATCH", "/terraform/v1/modules/acme/vpc/aws/1.0.0", Some("acme upload")),
+            ("DELETE", "/terraform/v1/providers/acme/x/1.0.0", Some("acme upload")),
+            ("OPTIONS", "/terraform/v1/modules/acme/vpc/aws/versions", None),
+            ("get", "/terraform/v1/modules/acme/vpc/aws/versions", None),
+            ("ANY", "/terraform/v1/modules/acme/vpc/aws/versions", None),
+            ("GET", "/v1/modules/acme/vpc/aws/versions", None),
+            ("GET", "/terraformer/v1/modules/acme/vpc/aws/versions", None),
+            ("GET", "/terraform/v1/modules", None),
+            ("GET", "/terraform/v2/modules/acme/vpc/aws/versions", None),
+            ("GET", "/terraform/v1/token", None),
+            ("GET", "/terraform/v1/modules/ac~me/vpc/aws/versions", None),
+        ] {
+            let needs = needed(&base, &Method::from_bytes(method.as_bytes()).unwrap(), path);
+            assert_eq!(needs.map(|(namespace, permission)| format!("{namespace} {permission}")).as_deref(), expected, "{method} {path}");
+        }
+    }
+}

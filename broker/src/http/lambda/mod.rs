@@ -1,0 +1,108 @@
+//! The Lambda shell: events of four shapes in, their answers out, around the same router as the plain server's.
+//!
+//! What stands in an event's own fields (its source, and who a gateway says has called) travels as an extension of the
+//! request that nobody but this room sets; a header, body or query that says the same is nothing.
+
+mod authorizer;
+mod shape;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use lambda_http::lambda_runtime::Diagnostic;
+use lambda_http::request::LambdaRequest;
+use lambda_http::{Adapter, Context, LambdaEvent, Service, service_fn};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tower::ServiceExt;
+
+use crate::boot::Broker;
+use crate::config::{AuthorizerBase, Config};
+use crate::sts::IamSource;
+
+/// Why an event has no answer; Lambda's runtime API is told so, and the gateway makes of it what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// API Gateway makes a 401 of exactly this word (API Gateway developer guide, "Output from a Lambda authorizer").
+    #[error("Unauthorized")]
+    Unauthorized,
+    /// Whether it may be cannot be told now; API Gateway makes a 500 of it.
+    #[error("the registry cannot decide now")]
+    Unavailable,
+    /// The event is of no shape that is known.
+    #[error("the event is none of API Gateway, a load balancer or a function URL")]
+    NoEvent,
+}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        Self { error_type: format!("{failure:?}"), error_message: failure.to_string() }
+    }
+}
+
+/// Answers events until Lambda ends the process.
+pub async fn serve(router: Router, broker: Arc<Broker>, config: &Config) -> Result<(), lambda_http::Error> {
+    let function = Arc::new(Function::new(router, broker, config.iam_source.clone(), config.authorizer_base.clone()));
+    lambda_http::lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+        let function = Arc::clone(&function);
+        async move { function.answer(&event.payload).await }
+    }))
+    .await
+}
+
+/// The registry as a function of an event.
+#[derive(Debug)]
+pub struct Function {
+    router: Router,
+    broker: Arc<Broker>,
+    iam_source: Option<IamSource>,
+    authorizer_base: Option<AuthorizerBase>,
+}
+
+impl Function {
+    /// A function around the plain server's router, which believes that API about its callers, and guards routes below that path.
+    pub fn new(router: Router, broker: Arc<Broker>, iam_source: Option<IamSource>, authorizer_base: Option<AuthorizerBase>) -> Self {
+        Self { router, broker, iam_source, authorizer_base }
+    }
+
+    /// Answers one event.
+    pub async fn answer(&self, event: &RawValue) -> Result<Box<RawValue>, Failure> {
+        // No event of a request has a type of its own, and clients have no way to a field outside of their request.
+        let kind = serde_json::from_str::<Kind>(event.get()).map_err(|_| Failure::NoEvent)?.kind;
+        match kind.as_deref() {
+            Some(kind) => written(&authorizer::answer(kind, event, self.authorizer_base.as_ref(), &self.broker).await?),
+            None => written(&self.serve(event).await?),
+        }
+    }
+
+    async fn serve(&self, event: &RawValue) -> Result<impl Serialize, Failure> {
+        let mut event: LambdaRequest = serde_json::from_str(event.get()).map_err(|_| Failure::NoEvent)?;
+        let caller = self.iam_source.as_ref().and_then(|source| source.caller_of(shape::unverified_context(&event)));
+        let target = shape::tame(&mut event);
+        let router = self.router.clone();
+        let service = service_fn(move |request: lambda_http::Request| {
+            let (mut parts, body) = request.into_parts();
+            parts.uri = target.uri(parts.uri.query());
+            parts.extensions.clear();
+            if let Some(caller) = caller.clone() {
+                parts.extensions.insert(caller);
+            }
+            router.clone().oneshot(Request::from_parts(parts, Body::from(body.to_vec())))
+        });
+        let answered: Result<_, Infallible> = Adapter::from(service).call(LambdaEvent::new(event, Context::default())).await;
+        Ok(answered.unwrap_or_else(|never| match never {}))
+    }
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+fn written(answer: &impl Serialize) -> Result<Box<RawValue>, Failure> {
+    serde_json::value::to_raw_value(answer).map_err(|_| Failure::Unavailable)
+}
