@@ -56,7 +56,7 @@ async fn main() -> ExitCode {
 async fn serve(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let tls = config.tls.as_ref().map(http::tls).transpose()?;
-    let broker = Arc::new(Broker::new(&config, Clock::system())?);
+    let broker = Arc::new(Broker::new(&config, Clock::system()).await?);
     broker.ready().await?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let server = http::Server::bind(config.listen, tls).await?;

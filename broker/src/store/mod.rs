@@ -1,5 +1,6 @@
 //! What is kept, one method a question. The answers are the same whichever store gives them.
 
+mod aws;
 mod embedded;
 
 use std::path::PathBuf;
@@ -7,11 +8,12 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use stile_protocol::names::{ModuleAddress, Namespace, Permission, Permissions};
 
+pub use aws::{Aws, AwsMade, Place};
 pub use embedded::{Embedded, Made};
 
 use crate::grants::{Access, Grant, GrantNamespace, Pin, Reach, Standing};
 use crate::principal::{Principal, UniqueId};
-use crate::registry::{Checked, Format, ModuleSummary, Version};
+use crate::registry::{Checked, Format, Link, ModuleSummary, Version};
 use crate::token::{Keyring, TokenId};
 
 /// The store cannot be reached, or what is in it cannot be read: "down", never "no".
@@ -123,6 +125,8 @@ pub enum Published {
     Same,
     /// Other bytes were published before; nothing changed.
     Different,
+    /// The module has as many versions as its document can hold; nothing changed.
+    Full,
 }
 
 /// One published version, as a download needs it.
@@ -137,11 +141,22 @@ pub struct Package {
 /// A fault of ours, not of a caller: the request fails, rather than reach where its access does not.
 const MISUSED: &str = "an access is used for what it was not decided for";
 
-/// Where everything is kept. Closed, because there is one way for one machine and there will be one for AWS.
+/// Where an archive is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// At this server, by a link that is still to be signed.
+    Here(Link),
+    /// Elsewhere, by this URL, which is signed.
+    Elsewhere(String),
+}
+
+/// Where everything is kept. Closed, because there is one way for one machine and one for AWS.
 #[derive(Debug, Clone)]
 pub enum Store {
     /// A folder with SQLite, archives and the keyring.
     Embedded(Embedded),
+    /// DynamoDB, S3 and KMS.
+    Aws(Aws),
 }
 
 impl Store {
@@ -149,6 +164,7 @@ impl Store {
     pub async fn standing(&self, principals: Vec<Principal>) -> Result<Standing, StoreError> {
         match self {
             Self::Embedded(store) => store.standing(principals).await,
+            Self::Aws(store) => store.standing(principals).await,
         }
     }
 
@@ -162,6 +178,7 @@ impl Store {
     ) -> Result<Claim, StoreError> {
         match self {
             Self::Embedded(store) => store.claim(signature_digest, keep_until, pin, now).await,
+            Self::Aws(store) => store.claim(signature_digest, keep_until, pin).await,
         }
     }
 
@@ -169,6 +186,7 @@ impl Store {
     pub async fn keyring(&self) -> Result<Keyring, StoreError> {
         match self {
             Self::Embedded(store) => store.keyring().await,
+            Self::Aws(store) => store.keyring().await,
         }
     }
 
@@ -176,6 +194,7 @@ impl Store {
     pub async fn replace_keyring(&self, revision: i64, next: Keyring) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.replace_keyring(revision, next).await,
+            Self::Aws(store) => store.replace_keyring(revision, next).await,
         }
     }
 
@@ -183,6 +202,7 @@ impl Store {
     pub async fn create_grant(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
         match self {
             Self::Embedded(store) => store.create_grant(grant, pin).await,
+            Self::Aws(store) => store.create_grant(grant, pin).await,
         }
     }
 
@@ -190,6 +210,7 @@ impl Store {
     pub async fn update_grant(&self, principal: Principal, namespace: GrantNamespace, change: Change) -> Result<Updated, StoreError> {
         match self {
             Self::Embedded(store) => store.update_grant(principal, namespace, change).await,
+            Self::Aws(store) => store.update_grant(principal, namespace, change).await,
         }
     }
 
@@ -197,6 +218,7 @@ impl Store {
     pub async fn delete_grant(&self, principal: Principal, namespace: GrantNamespace) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.delete_grant(principal, namespace).await,
+            Self::Aws(store) => store.delete_grant(principal, namespace).await,
         }
     }
 
@@ -204,6 +226,7 @@ impl Store {
     pub async fn grants(&self, principal: Option<Principal>, namespace: Option<GrantNamespace>) -> Result<Vec<Grant>, StoreError> {
         match self {
             Self::Embedded(store) => store.grants(principal, namespace).await,
+            Self::Aws(store) => store.grants(principal, namespace).await,
         }
     }
 
@@ -211,6 +234,7 @@ impl Store {
     pub async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.unpin(principal).await,
+            Self::Aws(store) => store.unpin(principal).await,
         }
     }
 
@@ -218,6 +242,7 @@ impl Store {
     pub async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
         match self {
             Self::Embedded(store) => store.revoke_token(id, now).await,
+            Self::Aws(store) => store.revoke_token(id, now).await,
         }
     }
 
@@ -225,6 +250,7 @@ impl Store {
     pub async fn revoke_principal(&self, principal: Principal, now: i64) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.revoke_principal(principal, now).await,
+            Self::Aws(store) => store.revoke_principal(principal, now).await,
         }
     }
 
@@ -232,6 +258,7 @@ impl Store {
     pub async fn lift(&self, principal: Principal) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.lift(principal).await,
+            Self::Aws(store) => store.lift(principal).await,
         }
     }
 
@@ -239,6 +266,7 @@ impl Store {
     pub async fn revocations(&self) -> Result<Revocations, StoreError> {
         match self {
             Self::Embedded(store) => store.revocations().await,
+            Self::Aws(store) => store.revocations().await,
         }
     }
 
@@ -247,6 +275,7 @@ impl Store {
         assert!(access.is_for(&address.namespace, Permission::Download), "{MISUSED}");
         match self {
             Self::Embedded(store) => store.versions_document(address.clone()).await,
+            Self::Aws(store) => store.versions_document(address.clone()).await,
         }
     }
 
@@ -255,6 +284,7 @@ impl Store {
         assert!(access.is_for(&address.namespace, Permission::Download), "{MISUSED}");
         match self {
             Self::Embedded(store) => store.package(address.clone(), version.clone()).await,
+            Self::Aws(store) => store.package(address, version).await,
         }
     }
 
@@ -271,6 +301,7 @@ impl Store {
         let by = access.principal().to_string();
         match self {
             Self::Embedded(store) => store.publish(address.clone(), version.clone(), archive, by, now).await,
+            Self::Aws(store) => store.publish(address.clone(), version.clone(), archive, by, now).await,
         }
     }
 
@@ -284,6 +315,7 @@ impl Store {
     ) -> Result<Vec<ModuleSummary>, StoreError> {
         match self {
             Self::Embedded(store) => store.modules(reach, namespace.cloned(), offset, limit).await,
+            Self::Aws(store) => store.modules(reach, namespace.cloned(), offset, limit).await,
         }
     }
 
@@ -291,13 +323,35 @@ impl Store {
     pub fn incoming(&self) -> PathBuf {
         match self {
             Self::Embedded(store) => store.incoming(),
+            Self::Aws(store) => store.incoming(),
         }
     }
 
-    /// The file of an archive.
-    pub fn archive(&self, sha256: &str, format: Format) -> PathBuf {
+    /// Where one published version is fetched until `ttl` seconds from now; `None` where there is no such version.
+    pub async fn location(
+        &self,
+        access: &Access,
+        address: &ModuleAddress,
+        version: &Version,
+        now: i64,
+        ttl: i64,
+    ) -> Result<Option<Location>, StoreError> {
+        assert!(access.is_for(&address.namespace, Permission::Download), "{MISUSED}");
         match self {
-            Self::Embedded(store) => store.archive(sha256, format),
+            Self::Embedded(store) => {
+                let package = store.package(address.clone(), version.clone()).await?;
+                let link = |Package { sha256, format }| Location::Here(Link { sha256, format, expires_at: now.saturating_add(ttl) });
+                Ok(package.map(link))
+            }
+            Self::Aws(store) => store.location(address, version, now, ttl).await,
+        }
+    }
+
+    /// The archives that this server hands out itself, if they are on this machine.
+    pub const fn archives(&self) -> Option<&Embedded> {
+        match self {
+            Self::Embedded(store) => Some(store),
+            Self::Aws(_) => None,
         }
     }
 
@@ -305,6 +359,15 @@ impl Store {
     pub async fn reach(&self) -> Result<(), StoreError> {
         match self {
             Self::Embedded(store) => store.reach().await,
+            Self::Aws(store) => store.reach().await,
+        }
+    }
+
+    /// Every part of it, and whether that is as it must be.
+    pub async fn look(&self) -> Vec<(String, Result<(), StoreError>)> {
+        match self {
+            Self::Embedded(store) => vec![(format!("data folder {}", store.folder().display()), store.reach().await)],
+            Self::Aws(store) => store.look().await,
         }
     }
 }
