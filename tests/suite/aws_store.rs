@@ -140,10 +140,7 @@ async fn an_object_that_is_not_what_its_name_says_is_never_listed() {
     let Some((test, token)) = published().await else { return };
     let archive = module_zip("genuine");
     let sha256 = hex::encode(Sha256::digest(&archive));
-    let aws = test.aws();
-    let url = format!("{}/{}/modules/acme/vpc/aws/2.0.0/{sha256}.zip", aws.meter.endpoint(), aws.place.bucket);
-    let planted = stile_tests::programs::client(None).put(url).body(module_zip("planted")).send().await.unwrap();
-    assert_eq!(planted.status(), 200);
+    test.aws().put_object(&format!("/modules/acme/vpc/aws/2.0.0/{sha256}.zip"), &module_zip("planted")).await;
     assert_eq!(test.publish("acme/vpc/aws", "2.0.0", archive, &token).await.status, 503);
     assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
 }
@@ -219,8 +216,7 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
     assert_eq!(scope.signature(SECRET_ACCESS_KEY, "20261120T101112Z", &canonical), parameter("X-Amz-Signature"));
 
     // Whoever writes over the object changes nothing of what the link gives.
-    let over = stile_tests::programs::client(None).put(path).body("other").send().await.unwrap();
-    assert_eq!(over.status(), 200);
+    aws.put_object(path.split_once(&aws.place.bucket).unwrap().1, b"other").await;
     assert_eq!(test.fetch(&location).await, (200, archive));
 }
 
@@ -342,7 +338,8 @@ async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
     let aws = test.aws();
     let made = Aws::init_over(aws.place.clone(), &aws.sdk()).await.unwrap();
     assert!(!made.table && !made.bucket && !made.key, "{made:?}");
-    assert!(test.store().look().await.iter().all(|(_, outcome)| outcome.is_ok()));
+    let looked = test.store().look().await;
+    assert!(looked.iter().all(|(_, outcome)| outcome.is_ok()), "{looked:?}");
     let elsewhere = stile_broker::store::Place {
         table: "no-such-table".to_owned(),
         bucket: "no-such-bucket".to_owned(),

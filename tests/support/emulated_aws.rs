@@ -99,6 +99,15 @@ impl EmulatedAws {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// Puts an object at that path of the bucket, as somebody would who may write there.
+    pub async fn put_object(&self, path: &str, body: &[u8]) {
+        let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00");
+        let url = format!("{}/{}{path}", self.meter.endpoint(), self.place.bucket);
+        let answer = client(None).put(url).header("authorization", scope).body(body.to_vec()).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        self.meter.taken();
+    }
+
     /// How many objects are in the bucket.
     pub async fn objects(&self) -> usize {
         let listed = client(None).get(format!("{}/{}?list-type=2", self.meter.endpoint(), self.place.bucket)).send().await.unwrap();
