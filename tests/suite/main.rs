@@ -10,5 +10,4 @@ mod on_aws;
 mod on_embedded;
 mod routes;
 mod server;
-mod terraform;
 mod tidy;

@@ -10,3 +10,5 @@ mod bearer;
 mod exchange;
 #[path = "modules.rs"]
 mod modules;
+#[path = "terraform.rs"]
+mod terraform;

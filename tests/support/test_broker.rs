@@ -228,7 +228,7 @@ impl TestBroker {
 
     /// How many archives are kept or on their way in.
     pub async fn archives(&self) -> usize {
-        fn files(folder: &std::path::Path) -> usize {
+        fn files(folder: &Path) -> usize {
             let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
             entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
         }
