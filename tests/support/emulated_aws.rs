@@ -45,8 +45,7 @@ impl EmulatedAws {
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
         let name = format!("stile-{}", hex::encode(random));
-        let place =
-            Place { table: name.clone(), bucket: name.clone(), kms_key: format!("alias/{name}"), bucket_kms_key: None };
+        let place = Place { table: name.clone(), bucket: name.clone(), kms_key: format!("alias/{name}"), bucket_kms_key: None };
         let emulated = Self { meter: Meter::start(moto.endpoint()), place };
         let made = Aws::init_over(emulated.place.clone(), &emulated.sdk()).await.unwrap();
         assert!(made.table && made.bucket && made.key);
@@ -91,7 +90,8 @@ impl EmulatedAws {
         }
         let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/dynamodb/aws4_request, SignedHeaders=host, Signature=00");
         let request = client(None).post(self.meter.endpoint()).header("authorization", scope);
-        let request = request.header("x-amz-target", format!("DynamoDB_20120810.{action}")).header("content-type", "application/x-amz-json-1.0");
+        let request =
+            request.header("x-amz-target", format!("DynamoDB_20120810.{action}")).header("content-type", "application/x-amz-json-1.0");
         let answer = request.body(body.to_string()).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert_eq!(status, 200, "{action}: {text}");

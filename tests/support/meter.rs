@@ -108,7 +108,8 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
             let shared = Arc::clone(&serving);
             async move { Ok::<_, Infallible>(forward(&shared, request).await) }
         });
-        let connection = hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        let connection =
+            hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
             tokio::select! {
                 _ = connection => {}

@@ -233,10 +233,12 @@ pub(super) fn of(principal: &Principal, row: Option<&Row>) -> Vec<Grant> {
         alarm();
         return Vec::new();
     };
-    let read = entries.iter().filter_map(|entry| read_entry(entry, principal).or_else(|| {
-        alarm();
-        None
-    }));
+    let read = entries.iter().filter_map(|entry| {
+        read_entry(entry, principal).or_else(|| {
+            alarm();
+            None
+        })
+    });
     read.collect()
 }
 

@@ -109,9 +109,9 @@ impl Aws {
             Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => {}
             Err(error) => return Err(StoreError::new(format!("bucket `{bucket}` cannot be reached"), error)),
         }
-        let place = region.filter(|region| *region != "us-east-1").map(|region| {
-            CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::from(region)).build()
-        });
+        let place = region
+            .filter(|region| *region != "us-east-1")
+            .map(|region| CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::from(region)).build());
         let creating = self.s3.create_bucket().bucket(bucket).set_create_bucket_configuration(place).send();
         Box::pin(creating).await.map_err(|error| StoreError::new(failed(), error))?;
         let private = PublicAccessBlockConfiguration::builder()
@@ -141,7 +141,9 @@ impl Aws {
             return Ok(false);
         }
         if !key.starts_with("alias/") {
-            return Err(StoreError::busy(&format!("there is no KMS key `{key}`; hint: name an alias, as in `alias/stile`, to have one made")));
+            return Err(StoreError::busy(&format!(
+                "there is no KMS key `{key}`; hint: name an alias, as in `alias/stile`, to have one made"
+            )));
         }
         let creating = self.kms.create_key().description("Stile: encrypts the keyring of a registry").send();
         let made = Box::pin(creating).await.map_err(|error| StoreError::new(failed(), error))?;

@@ -73,10 +73,9 @@ fn pin(row: Option<&Row>) -> Result<Pin, StoreError> {
     // An id nobody can have is no reason to let everybody in.
     match read_text(row, "pin") {
         Some(NEVER) => Ok(Pin::Never),
-        other => other
-            .and_then(UniqueId::parse)
-            .map(Pin::Id)
-            .ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read")),
+        other => {
+            other.and_then(UniqueId::parse).map(Pin::Id).ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read"))
+        }
     }
 }
 

@@ -127,10 +127,7 @@ impl Aws {
     }
 }
 
-fn readable<'a, T: 'a>(
-    kept: &'a [(Value, i64)],
-    read: impl Fn(&(Value, i64)) -> Option<T> + 'a,
-) -> impl Iterator<Item = T> + 'a {
+fn readable<'a, T: 'a>(kept: &'a [(Value, i64)], read: impl Fn(&(Value, i64)) -> Option<T> + 'a) -> impl Iterator<Item = T> + 'a {
     kept.iter().filter_map(move |entry| {
         let read = read(entry);
         if read.is_none() {

@@ -219,9 +219,7 @@ impl Aws {
         let writes = writes.into_iter().map(|write| write.build(&self.place.table)).collect::<Result<Vec<_>, _>>()?;
         match Box::pin(self.dynamodb.transact_write_items().set_transact_items(Some(writes)).send()).await {
             Ok(_) => Ok(Written::Done),
-            Err(error) => refused(&error).ok_or_else(|| {
-                StoreError::new(format!("table `{}` cannot be written", self.place.table), error)
-            }),
+            Err(error) => refused(&error).ok_or_else(|| StoreError::new(format!("table `{}` cannot be written", self.place.table), error)),
         }
     }
 
