@@ -226,3 +226,28 @@ async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
         "and a held lock is waited for no longer than seconds"
     );
 }
+
+#[tokio::test]
+async fn tokens_of_two_processes_live_through_rotations_to_their_own_end_and_no_longer() {
+    let Some((test, _)) = published().await else { return };
+    let processes = [test.restarted(), test.restarted()];
+    let mut minted: Vec<(i64, String)> = Vec::new();
+    for day in 1..=4 {
+        // Around the moment at which the next key begins to mint, and on to where the first tokens end.
+        for step in [0, 150, 149, 1, 1, 1800, 1499, 1] {
+            processes.iter().for_each(|process| process.advance(step));
+            let (mine, yours) = (deploy(), deploy());
+            let (one, two) = tokio::join!(processes[0].token(&mine, &[Download]), processes[1].token(&yours, &[Download]));
+            let ends = processes[0].time() + 3600;
+            minted.extend([(ends, one), (ends, two)]);
+            for (ends, token) in &minted {
+                for process in &processes {
+                    let expected = if process.time() < *ends { 200 } else { 401 };
+                    assert_eq!(process.get("/v1/whoami", token).await.status.as_u16(), expected, "day {day}, {step}");
+                }
+            }
+        }
+        assert_eq!(test.store().keyring().await.unwrap().revision, day);
+        processes.iter().for_each(|process| process.advance(24 * 3600));
+    }
+}
