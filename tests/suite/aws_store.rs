@@ -10,7 +10,8 @@ use stile_broker::store::{Aws, Store};
 use stile_broker::token::Keyring;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use stile_tests::emulated_aws::{ACCESS_KEY_ID, EmulatedAws, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use stile_tests::programs::{BROKER, Setup, free_port, program};
 use stile_tests::sigv4::{Request, Scope};
 use stile_tests::terraform::as_fetched;
 use stile_tests::test_broker::{Backend, HOST, NOW, TestBroker, deploy, module_zip, role};
@@ -351,4 +352,27 @@ async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
     assert!(looked.iter().all(|(_, outcome)| outcome.is_err()), "{looked:?}");
     let said = looked[0].1.as_ref().unwrap_err().to_string();
     assert!(said.contains("stile-admin store init --table no-such-table"), "{said}");
+}
+
+#[tokio::test]
+async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
+    let Some(aws) = EmulatedAws::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let broker = Setup::on_aws(port, &aws).sts(&aws.meter.endpoint()).start(&folder.path().join("log")).await;
+    let ready = broker.client().get(broker.url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 200, "{}", broker.log());
+    let check = |aws: &EmulatedAws, without: &str| {
+        let mut command = std::process::Command::new(program(BROKER));
+        command.args(["check", "--regions", "us-east-1", "--host", &broker.host(), "--sts-endpoint", &aws.meter.endpoint()]);
+        command.env_clear().envs(aws.environment().into_iter().filter(|(name, _)| *name != without));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    let (_, said) = check(&aws, "");
+    for part in ["table", "bucket", "KMS key", "keyring"] {
+        assert!(said.lines().any(|line| line.starts_with(&format!("ok      {part}"))), "{part}: {said}");
+    }
+    let (code, said) = check(&aws, "AWS_ENDPOINT_URL");
+    assert!(code == Some(1) && said.contains("`--sts-endpoint` on this machine decides who everybody is"), "{said}");
 }
