@@ -10,5 +10,7 @@ mod bearer;
 mod exchange;
 #[path = "modules.rs"]
 mod modules;
+#[path = "store.rs"]
+mod store;
 #[path = "terraform.rs"]
 mod terraform;
