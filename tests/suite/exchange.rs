@@ -447,7 +447,7 @@ async fn without_a_store_or_a_keyring_nothing_is_minted() {
     test.mend_store();
     assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 200, "and it works again without a restart");
     assert_eq!(test.get_anonymously("/readyz").await.status, 200);
-    std::fs::write(&keyring, "not a keyring").unwrap();
+    test.break_store();
     test.advance(2);
     assert_eq!(test.get_anonymously("/readyz").await.status, 503, "what this process remembers does not make it ready");
 }

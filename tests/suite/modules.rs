@@ -292,7 +292,7 @@ async fn discovery_names_what_is_built_and_anyone_may_ask() {
 
 #[tokio::test]
 async fn a_grant_taken_away_during_an_upload_ends_it() {
-    let (test, token) = registry().await;
+    let Some((test, token)) = registry().await else { return };
     let archive = module_zip("x");
     let (head, tail) = (archive[..10].to_vec(), archive[10..].to_vec());
     let (send, receive) = tokio::sync::mpsc::channel::<Vec<u8>>(1);
@@ -310,12 +310,15 @@ async fn a_grant_taken_away_during_an_upload_ends_it() {
     };
     let (reply, ()) = tokio::join!(upload, meanwhile);
     assert_eq!(reply.status, 403, "{}", reply.text());
-    assert_eq!(kept_files(&test), 0);
+    assert_eq!(test.archives().await, 0);
 }
 
 #[tokio::test]
 async fn an_archive_that_was_lost_comes_back_when_it_is_published_again() {
-    let (test, token) = registry().await;
+    if super::BACKEND == Backend::Aws {
+        return; // A bucket that keeps versions loses none by mistake.
+    }
+    let Some((test, token)) = registry().await else { return };
     let archive = module_zip("x");
     test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await;
     let location = test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.header("x-terraform-get").to_owned();
