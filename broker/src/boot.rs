@@ -7,9 +7,9 @@ use stile_protocol::region::Region;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Kept};
 use crate::standings::Standings;
-use crate::store::{Embedded, Store, StoreError};
+use crate::store::{Aws, Embedded, Store, StoreError};
 use crate::sts::{SingleFlight, Sts};
 use crate::token::{KeyError, Tokens};
 
@@ -46,6 +46,8 @@ pub struct Broker {
     pub store: Store,
     /// What is known of callers.
     pub standings: Standings,
+    /// How long a link to an archive is good for, in seconds.
+    pub link_ttl: i64,
     /// Tokens, and the keys they are under.
     pub tokens: Tokens,
     /// The life of a token that names none, in seconds.
@@ -71,7 +73,18 @@ pub enum BootError {
 
 impl Broker {
     /// Opens what the configuration names.
-    pub fn new(config: &Config, clock: Clock) -> Result<Self, BootError> {
+    pub async fn new(config: &Config, clock: Clock) -> Result<Self, BootError> {
+        let store = match &config.kept {
+            Kept::Folder(folder) => Store::Embedded(Embedded::open(folder)?),
+            Kept::Aws { place, emulator } => {
+                Store::Aws(Aws::connect(place.clone(), Some(config.audience.clone()), emulator.as_deref()).await)
+            }
+        };
+        Self::over(config, store, clock)
+    }
+
+    /// The same, over a store that is open.
+    pub fn over(config: &Config, store: Store, clock: Clock) -> Result<Self, BootError> {
         Ok(Self {
             audience: config.audience.clone(),
             regions: config.regions.clone(),
@@ -80,8 +93,9 @@ impl Broker {
             exchanges: Arc::new(Semaphore::new(EXCHANGES)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             checks: Arc::new(Semaphore::new(CHECKS)),
-            store: Store::Embedded(Embedded::open(&config.data)?),
+            store,
             standings: Standings::default(),
+            link_ttl: config.link_ttl,
             tokens: Tokens::new(config.audience.clone(), config.max_ttl),
             default_ttl: config.default_ttl,
             clock,

@@ -24,10 +24,12 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
     if let Some(files) = &config.tls {
         found(format!("TLS certificate {}", files.cert.display()), http::tls(files).map(drop).map_err(|error| told(&error)));
     }
-    match Broker::new(config, clock) {
-        Err(error) => found(format!("data folder {}", config.data.display()), Err(told(&error))),
+    match Broker::new(config, clock).await {
+        Err(error) => found(config.kept.to_string(), Err(told(&error))),
         Ok(broker) => {
-            found(format!("data folder {}", config.data.display()), broker.store.reach().await.map_err(|error| told(&error)));
+            for (part, outcome) in broker.store.look().await {
+                found(part, outcome.map_err(|error| told(&error)));
+            }
             let key = broker.tokens.minting_key(&broker.store, broker.clock.now()).await;
             found("keyring".to_owned(), key.map(drop).map_err(|error| told(&error)));
             // One region stands for all of one network; each that was named by hand is tried.

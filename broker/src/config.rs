@@ -1,6 +1,8 @@
 //! Reads the configuration, from flags and the environment, once. Nothing here switches a check off.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,6 +10,8 @@ use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
 
+use crate::registry::LINK_LIFETIME;
+use crate::store::Place;
 use crate::sts::{Endpoint, EndpointError, Endpoints, IamSource, IamSourceError};
 
 /// Whether this process is a Lambda function, which Lambda says by naming the address of its runtime API.
@@ -27,9 +31,35 @@ pub struct Options {
 
     /// Keep everything in this folder: database, archives and keyring
     ///
-    /// Required. Make it first with `stile-admin store init --data DIR`. Example: /var/lib/stile
+    /// Either this or `--table`. Make it first with `stile-admin store init --data DIR`. Example: /var/lib/stile
     #[arg(long, env = "STILE_DATA", value_name = "DIR")]
-    pub data: PathBuf,
+    pub data: Option<PathBuf>,
+
+    /// Keep everything on AWS: in this DynamoDB table, with `--bucket` and `--kms-key`
+    ///
+    /// Either this or `--data`. Region and credentials come as they do to the AWS CLI. Example: stile
+    #[arg(long, env = "STILE_TABLE", value_name = "NAME")]
+    pub table: Option<String>,
+
+    /// Keep archives in this S3 bucket, which must keep versions
+    #[arg(long, env = "STILE_BUCKET", value_name = "NAME")]
+    pub bucket: Option<String>,
+
+    /// Encrypt the keyring under this KMS key: its id, ARN or alias
+    ///
+    /// Example: alias/stile
+    #[arg(long, env = "STILE_KMS_KEY", value_name = "KEY")]
+    pub kms_key: Option<String>,
+
+    /// Encrypt archives under this KMS key
+    ///
+    /// Default: whatever the bucket encrypts with by itself.
+    #[arg(long, env = "STILE_BUCKET_KMS_KEY", value_name = "KEY")]
+    pub bucket_kms_key: Option<String>,
+
+    /// The SDK's own variable, read here to know an emulator of AWS on this machine
+    #[arg(long, env = "AWS_ENDPOINT_URL", value_name = "URL", hide = true)]
+    pub aws_endpoint: Option<String>,
 
     /// Listen on this address
     #[arg(long, env = "STILE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
@@ -75,6 +105,9 @@ pub struct Options {
     /// For a Lambda function alone. Default: every such question is refused. Example: / or /terraform
     #[arg(long, env = "STILE_AUTHORIZER_BASE", value_name = "PATH")]
     pub authorizer_base: Option<String>,
+    /// Let a link to an archive be good for this many seconds, from 60 to 3600
+    #[arg(long, env = "STILE_LINK_TTL", value_name = "SECONDS", default_value_t = LINK_LIFETIME)]
+    pub link_ttl: i64,
 
     /// Ask STS at its FIPS 140 endpoints only
     #[arg(long, env = "STILE_FIPS")]
@@ -101,13 +134,36 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// Where everything is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// In this folder.
+    Folder(PathBuf),
+    /// On AWS.
+    Aws {
+        /// In which table and bucket, under which key.
+        place: Place,
+        /// The URL of what answers for AWS on this machine.
+        emulator: Option<String>,
+    },
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => write!(formatter, "data folder {}", folder.display()),
+            Self::Aws { place, .. } => write!(formatter, "table {}", place.table),
+        }
+    }
+}
+
 /// A configuration that makes sense by itself; whether what it names can be reached, boot finds out.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The registry's host, and the audience of all proofs and tokens.
     pub audience: Audience,
-    /// The folder of the embedded store.
-    pub data: PathBuf,
+    /// Where everything is kept.
+    pub kept: Kept,
     /// The address to listen on.
     pub listen: SocketAddr,
     /// TLS, where the broker speaks it itself.
@@ -122,6 +178,8 @@ pub struct Config {
     pub iam_source: Option<IamSource>,
     /// Where the routes of a registry begin that this function guards, where it guards one.
     pub authorizer_base: Option<AuthorizerBase>,
+    /// How long a link to an archive is good for, in seconds.
+    pub link_ttl: i64,
     /// Whether STS is asked at its FIPS endpoints.
     pub fips: bool,
     /// Where STS is asked elsewhere than at AWS.
@@ -152,6 +210,23 @@ pub enum ConfigError {
     /// The routes cannot begin there.
     #[error("`--authorizer-base` must be a path of letters, digits, `-`, `_` and `.`, such as `/` or `/terraform`")]
     AuthorizerBase,
+    /// Links would live too long, or not long enough to be followed.
+    #[error("`--link-ttl` must be from {min} to {max} seconds", min = LINK_TTL.start(), max = LINK_TTL.end())]
+    LinkTtl,
+    /// There is no store, or there are two.
+    #[error("exactly one of `--data` and `--table` is needed; hint: `--data DIR` keeps everything on this machine")]
+    Kept,
+    /// A part of the store on AWS is not named.
+    #[error("`--table` needs `{0}`")]
+    Lacks(&'static str),
+    /// Something is named that the embedded store has no use for.
+    #[error("`{0}` goes with `--table`, not with `--data`")]
+    Beside(&'static str),
+    /// Somebody on this machine would decide who may enter what others rely on.
+    #[error(
+        "`--sts-endpoint` on this machine decides who everybody is, and the table is AWS's; hint: leave it out, or let `AWS_ENDPOINT_URL` name an emulator on this machine as well"
+    )]
+    LoopbackSts,
     /// A place for STS is none.
     #[error("`--sts-endpoint` names no place for STS")]
     Sts(#[source] EndpointError),
@@ -177,18 +252,26 @@ impl TryFrom<Options> for Config {
         let authorizer_base =
             options.authorizer_base.as_deref().map(|text| AuthorizerBase::parse(text).ok_or(ConfigError::AuthorizerBase)).transpose()?;
         let regions = regions(&said(&options.regions), options.fips)?;
+        let kept = kept(&options)?;
         let tls = options.tls_cert.zip(options.tls_key).map(|(cert, key)| TlsFiles { cert, key });
         if tls.is_none() && !options.behind_proxy && !options.listen.ip().is_loopback() {
             return Err(ConfigError::PlainHttp(options.listen));
+        }
+        if !LINK_TTL.contains(&options.link_ttl) {
+            return Err(ConfigError::LinkTtl);
         }
         let endpoints = said(&options.sts_endpoint)
             .iter()
             .map(|text| Endpoint::parse(text))
             .collect::<Result<Vec<_>, _>>()
             .map_err(ConfigError::Sts)?;
+        let sts = Endpoints::new(endpoints);
+        if sts.is_loopback() && matches!(kept, Kept::Aws { emulator: None, .. }) {
+            return Err(ConfigError::LoopbackSts);
+        }
         Ok(Self {
             audience,
-            data: options.data,
+            kept,
             listen: options.listen,
             tls,
             regions,
@@ -196,8 +279,9 @@ impl TryFrom<Options> for Config {
             default_ttl: options.default_ttl,
             iam_source,
             authorizer_base,
+            link_ttl: options.link_ttl,
             fips: options.fips,
-            sts: Endpoints::new(endpoints),
+            sts,
         })
     }
 }
@@ -231,6 +315,38 @@ impl AuthorizerBase {
     }
 }
 
+/// How long links may live: longer than a client needs to follow one, and no longer than any credentials they are signed with.
+const LINK_TTL: RangeInclusive<i64> = 60..=3600;
+
+fn kept(options: &Options) -> Result<Kept, ConfigError> {
+    let parts = [
+        ("--bucket", options.bucket.is_some()),
+        ("--kms-key", options.kms_key.is_some()),
+        ("--bucket-kms-key", options.bucket_kms_key.is_some()),
+    ];
+    match (&options.data, &options.table) {
+        (Some(folder), None) => match parts.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(ConfigError::Beside(flag)),
+            None => Ok(Kept::Folder(folder.clone())),
+        },
+        (None, Some(table)) => {
+            let place = Place {
+                table: table.clone(),
+                bucket: options.bucket.clone().ok_or(ConfigError::Lacks("--bucket"))?,
+                kms_key: options.kms_key.clone().ok_or(ConfigError::Lacks("--kms-key"))?,
+                bucket_kms_key: options.bucket_kms_key.clone(),
+            };
+            Ok(Kept::Aws { place, emulator: options.aws_endpoint.clone().filter(|url| is_loopback(url)) })
+        }
+        _ => Err(ConfigError::Kept),
+    }
+}
+
+/// Whether the URL stays on this machine, as far as can be told without asking anybody: a name could resolve to anything.
+fn is_loopback(url: &str) -> bool {
+    matches!(Endpoint::parse(url.trim_end_matches('/')), Ok(Endpoint::Loopback(_)))
+}
+
 fn regions(named: &[String], fips: bool) -> Result<Vec<&'static Region>, ConfigError> {
     if named.is_empty() {
         return Ok(REGIONS.iter().filter(|region| region.partition == Partition::Aws && region.host(fips).is_some()).collect());
@@ -257,7 +373,11 @@ mod tests {
     }
 
     fn config(flags: &[&str]) -> Result<Config, ConfigError> {
-        let given = ["x", "--host", "registry.example.com", "--data", "/d"].iter().chain(flags);
+        config_of(&[&["--data", "/d"], flags].concat())
+    }
+
+    fn config_of(flags: &[&str]) -> Result<Config, ConfigError> {
+        let given = ["x", "--host", "registry.example.com"].iter().chain(flags);
         Cli::try_parse_from(given).unwrap().options.try_into()
     }
 
@@ -277,10 +397,35 @@ mod tests {
             (vec!["--regions", "us-east-1,"], "no region ``"),
             (vec!["--regions", "us-east-1,cn-north-1", "--fips"], "`cn-north-1` has no FIPS endpoint"),
             (vec!["--sts-endpoint", "https://sts.example.com"], "VPC endpoint"),
+            (vec!["--link-ttl", "59"], "from 60 to 3600"),
+            (vec!["--link-ttl", "3601"], "from 60 to 3600"),
+            (vec!["--table", "t"], "exactly one of `--data` and `--table`"),
+            (vec!["--bucket", "b"], "`--bucket` goes with `--table`"),
         ] {
             let error = format!("{:#}", anyhow::Error::from(config(&flags).unwrap_err()));
             assert!(error.contains(expected), "{flags:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_store_on_aws_is_named_in_full_and_sts_stays_aws_s_unless_all_is_emulated() {
+        let aws = ["--table", "t", "--bucket", "b", "--kms-key", "k"];
+        let (sts, emulator) = (["--sts-endpoint", "http://127.0.0.1:1"], ["--aws-endpoint", "http://127.0.0.1:2/"]);
+        for (flags, expected) in [
+            (vec![], "exactly one of"),
+            (aws[..2].to_vec(), "`--table` needs `--bucket`"),
+            (aws[..4].to_vec(), "`--table` needs `--kms-key`"),
+            ([&aws[..], &sts].concat(), "`AWS_ENDPOINT_URL`"),
+            ([&aws[..], &sts, &["--aws-endpoint", "http://localhost:2"]].concat(), "`AWS_ENDPOINT_URL`"),
+            ([&aws[..], &sts, &["--aws-endpoint", "https://dynamodb.us-east-1.amazonaws.com"]].concat(), "`AWS_ENDPOINT_URL`"),
+            ([&aws[..], &sts, &["--aws-endpoint", "http://127.0.0.1.evil.org"]].concat(), "`AWS_ENDPOINT_URL`"),
+        ] {
+            let error = config_of(&flags).unwrap_err().to_string();
+            assert!(error.contains(expected), "{flags:?}: {error}");
+        }
+        assert!(config_of(&aws).is_ok());
+        let all = config_of(&[&aws[..], &sts, &emulator].concat()).unwrap();
+        assert!(matches!(all.kept, Kept::Aws { emulator: Some(url), .. } if url == emulator[1]));
     }
 
     #[test]

@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
 async fn serve(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let tls = config.tls.as_ref().map(http::tls).transpose()?;
-    let broker = Arc::new(Broker::new(&config, Clock::system())?);
+    let broker = Arc::new(Broker::new(&config, Clock::system()).await?);
     broker.ready().await?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let server = http::Server::bind(config.listen, tls).await?;
@@ -81,7 +81,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 /// Nothing is reached before the first event asks for it: what is down then is an answer to that, and no failed start.
 async fn answer_events(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
-    let broker = Arc::new(Broker::new(&config, Clock::system())?);
+    let broker = Arc::new(Broker::new(&config, Clock::system()).await?);
     let router = http::router(Arc::clone(&broker));
     http::lambda::serve(router, broker, &config).await.map_err(|error| anyhow::anyhow!(error))
 }

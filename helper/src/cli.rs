@@ -49,6 +49,14 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
+impl Cli {
+    /// What arguments say that Terraform passes before the verb, if they are flags.
+    pub(crate) fn before_a_verb(arguments: &[String]) -> Option<Self> {
+        let arguments = arguments.iter().map(String::as_str);
+        Self::try_parse_from(["terraform-credentials-stile"].into_iter().chain(arguments).chain(["get", "a.example"])).ok()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Print a host's token as JSON, for Terraform

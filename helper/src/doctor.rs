@@ -1,7 +1,5 @@
 //! `doctor`: walks the whole way that a token takes, one line a step, each with its cure.
 
-use std::path::PathBuf;
-
 use chrono::{SecondsFormat, TimeDelta};
 use reqwest::StatusCode;
 use stile_protocol::audience::Audience;
@@ -12,6 +10,7 @@ use terraform_credentials_stile::message::chain;
 use terraform_credentials_stile::token::{self, Token};
 
 use crate::install::file::is_executable;
+use crate::install::is_same;
 use crate::terraform::{self, HELPER, Said};
 use crate::verb::{Context, Failure, wait};
 use crate::{terminal, whoami};
@@ -23,9 +22,21 @@ const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(120);
 pub(crate) fn run(context: &Context, host: Option<&Audience>) -> Result<(), Failure> {
     let mut report = Report::default();
     report.step("plugin", plugin(context));
+    // What Terraform passes to the helper decides what the helper does.
+    let flags = terraform::own_block(&context.environment).and_then(|(_, helper)| helper.flags().ok());
+    let context = &flags.map_or_else(|| context.clone(), |flags| context.or(flags));
     let named = context.config.clone().or_else(|| context.environment.default_config());
-    let read = |_: &_| named.map_or_else(String::new, |path| format!("`{}`", path.display()));
-    let Some(config) = report.step_with("helper configuration", context.load_config(), read) else { return report.end() };
+    let config = match (context.load_config(), named) {
+        (Ok(config), Some(path)) if !path.exists() => {
+            report.line("-", "helper configuration", &format!("there is no `{}`, so nothing is signed for anybody", path.display()));
+            config
+        }
+        (loaded, named) => {
+            let read = |_: &_| named.map_or_else(String::new, |path| format!("`{}`", path.display()));
+            let Some(config) = report.step_with("helper configuration", loaded, read) else { return report.end() };
+            config
+        }
+    };
     let hosts: Vec<Audience> = match host {
         Some(host) => vec![host.clone()],
         None => config.registries().map(|registry| registry.host.clone()).collect(),
@@ -81,12 +92,8 @@ fn cli_configuration(context: &Context, host: &Audience) -> Result<String, Failu
     if let Some(name) = terraform::token_variable(environment, host) {
         return Err(Failure::new(format!("`{name}` is set, so Terraform does not ask the helper")).hint(format!("unset {name}")));
     }
-    let mut files: Vec<PathBuf> = terraform::rc_file(environment).into_iter().filter(|path| path.exists()).collect();
-    if environment.terraform_rc.is_none() {
-        files.extend(terraform::other_files(environment));
-    }
     let mut helper_in = None;
-    for path in files {
+    for path in terraform::files(environment) {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(&path).map_err(|error| Failure::new(format!("`{shown}` cannot be read: {error}")))?;
         let said = Said::read(&text, &path).map_err(|problem| Failure::new(format!("`{shown}`: {problem}")))?;
@@ -94,10 +101,19 @@ fn cli_configuration(context: &Context, host: &Audience) -> Result<String, Failu
             let failure = Failure::new(format!("`{shown}` has a `credentials \"{host}\"` block, so Terraform does not ask the helper"));
             return Err(failure.hint("remove that block"));
         }
-        if let Some(other) = said.helpers.iter().find(|name| *name != HELPER) {
-            return Err(Failure::new(format!("`{shown}` names another helper, `{other}`")).hint("leave one `credentials_helper` block"));
+        if let Some(other) = said.helpers.iter().find(|helper| helper.name != HELPER) {
+            return Err(
+                Failure::new(format!("`{shown}` names another helper, `{}`", other.name)).hint("leave one `credentials_helper` block")
+            );
         }
-        if !said.helpers.is_empty() {
+        if let Some(helper) = said.own_block() {
+            let flags = helper.flags().map_err(|problem| Failure::new(format!("`{shown}`: {problem}")))?;
+            if let (Some(read), Some(looked_at)) = (flags.config, &context.config)
+                && !is_same(&read, looked_at)
+            {
+                let told = format!("`{shown}` has the helper read `{}`, and not `{}`", read.display(), looked_at.display());
+                return Err(Failure::new(told).hint("leave `--config` out, or change the `args` of the block"));
+            }
             helper_in = Some(shown);
         }
     }

@@ -6,12 +6,12 @@ mod cli_config;
 pub(crate) mod file;
 mod helper_config;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::Install;
 use crate::install::file::{Change, Text};
 use crate::terminal;
-use crate::terraform::{self, Said};
+use crate::terraform::{self, Helper, Said};
 use crate::verb::{Context, Failure};
 
 /// Installs, or shows what installing would change.
@@ -51,7 +51,6 @@ struct Plan {
 
 fn plan(context: &Context, wanted: &Install) -> Result<Plan, Failure> {
     let environment = &context.environment;
-    let config_path = context.config.clone().or_else(|| environment.default_config()).ok_or_else(no_home)?;
     let rc_path = wanted.rc_file.clone().or_else(|| terraform::rc_file(environment)).ok_or_else(no_home)?;
     let folders = match &wanted.plugin_directory {
         Some(folder) => vec![folder.clone()],
@@ -62,12 +61,17 @@ fn plan(context: &Context, wanted: &Install) -> Result<Plan, Failure> {
     }
 
     let rc = Text::read(&rc_path)?;
-    let config = Text::read(&config_path)?;
     let others = others(context, &rc)?;
+    let rc_said = Said::read(&rc.before, &rc.path);
+    let mut all = others.iter().map(|other| (&other.path, &other.said)).chain([(&rc.path, &rc_said)]);
+    let block = all.find_map(|(path, said)| Some((path.as_path(), said.as_ref().ok()?.own_block()?)));
+    let mut warnings = shadows(context, wanted, &rc, &others);
+    let config_path = config_path(context, block, &mut warnings)?;
+    let config = Text::read(&config_path)?;
     let arguments = arguments(context, &config_path)?;
     let rc_after = if others.iter().any(|other| other.names_a_helper()) { rc.before.clone() } else { cli_config::edit(&rc, &arguments)? };
-    let mut warnings = shadows(context, wanted, &rc, &others);
-    if arguments.iter().any(|argument| !rc_after.contains(argument.as_str())) {
+    let reads_another = |(_, helper): (_, &Helper)| helper.flags().is_ok_and(|flags| flags.config.is_none());
+    if !arguments.is_empty() && block.is_some_and(reads_another) {
         warnings.push(format!("the block that is there stays; its `args` should be `{arguments:?}`"));
     }
     if let Some(tofu) = terraform::tofu_rc_file(environment).filter(|tofu| wanted.rc_file.is_none() && *tofu != rc_path) {
@@ -129,8 +133,41 @@ fn shadows(context: &Context, wanted: &Install, rc: &Text, others: &[Other]) -> 
     warnings
 }
 
+/// The configuration to write: the one that the helper will read when Terraform runs it.
+fn config_path(context: &Context, block: Option<(&Path, &Helper)>, warnings: &mut Vec<String>) -> Result<PathBuf, Failure> {
+    let default = || context.environment.default_config().ok_or_else(no_home);
+    let Some((file, helper)) = block else { return context.config.clone().map_or_else(default, Ok) };
+    let file = file.display();
+    let read = match helper.flags() {
+        Ok(flags) => flags.config,
+        Err(problem) => {
+            warnings.push(format!("`{file}`: {problem}"));
+            None
+        }
+    };
+    match (context.config.clone(), read) {
+        (None, None) => default(),
+        (Some(named), None) => Ok(named),
+        (None, Some(read)) => {
+            warnings.push(format!("the block in `{file}` has the helper read `{}`, so it is that file that counts", read.display()));
+            Ok(read)
+        }
+        (Some(named), Some(read)) if is_same(&named, &read) => Ok(named),
+        (Some(named), Some(read)) => {
+            let told =
+                format!("the block in `{file}` has the helper read `{}`, and nobody would read `{}`", read.display(), named.display());
+            Err(Failure::new(told).hint("leave `--config` out, or change the `args` of the block"))
+        }
+    }
+}
+
+/// Whether two paths name one file.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    std::path::absolute(one).ok() == std::path::absolute(other).ok()
+}
+
 /// What Terraform must hand over so that the helper reads the configuration that is written here.
-fn arguments(context: &Context, config_path: &std::path::Path) -> Result<Vec<String>, Failure> {
+fn arguments(context: &Context, config_path: &Path) -> Result<Vec<String>, Failure> {
     if context.config.is_none() || context.environment.default_config().as_deref() == Some(config_path) {
         return Ok(Vec::new());
     }

@@ -2,8 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use hcl_edit::expr::{Expression, ObjectKey};
+use hcl_edit::structure::{Body, Structure};
+use serde_json::Value;
 use stile_protocol::audience::Audience;
 use terraform_credentials_stile::config::Environment;
+
+use crate::cli::Cli;
 
 /// The name after `terraform-credentials-`, by which the CLI configuration calls the program.
 pub(crate) const HELPER: &str = "stile";
@@ -75,13 +80,47 @@ pub(crate) fn token_variable<'a>(environment: &'a Environment, host: &Audience) 
     environment.token_variables.iter().map(String::as_str).find(|name| means(name).as_ref() == Some(host))
 }
 
+/// The block in which this helper is named, and the file that it stands in.
+pub(crate) fn own_block(environment: &Environment) -> Option<(PathBuf, Helper)> {
+    files(environment).into_iter().find_map(|path| {
+        let said = Said::read(&std::fs::read_to_string(&path).ok()?, &path).ok()?;
+        Some((path, said.own_block()?.clone()))
+    })
+}
+
+/// Every file of CLI configuration that Terraform reads.
+pub(crate) fn files(environment: &Environment) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = rc_file(environment).into_iter().filter(|path| path.exists()).collect();
+    if environment.terraform_rc.is_none() {
+        files.extend(other_files(environment));
+    }
+    files
+}
+
 /// What a CLI configuration says about credentials.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Said {
-    /// The names of the helpers; Terraform wants one at most.
-    pub(crate) helpers: Vec<String>,
+    /// The helpers; Terraform wants one at most.
+    pub(crate) helpers: Vec<Helper>,
     /// The hosts that have a `credentials` block, for which no helper is asked.
     pub(crate) hosts: Vec<String>,
+}
+
+/// One helper that a CLI configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Helper {
+    /// Its name; that of a block without a label is empty.
+    pub(crate) name: String,
+    /// What Terraform passes before the verb; `None` where that is no list of strings.
+    args: Option<Vec<String>>,
+}
+
+impl Helper {
+    /// What the program is told by `args`, read as the program itself reads it.
+    pub(crate) fn flags(&self) -> Result<Cli, String> {
+        let problem = || "the `args` of its block are not flags of this program".to_owned();
+        Cli::before_a_verb(self.args.as_ref().ok_or_else(problem)?).ok_or_else(problem)
+    }
 }
 
 impl Said {
@@ -95,26 +134,71 @@ impl Said {
         self.hosts.iter().any(|said| Audience::parse(said).as_ref() == Ok(host))
     }
 
+    /// The block that names this helper.
+    pub(crate) fn own_block(&self) -> Option<&Helper> {
+        self.helpers.iter().find(|helper| helper.name == HELPER)
+    }
+
+    /// Terraform takes `name "label" {…}` and `name = { label = {…} }` for the same.
     fn read_hcl(text: &str) -> Result<Self, String> {
-        let body: hcl_edit::structure::Body = text
+        let body: Body = text
             .parse()
             .map_err(|error: hcl_edit::parser::Error| format!("it cannot be read as HCL at line {}", error.location().line()))?;
         let mut said = Self::default();
-        for block in body.blocks() {
-            let label = block.labels.first().map(|label| label.as_str().to_owned());
-            match (block.ident.as_str(), label) {
-                ("credentials_helper", label) => said.helpers.push(label.unwrap_or_default()),
-                ("credentials", Some(host)) => said.hosts.push(host),
-                _ => {}
+        for structure in &body {
+            match structure {
+                Structure::Attribute(attribute) => said.add(attribute.key.as_str(), &value(&attribute.value)),
+                Structure::Block(block) => {
+                    let content = block.body.attributes().map(|it| (it.key.to_string(), value(&it.value)));
+                    let label = block.labels.first().map_or("", |label| label.as_str());
+                    said.add_one(block.ident.as_str(), label, &Value::Object(content.collect()));
+                }
             }
         }
         Ok(said)
     }
 
     fn read_json(text: &str) -> Result<Self, String> {
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|_| "it cannot be read as JSON".to_owned())?;
-        let keys = |name: &str| value.get(name).and_then(|it| it.as_object()).map(|it| it.keys().cloned().collect()).unwrap_or_default();
-        Ok(Self { helpers: keys("credentials_helper"), hosts: keys("credentials") })
+        let value: Value = serde_json::from_str(text).map_err(|_| "it cannot be read as JSON".to_owned())?;
+        let mut said = Self::default();
+        value.as_object().into_iter().flatten().for_each(|(name, labelled)| said.add(name, labelled));
+        Ok(said)
+    }
+
+    fn add(&mut self, name: &str, labelled: &Value) {
+        match labelled {
+            Value::Object(labelled) => labelled.iter().for_each(|(label, content)| self.add_one(name, label, content)),
+            Value::Array(several) => several.iter().for_each(|labelled| self.add(name, labelled)),
+            _ => {}
+        }
+    }
+
+    fn add_one(&mut self, name: &str, label: &str, content: &Value) {
+        let strings = |list: &Vec<Value>| list.iter().map(|it| it.as_str().map(str::to_owned)).collect();
+        match name {
+            "credentials_helper" => {
+                let args = content.get("args").map_or(Some(Vec::new()), |args| args.as_array().and_then(strings));
+                self.helpers.push(Helper { name: label.to_owned(), args });
+            }
+            "credentials" if !label.is_empty() => self.hosts.push(label.to_owned()),
+            _ => {}
+        }
+    }
+}
+
+/// Strings, lists and objects as JSON; what would have to be worked out first is null.
+fn value(expression: &Expression) -> Value {
+    match expression {
+        Expression::String(text) => Value::String(text.as_str().to_owned()),
+        Expression::Array(list) => list.iter().map(value).collect(),
+        Expression::Object(object) => {
+            let name = |key: &ObjectKey| match key {
+                ObjectKey::Ident(name) => Some(name.as_str().to_owned()),
+                ObjectKey::Expression(name) => name.as_str().map(str::to_owned),
+            };
+            Value::Object(object.iter().filter_map(|(key, it)| Some((name(key)?, value(it.expr())))).collect())
+        }
+        _ => Value::Null,
     }
 }
 
@@ -149,11 +233,38 @@ mod tests {
         let hcl = "# credentials_helper \"no\" {}\nplugin_cache_dir = \"x\"\ncredentials_helper \"stile\" { args = [] }\n\
                    credentials \"Registry.example.com\" {\n  token = \"x\"\n}\nhost \"a.example\" {\n  services = {}\n}\n";
         let said = Said::read(hcl, Path::new(".terraformrc")).unwrap();
-        assert_eq!(said, Said { helpers: vec!["stile".to_owned()], hosts: vec!["Registry.example.com".to_owned()] });
+        let helper = Helper { name: "stile".to_owned(), args: Some(Vec::new()) };
+        assert_eq!(said, Said { helpers: vec![helper], hosts: vec!["Registry.example.com".to_owned()] });
         assert!(said.shadows(&Audience::parse("registry.example.com").unwrap()));
         assert!(!said.shadows(&Audience::parse("a.example").unwrap()));
         let json = r#"{"credentials":{"app.terraform.io":{"token":"x"}}}"#;
         let said = Said::read(json, Path::new("credentials.tfrc.json")).unwrap();
         assert_eq!(said.hosts, ["app.terraform.io"]);
+    }
+
+    #[test]
+    fn an_attribute_says_what_a_block_says() {
+        let args = "args = [\"--config\", \"x\"]";
+        let block = format!("credentials_helper \"vault\" {{ {args} }}\ncredentials \"a.example\" {{}}\n");
+        let expected = Said::read(&block, Path::new("rc")).unwrap();
+        assert_eq!(expected.helpers[0].args.as_deref().unwrap(), ["--config", "x"]);
+        for (text, name) in [
+            (format!("credentials_helper = {{ vault = {{ {args} }} }}\ncredentials = {{ \"a.example\" = {{}} }}\n"), "rc"),
+            (format!("credentials_helper = [{{ \"vault\" = {{ {args} }} }}]\ncredentials = [{{ \"a.example\" = {{}} }}]\n"), "rc"),
+            (r#"{"credentials":{"a.example":{}},"credentials_helper":[{"vault":{"args":["--config","x"]}}]}"#.to_owned(), "x.json"),
+        ] {
+            assert_eq!(Said::read(&text, Path::new(name)).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_are_no_flags_are_not_guessed_at() {
+        for args in ["\"x\"", "[1]", "[\"get\"]", "[\"--no-such\"]", "[\"--config\"]", "[local.x]"] {
+            let said = Said::read(&format!("credentials_helper \"stile\" {{ args = {args} }}\n"), Path::new("rc")).unwrap();
+            assert!(said.own_block().unwrap().flags().is_err(), "{args}");
+        }
+        let said = Said::read("credentials_helper \"stile\" { args = [\"--config=x\", \"--profile\", \"y\"] }\n", Path::new("rc")).unwrap();
+        let flags = said.own_block().unwrap().flags().unwrap();
+        assert_eq!((flags.config.unwrap().to_str(), flags.profile.as_deref()), (Some("x"), Some("y")));
     }
 }

@@ -10,8 +10,10 @@ use terraform_credentials_stile::config::{Config, ConfigError, Environment, Regi
 use terraform_credentials_stile::message;
 use terraform_credentials_stile::token::TokenError;
 
+use crate::cli::Cli;
+
 /// What the verbs work with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) environment: Environment,
     pub(crate) clock: Clock,
@@ -21,6 +23,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The same with what those flags say where this call's own say nothing.
+    pub(crate) fn or(&self, flags: Cli) -> Self {
+        let own = self.clone();
+        Self { config: own.config.or(flags.config), region: own.region.or(flags.region), profile: own.profile.or(flags.profile), ..own }
+    }
+
     /// The configuration file.
     pub(crate) fn load_config(&self) -> Result<Config, Failure> {
         Ok(Config::load(self.config.as_deref(), &self.environment)?)

@@ -5,22 +5,22 @@ use axum::http::Request;
 use serde_json::json;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::test_broker::{HOST, TestBroker, deploy, module_zip, namespaces, role};
+use stile_tests::test_broker::{Backend, HOST, TestBroker, deploy, module_zip, namespaces, role};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
 /// A broker with one module, and a token that reads and writes it.
-async fn published() -> (TestBroker, String) {
-    let test = TestBroker::start();
+async fn published() -> Option<(TestBroker, String)> {
+    let test = TestBroker::start_on(super::BACKEND).await?;
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let token = test.token(&deploy(), &[Download, Upload]).await;
     assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status, 201);
-    (test, token)
+    Some((test, token))
 }
 
 #[tokio::test]
 async fn every_way_to_carry_a_token_but_one_is_no_token() {
-    let (test, token) = published().await;
+    let Some((test, token)) = published().await else { return };
     let calls = test.sts.calls();
     for headers in [
         vec![],
@@ -56,8 +56,8 @@ async fn every_way_to_carry_a_token_but_one_is_no_token() {
 
 #[tokio::test]
 async fn garbage_and_strangers_tokens_get_the_one_answer() {
-    let (test, token) = published().await;
-    let (stranger, strangers_token) = published().await;
+    let Some((test, token)) = published().await else { return };
+    let Some((stranger, strangers_token)) = published().await else { return };
     let proof = test.proof(&deploy()).build().to_string();
     let paseto = token.strip_prefix("stile_").unwrap();
     for garbage in [
@@ -83,7 +83,7 @@ async fn garbage_and_strangers_tokens_get_the_one_answer() {
 
 #[tokio::test]
 async fn a_token_ends_when_it_says_and_stays_dead_when_the_clock_is_set_back() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let token = test.token_for(&deploy(), Namespaces::All, &[Download], 60).await;
     test.advance(59);
@@ -96,14 +96,10 @@ async fn a_token_ends_when_it_says_and_stays_dead_when_the_clock_is_set_back() {
 
 #[tokio::test]
 async fn a_lowered_maximum_ends_what_was_given_longer() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let token = test.token(&deploy(), &[Download]).await;
-    let data = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    for file in ["stile.sqlite3", "stile.sqlite3-wal", "keyring.json"] {
-        std::fs::copy(test.data().join(file), data.path().join(file)).unwrap();
-    }
-    let strict = TestBroker::start_with(HOST, 600, data);
+    let strict = test.restarted_as(HOST, 600);
     strict.set_time(test.time() + 599);
     assert_eq!(strict.get("/v1/whoami", &token).await.status, 200);
     strict.advance(1);
@@ -112,19 +108,17 @@ async fn a_lowered_maximum_ends_what_was_given_longer() {
 
 #[tokio::test]
 async fn another_registry_with_the_same_keys_refuses_the_token() {
-    let (test, token) = published().await;
-    let data = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    for file in ["stile.sqlite3", "stile.sqlite3-wal", "keyring.json"] {
-        std::fs::copy(test.data().join(file), data.path().join(file)).unwrap();
-    }
-    let other = TestBroker::start_with("other.example.com", 3600, data);
-    assert_eq!(other.get(VERSIONS, &token).await.status, 401);
+    let Some((test, token)) = published().await else { return };
+    let other = test.restarted_as("other.example.com", 3600);
+    // KMS does not even open a keyring for another registry, so whether the token is one cannot be told there.
+    let expected = if test.backend() == Backend::Aws { 503 } else { 401 };
+    assert_eq!(other.get(VERSIONS, &token).await.status.as_u16(), expected);
     assert_eq!(test.restarted().get(VERSIONS, &token).await.status, 200, "while a restart of this one takes it");
 }
 
 #[tokio::test]
 async fn a_grant_taken_away_ends_access_within_ten_seconds() {
-    let (test, token) = published().await;
+    let Some((test, token)) = published().await else { return };
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
     test.ungrant(&role("deploy"), "acme").await;
     test.advance(9);
@@ -137,7 +131,7 @@ async fn a_grant_taken_away_ends_access_within_ten_seconds() {
 
 #[tokio::test]
 async fn a_later_grant_counts_for_a_token_for_all() {
-    let (test, token) = published().await;
+    let Some((test, token)) = published().await else { return };
     assert_eq!(test.get("/v1/modules/other/vpc/aws/versions", &token).await.status, 403);
     test.grant(&role("deploy"), "other", &[Download]).await;
     test.advance(10);
@@ -146,7 +140,7 @@ async fn a_later_grant_counts_for_a_token_for_all() {
 
 #[tokio::test]
 async fn a_token_reaches_no_further_than_it_says() {
-    let (test, _) = published().await;
+    let Some((test, _)) = published().await else { return };
     test.grant(&role("deploy"), "other", &[Download, Upload]).await;
     let narrow = test.token_for(&deploy(), namespaces(&["acme"]), &[Download], 600).await;
     assert_eq!(test.get(VERSIONS, &narrow).await.status, 200);
@@ -161,12 +155,9 @@ async fn a_token_reaches_no_further_than_it_says() {
 
 #[tokio::test]
 async fn while_the_store_is_down_reads_go_on_for_five_minutes_and_minting_stops() {
-    let (test, token) = published().await;
+    let Some((test, token)) = published().await else { return };
     assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
-    let keyring = test.data().join("keyring.json");
-    let aside = test.data().join("aside.json");
-    std::fs::rename(&keyring, &aside).unwrap();
-    std::fs::create_dir(&keyring).unwrap();
+    test.break_store();
     for (seconds, expected) in [(11, 200), (200, 200), (88, 200), (1, 503)] {
         test.advance(seconds);
         assert_eq!(test.get("/v1/whoami", &token).await.status.as_u16(), expected, "after {seconds} more seconds");
@@ -174,14 +165,13 @@ async fn while_the_store_is_down_reads_go_on_for_five_minutes_and_minting_stops(
     let identity = deploy();
     test.sts.know(identity.clone());
     assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 503);
-    std::fs::remove_dir(&keyring).unwrap();
-    std::fs::rename(&aside, &keyring).unwrap();
+    test.mend_store();
     assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "and it works again without a restart");
 }
 
 #[tokio::test]
 async fn whoami_tells_the_bearer_what_is_known_of_it() {
-    let (test, token) = published().await;
+    let Some((test, token)) = published().await else { return };
     test.grant("account:aws:111122223333", "common", &[Download]).await;
     test.advance(10);
     assert_eq!(
@@ -198,7 +188,7 @@ async fn whoami_tells_the_bearer_what_is_known_of_it() {
 
 #[tokio::test]
 async fn after_every_key_was_dropped_the_next_token_is_good_at_once() {
-    let (test, token) = published().await;
+    let Some((test, token)) = published().await else { return };
     let keyring = test.store().keyring().await.unwrap();
     assert!(test.store().replace_keyring(keyring.revision, keyring.dropped()).await.unwrap());
     let next = test.token(&deploy(), &[Download]).await;
@@ -209,16 +199,25 @@ async fn after_every_key_was_dropped_the_next_token_is_good_at_once() {
 
 #[tokio::test]
 async fn a_keyring_that_was_removed_opens_nothing_within_ten_seconds() {
-    let (test, token) = published().await;
+    let Some((test, token)) = published().await else { return };
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
-    std::fs::remove_file(test.data().join("keyring.json")).unwrap();
+    match test.backend() {
+        Backend::Embedded => std::fs::remove_file(test.data().join("keyring.json")).unwrap(),
+        Backend::Aws => {
+            let key = json!({"pk": {"S": "keyring"}, "sk": {"S": "keyring"}});
+            test.aws().dynamodb("DeleteItem", json!({ "Key": key })).await;
+        }
+    }
     test.advance(20);
     assert_eq!(test.get(VERSIONS, &token).await.status, 401);
 }
 
 #[tokio::test]
 async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
-    let test = TestBroker::start();
+    if super::BACKEND == Backend::Aws {
+        return; // Nothing there is locked.
+    }
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let first = test.token(&deploy(), &[Download, Upload]).await;
     assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &first).await.status, 201);
@@ -235,4 +234,29 @@ async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
         "503 key_unavailable",
         "and a held lock is waited for no longer than seconds"
     );
+}
+
+#[tokio::test]
+async fn tokens_of_two_processes_live_through_rotations_to_their_own_end_and_no_longer() {
+    let Some((test, _)) = published().await else { return };
+    let processes = [test.restarted(), test.restarted()];
+    let mut minted: Vec<(i64, String)> = Vec::new();
+    for day in 1..=4 {
+        // Around the moment at which the next key begins to mint, and on to where the first tokens end.
+        for step in [0, 150, 149, 1, 1, 1800, 1499, 1] {
+            processes.iter().for_each(|process| process.advance(step));
+            let (mine, yours) = (deploy(), deploy());
+            let (one, two) = tokio::join!(processes[0].token(&mine, &[Download]), processes[1].token(&yours, &[Download]));
+            let ends = processes[0].time() + 3600;
+            minted.extend([(ends, one), (ends, two)]);
+            for (ends, token) in &minted {
+                for process in &processes {
+                    let expected = if process.time() < *ends { 200 } else { 401 };
+                    assert_eq!(process.get("/v1/whoami", token).await.status.as_u16(), expected, "day {day}, {step}");
+                }
+            }
+        }
+        assert_eq!(test.store().keyring().await.unwrap().revision, day);
+        processes.iter().for_each(|process| process.advance(24 * 3600));
+    }
 }

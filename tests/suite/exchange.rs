@@ -8,11 +8,11 @@ use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::identity::Identity;
 use stile_tests::local_sts::{Answer, identity_xml};
 use stile_tests::proof::{document, document_of, with, with_document, without};
-use stile_tests::test_broker::{HOST, NOW, TestBroker, deploy, namespaces, role};
+use stile_tests::test_broker::{HOST, NOW, Place, TestBroker, deploy, namespaces, role};
 
 #[tokio::test]
 async fn what_is_no_proof_is_refused_before_anybody_is_asked() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let good = test.proof(&deploy()).build();
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("nothing", vec![], "400 invalid_request"),
@@ -54,7 +54,7 @@ async fn what_is_no_proof_is_refused_before_anybody_is_asked() {
 
 #[tokio::test]
 async fn only_plain_json_is_read() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let good = test.proof(&deploy()).build().to_string();
     for headers in [
         vec![],
@@ -77,7 +77,8 @@ async fn only_plain_json_is_read() {
 #[tokio::test]
 async fn a_region_that_is_not_enabled_here_has_no_host() {
     let regions = ["us-east-1", "eu-central-1"].map(|name| stile_protocol::region::Region::named(name).unwrap());
-    let test = TestBroker::start_in(HOST, 3600, std::sync::Arc::new(tempfile::tempdir().unwrap()), &regions);
+    let Some(place) = Place::new(super::BACKEND).await else { return };
+    let test = TestBroker::start_at(HOST, 3600, place, &regions);
     let good = test.proof(&deploy()).build();
     for region in [
         "evil.org?us-east-1",
@@ -117,7 +118,7 @@ async fn a_region_that_is_not_enabled_here_has_no_host() {
 
 #[tokio::test]
 async fn the_time_window_is_five_minutes_back_and_two_ahead() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     for (offset, expected, calls) in [
         (-301, "401 proof_expired", 0),
@@ -145,7 +146,7 @@ async fn the_time_window_is_five_minutes_back_and_two_ahead() {
 
 #[tokio::test]
 async fn a_changed_proof_is_a_signature_mismatch_at_sts() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let identity = deploy();
     test.sts.know(identity.clone());
@@ -171,7 +172,7 @@ async fn a_changed_proof_is_a_signature_mismatch_at_sts() {
 
 #[tokio::test]
 async fn the_request_to_sts_is_the_template_and_nothing_else() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
     test.sts.know(identity.clone());
@@ -205,7 +206,7 @@ async fn the_request_to_sts_is_the_template_and_nothing_else() {
 
 #[tokio::test]
 async fn a_proof_mints_one_token_however_it_is_sent_again() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
     test.sts.know(identity.clone());
@@ -225,7 +226,7 @@ async fn a_proof_mints_one_token_however_it_is_sent_again() {
 
 #[tokio::test]
 async fn of_a_hundred_copies_at_once_one_is_minted_and_sts_is_asked_once() {
-    let test = std::sync::Arc::new(TestBroker::start());
+    let Some(test) = TestBroker::start_on(super::BACKEND).await.map(std::sync::Arc::new) else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
     test.sts.know(identity.clone());
@@ -258,7 +259,7 @@ async fn of_a_hundred_copies_at_once_one_is_minted_and_sts_is_asked_once() {
 
 #[tokio::test]
 async fn what_sts_says_no_to_is_told_apart_and_its_words_are_not_repeated() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let identity = deploy();
     let unknown = test.exchange(&test.proof(&identity).build()).await;
     assert_eq!(unknown.error(), "401 invalid_credentials");
@@ -278,7 +279,7 @@ async fn what_sts_says_no_to_is_told_apart_and_its_words_are_not_repeated() {
 
 #[tokio::test]
 async fn an_sts_that_is_down_or_lies_is_not_a_no() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
     test.sts.know(identity.clone());
@@ -331,7 +332,7 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
 
 #[tokio::test]
 async fn an_sts_that_does_not_answer_is_given_three_seconds() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let identity = deploy();
     test.sts.answer(Answer::Hang);
     let reply = test.exchange(&test.proof(&identity).build()).await;
@@ -345,7 +346,7 @@ async fn an_sts_that_does_not_answer_is_given_three_seconds() {
 
 #[tokio::test]
 async fn who_is_not_granted_is_refused_by_name() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "team-a", &[Download]).await;
     test.grant("aws:111122223333:user/ci", "team-b", &[Download]).await;
     test.grant(&role("Deploy2"), "team-a", &[Download]).await;
@@ -370,7 +371,7 @@ async fn who_is_not_granted_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_token_says_what_was_asked_and_lives_no_longer_than_the_operator_allows() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let identity = deploy();
     test.sts.know(identity.clone());
@@ -390,7 +391,7 @@ async fn a_token_says_what_was_asked_and_lives_no_longer_than_the_operator_allow
 
 #[tokio::test]
 async fn every_way_to_reach_a_caller_counts() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant("sso:aws:111122223333/Admin", "acme", &[Download]).await;
     test.grant("sso:aws-cn:111122223333/Admin", "china", &[Download]).await;
     test.grant("account:aws:111122223333", "common", &[Upload]).await;
@@ -417,7 +418,7 @@ async fn every_way_to_reach_a_caller_counts() {
 
 #[tokio::test]
 async fn a_role_made_anew_under_its_old_name_is_refused() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     test.grant("account:aws:111122223333", "common", &[Download]).await;
     let original = deploy();
@@ -434,27 +435,26 @@ async fn a_role_made_anew_under_its_old_name_is_refused() {
 
 #[tokio::test]
 async fn without_a_store_or_a_keyring_nothing_is_minted() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
     test.sts.know(identity.clone());
-    let keyring = test.data().join("keyring.json");
-    std::fs::create_dir(&keyring).unwrap();
+    test.break_store();
     let reply = test.exchange(&test.proof(&identity).build()).await;
     assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{}", reply.text());
-    assert!(!reply.text().contains("keyring.json"), "paths are for the log: {}", reply.text());
+    assert!(!reply.text().contains("keyring.json") && !reply.text().contains("127.0.0.1"), "places are for the log: {}", reply.text());
     assert_eq!(test.get_anonymously("/readyz").await.status, 503);
-    std::fs::remove_dir(&keyring).unwrap();
+    test.mend_store();
     assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 200, "and it works again without a restart");
     assert_eq!(test.get_anonymously("/readyz").await.status, 200);
-    std::fs::write(&keyring, "not a keyring").unwrap();
+    test.break_store();
     test.advance(2);
     assert_eq!(test.get_anonymously("/readyz").await.status, 503, "what this process remembers does not make it ready");
 }
 
 #[tokio::test]
 async fn no_refusal_holds_a_secret_that_was_sent() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let identity = deploy();
     let proof = test.proof(&identity).build();
     let secrets: Vec<String> = ["session_token", "signature"].iter().map(|field| proof[*field].as_str().unwrap().to_owned()).collect();

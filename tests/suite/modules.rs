@@ -8,13 +8,13 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::identity::Identity;
-use stile_tests::test_broker::{TestBroker, deploy, module_zip, role};
+use stile_tests::test_broker::{Backend, TestBroker, deploy, module_zip, role};
 
-async fn registry() -> (TestBroker, String) {
-    let test = TestBroker::start();
+async fn registry() -> Option<(TestBroker, String)> {
+    let test = TestBroker::start_on(super::BACKEND).await?;
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let token = test.token(&deploy(), &[Download, Upload]).await;
-    (test, token)
+    Some((test, token))
 }
 
 fn zip_with(name: &str) -> Vec<u8> {
@@ -25,19 +25,9 @@ fn zip_with(name: &str) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-fn kept_files(test: &TestBroker) -> usize {
-    let count = |folder: &str| walk(&test.data().join(folder));
-    count("archives") + count("incoming")
-}
-
-fn walk(folder: &std::path::Path) -> usize {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| if path.is_dir() { walk(&path) } else { 1 }).sum()
-}
-
 #[tokio::test]
 async fn what_is_no_good_archive_is_refused_with_a_sentence_and_nothing_is_kept() {
-    let (test, token) = registry().await;
+    let Some((test, token)) = registry().await else { return };
     let bomb = {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
         zip.start_file("main.tf", zip::write::SimpleFileOptions::default()).unwrap();
@@ -65,13 +55,13 @@ async fn what_is_no_good_archive_is_refused_with_a_sentence_and_nothing_is_kept(
         assert_eq!(reply.status, 400, "{what}: {}", reply.text());
         assert!(reply.json()["errors"][0].as_str().unwrap().starts_with("the archive"), "{what}: {}", reply.text());
     }
-    assert_eq!(kept_files(&test), 0);
+    assert_eq!(test.archives().await, 0);
     assert_eq!(test.get("/v1/modules/acme/vpc/aws/versions", &token).await.status, 404);
 }
 
 #[tokio::test]
 async fn a_publish_that_is_not_allowed_or_not_addressed_changes_nothing() {
-    let (test, token) = registry().await;
+    let Some((test, token)) = registry().await else { return };
     let reader = test.token(&deploy(), &[Download]).await;
     let good = module_zip("x");
     for (address, version, token, expected) in [
@@ -99,12 +89,12 @@ async fn a_publish_that_is_not_allowed_or_not_addressed_changes_nothing() {
         .header("content-type", "application/zip")
         .header("content-length", "100000001");
     assert_eq!(test.send(huge.body(Body::empty()).unwrap()).await.status, 413);
-    assert_eq!(kept_files(&test), 0);
+    assert_eq!(test.archives().await, 0);
 }
 
 #[tokio::test]
 async fn a_version_is_published_once() {
-    let (test, token) = registry().await;
+    let Some((test, token)) = registry().await else { return };
     let first = module_zip("first");
     let reply = test.publish("acme/vpc/aws", "1.0.0", first.clone(), &token).await;
     assert_eq!(reply.status, 201);
@@ -121,7 +111,7 @@ async fn a_version_is_published_once() {
 
 #[tokio::test]
 async fn of_twenty_who_publish_one_version_at_once_one_creates_it() {
-    let (test, token) = registry().await;
+    let Some((test, token)) = registry().await else { return };
     let test = std::sync::Arc::new(test);
     let sent: Vec<_> = (0..20)
         .map(|n| {
@@ -153,13 +143,14 @@ async fn of_twenty_who_publish_one_version_at_once_one_creates_it() {
 }
 
 #[tokio::test]
-async fn a_thousand_versions_are_listed_in_order_in_one_answer() {
-    let (test, token) = registry().await;
-    // One archive under a thousand versions, sent out of order.
+async fn many_versions_are_listed_in_order_in_one_answer() {
+    let Some((test, token)) = registry().await else { return };
+    // One archive under all versions, sent out of order; an emulator in Python has its time with a hundred.
     let archive = module_zip("x");
-    let versions: Vec<String> = (0..1000).map(|n| format!("{}.{}.{}", n / 100, n / 10 % 10, n % 10)).collect();
-    for n in 0..1000 {
-        let version = &versions[n * 7 % 1000];
+    let count = if test.backend() == Backend::Aws { 100 } else { 1000 };
+    let versions: Vec<String> = (0..count).map(|n| format!("{}.{}.{}", n / 100, n / 10 % 10, n % 10)).collect();
+    for n in 0..count {
+        let version = &versions[n * 7 % count];
         assert_eq!(test.publish("acme/vpc/aws", version, archive.clone(), &token).await.status, 201, "{version}");
     }
     let listed = test.get("/v1/modules/acme/vpc/aws/versions", &token).await;
@@ -175,15 +166,21 @@ async fn a_thousand_versions_are_listed_in_order_in_one_answer() {
 
 #[tokio::test]
 async fn a_download_is_a_signed_link_that_needs_no_token_and_ends() {
-    let (test, token) = registry().await;
+    let Some((test, token)) = registry().await else { return };
     let archive = module_zip("hello");
     test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await;
     let reply = test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await;
     assert_eq!((reply.status.as_u16(), reply.body.len(), reply.header("cache-control")), (204, 0, "no-store"));
     let location = reply.header("x-terraform-get").to_owned();
     let sha256 = hex::encode(Sha256::digest(&archive));
-    assert!(location.starts_with(&format!("/v1/archives/{sha256}.zip?checksum=sha256:{sha256}&")), "{location}");
+    assert!(location.contains(&format!("/{sha256}.zip?")) && location.contains(&format!("checksum=sha256:{sha256}")), "{location}");
     assert!(!location.contains("stile_"), "the token is not in it");
+    assert_eq!(test.fetch(&location).await, (200, archive.clone()));
+    if test.backend() == Backend::Aws {
+        assert_eq!(test.get_anonymously(&format!("/v1/archives/{sha256}.zip")).await.status, 404, "archives are not here");
+        return;
+    }
+    assert!(location.starts_with(&format!("/v1/archives/{sha256}.zip?checksum=sha256:{sha256}&")), "{location}");
 
     let fetched = test.get_anonymously(&location).await;
     assert_eq!((fetched.status.as_u16(), fetched.header("content-type")), (200, "application/zip"));
@@ -212,7 +209,7 @@ async fn a_download_is_a_signed_link_that_needs_no_token_and_ends() {
 
 #[tokio::test]
 async fn a_refused_download_is_one_plain_line_and_tells_nothing_of_what_is_there() {
-    let (test, token) = registry().await;
+    let Some((test, token)) = registry().await else { return };
     test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await;
     let stranger = Identity::role("111122223333", "stranger", "i-0abc");
     test.grant(&role("stranger"), "elsewhere", &[Download]).await;
@@ -251,7 +248,7 @@ async fn a_refused_download_is_one_plain_line_and_tells_nothing_of_what_is_there
 
 #[tokio::test]
 async fn a_list_holds_what_the_caller_may_read_and_no_more() {
-    let (test, token) = registry().await;
+    let Some((test, token)) = registry().await else { return };
     test.grant(&role("deploy"), "hidden", &[Upload]).await;
     test.grant(&role("admin"), "*", &[Download, Upload]).await;
     let admin = test.token(&Identity::role("111122223333", "admin", "i-0abc"), &[Download, Upload]).await;
@@ -282,7 +279,7 @@ async fn a_list_holds_what_the_caller_may_read_and_no_more() {
 
 #[tokio::test]
 async fn discovery_names_what_is_built_and_anyone_may_ask() {
-    let (test, _) = registry().await;
+    let Some((test, _)) = registry().await else { return };
     let reply = test.get_anonymously("/.well-known/terraform.json").await;
     assert_eq!(
         (reply.status.as_u16(), reply.header("content-type"), reply.json()),
@@ -295,7 +292,7 @@ async fn discovery_names_what_is_built_and_anyone_may_ask() {
 
 #[tokio::test]
 async fn a_grant_taken_away_during_an_upload_ends_it() {
-    let (test, token) = registry().await;
+    let Some((test, token)) = registry().await else { return };
     let archive = module_zip("x");
     let (head, tail) = (archive[..10].to_vec(), archive[10..].to_vec());
     let (send, receive) = tokio::sync::mpsc::channel::<Vec<u8>>(1);
@@ -313,12 +310,15 @@ async fn a_grant_taken_away_during_an_upload_ends_it() {
     };
     let (reply, ()) = tokio::join!(upload, meanwhile);
     assert_eq!(reply.status, 403, "{}", reply.text());
-    assert_eq!(kept_files(&test), 0);
+    assert_eq!(test.archives().await, 0);
 }
 
 #[tokio::test]
 async fn an_archive_that_was_lost_comes_back_when_it_is_published_again() {
-    let (test, token) = registry().await;
+    if super::BACKEND == Backend::Aws {
+        return; // A bucket that keeps versions loses none by mistake.
+    }
+    let Some((test, token)) = registry().await else { return };
     let archive = module_zip("x");
     test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await;
     let location = test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.header("x-terraform-get").to_owned();

@@ -16,7 +16,7 @@ use stile_tests::left_out::{left_out, tool};
 use stile_tests::programs::{HELPER, program};
 use stile_tests::served::Served;
 use stile_tests::terraform::Terraform;
-use stile_tests::test_broker::{deploy, module_zip, role};
+use stile_tests::test_broker::{Backend, deploy, module_zip, role};
 use tokio::sync::Notify;
 
 const INITIALIZED: &str = "Terraform has been successfully initialized!";
@@ -35,7 +35,7 @@ async fn registry_behind(between: impl FnOnce(Router) -> Router, shows: &str) ->
         left_out("terraform", shows);
         return None;
     };
-    let served = Served::start_with(0, between).await;
+    let served = Served::start_on(super::BACKEND, between).await?;
     served.test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     for (address, version) in [("acme/vpc/aws", "1.0.0"), ("acme/vpc/aws", "1.1.0"), ("acme/dns/aws", "2.0.0")] {
         publish(&served, address, version, module_zip(&format!("{address} {version}"))).await;
@@ -189,10 +189,18 @@ async fn a_refused_download_is_printed_as_our_one_line() {
 }
 
 #[tokio::test]
-async fn an_archive_that_was_changed_on_disk_is_not_installed() {
+async fn an_archive_that_was_changed_where_it_is_kept_is_not_installed() {
     let Some((served, file)) = registry("what a user reads of an archive that was changed").await else { return };
     let archive = module_zip("acme/vpc/aws 1.0.0");
-    let place = served.archive(&hex::encode(Sha256::digest(&archive)));
+    let sha256 = hex::encode(Sha256::digest(&archive));
+    if served.test.backend() == Backend::Aws {
+        served.test.aws().put_object(&format!("/modules/acme/vpc/aws/1.0.0/{sha256}.zip"), &module_zip("evil")).await;
+        let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
+        assert!(terraform.init().await.stdout.contains(INITIALIZED), "the link is for the version that was checked");
+        assert!(says(&terraform, "vpc").contains("acme/vpc/aws 1.0.0"));
+        return;
+    }
+    let place = served.archive(&sha256);
     assert_eq!(std::fs::read(&place).unwrap(), archive);
     std::fs::write(&place, module_zip("evil")).unwrap();
     let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");

@@ -96,12 +96,10 @@ fn the_clock_and_the_environment_are_read_where_they_are_read() {
 
 #[test]
 fn nothing_waits_for_time_to_pass() {
-    // A registry that is busy says for how long to leave it alone, and so does a system that is out of files.
-    assert_eq!(
-        strangers(&["thread::sleep", "time::sleep"], |path| ["tests/suite/tidy.rs", "admin/src/api.rs", "broker/src/http/serve.rs"]
-            .contains(&path)),
-        NONE
-    );
+    // A registry that is busy says for how long to leave it alone, and so does a system that is out of files; who met
+    // another writer in a table stands back.
+    let mays = ["tests/suite/tidy.rs", "admin/src/api.rs", "broker/src/http/serve.rs", "broker/src/store/aws/retry.rs"];
+    assert_eq!(strangers(&["thread::sleep", "time::sleep"], |path| mays.contains(&path)), NONE);
 }
 
 #[test]

@@ -8,6 +8,8 @@
 //! | [`proof`] | proofs as the helper would sign them, and as an attacker would bend them |
 //! | [`dev_ca`] | a certificate authority for a day's work |
 //! | [`moto`] | a third party's STS, in Python |
+//! | [`meter`] | a proxy that counts calls of AWS and can be cut off |
+//! | [`emulated_aws`] | a table, a bucket and a key in moto, behind a meter |
 //! | [`left_out`] | which tools the machine has, and what was not shown for want of one |
 //! | [`programs`] | the three programs, freshly built, and a broker that runs |
 //! | [`lambda`] | Lambda's runtime API, and the broker as a function behind it |
@@ -22,12 +24,14 @@
 
 pub mod demo;
 pub mod dev_ca;
+pub mod emulated_aws;
 pub mod events;
 pub mod home;
 pub mod identity;
 pub mod lambda;
 pub mod left_out;
 pub mod local_sts;
+pub mod meter;
 pub mod moto;
 pub mod process;
 pub mod programs;

@@ -1,4 +1,5 @@
-//! moto, a third party's AWS in Python, as a second opinion on signatures: it checks them with botocore's code.
+//! moto, a third party's AWS in Python: a second opinion on signatures, which it checks with botocore's code, and the AWS
+//! that the store is tried on.
 //!
 //! Its virtual environment is made once, under the target folder; its IAM users have unique ids that AWS would never give,
 //! so only assumed roles are taken from it.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::dev_ca::Files;
+use crate::emulated_aws::EmulatedAws;
 use crate::process::Process;
 
 /// The service.
@@ -73,8 +74,21 @@ pub struct Setup {
 impl Setup {
     /// A broker on that port of 127.0.0.1, which is its registry host too, over plain HTTP; nothing else in its environment.
     pub fn new(port: u16, data: &Path) -> Self {
+        let mut setup = Self::bare(port);
+        setup.command.env("STILE_DATA", data);
+        setup
+    }
+
+    /// The same on AWS, or what stands in for it.
+    pub fn on_aws(port: u16, aws: &EmulatedAws) -> Self {
+        let mut setup = Self::bare(port);
+        setup.command.envs(aws.environment());
+        setup
+    }
+
+    fn bare(port: u16) -> Self {
         let mut command = Command::new(program(BROKER));
-        command.arg("serve").env_clear().env("STILE_DATA", data);
+        command.arg("serve").env_clear();
         command.env("STILE_HOST", format!("127.0.0.1:{port}")).env("STILE_LISTEN", format!("127.0.0.1:{port}"));
         Self { port, tls: None, command }
     }

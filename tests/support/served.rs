@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
+use stile_protocol::region::REGIONS;
 use tempfile::TempDir;
 
 use crate::dev_ca::{DevCa, Files};
 use crate::home::Home;
 use crate::identity::Identity;
 use crate::programs::free_port;
-use crate::test_broker::{Serving, TestBroker};
+use crate::test_broker::{Backend, Place, Serving, TestBroker};
 
 /// The system's clock, Unix seconds: what real programs go by.
 pub fn system_time() -> i64 {
@@ -38,10 +39,21 @@ impl Served {
 
     /// A broker whose clock, and STS's, is so many seconds ahead of the system's, and something between it and its callers.
     pub async fn start_with(ahead: i64, between: impl FnOnce(Router) -> Router) -> Self {
+        Self::start_at(ahead, Place::Folder(Arc::new(tempfile::tempdir().unwrap())), between).await
+    }
+
+    /// A broker whose clock shows the system's time, on that store, and something between it and its callers; none, and
+    /// that is noted, where a tool is missing.
+    pub async fn start_on(backend: Backend, between: impl FnOnce(Router) -> Router) -> Option<Self> {
+        let place = Place::new(backend).await?;
+        Some(Self::start_at(0, place, between).await)
+    }
+
+    async fn start_at(ahead: i64, place: Place, between: impl FnOnce(Router) -> Router) -> Self {
         let (port, now, folder) = (free_port(), system_time(), tempfile::tempdir().unwrap());
         let host = format!("127.0.0.1:{port}");
         let files = DevCa::new(now).write(folder.path(), &["127.0.0.1"]);
-        let test = TestBroker::start_with(&host, 3600, Arc::new(tempfile::tempdir().unwrap()));
+        let test = TestBroker::start_at(&host, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
         test.set_time(now + ahead);
         let _serving = test.serve_on(port, Some(&files), between).await;
         Self { test, files, host, _folder: folder, _serving }
@@ -69,6 +81,6 @@ impl Served {
 
     /// The file of a published archive.
     pub fn archive(&self, sha256: &str) -> PathBuf {
-        self.test.store().archive(sha256, stile_broker::registry::Format::Zip)
+        self.test.store().archives().unwrap().archive(sha256, stile_broker::registry::Format::Zip)
     }
 }

@@ -4,6 +4,25 @@ use std::path::{Path, PathBuf};
 
 use crate::home::{Home, Ran};
 
+/// The URL that a location is fetched by: Terraform's installer takes its own parameters off, and decodes, sorts and
+/// encodes the others anew, as Go does it.
+pub fn as_fetched(location: &str) -> String {
+    let url = url::Url::parse(location).unwrap();
+    let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    pairs.retain(|(name, _)| !["archive", "checksum", "filename"].contains(&name.as_str()));
+    pairs.sort();
+    let escaped = |text: &str| -> String {
+        let escape = |byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            b' ' => "+".to_owned(),
+            other => format!("%{other:02X}"),
+        };
+        text.bytes().map(escape).collect()
+    };
+    let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+    format!("{}?{}", location.split('?').next().unwrap(), query.join("&"))
+}
+
 /// A configuration to install, and the home it is installed from.
 #[derive(Debug)]
 pub struct Terraform {

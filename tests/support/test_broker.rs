@@ -11,12 +11,13 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use stile_broker::boot::Broker;
 use stile_broker::clock::Clock;
-use stile_broker::config::{AuthorizerBase, Config};
+use stile_broker::config::{AuthorizerBase, Config, Kept};
 use stile_broker::grants::Grant;
 use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, Server};
 use stile_broker::principal::Principal;
-use stile_broker::store::{Created, Embedded, Store};
+use stile_broker::registry::LINK_LIFETIME;
+use stile_broker::store::{Aws, Created, Embedded, Store};
 use stile_broker::sts::{Endpoint, Endpoints, IamSource};
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
@@ -27,6 +28,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::dev_ca::Files;
+use crate::emulated_aws::EmulatedAws;
 use crate::identity::Identity;
 use crate::local_sts::LocalSts;
 use crate::proof::{Proof, document};
@@ -50,6 +52,47 @@ pub fn role(name: &str) -> String {
     format!("aws:{ACCOUNT}:role/{name}")
 }
 
+/// Which store a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A folder.
+    Embedded,
+    /// DynamoDB, S3 and KMS, as moto has them.
+    Aws,
+}
+
+/// Where a test's registry is kept; brokers that share it are processes of one registry.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In this folder.
+    Folder(Arc<TempDir>),
+    /// On AWS.
+    Aws(Arc<EmulatedAws>),
+}
+
+impl Place {
+    /// An empty one; none, and that is noted, where a tool is missing.
+    pub async fn new(backend: Backend) -> Option<Self> {
+        match backend {
+            Backend::Embedded => Some(Self::Folder(Arc::new(tempfile::tempdir().unwrap()))),
+            Backend::Aws => EmulatedAws::start().await.map(|aws| Self::Aws(Arc::new(aws))),
+        }
+    }
+
+    fn open(&self, audience: &Audience) -> (Kept, Store) {
+        match self {
+            Self::Folder(data) => {
+                Embedded::init(data.path()).unwrap();
+                (Kept::Folder(data.path().to_path_buf()), Store::Embedded(Embedded::open(data.path()).unwrap()))
+            }
+            Self::Aws(aws) => {
+                let store = Aws::over(aws.place.clone(), Some(audience.clone()), &aws.sdk());
+                (Kept::Aws { place: aws.place.clone(), emulator: Some(aws.meter.endpoint()) }, Store::Aws(store))
+            }
+        }
+    }
+}
+
 /// A broker with an empty store.
 pub struct TestBroker {
     /// Who says whose a proof is.
@@ -59,13 +102,19 @@ pub struct TestBroker {
     router: Router,
     now: Arc<AtomicI64>,
     audience: String,
-    data: Arc<TempDir>,
+    place: Place,
 }
 
 impl TestBroker {
     /// A broker for [`HOST`] that knows [`deploy`] and lets tokens live an hour.
     pub fn start() -> Self {
         Self::start_with(HOST, 3600, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// The same on that store; none, and that is noted, where a tool is missing.
+    pub async fn start_on(backend: Backend) -> Option<Self> {
+        let place = Place::new(backend).await?;
+        Some(Self::start_at(HOST, 3600, place, &REGIONS.iter().collect::<Vec<_>>()))
     }
 
     /// A broker for that host, with that longest life, over that data folder.
@@ -75,13 +124,24 @@ impl TestBroker {
 
     /// The same, for proofs of these regions alone.
     pub fn start_in(host: &str, max_ttl: i64, data: Arc<TempDir>, regions: &[&'static Region]) -> Self {
-        Embedded::init(data.path()).unwrap();
+        Self::start_at(host, max_ttl, Place::Folder(data), regions)
+    }
+
+    /// The same, wherever it is kept.
+    pub fn start_at(host: &str, max_ttl: i64, place: Place, regions: &[&'static Region]) -> Self {
+        let audience = Audience::parse(host).unwrap();
+        let (kept, store) = place.open(&audience);
+        Self::assemble(audience, max_ttl, place, kept, store, regions)
+    }
+
+    fn assemble(audience: Audience, max_ttl: i64, place: Place, kept: Kept, store: Store, regions: &[&'static Region]) -> Self {
+        let host = audience.as_str().to_owned();
         let now = Arc::new(AtomicI64::new(NOW));
         let (for_sts, for_broker) = (Arc::clone(&now), Arc::clone(&now));
         let sts = LocalSts::start([], Arc::new(move || for_sts.load(Ordering::SeqCst)));
         let config = Config {
-            audience: Audience::parse(host).unwrap(),
-            data: data.path().to_path_buf(),
+            audience,
+            kept,
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: None,
             regions: regions.to_vec(),
@@ -89,23 +149,107 @@ impl TestBroker {
             default_ttl: 3600,
             iam_source: None,
             authorizer_base: None,
+            link_ttl: LINK_LIFETIME,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&sts.endpoint()).unwrap()]),
         };
-        let broker = Arc::new(Broker::new(&config, Clock::given(move || for_broker.load(Ordering::SeqCst))).unwrap());
-        Self { sts, router: http::router(Arc::clone(&broker)), broker, now, audience: host.to_owned(), data }
+        let broker = Arc::new(Broker::over(&config, store, Clock::given(move || for_broker.load(Ordering::SeqCst))).unwrap());
+        Self { sts, router: http::router(Arc::clone(&broker)), broker, now, audience: host, place }
     }
 
-    /// Another process of the same registry: the same folder, host and time, nothing remembered.
+    /// Another process of the same registry: the same store, host and time, nothing remembered.
     pub fn restarted(&self) -> Self {
-        let again = Self::start_with(&self.audience, 3600, Arc::clone(&self.data));
+        self.restarted_as(&self.audience, 3600)
+    }
+
+    /// The same, for that host and with that longest life.
+    pub fn restarted_as(&self, host: &str, max_ttl: i64) -> Self {
+        let again = Self::start_at(host, max_ttl, self.place.clone(), &REGIONS.iter().collect::<Vec<_>>());
         again.set_time(self.time());
         again
     }
 
-    /// The data folder.
+    /// The same over another store.
+    pub fn over(&self, store: Store) -> Self {
+        let audience = Audience::parse(&self.audience).unwrap();
+        let (kept, _) = self.place.open(&audience);
+        let again = Self::assemble(audience, 3600, self.place.clone(), kept, store, &REGIONS.iter().collect::<Vec<_>>());
+        again.set_time(self.time());
+        again
+    }
+
+    /// The data folder of the embedded store.
     pub fn data(&self) -> &Path {
-        self.data.path()
+        match &self.place {
+            Place::Folder(data) => data.path(),
+            Place::Aws(_) => panic!("the store on AWS has no folder"),
+        }
+    }
+
+    /// What stands in for AWS.
+    pub fn aws(&self) -> &EmulatedAws {
+        match &self.place {
+            Place::Folder(_) => panic!("the embedded store is not on AWS"),
+            Place::Aws(aws) => aws,
+        }
+    }
+
+    /// Which store it is.
+    pub fn backend(&self) -> Backend {
+        match &self.place {
+            Place::Folder(_) => Backend::Embedded,
+            Place::Aws(_) => Backend::Aws,
+        }
+    }
+
+    /// Makes the store fail, as a full disk or a cut line does.
+    pub fn break_store(&self) {
+        match &self.place {
+            Place::Folder(data) => {
+                let keyring = data.path().join("keyring.json");
+                if keyring.exists() {
+                    std::fs::rename(&keyring, data.path().join("aside.json")).unwrap();
+                }
+                std::fs::create_dir(keyring).unwrap();
+            }
+            Place::Aws(aws) => aws.meter.cut(),
+        }
+    }
+
+    /// Makes it work again.
+    pub fn mend_store(&self) {
+        match &self.place {
+            Place::Folder(data) => {
+                let (keyring, aside) = (data.path().join("keyring.json"), data.path().join("aside.json"));
+                std::fs::remove_dir(&keyring).unwrap();
+                if aside.exists() {
+                    std::fs::rename(aside, keyring).unwrap();
+                }
+            }
+            Place::Aws(aws) => aws.meter.mend(),
+        }
+    }
+
+    /// How many archives are kept or on their way in.
+    pub async fn archives(&self) -> usize {
+        fn files(folder: &Path) -> usize {
+            let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+        }
+        match &self.place {
+            Place::Folder(data) => files(&data.path().join("archives")) + files(&data.path().join("incoming")),
+            Place::Aws(aws) => aws.objects().await,
+        }
+    }
+
+    /// Follows the location of a download as a client does, which takes the checksum off and sorts the query.
+    pub async fn fetch(&self, location: &str) -> (u16, Vec<u8>) {
+        if location.starts_with('/') {
+            let reply = self.get_anonymously(location).await;
+            return (reply.status.as_u16(), reply.body);
+        }
+        let answer = crate::programs::client(None).get(crate::terraform::as_fetched(location)).send().await.unwrap();
+        (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
     }
 
     /// The time, Unix seconds.

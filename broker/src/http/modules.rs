@@ -17,7 +17,8 @@ use crate::audit;
 use crate::boot::Broker;
 use crate::clock::rfc3339;
 use crate::grants::Access;
-use crate::registry::{LINK_LIFETIME, Link, ModuleSummary, Version};
+use crate::registry::{Link, ModuleSummary, Version};
+use crate::store::Location;
 
 /// Most modules in one answer of a list.
 const PAGE: usize = 100;
@@ -73,12 +74,15 @@ pub async fn download(
     let (access, address) = path.access(&caller, Permission::Download)?;
     let absent = || ApiError::not_found("there is no such version");
     let (address, version) = (address.map_err(|_| absent())?, path.version().map_err(|_| absent())?);
-    let package = broker.store.package(&access, &address, &version).await.map_err(ApiError::store)?.ok_or_else(absent)?;
-
     let now = broker.clock.now();
-    let keys = broker.tokens.derived(&Link::purpose(&broker.audience), &broker.store, now).await.map_err(ApiError::key)?;
-    let link = Link { sha256: package.sha256, format: package.format, expires_at: now.saturating_add(LINK_LIFETIME) };
-    let location = link.to_location(&keys).ok_or_else(|| ApiError::new(ErrorCode::Internal, "the link cannot be signed"))?;
+    let found = broker.store.location(&access, &address, &version, now, broker.link_ttl).await.map_err(ApiError::store)?;
+    let location = match found.ok_or_else(absent)? {
+        Location::Elsewhere(url) => url,
+        Location::Here(link) => {
+            let keys = broker.tokens.derived(&Link::purpose(&broker.audience), &broker.store, now).await.map_err(ApiError::key)?;
+            link.to_location(&keys).ok_or_else(|| ApiError::new(ErrorCode::Internal, "the link cannot be signed"))?
+        }
+    };
     audit::package("download", &access, &format!("{address} {version}"), "allowed");
     Ok((StatusCode::NO_CONTENT, [("x-terraform-get", location)]))
 }

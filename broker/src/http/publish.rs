@@ -70,8 +70,13 @@ async fn publish(broker: &Broker, caller: &Caller, path: &ModulePath, upload: Up
         Published::Created => "created",
         Published::Same => "unchanged",
         Published::Different => "conflict",
+        Published::Full => "full",
     };
     audit::package("publish", &access, &format!("{address} {version}"), outcome);
+    if published == Published::Full {
+        return Err(ApiError::new(ErrorCode::TooLarge, format!("`{address}` has as many versions as a module can have"))
+            .hint("publish under another name from here on"));
+    }
     let status = if published == Published::Created { StatusCode::CREATED } else { StatusCode::OK };
     if published == Published::Different {
         return Err(ApiError::new(ErrorCode::Conflict, format!("`{address}` {version} is published already, with other content"))

@@ -88,6 +88,11 @@ impl Checked {
         self.format
     }
 
+    /// The file, to be read.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
     /// The file, to be renamed into its place.
     pub fn into_file(self) -> NamedTempFile {
         self.file

@@ -1,5 +1,6 @@
 //! What is kept, one method a question. The answers are the same whichever store gives them.
 
+mod aws;
 mod embedded;
 
 use std::path::PathBuf;
@@ -7,11 +8,12 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use stile_protocol::names::{ModuleAddress, Namespace, Permission, Permissions};
 
+pub use aws::{Aws, AwsMade, Place};
 pub use embedded::{Embedded, Made};
 
 use crate::grants::{Access, Grant, GrantNamespace, Pin, Reach, Standing};
 use crate::principal::{Principal, UniqueId};
-use crate::registry::{Checked, Format, ModuleSummary, Version};
+use crate::registry::{Checked, Format, Link, ModuleSummary, Version};
 use crate::sts::VerifiedByGateway;
 use crate::token::{Keyring, TokenId};
 
@@ -125,6 +127,8 @@ pub enum Published {
     Same,
     /// Other bytes were published before; nothing changed.
     Different,
+    /// The module has as many versions as its document can hold; nothing changed.
+    Full,
 }
 
 /// One published version, as a download needs it.
@@ -139,11 +143,22 @@ pub struct Package {
 /// A fault of ours, not of a caller: the request fails, rather than reach where its access does not.
 const MISUSED: &str = "an access is used for what it was not decided for";
 
-/// Where everything is kept. Closed, because there is one way for one machine and there will be one for AWS.
+/// Where an archive is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// At this server, by a link that is still to be signed.
+    Here(Link),
+    /// Elsewhere, by this URL, which is signed.
+    Elsewhere(String),
+}
+
+/// Where everything is kept. Closed, because there is one way for one machine and one for AWS.
 #[derive(Debug, Clone)]
 pub enum Store {
     /// A folder with SQLite, archives and the keyring.
     Embedded(Embedded),
+    /// DynamoDB, S3 and KMS.
+    Aws(Aws),
 }
 
 impl Store {
@@ -151,6 +166,7 @@ impl Store {
     pub async fn standing(&self, principals: Vec<Principal>) -> Result<Standing, StoreError> {
         match self {
             Self::Embedded(store) => store.standing(principals).await,
+            Self::Aws(store) => store.standing(principals).await,
         }
     }
 
@@ -164,6 +180,7 @@ impl Store {
     ) -> Result<Claim, StoreError> {
         match self {
             Self::Embedded(store) => store.claim(signature_digest, keep_until, pin, now).await,
+            Self::Aws(store) => store.claim(signature_digest, keep_until, pin).await,
         }
     }
 
@@ -172,6 +189,7 @@ impl Store {
         match (self, pin) {
             (_, None) => Ok(Claim::Claimed(Claimed(()))),
             (Self::Embedded(store), Some((principal, id))) => store.pin(principal, id).await,
+            (Self::Aws(store), Some((principal, id))) => store.pin(principal, id).await,
         }
     }
 
@@ -179,6 +197,7 @@ impl Store {
     pub async fn keyring(&self) -> Result<Keyring, StoreError> {
         match self {
             Self::Embedded(store) => store.keyring().await,
+            Self::Aws(store) => store.keyring().await,
         }
     }
 
@@ -186,6 +205,7 @@ impl Store {
     pub async fn replace_keyring(&self, revision: i64, next: Keyring) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.replace_keyring(revision, next).await,
+            Self::Aws(store) => store.replace_keyring(revision, next).await,
         }
     }
 
@@ -193,6 +213,7 @@ impl Store {
     pub async fn create_grant(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
         match self {
             Self::Embedded(store) => store.create_grant(grant, pin).await,
+            Self::Aws(store) => store.create_grant(grant, pin).await,
         }
     }
 
@@ -200,6 +221,7 @@ impl Store {
     pub async fn update_grant(&self, principal: Principal, namespace: GrantNamespace, change: Change) -> Result<Updated, StoreError> {
         match self {
             Self::Embedded(store) => store.update_grant(principal, namespace, change).await,
+            Self::Aws(store) => store.update_grant(principal, namespace, change).await,
         }
     }
 
@@ -207,6 +229,7 @@ impl Store {
     pub async fn delete_grant(&self, principal: Principal, namespace: GrantNamespace) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.delete_grant(principal, namespace).await,
+            Self::Aws(store) => store.delete_grant(principal, namespace).await,
         }
     }
 
@@ -214,6 +237,7 @@ impl Store {
     pub async fn grants(&self, principal: Option<Principal>, namespace: Option<GrantNamespace>) -> Result<Vec<Grant>, StoreError> {
         match self {
             Self::Embedded(store) => store.grants(principal, namespace).await,
+            Self::Aws(store) => store.grants(principal, namespace).await,
         }
     }
 
@@ -221,6 +245,7 @@ impl Store {
     pub async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.unpin(principal).await,
+            Self::Aws(store) => store.unpin(principal).await,
         }
     }
 
@@ -228,6 +253,7 @@ impl Store {
     pub async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
         match self {
             Self::Embedded(store) => store.revoke_token(id, now).await,
+            Self::Aws(store) => store.revoke_token(id, now).await,
         }
     }
 
@@ -235,6 +261,7 @@ impl Store {
     pub async fn revoke_principal(&self, principal: Principal, now: i64) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.revoke_principal(principal, now).await,
+            Self::Aws(store) => store.revoke_principal(principal, now).await,
         }
     }
 
@@ -242,6 +269,7 @@ impl Store {
     pub async fn lift(&self, principal: Principal) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.lift(principal).await,
+            Self::Aws(store) => store.lift(principal).await,
         }
     }
 
@@ -249,6 +277,7 @@ impl Store {
     pub async fn revocations(&self) -> Result<Revocations, StoreError> {
         match self {
             Self::Embedded(store) => store.revocations().await,
+            Self::Aws(store) => store.revocations().await,
         }
     }
 
@@ -257,6 +286,7 @@ impl Store {
         assert!(access.is_for(&address.namespace, Permission::Download), "{MISUSED}");
         match self {
             Self::Embedded(store) => store.versions_document(address.clone()).await,
+            Self::Aws(store) => store.versions_document(address.clone()).await,
         }
     }
 
@@ -265,6 +295,7 @@ impl Store {
         assert!(access.is_for(&address.namespace, Permission::Download), "{MISUSED}");
         match self {
             Self::Embedded(store) => store.package(address.clone(), version.clone()).await,
+            Self::Aws(store) => store.package(address, version).await,
         }
     }
 
@@ -281,6 +312,7 @@ impl Store {
         let by = access.principal().to_string();
         match self {
             Self::Embedded(store) => store.publish(address.clone(), version.clone(), archive, by, now).await,
+            Self::Aws(store) => store.publish(address.clone(), version.clone(), archive, by, now).await,
         }
     }
 
@@ -294,6 +326,7 @@ impl Store {
     ) -> Result<Vec<ModuleSummary>, StoreError> {
         match self {
             Self::Embedded(store) => store.modules(reach, namespace.cloned(), offset, limit).await,
+            Self::Aws(store) => store.modules(reach, namespace.cloned(), offset, limit).await,
         }
     }
 
@@ -301,13 +334,35 @@ impl Store {
     pub fn incoming(&self) -> PathBuf {
         match self {
             Self::Embedded(store) => store.incoming(),
+            Self::Aws(store) => store.incoming(),
         }
     }
 
-    /// The file of an archive.
-    pub fn archive(&self, sha256: &str, format: Format) -> PathBuf {
+    /// Where one published version is fetched until `ttl` seconds from now; `None` where there is no such version.
+    pub async fn location(
+        &self,
+        access: &Access,
+        address: &ModuleAddress,
+        version: &Version,
+        now: i64,
+        ttl: i64,
+    ) -> Result<Option<Location>, StoreError> {
+        assert!(access.is_for(&address.namespace, Permission::Download), "{MISUSED}");
         match self {
-            Self::Embedded(store) => store.archive(sha256, format),
+            Self::Embedded(store) => {
+                let package = store.package(address.clone(), version.clone()).await?;
+                let link = |Package { sha256, format }| Location::Here(Link { sha256, format, expires_at: now.saturating_add(ttl) });
+                Ok(package.map(link))
+            }
+            Self::Aws(store) => store.location(address, version, now, ttl).await,
+        }
+    }
+
+    /// The archives that this server hands out itself, if they are on this machine.
+    pub const fn archives(&self) -> Option<&Embedded> {
+        match self {
+            Self::Embedded(store) => Some(store),
+            Self::Aws(_) => None,
         }
     }
 
@@ -315,6 +370,15 @@ impl Store {
     pub async fn reach(&self) -> Result<(), StoreError> {
         match self {
             Self::Embedded(store) => store.reach().await,
+            Self::Aws(store) => store.reach().await,
+        }
+    }
+
+    /// Every part of it, and whether that is as it must be.
+    pub async fn look(&self) -> Vec<(String, Result<(), StoreError>)> {
+        match self {
+            Self::Embedded(store) => vec![(format!("data folder {}", store.folder().display()), store.reach().await)],
+            Self::Aws(store) => store.look().await,
         }
     }
 }

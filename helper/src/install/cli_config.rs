@@ -7,7 +7,7 @@ use hcl_edit::structure::{Attribute, Block, Body};
 use hcl_edit::{Decorate as _, Ident};
 
 use crate::install::file::Text;
-use crate::terraform::{HELPER, Said};
+use crate::terraform::{HELPER, Helper, Said};
 use crate::verb::Failure;
 
 /// The text with the block in it; the same text if it is there already.
@@ -26,7 +26,7 @@ pub(crate) fn edit(file: &Text, arguments: &[String]) -> Result<String, Failure>
     }
     after.push_str(&block(arguments).replace('\n', newline));
     // What was there may have been open at its end in a way that no reader minds, such as a comment.
-    if read(&after)?.helpers != [HELPER] {
+    if check(&read(&after)?, &file.path).is_err() || read(&after)?.own_block().is_none() {
         return Err(unreadable(&file.path, "the block cannot stand at its end", arguments));
     }
     Ok(after)
@@ -36,8 +36,8 @@ pub(crate) fn edit(file: &Text, arguments: &[String]) -> Result<String, Failure>
 pub(crate) fn check(said: &Said, path: &Path) -> Result<(), Failure> {
     match said.helpers.as_slice() {
         [] => Ok(()),
-        [name] if name == HELPER => Ok(()),
-        [name] => {
+        [helper] if helper.name == HELPER => Ok(()),
+        [Helper { name, .. }] => {
             Err(Failure::new(format!("`{}` names another credentials helper, `{name}`, and Terraform uses one only", path.display()))
                 .hint("remove its block and run this again, or use `get-token` for this registry"))
         }
@@ -81,6 +81,7 @@ mod tests {
         for (before, expected) in [
             ("credentials_helper \"vault\" {}\n", "names another credentials helper, `vault`"),
             ("credentials_helper \"stile\" {}\ncredentials_helper \"x\" {}\n", "more than one `credentials_helper` block"),
+            ("credentials_helper = { vault = {} }\n", "names another credentials helper, `vault`"),
             ("credentials_helper {}\n", "names another credentials helper"),
             ("host \"a\" {\n", "cannot be read as HCL at line 1; hint: write into it `credentials_helper \"stile\" { args = [] }`"),
             ("{\"credentials\": {}}", "cannot be read as HCL"),

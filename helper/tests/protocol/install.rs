@@ -117,6 +117,38 @@ fn a_block_that_is_there_already_is_enough() {
 }
 
 #[test]
+fn what_is_written_is_what_the_block_has_the_helper_read() {
+    let machine = Machine::new();
+    let own = machine.path("own.toml");
+    let table = "[registry.\"registry.example.com\"]\nurl = \"http://127.0.0.1:9\"\n";
+    machine.write("own.toml", table);
+    machine.write(".terraformrc", &format!("credentials_helper \"stile\" {{ args = [\"--config\", \"{}\"] }}\n", own.display()));
+    let before = machine.files();
+    machine.run(&[&INSTALL[..], &["--config", "other.toml"]].concat()).fails_with(
+        "the block in `~/.terraformrc` has the helper read `~/own.toml`, and nobody would read `other.toml`; \
+         hint: leave `--config` out, or change the `args` of the block",
+    );
+    assert_eq!(machine.files(), before);
+    let run = machine.run(&INSTALL);
+    let told = "stile: the block in `~/.terraformrc` has the helper read `~/own.toml`, so it is that file that counts\n";
+    assert!(run.code == 0 && run.stderr.starts_with(told), "{}", run.stderr);
+    assert_eq!(machine.read("own.toml"), format!("{table}ttl = 3600\n"));
+    assert!(!machine.path(".config/stile/config.toml").exists());
+    assert_eq!(
+        machine.run(&[&INSTALL[..], &["--config", "own.toml"]].concat()).stderr,
+        "stile: everything is in place already; nothing changed\n"
+    );
+
+    let doctor = machine.run(&["doctor"]).stdout;
+    assert!(
+        doctor.contains("ok   helper configuration: `~/own.toml`\n") && doctor.contains("ok   registry: `registry.example.com`"),
+        "{doctor}"
+    );
+    let doctor = machine.run(&["doctor", "registry.example.com", "--config", "/dev/null"]).stdout;
+    assert!(doctor.contains("FAIL CLI configuration: `~/.terraformrc` has the helper read `~/own.toml`, and not `/dev/null`"), "{doctor}");
+}
+
+#[test]
 fn what_was_there_stays_with_its_mode_and_its_link() {
     let machine = Machine::new();
     let before = "# mine\nplugin_cache_dir   = \"x\"   # kept\ncredentials \"app.terraform.io\" { token=\"sekret\" }";

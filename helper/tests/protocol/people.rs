@@ -168,7 +168,7 @@ fn doctor_says_what_is_missing_and_how_to_mend_it() {
     let run = machine.run(&["doctor", "registry.example.com"]);
     insta::assert_snapshot!(run.stdout, @r#"
     FAIL plugin: the program is not in `~/.terraform.d/plugins`; hint: terraform-credentials-stile install --registry-host HOST
-    ok   helper configuration: `~/.config/stile/config.toml`
+    -    helper configuration: there is no `~/.config/stile/config.toml`, so nothing is signed for anybody
     FAIL CLI configuration: no `credentials_helper "stile"` block; hint: terraform-credentials-stile install --registry-host registry.example.com
     FAIL registry: `registry.example.com` is not in the helper's configuration, so nothing is signed for it; hint: terraform-credentials-stile install --registry-host registry.example.com
     "#);

@@ -14,7 +14,8 @@ impl Embedded {
         self.folder.join("incoming")
     }
 
-    pub(in crate::store) fn archive(&self, sha256: &str, format: Format) -> PathBuf {
+    /// The file of an archive.
+    pub fn archive(&self, sha256: &str, format: Format) -> PathBuf {
         let shelf = sha256.get(..2).unwrap_or_default();
         self.folder.join("archives").join(shelf).join(format!("{sha256}.{}", format.extension()))
     }

@@ -106,6 +106,11 @@ impl Embedded {
         Ok(store)
     }
 
+    /// The folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Whether a read and a write go through.
     pub(super) async fn reach(&self) -> Result<(), StoreError> {
         self.write(|transaction| {

@@ -1,0 +1,378 @@
+//! What is true of the store on AWS alone: what is called and how often, what happens without it, and what KMS and S3 hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use stile_broker::store::{Aws, Store};
+use stile_broker::token::Keyring;
+use stile_protocol::audience::Audience;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::emulated_aws::{ACCESS_KEY_ID, EmulatedAws, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use stile_tests::programs::{BROKER, Setup, free_port, program};
+use stile_tests::sigv4::{Request, Scope};
+use stile_tests::terraform::as_fetched;
+use stile_tests::test_broker::{Backend, HOST, NOW, TestBroker, deploy, module_zip, role};
+
+const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
+const DOWNLOAD: &str = "/v1/modules/acme/vpc/aws/1.0.0/download";
+
+/// A registry with one module, and a token that reads and writes it; nothing counted yet.
+async fn published() -> Option<(TestBroker, String)> {
+    let test = TestBroker::start_on(Backend::Aws).await?;
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status, 201);
+    test.aws().meter.taken();
+    Some((test, token))
+}
+
+fn calls<const N: usize>(calls: [(&str, usize); N]) -> BTreeMap<String, usize> {
+    calls.map(|(name, count)| (name.to_owned(), count)).into()
+}
+
+#[tokio::test]
+async fn what_is_fresh_is_not_asked_again_and_what_is_refused_asks_nobody() {
+    let Some((test, token)) = published().await else { return };
+    let meter = &test.aws().meter;
+    assert_eq!(test.get(VERSIONS, &token).await.status, 200);
+    assert_eq!(meter.taken(), calls([("dynamodb GetItem", 1)]));
+    for (path, token, status, expected) in [
+        (VERSIONS, token.as_str(), 200, calls([("dynamodb GetItem", 1)])),
+        (DOWNLOAD, &token, 204, calls([("dynamodb GetItem", 1)])),
+        ("/v1/modules/other/vpc/aws/versions", &token, 403, calls([])),
+        ("/v1/modules/other/vpc/aws/1.0.0/download", &token, 403, calls([])),
+        (VERSIONS, "nonsense", 401, calls([])),
+        (VERSIONS, &token[..token.len() - 1], 401, calls([])),
+        ("/v1/whoami", &token, 200, calls([])),
+    ] {
+        assert_eq!(test.get(path, token).await.status.as_u16(), status, "{path}");
+        assert_eq!(meter.taken(), expected, "{path}");
+    }
+    test.advance(10);
+    assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
+    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1)]), "one refresh, and KMS has nothing to do with it");
+}
+
+#[tokio::test]
+async fn a_mint_is_one_read_and_one_write_and_a_cold_start_one_decryption() {
+    let Some((test, _)) = published().await else { return };
+    let meter = &test.aws().meter;
+    let sts = test.sts.calls();
+    let token = test.token(&deploy(), &[Download]).await;
+    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb TransactWriteItems", 1)]));
+    assert_eq!(test.sts.calls() - sts, 1);
+
+    let cold = test.restarted();
+    assert_eq!(cold.get_anonymously("/readyz").await.status, 200);
+    assert_eq!(meter.taken().get("kms Decrypt"), Some(&1));
+    assert_eq!(cold.get(VERSIONS, &token).await.status, 200);
+    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
+
+    // A key nobody knows leads to one look at the keyring, which is as it was: KMS is not asked.
+    let Some((_, strangers)) = published().await else { return };
+    for _ in 0..3 {
+        assert_eq!(cold.get(VERSIONS, &strangers).await.status, 401);
+    }
+    assert_eq!(meter.taken(), calls([("dynamodb GetItem", 1)]));
+}
+
+#[tokio::test]
+async fn a_replay_in_another_process_costs_one_refused_write() {
+    let Some((test, _)) = published().await else { return };
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let proof = test.proof(&identity).build();
+    assert_eq!(test.exchange(&proof).await.status, 200);
+    let other = test.restarted();
+    other.sts.know(identity);
+    assert_eq!(other.get_anonymously("/readyz").await.status, 200);
+    test.aws().meter.taken();
+    assert_eq!(other.exchange(&proof).await.error(), "401 proof_replayed");
+    assert_eq!(test.aws().meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb TransactWriteItems", 1)]));
+}
+
+#[tokio::test]
+async fn without_aws_all_is_503_and_nothing_is_half_written_and_it_goes_on_without_a_restart() {
+    let Some((test, token)) = published().await else { return };
+    let objects = test.archives().await;
+    test.break_store();
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let proof = test.proof(&identity).build();
+    for (what, reply) in [
+        ("versions", test.get(VERSIONS, &token).await),
+        ("download", test.get(DOWNLOAD, &token).await),
+        ("list", test.get("/v1/modules", &token).await),
+        ("publish", test.publish("acme/vpc/aws", "2.0.0", module_zip("next"), &token).await),
+        ("mint", test.exchange(&proof).await),
+        ("readiness", test.get_anonymously("/readyz").await),
+    ] {
+        assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{what}: {} {}", reply.status, reply.text());
+        assert!(!reply.text().contains("127.0.0.1") && !reply.text().contains(&test.aws().place.table), "{what}: {}", reply.text());
+    }
+    test.mend_store();
+    assert_eq!(test.archives().await, objects);
+    assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
+    assert_eq!(test.get(VERSIONS, &token).await.status, 200);
+    assert_eq!(test.exchange(&proof).await.status, 200, "the proof was not used up");
+    assert_eq!(test.publish("acme/vpc/aws", "2.0.0", module_zip("next"), &token).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_publish_that_died_half_way_can_be_repeated() {
+    let Some((test, token)) = published().await else { return };
+    let archive = module_zip("half");
+    assert_eq!(test.publish("acme/vpc/aws", "2.0.0", archive.clone(), &token).await.status, 201);
+    // As if the process had ended between the object and the table.
+    for sk in ["version 2.0.0", "versions"] {
+        test.aws().dynamodb("DeleteItem", json!({"Key": {"pk": {"S": "module acme/vpc/aws"}, "sk": {"S": sk}}})).await;
+    }
+    assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
+    assert_eq!(test.publish("acme/vpc/aws", "2.0.0", archive.clone(), &token).await.status, 201);
+    let location = test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.header("x-terraform-get").to_owned();
+    assert_eq!(test.fetch(&location).await, (200, archive));
+}
+
+#[tokio::test]
+async fn an_object_that_is_not_what_its_name_says_is_never_listed() {
+    let Some((test, token)) = published().await else { return };
+    let archive = module_zip("genuine");
+    let sha256 = hex::encode(Sha256::digest(&archive));
+    test.aws().put_object(&format!("/modules/acme/vpc/aws/2.0.0/{sha256}.zip"), &module_zip("planted")).await;
+    assert_eq!(test.publish("acme/vpc/aws", "2.0.0", archive, &token).await.status, 503);
+    assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
+}
+
+#[tokio::test]
+async fn of_twenty_with_the_same_bytes_in_four_processes_one_creates_the_version() {
+    let Some((test, token)) = published().await else { return };
+    let processes: Vec<Arc<TestBroker>> = (0..4).map(|_| Arc::new(test.restarted())).collect();
+    let sent: Vec<_> = (0..20)
+        .map(|n: usize| {
+            let (process, token) = (Arc::clone(&processes[n % 4]), token.clone());
+            tokio::spawn(async move { process.publish("acme/vpc/aws", "2.0.0", module_zip("same"), &token).await.status.as_u16() })
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    for task in sent {
+        outcomes.push(task.await.unwrap());
+    }
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, [vec![200; 19], vec![201]].concat());
+}
+
+#[tokio::test]
+async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_it() {
+    let Some((test, token)) = published().await else { return };
+    let location = test.get(DOWNLOAD, &token).await.header("x-terraform-get").to_owned();
+    let archive = module_zip("hello");
+    let sha256 = hex::encode(Sha256::digest(&archive));
+    let (path, query) = location.split_once('?').unwrap();
+    let aws = test.aws();
+    assert_eq!(path, format!("{}/{}/modules/acme/vpc/aws/1.0.0/{sha256}.zip", aws.meter.endpoint(), aws.place.bucket));
+    assert!(query.ends_with(&format!("&checksum=sha256:{sha256}")), "{query}");
+    let mut names: Vec<&str> = query.split('&').map(|pair| pair.split('=').next().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "X-Amz-Algorithm",
+            "X-Amz-Credential",
+            "X-Amz-Date",
+            "X-Amz-Expires",
+            "X-Amz-Security-Token",
+            "X-Amz-Signature",
+            "X-Amz-SignedHeaders",
+            "checksum",
+            "versionId"
+        ]
+    );
+
+    // The signature over what the client makes of it is the one that S3 computes.
+    let fetched = as_fetched(&location);
+    let parameter = |name: &str| {
+        let url = url::Url::parse(&fetched).unwrap();
+        url.query_pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned()).unwrap()
+    };
+    assert_eq!((parameter("X-Amz-Expires").as_str(), parameter("X-Amz-SignedHeaders").as_str()), ("300", "host"));
+    assert_eq!(parameter("X-Amz-Date"), "20261120T101112Z");
+    assert_eq!(parameter("X-Amz-Security-Token"), SESSION_TOKEN);
+    assert!(parameter("X-Amz-Credential").starts_with(ACCESS_KEY_ID));
+    let without_signature: Vec<&str> =
+        fetched.split_once('?').unwrap().1.split('&').filter(|pair| !pair.starts_with("X-Amz-Signature=")).collect();
+    let host = aws.meter.endpoint().replace("http://", "");
+    let address = url::Url::parse(path).unwrap();
+    let request = Request {
+        method: "GET",
+        path: address.path(),
+        query: &without_signature.join("&"),
+        headers: &[("host".to_owned(), host)],
+        body: b"",
+    };
+    let canonical = request.canonical("host").unwrap().replace(&hex::encode(Sha256::digest(b"")), "UNSIGNED-PAYLOAD");
+    let scope = Scope { date: "20261120".to_owned(), region: REGION.to_owned(), service: "s3".to_owned() };
+    assert_eq!(scope.signature(SECRET_ACCESS_KEY, "20261120T101112Z", &canonical), parameter("X-Amz-Signature"));
+
+    // Whoever writes over the object changes nothing of what the link gives.
+    aws.put_object(path.split_once(&aws.place.bucket).unwrap().1, b"other").await;
+    assert_eq!(test.fetch(&location).await, (200, archive));
+}
+
+#[tokio::test]
+async fn a_link_never_outlives_the_credentials_that_signed_it() {
+    let Some((test, token)) = published().await else { return };
+    for (left, expected) in [(None, Some("300")), (Some(1000), Some("300")), (Some(120), Some("120")), (Some(29), None), (Some(-5), None)] {
+        let expires_at = left.map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
+        let aws = test.aws();
+        // The clients' own credentials go on; only those of the links end.
+        let store = Aws::over(aws.place.clone(), Some(Audience::parse(HOST).unwrap()), &aws.sdk_of(expires_at));
+        let signing = test.over(Store::Aws(store));
+        let reply = signing.get(DOWNLOAD, &token).await;
+        match expected {
+            None => assert_eq!(reply.status, 503, "{left:?}"),
+            Some(seconds) => assert!(reply.header("x-terraform-get").contains(&format!("X-Amz-Expires={seconds}&")), "{left:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
+    let Some((test, token)) = published().await else { return };
+    let aws = test.aws();
+    let key = json!({"pk": {"S": "keyring"}, "sk": {"S": "keyring"}});
+    let row = aws.dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
+    let text = row.to_string();
+    let kept: Value = serde_json::from_str(row["keys"]["S"].as_str().unwrap()).unwrap();
+    assert_eq!((row["revision"]["N"].as_str(), kept.as_array().unwrap().len(), row["audience"]["S"].as_str()), (Some("1"), 1, Some(HOST)));
+    assert!(!text.contains("secret"), "{text}");
+
+    // Somebody else's registry under the same KMS key; its blob under this one's name is no keyring of this one.
+    let other = Aws::over(aws.place.clone(), Some(Audience::parse("other.example.com").unwrap()), &aws.sdk());
+    let other = Store::Aws(other);
+    assert!(other.keyring().await.is_err(), "this registry's keyring does not open for another");
+    aws.dynamodb("DeleteItem", json!({"Key": key})).await;
+    assert!(other.replace_keyring(0, Keyring::default().next(NOW).unwrap()).await.unwrap());
+    let mut planted = aws.dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
+    planted["audience"]["S"] = HOST.into();
+    for (what, blob) in [("of another registry", planted["blob"]["B"].clone()), ("no blob of KMS's", json!("AAAA"))] {
+        planted["blob"]["B"] = blob;
+        aws.dynamodb("PutItem", json!({"Item": planted})).await;
+        let cold = test.restarted();
+        let reply = cold.get(VERSIONS, &token).await;
+        assert_eq!(reply.status, 503, "{what}: {}", reply.text());
+        let identity = deploy();
+        cold.sts.know(identity.clone());
+        assert_eq!(cold.exchange(&cold.proof(&identity).build()).await.error(), "503 key_unavailable", "{what}");
+    }
+    aws.dynamodb("PutItem", json!({"Item": row})).await;
+    assert_eq!(test.restarted().get(VERSIONS, &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn of_two_who_rotate_at_once_one_wins_and_the_other_follows() {
+    let Some((test, token)) = published().await else { return };
+    let other = test.restarted();
+    assert_eq!(other.get(VERSIONS, &token).await.status, 200);
+    test.advance(24 * 3600);
+    other.advance(24 * 3600);
+    let (mine, yours) = (deploy(), deploy());
+    let (one, two) = tokio::join!(test.token(&mine, &[Download]), other.token(&yours, &[Download]));
+    assert_eq!(test.store().keyring().await.unwrap().revision, 2);
+    for process in [&test, &other] {
+        for token in [&one, &two] {
+            assert_eq!(process.get(VERSIONS, token).await.status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn four_thousand_versions_are_listed_and_one_more_is_added() {
+    use std::io::Write;
+    let Some((test, token)) = published().await else { return };
+    let key = json!({"pk": {"S": "module acme/vpc/aws"}, "sk": {"S": "versions"}});
+    let mut row = test.aws().dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
+    let versions: Vec<Value> = (0..4000).map(|n| json!({"version": format!("1.{}.{}", n / 20, n % 20)})).collect();
+    let mut folded = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    folded.write_all(json!({"modules": [{"versions": versions}]}).to_string().as_bytes()).unwrap();
+    row["document"]["B"] = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, folded.finish().unwrap()).into();
+    test.aws().dynamodb("PutItem", json!({"Item": row})).await;
+    let listed = |reply: &Value| reply["modules"][0]["versions"].as_array().unwrap().len();
+    assert_eq!(listed(&test.get(VERSIONS, &token).await.json()), 4000);
+    assert_eq!(test.aws().meter.taken(), calls([("dynamodb GetItem", 1)]));
+    assert_eq!(test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token).await.status, 201);
+    let all = test.get(VERSIONS, &token).await.json();
+    assert_eq!((listed(&all), &all["modules"][0]["versions"][4000]), (4001, &json!({"version": "2.0.0"})));
+}
+
+#[tokio::test]
+async fn five_thousand_grants_are_listed_page_by_page_and_cost_others_nothing() {
+    let Some((test, token)) = published().await else { return };
+    // Rows as the broker writes them, each padded so that an answer of 1 MB holds a part of them.
+    let by = "x".repeat(600);
+    let rows: Vec<Value> = (0..5000)
+        .map(|n| {
+            let principal = role(&format!("role-{n:04}"));
+            json!({"PutRequest": {"Item": {
+                "pk": {"S": "grants"}, "sk": {"S": format!("{principal} acme")}, "principal": {"S": principal}, "namespace": {"S": "acme"},
+                "permissions": {"N": "1"}, "created_by": {"S": by}, "created_at": {"N": "5"},
+            }}})
+        })
+        .collect();
+    for batch in rows.chunks(25) {
+        test.aws().dynamodb("BatchWriteItem", json!({"RequestItems": {test.aws().place.table.clone(): batch}})).await;
+    }
+    let grants = test.store().grants(None, None).await.unwrap();
+    assert_eq!(grants.len(), 5001);
+    assert!(grants.is_sorted_by_key(|grant| grant.principal.to_string()));
+    assert!(test.aws().meter.taken()["dynamodb Query"] > 1);
+    test.advance(10);
+    assert_eq!(test.get(VERSIONS, &token).await.status, 200);
+    assert_eq!(test.aws().meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
+    let Some((test, _)) = published().await else { return };
+    let aws = test.aws();
+    let made = Aws::init_over(aws.place.clone(), &aws.sdk()).await.unwrap();
+    assert!(!made.table && !made.bucket && !made.key, "{made:?}");
+    let looked = test.store().look().await;
+    assert!(looked.iter().all(|(_, outcome)| outcome.is_ok()), "{looked:?}");
+    let elsewhere = stile_broker::store::Place {
+        table: "no-such-table".to_owned(),
+        bucket: "no-such-bucket".to_owned(),
+        kms_key: "alias/no-such-key".to_owned(),
+        bucket_kms_key: None,
+    };
+    let nothing = Store::Aws(Aws::over(elsewhere, None, &aws.sdk()));
+    let looked = nothing.look().await;
+    assert!(looked.iter().all(|(_, outcome)| outcome.is_err()), "{looked:?}");
+    let said = looked[0].1.as_ref().unwrap_err().to_string();
+    assert!(said.contains("stile-admin store init --table no-such-table"), "{said}");
+}
+
+#[tokio::test]
+async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
+    let Some(aws) = EmulatedAws::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let broker = Setup::on_aws(port, &aws).sts(&aws.meter.endpoint()).start(&folder.path().join("log")).await;
+    let ready = broker.client().get(broker.url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 200, "{}", broker.log());
+    let check = |aws: &EmulatedAws, without: &str| {
+        let mut command = std::process::Command::new(program(BROKER));
+        command.args(["check", "--regions", "us-east-1", "--host", &broker.host(), "--sts-endpoint", &aws.meter.endpoint()]);
+        command.env_clear().envs(aws.environment().into_iter().filter(|(name, _)| *name != without));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    let (_, said) = check(&aws, "");
+    for part in ["table", "bucket", "KMS key", "keyring"] {
+        assert!(said.lines().any(|line| line.starts_with(&format!("ok      {part}"))), "{part}: {said}");
+    }
+    let (code, said) = check(&aws, "AWS_ENDPOINT_URL");
+    assert!(code == Some(1) && said.contains("`--sts-endpoint` on this machine decides who everybody is"), "{said}");
+}

@@ -1,0 +1,16 @@
+//! The same flows on DynamoDB, S3 and KMS, and what is true of them alone: what is called, and what happens without them.
+
+use stile_tests::test_broker::Backend;
+
+const BACKEND: Backend = Backend::Aws;
+
+#[path = "bearer.rs"]
+mod bearer;
+#[path = "exchange.rs"]
+mod exchange;
+#[path = "modules.rs"]
+mod modules;
+#[path = "store.rs"]
+mod store;
+#[path = "terraform.rs"]
+mod terraform;

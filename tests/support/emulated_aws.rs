@@ -1,0 +1,118 @@
+//! AWS for one test: a table, a bucket and a key of its own in a moto that all tests of a program share, behind a meter.
+
+use std::sync::OnceLock;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use serde_json::{Value, json};
+use stile_broker::store::{Aws, Place};
+
+use crate::left_out::left_out;
+use crate::meter::Meter;
+use crate::moto::Moto;
+use crate::programs::client;
+
+/// The key id that everything is signed with; moto does not look.
+pub const ACCESS_KEY_ID: &str = "ASIAEXAMPLEEXAMPLE22";
+
+/// Its secret.
+pub const SECRET_ACCESS_KEY: &str = "not/a+secret=";
+
+/// Its session token, with every character that can be misread in a URL.
+pub const SESSION_TOKEN: &str = "IQoJb3JpZ2luX2Vj//EXAMPLE+token/with+all==";
+
+/// The region everything is in.
+pub const REGION: &str = "us-east-1";
+
+/// A table, a bucket and a key.
+#[derive(Debug)]
+pub struct EmulatedAws {
+    /// The line to them.
+    pub meter: Meter,
+    /// What they are called.
+    pub place: Place,
+}
+
+impl EmulatedAws {
+    /// Makes them; none, and that is noted, without `python3`.
+    pub async fn start() -> Option<Self> {
+        static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
+        let Some(moto) = MOTO.get_or_init(Moto::start) else {
+            left_out("python3", "the same on DynamoDB, S3 and KMS");
+            return None;
+        };
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).unwrap();
+        let name = format!("stile-{}", hex::encode(random));
+        let place = Place { table: name.clone(), bucket: name.clone(), kms_key: format!("alias/{name}"), bucket_kms_key: None };
+        let emulated = Self { meter: Meter::start(moto.endpoint()), place };
+        let made = Aws::init_over(emulated.place.clone(), &emulated.sdk()).await.unwrap();
+        assert!(made.table && made.bucket && made.key);
+        emulated.meter.taken();
+        Some(emulated)
+    }
+
+    /// How the SDK reaches them.
+    pub fn sdk(&self) -> SdkConfig {
+        self.sdk_of(None)
+    }
+
+    /// The same, with credentials that end then.
+    pub fn sdk_of(&self, expires_at: Option<std::time::SystemTime>) -> SdkConfig {
+        let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), expires_at, "test");
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(REGION))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .endpoint_url(self.meter.endpoint())
+            .build()
+    }
+
+    /// What a program needs in its environment to reach them.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("STILE_TABLE", self.place.table.clone()),
+            ("STILE_BUCKET", self.place.bucket.clone()),
+            ("STILE_KMS_KEY", self.place.kms_key.clone()),
+            ("AWS_ENDPOINT_URL", self.meter.endpoint()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY.to_owned()),
+            ("AWS_SESSION_TOKEN", SESSION_TOKEN.to_owned()),
+        ]
+    }
+
+    /// Calls DynamoDB as somebody would who has the table and not this program; `{TABLE}` is not needed, it is added.
+    pub async fn dynamodb(&self, action: &str, mut body: Value) -> Value {
+        if body.get("RequestItems").is_none() {
+            body["TableName"] = json!(self.place.table);
+        }
+        let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/dynamodb/aws4_request, SignedHeaders=host, Signature=00");
+        let request = client(None).post(self.meter.endpoint()).header("authorization", scope);
+        let request =
+            request.header("x-amz-target", format!("DynamoDB_20120810.{action}")).header("content-type", "application/x-amz-json-1.0");
+        let answer = request.body(body.to_string()).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert_eq!(status, 200, "{action}: {text}");
+        self.meter.taken();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Puts an object at that path of the bucket, as somebody would who may write there.
+    pub async fn put_object(&self, path: &str, body: &[u8]) {
+        let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00");
+        let url = format!("{}/{}{path}", self.meter.endpoint(), self.place.bucket);
+        let answer = client(None).put(url).header("authorization", scope).body(body.to_vec()).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        self.meter.taken();
+    }
+
+    /// How many objects are in the bucket.
+    pub async fn objects(&self) -> usize {
+        let listed = client(None).get(format!("{}/{}?list-type=2", self.meter.endpoint(), self.place.bucket)).send().await.unwrap();
+        let text = listed.text().await.unwrap();
+        assert!(text.contains("ListBucketResult"), "{text}");
+        text.matches("<Key>").count()
+    }
+}
