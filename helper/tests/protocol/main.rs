@@ -140,6 +140,8 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
         assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1), "{stdin}");
         assert!(run.stderr.starts_with("stile: standard input: ") && !run.stderr.contains("sekret"), "{}", run.stderr);
     }
+    let long = format!("{{\"token\":\"{}\"}}", "x".repeat(4097));
+    machine.run_with_stdin(&["store", "a.example"], &long).fails_with("standard input: `token` is too long, and 4096 bytes are the most");
     assert_eq!(machine.files(), before);
 }
 
