@@ -80,7 +80,7 @@ pub(crate) enum Verb {
     },
     /// Print a new token, for tools that know no credentials helper
     ///
-    /// Example: `eval "$(terraform-credentials-stile get-token env --registry-host registry.example.com)"`
+    /// Example: `t=$(terraform-credentials-stile get-token env --registry-host registry.example.com) && eval "$t"`
     GetToken(GetToken),
     /// Put the program where Terraform looks for it, and configure both
     ///
