@@ -53,7 +53,8 @@ pub(crate) struct ApiTarget {
 
     /// Use the credentials of this AWS profile, and no others
     ///
-    /// Default: `profile` in `config.toml`, else the first that AWS tools find. Variable: `AWS_PROFILE`.
+    /// Default: `profile` in `config.toml`, else what AWS tools find first: keys in the environment
+    /// go before `AWS_PROFILE`.
     /// Example: `--profile deploy`
     #[arg(long, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     profile: Option<String>,
