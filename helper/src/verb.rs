@@ -8,6 +8,7 @@ use terraform_credentials_stile::call::CallError;
 use terraform_credentials_stile::clock::Clock;
 use terraform_credentials_stile::config::{Config, ConfigError, Environment, Registry};
 use terraform_credentials_stile::message;
+use terraform_credentials_stile::private_file::PrivateFileError;
 use terraform_credentials_stile::token::TokenError;
 
 use crate::cli::Cli;
@@ -115,6 +116,12 @@ impl From<CallError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
+        Self::new(message::chain(&error))
+    }
+}
+
+impl From<PrivateFileError> for Failure {
+    fn from(error: PrivateFileError) -> Self {
         Self::new(message::chain(&error))
     }
 }

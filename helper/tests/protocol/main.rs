@@ -108,6 +108,13 @@ fn a_login_elsewhere_is_kept_and_given_back_and_forgotten() {
 }
 
 #[test]
+fn a_folder_that_is_none_is_named() {
+    let machine = Machine::new().configured(MANAGED);
+    machine.write(".cache/stile", "");
+    machine.run(&["forget", "registry.example.com"]).fails_with("`~/.cache/stile` cannot be used: Not a directory (os error 20)");
+}
+
+#[test]
 fn many_logins_at_once_are_all_kept() {
     let machine = Machine::new();
     let hosts: Vec<_> = (0..12).map(|number| format!("host-{number}.example")).collect();
