@@ -1,6 +1,7 @@
 //! Asks a broker, with a token got as the helper gets one: a token that is no longer good is replaced once, and a broker that is
 //! busy is asked once more.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -83,7 +84,7 @@ impl Api {
         loop {
             let outcome = request(&self.client, &token).await;
             // A broker that refuses a token may hang up on whoever is still sending, before the refusal is read.
-            let refused = outcome.as_ref().map_or(true, |answer| answer.status == StatusCode::UNAUTHORIZED);
+            let refused = outcome.as_ref().map_or_else(Failure::is_hang_up, |answer| answer.status == StatusCode::UNAUTHORIZED);
             if refused && !renewed {
                 renewed = true;
                 token::forget(&self.registry, &self.scope, &self.environment)
@@ -123,7 +124,10 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
         true => CallError::TimedOut(url.clone()),
         false => CallError::Unreachable { url: url.clone(), cause: root_cause(&error.without_url()) },
     };
-    let mut response = client.execute(request).await.map_err(failed)?;
+    let mut response = client.execute(request).await.map_err(|error| match is_hang_up(&error) {
+        true => Failure::from(failed(error)).hang_up(),
+        false => failed(error).into(),
+    })?;
     let status = response.status();
     if status.is_redirection() {
         return Err(CallError::Redirected { url, status }.into());
@@ -136,6 +140,19 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
         body.extend_from_slice(&chunk);
     }
     Ok(Answer { url, status, headers, body })
+}
+
+/// Whether whoever was called broke off while it was being sent to; what stops on our side is no such thing.
+fn is_hang_up(error: &reqwest::Error) -> bool {
+    let broken = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::ConnectionAborted];
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<std::io::Error>().is_some_and(|error| broken.contains(&error.kind())) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The registry routes' errors, each a sentence with its hint.

@@ -29,17 +29,18 @@ pub(crate) struct Failure {
     kind: Kind,
     message: String,
     hint: Option<String>,
+    hang_up: bool,
 }
 
 impl Failure {
     /// It was refused, or there is no such thing.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, message: message.into(), hint: None }
+        Self { kind: Kind::Refused, message: message.into(), hint: None, hang_up: false }
     }
 
     /// It could not be tried.
     pub(crate) fn not_tried(message: impl Into<String>) -> Self {
-        Self { kind: Kind::NotTried, message: message.into(), hint: None }
+        Self { kind: Kind::NotTried, message: message.into(), hint: None, hang_up: false }
     }
 
     /// It could not be tried, and that is why.
@@ -57,6 +58,17 @@ impl Failure {
     #[must_use]
     pub(crate) fn of(self, what: impl fmt::Display) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// The same where the other side broke off while it was being sent to.
+    #[must_use]
+    pub(crate) fn hang_up(self) -> Self {
+        Self { hang_up: true, ..self }
+    }
+
+    /// Whether the other side broke off while it was being sent to.
+    pub(crate) const fn is_hang_up(&self) -> bool {
+        self.hang_up
     }
 
     /// The program's exit code.
@@ -121,6 +133,6 @@ impl From<TokenError> for Failure {
     /// A registry that says no is a refusal; everything else on the way to a token is down.
     fn from(error: TokenError) -> Self {
         let kind = if matches!(error, TokenError::Exchange(ExchangeError::Refused(_))) { Kind::Refused } else { Kind::NotTried };
-        Self { kind, message: message::chain(&error), hint: error.hint() }
+        Self { kind, message: message::chain(&error), hint: error.hint(), hang_up: false }
     }
 }

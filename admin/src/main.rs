@@ -17,24 +17,34 @@ use stile_broker::clock::Clock;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Noun};
-use crate::commands::{Context, grant, module, store, token};
+use crate::commands::{Context, Done, grant, module, store, token};
+use crate::failure::Failure;
 use crate::output::Output;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let Cli { output, noun } = Cli::parse();
     alarms();
     let context = Context { output: Output::new(output), user: cli::local_user(), now: Clock::system().now() };
-    let done = match noun {
-        Noun::Store { verb } => store::run(&context, verb),
-        Noun::Grant { verb } => grant::run(&context, verb).await,
-        Noun::Token { verb } => token::run(&context, verb).await,
-        Noun::Module { verb } => module::run(&context, verb).await,
-    };
-    done.unwrap_or_else(|failure| {
+    run(&context, noun).unwrap_or_else(|failure| {
         output::complain(&failure);
         failure.exit_code()
     })
+}
+
+fn run(context: &Context, noun: Noun) -> Done {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::caused("the system gives no event queue", &error))?;
+    let done = runtime.block_on(async {
+        match noun {
+            Noun::Store { verb } => store::run(context, verb),
+            Noun::Grant { verb } => grant::run(context, verb).await,
+            Noun::Token { verb } => token::run(context, verb).await,
+            Noun::Module { verb } => module::run(context, verb).await,
+        }
+    });
+    // A name is looked up on a thread that cannot be broken off, and a limit that waits for its end is none.
+    runtime.shutdown_background();
+    done
 }
 
 /// Lets the store say on stderr what in it cannot be read.

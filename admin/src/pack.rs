@@ -3,7 +3,7 @@
 //! Nothing is judged here but what cannot be packed at all; the archive is inspected afterwards as any other.
 
 use std::fs::{File, Metadata};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use stile_broker::registry::archive::Limits;
@@ -57,15 +57,14 @@ pub(crate) fn pack(folder: &Path) -> Result<Packed, PackError> {
     let (files, state) = files(folder, &Limits::default())?;
     let file = tempfile::tempfile().map_err(PackError::Unwritable)?;
     let mut archive = ZipWriter::new(BufWriter::new(file));
-    for Entry { name, path, mode } in &files {
+    for entry in &files {
         // Times and owners would make two archives of one module.
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
             .last_modified_time(DateTime::default())
-            .unix_permissions(*mode);
-        archive.start_file(name.as_str(), options).map_err(|error| PackError::Unwritable(error.into()))?;
-        let content = std::fs::read(path).map_err(|source| PackError::Unreadable { path: path.clone(), source })?;
-        archive.write_all(&content).map_err(PackError::Unwritable)?;
+            .unix_permissions(mode(&entry.metadata));
+        archive.start_file(entry.name.as_str(), options).map_err(|error| PackError::Unwritable(error.into()))?;
+        archive.write_all(&entry.read()?).map_err(PackError::Unwritable)?;
     }
     let written = archive.finish().map_err(|error| PackError::Unwritable(error.into()))?;
     let file = written.into_inner().map_err(|error| PackError::Unwritable(error.into_error()))?;
@@ -75,7 +74,29 @@ pub(crate) fn pack(folder: &Path) -> Result<Packed, PackError> {
 struct Entry {
     name: String,
     path: PathBuf,
-    mode: u32,
+    metadata: Metadata,
+}
+
+impl Entry {
+    /// Reads the file that the walk saw, and no other that was put in its place since.
+    fn read(&self) -> Result<Vec<u8>, PackError> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let unreadable = |source| PackError::Unreadable { path: self.path.clone(), source };
+        let changed = || PackError::Refused { path: self.path.clone(), problem: "changed while it was packed" };
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+        let file = match File::options().read(true).custom_flags(flags.bits().cast_signed()).open(&self.path) {
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => return Err(changed()),
+            opened => opened.map_err(unreadable)?,
+        };
+        let mut content = Vec::new();
+        (&file).take(self.metadata.len() + 1).read_to_end(&mut content).map_err(unreadable)?;
+        let now = file.metadata().map_err(unreadable)?;
+        let time = |metadata: &Metadata| metadata.modified().ok();
+        if !now.is_file() || content.len() as u64 != self.metadata.len() || time(&now) != time(&self.metadata) {
+            return Err(changed());
+        }
+        Ok(content)
+    }
 }
 
 /// The files to pack in the order of their names, and the names of the state that is not.
@@ -101,7 +122,7 @@ fn files(folder: &Path, limits: &Limits) -> Result<(Vec<Entry>, Vec<String>), Pa
         }
         let metadata = entry.metadata().map_err(|error| unreadable(folder, error))?;
         bytes = bytes.saturating_add(metadata.len());
-        files.push(Entry { name, path: entry.path().to_owned(), mode: mode(&metadata) });
+        files.push(Entry { name, path: entry.path().to_owned(), metadata });
         if bytes > limits.unpacked_bytes || files.len() > limits.entries {
             let limit = format!("it may have at most {} bytes in {} files", limits.unpacked_bytes, limits.entries);
             return Err(PackError::TooLarge { path: folder.to_owned(), limit });
@@ -141,7 +162,7 @@ fn unreadable(folder: &Path, error: walkdir::Error) -> PackError {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::{Read as _, Seek as _};
+    use std::io::Seek as _;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::time::{Duration, SystemTime};
 
@@ -195,6 +216,34 @@ mod tests {
             assert!(matches!(files(two.path(), &limits), Err(PackError::TooLarge { .. })), "{limits:?}");
         }
         assert!(matches!(pack(&two.path().join("missing")), Err(PackError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn what_changes_while_it_is_packed_is_refused() {
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let changes: [fn(&Path); 5] = [
+            |path| fs::write(path, "longer than it was\n").unwrap(),
+            |path| fs::write(path, "").unwrap(),
+            |path| {
+                fs::remove_file(path).unwrap();
+                symlink("/etc/passwd", path).unwrap();
+            },
+            |path| {
+                fs::remove_file(path).unwrap();
+                assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+            },
+            |path| File::options().write(true).open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap(),
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let folder = folder(&["main.tf"]);
+            let path = folder.path().join("main.tf");
+            File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+            let (walked, _) = files(folder.path(), &Limits::default()).unwrap();
+            assert!(walked[0].read().is_ok());
+            change(&path);
+            let error = walked[0].read().unwrap_err().to_string();
+            assert!(error.ends_with("/main.tf` changed while it was packed"), "number {at}: {error}");
+        }
     }
 
     #[test]

@@ -25,6 +25,14 @@ impl StoreTarget {
     pub(crate) fn open(&self) -> Result<Store, Failure> {
         Ok(Store::Embedded(Embedded::open(&self.data)?))
     }
+
+    /// A command on the same store, for a hint that can be pasted into a shell.
+    pub(crate) fn command(&self, verb: &str) -> String {
+        let data = self.data.display().to_string();
+        let plain = !data.is_empty() && data.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte));
+        let data = if plain { data } else { format!("'{}'", data.replace('\'', r"'\''")) };
+        format!("stile-admin {verb} --data {data}")
+    }
 }
 
 /// A broker to ask.
@@ -53,7 +61,8 @@ pub(crate) struct ApiTarget {
 
     /// Use the credentials of this AWS profile, and no others
     ///
-    /// Default: `profile` in `config.toml`, else the first that AWS tools find. Variable: `AWS_PROFILE`.
+    /// Default: `profile` in `config.toml`, else what AWS tools find first: keys in the environment
+    /// go before `AWS_PROFILE`.
     /// Example: `--profile deploy`
     #[arg(long, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     profile: Option<String>,
@@ -74,5 +83,18 @@ impl ApiTarget {
             registry.profile.clone_from(&self.profile);
         }
         Ok(registry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_can_be_pasted_whatever_the_folder_is_called() {
+        for (data, expected) in [("", "''"), ("it's mine", r"'it'\''s mine'"), ("$(x)", "'$(x)'"), ("/var/lib/stile", "/var/lib/stile")] {
+            let target = StoreTarget { data: data.into() };
+            assert_eq!(target.command("grant list"), format!("stile-admin grant list --data {expected}"));
+        }
     }
 }

@@ -51,6 +51,10 @@ impl Archive {
             let ends = |format: &Format| name.strip_suffix(format.extension()).is_some_and(|rest| rest.ends_with('.'));
             let format = Format::ALL.into_iter().find(ends);
             let hint = "name a folder, a `.zip` or a `.tar.gz`";
+            // Opening a pipe would wait for somebody who writes into it.
+            if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+                return Err(refused(&"it is neither a file nor a folder").hint(hint));
+            }
             (File::open(path).map_err(unreadable)?, format.ok_or_else(|| refused(&"it is no archive by its name").hint(hint))?)
         };
         let bytes = file.metadata().map_err(unreadable)?.len();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Environment, Registry, Scope};
-use crate::private_file::{self, Keep};
+use crate::private_file::{self, Keep, PrivateFileError};
 use crate::token::Token;
 
 /// What must be left of a token for it to be used: a long `terraform init` has no way to get another.
@@ -107,19 +107,20 @@ impl Slot {
 }
 
 /// Drops every token of a host, whoever's credentials it came from.
-pub fn forget(host: &str, environment: &Environment) -> std::io::Result<()> {
+pub fn forget(host: &str, environment: &Environment) -> Result<(), PrivateFileError> {
     let Some(folder) = folder(environment) else { return Ok(()) };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
+    let failed = |path: PathBuf| |source| PrivateFileError::Io { path, source };
+    let entries = match std::fs::read_dir(&folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+        entries => entries.map_err(failed(folder.clone()))?,
     };
     let prefix = format!("{}-", host_digest(host));
     for entry in entries {
-        let name = entry.as_ref().map(std::fs::DirEntry::file_name).unwrap_or_default();
+        let entry = entry.map_err(failed(folder.clone()))?;
+        let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with(&prefix) && name.ends_with(".json") {
-            std::fs::remove_file(entry?.path())?;
+            std::fs::remove_file(entry.path()).map_err(failed(entry.path()))?;
         }
     }
     Ok(())

@@ -39,7 +39,8 @@ pub(crate) struct Cli {
 
     /// Use the credentials of this AWS profile, and no others
     ///
-    /// Default: `profile` in `config.toml`, else the first that AWS tools find. Variable: `AWS_PROFILE`.
+    /// Default: `profile` in `config.toml`, else what AWS tools find first: keys in the environment
+    /// go before `AWS_PROFILE`.
     ///
     /// Example: `--profile deploy`
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
@@ -79,7 +80,7 @@ pub(crate) enum Verb {
     },
     /// Print a new token, for tools that know no credentials helper
     ///
-    /// Example: `eval "$(terraform-credentials-stile get-token env --registry-host registry.example.com)"`
+    /// Example: `t=$(terraform-credentials-stile get-token env --registry-host registry.example.com) && eval "$t"`
     GetToken(GetToken),
     /// Put the program where Terraform looks for it, and configure both
     ///

@@ -21,7 +21,7 @@ pub const DEFAULT_TTL: i64 = 3600;
 /// What decides whose credentials the AWS chain finds; part of a cached token's name.
 const AWS_VARIABLES: [&str; 9] = [
     "AWS_ACCESS_KEY_ID",
-    "AWS_PROFILE",
+    AWS_PROFILE,
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -30,6 +30,7 @@ const AWS_VARIABLES: [&str; 9] = [
     AWS_CONFIG_FILE,
     AWS_CREDENTIALS_FILE,
 ];
+const AWS_PROFILE: &str = "AWS_PROFILE";
 const AWS_CONFIG_FILE: &str = "AWS_CONFIG_FILE";
 const AWS_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 
@@ -80,6 +81,11 @@ impl Environment {
     /// Where `config.toml` is if nothing says otherwise.
     pub fn default_config(&self) -> Option<PathBuf> {
         self.config_folder.as_ref().map(|folder| folder.join("stile").join("config.toml"))
+    }
+
+    /// The profile that `AWS_PROFILE` names; keys in the environment go before it.
+    pub fn aws_profile(&self) -> Option<&str> {
+        self.aws.iter().find(|(name, value)| *name == AWS_PROFILE && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
     /// When the AWS configuration files last changed, so that a profile that now means somebody else is noticed.

@@ -18,11 +18,12 @@ use aws_credential_types::provider::error::CredentialsError as SdkError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::config::Registry;
+use crate::config::{Environment, Registry};
 
-/// Longest time to look, in seconds: a `credential_process` may wait for a person, but never for ever,
-/// since Terraform waits for its helper without a limit.
-const LIMIT: Duration = Duration::from_secs(30);
+/// Longest time to look: Terraform runs its helper up to three times, and waits for it without a limit.
+///
+/// The SDK starts a `credential_process` itself, so one that hangs is left behind.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What signs.
 #[derive(Debug)]
@@ -89,11 +90,11 @@ impl CredentialsError {
 }
 
 /// Finds what signs for a registry.
-pub async fn load(registry: &Registry, now: DateTime<Utc>) -> Result<Loaded, CredentialsError> {
-    tokio::time::timeout(LIMIT, find(registry, now)).await.map_err(|_| CredentialsError::TimedOut)?
+pub async fn load(registry: &Registry, environment: &Environment, now: DateTime<Utc>) -> Result<Loaded, CredentialsError> {
+    tokio::time::timeout(LIMIT, find(registry, environment, now)).await.map_err(|_| CredentialsError::TimedOut)?
 }
 
-async fn find(registry: &Registry, now: DateTime<Utc>) -> Result<Loaded, CredentialsError> {
+async fn find(registry: &Registry, environment: &Environment, now: DateTime<Utc>) -> Result<Loaded, CredentialsError> {
     let profile = registry.profile.as_deref();
     // Two tries: off EC2 nobody answers, and a person waits for each.
     let metadata = imds::Client::builder().max_attempts(2).build();
@@ -108,7 +109,7 @@ async fn find(registry: &Registry, now: DateTime<Utc>) -> Result<Loaded, Credent
     let fips = loader.load().await.use_fips().unwrap_or(false);
     let settings = ProviderConfig::without_region().with_region(Some(region.clone())).with_use_fips(Some(fips));
 
-    let (provider, credentials) = walk(profile, &settings, &metadata).await?;
+    let (provider, credentials) = walk(profile, environment, &settings, &metadata).await?;
     if let Some(expiry) = credentials.expiry().map(DateTime::<Utc>::from).filter(|expiry| *expiry <= now) {
         return Err(CredentialsError::Expired { provider, expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true) });
     }
@@ -134,6 +135,7 @@ async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region
 
 async fn walk(
     profile: Option<&str>,
+    environment: &Environment,
     settings: &ProviderConfig,
     metadata: &imds::Client,
 ) -> Result<(Provider, Credentials), CredentialsError> {
@@ -144,11 +146,23 @@ async fn walk(
             (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
                 return Err(CredentialsError::NoProfile { profile: profile.to_owned(), source: Box::new(source) });
             }
-            (Err(SdkError::CredentialsNotLoaded(_)), None) => {}
+            (Err(source @ SdkError::CredentialsNotLoaded(_)), None) => match environment.aws_profile() {
+                Some(profile) if *provider == Provider::Profile && is_missing(&source, environment) => {
+                    return Err(CredentialsError::NoProfile { profile: profile.to_owned(), source: Box::new(source) });
+                }
+                _ => {}
+            },
             (Err(source), _) => return Err(CredentialsError::Failed { provider: *provider, source: Box::new(source) }),
         }
     }
     Err(CredentialsError::None)
+}
+
+/// Whether there is no such profile; one that is there may name a region alone, and then others are asked for credentials.
+///
+/// The SDK gives a reason for the former only, and none where there is no file that could have any profile.
+fn is_missing(error: &SdkError, environment: &Environment) -> bool {
+    std::error::Error::source(error).is_some() || environment.aws_files_changed().iter().all(Option::is_none)
 }
 
 /// Who gives credentials.

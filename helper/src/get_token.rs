@@ -6,8 +6,8 @@ use terraform_credentials_stile::config::{Registry, Scope};
 use terraform_credentials_stile::token;
 
 use crate::cli::{Form, GetToken};
-use crate::terminal;
 use crate::verb::{Context, Failure, wait};
+use crate::{terminal, terraform};
 
 /// Prints the token; nothing at all is printed on stdout unless there is one.
 pub(crate) fn run(context: &Context, wanted: &GetToken) -> Result<(), Failure> {
@@ -23,6 +23,9 @@ pub(crate) fn run(context: &Context, wanted: &GetToken) -> Result<(), Failure> {
     let token = wait(async { Ok(token::mint(&registry, &scope, &context.environment, context.clock).await?) }).map_err(failed)?;
     if let Some(notice) = token.clock_notice() {
         terminal::note(&notice);
+    }
+    if wanted.form == Form::Config && terraform::own_block(&context.environment).is_some() && context.registry(host).is_ok() {
+        terminal::note(&format!("the helper serves `{host}` already; in the same CLI configuration this block would switch it off"));
     }
     Ok(terminal::print(&printed(wanted.form, host, token.expose())?)?)
 }

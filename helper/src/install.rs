@@ -77,10 +77,13 @@ fn plan(context: &Context, wanted: &Install) -> Result<Plan, Failure> {
     if let Some(tofu) = terraform::tofu_rc_file(environment).filter(|tofu| wanted.rc_file.is_none() && *tofu != rc_path) {
         warnings.push(format!("OpenTofu reads `{0}` instead; run this again with `--rc-file {0}` for it", tofu.display()));
     }
+    if let Some(folder) = wanted.plugin_directory.as_deref().filter(|folder| !terraform::is_looked_in(folder, environment)) {
+        warnings.push(format!("Terraform does not look in `{}` for helpers", folder.display()));
+    }
     // The CLI configuration comes last: until it is written, Terraform knows nothing of the rest.
     let mut changes = file::programs(&folders)?;
-    changes.extend(config.replaced(helper_config::edit(&config, context, wanted)?));
-    changes.extend(rc.replaced(rc_after));
+    changes.extend(config.replaced(helper_config::edit(&config, context, wanted)?)?);
+    changes.extend(rc.replaced(rc_after)?);
     Ok(Plan { changes, warnings })
 }
 

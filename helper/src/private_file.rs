@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Longest file that is read, in bytes; a larger one is none of ours.
+/// Longest file that is read or written, in bytes; a larger one is none of ours.
 const MAX_FILE: u64 = 256 * 1024;
 
 /// Why a private file gave nothing.
@@ -23,6 +23,9 @@ pub enum PrivateFileError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// More would be in it than is ever read.
+    #[error("`{}` would hold more than {MAX_FILE} bytes", .0.display())]
+    TooLarge(PathBuf),
     /// It could not be read or written.
     #[error("`{}` cannot be used", .path.display())]
     Io {
@@ -46,7 +49,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
     if fs::symlink_metadata(path).map_err(failed)?.file_type().is_symlink() {
         return Err(exposed("is a symbolic link"));
     }
-    let file = open_without_following(path).map_err(failed)?;
+    let file = open_without_following(OpenOptions::new().read(true), path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(exposed("is not a plain file"));
@@ -73,6 +76,9 @@ pub enum Keep {
 pub fn write(path: &Path, bytes: &[u8], keep: Keep) -> Result<(), PrivateFileError> {
     let failed = |source: io::Error| PrivateFileError::Io { path: path.to_owned(), source };
     let folder = path.parent().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(PrivateFileError::TooLarge(path.to_owned()));
+    }
     make_folder(folder).map_err(failed)?;
     let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     aside.write_all(bytes).map_err(failed)?;
@@ -94,7 +100,8 @@ pub fn lock(path: &Path, limit: Duration) -> Option<File> {
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(lock_path).ok()?;
+    let file =
+        open_without_following(&mut options, Path::new(&lock_path)).ok().filter(|file| file.metadata().is_ok_and(|it| it.is_file()))?;
     if file.try_lock().is_ok() {
         return Some(file);
     }
@@ -116,16 +123,16 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn open_without_following(path: &Path) -> io::Result<File> {
+fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     // Not following closes the gap between the look and the opening; not blocking keeps a planted pipe from hanging us.
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
-    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+    options.custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 #[cfg(not(unix))]
-fn open_without_following(path: &Path) -> io::Result<File> {
-    File::open(path)
+fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    options.open(path)
 }
 
 #[cfg(unix)]
@@ -176,6 +183,30 @@ mod tests {
         assert_eq!(read(&path).unwrap(), b"two");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    }
+
+    #[test]
+    fn a_lock_that_is_no_plain_file_is_none_and_nobody_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, lock_path) = (folder.path().join("file"), folder.path().join("file.lock"));
+        assert!(std::process::Command::new("mkfifo").arg(&lock_path).status().unwrap().success());
+        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe that nobody reads");
+        let _reader = OpenOptions::new().read(true).write(true).open(&lock_path).unwrap();
+        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe that somebody reads");
+        fs::remove_file(&lock_path).unwrap();
+        symlink(folder.path().join("elsewhere"), &lock_path).unwrap();
+        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a link");
+        assert!(!folder.path().join("elsewhere").exists());
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let most = vec![b'x'; usize::try_from(MAX_FILE).unwrap()];
+        write(&path, &most, Keep::Cached).unwrap();
+        assert!(matches!(write(&path, &[&most[..], b"x"].concat(), Keep::Cached), Err(PrivateFileError::TooLarge(_))));
+        assert_eq!(read(&path).unwrap(), most);
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::verb::{Context, Failure, wait};
 /// Longest object that `store` reads, in bytes.
 const MAX_STDIN: u64 = 64 * 1024;
 
+/// Longest token that is kept, in bytes; a longer one would not go through as a header.
+const MAX_TOKEN: usize = 4096;
+
 /// Prints one JSON object: the token, or nothing in it where there is none to have.
 pub(crate) fn get(context: &Context, host: &str) -> Result<(), Failure> {
     let failed = |failure: Failure| failure.of(format_args!("no token for `{}`", stored::shown(host)));
@@ -37,7 +40,10 @@ pub(crate) fn store(context: &Context, host: &str) -> Result<(), Failure> {
     }
     let key = stored::key(host).ok_or_else(|| Failure::new(format!("`{}` is not a host name", stored::shown(host))))?;
     let mut bytes = Vec::new();
-    std::io::stdin().lock().take(MAX_STDIN).read_to_end(&mut bytes)?;
+    std::io::stdin().lock().take(MAX_STDIN + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_STDIN {
+        return Err(Failure::new(format!("standard input: it is too long, and {MAX_STDIN} bytes are the most")));
+    }
     let token = read_credentials(&bytes)?;
     StoredTokens::of(context).ok_or_else(no_folder)?.keep(&key, &token)
 }
@@ -78,6 +84,9 @@ fn read_credentials(bytes: &[u8]) -> Result<String, Failure> {
     let mut object = StrictObject::parse(bytes).map_err(wrong)?;
     let token = object.string("token").map_err(wrong)?;
     object.finish().map_err(wrong)?;
+    if token.len() > MAX_TOKEN {
+        return Err(Failure::new(format!("standard input: `token` is too long, and {MAX_TOKEN} bytes are the most")));
+    }
     if token.is_empty() || token.chars().any(char::is_control) {
         return Err(Failure::new("standard input: `token` must be one line of text"));
     }

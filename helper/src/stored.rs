@@ -66,7 +66,7 @@ impl StoredTokens {
             Err(error @ PrivateFileError::Exposed { .. }) => {
                 Err(Failure::new(message::chain(&error)).hint(format!("make it yours alone: `chmod 600 {path}`")))
             }
-            Err(error @ PrivateFileError::Io { .. }) => Err(Failure::new(message::chain(&error))),
+            Err(error @ (PrivateFileError::Io { .. } | PrivateFileError::TooLarge(_))) => Err(Failure::new(message::chain(&error))),
         }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) fn complain(line: &str, for_terraform: bool) {
     if for_terraform
         && !io::stderr().is_terminal()
         && let Ok(mut terminal) = open()
+        && is_ours(&terminal)
     {
         let _written = writeln!(terminal, "stile: {line}");
     }
@@ -31,12 +32,33 @@ pub(crate) fn print(product: &str) -> io::Result<()> {
 #[cfg(unix)]
 fn open() -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    // It must become nobody's controlling terminal, and a stopped one must not hold Terraform up.
+    // It must become nobody's controlling terminal, and one whose output is held must not hold Terraform up.
     let flags = rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::NONBLOCK;
     OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open("/dev/tty")
+}
+
+/// Whether we are in the terminal's foreground: under `stty tostop` writing from the background would stop Terraform and us.
+#[cfg(unix)]
+fn is_ours(terminal: &File) -> bool {
+    rustix::termios::tcgetpgrp(terminal).is_ok_and(|foreground| foreground == rustix::process::getpgrp())
+}
+
+#[cfg(not(unix))]
+fn is_ours(_terminal: &File) -> bool {
+    true
 }
 
 #[cfg(windows)]
 fn open() -> io::Result<File> {
     OpenOptions::new().write(true).open("CONOUT$")
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_our_terminal_is_not_written_to() {
+        assert!(!is_ours(&File::open("/dev/null").unwrap()));
+    }
 }

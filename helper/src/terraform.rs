@@ -52,14 +52,23 @@ pub(crate) fn plugin_folders(environment: &Environment) -> Vec<PathBuf> {
 
 /// The program in a plugin folder, or in its folder for this platform.
 pub(crate) fn program_in(folder: &Path) -> Option<PathBuf> {
+    places(folder).into_iter().map(|folder| folder.join(program_name())).find(|path| path.exists())
+}
+
+/// Whether Terraform or OpenTofu looks for helpers in that folder.
+pub(crate) fn is_looked_in(folder: &Path, environment: &Environment) -> bool {
+    let absolute = |folder: &Path| std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    plugin_folders(environment).iter().flat_map(|plugins| places(plugins)).any(|place| absolute(&place) == absolute(folder))
+}
+
+fn places(folder: &Path) -> [PathBuf; 2] {
     let os = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
     };
-    let places = [folder.to_owned(), folder.join(format!("{os}_{arch}"))];
-    places.into_iter().map(|folder| folder.join(program_name())).find(|path| path.exists())
+    [folder.to_owned(), folder.join(format!("{os}_{arch}"))]
 }
 
 /// Files beside the CLI configuration that Terraform reads as well, as long as no variable names another file.

@@ -88,7 +88,7 @@ pub async fn for_host(registry: &Registry, scope: &Scope, environment: &Environm
 /// A new token, which no later call will get.
 pub async fn mint(registry: &Registry, scope: &Scope, environment: &Environment, clock: Clock) -> Result<Token, TokenError> {
     let client = call::client(&registry.url, environment)?;
-    let loaded = credentials::load(registry, clock.now()).await?;
+    let loaded = credentials::load(registry, environment, clock.now()).await?;
     let exchanged = exchange::exchange(&client, registry, &loaded, scope, clock).await?;
     Ok(Token {
         secret: exchanged.reply.token.into(),

@@ -8,6 +8,7 @@ use terraform_credentials_stile::call::CallError;
 use terraform_credentials_stile::clock::Clock;
 use terraform_credentials_stile::config::{Config, ConfigError, Environment, Registry};
 use terraform_credentials_stile::message;
+use terraform_credentials_stile::private_file::PrivateFileError;
 use terraform_credentials_stile::token::TokenError;
 
 use crate::cli::Cli;
@@ -59,7 +60,11 @@ impl Context {
 /// Runs what has to wait for others; a verb that does not need it never starts it.
 pub(crate) fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::new(format!("the system gives no event queue: {error}")))?.block_on(work)
+    let runtime = runtime.map_err(|error| Failure::new(format!("the system gives no event queue: {error}")))?;
+    let done = runtime.block_on(work);
+    // A name is looked up on a thread that cannot be broken off, and a limit that waits for its end is none.
+    runtime.shutdown_background();
+    done
 }
 
 /// Why a verb gave nothing: one line, and the next step if there is one.
@@ -115,6 +120,12 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<PrivateFileError> for Failure {
+    fn from(error: PrivateFileError) -> Self {
+        Self::new(message::chain(&error))
+    }
+}
+
 impl From<AudienceError> for Failure {
     fn from(error: AudienceError) -> Self {
         Self::new(message::one_line(&error.to_string()))
@@ -124,5 +135,26 @@ impl From<AudienceError> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::new(message::one_line(&error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_cannot_be_broken_off_is_not_waited_for() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let done = wait(async {
+            let (begin, begun) = tokio::sync::oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                begin.send(()).unwrap();
+                let _ended = ended.recv();
+            });
+            begun.await.unwrap();
+            Ok(7)
+        });
+        assert_eq!(done, Ok(7));
+        drop(end);
     }
 }

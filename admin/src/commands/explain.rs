@@ -15,6 +15,7 @@ use super::{Context, Done};
 use crate::cli::GrantExplain;
 use crate::failure::Failure;
 use crate::output::notice;
+use crate::target::StoreTarget;
 
 /// Answers, on stdout; a "no" exits 1.
 pub(super) async fn run(context: &Context, wanted: &GrantExplain) -> Done {
@@ -28,6 +29,7 @@ pub(super) async fn run(context: &Context, wanted: &GrantExplain) -> Done {
     let standing = store.standing(reaching.clone()).await?;
     let all = store.grants(None, None).await?;
     let question = Question {
+        target: &wanted.store,
         caller: &caller,
         reaching: &reaching,
         id: id.as_ref(),
@@ -56,6 +58,7 @@ fn reaching(caller: &Principal) -> Vec<Principal> {
 
 /// What is asked.
 struct Question<'a> {
+    target: &'a StoreTarget,
     caller: &'a Principal,
     reaching: &'a [Principal],
     id: Option<&'a UniqueId>,
@@ -152,7 +155,7 @@ impl Question<'_> {
                 format!("yes: {caller} may {permission} on {namespace}\n{}", by.join("\n"))
             }
             Answer::Revoked(principal) => {
-                format!("no: {caller} is kept out, since {principal} is revoked\nhint: {}", lift(principal))
+                format!("no: {caller} is kept out, since {principal} is revoked\nhint: {}", self.lift(principal))
             }
             Answer::No(None) => {
                 format!("no: {caller} may not {permission} on {namespace}\nno grant comes near it\nhint: {}", self.create())
@@ -177,7 +180,7 @@ impl Question<'_> {
             }
             Answer::Revoked(principal) => {
                 json["revoked"] = principal.as_str().into();
-                json["hint"] = lift(principal).into();
+                json["hint"] = self.lift(principal).into();
             }
             Answer::No(None) => {
                 json["nearest"] = Value::Null;
@@ -194,17 +197,18 @@ impl Question<'_> {
 
     /// What would let it in.
     fn cure(&self, grant: &Grant, answer: &Answer) -> String {
-        let update = || format!("stile-admin grant update {}", Flags(&grant.principal, &grant.namespace));
+        let update = || format!("{} {}", self.target.command("grant update"), Flags(&grant.principal, &grant.namespace));
         match answer {
             Answer::No(Some((_, differences))) => match differences.as_slice() {
                 [Difference::Expiry(_)] => format!("`{} --expires WHEN`", update()),
                 [Difference::Permission(_)] => format!("`{}{}`", update(), self.flag()),
                 // Two names that differ by case alone are never both granted.
                 [Difference::Case(..)] if grant.principal.is_concrete() => {
-                    format!("`stile-admin grant delete {}`, then {}", Flags(&grant.principal, &grant.namespace), self.create())
+                    let delete = self.target.command("grant delete");
+                    format!("`{delete} {}`, then {}", Flags(&grant.principal, &grant.namespace), self.create())
                 }
                 [Difference::UniqueId(_)] => {
-                    format!("`stile-admin grant repin --role-arn {}`, if the new one is to have it", self.caller.as_typed())
+                    format!("`{} --role-arn {}`, if the new one is to have it", self.target.command("grant repin"), self.caller.as_typed())
                 }
                 _ => self.create(),
             },
@@ -218,12 +222,12 @@ impl Question<'_> {
 
     fn create(&self) -> String {
         let principal = self.reaching.iter().find(|principal| principal.kind() == Kind::PermissionSet).unwrap_or(self.caller);
-        format!("`stile-admin grant create {}{}`", Flags(principal, self.namespace), self.flag())
+        format!("`{} {}{}`", self.target.command("grant create"), Flags(principal, self.namespace), self.flag())
     }
-}
 
-fn lift(principal: &Principal) -> String {
-    format!("`stile-admin token lift --principal {principal}`")
+    fn lift(&self, principal: &Principal) -> String {
+        format!("`{} --principal {principal}`", self.target.command("token lift"))
+    }
 }
 
 #[cfg(test)]
@@ -263,9 +267,17 @@ mod tests {
         let grants = all.iter().filter(|grant| reaching.contains(&grant.principal)).cloned().collect();
         let standing = Standing { grants, pin, revoked: None, revoked_tokens: HashSet::new(), keyring_revision: 1 };
         let permission = Permission::Download;
-        Question { caller: &caller, reaching: &reaching, id: id.as_ref(), namespace: &namespace, permission, now: NOW }
-            .answer(&standing, all)
-            .unwrap()
+        Question {
+            target: &StoreTarget { data: "d".into() },
+            caller: &caller,
+            reaching: &reaching,
+            id: id.as_ref(),
+            namespace: &namespace,
+            permission,
+            now: NOW,
+        }
+        .answer(&standing, all)
+        .unwrap()
     }
 
     #[test]
@@ -328,8 +340,15 @@ mod tests {
         let (caller, all) = (principal(DEPLOY), [grant(DEPLOY, "acme", None), grant(DEPLOY, "*", None)]);
         let reaching = reaching(&caller);
         let namespace = GrantNamespace::Every;
-        let question =
-            Question { caller: &caller, reaching: &reaching, id: None, namespace: &namespace, permission: Permission::Download, now: NOW };
+        let question = Question {
+            target: &StoreTarget { data: "d".into() },
+            caller: &caller,
+            reaching: &reaching,
+            id: None,
+            namespace: &namespace,
+            permission: Permission::Download,
+            now: NOW,
+        };
         for (grants, allowed) in [(&all[..1], false), (&all[..], true)] {
             let standing =
                 Standing { grants: grants.to_vec(), pin: Pin::Open, revoked: None, revoked_tokens: HashSet::new(), keyring_revision: 1 };

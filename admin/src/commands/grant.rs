@@ -49,7 +49,8 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
     match wanted.store.open()?.create_grant(grant.clone(), pin).await? {
         Created::Done => context.output.outcome(format_args!("created {}", Told(&grant)), &with_status("created", &grant)),
         Created::Exists(there) => Err(Failure::refused(format!("there is a grant already: {}", Told(&there))).hint(format!(
-            "change it with `stile-admin grant update {}{}`",
+            "change it with `{} {}{}`",
+            wanted.store.command("grant update"),
             Flags(&there.principal, &there.namespace),
             flags(permissions)
         ))),
@@ -60,8 +61,11 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
         }
         Created::PinnedOtherwise(_) => {
             let told = format!("`{}` has another pin already, which counts for all its grants", grant.principal.as_typed());
-            Err(Failure::refused(told)
-                .hint(format!("forget that pin first: `stile-admin grant repin --role-arn {}`", grant.principal.as_typed())))
+            Err(Failure::refused(told).hint(format!(
+                "forget that pin first: `{} --role-arn {}`",
+                wanted.store.command("grant repin"),
+                grant.principal.as_typed()
+            )))
         }
         Created::TooMany => {
             Err(Failure::refused(format!("`{}` holds grants on {MAX_GRANTS} namespaces, the most there can be", grant.principal))
@@ -138,18 +142,21 @@ async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
         }
         Updated::Absent => {
             let flags = flags(if change.set.is_empty() { Permissions::NONE.with(Permission::Download) } else { change.set });
-            let hint = format!("make it with `stile-admin grant create {}{flags}`", Flags(&principal, &namespace));
+            let hint = format!("make it with `{} {}{flags}`", wanted.store.command("grant create"), Flags(&principal, &namespace));
             Err(absent(&principal, &namespace).hint(hint))
         }
-        Updated::WouldBeEmpty => Err(Failure::refused("the grant would allow nothing any more")
-            .hint(format!("remove it with `stile-admin grant delete {}`", Flags(&principal, &namespace)))),
+        Updated::WouldBeEmpty => Err(Failure::refused("the grant would allow nothing any more").hint(format!(
+            "remove it with `{} {}`",
+            wanted.store.command("grant delete"),
+            Flags(&principal, &namespace)
+        ))),
     }
 }
 
 async fn delete(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
     let (principal, namespace) = (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
     if !wanted.store.open()?.delete_grant(principal.clone(), namespace.clone()).await? {
-        return Err(absent(&principal, &namespace).hint("`stile-admin grant list` shows what there is"));
+        return Err(absent(&principal, &namespace).hint(format!("`{}` shows what there is", wanted.store.command("grant list"))));
     }
     let json = json!({ "status": "deleted", "principal": principal, "namespace": namespace.to_string() });
     context.output.outcome(format_args!("deleted {principal} on {namespace}"), &json)
@@ -159,7 +166,8 @@ async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
     let (principal, namespace) = (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
     let store = wanted.store.open()?;
     let found = store.grants(Some(principal.clone()), Some(namespace.clone())).await?.pop();
-    let grant = found.ok_or_else(|| absent(&principal, &namespace).hint("`stile-admin grant list` shows what there is"))?;
+    let grant = found
+        .ok_or_else(|| absent(&principal, &namespace).hint(format!("`{}` shows what there is", wanted.store.command("grant list"))))?;
     let pin = store.standing(vec![principal]).await?.pin;
     let id = match &pin {
         Pin::Open => None,

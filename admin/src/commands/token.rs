@@ -80,7 +80,8 @@ async fn drop_keys(store: &Store) -> Result<usize, Failure> {
 async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
     let principal = typed(&wanted.principal, wanted.exact)?;
     if !wanted.store.open()?.lift(principal.clone()).await? {
-        return Err(Failure::refused(format!("`{principal}` is not revoked")).hint("`stile-admin token list` shows what is"));
+        return Err(Failure::refused(format!("`{principal}` is not revoked"))
+            .hint(format!("`{}` shows what is", wanted.store.command("token list"))));
     }
     context.output.outcome(format!("lifted {principal}"), &json!({ "status": "lifted", "principal": principal }))
 }

@@ -187,6 +187,17 @@ fn explain_says_whether_and_why_and_what_differs() {
 }
 
 #[test]
+fn a_hint_can_be_pasted() {
+    let machine = Machine::new();
+    machine.done("store init --data data");
+    let explain = format!("grant explain --data data --role-arn {DEPLOY} --namespace acme");
+    let run = machine.run(&explain);
+    let hint = run.stdout.lines().last().unwrap().strip_prefix("hint: `stile-admin ").unwrap().strip_suffix('`').unwrap().to_owned();
+    machine.done(&hint);
+    machine.done(&explain);
+}
+
+#[test]
 fn a_row_that_somebody_wrote_by_hand_is_told_and_the_others_are_listed() {
     let machine = Machine::with_store();
     machine.done(&format!("grant create --role-arn {DEPLOY} --namespace acme --download"));

@@ -39,6 +39,7 @@ fn what_could_never_be_published_asks_nobody() {
     machine.write("nested/vpc/main.tf", "");
     machine.write("module.tar", "");
     machine.write("broken.zip", "PK");
+    assert!(std::process::Command::new("mkfifo").arg(machine.path("pipe.zip")).status().unwrap().success());
     machine.write("linked/main.tf", "");
     std::os::unix::fs::symlink("/etc/passwd", machine.path("linked/passwd")).unwrap();
     let host = "--registry-host registry.example.com";
@@ -52,6 +53,7 @@ fn what_could_never_be_published_asks_nobody() {
         format!("module publish acme/vpc/aws 1.2.0 nested {host}"),
         format!("module publish acme/vpc/aws 1.2.0 module.tar {host}"),
         format!("module publish acme/vpc/aws 1.2.0 broken.zip {host}"),
+        format!("module publish acme/vpc/aws 1.2.0 pipe.zip {host}"),
         format!("module publish acme/vpc/aws 1.2.0 linked {host}"),
         format!("module list Acme {host}"),
         format!("module list acme/vpc {host}"),
@@ -154,6 +156,21 @@ fn a_kept_token_that_is_no_longer_good_is_replaced_once() {
     assert_eq!(refused.code, 1, "a new token that is refused is not replaced: {}", refused.stderr);
     assert!(machine.done(PUBLISH).starts_with("published"));
     assert_eq!(bearers(&broker), ["proof", "0", "0", "proof", "1"]);
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_no_refusal_of_the_token() {
+    let broker = Broker::new(|number, request| match number {
+        0 => taken("201 Created", "created", request),
+        1 => String::new(),
+        _ => taken("200 OK", "unchanged", request),
+    });
+    let machine = with_module(&broker);
+    machine.done(PUBLISH);
+    let broken = machine.run(PUBLISH);
+    assert_eq!(broken.code, 2, "{}", broken.stderr);
+    assert!(machine.done(PUBLISH).starts_with("unchanged"));
+    assert_eq!(bearers(&broker), ["proof", "0", "0", "0"], "the kept token is neither dropped nor renewed");
 }
 
 #[test]

@@ -42,9 +42,16 @@ impl Text {
         Ok(Self { path: path.to_owned(), real_path, before, permissions })
     }
 
-    /// The change to that text, if it is one.
-    pub(crate) fn replaced(&self, after: String) -> Option<Change> {
-        if after == self.before { None } else { Some(Change::Text { file: self.clone(), after }) }
+    /// The change to that text, if it is one; what its owner made read-only is not replaced, though its folder would allow that.
+    pub(crate) fn replaced(&self, after: String) -> Result<Option<Change>, Failure> {
+        if after == self.before {
+            return Ok(None);
+        }
+        if self.permissions.as_ref().is_some_and(fs::Permissions::readonly) {
+            let path = self.path.display();
+            return Err(Failure::new(format!("`{path}` is read-only and stays as it is")).hint(format!("chmod u+w {path}, if you mean it")));
+        }
+        Ok(Some(Change::Text { file: self.clone(), after }))
     }
 
     fn write(&self, after: &str) -> io::Result<()> {

@@ -224,6 +224,16 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
         &format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\nprofile = \"deploy\"\n", broker.url),
     );
     starts(named, "the AWS profile `deploy` gave no credentials", "look at the profile");
+    let missing = Machine::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
+    let role = r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z"}"#;
+    missing.write("keys.json", role);
+    missing.write(".aws/config", &format!("[default]\ncredential_process = /bin/cat {}\n", missing.path("keys.json").display()));
+    starts(missing, "the AWS profile `deploi` gave no credentials", "look at the profile");
+    let nowhere = Machine::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
+    starts(nowhere, "the AWS profile `deploi` gave no credentials", "look at the profile");
+    let region_only = Machine::of(&broker).without_keys().with("AWS_PROFILE", "plain");
+    region_only.write(".aws/config", "[profile plain]\nregion = us-west-2\n");
+    starts(region_only, "no AWS credentials were found", "sign in with `aws sso login`");
     let process = Machine::of(&broker).without_keys();
     process.write(".aws/config", "[default]\ncredential_process = /bin/false\n");
     starts(process, "AWS credentials from the AWS profile could not be loaded", "sign in with `aws sso login`");

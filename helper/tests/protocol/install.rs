@@ -149,6 +149,16 @@ fn what_is_written_is_what_the_block_has_the_helper_read() {
 }
 
 #[test]
+fn what_is_read_only_is_left_alone() {
+    let machine = Machine::new();
+    machine.write(".terraformrc", "");
+    std::fs::set_permissions(machine.path(".terraformrc"), std::fs::Permissions::from_mode(0o444)).unwrap();
+    let before = machine.files();
+    machine.run(&INSTALL).fails_with("`~/.terraformrc` is read-only and stays as it is; hint: chmod u+w ~/.terraformrc, if you mean it");
+    assert_eq!(machine.files(), before);
+}
+
+#[test]
 fn what_was_there_stays_with_its_mode_and_its_link() {
     let machine = Machine::new();
     let before = "# mine\nplugin_cache_dir   = \"x\"   # kept\ncredentials \"app.terraform.io\" { token=\"sekret\" }";
@@ -216,7 +226,11 @@ fn the_places_can_be_named() {
     let machine = Machine::new().with("TF_CLI_CONFIG_FILE", "unused");
     let wanted = ["--rc-file", "rc", "--plugin-directory", "here", "--config", "own/config.toml"];
     let run = machine.run(&[&INSTALL[..], &wanted].concat());
-    assert_eq!((run.code, run.stderr.lines().count()), (0, 4), "{}", run.stderr);
+    assert_eq!((run.code, run.stderr.lines().count()), (0, 5), "{}", run.stderr);
+    assert!(run.stderr.starts_with("stile: Terraform does not look in `here` for helpers\n"), "{}", run.stderr);
+    let usual = machine.path(".terraform.d/plugins");
+    let run = machine.run(&[&INSTALL[..], &["--dry-run", "--plugin-directory", usual.to_str().unwrap()]].concat());
+    assert_eq!((run.stderr.as_str(), run.code), ("", 0));
     let config = machine.path("own/config.toml");
     assert_eq!(machine.read("rc"), format!("credentials_helper \"stile\" {{\n  args = [\"--config\", \"{}\"]\n}}\n", config.display()));
     assert_eq!(machine.read("own/config.toml"), TABLE);

@@ -108,6 +108,13 @@ fn a_login_elsewhere_is_kept_and_given_back_and_forgotten() {
 }
 
 #[test]
+fn a_folder_that_is_none_is_named() {
+    let machine = Machine::new().configured(MANAGED);
+    machine.write(".cache/stile", "");
+    machine.run(&["forget", "registry.example.com"]).fails_with("`~/.cache/stile` cannot be used: Not a directory (os error 20)");
+}
+
+#[test]
 fn many_logins_at_once_are_all_kept() {
     let machine = Machine::new();
     let hosts: Vec<_> = (0..12).map(|number| format!("host-{number}.example")).collect();
@@ -140,6 +147,8 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
         assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1), "{stdin}");
         assert!(run.stderr.starts_with("stile: standard input: ") && !run.stderr.contains("sekret"), "{}", run.stderr);
     }
+    let long = format!("{{\"token\":\"{}\"}}", "x".repeat(4097));
+    machine.run_with_stdin(&["store", "a.example"], &long).fails_with("standard input: `token` is too long, and 4096 bytes are the most");
     assert_eq!(machine.files(), before);
 }
 

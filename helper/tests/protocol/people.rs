@@ -39,6 +39,23 @@ fn a_token_is_printed_in_the_form_that_was_asked_for() {
 }
 
 #[test]
+fn a_block_that_would_switch_the_helper_off_is_told() {
+    let broker = Broker::generous();
+    let machine = Machine::of(&broker);
+    machine.write(".terraformrc", "credentials_helper \"stile\" {}\n");
+    for (form, told) in [
+        ("token", ""),
+        (
+            "config",
+            "stile: the helper serves `registry.example.com` already; in the same CLI configuration this block would switch it off\n",
+        ),
+    ] {
+        let run = machine.run(&[&["get-token", form], &HOST[..]].concat());
+        assert_eq!((run.stderr.as_str(), run.code), (told, 0), "{form}");
+    }
+}
+
+#[test]
 fn what_was_asked_for_is_what_the_document_says() {
     let broker = Broker::generous();
     let machine = Machine::of(&broker);
