@@ -12,6 +12,10 @@ use super::table::{Key, Row, TTL, Write, Written, number, read_text, text};
 use crate::grants::{Pin, Standing};
 use crate::principal::{Principal, UniqueId};
 
+/// How much longer than needed claims and revocations are kept, in seconds: a clock that jumps ahead and back must not
+/// forget what is still good.
+pub(super) const MARGIN: i64 = 24 * 3600;
+
 impl Aws {
     pub(in crate::store) async fn standing(&self, principals: Vec<Principal>) -> Result<Standing, StoreError> {
         let pin_key = principals.first().map(pin_key);
@@ -41,7 +45,7 @@ impl Aws {
             let proof = Key::new(format!("proof {}", hex::encode(signature_digest)), "claim");
             // Nothing about time in the condition: a proof is claimed once, whatever any clock says and whether or not
             // the table has cleared it away, which it does when AWS itself has long refused the signature.
-            let mut writes = vec![Write::put(proof, [(TTL, number(keep_until))]).only_if_absent()];
+            let mut writes = vec![Write::put(proof, [(TTL, number(keep_until.saturating_add(MARGIN)))]).only_if_absent()];
             if let Some((principal, id)) = &pinned {
                 let pin = Write::update(pin_key(principal), "SET pin = if_not_exists(pin, :id)");
                 let pin = pin.only_if("attribute_not_exists(pin) OR pin = :id OR pin = :never");
@@ -68,7 +72,8 @@ impl Aws {
     }
 }
 
-fn pin(row: Option<&Row>) -> Result<Pin, StoreError> {
+/// What a pin's row says.
+pub(super) fn pin(row: Option<&Row>) -> Result<Pin, StoreError> {
     let Some(row) = row else { return Ok(Pin::Open) };
     // An id nobody can have is no reason to let everybody in.
     match read_text(row, "pin") {
