@@ -63,7 +63,7 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
         store.grants(None, None).await.unwrap(),
         store.standing(vec![deploy.clone()]).await.unwrap().grants,
     ] {
-        assert_eq!(found, [swapped.clone()]);
+        assert_eq!(found, std::slice::from_ref(&swapped));
     }
     assert!(store.delete_grant(deploy.clone(), acme()).await.unwrap());
     assert!(!store.delete_grant(deploy.clone(), acme()).await.unwrap());
