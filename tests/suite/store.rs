@@ -11,6 +11,9 @@ use stile_protocol::names::Permission::{self, Download, Upload};
 use stile_protocol::names::Permissions;
 use stile_tests::test_broker::{NOW, TestBroker, role};
 
+/// How much longer than needed is remembered, in seconds.
+const DAY: i64 = 24 * 3600;
+
 fn principal(text: &str) -> Principal {
     Principal::parse_stored(text).unwrap()
 }
@@ -60,7 +63,7 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
         store.grants(None, None).await.unwrap(),
         store.standing(vec![deploy.clone()]).await.unwrap().grants,
     ] {
-        assert_eq!(found, [swapped.clone()]);
+        assert_eq!(found, std::slice::from_ref(&swapped));
     }
     assert!(store.delete_grant(deploy.clone(), acme()).await.unwrap());
     assert!(!store.delete_grant(deploy.clone(), acme()).await.unwrap());
@@ -138,6 +141,13 @@ async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wa
     assert!(matches!(claim(5, "none", &new).await, Claim::Claimed(_)));
     assert_eq!(store.standing(vec![principal(&role("none"))]).await.unwrap().pin, Pin::Never);
     assert!(matches!(claim(6, "set", &new).await, Claim::PinnedToAnother));
+    for other in [Pin::Never, Pin::Id(new)] {
+        let another = grant(&role("set"), "other", &[Download], None);
+        assert_eq!(store.create_grant(another, Some(other)).await.unwrap(), Created::PinnedOtherwise(Pin::Id(old.clone())));
+    }
+    for (on, same) in [("same", Some(Pin::Id(old))), ("none", None)] {
+        assert_eq!(store.create_grant(grant(&role("set"), on, &[Download], None), same).await.unwrap(), Created::Done);
+    }
 }
 
 #[tokio::test]
@@ -146,7 +156,7 @@ async fn what_is_revoked_is_known_until_it_can_be_forgotten_or_is_lifted() {
     let (store, deploy, account) = (test.store(), principal(&role("deploy")), principal("account:aws:111122223333"));
     let (first, second) = (TokenId::random().unwrap(), TokenId::random().unwrap());
     store.revoke_token(first.clone(), 1000).await.unwrap();
-    for (now, remembered) in [(1000 + MAX_TTL + 60, true), (1000 + MAX_TTL + 61, false)] {
+    for (now, remembered) in [(1000 + MAX_TTL + 60 + DAY, true), (1000 + MAX_TTL + 61 + DAY, false)] {
         store.revoke_token(second.clone(), now).await.unwrap();
         let standing = store.standing(vec![deploy.clone()]).await.unwrap();
         assert_eq!((standing.revoked_tokens.contains(&first), standing.revoked_tokens.contains(&second)), (remembered, true), "{now}");

@@ -9,6 +9,7 @@ use stile_protocol::names::Permissions;
 use super::super::{Change, Created, StoreError, Updated};
 use super::Aws;
 use super::document;
+use super::mint;
 use super::retry::Retry;
 use super::table::{Key, Row, TTL, Write, Written, bytes, number, read_bytes, read_number, read_text, text};
 use crate::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
@@ -62,6 +63,7 @@ struct Held {
     entries: Vec<Value>,
     /// Who has the name in any case.
     named: Option<String>,
+    pin: Pin,
 }
 
 /// What a look at a principal's grants leads to.
@@ -73,12 +75,6 @@ enum Step<T> {
 impl Aws {
     pub(in crate::store) async fn create_grant(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
         let (principal, on) = (grant.principal.clone(), grant.namespace.to_string());
-        if let Some(wanted) = pin.as_ref().filter(|pin| **pin != Pin::Open) {
-            let kept = self.pin_of(&principal).await?;
-            if kept != Pin::Open && kept != *wanted {
-                return Ok(Created::PinnedOtherwise(kept));
-            }
-        }
         let created = self.change(&principal, |held| {
             if let Some(at) = held.position(&on) {
                 let existing = held.grant(at, &principal).ok_or_else(|| unreadable(&principal))?;
@@ -89,6 +85,9 @@ impl Aws {
                 return Ok(Step::Answer(Created::DiffersByCase(twin)));
             }
             held.entries.retain(|entry| !entry["until"].as_i64().is_some_and(|until| long_ended(until, grant.created_at)));
+            if held.pin != Pin::Open && pin.as_ref().is_some_and(|wanted| *wanted != held.pin) {
+                return Ok(Step::Answer(Created::PinnedOtherwise(held.pin.clone())));
+            }
             if held.entries.len() >= MAX_GRANTS {
                 return Ok(Step::Answer(Created::TooMany));
             }
@@ -101,9 +100,10 @@ impl Aws {
                 Some(Pin::Never) => Some(NEVER),
                 Some(Pin::Id(id)) => Some(id.as_str()),
             };
+            // A mint may have pinned since it was looked at.
             writes.extend(wanted.map(|wanted| {
-                let write = Write::put(pin_key(&principal), [("pin", text(wanted))]);
-                write.only_if("attribute_not_exists(pk) OR pin = :pin").value(":pin", text(wanted))
+                let pin = Write::put(pin_key(&principal), [("pin", text(wanted))]);
+                pin.only_if("attribute_not_exists(pin) OR pin = :pin").value(":pin", text(wanted))
             }));
             Ok(Step::Write(Created::Done, writes))
         });
@@ -179,16 +179,16 @@ impl Aws {
         principal: &Principal,
         mut step: impl FnMut(&mut Held) -> Result<Step<T>, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let (grants, folded) = (grants_key(principal), folded_key(principal));
+        let (grants, folded, pin) = (grants_key(principal), folded_key(principal), pin_key(principal));
         let mut retry = Retry::default();
         loop {
-            let found = self.rows(&[grants.clone(), folded.clone()]).await?;
+            let found = self.rows(&[grants.clone(), folded.clone(), pin.clone()]).await?;
             let named = found.get(&folded).and_then(|row| read_text(row, "principal")).map(str::to_owned);
             let (revision, entries) = match found.get(&grants) {
                 None => (0, Vec::new()),
                 Some(row) => read_document(row).ok_or_else(|| unreadable(principal))?,
             };
-            let mut held = Held { revision, entries, named };
+            let mut held = Held { revision, entries, named, pin: mint::pin(found.get(&pin))? };
             let (answer, mut writes) = match step(&mut held)? {
                 Step::Answer(answer) => return Ok(Some(answer)),
                 Step::Write(answer, writes) => (answer, writes),

@@ -12,6 +12,10 @@ use super::table::{Key, Row, TTL, Write, Written, number, read_text, text};
 use crate::grants::{Pin, Standing};
 use crate::principal::{Principal, UniqueId};
 
+/// How much longer than needed claims and revocations are kept, in seconds: a clock that jumps ahead and back must not
+/// forget what is still good.
+pub(super) const MARGIN: i64 = 24 * 3600;
+
 impl Aws {
     pub(in crate::store) async fn standing(&self, principals: Vec<Principal>) -> Result<Standing, StoreError> {
         let pin_key = principals.first().map(pin_key);
@@ -41,7 +45,7 @@ impl Aws {
             let proof = Key::new(format!("proof {}", hex::encode(signature_digest)), "claim");
             // Nothing about time in the condition: a proof is claimed once, whatever any clock says and whether or not
             // the table has cleared it away, which it does when AWS itself has long refused the signature.
-            let mut writes = vec![Write::put(proof, [(TTL, number(keep_until))]).only_if_absent()];
+            let mut writes = vec![Write::put(proof, [(TTL, number(keep_until.saturating_add(MARGIN)))]).only_if_absent()];
             writes.extend(pinned.as_ref().map(|(principal, id)| keep_pin(principal, id)));
             match self.transact(writes).await? {
                 Written::Done => return Ok(Claim::Claimed(Claimed(()))),
@@ -63,11 +67,6 @@ impl Aws {
         }
     }
 
-    /// The pin of a role or user.
-    pub(super) async fn pin_of(&self, principal: &Principal) -> Result<Pin, StoreError> {
-        pin(self.row(&pin_key(principal)).await?.as_ref())
-    }
-
     pub(in crate::store) async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
         let mut retry = Retry::default();
         loop {
@@ -87,7 +86,8 @@ fn keep_pin(principal: &Principal, id: &UniqueId) -> Write {
     pin.value(":id", text(id.as_str())).value(":never", text(NEVER))
 }
 
-fn pin(row: Option<&Row>) -> Result<Pin, StoreError> {
+/// What a pin's row says.
+pub(super) fn pin(row: Option<&Row>) -> Result<Pin, StoreError> {
     let Some(row) = row else { return Ok(Pin::Open) };
     // An id nobody can have is no reason to let everybody in.
     match read_text(row, "pin") {

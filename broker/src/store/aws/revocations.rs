@@ -7,6 +7,7 @@ use stile_protocol::exchange::MAX_TTL;
 use super::super::{Revocations, RevokedPrincipal, RevokedToken, StoreError};
 use super::Aws;
 use super::document;
+use super::mint::MARGIN;
 use super::retry::Retry;
 use super::table::{Key, Row, Write, Written, bytes, number, read_bytes, read_number};
 use crate::principal::Principal;
@@ -70,7 +71,7 @@ impl Document {
 impl Aws {
     pub(in crate::store) async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
         self.revise(|kept| {
-            kept.tokens.retain(|(token, keep_until)| *keep_until >= now && token != id.as_str());
+            kept.tokens.retain(|(token, keep_until)| *keep_until >= now.saturating_sub(MARGIN) && token != id.as_str());
             kept.tokens.push((id.as_str().into(), now.saturating_add(REMEMBERED)));
             true
         })
