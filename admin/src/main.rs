@@ -36,7 +36,7 @@ fn run(context: &Context, noun: Noun) -> Done {
     let runtime = runtime.map_err(|error| Failure::caused("the system gives no event queue", &error))?;
     let done = runtime.block_on(async {
         match noun {
-            Noun::Store { verb } => store::run(context, verb),
+            Noun::Store { verb } => store::run(context, verb).await,
             Noun::Grant { verb } => grant::run(context, verb).await,
             Noun::Token { verb } => token::run(context, verb).await,
             Noun::Module { verb } => module::run(context, verb).await,

@@ -4,35 +4,98 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use stile_broker::store::{Embedded, Store};
+use stile_broker::store::{Aws, Embedded, Place, Store};
 use stile_protocol::audience::Audience;
 use terraform_credentials_stile::config::{Config, Environment, Registry, check_region};
 
 use crate::failure::Failure;
 
-/// A store to work on directly.
-#[derive(Debug, Args)]
+/// A store to work on directly: one of a folder and a table.
+#[derive(Debug, Default, Args)]
 pub(crate) struct StoreTarget {
     /// Work on the store in this folder
     ///
-    /// Required. Variable: `STILE_DATA`. Example: `--data /var/lib/stile`
+    /// One of this and `--table` is required. Variable: `STILE_DATA`. Example: `--data /var/lib/stile`
     #[arg(long, value_name = "DIR", env = "STILE_DATA", hide_env = true)]
-    pub(crate) data: PathBuf,
+    pub(crate) data: Option<PathBuf>,
+
+    /// Work on the store in this DynamoDB table
+    ///
+    /// Reached as AWS tools reach it, and with `--bucket` and `--kms-key`. Variable: `STILE_TABLE`.
+    /// Example: `--table stile`
+    #[arg(long, value_name = "NAME", env = "STILE_TABLE", hide_env = true)]
+    table: Option<String>,
+
+    /// Name the bucket of the store on AWS
+    ///
+    /// Required with `--table`. Variable: `STILE_BUCKET`. Example: `--bucket acme-stile`
+    #[arg(long, value_name = "NAME", env = "STILE_BUCKET", hide_env = true)]
+    bucket: Option<String>,
+
+    /// Name the KMS key of the store on AWS
+    ///
+    /// Required with `--table`: an ARN, an id or an alias. Variable: `STILE_KMS_KEY`.
+    /// Example: `--kms-key alias/stile`
+    #[arg(long, value_name = "KEY", env = "STILE_KMS_KEY", hide_env = true)]
+    kms_key: Option<String>,
+}
+
+/// Which store it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// The one in this folder.
+    Folder(PathBuf),
+    /// The one on AWS.
+    Aws(Place),
 }
 
 impl StoreTarget {
+    #[cfg(test)]
+    pub(crate) fn of(data: &str) -> Self {
+        Self { data: Some(data.into()), ..Self::default() }
+    }
+
     /// Opens it.
-    pub(crate) fn open(&self) -> Result<Store, Failure> {
-        Ok(Store::Embedded(Embedded::open(&self.data)?))
+    pub(crate) async fn open(&self) -> Result<Store, Failure> {
+        match self.named()? {
+            Named::Folder(folder) => Ok(Store::Embedded(Embedded::open(&folder)?)),
+            Named::Aws(place) => Ok(Store::Aws(Box::pin(Aws::connect(place, None, None)).await)),
+        }
+    }
+
+    /// Which one is meant.
+    pub(crate) fn named(&self) -> Result<Named, Failure> {
+        let lacks = |flag| Failure::not_tried(format!("`--table` needs `{flag}`"));
+        match (&self.data, &self.table) {
+            (Some(folder), None) => Ok(Named::Folder(folder.clone())),
+            (None, Some(table)) => Ok(Named::Aws(Place {
+                table: table.clone(),
+                bucket: self.bucket.clone().ok_or_else(|| lacks("--bucket"))?,
+                kms_key: self.kms_key.clone().ok_or_else(|| lacks("--kms-key"))?,
+                bucket_kms_key: None,
+            })),
+            _ => Err(Failure::not_tried("exactly one of `--data` and `--table` is needed")
+                .hint("`--data DIR`, or `--table NAME --bucket NAME --kms-key KEY`")),
+        }
     }
 
     /// A command on the same store, for a hint that can be pasted into a shell.
     pub(crate) fn command(&self, verb: &str) -> String {
-        let data = self.data.display().to_string();
-        let plain = !data.is_empty() && data.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte));
-        let data = if plain { data } else { format!("'{}'", data.replace('\'', r"'\''")) };
-        format!("stile-admin {verb} --data {data}")
+        let data = self.data.as_ref().map(|data| data.display().to_string());
+        let flags = [
+            ("--data", data.as_ref()),
+            ("--table", self.table.as_ref()),
+            ("--bucket", self.bucket.as_ref()),
+            ("--kms-key", self.kms_key.as_ref()),
+        ];
+        let given = flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(value?))));
+        format!("stile-admin {verb}{}", given.collect::<String>())
     }
+}
+
+fn quoted(value: &str) -> String {
+    let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte));
+    if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
 }
 
 /// A broker to ask.
@@ -93,7 +156,7 @@ mod tests {
     #[test]
     fn a_hint_can_be_pasted_whatever_the_folder_is_called() {
         for (data, expected) in [("", "''"), ("it's mine", r"'it'\''s mine'"), ("$(x)", "'$(x)'"), ("/var/lib/stile", "/var/lib/stile")] {
-            let target = StoreTarget { data: data.into() };
+            let target = StoreTarget::of(data);
             assert_eq!(target.command("grant list"), format!("stile-admin grant list --data {expected}"));
         }
     }

@@ -11,7 +11,7 @@ use stile_broker::token::Keyring;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::emulated_aws::{ACCESS_KEY_ID, EmulatedAws, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
-use stile_tests::programs::{BROKER, Setup, free_port, program};
+use stile_tests::programs::{ADMIN, BROKER, Setup, free_port, program};
 use stile_tests::sigv4::{Request, Scope};
 use stile_tests::terraform::as_fetched;
 use stile_tests::test_broker::{Backend, HOST, NOW, TestBroker, deploy, module_zip, role};
@@ -375,4 +375,33 @@ async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
     }
     let (code, said) = check(&aws, "AWS_ENDPOINT_URL");
     assert!(code == Some(1) && said.contains("`--sts-endpoint` on this machine decides who everybody is"), "{said}");
+}
+
+#[tokio::test]
+async fn an_operator_makes_a_store_and_manages_its_grants_and_tokens() {
+    let Some(aws) = EmulatedAws::start().await else { return };
+    let admin = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(program(ADMIN));
+        command.args(arguments).env_clear().envs(aws.environment());
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    let on = ["--role-arn", "arn:aws:iam::111122223333:role/deploy", "--namespace", "acme"];
+    let grant = |verb: &'static str, flags: &[&'static str]| admin(&[&["grant", verb], &on[..], flags].concat());
+    for (outcome, code, says) in [
+        (grant("delete", &[]), 1, "there is no grant"),
+        (grant("create", &["--download"]), 0, "created aws:111122223333:role/deploy on acme: download"),
+        (grant("create", &["--upload"]), 1, "there is a grant already"),
+        (grant("update", &["--upload"]), 0, "updated aws:111122223333:role/deploy on acme: download,upload"),
+        (grant("explain", &[]), 0, "yes"),
+        (admin(&["grant", "list", "--namespace", "acme"]), 0, "download,upload"),
+        (admin(&["token", "revoke", "--principal", "arn:aws:iam::111122223333:role/deploy"]), 0, "revoked"),
+        (admin(&["token", "list"]), 0, "aws:111122223333:role/deploy"),
+        (admin(&["token", "lift", "--principal", "arn:aws:iam::111122223333:role/deploy"]), 0, "lifted"),
+        (admin(&["store", "init"]), 0, "nothing to make"),
+        (admin(&["store", "init", "--table", "another"]), 0, "made the table `another`"),
+        (admin(&["grant", "list", "--data", "/nowhere"]), 2, "exactly one of `--data` and `--table` is needed"),
+    ] {
+        assert_eq!((outcome.0, outcome.1.contains(says)), (code, true), "{says}: {}", outcome.1);
+    }
 }

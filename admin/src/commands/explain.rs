@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Context, wanted: &GrantExplain) -> Done {
     let caller = typed.principal;
     let id = wanted.unique_id.as_deref().map(|text| unique_id(&caller, text)).transpose()?;
     let namespace = namespace(&wanted.on.namespace)?;
-    let store = wanted.store.open()?;
+    let store = wanted.store.open().await?;
     let reaching = reaching(&caller);
     let standing = store.standing(reaching.clone()).await?;
     let all = store.grants(None, None).await?;
@@ -268,7 +268,7 @@ mod tests {
         let standing = Standing { grants, pin, revoked: None, revoked_tokens: HashSet::new(), keyring_revision: 1 };
         let permission = Permission::Download;
         Question {
-            target: &StoreTarget { data: "d".into() },
+            target: &StoreTarget::of("d"),
             caller: &caller,
             reaching: &reaching,
             id: id.as_ref(),
@@ -341,7 +341,7 @@ mod tests {
         let reaching = reaching(&caller);
         let namespace = GrantNamespace::Every;
         let question = Question {
-            target: &StoreTarget { data: "d".into() },
+            target: &StoreTarget::of("d"),
             caller: &caller,
             reaching: &reaching,
             id: None,

@@ -46,7 +46,7 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
     }
     typed.notices.iter().for_each(notice);
     let grant = Grant { principal, namespace, permissions, expires_at, created_by: context.user.clone(), created_at: context.now };
-    match wanted.store.open()?.create_grant(grant.clone(), pin).await? {
+    match wanted.store.open().await?.create_grant(grant.clone(), pin).await? {
         Created::Done => context.output.outcome(format_args!("created {}", Told(&grant)), &with_status("created", &grant)),
         Created::Exists(there) => Err(Failure::refused(format!("there is a grant already: {}", Told(&there))).hint(format!(
             "change it with `{} {}{}`",
@@ -133,7 +133,7 @@ async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
         return Err(Failure::refused("there is nothing to change")
             .hint("name a permission, as in `--upload` or `--download=false`, or a new end with `--expires`"));
     }
-    match wanted.store.open()?.update_grant(principal.clone(), namespace.clone(), change).await? {
+    match wanted.store.open().await?.update_grant(principal.clone(), namespace.clone(), change).await? {
         Updated::Done(grant) => {
             if grant.expires_at.is_some_and(|end| end <= context.now) {
                 notice("the grant has expired and allows nothing; hint: give it a new end with `--expires`");
@@ -155,7 +155,7 @@ async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
 
 async fn delete(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
     let (principal, namespace) = (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
-    if !wanted.store.open()?.delete_grant(principal.clone(), namespace.clone()).await? {
+    if !wanted.store.open().await?.delete_grant(principal.clone(), namespace.clone()).await? {
         return Err(absent(&principal, &namespace).hint(format!("`{}` shows what there is", wanted.store.command("grant list"))));
     }
     let json = json!({ "status": "deleted", "principal": principal, "namespace": namespace.to_string() });
@@ -164,7 +164,7 @@ async fn delete(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
 
 async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
     let (principal, namespace) = (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
-    let store = wanted.store.open()?;
+    let store = wanted.store.open().await?;
     let found = store.grants(Some(principal.clone()), Some(namespace.clone())).await?.pop();
     let grant = found
         .ok_or_else(|| absent(&principal, &namespace).hint(format!("`{}` shows what there is", wanted.store.command("grant list"))))?;
@@ -192,7 +192,7 @@ async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
 async fn list(context: &Context, wanted: GrantList) -> Result<(), Failure> {
     let principal = wanted.principal.as_deref().map(|text| typed(text, wanted.exact)).transpose()?;
     let namespace = wanted.namespace.as_deref().map(namespace).transpose()?;
-    let grants = wanted.store.open()?.grants(principal, namespace).await?;
+    let grants = wanted.store.open().await?.grants(principal, namespace).await?;
     let row = |grant: &Grant| {
         vec![
             grant.principal.to_string(),
@@ -212,7 +212,7 @@ async fn repin(context: &Context, wanted: GrantRepin) -> Result<(), Failure> {
     // A pin is a role's own, so a role of IAM Identity Center is meant as it is.
     let principal = parse_typed(&wanted.principal, true)?.principal;
     concrete(&principal)?;
-    if !wanted.store.open()?.unpin(principal.clone()).await? {
+    if !wanted.store.open().await?.unpin(principal.clone()).await? {
         return Err(Failure::refused(format!("no unique id is pinned for `{principal}`")).hint("its next token pins one by itself"));
     }
     let line = format!("cleared the unique id of {principal}; its next token pins the one it has then");

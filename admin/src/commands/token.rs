@@ -36,7 +36,7 @@ async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> 
     }
     if let Some(text) = &wanted.principal {
         let principal = typed(text, wanted.exact)?;
-        let new = wanted.store.open()?.revoke_principal(principal.clone(), context.now).await?;
+        let new = wanted.store.open().await?.revoke_principal(principal.clone(), context.now).await?;
         let line = if new { format!("revoked {principal}") } else { format!("unchanged: {principal} was revoked already") };
         let status = if new { "revoked" } else { "unchanged" };
         notice(KEPT);
@@ -45,7 +45,7 @@ async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> 
     if !wanted.yes {
         return Err(Failure::refused("`--all` revokes every token there is, everybody's").hint("repeat with `--yes` if that is meant"));
     }
-    let dropped = drop_keys(&wanted.store.open()?).await?;
+    let dropped = drop_keys(&wanted.store.open().await?).await?;
     let line = if dropped == 0 {
         "nothing to revoke: there are no keys, so no token is good"
     } else {
@@ -60,7 +60,7 @@ async fn revoke_token(context: &Context, target: &StoreTarget, text: &str) -> Re
     let id = TokenId::parse(text).ok_or_else(|| {
         Failure::refused("that is not a token's id").hint("type the `token_id` of the audit log, 22 characters, and not the token itself")
     })?;
-    target.open()?.revoke_token(id.clone(), context.now).await?;
+    target.open().await?.revoke_token(id.clone(), context.now).await?;
     notice(KEPT);
     context.output.outcome(format!("revoked token {}", id.as_str()), &json!({ "status": "revoked", "jti": id.as_str() }))
 }
@@ -79,7 +79,7 @@ async fn drop_keys(store: &Store) -> Result<usize, Failure> {
 
 async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
     let principal = typed(&wanted.principal, wanted.exact)?;
-    if !wanted.store.open()?.lift(principal.clone()).await? {
+    if !wanted.store.open().await?.lift(principal.clone()).await? {
         return Err(Failure::refused(format!("`{principal}` is not revoked"))
             .hint(format!("`{}` shows what is", wanted.store.command("token list"))));
     }
@@ -87,7 +87,7 @@ async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
 }
 
 async fn list(context: &Context, target: &StoreTarget) -> Result<(), Failure> {
-    let revocations = target.open()?.revocations().await?;
+    let revocations = target.open().await?.revocations().await?;
     let principals = revocations.principals.iter().map(|revoked| {
         let since = rfc3339(revoked.revoked_at);
         let json = json!({ "kind": "principal", "id": revoked.principal, "revoked_at": since });
