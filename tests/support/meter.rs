@@ -1,7 +1,7 @@
 //! A proxy on loopback before an emulator of AWS: it counts what is called, and can be cut off as a network is.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -106,7 +106,11 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
         let (mut cut, serving) = (shared.cuts.subscribe(), Arc::clone(&shared));
         let service = service_fn(move |request| {
             let shared = Arc::clone(&serving);
-            async move { Ok::<_, Infallible>(forward(&shared, request).await) }
+            async move {
+                // Before it is counted: a connection that is kept alive may bring one more call before it is closed.
+                if shared.cut.load(Ordering::SeqCst) { Err(ErrorKind::ConnectionReset) } else { Ok(forward(&shared, request).await) }
+                    .map_err(std::io::Error::from)
+            }
         });
         let connection =
             hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
