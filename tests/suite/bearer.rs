@@ -213,30 +213,6 @@ async fn a_keyring_that_was_removed_opens_nothing_within_ten_seconds() {
 }
 
 #[tokio::test]
-async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
-    if super::BACKEND == Backend::Aws {
-        return; // Nothing there is locked.
-    }
-    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
-    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
-    let first = test.token(&deploy(), &[Download, Upload]).await;
-    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &first).await.status, 201);
-    test.advance(24 * 3600 - 60);
-    let token = test.token(&deploy(), &[Download]).await;
-    test.advance(60);
-    let lock = std::fs::OpenOptions::new().append(true).open(test.data().join("keyring.lock")).unwrap();
-    lock.lock().unwrap();
-    assert_eq!(test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.status, 204, "though the key is due");
-    let identity = deploy();
-    test.sts.know(identity.clone());
-    assert_eq!(
-        test.exchange(&test.proof(&identity).build()).await.error(),
-        "503 key_unavailable",
-        "and a held lock is waited for no longer than seconds"
-    );
-}
-
-#[tokio::test]
 async fn tokens_of_two_processes_live_through_rotations_to_their_own_end_and_no_longer() {
     let Some((test, _)) = published().await else { return };
     let processes = [test.restarted(), test.restarted()];

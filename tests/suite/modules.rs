@@ -312,19 +312,3 @@ async fn a_grant_taken_away_during_an_upload_ends_it() {
     assert_eq!(reply.status, 403, "{}", reply.text());
     assert_eq!(test.archives().await, 0);
 }
-
-#[tokio::test]
-async fn an_archive_that_was_lost_comes_back_when_it_is_published_again() {
-    if super::BACKEND == Backend::Aws {
-        return; // A bucket that keeps versions loses none by mistake.
-    }
-    let Some((test, token)) = registry().await else { return };
-    let archive = module_zip("x");
-    test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await;
-    let location = test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.header("x-terraform-get").to_owned();
-    std::fs::remove_dir_all(test.data().join("archives")).unwrap();
-    std::fs::create_dir(test.data().join("archives")).unwrap();
-    assert_eq!(test.get_anonymously(&location).await.error(), "503 store_unavailable");
-    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await.status, 200);
-    assert_eq!(test.get_anonymously(&location).await.body, archive);
-}

@@ -1,6 +1,7 @@
-//! The flows on the embedded store.
+//! The flows on the embedded store, and what is true of it alone: its keyring is locked, and its archives are files.
 
-use stile_tests::test_broker::Backend;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::test_broker::{Backend, TestBroker, deploy, module_zip, role};
 
 const BACKEND: Backend = Backend::Embedded;
 
@@ -14,3 +15,39 @@ mod modules;
 mod store;
 #[path = "terraform.rs"]
 mod terraform;
+
+#[tokio::test]
+async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let first = test.token(&deploy(), &[Download, Upload]).await;
+    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &first).await.status, 201);
+    test.advance(24 * 3600 - 60);
+    let token = test.token(&deploy(), &[Download]).await;
+    test.advance(60);
+    let lock = std::fs::OpenOptions::new().append(true).open(test.data().join("keyring.lock")).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.status, 204, "though the key is due");
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    assert_eq!(
+        test.exchange(&test.proof(&identity).build()).await.error(),
+        "503 key_unavailable",
+        "and a held lock is waited for no longer than seconds"
+    );
+}
+
+#[tokio::test]
+async fn an_archive_that_was_lost_comes_back_when_it_is_published_again() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    let archive = module_zip("x");
+    test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await;
+    let location = test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.header("x-terraform-get").to_owned();
+    std::fs::remove_dir_all(test.data().join("archives")).unwrap();
+    std::fs::create_dir(test.data().join("archives")).unwrap();
+    assert_eq!(test.get_anonymously(&location).await.error(), "503 store_unavailable");
+    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await.status, 200);
+    assert_eq!(test.get_anonymously(&location).await.body, archive);
+}
