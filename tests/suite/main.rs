@@ -13,4 +13,5 @@ mod on_aws;
 mod on_embedded;
 mod routes;
 mod server;
+mod state_backend;
 mod tidy;

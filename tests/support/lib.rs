@@ -20,6 +20,10 @@
 //! | [`home`] | a home folder and an environment for those programs |
 //! | [`demo`] | the demo, step by step |
 //! | [`terraform`] | the real Terraform in such a home |
+//! | [`recorder`] | a proxy that keeps what is called of AWS, and can hold a call up |
+//! | [`iam`] | what policies decide of a request |
+//! | [`state_backend`] | the state backends of an example, made in an emulator, and a project that uses one |
+//! | [`terraform_docs`] | whether a module's README says what the module takes and gives |
 //! | [`provider`] | the same with the provider hashicorp/aws, on an emulator |
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a support that fails should fail its test at once")]
 
@@ -28,6 +32,7 @@ pub mod dev_ca;
 pub mod emulated_aws;
 pub mod events;
 pub mod home;
+pub mod iam;
 pub mod identity;
 pub mod lambda;
 pub mod left_out;
@@ -38,7 +43,10 @@ pub mod process;
 pub mod programs;
 pub mod proof;
 pub mod provider;
+pub mod recorder;
 pub mod served;
 pub mod sigv4;
+pub mod state_backend;
 pub mod terraform;
+pub mod terraform_docs;
 pub mod test_broker;
