@@ -196,9 +196,15 @@ fn table_request(backends: &Backends, action: &str) -> Request {
 /// Which encryption an object has, and with which key; none if there is no such object.
 async fn encryption(backends: &Backends, namespace: &str, key: &str) -> Option<(String, String)> {
     let url = format!("{}/{}/{key}", backends.endpoint(), backends.text(namespace, "bucket"));
-    let answer = client(None).head(url).send().await.unwrap();
+    let answer = client(None).head(url).header("authorization", scope("s3")).send().await.unwrap();
+    assert!([200, 404].contains(&answer.status().as_u16()), "{key}: {}", answer.status());
     let header = |name: &str| answer.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
     (answer.status() == 200).then(|| (header("x-amz-server-side-encryption"), header("x-amz-server-side-encryption-aws-kms-key-id")))
+}
+
+/// As much of a signature as the emulator needs to know which service is meant.
+fn scope(service: &str) -> String {
+    format!("AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=00")
 }
 
 /// A project of that backend, with the snippet for a client, which is as `terraform fmt` would have it.
@@ -212,9 +218,8 @@ async fn project(backends: &Backends, recorder: &Recorder, namespace: &str, clie
 
 async fn nothing_is_left(backends: &Backends) {
     let ask = |service: &'static str, target: &'static str, body: &'static str| {
-        let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=00");
         let kind = if target.is_empty() { "application/x-www-form-urlencoded" } else { "application/x-amz-json-1.0" };
-        let request = client(None).post(backends.endpoint()).header("authorization", scope).header("content-type", kind);
+        let request = client(None).post(backends.endpoint()).header("authorization", scope(service)).header("content-type", kind);
         let request = if target.is_empty() { request } else { request.header("x-amz-target", target) };
         async move { request.body(body).send().await.unwrap().text().await.unwrap() }
     };
@@ -223,6 +228,6 @@ async fn nothing_is_left(backends: &Backends) {
     assert!(!ask("kms", "TrentService.ListAliases", "{}").await.contains("tfstate-"));
     for namespace in [WITH_TABLE, WITHOUT_TABLE] {
         let url = format!("{}/{}", backends.endpoint(), backends.text(namespace, "bucket"));
-        assert_eq!(client(None).head(url).send().await.unwrap().status(), 404, "{namespace}");
+        assert_eq!(client(None).head(url).header("authorization", scope("s3")).send().await.unwrap().status(), 404, "{namespace}");
     }
 }
