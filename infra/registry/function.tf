@@ -21,6 +21,7 @@ locals {
   regions = length(var.regions) > 0 ? var.regions : try(var.vpc.endpoints, false) ? [local.region] : []
 }
 
+# Made before the function, which would make one of that name itself: without an end, and without this key.
 resource "aws_cloudwatch_log_group" "function" {
   name              = "/aws/lambda/${var.name}"
   retention_in_days = var.log_retention_days
@@ -53,11 +54,6 @@ resource "aws_lambda_function" "registry" {
     variables = local.environment
   }
 
-  logging_config {
-    log_format = "Text"
-    log_group  = aws_cloudwatch_log_group.function.name
-  }
-
   dynamic "vpc_config" {
     for_each = var.vpc == null ? [] : [var.vpc]
 
@@ -70,7 +66,7 @@ resource "aws_lambda_function" "registry" {
   tags = var.tags
 
   # Lambda asks for the rights to a network before it makes the function, and begins to log at once.
-  depends_on = [aws_iam_role_policy.log, aws_iam_role_policy.network]
+  depends_on = [aws_cloudwatch_log_group.function, aws_iam_role_policy.log, aws_iam_role_policy.network]
 }
 
 # Without a signature, since Terraform cannot sign. The provider writes the permission for it, bound to this kind of URL.

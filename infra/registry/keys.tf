@@ -24,6 +24,17 @@ locals {
     "kms:UpdateKeyDescription",
   ]
 
+  # What DynamoDB, S3 and CloudWatch ask of a key they encrypt with.
+  encryption = [
+    "kms:Decrypt",
+    "kms:DescribeKey",
+    "kms:Encrypt",
+    "kms:GenerateDataKey",
+    "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+  ]
+
   # The keyring opens for this purpose and this registry alone: whoever may encrypt without it cannot forge a key.
   keyring_context = {
     "kms:EncryptionContext:purpose"  = "stile-keyring"
@@ -36,6 +47,13 @@ resource "aws_kms_key" "token" {
   enable_key_rotation     = true
   deletion_window_in_days = var.key_deletion_days
   tags                    = var.tags
+
+  # Until the policy below is there, nobody may use the key: a grant made in that moment would outlive it.
+  policy = data.aws_iam_policy_document.administration.json
+
+  lifecycle {
+    ignore_changes = [policy]
+  }
 }
 
 resource "aws_kms_alias" "token" {
@@ -48,7 +66,7 @@ resource "aws_kms_key_policy" "token" {
   policy = data.aws_iam_policy_document.token_key.json
 }
 
-data "aws_iam_policy_document" "token_key" {
+data "aws_iam_policy_document" "administration" {
   # Not kms:*, which would hand cryptography to whoever can write an IAM policy in the account.
   statement {
     sid       = "Administration"
@@ -60,6 +78,10 @@ data "aws_iam_policy_document" "token_key" {
       identifiers = ["arn:${local.partition}:iam::${local.account}:root"]
     }
   }
+}
+
+data "aws_iam_policy_document" "token_key" {
+  source_policy_documents = [data.aws_iam_policy_document.administration.json]
 
   statement {
     sid       = "Keyring"
@@ -101,21 +123,12 @@ resource "aws_kms_key_policy" "data" {
 }
 
 data "aws_iam_policy_document" "data_key" {
-  statement {
-    sid       = "Administration"
-    actions   = local.administration
-    resources = ["*"]
-
-    principals {
-      type        = "AWS"
-      identifiers = ["arn:${local.partition}:iam::${local.account}:root"]
-    }
-  }
+  source_policy_documents = [data.aws_iam_policy_document.administration.json]
 
   # Whom IAM lets, and only through the table and the bucket.
   statement {
     sid       = "TableAndBucket"
-    actions   = ["kms:CreateGrant", "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+    actions   = concat(["kms:CreateGrant"], local.encryption)
     resources = ["*"]
 
     principals {
@@ -132,7 +145,7 @@ data "aws_iam_policy_document" "data_key" {
 
   statement {
     sid       = "Log"
-    actions   = ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+    actions   = local.encryption
     resources = ["*"]
 
     principals {

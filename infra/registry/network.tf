@@ -30,7 +30,7 @@ resource "aws_vpc_endpoint" "routed" {
   for_each = local.endpoints ? toset(["dynamodb", "s3"]) : toset([])
 
   vpc_id            = var.vpc.id
-  service_name      = "com.amazonaws.${local.region}.${each.key}"
+  service_name      = "${data.aws_partition.current.reverse_dns_prefix}.${local.region}.${each.key}"
   vpc_endpoint_type = "Gateway"
   route_table_ids   = var.vpc.route_table_ids
   tags              = merge({ Name = "${var.name}-${each.key}" }, var.tags)
@@ -40,7 +40,7 @@ resource "aws_vpc_endpoint" "named" {
   for_each = local.endpoints ? toset(["kms", "sts"]) : toset([])
 
   vpc_id              = var.vpc.id
-  service_name        = "com.amazonaws.${local.region}.${each.key}"
+  service_name        = "${data.aws_partition.current.reverse_dns_prefix}.${local.region}.${each.key}"
   vpc_endpoint_type   = "Interface"
   subnet_ids          = var.vpc.subnet_ids
   security_group_ids  = [aws_security_group.endpoints[0].id]

@@ -6,8 +6,7 @@ output "host" {
 output "services" {
   description = "Where each of Terraform's protocols is, as the host tells clients itself."
   value = {
-    "modules.v1"   = "https://${local.host}/v1/modules/"
-    "providers.v1" = "https://${local.host}/v1/providers/"
+    "modules.v1" = "https://${local.host}/v1/modules/"
   }
 }
 
