@@ -20,6 +20,7 @@
 //! | [`home`] | a home folder and an environment for those programs |
 //! | [`demo`] | the demo, step by step |
 //! | [`terraform`] | the real Terraform in such a home |
+//! | [`provider`] | the same with the provider hashicorp/aws, on an emulator |
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a support that fails should fail its test at once")]
 
 pub mod demo;
@@ -36,6 +37,7 @@ pub mod moto;
 pub mod process;
 pub mod programs;
 pub mod proof;
+pub mod provider;
 pub mod served;
 pub mod sigv4;
 pub mod terraform;
