@@ -39,12 +39,62 @@ data "aws_iam_policy_document" "store" {
     resources = [aws_dynamodb_table.registry.arn]
   }
 
-  # store/aws/table.rs `transact`: transactions are allowed by what is in them. A mint updates a pin, all else puts rows;
-  # what deletes rows is the operator's program.
+  # store/aws/table.rs `transact`: transactions are allowed by what is in them. The rows of grants, of revocations and of
+  # the host are not among these: whoever takes the function over cannot write a grant that outlives it.
   statement {
     sid       = "TableTransact"
-    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+    actions   = ["dynamodb:PutItem"]
     resources = [aws_dynamodb_table.registry.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["keyring", "module *", "modules", "proof *", "reach", "upload *"]
+    }
+  }
+
+  # store/aws/mint.rs `keep_pin`: of a principal's rows the pin alone, and not the grants beside it.
+  statement {
+    sid       = "MintPin"
+    actions   = ["dynamodb:UpdateItem"]
+    resources = [aws_dynamodb_table.registry.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["principal *"]
+    }
+
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "dynamodb:Attributes"
+      values   = ["pin", "pk", "sk"]
+    }
+  }
+
+  # store/aws/uploads.rs: addresses are signed as this role, what arrived is fetched, and object and row are cleared away.
+  statement {
+    sid       = "UploadsSignAndFetch"
+    actions   = ["s3:GetObject", "s3:PutObject"]
+    resources = ["${aws_s3_bucket.modules.arn}/uploads/*"]
+  }
+
+  statement {
+    sid       = "UploadsEnd"
+    actions   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+    resources = ["${aws_s3_bucket.modules.arn}/uploads/*"]
+  }
+
+  statement {
+    sid       = "UploadsEndRow"
+    actions   = ["dynamodb:DeleteItem"]
+    resources = [aws_dynamodb_table.registry.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["upload *"]
+    }
   }
 
   # store/aws/keyring.rs: the keyring is opened once a revision and sealed once a rotation.
@@ -71,7 +121,7 @@ data "aws_iam_policy_document" "store" {
     resources = [aws_s3_bucket.modules.arn]
   }
 
-  # store/aws/archives.rs: an archive is put, and read back where one of that name is there. Never deleted.
+  # store/aws/archives.rs: an archive is put, and read back where one of that name is there. None is ever deleted.
   statement {
     sid       = "ArchivesKeep"
     actions   = ["s3:GetObject", "s3:PutObject"]

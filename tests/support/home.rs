@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use crate::identity::Identity;
 use crate::left_out::search_path;
 
-/// How long one command may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long one command may take: Terraform waits a minute for S3 to say the same thing several times.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A home, and the variables that programs run in it see; nothing else is in their environment.
 #[derive(Debug)]

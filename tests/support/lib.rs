@@ -20,6 +20,7 @@
 //! | [`home`] | a home folder and an environment for those programs |
 //! | [`demo`] | the demo, step by step |
 //! | [`terraform`] | the real Terraform in such a home |
+//! | [`rights`] | what a call of AWS must be allowed, and whether a policy allows it |
 //! | [`provider`] | the same with the provider hashicorp/aws, on an emulator |
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a support that fails should fail its test at once")]
 
@@ -38,6 +39,7 @@ pub mod process;
 pub mod programs;
 pub mod proof;
 pub mod provider;
+pub mod rights;
 pub mod served;
 pub mod sigv4;
 pub mod terraform;

@@ -1,0 +1,1 @@
+//! The alarms' patterns, tried on lines that the function really writes.
