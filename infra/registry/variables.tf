@@ -23,7 +23,7 @@ variable "package_path" {
   }
 
   validation {
-    condition     = var.package_path == null || fileexists(coalesce(var.package_path, "/"))
+    condition     = var.package_path == null ? true : fileexists(var.package_path)
     error_message = "There is no file at package_path; build the package with make package."
   }
 }
