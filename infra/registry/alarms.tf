@@ -19,7 +19,7 @@ locals {
       says      = "Many exchanges were refused: a grant is missing somewhere, or somebody tries"
     }
     kms_denials = {
-      pattern   = "{ $.error = \"*KMS*AccessDenied*\" }"
+      pattern   = "{ ($.error = \"*KMS*\") && ($.error = \"*AccessDenied*\") }"
       threshold = 1
       says      = "KMS refused the function: the policy of a key, or of the role, was changed"
     }
