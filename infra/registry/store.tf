@@ -1,7 +1,7 @@
 # What is kept: one table, and the bucket of the archives.
 
 resource "aws_dynamodb_table" "registry" {
-  name                        = var.name
+  name                        = coalesce(var.table_name, var.name)
   billing_mode                = "PAY_PER_REQUEST"
   hash_key                    = "pk"
   range_key                   = "sk"

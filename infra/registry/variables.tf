@@ -357,6 +357,17 @@ variable "log_retention_days" {
   }
 }
 
+variable "table_name" {
+  description = "Name of the table. Default: `name`. Another one is for a table that was restored, which DynamoDB does only under a new name."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.table_name == null || can(regex("^[A-Za-z0-9_.-]{3,255}$", var.table_name))
+    error_message = "table_name must be 3 to 255 letters, digits, dots, dashes and underscores."
+  }
+}
+
 variable "bucket_name" {
   description = "Name of the bucket. Default: `name`, account and region, which is free unless somebody took it on purpose."
   type        = string

@@ -10,7 +10,7 @@ use stile_tests::left_out::left_out;
 use stile_tests::local_sts::LocalSts;
 use stile_tests::meter::Meter;
 use stile_tests::moto::Moto;
-use stile_tests::programs::{ADMIN, Broker, HELPER, Setup, client, free_port, program, workspace};
+use stile_tests::programs::{ADMIN, Broker, HELPER, Setup, client, free_port, program, target, workspace};
 use stile_tests::provider::terraform_on;
 use stile_tests::rights::{self, Policy, Right};
 use stile_tests::served::system_time;
@@ -33,6 +33,25 @@ const UNSEEN: [(&str, &str); 10] = [
     ("UploadsEnd s3:DeleteObjectVersion", "for archives that are too large for a function"),
     ("UploadsEndRow dynamodb:DeleteItem", "for archives that are too large for a function"),
 ];
+
+/// What `stile-admin store init` and `stile-broker check` call besides, with rights of whoever runs them.
+const BY_HAND: [&str; 12] = [
+    "dynamodb:CreateTable",
+    "dynamodb:DescribeTable",
+    "dynamodb:UpdateTimeToLive",
+    "kms:CreateAlias",
+    "kms:CreateKey",
+    "kms:DescribeKey",
+    "kms:EnableKeyRotation",
+    "s3:GetBucketVersioning",
+    "s3:PUT ",
+    "s3:PUT encryption",
+    "s3:PUT publicAccessBlock",
+    "s3:PUT versioning",
+];
+
+/// The file under the target folder that says what function and operator are granted, a right a line.
+const GRANTED: &str = "aws-granted.txt";
 
 /// The calls by which everything is listed that there could be, and what an answer has once for each thing.
 const LISTS: [(&str, &str, &str, &str); 12] = [
@@ -242,13 +261,30 @@ async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
         assert_eq!(told[name], applied.output(output), "{name}");
     }
     let (function, operator) = serve(&applied).await;
-    least_privilege(&applied.role_policy().await, &rights::of(&function), &UNSEEN);
+    let policy = applied.role_policy().await;
+    least_privilege(&policy, &rights::of(&function), &UNSEEN);
     let operators = [("AdminTableEncryption kms:Decrypt", "DynamoDB asks KMS itself, as whoever asks DynamoDB")];
-    least_privilege(&Policy::read([applied.output("operator_policy")]), &rights::of(&operator), &operators);
+    let operator_policy = Policy::read([applied.output("operator_policy")]);
+    least_privilege(&operator_policy, &rights::of(&operator), &operators);
+    let granted: Vec<String> = policy.brief().into_iter().chain(operator_policy.brief()).collect();
+    std::fs::write(target().join(GRANTED), granted.join("\n")).unwrap();
 
     applied.done(&["destroy", "-input=false", "-auto-approve"]).await;
     let left = applied.things().await;
     assert!(left.values().all(|count| *count == 0), "{left:?}");
+}
+
+#[test]
+#[ignore = "looks at what all other tests have called, so `tests/run` runs it after them"]
+fn whatever_the_suite_has_called_is_granted() {
+    let read = |name: &str| std::fs::read_to_string(target().join(name)).unwrap_or_default();
+    let (called, granted) = (read(rights::CALLED), read(GRANTED));
+    if granted.is_empty() {
+        return left_out("hashicorp/aws", "every call of the suite is one that the module grants");
+    }
+    let granted: BTreeSet<&str> = granted.lines().chain(BY_HAND).collect();
+    let refused: BTreeSet<&str> = called.lines().filter(|call| !granted.contains(call)).collect();
+    assert!(refused.is_empty(), "called and granted to nobody: {refused:?}");
 }
 
 /// A grant by the command that the apply gave, a module, and a user with Terraform. Tells with which keys all of it was
