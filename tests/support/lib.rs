@@ -24,6 +24,7 @@
 //! | [`iam`] | what policies decide of a request |
 //! | [`state_backend`] | the state backends of an example, made in an emulator, and a project that uses one |
 //! | [`terraform_docs`] | whether a module's README says what the module takes and gives |
+//! | [`rights`] | what a call of AWS must be allowed, and whether a policy allows it |
 //! | [`provider`] | the same with the provider hashicorp/aws, on an emulator |
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a support that fails should fail its test at once")]
 
@@ -44,6 +45,7 @@ pub mod programs;
 pub mod proof;
 pub mod provider;
 pub mod recorder;
+pub mod rights;
 pub mod served;
 pub mod sigv4;
 pub mod state_backend;

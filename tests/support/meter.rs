@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::programs::client;
+use crate::rights;
 
 /// A running proxy; it ends when dropped.
 pub struct Meter {
@@ -129,6 +130,7 @@ async fn forward(shared: &Shared, request: Request<Incoming>) -> Response<Body> 
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     *shared.calls.lock().unwrap().entry(name(target, head.method.as_str())).or_default() += 1;
     let body = axum::body::to_bytes(Body::new(body), usize::MAX).await.unwrap();
+    rights::note(&head, &body);
     let request = shared.client.request(head.method.clone(), format!("{}{path}", shared.target)).headers(head.headers).body(body);
     let answer = request.send().await.unwrap();
     let mut response = Response::builder().status(answer.status());

@@ -86,6 +86,13 @@ impl Setup {
         setup
     }
 
+    /// A broker that is told by these variables alone which registry it is, on that port of 127.0.0.1.
+    pub fn told(port: u16, variables: &[(String, String)]) -> Self {
+        let mut setup = Self::bare(port);
+        setup.command.env_remove("STILE_HOST").envs(variables.iter().map(|(name, value)| (name, value)));
+        setup
+    }
+
     fn bare(port: u16) -> Self {
         let mut command = Command::new(program(BROKER));
         command.arg("serve").env_clear();

@@ -1,0 +1,4 @@
+output "registry" {
+  description = "Everything the registry's module says."
+  value       = module.registry
+}

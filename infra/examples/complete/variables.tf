@@ -1,0 +1,31 @@
+variable "name" {
+  description = "Name of everything."
+  type        = string
+  default     = "stile"
+}
+
+variable "package_path" {
+  description = "Path of the function's package, as `make package` builds it."
+  type        = string
+}
+
+variable "domain" {
+  description = "Host name, certificate and zone; without it the registry has the name that API Gateway gives it."
+  type = object({
+    name            = string
+    certificate_arn = optional(string)
+    zone_id         = optional(string)
+  })
+  default = null
+}
+
+variable "deployer_arn" {
+  description = "ARN of the role that may use modules of the namespace `acme`, and publish them."
+  type        = string
+}
+
+variable "disposable" {
+  description = "Whether a destroy takes everything, archives and all."
+  type        = bool
+  default     = false
+}

@@ -1,0 +1,78 @@
+# The function, its configuration, its log, and its URL where it has one.
+
+locals {
+  environment = merge(
+    {
+      STILE_TABLE       = aws_dynamodb_table.registry.name
+      STILE_BUCKET      = aws_s3_bucket.modules.id
+      STILE_KMS_KEY     = aws_kms_key.token.arn
+      STILE_DEFAULT_TTL = tostring(var.default_ttl)
+      STILE_MAX_TTL     = tostring(var.max_ttl)
+      STILE_LINK_TTL    = tostring(var.link_ttl)
+      STILE_LOG         = var.log_level
+    },
+    local.named_host == null ? {} : { STILE_HOST = local.named_host },
+    length(local.regions) == 0 ? {} : { STILE_REGIONS = join(",", sort(local.regions)) },
+    var.fips ? { STILE_FIPS = "true" } : {},
+    var.iam_route ? { STILE_IAM_SOURCE = "${local.account}/${aws_apigatewayv2_api.registry[0].id}" } : {},
+  )
+
+  # Within a VPC there is an endpoint for one region, and for no other a way out that could be counted on.
+  regions = length(var.regions) > 0 ? var.regions : try(var.vpc.endpoints, false) ? [local.region] : []
+}
+
+# Made before the function, which would make one of that name itself: without an end, and without this key.
+resource "aws_cloudwatch_log_group" "function" {
+  name              = "/aws/lambda/${var.name}"
+  retention_in_days = var.log_retention_days
+  kms_key_id        = aws_kms_key.data.arn
+  tags              = var.tags
+
+  depends_on = [aws_kms_key_policy.data]
+}
+
+resource "aws_lambda_function" "registry" {
+  function_name = var.name
+  description   = "Stile, a private Terraform registry"
+  role          = aws_iam_role.function.arn
+
+  filename          = var.package_path
+  source_code_hash  = var.package_path == null ? null : filebase64sha256(var.package_path)
+  s3_bucket         = try(var.package_s3.bucket, null)
+  s3_key            = try(var.package_s3.key, null)
+  s3_object_version = try(var.package_s3.version, null)
+
+  runtime       = "provided.al2023"
+  handler       = "bootstrap"
+  architectures = [var.architecture]
+  memory_size   = var.memory_size
+  timeout       = var.timeout
+
+  reserved_concurrent_executions = coalesce(var.reserved_concurrency, -1)
+
+  environment {
+    variables = local.environment
+  }
+
+  dynamic "vpc_config" {
+    for_each = var.vpc == null ? [] : [var.vpc]
+
+    content {
+      subnet_ids         = vpc_config.value.subnet_ids
+      security_group_ids = [aws_security_group.function[0].id]
+    }
+  }
+
+  tags = var.tags
+
+  # Lambda asks for the rights to a network before it makes the function, and begins to log at once.
+  depends_on = [aws_cloudwatch_log_group.function, aws_iam_role_policy.log, aws_iam_role_policy.network]
+}
+
+# Without a signature, since Terraform cannot sign. The provider writes the permission for it, bound to this kind of URL.
+resource "aws_lambda_function_url" "registry" {
+  count = var.front == "function_url" ? 1 : 0
+
+  function_name      = aws_lambda_function.registry.function_name
+  authorization_type = "NONE"
+}

@@ -1,0 +1,45 @@
+# Who may do what: commands that make the grants, and what whoever runs them must be allowed.
+
+locals {
+  # A grant is two rows and a compressed document with a revision, written in one transaction and changed by stile-admin
+  # all the time. An item in Terraform would be half of one, and take back at the next apply what operators did since.
+  store_flags = "--table ${aws_dynamodb_table.registry.name} --bucket ${aws_s3_bucket.modules.id} --kms-key ${aws_kms_key.token.arn}"
+
+  grant_commands = [
+    for grant in var.grants : join(" ", concat(
+      ["stile-admin grant create ${local.store_flags} --role-arn ${grant.principal} --namespace '${grant.namespace}'"],
+      [for permission in sort(grant.permissions) : "--${replace(permission, "_", "-")}"],
+      grant.expires == null ? [] : ["--expires ${grant.expires}"],
+      # stile-admin asks for this where a grant reaches far, and the list in Terraform is the yes.
+      grant.namespace == "*" || startswith(grant.principal, "account:") ? ["--yes"] : [],
+    ))
+  ]
+}
+
+data "aws_iam_policy_document" "operator" {
+  # admin/src/commands: grants, revocations and the lists of them.
+  statement {
+    sid = "AdminTable"
+    actions = [
+      "dynamodb:BatchGetItem",
+      "dynamodb:DeleteItem",
+      "dynamodb:GetItem",
+      "dynamodb:PutItem",
+      "dynamodb:Query",
+      "dynamodb:UpdateItem",
+    ]
+    resources = [aws_dynamodb_table.registry.arn]
+  }
+
+  statement {
+    sid       = "AdminTableEncryption"
+    actions   = ["kms:Decrypt"]
+    resources = [aws_kms_key.data.arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["dynamodb.${local.region}.${data.aws_partition.current.dns_suffix}"]
+    }
+  }
+}

@@ -1,0 +1,162 @@
+# Two keys, kept apart: one that only the broker may use, for the keyring, and one that AWS encrypts what is kept with.
+
+locals {
+  # To look after a key is neither to use it nor to let others: no Encrypt, Decrypt, GenerateDataKey, ReEncrypt, CreateGrant.
+  administration = [
+    "kms:CancelKeyDeletion",
+    "kms:DescribeKey",
+    "kms:DisableKey",
+    "kms:DisableKeyRotation",
+    "kms:EnableKey",
+    "kms:EnableKeyRotation",
+    "kms:GetKeyPolicy",
+    "kms:GetKeyRotationStatus",
+    "kms:ListGrants",
+    "kms:ListKeyPolicies",
+    "kms:ListKeyRotations",
+    "kms:ListResourceTags",
+    "kms:PutKeyPolicy",
+    "kms:RevokeGrant",
+    "kms:RotateKeyOnDemand",
+    "kms:ScheduleKeyDeletion",
+    "kms:TagResource",
+    "kms:UntagResource",
+    "kms:UpdateKeyDescription",
+  ]
+
+  # What DynamoDB, S3 and CloudWatch ask of a key they encrypt with.
+  encryption = [
+    "kms:Decrypt",
+    "kms:DescribeKey",
+    "kms:Encrypt",
+    "kms:GenerateDataKey",
+    "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+  ]
+
+  # The keyring opens for this purpose and this registry alone: whoever may encrypt without it cannot forge a key.
+  keyring_context = {
+    "kms:EncryptionContext:purpose"  = "stile-keyring"
+    "kms:EncryptionContext:audience" = local.host
+  }
+}
+
+resource "aws_kms_key" "token" {
+  description             = "Stile ${var.name}: the keyring that tokens are sealed with"
+  enable_key_rotation     = true
+  deletion_window_in_days = var.key_deletion_days
+  tags                    = var.tags
+
+  # Until the policy below is there, nobody may use the key: a grant made in that moment would outlive it.
+  policy = data.aws_iam_policy_document.administration.json
+
+  lifecycle {
+    ignore_changes = [policy]
+  }
+}
+
+resource "aws_kms_alias" "token" {
+  name          = "alias/${var.name}-token"
+  target_key_id = aws_kms_key.token.key_id
+}
+
+resource "aws_kms_key_policy" "token" {
+  key_id = aws_kms_key.token.key_id
+  policy = data.aws_iam_policy_document.token_key.json
+}
+
+data "aws_iam_policy_document" "administration" {
+  # Not kms:*, which would hand cryptography to whoever can write an IAM policy in the account.
+  statement {
+    sid       = "Administration"
+    actions   = local.administration
+    resources = ["*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["arn:${local.partition}:iam::${local.account}:root"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "token_key" {
+  source_policy_documents = [data.aws_iam_policy_document.administration.json]
+
+  statement {
+    sid       = "Keyring"
+    actions   = ["kms:Decrypt", "kms:Encrypt"]
+    resources = ["*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = concat([aws_iam_role.function.arn], sort(var.operator_arns))
+    }
+
+    dynamic "condition" {
+      for_each = local.keyring_context
+
+      content {
+        test     = "StringEquals"
+        variable = condition.key
+        values   = [condition.value]
+      }
+    }
+  }
+}
+
+resource "aws_kms_key" "data" {
+  description             = "Stile ${var.name}: the table, the archives and the log"
+  enable_key_rotation     = true
+  deletion_window_in_days = var.key_deletion_days
+  tags                    = var.tags
+}
+
+resource "aws_kms_alias" "data" {
+  name          = "alias/${var.name}-data"
+  target_key_id = aws_kms_key.data.key_id
+}
+
+resource "aws_kms_key_policy" "data" {
+  key_id = aws_kms_key.data.key_id
+  policy = data.aws_iam_policy_document.data_key.json
+}
+
+data "aws_iam_policy_document" "data_key" {
+  source_policy_documents = [data.aws_iam_policy_document.administration.json]
+
+  # Whom IAM lets, and only through the table and the bucket.
+  statement {
+    sid       = "TableAndBucket"
+    actions   = concat(["kms:CreateGrant"], local.encryption)
+    resources = ["*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["arn:${local.partition}:iam::${local.account}:root"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = [for service in ["dynamodb", "s3"] : "${service}.${local.region}.${data.aws_partition.current.dns_suffix}"]
+    }
+  }
+
+  statement {
+    sid       = "Log"
+    actions   = local.encryption
+    resources = ["*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["logs.${local.region}.${data.aws_partition.current.dns_suffix}"]
+    }
+
+    condition {
+      test     = "ArnEquals"
+      variable = "kms:EncryptionContext:aws:logs:arn"
+      values   = [local.log_group_arn]
+    }
+  }
+}

@@ -1,0 +1,147 @@
+# Private access: the function in a VPC, the endpoints it needs where there is no NAT, and an internal load balancer.
+
+locals {
+  in_vpc    = var.vpc == null ? 0 : 1
+  endpoints = try(var.vpc.endpoints, false)
+  balanced  = var.front == "load_balancer" ? 1 : 0
+}
+
+resource "aws_security_group" "function" {
+  count = local.in_vpc
+
+  name        = "${var.name}-function"
+  description = "Stile ${var.name}: the function, which calls AWS and is called by nobody"
+  vpc_id      = var.vpc.id
+  tags        = var.tags
+}
+
+resource "aws_vpc_security_group_egress_rule" "function" {
+  count = local.in_vpc
+
+  security_group_id = aws_security_group.function[0].id
+  description       = "AWS, over TLS"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv4         = "0.0.0.0/0"
+}
+
+resource "aws_vpc_endpoint" "routed" {
+  for_each = local.endpoints ? toset(["dynamodb", "s3"]) : toset([])
+
+  vpc_id            = var.vpc.id
+  service_name      = "${data.aws_partition.current.reverse_dns_prefix}.${local.region}.${each.key}"
+  vpc_endpoint_type = "Gateway"
+  route_table_ids   = var.vpc.route_table_ids
+  tags              = merge({ Name = "${var.name}-${each.key}" }, var.tags)
+}
+
+resource "aws_vpc_endpoint" "named" {
+  for_each = local.endpoints ? toset(["kms", "sts"]) : toset([])
+
+  vpc_id              = var.vpc.id
+  service_name        = "${data.aws_partition.current.reverse_dns_prefix}.${local.region}.${each.key}"
+  vpc_endpoint_type   = "Interface"
+  subnet_ids          = var.vpc.subnet_ids
+  security_group_ids  = [aws_security_group.endpoints[0].id]
+  private_dns_enabled = true
+  tags                = merge({ Name = "${var.name}-${each.key}" }, var.tags)
+}
+
+resource "aws_security_group" "endpoints" {
+  count = local.endpoints ? 1 : 0
+
+  name        = "${var.name}-endpoints"
+  description = "Stile ${var.name}: KMS and STS, for the function alone"
+  vpc_id      = var.vpc.id
+  tags        = var.tags
+}
+
+resource "aws_vpc_security_group_ingress_rule" "endpoints" {
+  count = local.endpoints ? 1 : 0
+
+  security_group_id            = aws_security_group.endpoints[0].id
+  description                  = "The function"
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
+  referenced_security_group_id = aws_security_group.function[0].id
+}
+
+resource "aws_security_group" "balancer" {
+  count = local.balanced
+
+  name        = "${var.name}-balancer"
+  description = "Stile ${var.name}: the load balancer"
+  vpc_id      = var.vpc.id
+  tags        = var.tags
+}
+
+resource "aws_vpc_security_group_ingress_rule" "balancer" {
+  for_each = local.balanced == 1 ? toset(var.vpc.client_cidrs) : toset([])
+
+  security_group_id = aws_security_group.balancer[0].id
+  description       = "Who may reach the registry"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv4         = each.key
+}
+
+resource "aws_lb" "registry" {
+  count = local.balanced
+
+  name                       = var.name
+  internal                   = true
+  load_balancer_type         = "application"
+  subnets                    = var.vpc.subnet_ids
+  security_groups            = [aws_security_group.balancer[0].id]
+  drop_invalid_header_fields = true
+  enable_deletion_protection = var.deletion_protection
+  tags                       = var.tags
+}
+
+resource "aws_lb_listener" "registry" {
+  count = local.balanced
+
+  load_balancer_arn = aws_lb.registry[0].arn
+  port              = 443
+  protocol          = "HTTPS"
+  ssl_policy        = "ELBSecurityPolicy-TLS13-1-2-2021-06"
+  certificate_arn   = local.certificate_arn
+  tags              = var.tags
+
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.registry[0].arn
+  }
+}
+
+resource "aws_lb_target_group" "registry" {
+  count = local.balanced
+
+  name        = var.name
+  target_type = "lambda"
+  # Else the load balancer hands on one of two Authorization headers, and which is its own choice.
+  lambda_multi_value_headers_enabled = true
+  tags                               = var.tags
+}
+
+resource "aws_lb_target_group_attachment" "registry" {
+  count = local.balanced
+
+  target_group_arn = aws_lb_target_group.registry[0].arn
+  target_id        = aws_lambda_function.registry.arn
+
+  depends_on = [aws_lambda_permission.balancer]
+}
+
+resource "aws_lambda_permission" "balancer" {
+  count = local.balanced
+
+  statement_id  = "LoadBalancer"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.registry.function_name
+  principal     = "elasticloadbalancing.amazonaws.com"
+  source_arn    = aws_lb_target_group.registry[0].arn
+}

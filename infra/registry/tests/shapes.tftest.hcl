@@ -1,0 +1,239 @@
+# What the variables lead to, the parts that no emulator has included.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  package_path = "versions.tf"
+}
+
+run "by_default_an_http_api_that_nobody_signs_for" {
+  assert {
+    condition     = output.host == "abcdef1234.execute-api.eu-central-1.amazonaws.com"
+    error_message = "The host is that of the API."
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.environment[0].variables.STILE_HOST == output.host
+    error_message = "The function knows its host."
+  }
+
+  assert {
+    condition     = !contains(keys(aws_lambda_function.registry.environment[0].variables), "STILE_IAM_SOURCE") && length(aws_apigatewayv2_route.iam_token) == 0
+    error_message = "GET /v1/token is off."
+  }
+
+  assert {
+    condition     = aws_lambda_permission.http_api[0].source_arn == "arn:aws:execute-api:eu-central-1:111122223333:abcdef1234/*/*"
+    error_message = "Only this API may invoke the function."
+  }
+
+  assert {
+    condition     = aws_dynamodb_table.registry.deletion_protection_enabled && !aws_s3_bucket.modules.force_destroy && aws_kms_key.token.deletion_window_in_days == 30
+    error_message = "What is kept is not easily lost."
+  }
+
+  assert {
+    condition     = length(aws_dynamodb_table_item.host) == 0 && length(aws_lambda_function_url.registry) == 0 && length(aws_lb.registry) == 0
+    error_message = "One front alone is made."
+  }
+}
+
+run "the_route_with_a_signature" {
+  variables {
+    iam_route = true
+  }
+
+  assert {
+    condition     = aws_apigatewayv2_route.iam_token[0].authorization_type == "AWS_IAM" && aws_apigatewayv2_route.iam_token[0].route_key == "GET /v1/token"
+    error_message = "The route asks for a signature."
+  }
+
+  assert {
+    condition     = aws_apigatewayv2_route.every[0].authorization_type == "NONE"
+    error_message = "The others do not: Terraform cannot sign."
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.environment[0].variables.STILE_IAM_SOURCE == "111122223333/abcdef1234"
+    error_message = "The function believes this account's API and no other."
+  }
+}
+
+run "a_function_url_whose_host_is_a_row" {
+  variables {
+    front = "function_url"
+  }
+
+  assert {
+    condition     = !contains(keys(aws_lambda_function.registry.environment[0].variables), "STILE_HOST")
+    error_message = "The function's environment cannot name its own URL."
+  }
+
+  assert {
+    condition = jsondecode(aws_dynamodb_table_item.host[0].item) == {
+      pk   = { S = "host" }
+      sk   = { S = "host" }
+      host = { S = "abcdefghijklmnop.lambda-url.eu-central-1.on.aws" }
+    }
+    error_message = "The host is a row of the table."
+  }
+
+  assert {
+    condition     = length(aws_apigatewayv2_api.registry) == 0
+    error_message = "There is no API beside it."
+  }
+}
+
+run "a_function_url_behind_a_cdn" {
+  variables {
+    front = "function_url"
+    host  = "registry.example.com"
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.environment[0].variables.STILE_HOST == "registry.example.com" && length(aws_dynamodb_table_item.host) == 0
+    error_message = "The host that is named counts."
+  }
+}
+
+run "a_domain_with_a_certificate_of_its_own" {
+  variables {
+    domain = { name = "registry.example.com", zone_id = "Z0123456789" }
+  }
+
+  assert {
+    condition     = output.host == "registry.example.com" && aws_apigatewayv2_api.registry[0].disable_execute_api_endpoint
+    error_message = "The registry has one name."
+  }
+
+  assert {
+    condition     = aws_acm_certificate.registry[0].domain_name == "registry.example.com" && aws_route53_record.certificate[0].zone_id == "Z0123456789"
+    error_message = "A certificate is made, and proved in the zone."
+  }
+
+  assert {
+    condition     = toset(keys(aws_route53_record.registry)) == toset(["A", "AAAA"])
+    error_message = "The name leads to the API."
+  }
+
+  assert {
+    condition     = aws_apigatewayv2_api_mapping.registry[0].api_mapping_key == null
+    error_message = "Terraform looks at the root of the host."
+  }
+}
+
+run "a_domain_whose_record_is_written_elsewhere" {
+  variables {
+    domain = { name = "registry.example.com", certificate_arn = "arn:aws:acm:eu-central-1:111122223333:certificate/0" }
+  }
+
+  assert {
+    condition     = length(aws_acm_certificate.registry) == 0 && length(aws_route53_record.registry) == 0
+    error_message = "Nothing is written in a zone that was not named."
+  }
+
+  assert {
+    condition     = output.dns.name == "d-abcdef1234.execute-api.eu-central-1.amazonaws.com"
+    error_message = "Where the record must lead is told."
+  }
+}
+
+run "in_a_network_without_a_way_out" {
+  variables {
+    vpc = {
+      id              = "vpc-1"
+      subnet_ids      = ["subnet-1", "subnet-2"]
+      route_table_ids = ["rtb-1"]
+      endpoints       = true
+    }
+  }
+
+  assert {
+    condition     = toset([for endpoint in concat(values(aws_vpc_endpoint.routed), values(aws_vpc_endpoint.named)) : endpoint.service_name]) == toset([for service in ["dynamodb", "s3", "kms", "sts"] : "com.amazonaws.eu-central-1.${service}"])
+    error_message = "Every service the function calls has an endpoint."
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.environment[0].variables.STILE_REGIONS == "eu-central-1"
+    error_message = "STS of other regions cannot be reached, and is not believed."
+  }
+
+  assert {
+    condition     = length(aws_iam_role_policy.network) == 1 && length(aws_lambda_function.registry.vpc_config) == 1
+    error_message = "The function is in the network, and its role may be."
+  }
+}
+
+run "behind_an_internal_load_balancer" {
+  variables {
+    front  = "load_balancer"
+    domain = { name = "registry.example.com", certificate_arn = "arn:aws:acm:eu-central-1:111122223333:certificate/0", zone_id = "Z0123456789" }
+    vpc = {
+      id           = "vpc-1"
+      subnet_ids   = ["subnet-1", "subnet-2"]
+      client_cidrs = ["10.0.0.0/8"]
+    }
+  }
+
+  assert {
+    condition     = aws_lb.registry[0].internal && aws_lb_listener.registry[0].protocol == "HTTPS" && aws_lb_target_group.registry[0].lambda_multi_value_headers_enabled
+    error_message = "It is internal, speaks TLS, and hands on every header."
+  }
+
+  assert {
+    condition     = aws_lambda_permission.balancer[0].source_arn == aws_lb_target_group.registry[0].arn
+    error_message = "Only this load balancer may invoke the function."
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_ingress_rule.balancer : rule.cidr_ipv4] == ["10.0.0.0/8"]
+    error_message = "Only those who are named reach it."
+  }
+
+  assert {
+    condition     = output.host == "registry.example.com" && output.dns.name == "internal-stile-1.eu-central-1.elb.amazonaws.com"
+    error_message = "The name leads to the load balancer."
+  }
+}
+
+run "grants_become_commands" {
+  variables {
+    grants = [
+      { principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["upload", "download"], expires = "90d" },
+      { principal = "account:111122223333", namespace = "*", permissions = ["download"] },
+    ]
+  }
+
+  assert {
+    condition = [for command in output.grant_commands : split(" --role-arn ", command)[1]] == [
+      "arn:aws:iam::111122223333:role/deploy --namespace 'acme' --download --upload --expires 90d",
+      "account:111122223333 --namespace '*' --download --yes",
+    ]
+    error_message = "One command a grant, as stile-admin takes it."
+  }
+}
+
+run "without_alarms" {
+  variables {
+    alarms = null
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.counted) + length(aws_cloudwatch_metric_alarm.logged) + length(aws_cloudwatch_log_metric_filter.logged) == 0
+    error_message = "Nothing is watched."
+  }
+}
+
+run "a_package_in_a_bucket" {
+  variables {
+    package_path = null
+    package_s3   = { bucket = "packages", key = "stile.zip", version = "v1" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.s3_object_version == "v1" && aws_lambda_function.registry.filename == null
+    error_message = "The function is what that version of the object is."
+  }
+}

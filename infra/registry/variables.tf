@@ -1,0 +1,464 @@
+# What it is called, and what runs.
+
+variable "name" {
+  description = "Name of every resource, or its beginning. Two registries in one account and region need two."
+  type        = string
+  default     = "stile"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z](-?[a-z0-9])*$", var.name)) && length(var.name) <= 27
+    error_message = "name must be 1 to 27 of a-z, 0-9 and single dashes, begin with a letter and not end with a dash: a bucket is named by it."
+  }
+}
+
+variable "package_path" {
+  description = "Path of the function's package on the machine that runs Terraform, as `make package` builds it. Either this or `package_s3`."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = (var.package_path == null) != (var.package_s3 == null)
+    error_message = "Say where the function's package is with exactly one of package_path and package_s3."
+  }
+
+  validation {
+    condition     = var.package_path == null ? true : fileexists(var.package_path)
+    error_message = "There is no file at package_path; build the package with make package."
+  }
+}
+
+variable "package_s3" {
+  description = "The function's package in a bucket of the same region. Name the object's version, so that an upgrade is a change that a plan shows."
+  type = object({
+    bucket  = string
+    key     = string
+    version = optional(string)
+  })
+  default = null
+}
+
+variable "architecture" {
+  description = "Architecture the package was built for: `x86_64` or `arm64`."
+  type        = string
+  default     = "x86_64"
+  nullable    = false
+
+  validation {
+    condition     = contains(["x86_64", "arm64"], var.architecture)
+    error_message = "architecture must be x86_64 or arm64."
+  }
+}
+
+# What stands before the function.
+
+variable "front" {
+  description = "What takes the requests: `http_api` (API Gateway), `function_url`, or `load_balancer`, an internal one that only `vpc.client_cidrs` reach."
+  type        = string
+  default     = "http_api"
+  nullable    = false
+
+  validation {
+    condition     = contains(["http_api", "function_url", "load_balancer"], var.front)
+    error_message = "front must be http_api, function_url or load_balancer."
+  }
+}
+
+variable "host" {
+  description = "Registry host as users write it, where that is none this module makes: a proxy or CDN of your own in front. Tokens are made for this host alone. Default: that of `domain`, or else of `front`."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.host == null || can(regex("^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?$", var.host))
+    error_message = "host must be a host name in lower case, perhaps with a port, without https:// and without a path."
+  }
+
+  validation {
+    condition     = var.host == null || var.domain == null
+    error_message = "Give one of host and domain: the host of a domain is its name."
+  }
+}
+
+variable "domain" {
+  description = "Host name for the registry, its certificate (ACM, same region), and the Route 53 zone to write records in. Without a certificate one is made and proved in the zone; without a zone the record is yours to write (output `dns`)."
+  type = object({
+    name            = string
+    certificate_arn = optional(string)
+    zone_id         = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.domain == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?[.])+[a-z]([a-z0-9-]*[a-z0-9])?$", var.domain.name))
+    error_message = "domain.name must be a full host name in lower case, such as registry.example.com."
+  }
+
+  validation {
+    condition     = var.domain == null || try(var.domain.certificate_arn, null) != null || try(var.domain.zone_id, null) != null
+    error_message = "domain needs a certificate: give certificate_arn, or zone_id of a public zone in which one can be proved."
+  }
+
+  validation {
+    condition     = try(var.domain.certificate_arn, null) == null || can(regex("^arn:[a-z-]+:acm:[a-z0-9-]+:[0-9]{12}:certificate/.+$", var.domain.certificate_arn))
+    error_message = "domain.certificate_arn must be the ARN of an ACM certificate."
+  }
+
+  validation {
+    condition     = var.domain != null || var.front != "load_balancer"
+    error_message = "front = load_balancer needs domain: its certificate must name a host."
+  }
+
+  validation {
+    condition     = var.domain == null || var.front != "function_url"
+    error_message = "A function URL cannot have a domain of its own; use front = http_api, or put a CDN before it and name that with host."
+  }
+}
+
+variable "iam_route" {
+  description = "Whether `GET /v1/token` is open to callers whose signature API Gateway verifies (`AWS_IAM`). Whoever may invoke the function can then mint for anybody: see docs/lambda.md."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.iam_route || var.front == "http_api"
+    error_message = "iam_route needs front = http_api: nothing else verifies signatures on one route alone."
+  }
+}
+
+variable "throttle" {
+  description = "Requests a second, and at once, that the HTTP API lets through in all."
+  type = object({
+    rate  = optional(number, 500)
+    burst = optional(number, 1000)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.throttle.rate >= 1 && var.throttle.burst >= 1
+    error_message = "throttle.rate and throttle.burst must be at least 1."
+  }
+}
+
+variable "vpc" {
+  description = "Runs the function in these private subnets. `endpoints` makes endpoints for DynamoDB and S3 (in `route_table_ids`), KMS and STS; without NAT it needs them. `client_cidrs` may reach the load balancer."
+  type = object({
+    id              = string
+    subnet_ids      = list(string)
+    route_table_ids = optional(list(string), [])
+    endpoints       = optional(bool, false)
+    client_cidrs    = optional(list(string), [])
+  })
+  default = null
+
+  validation {
+    condition     = var.vpc != null || var.front != "load_balancer"
+    error_message = "front = load_balancer needs vpc: it stands in one."
+  }
+
+  validation {
+    condition     = var.vpc == null || length(try(var.vpc.subnet_ids, [])) >= 2
+    error_message = "vpc.subnet_ids must name at least two subnets, in two availability zones."
+  }
+
+  validation {
+    condition     = !try(var.vpc.endpoints, false) || length(try(var.vpc.route_table_ids, [])) > 0
+    error_message = "vpc.endpoints needs vpc.route_table_ids: DynamoDB and S3 are reached by routes."
+  }
+
+  validation {
+    condition     = alltrue([for cidr in try(var.vpc.client_cidrs, []) : can(cidrhost(cidr, 0))])
+    error_message = "vpc.client_cidrs must be CIDR blocks, such as 10.0.0.0/8."
+  }
+}
+
+# What it lets and gives.
+
+variable "grants" {
+  description = "Who may do what where, checked here and written by the commands in output `grant_commands`: a grant is made by the program alone (docs/decisions/0006)."
+  type = list(object({
+    principal   = string
+    namespace   = string
+    permissions = set(string)
+    expires     = optional(string)
+  }))
+  default  = []
+  nullable = false
+
+  validation {
+    condition = alltrue([
+      for grant in var.grants : grant.namespace == "*" ||
+      can(regex("^[a-z0-9](-?[a-z0-9])*$", grant.namespace)) && length(grant.namespace) <= 64 && !contains(["all", "search"], grant.namespace)
+    ])
+    error_message = "A grant's namespace must be 1 to 64 of a-z, 0-9 and single dashes, with a letter or digit at both ends and not all or search; or * for every namespace."
+  }
+
+  validation {
+    condition = alltrue([
+      for grant in var.grants :
+      can(regex("^(arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[A-Za-z0-9+=,.@_/-]+|(sso|account):([a-z-]+:)?[0-9]{12}(/[A-Za-z0-9+=,.@_-]+)?)$", grant.principal))
+    ])
+    error_message = "A grant's principal must be the ARN of a role or user, sso:ACCOUNT/PERMISSION_SET or account:ACCOUNT; a pattern is none."
+  }
+
+  validation {
+    condition = alltrue([
+      for grant in var.grants :
+      length(grant.permissions) > 0 && length(setsubtract(grant.permissions, ["download", "upload", "create_grant", "delete_grant"])) == 0
+    ])
+    error_message = "A grant's permissions must be one or more of download, upload, create_grant and delete_grant."
+  }
+
+  validation {
+    condition = alltrue([
+      for grant in var.grants : grant.expires == null || can(regex("^([0-9]+[smhdw]|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z)$", grant.expires))
+    ])
+    error_message = "A grant's expires must be a duration such as 90d or a time such as 2027-01-31T18:00:00Z."
+  }
+
+  validation {
+    condition     = length(distinct([for grant in var.grants : "${grant.principal} ${grant.namespace}"])) == length(var.grants)
+    error_message = "A principal has two grants on one namespace; put their permissions into one."
+  }
+}
+
+variable "operator_arns" {
+  description = "Roles that may use the token key as the function does, to run `stile-admin token revoke --all` and to rotate keys by hand. The rest of what operators need is in output `operator_policy`."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.operator_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$", arn))])
+    error_message = "operator_arns must be ARNs of roles: no user, no account and no pattern may hold the keys."
+  }
+}
+
+variable "default_ttl" {
+  description = "Life in seconds of a token of `GET /v1/token` that asks for none: 60 to 43200, and at most `max_ttl`."
+  type        = number
+  default     = 3600
+  nullable    = false
+
+  validation {
+    condition     = var.default_ttl >= 60 && var.default_ttl <= 43200 && floor(var.default_ttl) == var.default_ttl
+    error_message = "default_ttl must be from 60 to 43200 seconds."
+  }
+
+  validation {
+    condition     = var.default_ttl <= var.max_ttl
+    error_message = "default_ttl must not be over max_ttl."
+  }
+}
+
+variable "max_ttl" {
+  description = "Longest life of a token in seconds: 60 to 43200."
+  type        = number
+  default     = 3600
+  nullable    = false
+
+  validation {
+    condition     = var.max_ttl >= 60 && var.max_ttl <= 43200 && floor(var.max_ttl) == var.max_ttl
+    error_message = "max_ttl must be from 60 to 43200 seconds."
+  }
+}
+
+variable "link_ttl" {
+  description = "Life of a link to an archive in seconds: 60 to 3600."
+  type        = number
+  default     = 300
+  nullable    = false
+
+  validation {
+    condition     = var.link_ttl >= 60 && var.link_ttl <= 3600 && floor(var.link_ttl) == var.link_ttl
+    error_message = "link_ttl must be from 60 to 3600 seconds."
+  }
+}
+
+variable "regions" {
+  description = "Regions whose STS is believed. Default: every commercial one, or with `vpc.endpoints` the one it runs in."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for region in var.regions : can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]+$", region))])
+    error_message = "regions must be names of AWS regions, such as eu-central-1."
+  }
+}
+
+variable "fips" {
+  description = "Whether STS is asked at its FIPS 140 endpoints alone. `regions` must then name regions that have one."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+# How much, and how long it is kept.
+
+variable "memory_size" {
+  description = "Memory of the function in MB, and with it its share of a processor."
+  type        = number
+  default     = 512
+  nullable    = false
+
+  validation {
+    condition     = var.memory_size >= 128 && var.memory_size <= 10240
+    error_message = "memory_size must be from 128 to 10240 MB."
+  }
+}
+
+variable "timeout" {
+  description = "Seconds the function may take: 10 to 29, since STS may take three and API Gateway waits no longer than 30."
+  type        = number
+  default     = 28
+  nullable    = false
+
+  validation {
+    condition     = var.timeout >= 10 && var.timeout <= 29
+    error_message = "timeout must be from 10 to 29 seconds."
+  }
+}
+
+variable "reserved_concurrency" {
+  description = "Instances of the function that are kept for it, and the most there can be. Default: what the account has."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.reserved_concurrency == null || coalesce(var.reserved_concurrency, 0) >= 1
+    error_message = "reserved_concurrency must be at least 1; 0 would switch the registry off."
+  }
+}
+
+variable "log_level" {
+  description = "Level of the log: `error`, `warn`, `info` or `debug`. Audit and alarms need `info`."
+  type        = string
+  default     = "info"
+  nullable    = false
+
+  validation {
+    condition     = contains(["error", "warn", "info", "debug"], var.log_level)
+    error_message = "log_level must be error, warn, info or debug."
+  }
+}
+
+variable "log_retention_days" {
+  description = "Days the log is kept; one of those that CloudWatch has, 0 is for ever."
+  type        = number
+  default     = 365
+  nullable    = false
+
+  validation {
+    condition     = contains([0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "log_retention_days must be one that CloudWatch has: 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653."
+  }
+}
+
+variable "table_name" {
+  description = "Name of the table. Default: `name`. Another one is for a table that was restored, which DynamoDB does only under a new name."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.table_name == null || can(regex("^[A-Za-z0-9_.-]{3,255}$", var.table_name))
+    error_message = "table_name must be 3 to 255 letters, digits, dots, dashes and underscores."
+  }
+}
+
+variable "bucket_name" {
+  description = "Name of the bucket. Default: `name`, account and region, which is free unless somebody took it on purpose."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.bucket_name == null || can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket_name))
+    error_message = "bucket_name must be 3 to 63 of a-z, 0-9 and dashes, without a dot, with a letter or digit at both ends."
+  }
+}
+
+variable "recovery_days" {
+  description = "Days the table can be taken back to, second by second: 1 to 35."
+  type        = number
+  default     = 35
+  nullable    = false
+
+  validation {
+    condition     = var.recovery_days >= 1 && var.recovery_days <= 35
+    error_message = "recovery_days must be from 1 to 35."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Whether the table refuses to be deleted. Switch it off and apply before a destroy."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "force_destroy" {
+  description = "Whether a destroy takes a bucket with archives in it, every version of them included."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "key_deletion_days" {
+  description = "Days between a destroy and the end of the keys, within which they can be had back: 7 to 30."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.key_deletion_days >= 7 && var.key_deletion_days <= 30
+    error_message = "key_deletion_days must be from 7 to 30."
+  }
+}
+
+# Who is told, and whose it is.
+
+variable "alarms" {
+  description = "Alarms, where they go (`actions`: ARNs of SNS topics), and how many refused exchanges in five minutes are too many. `null` makes none."
+  type = object({
+    actions           = optional(set(string), [])
+    refused_exchanges = optional(number, 100)
+  })
+  default = {}
+
+  validation {
+    condition     = var.alarms == null || try(var.alarms.refused_exchanges, 1) >= 1
+    error_message = "alarms.refused_exchanges must be at least 1."
+  }
+
+  validation {
+    condition     = alltrue([for arn in try(var.alarms.actions, []) : startswith(arn, "arn:")])
+    error_message = "alarms.actions must be ARNs, of SNS topics for example."
+  }
+}
+
+variable "event_bus" {
+  description = "Whether to make an EventBridge bus that tells of every archive that comes into the bucket."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "permissions_boundary" {
+  description = "ARN of the policy that bounds every role made here. Default: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null || can(regex("^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/.+$", var.permissions_boundary))
+    error_message = "permissions_boundary must be the ARN of an IAM policy."
+  }
+}
+
+variable "tags" {
+  description = "Tags of everything that can have them."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}

@@ -1,0 +1,11 @@
+terraform {
+  # Validation of one variable by another came with 1.9.
+  required_version = ">= 1.9"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.80, < 7.0"
+    }
+  }
+}

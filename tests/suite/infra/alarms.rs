@@ -1,0 +1,119 @@
+//! The alarms' patterns, tried on lines that the function really writes: each finds what it is for, and a good day raises none.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use stile_tests::emulated_aws::EmulatedAws;
+use stile_tests::events::{Sent, Shape};
+use stile_tests::lambda::Function;
+use stile_tests::local_sts::{Answer, LocalSts};
+use stile_tests::programs::{BROKER, client, program, workspace};
+use stile_tests::proof::Proof;
+use stile_tests::rights::like;
+use stile_tests::served::system_time;
+use stile_tests::test_broker::deploy;
+
+/// Each pattern of the module by its name.
+fn patterns() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(workspace().join("infra/registry/alarms.tf")).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let named = |pair: &[&str]| {
+        let pattern = pair[1].strip_prefix("pattern")?.trim_start().strip_prefix("= ")?;
+        Some((pair[0].split(' ').next()?.to_owned(), serde_json::from_str(pattern).ok()?))
+    };
+    lines.windows(2).filter_map(named).collect()
+}
+
+/// Whether CloudWatch would count the line: `{ $.name = "text" }`, several of them in brackets with `&&` between.
+fn counts(pattern: &str, line: &Value) -> bool {
+    let inner = pattern.strip_prefix("{ ").and_then(|rest| rest.strip_suffix(" }")).unwrap();
+    inner.split(" && ").all(|term| {
+        let term = term.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(term);
+        let (name, wanted) = term.strip_prefix("$.").and_then(|rest| rest.split_once(" = ")).unwrap();
+        line[name].as_str().is_some_and(|found| like(wanted.trim_matches('"'), found))
+    })
+}
+
+/// Which patterns count a line of the log.
+fn raised(log: &str) -> Vec<String> {
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect();
+    patterns().into_iter().filter(|(_, pattern)| lines.iter().any(|line| counts(pattern, line))).map(|(name, _)| name).collect()
+}
+
+/// All of AWS but a KMS that lets nobody in.
+async fn without_kms(aws: &EmulatedAws) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().fallback(refuse_kms).with_state(aws.meter.endpoint());
+    tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+    format!("http://{address}")
+}
+
+async fn refuse_kms(State(behind): State<String>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    if headers.get("x-amz-target").is_some_and(|target| target.as_bytes().starts_with(b"TrentService")) {
+        let said = json!({ "__type": "AccessDeniedException", "Message": "User is not authorized to perform: kms:Encrypt" });
+        return (StatusCode::BAD_REQUEST, [("content-type", "application/x-amz-json-1.1")], said.to_string()).into_response();
+    }
+    let answer = client(None).request(method, format!("{behind}{uri}")).headers(headers).body(body).send().await.unwrap();
+    (answer.status(), answer.bytes().await.unwrap()).into_response()
+}
+
+#[tokio::test]
+async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_none() {
+    let Some(aws) = EmulatedAws::start().await else { return };
+    let (sts, folder) = (LocalSts::start([deploy()], std::sync::Arc::new(system_time)), tempfile::tempdir().unwrap());
+    let identity = deploy();
+    sts.know(identity.clone());
+    let host = "registry.example.com";
+    let exchange = || {
+        let proof = Proof::new(&identity).audience(host).now(system_time()).build();
+        Sent::new("POST", "/v1/token").body("application/json", proof.to_string().into_bytes())
+    };
+    let (ready, mut kept) = (|| Sent::new("GET", "/readyz"), Vec::new());
+    let contradicting = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+        <Arn>arn:aws:sts::111122223333:assumed-role/deploy/s</Arn><UserId>AROAEXAMPLEEXAMPLE222:s</UserId><Account>999988887777</Account>\
+        </GetCallerIdentityResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></GetCallerIdentityResponse>";
+    for (what, answer, kms, sent, expected) in [
+        ("a good day", Answer::Genuine, true, vec![ready()], &[][..]),
+        ("nobody is granted anything", Answer::Genuine, true, vec![exchange()], &["refused_exchanges"]),
+        ("STS contradicts itself", Answer::xml(contradicting), true, vec![exchange()], &["alarm", "refused_exchanges", "sts_inconsistent"]),
+        ("the key's policy was changed", Answer::Genuine, false, vec![ready()], &["kms_denials"]),
+    ] {
+        sts.answer(answer);
+        let mut variables = aws.environment();
+        variables.extend([("STILE_HOST", host.to_owned()), ("STILE_STS_ENDPOINT", sts.endpoint())]);
+        if !kms {
+            // A table whose keyring nobody has made yet, so that the key is needed.
+            let fresh = EmulatedAws::start().await.unwrap();
+            variables.retain(|(name, _)| !fresh.environment().iter().any(|(known, _)| known == name));
+            variables.extend(fresh.environment());
+            variables.push(("AWS_ENDPOINT_URL", without_kms(&fresh).await));
+            kept.push(fresh);
+        }
+        let borrowed: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let function = Function::start(&program(BROKER), &borrowed, &folder.path().join("log")).await;
+        for sent in sent {
+            function.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap();
+        }
+        assert_eq!(raised(&function.log()), expected, "{what}: {}", function.log());
+    }
+}
+
+#[test]
+fn a_pattern_counts_what_has_every_part_of_it() {
+    assert_eq!(patterns().keys().collect::<Vec<_>>(), ["alarm", "kms_denials", "refused_exchanges", "sts_inconsistent"]);
+    for (pattern, line, expected) in [
+        ("{ $.code = \"no\" }", json!({ "code": "no" }), true),
+        ("{ $.code = \"no\" }", json!({ "code": "now" }), false),
+        ("{ $.code = \"no\" }", json!({}), false),
+        ("{ ($.a = \"*x*\") && ($.b = \"y\") }", json!({ "a": "axa", "b": "y" }), true),
+        ("{ ($.a = \"*x*\") && ($.b = \"y\") }", json!({ "a": "axa" }), false),
+    ] {
+        assert_eq!(counts(pattern, &line), expected, "{pattern} {line}");
+    }
+}

@@ -1,0 +1,369 @@
+//! `examples/complete` from apply to destroy; between them a broker that knows nothing but what the apply told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use stile_tests::home::{Home, Ran};
+use stile_tests::identity::Identity;
+use stile_tests::left_out::left_out;
+use stile_tests::local_sts::LocalSts;
+use stile_tests::meter::Meter;
+use stile_tests::moto::Moto;
+use stile_tests::programs::{ADMIN, Broker, HELPER, Setup, client, free_port, program, target, workspace};
+use stile_tests::provider::terraform_on;
+use stile_tests::rights::{self, Policy, Right};
+use stile_tests::served::system_time;
+use stile_tests::terraform::Terraform;
+use stile_tests::test_broker::{deploy, module_zip};
+use tempfile::TempDir;
+
+use super::plan::copy_infra;
+
+/// What is granted and yet never seen as a call, each with its reason.
+const UNSEEN: [(&str, &str); 10] = [
+    ("TableEncryption kms:Decrypt", "DynamoDB asks KMS itself, as whoever asks DynamoDB"),
+    ("ArchivesEncryption kms:Decrypt", "S3 asks KMS itself"),
+    ("ArchivesEncryption kms:GenerateDataKey", "S3 asks KMS itself"),
+    ("MainLog logs:CreateLogStream", "Lambda writes the log"),
+    ("MainLog logs:PutLogEvents", "Lambda writes the log"),
+    ("UploadsSignAndFetch s3:GetObject", "for archives that are too large for a function"),
+    ("UploadsSignAndFetch s3:PutObject", "for archives that are too large for a function"),
+    ("UploadsEnd s3:DeleteObject", "for archives that are too large for a function"),
+    ("UploadsEnd s3:DeleteObjectVersion", "for archives that are too large for a function"),
+    ("UploadsEndRow dynamodb:DeleteItem", "for archives that are too large for a function"),
+];
+
+/// What `stile-admin store init` and `stile-broker check` call besides, with rights of whoever runs them.
+const BY_HAND: [&str; 12] = [
+    "dynamodb:CreateTable",
+    "dynamodb:DescribeTable",
+    "dynamodb:UpdateTimeToLive",
+    "kms:CreateAlias",
+    "kms:CreateKey",
+    "kms:DescribeKey",
+    "kms:EnableKeyRotation",
+    "s3:GetBucketVersioning",
+    "s3:PUT ",
+    "s3:PUT encryption",
+    "s3:PUT publicAccessBlock",
+    "s3:PUT versioning",
+];
+
+/// The file under the target folder that says what function and operator are granted, a right a line.
+const GRANTED: &str = "aws-granted.txt";
+
+/// The calls by which everything is listed that there could be, and what an answer has once for each thing.
+const LISTS: [(&str, &str, &str, &str); 12] = [
+    ("dynamodb", "DynamoDB_20120810.ListTables", "{}", "\"stile"),
+    ("s3", "GET /", "", "<Bucket>"),
+    ("lambda", "GET /2015-03-31/functions", "", "\"FunctionArn\""),
+    ("apigateway", "GET /v2/apis", "", "\"apiId\""),
+    ("kms", "TrentService.ListAliases", "{}", "alias/stile"),
+    ("logs", "Logs_20140328.DescribeLogGroups", "{}", "\"logGroupName\""),
+    ("events", "AWSEvents.ListRules", "{}", "\"Arn\""),
+    ("events", "AWSEvents.ListEventBuses", "{\"NamePrefix\": \"stile\"}", "\"Arn\""),
+    ("iam", "ListRoles 2010-05-08", "", "<RoleName>"),
+    ("sns", "ListTopics 2010-03-31", "", "<TopicArn>"),
+    ("monitoring", "DescribeAlarms 2010-08-01", "", "<AlarmName>"),
+    ("route53", "GET /2013-04-01/hostedzone", "", "<HostedZone>"),
+];
+
+/// An applied example.
+struct Applied {
+    moto: Moto,
+    terraform: Terraform,
+    registry: Value,
+    variables: Vec<(String, String)>,
+    folder: TempDir,
+}
+
+impl Applied {
+    async fn start(shows: &str) -> Option<Self> {
+        let Some(moto) = Moto::start() else {
+            left_out("python3", shows);
+            return None;
+        };
+        let terraform = terraform_on(&moto.endpoint(), shows)?;
+        copy_infra(&terraform);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("package.zip"), module_zip("a function")).unwrap();
+        let variables = [
+            ("package_path", folder.path().join("package.zip").display().to_string()),
+            ("deployer_arn", "arn:aws:iam::111122223333:role/deploy".to_owned()),
+            ("disposable", "true".to_owned()),
+        ];
+        let mut applied = Self { moto, terraform, registry: Value::Null, variables: Vec::new(), folder };
+        for (name, value) in variables {
+            applied.terraform.home.variable(&format!("TF_VAR_{name}"), value);
+        }
+        applied.done(&["init", "-input=false"]).await;
+        applied.done(&["apply", "-input=false", "-auto-approve"]).await;
+        let outputs: Value = serde_json::from_str(&applied.done(&["output", "-json"]).await.stdout).unwrap();
+        applied.registry = outputs["registry"]["value"].clone();
+        applied.variables = applied.function_environment().await;
+        Some(applied)
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Ran {
+        let all = [&["-chdir=infra/examples/complete"], arguments, &["-no-color"]].concat();
+        self.terraform.run(&all).await
+    }
+
+    async fn done(&self, arguments: &[&str]) -> Ran {
+        let ran = self.run(arguments).await;
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {}\n{}", ran.stdout, ran.stderr);
+        ran
+    }
+
+    fn output(&self, name: &str) -> &str {
+        self.registry[name].as_str().unwrap_or_default()
+    }
+
+    /// The variables that Lambda would give the function.
+    async fn function_environment(&self) -> Vec<(String, String)> {
+        let name = self.registry["function"]["name"].as_str().unwrap();
+        let told = self.call("lambda", &format!("GET /2015-03-31/functions/{name}/configuration"), "").await;
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let variables = told["Environment"]["Variables"].as_object().unwrap();
+        variables.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
+    }
+
+    /// The policies of the function's role, as IAM has them.
+    async fn role_policy(&self) -> Policy {
+        let role = self.registry["role"]["name"].as_str().unwrap();
+        let mut documents = Vec::new();
+        for name in ["store", "log"] {
+            let told = self.call("iam", &format!("GetRolePolicy 2010-05-08 RoleName={role} PolicyName={name}"), "").await;
+            let document = told.split("<PolicyDocument>").nth(1).and_then(|rest| rest.split("</PolicyDocument>").next()).unwrap();
+            documents.push(
+                url::form_urlencoded::parse(format!("x={}", document.replace('+', "%2B")).as_bytes())
+                    .next()
+                    .unwrap()
+                    .1
+                    .replace("&quot;", "\""),
+            );
+        }
+        Policy::read(documents.iter().map(String::as_str))
+    }
+
+    /// Calls the emulator as anybody would: `METHOD PATH`, `TARGET.ACTION` with a JSON body, or `ACTION VERSION NAME=VALUE…`.
+    async fn call(&self, service: &str, what: &str, body: &str) -> String {
+        let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=00");
+        let (client, endpoint) = (client(None), self.moto.endpoint());
+        let mut words = what.split(' ');
+        let request = match (words.next().unwrap(), words.next()) {
+            ("GET", Some(path)) => client.get(format!("{endpoint}{path}")),
+            (target, None) => client
+                .post(endpoint)
+                .header("x-amz-target", target)
+                .header("content-type", "application/x-amz-json-1.1")
+                .body(body.to_owned()),
+            (action, Some(version)) => {
+                let form = [&format!("Action={action}"), &format!("Version={version}")]
+                    .map(String::as_str)
+                    .into_iter()
+                    .chain(words)
+                    .collect::<Vec<_>>()
+                    .join("&");
+                client.post(endpoint).header("content-type", "application/x-www-form-urlencoded").body(form)
+            }
+        };
+        let answer =
+            request.header("authorization", scope).header("host", format!("{service}.us-east-1.amazonaws.com")).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{service} {what}: {status} {text}");
+        text
+    }
+
+    /// What is there, by the service and how many.
+    async fn things(&self) -> BTreeMap<String, usize> {
+        let mut found = BTreeMap::new();
+        for (service, what, body, mark) in LISTS {
+            let count = self.call(service, what, body).await.matches(mark).count();
+            found.insert(format!("{service} {what}"), count);
+        }
+        found
+    }
+}
+
+/// The registry at work: a broker that was told by the apply, behind a meter, and whoever comes to it.
+struct AtWork {
+    meter: Meter,
+    sts: LocalSts,
+    broker: Broker,
+    host: String,
+    function: Identity,
+    operator: Identity,
+}
+
+impl AtWork {
+    async fn start(applied: &Applied) -> Self {
+        let meter = Meter::start(applied.moto.endpoint());
+        let sts = LocalSts::start([], std::sync::Arc::new(system_time));
+        let (function, operator) =
+            (Identity::role("123456789012", "stile-function", "stile"), Identity::role("123456789012", "operator", "o"));
+        let mut setup = Setup::told(free_port(), &applied.variables).sts(&sts.endpoint()).env("AWS_ENDPOINT_URL", &meter.endpoint());
+        for (name, value) in function.environment("us-east-1") {
+            setup = setup.env(name, &value);
+        }
+        let broker = setup.start(&applied.folder.path().join("broker.log")).await;
+        Self { meter, sts, broker, host: applied.output("host").to_owned(), function, operator }
+    }
+
+    /// A home whose programs reach the registry under its own name.
+    fn home(&self, identity: &Identity) -> Home {
+        self.sts.know(identity.clone());
+        let mut home = Home::temporary();
+        home.act_as(identity, "us-east-1");
+        home.configure_helper(&format!("[registry.\"{}\"]\nurl = \"{}\"\n", self.host, self.broker.url("")));
+        home
+    }
+
+    /// Runs a command of stile-admin on the table, as an operator.
+    async fn operate(&self, applied: &Applied, arguments: &[&str]) -> Ran {
+        let mut home = Home::temporary();
+        home.act_as(&self.operator, "us-east-1");
+        home.variable("AWS_ENDPOINT_URL", self.meter.endpoint());
+        for (name, value) in applied.registry["environment"].as_object().unwrap() {
+            home.variable(name, value.as_str().unwrap());
+        }
+        let ran = home.run(&program(ADMIN), arguments).await;
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {ran:?}");
+        ran
+    }
+
+    /// Runs Terraform's own `init` on a module of the registry.
+    async fn install(&self, version: &str) -> (Terraform, Ran) {
+        let program_file = stile_tests::left_out::tool("terraform").unwrap();
+        let terraform = Terraform::new(&program_file, self.home(&deploy()));
+        terraform.install_helper(&program(HELPER));
+        // What DNS and API Gateway do elsewhere: the registry's name leads to the broker.
+        let services = format!("{{ \"modules.v1\" = \"{}\" }}", self.broker.url("/v1/modules/"));
+        let helper = std::fs::read_to_string(terraform.rc()).unwrap();
+        terraform.write_rc(&format!("{helper}host \"{}\" {{\n  services = {services}\n}}\n", self.host));
+        terraform.write_module_call("tags", &format!("{}/acme/tags/aws", self.host), version);
+        let ran = terraform.init().await;
+        (terraform, ran)
+    }
+}
+
+#[tokio::test]
+async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
+    let Some(applied) = Applied::start("`examples/complete` is applied, serves, and is destroyed").await else { return };
+    let empty = applied.run(&["plan", "-input=false", "-detailed-exitcode"]).await;
+    assert_eq!(empty.code, Some(0), "a second plan changes something: {}\n{}", empty.stdout, empty.stderr);
+    assert!(applied.things().await.values().filter(|count| **count > 0).count() >= 11, "{:?}", applied.things().await);
+
+    let told: BTreeMap<_, _> = applied.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    for (name, output) in [("STILE_HOST", "host"), ("STILE_TABLE", "table"), ("STILE_BUCKET", "bucket"), ("STILE_KMS_KEY", "token_key_arn")]
+    {
+        assert_eq!(told[name], applied.output(output), "{name}");
+    }
+    let (function, operator) = serve(&applied).await;
+    let policy = applied.role_policy().await;
+    least_privilege(&policy, &rights::of(&function), &UNSEEN);
+    let operators = [("AdminTableEncryption kms:Decrypt", "DynamoDB asks KMS itself, as whoever asks DynamoDB")];
+    let operator_policy = Policy::read([applied.output("operator_policy")]);
+    least_privilege(&operator_policy, &rights::of(&operator), &operators);
+    let granted: Vec<String> = policy.brief().into_iter().chain(operator_policy.brief()).collect();
+    std::fs::write(target().join(GRANTED), granted.join("\n")).unwrap();
+
+    applied.done(&["destroy", "-input=false", "-auto-approve"]).await;
+    let left = applied.things().await;
+    assert!(left.values().all(|count| *count == 0), "{left:?}");
+}
+
+#[test]
+#[ignore = "looks at what all other tests have called, so `tests/run` runs it after them"]
+fn whatever_the_suite_has_called_is_granted() {
+    let read = |name: &str| std::fs::read_to_string(target().join(name)).unwrap_or_default();
+    let (called, granted) = (read(rights::CALLED), read(GRANTED));
+    if granted.is_empty() {
+        return left_out("hashicorp/aws", "every call of the suite is one that the module grants");
+    }
+    let granted: BTreeSet<&str> = granted.lines().chain(BY_HAND).collect();
+    let refused: BTreeSet<&str> = called.lines().filter(|call| !granted.contains(call)).collect();
+    assert!(refused.is_empty(), "called and granted to nobody: {refused:?}");
+}
+
+/// A grant by the command that the apply gave, a module, and a user with Terraform. Tells with which keys all of it was
+/// called, the function's and the operator's.
+async fn serve(applied: &Applied) -> (String, String) {
+    let work = AtWork::start(applied).await;
+    let (_, refused) = work.install("1.0.0").await;
+    assert!(refused.words().contains("401 Unauthorized"), "{refused:?}");
+
+    let commands = applied.registry["grant_commands"].as_array().unwrap();
+    let [command] = commands.as_slice() else { panic!("{commands:?}") };
+    let words: Vec<String> = command.as_str().unwrap().split(' ').map(|word| word.trim_matches('\'').to_owned()).collect();
+    let granted = work.operate(applied, &words.iter().skip(1).map(String::as_str).collect::<Vec<_>>()).await;
+    assert!(granted.stdout.contains("created aws:111122223333:role/deploy on acme: download, upload"), "{granted:?}");
+
+    let publisher = work.home(&deploy());
+    let module = workspace().join("tests/fixtures/module");
+    let publish = ["module", "publish", "acme/tags/aws", "1.0.0", module.to_str().unwrap(), "--registry-host", &work.host];
+    for _ in ["the first time", "again, the same"] {
+        let ran = publisher.run(&program(ADMIN), &publish).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}\n{}", work.broker.log());
+    }
+    let (terraform, ran) = work.install("1.0.0").await;
+    assert_eq!(ran.code, Some(0), "{ran:?}\n{}", work.broker.log());
+    assert!(terraform.installed("tags").join("main.tf").is_file());
+
+    let ready = work.broker.client().get(work.broker.url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 200, "{}", work.broker.log());
+    exercise(applied, &work, &publisher).await;
+    (work.function.access_key_id, work.operator.access_key_id)
+}
+
+/// What else the programs do in a registry's life.
+async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
+    // From a publish that died half-way: the archive is in its place, and no row says so.
+    let archive = module_zip("left behind");
+    let place = format!("modules/acme/tags/aws/1.1.0/{}.zip", hex::encode(Sha256::digest(&archive)));
+    let put = client(None).put(format!("{}/{}/{place}", applied.moto.endpoint(), applied.output("bucket")));
+    assert_eq!(put.body(archive.clone()).send().await.unwrap().status(), 200);
+    let file = applied.folder.path().join("left.zip");
+    std::fs::write(&file, archive).unwrap();
+    for arguments in [&["module", "publish", "acme/tags/aws", "1.1.0", file.to_str().unwrap()][..], &["module", "list"]] {
+        let ran = publisher.run(&program(ADMIN), &[arguments, &["--registry-host", &work.host]].concat()).await;
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {ran:?}\n{}", work.broker.log());
+    }
+    let (terraform, ran) = work.install("1.1.0").await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(std::fs::read_to_string(terraform.installed("tags").join("main.tf")).unwrap().contains("left behind"));
+
+    let role = ["--role-arn", "arn:aws:iam::111122223333:role/deploy"];
+    let on = [&role[..], &["--namespace", "acme"]].concat();
+    for arguments in [
+        &["grant", "list"][..],
+        &["grant", "list", "--namespace", "acme"],
+        &[&["grant", "show"], &on[..]].concat(),
+        &[&["grant", "explain", "--permission", "upload"], &on[..]].concat(),
+        &[&["grant", "update", "--upload=false"], &on[..]].concat(),
+        &[&["grant", "repin"], &role[..]].concat(),
+        &["token", "revoke", "--principal", role[1]],
+        &["token", "list"],
+        &["token", "lift", "--principal", role[1]],
+        &[&["grant", "delete"], &on[..]].concat(),
+    ] {
+        work.operate(applied, arguments).await;
+    }
+}
+
+/// Each call is allowed by a statement, and each action of each statement is called, but for those with a reason.
+fn least_privilege(policy: &Policy, called: &BTreeSet<Right>, unseen: &[(&str, &str)]) {
+    assert!(!called.is_empty());
+    let refused: Vec<String> = called.iter().filter(|right| policy.allows(right).is_none()).map(|right| format!("{right:?}")).collect();
+    assert!(refused.is_empty(), "called and not granted:\n{}", refused.join("\n"));
+    let used: BTreeSet<String> =
+        called.iter().flat_map(|right| policy.allowing(right).map(|sid| format!("{sid} {}", right.action))).collect();
+    let excused = |granted: &String| unseen.iter().any(|(name, _)| name == granted);
+    let idle: Vec<_> = policy.granted().into_iter().filter(|granted| !used.contains(granted) && !excused(granted)).collect();
+    assert!(idle.is_empty(), "granted and never used: {idle:?}");
+    for statement in policy.statements().iter().filter(|statement| statement["Effect"] == "Allow") {
+        let text = statement.to_string();
+        assert!(statement["Sid"].is_string() && !text.contains(":*\"") && !text.contains("\"*\""), "as narrow as can be: {text}");
+    }
+}

@@ -1,0 +1,74 @@
+//! What Terraform says of the modules without any AWS: format, validity, their own tests, and what wrong variables meet.
+
+use std::path::{Path, PathBuf};
+
+use stile_tests::home::Ran;
+use stile_tests::left_out::{left_out, tool};
+use stile_tests::programs::workspace;
+use stile_tests::provider::terraform_on;
+use stile_tests::terraform::Terraform;
+
+/// Nobody listens there: what would call AWS fails.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+/// Puts a copy of the modules where Terraform runs, so that nothing is written into the sources.
+pub(super) fn copy_infra(terraform: &Terraform) {
+    copy(&workspace().join("infra"), &terraform.configuration().join("infra"));
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, name) = (entry.path(), entry.file_name());
+        if name.to_string_lossy().starts_with(".terraform") {
+            continue;
+        }
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            std::fs::copy(path, to.join(name)).unwrap();
+        }
+    }
+}
+
+/// Every folder of configuration below `infra/registry` and `infra/examples`.
+pub(super) fn folders() -> Vec<PathBuf> {
+    let infra = workspace().join("infra");
+    let mut found = vec![PathBuf::from("registry")];
+    for examples in ["registry/examples", "examples"] {
+        let mut names: Vec<_> = std::fs::read_dir(infra.join(examples)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        found.extend(names.into_iter().map(|name| Path::new(examples).join(name)));
+    }
+    found
+}
+
+async fn run(terraform: &Terraform, folder: &Path, arguments: &[&str]) -> Ran {
+    let folder = format!("-chdir=infra/{}", folder.display());
+    terraform.run(&[&[folder.as_str()], arguments, &["-no-color"]].concat()).await
+}
+
+#[tokio::test]
+async fn everything_is_formatted() {
+    let Some(program) = tool("terraform") else { return left_out("terraform", "the modules are formatted") };
+    let terraform = Terraform::new(&program, stile_tests::home::Home::temporary());
+    copy_infra(&terraform);
+    let ran = terraform.run(&["fmt", "-check", "-recursive", "-diff", "infra"]).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{ran:?}");
+}
+
+#[tokio::test]
+async fn the_module_and_its_examples_are_valid_and_the_module_s_own_tests_hold() {
+    let Some(terraform) = terraform_on(NOWHERE, "`terraform validate` and `terraform test`") else { return };
+    copy_infra(&terraform);
+    for folder in folders() {
+        for arguments in [&["init", "-backend=false", "-input=false"][..], &["validate"]] {
+            let ran = run(&terraform, &folder, arguments).await;
+            assert_eq!(ran.code, Some(0), "{} {arguments:?}: {}\n{}", folder.display(), ran.stdout, ran.stderr);
+        }
+    }
+    let ran = run(&terraform, Path::new("registry"), &["test"]).await;
+    assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains(" passed, 0 failed."), "{}", ran.stdout);
+}
