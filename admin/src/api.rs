@@ -70,11 +70,13 @@ impl Api {
 
     /// A client for an address that the broker names: the same trust and limits, and no token goes there.
     pub(crate) fn client_for(&self, url: &Url) -> Result<Client, Failure> {
+        let mut url = url.clone();
+        url.set_query(None);
         // On this machine anybody may listen, so only a broker that is on it itself may send us there.
         if url.scheme() == "http" && !is_loopback(&self.registry.url) {
-            return Err(CallError::Plain(url.clone()).into());
+            return Err(CallError::Plain(url).into());
         }
-        Ok(call::client(url, &self.environment)?)
+        Ok(call::client(&url, &self.environment)?)
     }
 
     /// Asks, and reads the answer to a "yes".

@@ -37,7 +37,7 @@ pub(crate) enum Way {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Upload {
     upload: String,
-    url: Url,
+    url: String,
     headers: BTreeMap<String, String>,
 }
 
@@ -72,7 +72,8 @@ pub(crate) async fn send(api: &Api, path: &str, archive: &Archive, upload: &Uplo
 }
 
 async fn put(api: &Api, archive: &Archive, upload: &Upload) -> Result<(), Failure> {
-    let mut request = api.client_for(&upload.url)?.put(upload.url.clone());
+    let url = Url::parse(&upload.url).map_err(|_| Failure::not_tried("the registry wants the archive at what is no URL"))?;
+    let mut request = api.client_for(&url)?.put(url.clone());
     let bytes = archive.bytes().to_string();
     for (name, value) in &upload.headers {
         let unusable = || Failure::not_tried("the registry named a header that cannot be sent");
@@ -83,7 +84,7 @@ async fn put(api: &Api, archive: &Archive, upload: &Upload) -> Result<(), Failur
         request = request.header(name, HeaderValue::try_from(value).map_err(|_| unusable())?);
     }
     // The query is as good as a password, so it is in no message.
-    let place = upload.url.host_str().unwrap_or_default();
+    let place = url.host_str().unwrap_or_default();
     let answer = archive.send(request).await.map_err(|failure| failure.or_hint(AGAIN))?;
     if answer.status.is_success() {
         return Ok(());
