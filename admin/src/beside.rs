@@ -65,9 +65,7 @@ pub(crate) async fn send(api: &Api, path: &str, archive: &Archive, upload: &Uplo
     }
     put(api, archive, upload).await?;
     let url = api.at(&format!("{path}/uploads/{}", upload.upload))?;
-    let request = async |client: &Client, token: &Token| {
-        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(COMPLETE)).await
-    };
+    let request = async |client: &Client, token: &Token| ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(COMPLETE)).await;
     api.call(request).await.map_err(|failure| failure.or_hint(AGAIN))
 }
 

@@ -132,8 +132,7 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
     assert_eq!(done.json(), json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created"}));
     // One read of the upload, one of the version, one of the document; the upload is fetched, the archive put and, since
     // the emulator says no checksum, read back.
-    let expected =
-        [("dynamodb GetItem", 3), ("dynamodb TransactWriteItems", 2), ("s3 GET", 2), ("s3 PUT", 1), ("s3 DELETE", 1)];
+    let expected = [("dynamodb GetItem", 3), ("dynamodb TransactWriteItems", 2), ("s3 GET", 2), ("s3 PUT", 1), ("s3 DELETE", 1)];
     assert_eq!(meter.taken(), calls(expected));
     assert_eq!(registry.fetched("1.0.0").await, (200, archive.clone()));
     assert_eq!(registry.test.archives().await, 1, "the upload is gone");

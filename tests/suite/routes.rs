@@ -19,11 +19,7 @@ const ROUTES: [(&str, &str, &str); 14] = [
     ("GET", "/v1/modules/{namespace}/{name}/{system}/versions", "/v1/modules/acme/vpc/aws/versions"),
     ("GET", "/v1/modules/{namespace}/{name}/{system}/{version}/download", "/v1/modules/acme/vpc/aws/1.0.0/download"),
     ("POST", "/v1/modules/{namespace}/{name}/{system}/{version}", "/v1/modules/acme/vpc/aws/1.0.0"),
-    (
-        "POST",
-        "/v1/modules/{namespace}/{name}/{system}/{version}/uploads",
-        "/v1/modules/acme/vpc/aws/1.0.0/uploads",
-    ),
+    ("POST", "/v1/modules/{namespace}/{name}/{system}/{version}/uploads", "/v1/modules/acme/vpc/aws/1.0.0/uploads"),
     (
         "POST",
         "/v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}",

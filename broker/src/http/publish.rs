@@ -57,13 +57,7 @@ pub async fn module(
 }
 
 /// Checks what arrived and lists it, if the sender may still do that: a grant that was taken away meanwhile counts.
-pub(super) async fn publish(
-    broker: &Broker,
-    caller: &Caller,
-    path: &ModulePath,
-    upload: Upload,
-    format: Format,
-) -> Result<Done, ApiError> {
+pub(super) async fn publish(broker: &Broker, caller: &Caller, path: &ModulePath, upload: Upload, format: Format) -> Result<Done, ApiError> {
     let archive = {
         let _turn = broker.checks.acquire().await;
         upload.check(format).await.map_err(ApiError::upload)?

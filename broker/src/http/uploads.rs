@@ -38,7 +38,8 @@ pub async fn begin(
     let (access, address) = path.access(&caller, Permission::Upload)?;
     let (address, version) = (address?, path.version()?);
     let limit = DirectLimit::of(&request);
-    let announced = Announced::parse(&read_json(request).await?).map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
+    let announced =
+        Announced::parse(&read_json(request).await?).map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
     if announced.bytes > MAX_ARCHIVE {
         return Err(ApiError::upload(UploadError::TooLarge));
     }
@@ -89,10 +90,10 @@ async fn finish(broker: &Broker, caller: &Caller, path: &ModulePath, mut pending
     let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
     let fetched = broker.store.fetch_upload(&mut pending, &mut upload).await.map_err(ApiError::store)?;
     let done = match fetched {
-        Fetched::All if upload.is(pending.announced()) => {
-            publish::publish(broker, caller, path, upload, pending.announced().format).await
+        Fetched::All if upload.is(pending.announced()) => publish::publish(broker, caller, path, upload, pending.announced().format).await,
+        Fetched::All => {
+            Err(ApiError::new(ErrorCode::BadArchive, "what was uploaded is not what was announced").hint("begin the upload again"))
         }
-        Fetched::All => Err(ApiError::new(ErrorCode::BadArchive, "what was uploaded is not what was announced").hint("begin the upload again")),
         Fetched::Nothing => nothing_there(broker, caller, path, pending.announced()).await,
     };
     // What can still come to something stays: its sender may try again.

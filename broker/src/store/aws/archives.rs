@@ -138,8 +138,13 @@ pub(super) fn is_absent<E>(error: &SdkError<E>) -> bool {
     error.raw_response().is_some_and(|response| response.status().as_u16() == 404)
 }
 
+/// How long so many bytes may take on their way.
+pub(super) fn longest(bytes: u64) -> Duration {
+    OBJECT + Duration::from_secs(bytes / SLOWEST)
+}
+
 pub(super) fn patience(bytes: u64) -> TimeoutConfig {
-    let whole = OBJECT + Duration::from_secs(bytes / SLOWEST);
+    let whole = longest(bytes);
     TimeoutConfig::builder().operation_timeout(whole).operation_attempt_timeout(whole).build()
 }
 
@@ -159,7 +164,6 @@ mod tests {
 
     #[test]
     fn what_fits_into_a_function_is_written_before_the_function_ends() {
-        let longest = |bytes| patience(bytes).operation_timeout().unwrap();
         assert!(longest(4_000_000) < Duration::from_secs(25));
         assert!(longest(100_000_000) < Duration::from_secs(120));
     }

@@ -10,7 +10,7 @@ use stile_protocol::names::ModuleAddress;
 
 use super::super::{Begun, Fetched, StoreError};
 use super::Aws;
-use super::archives::{checksum, is_absent, patience};
+use super::archives::{checksum, is_absent, longest, patience};
 use super::mint::MARGIN;
 use super::retry::Retry;
 use super::table::{Key, Row, TTL, Write, Written, number, read_number, read_text, text};
@@ -97,6 +97,12 @@ impl Aws {
     }
 
     pub(in crate::store) async fn fetch_upload(&self, pending: &mut Pending, into: &mut Upload) -> Result<Fetched, StoreError> {
+        // The client's own limit ends when an answer begins.
+        let fetched = tokio::time::timeout(longest(pending.announced.bytes), self.fetch(pending, into));
+        fetched.await.map_err(|error| StoreError::new("an upload was not fetched in time", error))?
+    }
+
+    async fn fetch(&self, pending: &mut Pending, into: &mut Upload) -> Result<Fetched, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| StoreError::new("an upload cannot be fetched", error);
         let asked = self.s3.get_object().bucket(&self.place.bucket).key(object_key(&pending.id)).customize();
         let asked = asked.config_override(aws_sdk_s3::config::Builder::new().timeout_config(patience(pending.announced.bytes)));
