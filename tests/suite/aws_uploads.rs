@@ -20,7 +20,7 @@ use stile_tests::events::{Sent, Shape};
 use stile_tests::identity::Identity;
 use stile_tests::lambda;
 use stile_tests::programs::{ADMIN, BROKER, client, program};
-use stile_tests::served::Served;
+use stile_tests::served::{Served, system_time};
 use stile_tests::sigv4::{Request, Scope};
 use stile_tests::test_broker::{Backend, HOST, NOW, Reply, TestBroker, deploy, large_zip, module_zip, role};
 use url::Url;
@@ -51,6 +51,7 @@ impl Registry {
         let test = TestBroker::start_on(Backend::Aws).await?;
         test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
         let token = test.token(&deploy(), &[Download, Upload]).await;
+        assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "the caller's standing is read, and remembered");
         test.aws().meter.taken();
         Some(Self { function: test.function(None, None), test, token })
     }
@@ -416,6 +417,8 @@ async fn the_operators_program_publishes_through_a_function_what_no_event_carrie
         assert_eq!(ran.stdout, format!("{word} acme/vpc/aws 1.0.0 (sha256:{sha256})\n"));
     }
     assert_eq!(served.test.archives().await, 1);
+    // The function made the registry's first key, by the system's clock.
+    served.test.set_time(system_time());
     let token = served.test.token(&identity, &[Download]).await;
     let location = served.test.get(&format!("{ADDRESS}/1.0.0/download"), &token).await.header("x-terraform-get").to_owned();
     assert_eq!(served.test.fetch(&location).await, (200, archive));
