@@ -394,6 +394,8 @@ async fn through(function: &lambda::Function, request: HttpRequest<Body>) -> Res
 
 #[tokio::test]
 async fn the_operators_program_publishes_through_a_function_what_no_event_carries() {
+    // Built before a clock is set, which then stands still.
+    let (broker, admin) = (program(BROKER), program(ADMIN));
     let function = Arc::new(OnceLock::new());
     let between = Arc::clone(&function);
     let Some(served) = Served::start_on(Backend::Aws, |_| gateway(between)).await else { return };
@@ -402,7 +404,7 @@ async fn the_operators_program_publishes_through_a_function_what_no_event_carrie
     variables.push(("STILE_HOST", served.host().to_owned()));
     variables.push(("STILE_STS_ENDPOINT", served.test.sts.endpoint()));
     let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let real = lambda::Function::start(&program(BROKER), &variables, &folder.path().join("log")).await;
+    let real = lambda::Function::start(&broker, &variables, &folder.path().join("log")).await;
     assert!(function.set(real).is_ok());
     served.test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let identity = deploy();
@@ -412,7 +414,7 @@ async fn the_operators_program_publishes_through_a_function_what_no_event_carrie
     let arguments = ["module", "publish", "acme/vpc/aws", "1.0.0", "vpc.zip", "--registry-host", served.host()];
     let sha256 = hex::encode(Sha256::digest(&archive));
     for word in ["published", "unchanged"] {
-        let ran = home.run(&program(ADMIN), &arguments).await;
+        let ran = home.run(&admin, &arguments).await;
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
         assert_eq!(ran.stdout, format!("{word} acme/vpc/aws 1.0.0 (sha256:{sha256})\n"));
     }
