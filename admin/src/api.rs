@@ -14,7 +14,7 @@ use stile_protocol::names::{Namespace, Permission, Permissions};
 use stile_protocol::reply::ErrorReply;
 use terraform_credentials_stile::call::{self, CallError};
 use terraform_credentials_stile::clock::Clock;
-use terraform_credentials_stile::config::{Environment, Registry, Scope};
+use terraform_credentials_stile::config::{Environment, Registry, Scope, is_loopback};
 use terraform_credentials_stile::message::{one_line, root_cause};
 use terraform_credentials_stile::token::{self, Token};
 
@@ -68,6 +68,17 @@ impl Api {
         self.registry.at(path).map_err(|error| Failure::caused(format_args!("`{path}` is no path"), &error))
     }
 
+    /// A client for an address that the broker names: the same trust and limits, and no token goes there.
+    pub(crate) fn client_for(&self, url: &Url) -> Result<Client, Failure> {
+        let mut url = url.clone();
+        url.set_query(None);
+        // On this machine anybody may listen, so only a broker that is on it itself may send us there.
+        if url.scheme() == "http" && !is_loopback(&self.registry.url) {
+            return Err(CallError::Plain(url).into());
+        }
+        Ok(call::client(&url, &self.environment)?)
+    }
+
     /// Asks, and reads the answer to a "yes".
     pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let url = self.at(path)?;
@@ -119,7 +130,9 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
     let request = request.header(USER_AGENT, concat!("stile-admin/", env!("CARGO_PKG_VERSION")));
     let (client, request) = request.build_split();
     let request = request.map_err(|error| CallError::Setup(root_cause(&error)))?;
-    let url = request.url().clone();
+    let mut url = request.url().clone();
+    // A query may be a signature, which is as good as a password: it is in no message.
+    url.set_query(None);
     let failed = |error: reqwest::Error| match error.is_timeout() {
         true => CallError::TimedOut(url.clone()),
         false => CallError::Unreachable { url: url.clone(), cause: root_cause(&error.without_url()) },
@@ -162,6 +175,11 @@ struct Errors {
 }
 
 impl Answer {
+    /// The body as it came.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Reads a "yes", or says what was said instead.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         if !self.status.is_success() {

@@ -156,7 +156,8 @@ pub(crate) enum ModuleVerb {
     /// Publish one version of a module
     ///
     /// A folder is packed the same way every time, so that publishing it again changes nothing. `.git`,
-    /// `.terraform` and Terraform's state, which holds secrets, are left out.
+    /// `.terraform` and Terraform's state, which holds secrets, are left out. What is too large for one
+    /// request is put where the registry says, without the token.
     ///
     /// Example: `stile-admin module publish acme/vpc/aws 1.2.0 ./vpc --registry-host registry.example.com`
     Publish(ModulePublish),

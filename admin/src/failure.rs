@@ -54,6 +54,12 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// The same with a next step where it has none.
+    #[must_use]
+    pub(crate) fn or_hint(self, hint: &str) -> Self {
+        Self { hint: self.hint.or_else(|| Some(hint.to_owned())), ..self }
+    }
+
     /// The failure of something bigger, which is put before it.
     #[must_use]
     pub(crate) fn of(self, what: impl fmt::Display) -> Self {

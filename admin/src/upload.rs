@@ -74,7 +74,22 @@ impl Archive {
         &self.sha256
     }
 
-    /// Sends it from its beginning, piece by piece; the bar is for a person who watches.
+    /// Its length.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What kind of archive it is.
+    pub(crate) const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Sends it to a broker, as what it is.
+    pub(crate) async fn post(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        self.send(request.header(CONTENT_TYPE, self.format.content_type()).header(CONTENT_LENGTH, self.bytes)).await
+    }
+
+    /// Sends it from its beginning, piece by piece, with the headers that the request has; the bar is for a person who watches.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
         let unreadable = |error: io::Error| Failure::caused("the archive cannot be read any more", &error);
         let mut file = tokio::fs::File::from_std(self.file.try_clone().map_err(unreadable)?);
@@ -99,8 +114,7 @@ impl Archive {
                 }
             }
         };
-        let request = request.timeout(UPLOAD).header(CONTENT_TYPE, self.format.content_type()).header(CONTENT_LENGTH, self.bytes);
-        let request = request.body(Body::wrap(body));
+        let request = request.timeout(UPLOAD).body(Body::wrap(body));
         let (answer, ()) = tokio::join!(send(request), sending);
         bar.finish_and_clear();
         answer

@@ -19,6 +19,7 @@
 //! | [`store::Claimed`] | the proof was never used before, or there is none behind a gateway | the store |
 //! | [`token::Claims`] | this registry minted this | a mint, or opening a token |
 //! | [`grants::Access`] | the holder may do this here, now | [`grants::decide`] |
+//! | [`store::Pending`] | this principal began this upload for this version, and it has not ended | the store |
 //! | [`registry::Checked`] | every entry of the archive was looked at | an upload's check |
 
 pub mod audit;

@@ -4,6 +4,7 @@
 
 mod authorizer;
 mod aws_store;
+mod aws_uploads;
 mod crash;
 mod gateway;
 mod helper;

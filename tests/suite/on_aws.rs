@@ -14,3 +14,5 @@ mod modules;
 mod store;
 #[path = "terraform.rs"]
 mod terraform;
+#[path = "uploads.rs"]
+mod uploads;

@@ -15,6 +15,8 @@ mod modules;
 mod store;
 #[path = "terraform.rs"]
 mod terraform;
+#[path = "uploads.rs"]
+mod uploads;
 
 #[tokio::test]
 async fn reading_goes_on_with_a_key_that_nobody_can_follow() {

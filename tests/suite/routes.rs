@@ -7,7 +7,7 @@ use stile_tests::identity::Identity;
 use stile_tests::test_broker::{TestBroker, deploy, module_zip, role};
 
 /// One request a route; the paths are those of the router with their parameters filled in.
-const ROUTES: [(&str, &str, &str); 12] = [
+const ROUTES: [(&str, &str, &str); 14] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
     ("GET", "/readyz", "/readyz"),
@@ -19,6 +19,12 @@ const ROUTES: [(&str, &str, &str); 12] = [
     ("GET", "/v1/modules/{namespace}/{name}/{system}/versions", "/v1/modules/acme/vpc/aws/versions"),
     ("GET", "/v1/modules/{namespace}/{name}/{system}/{version}/download", "/v1/modules/acme/vpc/aws/1.0.0/download"),
     ("POST", "/v1/modules/{namespace}/{name}/{system}/{version}", "/v1/modules/acme/vpc/aws/1.0.0"),
+    ("POST", "/v1/modules/{namespace}/{name}/{system}/{version}/uploads", "/v1/modules/acme/vpc/aws/1.0.0/uploads"),
+    (
+        "POST",
+        "/v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}",
+        "/v1/modules/acme/vpc/aws/1.0.0/uploads/00000000000000000000000000000000",
+    ),
     ("GET", "/v1/archives/{file}", "/v1/archives/0000.zip"),
 ];
 
@@ -49,9 +55,9 @@ async fn every_route_answers_every_credential_state_as_written_here() {
     }
     states.push(("all", Some(all)));
 
-    let mut table = format!("{:<66}{}\n", "", states.iter().map(|(state, _)| format!("{state:>13}")).collect::<String>());
+    let mut table = format!("{:<73}{}\n", "", states.iter().map(|(state, _)| format!("{state:>13}")).collect::<String>());
     for (method, route, path) in ROUTES {
-        let mut line = format!("{method:<5}{route:<61}");
+        let mut line = format!("{method:<5}{route:<68}");
         for (_, token) in &states {
             let request = Request::builder().method(method).uri(path).header("content-type", "application/zip");
             let request = token.iter().fold(request, |request, token| request.header("authorization", format!("Bearer {token}")));

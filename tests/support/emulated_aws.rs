@@ -108,6 +108,22 @@ impl EmulatedAws {
         self.meter.taken();
     }
 
+    /// Loses every object for good, every version of it, as somebody may who empties a bucket.
+    pub async fn lose_objects(&self) {
+        let bucket = format!("{}/{}", self.meter.endpoint(), self.place.bucket);
+        let text = client(None).get(format!("{bucket}?versions")).send().await.unwrap().text().await.unwrap();
+        let document = roxmltree::Document::parse(&text).unwrap();
+        for version in document.descendants().filter(|node| node.tag_name().name() == "Version") {
+            let text = |name: &str| version.children().find(|node| node.tag_name().name() == name).and_then(|node| node.text()).unwrap();
+            let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00");
+            let url = format!("{bucket}/{}?versionId={}", text("Key"), text("VersionId"));
+            let answer = client(None).delete(url).header("authorization", scope).send().await.unwrap();
+            assert!(answer.status().is_success(), "{}", answer.status());
+        }
+        assert_eq!(self.objects().await, 0);
+        self.meter.taken();
+    }
+
     /// How many objects are in the bucket.
     pub async fn objects(&self) -> usize {
         let listed = client(None).get(format!("{}/{}?list-type=2", self.meter.endpoint(), self.place.bucket)).send().await.unwrap();

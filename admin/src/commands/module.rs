@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use reqwest::Client;
 use serde::Deserialize;
 use serde_json::json;
-use stile_broker::registry::Version;
+use stile_broker::registry::{MAX_IN_ANY_EVENT, Version};
 use stile_protocol::names::{ModuleAddress, Namespace, Permission};
 use terraform_credentials_stile::token::Token;
 
 use super::{Context, Done};
-use crate::api::Api;
+use crate::api::{Answer, Api};
+use crate::beside::{self, Way};
 use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
 use crate::failure::Failure;
 use crate::upload::Archive;
@@ -36,17 +37,29 @@ async fn publish(context: &Context, wanted: &ModulePublish) -> Result<(), Failur
     let version = Version::parse(&wanted.version).map_err(|error| Failure::refused(error.to_string()))?;
     let archive = Archive::open(&wanted.path)?;
     let api = Api::new(&wanted.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
-    let url = api.at(&format!("/v1/modules/{address}/{version}"))?;
     let failed = |failure: Failure| failure.of(format_args!("`{address}` {version} was not published"));
-
-    let answer = api.call(async |client: &Client, token: &Token| archive.send(client.post(url.clone()).bearer_auth(token.expose())).await);
-    let published: Published = answer.await.map_err(failed)?.read().map_err(failed)?;
+    let published: Published = sent(&api, &address, &version, &archive).await.and_then(|answer| answer.read()).map_err(failed)?;
     if published.sha256 != archive.sha256() {
         return Err(Failure::not_tried(format!("the registry has other bytes as `{address}` {version} than were sent")));
     }
     let status = if published.status == "unchanged" { "unchanged" } else { "published" };
     let json = json!({ "status": status, "module": address.to_string(), "version": version.to_string(), "sha256": archive.sha256() });
     context.output.outcome(format_args!("{status} {address} {version} (sha256:{})", archive.sha256()), &json)
+}
+
+/// Sends an archive the way it can go: what fits through whatever may stand before a registry goes straight to it, and for
+/// anything larger it is asked first.
+async fn sent(api: &Api, address: &ModuleAddress, version: &Version, archive: &Archive) -> Result<Answer, Failure> {
+    let path = format!("/v1/modules/{address}/{version}");
+    if archive.bytes() > MAX_IN_ANY_EVENT {
+        match beside::begin(api, &path, archive).await? {
+            Way::Done(answer) => return Ok(answer),
+            Way::Beside(upload) => return beside::send(api, &path, archive, &upload).await,
+            Way::Direct => {}
+        }
+    }
+    let url = api.at(&path)?;
+    api.call(async |client: &Client, token: &Token| archive.post(client.post(url.clone()).bearer_auth(token.expose())).await).await
 }
 
 /// A page of the list.

@@ -8,3 +8,4 @@ mod help;
 mod module;
 mod support;
 mod token;
+mod upload;

@@ -64,7 +64,7 @@ impl Minted {
 }
 
 async fn exchange(broker: &Broker, request: Request, identified: &mut Option<CallerIdentity>) -> Result<Minted, ApiError> {
-    let body = read(request).await?;
+    let body = read_json(request).await?;
     let now = broker.clock.now();
     let proof = Proof::parse(&body).map_err(|error| ApiError::proof(&error))?;
     proof.check_time(now).map_err(|error| ApiError::proof(&error))?;
@@ -142,7 +142,8 @@ fn enabled(broker: &Broker, unverified_region: &str) -> Result<&'static Region, 
     })
 }
 
-async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
+/// Reads a body of JSON that is small, and sent as what it is.
+pub(super) async fn read_json(request: Request) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
     if !is_plain_json(&parts.headers) {
         return Err(ApiError::new(ErrorCode::UnsupportedMediaType, "the body must be `application/json` without an encoding"));

@@ -12,6 +12,7 @@ mod modules;
 mod publish;
 mod serve;
 mod trace;
+mod uploads;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use exchange::Minted;
+pub use publish::DirectLimit;
 pub use serve::{ServeError, Server, tls};
 
 use crate::boot::Broker;
@@ -45,6 +47,8 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/modules/{namespace}/{name}/{system}/versions", get(modules::versions))
         .route("/v1/modules/{namespace}/{name}/{system}/{version}/download", get(modules::download))
         .route("/v1/modules/{namespace}/{name}/{system}/{version}", post(publish::module))
+        .route("/v1/modules/{namespace}/{name}/{system}/{version}/uploads", post(uploads::begin))
+        .route("/v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}", post(uploads::complete))
         // Holders of a signed link.
         .route("/v1/archives/{file}", get(archives::fetch))
         .fallback(async || ApiError::not_found("there is nothing here"))

@@ -31,6 +31,8 @@ pub struct ModulePath {
     system: String,
     #[serde(default)]
     version: String,
+    #[serde(default)]
+    upload: String,
 }
 
 impl ModulePath {
@@ -43,6 +45,11 @@ impl ModulePath {
             .and_then(|name| System::parse(&self.system).map(|system| ModuleAddress { namespace, name, system }))
             .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()));
         Ok((access, address))
+    }
+
+    /// What stands where an upload is named.
+    pub fn upload(&self) -> &str {
+        &self.upload
     }
 
     /// The version.

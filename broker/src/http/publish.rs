@@ -8,7 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
-use stile_protocol::names::Permission;
+use stile_protocol::names::{ModuleAddress, Permission};
 use stile_protocol::reply::ErrorCode;
 
 use tracing::Instrument;
@@ -18,7 +18,7 @@ use super::error::ApiError;
 use super::modules::ModulePath;
 use crate::audit;
 use crate::boot::Broker;
-use crate::registry::{Format, MAX_ARCHIVE, Upload, UploadError};
+use crate::registry::{Format, MAX_ARCHIVE, Upload, UploadError, Version};
 use crate::store::Published;
 
 /// How long a sender may pause.
@@ -42,7 +42,7 @@ pub async fn module(
     path.version()?;
     let format = format(request.headers())?;
     let room = Arc::clone(&broker.uploads).try_acquire_owned();
-    let room = room.map_err(|_| ApiError::new(ErrorCode::Throttled, "too many archives are arriving"))?;
+    let room = room.map_err(|_| crowded())?;
 
     let upload = tokio::time::timeout(WHOLE, receive(&broker, request));
     let upload = upload.await.map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes"))??;
@@ -57,7 +57,7 @@ pub async fn module(
 }
 
 /// Checks what arrived and lists it, if the sender may still do that: a grant that was taken away meanwhile counts.
-async fn publish(broker: &Broker, caller: &Caller, path: &ModulePath, upload: Upload, format: Format) -> Result<Done, ApiError> {
+pub(super) async fn publish(broker: &Broker, caller: &Caller, path: &ModulePath, upload: Upload, format: Format) -> Result<Done, ApiError> {
     let archive = {
         let _turn = broker.checks.acquire().await;
         upload.check(format).await.map_err(ApiError::upload)?
@@ -66,13 +66,21 @@ async fn publish(broker: &Broker, caller: &Caller, path: &ModulePath, upload: Up
     let (address, version) = (address?, path.version()?);
     let sha256 = archive.sha256().to_owned();
     let published = broker.store.publish(&access, &address, &version, archive, broker.clock.now()).await.map_err(ApiError::store)?;
-    let outcome = match published {
+    audit::package("publish", &access, &format!("{address} {version}"), outcome(published));
+    answer(published, &address, &version, &sha256)
+}
+
+const fn outcome(published: Published) -> &'static str {
+    match published {
         Published::Created => "created",
         Published::Same => "unchanged",
         Published::Different => "conflict",
         Published::Full => "full",
-    };
-    audit::package("publish", &access, &format!("{address} {version}"), outcome);
+    }
+}
+
+/// What a publisher is told.
+pub(super) fn answer(published: Published, address: &ModuleAddress, version: &Version, sha256: &str) -> Result<Done, ApiError> {
     if published == Published::Full {
         return Err(ApiError::new(ErrorCode::TooLarge, format!("`{address}` has as many versions as a module can have"))
             .hint("publish under another name from here on"));
@@ -82,13 +90,45 @@ async fn publish(broker: &Broker, caller: &Caller, path: &ModulePath, upload: Up
         return Err(ApiError::new(ErrorCode::Conflict, format!("`{address}` {version} is published already, with other content"))
             .hint("a version never changes once it is published; publish the next one"));
     }
-    Ok((
-        status,
-        Json(serde_json::json!({ "module": address.to_string(), "version": version.to_string(), "sha256": sha256, "status": outcome })),
-    ))
+    let told = serde_json::json!({
+        "module": address.to_string(), "version": version.to_string(), "sha256": sha256, "status": outcome(published),
+    });
+    Ok((status, Json(told)))
 }
 
-type Done = (StatusCode, Json<serde_json::Value>);
+/// The answer to a publisher whose archive was taken, or may come.
+pub(super) type Done = (StatusCode, Json<serde_json::Value>);
+
+/// What a publisher is told when there is no room for one more archive.
+pub(super) fn crowded() -> ApiError {
+    ApiError::new(ErrorCode::Throttled, "too many archives are arriving")
+}
+
+/// How large an archive may be that is sent directly. A shell that carries less than [`MAX_ARCHIVE`] says so in an
+/// extension of the request, which no client can set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectLimit(pub u64);
+
+impl DirectLimit {
+    /// What counts for this request.
+    pub(super) fn of(request: &Request) -> Self {
+        request.extensions().get().copied().unwrap_or(Self(MAX_ARCHIVE))
+    }
+
+    /// In bytes.
+    pub(super) const fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// What is told past it.
+    pub(super) fn exceeded(self) -> ApiError {
+        if self.0 >= MAX_ARCHIVE {
+            return ApiError::upload(UploadError::TooLarge);
+        }
+        ApiError::new(ErrorCode::TooLarge, format!("the archive is larger than the {} KB that can be sent here directly", self.0 / 1000))
+            .hint("begin an upload with `POST …/{version}/uploads`, as `stile-admin module publish` does by itself")
+    }
+}
 
 fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -101,8 +141,9 @@ fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
 
 async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > MAX_ARCHIVE) {
-        return Err(ApiError::upload(UploadError::TooLarge));
+    let limit = DirectLimit::of(&request);
+    if length.is_some_and(|length| length > limit.bytes()) {
+        return Err(limit.exceeded());
     }
     let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
     let mut body = request.into_body();
@@ -113,6 +154,9 @@ async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> 
             Some(Err(_)) => return Err(ApiError::new(ErrorCode::InvalidRequest, "the archive broke off")),
             Some(Ok(frame)) => {
                 if let Ok(chunk) = frame.into_data() {
+                    if upload.bytes().saturating_add(chunk.len() as u64) > limit.bytes() {
+                        return Err(limit.exceeded());
+                    }
                     upload.write(&chunk).await.map_err(ApiError::upload)?;
                 }
             }

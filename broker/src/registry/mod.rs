@@ -1,5 +1,6 @@
 //! Modules: their versions, documents, archives, and the links that archives are fetched by. Pure, but for an upload's file.
 
+mod announced;
 pub mod archive;
 mod link;
 mod upload;
@@ -7,6 +8,7 @@ mod version;
 
 use stile_protocol::names::ModuleAddress;
 
+pub use announced::{Announced, UploadId};
 pub use archive::Format;
 pub use link::{LIFETIME as LINK_LIFETIME, Link, LinkError};
 pub use upload::{Checked, Upload, UploadError};
@@ -14,6 +16,13 @@ pub use version::{Version, VersionError};
 
 /// Largest archive that may be sent, in bytes.
 pub const MAX_ARCHIVE: u64 = 100 * 1000 * 1000;
+
+/// Largest archive that a Lambda event carries, in bytes: Lambda takes 6 MB, and bodies come as base64 (Lambda quotas).
+pub const MAX_IN_EVENT: u64 = 4 * 1000 * 1000;
+
+/// The same behind a load balancer, which takes 1 MB for a function: whatever stands before a registry, an archive up to
+/// here can be sent directly (Elastic Load Balancing, "Lambda functions as targets").
+pub const MAX_IN_ANY_EVENT: u64 = 700 * 1000;
 
 /// One line of a list of modules.
 #[derive(Debug, Clone, PartialEq, Eq)]

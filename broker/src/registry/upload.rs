@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
-use super::MAX_ARCHIVE;
 use super::archive::{self, ArchiveError, Format, Limits};
+use super::{Announced, MAX_ARCHIVE};
 
 /// Why an upload came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,16 @@ impl Upload {
         }
         self.hash.update(chunk);
         self.writer.write_all(chunk).await.map_err(UploadError::Disk)
+    }
+
+    /// How much has arrived, in bytes.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether what has arrived is what was announced, to the last byte.
+    pub fn is(&self, announced: &Announced) -> bool {
+        self.bytes == announced.bytes && hex::encode(self.hash.clone().finalize()) == announced.sha256
     }
 
     /// Ends it, and looks at what it is.

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use stile_protocol::names::{ModuleAddress, Namespace, Permission, Permissions};
 
-pub use aws::{Aws, AwsMade, Place};
+pub use aws::{Aws, AwsMade, Pending, Place};
 pub use embedded::{Embedded, Made};
 
 use crate::grants::{Access, Grant, GrantNamespace, Pin, Reach, Standing};
 use crate::principal::{Principal, UniqueId};
-use crate::registry::{Checked, Format, Link, ModuleSummary, Version};
+use crate::registry::{Announced, Checked, Format, Link, ModuleSummary, Upload, UploadId, Version};
 use crate::sts::VerifiedByGateway;
 use crate::token::{Keyring, TokenId};
 
@@ -119,7 +119,7 @@ pub struct Revocations {
 }
 
 /// What came of publishing.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     /// It is listed from now on.
     Created,
@@ -129,6 +129,28 @@ pub enum Published {
     Different,
     /// The module has as many versions as its document can hold; nothing changed.
     Full,
+}
+
+/// Where an archive is to be put that does not come through this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// What names the upload.
+    pub id: UploadId,
+    /// Where it is to be put, with a signature over all of `headers`.
+    pub url: String,
+    /// What must be sent with it, and with exactly these values.
+    pub headers: Vec<(String, String)>,
+    /// Until when the putting may begin, Unix seconds.
+    pub expires_at: i64,
+}
+
+/// What came of fetching an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// All that there is, or as much of it as was announced and one piece more, is in the file.
+    All,
+    /// Nothing was put there, or it is there no more.
+    Nothing,
 }
 
 /// One published version, as a download needs it.
@@ -313,6 +335,69 @@ impl Store {
         match self {
             Self::Embedded(store) => store.publish(address.clone(), version.clone(), archive, by, now).await,
             Self::Aws(store) => store.publish(address.clone(), version.clone(), archive, by, now).await,
+        }
+    }
+
+    /// What publishing these bytes would come to without a change: [`Published::Same`] or [`Published::Different`]; `None`
+    /// where there is no such version, or its archive was lost and can be put back.
+    pub async fn published(
+        &self,
+        access: &Access,
+        address: &ModuleAddress,
+        version: &Version,
+        announced: &Announced,
+    ) -> Result<Option<Published>, StoreError> {
+        assert!(access.is_for(&address.namespace, Permission::Upload), "{MISUSED}");
+        match self {
+            Self::Embedded(store) => store.published(address.clone(), version.clone(), announced).await,
+            Self::Aws(store) => store.published(address, version, announced).await,
+        }
+    }
+
+    /// Begins an upload that does not come through this server; `None` where archives are kept on this machine.
+    pub async fn begin_upload(
+        &self,
+        access: &Access,
+        address: &ModuleAddress,
+        version: &Version,
+        announced: &Announced,
+        now: i64,
+    ) -> Result<Option<Begun>, StoreError> {
+        assert!(access.is_for(&address.namespace, Permission::Upload), "{MISUSED}");
+        match self {
+            Self::Embedded(_) => Ok(None),
+            Self::Aws(store) => store.begin_upload(access.principal(), address, version, announced, now).await.map(Some),
+        }
+    }
+
+    /// An upload that this principal began for this version and that has not ended; `None` for every other id.
+    pub async fn pending_upload(
+        &self,
+        access: &Access,
+        address: &ModuleAddress,
+        version: &Version,
+        id: &UploadId,
+        now: i64,
+    ) -> Result<Option<Pending>, StoreError> {
+        assert!(access.is_for(&address.namespace, Permission::Upload), "{MISUSED}");
+        match self {
+            Self::Embedded(_) => Ok(None),
+            Self::Aws(store) => store.pending_upload(access.principal(), address, version, id, now).await,
+        }
+    }
+
+    /// Fetches what was put there into a file that is still to be checked.
+    pub async fn fetch_upload(&self, pending: &mut Pending, into: &mut Upload) -> Result<Fetched, StoreError> {
+        match self {
+            Self::Embedded(_) => Ok(Fetched::Nothing),
+            Self::Aws(store) => store.fetch_upload(pending, into).await,
+        }
+    }
+
+    /// Clears away what an upload left; what cannot be cleared away now is later, by the bucket and the table.
+    pub async fn end_upload(&self, pending: Pending) {
+        if let Self::Aws(store) = self {
+            store.end_upload(pending).await;
         }
     }
 

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tower::ServiceExt;
 
+use super::DirectLimit;
 use crate::boot::Broker;
 use crate::config::{AuthorizerBase, Config};
 use crate::sts::IamSource;
@@ -81,12 +82,14 @@ impl Function {
     async fn serve(&self, event: &RawValue) -> Result<impl Serialize, Failure> {
         let mut event: LambdaRequest = serde_json::from_str(event.get()).map_err(|_| Failure::NoEvent)?;
         let caller = self.iam_source.as_ref().and_then(|source| source.caller_of(shape::unverified_context(&event)));
+        let limit = DirectLimit(shape::largest_archive(&event));
         let target = shape::tame(&mut event);
         let router = self.router.clone();
         let service = service_fn(move |request: lambda_http::Request| {
             let (mut parts, body) = request.into_parts();
             parts.uri = target.uri(parts.uri.query());
             parts.extensions.clear();
+            parts.extensions.insert(limit);
             if let Some(caller) = caller.clone() {
                 parts.extensions.insert(caller);
             }

@@ -6,6 +6,7 @@
 use axum::http::{HeaderMap, Uri, header};
 use lambda_http::request::LambdaRequest;
 
+use crate::registry::{MAX_IN_ANY_EVENT, MAX_IN_EVENT};
 use crate::sts::UnverifiedContext;
 
 /// The stage that API Gateway's console invokes without asking who may.
@@ -54,6 +55,12 @@ pub(super) fn tame(event: &mut LambdaRequest) -> Target {
         }
         _ => Target { path: "/".to_owned(), query: None },
     }
+}
+
+/// The largest archive that such an event carries, in bytes. Past that AWS refuses most requests itself, but not all: a
+/// few bytes more fit where the rest of the event is small.
+pub(super) fn largest_archive(event: &LambdaRequest) -> u64 {
+    if matches!(event, LambdaRequest::Alb(_)) { MAX_IN_ANY_EVENT } else { MAX_IN_EVENT }
 }
 
 /// What the event says of its source and its caller, from its request context alone.

@@ -17,6 +17,7 @@ use stile_protocol::names::ModuleAddress;
 
 use super::super::{Package, StoreError};
 use super::Aws;
+use super::modules::Kept;
 use crate::registry::{Checked, Version};
 
 /// How long an object may take on its way, beside [`SLOWEST`]; one try of it half as long.
@@ -43,8 +44,7 @@ impl Aws {
     pub(super) async fn keep(&self, address: &ModuleAddress, version: &Version, archive: &Checked) -> Result<String, StoreError> {
         let package = Package { sha256: archive.sha256().to_owned(), format: archive.format() };
         let key = key(address, version, &package);
-        let digest = hex::decode(archive.sha256()).map_err(|error| StoreError::new("the digest is none", error))?;
-        let checksum = STANDARD.encode(digest);
+        let checksum = checksum(archive.sha256())?;
         let body = ByteStream::from_path(archive.path()).await.map_err(|error| StoreError::new("the archive cannot be read", error))?;
         let mut put = self
             .s3
@@ -87,6 +87,17 @@ impl Aws {
         self.versioned(answer.version_id)
     }
 
+    /// Whether the very object is there that links lead to. Versions of objects do not change, so its bytes need no look.
+    pub(super) async fn is_there(&self, address: &ModuleAddress, version: &Version, kept: &Kept) -> Result<bool, StoreError> {
+        let key = key(address, version, &kept.package);
+        let asked = self.s3.head_object().bucket(&self.place.bucket).key(&key).version_id(&kept.object_version).send();
+        match Box::pin(asked).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(StoreError::new(format!("whether `{key}` is there cannot be told"), error)),
+        }
+    }
+
     /// Whether the bucket is there.
     pub(super) async fn reach_bucket(&self) -> Result<(), StoreError> {
         let asked = self.s3.head_bucket().bucket(&self.place.bucket).send();
@@ -112,13 +123,28 @@ impl Aws {
     }
 }
 
+/// A digest as S3 writes it.
+pub(super) fn checksum(sha256: &str) -> Result<String, StoreError> {
+    hex::decode(sha256).map(|digest| STANDARD.encode(digest)).map_err(|error| StoreError::new("the digest is none", error))
+}
+
 fn is_there(error: &SdkError<PutObjectError>) -> bool {
     // 409 is said to one of two who put the same key at once.
     error.raw_response().is_some_and(|response| matches!(response.status().as_u16(), 409 | 412))
 }
 
-fn patience(bytes: u64) -> TimeoutConfig {
-    let whole = OBJECT + Duration::from_secs(bytes / SLOWEST);
+/// S3 says so only to those who may list the bucket; to others it says 403, which is no answer.
+pub(super) fn is_absent<E>(error: &SdkError<E>) -> bool {
+    error.raw_response().is_some_and(|response| response.status().as_u16() == 404)
+}
+
+/// How long so many bytes may take on their way.
+pub(super) fn longest(bytes: u64) -> Duration {
+    OBJECT + Duration::from_secs(bytes / SLOWEST)
+}
+
+pub(super) fn patience(bytes: u64) -> TimeoutConfig {
+    let whole = longest(bytes);
     TimeoutConfig::builder().operation_timeout(whole).operation_attempt_timeout(whole).build()
 }
 
@@ -138,7 +164,6 @@ mod tests {
 
     #[test]
     fn what_fits_into_a_function_is_written_before_the_function_ends() {
-        let longest = |bytes| patience(bytes).operation_timeout().unwrap();
         assert!(longest(4_000_000) < Duration::from_secs(25));
         assert!(longest(100_000_000) < Duration::from_secs(120));
     }

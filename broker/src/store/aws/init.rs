@@ -7,13 +7,17 @@ use aws_sdk_dynamodb::client::Waiters;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription, TimeToLiveSpecification,
 };
+use aws_sdk_s3::error::BuildError;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, PublicAccessBlockConfiguration, ServerSideEncryption,
-    ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
+    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint, BucketVersioningStatus,
+    CreateBucketConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter, NoncurrentVersionExpiration,
+    PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
+    ServerSideEncryptionRule, VersioningConfiguration,
 };
 
 use super::super::StoreError;
 use super::table::{PK, SK, TTL};
+use super::uploads::UPLOADS;
 use super::{Aws, Place, configuration};
 
 /// How long a new table may take.
@@ -131,6 +135,9 @@ impl Aws {
         let rules = ServerSideEncryptionConfiguration::builder().rules(rule).build().map_err(|error| StoreError::new(failed(), error))?;
         let encrypting = self.s3.put_bucket_encryption().bucket(bucket).server_side_encryption_configuration(rules).send();
         Box::pin(encrypting).await.map_err(|error| StoreError::new(failed(), error))?;
+        let clearing = self.s3.put_bucket_lifecycle_configuration().bucket(bucket);
+        let clearing = clearing.lifecycle_configuration(uploads_end().map_err(|error| StoreError::new(failed(), error))?).send();
+        Box::pin(clearing).await.map_err(|error| StoreError::new(failed(), error))?;
         Ok(true)
     }
 
@@ -163,4 +170,19 @@ impl Aws {
             Err(error) => Err(StoreError::new(format!("KMS key `{}` cannot be reached", self.place.kms_key), error)),
         }
     }
+}
+
+/// What was uploaded and never completed is gone after a day; modules stay.
+fn uploads_end() -> Result<BucketLifecycleConfiguration, BuildError> {
+    let rule = |id: &str| {
+        let filter = LifecycleRuleFilter::builder().prefix(UPLOADS).build();
+        LifecycleRule::builder().id(id).status(ExpirationStatus::Enabled).filter(filter)
+    };
+    let ended = rule("uploads-end")
+        .expiration(LifecycleExpiration::builder().days(1).build())
+        .noncurrent_version_expiration(NoncurrentVersionExpiration::builder().noncurrent_days(1).build())
+        .abort_incomplete_multipart_upload(AbortIncompleteMultipartUpload::builder().days_after_initiation(1).build());
+    // A mark of deletion with nothing behind it; S3 takes no rule for that and for days together.
+    let marks = rule("uploads-leave-nothing").expiration(LifecycleExpiration::builder().expired_object_delete_marker(true).build());
+    BucketLifecycleConfiguration::builder().rules(ended.build()?).rules(marks.build()?).build()
 }

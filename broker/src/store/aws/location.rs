@@ -33,7 +33,7 @@ impl Signer {
     /// Credentials, and how long a link by them is good: `ttl`, or as long as they live.
     ///
     /// A link ends with the credentials that signed it, whatever it says itself.
-    async fn credentials(&self, now: i64, ttl: i64) -> Result<(Credentials, i64), StoreError> {
+    pub(super) async fn credentials(&self, now: i64, ttl: i64) -> Result<(Credentials, i64), StoreError> {
         let mut kept = self.credentials.lock().await;
         if let Some(credentials) = kept.as_ref().filter(|kept| life(kept, now) >= ttl) {
             return Ok((credentials.clone(), ttl));

@@ -11,6 +11,7 @@ mod modules;
 mod retry;
 mod revocations;
 mod table;
+mod uploads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use stile_protocol::audience::Audience;
 
 pub use init::AwsMade;
+pub use uploads::Pending;
 
 use super::StoreError;
 

@@ -10,7 +10,7 @@ use super::document;
 use super::retry::Retry;
 use super::table::{Key, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text};
 use crate::grants::Reach;
-use crate::registry::{Checked, Format, ModuleSummary, Version, versions_document};
+use crate::registry::{Announced, Checked, Format, ModuleSummary, Version, versions_document};
 
 /// The partition of the list of all modules.
 const ALL: &str = "modules";
@@ -82,7 +82,13 @@ impl Aws {
     ) -> Result<Published, StoreError> {
         // Looked at first, so that a version that is taken costs no object; decided again in the transaction.
         if let Some(kept) = self.kept(&address, &version).await? {
-            return Ok(compare(&kept.package, archive.sha256()));
+            let outcome = compare(&kept.package, archive.sha256());
+            let same = outcome == Published::Same && kept.package.format == archive.format();
+            // An object that was lost comes back when the same bytes are sent again.
+            if same && !self.is_there(&address, &version, &kept).await? {
+                self.restore(&address, &version, &archive).await?;
+            }
+            return Ok(outcome);
         }
         let object_version = self.keep(&address, &version, &archive).await?;
         let row = [
@@ -113,6 +119,40 @@ impl Aws {
                 Written::Refused(_) | Written::Conflict => retry.again().await?,
             }
         }
+    }
+
+    /// Puts the archive of a published version back, and has links lead to what was put.
+    async fn restore(&self, address: &ModuleAddress, version: &Version, archive: &Checked) -> Result<(), StoreError> {
+        let object_version = self.keep(address, version, archive).await?;
+        let mut retry = Retry::default();
+        loop {
+            let mended = Write::update(version_key(address, version), "SET object_version = :object_version")
+                .only_if("sha256 = :sha256")
+                .value(":object_version", text(&object_version))
+                .value(":sha256", text(archive.sha256()));
+            match self.transact(vec![mended]).await? {
+                Written::Done => {
+                    tracing::warn!(module = %address, %version, "an archive that was lost in the bucket is there again");
+                    return Ok(());
+                }
+                Written::Refused(_) => return Err(StoreError::busy("a version changed while its archive was put back")),
+                Written::Conflict => retry.again().await?,
+            }
+        }
+    }
+
+    pub(in crate::store) async fn published(
+        &self,
+        address: &ModuleAddress,
+        version: &Version,
+        announced: &Announced,
+    ) -> Result<Option<Published>, StoreError> {
+        let Some(kept) = self.kept(address, version).await? else { return Ok(None) };
+        let outcome = compare(&kept.package, &announced.sha256);
+        if outcome == Published::Same && !self.is_there(address, version, &kept).await? {
+            return Ok(None);
+        }
+        Ok(Some(outcome))
     }
 
     pub(in crate::store) async fn modules(

@@ -10,6 +10,7 @@
 //! | one version | `module A` / `version V` | one read |
 //! | all modules, or those of a namespace | `modules` / `N NAME SYSTEM` | one paged query |
 //! | the keyring; what is revoked | `keyring` / `keyring`; `revocations` / `revocations` | one read |
+//! | what was said of an upload | `upload I` / `upload` | one read |
 //! | was this proof used | `proof D` / `claim` | a conditional write |
 //!
 //! Nothing is ever scanned. A space parts what keys are made of: it sorts before everything that may be in a name.

@@ -9,7 +9,7 @@ use stile_protocol::names::{ModuleAddress, Namespace};
 use super::super::{Package, Published, StoreError};
 use super::{Embedded, archives, blocking, database_error};
 use crate::grants::Reach;
-use crate::registry::{Checked, Format, ModuleSummary, Version, versions_document};
+use crate::registry::{Announced, Checked, Format, ModuleSummary, Version, versions_document};
 
 impl Embedded {
     pub(in crate::store) async fn versions_document(&self, address: ModuleAddress) -> Result<Option<Bytes>, StoreError> {
@@ -78,6 +78,18 @@ impl Embedded {
             Ok(Published::Created)
         })
         .await
+    }
+
+    pub(in crate::store) async fn published(
+        &self,
+        address: ModuleAddress,
+        version: Version,
+        announced: &Announced,
+    ) -> Result<Option<Published>, StoreError> {
+        let Some(kept) = self.package(address, version).await? else { return Ok(None) };
+        let (outcome, place) = (compare(&kept, &announced.sha256), self.archive(&kept.sha256, kept.format));
+        let lost = outcome == Published::Same && fs::metadata(place).map_or(0, |file| file.len()) != announced.bytes;
+        Ok((!lost).then_some(outcome))
     }
 
     pub(in crate::store) async fn modules(

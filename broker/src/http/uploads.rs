@@ -1,0 +1,124 @@
+//! Publishing what is too large for one request: begun here, put straight into the bucket by its sender, completed here.
+//!
+//! What arrives in the bucket is believed no more than what arrives in a request: it is fetched and checked all the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use stile_protocol::names::Permission;
+use stile_protocol::reply::ErrorCode;
+use tracing::Instrument;
+
+use super::bearer::Caller;
+use super::error::ApiError;
+use super::exchange::read_json;
+use super::modules::ModulePath;
+use super::publish::{self, DirectLimit, Done, answer};
+use crate::audit;
+use crate::boot::Broker;
+use crate::clock::rfc3339;
+use crate::registry::{Announced, MAX_ARCHIVE, Upload, UploadError, UploadId};
+use crate::store::{Fetched, Pending};
+
+/// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads`.
+///
+/// `201` with where to put the archive; `200` when it is published already, or can be sent directly; `409` when other
+/// bytes are published.
+pub async fn begin(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    path: Result<Path<ModulePath>, PathRejection>,
+    request: Request,
+) -> Result<Done, ApiError> {
+    let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
+    let (access, address) = path.access(&caller, Permission::Upload)?;
+    let (address, version) = (address?, path.version()?);
+    let limit = DirectLimit::of(&request);
+    let announced =
+        Announced::parse(&read_json(request).await?).map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
+    if announced.bytes > MAX_ARCHIVE {
+        return Err(ApiError::upload(UploadError::TooLarge));
+    }
+
+    let published = broker.store.published(&access, &address, &version, &announced).await.map_err(ApiError::store)?;
+    if let Some(published) = published {
+        return answer(published, &address, &version, &announced.sha256);
+    }
+    if announced.bytes <= limit.bytes() {
+        let told = serde_json::json!({
+            "module": address.to_string(), "version": version.to_string(), "sha256": announced.sha256, "status": "direct",
+        });
+        return Ok((StatusCode::OK, Json(told)));
+    }
+    let begun = broker.store.begin_upload(&access, &address, &version, &announced, broker.clock.now()).await.map_err(ApiError::store)?;
+    let begun = begun.ok_or_else(|| limit.exceeded())?;
+    audit::package("upload", &access, &format!("{address} {version}"), "begun");
+    let headers: BTreeMap<String, String> = begun.headers.into_iter().collect();
+    let told = serde_json::json!({
+        "upload": begun.id.as_str(), "url": begun.url, "headers": headers, "expires_at": rfc3339(begun.expires_at),
+    });
+    Ok((StatusCode::CREATED, Json(told)))
+}
+
+/// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}`: answers as publishing does.
+pub async fn complete(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    path: Result<Path<ModulePath>, PathRejection>,
+) -> Result<Done, ApiError> {
+    let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
+    let (access, address) = path.access(&caller, Permission::Upload)?;
+    let (address, version) = (address?, path.version()?);
+    let id = UploadId::parse(path.upload()).ok_or_else(unknown)?;
+    let room = Arc::clone(&broker.uploads).try_acquire_owned().map_err(|_| publish::crowded())?;
+    let pending = broker.store.pending_upload(&access, &address, &version, &id, broker.clock.now()).await.map_err(ApiError::store)?;
+    let pending = pending.ok_or_else(unknown)?;
+    drop(access);
+    // Runs to its end though the sender hangs up, as publishing does.
+    let completed = async move {
+        let _room = room;
+        finish(&broker, &caller, &path, pending).await
+    };
+    tokio::spawn(completed.in_current_span()).await.map_err(|_| ApiError::new(ErrorCode::Internal, "publishing broke off"))?
+}
+
+async fn finish(broker: &Broker, caller: &Caller, path: &ModulePath, mut pending: Pending) -> Result<Done, ApiError> {
+    let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
+    let fetched = broker.store.fetch_upload(&mut pending, &mut upload).await.map_err(ApiError::store)?;
+    let done = match fetched {
+        Fetched::All if upload.is(pending.announced()) => publish::publish(broker, caller, path, upload, pending.announced().format).await,
+        Fetched::All => {
+            Err(ApiError::new(ErrorCode::BadArchive, "what was uploaded is not what was announced").hint("begin the upload again"))
+        }
+        Fetched::Nothing => nothing_there(broker, caller, path, pending.announced()).await,
+    };
+    // What can still come to something stays: its sender may try again.
+    let over = match &done {
+        Ok(_) => true,
+        Err(error) => error.code() == ErrorCode::Conflict || error.code() == ErrorCode::BadArchive && fetched == Fetched::All,
+    };
+    if over {
+        broker.store.end_upload(pending).await;
+    }
+    done
+}
+
+/// Nothing is there before it was put, and after somebody has completed it: then it is published.
+async fn nothing_there(broker: &Broker, caller: &Caller, path: &ModulePath, announced: &Announced) -> Result<Done, ApiError> {
+    let (access, address) = path.access(&caller.again(broker).await?, Permission::Upload)?;
+    let (address, version) = (address?, path.version()?);
+    match broker.store.published(&access, &address, &version, announced).await.map_err(ApiError::store)? {
+        Some(published) => answer(published, &address, &version, &announced.sha256),
+        None => Err(ApiError::new(ErrorCode::BadArchive, "nothing was put at the URL of this upload")
+            .hint("put the archive there, with the headers that came with it, and complete the upload then")),
+    }
+}
+
+/// One answer for an id that is unknown, somebody else's, for another version, or over.
+fn unknown() -> ApiError {
+    ApiError::not_found("there is no such upload").hint("begin it again: what was published already is told there")
+}

@@ -1,0 +1,432 @@
+//! Large archives past the broker: what the address of an upload takes, who may complete it, and what becomes of what arrives.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request as HttpRequest, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use stile_broker::http::lambda::Function;
+use stile_broker::store::{Aws, Store};
+use stile_protocol::audience::Audience;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use stile_tests::events::{Sent, Shape};
+use stile_tests::identity::Identity;
+use stile_tests::lambda;
+use stile_tests::programs::{ADMIN, BROKER, client, program};
+use stile_tests::served::{Served, system_time};
+use stile_tests::sigv4::{Request, Scope};
+use stile_tests::test_broker::{Backend, HOST, NOW, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use url::Url;
+
+use crate::lambda::answer;
+
+const ADDRESS: &str = "/v1/modules/acme/vpc/aws";
+
+/// What carries least, so that a large archive is as small as one can be.
+const SHAPE: Shape = Shape::LoadBalancer;
+
+/// The smallest archive that no event of that shape carries.
+const LARGE: usize = 700_001;
+
+/// A registry that is a function, and a token that publishes in it.
+struct Registry {
+    test: TestBroker,
+    function: Function,
+    token: String,
+}
+
+/// Where an archive is to be put, as it was told.
+#[derive(Debug)]
+struct Told {
+    id: String,
+    url: Url,
+    headers: BTreeMap<String, String>,
+    expires_at: String,
+}
+
+impl Registry {
+    async fn start() -> Option<Self> {
+        let test = TestBroker::start_on(Backend::Aws).await?;
+        test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+        let token = test.token(&deploy(), &[Download, Upload]).await;
+        assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "the caller's standing is read, and remembered");
+        test.aws().meter.taken();
+        Some(Self { function: test.function(None, None), test, token })
+    }
+
+    async fn post(&self, path: &str, body: &str, token: &str) -> Reply {
+        let sent = Sent::new("POST", format!("{ADDRESS}/{path}")).bearer(token).body("application/json", body);
+        SHAPE.reply(&answer(&self.function, &SHAPE.event(&sent)).await.unwrap())
+    }
+
+    async fn begin(&self, version: &str, archive: &[u8]) -> Told {
+        let reply = self.post(&format!("{version}/uploads"), &announced(archive).to_string(), &self.token).await;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        let told = reply.json();
+        Told {
+            id: told["upload"].as_str().unwrap().to_owned(),
+            url: told["url"].as_str().unwrap().parse().unwrap(),
+            headers: serde_json::from_value(told["headers"].clone()).unwrap(),
+            expires_at: told["expires_at"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    async fn complete(&self, version: &str, told: &Told) -> Reply {
+        self.post(&format!("{version}/uploads/{}", told.id), "", &self.token).await
+    }
+
+    /// What is published as that version, as its link gives it.
+    async fn fetched(&self, version: &str) -> (u16, Vec<u8>) {
+        let reply = self.test.get(&format!("{ADDRESS}/{version}/download"), &self.token).await;
+        assert_eq!(reply.status, 204, "{}", reply.text());
+        self.test.fetch(reply.header("x-terraform-get")).await
+    }
+
+    /// The row of an upload, `null` where there is none.
+    async fn row(&self, told: &Told) -> Value {
+        let key = json!({"pk": {"S": format!("upload {}", told.id)}, "sk": {"S": "upload"}});
+        self.test.aws().dynamodb("GetItem", json!({"Key": key})).await["Item"].clone()
+    }
+}
+
+impl Told {
+    /// Puts something there, as whoever holds the address.
+    async fn put(&self, body: &[u8]) {
+        let mut request = client(None).put(self.url.clone());
+        for (name, value) in self.headers.iter().filter(|(name, _)| *name != "content-length") {
+            request = request.header(name, value);
+        }
+        assert_eq!(request.body(body.to_vec()).send().await.unwrap().status(), 200);
+    }
+
+    fn parameter(&self, name: &str) -> String {
+        self.url.query_pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned()).unwrap()
+    }
+}
+
+fn announced(archive: &[u8]) -> Value {
+    json!({"format": "zip", "bytes": archive.len(), "sha256": hex::encode(Sha256::digest(archive))})
+}
+
+fn calls<const N: usize>(calls: [(&str, usize); N]) -> BTreeMap<String, usize> {
+    calls.map(|(name, count)| (name.to_owned(), count)).into()
+}
+
+#[tokio::test]
+async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_upload_is_gone() {
+    let Some(registry) = Registry::start().await else { return };
+    let (archive, meter) = (large_zip(LARGE), &registry.test.aws().meter);
+    let told = registry.begin("1.0.0", &archive).await;
+    assert_eq!(meter.taken(), calls([("dynamodb GetItem", 1), ("dynamodb TransactWriteItems", 1)]));
+    assert_eq!(told.expires_at, "2026-11-20T10:26:12Z");
+    let early = registry.complete("1.0.0", &told).await;
+    assert_eq!(early.status, 400, "{}", early.text());
+    assert!(early.text().contains("nothing was put at the URL of this upload; hint: put the archive there"), "{}", early.text());
+
+    told.put(&archive).await;
+    meter.taken();
+    let done = registry.complete("1.0.0", &told).await;
+    let sha256 = hex::encode(Sha256::digest(&archive));
+    assert_eq!(done.status, 201, "{}", done.text());
+    assert_eq!(done.json(), json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created"}));
+    // One read of the upload, one of the version, one of the document; the upload is fetched, the archive put and, since
+    // the emulator says no checksum, read back.
+    let expected = [("dynamodb GetItem", 3), ("dynamodb TransactWriteItems", 2), ("s3 GET", 2), ("s3 PUT", 1), ("s3 DELETE", 1)];
+    assert_eq!(meter.taken(), calls(expected));
+    assert_eq!(registry.fetched("1.0.0").await, (200, archive.clone()));
+    assert_eq!(registry.test.archives().await, 1, "the upload is gone");
+    assert_eq!(registry.row(&told).await, Value::Null);
+    assert_eq!(registry.complete("1.0.0", &told).await.status, 404);
+
+    let again = registry.post("1.0.0/uploads", &announced(&archive).to_string(), &registry.token).await;
+    assert_eq!((again.status.as_u16(), again.json()["status"].as_str()), (200, Some("unchanged")));
+    let other = registry.post("1.0.0/uploads", &announced(&large_zip(LARGE + 1)).to_string(), &registry.token).await;
+    assert_eq!(other.status, 409, "{}", other.text());
+}
+
+#[tokio::test]
+async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
+    let Some(registry) = Registry::start().await else { return };
+    let archive = large_zip(LARGE);
+    for kms_key in [None, Some("alias/archives")] {
+        let aws = registry.test.aws();
+        let mut place = aws.place.clone();
+        place.bucket_kms_key = kms_key.map(str::to_owned);
+        let store = Aws::over(place, Some(Audience::parse(HOST).unwrap()), &aws.sdk());
+        let other = registry.test.over(Store::Aws(store));
+        let registry = Registry { function: other.function(None, None), test: other, token: registry.token.clone() };
+        let told = registry.begin("1.0.0", &archive).await;
+
+        assert_eq!(told.id.len(), 32);
+        let place = format!("{}/{}/uploads/{}", aws.meter.endpoint(), aws.place.bucket, told.id);
+        assert_eq!(told.url.as_str().split_once('?').unwrap().0, place);
+        let digest = STANDARD.encode(Sha256::digest(&archive));
+        let mut expected = vec![("content-length", "700001"), ("content-type", "application/zip"), ("x-amz-checksum-sha256", &digest)];
+        if let Some(key) = kms_key {
+            expected.push(("x-amz-server-side-encryption", "aws:kms"));
+            expected.push(("x-amz-server-side-encryption-aws-kms-key-id", key));
+            expected.push(("x-amz-server-side-encryption-bucket-key-enabled", "true"));
+        }
+        let headers: Vec<(&str, &str)> = told.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(headers.iter().collect::<std::collections::BTreeSet<_>>(), expected.iter().collect());
+        let mut names: Vec<&str> = expected.iter().map(|(name, _)| *name).chain(["host"]).collect();
+        names.sort_unstable();
+        assert_eq!(told.parameter("X-Amz-SignedHeaders"), names.join(";"), "all that is sent is signed");
+        assert_eq!((told.parameter("X-Amz-Expires"), told.parameter("X-Amz-Date")), ("900".to_owned(), "20261120T101112Z".to_owned()));
+        assert_eq!(told.parameter("X-Amz-Security-Token"), SESSION_TOKEN);
+        assert!(told.parameter("X-Amz-Credential").starts_with(ACCESS_KEY_ID));
+
+        // The signature that S3 computes over the request as it is to be sent, and over nothing else.
+        let query: Vec<&str> = told.url.query().unwrap().split('&').filter(|pair| !pair.starts_with("X-Amz-Signature=")).collect();
+        let host = aws.meter.endpoint().replace("http://", "");
+        let signature = |changed: Option<(&str, &str)>| {
+            let mut sent: Vec<(String, String)> = told.headers.clone().into_iter().chain([("host".to_owned(), host.clone())]).collect();
+            for (name, value) in &mut sent {
+                if let Some((_, other)) = changed.filter(|(changed, _)| changed == name) {
+                    *value = other.to_owned();
+                }
+            }
+            let request = Request { method: "PUT", path: told.url.path(), query: &query.join("&"), headers: &sent, body: b"" };
+            let canonical = request.canonical(&names.join(";")).unwrap().replace(&hex::encode(Sha256::digest(b"")), "UNSIGNED-PAYLOAD");
+            let scope = Scope { date: "20261120".to_owned(), region: REGION.to_owned(), service: "s3".to_owned() };
+            scope.signature(SECRET_ACCESS_KEY, "20261120T101112Z", &canonical)
+        };
+        assert_eq!(signature(None), told.parameter("X-Amz-Signature"));
+        for changed in [("content-length", "700002"), ("x-amz-checksum-sha256", "AAAA"), ("content-type", "text/html")] {
+            assert_ne!(signature(Some(changed)), told.parameter("X-Amz-Signature"), "{changed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_address_of_an_upload_never_outlives_the_credentials_that_signed_it() {
+    let Some(registry) = Registry::start().await else { return };
+    let archive = large_zip(LARGE);
+    for (left, expected) in [(None, Some(900)), (Some(5000), Some(900)), (Some(120), Some(120)), (Some(29), None), (Some(-5), None)] {
+        let expires_at = left.map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
+        let aws = registry.test.aws();
+        let store = Aws::over(aws.place.clone(), Some(Audience::parse(HOST).unwrap()), &aws.sdk_of(expires_at));
+        let other = registry.test.over(Store::Aws(store));
+        let signing = Registry { function: other.function(None, None), test: other, token: registry.token.clone() };
+        let reply = signing.post("1.0.0/uploads", &announced(&archive).to_string(), &signing.token).await;
+        match expected {
+            None => assert_eq!(reply.status, 503, "{left:?}"),
+            Some(seconds) => assert!(reply.text().contains(&format!("X-Amz-Expires={seconds}&")), "{left:?}: {}", reply.text()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_is_completed_by_whoever_began_it_for_what_it_was_begun_and_in_time() {
+    let Some(registry) = Registry::start().await else { return };
+    let archive = large_zip(LARGE);
+    let told = registry.begin("1.0.0", &archive).await;
+    told.put(&archive).await;
+    registry.test.grant(&role("other"), "acme", &[Download, Upload]).await;
+    let other = registry.test.token(&Identity::role("111122223333", "other", "i-0abc"), &[Download, Upload]).await;
+    let unknown = registry.post(&format!("1.0.0/uploads/{}", "0".repeat(32)), "", &registry.token).await;
+    assert_eq!(unknown.status, 404);
+    for (what, reply) in [
+        ("somebody else", registry.post(&format!("1.0.0/uploads/{}", told.id), "", &other).await),
+        ("another version", registry.complete("1.0.1", &told).await),
+        ("another spelling", registry.post(&format!("1.0.0/uploads/{}", told.id.to_uppercase()), "", &registry.token).await),
+    ] {
+        assert_eq!((reply.status, &reply.body), (unknown.status, &unknown.body), "{what}");
+    }
+    let elsewhere = Sent::new("POST", format!("/v1/modules/acme/dns/aws/1.0.0/uploads/{}", told.id)).bearer(&registry.token);
+    let elsewhere = SHAPE.reply(&answer(&registry.function, &SHAPE.event(&elsewhere)).await.unwrap());
+    assert_eq!((elsewhere.status, &elsewhere.body), (unknown.status, &unknown.body));
+
+    // The token ends with the hour as well, so another one is got in time.
+    registry.test.advance(3599);
+    let late = registry.test.token(&deploy(), &[Download, Upload]).await;
+    let complete = async || registry.post(&format!("1.0.0/uploads/{}", told.id), "", &late).await;
+    registry.test.advance(1);
+    let expired = complete().await;
+    assert_eq!((expired.status, &expired.body), (unknown.status, &unknown.body));
+    assert!(registry.row(&told).await.is_object(), "the table has not cleared it away");
+    registry.test.set_time(registry.test.time() - 1);
+    let done = complete().await;
+    assert_eq!(done.status, 201, "{}", done.text());
+}
+
+#[tokio::test]
+async fn what_arrives_is_believed_no_more_than_what_is_sent() {
+    let Some(registry) = Registry::start().await else { return };
+    let archive = large_zip(LARGE);
+    let mut bent = archive.clone();
+    bent[350_000] ^= 1;
+    let (shorter, longer) = (archive[..LARGE - 1].to_vec(), [&archive[..], b"x"].concat());
+    for (what, body) in [("a changed byte", bent), ("a byte less", shorter), ("a byte more", longer), ("nothing", Vec::new())] {
+        let told = registry.begin("1.0.0", &archive).await;
+        // The emulator takes it, as S3 would not.
+        told.put(&body).await;
+        let reply = registry.complete("1.0.0", &told).await;
+        assert_eq!(reply.status, 400, "{what}: {}", reply.text());
+        assert!(reply.text().contains("what was uploaded is not what was announced; hint: begin the upload again"), "{}", reply.text());
+        assert_eq!(registry.row(&told).await, Value::Null, "{what}: the upload is over");
+        assert_eq!(registry.test.archives().await, 0, "{what}");
+    }
+    let mut no_archive = vec![0; LARGE];
+    no_archive[..2].copy_from_slice(b"PK");
+    let told = registry.begin("1.0.0", &no_archive).await;
+    told.put(&no_archive).await;
+    let reply = registry.complete("1.0.0", &told).await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert!(reply.json()["errors"][0].as_str().unwrap().starts_with("the archive"), "{}", reply.text());
+    assert_eq!(registry.test.archives().await, 0);
+    assert_eq!(registry.test.get(&format!("{ADDRESS}/versions"), &registry.token).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_grant_that_is_taken_away_ends_an_upload_that_was_begun() {
+    let Some(registry) = Registry::start().await else { return };
+    let archive = large_zip(LARGE);
+    let told = registry.begin("1.0.0", &archive).await;
+    told.put(&archive).await;
+    registry.test.ungrant(&role("deploy"), "acme").await;
+    registry.test.advance(10);
+    assert_eq!(registry.complete("1.0.0", &told).await.status, 403);
+    assert_eq!(registry.test.archives().await, 1, "only what was put there");
+    registry.test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    registry.test.advance(10);
+    assert_eq!(registry.complete("1.0.0", &told).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_completion_that_died_half_way_can_be_repeated() {
+    let Some(registry) = Registry::start().await else { return };
+    let archive = large_zip(LARGE);
+    let told = registry.begin("1.0.0", &archive).await;
+    told.put(&archive).await;
+    registry.test.break_store();
+    assert_eq!(registry.complete("1.0.0", &told).await.status, 503);
+    registry.test.mend_store();
+    let row = registry.row(&told).await;
+    assert_eq!(registry.complete("1.0.0", &told).await.status, 201);
+
+    // As if the process had ended before it cleared away, and as it is for one of two who complete at once.
+    for object_left in [true, false] {
+        registry.test.aws().dynamodb("PutItem", json!({"Item": row})).await;
+        if object_left {
+            told.put(&archive).await;
+        }
+        let again = registry.complete("1.0.0", &told).await;
+        assert_eq!((again.status.as_u16(), again.json()["status"].as_str()), (200, Some("unchanged")), "{object_left}: {}", again.text());
+        assert_eq!((registry.row(&told).await, registry.test.archives().await), (Value::Null, 1), "{object_left}");
+    }
+    assert_eq!(registry.fetched("1.0.0").await, (200, archive));
+}
+
+#[tokio::test]
+async fn of_two_uploads_of_one_version_one_is_published() {
+    let Some(registry) = Registry::start().await else { return };
+    let (first, second) = (large_zip(LARGE), large_zip(LARGE + 1));
+    let (one, two) = (registry.begin("1.0.0", &first).await, registry.begin("1.0.0", &second).await);
+    one.put(&first).await;
+    two.put(&second).await;
+    let (one_done, two_done) = tokio::join!(registry.complete("1.0.0", &one), registry.complete("1.0.0", &two));
+    let mut outcomes = [one_done.status.as_u16(), two_done.status.as_u16()];
+    let published = if outcomes[0] == 201 { first } else { second };
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, [201, 409], "{} {}", one_done.text(), two_done.text());
+    assert_eq!(registry.fetched("1.0.0").await, (200, published));
+    for told in [one, two] {
+        assert_eq!(registry.row(&told).await, Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_was_lost_in_the_bucket_comes_back_when_it_is_published_again() {
+    let Some(registry) = Registry::start().await else { return };
+    let (small, large) = (module_zip("small"), large_zip(LARGE));
+    let test = &registry.test;
+    let publish = async |archive: &[u8]| test.publish("acme/vpc/aws", "1.0.0", archive.to_vec(), &registry.token).await;
+    assert_eq!(publish(&small).await.status, 201);
+    test.aws().meter.taken();
+    let unchanged = publish(&small).await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.json()["status"].as_str()), (200, Some("unchanged")));
+    assert_eq!(test.aws().meter.taken(), calls([("dynamodb GetItem", 1), ("s3 HEAD", 1)]), "it is looked for, and nothing is written");
+
+    test.aws().lose_objects().await;
+    assert_eq!(registry.fetched("1.0.0").await.0, 404);
+    assert_eq!(publish(&module_zip("other")).await.status, 409, "the version is what it was");
+    let restored = publish(&small).await;
+    assert_eq!((restored.status.as_u16(), restored.json()["status"].as_str()), (200, Some("unchanged")), "{}", restored.text());
+    assert_eq!(registry.fetched("1.0.0").await, (200, small));
+
+    let told = registry.begin("2.0.0", &large).await;
+    told.put(&large).await;
+    assert_eq!(registry.complete("2.0.0", &told).await.status, 201);
+    test.aws().lose_objects().await;
+    let told = registry.begin("2.0.0", &large).await;
+    told.put(&large).await;
+    let restored = registry.complete("2.0.0", &told).await;
+    assert_eq!((restored.status.as_u16(), restored.json()["status"].as_str()), (200, Some("unchanged")), "{}", restored.text());
+    assert_eq!(registry.fetched("2.0.0").await, (200, large));
+}
+
+/// A gateway before a function, as far as HTTP goes.
+fn gateway(function: Arc<OnceLock<lambda::Function>>) -> Router {
+    Router::new().fallback(move |request: HttpRequest<Body>| {
+        let function = Arc::clone(&function);
+        async move { through(function.get().unwrap(), request).await }
+    })
+}
+
+async fn through(function: &lambda::Function, request: HttpRequest<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 10_000_000).await.unwrap();
+    let mut sent = Sent::new(if parts.method == "POST" { "POST" } else { "GET" }, parts.uri.to_string());
+    for (name, value) in parts.headers.iter().filter(|(name, _)| *name != "content-type") {
+        sent = sent.header(name.as_str(), value.to_str().unwrap());
+    }
+    let kind = parts.headers.get("content-type").map_or("", |kind| kind.to_str().unwrap());
+    let event = Shape::FunctionUrl.event(&sent.body(kind, body));
+    let reply = Shape::FunctionUrl.reply(&function.invoke(&event).await.unwrap());
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers;
+    response
+}
+
+#[tokio::test]
+async fn the_operators_program_publishes_through_a_function_what_no_event_carries() {
+    // Built before a clock is set, which then stands still.
+    let (broker, admin) = (program(BROKER), program(ADMIN));
+    let function = Arc::new(OnceLock::new());
+    let between = Arc::clone(&function);
+    let Some(served) = Served::start_on(Backend::Aws, |_| gateway(between)).await else { return };
+    let (folder, aws) = (tempfile::tempdir().unwrap(), served.test.aws());
+    let mut variables = aws.environment();
+    variables.push(("STILE_HOST", served.host().to_owned()));
+    variables.push(("STILE_STS_ENDPOINT", served.test.sts.endpoint()));
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let real = lambda::Function::start(&broker, &variables, &folder.path().join("log")).await;
+    assert!(function.set(real).is_ok());
+    served.test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let identity = deploy();
+    let home = served.home(&identity);
+    let archive = large_zip(4_000_001);
+    std::fs::write(home.path().join("vpc.zip"), &archive).unwrap();
+    let arguments = ["module", "publish", "acme/vpc/aws", "1.0.0", "vpc.zip", "--registry-host", served.host()];
+    let sha256 = hex::encode(Sha256::digest(&archive));
+    for word in ["published", "unchanged"] {
+        let ran = home.run(&admin, &arguments).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        assert_eq!(ran.stdout, format!("{word} acme/vpc/aws 1.0.0 (sha256:{sha256})\n"));
+    }
+    assert_eq!(served.test.archives().await, 1);
+    // The function made the registry's first key, by the system's clock.
+    served.test.set_time(system_time());
+    let token = served.test.token(&identity, &[Download]).await;
+    let location = served.test.get(&format!("{ADDRESS}/1.0.0/download"), &token).await.header("x-terraform-get").to_owned();
+    assert_eq!(served.test.fetch(&location).await, (200, archive));
+}
