@@ -6,6 +6,8 @@ const BACKEND: Backend = Backend::Aws;
 
 #[path = "bearer.rs"]
 mod bearer;
+#[path = "corpus.rs"]
+mod corpus;
 #[path = "exchange.rs"]
 mod exchange;
 #[path = "modules.rs"]

@@ -7,6 +7,8 @@ const BACKEND: Backend = Backend::Embedded;
 
 #[path = "bearer.rs"]
 mod bearer;
+#[path = "corpus.rs"]
+mod corpus;
 #[path = "exchange.rs"]
 mod exchange;
 #[path = "modules.rs"]
