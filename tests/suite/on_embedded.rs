@@ -13,6 +13,8 @@ mod corpus;
 mod exchange;
 #[path = "modules.rs"]
 mod modules;
+#[path = "paths.rs"]
+mod paths;
 #[path = "store.rs"]
 mod store;
 #[path = "terraform.rs"]

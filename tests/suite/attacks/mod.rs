@@ -53,7 +53,8 @@ pub(crate) async fn run(backend: Backend) {
     let running: Vec<_> = sections.into_iter().map(|(name, cases)| on_a_thread(move || section(backend, name, cases))).collect();
     let mut sum = Tally::default();
     for thread in running {
-        let tally = thread.join().unwrap();
+        let broken = |panic: Box<dyn std::any::Any + Send>| Tally { problems: vec![words(panic.as_ref())], ..Tally::default() };
+        let tally = thread.join().unwrap_or_else(broken);
         sum.cases += tally.cases;
         sum.inputs += tally.inputs;
         sum.shown += tally.shown;

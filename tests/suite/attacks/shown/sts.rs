@@ -25,9 +25,13 @@ pub(super) async fn an_answer_longer_than_it_says_is_no_answer(backend: Backend)
         let process = ground.test.asking(&format!("http://{}", listener.local_addr().unwrap()));
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = [0; 4096];
-            let _ = stream.read(&mut asked).await;
-            let _ = stream.write_all(answer.as_bytes()).await;
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"Version=2011-06-15") {
+                assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0, "the whole request comes");
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let _ = stream.read_to_end(&mut asked).await;
         });
         let identity = deploy();
         let proof = process.proof(&identity).build();
