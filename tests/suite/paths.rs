@@ -37,7 +37,10 @@ fn spellings(name: &str) -> Vec<String> {
         name.to_ascii_uppercase(),
         format!("{}{rest}", first.to_ascii_uppercase()),
     ];
-    for part in [";", ";a=b", "%3b", "%00", "%20", "+", ".", "%2e", "%2f", "%5c", "\\", "%0a", "%c0%af", "%ff", "?", "%3f", "#x", "%23", "*", "%2a", ","] {
+    for part in [
+        ";", ";a=b", "%3b", "%00", "%20", "+", ".", "%2e", "%2f", "%5c", "\\", "%0a", "%c0%af", "%ff", "?", "%3f", "#x", "%23", "*", "%2a",
+        ",",
+    ] {
         all.extend([format!("{name}{part}"), format!("{part}{name}")]);
     }
     for up in ["../", "./", "%2e%2e/", "..%2f", "%2e%2e%2f", "..%5c", "..;/", "%252e%252e%252f", "/"] {
@@ -49,7 +52,8 @@ fn spellings(name: &str) -> Vec<String> {
 async fn ask(test: &TestBroker, method: &str, path: &str, token: &str) -> Option<Reply> {
     // What is no URI never leaves a client, and a server reads none of it.
     let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
-    let request = request.header("content-type", "application/zip").body(Body::from(if method == "POST" { module_zip("game") } else { vec![] }));
+    let request =
+        request.header("content-type", "application/zip").body(Body::from(if method == "POST" { module_zip("game") } else { vec![] }));
     Some(test.send(request.ok()?).await)
 }
 
@@ -70,7 +74,7 @@ async fn no_spelling_of_a_path_reaches_a_namespace_that_is_not_granted() {
             let Some(reply) = ask(&test, method, &path, &token).await else { continue };
             sent += 1;
             let status = reply.status.as_u16();
-            assert!([400, 403, 404, 405].contains(&status) || path.contains('#') || path.contains('?'), "{method} {path}: {status} {}", reply.text());
+            assert!([400, 403, 404, 405].contains(&status), "{method} {path}: {status} {}", reply.text());
             assert!(!reply.text().contains(SECRET) && reply.header("x-terraform-get").is_empty(), "{method} {path}: {}", reply.text());
             assert!(!journal.taken().human.contains("namespace=\"other\""), "{method} {path}: nothing was allowed there");
         }
@@ -86,6 +90,10 @@ async fn no_spelling_of_a_segment_is_decided_on_as_one_thing_and_looked_up_as_an
     let good = ["acme", "vpc", "aws", "1.0.0"];
     for (at, segment) in good.iter().enumerate() {
         for spelling in spellings(segment) {
+            // What ends a path makes it another route's.
+            if spelling.contains(['?', '#']) {
+                continue;
+            }
             let mut segments = good.map(str::to_owned);
             segments[at] = spelling.clone();
             let path = format!("/v1/modules/{}/download", segments.join("/"));
