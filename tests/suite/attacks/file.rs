@@ -212,9 +212,18 @@ pub(super) struct Sts {
     /// Texts of the identity and what stands in their place.
     #[serde(default)]
     pub(super) replace: Vec<[String; 2]>,
-    /// One of `endless`, `redirect`.
     #[serde(default)]
-    pub(super) instead: Option<String>,
+    pub(super) instead: Option<Instead>,
+}
+
+/// What comes in place of an answer.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Instead {
+    /// A body without end.
+    Endless,
+    /// A redirect to STS itself.
+    Redirect,
 }
 
 const fn ok() -> u16 {
@@ -250,9 +259,9 @@ pub(super) fn read() -> Vec<(String, Vec<Case>)> {
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let section = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    let cases = |path: &Path| match toml::from_str::<File>(&std::fs::read_to_string(path).unwrap()) {
-        Ok(file) => file.case,
-        Err(error) => panic!("{}: {error}", path.display()),
+    let cases = |path: &Path| {
+        let read = toml::from_str::<File>(&std::fs::read_to_string(path).unwrap());
+        read.map_err(|error| format!("{}: {error}", path.display())).unwrap().case
     };
     files.iter().map(|path| (section(path), cases(path))).collect()
 }

@@ -14,7 +14,7 @@ use stile_tests::programs::program;
 use stile_tests::proof::{with_document, without};
 use stile_tests::test_broker::{ACCOUNT, Backend, Reply};
 
-use super::file::{Caller, Encoding, Input, Must, Signed, Sts};
+use super::file::{Caller, Encoding, Input, Instead, Must, Signed, Sts};
 use super::forge;
 use super::ground::{Ground, secrets};
 use super::text::{Values, expand, expand_json};
@@ -179,10 +179,9 @@ fn nonce() -> String {
 }
 
 fn answer(sts: &Sts, values: &Values) -> Answer {
-    match sts.instead.as_deref() {
-        Some("endless") => return Answer::Endless,
-        Some("redirect") => return Answer::Redirect(values["sts"].clone()),
-        Some(other) => panic!("STS knows no `{other}`"),
+    match sts.instead {
+        Some(Instead::Endless) => return Answer::Endless,
+        Some(Instead::Redirect) => return Answer::Redirect(values["sts"].clone()),
         None => {}
     }
     let body = match (&sts.body, &sts.code) {

@@ -17,8 +17,7 @@ pub(super) fn expand(text: &str, values: &Values) -> String {
                 let part = values.get(part).map_or(part, String::as_str);
                 out.push_str(&part.repeat(times.parse().unwrap()));
             }
-            (None, Some(value)) => out.push_str(value),
-            (None, None) => panic!("`«{word}»` means nothing here"),
+            (None, value) => out.push_str(value.ok_or_else(|| format!("`«{word}»` means nothing here")).unwrap()),
         }
         rest = behind;
     }
