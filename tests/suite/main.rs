@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::duplicate_mod, reason = "the flows run on each store")]
 
+mod attacks;
 mod authorizer;
 mod aws_store;
 mod aws_uploads;

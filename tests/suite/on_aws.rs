@@ -6,10 +6,14 @@ const BACKEND: Backend = Backend::Aws;
 
 #[path = "bearer.rs"]
 mod bearer;
+#[path = "corpus.rs"]
+mod corpus;
 #[path = "exchange.rs"]
 mod exchange;
 #[path = "modules.rs"]
 mod modules;
+#[path = "paths.rs"]
+mod paths;
 #[path = "store.rs"]
 mod store;
 #[path = "terraform.rs"]

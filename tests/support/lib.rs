@@ -8,6 +8,7 @@
 //! | [`proof`] | proofs as the helper would sign them, and as an attacker would bend them |
 //! | [`dev_ca`] | a certificate authority for a day's work |
 //! | [`moto`] | a third party's STS, in Python |
+//! | [`journal`] | what one test's broker logs, apart from every other's |
 //! | [`meter`] | a proxy that counts calls of AWS and can be cut off |
 //! | [`emulated_aws`] | a table, a bucket and a key in moto, behind a meter |
 //! | [`left_out`] | which tools the machine has, and what was not shown for want of one |
@@ -35,6 +36,7 @@ pub mod events;
 pub mod home;
 pub mod iam;
 pub mod identity;
+pub mod journal;
 pub mod lambda;
 pub mod left_out;
 pub mod local_sts;

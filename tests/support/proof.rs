@@ -21,6 +21,7 @@ pub struct Proof {
     host: Option<String>,
     audience: Option<String>,
     now: Option<i64>,
+    signed_headers: Option<String>,
     document: Vec<u8>,
 }
 
@@ -34,6 +35,7 @@ impl Proof {
             host: None,
             audience: None,
             now: None,
+            signed_headers: None,
             document: document.to_bytes(),
         }
     }
@@ -60,6 +62,12 @@ impl Proof {
     #[must_use]
     pub fn now(self, now: i64) -> Self {
         Self { now: Some(now), ..self }
+    }
+
+    /// The headers under the signature, `a;b;c`, where they are others than the protocol's.
+    #[must_use]
+    pub fn signed_headers(self, names: &str) -> Self {
+        Self { signed_headers: Some(names.to_owned()), ..self }
     }
 
     /// What is asked for.
@@ -99,7 +107,7 @@ impl Proof {
                 "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={}",
                 self.identity.access_key_id,
                 self.scope(),
-                self.signed_headers(),
+                self.names(),
                 self.signature()
             ),
         ));
@@ -109,7 +117,7 @@ impl Proof {
     fn signature(&self) -> String {
         let headers = self.headers();
         let request = Request { method: METHOD, path: PATH, query: "", headers: &headers, body: BODY.as_bytes() };
-        let canonical = request.canonical(self.signed_headers()).unwrap();
+        let canonical = request.canonical(self.names()).unwrap();
         self.scope().signature(&self.identity.secret_access_key, &self.amz_date(), &canonical)
     }
 
@@ -126,8 +134,8 @@ impl Proof {
         headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    fn signed_headers(&self) -> &'static str {
-        signed_headers(self.identity.session_token.is_some())
+    fn names(&self) -> &str {
+        self.signed_headers.as_deref().unwrap_or_else(|| signed_headers(self.identity.session_token.is_some()))
     }
 
     fn scope(&self) -> Scope {

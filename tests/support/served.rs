@@ -49,6 +49,12 @@ impl Served {
         Some(Self::start_at(0, place, between).await)
     }
 
+    /// The same, so many seconds ahead of the system's time.
+    pub async fn start_ahead(backend: Backend, ahead: i64) -> Option<Self> {
+        let place = Place::new(backend).await?;
+        Some(Self::start_at(ahead, place, |router| router).await)
+    }
+
     async fn start_at(ahead: i64, place: Place, between: impl FnOnce(Router) -> Router) -> Self {
         let (port, now, folder) = (free_port(), system_time(), tempfile::tempdir().unwrap());
         let host = format!("127.0.0.1:{port}");

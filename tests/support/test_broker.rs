@@ -131,10 +131,17 @@ impl TestBroker {
     pub fn start_at(host: &str, max_ttl: i64, place: Place, regions: &[&'static Region]) -> Self {
         let audience = Audience::parse(host).unwrap();
         let (kept, store) = place.open(&audience);
-        Self::assemble(audience, max_ttl, place, kept, store, regions)
+        Self::assemble(audience, max_ttl, place, (kept, store), regions, None)
     }
 
-    fn assemble(audience: Audience, max_ttl: i64, place: Place, kept: Kept, store: Store, regions: &[&'static Region]) -> Self {
+    fn assemble(
+        audience: Audience,
+        max_ttl: i64,
+        place: Place,
+        (kept, store): (Kept, Store),
+        regions: &[&'static Region],
+        instead_of_sts: Option<&str>,
+    ) -> Self {
         let host = audience.as_str().to_owned();
         let now = Arc::new(AtomicI64::new(NOW));
         let (for_sts, for_broker) = (Arc::clone(&now), Arc::clone(&now));
@@ -151,7 +158,7 @@ impl TestBroker {
             authorizer_base: None,
             link_ttl: LINK_LIFETIME,
             fips: false,
-            sts: Endpoints::new([Endpoint::parse(&sts.endpoint()).unwrap()]),
+            sts: Endpoints::new([Endpoint::parse(instead_of_sts.unwrap_or(&sts.endpoint())).unwrap()]),
         };
         let broker = Arc::new(Broker::over(&config, store, Clock::given(move || for_broker.load(Ordering::SeqCst))).unwrap());
         Self { sts, router: http::router(Arc::clone(&broker)), broker, now, audience: host, place }
@@ -173,7 +180,16 @@ impl TestBroker {
     pub fn over(&self, store: Store) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
         let (kept, _) = self.place.open(&audience);
-        let again = Self::assemble(audience, 3600, self.place.clone(), kept, store, &REGIONS.iter().collect::<Vec<_>>());
+        let again = Self::assemble(audience, 3600, self.place.clone(), (kept, store), &REGIONS.iter().collect::<Vec<_>>(), None);
+        again.set_time(self.time());
+        again
+    }
+
+    /// Another process, which asks somebody else than its STS: whoever answers at that URL.
+    pub fn asking(&self, url: &str) -> Self {
+        let audience = Audience::parse(&self.audience).unwrap();
+        let opened = self.place.open(&audience);
+        let again = Self::assemble(audience, 3600, self.place.clone(), opened, &REGIONS.iter().collect::<Vec<_>>(), Some(url));
         again.set_time(self.time());
         again
     }

@@ -30,17 +30,19 @@ use crate::token::KeyError;
 pub async fn mint(State(broker): State<Arc<Broker>>, request: Request) -> Result<Response, ApiError> {
     // The router gives `HEAD` to this handler as well, and looking is no reason to mint.
     let caller = request.extensions().get::<GatewayCaller>().filter(|_| request.method() == Method::GET);
-    let Some(caller) = caller else { return Ok(not_allowed()) };
+    let Some(caller) = caller else { return Ok(no_such_method(request).await) };
     let mut identified = None;
     let minted = exchange(&broker, caller, request.uri().query().unwrap_or_default(), &mut identified).await;
     audit::exchange("gateway", identified.as_ref(), minted.as_ref().map_err(|error| error.code().as_str()));
     Ok(Json(minted?.into_reply()).into_response())
 }
 
-fn not_allowed() -> Response {
+/// Every other method: `GET` is one of the route's for those alone whom a gateway vouches for, so nobody else is told of it.
+pub async fn no_such_method(request: Request) -> Response {
     let error = ApiError::new(ErrorCode::MethodNotAllowed, "this route has no such method").hint("exchange a proof with `POST /v1/token`");
+    let vouched_for = request.extensions().get::<GatewayCaller>().is_some();
     let mut response = error.into_response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(if vouched_for { "GET,POST" } else { "POST" }));
     response
 }
 

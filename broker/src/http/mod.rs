@@ -39,7 +39,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         // A proof in, a token out; or what a gateway verified in its stead.
-        .route("/v1/token", get(gateway::mint).post(exchange::mint))
+        .route("/v1/token", get(gateway::mint).post(exchange::mint).fallback(gateway::no_such_method))
         // Bearers.
         .route("/v1/whoami", get(bearer::whoami))
         .route("/v1/modules", get(modules::list))

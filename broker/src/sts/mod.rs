@@ -11,6 +11,7 @@ mod request;
 mod single_flight;
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,18 +129,48 @@ fn classify(error: reqwest::Error) -> StsError {
     if error.is_timeout() && !error.is_connect() {
         return StsError::Timeout;
     }
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if cause.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return StsError::NotSts(error);
+    if is_of_tls(&error) { StsError::NotSts(error) } else { StsError::Unavailable(Some(error)) }
+}
+
+/// Whether the server, and not the network, is what is wrong: a certificate that does not hold, or no TLS at all.
+fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if cause.is::<rustls::Error>() {
+            return true;
         }
-        source = cause.source();
+        // An I/O error's source is that of the error in it: the error itself would be passed over, and there may be
+        // one in another.
+        let within = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = within.map(|inner| inner as &(dyn Error + 'static)).or_else(|| cause.source());
     }
-    StsError::Unavailable(Some(error))
+    false
 }
 
 /// A connection that breaks inside the answer has said something, and it was not an answer.
 fn classify_body(error: &reqwest::Error) -> StsError {
     if error.is_timeout() { StsError::Timeout } else { AnswerError::Malformed("it broke off").into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_does_not_hold_is_told_from_a_network_that_is_down() {
+        let tls = || rustls::Error::General("no".to_owned());
+        let within = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        for (error, expected) in [
+            (io::Error::from(io::ErrorKind::ConnectionRefused), false),
+            (io::Error::other("no"), false),
+            (io::Error::other(io::Error::other("no")), false),
+            (within(tls()), true),
+            (io::Error::other(within(tls())), true),
+            (io::Error::other(io::Error::other(within(tls()))), true),
+        ] {
+            assert_eq!(is_of_tls(&error), expected, "{error:?}");
+        }
+    }
 }

@@ -1,0 +1,237 @@
+//! A warm broker that is watched: whatever it is sent, its reply and its log hold no secret, and its calls are counted.
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::Value;
+use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
+use stile_protocol::region::{REGIONS, Region};
+use stile_tests::identity::Identity;
+use stile_tests::journal::{Journal, Logged};
+use stile_tests::local_sts::Seen;
+use stile_tests::test_broker::{Backend, HOST, Place, Reply, TestBroker, deploy, module_zip, role};
+
+use super::file::{Calls, World};
+use super::forge;
+
+/// Longest line of a log, in bytes.
+const LONGEST_LINE: usize = 1536;
+
+/// The headers that STS is sent with a session's proof, and no others.
+const TO_STS: [&str; 9] = [
+    "accept",
+    "authorization",
+    "content-length",
+    "content-type",
+    "host",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-stile-audience",
+    "x-stile-request",
+];
+
+/// A broker with its caches full, one module in it, and a token that may do everything there.
+pub(super) struct Ground {
+    pub(super) test: TestBroker,
+    pub(super) token: String,
+    journal: Journal,
+}
+
+/// What came of one request.
+pub(super) struct Outcome {
+    pub(super) reply: Reply,
+    pub(super) calls: Calls,
+    pub(super) logged: Logged,
+    /// The requests that STS was sent.
+    pub(super) asked: Vec<Seen>,
+    /// What is wrong whatever was sent.
+    pub(super) problems: Vec<String>,
+}
+
+impl Ground {
+    /// On an empty store of that kind; none where a tool is missing.
+    pub(super) async fn new(backend: Backend, world: &World) -> Option<Self> {
+        let journal = Journal::start();
+        let place = Place::new(backend).await?;
+        let named: Vec<&'static Region> = world.regions.iter().map(|name| Region::named(name).unwrap()).collect();
+        let regions = if named.is_empty() { REGIONS.iter().collect() } else { named };
+        let test = TestBroker::start_at(HOST, 3600, place, &regions);
+        if let Some(now) = &world.now {
+            test.set_time(seconds(now));
+        }
+        Some(Self::warm(test, journal).await)
+    }
+
+    /// The usual one.
+    pub(super) async fn plain(backend: Backend) -> Self {
+        Self::new(backend, &World::default()).await.expect("the tools were looked for before")
+    }
+
+    async fn warm(test: TestBroker, journal: Journal) -> Self {
+        let all = [CreateGrant, DeleteGrant, Download, Upload];
+        for namespace in ["acme", "team-a"] {
+            test.grant(&role("deploy"), namespace, &all).await;
+        }
+        let token = test.token(&deploy(), &all).await;
+        assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("warm"), &token).await.status, 201);
+        let ground = Self { test, token, journal };
+        ground.refresh().await;
+        ground
+    }
+
+    /// Fills the caches, so that none is filled while calls are counted: the caller's standing, and the one look at the
+    /// keyring in ten seconds that an unknown key id may cause.
+    pub(super) async fn refresh(&self) {
+        assert_eq!(self.test.get("/v1/whoami", &self.token).await.status, 200);
+        let unknown = forge::under_an_unknown_key(&self.test).await;
+        assert_eq!(self.test.get("/v1/whoami", &unknown).await.status, 401);
+        self.forget();
+    }
+
+    /// Drops what was counted and logged so far.
+    pub(super) fn forget(&self) {
+        self.journal.taken();
+        if self.test.backend() == Backend::Aws {
+            self.test.aws().meter.taken();
+        }
+    }
+
+    /// Sends a request and looks at everything that must be so whatever it is; the secrets are those it carries.
+    pub(super) async fn watch(&self, request: Request<Body>, secrets: &[String]) -> Outcome {
+        self.watch_in(&self.test, request, secrets).await
+    }
+
+    /// The same in another process of the same registry.
+    pub(super) async fn watch_in(&self, process: &TestBroker, request: Request<Body>, secrets: &[String]) -> Outcome {
+        self.forget();
+        let before = process.sts.calls();
+        let path = request.uri().path().to_owned();
+        let reply = process.send(request).await;
+        let asked: Vec<Seen> = process.sts.requests().split_off(before.min(process.sts.requests().len()));
+        let (calls, logged) = (self.calls(process.sts.calls() - before), self.journal.taken());
+        let mut outcome = Outcome { reply, calls, logged, asked, problems: Vec::new() };
+        outcome.look(&path, secrets);
+        if process.backend() == Backend::Aws && outcome.calls.reads == usize::MAX {
+            outcome.problems.push("S3 was called".to_owned());
+        }
+        outcome
+    }
+
+    /// The same, where nothing may be wrong and the answer and the calls are known.
+    pub(super) async fn expect(&self, request: Request<Body>, secrets: &[String], answer: &str, calls: &str) -> Outcome {
+        let outcome = self.watch(request, secrets).await;
+        self.settle(outcome, answer, calls)
+    }
+
+    /// The same in another process.
+    pub(super) async fn expect_in(
+        &self,
+        process: &TestBroker,
+        request: Request<Body>,
+        secrets: &[String],
+        answer: &str,
+        calls: &str,
+    ) -> Outcome {
+        let outcome = self.watch_in(process, request, secrets).await;
+        self.settle(outcome, answer, calls)
+    }
+
+    fn settle(&self, outcome: Outcome, answer: &str, calls: &str) -> Outcome {
+        let said = outcome.reply.text();
+        assert_eq!(outcome.reply.error(), answer, "{said}");
+        self.cost(&outcome, Calls::parse(calls).unwrap()).map_or(Ok(()), Err).unwrap();
+        assert!(outcome.problems.is_empty(), "{answer}: {:?}\n{said}", outcome.problems);
+        outcome
+    }
+
+    /// How the calls differ from the budget. The embedded store calls nobody, so that STS alone is counted there.
+    pub(super) fn cost(&self, outcome: &Outcome, budget: Calls) -> Option<String> {
+        let budget = if self.test.backend() == Backend::Aws { budget } else { Calls { sts: budget.sts, ..Calls::default() } };
+        (outcome.calls != budget).then(|| format!("it cost {:?} instead of {budget:?}", outcome.calls))
+    }
+
+    fn calls(&self, sts: usize) -> Calls {
+        let mut calls = Calls { sts, ..Calls::default() };
+        if self.test.backend() == Backend::Embedded {
+            return calls;
+        }
+        for (name, count) in self.test.aws().meter.taken() {
+            match name.as_str() {
+                "dynamodb GetItem" | "dynamodb BatchGetItem" | "dynamodb Query" | "dynamodb Scan" => calls.reads += count,
+                other if other.starts_with("dynamodb ") => calls.writes += count,
+                other if other.starts_with("kms ") => calls.kms += count,
+                // Nothing here may reach for an archive: a number that no budget has.
+                _ => calls.reads = usize::MAX,
+            }
+        }
+        calls
+    }
+}
+
+impl Outcome {
+    fn look(&mut self, path: &str, secrets: &[String]) {
+        let mut problems = Vec::new();
+        let mut wrong = |problem: String| problems.push(problem);
+        if self.reply.status == 500 {
+            wrong("the broker failed".to_owned());
+        }
+        let (text, headers) = (self.reply.text(), format!("{:?}", self.reply.headers));
+        for secret in secrets.iter().filter(|secret| secret.len() > 7) {
+            if text.contains(secret.as_str()) || headers.contains(secret.as_str()) {
+                wrong(format!("the reply holds `{secret:.60}`"));
+            }
+        }
+        let mut given: Vec<String> = secrets.to_vec();
+        given.extend(self.reply.json()["token"].as_str().map(str::to_owned));
+        given.extend(["stile_v4.local.", "X-Amz-", "x-amz-", "AWS4-HMAC", "Bearer ", "&signature="].map(str::to_owned));
+        for line in self.logged.lines() {
+            if let Some(secret) = given.iter().find(|secret| secret.len() > 6 && line.contains(secret.as_str())) {
+                wrong(format!("the log holds `{secret:.60}`: {line}"));
+            }
+            if line.len() > LONGEST_LINE || line.chars().any(|c| c.is_control()) {
+                wrong(format!("a log line of {} bytes, or one with control characters: {line:.200}", line.len()));
+            }
+            if line.contains("panic") {
+                wrong(format!("a panic was logged: {line}"));
+            }
+        }
+        let (events, human, json) = (self.logged.events, self.logged.human.lines().count(), self.logged.json.lines().count());
+        if events != human || events != json || self.logged.json.lines().any(|line| serde_json::from_str::<Value>(line).is_err()) {
+            wrong(format!("{events} events make {human} and {json} lines"));
+        }
+        if self.logged.human.lines().filter(|line| line.contains(" status=")).count() != 1 {
+            wrong(format!("a request to {path} is not one line: {}", self.logged.human));
+        }
+        for asked in &self.asked {
+            let expected: Vec<_> =
+                TO_STS.into_iter().filter(|name| *name != "x-amz-security-token" || asked.header(name).is_some()).collect();
+            let plain = asked.method == "POST" && asked.path == "/" && asked.body == b"Action=GetCallerIdentity&Version=2011-06-15";
+            if !plain || asked.header_names() != expected || asked.header("x-stile-audience") != Some(HOST) {
+                wrong(format!("STS was sent something else than the template: {asked:?}"));
+            }
+        }
+        self.problems.extend(problems);
+    }
+}
+
+/// What of an identity and its proof nobody may see again.
+pub(super) fn secrets(identity: &Identity, proof: &Value) -> Vec<String> {
+    let mut secrets = vec![identity.access_key_id.clone(), identity.secret_access_key.clone()];
+    secrets.extend(identity.session_token.clone());
+    secrets.extend(["signature", "access_key_id", "session_token"].iter().filter_map(|field| proof[*field].as_str().map(str::to_owned)));
+    secrets
+}
+
+/// The request of an exchange.
+pub(super) fn exchange(body: impl Into<Body>) -> Request<Body> {
+    Request::post("/v1/token").header("content-type", "application/json").body(body.into()).unwrap()
+}
+
+/// `GET` with a token.
+pub(super) fn get(path: &str, token: &str) -> Request<Body> {
+    Request::get(path).header("authorization", format!("Bearer {token}")).body(Body::empty()).unwrap()
+}
+
+/// Unix seconds of an RFC 3339 time.
+pub(super) fn seconds(text: &str) -> i64 {
+    chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp()
+}

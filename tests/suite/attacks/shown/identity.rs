@@ -1,0 +1,139 @@
+//! Grants that somebody wrote by hand, and callers that are known while the table is away.
+
+use std::io::{Read as _, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use stile_protocol::names::Permission::Download;
+use stile_tests::emulated_aws::EmulatedAws;
+use stile_tests::home::Home;
+use stile_tests::local_sts::{Answer, LocalSts, fixed_clock};
+use stile_tests::programs::{ADMIN, program};
+use stile_tests::proof::document;
+use stile_tests::test_broker::{ACCOUNT, Backend, deploy, namespaces, role};
+
+use super::super::ground::{Ground, exchange, secrets};
+
+/// Asks for that namespace as the role `deploy`.
+async fn asks(ground: &Ground, namespace: &str, answer: &str, calls: &str) -> super::super::ground::Outcome {
+    let identity = deploy();
+    ground.test.sts.know(identity.clone());
+    let proof = ground.test.proof(&identity).document(&document(600, namespaces(&[namespace]), &[Download])).build();
+    ground.expect(exchange(proof.to_string()), &secrets(&identity, &proof), answer, calls).await
+}
+
+/// What an operator is told of the grants.
+async fn listed(ground: &Ground) -> (String, String) {
+    let mut home = Home::temporary();
+    match ground.test.backend() {
+        Backend::Embedded => home.variable("STILE_DATA", ground.test.data()),
+        Backend::Aws => ground.test.aws().environment().into_iter().for_each(|(name, value)| home.variable(name, value)),
+    }
+    let ran = home.run(&program(ADMIN), &["grant", "list", "--output", "json"]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    (ran.stdout, ran.stderr)
+}
+
+/// Adds entries to the ready-made document of the role `deploy`.
+async fn write_document(aws: &EmulatedAws, more: &[Value]) {
+    let key = json!({"pk": {"S": format!("principal {}", role("deploy"))}, "sk": {"S": "grants"}});
+    let mut row = aws.dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
+    let folded = STANDARD.decode(row["document"]["B"].as_str().unwrap()).unwrap();
+    let mut text = String::new();
+    flate2::read::DeflateDecoder::new(&*folded).read_to_string(&mut text).unwrap();
+    let mut entries: Vec<Value> = serde_json::from_str(&text).unwrap();
+    entries.splice(1..1, more.iter().cloned());
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(Value::from(entries).to_string().as_bytes()).unwrap();
+    row["document"]["B"] = STANDARD.encode(encoder.finish().unwrap()).into();
+    aws.dynamodb("PutItem", json!({"Item": row})).await;
+}
+
+/// A row of the list of grants.
+async fn write_row(ground: &Ground, principal: &str, namespace: &str, permissions: i64) {
+    match ground.test.backend() {
+        Backend::Embedded => super::database(
+            &ground.test,
+            &format!("INSERT INTO grants VALUES ('{principal}', '{namespace}', {permissions}, NULL, 'x', 0, '{principal}')"),
+        ),
+        Backend::Aws => {
+            for (pk, sk) in
+                [("grants".to_owned(), format!("{principal} {namespace}")), (format!("namespace {namespace}"), principal.to_owned())]
+            {
+                let row = json!({
+                    "pk": {"S": pk}, "sk": {"S": sk}, "principal": {"S": principal}, "namespace": {"S": namespace},
+                    "permissions": {"N": permissions.to_string()}, "created_by": {"S": "x"}, "created_at": {"N": "0"},
+                });
+                ground.test.aws().dynamodb("PutItem", json!({"Item": row})).await;
+            }
+        }
+    }
+}
+
+const TOLD: &str = "a grant in the store cannot be read and allows nothing";
+
+pub(super) async fn a_pattern_written_by_hand_allows_nothing(backend: Backend) {
+    let ground = Ground::plain(backend).await;
+    let patterns = ["x|.*", "a)|(?:.*", "^a", "a*b"];
+    for pattern in patterns {
+        write_row(&ground, pattern, "acme", 1).await;
+        write_row(&ground, &role("deploy"), pattern, 1).await;
+    }
+    if backend == Backend::Aws {
+        write_document(ground.test.aws(), &patterns.map(|on| json!({"on": on, "may": 1, "by": "x", "at": 0}))).await;
+    }
+    let outcome = asks(&ground, "axb", "403 no_grant", "1/0/1/0").await;
+    // What a thread that waits for a disk logs is not heard here: the program tells it below.
+    assert!(backend == Backend::Embedded || outcome.logged.human.matches(TOLD).count() == patterns.len(), "{}", outcome.logged.human);
+    asks(&ground, "acme", "200 -", "1/0/1/1").await;
+    let (told, complained) = listed(&ground).await;
+    assert_eq!(complained.matches(TOLD).count(), 2 * patterns.len(), "{complained}");
+    assert!(patterns.iter().all(|pattern| !told.contains(pattern)), "{told}");
+}
+
+pub(super) async fn a_row_that_cannot_be_read_leaves_the_others_good(backend: Backend) {
+    let ground = Ground::plain(backend).await;
+    ground.test.grant(&role("deploy"), "third", &[Download]).await;
+    match backend {
+        // A permission that no version has yet, which is how a later one would differ.
+        Backend::Embedded => write_row(&ground, &role("deploy"), "fourth", 16).await,
+        Backend::Aws => {
+            let bad = [json!({"on": "fourth", "may": 16, "by": "x", "at": 0}), json!({"version": 2, "grant": {}}), json!(null)];
+            write_document(ground.test.aws(), &bad).await;
+        }
+    }
+    for good in ["acme", "team-a", "third"] {
+        asks(&ground, good, "200 -", "1/0/1/1").await;
+    }
+    asks(&ground, "fourth", "403 no_grant", "1/0/1/0").await;
+}
+
+pub(super) async fn without_the_table_a_known_caller_is_not_refused(backend: Backend) {
+    let ground = Ground::plain(backend).await;
+    let identity = deploy();
+    ground.test.sts.know(identity.clone());
+    let proof = ground.test.proof(&identity).build();
+    super::without_table(&ground.test, "grants", true);
+    let outcome = ground.watch(exchange(proof.to_string()), &secrets(&identity, &proof)).await;
+    super::without_table(&ground.test, "grants", false);
+    assert_eq!((outcome.reply.error().as_str(), outcome.calls.sts), ("503 store_unavailable", 1), "{}", outcome.reply.text());
+    assert!(outcome.problems.is_empty() && !outcome.reply.header("retry-after").is_empty(), "{:?}", outcome.problems);
+    assert!(outcome.reply.json()["token"].is_null() && !outcome.reply.text().contains(ACCOUNT), "{}", outcome.reply.text());
+
+    // A table that is throttled, which moto's never is: whatever answers with DynamoDB's own words.
+    if backend == Backend::Aws {
+        let throttled = LocalSts::start([], fixed_clock(0));
+        let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down"}"#;
+        throttled.answer(Answer::Raw { status: 400, content_type: "application/x-amz-json-1.0".to_owned(), body: body.into() });
+        let sdk = ground.test.aws().sdk().to_builder().endpoint_url(throttled.endpoint()).build();
+        let audience = stile_protocol::audience::Audience::parse(stile_tests::test_broker::HOST).unwrap();
+        let store = stile_broker::store::Aws::over(ground.test.aws().place.clone(), Some(audience), &sdk);
+        let process = ground.test.over(stile_broker::store::Store::Aws(store));
+        process.sts.know(identity.clone());
+        let outcome = ground.watch_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof)).await;
+        assert_eq!(outcome.reply.error(), "503 store_unavailable", "{}", outcome.reply.text());
+        assert!(outcome.problems.is_empty() && process.sts.calls() == 1, "{:?}", outcome.problems);
+        assert!((1..=3).contains(&throttled.calls()), "{} calls of the table", throttled.calls());
+    }
+}

@@ -1,0 +1,86 @@
+//! An STS that hangs, lies about its lengths, or is somebody else.
+
+use std::net::Ipv4Addr;
+
+use stile_tests::dev_ca::DevCa;
+use stile_tests::local_sts::Answer;
+use stile_tests::served::system_time;
+use stile_tests::test_broker::{Backend, deploy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::super::ground::{Ground, exchange, secrets};
+
+/// How many requests to one region may be in flight.
+const IN_FLIGHT: usize = 64;
+
+pub(super) async fn an_answer_longer_than_it_says_is_no_answer(backend: Backend) {
+    let ground = Ground::plain(backend).await;
+    for answer in [
+        format!("HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 5\r\n\r\n{}", "<a/>".repeat(13)),
+        "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 50\r\n\r\n<GetC".to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned(),
+    ] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let process = ground.test.asking(&format!("http://{}", listener.local_addr().unwrap()));
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"Version=2011-06-15") {
+                assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0, "the whole request comes");
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let _ = stream.read_to_end(&mut asked).await;
+        });
+        let identity = deploy();
+        let proof = process.proof(&identity).build();
+        ground.expect_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof), "502 sts_bad_response", "0/0/0/0").await;
+    }
+}
+
+pub(super) async fn an_sts_that_hangs_holds_one_region_and_no_other(backend: Backend) {
+    let ground = std::rc::Rc::new(Ground::plain(backend).await);
+    let before = ground.test.sts.calls();
+    ground.test.sts.answer_next(std::iter::repeat_n(Answer::Hang, IN_FLIGHT));
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let send = |region: &'static str| {
+                let ground = std::rc::Rc::clone(&ground);
+                async move {
+                    let identity = deploy();
+                    ground.test.sts.know(identity.clone());
+                    ground.test.exchange(&ground.test.proof(&identity).region(region).build()).await
+                }
+            };
+            let hanging: Vec<_> = (0..IN_FLIGHT).map(|_| tokio::task::spawn_local(send("us-east-1"))).collect();
+            ground.test.sts.arrived(before + IN_FLIGHT).await;
+            let refused = send("us-east-1").await;
+            assert_eq!((refused.error().as_str(), ground.test.sts.calls() - before), ("429 throttled", IN_FLIGHT), "nobody is asked");
+            assert!(!refused.header("retry-after").is_empty());
+            let elsewhere = send("us-west-2").await;
+            assert_eq!(elsewhere.status, 200, "{}", elsewhere.text());
+            for task in hanging {
+                assert_eq!(task.await.unwrap().error(), "504 sts_timeout");
+            }
+            assert_eq!(ground.test.sts.calls() - before, IN_FLIGHT + 1);
+            assert_eq!(send("us-east-1").await.status, 200, "and the region is free again");
+        })
+        .await;
+}
+
+pub(super) async fn an_sts_without_a_certificate_that_holds_is_not_asked(backend: Backend) {
+    let ground = Ground::plain(backend).await;
+    for names in [["127.0.0.1"], ["sts.us-east-1.amazonaws.com"]] {
+        let folder = tempfile::tempdir().unwrap();
+        let files = DevCa::new(system_time()).write(folder.path(), &names);
+        let serving = ground.test.serve(Some(&files)).await;
+        let process = ground.test.asking(&format!("https://{}", serving.address));
+        let identity = deploy();
+        let proof = process.proof(&identity).build();
+        let outcome =
+            ground.expect_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof), "502 sts_bad_response", "0/0/0/0").await;
+        assert!(outcome.reply.text().contains("could not prove its name"), "{}", outcome.reply.text());
+    }
+}

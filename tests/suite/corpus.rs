@@ -1,0 +1,6 @@
+//! Every bad and edge input of the list, on this store: what is answered, what it costs, and what is said of it.
+
+#[tokio::test]
+async fn every_bad_and_edge_input_is_answered_as_it_must_be_and_costs_no_more_than_it_may() {
+    crate::attacks::run(super::BACKEND).await;
+}
