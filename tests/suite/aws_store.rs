@@ -76,7 +76,7 @@ async fn a_mint_is_one_read_and_one_write_and_a_cold_start_one_decryption() {
     for _ in 0..3 {
         assert_eq!(cold.get(VERSIONS, &strangers).await.status, 401);
     }
-    assert_eq!(meter.taken(), calls([("dynamodb GetItem", 1)]));
+    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1)]));
 }
 
 #[tokio::test]
@@ -400,6 +400,7 @@ async fn an_operator_makes_a_store_and_manages_its_grants_and_tokens() {
         (admin(&["token", "lift", "--principal", "arn:aws:iam::111122223333:role/deploy"]), 0, "lifted"),
         (admin(&["store", "init"]), 0, "nothing to make"),
         (admin(&["store", "init", "--table", "another"]), 0, "made the table `another`"),
+        (admin(&["store", "init", "--data", "/nowhere", "--host", "registry.example.com"]), 2, "exactly one of"),
         (admin(&["grant", "list", "--data", "/nowhere"]), 2, "exactly one of `--data` and `--table` is needed"),
     ] {
         assert_eq!((outcome.0, outcome.1.contains(says)), (code, true), "{says}: {}", outcome.1);

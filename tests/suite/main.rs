@@ -7,6 +7,7 @@ mod aws_store;
 mod crash;
 mod gateway;
 mod helper;
+mod host;
 mod lambda;
 mod moto;
 mod on_aws;
