@@ -5,6 +5,7 @@
 mod authorizer;
 mod aws_store;
 mod crash;
+mod function;
 mod gateway;
 mod helper;
 mod host;
@@ -12,6 +13,8 @@ mod lambda;
 mod moto;
 mod on_aws;
 mod on_embedded;
+mod processes;
+mod rotation;
 mod routes;
 mod server;
 mod tidy;
