@@ -5,6 +5,7 @@ mod grant;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use stile_protocol::audience::Audience;
 
 pub(crate) use self::grant::*;
 use crate::output::Form;
@@ -71,7 +72,20 @@ pub(crate) enum StoreVerb {
     /// Safe to repeat: what is there stays as it is.
     ///
     /// Example: `stile-admin store init --data /var/lib/stile`
-    Init(StoreTarget),
+    Init(StoreInit),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreInit {
+    #[command(flatten)]
+    pub(crate) store: StoreTarget,
+
+    /// Write into the table which registry it is for, so that brokers need not be told
+    ///
+    /// With `--table` alone. A table that is for another registry stays so, and that is an error.
+    /// Default: brokers are told by `stile-broker --host`. Example: `--host registry.example.com`
+    #[arg(long, value_name = "HOST", value_parser = |text: &str| Audience::parse(text).map_err(|error| error.to_string()))]
+    pub(crate) host: Option<Audience>,
 }
 
 #[derive(Debug, Subcommand)]

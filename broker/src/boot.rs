@@ -7,7 +7,7 @@ use stile_protocol::region::Region;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::config::{Config, Kept};
+use crate::config::{Config, ConfigError, Kept};
 use crate::standings::Standings;
 use crate::store::{Aws, Embedded, Store, StoreError};
 use crate::sts::{SingleFlight, Sts};
@@ -63,6 +63,17 @@ pub enum BootError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nothing says which registry this is.
+    #[error(transparent)]
+    NoHost(#[from] ConfigError),
+    /// Nothing says which registry this is, and the table does not either.
+    #[error(
+        "table `{table}` does not say which registry it is for; hint: give `--host HOST`, or write it down once with `stile-admin store init --table {table} --host HOST`"
+    )]
+    NoHostInTable {
+        /// Its name.
+        table: String,
+    },
     /// The HTTP client cannot be made.
     #[error("no HTTP client can be made")]
     Client(#[from] reqwest::Error),
@@ -74,21 +85,16 @@ pub enum BootError {
 impl Broker {
     /// Opens what the configuration names.
     pub async fn new(config: &Config, clock: Clock) -> Result<Self, BootError> {
-        let store = match &config.kept {
-            Kept::Folder(folder) => Store::Embedded(Embedded::open(folder)?),
-            Kept::Aws { place, emulator } => {
-                Store::Aws(Aws::connect(place.clone(), Some(config.audience.clone()), emulator.as_deref()).await)
-            }
-        };
-        Self::over(config, store, clock)
+        let (store, audience) = open(config).await?;
+        Self::over(config, audience, store, clock)
     }
 
-    /// The same, over a store that is open.
-    pub fn over(config: &Config, store: Store, clock: Clock) -> Result<Self, BootError> {
+    /// The same, for that registry and over a store that is open.
+    pub fn over(config: &Config, audience: Audience, store: Store, clock: Clock) -> Result<Self, BootError> {
         Ok(Self {
-            audience: config.audience.clone(),
+            audience: audience.clone(),
             regions: config.regions.clone(),
-            sts: Sts::new(config.audience.clone(), config.fips, &config.regions, config.sts.clone())?,
+            sts: Sts::new(audience.clone(), config.fips, &config.regions, config.sts.clone())?,
             single_flight: SingleFlight::default(),
             exchanges: Arc::new(Semaphore::new(EXCHANGES)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
@@ -96,7 +102,7 @@ impl Broker {
             store,
             standings: Standings::default(),
             link_ttl: config.link_ttl,
-            tokens: Tokens::new(config.audience.clone(), config.max_ttl),
+            tokens: Tokens::new(audience, config.max_ttl),
             default_ttl: config.default_ttl,
             clock,
             ready_at: tokio::sync::Mutex::default(),
@@ -122,5 +128,23 @@ impl Broker {
     /// The region of that name, if the operator enabled it.
     pub fn region(&self, name: &str) -> Option<&'static Region> {
         self.regions.iter().copied().find(|region| region.name == name)
+    }
+}
+
+/// The store, and which registry it is opened for: the one that is told, or else the one that the table names.
+///
+/// Where it is told, nothing is called: what the table says is looked at together with the keyring, before any key is used.
+async fn open(config: &Config) -> Result<(Store, Audience), BootError> {
+    let told = config.host.clone();
+    match &config.kept {
+        Kept::Folder(folder) => Ok((Store::Embedded(Embedded::open(folder)?), told.ok_or(ConfigError::NoHost)?)),
+        Kept::Aws { place, emulator } => {
+            let store = Aws::connect(place.clone(), told.clone(), emulator.as_deref()).await;
+            let host = match told {
+                Some(host) => host,
+                None => store.host().await?.ok_or_else(|| BootError::NoHostInTable { table: place.table.clone() })?,
+            };
+            Ok((Store::Aws(store.of(host.clone())), host))
+        }
     }
 }

@@ -20,13 +20,18 @@ pub struct Finding {
 pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = |what: String, outcome: Result<(), String>| findings.push(Finding { what, problem: outcome.err() });
-    found(format!("registry host {}", config.audience), Ok(()));
     if let Some(files) = &config.tls {
         found(format!("TLS certificate {}", files.cert.display()), http::tls(files).map(drop).map_err(|error| told(&error)));
     }
     match Broker::new(config, clock).await {
         Err(error) => found(config.kept.to_string(), Err(told(&error))),
         Ok(broker) => {
+            let (as_told, host) = (format!("registry host {}", broker.audience), broker.store.host().await);
+            match host {
+                Ok(None) => found(as_told, Ok(())),
+                Ok(Some(_)) => found(format!("{as_told}, as {} says", config.kept), Ok(())),
+                Err(error) => found(as_told, Err(told(&error))),
+            }
             for (part, outcome) in broker.store.look().await {
                 found(part, outcome.map_err(|error| told(&error)));
             }

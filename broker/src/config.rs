@@ -25,9 +25,10 @@ pub fn under_lambda() -> bool {
 pub struct Options {
     /// Set the registry's host as users write it in Terraform
     ///
-    /// Required. Proofs and tokens are made for this host alone. Example: registry.example.com
+    /// Proofs and tokens are made for this host alone. Required, but where `--table` has it from
+    /// `stile-admin store init --host HOST`; then it must be the same, or be left out. Example: registry.example.com
     #[arg(long, env = "STILE_HOST", value_name = "HOST")]
-    pub host: String,
+    pub host: Option<String>,
 
     /// Keep everything in this folder: database, archives and keyring
     ///
@@ -160,8 +161,8 @@ impl fmt::Display for Kept {
 /// A configuration that makes sense by itself; whether what it names can be reached, boot finds out.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The registry's host, and the audience of all proofs and tokens.
-    pub audience: Audience,
+    /// The registry's host, where it is told and not read from the table.
+    pub host: Option<Audience>,
     /// Where everything is kept.
     pub kept: Kept,
     /// The address to listen on.
@@ -192,6 +193,9 @@ pub enum ConfigError {
     /// The host is none.
     #[error("`--host` is no registry host")]
     Host(#[source] AudienceError),
+    /// Nothing says the host.
+    #[error("`--host` is needed with `--data`; hint: `--host registry.example.com`, as users write it in Terraform")]
+    NoHost,
     /// There is no such region.
     #[error("`--regions`: AWS has no region `{0}`")]
     Region(String),
@@ -241,7 +245,9 @@ impl TryFrom<Options> for Config {
     type Error = ConfigError;
 
     fn try_from(options: Options) -> Result<Self, ConfigError> {
-        let audience = Audience::parse(&options.host).map_err(ConfigError::Host)?;
+        // A variable that is set to nothing says nothing.
+        let host = options.host.as_deref().filter(|host| !host.is_empty());
+        let host = host.map(Audience::parse).transpose().map_err(ConfigError::Host)?;
         if !(exchange::MIN_TTL..=exchange::MAX_TTL).contains(&options.max_ttl) {
             return Err(ConfigError::MaxTtl);
         }
@@ -253,6 +259,9 @@ impl TryFrom<Options> for Config {
             options.authorizer_base.as_deref().map(|text| AuthorizerBase::parse(text).ok_or(ConfigError::AuthorizerBase)).transpose()?;
         let regions = regions(&said(&options.regions), options.fips)?;
         let kept = kept(&options)?;
+        if host.is_none() && matches!(kept, Kept::Folder(_)) {
+            return Err(ConfigError::NoHost);
+        }
         let tls = options.tls_cert.zip(options.tls_key).map(|(cert, key)| TlsFiles { cert, key });
         if tls.is_none() && !options.behind_proxy && !options.listen.ip().is_loopback() {
             return Err(ConfigError::PlainHttp(options.listen));
@@ -270,7 +279,7 @@ impl TryFrom<Options> for Config {
             return Err(ConfigError::LoopbackSts);
         }
         Ok(Self {
-            audience,
+            host,
             kept,
             listen: options.listen,
             tls,
@@ -377,8 +386,11 @@ mod tests {
     }
 
     fn config_of(flags: &[&str]) -> Result<Config, ConfigError> {
-        let given = ["x", "--host", "registry.example.com"].iter().chain(flags);
-        Cli::try_parse_from(given).unwrap().options.try_into()
+        config_alone(&[&["--host", "registry.example.com"], flags].concat())
+    }
+
+    fn config_alone(flags: &[&str]) -> Result<Config, ConfigError> {
+        Cli::try_parse_from(["x"].iter().chain(flags)).unwrap().options.try_into()
     }
 
     #[test]
@@ -426,6 +438,26 @@ mod tests {
         assert!(config_of(&aws).is_ok());
         let all = config_of(&[&aws[..], &sts, &emulator].concat()).unwrap();
         assert!(matches!(all.kept, Kept::Aws { emulator: Some(url), .. } if url == emulator[1]));
+    }
+
+    #[test]
+    fn the_host_is_told_or_stands_in_a_table() {
+        let aws = ["--table", "t", "--bucket", "b", "--kms-key", "k"];
+        for (flags, expected) in [
+            (vec!["--data", "/d"], "`--host` is needed with `--data`"),
+            (vec!["--data", "/d", "--host", ""], "`--host` is needed with `--data`"),
+            ([&aws[..], &["--host", "localhost"]].concat(), "no registry host"),
+        ] {
+            let error = config_alone(&flags).unwrap_err().to_string();
+            assert!(error.contains(expected), "{flags:?}: {error}");
+        }
+        for (flags, expected) in [
+            (aws.to_vec(), None),
+            ([&aws[..], &["--host", ""]].concat(), None),
+            ([&aws[..], &["--host", "Registry.example.com:443"]].concat(), Some("registry.example.com")),
+        ] {
+            assert_eq!(config_alone(&flags).unwrap().host.as_ref().map(Audience::as_str), expected, "{flags:?}");
+        }
     }
 
     #[test]

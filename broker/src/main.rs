@@ -61,10 +61,11 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let tls = config.tls.as_ref().map(http::tls).transpose()?;
     let broker = Arc::new(Broker::new(&config, Clock::system()).await?);
     broker.ready().await?;
+    let host = broker.audience.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let server = http::Server::bind(config.listen, tls).await?;
     let address = server.address().context("the address that was taken cannot be read")?;
-    tracing::info!(host = %config.audience, "listening on {scheme}://{address}");
+    tracing::info!(%host, "listening on {scheme}://{address}");
     if config.sts.is_loopback() {
         tracing::warn!("a server on this machine answers for STS: whoever runs it decides who everybody is");
     }
@@ -78,7 +79,8 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nothing is reached before the first event asks for it: what is down then is an answer to that, and no failed start.
+/// Nothing but the host in the table is reached before the first event asks for it: what is down then is an answer to
+/// that, and no failed start. Where the host is told, nothing is reached at all.
 async fn answer_events(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let broker = Arc::new(Broker::new(&config, Clock::system()).await?);

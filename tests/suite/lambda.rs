@@ -10,6 +10,7 @@ use stile_tests::programs::{BROKER, program, target};
 use stile_tests::test_broker::{Reply, TestBroker, deploy, module_zip, namespaces, role};
 
 use crate::authorizer::question;
+use crate::function::{cold_starts, terraform_installs};
 use crate::gateway::identity;
 
 /// The API of the golden events.
@@ -153,6 +154,8 @@ async fn the_packaged_program_starts_and_answers() {
     let program = folder.path().join("bootstrap");
     assert_eq!(program.metadata().unwrap().permissions().mode() & 0o111, 0o111, "Lambda starts it");
     function_answers(&program).await;
+    cold_starts(&program).await;
+    terraform_installs(&program).await;
 }
 
 /// Each kind of event once, through the runtime API and the program.

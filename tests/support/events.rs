@@ -19,7 +19,7 @@ pub fn golden(name: &str) -> Value {
 /// What a client sends, before any gateway.
 #[derive(Debug, Clone, Default)]
 pub struct Sent {
-    method: &'static str,
+    method: String,
     target: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
@@ -27,8 +27,8 @@ pub struct Sent {
 
 impl Sent {
     /// A request for that path and query.
-    pub fn new(method: &'static str, target: impl Into<String>) -> Self {
-        Self { method, target: target.into(), ..Self::default() }
+    pub fn new(method: impl Into<String>, target: impl Into<String>) -> Self {
+        Self { method: method.into(), target: target.into(), ..Self::default() }
     }
 
     /// With one more header.
@@ -53,7 +53,7 @@ impl Sent {
 
     /// As it comes over the wire.
     pub fn request(&self) -> Request<Body> {
-        let request = Request::builder().method(self.method).uri(&self.target);
+        let request = Request::builder().method(self.method.as_str()).uri(&self.target);
         let request = self.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         request.body(Body::from(self.body.clone())).unwrap()
     }
@@ -100,7 +100,7 @@ impl Shape {
                 let stage = if self == Self::HttpApi { "/prod" } else { "" };
                 event["rawPath"] = format!("{stage}{}", sent.path()).into();
                 event["rawQueryString"] = sent.query().into();
-                event["requestContext"]["http"]["method"] = sent.method.into();
+                event["requestContext"]["http"]["method"] = sent.method.as_str().into();
                 event["requestContext"]["http"]["path"] = event["rawPath"].clone();
                 for (name, value) in &sent.headers {
                     let before = event["headers"][name].as_str().map(|before| format!("{before},"));
@@ -109,9 +109,9 @@ impl Shape {
             }
             Self::RestApi | Self::LoadBalancer => {
                 event["path"] = sent.path().into();
-                event["httpMethod"] = sent.method.into();
+                event["httpMethod"] = sent.method.as_str().into();
                 if self == Self::RestApi {
-                    event["requestContext"]["httpMethod"] = sent.method.into();
+                    event["requestContext"]["httpMethod"] = sent.method.as_str().into();
                 }
                 for (name, value) in &sent.headers {
                     push(&mut event["multiValueHeaders"], name, value);

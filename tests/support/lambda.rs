@@ -15,7 +15,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::process::Process;
@@ -36,6 +36,8 @@ struct RuntimeApi {
     events: tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, Value)>>,
     answers: Mutex<HashMap<String, oneshot::Sender<Result<Value, Value>>>>,
     numbers: AtomicU64,
+    /// How often an event was asked for.
+    asked: watch::Sender<u64>,
 }
 
 impl Function {
@@ -44,8 +46,12 @@ impl Function {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (queue, events) = mpsc::unbounded_channel();
-        let api =
-            Arc::new(RuntimeApi { events: tokio::sync::Mutex::new(events), answers: Mutex::default(), numbers: AtomicU64::default() });
+        let api = Arc::new(RuntimeApi {
+            events: tokio::sync::Mutex::new(events),
+            answers: Mutex::default(),
+            numbers: AtomicU64::default(),
+            asked: watch::Sender::new(0),
+        });
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
@@ -59,6 +65,27 @@ impl Function {
         command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256");
         command.stdin(Stdio::null()).stderr(out.try_clone().unwrap()).stdout(out);
         Self { process: Mutex::new(Process::start(&mut command)), api, queue, server, log: log.to_owned() }
+    }
+
+    /// Waits until it has started: until it asks for its first event.
+    pub async fn started(&self) {
+        let mut asked = self.api.asked.subscribe();
+        let started = tokio::time::timeout(PATIENCE, asked.wait_for(|times| *times > 0)).await;
+        assert!(started.is_ok(), "the function ({:?}) did not start within {PATIENCE:?}:\n{}", self.ended(), self.log());
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ends(&self) -> std::process::ExitStatus {
+        let ended = tokio::time::timeout(PATIENCE, async {
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                tick.tick().await;
+                if let Some(status) = self.ended() {
+                    return status;
+                }
+            }
+        });
+        ended.await.unwrap_or_else(|_| panic!("the function did not end within {PATIENCE:?}:\n{}", self.log()))
     }
 
     /// Its answer to an event, or the error it reports.
@@ -106,6 +133,7 @@ impl RuntimeApi {
 }
 
 async fn next(State(api): State<Arc<RuntimeApi>>) -> impl IntoResponse {
+    api.asked.send_modify(|times| *times += 1);
     let Some((id, event)) = api.events.lock().await.recv().await else { return StatusCode::GONE.into_response() };
     let headers = [
         ("lambda-runtime-aws-request-id", id.as_str()),

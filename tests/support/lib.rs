@@ -15,6 +15,7 @@
 //! | [`programs`] | the three programs, freshly built, and a broker that runs |
 //! | [`lambda`] | Lambda's runtime API, and the broker as a function behind it |
 //! | [`events`] | requests as gateways hand them to a function |
+//! | [`front_door`] | HTTPS before a function, as a function URL is |
 //! | [`process`] | a child process that does not outlive its test |
 //! | [`test_broker`] | the real broker in this process, with a clock the test sets |
 //! | [`served`] | the same, served over TLS for programs to reach |
@@ -33,6 +34,7 @@ pub mod demo;
 pub mod dev_ca;
 pub mod emulated_aws;
 pub mod events;
+pub mod front_door;
 pub mod home;
 pub mod iam;
 pub mod identity;

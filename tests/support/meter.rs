@@ -1,9 +1,9 @@
-//! A proxy on loopback before an emulator of AWS: it counts what is called, and can be cut off as a network is.
+//! A proxy on loopback before an emulator of AWS: it counts calls and the bytes of answers, and can be cut off as a network is.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -31,6 +31,7 @@ struct Shared {
     /// Said when the line is cut, to those who are in the middle of something.
     cuts: broadcast::Sender<()>,
     calls: Mutex<BTreeMap<String, usize>>,
+    bytes: AtomicUsize,
 }
 
 impl Meter {
@@ -45,6 +46,7 @@ impl Meter {
             cut: AtomicBool::new(false),
             cuts: broadcast::Sender::new(1),
             calls: Mutex::default(),
+            bytes: AtomicUsize::default(),
         });
         let (stop, stopped) = oneshot::channel();
         let running = Arc::clone(&shared);
@@ -80,6 +82,11 @@ impl Meter {
     /// What was called since the last look, by service and action, as `dynamodb GetItem` or `s3 PUT`.
     pub fn taken(&self) -> BTreeMap<String, usize> {
         std::mem::take(&mut *self.shared.calls.lock().unwrap())
+    }
+
+    /// How many bytes the bodies of all answers had since the last look.
+    pub fn bytes_taken(&self) -> usize {
+        self.shared.bytes.swap(0, Ordering::SeqCst)
     }
 }
 
@@ -139,7 +146,9 @@ async fn forward(shared: &Shared, request: Request<Incoming>) -> Response<Body> 
             response = response.header(name, value);
         }
     }
-    response.body(Body::from(answer.bytes().await.unwrap())).unwrap()
+    let body = answer.bytes().await.unwrap();
+    shared.bytes.fetch_add(body.len(), Ordering::SeqCst);
+    response.body(Body::from(body)).unwrap()
 }
 
 /// The service and action that a call is for; S3's have no name, and are told by their method.
@@ -162,7 +171,8 @@ mod tests {
         let meter = Meter::start(sts.endpoint());
         let client = client(None);
         let call = || client.post(meter.endpoint()).header("x-amz-target", "DynamoDB_20120810.GetItem").send();
-        assert_eq!(call().await.unwrap().status(), 403);
+        let body = call().await.unwrap().bytes().await.unwrap();
+        assert_eq!((meter.bytes_taken(), meter.bytes_taken()), (body.len(), 0));
         meter.cut();
         assert!(call().await.is_err());
         meter.mend();

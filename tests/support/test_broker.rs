@@ -147,7 +147,7 @@ impl TestBroker {
         let (for_sts, for_broker) = (Arc::clone(&now), Arc::clone(&now));
         let sts = LocalSts::start([], Arc::new(move || for_sts.load(Ordering::SeqCst)));
         let config = Config {
-            audience,
+            host: Some(audience.clone()),
             kept,
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: None,
@@ -160,7 +160,7 @@ impl TestBroker {
             fips: false,
             sts: Endpoints::new([Endpoint::parse(instead_of_sts.unwrap_or(&sts.endpoint())).unwrap()]),
         };
-        let broker = Arc::new(Broker::over(&config, store, Clock::given(move || for_broker.load(Ordering::SeqCst))).unwrap());
+        let broker = Arc::new(Broker::over(&config, audience, store, Clock::given(move || for_broker.load(Ordering::SeqCst))).unwrap());
         Self { sts, router: http::router(Arc::clone(&broker)), broker, now, audience: host, place }
     }
 
@@ -380,6 +380,12 @@ impl TestBroker {
 pub async fn make_data(folder: &Path, principal: &str, namespace: &str, permissions: &[Permission]) {
     Embedded::init(folder).unwrap();
     grant(&Store::Embedded(Embedded::open(folder).unwrap()), principal, namespace, permissions, NOW).await;
+}
+
+/// Lets one principal hold permissions on one namespace, for brokers that are to run over that table.
+pub async fn allow(aws: &EmulatedAws, principal: &str, namespace: &str, permissions: &[Permission]) {
+    let store = Store::Aws(Aws::over(aws.place.clone(), None, &aws.sdk()));
+    grant(&store, principal, namespace, permissions, NOW).await;
 }
 
 async fn grant(store: &Store, principal: &str, namespace: &str, permissions: &[Permission], now: i64) {

@@ -3,16 +3,21 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use stile_broker::store::{Aws, Embedded};
+use stile_broker::store::{Aws, Embedded, HostKept, Place};
+use stile_protocol::audience::Audience;
 
 use super::{Context, Done};
-use crate::cli::StoreVerb;
+use crate::cli::{StoreInit, StoreVerb};
+use crate::failure::Failure;
 use crate::target::Named;
 
 /// Runs one verb.
 pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
-    let StoreVerb::Init(target) = verb;
-    let (line, told) = match target.named()? {
+    let StoreVerb::Init(StoreInit { store, host }) = verb;
+    let (line, told) = match store.named()? {
+        Named::Folder(_) if host.is_some() => {
+            return Err(Failure::not_tried("`--host` goes with `--table`: with `--data`, the broker is told its host"));
+        }
         Named::Folder(folder) => {
             let made = Embedded::init(&folder)?;
             let data = folder.display();
@@ -28,13 +33,30 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
             let parts =
                 [(made.table, "table", &place.table), (made.bucket, "bucket", &place.bucket), (made.key, "KMS key", &place.kms_key)];
             let new: Vec<String> = parts.iter().filter(|(made, ..)| *made).map(|(_, what, name)| format!("the {what} `{name}`")).collect();
-            let line = match new.as_slice() {
+            let mut line = match new.as_slice() {
                 [] => "nothing to make: table, bucket and KMS key are all there".to_owned(),
                 new => format!("made {}", new.join(", ")),
             };
-            (line, json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key }))
+            let mut told = json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key });
+            if let Some(host) = &host {
+                let kept = keep_host(place, host).await?;
+                line.push_str(&format!("; the table {} for registry `{host}`", if kept { "is from now on" } else { "was and is" }));
+                told["made_host"] = kept.into();
+            }
+            (line, told)
         }
     };
     context.output.outcome(line, &told)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the host into the table, unless it is there; whether it was not.
+async fn keep_host(place: Place, host: &Audience) -> Result<bool, Failure> {
+    let table = place.table.clone();
+    match Box::pin(Aws::connect(place, None, None)).await.keep_host(host).await? {
+        HostKept::Made => Ok(true),
+        HostKept::Same => Ok(false),
+        HostKept::Another(other) => Err(Failure::refused(format!("table `{table}` is for registry `{other}`, not `{host}`"))
+            .hint("make another table for another registry: tokens and keys are for one host")),
+    }
 }

@@ -56,6 +56,8 @@ fn a_command_line_that_cannot_be_read_exits_2_and_says_nothing_on_stdout() {
         "module list --registry-host localhost",
         "module publish acme/vpc/aws 1.0.0 --registry-host registry.example.com",
         "grant list --data d --output yaml",
+        "store init --data d --host registry.example.com",
+        "store init --table t --bucket b --kms-key k --host localhost",
     ] {
         let run = machine.run(arguments);
         assert_eq!((run.stdout.as_str(), run.code), ("", 2), "{arguments}");

@@ -19,7 +19,10 @@ pub async fn ready(State(broker): State<Arc<Broker>>) -> Result<impl IntoRespons
     broker.ready().await.map_err(|error| match error {
         BootError::Store(error) => ApiError::store(error),
         BootError::Key(error) => ApiError::key(error),
-        BootError::Client(_) => ApiError::new(stile_protocol::reply::ErrorCode::Internal, "no HTTP client can be made"),
+        // A broker without them never came to answer this.
+        BootError::Client(_) | BootError::NoHost(_) | BootError::NoHostInTable { .. } => {
+            ApiError::new(stile_protocol::reply::ErrorCode::Internal, "the broker cannot be made")
+        }
     })?;
     Ok(Json(serde_json::json!({ "status": "ready" })))
 }

@@ -6,6 +6,7 @@ mod embedded;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use stile_protocol::audience::Audience;
 use stile_protocol::names::{ModuleAddress, Namespace, Permission, Permissions};
 
 pub use aws::{Aws, AwsMade, Pending, Place};
@@ -116,6 +117,17 @@ pub struct Revocations {
     pub tokens: Vec<RevokedToken>,
     /// Principals, in order.
     pub principals: Vec<RevokedPrincipal>,
+}
+
+/// What came of writing down which registry a table is for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum HostKept {
+    /// It is there from now on.
+    Made,
+    /// It was there.
+    Same,
+    /// The table is for another registry, or its keys are; nothing changed.
+    Another(String),
 }
 
 /// What came of publishing.
@@ -448,6 +460,15 @@ impl Store {
         match self {
             Self::Embedded(store) => Some(store),
             Self::Aws(_) => None,
+        }
+    }
+
+    /// Which registry it says it is for; `None` where it does not say, and an error where it says another than it was
+    /// opened for.
+    pub async fn host(&self) -> Result<Option<Audience>, StoreError> {
+        match self {
+            Self::Embedded(_) => Ok(None),
+            Self::Aws(store) => store.host().await,
         }
     }
 

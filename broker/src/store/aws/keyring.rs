@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::super::StoreError;
 use super::Aws;
+use super::host;
 use super::retry::Retry;
 use super::table::{Key as RowKey, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text};
 use crate::token::{Key, KeyId, Keyring};
@@ -49,6 +50,11 @@ pub(super) fn key() -> RowKey {
     RowKey::new("keyring", "keyring")
 }
 
+/// The registry it is for.
+pub(super) fn audience(row: &Row) -> Option<&str> {
+    read_text(row, "audience")
+}
+
 /// Its revision, in the clear; 0 where there is none.
 pub(super) fn revision(row: Option<&Row>) -> Result<i64, StoreError> {
     row.map_or(Ok(0), |row| read_number(row, "revision").ok_or_else(malformed))
@@ -58,8 +64,11 @@ impl Aws {
     pub(in crate::store) async fn keyring(&self) -> Result<Keyring, StoreError> {
         // Held while KMS is asked, so that it is asked once however many wait.
         let mut opened = self.keyring.0.lock().await;
-        let Some(row) = self.row(&key()).await? else { return Ok(Keyring::default()) };
-        let sealed = Sealed::read(&row).ok_or_else(malformed)?;
+        let rows = self.rows(&[key(), host::key()]).await?;
+        // Before any key: one that was made for another registry than the table's would outlive the mistake.
+        self.host_of(rows.get(&host::key()))?;
+        let Some(row) = rows.get(&key()) else { return Ok(Keyring::default()) };
+        let sealed = Sealed::read(row).ok_or_else(malformed)?;
         if let Some((known, keyring)) = opened.as_ref().filter(|(known, _)| *known == sealed) {
             debug_assert_eq!(known.revision, keyring.revision, "they were kept together");
             return Ok(keyring.clone());
@@ -125,7 +134,7 @@ impl Aws {
     /// The registry's host as the table has it, for an operator who did not say.
     async fn kept_audience(&self) -> Result<String, StoreError> {
         let row = self.row(&key()).await?;
-        let kept = row.as_ref().and_then(|row| read_text(row, "audience")).and_then(|text| Audience::parse(text).ok());
+        let kept = row.as_ref().and_then(audience).and_then(|text| Audience::parse(text).ok());
         kept.map(|audience| audience.as_str().to_owned()).ok_or_else(|| StoreError::busy("the table has no keyring yet"))
     }
 }
@@ -134,7 +143,7 @@ impl Sealed {
     fn read(row: &Row) -> Option<Self> {
         Some(Self {
             revision: read_number(row, "revision")?,
-            audience: read_text(row, "audience")?.to_owned(),
+            audience: audience(row)?.to_owned(),
             keys: serde_json::from_str(read_text(row, "keys")?).ok()?,
             blob: read_bytes(row, "blob").map(<[u8]>::to_vec),
         })

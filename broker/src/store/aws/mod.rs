@@ -3,6 +3,7 @@
 mod archives;
 mod document;
 mod grants;
+mod host;
 mod init;
 mod keyring;
 mod location;

@@ -9,7 +9,8 @@
 //! | the `versions` document of a module | `module A` / `versions` | one read |
 //! | one version | `module A` / `version V` | one read |
 //! | all modules, or those of a namespace | `modules` / `N NAME SYSTEM` | one paged query |
-//! | the keyring; what is revoked | `keyring` / `keyring`; `revocations` / `revocations` | one read |
+//! | the keyring; which registry this is | `keyring` / `keyring`; `host` / `host` | one batch |
+//! | what is revoked | `revocations` / `revocations` | one read |
 //! | what was said of an upload | `upload I` / `upload` | one read |
 //! | was this proof used | `proof D` / `claim` | a conditional write |
 //!

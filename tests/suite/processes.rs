@@ -1,0 +1,134 @@
+//! Four brokers, each a process of its own, over one table: who publishes at the same time meets the others there and nowhere else.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::emulated_aws::EmulatedAws;
+use stile_tests::local_sts::LocalSts;
+use stile_tests::programs::{Broker, Setup, free_port};
+use stile_tests::proof::{Proof, document};
+use stile_tests::served::system_time;
+use stile_tests::test_broker::{HOST, allow, deploy, module_zip, role};
+use tempfile::TempDir;
+
+/// How many brokers there are.
+const PROCESSES: usize = 4;
+
+/// How often a request is sent again that was answered 503, as clients do.
+const AGAIN: usize = 20;
+
+/// A registry that four processes serve, and a token that reads and writes its one namespace.
+struct Registry {
+    brokers: Vec<Broker>,
+    token: String,
+    aws: EmulatedAws,
+    _sts: LocalSts,
+    _logs: TempDir,
+}
+
+/// What came of one publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Outcome {
+    status: u16,
+    /// Whether an answer before this one was a 503, which does not say whether anything was written.
+    again: bool,
+}
+
+impl Registry {
+    async fn start() -> Option<Self> {
+        let aws = EmulatedAws::start().await?;
+        let identity = deploy();
+        let sts = LocalSts::start([identity.clone()], Arc::new(system_time));
+        let logs = tempfile::tempdir().unwrap();
+        let mut brokers = Vec::new();
+        for n in 0..PROCESSES {
+            let setup = Setup::on_aws(free_port(), &aws).env("STILE_HOST", HOST).sts(&sts.endpoint());
+            brokers.push(setup.start(&logs.path().join(format!("{n}"))).await);
+        }
+        let ids: std::collections::BTreeSet<u32> = brokers.iter().map(Broker::id).collect();
+        assert_eq!(ids.len(), PROCESSES, "each is a process of its own");
+        allow(&aws, &role("deploy"), "acme", &[Download, Upload]).await;
+        let proof = Proof::new(&identity).audience(HOST).now(system_time());
+        let proof = proof.document(&document(3600, Namespaces::All, &[Download, Upload])).build();
+        let asked = brokers[0].client().post(brokers[0].url("/v1/token")).header("content-type", "application/json");
+        let answer = asked.body(proof.to_string()).send().await.unwrap();
+        let (status, body) = (answer.status(), answer.text().await.unwrap());
+        assert_eq!(status, 200, "{body}");
+        let token = serde_json::from_str::<Value>(&body).unwrap()["token"].as_str().unwrap().to_owned();
+        Some(Self { brokers, token, aws, _sts: sts, _logs: logs })
+    }
+
+    /// Publishes through the process of that number, and again while it says that it cannot tell.
+    async fn publish(&self, process: usize, version: &str, archive: Vec<u8>) -> Outcome {
+        let broker = &self.brokers[process % PROCESSES];
+        for round in 0..AGAIN {
+            let sent = broker.client().post(broker.url(&format!("/v1/modules/acme/vpc/aws/{version}"))).bearer_auth(&self.token);
+            let answer = sent.header("content-type", "application/zip").body(archive.clone()).send().await.unwrap();
+            if answer.status() != 503 {
+                return Outcome { status: answer.status().as_u16(), again: round > 0 };
+            }
+        }
+        panic!("the broker never knew:\n{}", broker.log())
+    }
+
+    async fn listed(&self, process: usize) -> Vec<String> {
+        let broker = &self.brokers[process];
+        let asked = broker.client().get(broker.url("/v1/modules/acme/vpc/aws/versions")).bearer_auth(&self.token);
+        let body: Value = serde_json::from_str(&asked.send().await.unwrap().text().await.unwrap()).unwrap();
+        let versions = body["modules"][0]["versions"].as_array().unwrap_or_else(|| panic!("{body}"));
+        let mut listed: Vec<_> = versions.iter().map(|version| version["version"].as_str().unwrap().to_owned()).collect();
+        listed.sort();
+        listed
+    }
+}
+
+/// The statuses in order. A 503 may have been the answer to the very publish that created the version, whose sender then
+/// hears on asking again that its bytes are there: where nobody was told 201, that one was.
+fn statuses(mut outcomes: Vec<Outcome>) -> Vec<u16> {
+    if outcomes.iter().all(|outcome| outcome.status != 201)
+        && let Some(lost) = outcomes.iter_mut().find(|outcome| outcome.again && outcome.status == 200)
+    {
+        lost.status = 201;
+    }
+    let mut statuses: Vec<u16> = outcomes.iter().map(|outcome| outcome.status).collect();
+    statuses.sort_unstable();
+    statuses
+}
+
+#[tokio::test]
+async fn of_twenty_who_create_one_version_through_four_processes_one_does_and_ten_versions_at_once_are_all_listed() {
+    let Some(registry) = Registry::start().await else { return };
+    let others = (0..20).map(|n| registry.publish(n, "1.0.0", module_zip(&format!("{n}"))));
+    assert_eq!(statuses(join_all(others).await), [vec![201], vec![409; 19]].concat(), "each with other bytes");
+    let same = (0..20).map(|n| registry.publish(n, "2.0.0", module_zip("same")));
+    assert_eq!(statuses(join_all(same).await), [vec![200; 19], vec![201]].concat(), "all with the same bytes");
+
+    let versions: Vec<String> = (0..10).map(|n| format!("3.0.{n}")).collect();
+    let ten = versions.iter().enumerate().map(|(n, version)| registry.publish(n, version, module_zip(version)));
+    for outcome in join_all(ten).await {
+        assert!(outcome.status == 201 || (outcome.again && outcome.status == 200), "{outcome:?}");
+    }
+    let expected: Vec<String> = ["1.0.0", "2.0.0"].map(str::to_owned).into_iter().chain(versions).collect();
+    for process in 0..PROCESSES {
+        assert_eq!(registry.listed(process).await, expected, "through process {process}");
+    }
+    // The bytes that lost the race stay in the bucket and are served to nobody.
+    assert!(registry.aws.objects().await >= 12);
+}
+
+#[test]
+fn an_answer_that_was_lost_is_counted_once_and_only_where_one_was_lost() {
+    let outcome = |status, again| Outcome { status, again };
+    for (outcomes, expected) in [
+        (vec![outcome(200, false), outcome(200, false)], vec![200, 200]),
+        (vec![outcome(201, false), outcome(200, true)], vec![200, 201]),
+        (vec![outcome(201, false), outcome(201, true)], vec![201, 201]),
+        (vec![outcome(200, true), outcome(200, true)], vec![200, 201]),
+        (vec![outcome(409, true), outcome(200, true)], vec![201, 409]),
+    ] {
+        assert_eq!(statuses(outcomes), expected);
+    }
+}

@@ -1,0 +1,112 @@
+//! Tokens of two processes through three rotations of the keys: none is refused before its end, none accepted after.
+//!
+//! The processes are two brokers with key rings and caches of their own over one store. Time is given, and stands still
+//! at each second at which something could go wrong: around the publication and the first use of each key, and in the
+//! last second of each token and the one after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use serde_json::Value;
+use stile_broker::token::{PUBLISHED_AHEAD, ROTATION};
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::Permission::Download;
+use stile_protocol::region::REGIONS;
+use stile_tests::identity::Identity;
+use stile_tests::proof::document;
+use stile_tests::test_broker::{Backend, HOST, NOW, Place, TestBroker, deploy, role};
+
+/// When tokens are minted, in seconds after each key is due to be followed.
+const MINTS: [i64; 10] = [0, 1, PUBLISHED_AHEAD - 1, PUBLISHED_AHEAD, PUBLISHED_AHEAD + 1, 3600, 20_000, 43_200, 60_000, ROTATION - 1];
+
+/// How long tokens live, in seconds, in turns: as short as can be, as by default, and as long as can be.
+const LIVES: [i64; 3] = [60, 3600, 43_200];
+
+/// How many keys mint, one after another: three rotations.
+const KEYS: i64 = 4;
+
+/// How many exchanges each process has in the works at once.
+const AT_ONCE: usize = 4;
+
+/// How often a mint is tried again that was answered 503, with a proof of its own as clients do.
+const AGAIN: usize = 20;
+
+/// Mints `batch` tokens at each time, in two processes by turns; gives how many, and how many were asked about their end.
+async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize, usize)> {
+    let place = Place::new(backend).await?;
+    let process = || TestBroker::start_at(HOST, 43_200, place.clone(), &REGIONS.iter().collect::<Vec<_>>());
+    let (processes, identity) = ([process(), process()], deploy());
+    processes[0].grant(&role("deploy"), "acme", &[Download]).await;
+    processes.iter().for_each(|process| process.sts.know(identity.clone()));
+
+    let mints: BTreeSet<i64> = (0..KEYS).flat_map(|key| MINTS.map(|after| NOW + key * ROTATION + after)).collect();
+    let mut stops = mints.clone();
+    // Under the second at which they end, in order.
+    let mut alive: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    let (mut minted, mut asked, mut minted_under) = (0, 0, BTreeSet::new());
+    while let Some(now) = stops.pop_first() {
+        processes.iter().for_each(|process| process.set_time(now));
+        for (end, expected) in [(now + 1, 200), (now, 401)] {
+            let tokens = alive.get(&end).map_or(&[][..], Vec::as_slice);
+            for process in &processes {
+                for token in tokens {
+                    assert_eq!(process.get("/v1/whoami", token).await.status.as_u16(), expected, "{end} at {now}");
+                }
+            }
+            asked += tokens.len();
+        }
+        alive.remove(&now);
+        if mints.contains(&now) {
+            let each = |at: usize| {
+                let (process, identity) = (&processes[at], &identity);
+                let lives = (0..batch).filter(move |n| n % 2 == at).map(|n| LIVES[n / 2 % LIVES.len()]);
+                stream::iter(lives.map(move |life| mint(process, identity, life))).buffer_unordered(AT_ONCE).collect::<Vec<_>>()
+            };
+            let (mine, yours) = tokio::join!(each(0), each(1));
+            for (life, token) in mine.into_iter().chain(yours) {
+                minted += 1;
+                minted_under.insert(key_id(&token));
+                stops.extend([now + life - 1, now + life]);
+                alive.entry(now + life).or_default().push(token);
+            }
+        }
+    }
+    assert!(alive.is_empty(), "each was seen to its end");
+    assert_eq!((minted_under.len(), processes[1].store().keyring().await.unwrap().revision), (4, 4), "three rotations, four keys");
+    Some((minted, asked))
+}
+
+/// A whole exchange: a signed proof, which the STS checks.
+async fn mint(process: &TestBroker, identity: &Identity, life: i64) -> (i64, String) {
+    let mut last = None;
+    for _ in 0..AGAIN {
+        let proof = process.proof(identity).document(&document(life, Namespaces::All, &[Download])).build();
+        let reply = process.exchange(&proof).await;
+        if reply.status == 200 {
+            return (life, reply.json()["token"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(reply.status, 503, "{reply:?}");
+        last = Some(reply);
+    }
+    panic!("no token was minted: {last:?}")
+}
+
+/// The key a token says it is under.
+fn key_id(token: &str) -> String {
+    let footer = URL_SAFE_NO_PAD.decode(token.rsplit('.').next().unwrap()).unwrap();
+    serde_json::from_slice::<Value>(&footer).unwrap()["kid"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn ten_thousand_tokens_of_two_processes_live_to_their_own_end_through_three_rotations() {
+    assert_eq!(live_through_rotations(Backend::Embedded, 250).await, Some((10_000, 20_000)));
+}
+
+#[tokio::test]
+async fn on_aws_two_hundred_and_forty_do() {
+    let Some(counted) = live_through_rotations(Backend::Aws, 6).await else { return };
+    assert_eq!(counted, (240, 480));
+}
