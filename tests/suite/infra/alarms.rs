@@ -76,7 +76,7 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
     };
     let (ready, mut kept) = (|| Sent::new("GET", "/readyz"), Vec::new());
     let contradicting = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
-        <Arn>arn:aws:sts::111122223333:assumed-role/deploy/s</Arn><UserId>AROAEXAMPLEEXAMPLE222:s</UserId><Account>999988887777</Account>\
+        <Arn>arn:aws:sts::111122223333:assumed-role/deploy/alice</Arn><UserId>AROAEXAMPLEEXAMPLE222:alice</UserId><Account>999988887777</Account>\
         </GetCallerIdentityResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></GetCallerIdentityResponse>";
     for (what, answer, kms, sent, expected) in [
         ("a good day", Answer::Genuine, true, vec![ready()], &[][..]),

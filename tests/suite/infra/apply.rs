@@ -298,7 +298,7 @@ async fn serve(applied: &Applied) -> (String, String) {
     let [command] = commands.as_slice() else { panic!("{commands:?}") };
     let words: Vec<String> = command.as_str().unwrap().split(' ').map(|word| word.trim_matches('\'').to_owned()).collect();
     let granted = work.operate(applied, &words.iter().skip(1).map(String::as_str).collect::<Vec<_>>()).await;
-    assert!(granted.stdout.contains("created aws:111122223333:role/deploy on acme: download, upload"), "{granted:?}");
+    assert!(granted.stdout.contains("created aws:111122223333:role/deploy on acme: download,upload"), "{granted:?}");
 
     let publisher = work.home(&deploy());
     let module = workspace().join("tests/fixtures/module");
