@@ -1,5 +1,5 @@
 # Each target is one short line; what it does in full stands in the file it calls.
-.PHONY: demo test check package
+.PHONY: demo test check package mutations
 
 demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws uses your own AWS identity
 	cargo run --locked --bin demo -- $(if $(ONCE),--once) $(if $(filter aws,$(STS)),--sts aws)
@@ -12,3 +12,6 @@ check: ## formatting, lints, documentation, licences
 
 package: ## the Lambda function as a zip for x86-64, and for arm64 where its Rust target is installed
 	tests/package
+
+mutations: ## break a copy of the source in ten places, and demand that a test sees each; some minutes, and not a part of `test`
+	tests/mutations/run
