@@ -1,5 +1,5 @@
 # Each target is one short line; what it does in full stands in the file it calls.
-.PHONY: demo test check package mutations
+.PHONY: demo test check package mutations soak
 
 demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws uses your own AWS identity
 	cargo run --locked --bin demo -- $(if $(ONCE),--once) $(if $(filter aws,$(STS)),--sts aws)
@@ -15,3 +15,6 @@ package: ## the Lambda function as a zip for x86-64, and for arm64 where its Rus
 
 mutations: ## break a copy of the source in ten places, and demand that a test sees each; some minutes, and not a part of `test`
 	tests/mutations/run
+
+soak: ## the released broker under good and bad requests at once; MINUTES=10
+	cargo run --locked --release --bin soak -- --minutes $(or $(MINUTES),10)

@@ -19,6 +19,7 @@
 //! | [`served`] | the same, served over TLS for programs to reach |
 //! | [`home`] | a home folder and an environment for those programs |
 //! | [`demo`] | the demo, step by step |
+//! | [`soak`] | the released broker under good and bad requests for minutes |
 //! | [`terraform`] | the real Terraform in such a home |
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a support that fails should fail its test at once")]
 
@@ -38,5 +39,6 @@ pub mod programs;
 pub mod proof;
 pub mod served;
 pub mod sigv4;
+pub mod soak;
 pub mod terraform;
 pub mod test_broker;

@@ -366,7 +366,7 @@ pub async fn make_data(folder: &Path, principal: &str, namespace: &str, permissi
     grant(&Store::Embedded(Embedded::open(folder).unwrap()), principal, namespace, permissions, NOW).await;
 }
 
-async fn grant(store: &Store, principal: &str, namespace: &str, permissions: &[Permission], now: i64) {
+pub(crate) async fn grant(store: &Store, principal: &str, namespace: &str, permissions: &[Permission], now: i64) {
     let grant = Grant {
         principal: Principal::parse_stored(principal).unwrap(),
         namespace: namespace.parse().unwrap(),
