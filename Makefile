@@ -7,7 +7,7 @@ demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws use
 test: ## run every test; says at its end what it left out for want of a tool
 	tests/run
 
-check: ## formatting, lints, documentation, licences
+check: ## formatting, lints, documentation, licences, known vulnerabilities
 	tests/check
 
 package: ## the Lambda function as a zip for x86-64, and for arm64 where its Rust target is installed
