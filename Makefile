@@ -1,5 +1,5 @@
 # Each target is one short line; what it does in full stands in the file it calls.
-.PHONY: demo test check package
+.PHONY: demo test check package mutations soak
 
 demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws uses your own AWS identity
 	cargo run --locked --bin demo -- $(if $(ONCE),--once) $(if $(filter aws,$(STS)),--sts aws)
@@ -7,8 +7,14 @@ demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws use
 test: ## run every test; says at its end what it left out for want of a tool
 	tests/run
 
-check: ## formatting, lints, documentation, licences
+check: ## formatting, lints, documentation, licences, known vulnerabilities
 	tests/check
 
 package: ## the Lambda function as a zip for x86-64, and for arm64 where its Rust target is installed
 	tests/package
+
+mutations: ## break a copy of the source in ten places, and demand that a test sees each; some minutes, and not a part of `test`
+	tests/mutations/run
+
+soak: ## the released broker under good and bad requests at once; MINUTES=10
+	cargo run --locked --release --bin soak -- --minutes $(or $(MINUTES),10)

@@ -11,8 +11,11 @@ use stile_broker::clock::Clock;
 use stile_broker::config::{Config, Options, under_lambda};
 use stile_broker::{check, http};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+/// Lines of the log that may wait to be written: some megabytes, where whoever takes them is slow.
+const WAITING_LINES: usize = 8192;
 
 /// Serve a private Terraform registry that callers enter with their AWS identity
 #[derive(Parser)]
@@ -113,7 +116,7 @@ fn log(level: &str, on_lambda: bool) -> anyhow::Result<Option<WorkerGuard>> {
         lines.with_writer(std::io::stderr).json().flatten_event(true).init();
         return Ok(None);
     }
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).finish(std::io::stderr());
     lines.with_writer(writer).with_ansi(std::io::stderr().is_terminal()).init();
     Ok(Some(guard))
 }

@@ -97,3 +97,23 @@ impl Entry {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Embedded;
+
+    #[tokio::test]
+    async fn no_more_callers_are_remembered_than_there_is_room_for() {
+        let folder = tempfile::tempdir().unwrap();
+        Embedded::init(folder.path()).unwrap();
+        let store = Store::Embedded(Embedded::open(folder.path()).unwrap());
+        let standings = Standings { entries: Cache::new(50) };
+        for n in 0..500 {
+            let principal = Principal::parse_stored(&format!("aws:111122223333:role/r{n}")).unwrap();
+            standings.recent(&principal, &store, 0).await.unwrap();
+        }
+        assert!(standings.entries.len() <= 50, "{}", standings.entries.len());
+        assert!(Standings::default().entries.capacity() <= REMEMBERED as u64);
+    }
+}

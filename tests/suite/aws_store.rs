@@ -388,6 +388,28 @@ async fn decision(test: &TestBroker, token: &str) -> [usize; 2] {
 }
 
 #[tokio::test]
+async fn a_list_that_takes_several_answers_is_read_to_its_last() {
+    let Some(test) = TestBroker::start_on(Backend::Aws).await else { return };
+    // Long enough that an answer of 1 MB holds a few dozen of them.
+    let by = "x".repeat(20_000);
+    let rows: Vec<Value> = (0..150)
+        .map(|n| {
+            let principal = role(&format!("role-{n:03}"));
+            json!({"PutRequest": {"Item": {
+                "pk": {"S": "grants"}, "sk": {"S": format!("{principal} acme")}, "principal": {"S": principal}, "namespace": {"S": "acme"},
+                "permissions": {"N": "1"}, "created_by": {"S": by}, "created_at": {"N": "5"},
+            }}})
+        })
+        .collect();
+    for batch in rows.chunks(25) {
+        test.aws().dynamodb("BatchWriteItem", json!({"RequestItems": {test.aws().place.table.clone(): batch}})).await;
+    }
+    test.aws().meter.taken();
+    assert_eq!(test.store().grants(None, None).await.unwrap().len(), 150);
+    assert!(test.aws().meter.taken()["dynamodb Query"] > 1);
+}
+
+#[tokio::test]
 async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
     let Some((test, _)) = published().await else { return };
     let aws = test.aws();

@@ -130,6 +130,37 @@ async fn a_grant_taken_away_ends_access_within_ten_seconds() {
 }
 
 #[tokio::test]
+async fn what_is_revoked_ends_within_ten_seconds_in_every_process_and_mints_no_more() {
+    let Some((test, token)) = published().await else { return };
+    let next = test.token(&deploy(), &[Download]).await;
+    let processes = [&test, &test.restarted()];
+    let answers = async |token: &str| {
+        let mut statuses = Vec::new();
+        for process in processes {
+            process.set_time(test.time());
+            statuses.push(process.get("/v1/whoami", token).await.status.as_u16());
+        }
+        statuses
+    };
+    assert_eq!((answers(&token).await, answers(&next).await), (vec![200, 200], vec![200, 200]));
+    let claims = test.broker.tokens.open(&token, test.store(), test.time()).await.unwrap();
+    test.store().revoke_token(claims.id().clone(), test.time()).await.unwrap();
+    test.advance(10);
+    assert_eq!((answers(&token).await, answers(&next).await), (vec![401, 401], vec![200, 200]), "one token");
+
+    let principal = claims.principal().clone();
+    test.store().revoke_principal(principal.clone(), test.time()).await.unwrap();
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    assert_eq!(test.exchange(&test.proof(&identity).build()).await.error(), "403 principal_revoked", "minting stops at once");
+    test.advance(10);
+    assert_eq!(answers(&next).await, [401, 401], "every token of the principal");
+    assert!(test.store().lift(principal).await.unwrap());
+    test.advance(10);
+    assert_eq!((answers(&token).await, answers(&next).await), (vec![401, 401], vec![200, 200]), "until it is lifted");
+}
+
+#[tokio::test]
 async fn a_later_grant_counts_for_a_token_for_all() {
     let Some((test, token)) = published().await else { return };
     assert_eq!(test.get("/v1/modules/other/vpc/aws/versions", &token).await.status, 403);

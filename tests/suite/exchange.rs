@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::identity::Identity;
-use stile_tests::local_sts::{Answer, identity_xml};
+use stile_tests::local_sts::{Answer, LocalSts, fixed_clock, identity_xml};
 use stile_tests::proof::{document, document_of, with, with_document, without};
 use stile_tests::test_broker::{HOST, NOW, Place, TestBroker, deploy, namespaces, role};
 
@@ -331,6 +331,19 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
     test.sts.answer(Answer::Genuine);
     test.sts.answer_next([Answer::Throttle]);
     assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 200, "one hiccup is tried over");
+}
+
+#[tokio::test]
+async fn a_redirect_of_sts_is_followed_to_nobody() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    test.grant(&role("deploy"), "acme", &[Download]).await;
+    let identity = deploy();
+    // Whoever this is would vouch for anybody.
+    let accomplice = LocalSts::start([], fixed_clock(NOW));
+    accomplice.answer(Answer::xml(identity_xml(&identity)));
+    test.sts.answer(Answer::Redirect(accomplice.endpoint()));
+    assert_eq!(test.exchange(&test.proof(&identity).build()).await.error(), "502 sts_bad_response");
+    assert_eq!((test.sts.calls(), accomplice.calls()), (1, 0));
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ mod bearer;
 mod corpus;
 #[path = "exchange.rs"]
 mod exchange;
+#[path = "load.rs"]
+mod load;
 #[path = "modules.rs"]
 mod modules;
 #[path = "paths.rs"]

@@ -1,13 +1,17 @@
 //! The plain server's own limits, over real sockets: slow, large and broken requests, and a stop that loses nothing.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use stile_tests::dev_ca::DevCa;
+use stile_tests::programs::client;
+use stile_tests::served::system_time;
 use stile_tests::test_broker::TestBroker;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
-/// Longer than any limit of the server's.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any limit of the server's, on a machine that does much else as well.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn answer_to(test: &TestBroker, request: &[u8]) -> String {
     let serving = test.serve(None).await;
@@ -70,4 +74,82 @@ async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
     let mut answer = vec![0; 64];
     let read = tokio::time::timeout(PATIENCE, slow_body.read(&mut answer)).await.expect("answered").unwrap();
     assert_eq!(status(&String::from_utf8_lossy(&answer[..read])), "408");
+}
+
+/// Sends a byte a second until the server ends the connection; what it answered.
+async fn drip(address: SocketAddr, head: &[u8]) -> String {
+    let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
+    write.write_all(head).await.unwrap();
+    let dripping = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tick.tick().await;
+            if write.write_all(b"x").await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut answer)).await.expect("the server ends the connection");
+    dripping.abort();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_byte_a_second_is_cut_off_and_so_is_who_never_reads_and_others_are_served_meanwhile() {
+    let test = TestBroker::start();
+    let serving = test.serve(None).await;
+    let address = serving.address;
+    let slow = tokio::spawn(async move {
+        tokio::join!(
+            drip(address, b"GET /healthz HTTP/1.1\r\nx-slow: "),
+            drip(address, b"POST /v1/token HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 10000\r\n\r\n{"),
+            // Says nothing at all, and goes on saying nothing after a request that was answered.
+            drip(address, b""),
+            drip(address, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"),
+        )
+    });
+    let deaf = tokio::spawn(async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // Until the answers fill every buffer in between, nothing more is taken in, and the connection is ended.
+        while stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.is_ok() {}
+    });
+    let mut served = 0;
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    while !(slow.is_finished() && deaf.is_finished()) {
+        let mut other = TcpStream::connect(address).await.unwrap();
+        other.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, other.read_to_string(&mut answer)).await.expect("served").unwrap();
+        assert_eq!(status(&answer), "200");
+        served += 1;
+        tick.tick().await;
+    }
+    let (head, body, nothing, idle) = slow.await.unwrap();
+    assert_eq!((status(&head), status(&body), status(&nothing), status(&idle)), ("closed", "408", "closed", "200"));
+    tokio::time::timeout(PATIENCE, deaf).await.expect("ended").unwrap();
+    assert!(served > 1);
+}
+
+#[tokio::test]
+async fn an_address_that_has_its_share_of_the_connections_leaves_the_others_to_others() {
+    let (test, folder) = (TestBroker::start(), tempfile::tempdir().unwrap());
+    let files = DevCa::new(system_time()).write(folder.path(), &["127.0.0.1"]);
+    let serving = test.serve(Some(&files)).await;
+    let connect = async |from: [u8; 4]| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(serving.address).await.unwrap()
+    };
+    let greedy = [127, 0, 0, 2];
+    let mut held = Vec::new();
+    for _ in 0..256 {
+        held.push(connect(greedy).await);
+    }
+    let mut end = [0];
+    let mut refused = connect(greedy).await;
+    let read = tokio::time::timeout(PATIENCE, refused.read(&mut end)).await.expect("ended");
+    assert!(matches!(read, Ok(0) | Err(_)), "the next one is closed at once: {read:?}");
+    let answer = client(Some(&files)).get(format!("https://{}/healthz", serving.address)).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "and another address is served");
 }

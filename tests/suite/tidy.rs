@@ -142,3 +142,59 @@ fn every_page_that_a_page_links_to_is_there() {
         }
     }
 }
+
+/// The items that a page names as a link to their file, and the tests that the last cells of its tables name.
+fn named_in(page: &str) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut items, mut tests) = (Vec::new(), Vec::new());
+    for row in page.lines().filter(|line| line.starts_with('|')) {
+        for (name, rest) in row.split("[`").skip(1).filter_map(|link| link.split_once("`](../")) {
+            if let Some((file, _)) = rest.split_once(')').filter(|_| !name.contains('.')) {
+                items.push((file.to_owned(), name.rsplit("::").next().unwrap_or_default().to_owned()));
+            }
+        }
+        let last = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
+        tests.extend(last.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    (items, tests)
+}
+
+#[test]
+fn every_defence_and_every_test_that_the_threat_model_names_is_there() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let (items, tests) = named_in(&page);
+    assert!(items.len() > 50 && tests.len() > 50, "the tables are read: {} items, {} tests", items.len(), tests.len());
+    for (file, item) in items {
+        let text = fs::read_to_string(root().join(&file)).unwrap();
+        let kinds = ["fn", "struct", "enum", "const", "static"];
+        let there = kinds.iter().any(|kind| text.split(&format!("{kind} {item}")).skip(1).any(|rest| !rest.starts_with(is_of_a_name)));
+        assert!(there, "`{item}` is not in {file}");
+    }
+    let sources = sources();
+    for test in tests {
+        let (module, name) = test.rsplit_once("::").map_or((None, test.as_str()), |(module, name)| (Some(module), name));
+        let holds = |source: &&Source| source.text.contains(&format!("fn {name}("));
+        let file = module.map(|module| format!("tests/suite/{module}.rs"));
+        let there = sources.iter().filter(holds).any(|source| file.as_ref().is_none_or(|file| *file == source.path));
+        assert!(there, "there is no test `{test}`");
+    }
+}
+
+fn is_of_a_name(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
+}
+
+#[test]
+fn the_threat_model_lists_the_breaks_that_are_tried() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let folder = fs::read_dir(root().join("tests/mutations")).unwrap().map(|entry| entry.unwrap().path());
+    let mut breaks: Vec<PathBuf> = folder.filter(|path| path.extension().is_some_and(|extension| extension == "patch")).collect();
+    breaks.sort();
+    assert!(breaks.len() >= 10);
+    for path in breaks {
+        let patch = fs::read_to_string(&path).unwrap();
+        let said = |what: &str| patch.lines().filter_map(|line| line.strip_prefix(what).map(str::to_owned)).collect::<Vec<_>>();
+        let tests: Vec<String> = said("Test: ").iter().map(|test| format!("`{}`", test.trim_start_matches("on_embedded::"))).collect();
+        let row = format!("| {} | {} |", said("Break: ").join(""), tests.join(", "));
+        assert!(page.contains(&row), "{} is not in docs/threat-model.md as it is tried: {row}", path.display());
+    }
+}

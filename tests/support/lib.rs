@@ -21,6 +21,7 @@
 //! | [`served`] | the same, served over TLS for programs to reach |
 //! | [`home`] | a home folder and an environment for those programs |
 //! | [`demo`] | the demo, step by step |
+//! | [`soak`] | the released broker under good and bad requests for minutes |
 //! | [`terraform`] | the real Terraform in such a home |
 //! | [`recorder`] | a proxy that keeps what is called of AWS, and can hold a call up |
 //! | [`iam`] | what policies decide of a request |
@@ -52,6 +53,7 @@ pub mod recorder;
 pub mod rights;
 pub mod served;
 pub mod sigv4;
+pub mod soak;
 pub mod state_backend;
 pub mod terraform;
 pub mod terraform_docs;

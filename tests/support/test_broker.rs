@@ -388,7 +388,7 @@ pub async fn allow(aws: &EmulatedAws, principal: &str, namespace: &str, permissi
     grant(&store, principal, namespace, permissions, NOW).await;
 }
 
-async fn grant(store: &Store, principal: &str, namespace: &str, permissions: &[Permission], now: i64) {
+pub(crate) async fn grant(store: &Store, principal: &str, namespace: &str, permissions: &[Permission], now: i64) {
     let grant = Grant {
         principal: Principal::parse_stored(principal).unwrap(),
         namespace: namespace.parse().unwrap(),

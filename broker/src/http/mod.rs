@@ -11,6 +11,7 @@ pub mod lambda;
 mod modules;
 mod publish;
 mod serve;
+mod shares;
 mod trace;
 mod uploads;
 

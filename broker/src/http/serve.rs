@@ -22,13 +22,19 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use super::shares::Shares;
 use crate::config::TlsFiles;
 
 /// Connections at once; past that the next ones wait in the system's queue.
 const CONNECTIONS: usize = 1024;
+
+/// Connections of one address at once, where it is the client's: with TLS. Plain HTTP is spoken to a proxy or on this machine,
+/// where all who come have one address.
+const SHARE: usize = CONNECTIONS / 4;
 
 /// How long to leave the system alone that could not give us a connection.
 const REFUSED: Duration = Duration::from_secs(1);
@@ -36,6 +42,9 @@ const REFUSED: Duration = Duration::from_secs(1);
 /// How long a client may take for its request line and headers, and for a TLS handshake: a slow one holds a connection
 /// for this long and no longer.
 const HEADERS: Duration = Duration::from_secs(10);
+
+/// How long a client may take nothing of what it is sent: one that asks and never reads would hold a connection for ever.
+const TAKING: Duration = Duration::from_secs(20);
 
 /// Most bytes of a request's line and headers, which are at most 100, hyper's own limit.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -125,16 +134,17 @@ impl Server {
     pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let shares = self.tls.is_some().then(|| Shares::new(SHARE));
         tokio::pin!(stop);
         loop {
             let accepted = async {
                 let place = Arc::clone(&room).acquire_owned().await;
                 (place, self.listener.accept().await)
             };
-            let (place, stream) = tokio::select! {
+            let (place, (stream, peer)) = tokio::select! {
                 () = &mut stop => break,
                 (place, accepted) = accepted => match (place, accepted) {
-                    (Ok(place), Ok((stream, _))) => (place, stream),
+                    (Ok(place), Ok(accepted)) => (place, accepted),
                     (_, Err(error)) => {
                         // Out of file descriptors, say. Tried again at once it would take a processor and fill the log.
                         tracing::warn!(error = &error as &dyn std::error::Error, "a connection was not accepted; trying again in a second");
@@ -144,12 +154,17 @@ impl Server {
                     (Err(_), _) => break,
                 },
             };
+            let share = shares.as_ref().map(|shares| shares.take(peer.ip()));
+            if matches!(share, Some(None)) {
+                tracing::debug!(%peer, "an address has its share of the connections");
+                continue;
+            }
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
             // When it gets crowded, a connection is for one request: whoever keeps one open keeps others out.
             let keep_alive = room.available_permits() > CONNECTIONS / 4;
             tokio::spawn(async move {
                 connection(stream, tls, router, watcher, keep_alive).await;
-                drop(place);
+                drop((place, share));
             });
         }
         drop(self.listener);
@@ -161,6 +176,9 @@ impl Server {
 
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, watcher: Watcher, keep_alive: bool) {
     let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(TAKING));
+    let stream = Box::pin(stream);
     match tls {
         None => serve(stream, router, watcher, keep_alive).await,
         Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream)).await {

@@ -156,6 +156,10 @@ fn classify_body(error: &reqwest::Error) -> StsError {
 mod tests {
     use std::io;
 
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -172,5 +176,25 @@ mod tests {
         ] {
             assert_eq!(is_of_tls(&error), expected, "{error:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_region_whose_sts_hangs_holds_its_sixty_four_requests_and_no_other_region() {
+        // An address that nobody can listen on: whoever is let through finds nobody, at once.
+        let nobody = Endpoints::new([Endpoint::parse("http://127.0.0.1:0").unwrap()]);
+        let regions = ["us-east-1", "us-west-2"].map(|name| Region::named(name).unwrap());
+        let sts = Sts::new(Audience::parse("registry.example.com").unwrap(), false, &regions, nobody).unwrap();
+        let document = r#"{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":3600,"namespaces":"all","permissions":["download"]}"#;
+        let proof = json!({
+            "version": 1, "region": "us-east-1", "amz_date": "20261120T101112Z", "access_key_id": "AKIAEXAMPLEEXAMPLE22",
+            "signature": "0".repeat(64), "request": URL_SAFE_NO_PAD.encode(document),
+        });
+        let proof = Proof::parse(proof.to_string().as_bytes()).unwrap();
+        let held = sts.in_flight["us-east-1"].acquire_many(64).await.unwrap();
+        assert!(matches!(sts.identify(&proof, regions[0]).await, Err(StsError::Busy)));
+        assert!(matches!(sts.identify(&proof, regions[1]).await, Err(StsError::Unavailable(_))));
+        drop(held);
+        assert!(matches!(sts.identify(&proof, regions[0]).await, Err(StsError::Unavailable(_))));
+        assert_eq!(sts.in_flight["us-east-1"].available_permits(), 64, "who has ended holds nothing");
     }
 }

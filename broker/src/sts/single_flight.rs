@@ -108,4 +108,17 @@ mod tests {
         drop(leader);
         assert!(matches!(flight.join([1; 32]).await, Turn::Replay));
     }
+
+    #[tokio::test]
+    async fn what_is_remembered_of_proofs_does_not_grow() {
+        let flight = SingleFlight::default();
+        for n in 0..100_000_u32 {
+            let mut digest = [0; 32];
+            digest[..4].copy_from_slice(&n.to_be_bytes());
+            let Turn::Leader(leader) = flight.join(digest).await else { panic!("each is another") };
+            leader.spent();
+        }
+        assert!(flight.in_flight.lock().unwrap().is_empty());
+        assert!(flight.spent.len() <= REMEMBERED, "{} of {REMEMBERED}", flight.spent.len());
+    }
 }

@@ -225,3 +225,41 @@ pub struct Derived {
     /// All of them.
     pub keys: HashMap<KeyId, zeroize::Zeroizing<[u8; 32]>>,
 }
+
+#[cfg(test)]
+mod tests {
+    use stile_protocol::exchange::Namespaces;
+    use stile_protocol::names::{Permission, Permissions};
+
+    use super::*;
+    use crate::principal::Principal;
+    use crate::store::Embedded;
+
+    #[tokio::test]
+    async fn only_tokens_that_open_are_remembered_and_no_more_than_there_is_room_for() {
+        let folder = tempfile::tempdir().unwrap();
+        Embedded::init(folder.path()).unwrap();
+        let store = Store::Embedded(Embedded::open(folder.path()).unwrap());
+        let mut tokens = Tokens::new(Audience::parse("registry.example.com").unwrap(), 3600);
+        assert!(tokens.opened.capacity() <= REMEMBERED as u64);
+        tokens.opened = Cache::new(50);
+        let key = tokens.minting_key(&store, 0).await.unwrap();
+        let token = || {
+            let sub = Principal::parse_stored("aws:111122223333:role/deploy").unwrap();
+            let claims = Claims::for_test(sub, Namespaces::All, Permissions::NONE.with(Permission::Download), 0, 3600);
+            seal::seal(&key, &tokens.audience, &claims.to_bytes()).unwrap()
+        };
+        for n in 0..500 {
+            let mut bent = token();
+            let at = "stile_v4.local.".len() + n % 200;
+            let other = if bent.as_bytes()[at] == b'A' { "B" } else { "A" };
+            bent.replace_range(at..=at, other);
+            assert!(matches!(tokens.open(&bent, &store, 0).await, Err(OpenError::Invalid)));
+        }
+        assert_eq!(tokens.opened.len(), 0);
+        for _ in 0..500 {
+            tokens.open(&token(), &store, 0).await.unwrap();
+        }
+        assert!(tokens.opened.len() <= 50, "{}", tokens.opened.len());
+    }
+}

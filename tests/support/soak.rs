@@ -1,0 +1,203 @@
+//! The soak: the real program under good and bad requests at once, and whether it holds what it must for as long as that goes on.
+//!
+//! Garbage comes at a steady rate, as much as strangers send and not as much as the machine can: what is looked at is whether
+//! others notice, not how fast two processes that share a machine can talk.
+
+mod requests;
+mod tally;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use self::requests::Kind::{
+    self, Archive, Download, Expired, GarbageExchange, GarbageToken, Mint, Oversized, Publish, Replayed, Revoked, Slow, Ungranted,
+    Versions, Whoami,
+};
+use self::requests::Registry;
+use self::tally::Tally;
+pub use self::tally::{Invariant, Report};
+
+/// Garbage tokens and garbage exchanges of a soak of ten minutes; a shorter one sends its part of them.
+const TOKENS: u64 = 1_000_000;
+const EXCHANGES: u64 = 100_000;
+
+/// Garbage tokens a second, and ten times fewer exchanges.
+const TOKENS_PER_SECOND: u32 = 4_000;
+
+/// The requests whose latency is looked at.
+const GOOD: [Plan; 2] = [
+    Plan { kinds: &[Versions, Download, Versions, Archive, Versions, Whoami], workers: 4, per_second: 200 },
+    Plan { kinds: &[Mint], workers: 2, per_second: 10 },
+];
+
+/// All there is, at once.
+const MIXED: [Plan; 6] = [
+    Plan { kinds: &[Publish], workers: 1, per_second: 2 },
+    Plan { kinds: &[GarbageToken, GarbageToken, GarbageToken, GarbageExchange], workers: 4, per_second: 1_000 },
+    Plan { kinds: &[Expired, Revoked, Ungranted], workers: 2, per_second: 100 },
+    Plan { kinds: &[Replayed], workers: 1, per_second: 5 },
+    Plan { kinds: &[Oversized], workers: 1, per_second: 10 },
+    Plan { kinds: &[Slow], workers: 20, per_second: 20 },
+];
+
+/// A part of the soak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// All kinds at once, until what is allocated once is allocated.
+    WarmUp,
+    /// Good requests alone.
+    Usual,
+    /// The same while garbage comes in.
+    Garbage,
+    /// All kinds at once.
+    Mixed,
+}
+
+/// Requests of some kinds in turn, at a rate.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    kinds: &'static [Kind],
+    workers: u32,
+    per_second: u32,
+}
+
+/// When a plan ends: at a time, when all is sent, or when it is told to.
+#[derive(Debug, Clone)]
+struct Ends {
+    at: Option<Instant>,
+    left: Option<Arc<AtomicU64>>,
+    told: Arc<AtomicBool>,
+}
+
+impl Ends {
+    fn after(time: Duration) -> Self {
+        Self { at: Some(Instant::now() + time), left: None, told: Arc::default() }
+    }
+
+    fn when_sent(requests: u64) -> Self {
+        Self { at: None, left: Some(Arc::new(AtomicU64::new(requests))), told: Arc::default() }
+    }
+
+    fn when_told() -> Self {
+        Self { at: None, left: None, told: Arc::default() }
+    }
+
+    /// Whether there is one more to send.
+    fn more(&self) -> bool {
+        let sent = |left: &Arc<AtomicU64>| left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err();
+        !(self.told.load(Ordering::SeqCst) || self.at.is_some_and(|at| Instant::now() >= at) || self.left.as_ref().is_some_and(sent))
+    }
+}
+
+/// Runs it for about so many minutes, and reports.
+pub async fn run(minutes: u64) -> Report {
+    let whole = Duration::from_secs(60 * minutes.max(1));
+    let progress = Progress::new(whole);
+    progress.phase("starting the broker");
+    let soak = Soak { registry: Arc::new(Registry::start().await), tally: Arc::default() };
+    let started = Instant::now();
+    let ticking = tokio::spawn(progress.clone().tick(started));
+
+    progress.phase("warming up: all kinds of requests");
+    soak.mixed(Phase::WarmUp, whole / 10).await;
+    let start = soak.registry.memory();
+    progress.phase("good requests alone");
+    soak.together(Phase::Usual, &GOOD, &Ends::after(whole / 5)).await;
+    let (tokens, exchanges) = (TOKENS * minutes.clamp(1, 10) / 10, EXCHANGES * minutes.clamp(1, 10) / 10);
+    progress.phase(&format!("good requests under {tokens} garbage tokens and {exchanges} garbage exchanges"));
+    let calls = soak.registry.unexpected_calls();
+    soak.garbage(tokens, exchanges).await;
+    let garbage_calls = soak.registry.unexpected_calls() - calls;
+    progress.phase("all kinds of requests");
+    soak.mixed(Phase::Mixed, whole.saturating_sub(started.elapsed()).max(whole / 5)).await;
+    ticking.abort();
+    progress.end();
+    let end = soak.registry.memory();
+    soak.tally.report(started.elapsed(), start, end, garbage_calls, soak.registry.unexpected_calls())
+}
+
+struct Soak {
+    registry: Arc<Registry>,
+    tally: Arc<Tally>,
+}
+
+impl Soak {
+    async fn mixed(&self, phase: Phase, time: Duration) {
+        self.together(phase, &[&GOOD[..], &MIXED[..]].concat(), &Ends::after(time)).await;
+    }
+
+    async fn garbage(&self, tokens: u64, exchanges: u64) {
+        let told = Ends::when_told();
+        let token = [Plan { kinds: &[GarbageToken], workers: 16, per_second: TOKENS_PER_SECOND }];
+        let exchange = [Plan { kinds: &[GarbageExchange], workers: 4, per_second: TOKENS_PER_SECOND / 10 }];
+        let garbage = async {
+            let (tokens, exchanges) = (Ends::when_sent(tokens), Ends::when_sent(exchanges));
+            tokio::join!(self.together(Phase::Garbage, &token, &tokens), self.together(Phase::Garbage, &exchange, &exchanges));
+            told.told.store(true, Ordering::SeqCst);
+        };
+        tokio::join!(garbage, self.together(Phase::Garbage, &GOOD, &told));
+    }
+
+    /// Carries out plans at once, until each has ended.
+    async fn together(&self, phase: Phase, plans: &[Plan], ends: &Ends) {
+        let mut workers = JoinSet::new();
+        for plan in plans {
+            for worker in 0..plan.workers {
+                workers.spawn(work(Arc::clone(&self.registry), Arc::clone(&self.tally), phase, *plan, worker, ends.clone()));
+            }
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended.unwrap();
+        }
+    }
+}
+
+async fn work(registry: Arc<Registry>, tally: Arc<Tally>, phase: Phase, plan: Plan, worker: u32, ends: Ends) {
+    let mut tick = tokio::time::interval(Duration::from_secs(plan.workers.into()) / plan.per_second);
+    // What was missed is not made up for: that would be a rush.
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for kind in plan.kinds.iter().cycle().skip(worker as usize) {
+        if !ends.more() {
+            return;
+        }
+        tick.tick().await;
+        let (outcome, took) = registry.send(*kind).await;
+        tally.add(phase, *kind, outcome, took);
+    }
+}
+
+/// A bar on a terminal, a line a phase elsewhere.
+#[derive(Clone)]
+struct Progress(ProgressBar);
+
+impl Progress {
+    fn new(whole: Duration) -> Self {
+        let style = ProgressStyle::with_template("{elapsed_precise} {bar:30} {msg}").unwrap();
+        Self(ProgressBar::new(whole.as_secs()).with_style(style))
+    }
+
+    fn phase(&self, what: &str) {
+        if self.0.is_hidden() {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "soak: {what}");
+        }
+        self.0.set_message(what.to_owned());
+    }
+
+    async fn tick(self, started: Instant) {
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            tick.tick().await;
+            self.0.set_position(started.elapsed().as_secs());
+        }
+    }
+
+    fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}

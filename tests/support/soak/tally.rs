@@ -1,0 +1,237 @@
+//! What came of a soak: counts, latencies, memory, and whether all held that must hold.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Phase;
+use super::requests::Kind;
+
+/// Most surprises that are told one by one.
+const TOLD: usize = 20;
+
+/// How much more memory there may be at the end, in percent.
+const GROWTH: u64 = 10;
+
+/// A latency under which twice the usual one is not asked for: a machine that runs the other side as well has such pauses.
+const UNNOTICED: Duration = Duration::from_millis(5);
+
+/// What has come so far.
+#[derive(Debug, Default)]
+pub(super) struct Tally(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    outcomes: BTreeMap<(Kind, String), u64>,
+    surprises: u64,
+    told: Vec<String>,
+    reads: BTreeMap<Phase, Vec<Duration>>,
+    mints: BTreeMap<Phase, Vec<Duration>>,
+}
+
+impl Tally {
+    pub(super) fn add(&self, phase: Phase, kind: Kind, outcome: String, took: Duration) {
+        let mut counts = self.0.lock().unwrap();
+        if !kind.expected().contains(&outcome.as_str()) {
+            counts.surprises += 1;
+            if counts.told.len() < TOLD {
+                counts.told.push(format!("{kind:?} was answered with {outcome} while {phase:?}"));
+            }
+        } else if kind.is_read() {
+            counts.reads.entry(phase).or_default().push(took);
+        } else if kind == Kind::Mint {
+            counts.mints.entry(phase).or_default().push(took);
+        }
+        *counts.outcomes.entry((kind, outcome)).or_default() += 1;
+    }
+
+    pub(super) fn report(&self, took: Duration, start: u64, end: u64, garbage_calls: i64, calls: i64) -> Report {
+        let counts = self.0.lock().unwrap();
+        let latencies = |of: &BTreeMap<Phase, Vec<Duration>>| {
+            [Phase::Usual, Phase::Garbage, Phase::Mixed].map(|phase| Latency::of(of.get(&phase).cloned().unwrap_or_default()))
+        };
+        let [reads, mints] = [&counts.reads, &counts.mints].map(latencies);
+        let failed: u64 = counts.outcomes.iter().filter(|((_, outcome), _)| outcome.contains('5') && is_5xx(outcome)).map(|(_, n)| n).sum();
+        let latency = |what: &str, [usual, garbage, _]: &[Latency; 3]| {
+            let of = |part: &str, usual: Duration, garbage: Duration| Invariant {
+                what: format!("{what} under garbage take at most twice as long at the {part}"),
+                held: garbage <= (usual * 2).max(UNNOTICED),
+                found: format!("{} against {}", shown(garbage), shown(usual)),
+            };
+            [of("median", usual.p50, garbage.p50), of("99th percentile", usual.p99, garbage.p99)]
+        };
+        let mut invariants = vec![
+            Invariant { what: "no answer is a 5xx".to_owned(), held: failed == 0, found: failed.to_string() },
+            Invariant {
+                what: "every answer is the one that is due".to_owned(),
+                held: counts.surprises == 0,
+                found: format!("{} are not; {}", counts.surprises, counts.told.join("; ")).trim_end_matches("; ").to_owned(),
+            },
+            Invariant { what: "garbage causes no call to STS".to_owned(), held: garbage_calls == 0, found: garbage_calls.to_string() },
+            Invariant { what: "STS is asked once for a genuine proof".to_owned(), held: calls == 0, found: format!("{calls} more calls") },
+            Invariant {
+                what: format!("memory grows by at most {GROWTH} % after the warm-up"),
+                held: end * 100 <= start * (100 + GROWTH),
+                found: format!("{start} KiB, then {end} KiB"),
+            },
+        ];
+        invariants.extend(latency("reads", &reads));
+        invariants.extend(latency("mints", &mints));
+        Report { took, start, end, outcomes: counts.outcomes.clone(), reads, mints, invariants }
+    }
+}
+
+fn is_5xx(outcome: &str) -> bool {
+    outcome.split(", ").any(|part| part.len() >= 3 && part.starts_with('5'))
+}
+
+/// One thing that must hold, and what was found.
+#[derive(Debug)]
+pub struct Invariant {
+    /// What must hold.
+    pub what: String,
+    /// Whether it did.
+    pub held: bool,
+    /// The figures.
+    pub found: String,
+}
+
+#[derive(Debug, Default)]
+struct Latency {
+    count: usize,
+    p50: Duration,
+    p99: Duration,
+}
+
+impl Latency {
+    fn of(mut took: Vec<Duration>) -> Self {
+        took.sort_unstable();
+        let at = |percent: usize| took.get((took.len() * percent / 100).min(took.len().saturating_sub(1))).copied().unwrap_or_default();
+        Self { count: took.len(), p50: at(50), p99: at(99) }
+    }
+
+    fn json(&self) -> Value {
+        json!({"count": self.count, "p50_us": micros(self.p50), "p99_us": micros(self.p99)})
+    }
+}
+
+/// All that a soak has shown.
+#[derive(Debug)]
+pub struct Report {
+    took: Duration,
+    start: u64,
+    end: u64,
+    outcomes: BTreeMap<(Kind, String), u64>,
+    reads: [Latency; 3],
+    mints: [Latency; 3],
+    invariants: Vec<Invariant>,
+}
+
+impl Report {
+    /// Whether all held.
+    pub fn held(&self) -> bool {
+        self.invariants.iter().all(|invariant| invariant.held)
+    }
+
+    /// The report for programs.
+    pub fn json(&self) -> Value {
+        let phases =
+            |[usual, garbage, mixed]: &[Latency; 3]| json!({"usual": usual.json(), "garbage": garbage.json(), "mixed": mixed.json()});
+        let requests: u64 = self.outcomes.values().sum();
+        json!({
+            "seconds": self.took.as_secs(), "requests": requests,
+            "outcomes": self.outcomes.iter().map(|((kind, outcome), n)| json!({"kind": format!("{kind:?}"), "outcome": outcome, "count": n})).collect::<Vec<_>>(),
+            "memory_kib": {"start": self.start, "end": self.end}, "reads": phases(&self.reads), "mints": phases(&self.mints),
+            "invariants": self.invariants.iter().map(|invariant| json!({"what": invariant.what, "held": invariant.held, "found": invariant.found})).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let requests: u64 = self.outcomes.values().sum();
+        writeln!(formatter, "{requests} requests in {} s\n", self.took.as_secs())?;
+        for ((kind, outcome), count) in &self.outcomes {
+            writeln!(formatter, "{:<18}{outcome:<28}{count:>10}", format!("{kind:?}"))?;
+        }
+        writeln!(
+            formatter,
+            "\n{:<8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+            "", "usual p50", "p99", "garbage p50", "p99", "mixed p50", "p99"
+        )?;
+        for (what, phases) in [("reads", &self.reads), ("mints", &self.mints)] {
+            let cells: String = phases.iter().map(|phase| format!("{:>12}{:>12}", shown(phase.p50), shown(phase.p99))).collect();
+            writeln!(formatter, "{what:<8}{cells}")?;
+        }
+        writeln!(formatter, "\nmemory: {} KiB after the warm-up, {} KiB at the end\n", self.start, self.end)?;
+        for invariant in &self.invariants {
+            writeln!(formatter, "{:<8}{}: {}", if invariant.held { "held" } else { "FAILED" }, invariant.what, invariant.found)?;
+        }
+        Ok(())
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros().try_into().unwrap_or(u64::MAX)
+}
+
+fn shown(duration: Duration) -> String {
+    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soaked(change: impl FnOnce(&Tally)) -> Report {
+        let tally = Tally::default();
+        for phase in [Phase::Usual, Phase::Garbage] {
+            for n in 1..=100 {
+                tally.add(phase, Kind::Versions, "200".to_owned(), Duration::from_millis(n));
+            }
+        }
+        change(&tally);
+        tally.report(Duration::from_secs(60), 1000, 1100, 0, 0)
+    }
+
+    #[test]
+    fn what_must_hold_fails_the_soak_where_it_does_not() {
+        assert!(soaked(|_| ()).held());
+        let refused = |kind, outcome: &str| {
+            let outcome = outcome.to_owned();
+            soaked(move |tally| tally.add(Phase::Mixed, kind, outcome, Duration::ZERO)).held()
+        };
+        for (kind, outcome, held) in [
+            (Kind::Versions, "503 store_unavailable", false),
+            (Kind::Versions, "401", false),
+            (Kind::GarbageToken, "200", false),
+            (Kind::Replayed, "200, 200", false),
+            (Kind::GarbageToken, "401", true),
+            (Kind::Oversized, "431", true),
+        ] {
+            assert_eq!(refused(kind, outcome), held, "{kind:?} {outcome}");
+        }
+        let slow = soaked(|tally| {
+            for _ in 0..200 {
+                tally.add(Phase::Garbage, Kind::Versions, "200".to_owned(), Duration::from_millis(500));
+            }
+        });
+        assert!(!slow.held());
+        let tally = Tally::default();
+        for (start, end, garbage, calls, held) in
+            [(1000, 1101, 0, 0, false), (1000, 1000, 1, 1, false), (1000, 1000, 0, 1, false), (1000, 1100, 0, 0, true)]
+        {
+            assert_eq!(tally.report(Duration::ZERO, start, end, garbage, calls).held(), held, "{start} {end} {garbage} {calls}");
+        }
+    }
+
+    #[test]
+    fn percentiles_are_of_what_was_measured() {
+        let latency = Latency::of((1..=1000).map(Duration::from_micros).collect());
+        assert_eq!((latency.p50.as_micros(), latency.p99.as_micros()), (501, 991));
+        assert_eq!(Latency::of(vec![]).p99, Duration::ZERO);
+    }
+}
