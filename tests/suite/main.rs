@@ -5,6 +5,7 @@
 mod authorizer;
 mod aws_store;
 mod crash;
+mod faults;
 mod gateway;
 mod helper;
 mod lambda;

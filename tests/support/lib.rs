@@ -8,9 +8,10 @@
 //! | [`proof`] | proofs as the helper would sign them, and as an attacker would bend them |
 //! | [`dev_ca`] | a certificate authority for a day's work |
 //! | [`moto`] | a third party's STS, in Python |
-//! | [`meter`] | a proxy that counts calls of AWS and can be cut off |
+//! | [`meter`] | a proxy that counts calls of AWS, can be cut off, and has any of them go wrong |
 //! | [`emulated_aws`] | a table, a bucket and a key in moto, behind a meter |
 //! | [`left_out`] | which tools the machine has, and what was not shown for want of one |
+//! | [`seed`] | chance that can be repeated |
 //! | [`programs`] | the three programs, freshly built, and a broker that runs |
 //! | [`lambda`] | Lambda's runtime API, and the broker as a function behind it |
 //! | [`events`] | requests as gateways hand them to a function |
@@ -36,6 +37,7 @@ pub mod moto;
 pub mod process;
 pub mod programs;
 pub mod proof;
+pub mod seed;
 pub mod served;
 pub mod sigv4;
 pub mod terraform;

@@ -122,18 +122,23 @@ impl Setup {
     }
 
     /// Starts it and waits until it answers; what it says on stdout and stderr goes to the file `log`.
-    pub async fn start(mut self, log: &Path) -> Broker {
+    pub async fn start(self, log: &Path) -> Broker {
+        let mut broker = self.spawn(log);
+        broker.ready().await;
+        broker
+    }
+
+    /// Starts it, and does not wait.
+    pub fn spawn(mut self, log: &Path) -> Broker {
         let out = File::create(log).unwrap();
         self.command.stdin(Stdio::null()).stderr(out.try_clone().unwrap()).stdout(out);
-        let mut broker = Broker {
+        Broker {
             process: Process::start(&mut self.command),
             port: self.port,
             client: client(self.tls.as_ref()),
             tls: self.tls.is_some(),
             log: log.to_owned(),
-        };
-        broker.ready().await;
-        broker
+        }
     }
 }
 

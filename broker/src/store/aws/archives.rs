@@ -17,6 +17,7 @@ use stile_protocol::names::ModuleAddress;
 
 use super::super::{Package, StoreError};
 use super::Aws;
+use super::genuine::Genuine;
 use crate::registry::{Checked, Version};
 
 /// How long an object may take on its way, beside [`SLOWEST`]; one try of it half as long.
@@ -28,6 +29,7 @@ const SLOWEST: u64 = 1_000_000;
 /// A client that adds nothing of its own to what is sent.
 pub(super) fn client(sdk: &SdkConfig) -> Client {
     let config = aws_sdk_s3::config::Builder::from(sdk)
+        .interceptor(Genuine)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     Client::from_conf(config.build())
