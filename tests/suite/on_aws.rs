@@ -8,6 +8,8 @@ const BACKEND: Backend = Backend::Aws;
 mod bearer;
 #[path = "exchange.rs"]
 mod exchange;
+#[path = "lifecycle.rs"]
+mod lifecycle;
 #[path = "modules.rs"]
 mod modules;
 #[path = "store.rs"]

@@ -9,6 +9,8 @@ const BACKEND: Backend = Backend::Embedded;
 mod bearer;
 #[path = "exchange.rs"]
 mod exchange;
+#[path = "lifecycle.rs"]
+mod lifecycle;
 #[path = "modules.rs"]
 mod modules;
 #[path = "store.rs"]

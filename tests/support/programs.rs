@@ -121,6 +121,18 @@ impl Setup {
         self
     }
 
+    /// Has another program start it, which is given the broker's own command behind its arguments; nothing changes for none.
+    #[must_use]
+    pub fn by_way_of(mut self, other: &[&str]) -> Self {
+        if let Some((program, arguments)) = other.split_first() {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+            command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            self.command = command;
+        }
+        self
+    }
+
     /// Starts it and waits until it answers; what it says on stdout and stderr goes to the file `log`.
     pub async fn start(self, log: &Path) -> Broker {
         let mut broker = self.spawn(log);

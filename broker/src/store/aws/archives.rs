@@ -8,7 +8,7 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::put_object::PutObjectError;
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use aws_sdk_s3::types::{BucketVersioningStatus, ServerSideEncryption};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -78,10 +78,19 @@ impl Aws {
         let asked = self.s3.get_object().bucket(&self.place.bucket).key(key).customize();
         let asked = asked.config_override(aws_sdk_s3::config::Builder::new().timeout_config(patience(archive.bytes())));
         let mut answer = Box::pin(asked.send()).await.map_err(|error| StoreError::new(failed(), error))?;
-        let mut hash = Sha256::new();
-        while let Some(chunk) = answer.body.try_next().await.map_err(|error| StoreError::new(failed(), error))? {
-            hash.update(&chunk);
-        }
+        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        let read = async {
+            // What is longer is something else, however long.
+            while bytes <= archive.bytes() {
+                let Some(chunk) = answer.body.try_next().await? else { break };
+                bytes += chunk.len() as u64;
+                hash.update(&chunk);
+            }
+            Ok(())
+        };
+        // The client's own patience ends where the body begins.
+        let read = tokio::time::timeout(longest(archive.bytes()), read).await.map_err(|error| StoreError::new(failed(), error))?;
+        read.map_err(|error: ByteStreamError| StoreError::new(failed(), error))?;
         if hex::encode(hash.finalize()) != archive.sha256() {
             tracing::error!(alarm = "archive_differs", key, "an object in the bucket is not what its name says");
             return Err(StoreError::busy(&format!("`{key}` is in the bucket with other content")));
@@ -119,8 +128,12 @@ fn is_there(error: &SdkError<PutObjectError>) -> bool {
     error.raw_response().is_some_and(|response| matches!(response.status().as_u16(), 409 | 412))
 }
 
+fn longest(bytes: u64) -> Duration {
+    OBJECT + Duration::from_secs(bytes / SLOWEST)
+}
+
 fn patience(bytes: u64) -> TimeoutConfig {
-    let whole = OBJECT + Duration::from_secs(bytes / SLOWEST);
+    let whole = longest(bytes);
     TimeoutConfig::builder().operation_timeout(whole).operation_attempt_timeout(whole).build()
 }
 
