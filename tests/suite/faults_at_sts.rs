@@ -40,7 +40,7 @@ async fn each_fault_is_told_apart(backend: Backend) {
     let nowhere = LocalSts::start([], fixed_clock(0));
     let elsewhere = Meter::start(nowhere.endpoint());
     let Some(place) = Place::new(backend).await else { return };
-    let (first, _) = TestBroker::start_on_a_line(place.clone());
+    let (first, _line) = TestBroker::start_on_a_line(place.clone());
     first.grant(&role("deploy"), "acme", &[Download]).await;
     let token = first.token(&deploy(), &[Download]).await;
     let mut running = Vec::new();

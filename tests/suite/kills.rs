@@ -46,10 +46,17 @@ struct Plan {
 /// What was sent and what came back.
 #[derive(Debug)]
 enum Event {
-    Minted { proof: Value, token: String },
+    Minted {
+        proof: Value,
+        token: String,
+    },
     /// No answer came: it may have been used up.
-    Unanswered { proof: Value },
-    Published { version: String },
+    Unanswered {
+        proof: Value,
+    },
+    Published {
+        version: String,
+    },
 }
 
 /// What must be so, whatever was killed.
@@ -167,7 +174,9 @@ impl Registry {
                     self.ledger.used.push(proof);
                 }
                 Event::Unanswered { proof } => self.ledger.unanswered.push(proof),
-                Event::Published { version } => drop(self.ledger.acknowledged.insert(version)),
+                Event::Published { version } => {
+                    self.ledger.acknowledged.insert(version);
+                }
             }
         }
     }
@@ -225,16 +234,20 @@ impl Registry {
         self.moment(longest).await;
         let ended = process.ended();
         process.kill_9();
-        let done = ended.and_then(|status| status.code());
+        // 2 says that it could not try.
+        let done = ended.and_then(|status| status.code()).is_some_and(|code| code < 2);
         match becomes {
             None => {
                 let revoked = arguments[1] == "revoke";
                 // A refusal says that it is so already.
-                if done.is_some() { self.ledger.revoked = [revoked].into() } else { drop(self.ledger.revoked.insert(revoked)) }
+                if done {
+                    self.ledger.revoked.clear();
+                }
+                self.ledger.revoked.insert(revoked);
             }
             Some(becomes) => {
                 let outcome: BTreeSet<String> = held.iter().map(|held| changed(arguments[1], held, becomes)).collect();
-                let may_be = if done.is_some() { outcome } else { held.union(&outcome).cloned().collect() };
+                let may_be = if done { outcome } else { held.union(&outcome).cloned().collect() };
                 self.ledger.grants.insert(namespace, may_be);
             }
         }

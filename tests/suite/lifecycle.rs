@@ -84,7 +84,7 @@ async fn a_role_made_anew_is_let_in_when_it_is_pinned_anew_and_what_its_forerunn
     let token = test.token(&original, &[Download]).await;
     let other = test.restarted();
     assert_eq!(other.get("/v1/modules/acme", &token).await.status, 200);
-    let anew = original.recreated();
+    let anew = original.clone().recreated();
     test.sts.know(anew.clone());
     assert_eq!(test.exchange(&test.proof(&anew).build()).await.error(), "403 principal_recreated");
     assert!(test.store().unpin(principal(&role("deploy"))).await.unwrap());

@@ -200,7 +200,8 @@ impl TestBroker {
     pub fn over(&self, store: Store) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
         let (kept, _) = self.place.open(&audience);
-        let again = Self::assemble(audience, 3600, self.place.clone(), kept, store, &REGIONS.iter().collect::<Vec<_>>(), LocalSts::endpoint);
+        let again =
+            Self::assemble(audience, 3600, self.place.clone(), kept, store, &REGIONS.iter().collect::<Vec<_>>(), LocalSts::endpoint);
         again.set_time(self.time());
         again
     }

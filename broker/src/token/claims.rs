@@ -188,7 +188,9 @@ mod tests {
             let text = text.replace("\"exp\":4600", &format!("\"exp\":{exp}")).replace("\"iat\":1000", &format!("\"iat\":{iat}"));
             Claims::parse(text.as_bytes())
         };
-        for exp in ["9223372036854775808", "18446744073709551615", "-9223372036854775809", "1e400", "4600.0", "4.6e3", "-0.0", "null", "\"4600\""] {
+        for exp in
+            ["9223372036854775808", "18446744073709551615", "-9223372036854775809", "1e400", "4600.0", "4.6e3", "-0.0", "null", "\"4600\""]
+        {
             assert!(with("1000", exp).is_err() && with(exp, "4600").is_err(), "{exp}");
         }
         // Beyond the calendar of chrono, which ends in the year 262142, and at the ends of the numbers themselves.

@@ -84,7 +84,7 @@ impl Fault {
         }
         response.headers_mut().insert("content-length", body.len().into());
         let first = body.slice(..body.len() / 2);
-        Ok(response.map(|_| Body::new(Half { first: Some(first), waits: self == Self::Stall })))
+        Ok(response.map(|_| Body::new(Half { first: Some(first), under_way: false, waits: self == Self::Stall })))
     }
 }
 
@@ -116,6 +116,8 @@ fn xml(root: &str, code: &str) -> String {
 /// A body that begins, and then breaks off or waits.
 struct Half {
     first: Option<Bytes>,
+    /// What was given has been sent, and with it the head.
+    under_way: bool,
     waits: bool,
 }
 
@@ -123,10 +125,15 @@ impl hyper::body::Body for Half {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         match self.first.take() {
             Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
             None if self.waits => Poll::Pending,
+            None if !self.under_way => {
+                self.under_way = true;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
             None => Poll::Ready(Some(Err(ErrorKind::ConnectionReset.into()))),
         }
     }
