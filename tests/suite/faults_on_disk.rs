@@ -169,7 +169,8 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
         let (content, said) = checked(&copy);
         assert!(!content, "{way}: {said}");
         fs::write(&copied, &whole).unwrap();
-        assert!(checked(&copy).0, "{way}, and mended: {}", checked(&copy).1);
+        let (content, said) = checked(&copy);
+        assert!(content, "{way}, and mended: {said}");
     }
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
 }
