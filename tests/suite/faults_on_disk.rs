@@ -39,7 +39,8 @@ fn checked(data: &Path) -> (bool, String) {
     command.env_clear().env("STILE_STS_ENDPOINT", "http://127.0.0.1:9");
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    let of_the_store = said.lines().filter(|line| line.contains("data folder") || line.contains("keyring"));
+    let findings = said.lines().filter(|line| line.starts_with("ok ") || line.starts_with("failed "));
+    let of_the_store = findings.filter(|line| line.contains("data folder") || line.contains("keyring"));
     (of_the_store.clone().count() > 0 && of_the_store.clone().all(|line| line.starts_with("ok")), said)
 }
 
