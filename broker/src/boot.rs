@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Kept};
+use crate::one_at_a_time::OneAtATime;
 use crate::standings::Standings;
 use crate::store::{Aws, Embedded, Store, StoreError};
 use crate::sts::{SingleFlight, Sts};
@@ -54,7 +55,7 @@ pub struct Broker {
     pub default_ttl: i64,
     /// The time.
     pub clock: Clock,
-    ready_at: tokio::sync::Mutex<Option<i64>>,
+    ready_at: OneAtATime<Option<i64>>,
 }
 
 /// Why there is no broker.
@@ -105,23 +106,34 @@ impl Broker {
             tokens: Tokens::new(audience, config.max_ttl),
             default_ttl: config.default_ttl,
             clock,
-            ready_at: tokio::sync::Mutex::default(),
+            ready_at: OneAtATime::default(),
         })
     }
 
     /// Whether it can do its work now: the store answers and there is a key.
     pub async fn ready(&self) -> Result<(), BootError> {
         let now = self.clock.now();
-        let mut ready_at = self.ready_at.lock().await;
+        let mut ready_at = self.ready_at.turn().await;
         if ready_at.is_some_and(|at| (0..READY).contains(&now.saturating_sub(at))) {
             return Ok(());
         }
+        if ready_at.failed_meanwhile() {
+            return Err(StoreError::busy("it was not ready a moment ago").into());
+        }
         *ready_at = None;
+        let looked = self.look(now).await;
+        match looked {
+            Ok(()) => *ready_at = Some(now),
+            Err(_) => ready_at.failed(),
+        }
+        looked
+    }
+
+    async fn look(&self, now: i64) -> Result<(), BootError> {
         self.store.reach().await?;
         // As it is kept, not as this process remembers it.
         self.tokens.follow(self.store.keyring().await?.revision, &self.store, now).await?;
         self.tokens.minting_key(&self.store, now).await?;
-        *ready_at = Some(now);
         Ok(())
     }
 

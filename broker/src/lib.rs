@@ -29,6 +29,7 @@ pub mod clock;
 pub mod config;
 pub mod grants;
 pub mod http;
+pub mod one_at_a_time;
 pub mod principal;
 pub mod proof;
 pub mod registry;

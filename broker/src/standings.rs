@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use quick_cache::sync::Cache;
 
 use crate::grants::Standing;
+use crate::one_at_a_time::OneAtATime;
 use crate::principal::Principal;
 use crate::store::{Store, StoreError};
 
@@ -21,7 +22,7 @@ const REMEMBERED: usize = 10_000;
 struct Entry {
     known: RwLock<Option<Known>>,
     /// When the store was last asked and did not answer; held while it is asked, so that one asks at a time.
-    failed_at: tokio::sync::Mutex<Option<i64>>,
+    failed_at: OneAtATime<Option<i64>>,
 }
 
 #[derive(Debug, Clone)]
@@ -60,15 +61,18 @@ impl Standings {
         if let Some(known) = entry.known().filter(|known| known.younger_than(FRESH, now)) {
             return Ok(known.standing);
         }
-        let mut failed_at = entry.failed_at.lock().await;
+        let mut failed_at = entry.failed_at.turn().await;
         let known = entry.known();
         if let Some(known) = known.as_ref().filter(|known| known.younger_than(FRESH, now)) {
             return Ok(Arc::clone(&known.standing));
         }
         let usable = known.filter(|known| known.younger_than(STALE, now));
-        let tried_lately = failed_at.is_some_and(|at| (0..FRESH).contains(&now.saturating_sub(at)));
+        let tried_lately = failed_at.failed_meanwhile() || failed_at.is_some_and(|at| (0..FRESH).contains(&now.saturating_sub(at)));
         if let Some(known) = usable.as_ref().filter(|_| tried_lately) {
             return Ok(Arc::clone(&known.standing));
+        }
+        if failed_at.failed_meanwhile() {
+            return Err(StoreError::busy("a caller's standing could not be read a moment ago"));
         }
         let principals = std::iter::once(principal.clone()).chain(principal.aliases()).collect();
         match (store.standing(principals).await, usable) {
@@ -80,6 +84,7 @@ impl Standings {
                 Ok(standing)
             }
             (Err(error), Some(known)) => {
+                failed_at.failed();
                 *failed_at = Some(now);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -87,7 +92,10 @@ impl Standings {
                 );
                 Ok(known.standing)
             }
-            (Err(error), None) => Err(error),
+            (Err(error), None) => {
+                failed_at.failed();
+                Err(error)
+            }
         }
     }
 }

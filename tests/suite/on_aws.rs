@@ -10,6 +10,8 @@ mod bearer;
 mod corpus;
 #[path = "exchange.rs"]
 mod exchange;
+#[path = "lifecycle.rs"]
+mod lifecycle;
 #[path = "load.rs"]
 mod load;
 #[path = "modules.rs"]

@@ -59,6 +59,12 @@ impl EmulatedAws {
         Some(emulated)
     }
 
+    /// The same table, bucket and key on a line of its own.
+    #[must_use]
+    pub fn on_another_line(&self) -> Self {
+        Self { meter: self.meter.another(), place: self.place.clone() }
+    }
+
     /// How the SDK reaches them.
     pub fn sdk(&self) -> SdkConfig {
         self.sdk_of(None)

@@ -15,8 +15,17 @@ pub fn tool(name: &str) -> Option<PathBuf> {
 
 /// `PATH`, the one variable that programs under test inherit.
 pub fn search_path() -> OsString {
+    variable("PATH").unwrap_or_default()
+}
+
+/// `STILE_TEST_SEED`, by which whoever has seen a random test fail has it do the same again.
+pub(crate) fn wanted_seed() -> Option<String> {
+    variable("STILE_TEST_SEED")?.into_string().ok()
+}
+
+fn variable(name: &str) -> Option<OsString> {
     #[expect(clippy::disallowed_methods, reason = "the one place of the tests where the environment is read")]
-    std::env::var_os("PATH").unwrap_or_default()
+    std::env::var_os(name)
 }
 
 /// Says on stderr and in `target/left-out.txt` that something could not be shown for want of a tool.

@@ -9,9 +9,10 @@
 //! | [`dev_ca`] | a certificate authority for a day's work |
 //! | [`moto`] | a third party's STS, in Python |
 //! | [`journal`] | what one test's broker logs, apart from every other's |
-//! | [`meter`] | a proxy that counts calls of AWS and can be cut off |
+//! | [`meter`] | a proxy that counts calls of AWS, can be cut off, and has any of them go wrong |
 //! | [`emulated_aws`] | a table, a bucket and a key in moto, behind a meter |
 //! | [`left_out`] | which tools the machine has, and what was not shown for want of one |
+//! | [`seed`] | chance that can be repeated |
 //! | [`programs`] | the three programs, freshly built, and a broker that runs |
 //! | [`lambda`] | Lambda's runtime API, and the broker as a function behind it |
 //! | [`events`] | requests as gateways hand them to a function |
@@ -51,6 +52,7 @@ pub mod proof;
 pub mod provider;
 pub mod recorder;
 pub mod rights;
+pub mod seed;
 pub mod served;
 pub mod sigv4;
 pub mod soak;

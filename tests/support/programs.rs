@@ -128,19 +128,36 @@ impl Setup {
         self
     }
 
+    /// Has another program start it, which is given the broker's own command behind its arguments; nothing changes for none.
+    #[must_use]
+    pub fn by_way_of(mut self, other: &[&str]) -> Self {
+        if let Some((program, arguments)) = other.split_first() {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+            command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            self.command = command;
+        }
+        self
+    }
+
     /// Starts it and waits until it answers; what it says on stdout and stderr goes to the file `log`.
-    pub async fn start(mut self, log: &Path) -> Broker {
+    pub async fn start(self, log: &Path) -> Broker {
+        let mut broker = self.spawn(log);
+        broker.ready().await;
+        broker
+    }
+
+    /// Starts it, and does not wait.
+    pub fn spawn(mut self, log: &Path) -> Broker {
         let out = File::create(log).unwrap();
         self.command.stdin(Stdio::null()).stderr(out.try_clone().unwrap()).stdout(out);
-        let mut broker = Broker {
+        Broker {
             process: Process::start(&mut self.command),
             port: self.port,
             client: client(self.tls.as_ref()),
             tls: self.tls.is_some(),
             log: log.to_owned(),
-        };
-        broker.ready().await;
-        broker
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use crate::dev_ca::Files;
 use crate::emulated_aws::EmulatedAws;
 use crate::identity::Identity;
 use crate::local_sts::LocalSts;
+use crate::meter::Meter;
 use crate::proof::{Proof, document};
 
 /// When every test begins, Unix seconds: 2026-11-20T10:11:12Z.
@@ -131,7 +132,17 @@ impl TestBroker {
     pub fn start_at(host: &str, max_ttl: i64, place: Place, regions: &[&'static Region]) -> Self {
         let audience = Audience::parse(host).unwrap();
         let (kept, store) = place.open(&audience);
-        Self::assemble(audience, max_ttl, place, (kept, store), regions, None)
+        Self::assemble(audience, max_ttl, place, (kept, store), regions, LocalSts::endpoint)
+    }
+
+    /// A broker for [`HOST`] at that place, and the line on which it asks STS.
+    pub fn start_on_a_line(place: Place) -> (Self, Meter) {
+        let audience = Audience::parse(HOST).unwrap();
+        let (kept, store) = place.open(&audience);
+        let mut line = None;
+        let metered = |sts: &LocalSts| line.insert(Meter::start(sts.endpoint())).endpoint();
+        let test = Self::assemble(audience, 3600, place, (kept, store), &REGIONS.iter().collect::<Vec<_>>(), metered);
+        (test, line.unwrap())
     }
 
     fn assemble(
@@ -140,7 +151,7 @@ impl TestBroker {
         place: Place,
         (kept, store): (Kept, Store),
         regions: &[&'static Region],
-        instead_of_sts: Option<&str>,
+        asked_at: impl FnOnce(&LocalSts) -> String,
     ) -> Self {
         let host = audience.as_str().to_owned();
         let now = Arc::new(AtomicI64::new(NOW));
@@ -158,7 +169,7 @@ impl TestBroker {
             authorizer_base: None,
             link_ttl: LINK_LIFETIME,
             fips: false,
-            sts: Endpoints::new([Endpoint::parse(instead_of_sts.unwrap_or(&sts.endpoint())).unwrap()]),
+            sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
         };
         let broker = Arc::new(Broker::over(&config, audience, store, Clock::given(move || for_broker.load(Ordering::SeqCst))).unwrap());
         Self { sts, router: http::router(Arc::clone(&broker)), broker, now, audience: host, place }
@@ -176,11 +187,20 @@ impl TestBroker {
         again
     }
 
+    /// The same as [`Self::restarted`] on AWS, by a line of its own.
+    pub fn on_another_line(&self) -> Self {
+        let place = Place::Aws(Arc::new(self.aws().on_another_line()));
+        let again = Self::start_at(&self.audience, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
+        again.set_time(self.time());
+        again
+    }
+
     /// The same over another store.
     pub fn over(&self, store: Store) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
         let (kept, _) = self.place.open(&audience);
-        let again = Self::assemble(audience, 3600, self.place.clone(), (kept, store), &REGIONS.iter().collect::<Vec<_>>(), None);
+        let again =
+            Self::assemble(audience, 3600, self.place.clone(), (kept, store), &REGIONS.iter().collect::<Vec<_>>(), LocalSts::endpoint);
         again.set_time(self.time());
         again
     }
@@ -189,7 +209,7 @@ impl TestBroker {
     pub fn asking(&self, url: &str) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
         let opened = self.place.open(&audience);
-        let again = Self::assemble(audience, 3600, self.place.clone(), opened, &REGIONS.iter().collect::<Vec<_>>(), Some(url));
+        let again = Self::assemble(audience, 3600, self.place.clone(), opened, &REGIONS.iter().collect::<Vec<_>>(), |_| url.to_owned());
         again.set_time(self.time());
         again
     }

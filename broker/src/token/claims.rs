@@ -182,6 +182,34 @@ mod tests {
     }
 
     #[test]
+    fn an_end_at_any_limit_of_numbers_never_makes_a_token_live_longer() {
+        let with = |iat: &str, exp: &str| {
+            let text = String::from_utf8(good().to_bytes()).unwrap();
+            let text = text.replace("\"exp\":4600", &format!("\"exp\":{exp}")).replace("\"iat\":1000", &format!("\"iat\":{iat}"));
+            Claims::parse(text.as_bytes())
+        };
+        for exp in
+            ["9223372036854775808", "18446744073709551615", "-9223372036854775809", "1e400", "4600.0", "4.6e3", "-0.0", "null", "\"4600\""]
+        {
+            assert!(with("1000", exp).is_err() && with(exp, "4600").is_err(), "{exp}");
+        }
+        // Beyond the calendar of chrono, which ends in the year 262142, and at the ends of the numbers themselves.
+        let limits = [i64::MIN, i64::MIN + 1, -8_334_601_228_801, -1, 0, 8_210_266_876_799, 8_210_266_876_800, i64::MAX - 1, i64::MAX];
+        for exp in limits {
+            for iat in limits {
+                let claims = with(&iat.to_string(), &exp.to_string()).unwrap();
+                for now in limits.into_iter().chain([1000, 4599]) {
+                    let lives = claims.live(exchange::MAX_TTL, now);
+                    let may = now < exp && i128::from(exp) - i128::from(iat) <= 43_200 && i128::from(iat) <= i128::from(now) + 60;
+                    assert!(!lives || may, "{iat} {exp} {now}");
+                }
+                assert!(!claims.live(exchange::MAX_TTL, exp), "{exp} is over at its end");
+                assert!(!crate::clock::rfc3339(claims.expires_at()).is_empty(), "and is told");
+            }
+        }
+    }
+
+    #[test]
     fn a_token_lives_from_its_minting_until_the_second_before_its_end() {
         for (iat, exp, max_ttl, now, expected) in [
             (1000, 4600, 3600, 4599, true),

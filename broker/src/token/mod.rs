@@ -18,6 +18,7 @@ pub use keyring::{Key, KeyId, Keyring, MAX_KEYS, PUBLISHED_AHEAD, ROTATION};
 pub use seal::MAX_TOKEN;
 
 use crate::grants::Entitlement;
+use crate::one_at_a_time::{OneAtATime, Turn};
 use crate::store::{Claimed, Store, StoreError};
 use seal::Sealed;
 
@@ -71,7 +72,7 @@ pub struct Tokens {
     audience: Audience,
     max_ttl: i64,
     keyring: RwLock<Option<Arc<Keyring>>>,
-    refresh: tokio::sync::Mutex<Refresh>,
+    refresh: OneAtATime<Refresh>,
     opened: Cache<[u8; 32], Arc<Opened>>,
     latest: AtomicI64,
 }
@@ -83,7 +84,7 @@ impl Tokens {
             audience,
             max_ttl,
             keyring: RwLock::default(),
-            refresh: tokio::sync::Mutex::default(),
+            refresh: OneAtATime::default(),
             opened: Cache::new(REMEMBERED),
             latest: AtomicI64::new(i64::MIN),
         }
@@ -94,7 +95,16 @@ impl Tokens {
         if let Some(key) = self.known().filter(|keyring| !keyring.due(now)).and_then(|keyring| keyring.minting(now).cloned()) {
             return Ok(key);
         }
-        let _one_at_a_time = self.refresh.lock().await;
+        let turn = self.refresh.turn().await;
+        waited_for_nothing(&turn)?;
+        let key = self.lasting_key(store, now).await;
+        if key.is_err() {
+            turn.failed();
+        }
+        key
+    }
+
+    async fn lasting_key(&self, store: &Store, now: i64) -> Result<Key, KeyError> {
         // Who loses the race to follow the keyring finds the winner's on the next round.
         for _ in 0..4 {
             let keyring = store.keyring().await?;
@@ -147,17 +157,18 @@ impl Tokens {
         if before == Some(revision) {
             return Ok(false);
         }
-        let mut refresh = self.refresh.lock().await;
+        let mut refresh = self.refresh.turn().await;
         if met() != before {
             return Ok(true);
         }
+        waited_for_nothing(&refresh)?;
         if before.is_some_and(|met| revision < met)
             && refresh.followed_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at)))
         {
             return Ok(false);
         }
         refresh.followed_at = Some(now);
-        self.meet(store.keyring().await?);
+        self.meet(store.keyring().await.inspect_err(|_| refresh.failed())?);
         Ok(true)
     }
 
@@ -189,10 +200,11 @@ impl Tokens {
         if let Some(keyring) = self.known().filter(knows) {
             return Ok(keyring);
         }
-        let mut refresh = self.refresh.lock().await;
+        let mut refresh = self.refresh.turn().await;
         if let Some(keyring) = self.known().filter(knows) {
             return Ok(keyring);
         }
+        waited_for_nothing(&refresh)?;
         if refresh.tried_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at))) {
             return Err(if refresh.failed {
                 KeyError::Store(StoreError::busy("the keyring could not be read a moment ago")).into()
@@ -202,6 +214,9 @@ impl Tokens {
         }
         let read = store.keyring().await;
         (refresh.tried_at, refresh.failed) = (Some(now), read.is_err());
+        if read.is_err() {
+            refresh.failed();
+        }
         let keyring = self.meet(read.map_err(KeyError::Store)?);
         if knows(&keyring) { Ok(keyring) } else { Err(OpenError::Invalid) }
     }
@@ -215,6 +230,11 @@ impl Tokens {
         *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&keyring));
         keyring
     }
+}
+
+/// Who waited while the keyring could not be reached is not told after another try as long.
+fn waited_for_nothing(turn: &Turn<'_, Refresh>) -> Result<(), KeyError> {
+    if turn.failed_meanwhile() { Err(StoreError::busy("the keyring could not be reached a moment ago").into()) } else { Ok(()) }
 }
 
 /// Keys for another purpose than tokens, one a live key of the keyring.

@@ -8,7 +8,7 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::put_object::PutObjectError;
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use aws_sdk_s3::types::{BucketVersioningStatus, ServerSideEncryption};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,7 @@ use stile_protocol::names::ModuleAddress;
 
 use super::super::{Package, StoreError};
 use super::Aws;
+use super::genuine::Genuine;
 use super::modules::Kept;
 use crate::registry::{Checked, Version};
 
@@ -29,6 +30,7 @@ const SLOWEST: u64 = 1_000_000;
 /// A client that adds nothing of its own to what is sent.
 pub(super) fn client(sdk: &SdkConfig) -> Client {
     let config = aws_sdk_s3::config::Builder::from(sdk)
+        .interceptor(Genuine)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     Client::from_conf(config.build())
@@ -76,10 +78,19 @@ impl Aws {
         let asked = self.s3.get_object().bucket(&self.place.bucket).key(key).customize();
         let asked = asked.config_override(aws_sdk_s3::config::Builder::new().timeout_config(patience(archive.bytes())));
         let mut answer = Box::pin(asked.send()).await.map_err(|error| StoreError::new(failed(), error))?;
-        let mut hash = Sha256::new();
-        while let Some(chunk) = answer.body.try_next().await.map_err(|error| StoreError::new(failed(), error))? {
-            hash.update(&chunk);
-        }
+        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        let read = async {
+            // What is longer is something else, however long.
+            while bytes <= archive.bytes() {
+                let Some(chunk) = answer.body.try_next().await? else { break };
+                bytes += chunk.len() as u64;
+                hash.update(&chunk);
+            }
+            Ok(())
+        };
+        // The client's own patience ends where the body begins.
+        let read = tokio::time::timeout(longest(archive.bytes()), read).await.map_err(|error| StoreError::new(failed(), error))?;
+        read.map_err(|error: ByteStreamError| StoreError::new(failed(), error))?;
         if hex::encode(hash.finalize()) != archive.sha256() {
             tracing::error!(alarm = "archive_differs", key, "an object in the bucket is not what its name says");
             return Err(StoreError::busy(&format!("`{key}` is in the bucket with other content")));

@@ -2,6 +2,7 @@
 
 mod archives;
 mod document;
+mod genuine;
 mod grants;
 mod host;
 mod init;
@@ -85,9 +86,11 @@ impl Aws {
         Self {
             place: Arc::new(place),
             audience,
-            dynamodb: aws_sdk_dynamodb::Client::new(&sdk),
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(
+                aws_sdk_dynamodb::config::Builder::from(&sdk).interceptor(genuine::Genuine).build(),
+            ),
             s3: archives::client(&sdk),
-            kms: aws_sdk_kms::Client::new(&sdk),
+            kms: aws_sdk_kms::Client::from_conf(aws_sdk_kms::config::Builder::from(&sdk).interceptor(genuine::Genuine).build()),
             keyring: Arc::default(),
             signer: Arc::new(location::Signer::new(sdk.credentials_provider())),
         }
@@ -128,7 +131,7 @@ async fn configuration(emulator: Option<&str>) -> SdkConfig {
 /// The same, with every call bounded.
 fn bounded(sdk: &SdkConfig) -> SdkConfig {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).operation_timeout(CALL).build();
-    let retries = RetryConfig::adaptive()
+    let retries = RetryConfig::standard()
         .with_max_attempts(ATTEMPTS)
         .with_initial_backoff(Duration::from_millis(50))
         .with_max_backoff(Duration::from_millis(500));

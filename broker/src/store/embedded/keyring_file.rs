@@ -16,6 +16,9 @@ use super::super::StoreError;
 use super::{Embedded, archives, blocking};
 use crate::token::{Key, KeyId, Keyring};
 
+/// How the name of a keyring begins that is not in its place yet.
+pub(super) const ASIDE: &str = ".keyring-";
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -99,7 +102,7 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
     let document = Document { revision: next.revision, keys: keys.collect() };
     let text = Zeroizing::new(serde_json::to_vec(&document).map_err(|error| failed(error.into()))?);
     let mut aside =
-        tempfile::Builder::new().prefix(".keyring-").permissions(fs::Permissions::from_mode(0o600)).tempfile_in(folder).map_err(failed)?;
+        tempfile::Builder::new().prefix(ASIDE).permissions(fs::Permissions::from_mode(0o600)).tempfile_in(folder).map_err(failed)?;
     give_to_owner_of(folder, aside.as_file()).map_err(failed)?;
     aside.write_all(&text).and_then(|()| aside.as_file().sync_all()).map_err(failed)?;
     aside.persist(path).map_err(|error| failed(error.error))?;

@@ -102,7 +102,8 @@ impl Embedded {
             .build(manager)
             .map_err(|error| StoreError::new(format!("`{}` cannot be opened", database.display()), error))?;
         let store = Self { folder: Arc::new(folder.to_path_buf()), pool, writers: Arc::new(Semaphore::new(WRITERS)) };
-        archives::sweep(&store.incoming());
+        archives::sweep(&store.incoming(), "");
+        archives::sweep(folder, keyring_file::ASIDE);
         Ok(store)
     }
 
@@ -141,7 +142,9 @@ impl Embedded {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        let turn = Arc::clone(&self.writers).acquire_owned().await;
+        // Not for ever: where the database is locked, each before us waits for as long as a writer may.
+        let turn = tokio::time::timeout(BUSY, Arc::clone(&self.writers).acquire_owned());
+        let turn = turn.await.map_err(|_| StoreError::busy("too many wait to write"))?;
         blocking(move || {
             let _turn = turn;
             let mut connection = store.connection()?;

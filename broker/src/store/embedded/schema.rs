@@ -53,6 +53,10 @@ pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
 
 /// Refuses a database that another version of this program made; guessing could lose what is in it.
 pub(super) fn check(connection: &mut Connection) -> Result<(), StoreError> {
+    let made = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'meta'";
+    if !connection.query_row(made, [], |row| row.get(0)).map_err(database_error)? {
+        return Err(StoreError::busy("the database was not made by this program, or has lost all that was in it"));
+    }
     let version: Option<i64> =
         connection.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0)).optional().map_err(database_error)?;
     match version {

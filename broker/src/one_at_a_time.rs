@@ -1,0 +1,90 @@
+//! One asks at a time, and who waited while that failed has the same answer and does not ask again.
+//!
+//! Did they ask one after the other of a store that hangs, the hundredth would wait a hundred times as long as it hangs.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// What one at a time looks after.
+#[derive(Debug, Default)]
+pub struct OneAtATime<T> {
+    kept: Mutex<T>,
+    failures: AtomicU64,
+}
+
+/// One's turn, with what is looked after.
+#[derive(Debug)]
+pub struct Turn<'a, T> {
+    kept: MutexGuard<'a, T>,
+    failures: &'a AtomicU64,
+    failed_meanwhile: bool,
+}
+
+impl<T> OneAtATime<T> {
+    /// Waits for it.
+    pub async fn turn(&self) -> Turn<'_, T> {
+        let before = self.failures.load(Ordering::SeqCst);
+        let kept = self.kept.lock().await;
+        let failed_meanwhile = self.failures.load(Ordering::SeqCst) != before;
+        Turn { kept, failures: &self.failures, failed_meanwhile }
+    }
+}
+
+impl<T> Turn<'_, T> {
+    /// Whether somebody's turn has failed while this one was waited for.
+    pub const fn failed_meanwhile(&self) -> bool {
+        self.failed_meanwhile
+    }
+
+    /// Says that this turn came to nothing.
+    pub fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl<T> Deref for Turn<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.kept
+    }
+}
+
+impl<T> DerefMut for Turn<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waited_for_a_failure_is_told_and_who_comes_later_is_not() {
+        for (fails, expected) in [(true, true), (false, false)] {
+            let shared = Arc::new(OneAtATime::<()>::default());
+            let first = shared.turn().await;
+            assert!(!first.failed_meanwhile());
+            let waiting: Vec<_> = (0..3)
+                .map(|_| {
+                    let shared = Arc::clone(&shared);
+                    tokio::spawn(async move { shared.turn().await.failed_meanwhile() })
+                })
+                .collect();
+            tokio::task::yield_now().await;
+            if fails {
+                first.failed();
+            }
+            drop(first);
+            for task in waiting {
+                assert_eq!(task.await.unwrap(), expected);
+            }
+            assert!(!shared.turn().await.failed_meanwhile());
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Everything a broker leans on goes wrong, in every way, at every step of every flow: what is told is "down" and never
+//! "no", nothing is half done, and it works again without a restart.
+//!
+//! A step is a call of AWS, as a healthy run of the flow makes them; from there on all calls go wrong, those that are
+//! tried over included. So a step that is added later is tried as well.
+
+use std::cell::Cell;
+
+use serde_json::{Value, json};
+use stile_broker::store::{Claim, Created};
+use stile_broker::token::TokenId;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::meter::{Fault, Meter};
+use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, module_zip, role};
+
+const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
+
+/// More than any flow has, calls that are tried over included.
+const STEPS: usize = 30;
+
+const DAY: i64 = 24 * 3600;
+
+/// What somebody wants of the registry, each from a process that has met nothing yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Versions,
+    Download,
+    List,
+    Whoami,
+    Publish,
+    Ready,
+    Mint,
+    /// A mint by a gateway's word: a pin and no claim.
+    Pin,
+    /// An operator revokes a token.
+    Revoke,
+    /// An operator grants.
+    Grant,
+    /// A mint when the key is a day old.
+    Rotation,
+    /// The first mint of a registry.
+    FirstMint,
+}
+
+impl Flow {
+    /// Those that leave no key of the registry's behind come last: they end the tokens of the others.
+    const ALL: [Self; 12] = [
+        Self::Versions,
+        Self::Download,
+        Self::List,
+        Self::Whoami,
+        Self::Publish,
+        Self::Ready,
+        Self::Mint,
+        Self::Pin,
+        Self::Revoke,
+        Self::Grant,
+        Self::Rotation,
+        Self::FirstMint,
+    ];
+
+    const fn mints(self) -> bool {
+        matches!(self, Self::Mint | Self::Rotation | Self::FirstMint)
+    }
+}
+
+/// A registry on AWS with one module, and a token that reads and writes it.
+struct Registry {
+    test: TestBroker,
+    token: String,
+    cases: Cell<u32>,
+}
+
+/// One run of a flow that can be repeated as it was.
+struct Case<'a> {
+    registry: &'a Registry,
+    flow: Flow,
+    process: TestBroker,
+    name: String,
+    proof: Value,
+    jti: TokenId,
+}
+
+/// What somebody was told.
+#[derive(Debug)]
+struct Told {
+    status: u16,
+    retry_after: String,
+    text: String,
+}
+
+impl From<Reply> for Told {
+    fn from(reply: Reply) -> Self {
+        Self { status: reply.status.as_u16(), retry_after: reply.header("retry-after").to_owned(), text: reply.text() }
+    }
+}
+
+impl Told {
+    /// What an operator's program was told, as the service would have said it.
+    fn of<T>(outcome: Result<T, impl std::fmt::Display>) -> Self {
+        match outcome {
+            Ok(_) => Self { status: 200, retry_after: String::new(), text: String::new() },
+            Err(error) => Self { status: 503, retry_after: "2".to_owned(), text: format!("store_unavailable: {error}") },
+        }
+    }
+}
+
+impl Registry {
+    async fn start() -> Option<Self> {
+        let test = TestBroker::start_on(Backend::Aws).await?;
+        test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+        let token = test.token(&deploy(), &[Download, Upload]).await;
+        assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status, 201);
+        test.aws().meter.taken();
+        Some(Self { test, token, cases: Cell::new(1) })
+    }
+
+    /// One for each flow, each on a line of its own; those that change the keys have a store of their own as well.
+    async fn for_each_flow() -> Option<Vec<(Flow, Self)>> {
+        let shared = Self::start().await?;
+        let mut registries = Vec::new();
+        for (n, flow) in (1..).zip(Flow::ALL) {
+            let registry = match flow {
+                Flow::Rotation | Flow::FirstMint => Self::start().await?,
+                _ => Self { test: shared.test.on_another_line(), token: shared.token.clone(), cases: Cell::new(n * 1000) },
+            };
+            registry.cases.set(if flow == Flow::Rotation { 1 } else { n * 1000 });
+            registries.push((flow, registry));
+        }
+        Some(registries)
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.test.aws().meter
+    }
+
+    async fn case(&self, flow: Flow) -> Case<'_> {
+        let n = self.cases.get();
+        self.cases.set(n + 1);
+        let process = self.test.restarted();
+        match flow {
+            // So far apart that the key of the case before is a day old as well.
+            Flow::Rotation => process.advance(i64::from(n) * (DAY + 3600)),
+            Flow::FirstMint => {
+                let keyring = json!({"Key": {"pk": {"S": "keyring"}, "sk": {"S": "keyring"}}});
+                self.test.aws().dynamodb("DeleteItem", keyring).await;
+            }
+            _ => {}
+        }
+        let identity = deploy();
+        process.sts.know(identity.clone());
+        let proof = process.proof(&identity).build();
+        self.meter().taken();
+        Case { registry: self, flow, process, name: format!("1.0.{n}"), proof, jti: TokenId::random().unwrap() }
+    }
+
+    /// What a healthy run calls.
+    async fn calls(&self, flow: Flow) -> Vec<String> {
+        let case = self.case(flow).await;
+        let told = case.run().await;
+        assert!(told.status < 300, "{flow:?}: {told:?}");
+        self.meter().taken_in_order()
+    }
+}
+
+impl Case<'_> {
+    async fn run(&self) -> Told {
+        let (process, token) = (&self.process, self.registry.token.as_str());
+        match self.flow {
+            Flow::Versions => process.get(VERSIONS, token).await.into(),
+            Flow::Download => process.get("/v1/modules/acme/vpc/aws/1.0.0/download", token).await.into(),
+            Flow::List => process.get("/v1/modules", token).await.into(),
+            Flow::Whoami => process.get("/v1/whoami", token).await.into(),
+            Flow::Publish => process.publish("acme/vpc/aws", &self.name, module_zip(&self.name), token).await.into(),
+            Flow::Ready => process.get_anonymously("/readyz").await.into(),
+            Flow::Mint | Flow::Rotation | Flow::FirstMint => process.exchange(&self.proof).await.into(),
+            Flow::Pin => {
+                let pin = (principal(&role(&self.name)), stile_broker::principal::UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap());
+                let digest = std::array::from_fn(|at| self.name.as_bytes().get(at).copied().unwrap_or_default());
+                let claim = process.store().claim(digest, process.time() + 900, Some(pin), process.time()).await;
+                Told::of(claim.map(|claim| assert!(!matches!(claim, Claim::PinnedToAnother))))
+            }
+            Flow::Revoke => Told::of(process.store().revoke_token(self.jti.clone(), process.time()).await),
+            Flow::Grant => Told::of(process.store().create_grant(self.grant(), None).await.map(|created| {
+                assert!(matches!(created, Created::Done | Created::Exists(_)), "{created:?}");
+            })),
+        }
+    }
+
+    fn grant(&self) -> stile_broker::grants::Grant {
+        stile_broker::grants::Grant {
+            principal: principal(&role(&self.name)),
+            namespace: "acme".parse().unwrap(),
+            permissions: [Download].into_iter().collect(),
+            expires_at: None,
+            created_by: "test".to_owned(),
+            created_at: self.process.time(),
+        }
+    }
+
+    /// What it was to do is done as a whole or not at all, as somebody else sees it.
+    async fn is_whole(&self, what: &str) {
+        let test = &self.registry.test;
+        match self.flow {
+            Flow::Publish => {
+                let listed = test.get(VERSIONS, &self.registry.token).await.text().contains(&format!("\"{}\"", self.name));
+                let download = test.get(&format!("/v1/modules/acme/vpc/aws/{}/download", self.name), &self.registry.token).await;
+                assert_eq!(download.status.as_u16(), if listed { 204 } else { 404 }, "{what}");
+                if listed {
+                    let archive = test.fetch(download.header("x-terraform-get")).await;
+                    assert_eq!(archive, (200, module_zip(&self.name)), "{what}");
+                }
+            }
+            Flow::Grant => {
+                let who = principal(&role(&self.name));
+                let listed = test.store().grants(Some(who.clone()), None).await.unwrap().len();
+                let on_namespace = test.store().grants(None, Some("acme".parse().unwrap())).await.unwrap();
+                let counts = test.store().standing(vec![who.clone()]).await.unwrap().grants.len();
+                let found = on_namespace.iter().filter(|grant| grant.principal == who).count();
+                assert!(listed == found && found == counts, "{what}: {listed} {found} {counts}");
+            }
+            _ => {}
+        }
+    }
+
+    /// The same process does what it could not do, and a proof that was answered with a token is used up.
+    async fn works_again(&self, what: &str, fault: &Fault) {
+        if !self.flow.mints() {
+            // A keyring that could not be read is looked at again after ten seconds.
+            self.process.advance(10);
+        }
+        let again = self.run().await;
+        let used_up = again.status == 401 && again.text.contains("proof_replayed");
+        let may_be_used_up = self.flow.mints() && fault.takes_place() && used_up;
+        assert!(again.status < 300 || may_be_used_up, "{what}, and mended: {again:?}");
+        assert_eq!(self.process.get_anonymously("/readyz").await.status, 200, "{what}, and mended");
+        self.is_whole(what).await;
+        if self.flow.mints() {
+            assert_eq!(self.process.exchange(&self.proof).await.error(), "401 proof_replayed", "{what}");
+            let answer: Value = serde_json::from_str(&again.text).unwrap();
+            if let Some(token) = answer["token"].as_str() {
+                let opened = self.registry.test.restarted().get("/v1/whoami", token).await;
+                assert_eq!(opened.status.as_u16(), opens(self.flow), "{what}");
+            }
+        }
+    }
+}
+
+/// A key of another day mints what a process that has not come to that day takes for minted in the future.
+const fn opens(flow: Flow) -> u16 {
+    if matches!(flow, Flow::Rotation) { 401 } else { 200 }
+}
+
+fn principal(text: &str) -> stile_broker::principal::Principal {
+    stile_broker::principal::Principal::parse_stored(text).unwrap()
+}
+
+fn is_down(told: &Told, what: &str) {
+    assert_eq!(told.status, 503, "{what}");
+    assert!((1..=5).contains(&told.retry_after.parse::<i64>().unwrap_or_default()), "{what}");
+    for secret in ["stile_v4", "127.0.0.1", "Welcome"] {
+        assert!(!told.text.contains(secret), "{what}");
+    }
+}
+
+/// Has every call go wrong from each step of the flow on, in each of these ways; of each step one way is mended, each in
+/// its turn. The flow has no more steps when nothing has gone wrong.
+async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
+    for step in 0..STEPS {
+        for turn in 0..faults.len() {
+            let fault = &faults[(step + turn) % faults.len()];
+            let case = registry.case(flow).await;
+            registry.meter().trouble("", step.., fault.clone());
+            let told = case.run().await;
+            let calls = registry.meter().taken_in_order();
+            let what = format!("{flow:?}, {fault:?} from step {step} on, which called {calls:?}: {told:?}");
+            let Some(_in_trouble) = calls.get(step) else {
+                assert!(step > 0 && told.status < 300, "{what}");
+                registry.meter().mend();
+                return;
+            };
+            is_down(&told, &what);
+            if turn == 0 && step == 0 {
+                let ready: Told = case.process.get_anonymously("/readyz").await.into();
+                is_down(&ready, &format!("{what}, readiness: {ready:?}"));
+            }
+            registry.meter().mend();
+            case.is_whole(&what).await;
+            if turn == 0 {
+                case.works_again(&what, fault).await;
+            }
+        }
+    }
+    panic!("{flow:?} has no end");
+}
+
+/// All flows at once, since each waits for as long as a service does, and a broker's time is its own.
+async fn every_flow_outlives(faults: Vec<Fault>) {
+    let Some(registries) = Registry::for_each_flow().await else { return };
+    let flows = registries.iter().map(|(flow, registry)| each_step_of(*flow, registry, &faults));
+    futures_util::future::join_all(flows).await;
+}
+
+#[tokio::test]
+async fn aws_that_answers_in_any_wrong_way_is_down_at_every_step_of_every_flow() {
+    let Some(elsewhere) = Registry::start().await else { return };
+    let redirect = Fault::Redirect(elsewhere.meter().endpoint());
+    let faults = [Fault::Close, Fault::Fail, Fault::Throttle, Fault::Portal, Fault::Empty, Fault::Large, redirect, Fault::Truncate];
+    every_flow_outlives(faults.into()).await;
+    assert_eq!(elsewhere.meter().taken_in_order(), [""; 0], "a redirect is not followed");
+}
+
+#[tokio::test]
+async fn aws_that_hangs_is_down_at_every_step_of_every_flow() {
+    every_flow_outlives(vec![Fault::Hang]).await;
+}
+
+#[tokio::test]
+async fn aws_that_hangs_in_the_middle_of_an_answer_is_down_at_every_step_of_every_flow() {
+    every_flow_outlives(vec![Fault::Stall]).await;
+}
+
+#[tokio::test]
+async fn one_hiccup_at_any_step_is_tried_over_and_nobody_notices() {
+    let Some(registry) = Registry::start().await else { return };
+    for flow in Flow::ALL {
+        let calls = registry.calls(flow).await;
+        for (step, call) in calls.iter().enumerate() {
+            let fault = [Fault::Close, Fault::Fail, Fault::Throttle][step % 3].clone();
+            let case = registry.case(flow).await;
+            registry.meter().trouble("", step..=step, fault.clone());
+            let told = case.run().await;
+            assert!(told.status < 300, "{flow:?}, {fault:?} once at {call}: {told:?}");
+            case.is_whole("a hiccup").await;
+            registry.meter().mend();
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_service_that_is_gone_stops_what_leans_on_it_and_nothing_else() {
+    let Some(registry) = Registry::start().await else { return };
+    for flow in Flow::ALL {
+        let calls = registry.calls(flow).await;
+        for service in ["dynamodb", "kms", "s3"] {
+            let case = registry.case(flow).await;
+            registry.meter().trouble(service, .., Fault::Close);
+            let told = case.run().await;
+            let what = format!("{flow:?} without {service}, which calls {calls:?}: {told:?}");
+            if calls.iter().any(|call| call.starts_with(service)) {
+                is_down(&told, &what)
+            } else {
+                assert!(told.status < 300, "{what}")
+            }
+            registry.meter().mend();
+            case.is_whole(&what).await;
+        }
+    }
+    // And with nobody there at all.
+    let case = registry.case(Flow::Mint).await;
+    registry.meter().remove();
+    is_down(&case.run().await, "nobody listens");
+    is_down(&case.process.get_anonymously("/readyz").await.into(), "nobody listens");
+    registry.meter().mend();
+    assert_eq!(case.run().await.status, 200);
+    assert_eq!(case.process.get_anonymously("/readyz").await.status, 200);
+}

@@ -1,0 +1,326 @@
+//! The embedded store on a disk that is full or read-only, locked by somebody, or damaged: what is refused, what goes on,
+//! what an operator is told, and that it works again when it is mended.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use rusqlite::Connection;
+use rustix::process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit};
+use serde_json::Value;
+use stile_broker::store::Embedded;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::left_out::{left_out, tool};
+use stile_tests::local_sts::LocalSts;
+use stile_tests::programs::{BROKER, Broker, Setup, free_port, program};
+use stile_tests::proof::{Proof, document};
+use stile_tests::served::system_time;
+use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, make_data, module_zip, role};
+use tempfile::TempDir;
+
+const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
+
+const DOWNLOAD: &str = "/v1/modules/acme/vpc/aws/1.0.0/download";
+
+async fn published() -> (TestBroker, String) {
+    let test = TestBroker::start_on(Backend::Embedded).await.unwrap();
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status, 201);
+    (test, token)
+}
+
+/// What `stile-broker check` says of a data folder, and whether it is content.
+fn checked(data: &Path) -> (bool, String) {
+    let mut command = Command::new(program(BROKER));
+    command.args(["check", "--host", "registry.example.com", "--regions", "us-east-1", "--data"]).arg(data);
+    // Nobody is there: what is said of STS is not looked at.
+    command.env_clear().env("STILE_STS_ENDPOINT", "http://127.0.0.1:9");
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let findings = said.lines().filter(|line| line.starts_with("ok ") || line.starts_with("failed "));
+    let of_the_store = findings.filter(|line| line.contains("data folder") || line.contains("keyring"));
+    (of_the_store.clone().count() > 0 && of_the_store.clone().all(|line| line.starts_with("ok")), said)
+}
+
+fn is_down(reply: &Reply, what: &str) {
+    assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (503, "2"), "{what}: {}", reply.text());
+    assert!(!reply.text().contains("stile_v4") && !reply.text().contains('/'), "{what}: {}", reply.text());
+}
+
+/// A keyring that cannot be used, for each way of it, and what is said.
+fn spoil_keyring(way: &str, keyring: &Path) {
+    let text = fs::read(keyring).unwrap();
+    match way {
+        "half" => fs::write(keyring, &text[..text.len() / 2]).unwrap(),
+        "empty" => fs::write(keyring, "").unwrap(),
+        "bytes" => fs::write(keyring, [0xff; 300]).unwrap(),
+        "a folder" => {
+            fs::remove_file(keyring).unwrap();
+            fs::create_dir(keyring).unwrap();
+        }
+        "read by others" => fs::set_permissions(keyring, Permissions::from_mode(0o644)).unwrap(),
+        _ => unreachable!("{way}"),
+    }
+}
+
+#[tokio::test]
+async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new_until_it_is_mended() {
+    let (test, token) = published().await;
+    let keyring = test.data().join("keyring.json");
+    for (way, says) in [
+        ("half", "is not a keyring"),
+        ("empty", "is not a keyring"),
+        ("bytes", "is not a keyring"),
+        ("a folder", "keyring.json"),
+        ("read by others", "chmod 600"),
+    ] {
+        let whole = fs::read(&keyring).unwrap();
+        spoil_keyring(way, &keyring);
+        let cold = test.restarted();
+        test.advance(2);
+        let identity = deploy();
+        test.sts.know(identity.clone());
+        let proof = test.proof(&identity).build();
+        is_down(&test.exchange(&proof).await, way);
+        is_down(&test.get_anonymously("/readyz").await, way);
+        assert_eq!(test.get(VERSIONS, &token).await.status, 200, "{way}: what is known goes on");
+        let refused = cold.get(VERSIONS, &token).await;
+        assert_eq!(refused.status, 503, "{way}: {}", refused.text());
+        let (content, said) = checked(test.data());
+        assert!(!content && said.contains(says), "{way}: {said}");
+        if way != "a folder" && way != "read by others" {
+            assert!(fs::read(&keyring).unwrap() != whole, "{way}: it is not written over");
+        }
+
+        let _ = fs::remove_dir(&keyring);
+        fs::write(&keyring, &whole).unwrap();
+        fs::set_permissions(&keyring, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(test.exchange(&proof).await.status, 200, "{way}, and mended");
+        assert_eq!(test.get_anonymously("/readyz").await.status, 200, "{way}, and mended");
+        cold.advance(12);
+        assert_eq!(cold.get(VERSIONS, &token).await.status, 200, "{way}, and mended");
+        assert!(checked(test.data()).0, "{way}, and mended");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_somebody_has_locked_is_waited_for_and_then_is_down() {
+    let (test, token) = published().await;
+    let identity = deploy();
+    test.sts.know(identity.clone());
+    let proof = test.proof(&identity).build();
+    let somebody = Connection::open(test.data().join("stile.sqlite3")).unwrap();
+    somebody.execute_batch("BEGIN IMMEDIATE").unwrap();
+    test.advance(2);
+    // All at once: each waits for as long as a writer may, and no longer because of the others.
+    let more: Vec<Value> = (0..8).map(|_| test.proof(&identity).build()).collect();
+    let (minted, ready, sent, others) = tokio::join!(
+        test.exchange(&proof),
+        test.get_anonymously("/readyz"),
+        test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token),
+        futures_util::future::join_all(more.iter().map(|proof| test.exchange(proof))),
+    );
+    for (what, reply) in [("mint", minted), ("readiness", ready), ("publish", sent)] {
+        is_down(&reply, what);
+    }
+    others.iter().for_each(|reply| is_down(reply, "one of many mints"));
+    assert_eq!(test.get(VERSIONS, &token).await.status, 200, "reading needs no lock");
+    assert_eq!(test.get(DOWNLOAD, &token).await.status, 204, "reading needs no lock");
+    somebody.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(test.exchange(&proof).await.status, 200, "the proof was not used up");
+    assert_eq!(test.get_anonymously("/readyz").await.status, 200);
+    assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
+    assert_eq!(test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_again_when_it_is_mended() {
+    let (test, token) = published().await;
+    let data = test.data().to_owned();
+    let database = data.join("stile.sqlite3");
+    // All of it into one file, so that what is put back is whole.
+    let whole = {
+        let connection = Connection::open(&database).unwrap();
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        fs::read(&database).unwrap()
+    };
+    let aside = tempfile::tempdir().unwrap();
+    for (way, says) in
+        [("bytes", "not a database"), ("half", "malformed"), ("empty", "not made by this program"), ("gone", "is not a data folder")]
+    {
+        // A copy: the broker that runs has the genuine one open.
+        let copy = aside.path().join(way);
+        Embedded::init(&copy).unwrap();
+        let copied = copy.join("stile.sqlite3");
+        for rest in ["stile.sqlite3-wal", "stile.sqlite3-shm"] {
+            let _ = fs::remove_file(copy.join(rest));
+        }
+        match way {
+            "bytes" => fs::write(&copied, [0xa5; 8192]).unwrap(),
+            "half" => fs::write(&copied, &whole[..whole.len() / 2]).unwrap(),
+            "empty" => fs::write(&copied, "").unwrap(),
+            _ => fs::remove_file(&copied).unwrap(),
+        }
+        let error = Embedded::open(&copy).unwrap_err();
+        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let refused = format!("{error}: {source}");
+        assert!(refused.contains(says), "{way}: {refused}");
+        let (content, said) = checked(&copy);
+        assert!(!content, "{way}: {said}");
+        fs::write(&copied, &whole).unwrap();
+        let (content, said) = checked(&copy);
+        assert!(content, "{way}, and mended: {said}");
+    }
+    assert_eq!(test.get(VERSIONS, &token).await.status, 200);
+}
+
+/// A real broker over a data folder with one module.
+struct Running {
+    folder: TempDir,
+    sts: LocalSts,
+    broker: Broker,
+    token: String,
+}
+
+impl Running {
+    async fn start(by_way_of: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        make_data(&folder.path().join("data"), &role("deploy"), "acme", &[Download, Upload]).await;
+        let sts = LocalSts::start([deploy()], std::sync::Arc::new(system_time));
+        let setup = Setup::new(free_port(), &folder.path().join("data")).sts(&sts.endpoint()).by_way_of(by_way_of);
+        let broker = setup.start(&folder.path().join("broker.log")).await;
+        let mut running = Self { folder, sts, broker, token: String::new() };
+        let (status, answer) = running.mint(&running.proof()).await;
+        assert_eq!(status, 200, "{answer}: {}", running.broker.log());
+        running.token = answer["token"].as_str().unwrap().to_owned();
+        assert_eq!(running.publish("1.0.0", module_zip("hello")).await, 201);
+        running
+    }
+
+    fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn proof(&self) -> Value {
+        let identity = deploy();
+        self.sts.know(identity.clone());
+        let document = document(3600, stile_protocol::exchange::Namespaces::All, &[Download, Upload]);
+        Proof::new(&identity).audience(&self.broker.host()).now(system_time()).document(&document).build()
+    }
+
+    async fn mint(&self, proof: &Value) -> (u16, Value) {
+        let request = self.broker.client().post(self.broker.url("/v1/token")).header("content-type", "application/json");
+        let answer = request.body(proof.to_string()).send().await.unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&answer.text().await.unwrap()).unwrap())
+    }
+
+    async fn publish(&self, version: &str, archive: Vec<u8>) -> u16 {
+        let request = self.broker.client().post(self.broker.url(&format!("/v1/modules/acme/vpc/aws/{version}")));
+        let sent = request.bearer_auth(&self.token).header("content-type", "application/zip").body(archive).send();
+        sent.await.unwrap().status().as_u16()
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.broker.client().get(self.broker.url(path)).bearer_auth(&self.token).send().await.unwrap();
+        let link = answer.headers().get("x-terraform-get").map(|link| link.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), link.unwrap_or_default())
+    }
+
+    /// Readiness, asked until it is so: a good answer is believed for two seconds.
+    async fn is_ready(&self, expected: u16) {
+        let asked = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+            let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
+            while self.get("/readyz").await.0 != expected {
+                tick.tick().await;
+            }
+        });
+        assert!(asked.await.is_ok(), "readiness is not {expected}:\n{}", self.broker.log());
+    }
+
+    fn incoming(&self) -> usize {
+        fs::read_dir(self.data().join("incoming")).unwrap().count()
+    }
+}
+
+/// Archives that do not fold up.
+fn noise(kilobytes: usize) -> Vec<u8> {
+    let mut noise = vec![0; kilobytes * 512];
+    getrandom::fill(&mut noise).unwrap();
+    module_zip(&hex::encode(noise))
+}
+
+#[tokio::test]
+async fn on_a_full_disk_reads_go_on_and_nothing_is_half_written() {
+    // No file may grow past a limit, which is how a full disk looks from here; whoever is not told of it by a signal is
+    // told by the write.
+    let sh = tool("sh").unwrap();
+    let running = Running::start(&[sh.to_str().unwrap(), "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).await;
+    let pid = Pid::from_raw(running.broker.id().try_into().unwrap()).unwrap();
+    let inherited = getrlimit(Resource::Fsize);
+    let limit = |bytes: Option<u64>| {
+        let current = bytes.or(inherited.current);
+        prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum: inherited.maximum }).unwrap();
+    };
+    // Full at once, and full in the middle of an archive.
+    for (bytes, version) in [(0, "2.0.0"), (200_000, "3.0.0")] {
+        let (proof, archive) = (running.proof(), noise(1000));
+        limit(Some(bytes));
+        assert_eq!(running.publish(version, archive.clone()).await, 503, "{bytes}");
+        assert_eq!(running.incoming(), 0, "{bytes}: what could not be kept is gone");
+        if bytes == 0 {
+            let (status, answer) = running.mint(&proof).await;
+            assert_eq!((status, answer["error"].as_str()), (503, Some("store_unavailable")), "{answer}");
+            running.is_ready(503).await;
+        }
+        assert_eq!(running.get(VERSIONS).await.0, 200, "{bytes}");
+        let (status, link) = running.get(DOWNLOAD).await;
+        assert_eq!(status, 204, "{bytes}");
+        let archive_there = running.broker.client().get(running.broker.url(&link)).send().await.unwrap();
+        assert_eq!((archive_there.status().as_u16(), archive_there.bytes().await.unwrap().to_vec()), (200, module_zip("hello")));
+        limit(None);
+        running.is_ready(200).await;
+        assert_eq!(running.mint(&proof).await.0, 200, "{bytes}: the proof was not used up");
+        assert_eq!(running.get(&format!("/v1/modules/acme/vpc/aws/{version}/download")).await.0, 404, "{bytes}");
+        assert_eq!(running.publish(version, archive).await, 201, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
+    // Root may write anywhere unless it gives that right up.
+    let setpriv = tool("setpriv").map(|path| path.to_str().unwrap().to_owned());
+    let given_up = match (geteuid().is_root(), &setpriv) {
+        (false, _) => vec![],
+        (true, Some(setpriv)) => vec![setpriv.as_str(), "--bounding-set=-dac_override,-dac_read_search", "--"],
+        (true, None) => return left_out("setpriv", "a data folder that is read-only, as root"),
+    };
+    let running = Running::start(&given_up).await;
+    let data = running.data();
+    let folders = [data.join("incoming"), data.join("archives"), data.clone()];
+    let all = |mode: u32| folders.iter().for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap());
+    all(0o500);
+    running.is_ready(503).await;
+    assert_eq!(running.publish("2.0.0", module_zip("x")).await, 503);
+    assert_eq!(running.get(VERSIONS).await.0, 200);
+    assert_eq!(running.get(DOWNLOAD).await.0, 204);
+    let port = free_port();
+    let mut arguments: Vec<String> = given_up.iter().map(|part| (*part).to_owned()).collect();
+    arguments.push(program(BROKER).to_str().unwrap().to_owned());
+    let mut second = Command::new(&arguments[0]);
+    second.args(&arguments[1..]).args([
+        "serve",
+        "--host",
+        &format!("127.0.0.1:{port}"),
+        "--listen",
+        &format!("127.0.0.1:{port}"),
+        "--data",
+    ]);
+    let ended = second.arg(&data).env_clear().env("STILE_STS_ENDPOINT", running.sts.endpoint()).output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(1) && said.contains("error: ") && said.contains("cannot be written"), "{said}");
+    all(0o700);
+    running.is_ready(200).await;
+    assert_eq!(running.publish("2.0.0", module_zip("x")).await, 201);
+}

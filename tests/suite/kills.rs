@@ -1,0 +1,445 @@
+//! Two hundred `kill -9`, at random moments of mints, publishes, rotations and an operator's changes: nothing acknowledged
+//! is lost, nothing half done is visible, and a proof that was answered with a token stays used.
+//!
+//! The moments follow from a seed, which a run says and `STILE_TEST_SEED` gives back; what the kernel does meanwhile does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use stile_broker::principal::Principal;
+use stile_broker::store::{Aws, Embedded, Store};
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::emulated_aws::EmulatedAws;
+use stile_tests::identity::Identity;
+use stile_tests::local_sts::LocalSts;
+use stile_tests::process::Process;
+use stile_tests::programs::{ADMIN, Broker, Setup, free_port, program};
+use stile_tests::proof::{Proof, document};
+use stile_tests::seed::Chance;
+use stile_tests::served::system_time;
+use stile_tests::test_broker::{Backend, deploy, module_zip, role};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+const ADDRESS: &str = "acme/vpc/aws";
+
+/// How many kills of each kind there are.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// Of a broker that mints and publishes.
+    at_work: u32,
+    /// Of a broker that starts and has a key to add.
+    at_start: u32,
+    /// Of an operator's program.
+    of_admin: u32,
+    /// The longest time until a broker at work is killed, in milliseconds; and so on.
+    work: u64,
+    start: u64,
+    admin: u64,
+}
+
+/// What was sent and what came back.
+#[derive(Debug)]
+enum Event {
+    Minted {
+        proof: Value,
+        token: String,
+    },
+    /// No answer came: it may have been used up.
+    Unanswered {
+        proof: Value,
+    },
+    Published {
+        version: String,
+    },
+}
+
+/// What must be so, whatever was killed.
+#[derive(Default)]
+struct Ledger {
+    /// Every version that was sent, with its digest.
+    sent: BTreeMap<String, String>,
+    acknowledged: BTreeSet<String>,
+    fetched: BTreeSet<String>,
+    tokens: Vec<String>,
+    used: Vec<Value>,
+    unanswered: Vec<Value>,
+    /// For each namespace, the permissions a grant on it may have: one where the change was acknowledged.
+    grants: BTreeMap<String, BTreeSet<String>>,
+    /// Whether a principal may be revoked.
+    revoked: BTreeSet<bool>,
+}
+
+struct Registry {
+    folder: TempDir,
+    aws: Option<EmulatedAws>,
+    sts: LocalSts,
+    identity: Identity,
+    port: u16,
+    store: Store,
+    chance: Chance,
+    ledger: Ledger,
+}
+
+impl Registry {
+    async fn new(backend: Backend, test: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let (aws, store) = match backend {
+            Backend::Embedded => {
+                let data = folder.path().join("data");
+                Embedded::init(&data).unwrap();
+                (None, Store::Embedded(Embedded::open(&data).unwrap()))
+            }
+            Backend::Aws => {
+                let aws = EmulatedAws::start().await?;
+                let store = Store::Aws(Aws::over(aws.place.clone(), None, &aws.sdk()));
+                (Some(aws), store)
+            }
+        };
+        let grant = stile_broker::grants::Grant {
+            principal: Principal::parse_stored(&role("deploy")).unwrap(),
+            namespace: "acme".parse().unwrap(),
+            permissions: [Download, Upload].into_iter().collect(),
+            expires_at: None,
+            created_by: "test".to_owned(),
+            created_at: system_time(),
+        };
+        store.create_grant(grant, None).await.unwrap();
+        let identity = deploy();
+        let sts = LocalSts::start([identity.clone()], Arc::new(system_time));
+        let (port, chance) = (free_port(), Chance::draw(test));
+        let ledger = Ledger { revoked: [false].into(), ..Ledger::default() };
+        Some(Self { folder, aws, sts, identity, port, store, chance, ledger })
+    }
+
+    fn setup(&self) -> Setup {
+        let setup = match &self.aws {
+            None => Setup::new(self.port, &self.folder.path().join("data")),
+            // A loopback STS is taken on AWS as well where AWS is an emulator.
+            Some(aws) => Setup::on_aws(self.port, aws),
+        };
+        setup.sts(&self.sts.endpoint())
+    }
+
+    async fn start(&self) -> Broker {
+        self.setup().start(&self.folder.path().join("broker.log")).await
+    }
+
+    fn proof(&self) -> Value {
+        let document = document(3600, Namespaces::All, &[Download, Upload]);
+        Proof::new(&self.identity).audience(&format!("127.0.0.1:{}", self.port)).now(system_time()).document(&document).build()
+    }
+
+    fn admin(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program(ADMIN));
+        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match &self.aws {
+            None => command.arg("--data").arg(self.folder.path().join("data")),
+            Some(aws) => command.envs(aws.environment()),
+        };
+        command
+    }
+
+    /// A moment from now, at most so many milliseconds away.
+    async fn moment(&mut self, longest: u64) {
+        let moment = Duration::from_micros(self.chance.below(longest * 1000));
+        let _ = tokio::time::timeout(moment, std::future::pending::<()>()).await;
+    }
+
+    /// Has a broker mint and publish, and kills it.
+    async fn kill_at_work(&mut self, mut broker: Broker, round: u32, longest: u64) {
+        let token = mint(&broker, &self.proof()).await.expect("a healthy broker mints");
+        self.ledger.tokens.push(token.clone());
+        let (tell, mut told) = mpsc::unbounded_channel();
+        for worker in 0..2 {
+            let proofs: Vec<Value> = (0..20).map(|_| self.proof()).collect();
+            tokio::spawn(mints(Asked::of(&broker), proofs, tell.clone()));
+            let versions: Vec<(String, Vec<u8>)> =
+                (0..20).map(|n| format!("{round}.{worker}.{n}")).map(|version| (version.clone(), module_zip(&version))).collect();
+            self.ledger.sent.extend(versions.iter().map(|(version, archive)| (version.clone(), hex::encode(Sha256::digest(archive)))));
+            tokio::spawn(publishes(Asked::of(&broker), token.clone(), versions, tell.clone()));
+        }
+        drop(tell);
+        let mut events = Vec::new();
+        for _ in 0..self.chance.below(8) {
+            events.extend(told.recv().await);
+        }
+        self.moment(longest).await;
+        broker.kill_9();
+        while let Some(event) = told.recv().await {
+            events.push(event);
+        }
+        for event in events {
+            match event {
+                Event::Minted { proof, token } => {
+                    self.ledger.tokens.push(token);
+                    self.ledger.used.push(proof);
+                }
+                Event::Unanswered { proof } => self.ledger.unanswered.push(proof),
+                Event::Published { version } => {
+                    self.ledger.acknowledged.insert(version);
+                }
+            }
+        }
+    }
+
+    /// Has a broker start that finds its newest key a day old, and kills it before, while or after it adds the next.
+    async fn kill_at_start(&mut self, longest: u64) {
+        let before = self.store.keyring().await.unwrap();
+        self.age_the_newest_key().await;
+        let mut broker = self.setup().spawn(&self.folder.path().join("broker.log"));
+        self.moment(longest).await;
+        broker.kill_9();
+        let after = self.store.keyring().await.unwrap();
+        assert!((0..=1).contains(&(after.revision - before.revision)), "seed {}", self.chance.seed());
+        assert!(after.keys().iter().any(|key| key.mints_from() <= system_time()), "seed {}: a key mints", self.chance.seed());
+    }
+
+    /// A day later as far as the newest key is concerned; which key mints stays as it is.
+    async fn age_the_newest_key(&self) {
+        let age = |keys: &mut Value| {
+            let newest = keys.as_array_mut().unwrap().iter_mut().max_by_key(|key| key["mints_from"].as_i64()).unwrap();
+            newest["created_at"] = json!(newest["created_at"].as_i64().unwrap() - 25 * 3600);
+        };
+        match &self.aws {
+            None => {
+                let path = self.folder.path().join("data/keyring.json");
+                let mut keyring: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+                age(&mut keyring["keys"]);
+                std::fs::write(&path, keyring.to_string()).unwrap();
+            }
+            Some(aws) => {
+                let key = json!({"pk": {"S": "keyring"}, "sk": {"S": "keyring"}});
+                let mut row = aws.dynamodb("GetItem", json!({ "Key": key })).await["Item"].clone();
+                let mut keys: Value = serde_json::from_str(row["keys"]["S"].as_str().unwrap()).unwrap();
+                age(&mut keys);
+                row["keys"]["S"] = keys.to_string().into();
+                aws.dynamodb("PutItem", json!({ "Item": row })).await;
+            }
+        }
+    }
+
+    /// Has an operator change something, and kills that program; what it said before counts.
+    async fn kill_admin(&mut self, longest: u64) {
+        let namespace = format!("n{}", self.chance.below(4));
+        let on = ["--role-arn", "arn:aws:iam::111122223333:role/other", "--namespace", &namespace];
+        let none = BTreeSet::from([String::new()]);
+        let held = self.ledger.grants.get(&namespace).unwrap_or(&none).clone();
+        let (arguments, becomes) = match self.chance.below(5) {
+            0 => (vec!["token", "revoke", "--principal", "arn:aws:iam::111122223333:role/other"], None),
+            1 => (vec!["token", "lift", "--principal", "arn:aws:iam::111122223333:role/other"], None),
+            2 => ([&["grant", "delete"], &on[..]].concat(), Some("")),
+            3 => ([&["grant", "create"], &on[..], &["--download"]].concat(), Some("download")),
+            _ => ([&["grant", "update"], &on[..], &["--upload"]].concat(), Some("download,upload")),
+        };
+        let mut process = Process::start(&mut self.admin(&arguments));
+        self.moment(longest).await;
+        let ended = process.ended();
+        process.kill_9();
+        // 2 says that it could not try.
+        let done = ended.and_then(|status| status.code()).is_some_and(|code| code < 2);
+        match becomes {
+            None => {
+                let revoked = arguments[1] == "revoke";
+                // A refusal says that it is so already.
+                if done {
+                    self.ledger.revoked.clear();
+                }
+                self.ledger.revoked.insert(revoked);
+            }
+            Some(becomes) => {
+                let outcome: BTreeSet<String> = held.iter().map(|held| changed(arguments[1], held, becomes)).collect();
+                let may_be = if done { outcome } else { held.union(&outcome).cloned().collect() };
+                self.ledger.grants.insert(namespace, may_be);
+            }
+        }
+    }
+
+    /// Compares what is there with what was acknowledged; what may be either way is taken as it is found.
+    async fn check(&mut self, broker: &Broker, what: &str) {
+        self.check_operator(what).await;
+        let ready = broker.client().get(broker.url("/readyz")).send().await.unwrap();
+        assert_eq!(ready.status(), 200, "{what}:\n{}", broker.log());
+        for token in &self.ledger.tokens {
+            let answer = broker.client().get(broker.url("/v1/whoami")).bearer_auth(token).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{what}: a token that was handed out opens:\n{}", broker.log());
+        }
+        for proof in std::mem::take(&mut self.ledger.unanswered) {
+            // It was used up, or it is good for one token.
+            if let Some(token) = mint(broker, &proof).await {
+                self.ledger.tokens.push(token);
+            }
+            self.ledger.used.push(proof);
+        }
+        for proof in std::mem::take(&mut self.ledger.used) {
+            assert_eq!(mint(broker, &proof).await, None, "{what}: a proof that was used mints again");
+        }
+        // The latest few stand for all from here on.
+        let old = self.ledger.tokens.len().saturating_sub(8);
+        self.ledger.tokens.drain(..old);
+        self.check_modules(broker, what).await;
+    }
+
+    async fn check_operator(&mut self, what: &str) {
+        let other = Principal::parse_stored(&role("other")).unwrap();
+        let grants = self.store.grants(Some(other.clone()), None).await.unwrap();
+        let standing = self.store.standing(vec![other.clone()]).await.unwrap();
+        assert_eq!(grants, standing.grants, "{what}: what is listed counts, and nothing else");
+        for (namespace, may_be) in &mut self.ledger.grants {
+            let found = grants.iter().find(|grant| grant.namespace.to_string() == *namespace);
+            let found = found.map(|grant| grant.permissions.to_string()).unwrap_or_default();
+            let listed = self.store.grants(None, Some(namespace.parse().unwrap())).await.unwrap();
+            assert_eq!(listed.is_empty(), found.is_empty(), "{what}: {namespace} is listed either way");
+            assert!(may_be.contains(&found), "{what}: {namespace} has `{found}`, and may have {may_be:?}");
+            *may_be = [found].into();
+        }
+        let revoked = standing.revoked.is_some();
+        assert!(self.ledger.revoked.contains(&revoked), "{what}: revoked {revoked}");
+        self.ledger.revoked = [revoked].into();
+    }
+
+    async fn check_modules(&mut self, broker: &Broker, what: &str) {
+        let token = self.ledger.tokens.last().expect("a token was minted");
+        let get = async |path: String| broker.client().get(broker.url(&path)).bearer_auth(token).send().await.unwrap();
+        let answer = get(format!("/v1/modules/{ADDRESS}/versions")).await;
+        let document: Value = if answer.status() == 404 { json!({}) } else { serde_json::from_str(&answer.text().await.unwrap()).unwrap() };
+        let listed: BTreeSet<&str> =
+            document["modules"][0]["versions"].as_array().into_iter().flatten().map(|listed| listed["version"].as_str().unwrap()).collect();
+        for version in &self.ledger.acknowledged {
+            assert!(listed.contains(version.as_str()), "{what}: {version} was acknowledged and is gone");
+        }
+        for version in listed {
+            if !self.ledger.fetched.insert(version.to_owned()) {
+                continue;
+            }
+            let answer = get(format!("/v1/modules/{ADDRESS}/{version}/download")).await;
+            assert_eq!(answer.status(), 204, "{what}: {version}");
+            let link = answer.headers()["x-terraform-get"].to_str().unwrap();
+            let link = if link.starts_with('/') { broker.url(link) } else { stile_tests::terraform::as_fetched(link) };
+            let archive = broker.client().get(link).send().await.unwrap().bytes().await.unwrap();
+            assert_eq!(Some(&hex::encode(Sha256::digest(archive))), self.ledger.sent.get(version), "{what}: {version}");
+        }
+    }
+}
+
+/// Where and how a broker is asked.
+#[derive(Clone)]
+struct Asked {
+    client: reqwest::Client,
+    base: String,
+}
+
+impl Asked {
+    fn of(broker: &Broker) -> Self {
+        Self { client: broker.client().clone(), base: broker.url("") }
+    }
+
+    /// The status and body of an answer that arrived in full.
+    async fn mint(&self, proof: &Value) -> Option<(u16, Value)> {
+        let request = self.client.post(format!("{}/v1/token", self.base)).header("content-type", "application/json");
+        let answer = request.body(proof.to_string()).send().await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, serde_json::from_str(&answer.text().await.ok()?).unwrap()))
+    }
+}
+
+/// A token for a proof, or none where it was used before.
+async fn mint(broker: &Broker, proof: &Value) -> Option<String> {
+    let (status, answer) = Asked::of(broker).mint(proof).await.expect("a healthy broker answers");
+    match (status, answer["error"].as_str()) {
+        (200, _) => Some(answer["token"].as_str().unwrap().to_owned()),
+        (401, Some("proof_replayed")) => None,
+        _ => panic!("{status} {answer}:\n{}", broker.log()),
+    }
+}
+
+async fn mints(asked: Asked, proofs: Vec<Value>, tell: mpsc::UnboundedSender<Event>) {
+    for proof in proofs {
+        let event = match asked.mint(&proof).await {
+            Some((200, answer)) => Event::Minted { proof, token: answer["token"].as_str().unwrap().to_owned() },
+            _ => Event::Unanswered { proof },
+        };
+        let went_wrong = matches!(event, Event::Unanswered { .. });
+        let _ = tell.send(event);
+        if went_wrong {
+            return;
+        }
+    }
+}
+
+async fn publishes(asked: Asked, token: String, versions: Vec<(String, Vec<u8>)>, tell: mpsc::UnboundedSender<Event>) {
+    for (version, archive) in versions {
+        let request = asked.client.post(format!("{}/v1/modules/{ADDRESS}/{version}", asked.base)).bearer_auth(&token);
+        let Ok(answer) = request.header("content-type", "application/zip").body(archive).send().await else { return };
+        let status = answer.status();
+        // An answer that broke off acknowledges nothing.
+        if answer.bytes().await.is_ok() && status == 201 {
+            let _ = tell.send(Event::Published { version });
+        }
+    }
+}
+
+/// What a grant's permissions are after a change that took place, or was refused.
+fn changed(verb: &str, held: &str, becomes: &str) -> String {
+    match (verb, held) {
+        ("create", "") | ("delete", _) => becomes.to_owned(),
+        ("update", held) if held.contains("download") => becomes.to_owned(),
+        (_, held) => held.to_owned(),
+    }
+}
+
+async fn outlives(backend: Backend, plan: Plan, test: &str) {
+    let Some(mut registry) = Registry::new(backend, test).await else { return };
+    let mut left = [plan.at_work, plan.at_start, plan.of_admin];
+    let mut broker = registry.start().await;
+    let first = mint(&broker, &registry.proof()).await.expect("a healthy broker mints");
+    registry.ledger.tokens.push(first);
+    let mut round = 0;
+    while left.iter().sum::<u32>() > 0 {
+        round += 1;
+        let mut drawn = registry.chance.below(left.iter().sum::<u32>().into());
+        let mut kind = 0;
+        while drawn >= u64::from(left[kind]) {
+            drawn -= u64::from(left[kind]);
+            kind += 1;
+        }
+        left[kind] -= 1;
+        let what = format!("seed {}, kill {round}, of kind {kind}", registry.chance.seed());
+        match kind {
+            0 => {
+                registry.kill_at_work(broker, round, plan.work).await;
+                broker = registry.start().await;
+                registry.check(&broker, &what).await;
+            }
+            1 => {
+                broker.kill_9();
+                registry.kill_at_start(plan.start).await;
+                broker = registry.start().await;
+                registry.check(&broker, &what).await;
+            }
+            _ => {
+                registry.kill_admin(plan.admin).await;
+                registry.check_operator(&what).await;
+            }
+        }
+    }
+    let Ledger { sent, acknowledged, fetched, .. } = &registry.ledger;
+    println!("{test}: {round} kills; of {} versions sent {} were acknowledged, {} listed", sent.len(), acknowledged.len(), fetched.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_two_hundred_kills_the_embedded_store_has_what_was_acknowledged_and_nothing_by_halves() {
+    let plan = Plan { at_work: 50, at_start: 40, of_admin: 110, work: 60, start: 60, admin: 25 };
+    outlives(Backend::Embedded, plan, "kills on the embedded store").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_as_many_kills_as_there_is_time_for_the_store_on_aws_has_what_was_acknowledged() {
+    let plan = Plan { at_work: 8, at_start: 6, of_admin: 16, work: 300, start: 300, admin: 150 };
+    outlives(Backend::Aws, plan, "kills on AWS").await;
+}

@@ -1,0 +1,140 @@
+//! What can go wrong with one call on the line, and the answers of those who are not AWS, or are AWS on a bad day.
+
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::Response;
+use hyper::body::Frame;
+
+/// More than anybody has asked for: 10 MB.
+const LARGE: usize = 10 * 1024 * 1024;
+
+/// What becomes of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection is closed without a word, and nobody was called.
+    Close,
+    /// No answer, ever.
+    Hang,
+    /// The first half of the genuine answer, and no more, ever.
+    Stall,
+    /// The service says that it is asked too often, in its own words.
+    Throttle,
+    /// The service says that it has failed, in its own words.
+    Fail,
+    /// A captive portal: `200`, and a page that welcomes its guests.
+    Portal,
+    /// `200`, and nothing at all.
+    Empty,
+    /// `200`, and 10 MB of what would be an answer without any of the fields that are asked for.
+    Large,
+    /// `307` to that URL, which whoever follows sends the signed request to.
+    Redirect(String),
+    /// The genuine answer, of which the second half is missing: the call took place.
+    Truncate,
+    /// This, whatever was asked.
+    Answer {
+        /// The status.
+        status: u16,
+        /// The content type.
+        content_type: &'static str,
+        /// The body.
+        body: String,
+    },
+}
+
+impl Fault {
+    /// Whether the call takes place although its answer does not arrive.
+    pub fn takes_place(&self) -> bool {
+        matches!(self, Self::Truncate | Self::Stall)
+    }
+
+    /// Whether somebody waits for as long as the caller is willing to.
+    pub fn takes_long(&self) -> bool {
+        matches!(self, Self::Hang | Self::Stall)
+    }
+
+    /// The answer that is no genuine one; an error is a connection that closes. `service` is who was called.
+    pub(super) async fn answer(self, service: &str) -> Result<Response<Body>, std::io::Error> {
+        let answer = |status: u16, content_type: &str, body: String| {
+            Ok(Response::builder().status(status).header("content-type", content_type).body(Body::from(body)).unwrap())
+        };
+        match self {
+            Self::Close => Err(ErrorKind::ConnectionReset.into()),
+            Self::Hang => std::future::pending().await,
+            Self::Throttle => answer_of(service, true),
+            Self::Fail => answer_of(service, false),
+            Self::Portal => answer(200, "text/html", "<html><body>Welcome to the hotel</body></html>".to_owned()),
+            Self::Empty => answer(200, "application/x-amz-json-1.0", String::new()),
+            Self::Large => answer(200, "application/x-amz-json-1.0", format!("{{\"Padding\":\"{}\"}}", "x".repeat(LARGE))),
+            Self::Redirect(to) => Ok(Response::builder().status(307).header("location", to).body(Body::empty()).unwrap()),
+            Self::Answer { status, content_type, body } => answer(status, content_type, body),
+            Self::Truncate | Self::Stall => unreachable!("the genuine answer is asked for"),
+        }
+    }
+
+    /// The genuine answer's body as it arrives; one that has none is not told apart from one that breaks off, so then
+    /// the connection closes.
+    pub(super) fn bend(self, mut response: Response<Body>, body: Bytes) -> Result<Response<Body>, std::io::Error> {
+        if body.is_empty() {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        response.headers_mut().insert("content-length", body.len().into());
+        let first = body.slice(..body.len() / 2);
+        Ok(response.map(|_| Body::new(Half { first: Some(first), under_way: false, waits: self == Self::Stall })))
+    }
+}
+
+fn answer_of(service: &str, throttled: bool) -> Result<Response<Body>, std::io::Error> {
+    let (status, content_type, body) = match (service, throttled) {
+        ("dynamodb", true) => (400, JSON, json("com.amazonaws.dynamodb.v20120810#ThrottlingException")),
+        ("dynamodb", false) => (500, JSON, json("com.amazonaws.dynamodb.v20120810#InternalServerError")),
+        ("kms", true) => (400, JSON, json("ThrottlingException")),
+        ("kms", false) => (500, JSON, json("KMSInternalException")),
+        ("sts", true) => (400, "text/xml", xml("ErrorResponse", "Throttling")),
+        ("sts", false) => (500, "text/xml", xml("ErrorResponse", "InternalFailure")),
+        (_, true) => (503, "application/xml", xml("S3", "SlowDown")),
+        (_, false) => (500, "application/xml", xml("S3", "InternalError")),
+    };
+    Ok(Response::builder().status(status).header("content-type", content_type).body(Body::from(body)).unwrap())
+}
+
+const JSON: &str = "application/x-amz-json-1.0";
+
+fn json(kind: &str) -> String {
+    format!("{{\"__type\":\"{kind}\",\"message\":\"not now\"}}")
+}
+
+fn xml(root: &str, code: &str) -> String {
+    let error = format!("<Error><Code>{code}</Code><Message>not now</Message></Error>");
+    if root == "S3" { error } else { format!("<{root}>{error}</{root}>") }
+}
+
+/// A body that begins, and then breaks off or waits.
+struct Half {
+    first: Option<Bytes>,
+    /// What was given has been sent, and with it the head.
+    under_way: bool,
+    waits: bool,
+}
+
+impl hyper::body::Body for Half {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+            None if self.waits => Poll::Pending,
+            None if !self.under_way => {
+                self.under_way = true;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => Poll::Ready(Some(Err(ErrorKind::ConnectionReset.into()))),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Chance that can be repeated: numbers that follow from a seed, which is said when it is drawn and can be given back.
+
+use std::io::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use crate::left_out::wanted_seed;
+
+/// Random numbers, the same for the same seed.
+#[derive(Debug)]
+pub struct Chance {
+    seed: String,
+    drawn: u64,
+}
+
+impl Chance {
+    /// By `STILE_TEST_SEED` where it is set, and otherwise by a seed that nobody knows; either is said on stderr.
+    pub fn draw(test: &str) -> Self {
+        let seed = wanted_seed().unwrap_or_else(|| {
+            let mut random = [0; 8];
+            getrandom::fill(&mut random).unwrap();
+            hex::encode(random)
+        });
+        let _ = writeln!(std::io::stderr(), "{test}: STILE_TEST_SEED={seed}");
+        Self::of(seed)
+    }
+
+    fn of(seed: String) -> Self {
+        Self { seed, drawn: 0 }
+    }
+
+    /// The seed, for what is said when something fails.
+    pub fn seed(&self) -> &str {
+        &self.seed
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.drawn += 1;
+        let digest = Sha256::new().chain_update(&self.seed).chain_update(self.drawn.to_be_bytes()).finalize();
+        let bytes: [u8; 8] = std::array::from_fn(|at| digest[at]);
+        u64::from_be_bytes(bytes) % end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_is_the_same_chance() {
+        let numbers = |seed: &str| {
+            let mut chance = Chance::of(seed.to_owned());
+            [0; 20].map(|_| chance.below(1000))
+        };
+        assert_eq!(numbers("a"), numbers("a"));
+        assert_ne!(numbers("a"), numbers("b"));
+        assert!(numbers("a").iter().all(|number| *number < 1000));
+    }
+}
