@@ -26,6 +26,8 @@ pub mod boot;
 pub mod check;
 pub mod clock;
 pub mod config;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod grants;
 pub mod http;
 pub mod principal;
