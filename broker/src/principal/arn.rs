@@ -237,6 +237,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
         #[test]
         fn whatever_is_read_is_canonical(arn in near_principals(), name in "[a-z*:/]{0,6}") {
             for arn in [arn, format!("arn:aws:sts::111122223333:assumed-role/{name}/s1"), format!("arn:aws:iam::111122223333:user/{name}")] {

@@ -318,6 +318,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
         #[test]
         fn typing_what_was_stored_changes_nothing(text in near_principals(), exact: bool, again: bool) {
             match parse_typed(&text, exact) {

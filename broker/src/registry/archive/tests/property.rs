@@ -156,6 +156,8 @@ fn read_tar(bytes: &[u8]) -> Vec<(Vec<u8>, Is)> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
     #[test]
     fn what_is_taken_from_a_zip_unpacks_inside_its_folder(entries in entries()) {
         let bytes = as_zip(&entries);
