@@ -140,3 +140,17 @@ fn body(answer: &Value) -> String {
 fn mints(answer: &Value) -> bool {
     body(answer).contains("stile_v4.local.")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_two_functions_the_one_that_names_the_api_mints_for_whom_it_vouches() {
+        let seed = include_str!("../../../tests/fixtures/fuzz/lambda_event/taken-iam-http-api");
+        let event = serde_json::from_str::<Box<RawValue>>(seed).unwrap();
+        let registry = Registry::start();
+        assert!(mints(&registry.answer(&registry.gateway, &event).unwrap()));
+        assert!(!mints(&registry.answer(&registry.plain, &event).unwrap()));
+    }
+}

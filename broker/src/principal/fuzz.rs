@@ -24,7 +24,9 @@ pub fn arn(bytes: &[u8]) -> Verdict {
                 is_canonical(&typed.principal);
                 assert!(text.contains(typed.principal.account()), "an account is never made up");
                 assert_eq!(typed.needs_confirmation, typed.principal.kind() == Kind::Account);
-                assert!(typed.notices.iter().all(|notice| is_plain(&notice.replace(text, ""))));
+                // A notice may name the path, which may be of 512 bytes.
+                let halves = |notice: &String| notice.split("was dropped").all(is_plain);
+                assert!(typed.notices.iter().all(halves), "{:?}", typed.notices);
             }
             Err(error) => assert!(is_plain(&error.to_string()) && is_plain(error.hint())),
         }
