@@ -1,11 +1,14 @@
 # Each target is one short line; what it does in full stands in the file it calls.
-.PHONY: demo test check package mutations soak
+.PHONY: demo test fuzz check package mutations soak
 
 demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws uses your own AWS identity
 	cargo run --locked --bin demo -- $(if $(ONCE),--once) $(if $(filter aws,$(STS)),--sts aws)
 
 test: ## run every test; says at its end what it left out for want of a tool
 	tests/run
+
+fuzz: ## feed every parser made-up input, SECONDS=60 each; needs a nightly toolchain
+	tests/run-fuzz $(or $(SECONDS),60)
 
 check: ## formatting, lints, documentation, licences, known vulnerabilities
 	tests/check

@@ -27,6 +27,8 @@ pub mod boot;
 pub mod check;
 pub mod clock;
 pub mod config;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod grants;
 pub mod http;
 pub mod one_at_a_time;

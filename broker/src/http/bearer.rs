@@ -73,7 +73,7 @@ async fn authenticate(token: &str, broker: &Broker) -> Result<Caller, ApiError> 
 /// The token of the one `Authorization` header: the scheme in any case, one space (RFC 6750, section 2.1).
 ///
 /// Two headers, or two tokens in one, are none: what stands before us might have looked at the other.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (all.next(), all.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;

@@ -5,6 +5,8 @@ mod bearer;
 mod discovery;
 mod error;
 mod exchange;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod gateway;
 mod health;
 pub mod lambda;

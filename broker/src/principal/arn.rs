@@ -237,6 +237,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
         #[test]
         fn whatever_is_read_is_canonical(arn in near_principals(), name in "[a-z*:/]{0,6}") {
             for arn in [arn, format!("arn:aws:sts::111122223333:assumed-role/{name}/s1"), format!("arn:aws:iam::111122223333:user/{name}")] {
@@ -249,5 +251,61 @@ mod tests {
                 }
             }
         }
+
+        #[test]
+        fn two_callers_are_one_principal_only_if_account_partition_kind_and_name_are_alike(one in callers(), other in callers()) {
+            let [first, second] = [&one, &other].map(|caller| parse_caller_arn(&caller.arn()).unwrap().principal);
+            prop_assert_eq!(first == second, one.whom() == other.whom(), "{} {}", one.arn(), other.arn());
+            prop_assert_eq!(first.as_str() == second.as_str(), first == second);
+        }
+
+        #[test]
+        fn a_callers_other_principals_are_its_account_and_its_own_permission_set(caller in callers()) {
+            let read = parse_caller_arn(&caller.arn()).unwrap();
+            let (partition, account) = (caller.partition, caller.account);
+            let suffix = "_0123456789abcdef";
+            let set = caller.name.strip_prefix("AWSReservedSSO_").and_then(|rest| rest.strip_suffix(suffix)).filter(|set| !set.is_empty());
+            let set = set.filter(|_| caller.kind == "role").map(|set| format!("sso:{partition}:{account}/{set}"));
+            let expected: Vec<_> = set.into_iter().chain([format!("account:{partition}:{account}")]).collect();
+            prop_assert_eq!(read.aliases.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    /// A caller in its parts, few enough of each that two are often alike in all but one.
+    #[derive(Debug, Clone)]
+    struct Caller {
+        partition: &'static str,
+        account: &'static str,
+        kind: &'static str,
+        name: &'static str,
+        path: &'static str,
+        session: &'static str,
+    }
+
+    impl Caller {
+        fn whom(&self) -> [&'static str; 4] {
+            [self.partition, self.account, self.kind, self.name]
+        }
+
+        fn arn(&self) -> String {
+            let Self { partition, account, kind, name, path, session } = self;
+            match *kind {
+                "role" => format!("arn:{partition}:sts::{account}:assumed-role/{name}/{session}"),
+                _ => format!("arn:{partition}:iam::{account}:user/{path}{name}"),
+            }
+        }
+    }
+
+    fn callers() -> impl Strategy<Value = Caller> {
+        let names = ["deploy", "Deploy", "deploy-", "user", "AWSReservedSSO_Admin_0123456789abcdef", "AWSReservedSSO__0123456789abcdef"];
+        (
+            prop::sample::select(&["aws", "aws-cn", "aws-us-gov"][..]),
+            prop::sample::select(&["111122223333", "011122223333"][..]),
+            prop::sample::select(&["role", "user"][..]),
+            prop::sample::select(names.to_vec()),
+            prop::sample::select(&["", "Org/", "role/deploy/"][..]),
+            prop::sample::select(&["deploy", "s1", "Deploy"][..]),
+        )
+            .prop_map(|(partition, account, kind, name, path, session)| Caller { partition, account, kind, name, path, session })
     }
 }

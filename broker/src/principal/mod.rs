@@ -4,6 +4,8 @@
 
 mod aliases;
 mod arn;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod typed;
 mod unique_id;
 

@@ -318,6 +318,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
         #[test]
         fn typing_what_was_stored_changes_nothing(text in near_principals(), exact: bool, again: bool) {
             match parse_typed(&text, exact) {
@@ -329,5 +331,40 @@ mod tests {
                 Err(error) => prop_assert!(!error.to_string().contains('\n') && !error.hint().is_empty()),
             }
         }
+
+        /// The documented ways to type one principal are the only ones that meet; whatever else differs stays apart.
+        #[test]
+        fn two_texts_are_stored_as_one_only_where_that_is_documented(one in ways(), other in ways(), exact: bool) {
+            let [first, second] = [&one, &other].map(|(text, _)| parse_typed(text, exact).unwrap().principal);
+            let set = |whom: &str| whom.replacen(":role/AWSReservedSSO_Admin_0123456789abcdef", "/Admin", 1);
+            let whom = |(text, whom): &(String, String)| match set(whom) {
+                set if set != *whom && !exact && text.starts_with("arn:") => format!("sso:{set}"),
+                _ => whom.clone(),
+            };
+            prop_assert_eq!(first == second, whom(&one) == whom(&other), "{} {}", one.0, other.0);
+            prop_assert_eq!(first.as_str(), whom(&one));
+        }
+    }
+
+    /// One of the ways to type a principal, and the canonical name of the one meant.
+    fn ways() -> impl Strategy<Value = (String, String)> {
+        let parts = (
+            prop::sample::select(&["aws", "aws-cn"][..]),
+            prop::sample::select(&["111122223333", "011122223333"][..]),
+            prop::sample::select(&["Admin", "admin", "AWSReservedSSO_Admin_0123456789abcdef"][..]),
+        );
+        (parts, 0..8_u8).prop_map(|((partition, account, name), way)| {
+            let (role, user) = (format!("{partition}:{account}:role/{name}"), format!("{partition}:{account}:user/{name}"));
+            match way {
+                0 => (format!("arn:{partition}:iam::{account}:role/{name}"), role),
+                1 => (format!("arn:{partition}:iam::{account}:role/Org/Team/{name}"), role),
+                2 => (format!("arn:{partition}:sts::{account}:assumed-role/{name}/Admin"), role),
+                3 => (role.clone(), role),
+                4 => (format!("arn:{partition}:iam::{account}:user/{name}"), user),
+                5 => (user.clone(), user),
+                6 => (format!("sso:{partition}:{account}/Admin"), format!("sso:{partition}:{account}/Admin")),
+                _ => (format!("account:{partition}:{account}"), format!("account:{partition}:{account}")),
+            }
+        })
     }
 }

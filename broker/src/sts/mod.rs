@@ -6,6 +6,8 @@
 
 mod answer;
 mod endpoint;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod gateway;
 mod request;
 mod single_flight;

@@ -139,8 +139,9 @@ impl Claims {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Value, json};
-    use stile_protocol::names::Permission;
+    use stile_protocol::names::{Namespace, Permission};
 
     use super::*;
 
@@ -229,6 +230,25 @@ mod tests {
             let mut claims = good();
             (claims.iat, claims.exp) = (iat, exp);
             assert_eq!(claims.live(max_ttl, now), expected, "{iat} {exp} {max_ttl} {now}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn claims_are_read_back_as_they_were_written(
+            name in "[A-Za-z0-9+=,.@_-]{1,64}", names in proptest::collection::hash_set("[a-z][a-z0-9]{2,20}", 0..32), perm in 1..16_u8,
+            iat: i64, exp: i64,
+        ) {
+            let names: Vec<_> = names.into_iter().filter(|name| name != "all" && name != "search").collect();
+            let ns = match names.as_slice() {
+                [] => Namespaces::All,
+                names => Namespaces::List(names.iter().map(|name| Namespace::parse(name).unwrap()).collect()),
+            };
+            let all = [Permission::CreateGrant, Permission::DeleteGrant, Permission::Download, Permission::Upload];
+            let perm = (0..4).filter(|bit| perm & (1 << bit) != 0).map(|bit| all[bit]).collect();
+            let sub = Principal::parse_stored(&format!("aws:111122223333:user/{name}")).unwrap();
+            let claims = Claims::for_test(sub, ns, perm, iat, exp);
+            prop_assert_eq!(Claims::parse(&claims.to_bytes()), Ok(claims));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Mints tokens and opens them: what this process knows of the keyring, and the tokens it has opened before.
 
 mod claims;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod keyring;
 mod seal;
 

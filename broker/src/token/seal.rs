@@ -72,6 +72,8 @@ fn assertion(audience: &Audience) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use proptest::prelude::*;
 
     use super::*;
@@ -125,8 +127,57 @@ mod tests {
         assert_eq!(sealed.open(&key, &Audience::parse("other.example.com").unwrap()), None);
     }
 
+    /// The other ways to write what a token's decoder might take for the same bytes.
+    fn respelled(token: &str) -> Vec<String> {
+        let parts: Vec<&str> = token.split('.').collect();
+        let &[prefix, local, payload, footer] = parts.as_slice() else { panic!("{token}") };
+        let mut spellings = vec![
+            token.to_ascii_uppercase(),
+            token.to_ascii_lowercase(),
+            format!("{prefix}.{local}.{}.{footer}", payload.replace('-', "+").replace('_', "/")),
+            token.replace('.', "%2E"),
+            token.strip_prefix("stile_").unwrap().to_owned(),
+            format!("stile_{token}"),
+            format!("Stile_{}", &token[6..]),
+        ];
+        for (payload, footer) in [(payload, footer.to_owned() + "="), (payload, footer.to_owned() + "=="), (payload, String::new())] {
+            spellings.push(format!("{prefix}.{local}.{payload}.{footer}"));
+        }
+        for padding in ["=", "==", "A", "\n", " ", "\0"] {
+            spellings.push(format!("{prefix}.{local}.{payload}{padding}.{footer}"));
+            spellings.push(format!("{token}{padding}"));
+            spellings.push(format!("{padding}{token}"));
+        }
+        // The last character of a part may hold bits that no byte has: all that decode alike but for those.
+        for (at, part) in [(2, payload), (3, footer)] {
+            for last in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars() {
+                let mut parts = [prefix, local, payload, footer].map(str::to_owned);
+                parts[at] = format!("{}{last}", &part[..part.len() - 1]);
+                spellings.push(parts.join("."));
+            }
+        }
+        spellings.push(format!("{prefix}.{local}.{payload}.{}", URL_SAFE_NO_PAD.encode(spaced(footer))));
+        spellings.retain(|spelling| spelling != token);
+        spellings
+    }
+
+    /// The same footer as another writer of JSON would have put it.
+    fn spaced(footer: &str) -> String {
+        String::from_utf8(decode_base64url(footer).unwrap()).unwrap().replace(':', ": ")
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn no_other_spelling_of_a_token_opens(message in "\\PC{1,40}") {
+            let key = Key::random(0, 0).unwrap();
+            let token = seal(&key, &audience(), message.as_bytes()).unwrap();
+            for spelling in respelled(&token) {
+                prop_assert_eq!(open(&key, &spelling), None, "{}", spelling);
+            }
+            prop_assert_eq!(open(&key, &token), Some(message.into_bytes()));
+        }
 
         #[test]
         fn opening_undoes_sealing(message in "\\PC{1,300}") {

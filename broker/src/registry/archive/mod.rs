@@ -3,6 +3,8 @@
 //! Nothing is written and no entry is held in memory. An archive is refused as soon as two programs could read two different things in
 //! it: what is checked here must be what Terraform unpacks.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod listing;
 mod tar_gz;
 mod zip;

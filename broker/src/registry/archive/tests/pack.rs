@@ -25,11 +25,13 @@ pub(super) struct Tarred {
     pub data: Vec<u8>,
     /// What the header says, where it lies.
     pub size: Option<u64>,
+    /// What a link stands for.
+    pub link: String,
 }
 
 pub(super) fn tarred(name: &str, data: &[u8]) -> Tarred {
     let kind = if name.ends_with('/') { b'5' } else { b'0' };
-    Tarred { name: name.into(), kind, mode: 0o644, data: data.to_vec(), size: None }
+    Tarred { name: name.into(), kind, mode: 0o644, data: data.to_vec(), size: None, link: "target".to_owned() }
 }
 
 impl Tarred {
@@ -43,6 +45,11 @@ impl Tarred {
         self
     }
 
+    pub(super) fn link(mut self, link: &str) -> Self {
+        self.link = link.to_owned();
+        self
+    }
+
     pub(super) fn size(mut self, size: u64) -> Self {
         self.size = Some(size);
         self
@@ -52,7 +59,14 @@ impl Tarred {
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         if self.name.len() > 100 {
-            let long = Self { name: b"././@LongLink".to_vec(), kind: b'L', mode: 0, data: [&self.name, &b"\0"[..]].concat(), size: None };
+            let long = Self {
+                name: b"././@LongLink".to_vec(),
+                kind: b'L',
+                mode: 0,
+                data: [&self.name, &b"\0"[..]].concat(),
+                size: None,
+                link: "target".to_owned(),
+            };
             bytes = long.bytes();
         }
         let mut header = tar::Header::new_gnu();
@@ -65,7 +79,7 @@ impl Tarred {
         header.set_mtime(0);
         header.set_size(self.size.unwrap_or(self.data.len() as u64));
         if matches!(self.kind, b'1' | b'2') {
-            header.set_link_name("target").unwrap();
+            header.set_link_name_literal(&self.link).unwrap();
         }
         if let (b'S', Some(gnu)) = (self.kind, header.as_gnu_mut()) {
             gnu.set_real_size(0);
@@ -94,7 +108,7 @@ pub(super) fn pax(kind: u8, records: &[(&str, &str)]) -> Tarred {
         }
         data.extend(format!("{length} {key}={value}\n").bytes());
     }
-    Tarred { name: b"pax".to_vec(), kind, mode: 0o644, data, size: None }
+    Tarred { name: b"pax".to_vec(), kind, mode: 0o644, data, size: None, link: "target".to_owned() }
 }
 
 pub(super) fn tar_of(entries: &[Tarred]) -> Vec<u8> {

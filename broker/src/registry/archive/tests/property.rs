@@ -1,13 +1,12 @@
 //! Whatever is taken unpacks inside its folder, as told; whatever bytes are sent, there is an answer.
 
-use std::collections::HashSet;
 use std::io::{Cursor, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use proptest::prelude::*;
 
 use super::super::{Contents, Format, Limits};
-use super::pack::{gzip, inspected, tar_gz_of, tarred, zip_of, zipped};
+use super::pack::{gzip, inspected, tar_of, tarred, zip_of, zipped};
 
 fn names() -> impl Strategy<Value = String> {
     let part = prop_oneof![
@@ -28,82 +27,166 @@ fn names() -> impl Strategy<Value = String> {
     (prop_oneof![2 => plain, 1 => nasty], 0..5_u8).prop_map(|(parts, end)| parts.join("/") + if end == 0 { "/" } else { "" })
 }
 
-fn archives() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+/// What an entry is in the archive, whatever its name looks like.
+#[derive(Debug, Clone)]
+enum Is {
+    /// A file or, with a `/` at its end, a folder.
+    AsNamed(Vec<u8>),
+    /// A folder.
+    Folder,
+    /// A symbolic link to that.
+    Symlink(&'static str),
+    /// A hard link to that.
+    HardLink(&'static str),
+}
+
+fn entries() -> impl Strategy<Value = Vec<(String, Is)>> {
     let data = proptest::collection::vec(any::<u8>(), 0..40);
-    proptest::collection::vec((names(), data), 0..5).prop_map(|mut entries| {
-        entries.insert(0, ("main.tf".to_owned(), b"x".to_vec()));
-        entries.into_iter().map(|(name, data)| if name.ends_with('/') { (name, Vec::new()) } else { (name, data) }).collect()
+    let target = prop::sample::select(&["..", "../..", "../outside", "main.tf", "a", "."][..]);
+    let is = prop_oneof![
+        6 => data.prop_map(Is::AsNamed),
+        1 => Just(Is::Folder),
+        1 => target.clone().prop_map(Is::Symlink),
+        1 => target.prop_map(Is::HardLink),
+    ];
+    // Names that are there twice, in two spellings, or lead through another entry.
+    let known = prop::sample::select(&["main.tf", "./main.tf", "MAIN.tf", "a", "a/", "a/b", "a/evil.tf", "A/b", "./a/b"][..]);
+    let name = prop_oneof![names(), known.prop_map(str::to_owned)];
+    proptest::collection::vec((name, is), 0..5).prop_map(|mut entries| {
+        entries.insert(0, ("main.tf".to_owned(), Is::AsNamed(b"x".to_vec())));
+        entries
     })
 }
 
-/// Unpacks as a program would that trusts every name: joins, makes folders, writes.
-fn unpack(folder: &Path, entries: &[(Vec<u8>, Vec<u8>)]) -> HashSet<PathBuf> {
-    let mut written = HashSet::new();
-    for (name, data) in entries {
-        let name = std::str::from_utf8(name).unwrap();
-        let path = folder.join(name);
-        assert!(Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)), "{name:?}");
-        assert!(path.starts_with(folder), "{name:?}");
-        if name.ends_with('/') {
-            std::fs::create_dir_all(path).unwrap();
-            continue;
-        }
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, data).unwrap();
-        assert!(written.insert(path.canonicalize().unwrap()), "{name:?} overwrites another");
-    }
-    written
+fn as_zip(entries: &[(String, Is)]) -> Vec<u8> {
+    let zip = entries.iter().map(|(name, is)| match is {
+        Is::AsNamed(data) => zipped(name, if name.ends_with('/') { b"" } else { data }),
+        Is::Folder => zipped(name, b"").unix(0o40_755),
+        Is::Symlink(target) | Is::HardLink(target) => zipped(name, target.as_bytes()).unix(0o120_777),
+    });
+    zip_of(&zip.collect::<Vec<_>>())
 }
 
-fn unpacks(contents: Contents, entries: &[(Vec<u8>, Vec<u8>)]) {
-    let folder = tempfile::tempdir().unwrap();
-    let inside = folder.path().canonicalize().unwrap();
-    let written = unpack(&inside, entries);
-    assert!(written.iter().all(|path| path.starts_with(&inside)));
-    let bytes: u64 = written.iter().map(|path| path.metadata().unwrap().len()).sum();
-    assert_eq!(contents, Contents { files: written.len(), unpacked_bytes: bytes });
+fn as_tar(entries: &[(String, Is)]) -> Vec<u8> {
+    let tar = entries.iter().map(|(name, is)| match is {
+        Is::AsNamed(data) => tarred(name, if name.ends_with('/') { b"" } else { data }),
+        Is::Folder => tarred(name, b"").kind(b'5'),
+        Is::Symlink(target) => tarred(name, b"").kind(b'2').link(target),
+        Is::HardLink(target) => tarred(name, b"").kind(b'1').link(target),
+    });
+    tar_of(&tar.collect::<Vec<_>>())
+}
+
+/// Unpacks as a program would that trusts every entry: joins, makes folders and links, writes through what is there.
+fn unpack(folder: &Path, entries: &[(Vec<u8>, Is)]) {
+    for (name, is) in entries {
+        let name = std::str::from_utf8(name).unwrap();
+        // Before anything is written, so that a test that fails has harmed nobody.
+        assert!(Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)), "{name:?}");
+        let path = folder.join(name);
+        assert!(path.starts_with(folder), "{name:?}");
+        match is {
+            Is::AsNamed(_) if name.ends_with('/') => std::fs::create_dir_all(path).unwrap(),
+            Is::Folder => std::fs::create_dir_all(path).unwrap(),
+            Is::AsNamed(data) => {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(&path, data).unwrap();
+            }
+            Is::Symlink(target) | Is::HardLink(target) => {
+                let _ = std::fs::create_dir_all(path.parent().unwrap());
+                let _ = std::os::unix::fs::symlink(target, path);
+            }
+        }
+    }
+}
+
+/// Unpacks for real, and looks at what is there then: inside as many files and bytes as were told, and nothing beside.
+fn unpacks(contents: Contents, entries: &[(Vec<u8>, Is)]) {
+    let around = tempfile::tempdir().unwrap();
+    let inside = around.path().join("module");
+    std::fs::create_dir(&inside).unwrap();
+    unpack(&inside, entries);
+    assert_eq!(std::fs::read_dir(around.path()).unwrap().count(), 1, "something beside the folder: {entries:?}");
+    let sizes = sizes(&inside);
+    assert_eq!(contents, Contents { files: sizes.len(), unpacked_bytes: sizes.iter().sum() }, "{entries:?}");
+}
+
+/// How long each file below the folder is; links are not followed, and there are none.
+fn sizes(folder: &Path) -> Vec<u64> {
+    let mut sizes = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let data = path.symlink_metadata().unwrap();
+        assert!(data.is_dir() || data.is_file(), "{path:?}");
+        sizes.extend(if data.is_dir() { self::sizes(&path) } else { vec![data.len()] });
+    }
+    sizes
+}
+
+fn read_zip(bytes: &[u8]) -> Vec<(Vec<u8>, Is)> {
+    let mut archive = ::zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let read = (0..archive.len()).map(|at| {
+        let mut entry = archive.by_index(at).unwrap();
+        let mut data = Vec::new();
+        entry.read_to_end(&mut data).unwrap();
+        let is = match (entry.is_symlink(), entry.is_dir()) {
+            (true, _) => Is::Symlink(".."),
+            (_, true) => Is::Folder,
+            _ => Is::AsNamed(data),
+        };
+        (entry.name_raw().to_vec(), is)
+    });
+    read.collect()
+}
+
+fn read_tar(bytes: &[u8]) -> Vec<(Vec<u8>, Is)> {
+    let mut archive = tar::Archive::new(bytes);
+    let read = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let mut data = Vec::new();
+        entry.read_to_end(&mut data).unwrap();
+        let is = match entry.header().entry_type() {
+            tar::EntryType::Regular => Is::AsNamed(data),
+            tar::EntryType::Directory => Is::Folder,
+            _ => Is::Symlink(".."),
+        };
+        (entry.path_bytes().into_owned(), is)
+    });
+    read.collect()
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
     #[test]
-    fn what_is_taken_from_a_zip_unpacks_inside_its_folder(entries in archives()) {
-        let bytes = zip_of(&entries.iter().map(|(name, data)| zipped(name, data)).collect::<Vec<_>>());
+    fn what_is_taken_from_a_zip_unpacks_inside_its_folder(entries in entries()) {
+        let bytes = as_zip(&entries);
         if let Ok(contents) = inspected(&bytes, Format::Zip, &Limits::default()) {
-            let mut archive = ::zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
-            let read = (0..archive.len()).map(|at| {
-                let mut entry = archive.by_index(at).unwrap();
-                let mut data = Vec::new();
-                entry.read_to_end(&mut data).unwrap();
-                (entry.name_raw().to_vec(), data)
-            });
-            unpacks(contents, &read.collect::<Vec<_>>());
+            unpacks(contents, &read_zip(&bytes));
         }
     }
 
     #[test]
-    fn what_is_taken_from_a_tar_unpacks_inside_its_folder(entries in archives()) {
-        let bytes = tar_gz_of(&entries.iter().map(|(name, data)| tarred(name, data)).collect::<Vec<_>>());
-        if let Ok(contents) = inspected(&bytes, Format::TarGz, &Limits::default()) {
-            let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(Cursor::new(bytes)));
-            let read = archive.entries().unwrap().map(|entry| {
-                let mut entry = entry.unwrap();
-                let mut data = Vec::new();
-                entry.read_to_end(&mut data).unwrap();
-                (entry.path_bytes().into_owned(), data)
-            });
-            unpacks(contents, &read.collect::<Vec<_>>());
+    fn what_is_taken_from_a_tar_unpacks_inside_its_folder(entries in entries()) {
+        let bytes = as_tar(&entries);
+        if let Ok(contents) = inspected(&gzip(&bytes), Format::TarGz, &Limits::default()) {
+            unpacks(contents, &read_tar(&bytes));
         }
     }
 
     #[test]
-    fn a_changed_byte_never_panics(entries in archives(), at: prop::sample::Index, byte: u8) {
-        let zip = zip_of(&entries.iter().map(|(name, data)| zipped(name, data)).collect::<Vec<_>>());
-        let tar: Vec<u8> = entries.iter().flat_map(|(name, data)| tarred(name, data).bytes()).chain([0; 1_024]).collect();
-        for (format, mut bytes) in [(Format::Zip, zip), (Format::TarGz, tar)] {
+    fn a_changed_byte_never_panics_nor_leads_elsewhere(entries in entries(), at: prop::sample::Index, byte: u8) {
+        for (format, mut bytes) in [(Format::Zip, as_zip(&entries)), (Format::TarGz, as_tar(&entries))] {
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            let bytes = if format == Format::TarGz { gzip(&bytes) } else { bytes };
-            let _ = inspected(&bytes, format, &Limits::default());
+            match format {
+                Format::Zip => if let Ok(contents) = inspected(&bytes, format, &Limits::default()) {
+                    unpacks(contents, &read_zip(&bytes));
+                },
+                Format::TarGz => if let Ok(contents) = inspected(&gzip(&bytes), format, &Limits::default()) {
+                    unpacks(contents, &read_tar(&bytes));
+                },
+            }
         }
     }
 }

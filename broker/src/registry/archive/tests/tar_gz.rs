@@ -96,7 +96,7 @@ fn a_global_header_may_hold_a_comment_alone() {
 
 #[test]
 fn headers_are_not_read_into_memory_without_end() {
-    let name = Tarred { name: b"././@LongLink".to_vec(), kind: b'L', mode: 0, data: vec![b'n'; 200_000], size: None };
+    let name = Tarred { name: b"././@LongLink".to_vec(), kind: b'L', mode: 0, data: vec![b'n'; 200_000], size: None, link: String::new() };
     let record = pax(b'x', &[("comment", &"c".repeat(200_000))]);
     for entry in [name, record] {
         assert!(refused(&tar_gz_of(&[good(), entry, tarred("b", b"")])).contains("64 KiB"));

@@ -1,0 +1,89 @@
+//! What fuzz targets do with their bytes: each hands them to one room and asserts what must hold of its answer.
+//!
+//! No part of the service: only tests and the programs in `tests/fuzz/` are built with it. The bodies stand beside the
+//! rooms that they try, which so need not show to anybody what they keep to themselves.
+
+pub use crate::http::fuzz::{bearer_header, lambda_event};
+pub use crate::principal::fuzz::arn;
+pub use crate::registry::archive::fuzz::archive;
+pub use crate::sts::fuzz::{request_body, request_document, sts_answer};
+pub use crate::token::fuzz::token;
+
+/// What became of the bytes, so that a replay can tell a seed that is good no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// They were what they claimed to be.
+    Taken,
+    /// They were not, and an error said so.
+    Refused,
+}
+
+/// A fuzz target.
+pub type Target = fn(&[u8]) -> Verdict;
+
+/// Every target by the name of its program and of its folder of seeds.
+pub const TARGETS: [(&str, Target); 8] = [
+    ("request_body", request_body),
+    ("request_document", request_document),
+    ("sts_answer", sts_answer),
+    ("bearer_header", bearer_header),
+    ("token", token),
+    ("arn", arn),
+    ("archive", archive),
+    ("lambda_event", lambda_event),
+];
+
+/// Whether a sentence may stand in a reply and on one line of a log, whatever was sent.
+pub(crate) fn is_plain(sentence: &str) -> bool {
+    sentence.len() <= 600 && !sentence.contains(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn below(path: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests").join(path)
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The seeds, and every input that once broke something: `taken-…`, `refused-…`, `crash-…`.
+    #[test]
+    fn every_seed_and_every_crash_of_the_past_ends_as_its_name_says() {
+        for (target, run) in TARGETS {
+            let folder = below("fixtures/fuzz").join(target);
+            let (mut taken, mut refused) = (0, 0);
+            for name in names(&folder) {
+                let verdict = run(&fs::read(folder.join(&name)).unwrap());
+                let (seen, expected) = match name.split('-').next() {
+                    Some("taken") => (&mut taken, Some(Verdict::Taken)),
+                    Some("refused") => (&mut refused, Some(Verdict::Refused)),
+                    Some("crash") => (&mut refused, None),
+                    _ => panic!("{target}/{name} does not say what it is"),
+                };
+                assert!(expected.is_none_or(|expected| expected == verdict), "{target}/{name}: {verdict:?}");
+                *seen += 1;
+            }
+            assert!(taken > 0 && refused > 0, "{target} has a seed of each kind");
+        }
+    }
+
+    #[test]
+    fn every_target_is_a_program_and_has_seeds() {
+        let mut targets: Vec<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        targets.sort_unstable();
+        assert_eq!(names(&below("fixtures/fuzz")), targets);
+        let programs: Vec<_> = targets.iter().map(|target| format!("{target}.rs")).collect();
+        assert_eq!(names(&below("fuzz/targets")), programs);
+        let manifest = fs::read_to_string(below("fuzz/Cargo.toml")).unwrap();
+        assert!(targets.iter().all(|target| manifest.contains(&format!("name = \"{target}\""))));
+    }
+}

@@ -1,0 +1,156 @@
+//! What the fuzz targets of the edge try: headers with a token, and events of Lambda. No part of the service.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use stile_protocol::audience::Audience;
+use stile_protocol::names::Permission;
+use stile_protocol::region::Region;
+use tempfile::TempDir;
+
+use super::bearer::bearer;
+use super::lambda::Function;
+use crate::boot::Broker;
+use crate::clock::Clock;
+use crate::config::{AuthorizerBase, Config, Kept};
+use crate::fuzz::Verdict;
+use crate::grants::Grant;
+use crate::principal::Principal;
+use crate::registry::LINK_LIFETIME;
+use crate::store::{Embedded, Store};
+use crate::sts::{Endpoint, Endpoints, IamSource};
+use crate::token::MAX_TOKEN;
+
+/// Each line as one `Authorization` header.
+pub fn bearer_header(bytes: &[u8]) -> Verdict {
+    let mut headers = HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n').take(16) {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(header::AUTHORIZATION, value);
+        }
+    }
+    let Some(token) = bearer(&headers) else { return Verdict::Refused };
+    let values: Vec<_> = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
+    let [value] = values.as_slice() else { unreachable!("{} headers were taken for one", values.len()) };
+    assert!(value.to_ascii_lowercase().starts_with(b"bearer ") && &value[7..] == token.as_bytes(), "the scheme, a space, the token");
+    assert!(!token.is_empty() && token.len() <= MAX_TOKEN);
+    assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)));
+    Verdict::Taken
+}
+
+/// One event, for a function that believes no gateway and for one that believes one API.
+pub fn lambda_event(bytes: &[u8]) -> Verdict {
+    let Ok(event) = serde_json::from_slice::<Box<RawValue>>(bytes) else { return Verdict::Refused };
+    thread_local! {
+        static REGISTRY: Registry = Registry::start();
+    }
+    REGISTRY.with(|registry| {
+        let unbelieving = registry.answer(&registry.plain, &event);
+        assert!(unbelieving.as_ref().is_none_or(|answer| !mints(answer)), "nobody vouched for a caller");
+        let Some(answer) = registry.answer(&registry.gateway, &event) else { return Verdict::Refused };
+        if mints(&answer) {
+            let event: Value = serde_json::from_str(event.get()).expect("an event is JSON");
+            let context = &event["requestContext"];
+            assert!(context["accountId"] == ACCOUNT && context["apiId"] == API && event["type"].is_null(), "of the one API: {event}");
+            let minted: Value = serde_json::from_str(&body(&answer)).expect("a token's answer is JSON");
+            assert_eq!(minted["principal"], GRANTED);
+        }
+        Verdict::Taken
+    })
+}
+
+const ACCOUNT: &str = "111122223333";
+const API: &str = "abcdef1234";
+const GRANTED: &str = "aws:111122223333:role/deploy";
+
+/// 2026-11-20T10:11:12Z.
+const NOW: i64 = 1_795_169_472;
+
+/// The real broker, with one grant, behind two functions.
+struct Registry {
+    runtime: tokio::runtime::Runtime,
+    plain: Function,
+    gateway: Function,
+    _data: TempDir,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let data = tempfile::tempdir().expect("there is room for a folder");
+        Embedded::init(data.path()).expect("a data folder is made");
+        let store = Store::Embedded(Embedded::open(data.path()).expect("and opened"));
+        let config = Config {
+            audience: Audience::parse("registry.example.com").expect("a registry's host"),
+            kept: Kept::Folder(data.path().to_path_buf()),
+            listen: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            regions: Region::named("us-west-2").into_iter().collect(),
+            max_ttl: 3600,
+            default_ttl: 3600,
+            iam_source: None,
+            authorizer_base: None,
+            link_ttl: LINK_LIFETIME,
+            fips: false,
+            // Nobody answers there: no event gets as far as to ask.
+            sts: Endpoints::new([Endpoint::parse("http://127.0.0.1:9").expect("an endpoint")]),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let grant = Grant {
+            principal: Principal::parse_stored(GRANTED).expect("a principal"),
+            namespace: "acme".parse().expect("a namespace"),
+            permissions: [Permission::Download].into_iter().collect(),
+            expires_at: None,
+            created_by: "fuzz".to_owned(),
+            created_at: NOW,
+        };
+        runtime.block_on(store.create_grant(grant, None)).expect("a grant is kept");
+        let broker = Arc::new(Broker::over(&config, store, Clock::given(|| NOW)).expect("a broker starts"));
+        let function = |source: Option<&str>| {
+            let source = source.map(|source| IamSource::parse(source).expect("a source"));
+            let base = AuthorizerBase::parse("/terraform").expect("a path");
+            Function::new(super::router(Arc::clone(&broker)), Arc::clone(&broker), source, Some(base))
+        };
+        let (plain, gateway) = (function(None), function(Some(&format!("{ACCOUNT}/{API}"))));
+        Self { runtime, plain, gateway, _data: data }
+    }
+
+    /// The answer, if the event was one; it lets nobody in and nothing broke on the way to it.
+    fn answer(&self, function: &Function, event: &RawValue) -> Option<Value> {
+        let answer = self.runtime.block_on(function.answer(event)).ok()?;
+        let answer: Value = serde_json::from_str(answer.get()).expect("an answer is JSON");
+        assert!(answer["statusCode"] != 500, "something broke: {answer}");
+        assert!(answer["isAuthorized"] != true, "no token came, and yet: {answer}");
+        assert!(answer["policyDocument"]["Statement"][0]["Effect"] != "Allow", "no token came, and yet: {answer}");
+        Some(answer)
+    }
+}
+
+fn body(answer: &Value) -> String {
+    let body = answer["body"].as_str().unwrap_or_default();
+    if answer["isBase64Encoded"] == true {
+        return String::from_utf8_lossy(&STANDARD.decode(body).expect("base64")).into_owned();
+    }
+    body.to_owned()
+}
+
+fn mints(answer: &Value) -> bool {
+    body(answer).contains("stile_v4.local.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_two_functions_the_one_that_names_the_api_mints_for_whom_it_vouches() {
+        let seed = include_str!("../../../tests/fixtures/fuzz/lambda_event/taken-iam-http-api");
+        let event = serde_json::from_str::<Box<RawValue>>(seed).unwrap();
+        let registry = Registry::start();
+        assert!(mints(&registry.answer(&registry.gateway, &event).unwrap()));
+        assert!(!mints(&registry.answer(&registry.plain, &event).unwrap()));
+    }
+}

@@ -1,0 +1,56 @@
+//! What the fuzz target `arn` tries on names of principals; no part of the service.
+
+use super::{Kind, Principal, parse_caller_arn, parse_typed};
+use crate::fuzz::{Verdict, is_plain};
+
+/// As AWS's word on a caller, as what an administrator typed, and as what was stored.
+pub fn arn(bytes: &[u8]) -> Verdict {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Refused };
+    let mut verdict = Verdict::Refused;
+    if let Ok(caller) = parse_caller_arn(text) {
+        verdict = Verdict::Taken;
+        assert_eq!(caller.principal.as_str(), named_by_hand(text), "the name is the ARN's own and no other's");
+        assert!(caller.principal.is_concrete() && caller.principals().count() <= 3);
+        for principal in caller.principals() {
+            is_canonical(principal);
+            assert_eq!((principal.partition(), principal.account()), (caller.partition(), caller.account()));
+        }
+        assert_eq!(caller.session_name.is_some(), caller.principal.kind() == Kind::Role);
+    }
+    for exact in [false, true] {
+        match parse_typed(text, exact) {
+            Ok(typed) => {
+                verdict = Verdict::Taken;
+                is_canonical(&typed.principal);
+                assert!(text.contains(typed.principal.account()), "an account is never made up");
+                assert_eq!(typed.needs_confirmation, typed.principal.kind() == Kind::Account);
+                // A notice may name the path, which may be of 512 bytes.
+                let halves = |notice: &String| notice.split("was dropped").all(is_plain);
+                assert!(typed.notices.iter().all(halves), "{:?}", typed.notices);
+            }
+            Err(error) => assert!(is_plain(&error.to_string()) && is_plain(error.hint())),
+        }
+    }
+    if let Ok(principal) = Principal::parse_stored(text) {
+        verdict = Verdict::Taken;
+        assert_eq!(principal.as_str(), text, "a principal has one text");
+        is_canonical(&principal);
+    }
+    verdict
+}
+
+fn is_canonical(principal: &Principal) {
+    assert_eq!(Principal::parse_stored(principal.as_str()).as_ref(), Ok(principal));
+    assert_eq!(parse_typed(principal.as_str(), false).map(|typed| typed.principal).as_ref(), Ok(principal));
+}
+
+/// The canonical name of a caller's ARN that is known to be good, put together a second time.
+fn named_by_hand(arn: &str) -> String {
+    let parts: Vec<&str> = arn.split(':').collect();
+    let resource: Vec<&str> = parts.last().map(|resource| resource.split('/').collect()).unwrap_or_default();
+    match (parts.as_slice(), resource.as_slice()) {
+        (["arn", partition, "sts", "", account, _], ["assumed-role", role, _]) => format!("{partition}:{account}:role/{role}"),
+        (["arn", partition, "iam", "", account, _], ["user", .., name]) => format!("{partition}:{account}:user/{name}"),
+        _ => String::new(),
+    }
+}
