@@ -237,7 +237,7 @@ async fn forward(shared: &Shared, request: Request<Incoming>) -> Result<Response
     let body = answer.bytes().await.unwrap();
     match fault {
         None => Ok(response.body(Body::from(body)).unwrap()),
-        Some(fault) => fault.bend(response.body(Body::empty()).unwrap(), body),
+        Some(fault) => fault.bend(response.body(Body::empty()).unwrap(), &body),
     }
 }
 
