@@ -291,7 +291,7 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
             }
         }
     }
-    panic!("{flow:?} has no end");
+    unreachable!("{flow:?} has no end");
 }
 
 /// All flows at once, since each waits for as long as a service does, and a broker's time is its own.
@@ -348,9 +348,9 @@ async fn each_service_that_is_gone_stops_what_leans_on_it_and_nothing_else() {
             let told = case.run().await;
             let what = format!("{flow:?} without {service}, which calls {calls:?}: {told:?}");
             if calls.iter().any(|call| call.starts_with(service)) {
-                is_down(&told, &what)
+                is_down(&told, &what);
             } else {
-                assert!(told.status < 300, "{what}")
+                assert!(told.status < 300, "{what}");
             }
             registry.meter().mend();
             case.is_whole(&what).await;

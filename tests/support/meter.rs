@@ -247,7 +247,7 @@ async fn forward(shared: &Shared, request: Request<Incoming>) -> Result<Response
     shared.bytes.fetch_add(body.len(), Ordering::SeqCst);
     match fault {
         None => Ok(response.body(Body::from(body)).unwrap()),
-        Some(fault) => fault.bend(response.body(Body::empty()).unwrap(), body),
+        Some(fault) => fault.bend(response.body(Body::empty()).unwrap(), &body),
     }
 }
 

@@ -78,7 +78,7 @@ impl Fault {
 
     /// The genuine answer's body as it arrives; one that has none is not told apart from one that breaks off, so then
     /// the connection closes.
-    pub(super) fn bend(self, mut response: Response<Body>, body: Bytes) -> Result<Response<Body>, std::io::Error> {
+    pub(super) fn bend(self, mut response: Response<Body>, body: &Bytes) -> Result<Response<Body>, std::io::Error> {
         if body.is_empty() {
             return Err(ErrorKind::ConnectionReset.into());
         }
