@@ -83,8 +83,9 @@ impl Registry {
         let data = tempfile::tempdir().expect("there is room for a folder");
         Embedded::init(data.path()).expect("a data folder is made");
         let store = Store::Embedded(Embedded::open(data.path()).expect("and opened"));
+        let audience = Audience::parse("registry.example.com").expect("a registry's host");
         let config = Config {
-            audience: Audience::parse("registry.example.com").expect("a registry's host"),
+            host: Some(audience.clone()),
             kept: Kept::Folder(data.path().to_path_buf()),
             listen: ([127, 0, 0, 1], 0).into(),
             tls: None,
@@ -108,7 +109,7 @@ impl Registry {
             created_at: NOW,
         };
         runtime.block_on(store.create_grant(grant, None)).expect("a grant is kept");
-        let broker = Arc::new(Broker::over(&config, store, Clock::given(|| NOW)).expect("a broker starts"));
+        let broker = Arc::new(Broker::over(&config, audience, store, Clock::given(|| NOW)).expect("a broker starts"));
         let function = |source: Option<&str>| {
             let source = source.map(|source| IamSource::parse(source).expect("a source"));
             let base = AuthorizerBase::parse("/terraform").expect("a path");
