@@ -1,5 +1,5 @@
 //! Everything that crosses a room or a program: flows, routes, real clients, crashes, and the rules of the house.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 #![expect(clippy::duplicate_mod, reason = "the flows run on each store")]
 
 mod attacks;

@@ -82,9 +82,9 @@ pub(super) async fn a_token_under_a_dropped_key_is_refused(backend: Backend) {
     ground.test.advance(10);
     assert_eq!(status(&ground.test, &next).await, 200);
     ground.forget();
-    ground.expect(get(WHOAMI, &old), &[old.clone()], "401 unauthorized", "0/0/1/0").await;
+    ground.expect(get(WHOAMI, &old), std::slice::from_ref(&old), "401 unauthorized", "0/0/1/0").await;
     for _ in 0..3 {
-        ground.expect(get(WHOAMI, &old), &[old.clone()], "401 unauthorized", "0/0/0/0").await;
+        ground.expect(get(WHOAMI, &old), std::slice::from_ref(&old), "401 unauthorized", "0/0/0/0").await;
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) async fn a_stale_snapshot_is_no_answer(backend: Backend) {
     super::without_table(&ground.test, "revoked_principals", true);
     for (seconds, expected) in [(11, 200), (200, 200), (88, 200), (1, 503), (600, 503)] {
         ground.test.advance(seconds);
-        let outcome = ground.watch(get(WHOAMI, &ground.token), &[ground.token.clone()]).await;
+        let outcome = ground.watch(get(WHOAMI, &ground.token), std::slice::from_ref(&ground.token)).await;
         assert_eq!(outcome.reply.status.as_u16(), expected, "after {seconds} more seconds: {}", outcome.reply.text());
         assert!(outcome.problems.is_empty(), "{:?}", outcome.problems);
         assert_eq!(outcome.reply.header("retry-after").is_empty(), expected == 200);
