@@ -371,7 +371,7 @@ fn least_privilege(policy: &Policy, called: &BTreeSet<Right>, unseen: &[(&str, &
     let idle: Vec<_> = policy.granted().into_iter().filter(|granted| !used.contains(granted) && !excused(granted)).collect();
     assert!(idle.is_empty(), "granted and never used: {idle:?}");
     for statement in policy.statements().iter().filter(|statement| statement["Effect"] == "Allow") {
-        let text = statement.to_string();
-        assert!(statement["Sid"].is_string() && !text.contains(":*\"") && !text.contains("\"*\""), "as narrow as can be: {text}");
+        let wide = statement["Action"].to_string().contains('*') || statement["Resource"].to_string().contains("\"*\"");
+        assert!(statement["Sid"].is_string() && !wide, "as narrow as can be: {statement}");
     }
 }
