@@ -26,7 +26,6 @@ data "aws_iam_policy_document" "operator" {
       "dynamodb:GetItem",
       "dynamodb:PutItem",
       "dynamodb:Query",
-      "dynamodb:UpdateItem",
     ]
     resources = [aws_dynamodb_table.registry.arn]
   }

@@ -330,7 +330,7 @@ mod tests {
         for (action, expected) in [
             ("GetItem", Ok(genuine)),
             ("Query", Ok(genuine)),
-            ("GetItem", Ok((400, 91))),
+            ("GetItem", Ok((400, 85))),
             ("GetItem", Err("broken off")),
             ("GetItem", Err("closed")),
             ("Query", Ok(genuine)),

@@ -111,7 +111,7 @@ pub fn needed(head: &Parts, body: &[u8]) -> Vec<Right> {
             vec![right(format!("dynamodb:{action}"), table(&json), keys)]
         }
         Some((service, action)) => vec![right(format!("{service}:{action}"), String::new(), BTreeMap::new())],
-        None => vec![right(s3_action(head), format!("arn:aws:s3:::{}", head.uri.path().trim_start_matches('/')), BTreeMap::new())],
+        None => vec![right(s3_action(head), format!("arn:aws:s3:::{}", head.uri.path().trim_matches('/')), BTreeMap::new())],
     }
 }
 
@@ -119,7 +119,7 @@ pub fn needed(head: &Parts, body: &[u8]) -> Vec<Right> {
 fn s3_action(head: &Parts) -> String {
     let query = head.uri.query().unwrap_or_default();
     let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
-    let object = head.uri.path().trim_start_matches('/').contains('/');
+    let object = head.uri.path().trim_matches('/').contains('/');
     let action = match (head.method.as_str(), object) {
         ("GET" | "HEAD", true) if has("versionId") => "GetObjectVersion",
         ("GET" | "HEAD", true) => "GetObject",
@@ -280,7 +280,7 @@ mod tests {
         for (request, expected) in [
             (Request::get("/b/modules/a/b?versionId=1"), "s3:GetObjectVersion modules/"),
             (Request::put("/b/uploads/1"), "s3:PutObject uploads/"),
-            (Request::head("/b"), "s3:ListBucket"),
+            (Request::head("/b/"), "s3:ListBucket"),
             (Request::get("/b?acl"), "s3:GET acl"),
         ] {
             assert_eq!(rights(request, &Value::Null)[0].to_string(), expected);

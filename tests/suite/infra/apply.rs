@@ -203,11 +203,7 @@ impl AtWork {
         let sts = LocalSts::start([], std::sync::Arc::new(system_time));
         let (function, operator) =
             (Identity::role("123456789012", "stile-function", "stile"), Identity::role("123456789012", "operator", "o"));
-        let mut setup = Setup::told(free_port(), &applied.variables).sts(&sts.endpoint()).env("AWS_ENDPOINT_URL", &meter.endpoint());
-        for (name, value) in function.environment("us-east-1") {
-            setup = setup.env(name, &value);
-        }
-        let broker = setup.start(&applied.folder.path().join("broker.log")).await;
+        let broker = started(applied, &meter, &sts, &function, "first.log").await;
         Self { meter, sts, broker, host: applied.output("host").to_owned(), function, operator }
     }
 
@@ -246,6 +242,15 @@ impl AtWork {
         let ran = terraform.init().await;
         (terraform, ran)
     }
+}
+
+/// A broker of its own process, told by what Lambda would tell the function, with the function's credentials.
+async fn started(applied: &Applied, meter: &Meter, sts: &LocalSts, function: &Identity, log: &str) -> Broker {
+    let mut setup = Setup::told(free_port(), &applied.variables).sts(&sts.endpoint()).env("AWS_ENDPOINT_URL", &meter.endpoint());
+    for (name, value) in function.environment("us-east-1") {
+        setup = setup.env(name, &value);
+    }
+    setup.start(&applied.folder.path().join(log)).await
 }
 
 #[tokio::test]
@@ -334,6 +339,9 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(std::fs::read_to_string(terraform.installed("tags").join("main.tf")).unwrap().contains("left behind"));
 
+    // The first broker made the keyring; another one opens it.
+    started(applied, &work.meter, &work.sts, &work.function, "second.log").await;
+
     let role = ["--role-arn", "arn:aws:iam::111122223333:role/deploy"];
     let on = [&role[..], &["--namespace", "acme"]].concat();
     for arguments in [
@@ -363,7 +371,7 @@ fn least_privilege(policy: &Policy, called: &BTreeSet<Right>, unseen: &[(&str, &
     let idle: Vec<_> = policy.granted().into_iter().filter(|granted| !used.contains(granted) && !excused(granted)).collect();
     assert!(idle.is_empty(), "granted and never used: {idle:?}");
     for statement in policy.statements().iter().filter(|statement| statement["Effect"] == "Allow") {
-        let text = statement.to_string();
-        assert!(statement["Sid"].is_string() && !text.contains(":*\"") && !text.contains("\"*\""), "as narrow as can be: {text}");
+        let wide = statement["Action"].to_string().contains('*') || statement["Resource"].to_string().contains("\"*\"");
+        assert!(statement["Sid"].is_string() && !wide, "as narrow as can be: {statement}");
     }
 }
