@@ -166,8 +166,9 @@ async fn work(registry: Arc<Registry>, tally: Arc<Tally>, phase: Phase, plan: Pl
             return;
         }
         tick.tick().await;
-        let (outcome, took) = registry.send(*kind).await;
-        tally.add(phase, *kind, outcome, took);
+        if let Some((outcome, took)) = registry.send(*kind).await {
+            tally.add(phase, *kind, outcome, took);
+        }
     }
 }
 

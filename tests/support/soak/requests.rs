@@ -147,28 +147,28 @@ impl Registry {
         i64::try_from(self.sts.calls()).unwrap() - self.mints.load(Ordering::SeqCst)
     }
 
-    /// Sends one, and says what was answered and how long that took.
-    pub(super) async fn send(&self, kind: Kind) -> (String, Duration) {
+    /// Sends one, and says what was answered and how long that took; nothing where it is too early for that kind.
+    pub(super) async fn send(&self, kind: Kind) -> Option<(String, Duration)> {
         let n = self.sent.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
         let outcome = match kind {
             Kind::Versions => self.get(&format!("{MODULE}/versions"), &self.good).await,
             Kind::Download => self.get(&format!("{MODULE}/1.0.0/download"), &self.good).await,
             Kind::Whoami => self.get("/v1/whoami", &self.good).await,
-            Kind::Archive => return self.archive().await,
+            Kind::Archive => return Some(self.archive().await),
             Kind::Mint => {
                 let proof = self.proof(&self.deploy, 3600, &[Download]).to_string();
                 // What it takes to sign is not the broker's.
                 let started = Instant::now();
-                return (self.exchange(proof).await, started.elapsed());
+                return Some((self.exchange(proof).await, started.elapsed()));
             }
             Kind::Publish => self.publish(&format!("m{}", n / 200_000), &format!("1.0.{n}")).await,
             Kind::GarbageToken => self.get(&format!("{MODULE}/versions"), &self.garbage_token(n)).await,
             Kind::GarbageExchange => self.exchange(self.garbage_exchange(n)).await,
             // A broker that has just been told keeps believing for ten seconds, and a token lives for sixty.
-            Kind::Expired if self.short.0.elapsed() < Duration::from_secs(62) => "401".to_owned(),
+            Kind::Expired if self.short.0.elapsed() < Duration::from_secs(62) => return None,
             Kind::Expired => self.get(&format!("{MODULE}/versions"), &self.short.1).await,
-            Kind::Revoked if self.short.0.elapsed() < Duration::from_secs(12) => "401".to_owned(),
+            Kind::Revoked if self.short.0.elapsed() < Duration::from_secs(12) => return None,
             Kind::Revoked => self.get(&format!("{MODULE}/versions"), &self.revoked).await,
             Kind::Ungranted => self.get(&format!("{MODULE}/versions"), &self.stranger).await,
             Kind::Replayed => self.replayed().await,
@@ -176,7 +176,7 @@ impl Registry {
             Kind::Oversized => self.get(&format!("{MODULE}/versions"), &"a".repeat(60 * 1024)).await,
             Kind::Slow => self.slow().await,
         };
-        (outcome, started.elapsed())
+        Some((outcome, started.elapsed()))
     }
 
     async fn token(&self, identity: &Identity, ttl: i64, permissions: &[Permission]) -> String {

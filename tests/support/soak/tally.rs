@@ -16,7 +16,8 @@ const TOLD: usize = 20;
 /// How much more memory there may be at the end, in percent.
 const GROWTH: u64 = 10;
 
-/// A latency under which twice the usual one is not asked for: a machine that runs the other side as well has such pauses.
+/// A latency under which a rare one may be more than twice the usual: a machine that runs the other side as well has such
+/// pauses.
 const UNNOTICED: Duration = Duration::from_millis(5);
 
 /// What has come so far.
@@ -54,14 +55,17 @@ impl Tally {
             [Phase::Usual, Phase::Garbage, Phase::Mixed].map(|phase| Latency::of(of.get(&phase).cloned().unwrap_or_default()))
         };
         let [reads, mints] = [&counts.reads, &counts.mints].map(latencies);
-        let failed: u64 = counts.outcomes.iter().filter(|((_, outcome), _)| outcome.contains('5') && is_5xx(outcome)).map(|(_, n)| n).sum();
+        let failed: u64 = counts.outcomes.iter().filter(|((_, outcome), _)| is_5xx(outcome)).map(|(_, n)| n).sum();
         let latency = |what: &str, [usual, garbage, _]: &[Latency; 3]| {
-            let of = |part: &str, usual: Duration, garbage: Duration| Invariant {
+            let of = |part: &str, usual: Duration, garbage: Duration, unnoticed: Duration| Invariant {
                 what: format!("{what} under garbage take at most twice as long at the {part}"),
-                held: garbage <= (usual * 2).max(UNNOTICED),
+                held: garbage <= (usual * 2).max(unnoticed),
                 found: format!("{} against {}", shown(garbage), shown(usual)),
             };
-            [of("median", usual.p50, garbage.p50), of("99th percentile", usual.p99, garbage.p99)]
+            [
+                of("median", usual.p50, garbage.p50, Duration::ZERO),
+                of("99th percentile, or less than 5 ms", usual.p99, garbage.p99, UNNOTICED),
+            ]
         };
         let mut invariants = vec![
             Invariant { what: "no answer is a 5xx".to_owned(), held: failed == 0, found: failed.to_string() },
