@@ -70,7 +70,7 @@ async fn garbage_tokens_cost_one_look_at_the_keyring_in_ten_seconds() {
         assert_eq!(test.get(VERSIONS, &garbage).await.status, 401, "{garbage}");
     }
     assert_eq!(test.sts.calls(), sts);
-    let looks = if test.backend() == Backend::Aws { vec![("dynamodb GetItem".to_owned(), SECONDS / 10)] } else { vec![] };
+    let looks = if test.backend() == Backend::Aws { vec![("dynamodb BatchGetItem".to_owned(), SECONDS / 10)] } else { vec![] };
     assert_eq!(calls(&test), looks, "in {SECONDS} seconds");
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
 }
