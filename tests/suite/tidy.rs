@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use stile_tests::left_out::{left_out, tool};
 
 struct Source {
     path: String,
@@ -190,11 +193,20 @@ fn the_threat_model_lists_the_breaks_that_are_tried() {
     let mut breaks: Vec<PathBuf> = folder.filter(|path| path.extension().is_some_and(|extension| extension == "patch")).collect();
     breaks.sort();
     assert!(breaks.len() >= 10);
+    let git = tool("git");
+    if git.is_none() {
+        left_out("git", "that the breaks of `make mutations` apply");
+    }
     for path in breaks {
         let patch = fs::read_to_string(&path).unwrap();
         let said = |what: &str| patch.lines().filter_map(|line| line.strip_prefix(what).map(str::to_owned)).collect::<Vec<_>>();
         let tests: Vec<String> = said("Test: ").iter().map(|test| format!("`{}`", test.trim_start_matches("on_embedded::"))).collect();
         let row = format!("| {} | {} |", said("Break: ").join(""), tests.join(", "));
+        // So that a change of the source is not first heard of when the breaks are tried.
+        if let Some(git) = &git {
+            let applies = Command::new(git).args(["apply", "--check"]).arg(&path).current_dir(root()).output().unwrap();
+            assert!(applies.status.success(), "{} does not apply: {}", path.display(), String::from_utf8_lossy(&applies.stderr));
+        }
         assert!(page.contains(&row), "{} is not in docs/threat-model.md as it is tried: {row}", path.display());
     }
 }
