@@ -35,7 +35,7 @@ const UNSEEN: [(&str, &str); 10] = [
 ];
 
 /// What `stile-admin store init` and `stile-broker check` call besides, with rights of whoever runs them.
-const BY_HAND: [&str; 12] = [
+const BY_HAND: [&str; 13] = [
     "dynamodb:CreateTable",
     "dynamodb:DescribeTable",
     "dynamodb:UpdateTimeToLive",
@@ -46,6 +46,7 @@ const BY_HAND: [&str; 12] = [
     "s3:GetBucketVersioning",
     "s3:PUT ",
     "s3:PUT encryption",
+    "s3:PUT lifecycle",
     "s3:PUT publicAccessBlock",
     "s3:PUT versioning",
 ];
