@@ -113,6 +113,20 @@ resource "aws_s3_bucket_lifecycle_configuration" "modules" {
     }
   }
 
+  # S3 takes this in no rule that expires by days.
+  rule {
+    id     = "markers-of-uploads-that-are-gone"
+    status = "Enabled"
+
+    filter {
+      prefix = "uploads/"
+    }
+
+    expiration {
+      expired_object_delete_marker = true
+    }
+  }
+
   depends_on = [aws_s3_bucket_versioning.modules]
 }
 

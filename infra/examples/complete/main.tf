@@ -1,4 +1,5 @@
-# A registry with all that a team needs, and one grant: its roles may use what is in its namespace.
+# A platform as a team gets it: a registry with all that it needs and one grant, its roles may use what is in its namespace;
+# and beside it a place for states, with a role for each project.
 
 terraform {
   required_version = ">= 1.9"
@@ -6,7 +7,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.80, < 7.0"
+      version = ">= 5.100, < 7.0"
     }
   }
 }
@@ -49,4 +50,24 @@ module "registry" {
 resource "aws_sns_topic" "alarms" {
   name              = "${var.name}-alarms"
   kms_master_key_id = "alias/aws/sns"
+}
+
+data "aws_caller_identity" "current" {}
+
+module "state_backend" {
+  source = "../../state-backend"
+
+  namespace = var.state_namespace
+
+  # For projects with clients before 1.10; where there are none, leave it out.
+  lock_table = true
+
+  # The platform's own state lies there as well, once `terraform init -migrate-state` has moved it.
+  projects = merge(
+    { platform = { principal_arns = ["arn:aws:iam::${data.aws_caller_identity.current.account_id}:root"], external_id = null } },
+    var.state_projects,
+  )
+
+  force_destroy     = var.disposable
+  key_deletion_days = var.disposable ? 7 : 30
 }

@@ -24,6 +24,22 @@ variable "deployer_arn" {
   type        = string
 }
 
+variable "state_namespace" {
+  description = "Whose states the state backend keeps, in any words."
+  type        = string
+  default     = "acme-platform"
+}
+
+variable "state_projects" {
+  description = "Who keeps states there besides `platform`, which is this configuration itself: by project, who may take its role."
+  type = map(object({
+    principal_arns = set(string)
+    external_id    = optional(string)
+  }))
+  default  = {}
+  nullable = false
+}
+
 variable "disposable" {
   description = "Whether a destroy takes everything, archives and all."
   type        = bool

@@ -15,6 +15,18 @@ run "by_default_an_http_api_that_nobody_signs_for" {
   }
 
   assert {
+    condition = alltrue([for rule in aws_s3_bucket_lifecycle_configuration.modules.rule :
+      length(rule.expiration) + length(rule.noncurrent_version_expiration) == 0 || rule.filter[0].prefix == "uploads/"
+    ])
+    error_message = "Nothing but uploads ends by itself."
+  }
+
+  assert {
+    condition     = anytrue([for rule in aws_s3_bucket_lifecycle_configuration.modules.rule : try(rule.expiration[0].expired_object_delete_marker, false)])
+    error_message = "Markers of uploads that are gone go as well."
+  }
+
+  assert {
     condition     = aws_lambda_function.registry.environment[0].variables.STILE_HOST == output.host
     error_message = "The function knows its host."
   }

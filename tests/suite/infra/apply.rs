@@ -55,12 +55,15 @@ const BY_HAND: [&str; 13] = [
 const GRANTED: &str = "aws-granted.txt";
 
 /// The calls by which everything is listed that there could be, and what an answer has once for each thing.
-const LISTS: [(&str, &str, &str, &str); 12] = [
+const LISTS: [(&str, &str, &str, &str); 15] = [
     ("dynamodb", "DynamoDB_20120810.ListTables", "{}", "\"stile"),
+    ("dynamodb", "DynamoDB_20120810.ListTables", "{}", "\"tfstate-"),
     ("s3", "GET /", "", "<Bucket>"),
     ("lambda", "GET /2015-03-31/functions", "", "\"FunctionArn\""),
     ("apigateway", "GET /v2/apis", "", "\"apiId\""),
     ("kms", "TrentService.ListAliases", "{}", "alias/stile"),
+    ("kms", "TrentService.ListAliases", "{}", "alias/tfstate-"),
+    ("resource-groups", "POST /groups-list", "{}", "\"GroupName\""),
     ("logs", "Logs_20140328.DescribeLogGroups", "{}", "\"logGroupName\""),
     ("events", "AWSEvents.ListRules", "{}", "\"Arn\""),
     ("events", "AWSEvents.ListEventBuses", "{\"NamePrefix\": \"stile\"}", "\"Arn\""),
@@ -75,6 +78,7 @@ struct Applied {
     moto: Moto,
     terraform: Terraform,
     registry: Value,
+    backend_tf: String,
     variables: Vec<(String, String)>,
     folder: TempDir,
 }
@@ -94,7 +98,7 @@ impl Applied {
             ("deployer_arn", "arn:aws:iam::111122223333:role/deploy".to_owned()),
             ("disposable", "true".to_owned()),
         ];
-        let mut applied = Self { moto, terraform, registry: Value::Null, variables: Vec::new(), folder };
+        let mut applied = Self { moto, terraform, registry: Value::Null, backend_tf: String::new(), variables: Vec::new(), folder };
         for (name, value) in variables {
             applied.terraform.home.variable(&format!("TF_VAR_{name}"), value);
         }
@@ -102,6 +106,7 @@ impl Applied {
         applied.done(&["apply", "-input=false", "-auto-approve"]).await;
         let outputs: Value = serde_json::from_str(&applied.done(&["output", "-json"]).await.stdout).unwrap();
         applied.registry = outputs["registry"]["value"].clone();
+        applied.backend_tf = outputs["backend_tf"]["value"]["platform"].as_str().unwrap().to_owned();
         applied.variables = applied.function_environment().await;
         Some(applied)
     }
@@ -155,6 +160,9 @@ impl Applied {
         let mut words = what.split(' ');
         let request = match (words.next().unwrap(), words.next()) {
             ("GET", Some(path)) => client.get(format!("{endpoint}{path}")),
+            ("POST", Some(path)) => {
+                client.post(format!("{endpoint}{path}")).header("content-type", "application/json").body(body.to_owned())
+            }
             (target, None) => client
                 .post(endpoint)
                 .header("x-amz-target", target)
@@ -182,7 +190,7 @@ impl Applied {
         let mut found = BTreeMap::new();
         for (service, what, body, mark) in LISTS {
             let count = self.call(service, what, body).await.matches(mark).count();
-            found.insert(format!("{service} {what}"), count);
+            found.insert(format!("{service} {what} {mark}"), count);
         }
         found
     }
@@ -259,7 +267,11 @@ async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
     let Some(applied) = Applied::start("`examples/complete` is applied, serves, and is destroyed").await else { return };
     let empty = applied.run(&["plan", "-input=false", "-detailed-exitcode"]).await;
     assert_eq!(empty.code, Some(0), "a second plan changes something: {}\n{}", empty.stdout, empty.stderr);
-    assert!(applied.things().await.values().filter(|count| **count > 0).count() >= 11, "{:?}", applied.things().await);
+    assert!(applied.things().await.values().filter(|count| **count > 0).count() >= 14, "{:?}", applied.things().await);
+
+    for line in ["key                  = \"platform/terraform.tfstate\"", "use_lockfile         = true", "assume_role = {"] {
+        assert!(applied.backend_tf.contains(line), "{line}: {}", applied.backend_tf);
+    }
 
     let told: BTreeMap<_, _> = applied.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     for (name, output) in [("STILE_HOST", "host"), ("STILE_TABLE", "table"), ("STILE_BUCKET", "bucket"), ("STILE_KMS_KEY", "token_key_arn")]

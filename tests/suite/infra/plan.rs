@@ -32,11 +32,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Every folder of configuration below `infra/registry` and `infra/examples`.
+/// Every folder of configuration below `infra`.
 pub(super) fn folders() -> Vec<PathBuf> {
     let infra = workspace().join("infra");
-    let mut found = vec![PathBuf::from("registry")];
-    for examples in ["registry/examples", "examples"] {
+    let mut found = vec![PathBuf::from("registry"), PathBuf::from("state-backend")];
+    for examples in ["registry/examples", "state-backend/examples", "examples"] {
         let mut names: Vec<_> = std::fs::read_dir(infra.join(examples)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         found.extend(names.into_iter().map(|name| Path::new(examples).join(name)));
@@ -59,7 +59,7 @@ async fn everything_is_formatted() {
 }
 
 #[tokio::test]
-async fn the_module_and_its_examples_are_valid_and_the_module_s_own_tests_hold() {
+async fn modules_and_examples_are_valid_and_the_registry_s_own_tests_hold() {
     let Some(terraform) = terraform_on(NOWHERE, "`terraform validate` and `terraform test`") else { return };
     copy_infra(&terraform);
     for folder in folders() {
