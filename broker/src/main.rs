@@ -3,19 +3,29 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use stile_broker::boot::Broker;
 use stile_broker::clock::Clock;
 use stile_broker::config::{Config, Options, under_lambda};
+use stile_broker::registry::sweep;
 use stile_broker::{check, http};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing::Metadata;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How old an upload is that no process on this machine still writes.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// Lines of the log that may wait to be written: some megabytes, where whoever takes them is slow.
 const WAITING_LINES: usize = 8192;
+
+/// What was done and for whom waits in a queue of its own: strangers can fill the other one with what they were refused.
+const WAITING_DEEDS: usize = 16_384;
 
 /// Serve a private Terraform registry that callers enter with their AWS identity
 #[derive(Parser)]
@@ -64,6 +74,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let tls = config.tls.as_ref().map(http::tls).transpose()?;
     let broker = Arc::new(Broker::new(&config, Clock::system()).await?);
     broker.ready().await?;
+    sweep(&broker.store.incoming(), ABANDONED);
     let host = broker.audience.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let server = http::Server::bind(config.listen, tls).await?;
@@ -87,6 +98,8 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 async fn answer_events(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let broker = Arc::new(Broker::new(&config, Clock::system()).await?);
+    // A function that ran out of time is started again where it was, and no other writes there.
+    sweep(&broker.store.incoming(), Duration::ZERO);
     let router = http::router(Arc::clone(&broker));
     http::lambda::serve(router, broker, &config).await.map_err(|error| anyhow::anyhow!(error))
 }
@@ -109,16 +122,37 @@ async fn look(options: Options) -> anyhow::Result<bool> {
 /// Written by a thread of its own, and lost where nobody takes them: a full disk or a reader that is gone must not stop
 /// the service. The guard writes what is left when it is dropped. Under Lambda they are written at once, since a function
 /// that has answered is stopped with what it has not yet written.
-fn log(level: &str, on_lambda: bool) -> anyhow::Result<Option<WorkerGuard>> {
+fn log(level: &str, on_lambda: bool) -> anyhow::Result<Option<[WorkerGuard; 2]>> {
     let filter = EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a level"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     if on_lambda {
         lines.with_writer(std::io::stderr).json().flatten_event(true).init();
         return Ok(None);
     }
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).finish(std::io::stderr());
-    lines.with_writer(writer).with_ansi(std::io::stderr().is_terminal()).init();
-    Ok(Some(guard))
+    let queue = |most| NonBlockingBuilder::default().buffered_lines_limit(most).finish(std::io::stderr());
+    let ((deeds, deeds_end), (others, others_end)) = (queue(WAITING_DEEDS), queue(WAITING_LINES));
+    lines.with_writer(Queues { deeds, others }).with_ansi(std::io::stderr().is_terminal()).init();
+    Ok(Some([deeds_end, others_end]))
+}
+
+/// Where lines wait to be written.
+struct Queues {
+    deeds: NonBlocking,
+    others: NonBlocking,
+}
+
+impl MakeWriter<'_> for Queues {
+    type Writer = NonBlocking;
+
+    fn make_writer(&self) -> NonBlocking {
+        self.others.clone()
+    }
+
+    /// What was refused has a code; anybody can have that said as often as they like.
+    fn make_writer_for(&self, line: &Metadata<'_>) -> NonBlocking {
+        let done = line.target() == "audit" && line.fields().field("code").is_none();
+        if done { self.deeds.clone() } else { self.others.clone() }
+    }
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

@@ -81,7 +81,7 @@ data "aws_iam_policy_document" "store" {
 
   statement {
     sid       = "UploadsEnd"
-    actions   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+    actions   = ["s3:DeleteObjectVersion"]
     resources = ["${aws_s3_bucket.modules.arn}/uploads/*"]
   }
 

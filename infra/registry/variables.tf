@@ -311,14 +311,14 @@ variable "memory_size" {
 }
 
 variable "timeout" {
-  description = "Seconds the function may take: 10 to 29, since STS may take three and API Gateway waits no longer than 30."
+  description = "Seconds the function may take: 10 to 900. STS may take three; completing the upload of a large module takes longer than the 30 that API Gateway waits, and goes on."
   type        = number
-  default     = 28
+  default     = 60
   nullable    = false
 
   validation {
-    condition     = var.timeout >= 10 && var.timeout <= 29
-    error_message = "timeout must be from 10 to 29 seconds."
+    condition     = var.timeout >= 10 && var.timeout <= 900
+    error_message = "timeout must be from 10 to 900 seconds."
   }
 }
 

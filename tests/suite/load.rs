@@ -20,6 +20,9 @@ const GARBAGE: usize = 20_000;
 /// Seconds of the given clock in which they are sent.
 const SECONDS: usize = 40;
 
+/// How soon who hangs up does so.
+const HASTE: std::time::Duration = std::time::Duration::from_millis(3);
+
 /// A registry with one module and a token, and nothing counted yet.
 async fn registry() -> Option<(TestBroker, String)> {
     let test = TestBroker::start_on(super::BACKEND).await?;
@@ -72,6 +75,24 @@ async fn garbage_tokens_cost_one_look_at_the_keyring_in_ten_seconds() {
     assert_eq!(test.sts.calls(), sts);
     let looks = if test.backend() == Backend::Aws { vec![("dynamodb BatchGetItem".to_owned(), SECONDS / 10)] } else { vec![] };
     assert_eq!(calls(&test), looks, "in {SECONDS} seconds");
+    assert_eq!(test.get(VERSIONS, &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn who_hangs_up_has_nothing_looked_at_again() {
+    let Some((test, token)) = registry().await else { return };
+    test.advance(10);
+    for _ in 0..50 {
+        // Long enough for the store to be asked, and too short for it to answer, most times.
+        let _ = tokio::time::timeout(HASTE, test.get(VERSIONS, &made_up())).await;
+        let _ = tokio::time::timeout(HASTE, test.get_anonymously("/readyz")).await;
+    }
+    assert_eq!(test.get_anonymously("/readyz").await.status, 200);
+    assert_eq!(test.get(VERSIONS, &made_up()).await.status, 401);
+    if test.backend() == Backend::Aws {
+        let made: Vec<String> = calls(&test).into_iter().filter(|(_, count)| *count > 2).map(|(name, _)| name).collect();
+        assert_eq!(made, [""; 0], "one look at the keyring and one at everything");
+    }
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
 }
 

@@ -9,6 +9,8 @@ use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use secrecy::{ExposeSecret, SecretString};
 use stile_protocol::names::{Namespace, Permission};
+use stile_protocol::reply::ErrorCode;
+use tracing::Instrument;
 
 use super::error::ApiError;
 use crate::boot::Broker;
@@ -52,7 +54,12 @@ impl FromRequestParts<Arc<Broker>> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, broker: &Arc<Broker>) -> Result<Self, ApiError> {
-        authenticate(bearer(&parts.headers).ok_or_else(ApiError::unauthorized)?, broker).await
+        let token = SecretString::from(bearer(&parts.headers).ok_or_else(ApiError::unauthorized)?);
+        let broker = Arc::clone(broker);
+        // Runs to its end though whoever asks hangs up: what was asked of the store is then known, and is not asked again
+        // for each who does so.
+        let authenticated = tokio::spawn(async move { authenticate(token.expose_secret(), &broker).await }.in_current_span());
+        authenticated.await.map_err(|_| ApiError::new(ErrorCode::Internal, "looking at the token broke off"))?
     }
 }
 

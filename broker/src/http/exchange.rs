@@ -147,7 +147,7 @@ pub(super) async fn read_json(request: Request) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
     // Never ignored: in SECVULN-8630 an action in the URL went before the one in the body.
     if parts.uri.query().is_some() {
-        return Err(ApiError::new(ErrorCode::InvalidRequest, "an exchange has no query: what it asks for is in its body"));
+        return Err(ApiError::new(ErrorCode::InvalidRequest, "this route has no query: what it is asked is in the body"));
     }
     if !is_plain_json(&parts.headers) {
         return Err(ApiError::new(ErrorCode::UnsupportedMediaType, "the body must be `application/json` without an encoding"));

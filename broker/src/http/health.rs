@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
+use stile_protocol::reply::ErrorCode;
+use tracing::Instrument;
 
 use super::error::ApiError;
 use crate::boot::{BootError, Broker};
@@ -16,12 +18,14 @@ pub async fn alive() -> impl IntoResponse {
 
 /// `GET /readyz`: the store answers and there is a key.
 pub async fn ready(State(broker): State<Arc<Broker>>) -> Result<impl IntoResponse, ApiError> {
-    broker.ready().await.map_err(|error| match error {
+    // To its end though whoever asks hangs up: else each who does so would have the store looked at anew.
+    let looked = tokio::spawn(async move { broker.ready().await }.in_current_span());
+    looked.await.map_err(|_| ApiError::new(ErrorCode::Internal, "looking broke off"))?.map_err(|error| match error {
         BootError::Store(error) => ApiError::store(error),
         BootError::Key(error) => ApiError::key(error),
         // A broker without them never came to answer this.
         BootError::Client(_) | BootError::NoHost(_) | BootError::NoHostInTable { .. } => {
-            ApiError::new(stile_protocol::reply::ErrorCode::Internal, "the broker cannot be made")
+            ApiError::new(ErrorCode::Internal, "the broker cannot be made")
         }
     })?;
     Ok(Json(serde_json::json!({ "status": "ready" })))

@@ -46,6 +46,9 @@ const HEADERS: Duration = Duration::from_secs(10);
 /// How long a client may take nothing of what it is sent: one that asks and never reads would hold a connection for ever.
 const TAKING: Duration = Duration::from_secs(20);
 
+/// Bytes of an answer that wait in the system for a connection; a reader of 10 kB/s takes a third of them in time.
+const WAITING: usize = 256 * 1024;
+
 /// Most bytes of a request's line and headers, which are at most 100, hyper's own limit.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 
@@ -176,6 +179,9 @@ impl Server {
 
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, watcher: Watcher, keep_alive: bool) {
     let _ = stream.set_nodelay(true);
+    // The system says that more can be taken when a third of what waits has gone: of its own 4 MB that is a minute for a
+    // slow reader, which would look as if nothing were taken.
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, WAITING);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(TAKING));
     let stream = Box::pin(stream);

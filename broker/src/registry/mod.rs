@@ -11,7 +11,7 @@ use stile_protocol::names::ModuleAddress;
 pub use announced::{Announced, UploadId};
 pub use archive::Format;
 pub use link::{LIFETIME as LINK_LIFETIME, Link, LinkError};
-pub use upload::{Checked, Upload, UploadError};
+pub use upload::{Checked, Upload, UploadError, sweep};
 pub use version::{Version, VersionError};
 
 /// Largest archive that may be sent, in bytes.

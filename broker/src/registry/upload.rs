@@ -1,6 +1,7 @@
 //! An archive on its way in: it grows in a file, is measured while it grows, and is checked before anything keeps it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -8,6 +9,20 @@ use tokio::io::AsyncWriteExt;
 
 use super::archive::{self, ArchiveError, Format, Limits};
 use super::{Announced, MAX_ARCHIVE};
+
+/// What the names of files begin with that uploads grow in.
+const INCOMING: &str = ".stile-incoming-";
+
+/// Removes what uploads left in the folder that were not dropped, because their process was killed.
+pub fn sweep(folder: &Path, older_than: Duration) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(INCOMING.as_bytes())) {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age >= older_than) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
 
 /// Why an upload came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +50,7 @@ pub struct Upload {
 impl Upload {
     /// Starts one in the folder.
     pub fn begin(folder: &Path) -> Result<Self, UploadError> {
-        let file = NamedTempFile::new_in(folder).map_err(UploadError::Disk)?;
+        let file = tempfile::Builder::new().prefix(INCOMING).tempfile_in(folder).map_err(UploadError::Disk)?;
         let writer = tokio::fs::File::from_std(file.reopen().map_err(UploadError::Disk)?);
         Ok(Self { file, writer, hash: Sha256::new(), bytes: 0 })
     }
@@ -106,5 +121,24 @@ impl Checked {
     /// The file, to be renamed into its place.
     pub fn into_file(self) -> NamedTempFile {
         self.file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        std::fs::write(folder.path().join("else"), "").unwrap();
+        let upload = Upload::begin(folder.path()).unwrap();
+        let (_file, path) = upload.file.keep().unwrap();
+        assert!(path.is_file() && names() == 2);
+        sweep(folder.path(), Duration::from_secs(3600));
+        assert_eq!(names(), 2, "somebody may be writing it");
+        sweep(folder.path(), Duration::ZERO);
+        assert_eq!(names(), 1);
     }
 }

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use super::plan::copy_infra;
 
 /// What is granted and yet never seen as a call, each with its reason.
-const UNSEEN: [(&str, &str); 10] = [
+const UNSEEN: [(&str, &str); 9] = [
     ("TableEncryption kms:Decrypt", "DynamoDB asks KMS itself, as whoever asks DynamoDB"),
     ("ArchivesEncryption kms:Decrypt", "S3 asks KMS itself"),
     ("ArchivesEncryption kms:GenerateDataKey", "S3 asks KMS itself"),
@@ -29,7 +29,6 @@ const UNSEEN: [(&str, &str); 10] = [
     ("MainLog logs:PutLogEvents", "Lambda writes the log"),
     ("UploadsSignAndFetch s3:GetObject", "for archives that are too large for a function"),
     ("UploadsSignAndFetch s3:PutObject", "for archives that are too large for a function"),
-    ("UploadsEnd s3:DeleteObject", "for archives that are too large for a function"),
     ("UploadsEnd s3:DeleteObjectVersion", "for archives that are too large for a function"),
     ("UploadsEndRow dynamodb:DeleteItem", "for archives that are too large for a function"),
 ];

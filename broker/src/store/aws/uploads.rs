@@ -15,7 +15,7 @@ use super::mint::MARGIN;
 use super::retry::Retry;
 use super::table::{Key, Row, TTL, Write, Written, number, read_number, read_text, text};
 use crate::principal::Principal;
-use crate::registry::{Announced, Format, Upload, UploadId, Version};
+use crate::registry::{Announced, Format, Upload, UploadError, UploadId, Version};
 
 /// How long after it was begun the putting may start, in seconds: S3 looks at the time when a request arrives, and an
 /// address that somebody copies must not be good for long.
@@ -115,7 +115,12 @@ impl Aws {
         // Whoever may write to the bucket may have put something endless there.
         while into.bytes() <= pending.announced.bytes {
             match answer.body.try_next().await.map_err(|error| failed(error.into()))? {
-                Some(chunk) => into.write(&chunk).await.map_err(|error| failed(error.into()))?,
+                Some(chunk) => match into.write(&chunk).await {
+                    Ok(()) => {}
+                    // More than was announced, and so not that.
+                    Err(UploadError::TooLarge) => break,
+                    Err(error) => return Err(failed(error.into())),
+                },
                 None => break,
             }
         }
@@ -123,11 +128,12 @@ impl Aws {
     }
 
     pub(in crate::store) async fn end_upload(&self, pending: Pending) {
-        let object = self.s3.delete_object().bucket(&self.place.bucket).key(object_key(&pending.id));
-        // The very version, or else the bucket keeps it under a mark of deletion.
-        let object = object.set_version_id(pending.object_version).send();
-        if let Err(error) = Box::pin(object).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "an upload that has ended was left in the bucket");
+        // The very version: a delete that names none leaves a mark of deletion behind, whether something was there or not.
+        if let Some(object_version) = &pending.object_version {
+            let object = self.s3.delete_object().bucket(&self.place.bucket).key(object_key(&pending.id));
+            if let Err(error) = Box::pin(object.version_id(object_version).send()).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "an upload that has ended was left in the bucket");
+            }
         }
         if let Err(error) = self.transact(vec![Write::delete(row_key(&pending.id))]).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the row of an upload that has ended was left in the table");
