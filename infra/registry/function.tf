@@ -69,7 +69,8 @@ resource "aws_lambda_function" "registry" {
   depends_on = [aws_cloudwatch_log_group.function, aws_iam_role_policy.log, aws_iam_role_policy.network]
 }
 
-# Without a signature, since Terraform cannot sign. The provider writes the permission for it, bound to this kind of URL.
+# Without a signature, since Terraform cannot sign. The provider writes one permission for it; a URL made
+# since October 2025 needs a second, which README.md has.
 resource "aws_lambda_function_url" "registry" {
   count = var.front == "function_url" ? 1 : 0
 

@@ -4,6 +4,8 @@ locals {
   # To look after a key is neither to use it nor to let others: no Encrypt, Decrypt, GenerateDataKey, ReEncrypt, CreateGrant.
   administration = [
     "kms:CancelKeyDeletion",
+    "kms:CreateAlias",
+    "kms:DeleteAlias",
     "kms:DescribeKey",
     "kms:DisableKey",
     "kms:DisableKeyRotation",
@@ -21,6 +23,7 @@ locals {
     "kms:ScheduleKeyDeletion",
     "kms:TagResource",
     "kms:UntagResource",
+    "kms:UpdateAlias",
     "kms:UpdateKeyDescription",
   ]
 
@@ -125,7 +128,7 @@ resource "aws_kms_key_policy" "data" {
 data "aws_iam_policy_document" "data_key" {
   source_policy_documents = [data.aws_iam_policy_document.administration.json]
 
-  # Whom IAM lets, and only through the table and the bucket.
+  # Whom IAM lets, and only through DynamoDB and S3.
   statement {
     sid       = "TableAndBucket"
     actions   = concat(["kms:CreateGrant"], local.encryption)

@@ -7,8 +7,8 @@ variable "name" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z](-?[a-z0-9])*$", var.name)) && length(var.name) <= 27
-    error_message = "name must be 1 to 27 of a-z, 0-9 and single dashes, begin with a letter and not end with a dash: a bucket is named by it."
+    condition     = can(regex("^[a-z](-?[a-z0-9])*$", var.name)) && length(var.name) >= 3 && length(var.name) <= 27
+    error_message = "name must be 3 to 27 of a-z, 0-9 and single dashes, begin with a letter and not end with a dash: a bucket is named by it."
   }
 }
 

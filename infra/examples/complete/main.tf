@@ -47,9 +47,9 @@ module "registry" {
   key_deletion_days   = var.disposable ? 7 : 30
 }
 
+# Not under `alias/aws/sns`: CloudWatch may not use that key, and no alarm would arrive.
 resource "aws_sns_topic" "alarms" {
-  name              = "${var.name}-alarms"
-  kms_master_key_id = "alias/aws/sns"
+  name = "${var.name}-alarms"
 }
 
 data "aws_caller_identity" "current" {}
