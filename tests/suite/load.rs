@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::identity::Identity;
+use stile_tests::meter::Fault;
 use stile_tests::proof::{with, with_document};
 use stile_tests::test_broker::{Backend, HOST, NOW, Place, TestBroker, deploy, module_zip, role};
 
@@ -94,6 +95,16 @@ async fn who_hangs_up_has_nothing_looked_at_again() {
         assert_eq!(made, [""; 0], "one look at the keyring and one at everything");
     }
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
+    if test.backend() == Backend::Aws {
+        test.advance(10);
+        calls(&test);
+        test.aws().meter.trouble("", .., Fault::Hang);
+        for _ in 0..50 {
+            let _ = tokio::time::timeout(HASTE, test.get(VERSIONS, &made_up())).await;
+        }
+        let made: usize = calls(&test).into_iter().map(|(_, count)| count).sum();
+        assert!((1..=3).contains(&made), "one look, which the SDK tries three times: {made}");
+    }
 }
 
 #[tokio::test]
