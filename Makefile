@@ -1,8 +1,12 @@
 # Each target is one short line; what it does in full stands in the file it calls.
 .PHONY: demo test fuzz check package mutations soak
 
+# All programs at once, as the tests build them: one alone has other features of what it depends on, and all that is built anew.
+bins = cargo build --locked --workspace --bins
+built = $(or $(CARGO_TARGET_DIR),target)
+
 demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws uses your own AWS identity
-	cargo run --locked --bin demo -- $(if $(ONCE),--once) $(if $(filter aws,$(STS)),--sts aws)
+	$(bins) && $(built)/debug/demo $(if $(ONCE),--once) $(if $(filter aws,$(STS)),--sts aws)
 
 test: ## run every test; says at its end what it left out for want of a tool
 	tests/run
@@ -20,4 +24,4 @@ mutations: ## break a copy of the source in ten places, and demand that a test s
 	tests/mutations/run
 
 soak: ## the released broker under good and bad requests at once; MINUTES=10
-	cargo run --locked --release --bin soak -- --minutes $(or $(MINUTES),10)
+	$(bins) --release && $(built)/release/soak --minutes $(or $(MINUTES),10)

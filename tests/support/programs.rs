@@ -29,10 +29,8 @@ const ASK: Duration = Duration::from_millis(20);
 
 /// The path of a program, which is built first, once per process: a stale one is never tested.
 pub fn program(name: &str) -> PathBuf {
-    static BUILT: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
-    let place = [BROKER, HELPER, ADMIN].iter().position(|known| *known == name);
-    let folder = BUILT[place.expect("one of the three programs")].get_or_init(|| build(name));
-    let path = folder.join(name);
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let path = BUILT.get_or_init(build).join(name);
     assert!(path.is_file(), "`{}` was not built", path.display());
     path
 }
@@ -240,7 +238,9 @@ fn profile_folder() -> PathBuf {
     if folder.ends_with("deps") { folder.parent().unwrap().to_owned() } else { folder.to_owned() }
 }
 
-fn build(name: &str) -> PathBuf {
+/// Builds all programs, as `tests/run` does: one of them alone has other features of what it depends on, and all of that would
+/// be built a second time.
+fn build() -> PathBuf {
     let folder = profile_folder();
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
@@ -248,10 +248,9 @@ fn build(name: &str) -> PathBuf {
         None => panic!("`{}` is no folder of a profile", folder.display()),
     };
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--workspace", "--profile", profile, "--manifest-path"]);
-    cargo.arg(workspace().join("Cargo.toml")).arg("--target-dir").arg(target());
-    let built = cargo.args(["--bin", name]).output().unwrap();
-    assert!(built.status.success(), "`{name}` does not build:\n{}", String::from_utf8_lossy(&built.stderr));
+    cargo.args(["build", "--quiet", "--workspace", "--bins", "--profile", profile, "--manifest-path"]);
+    let built = cargo.arg(workspace().join("Cargo.toml")).arg("--target-dir").arg(target()).output().unwrap();
+    assert!(built.status.success(), "the programs do not build:\n{}", String::from_utf8_lossy(&built.stderr));
     folder
 }
 
