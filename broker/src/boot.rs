@@ -4,21 +4,26 @@ use std::sync::Arc;
 
 use stile_protocol::audience::Audience;
 use stile_protocol::region::Region;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Kept};
 use crate::one_at_a_time::OneAtATime;
+use crate::principal::Principal;
+use crate::shares::{Share, Shares};
 use crate::standings::Standings;
 use crate::store::{Aws, Embedded, Store, StoreError};
 use crate::sts::{SingleFlight, Sts};
-use crate::token::{KeyError, Tokens};
+use crate::token::{KeyError, Listed, Tokens};
 
 /// Exchanges in the works at once, identical ones included; past that callers are asked to come back.
 const EXCHANGES: usize = 2048;
 
 /// Archives arriving at once.
 const UPLOADS: usize = 32;
+
+/// Those of one principal: whoever may publish in one namespace must not keep all others from publishing.
+const UPLOADS_OF_ONE: usize = 24;
 
 /// Archives looked into at once.
 const CHECKS: usize = 2;
@@ -41,6 +46,8 @@ pub struct Broker {
     pub exchanges: Arc<Semaphore>,
     /// The room for archives that are arriving.
     pub uploads: Arc<Semaphore>,
+    /// How much of that room each principal has.
+    pub uploaders: Shares<Principal>,
     /// The turns to look into an archive, which takes a processor and tens of megabytes.
     pub checks: Arc<Semaphore>,
     /// What is kept.
@@ -56,6 +63,13 @@ pub struct Broker {
     /// The time.
     pub clock: Clock,
     ready_at: OneAtATime<Option<i64>>,
+}
+
+/// An archive's room while it arrives.
+#[derive(Debug)]
+pub struct UploadRoom {
+    _room: OwnedSemaphorePermit,
+    _share: Share<Principal>,
 }
 
 /// Why there is no broker.
@@ -99,6 +113,7 @@ impl Broker {
             single_flight: SingleFlight::default(),
             exchanges: Arc::new(Semaphore::new(EXCHANGES)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
+            uploaders: Shares::new(UPLOADS_OF_ONE),
             checks: Arc::new(Semaphore::new(CHECKS)),
             store,
             standings: Standings::default(),
@@ -132,9 +147,16 @@ impl Broker {
     async fn look(&self, now: i64) -> Result<(), BootError> {
         self.store.reach().await?;
         // As it is kept, not as this process remembers it.
-        self.tokens.follow(self.store.keyring().await?.revision, &self.store, now).await?;
+        self.tokens.follow(&Listed::from(&self.store.keyring().await?), &self.store, now).await?;
         self.tokens.minting_key(&self.store, now).await?;
         Ok(())
+    }
+
+    /// Room for one more archive of that principal, until it is dropped.
+    pub fn upload_room(&self, principal: &Principal) -> Option<UploadRoom> {
+        let share = self.uploaders.take(principal.clone())?;
+        let room = Arc::clone(&self.uploads).try_acquire_owned().ok()?;
+        Some(UploadRoom { _room: room, _share: share })
     }
 
     /// The region of that name, if the operator enabled it.

@@ -35,6 +35,7 @@ pub mod one_at_a_time;
 pub mod principal;
 pub mod proof;
 pub mod registry;
+pub mod shares;
 pub mod standings;
 pub mod store;
 pub mod sts;

@@ -30,6 +30,11 @@ impl<T> OneAtATime<T> {
         let failed_meanwhile = self.failures.load(Ordering::SeqCst) != before;
         Turn { kept, failures: &self.failures, failed_meanwhile }
     }
+
+    /// Takes it if nobody else has it.
+    pub fn try_turn(&self) -> Option<Turn<'_, T>> {
+        self.kept.try_lock().ok().map(|kept| Turn { kept, failures: &self.failures, failed_meanwhile: false })
+    }
 }
 
 impl<T> Turn<'_, T> {

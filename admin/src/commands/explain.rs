@@ -265,7 +265,7 @@ mod tests {
         let (caller, namespace, id) = (principal(caller), "acme".parse().unwrap(), id.map(unique_id));
         let reaching = reaching(&caller);
         let grants = all.iter().filter(|grant| reaching.contains(&grant.principal)).cloned().collect();
-        let standing = Standing { grants, pin, revoked: None, revoked_tokens: HashSet::new(), keyring_revision: 1 };
+        let standing = Standing { grants, pin, revoked: None, revoked_tokens: HashSet::new(), keyring: Listed::default() };
         let permission = Permission::Download;
         Question {
             target: &StoreTarget::of("d"),
@@ -350,8 +350,13 @@ mod tests {
             now: NOW,
         };
         for (grants, allowed) in [(&all[..1], false), (&all[..], true)] {
-            let standing =
-                Standing { grants: grants.to_vec(), pin: Pin::Open, revoked: None, revoked_tokens: HashSet::new(), keyring_revision: 1 };
+            let standing = Standing {
+                grants: grants.to_vec(),
+                pin: Pin::Open,
+                revoked: None,
+                revoked_tokens: HashSet::new(),
+                keyring: Listed::default(),
+            };
             assert_eq!(matches!(question.answer(&standing, grants).unwrap(), Answer::Yes { .. }), allowed);
         }
     }

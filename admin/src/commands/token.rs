@@ -68,9 +68,7 @@ async fn revoke_token(context: &Context, target: &StoreTarget, text: &str) -> Re
 /// Drops every key, and says how many there were.
 async fn drop_keys(store: &Store) -> Result<usize, Failure> {
     for _ in 0..ATTEMPTS {
-        let keyring = store.keyring().await?;
-        let count = keyring.keys().len();
-        if count == 0 || store.replace_keyring(keyring.revision, keyring.dropped()).await? {
+        if let Some(count) = store.drop_keys().await? {
             return Ok(count);
         }
     }

@@ -16,7 +16,7 @@ pub use decide::{Access, Reach, decide, reach};
 pub use entitle::{Entitlement, entitle};
 
 use crate::principal::{Principal, UniqueId};
-use crate::token::TokenId;
+use crate::token::{Listed, TokenId};
 
 /// Most namespaces one principal may hold grants on; past that, grant on `*`.
 pub const MAX_GRANTS: usize = 2_000;
@@ -112,8 +112,8 @@ pub struct Standing {
     pub revoked: Option<Principal>,
     /// The tokens that are revoked one by one.
     pub revoked_tokens: HashSet<TokenId>,
-    /// The revision of the keyring at the time, so that a dropped key is noticed everywhere.
-    pub keyring_revision: i64,
+    /// The keyring at the time, so that a dropped key is noticed everywhere.
+    pub keyring: Listed,
 }
 
 impl Standing {
@@ -213,7 +213,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn standing(grants: Vec<Grant>) -> Standing {
-        Standing { grants, pin: Pin::Open, revoked: None, revoked_tokens: HashSet::new(), keyring_revision: 1 }
+        Standing { grants, pin: Pin::Open, revoked: None, revoked_tokens: HashSet::new(), keyring: Listed::default() }
     }
 
     const DEPLOY: &str = "aws:111122223333:role/deploy";

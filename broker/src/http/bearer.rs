@@ -9,10 +9,9 @@ use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use secrecy::{ExposeSecret, SecretString};
 use stile_protocol::names::{Namespace, Permission};
-use stile_protocol::reply::ErrorCode;
-use tracing::Instrument;
 
 use super::error::ApiError;
+use super::lasting::to_its_end;
 use crate::boot::Broker;
 use crate::clock::rfc3339;
 use crate::grants::{Access, Reach, Standing, decide, reach};
@@ -58,8 +57,7 @@ impl FromRequestParts<Arc<Broker>> for Caller {
         let broker = Arc::clone(broker);
         // Runs to its end though whoever asks hangs up: what was asked of the store is then known, and is not asked again
         // for each who does so.
-        let authenticated = tokio::spawn(async move { authenticate(token.expose_secret(), &broker).await }.in_current_span());
-        authenticated.await.map_err(|_| ApiError::new(ErrorCode::Internal, "looking at the token broke off"))?
+        to_its_end(async move { authenticate(token.expose_secret(), &broker).await }).await
     }
 }
 
@@ -67,14 +65,12 @@ async fn authenticate(token: &str, broker: &Broker) -> Result<Caller, ApiError> 
     let now = broker.clock.now();
     let claims = broker.tokens.open(token, &broker.store, now).await.map_err(ApiError::open)?;
     let standing = broker.standings.recent(claims.principal(), &broker.store, now).await.map_err(ApiError::store)?;
-    if broker.tokens.follow(standing.keyring_revision, &broker.store, now).await.map_err(ApiError::key)? {
-        // The keyring changed since: a key that was dropped opens nothing any more.
-        broker.tokens.open(token, &broker.store, now).await.map_err(ApiError::open)?;
-    }
+    broker.tokens.confirm(token, &standing.keyring, &broker.store, now).await.map_err(ApiError::open)?;
     if standing.revoked.is_some() || standing.revoked_tokens.contains(claims.id()) {
         return Err(ApiError::unauthorized());
     }
-    Ok(Caller { token: token.to_owned().into(), claims, standing, now })
+    // Of a standing the age counts, which a clock that was set back must not lessen; of a grant the end.
+    Ok(Caller { token: token.to_owned().into(), claims, standing, now: broker.tokens.never_back(now) })
 }
 
 /// The token of the one `Authorization` header: the scheme in any case, one space (RFC 6750, section 2.1).

@@ -13,9 +13,9 @@ use secrecy::ExposeSecret;
 use stile_protocol::exchange::{MAX_BODY, RequestDocument};
 use stile_protocol::region::Region;
 use stile_protocol::reply::{ErrorCode, TokenReply};
-use tracing::Instrument;
 
 use super::error::ApiError;
+use super::lasting::to_its_end;
 use crate::audit;
 use crate::boot::Broker;
 use crate::clock::rfc3339;
@@ -40,8 +40,7 @@ pub async fn mint(State(broker): State<Arc<Broker>>, request: Request) -> Result
         audit::exchange("proof", caller.as_ref(), minted.as_ref().map_err(|error| error.code().as_str()));
         minted
     };
-    let minted = tokio::spawn(minted.in_current_span()).await.map_err(|_| ApiError::new(ErrorCode::Internal, "the exchange broke off"))?;
-    Ok(Json(minted?.into_reply()))
+    Ok(Json(to_its_end(minted).await?.into_reply()))
 }
 
 /// A token on its way out, and what the audit log may know of it.
@@ -100,7 +99,7 @@ pub(super) async fn entitled(
 ) -> Result<(Entitlement, Key), ApiError> {
     let standing = broker.store.standing(caller.principals().to_vec()).await.map_err(ApiError::store)?;
     // Keys that an operator has dropped since must not mint what nothing will open.
-    broker.tokens.follow(standing.keyring_revision, &broker.store, now).await.map_err(ApiError::key)?;
+    broker.tokens.follow(&standing.keyring, &broker.store, now).await.map_err(ApiError::key)?;
     let entitlement = entitle(caller, document, &standing, now).map_err(ApiError::refusal)?;
     let key = broker.tokens.minting_key(&broker.store, now).await.map_err(ApiError::key)?;
     Ok((entitlement, key))

@@ -6,9 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use stile_protocol::reply::ErrorCode;
-use tracing::Instrument;
 
 use super::error::ApiError;
+use super::lasting::to_its_end;
 use crate::boot::{BootError, Broker};
 
 /// `GET /healthz`: the process answers.
@@ -19,14 +19,17 @@ pub async fn alive() -> impl IntoResponse {
 /// `GET /readyz`: the store answers and there is a key.
 pub async fn ready(State(broker): State<Arc<Broker>>) -> Result<impl IntoResponse, ApiError> {
     // To its end though whoever asks hangs up: else each who does so would have the store looked at anew.
-    let looked = tokio::spawn(async move { broker.ready().await }.in_current_span());
-    looked.await.map_err(|_| ApiError::new(ErrorCode::Internal, "looking broke off"))?.map_err(|error| match error {
+    to_its_end(async move { broker.ready().await.map_err(unready) }).await?;
+    Ok(Json(serde_json::json!({ "status": "ready" })))
+}
+
+fn unready(error: BootError) -> ApiError {
+    match error {
         BootError::Store(error) => ApiError::store(error),
         BootError::Key(error) => ApiError::key(error),
         // A broker without them never came to answer this.
         BootError::Client(_) | BootError::NoHost(_) | BootError::NoHostInTable { .. } => {
             ApiError::new(ErrorCode::Internal, "the broker cannot be made")
         }
-    })?;
-    Ok(Json(serde_json::json!({ "status": "ready" })))
+    }
 }

@@ -10,10 +10,10 @@ pub(crate) mod fuzz;
 mod gateway;
 mod health;
 pub mod lambda;
+mod lasting;
 mod modules;
 mod publish;
 mod serve;
-mod shares;
 mod trace;
 mod uploads;
 

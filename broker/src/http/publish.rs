@@ -1,7 +1,7 @@
 //! Publishing one version by sending its archive: into a file aside, looked at, then kept under its digest and listed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -11,10 +11,9 @@ use http_body_util::BodyExt;
 use stile_protocol::names::{ModuleAddress, Permission};
 use stile_protocol::reply::ErrorCode;
 
-use tracing::Instrument;
-
 use super::bearer::Caller;
 use super::error::ApiError;
+use super::lasting::to_its_end;
 use super::modules::ModulePath;
 use crate::audit;
 use crate::boot::Broker;
@@ -26,6 +25,10 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// How long a whole upload may take: 100 MB at about 1 Mbit/s.
 const WHOLE: Duration = Duration::from_secs(900);
+
+/// Bytes a second that must have come on the average once an upload has taken longer than [`PAUSE`]: a sender that gives one
+/// byte now and then would hold its room for all of [`WHOLE`].
+const SLOWEST: u64 = 16 * 1024;
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}`.
 ///
@@ -41,8 +44,7 @@ pub async fn module(
     address?;
     path.version()?;
     let format = format(request.headers())?;
-    let room = Arc::clone(&broker.uploads).try_acquire_owned();
-    let room = room.map_err(|_| crowded())?;
+    let room = broker.upload_room(caller.principal()).ok_or_else(crowded)?;
 
     let upload = tokio::time::timeout(WHOLE, receive(&broker, request));
     let upload = upload.await.map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes"))??;
@@ -52,8 +54,7 @@ pub async fn module(
         let _room = room;
         publish(&broker, &caller, &path, upload, format).await
     };
-    let published = tokio::spawn(published.in_current_span());
-    published.await.map_err(|_| ApiError::new(ErrorCode::Internal, "publishing broke off"))?
+    to_its_end(published).await
 }
 
 /// Checks what arrived and lists it, if the sender may still do that: a grant that was taken away meanwhile counts.
@@ -104,6 +105,11 @@ pub(super) fn crowded() -> ApiError {
     ApiError::new(ErrorCode::Throttled, "too many archives are arriving")
 }
 
+/// Whether so many bytes are too few after that time.
+fn drips(bytes: u64, after: Duration) -> bool {
+    after > PAUSE && bytes < after.as_secs() * SLOWEST
+}
+
 /// How large an archive may be that is sent directly. A shell that carries less than [`MAX_ARCHIVE`] says so in an
 /// extension of the request, which no client can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +153,7 @@ async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> 
     }
     let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
     let mut body = request.into_body();
+    let begun = Instant::now();
     loop {
         let frame = tokio::time::timeout(PAUSE, body.frame());
         match frame.await.map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the archive paused for more than 30 seconds"))? {
@@ -158,8 +165,31 @@ async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> 
                         return Err(limit.exceeded());
                     }
                     upload.write(&chunk).await.map_err(ApiError::upload)?;
+                    if drips(upload.bytes(), begun.elapsed()) {
+                        return Err(ApiError::new(ErrorCode::RequestTimeout, "the archive arrives at less than 16 KiB a second"));
+                    }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_that_drips_is_cut_off_after_half_a_minute_and_a_slow_line_is_not() {
+        let largest_in_time = MAX_ARCHIVE / WHOLE.as_secs();
+        for (bytes, seconds, expected) in [
+            (2, 58, true),
+            (899, 899, true),
+            (31 * SLOWEST - 1, 31, true),
+            (31 * SLOWEST, 31, false),
+            (0, 30, false),
+            (40 * largest_in_time, 40, false),
+        ] {
+            assert_eq!(drips(bytes, Duration::from_secs(seconds)), expected, "{bytes} bytes in {seconds} s");
         }
     }
 }

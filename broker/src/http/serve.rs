@@ -26,8 +26,8 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use super::shares::Shares;
 use crate::config::TlsFiles;
+use crate::shares::{Shares, network};
 
 /// Connections at once; past that the next ones wait in the system's queue.
 const CONNECTIONS: usize = 1024;
@@ -157,7 +157,7 @@ impl Server {
                     (Err(_), _) => break,
                 },
             };
-            let share = shares.as_ref().map(|shares| shares.take(peer.ip()));
+            let share = shares.as_ref().map(|shares| shares.take(network(peer.ip())));
             if matches!(share, Some(None)) {
                 tracing::debug!(%peer, "an address has its share of the connections");
                 continue;

@@ -11,11 +11,11 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use stile_protocol::names::Permission;
 use stile_protocol::reply::ErrorCode;
-use tracing::Instrument;
 
 use super::bearer::Caller;
 use super::error::ApiError;
 use super::exchange::read_json;
+use super::lasting::to_its_end;
 use super::modules::ModulePath;
 use super::publish::{self, DirectLimit, Done, answer};
 use crate::audit;
@@ -74,7 +74,7 @@ pub async fn complete(
     let (access, address) = path.access(&caller, Permission::Upload)?;
     let (address, version) = (address?, path.version()?);
     let id = UploadId::parse(path.upload()).ok_or_else(unknown)?;
-    let room = Arc::clone(&broker.uploads).try_acquire_owned().map_err(|_| publish::crowded())?;
+    let room = broker.upload_room(caller.principal()).ok_or_else(publish::crowded)?;
     let pending = broker.store.pending_upload(&access, &address, &version, &id, broker.clock.now()).await.map_err(ApiError::store)?;
     let pending = pending.ok_or_else(unknown)?;
     drop(access);
@@ -83,7 +83,7 @@ pub async fn complete(
         let _room = room;
         finish(&broker, &caller, &path, pending).await
     };
-    tokio::spawn(completed.in_current_span()).await.map_err(|_| ApiError::new(ErrorCode::Internal, "publishing broke off"))?
+    to_its_end(completed).await
 }
 
 async fn finish(broker: &Broker, caller: &Caller, path: &ModulePath, mut pending: Pending) -> Result<Done, ApiError> {

@@ -243,6 +243,15 @@ impl Store {
         }
     }
 
+    /// Drops every key, so that no token opens any more, and says how many there were; `None` where the keyring changed in that
+    /// moment. No key is opened for it.
+    pub async fn drop_keys(&self) -> Result<Option<usize>, StoreError> {
+        match self {
+            Self::Embedded(store) => store.drop_keys().await,
+            Self::Aws(store) => store.drop_keys().await,
+        }
+    }
+
     /// Makes a grant; one that exists is not touched. A pin that is given is set with it, never over another.
     pub async fn create_grant(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
         match self {

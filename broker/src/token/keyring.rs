@@ -163,6 +163,33 @@ impl Keyring {
     }
 }
 
+/// What a read of the store says of a keyring in the clear: enough to know that a key is gone, and to open nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Its revision.
+    pub revision: i64,
+    /// The names of the keys alive.
+    pub ids: Vec<KeyId>,
+}
+
+impl Listed {
+    /// Whether a key of that name is alive.
+    pub fn has(&self, id: &KeyId) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// Whether it is that keyring. The revision alone does not say it: one that was restored counts on from where it was.
+    pub fn is(&self, keyring: &Keyring) -> bool {
+        self.revision == keyring.revision && self.ids.len() == keyring.keys.len() && keyring.keys.iter().all(|key| self.has(&key.id))
+    }
+}
+
+impl From<&Keyring> for Listed {
+    fn from(keyring: &Keyring) -> Self {
+        Self { revision: keyring.revision, ids: keyring.keys.iter().map(|key| key.id.clone()).collect() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +238,15 @@ mod tests {
         assert!(dropped.key(first.keys()[0].id()).is_none());
         assert_eq!(dropped.revision, 2);
         assert!(dropped.next(5).unwrap().minting(5).is_some());
+    }
+
+    #[test]
+    fn what_is_listed_is_a_keyring_of_the_same_revision_and_the_same_keys() {
+        let (first, other) = (Keyring::default().next(0).unwrap(), Keyring::default().next(0).unwrap());
+        let listed = Listed::from(&first);
+        assert!(listed.is(&first) && listed.has(first.keys()[0].id()));
+        assert!(!listed.is(&other), "a restored keyring that counted on");
+        assert!(!listed.is(&first.dropped()) && !listed.is(&first.next(1).unwrap()));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use stile_protocol::audience::Audience;
 
 pub use claims::{Claims, TokenId};
-pub use keyring::{Key, KeyId, Keyring, MAX_KEYS, PUBLISHED_AHEAD, ROTATION};
+pub use keyring::{Key, KeyId, Keyring, Listed, MAX_KEYS, PUBLISHED_AHEAD, ROTATION};
 pub use seal::MAX_TOKEN;
 
 use crate::grants::Entitlement;
@@ -66,6 +66,13 @@ struct Refresh {
     tried_at: Option<i64>,
     failed: bool,
     followed_at: Option<i64>,
+    follow_failed: bool,
+}
+
+impl Refresh {
+    fn followed_lately(&self, now: i64) -> bool {
+        self.followed_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at)))
+    }
 }
 
 /// Mints and opens tokens of one registry.
@@ -131,7 +138,7 @@ impl Tokens {
 
     /// Opens a token; without a call to anything once the keyring is known.
     pub async fn open(&self, token: &str, store: &Store, now: i64) -> Result<Claims, OpenError> {
-        let now = self.latest.fetch_max(now, Ordering::Relaxed).max(now);
+        let now = self.never_back(now);
         let sealed = Sealed::parse(token).ok_or(OpenError::Invalid)?;
         let keyring = self.keyring_with(&sealed.unverified_key_id, store, now).await?;
         let digest: [u8; 32] = Sha256::digest(token).into();
@@ -149,29 +156,72 @@ impl Tokens {
         Ok(opened.claims.clone())
     }
 
-    /// Looks at the keyring again if it is not the one this process met, as a read of the store says.
+    /// Before a mint: looks at the keyring again if it is not the one this process met, as a read of the store says.
     ///
     /// A revision that went back is a keyring that was removed or restored; but it may also be a read from before this
     /// process followed the keyring itself, so that is looked into once in ten seconds only.
-    pub async fn follow(&self, revision: i64, store: &Store, now: i64) -> Result<bool, KeyError> {
-        let met = || self.known().map(|keyring| keyring.revision);
-        let before = met();
-        if before == Some(revision) {
-            return Ok(false);
+    pub async fn follow(&self, listed: &Listed, store: &Store, now: i64) -> Result<(), KeyError> {
+        let before = self.known();
+        if before.as_deref().is_some_and(|keyring| listed.is(keyring)) {
+            return Ok(());
         }
-        let mut refresh = self.refresh.turn().await;
-        if met() != before {
-            return Ok(true);
+        let turn = self.refresh.turn().await;
+        let met = self.known();
+        if met.as_deref().map(|keyring| keyring.revision) != before.as_deref().map(|keyring| keyring.revision) {
+            return Ok(());
         }
-        waited_for_nothing(&refresh)?;
-        if before.is_some_and(|met| revision < met)
-            && refresh.followed_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at)))
-        {
-            return Ok(false);
+        waited_for_nothing(&turn)?;
+        if met.is_some_and(|met| listed.revision < met.revision) && turn.followed_lately(now) {
+            return Ok(());
         }
-        refresh.followed_at = Some(now);
-        self.meet(store.keyring().await.inspect_err(|_| refresh.failed())?);
-        Ok(true)
+        self.look_again(turn, store, now).await
+    }
+
+    /// Holds a token that opened against what a read of the store says of the keyring: a key that was dropped since opens
+    /// nothing any more.
+    ///
+    /// For a key that is listed there neither KMS nor the store is needed: that somebody else followed the keyring while KMS
+    /// is away must not end the reading.
+    pub async fn confirm(&self, token: &str, listed: &Listed, store: &Store, now: i64) -> Result<(), OpenError> {
+        let Some(met) = self.known().filter(|keyring| !listed.is(keyring)) else { return Ok(()) };
+        let id = Sealed::parse(token).ok_or(OpenError::Invalid)?.unverified_key_id;
+        match (listed.revision > met.revision, listed.has(&id)) {
+            (true, false) => Err(OpenError::Invalid),
+            (true, true) => {
+                let turn = self.refresh.try_turn().filter(|turn| !turn.followed_lately(now));
+                if let Some(turn) = turn
+                    && let Err(error) = self.look_again(turn, store, now).await
+                {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the next keyring cannot be opened; the one that is known is used"
+                    );
+                }
+                Ok(())
+            }
+            (false, true) => Ok(()),
+            // Read before this process met the key, or the keyring was removed or restored.
+            (false, false) => {
+                let turn = self.refresh.turn().await;
+                waited_for_nothing(&turn)?;
+                if !turn.followed_lately(now) {
+                    self.look_again(turn, store, now).await?;
+                } else if turn.follow_failed {
+                    return Err(KeyError::Store(StoreError::busy("the keyring could not be read a moment ago")).into());
+                }
+                self.open(token, store, now).await.map(drop)
+            }
+        }
+    }
+
+    async fn look_again(&self, mut turn: Turn<'_, Refresh>, store: &Store, now: i64) -> Result<(), KeyError> {
+        let read = store.keyring().await;
+        (turn.followed_at, turn.follow_failed) = (Some(now), read.is_err());
+        if read.is_err() {
+            turn.failed();
+        }
+        self.meet(read?);
+        Ok(())
     }
 
     /// A key for another purpose, of every live key by its id, and the id of the one in use.
@@ -188,6 +238,11 @@ impl Tokens {
         let current = keyring.minting(now).ok_or(KeyError::Crypto)?.id().clone();
         let keys = keyring.keys().iter().map(|key| (key.id().clone(), key.derive(purpose))).collect();
         Ok(Derived { current, keys })
+    }
+
+    /// The time, and never an earlier one than it was: what has ended stays so when the clock is set back.
+    pub fn never_back(&self, now: i64) -> i64 {
+        self.latest.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
     fn open_sealed(&self, sealed: &Sealed<'_>, keyring: &Keyring) -> Option<Opened> {

@@ -15,7 +15,7 @@ use super::Aws;
 use super::host;
 use super::retry::Retry;
 use super::table::{Key as RowKey, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text};
-use crate::token::{Key, KeyId, Keyring};
+use crate::token::{Key, KeyId, Keyring, Listed};
 
 /// What the blob is for. KMS binds it to this and to the registry's host: a blob of another registry, or one that was
 /// encrypted for anything else under the same key, does not open.
@@ -55,9 +55,13 @@ pub(super) fn audience(row: &Row) -> Option<&str> {
     read_text(row, "audience")
 }
 
-/// Its revision, in the clear; 0 where there is none.
-pub(super) fn revision(row: Option<&Row>) -> Result<i64, StoreError> {
-    row.map_or(Ok(0), |row| read_number(row, "revision").ok_or_else(malformed))
+/// What stands there in the clear; nothing where there is no row.
+pub(super) fn listed(row: Option<&Row>) -> Result<Listed, StoreError> {
+    let read = |row: &Row| {
+        let sealed = Sealed::read(row)?;
+        Some(Listed { revision: sealed.revision, ids: sealed.keys.iter().map(|key| KeyId::parse(&key.id)).collect::<Option<_>>()? })
+    };
+    row.map_or_else(|| Ok(Listed::default()), |row| read(row).ok_or_else(malformed))
 }
 
 impl Aws {
@@ -98,10 +102,40 @@ impl Aws {
         }
     }
 
-    async fn open(&self, sealed: &Sealed) -> Result<Keyring, StoreError> {
+    /// Drops every key, without KMS: what is dropped need not be opened, and it must work while nothing opens. Says how many
+    /// there were, or `None` where the keyring changed meanwhile.
+    pub(in crate::store) async fn drop_keys(&self) -> Result<Option<usize>, StoreError> {
+        let mut opened = self.keyring.0.lock().await;
+        let Some(row) = self.row(&key()).await? else { return Ok(Some(0)) };
+        let sealed = Sealed::read(&row).ok_or_else(malformed)?;
+        self.is_ours(&sealed)?;
+        if sealed.keys.is_empty() {
+            return Ok(Some(0));
+        }
+        let (before, count) = (sealed.revision, sealed.keys.len());
+        let dropped = Sealed { revision: before.saturating_add(1), keys: Vec::new(), blob: None, ..sealed };
+        let mut retry = Retry::default();
+        loop {
+            match self.transact(vec![dropped.write()?.only_if_revision(before)]).await? {
+                Written::Done => {
+                    *opened = None;
+                    return Ok(Some(count));
+                }
+                Written::Refused(_) => return Ok(None),
+                Written::Conflict => retry.again().await?,
+            }
+        }
+    }
+
+    fn is_ours(&self, sealed: &Sealed) -> Result<(), StoreError> {
         if self.audience.as_ref().is_some_and(|audience| audience.as_str() != sealed.audience) {
             return Err(StoreError::busy(&format!("the keyring in the table is that of registry `{}`", sealed.audience)));
         }
+        Ok(())
+    }
+
+    async fn open(&self, sealed: &Sealed) -> Result<Keyring, StoreError> {
+        self.is_ours(sealed)?;
         let Some(blob) = &sealed.blob else {
             // Dropped: no key is left, and none may be named.
             return if sealed.keys.is_empty() { Ok(Keyring::kept(sealed.revision, Vec::new())) } else { Err(malformed()) };

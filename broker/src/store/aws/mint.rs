@@ -30,7 +30,7 @@ impl Aws {
             pin: pin_key.map_or(Ok(Pin::Open), |key| pin(found.get(&key)))?,
             revoked: principals.iter().find(|principal| revoked.has_principal(principal)).cloned(),
             revoked_tokens: revoked.tokens().map(|token| token.id).collect::<HashSet<_>>(),
-            keyring_revision: keyring::revision(found.get(&keyring_key))?,
+            keyring: keyring::listed(found.get(&keyring_key))?,
         })
     }
 

@@ -55,6 +55,16 @@ impl Embedded {
         let path = self.keyring_path();
         blocking(move || replace(&path, revision, &next)).await
     }
+
+    pub(in crate::store) async fn drop_keys(&self) -> Result<Option<usize>, StoreError> {
+        let path = self.keyring_path();
+        blocking(move || {
+            let keyring = read(&path)?;
+            let count = keyring.keys().len();
+            Ok((count == 0 || replace(&path, keyring.revision, &keyring.dropped())?).then_some(count))
+        })
+        .await
+    }
 }
 
 /// Reads the keyring; an empty one where there is no file.

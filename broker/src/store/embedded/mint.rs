@@ -8,7 +8,7 @@ use super::super::{Claim, Claimed, StoreError};
 use super::{Embedded, database_error, grants, keyring_file};
 use crate::grants::{Pin, Standing};
 use crate::principal::{Principal, UniqueId};
-use crate::token::TokenId;
+use crate::token::{Listed, TokenId};
 
 /// How much longer than needed claims and revocations are kept, in seconds.
 pub(super) const MARGIN: i64 = 24 * 3600;
@@ -42,8 +42,8 @@ impl Embedded {
                 .iter()
                 .filter_map(|text| TokenId::parse(text))
                 .collect::<HashSet<_>>();
-            let keyring_revision = keyring_file::read(&keyring)?.revision;
-            Ok(Standing { grants: all, pin, revoked, revoked_tokens, keyring_revision })
+            let keyring = Listed::from(&keyring_file::read(&keyring)?);
+            Ok(Standing { grants: all, pin, revoked, revoked_tokens, keyring })
         })
         .await
     }

@@ -1,0 +1,117 @@
+//! KMS opens the keyring and seals the next one. While it is away, what needs neither goes on, and every token can be ended.
+
+use stile_broker::token::ROTATION;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::meter::Fault;
+use stile_tests::programs::{ADMIN, program};
+use stile_tests::test_broker::{Backend, TestBroker, deploy, module_zip, role};
+
+const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
+const DOWNLOAD: &str = "/v1/modules/acme/vpc/aws/1.0.0/download";
+
+/// A registry with one module, and another process of it that has a line of its own.
+async fn two_processes() -> Option<(TestBroker, TestBroker)> {
+    let test = TestBroker::start_on(Backend::Aws).await?;
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), &token).await.status, 201);
+    let other = test.on_another_line();
+    assert_eq!(other.get(VERSIONS, &token).await.status, 200);
+    Some((test, other))
+}
+
+/// How often KMS was asked since the last look.
+fn asked_kms(test: &TestBroker) -> usize {
+    test.aws().meter.taken().into_iter().filter(|(name, _)| name.starts_with("kms")).map(|(_, count)| count).sum()
+}
+
+#[tokio::test]
+async fn every_token_is_revoked_while_kms_is_away_by_who_may_not_use_the_key() {
+    let Some((test, other)) = two_processes().await else { return };
+    let token = test.token(&deploy(), &[Download]).await;
+    assert_eq!(other.get(VERSIONS, &token).await.status, 200);
+    let operator = test.on_another_line();
+    for process in [&test, &other, &operator] {
+        process.aws().meter.trouble("kms", .., Fault::Close);
+    }
+    let mut command = tokio::process::Command::new(program(ADMIN));
+    command.args(["token", "revoke", "--all", "--yes"]).env_clear().envs(operator.aws().environment());
+    let ran = command.output().await.unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "revoked every token\n");
+    assert_eq!(asked_kms(&operator), 0, "an operator may not use the key");
+    for process in [&test, &other] {
+        process.advance(10);
+        asked_kms(process);
+        assert_eq!(process.get(VERSIONS, &token).await.status, 401, "in every process");
+        assert_eq!(asked_kms(process), 0);
+    }
+}
+
+#[tokio::test]
+async fn reading_goes_on_when_the_keyring_was_followed_while_kms_is_away() {
+    let Some((test, other)) = two_processes().await else { return };
+    test.advance(ROTATION - 60);
+    other.advance(ROTATION - 60);
+    let token = test.token(&deploy(), &[Download]).await;
+    assert_eq!(other.get(VERSIONS, &token).await.status, 200);
+    test.advance(60);
+    other.advance(60);
+    let next = test.token(&deploy(), &[Download]).await;
+    assert!(test.store().keyring().await.unwrap().keys().len() == 2, "the keyring was followed");
+
+    other.aws().meter.trouble("kms", .., Fault::Close);
+    asked_kms(&other);
+    for seconds in [10, 1, 1, 1] {
+        other.advance(seconds);
+        for token in [&token, &next] {
+            assert_eq!(other.get(VERSIONS, token).await.status, 200);
+            assert_eq!(other.get(DOWNLOAD, token).await.status, 204);
+        }
+    }
+    assert!((1..=3).contains(&asked_kms(&other)), "one look, which the SDK tries three times");
+    let identity = deploy();
+    other.sts.know(identity.clone());
+    assert_eq!(other.exchange(&other.proof(&identity).build()).await.error(), "503 key_unavailable", "and nothing is minted");
+
+    other.aws().meter.mend();
+    other.advance(10);
+    asked_kms(&other);
+    assert_eq!(other.get(VERSIONS, &token).await.status, 200);
+    assert_eq!(asked_kms(&other), 1, "it is followed as soon as that can be");
+    assert_eq!(other.exchange(&other.proof(&identity).build()).await.error(), "200 -");
+}
+
+#[tokio::test]
+async fn a_table_that_goes_away_after_a_rotation_does_not_end_the_reading() {
+    let Some((test, _)) = two_processes().await else { return };
+    test.advance(ROTATION - 1);
+    let token = test.token(&deploy(), &[Download]).await;
+    assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
+    test.advance(1);
+    test.token(&deploy(), &[Download]).await;
+    test.break_store();
+    for seconds in [0, 5, 10, 280] {
+        test.advance(seconds);
+        assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "after {seconds} more seconds");
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_was_restored_and_counted_on_opens_none_of_the_keys_it_has_no_more() {
+    let Some((test, other)) = two_processes().await else { return };
+    let before = test.store().keyring().await.unwrap();
+    test.advance(ROTATION);
+    other.advance(ROTATION);
+    let token = test.token(&deploy(), &[Download]).await;
+    assert_eq!(other.get(VERSIONS, &token).await.status, 200);
+    let met = test.store().keyring().await.unwrap();
+    // Restored to before the rotation, and every key dropped: of the same revision as the keyring that both know.
+    assert!(test.store().replace_keyring(met.revision, before).await.unwrap());
+    assert_eq!(test.store().drop_keys().await.unwrap(), Some(1));
+    assert_eq!(test.store().keyring().await.unwrap().revision, met.revision);
+    for process in [&test, &other] {
+        process.advance(10);
+        assert_eq!(process.get(VERSIONS, &token).await.status, 401);
+    }
+}

@@ -1,0 +1,46 @@
+//! A publisher that holds all the rooms for uploads it can get, and whether others find one.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use futures_util::stream;
+use stile_protocol::names::Permission::Upload;
+use stile_tests::identity::Identity;
+use stile_tests::test_broker::{ACCOUNT, TestBroker, module_zip, role};
+
+/// A body that gives nothing for as long as it is asked.
+fn silent() -> Body {
+    Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>())
+}
+
+#[tokio::test]
+async fn a_publisher_that_takes_all_it_can_leaves_room_for_others() {
+    let test = Arc::new(TestBroker::start());
+    let mut tokens = Vec::new();
+    for name in ["greedy", "other"] {
+        test.grant(&role(name), name, &[Upload]).await;
+        tokens.push(test.token(&Identity::role(ACCOUNT, name, "i-0abc"), &[Upload]).await);
+    }
+    let uploads: Vec<_> = (0..32)
+        .map(|n| {
+            let (test, token) = (Arc::clone(&test), tokens[0].clone());
+            tokio::spawn(async move { test.publish("greedy/vpc/aws", &format!("1.0.{n}"), silent(), &token).await.status })
+        })
+        .collect();
+    let mut refused = 0;
+    // All are refused at once but those that have a room, which wait for more of their archives.
+    while uploads.iter().filter(|upload| upload.is_finished()).count() < 8 {
+        tokio::task::yield_now().await;
+    }
+    let published = test.publish("other/vpc/aws", "1.0.0", module_zip("x"), &tokens[1]).await;
+    assert_eq!(published.status, 201, "{}", published.text());
+    for upload in uploads {
+        if upload.is_finished() {
+            assert_eq!(upload.await.unwrap(), 429);
+            refused += 1;
+        } else {
+            upload.abort();
+        }
+    }
+    assert_eq!(refused, 8, "24 of one principal's, of 32 in all");
+}
