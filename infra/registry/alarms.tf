@@ -8,6 +8,11 @@ locals {
   # Lines are JSON: one a request, with `code` where it was refused; one a decision, with `event`; and `alarm` where the
   # program says itself that somebody should look.
   logged = var.alarms == null ? {} : {
+    failures = {
+      pattern   = "{ $.level = \"ERROR\" }"
+      threshold = 1
+      says      = "Requests failed (5xx): the line of the log says why"
+    }
     sts_inconsistent = {
       pattern   = "{ $.code = \"sts_inconsistent\" }"
       threshold = 1

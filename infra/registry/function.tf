@@ -69,8 +69,8 @@ resource "aws_lambda_function" "registry" {
   depends_on = [aws_cloudwatch_log_group.function, aws_iam_role_policy.log, aws_iam_role_policy.network]
 }
 
-# Without a signature, since Terraform cannot sign. The provider writes one permission for it; a URL made
-# since October 2025 needs a second, which README.md has.
+# Without a signature, since Terraform cannot sign. It takes two permissions. hashicorp/aws from 6.29 on writes both as it
+# makes the URL; what an older one made lacks the second, which cannot be written here before 6.29 and stands in README.md.
 resource "aws_lambda_function_url" "registry" {
   count = var.front == "function_url" ? 1 : 0
 

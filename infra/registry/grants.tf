@@ -38,7 +38,7 @@ data "aws_iam_policy_document" "operator" {
     condition {
       test     = "StringEquals"
       variable = "kms:ViaService"
-      values   = ["dynamodb.${local.region}.${data.aws_partition.current.dns_suffix}"]
+      values   = local.via_dynamodb
     }
   }
 }

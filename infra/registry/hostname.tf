@@ -21,6 +21,9 @@ locals {
   certificate_arn   = var.domain == null ? null : coalesce(var.domain.certificate_arn, one(aws_acm_certificate_validation.registry[*].certificate_arn))
   makes_certificate = var.domain != null && try(var.domain.certificate_arn, null) == null
   writes_dns        = var.domain != null && try(var.domain.zone_id, null) != null
+
+  # One that is made here is made in the region.
+  certificate_is_here = try(split(":", var.domain.certificate_arn)[3], local.region) == local.region
 }
 
 resource "aws_dynamodb_table_item" "host" {
@@ -76,6 +79,13 @@ resource "aws_apigatewayv2_domain_name" "registry" {
     certificate_arn = local.certificate_arn
     endpoint_type   = "REGIONAL"
     security_policy = "TLS_1_2"
+  }
+
+  lifecycle {
+    precondition {
+      condition     = local.certificate_is_here
+      error_message = "domain.certificate_arn must be of the registry's own region, ${local.region}: API Gateway takes no other."
+    }
   }
 }
 

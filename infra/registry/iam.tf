@@ -40,35 +40,17 @@ data "aws_iam_policy_document" "store" {
   }
 
   # store/aws/table.rs `transact`: transactions are allowed by what is in them. The rows of grants, of revocations and of
-  # the host are not among these: whoever takes the function over cannot write a grant that outlives it.
+  # the host are not among these: whoever takes the function over cannot write a grant that outlives it. A mint's
+  # transaction is allowed as well if it is judged as a whole, since one statement covers its claim and its pin.
   statement {
     sid       = "TableTransact"
-    actions   = ["dynamodb:PutItem"]
+    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
     resources = [aws_dynamodb_table.registry.arn]
 
     condition {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
-      values   = ["keyring", "module *", "modules", "proof *", "reach", "upload *"]
-    }
-  }
-
-  # store/aws/mint.rs `keep_pin`: of a principal's rows the pin alone, and not the grants beside it.
-  statement {
-    sid       = "MintPin"
-    actions   = ["dynamodb:UpdateItem"]
-    resources = [aws_dynamodb_table.registry.arn]
-
-    condition {
-      test     = "ForAllValues:StringLike"
-      variable = "dynamodb:LeadingKeys"
-      values   = ["principal *"]
-    }
-
-    condition {
-      test     = "ForAllValues:StringEquals"
-      variable = "dynamodb:Attributes"
-      values   = ["pin", "pk", "sk"]
+      values   = ["keyring", "module *", "modules", "pin *", "proof *", "reach", "upload *"]
     }
   }
 
@@ -144,7 +126,7 @@ data "aws_iam_policy_document" "store" {
     condition {
       test     = "StringEquals"
       variable = "kms:ViaService"
-      values   = ["dynamodb.${local.region}.${data.aws_partition.current.dns_suffix}"]
+      values   = local.via_dynamodb
     }
   }
 
@@ -157,7 +139,7 @@ data "aws_iam_policy_document" "store" {
     condition {
       test     = "StringEquals"
       variable = "kms:ViaService"
-      values   = ["s3.${local.region}.${data.aws_partition.current.dns_suffix}"]
+      values   = local.via_s3
     }
   }
 }
@@ -200,13 +182,19 @@ data "aws_iam_policy_document" "network" {
     actions = [
       "ec2:AssignPrivateIpAddresses",
       "ec2:CreateNetworkInterface",
-      "ec2:DeleteNetworkInterface",
       "ec2:UnassignPrivateIpAddresses",
     ]
     resources = concat(
       ["${local.network_arn}:network-interface/*", "${local.network_arn}:security-group/${aws_security_group.function[0].id}"],
       [for id in var.vpc.subnet_ids : "${local.network_arn}:subnet/${id}"],
     )
+  }
+
+  # Lambda looks whether this is allowed on every resource there is, and otherwise leaves its interfaces behind.
+  statement {
+    sid       = "LambdaEndsInterfaces"
+    actions   = ["ec2:DeleteNetworkInterface"]
+    resources = ["${local.network_arn}:*/*"]
   }
 
   # And its code may not: it is the same role, told apart by who calls.

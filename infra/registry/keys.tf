@@ -27,6 +27,10 @@ locals {
     "kms:UpdateKeyDescription",
   ]
 
+  # How AWS KMS names the services in whose name a key is used.
+  via_s3       = distinct([for suffix in ["amazonaws.com", data.aws_partition.current.dns_suffix] : "s3.${local.region}.${suffix}"])
+  via_dynamodb = distinct([for suffix in ["amazonaws.com", data.aws_partition.current.dns_suffix] : "dynamodb.${local.region}.${suffix}"])
+
   # What DynamoDB, S3 and CloudWatch ask of a key they encrypt with.
   encryption = [
     "kms:Decrypt",
@@ -93,7 +97,7 @@ data "aws_iam_policy_document" "token_key" {
 
     principals {
       type        = "AWS"
-      identifiers = concat([aws_iam_role.function.arn], sort(var.operator_arns))
+      identifiers = [aws_iam_role.function.arn]
     }
 
     dynamic "condition" {
@@ -131,7 +135,7 @@ data "aws_iam_policy_document" "data_key" {
   # Whom IAM lets, and only through DynamoDB and S3.
   statement {
     sid       = "TableAndBucket"
-    actions   = concat(["kms:CreateGrant"], local.encryption)
+    actions   = local.encryption
     resources = ["*"]
 
     principals {
@@ -142,7 +146,31 @@ data "aws_iam_policy_document" "data_key" {
     condition {
       test     = "StringEquals"
       variable = "kms:ViaService"
-      values   = [for service in ["dynamodb", "s3"] : "${service}.${local.region}.${data.aws_partition.current.dns_suffix}"]
+      values   = concat(local.via_dynamodb, local.via_s3)
+    }
+  }
+
+  # DynamoDB alone works by a grant, which it takes for itself; whom IAM lets can make one for nobody else.
+  statement {
+    sid       = "TableKeepsItsGrant"
+    actions   = ["kms:CreateGrant"]
+    resources = ["*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["arn:${local.partition}:iam::${local.account}:root"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = local.via_dynamodb
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "kms:GrantIsForAWSResource"
+      values   = ["true"]
     }
   }
 

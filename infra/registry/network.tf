@@ -48,24 +48,29 @@ resource "aws_vpc_endpoint" "named" {
   tags                = merge({ Name = "${var.name}-${each.key}" }, var.tags)
 }
 
+data "aws_vpc" "registry" {
+  count = local.endpoints ? 1 : 0
+
+  id = var.vpc.id
+}
+
+# Their private DNS leads everybody in the VPC to these endpoints, so everybody there must get in; who may do what there,
+# KMS and STS decide. Within the group, since a rule for each block could not be planned together with a VPC.
 resource "aws_security_group" "endpoints" {
   count = local.endpoints ? 1 : 0
 
   name        = "${var.name}-endpoints"
-  description = "Stile ${var.name}: KMS and STS, for the function alone"
+  description = "Stile ${var.name}: KMS and STS, for the whole VPC"
   vpc_id      = var.vpc.id
   tags        = var.tags
-}
 
-resource "aws_vpc_security_group_ingress_rule" "endpoints" {
-  count = local.endpoints ? 1 : 0
-
-  security_group_id            = aws_security_group.endpoints[0].id
-  description                  = "The function"
-  ip_protocol                  = "tcp"
-  from_port                    = 443
-  to_port                      = 443
-  referenced_security_group_id = aws_security_group.function[0].id
+  ingress {
+    description = "The VPC"
+    protocol    = "tcp"
+    from_port   = 443
+    to_port     = 443
+    cidr_blocks = [for block in data.aws_vpc.registry[0].cidr_block_associations : block.cidr_block if block.state == "associated"]
+  }
 }
 
 resource "aws_security_group" "balancer" {
@@ -114,6 +119,13 @@ resource "aws_lb_listener" "registry" {
   default_action {
     type             = "forward"
     target_group_arn = aws_lb_target_group.registry[0].arn
+  }
+
+  lifecycle {
+    precondition {
+      condition     = local.certificate_is_here
+      error_message = "domain.certificate_arn must be of the registry's own region, ${local.region}: a load balancer takes no other."
+    }
   }
 }
 

@@ -62,7 +62,7 @@ output "event_bus" {
 }
 
 output "environment" {
-  description = "Variables that a broker, or `stile-admin`, needs to work on this registry from elsewhere."
+  description = "Variables that `stile-admin` needs to work on this registry from anywhere; the function has the same."
   value = {
     STILE_HOST    = local.host
     STILE_TABLE   = aws_dynamodb_table.registry.name

@@ -1,7 +1,7 @@
 # What it is called, and what runs.
 
 variable "name" {
-  description = "Name of every resource, or its beginning. Two registries in one account and region need two."
+  description = "Name of every resource, or its beginning. Two registries in one account need two names, in whatever regions."
   type        = string
   default     = "stile"
   nullable    = false
@@ -36,6 +36,21 @@ variable "package_s3" {
     version = optional(string)
   })
   default = null
+
+  validation {
+    condition     = var.package_s3 == null || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.package_s3.bucket))
+    error_message = "package_s3.bucket must be the name of a bucket, 3 to 63 of a-z, 0-9, dots and dashes, not its ARN."
+  }
+
+  validation {
+    condition     = try(length(trimspace(var.package_s3.key)), 1) > 0
+    error_message = "package_s3.key must be the key of the package, such as stile-broker-x86_64.zip."
+  }
+
+  validation {
+    condition     = try(length(trimspace(var.package_s3.version)), 1) > 0
+    error_message = "package_s3.version must be the id of a version of the object; leave it out where the bucket keeps none."
+  }
 }
 
 variable "architecture" {
@@ -72,6 +87,11 @@ variable "host" {
   validation {
     condition     = var.host == null || can(regex("^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?$", var.host))
     error_message = "host must be a host name in lower case, perhaps with a port, without https:// and without a path."
+  }
+
+  validation {
+    condition     = try(tonumber(split(":", var.host)[1]) >= 1 && tonumber(split(":", var.host)[1]) <= 65535, true)
+    error_message = "host must have a port from 1 to 65535, or none, which is 443."
   }
 
   validation {
@@ -137,13 +157,13 @@ variable "throttle" {
   nullable = false
 
   validation {
-    condition     = var.throttle.rate >= 1 && var.throttle.burst >= 1
-    error_message = "throttle.rate and throttle.burst must be at least 1."
+    condition     = var.throttle.rate >= 1 && var.throttle.burst >= 1 && floor(var.throttle.burst) == var.throttle.burst
+    error_message = "throttle.rate must be at least 1, and throttle.burst a whole number of at least 1."
   }
 }
 
 variable "vpc" {
-  description = "Runs the function in these private subnets. `endpoints` makes endpoints for DynamoDB and S3 (in `route_table_ids`), KMS and STS; without NAT it needs them. `client_cidrs` may reach the load balancer."
+  description = "Runs the function in these private subnets. `endpoints` makes endpoints for DynamoDB and S3 (in `route_table_ids`), KMS and STS, for everybody in the VPC, which must have none of them yet; without NAT it needs them. `client_cidrs` may reach the load balancer."
   type = object({
     id              = string
     subnet_ids      = list(string)
@@ -159,8 +179,20 @@ variable "vpc" {
   }
 
   validation {
+    condition     = var.vpc == null || can(regex("^vpc-[0-9a-f]+$", var.vpc.id))
+    error_message = "vpc.id must be the id of a VPC, such as vpc-0a1b2c3d4e5f60718."
+  }
+
+  validation {
     condition     = var.vpc == null || length(try(var.vpc.subnet_ids, [])) >= 2
     error_message = "vpc.subnet_ids must name at least two subnets, in two availability zones."
+  }
+
+  validation {
+    condition = length(distinct(try(var.vpc.subnet_ids, []))) == length(try(var.vpc.subnet_ids, [])) && alltrue([
+      for id in try(var.vpc.subnet_ids, []) : can(regex("^subnet-[0-9a-f]+$", id))
+    ])
+    error_message = "vpc.subnet_ids must be ids of subnets, such as subnet-0a1b2c3d4e5f60718, each once."
   }
 
   validation {
@@ -169,8 +201,13 @@ variable "vpc" {
   }
 
   validation {
-    condition     = alltrue([for cidr in try(var.vpc.client_cidrs, []) : can(cidrhost(cidr, 0))])
-    error_message = "vpc.client_cidrs must be CIDR blocks, such as 10.0.0.0/8."
+    condition     = alltrue([for cidr in try(var.vpc.client_cidrs, []) : can(cidrnetmask(cidr))])
+    error_message = "vpc.client_cidrs must be CIDR blocks of IPv4, such as 10.0.0.0/8."
+  }
+
+  validation {
+    condition     = var.vpc == null || var.front != "load_balancer" || length(try(var.vpc.client_cidrs, [])) > 0
+    error_message = "front = load_balancer needs vpc.client_cidrs: nobody else reaches it."
   }
 }
 
@@ -197,10 +234,13 @@ variable "grants" {
 
   validation {
     condition = alltrue([
-      for grant in var.grants :
-      can(regex("^(arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[A-Za-z0-9+=,.@_/-]+|(sso|account):([a-z-]+:)?[0-9]{12}(/[A-Za-z0-9+=,.@_-]+)?)$", grant.principal))
+      for grant in var.grants : anytrue([
+        can(regex("^arn:aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?:iam::[0-9]{12}:(role|user)/([A-Za-z0-9+=,.@_-]+/)*[A-Za-z0-9+=,.@_-]{1,64}$", grant.principal)),
+        can(regex("^sso:(aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?:)?[0-9]{12}/[A-Za-z0-9+=,.@_-]{1,32}$", grant.principal)),
+        can(regex("^account:(aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?:)?[0-9]{12}$", grant.principal)),
+      ])
     ])
-    error_message = "A grant's principal must be the ARN of a role or user, sso:ACCOUNT/PERMISSION_SET or account:ACCOUNT; a pattern is none."
+    error_message = "A grant's principal must be the ARN of a role or user, sso:ACCOUNT/PERMISSION_SET or account:ACCOUNT, the last two perhaps with a partition before the account; a pattern is none."
   }
 
   validation {
@@ -213,26 +253,14 @@ variable "grants" {
 
   validation {
     condition = alltrue([
-      for grant in var.grants : grant.expires == null || can(regex("^([0-9]+[smhdw]|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z)$", grant.expires))
+      for grant in var.grants : grant.expires == null || can(regex("^0*[1-9][0-9]*[smhdw]$", grant.expires)) || can(timeadd(grant.expires, "0s"))
     ])
-    error_message = "A grant's expires must be a duration such as 90d or a time such as 2027-01-31T18:00:00Z."
+    error_message = "A grant's expires must be a duration such as 90d or a time that there is, such as 2027-01-31T18:00:00Z."
   }
 
   validation {
     condition     = length(distinct([for grant in var.grants : "${grant.principal} ${grant.namespace}"])) == length(var.grants)
     error_message = "A principal has two grants on one namespace; put their permissions into one."
-  }
-}
-
-variable "operator_arns" {
-  description = "Roles that may use the token key as the function does, to run `stile-admin token revoke --all` and to rotate keys by hand. The rest of what operators need is in output `operator_policy`."
-  type        = set(string)
-  default     = []
-  nullable    = false
-
-  validation {
-    condition     = alltrue([for arn in var.operator_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$", arn))])
-    error_message = "operator_arns must be ARNs of roles: no user, no account and no pattern may hold the keys."
   }
 }
 
@@ -284,8 +312,8 @@ variable "regions" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for region in var.regions : can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]+$", region))])
-    error_message = "regions must be names of AWS regions, such as eu-central-1."
+    condition     = alltrue([for region in var.regions : contains(local.known_regions, region)])
+    error_message = "regions must be names of AWS regions that the broker knows (regions.tf), such as eu-central-1."
   }
 }
 
@@ -294,6 +322,11 @@ variable "fips" {
   type        = bool
   default     = false
   nullable    = false
+
+  validation {
+    condition     = !var.fips || !try(var.vpc.endpoints, false)
+    error_message = "fips cannot be had with vpc.endpoints: the endpoint of STS has its plain name alone. Leave one of them off, and give the subnets NAT where that is vpc.endpoints."
+  }
 }
 
 # How much, and how long it is kept.
@@ -305,8 +338,8 @@ variable "memory_size" {
   nullable    = false
 
   validation {
-    condition     = var.memory_size >= 128 && var.memory_size <= 10240
-    error_message = "memory_size must be from 128 to 10240 MB."
+    condition     = var.memory_size >= 128 && var.memory_size <= 10240 && floor(var.memory_size) == var.memory_size
+    error_message = "memory_size must be from 128 to 10240 whole MB."
   }
 }
 
@@ -317,19 +350,19 @@ variable "timeout" {
   nullable    = false
 
   validation {
-    condition     = var.timeout >= 10 && var.timeout <= 900
-    error_message = "timeout must be from 10 to 900 seconds."
+    condition     = var.timeout >= 10 && var.timeout <= 900 && floor(var.timeout) == var.timeout
+    error_message = "timeout must be from 10 to 900 whole seconds."
   }
 }
 
 variable "reserved_concurrency" {
-  description = "Instances of the function that are kept for it, and the most there can be. Default: what the account has."
+  description = "Instances of the function that are kept for it, and the most there can be. The account keeps 100 for all others: at most its quota less 100. Default: what the account has."
   type        = number
   default     = null
 
   validation {
-    condition     = var.reserved_concurrency == null || coalesce(var.reserved_concurrency, 0) >= 1
-    error_message = "reserved_concurrency must be at least 1; 0 would switch the registry off."
+    condition     = var.reserved_concurrency == null ? true : var.reserved_concurrency >= 1 && floor(var.reserved_concurrency) == var.reserved_concurrency
+    error_message = "reserved_concurrency must be a whole number of at least 1; 0 would switch the registry off."
   }
 }
 
@@ -374,8 +407,8 @@ variable "bucket_name" {
   default     = null
 
   validation {
-    condition     = var.bucket_name == null || can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket_name))
-    error_message = "bucket_name must be 3 to 63 of a-z, 0-9 and dashes, without a dot, with a letter or digit at both ends."
+    condition     = var.bucket_name == null ? true : can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket_name)) && !can(regex("^(xn--|sthree-|amzn-s3-demo-)|(-s3alias|--ol-s3|--x-s3|--table-s3)$", var.bucket_name))
+    error_message = "bucket_name must be 3 to 63 of a-z, 0-9 and dashes, without a dot, with a letter or digit at both ends, and with none of the prefixes and suffixes that Amazon S3 reserves."
   }
 }
 
@@ -386,8 +419,8 @@ variable "recovery_days" {
   nullable    = false
 
   validation {
-    condition     = var.recovery_days >= 1 && var.recovery_days <= 35
-    error_message = "recovery_days must be from 1 to 35."
+    condition     = var.recovery_days >= 1 && var.recovery_days <= 35 && floor(var.recovery_days) == var.recovery_days
+    error_message = "recovery_days must be from 1 to 35 whole days."
   }
 }
 
@@ -412,8 +445,8 @@ variable "key_deletion_days" {
   nullable    = false
 
   validation {
-    condition     = var.key_deletion_days >= 7 && var.key_deletion_days <= 30
-    error_message = "key_deletion_days must be from 7 to 30."
+    condition     = var.key_deletion_days >= 7 && var.key_deletion_days <= 30 && floor(var.key_deletion_days) == var.key_deletion_days
+    error_message = "key_deletion_days must be from 7 to 30 whole days."
   }
 }
 
@@ -428,8 +461,8 @@ variable "alarms" {
   default = {}
 
   validation {
-    condition     = var.alarms == null || try(var.alarms.refused_exchanges, 1) >= 1
-    error_message = "alarms.refused_exchanges must be at least 1."
+    condition     = var.alarms == null ? true : var.alarms.refused_exchanges >= 1 && floor(var.alarms.refused_exchanges) == var.alarms.refused_exchanges
+    error_message = "alarms.refused_exchanges must be a whole number of at least 1."
   }
 
   validation {
@@ -461,4 +494,9 @@ variable "tags" {
   type        = map(string)
   default     = {}
   nullable    = false
+
+  validation {
+    condition     = alltrue([for key, value in var.tags : can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{1,128}$", key)) && length(value) <= 256 && !startswith(lower(key), "aws:")]) && length(var.tags) <= 49
+    error_message = "tags must be at most 49; a key has 1 to 128 letters, digits, spaces or _.:/=+@- and does not begin with aws:, a value has at most 256 characters."
+  }
 }

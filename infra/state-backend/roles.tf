@@ -57,9 +57,10 @@ data "aws_iam_policy_document" "project" {
     }
   }
 
+  # A large state goes up in parts, and a client whose upload failed takes away those that are there already.
   statement {
     sid       = "ReadAndWriteOwnStates"
-    actions   = ["s3:GetObject", "s3:PutObject"]
+    actions   = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
     resources = [each.value.objects]
   }
 
@@ -91,7 +92,7 @@ data "aws_iam_policy_document" "project" {
     }
   }
 
-  # A lock is the row `BUCKET/KEY`, the digest of a state the row `BUCKET/KEY-md5`.
+  # A lock is the row `BUCKET/KEY`, the digest of a state the row `BUCKET/KEY-md5`: both begin alike.
   dynamic "statement" {
     for_each = aws_dynamodb_table.lock
 
@@ -103,7 +104,7 @@ data "aws_iam_policy_document" "project" {
       condition {
         test     = "ForAllValues:StringLike"
         variable = "dynamodb:LeadingKeys"
-        values   = ["${local.bucket}/${each.key}/*", "${local.bucket}/${each.key}/*-md5"]
+        values   = ["${local.bucket}/${each.key}/*"]
       }
 
       # `ForAllValues` alone holds of a request without keys, such as a scan.

@@ -110,11 +110,10 @@ async fn two_backends_are_made_used_and_given_up() {
 async fn nothing_is_left_to_change(backends: &Backends) {
     let ran = backends.plan().await;
     assert_eq!(ran.code, Some(0), "the second plan is not empty: {}", ran.stdout);
-    for (folder, arguments) in
-        [("examples/minimal", ["init", "-input=false", "-no-color"]), ("examples/minimal", ["plan", "-input=false", "-no-color"])]
-    {
-        let ran = backends.module().run(folder, &arguments).await;
-        assert_eq!(ran.code, Some(0), "{folder}: {}", ran.stderr);
+    let platform = "-var=platform_arns=[\"arn:aws:iam::111122223333:role/platform\"]";
+    for arguments in [&["init"][..], &["plan", platform]] {
+        let ran = backends.module().run("examples/minimal", &[arguments, &["-input=false", "-no-color"]].concat()).await;
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
     }
 }
 
@@ -138,8 +137,10 @@ fn every_call_is_allowed_and_no_more(backends: &Backends, recorder: &Recorder, n
         };
     }
     assert!(assumed > 0, "nobody assumed `{role_arn}`");
-    // What KMS is asked for in a project's name never shows as a call of the project's.
-    let unused: Vec<_> = granted(&role).into_iter().filter(|right| !used.contains(right) && !right.contains(" kms:")).collect();
+    // What KMS is asked for in a project's name never shows as a call of the project's; and these states are small, so none
+    // is put in parts, of which an upload that breaks off leaves some behind.
+    let unseen = |right: &String| right.contains(" kms:") || right.ends_with(" s3:AbortMultipartUpload");
+    let unused: Vec<_> = granted(&role).into_iter().filter(|right| !used.contains(right) && !unseen(right)).collect();
     assert_eq!(unused, Vec::<String>::new(), "granted in `{namespace}` and never used");
 }
 

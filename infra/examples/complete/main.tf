@@ -24,11 +24,10 @@ module "registry" {
   name         = var.name
   package_path = var.package_path
   domain       = var.domain
-  iam_route    = true
+  iam_route    = var.iam_route
 
-  max_ttl              = 7200
-  reserved_concurrency = 50
-  event_bus            = true
+  max_ttl   = 7200
+  event_bus = true
 
   alarms = {
     actions           = [aws_sns_topic.alarms.arn]
@@ -52,8 +51,6 @@ resource "aws_sns_topic" "alarms" {
   name = "${var.name}-alarms"
 }
 
-data "aws_caller_identity" "current" {}
-
 module "state_backend" {
   source = "../../state-backend"
 
@@ -64,7 +61,7 @@ module "state_backend" {
 
   # The platform's own state lies there as well, once `terraform init -migrate-state` has moved it.
   projects = merge(
-    { platform = { principal_arns = ["arn:aws:iam::${data.aws_caller_identity.current.account_id}:root"], external_id = null } },
+    { platform = { principal_arns = var.platform_arns, external_id = null } },
     var.state_projects,
   )
 

@@ -24,6 +24,23 @@ variable "deployer_arn" {
   type        = string
 }
 
+variable "platform_arns" {
+  description = "Roles that run this configuration and may use its state."
+  type        = set(string)
+  nullable    = false
+
+  validation {
+    condition     = length(var.platform_arns) > 0
+    error_message = "platform_arns must name at least one role: whoever runs this configuration reads its state as one of them."
+  }
+}
+
+variable "iam_route" {
+  description = "Whether `GET /v1/token` is open to callers that API Gateway verified. Whoever may invoke the function can then mint for anybody: see docs/lambda.md."
+  type        = bool
+  default     = false
+}
+
 variable "state_namespace" {
   description = "Whose states the state backend keeps, in any words."
   type        = string

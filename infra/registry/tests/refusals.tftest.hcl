@@ -147,7 +147,7 @@ run "a_load_balancer_without_a_name" {
 
   variables {
     front = "load_balancer"
-    vpc   = { id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"] }
+    vpc   = { id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_cidrs = ["10.0.0.0/8"] }
   }
 
   expect_failures = [var.domain]
@@ -181,16 +181,6 @@ run "a_grant_of_nothing" {
   }
 
   expect_failures = [var.grants]
-}
-
-run "a_whole_account_of_operators" {
-  command = plan
-
-  variables {
-    operator_arns = ["arn:aws:iam::111122223333:root"]
-  }
-
-  expect_failures = [var.operator_arns]
 }
 
 run "a_function_that_ends_before_sts_answers" {
@@ -231,4 +221,323 @@ run "endpoints_without_routes" {
   }
 
   expect_failures = [var.vpc]
+}
+
+run "a_package_in_a_bucket_by_its_arn" {
+  command = plan
+
+  variables {
+    package_path = null
+    package_s3   = { bucket = "arn:aws:s3:::packages", key = "stile.zip" }
+  }
+
+  expect_failures = [var.package_s3]
+}
+
+run "a_package_without_a_key" {
+  command = plan
+
+  variables {
+    package_path = null
+    package_s3   = { bucket = "packages", key = " " }
+  }
+
+  expect_failures = [var.package_s3]
+}
+
+run "a_package_of_an_empty_version" {
+  command = plan
+
+  variables {
+    package_path = null
+    package_s3   = { bucket = "packages", key = "stile.zip", version = "" }
+  }
+
+  expect_failures = [var.package_s3]
+}
+
+run "a_port_that_there_is_not" {
+  command = plan
+
+  variables {
+    host = "registry.example.com:65536"
+  }
+
+  expect_failures = [var.host]
+}
+
+run "a_port_of_zero" {
+  command = plan
+
+  variables {
+    host = "registry.example.com:0"
+  }
+
+  expect_failures = [var.host]
+}
+
+run "a_certificate_of_another_region" {
+  command = plan
+
+  variables {
+    domain = { name = "registry.example.com", certificate_arn = "arn:aws:acm:us-east-1:111122223333:certificate/0" }
+  }
+
+  expect_failures = [aws_apigatewayv2_domain_name.registry]
+}
+
+run "a_certificate_of_another_region_before_a_load_balancer" {
+  command = plan
+
+  variables {
+    front  = "load_balancer"
+    domain = { name = "registry.example.com", certificate_arn = "arn:aws:acm:us-east-1:111122223333:certificate/0" }
+    vpc    = { id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_cidrs = ["10.0.0.0/8"] }
+  }
+
+  expect_failures = [aws_lb_listener.registry]
+}
+
+run "half_a_request_at_once" {
+  command = plan
+
+  variables {
+    throttle = { burst = 1.5 }
+  }
+
+  expect_failures = [var.throttle]
+}
+
+run "a_network_by_its_name" {
+  command = plan
+
+  variables {
+    vpc = { id = "main", subnet_ids = ["subnet-1", "subnet-2"] }
+  }
+
+  expect_failures = [var.vpc]
+}
+
+run "one_subnet" {
+  command = plan
+
+  variables {
+    vpc = { id = "vpc-1", subnet_ids = ["subnet-1"] }
+  }
+
+  expect_failures = [var.vpc]
+}
+
+run "subnets_by_their_arns" {
+  command = plan
+
+  variables {
+    vpc = { id = "vpc-1", subnet_ids = ["arn:aws:ec2:eu-central-1:111122223333:subnet/subnet-1", "subnet-2"] }
+  }
+
+  expect_failures = [var.vpc]
+}
+
+run "one_subnet_twice" {
+  command = plan
+
+  variables {
+    vpc = { id = "vpc-1", subnet_ids = ["subnet-1", "subnet-1"] }
+  }
+
+  expect_failures = [var.vpc]
+}
+
+run "clients_by_ipv6" {
+  command = plan
+
+  variables {
+    vpc = { id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_cidrs = ["fd00::/8"] }
+  }
+
+  expect_failures = [var.vpc]
+}
+
+run "a_load_balancer_that_nobody_reaches" {
+  command = plan
+
+  variables {
+    front  = "load_balancer"
+    domain = { name = "registry.example.com", zone_id = "Z1" }
+    vpc    = { id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"] }
+  }
+
+  expect_failures = [var.vpc]
+}
+
+run "fips_where_sts_has_its_plain_name_alone" {
+  command = plan
+
+  variables {
+    fips    = true
+    regions = ["us-east-1"]
+    vpc     = { id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], route_table_ids = ["rtb-1"], endpoints = true }
+  }
+
+  expect_failures = [var.fips]
+}
+
+run "a_region_that_aws_does_not_have" {
+  command = plan
+
+  variables {
+    regions = ["eu-central-9"]
+  }
+
+  expect_failures = [var.regions]
+}
+
+run "a_grant_for_a_permission_set_without_its_name" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "sso:111122223333", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_a_part_of_an_account" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "account:111122223333/deploy", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_a_partition_that_aws_does_not_have" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "account:aws-moon:111122223333", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_a_path_without_a_name" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/team/", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_until_a_day_that_there_is_not" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "2027-02-30T00:00:00Z" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_no_time" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "0d" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "half_a_megabyte" {
+  command = plan
+
+  variables {
+    memory_size = 512.5
+  }
+
+  expect_failures = [var.memory_size]
+}
+
+run "half_a_second" {
+  command = plan
+
+  variables {
+    timeout = 60.5
+  }
+
+  expect_failures = [var.timeout]
+}
+
+run "half_an_instance" {
+  command = plan
+
+  variables {
+    reserved_concurrency = 1.5
+  }
+
+  expect_failures = [var.reserved_concurrency]
+}
+
+run "half_a_day_of_recovery" {
+  command = plan
+
+  variables {
+    recovery_days = 34.5
+  }
+
+  expect_failures = [var.recovery_days]
+}
+
+run "half_a_day_of_deletion" {
+  command = plan
+
+  variables {
+    key_deletion_days = 7.5
+  }
+
+  expect_failures = [var.key_deletion_days]
+}
+
+run "half_an_exchange" {
+  command = plan
+
+  variables {
+    alarms = { refused_exchanges = 1.5 }
+  }
+
+  expect_failures = [var.alarms]
+}
+
+run "a_bucket_by_a_name_that_is_reserved" {
+  command = plan
+
+  variables {
+    bucket_name = "xn--modules"
+  }
+
+  expect_failures = [var.bucket_name]
+}
+
+run "a_bucket_by_an_end_that_is_reserved" {
+  command = plan
+
+  variables {
+    bucket_name = "modules-s3alias"
+  }
+
+  expect_failures = [var.bucket_name]
+}
+
+run "a_tag_that_is_aws_s_own" {
+  command = plan
+
+  variables {
+    tags = { "aws:owner" = "platform" }
+  }
+
+  expect_failures = [var.tags]
 }

@@ -168,6 +168,11 @@ run "in_a_network_without_a_way_out" {
   }
 
   assert {
+    condition     = one(aws_security_group.endpoints[0].ingress).cidr_blocks == tolist(["10.1.0.0/16", "100.64.0.0/16"])
+    error_message = "Everybody in the VPC whom private DNS leads there gets in, and nobody else."
+  }
+
+  assert {
     condition     = aws_lambda_function.registry.environment[0].variables.STILE_REGIONS == "eu-central-1"
     error_message = "STS of other regions cannot be reached, and is not believed."
   }
@@ -215,6 +220,8 @@ run "grants_become_commands" {
     grants = [
       { principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["upload", "download"], expires = "90d" },
       { principal = "account:111122223333", namespace = "*", permissions = ["download"] },
+      { principal = "sso:aws-us-gov:111122223333/Admin", namespace = "acme", permissions = ["download"], expires = "2027-01-31T18:00:00+01:00" },
+      { principal = "arn:aws-iso-b:iam::111122223333:user/team/alice", namespace = "acme", permissions = ["download"] },
     ]
   }
 
@@ -222,8 +229,38 @@ run "grants_become_commands" {
     condition = [for command in output.grant_commands : split(" --role-arn ", command)[1]] == [
       "arn:aws:iam::111122223333:role/deploy --namespace 'acme' --download --upload --expires 90d",
       "account:111122223333 --namespace '*' --download --yes",
+      "sso:aws-us-gov:111122223333/Admin --namespace 'acme' --download --expires 2027-01-31T18:00:00+01:00",
+      "arn:aws-iso-b:iam::111122223333:user/team/alice --namespace 'acme' --download",
     ]
     error_message = "One command a grant, as stile-admin takes it."
+  }
+}
+
+run "an_alarm_for_each_of_what_aws_counts_and_the_log_says" {
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.counted) == 2 && length(aws_cloudwatch_metric_alarm.logged) == 5 && length(aws_cloudwatch_log_metric_filter.logged) == 5
+    error_message = "docs/operations.md counts seven alarms and five metrics."
+  }
+}
+
+run "what_is_odd_and_allowed" {
+  command = plan
+
+  variables {
+    host     = "registry.example.com:65535"
+    regions  = ["eu-central-1", "us-gov-west-1", "eusc-de-east-1"]
+    throttle = { rate = 1.5, burst = 1 }
+    tags     = { "Cost Centre" = "" }
+  }
+
+  assert {
+    condition     = output.host == "registry.example.com:65535" && aws_lambda_function.registry.environment[0].variables.STILE_REGIONS == "eu-central-1,eusc-de-east-1,us-gov-west-1"
+    error_message = "The function is told what was given."
+  }
+
+  assert {
+    condition     = aws_apigatewayv2_stage.registry[0].default_route_settings[0].throttling_rate_limit == 1.5
+    error_message = "A rate need not be a whole number."
   }
 }
 

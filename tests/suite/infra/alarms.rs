@@ -65,8 +65,14 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
     for (what, answer, kms, sent, expected) in [
         ("a good day", Answer::Genuine, true, vec![ready()], &[][..]),
         ("nobody is granted anything", Answer::Genuine, true, vec![exchange()], &["refused_exchanges"]),
-        ("STS contradicts itself", Answer::xml(contradicting), true, vec![exchange()], &["alarm", "refused_exchanges", "sts_inconsistent"]),
-        ("the key's policy was changed", Answer::Genuine, false, vec![ready()], &["kms_denials"]),
+        (
+            "STS contradicts itself",
+            Answer::xml(contradicting),
+            true,
+            vec![exchange()],
+            &["alarm", "failures", "refused_exchanges", "sts_inconsistent"],
+        ),
+        ("the key's policy was changed", Answer::Genuine, false, vec![ready()], &["failures", "kms_denials"]),
     ] {
         sts.answer(answer);
         let mut variables = aws.environment();
@@ -90,7 +96,7 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
 
 #[test]
 fn a_pattern_counts_what_has_every_part_of_it() {
-    assert_eq!(patterns().keys().collect::<Vec<_>>(), ["alarm", "kms_denials", "refused_exchanges", "sts_inconsistent"]);
+    assert_eq!(patterns().keys().collect::<Vec<_>>(), ["alarm", "failures", "kms_denials", "refused_exchanges", "sts_inconsistent"]);
     for (pattern, line, expected) in [
         ("{ $.code = \"no\" }", json!({ "code": "no" }), true),
         ("{ $.code = \"no\" }", json!({ "code": "now" }), false),

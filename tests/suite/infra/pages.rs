@@ -1,5 +1,6 @@
 //! The tables of the registry's README, and how many variables there are.
 
+use stile_protocol::region::REGIONS;
 use stile_tests::programs::workspace;
 use stile_tests::terraform_docs::differences;
 
@@ -16,7 +17,14 @@ fn variables_are_few_and_each_is_validated_where_it_can_be_wrong() {
     assert!((20..35).contains(&blocks.len()), "{}", blocks.len());
     for block in blocks {
         let name = block.split('"').next().unwrap();
-        let free = ["  type        = bool", "  type        = map(string)"].iter().any(|kind| block.contains(kind));
-        assert!(free || block.contains("\n  validation {") || name == "package_s3", "`{name}` is not validated");
+        let either = block.contains("  type        = bool");
+        assert!(either || block.contains("\n  validation {"), "`{name}` is not validated");
     }
+}
+
+#[test]
+fn the_module_knows_the_regions_that_the_broker_knows() {
+    let text = std::fs::read_to_string(workspace().join("infra/registry/regions.tf")).unwrap();
+    let named: Vec<&str> = text.split('"').skip(1).step_by(2).collect();
+    assert_eq!(named, REGIONS.iter().map(|region| region.name).collect::<Vec<_>>());
 }

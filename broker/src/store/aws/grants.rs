@@ -231,9 +231,9 @@ pub(super) fn grants_key(principal: &Principal) -> Key {
     Key::new(format!("principal {principal}"), "grants")
 }
 
-/// The pin of a role or user.
+/// The pin of a role or user, in a partition of its own: a mint may write there, and not where the grants are.
 pub(super) fn pin_key(principal: &Principal) -> Key {
-    Key::new(format!("principal {principal}"), "pin")
+    Key::new(format!("pin {principal}"), "pin")
 }
 
 /// The grants of a principal from its document; what cannot be read allows nothing, and the others work.

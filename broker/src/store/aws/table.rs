@@ -3,7 +3,7 @@
 //! | question | key | how |
 //! |---|---|---|
 //! | who may this principal | `principal P` / `grants` | one read, a ready-made document |
-//! | which unique id it must have | `principal P` / `pin` | in the same batch |
+//! | which unique id it must have | `pin P` / `pin` | in the same batch |
 //! | is there one that differs by case | `folded p` / `principal` | in the same batch |
 //! | all grants; all on a namespace | `grants` / `P N`; `namespace N` / `P` | one paged query |
 //! | the `versions` document of a module | `module A` / `versions` | one read |

@@ -21,6 +21,17 @@ mock_data "aws_region" {
   }
 }
 
+mock_data "aws_vpc" {
+  defaults = {
+    cidr_block = "10.1.0.0/16"
+    cidr_block_associations = [
+      { association_id = "vpc-cidr-assoc-1", cidr_block = "10.1.0.0/16", state = "associated" },
+      { association_id = "vpc-cidr-assoc-2", cidr_block = "100.64.0.0/16", state = "associated" },
+      { association_id = "vpc-cidr-assoc-3", cidr_block = "10.9.0.0/16", state = "disassociated" },
+    ]
+  }
+}
+
 mock_data "aws_iam_policy_document" {
   defaults = {
     json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}"

@@ -1,4 +1,4 @@
-# A backend for one project, which a role of the same account writes to.
+# A backend for one project, for the roles that run it.
 
 terraform {
   required_version = ">= 1.5"
@@ -11,7 +11,11 @@ terraform {
   }
 }
 
-data "aws_caller_identity" "current" {}
+variable "platform_arns" {
+  description = "Roles that run the project `network` and may use its state."
+  type        = set(string)
+  nullable    = false
+}
 
 module "state" {
   source = "../.."
@@ -20,7 +24,7 @@ module "state" {
 
   projects = {
     network = {
-      principal_arns = ["arn:aws:iam::${data.aws_caller_identity.current.account_id}:root"]
+      principal_arns = var.platform_arns
     }
   }
 }
