@@ -22,3 +22,36 @@ impl Clock {
         self.start + TimeDelta::from_std(self.since.elapsed()).unwrap_or_default()
     }
 }
+
+/// How far ours is from the clock that is so much before it: `14 min 3 s behind`.
+pub fn apart(skew: TimeDelta) -> String {
+    let seconds = skew.num_seconds().unsigned_abs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let way = if skew > TimeDelta::zero() { "behind" } else { "ahead of" };
+    match (days, hours) {
+        (0, 0) => format!("{minutes} min {} s {way}", seconds % 60),
+        (0, _) => format!("{hours} h {} min {way}", minutes % 60),
+        _ => format!("{days} d {} h {way}", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distance_is_told_in_what_matters_of_it() {
+        for (seconds, expected) in [
+            (0, "0 min 0 s ahead of"),
+            (843, "14 min 3 s behind"),
+            (-3599, "59 min 59 s ahead of"),
+            (3600, "1 h 0 min behind"),
+            (-86_399, "23 h 59 min ahead of"),
+            (86_400, "1 d 0 h behind"),
+            (-90 * 86_400 - 3600, "90 d 1 h ahead of"),
+            (i64::MAX / 1000, "106751991167 d 7 h behind"),
+        ] {
+            assert_eq!(apart(TimeDelta::seconds(seconds)), expected, "{seconds}");
+        }
+    }
+}

@@ -1,4 +1,6 @@
 //! Sends a proof and gets a token; a proof that was late by the broker's clock is made anew once, by that clock.
+//!
+//! Nothing is signed for a time that no time zone explains, whatever the broker says.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Client;
@@ -8,11 +10,17 @@ use stile_protocol::region::Region;
 use stile_protocol::reply::{ErrorCode, TokenReply};
 
 use crate::call::{self, Answer, CALL_TIMEOUT, CallError, Refusal};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::{Registry, Scope, Service};
 use crate::credentials::Loaded;
 use crate::iam_exchange;
 use crate::proof::{ProofError, Signer, SigningError};
+
+/// How far the broker's clock may be from ours for a proof to be signed for its time.
+///
+/// Covers a clock that is set for another time zone, from UTC−12 to UTC+14. The time is the word of whoever answers: without
+/// a bound, who answers as the registry once collects proofs that begin to be good in months, for as long as the key lives.
+const MAX_SKEW: TimeDelta = TimeDelta::hours(26);
 
 /// Longest token that Terraform can send through every gateway, in bytes.
 const MAX_TOKEN: usize = 4096;
@@ -43,6 +51,13 @@ pub enum ExchangeError {
     /// The request for `execute-api` or `lambda` could not be signed.
     #[error("the request could not be signed")]
     Signing(#[source] SigningError),
+    /// The broker names a time that no time zone explains.
+    #[error(
+        "this computer's clock is {} the registry's, and nothing is signed for a time more than {} h away",
+        clock::apart(*.0),
+        MAX_SKEW.num_hours()
+    )]
+    TooFarOff(TimeDelta),
     /// Nobody answered.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -63,6 +78,9 @@ impl ExchangeError {
         match self {
             Self::UnknownRegion(_) => Some("set `region` in the helper's `config.toml` to one that the registry accepts".to_owned()),
             Self::Proof(ProofError::NoFipsHost(_)) => Some("set `region` in the helper's `config.toml` to a US region".to_owned()),
+            Self::TooFarOff(_) => {
+                Some("set this computer's clock; if it is right, then the registry's is not, or somebody else answers for it".to_owned())
+            }
             Self::Call(error) => error.hint().map(str::to_owned),
             Self::Refused(refusal) | Self::Down(refusal) => refusal.hint.clone(),
             Self::Unreadable(_) => Some("look at `url` in the helper's `config.toml`: is that a Stile registry?".to_owned()),
@@ -84,8 +102,12 @@ pub async fn exchange(
         let signed_at = clock.now();
         let answer = ask(client, registry, loaded, scope, signed_at).await?;
         let Some(server_time) = wrong_clock(&answer) else { return Ok((answer, None)) };
+        let skew = server_time - signed_at;
+        if skew.abs() > MAX_SKEW {
+            return Err(ExchangeError::TooFarOff(skew));
+        }
         let answer = ask(client, registry, loaded, scope, server_time).await?;
-        Ok::<_, ExchangeError>((answer, Some(server_time - signed_at)))
+        Ok((answer, Some(skew)))
     };
     let (answer, skew) = tokio::time::timeout_at(deadline, whole).await.map_err(|_| CallError::TimedOut(registry.url.clone()))??;
     let (reply, expires_at) = read(&answer)?;

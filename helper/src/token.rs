@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::cache::Slot;
 use crate::call::{self, CallError};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::{Environment, Registry, Scope};
 use crate::credentials::{self, CredentialsError};
 use crate::exchange::{self, ExchangeError};
@@ -32,9 +32,7 @@ impl Token {
 
     /// What to say of a clock that is wrong, if this exchange found that it is.
     pub fn clock_notice(&self) -> Option<String> {
-        let skew = self.skew?.num_seconds();
-        let (seconds, way) = (skew.unsigned_abs(), if skew > 0 { "behind" } else { "ahead of" });
-        Some(format!("this computer's clock is {} min {} s {way} the registry's; signed by the registry's", seconds / 60, seconds % 60))
+        Some(format!("this computer's clock is {} the registry's; signed by the registry's", clock::apart(self.skew?)))
     }
 }
 

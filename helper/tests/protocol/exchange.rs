@@ -123,9 +123,52 @@ fn a_clock_that_is_wrong_is_told_and_corrected_once() {
 
 #[test]
 fn a_clock_that_stays_wrong_is_not_chased() {
-    let broker = Broker::new(|_, _| refusal("401 Unauthorized", "proof_expired", "the proof is too old", None, TIME));
+    let broker = Broker::new(|_, _| refusal("401 Unauthorized", "proof_expired", "the proof is too old", None, &rfc3339(now())));
     Machine::of(&broker).run(&GET).fails_with("no token for `registry.example.com`: the proof is too old");
     assert_eq!(broker.requests().len(), 2);
+}
+
+#[test]
+fn no_proof_is_signed_for_a_day_that_an_answer_names() {
+    for (code, ahead, told) in [
+        ("proof_from_future", TimeDelta::days(90), ["90 d 0 h behind", "89 d 23 h behind"]),
+        ("proof_expired", TimeDelta::days(90), ["90 d 0 h behind", "89 d 23 h behind"]),
+        ("proof_from_future", TimeDelta::days(-90), ["90 d 0 h ahead of", "89 d 23 h ahead of"]),
+        ("proof_expired", TimeDelta::minutes(26 * 60 + 1), ["1 d 2 h behind"; 2]),
+        ("proof_from_future", TimeDelta::minutes(-26 * 60 - 1), ["1 d 2 h ahead of"; 2]),
+    ] {
+        let broker = Broker::new(move |number, request| match number {
+            0 => refusal("401 Unauthorized", code, "the clock is wrong", None, &rfc3339(amz_date(request) + ahead)),
+            _ => token_reply("stile_v4.local.number-0", 3600),
+        });
+        let lines = told.map(|told| {
+            format!(
+                "stile: no token for `registry.example.com`: this computer's clock is {told} the registry's, and nothing is signed for a \
+                 time more than 26 h away; hint: set this computer's clock; if it is right, then the registry's is not, or somebody else \
+                 answers for it\n"
+            )
+        });
+        let run = Machine::of(&broker).run(&GET);
+        assert!(lines.contains(&run.stderr), "{}", run.stderr);
+        assert_eq!((run.stdout.as_str(), run.code, broker.requests().len()), ("", 1, 1), "{code} {ahead}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_for_another_time_zone_is_corrected() {
+    let most = 26 * 60 - 1;
+    for (code, minutes, told) in [("proof_expired", most, "1 d 1 h behind"), ("proof_from_future", -most, "1 d 1 h ahead of")] {
+        let broker = Broker::new(move |number, request| match number {
+            0 => {
+                let server_time = amz_date(request) + TimeDelta::minutes(minutes);
+                refusal("401 Unauthorized", code, "the clock is wrong", None, &rfc3339(server_time))
+            }
+            _ => token_reply("stile_v4.local.number-0", 3600),
+        });
+        let run = Machine::of(&broker).run(&GET);
+        assert_eq!((run.stdout.as_str(), run.code, broker.requests().len()), (TOKEN, 0, 2));
+        assert!(run.stderr.contains(told), "{}", run.stderr);
+    }
 }
 
 #[test]
