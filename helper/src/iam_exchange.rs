@@ -6,6 +6,7 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest};
 use chrono::{DateTime, Utc};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::{Namespace, Permission};
 use url::Url;
 
 use crate::config::{Registry, Scope};
@@ -35,18 +36,15 @@ pub fn sign(registry: &Registry, loaded: &Loaded, scope: &Scope, now: DateTime<U
     Ok(SignedGet { url, headers })
 }
 
+/// The broker takes each parameter once, and lists with commas.
 fn address(registry: &Registry, scope: &Scope) -> Result<Url, url::ParseError> {
     let mut url = registry.at("/v1/token")?;
     let mut query = url.query_pairs_mut();
     query.append_pair("expiration_seconds", &scope.ttl.to_string());
     if let Namespaces::List(list) = &scope.namespaces {
-        for namespace in list {
-            query.append_pair("namespace", namespace.as_str());
-        }
+        query.append_pair("namespace", &list.iter().map(Namespace::as_str).collect::<Vec<_>>().join(","));
     }
-    for permission in scope.permissions.iter() {
-        query.append_pair("permission", permission.as_str());
-    }
+    query.append_pair("permission", &scope.permissions.iter().map(Permission::as_str).collect::<Vec<_>>().join(","));
     drop(query);
     Ok(url)
 }
@@ -55,7 +53,7 @@ fn address(registry: &Registry, scope: &Scope) -> Result<Url, url::ParseError> {
 mod tests {
     use aws_credential_types::Credentials;
     use stile_protocol::audience::Audience;
-    use stile_protocol::names::{Namespace, Permission, Permissions};
+    use stile_protocol::names::Permissions;
 
     use super::*;
     use crate::config::{Service, parse_url};
@@ -76,14 +74,13 @@ mod tests {
             let registry = Registry { url: parse_url(base).unwrap(), service, ..Registry::of(host).unwrap() };
 
             let signed = sign(&registry, &loaded, &scope, "2026-11-20T10:11:12Z".parse().unwrap()).unwrap();
-            let query = "expiration_seconds=900&namespace=zeta&namespace=acme&permission=download&permission=upload";
+            let query = "expiration_seconds=900&namespace=zeta%2Cacme&permission=download%2Cupload";
             assert_eq!(signed.url.as_str(), format!("{base}/v1/token?{query}"));
 
             let mut headers = vec![("host", "a1b2.execute-api.eu-central-1.amazonaws.com"), ("x-amz-date", "20261120T101112Z")];
             headers.extend(token.map(|token| ("x-amz-security-token", token)));
             let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
-            let canonical_query = "expiration_seconds=900&namespace=acme&namespace=zeta&permission=download&permission=upload";
-            let request = by_hand::Request { method: "GET", path: "/prod/v1/token", query: canonical_query, headers: &headers, body: "" };
+            let request = by_hand::Request { method: "GET", path: "/prod/v1/token", query, headers: &headers, body: "" };
             let signature = by_hand::signature(&request, "secret", "20261120T101112Z", "eu-central-1", name);
             assert_eq!(
                 signed.headers["authorization"].to_str().unwrap(),

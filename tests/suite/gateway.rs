@@ -1,9 +1,15 @@
 //! `AWS_IAM` mode: a token for whom a gateway has verified, by the request context of golden events and by nothing else.
 
+use aws_credential_types::Credentials;
 use serde_json::{Value, json};
+use stile_protocol::audience::Audience;
+use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::events::{Sent, Shape, golden};
 use stile_tests::test_broker::{TestBroker, module_zip, role};
+use terraform_credentials_stile::config::{Registry, Scope, Service};
+use terraform_credentials_stile::credentials::{Loaded, Provider};
+use terraform_credentials_stile::iam_exchange;
 
 use crate::lambda::{API, answer};
 
@@ -21,6 +27,16 @@ pub(crate) fn identity(event: &mut Value) -> (&mut Value, [&'static str; 4]) {
     } else {
         (&mut event["requestContext"]["authorizer"]["iam"], ["userArn", "userId", "callerId", "accountId"])
     }
+}
+
+/// That golden event with another query.
+fn asking(name: &str, shape: Shape, query: &str) -> Value {
+    let mut event = golden(name);
+    let asked = shape.event(&Sent::new("GET", format!("/v1/token?{query}")));
+    for part in ["rawQueryString", "queryStringParameters", "multiValueQueryStringParameters"] {
+        event[part] = asked[part].clone();
+    }
+    event
 }
 
 #[tokio::test]
@@ -67,13 +83,37 @@ async fn a_query_says_what_is_wanted_and_each_thing_once() {
         ("user_arn=arn:aws:iam::111122223333:user/alice", "400 invalid_request"),
     ] {
         for (name, shape, source) in SIGNED {
-            let mut event = golden(name);
-            let asked = shape.event(&Sent::new("GET", format!("/v1/token?{query}")));
-            for part in ["rawQueryString", "queryStringParameters", "multiValueQueryStringParameters"] {
-                event[part] = asked[part].clone();
-            }
+            let event = asking(name, shape, query);
             let reply = shape.reply(&answer(&test.function(Some(source), None), &event).await.unwrap());
             assert_eq!(reply.error(), expected, "{name} {query}: {}", reply.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_helper_asks_for_is_what_it_gets() {
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    test.grant(&role("deploy"), "zeta", &[Download, Upload]).await;
+    let credentials = Credentials::new("ASIAIOSFODNN7EXAMPLE", "secret", Some("token".to_owned()), None, "test");
+    let loaded = Loaded { credentials, provider: Provider::Environment, region: "us-east-1".to_owned(), fips: false };
+    let list = |names: &[&str]| Namespaces::List(names.iter().map(|name| name.parse().unwrap()).collect());
+    for (namespaces, permissions, expected) in [
+        (Namespaces::All, &[Download][..], json!(["all", ["download"]])),
+        (list(&["acme"]), &[Upload], json!([["acme"], ["upload"]])),
+        (list(&["acme", "zeta"]), &[Download, Upload], json!([["acme", "zeta"], ["download", "upload"]])),
+    ] {
+        let scope = Scope { ttl: 900, namespaces, permissions: permissions.iter().copied().collect() };
+        for (name, shape, source) in SIGNED {
+            let service = if shape == Shape::FunctionUrl { Service::Lambda } else { Service::ExecuteApi };
+            let registry = Registry { service, ..Registry::of(Audience::parse("registry.example.com").unwrap()).unwrap() };
+            let url = iam_exchange::sign(&registry, &loaded, &scope, "2026-11-20T10:11:12Z".parse().unwrap()).unwrap().url;
+            let event = asking(name, shape, url.query().unwrap());
+            let reply = shape.reply(&answer(&test.function(Some(source), None), &event).await.unwrap());
+            assert_eq!(reply.status, 200, "{name} {url}: {}", reply.text());
+            let minted = reply.json();
+            assert_eq!(json!([minted["namespaces"], minted["permissions"]]), expected, "{name} {url}");
+            assert_eq!(minted["expires_at"], "2026-11-20T10:26:12Z", "{name} {url}");
         }
     }
 }

@@ -75,10 +75,11 @@ fn what_was_asked_for_is_what_the_document_says() {
 fn a_gateway_that_verifies_signatures_itself_is_asked_by_a_signed_get() {
     for service in ["execute-api", "lambda"] {
         let broker = Broker::generous();
-        let wanted = ["--service", service, "--time", "600", "--namespace", "acme"];
+        let lists = ["--namespace", "zeta", "--namespace", "acme", "--permission", "upload,download"];
+        let wanted = [&["--service", service, "--time", "600"], &lists[..]].concat();
         Machine::of(&broker).run(&[&["get-token", "token"], &HOST[..], &wanted].concat()).prints("stile_v4.local.number-0\n");
         let request = &broker.requests()[0];
-        assert_eq!(request.line, "GET /v1/token?expiration_seconds=600&namespace=acme&permission=download HTTP/1.1");
+        assert_eq!(request.line, "GET /v1/token?expiration_seconds=600&namespace=acme%2Czeta&permission=download%2Cupload HTTP/1.1");
         let authorization = &request.headers["authorization"];
         assert!(
             authorization.contains(&format!("/eu-central-1/{service}/aws4_request, SignedHeaders=host;x-amz-date;x-amz-security-token"))
