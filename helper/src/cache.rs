@@ -22,6 +22,12 @@ const LOCK_LIMIT: Duration = Duration::from_secs(15);
 /// Files of no use since that long are removed; no token lives longer than half of it.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
 
+/// Hex digits of a file's name that tell the host.
+const HOST_DIGITS: usize = 16;
+
+/// Hex digits of a file's name that tell the rest: a whole SHA-256.
+const KEY_DIGITS: usize = 64;
+
 /// The place of one token.
 #[derive(Debug)]
 pub struct Slot {
@@ -93,15 +99,27 @@ impl Slot {
         }
     }
 
-    /// Removes the files that have been of no use for long, ours or other hosts'.
+    /// Removes what the cache itself left and has been of no use for long, for this host or another.
+    ///
+    /// On Windows the tokens of `terraform login` lie in the same folder, and what is behind a link is nobody knows whose:
+    /// so a file goes by its name, and only out of a folder that is our own.
     pub fn sweep(&self, now: DateTime<Utc>) {
-        let stale = |entry: &std::fs::DirEntry| {
-            let changed = entry.metadata().ok()?.modified().ok()?;
-            std::time::SystemTime::from(now).duration_since(changed).ok().filter(|age| *age > SWEEP_AFTER)
+        let is_stale = |entry: &std::fs::DirEntry| {
+            let changed = entry.metadata().ok().filter(std::fs::Metadata::is_file).and_then(|metadata| metadata.modified().ok());
+            changed.is_some_and(|changed| std::time::SystemTime::from(now).duration_since(changed).is_ok_and(|age| age > SWEEP_AFTER))
         };
-        let Some(Ok(entries)) = self.path.parent().map(std::fs::read_dir) else { return };
-        for entry in entries.flatten().filter(|entry| stale(entry).is_some()) {
-            let _removed = std::fs::remove_file(entry.path());
+        let Some(folder) = self.path.parent().filter(|folder| private_file::is_own_folder(folder)) else { return };
+        let Ok(entries) = std::fs::read_dir(folder) else { return };
+        let mut names: Vec<_> = entries.flatten().filter(is_stale).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        // A token stands before its lock, which goes after it and never without it.
+        names.sort();
+        for name in names {
+            let path = folder.join(&name);
+            match private_file::locked_by(&name) {
+                None if is_kept(&name) || private_file::is_aside(&name) => drop(std::fs::remove_file(path)),
+                Some(kept) if is_kept(kept) && !folder.join(kept).exists() => private_file::remove_lock(&path),
+                _ => {}
+            }
         }
     }
 }
@@ -131,7 +149,14 @@ fn folder(environment: &Environment) -> Option<PathBuf> {
 }
 
 fn host_digest(host: &str) -> String {
-    digest(&serde_json::json!(host)).chars().take(16).collect()
+    digest(&serde_json::json!(host)).chars().take(HOST_DIGITS).collect()
+}
+
+/// Whether a file is called as a token's is, whatever host and credentials it is for.
+fn is_kept(name: &str) -> bool {
+    let hex = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let parts = name.strip_suffix(".json").and_then(|name| name.split_once('-'));
+    parts.is_some_and(|(host, key)| hex(host, HOST_DIGITS) && hex(key, KEY_DIGITS))
 }
 
 /// Everything that decides which token it is; what merely decides how to get it is left out.
@@ -150,6 +175,8 @@ fn digest(value: &serde_json::Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use stile_protocol::audience::Audience;
     use stile_protocol::exchange::Namespaces;
     use stile_protocol::names::Permission;
@@ -267,15 +294,98 @@ mod tests {
         assert!(slot.read(now()).is_none() && other.read(now()).is_some());
     }
 
+    /// When the youngest file in the folder was changed.
+    fn changed(folder: &Path) -> DateTime<Utc> {
+        let changed = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().metadata().unwrap().modified().unwrap();
+        std::fs::read_dir(folder).unwrap().map(changed).max().unwrap().into()
+    }
+
     #[test]
     fn what_has_been_of_no_use_for_long_is_swept_away() {
         let place = Place::new();
+        let (slot, other) = (place.slot("a.example"), place.slot("b.example"));
+        drop((slot.wait_for_turn(), other.wait_for_turn()));
+        slot.write(&token(60));
+        other.write(&token(60));
+        let folder = slot.path.parent().unwrap();
+        std::fs::write(folder.join(".stile-Ab12Cd.tmp"), "cut off").unwrap();
+        let count = || std::fs::read_dir(folder).unwrap().count();
+        slot.sweep(changed(folder) + TimeDelta::hours(23));
+        assert_eq!(count(), 5);
+        slot.sweep(changed(folder) + TimeDelta::hours(25));
+        assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn what_the_helper_did_not_name_is_never_swept_away() {
+        let place = Place::new();
         let slot = place.slot("a.example");
         slot.write(&token(60));
-        let written: DateTime<Utc> = std::fs::metadata(&slot.path).unwrap().modified().unwrap().into();
-        slot.sweep(written + TimeDelta::hours(24));
-        assert!(slot.path.exists());
-        slot.sweep(written + TimeDelta::hours(25));
-        assert!(!slot.path.exists());
+        let (folder, own) = (slot.path.parent().unwrap(), slot.path.file_name().unwrap().to_str().unwrap());
+        let (host, key) = own.strip_suffix(".json").unwrap().split_once('-').unwrap();
+        let mut names = vec![
+            "tokens.json".to_owned(),
+            "tokens.json.lock".to_owned(),
+            "config.toml".to_owned(),
+            ".tmpAb12Cd".to_owned(),
+            ".stile-".to_owned(),
+            "notes.tmp".to_owned(),
+            format!("{host}.json"),
+            format!("{host}-.json"),
+            format!("{host}-{host}.json"),
+            format!("{host}-{key}"),
+            format!("{host}-{key}.toml"),
+            format!("{}-{key}.json", host.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A")),
+            format!("x{host}-{key}.json"),
+            format!("{host}-{key}.json.lock.lock"),
+        ];
+        for name in &names {
+            std::fs::write(folder.join(name), "somebody's").unwrap();
+        }
+        names.push(format!("{host}-{}.json", "0".repeat(KEY_DIGITS)));
+        std::fs::create_dir(folder.join(names.last().unwrap())).unwrap();
+        slot.sweep(changed(folder) + TimeDelta::hours(25));
+        let mut left: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        names.sort();
+        assert_eq!(left, names);
+    }
+
+    #[test]
+    fn a_lock_that_somebody_holds_or_whose_token_is_there_stays() {
+        let place = Place::new();
+        let (held, kept) = (place.slot("a.example"), place.slot("b.example"));
+        let turn = held.wait_for_turn();
+        drop(kept.wait_for_turn());
+        kept.write(&token(60));
+        let folder = held.path.parent().unwrap();
+        let lock = |slot: &Slot| PathBuf::from(format!("{}.lock", slot.path.display()));
+        let later = changed(folder) + TimeDelta::hours(25);
+        std::fs::File::open(&kept.path).unwrap().set_modified(later.into()).unwrap();
+        held.sweep(later);
+        assert!(lock(&held).exists() && lock(&kept).exists());
+        drop(turn);
+        held.sweep(later);
+        assert!(!lock(&held).exists() && lock(&kept).exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_swept_away_behind_a_link() {
+        let place = Place::new();
+        let slot = place.slot("a.example");
+        slot.write(&token(60));
+        let folder = slot.path.parent().unwrap();
+        let elsewhere = folder.with_file_name("elsewhere");
+        std::fs::rename(folder, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, folder).unwrap();
+        slot.sweep(changed(&elsewhere) + TimeDelta::hours(25));
+        assert!(slot.path.exists(), "a folder that is a link");
+        std::fs::remove_file(folder).unwrap();
+        std::fs::rename(&elsewhere, folder).unwrap();
+        std::fs::rename(&slot.path, place.environment.cache_folder.as_ref().unwrap().join("moved")).unwrap();
+        std::os::unix::fs::symlink("../moved", &slot.path).unwrap();
+        slot.sweep(changed(folder) + TimeDelta::hours(25));
+        assert!(std::fs::symlink_metadata(&slot.path).is_ok(), "a link that is named like a token's file");
     }
 }

@@ -9,6 +9,15 @@ use std::time::Duration;
 /// Longest file that is read or written, in bytes; a larger one is none of ours.
 const MAX_FILE: u64 = 256 * 1024;
 
+/// How the name of a file begins that is being written aside.
+const ASIDE: &str = ".stile-";
+
+/// And how it ends.
+const ASIDE_END: &str = ".tmp";
+
+/// What a lock's name has after that of its file.
+const LOCK_END: &str = ".lock";
+
 /// Why a private file gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateFileError {
@@ -80,7 +89,7 @@ pub fn write(path: &Path, bytes: &[u8], keep: Keep) -> Result<(), PrivateFileErr
         return Err(PrivateFileError::TooLarge(path.to_owned()));
     }
     make_folder(folder).map_err(failed)?;
-    let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut aside = aside(folder).map_err(failed)?;
     aside.write_all(bytes).map_err(failed)?;
     if keep == Keep::Durable {
         aside.as_file().sync_all().map_err(failed)?;
@@ -89,13 +98,27 @@ pub fn write(path: &Path, bytes: &[u8], keep: Keep) -> Result<(), PrivateFileErr
     Ok(())
 }
 
+fn aside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(ASIDE).suffix(ASIDE_END).tempfile_in(folder)
+}
+
+/// Whether a file is called as one that is being written aside: an old one was left by a process that was killed.
+pub fn is_aside(name: &str) -> bool {
+    name.strip_prefix(ASIDE).is_some_and(|rest| rest.ends_with(ASIDE_END))
+}
+
+/// Whether a folder is one, no link to one, and belongs to us.
+pub fn is_own_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir() && is_ours(&metadata))
+}
+
 /// Holds the lock beside a file until it is dropped; `None` where no lock could be had within the limit.
 ///
 /// It is for callers to say whether they can go on without.
 pub fn lock(path: &Path, limit: Duration) -> Option<File> {
     make_folder(path.parent()?).ok()?;
     let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
+    lock_path.push(LOCK_END);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
@@ -112,6 +135,22 @@ pub fn lock(path: &Path, limit: Duration) -> Option<File> {
         }
     });
     receiver.recv_timeout(limit).ok()
+}
+
+/// The name of the file that a lock of that name is beside, if it is one.
+pub fn locked_by(name: &str) -> Option<&str> {
+    name.strip_suffix(LOCK_END)
+}
+
+/// Removes a lock that nobody holds.
+///
+/// It is held while it goes. Whoever opened it just before may have it after that, while another makes a new one: so that is
+/// for locks which only spare work, and not for those of what is changed.
+pub fn remove_lock(lock_path: &Path) {
+    let Ok(lock) = open_without_following(OpenOptions::new().write(true), lock_path) else { return };
+    if lock.try_lock().is_ok() {
+        let _removed = fs::remove_file(lock_path);
+    }
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {
@@ -137,16 +176,25 @@ fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<
 
 #[cfg(unix)]
 fn check_owner(metadata: &fs::Metadata) -> Result<(), &'static str> {
-    use std::os::unix::fs::MetadataExt as _;
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
+    if !is_ours(metadata) {
         return Err("belongs to another user");
     }
-    if metadata.mode() & 0o077 != 0 { Err("is open to other users") } else { Ok(()) }
+    if std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0 { Err("is open to other users") } else { Ok(()) }
 }
 
 #[cfg(not(unix))]
 fn check_owner(_metadata: &fs::Metadata) -> Result<(), &'static str> {
     Ok(())
+}
+
+#[cfg(unix)]
+fn is_ours(metadata: &fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::uid(metadata) == rustix::process::geteuid().as_raw()
+}
+
+#[cfg(not(unix))]
+fn is_ours(_metadata: &fs::Metadata) -> bool {
+    true
 }
 
 #[cfg(all(test, unix))]
@@ -171,6 +219,16 @@ mod tests {
         symlink(&elsewhere, &path).unwrap();
         assert!(matches!(read(&path), Err(PrivateFileError::Exposed { problem: "is a symbolic link", .. })));
         assert!(matches!(read(folder.path()), Err(PrivateFileError::Exposed { .. })));
+    }
+
+    #[test]
+    fn what_is_written_aside_can_be_told_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, expected) in [(".stile-Ab12Cd.tmp", true), (".stile-", false), (".tmpAb12Cd", false), ("tokens.json", false)] {
+            assert_eq!(is_aside(name), expected, "{name}");
+        }
+        let written = aside(folder.path()).unwrap();
+        assert!(is_aside(written.path().file_name().unwrap().to_str().unwrap()));
     }
 
     #[test]

@@ -191,6 +191,23 @@ fn a_token_is_got_once_and_then_read_from_a_private_file() {
 }
 
 #[test]
+fn what_others_keep_in_the_same_folder_stays() {
+    let broker = Broker::generous();
+    let machine = Machine::of(&broker);
+    // As on Windows, where what can be had again lies beside what cannot.
+    let shared = machine.path("local").to_str().unwrap().to_owned();
+    let machine = machine.with("XDG_CACHE_HOME", &shared).with("XDG_DATA_HOME", &shared);
+    machine.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"by-login\"}").prints("");
+    for name in ["local/stile/tokens.json", "local/stile/notes.txt"] {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(machine.path(name)).unwrap();
+        file.set_modified((now() - TimeDelta::hours(25)).into()).unwrap();
+    }
+    machine.run(&GET).prints(TOKEN);
+    machine.run(&["get", "app.terraform.io"]).prints("{\"token\":\"by-login\"}\n");
+    assert!(machine.path("local/stile/notes.txt").exists());
+}
+
+#[test]
 fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
     let broker = Broker::generous();
     let machine = Machine::of(&broker);
