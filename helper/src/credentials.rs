@@ -16,14 +16,21 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError as SdkError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use crate::config::{Environment, Registry};
+use crate::message;
 
 /// Longest time to look: Terraform runs its helper up to three times, and waits for it without a limit.
 ///
 /// The SDK starts a `credential_process` itself, so one that hangs is left behind.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// What must be left of credentials for whoever gave them not to be asked once more.
+///
+/// The buffer of the SDK's identity cache (`IdentityCache::lazy`, 10 s), which only its service clients have: longer, since
+/// an exchange may take ten seconds, and credentials end by AWS's clock and not by ours.
+const BUFFER: TimeDelta = TimeDelta::minutes(1);
 
 /// What signs.
 #[derive(Debug)]
@@ -109,8 +116,8 @@ async fn find(registry: &Registry, environment: &Environment, now: DateTime<Utc>
     let fips = loader.load().await.use_fips().unwrap_or(false);
     let settings = ProviderConfig::without_region().with_region(Some(region.clone())).with_use_fips(Some(fips));
 
-    let (provider, credentials) = walk(profile, environment, &settings, &metadata).await?;
-    if let Some(expiry) = credentials.expiry().map(DateTime::<Utc>::from).filter(|expiry| *expiry <= now) {
+    let (provider, credentials) = walk(profile, environment, &settings, &metadata, now).await?;
+    if let Some(expiry) = expiry(&credentials).filter(|expiry| *expiry <= now) {
         return Err(CredentialsError::Expired { provider, expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true) });
     }
     Ok(Loaded { credentials, provider, region: region.to_string(), fips })
@@ -138,13 +145,17 @@ async fn walk(
     environment: &Environment,
     settings: &ProviderConfig,
     metadata: &imds::Client,
+    now: DateTime<Utc>,
 ) -> Result<(Provider, Credentials), CredentialsError> {
     let chain: &[Provider] = if profile.is_some() { &[Provider::Profile] } else { &Provider::CHAIN };
     for provider in chain {
-        match (provider.build(profile, settings, metadata).provide_credentials().await, profile) {
+        match (ask(&provider.build(profile, settings, metadata), now).await, profile) {
             (Ok(credentials), _) => return Ok((*provider, credentials)),
             (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
                 return Err(CredentialsError::NoProfile { profile: profile.to_owned(), source: Box::new(source) });
+            }
+            (Err(source @ SdkError::CredentialsNotLoaded(_)), None) if *provider == Provider::Instance && went_unanswered(&source) => {
+                return Err(CredentialsError::Failed { provider: *provider, source: Box::new(source) });
             }
             (Err(source @ SdkError::CredentialsNotLoaded(_)), None) => match environment.aws_profile() {
                 Some(profile) if *provider == Provider::Profile && is_missing(&source, environment) => {
@@ -156,6 +167,30 @@ async fn walk(
         }
     }
     Err(CredentialsError::None)
+}
+
+/// Asks a provider, and once more where what it gives is over or nearly: agents refresh when they are asked.
+///
+/// What is nearly over still signs where there is nothing better.
+async fn ask(provider: &SharedCredentialsProvider, now: DateTime<Utc>) -> Result<Credentials, SdkError> {
+    let credentials = provider.provide_credentials().await?;
+    if expiry(&credentials).is_none_or(|expiry| expiry.signed_duration_since(now) > BUFFER) {
+        return Ok(credentials);
+    }
+    Ok(provider.provide_credentials().await.unwrap_or(credentials))
+}
+
+/// When credentials end, where they say.
+pub fn expiry(credentials: &Credentials) -> Option<DateTime<Utc>> {
+    credentials.expiry().map(DateTime::from)
+}
+
+/// Whether instance metadata took the call and its answer never came, as in a container that its hop limit does not reach.
+///
+/// Elsewhere than on EC2 nobody is there at all; the SDK says "not loaded" of both, and tells them apart in words alone.
+fn went_unanswered(error: &SdkError) -> bool {
+    let said = message::chain(error);
+    ["HTTP read timeout", "client error (SendRequest)"].iter().any(|words| said.contains(words))
 }
 
 /// Whether there is no such profile; one that is there may name a region alone, and then others are asked for credentials.

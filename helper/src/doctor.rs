@@ -126,9 +126,8 @@ fn cli_configuration(context: &Context, host: &Audience) -> Result<String, Failu
 async fn aws(context: &Context, registry: &Registry) -> Result<String, Failure> {
     let failed = |error: CredentialsError| Failure::new(chain(&error)).hint(error.hint());
     let loaded = credentials::load(registry, &context.environment, context.clock.now()).await.map_err(failed)?;
-    let expiry = loaded.credentials.expiry().map(chrono::DateTime::<chrono::Utc>::from);
-    let until =
-        expiry.map_or_else(|| "no expiry known".to_owned(), |at| format!("until {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)));
+    let until = credentials::expiry(&loaded.credentials)
+        .map_or_else(|| "no expiry known".to_owned(), |at| format!("until {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)));
     let key = loaded.credentials.access_key_id();
     Ok(format!("`{key}` from {}, {until}, signing for {}", loaded.provider, loaded.region))
 }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::Download;
 use stile_tests::home::{Home, Ran};
 use stile_tests::identity::Identity;
-use stile_tests::programs::{HELPER, program};
+use stile_tests::programs::{HELPER, free_port, program};
 use stile_tests::served::{Served, system_time};
 use stile_tests::test_broker::{Backend, deploy, role};
 use tokio::io::AsyncWriteExt as _;
@@ -81,44 +81,97 @@ pub(super) async fn a_clock_that_is_off_is_corrected_once(backend: Backend) {
     }
 }
 
-/// Whoever hands out credentials on a machine of AWS's: a task's agent, and an instance's metadata in its second version.
+/// What an agent wants to hear before it hands anything out.
+const AGENT: &str = "agent";
+
+/// What an instance's metadata gives to whoever asks for a session, and wants to hear after that.
+const SESSION: &str = "metadata-session";
+
+/// The header in which a session is asked for, and its length told.
+const SECONDS: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+
+/// Whoever hands out credentials on a machine of AWS's: a task's or a pod's agent, and an instance's metadata in its second
+/// version alone.
 struct Provider {
     url: String,
-    calls: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Provider {
-    /// One that hands out those, good for so many seconds, or fails with that status.
-    async fn start(identity: &Identity, seconds: i64, fails: Option<StatusCode>) -> Self {
-        let ends = chrono::DateTime::from_timestamp(system_time() + seconds, 0).unwrap();
-        let keys = json!({
-            "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": identity.access_key_id, "SecretAccessKey": identity.secret_access_key,
-            "Token": identity.session_token, "Expiration": ends.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            "LastUpdated": "2026-01-01T00:00:00Z",
-        })
-        .to_string();
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let (url, calls) = (format!("http://{}", listener.local_addr().unwrap()), Arc::new(AtomicUsize::new(0)));
-        let counted = Arc::clone(&calls);
-        let answer = async move |uri: Uri| {
-            if let Some(status) = fails {
-                return (status, [("x-aws-ec2-metadata-token-ttl-seconds", "21600")], "down".to_owned());
-            }
-            let (status, body) = match uri.path() {
-                "/keys" => (StatusCode::OK, keys.clone()),
-                "/latest/api/token" => (StatusCode::OK, "metadata-token".to_owned()),
-                "/latest/meta-data/iam/security-credentials/" => (StatusCode::OK, "deploy".to_owned()),
-                "/latest/meta-data/iam/security-credentials/deploy" => (StatusCode::OK, keys.clone()),
-                _ => (StatusCode::NOT_FOUND, String::new()),
+    /// One that hands out those, good for so many seconds.
+    async fn start(identity: &Identity, seconds: i64) -> Self {
+        let identity = identity.clone();
+        Self::by_number(move |_| Ok((identity.clone(), seconds))).await
+    }
+
+    /// One that hands out by how often it was asked before, or fails with that status.
+    async fn by_number(gives: impl Fn(usize) -> Result<(Identity, i64), StatusCode> + Clone + Send + Sync + 'static) -> Self {
+        let (listener, url) = listen().await;
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let answer = async move |method: Method, uri: Uri, headers: HeaderMap| {
+            let says = |name: &str, value: &str| headers.get(name).is_some_and(|said| said == value);
+            let answer = match (method.as_str(), uri.path()) {
+                ("GET", "/keys") if says("authorization", AGENT) => keys(gives(counted.fetch_add(1, Ordering::SeqCst))),
+                ("PUT", "/latest/api/token") if headers.contains_key(SECONDS) => Ok(SESSION.to_owned()),
+                ("GET", path) if path.starts_with("/latest/meta-data/") && says("x-aws-ec2-metadata-token", SESSION) => {
+                    match path.trim_start_matches("/latest/meta-data/iam/security-credentials/") {
+                        "" => Ok("deploy".to_owned()),
+                        "deploy" => keys(gives(counted.fetch_add(1, Ordering::SeqCst))),
+                        _ => Err(StatusCode::NOT_FOUND),
+                    }
+                }
+                _ => Err(StatusCode::UNAUTHORIZED),
             };
-            if body.contains("AccessKeyId") {
-                counted.fetch_add(1, Ordering::SeqCst);
-            }
-            (status, [("x-aws-ec2-metadata-token-ttl-seconds", "21600")], body)
+            answer.map(|body| ([(SECONDS, "21600")], body))
         };
         tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
-        Self { url, calls }
+        Self { url, asked }
     }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Has a home find it as a task's agent.
+    fn before(&self, mut home: Home) -> Home {
+        home.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/keys", self.url));
+        home.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", AGENT);
+        home
+    }
+}
+
+async fn listen() -> (tokio::net::TcpListener, String) {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+/// Credentials as agents and metadata write them.
+fn keys(given: Result<(Identity, i64), StatusCode>) -> Result<String, StatusCode> {
+    let (identity, seconds) = given?;
+    let ends = chrono::DateTime::from_timestamp(system_time() + seconds, 0).unwrap();
+    let keys = json!({
+        "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": identity.access_key_id, "SecretAccessKey": identity.secret_access_key,
+        "Token": identity.session_token, "Expiration": ends.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "LastUpdated": "2026-01-01T00:00:00Z",
+    });
+    Ok(keys.to_string())
+}
+
+/// An instance's metadata one hop too far away: it can be connected to, and what it answers is dropped on the way.
+async fn too_far_away(closes: bool) -> String {
+    let (listener, url) = listen().await;
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            held.push(connection);
+            if closes {
+                held.clear();
+            }
+        }
+    });
+    url
 }
 
 /// A home in which no credentials are to be found.
@@ -140,18 +193,34 @@ fn write(home: &Home, name: &str, text: &str) -> PathBuf {
 pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backend) {
     let served = served(backend).await;
     let identity = deploy();
-    let provider = Provider::start(&identity, 3600, None).await;
-    let broken = Provider::start(&identity, 3600, Some(StatusCode::INTERNAL_SERVER_ERROR)).await;
+    let provider = Provider::start(&identity, 3600).await;
+    let broken = Provider::by_number(|_| Err(StatusCode::INTERNAL_SERVER_ERROR)).await;
 
-    let mut container = without_keys(&served, &identity);
-    container.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/keys", provider.url));
-    container.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "agent");
-    token(&get(&container, served.host()).await);
+    token(&get(&provider.before(without_keys(&served, &identity)), served.host()).await);
+
+    // As EKS Pod Identity sets it up: the token is in a file, which goes before a variable.
+    let mut pod = provider.before(without_keys(&served, &identity));
+    pod.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "another");
+    let container =
+        ["AWS credentials from the container endpoint could not be loaded", "hint: look at `AWS_CONTAINER_CREDENTIALS_FULL_URI`"];
+    fails(&get(&pod, served.host()).await, &container);
+    pod.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", pod.path().join("eks-pod-identity-token"));
+    fails(&get(&pod, served.host()).await, &container);
+    write(&pod, "eks-pod-identity-token", AGENT);
+    token(&get(&pod, served.host()).await);
 
     let mut instance = without_keys(&served, &identity);
     instance.unset("AWS_EC2_METADATA_DISABLED");
     instance.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", provider.url.clone());
     token(&get(&instance, served.host()).await);
+    for closes in [false, true] {
+        instance.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", too_far_away(closes).await);
+        assert_eq!(instance.run(&program(HELPER), &["forget", served.host()]).await.code, Some(0));
+        let says = ["AWS credentials from instance metadata could not be loaded", "hint: give the instance a role", "hop limit must be 2"];
+        fails(&get(&instance, served.host()).await, &says);
+    }
+    instance.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://127.0.0.1:{}", free_port()));
+    fails(&get(&instance, served.host()).await, &["no AWS credentials were found", "hint: "]);
 
     let process = without_keys(&served, &identity);
     let keys = json!({
@@ -162,9 +231,7 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
     write(&process, ".aws/config", &format!("[default]\ncredential_process = /bin/cat {}\n", file.display()));
     token(&get(&process, served.host()).await);
 
-    let mut down = without_keys(&served, &identity);
-    down.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/keys", broken.url));
-    fails(&get(&down, served.host()).await, &["container", "hint: look at `AWS_CONTAINER_CREDENTIALS_FULL_URI`"]);
+    fails(&get(&broken.before(without_keys(&served, &identity)), served.host()).await, &container);
 
     let signed_out = without_keys(&served, &identity);
     let sso = "[default]\nsso_session = corp\nsso_account_id = 111122223333\nsso_role_name = Admin\n\
@@ -176,21 +243,42 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
     fails(&get(&nothing, served.host()).await, &["no AWS credentials were found", "hint: "]);
 }
 
-/// Whatever hands them out is asked anew for each token, so that it refreshes what is nearly over; what is over signs nothing.
+/// Whoever hands out what is nearly over is asked once more, and what is over signs nothing. The token that came of it is used
+/// for as long as it says itself and no longer, and then whoever hands out is asked anew.
 pub(super) async fn credentials_that_end_soon_are_got_anew(backend: Backend) {
     let served = served(backend).await;
-    let identity = deploy();
-    let (soon, over) = (Provider::start(&identity, 20, None).await, Provider::start(&identity, -1, None).await);
-    let mut home = without_keys(&served, &identity);
-    home.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/keys", soon.url));
-    for asked in 1..=2 {
-        token(&get(&home, served.host()).await);
-        assert!(soon.calls.load(Ordering::SeqCst) >= asked, "it is asked each time");
-        assert_eq!(home.run(&program(HELPER), &["forget", served.host()]).await.code, Some(0));
+    let (old, fresh) = (Identity::role("111122223333", "deploy", "old"), deploy());
+    let by_number = |answers: [Option<(&Identity, i64)>; 2]| {
+        let answers = answers.map(|answer| answer.map(|(identity, seconds)| (identity.clone(), seconds)));
+        Provider::by_number(move |number| answers[number % 2].clone().ok_or(StatusCode::FORBIDDEN))
+    };
+    // STS does not know the old ones, so only what the second answer gave can have signed.
+    for (seconds, answers) in [(20, "nearly over"), (-1, "over")] {
+        let provider = by_number([Some((&old, seconds)), Some((&fresh, 3600))]).await;
+        let home = provider.before(without_keys(&served, &fresh));
+        let first = token(&get(&home, served.host()).await);
+        assert_eq!(provider.asked(), 2, "{answers}");
+        assert_eq!(token(&get(&home, served.host()).await), first);
+        assert_eq!(provider.asked(), 2, "{answers}: a token that is kept needs none");
     }
-    home.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/keys", over.url));
-    fails(&get(&home, served.host()).await, &["credentials", "container"]);
-    assert_eq!(served.test.sts.calls(), 2);
+    let lasting = Provider::start(&fresh, 3600).await;
+    let mut short = lasting.before(without_keys(&served, &fresh));
+    short.configure_helper(&format!("[registry.\"{}\"]\nttl = 300\n", served.host()));
+    let first = token(&get(&short, served.host()).await);
+    assert_ne!(token(&get(&short, served.host()).await), first, "less than five minutes are left of it");
+    assert_eq!(lasting.asked(), 2, "once for each token");
+
+    // What is nearly over still signs where there is nothing better.
+    let soon = Provider::start(&fresh, 20).await;
+    token(&get(&soon.before(without_keys(&served, &fresh)), served.host()).await);
+    let failing = by_number([Some((&fresh, 20)), None]).await;
+    token(&get(&failing.before(without_keys(&served, &fresh)), served.host()).await);
+    assert_eq!((soon.asked(), failing.asked()), (2, 2));
+
+    let calls = served.test.sts.calls();
+    let over = Provider::start(&fresh, -1).await;
+    fails(&get(&over.before(without_keys(&served, &fresh)), served.host()).await, &["credentials from the container endpoint expired at"]);
+    assert_eq!((over.asked(), served.test.sts.calls()), (2, calls));
 }
 
 /// The file in which the one token is kept.
