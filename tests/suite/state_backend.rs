@@ -210,8 +210,13 @@ fn scope(service: &str) -> String {
 
 /// A project of that backend, with the snippet for a client, which is as `terraform fmt` would have it.
 async fn project(backends: &Backends, recorder: &Recorder, namespace: &str, client: &str) -> Project {
+    initialised(backends, namespace, client, |snippet| Project::new(recorder, snippet)).await
+}
+
+/// The same, of whoever makes a project with that snippet.
+async fn initialised(backends: &Backends, namespace: &str, client: &str, with: impl FnOnce(&str) -> Project) -> Project {
     let snippet = backends.output(namespace, "backend")["ledger"][client].as_str().unwrap();
-    let project = Project::new(recorder, snippet);
+    let project = with(snippet);
     assert_eq!(project.done(&["fmt", "-check", "-diff", "backend.tf"]).await, "", "{snippet}");
     project.done(&["init", "-input=false", "-no-color"]).await;
     project

@@ -24,6 +24,8 @@
 //! | [`demo`] | the demo, step by step |
 //! | [`soak`] | the released broker under good and bad requests for minutes |
 //! | [`terraform`] | the real Terraform in such a home |
+//! | [`terraform_release`] | other releases of it |
+//! | [`venv`] | Python environments with what is needed of other people's programs |
 //! | [`recorder`] | a proxy that keeps what is called of AWS, and can hold a call up |
 //! | [`iam`] | what policies decide of a request |
 //! | [`state_backend`] | the state backends of an example, made in an emulator, and a project that uses one |
@@ -59,4 +61,6 @@ pub mod soak;
 pub mod state_backend;
 pub mod terraform;
 pub mod terraform_docs;
+pub mod terraform_release;
 pub mod test_broker;
+pub mod venv;

@@ -1,22 +1,17 @@
 //! moto, a third party's AWS in Python: a second opinion on signatures, which it checks with botocore's code, and the AWS
 //! that the store is tried on.
 //!
-//! Its virtual environment is made once, under the target folder; its IAM users have unique ids that AWS would never give,
+//! Its IAM users have unique ids that AWS would never give,
 //! so only assumed roles are taken from it.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::identity::Identity;
-use crate::left_out::tool;
 use crate::process::Process;
-use crate::programs::{client, target};
-
-/// Everything that is installed, each at one version.
-const REQUIREMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/moto-requirements.txt");
+use crate::programs::client;
+use crate::venv;
 
 /// What runs in the environment.
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/moto_server.py");
@@ -37,7 +32,7 @@ impl Moto {
     ///
     /// Authentication is off until [`Self::role_credentials`] returns.
     pub fn start() -> Option<Self> {
-        let python = environment(&tool("python3")?);
+        let python = venv::made("moto", "moto-requirements.txt")?;
         let mut said = tempfile::tempfile().unwrap();
         let mut command = Command::new(python);
         command.arg(SERVER).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(said.try_clone().unwrap());
@@ -103,34 +98,6 @@ impl Moto {
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(body.join("&"));
         request.send().await.unwrap().text().await.unwrap()
     }
-}
-
-/// The Python of an environment that holds the requirements, made by whichever process comes first.
-fn environment(python: &Path) -> PathBuf {
-    let folder = target().join("moto-venv");
-    let lock = File::create(target().join("moto-venv.lock")).unwrap();
-    lock.lock().unwrap();
-    let version = run(Command::new(python).arg("--version"));
-    let wanted = format!("{}{}", String::from_utf8_lossy(&version.stdout), std::fs::read_to_string(REQUIREMENTS).unwrap());
-    let (marker, inner) = (folder.join("made-from.txt"), folder.join("bin/python"));
-    if std::fs::read_to_string(&marker).is_ok_and(|made| made == wanted) {
-        return inner;
-    }
-    let _ = writeln!(std::io::stderr(), "making {} with moto in it, once; this takes a minute", folder.display());
-    let _ = std::fs::remove_dir_all(&folder);
-    run(Command::new(python).args(["-m", "venv"]).arg(&folder));
-    let mut install = Command::new(&inner);
-    install.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--requirement"]);
-    run(install.arg(REQUIREMENTS));
-    std::fs::write(marker, wanted).unwrap();
-    inner
-}
-
-fn run(command: &mut Command) -> Output {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let failed = || String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "`{command:?}` ended with {}:\n{}", output.status, failed());
-    output
 }
 
 fn percent_encoded(text: &str) -> String {

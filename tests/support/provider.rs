@@ -31,8 +31,14 @@ pub fn terraform_on(endpoint: &str, shows: &str) -> Option<Terraform> {
         left_out("hashicorp/aws", shows);
         return None;
     };
-    let mut terraform = Terraform::new(&program, Home::temporary());
+    let terraform = emulated(&program, endpoint);
     terraform.write_rc(rc);
+    Some(terraform)
+}
+
+/// That Terraform with an empty configuration, no provider, and an emulator in AWS's place.
+pub fn emulated(program: &Path, endpoint: &str) -> Terraform {
+    let mut terraform = Terraform::new(program, Home::temporary());
     for (name, value) in [
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
         ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
@@ -41,7 +47,7 @@ pub fn terraform_on(endpoint: &str, shows: &str) -> Option<Terraform> {
     ] {
         terraform.home.variable(name, value);
     }
-    Some(terraform)
+    terraform
 }
 
 /// The CLI configuration with which that Terraform finds the provider, looked for once per process.

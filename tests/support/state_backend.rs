@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::home::Ran;
-use crate::left_out::left_out;
+use crate::left_out::{left_out, tool};
 use crate::moto::Moto;
 use crate::programs::workspace;
-use crate::provider::terraform_on;
+use crate::provider::{emulated, terraform_on};
 use crate::recorder::Recorder;
 use crate::terraform::Terraform;
 
@@ -135,7 +135,12 @@ pub struct Project(Terraform);
 impl Project {
     /// One whose `backend.tf` is that text, and which reaches AWS through a recorder.
     pub fn new(recorder: &Recorder, backend: &str) -> Self {
-        let terraform = terraform_on(recorder.endpoint(), "a project's state").unwrap();
+        Self::run_by(&tool("terraform").unwrap(), recorder, backend)
+    }
+
+    /// The same, run by that release of Terraform.
+    pub fn run_by(program: &Path, recorder: &Recorder, backend: &str) -> Self {
+        let terraform = emulated(program, recorder.endpoint());
         terraform.write_main(PROJECT);
         std::fs::write(terraform.configuration().join("backend.tf"), backend).unwrap();
         Self(terraform)
