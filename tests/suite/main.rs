@@ -9,6 +9,7 @@ mod aws_uploads;
 mod crash;
 mod faults;
 mod faults_at_sts;
+mod faults_in_part;
 mod faults_on_disk;
 mod function;
 mod gateway;

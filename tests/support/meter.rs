@@ -238,7 +238,8 @@ async fn forward(shared: &Shared, request: Request<Incoming>) -> Result<Response
     if service != "sts" {
         rights::note(&head, &body);
     }
-    let request = shared.client.request(head.method.clone(), format!("{}{path}", shared.target)).headers(head.headers).body(body);
+    let request = shared.client.request(head.method.clone(), format!("{}{path}", shared.target)).headers(head.headers);
+    let request = request.body(body.clone());
     let answer = request.send().await.unwrap();
     let mut response = Response::builder().status(answer.status());
     for (name, value) in answer.headers() {
@@ -246,11 +247,11 @@ async fn forward(shared: &Shared, request: Request<Incoming>) -> Result<Response
             response = response.header(name, value);
         }
     }
-    let body = answer.bytes().await.unwrap();
-    shared.bytes.fetch_add(body.len(), Ordering::SeqCst);
+    let answered = answer.bytes().await.unwrap();
+    shared.bytes.fetch_add(answered.len(), Ordering::SeqCst);
     match fault {
-        None => Ok(response.body(Body::from(body)).unwrap()),
-        Some(fault) => fault.bend(response.body(Body::empty()).unwrap(), &body),
+        None => Ok(response.body(Body::from(answered)).unwrap()),
+        Some(fault) => fault.bend(&body, response.body(Body::empty()).unwrap(), &answered),
     }
 }
 

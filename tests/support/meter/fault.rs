@@ -8,6 +8,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::Response;
 use hyper::body::Frame;
+use serde_json::{Value, json};
 
 /// More than anybody has asked for: 10 MB.
 const LARGE: usize = 10 * 1024 * 1024;
@@ -35,6 +36,9 @@ pub enum Fault {
     Redirect(String),
     /// The genuine answer, of which the second half is missing: the call took place.
     Truncate,
+    /// The genuine answer to a read of several rows, without those whose sort key begins so: they are left over, as
+    /// DynamoDB leaves over what it has no capacity for, and the answer is a success all the same.
+    LeaveOver(&'static str),
     /// This, whatever was asked.
     Answer {
         /// The status.
@@ -47,9 +51,9 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the call takes place although its answer does not arrive.
+    /// Whether the call takes place although its answer does not arrive as it was given.
     pub fn takes_place(&self) -> bool {
-        matches!(self, Self::Truncate | Self::Stall)
+        matches!(self, Self::Truncate | Self::Stall | Self::LeaveOver(_))
     }
 
     /// Whether somebody waits for as long as the caller is willing to.
@@ -72,13 +76,19 @@ impl Fault {
             Self::Large => answer(200, "application/x-amz-json-1.0", format!("{{\"Padding\":\"{}\"}}", "x".repeat(LARGE))),
             Self::Redirect(to) => Ok(Response::builder().status(307).header("location", to).body(Body::empty()).unwrap()),
             Self::Answer { status, content_type, body } => answer(status, content_type, body),
-            Self::Truncate | Self::Stall => unreachable!("the genuine answer is asked for"),
+            Self::Truncate | Self::Stall | Self::LeaveOver(_) => unreachable!("the genuine answer is asked for"),
         }
     }
 
-    /// The genuine answer's body as it arrives; one that has none is not told apart from one that breaks off, so then
-    /// the connection closes.
-    pub(super) fn bend(self, mut response: Response<Body>, body: &Bytes) -> Result<Response<Body>, std::io::Error> {
+    /// The genuine answer's body, to what was `asked`, as it arrives; one that has none is not told apart from one that
+    /// breaks off, so then the connection closes.
+    pub(super) fn bend(self, asked: &[u8], mut response: Response<Body>, body: &Bytes) -> Result<Response<Body>, std::io::Error> {
+        if let Self::LeaveOver(begins) = self {
+            let body = without(begins, asked, body);
+            response.headers_mut().insert("content-length", body.len().into());
+            response.headers_mut().remove("x-amz-crc32");
+            return Ok(response.map(|_| Body::from(body)));
+        }
         if body.is_empty() {
             return Err(ErrorKind::ConnectionReset.into());
         }
@@ -86,6 +96,23 @@ impl Fault {
         let first = body.slice(..body.len() / 2);
         Ok(response.map(|_| Body::new(Half { first: Some(first), under_way: false, waits: self == Self::Stall })))
     }
+}
+
+/// An answer of `BatchGetItem` that leaves over the rows whose sort key begins so, whether or not they are there.
+fn without(begins: &str, asked: &[u8], body: &[u8]) -> Vec<u8> {
+    let (asked, mut answer): (Value, Value) = (serde_json::from_slice(asked).unwrap(), serde_json::from_slice(body).unwrap());
+    let is_meant = |row: &Value| row["sk"]["S"].as_str().is_some_and(|sk| sk.starts_with(begins));
+    for (table, asked) in asked["RequestItems"].as_object().into_iter().flatten() {
+        let keys = asked["Keys"].as_array().into_iter().flatten();
+        let left: Vec<&Value> = keys.filter(|key| is_meant(key)).collect();
+        if !left.is_empty() {
+            answer["UnprocessedKeys"][table] = json!({"Keys": left, "ConsistentRead": asked["ConsistentRead"]});
+        }
+        if let Some(rows) = answer["Responses"][table].as_array_mut() {
+            rows.retain(|row| !is_meant(row));
+        }
+    }
+    answer.to_string().into_bytes()
 }
 
 fn answer_of(service: &str, throttled: bool) -> Result<Response<Body>, std::io::Error> {
@@ -136,5 +163,27 @@ impl hyper::body::Body for Half {
             }
             None => Poll::Ready(Some(Err(ErrorKind::ConnectionReset.into()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_that_are_meant_are_left_over_whether_or_not_they_are_there_and_the_others_are_given() {
+        let key = |pk: &str, sk: &str| json!({"pk": {"S": pk}, "sk": {"S": sk}});
+        let (pin, other_pin, grants) = (key("a", "pin"), key("b", "pin"), key("a", "grants"));
+        let asked = json!({"RequestItems": {"t": {"Keys": [pin, other_pin, grants], "ConsistentRead": true}}}).to_string();
+        let answer = json!({"Responses": {"t": [pin, grants]}, "UnprocessedKeys": {}}).to_string();
+        let bent = |begins: &str| -> Value { serde_json::from_slice(&without(begins, asked.as_bytes(), answer.as_bytes())).unwrap() };
+        assert_eq!(
+            bent("pin"),
+            json!({
+                "Responses": {"t": [grants]},
+                "UnprocessedKeys": {"t": {"Keys": [pin, other_pin], "ConsistentRead": true}},
+            })
+        );
+        assert_eq!(bent("host").to_string(), answer);
     }
 }

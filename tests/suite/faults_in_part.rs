@@ -1,0 +1,198 @@
+//! DynamoDB answers in part: rows that are left over are asked for again and never taken for absent.
+
+use stile_broker::grants::{Grant, Pin};
+use stile_broker::principal::{Principal, UniqueId};
+use stile_broker::store::Created;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::identity::Identity;
+use stile_tests::meter::Fault;
+use stile_tests::test_broker::{ACCOUNT, Backend, TestBroker, deploy, role};
+
+const READ: &str = "dynamodb BatchGetItem";
+
+/// The unique id of a role that was made anew.
+const OTHER_ID: &str = "AROAEXAMPLEEXAMPLE222";
+
+/// How the sort keys begin of all that is ever read in one call with something else.
+const KINDS: [&str; 6] = ["revocations", "pin", "keyring", "host", "principal", "grants"];
+
+/// More reads than anything here takes.
+const READS: usize = 8;
+
+/// Who or what is decided about, each by a process that has met nothing yet.
+#[derive(Debug, Clone, Copy)]
+enum Question {
+    Mint,
+    MintOfRevoked,
+    MintOfRecreated,
+    Token,
+    RevokedToken,
+    TokenOfRevoked,
+    GrantThatDiffersByCase,
+    GrantPinnedOtherwise,
+}
+
+impl Question {
+    const ALL: [Self; 8] = [
+        Self::MintOfRevoked,
+        Self::MintOfRecreated,
+        Self::Mint,
+        Self::RevokedToken,
+        Self::TokenOfRevoked,
+        Self::Token,
+        Self::GrantThatDiffersByCase,
+        Self::GrantPinnedOtherwise,
+    ];
+
+    /// What is so, whatever is left over on the way.
+    const fn answer(self) -> &'static str {
+        match self {
+            Self::Mint => "200 -",
+            Self::MintOfRevoked => "403 principal_revoked",
+            Self::MintOfRecreated => "403 principal_recreated",
+            Self::Token => "200 with a grant",
+            Self::RevokedToken | Self::TokenOfRevoked => "401 unauthorized",
+            Self::GrantThatDiffersByCase => "differs by case",
+            Self::GrantPinnedOtherwise => "pinned otherwise",
+        }
+    }
+}
+
+/// A registry in which everything is that is asked about, on a line of its own.
+struct Asked {
+    test: TestBroker,
+    good: String,
+    revoked: String,
+    of_revoked: String,
+}
+
+impl Asked {
+    async fn start() -> Option<Self> {
+        let test = TestBroker::start_on(Backend::Aws).await?;
+        for name in ["deploy", "gone", "anew"] {
+            test.grant(&role(name), "acme", &[Download, Upload]).await;
+        }
+        let good = test.token(&deploy(), &[Download]).await;
+        let revoked = test.token(&deploy(), &[Download]).await;
+        let id = test.broker.tokens.open(&revoked, test.store(), test.time()).await.unwrap().id().clone();
+        test.store().revoke_token(id, test.time()).await.unwrap();
+        let of_revoked = test.token(&named("gone"), &[Download]).await;
+        assert!(test.store().revoke_principal(principal("gone"), test.time()).await.unwrap());
+        test.token(&named("anew"), &[Download]).await;
+        Some(Self { test, good, revoked, of_revoked })
+    }
+
+    fn on_another_line(&self) -> Self {
+        let (good, revoked, of_revoked) = (self.good.clone(), self.revoked.clone(), self.of_revoked.clone());
+        Self { test: self.test.on_another_line(), good, revoked, of_revoked }
+    }
+
+    /// What is answered by a new process while its reads go wrong like this, and how often it read.
+    async fn answer(&self, question: Question, trouble: impl FnOnce()) -> (String, usize) {
+        let process = self.test.restarted();
+        let mint = async |identity: Identity| {
+            process.sts.know(identity.clone());
+            let proof = process.proof(&identity).build();
+            let reply = process.exchange(&proof).await;
+            assert_eq!(reply.status == 200, reply.text().contains("stile_v4"), "{}", reply.text());
+            reply.error()
+        };
+        let whoami = async |token: &str| {
+            let reply = process.get("/v1/whoami", token).await;
+            match reply.status.as_u16() {
+                200 if reply.json()["grants"][0]["namespace"] == "acme" => "200 with a grant".to_owned(),
+                200 => reply.text(),
+                401 => "401 unauthorized".to_owned(),
+                503 => "503 store_unavailable".to_owned(),
+                other => format!("{other} {}", reply.text()),
+            }
+        };
+        let grant = async |name: &str, pin: Option<Pin>| match process.store().create_grant(grant(name), pin).await {
+            Ok(Created::DiffersByCase(_)) => "differs by case".to_owned(),
+            Ok(Created::PinnedOtherwise(_)) => "pinned otherwise".to_owned(),
+            Ok(other) => format!("{other:?}"),
+            Err(_) => "503 store_unavailable".to_owned(),
+        };
+        self.test.aws().meter.taken();
+        trouble();
+        let answer = match question {
+            Question::Mint => mint(deploy()).await,
+            Question::MintOfRevoked => mint(named("gone")).await,
+            Question::MintOfRecreated => mint(Identity { user_id: format!("{OTHER_ID}:i-0abc"), ..named("anew") }).await,
+            Question::Token => whoami(&self.good).await,
+            Question::RevokedToken => whoami(&self.revoked).await,
+            Question::TokenOfRevoked => whoami(&self.of_revoked).await,
+            Question::GrantThatDiffersByCase => grant("Deploy", None).await,
+            Question::GrantPinnedOtherwise => grant("anew", Some(Pin::Id(UniqueId::parse(OTHER_ID).unwrap()))).await,
+        };
+        self.test.aws().meter.mend();
+        let reads = self.test.aws().meter.taken().get(READ).copied().unwrap_or_default();
+        (answer, reads)
+    }
+}
+
+fn named(name: &str) -> Identity {
+    Identity::role(ACCOUNT, name, "i-0abc")
+}
+
+fn principal(name: &str) -> Principal {
+    Principal::parse_stored(&role(name)).unwrap()
+}
+
+/// On another namespace than those that are there.
+fn grant(name: &str) -> Grant {
+    Grant {
+        principal: principal(name),
+        namespace: "elsewhere".parse().unwrap(),
+        permissions: [Download].into_iter().collect(),
+        expires_at: None,
+        created_by: "test".to_owned(),
+        created_at: 0,
+    }
+}
+
+/// Leaves rows of each kind over in each read of one question once; of which kinds there were any.
+async fn once(asked: &Asked, question: Question) -> Vec<&'static str> {
+    let meter = &asked.test.aws().meter;
+    let (answer, healthy) = asked.answer(question, || {}).await;
+    assert_eq!(answer, question.answer(), "{question:?}");
+    let mut kinds = Vec::new();
+    for kind in KINDS {
+        for read in 0..healthy {
+            let (answer, reads) = asked.answer(question, || meter.trouble(READ, read..=read, Fault::LeaveOver(kind))).await;
+            assert_eq!(answer, question.answer(), "{question:?}, `{kind}` left over in read {read}");
+            // It may have been in none: then nothing is left to ask for.
+            assert!((healthy..=healthy + 1).contains(&reads) && reads < READS, "{question:?} {kind} {read}: {reads} reads");
+            if reads > healthy {
+                kinds.push(kind);
+            }
+        }
+    }
+    kinds
+}
+
+/// Leaves rows of each kind over in every read.
+async fn always(asked: &Asked, question: Question, kinds: &[&'static str]) {
+    for kind in kinds {
+        let (answer, reads) = asked.answer(question, || asked.test.aws().meter.trouble(READ, .., Fault::LeaveOver(kind))).await;
+        let down = ["503 store_unavailable", "503 key_unavailable"].contains(&answer.as_str());
+        assert!(down && reads > READS, "{question:?}, `{kind}` always left over: {answer} after {reads} reads");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_left_over_are_asked_for_again_and_where_they_stay_so_the_store_is_down() {
+    let Some(asked) = Asked::start().await else { return };
+    let questions = Question::ALL.map(|question| (question, asked.on_another_line()));
+    let each = questions.iter().map(|(question, asked)| async move {
+        let mut kinds = once(asked, *question).await;
+        kinds.sort_unstable();
+        kinds.dedup();
+        always(asked, *question, &kinds).await;
+        kinds
+    });
+    let tried = futures_util::future::join_all(each).await;
+    for kind in KINDS {
+        assert!(tried.iter().any(|kinds| kinds.contains(&kind)), "`{kind}` was never left over: {tried:?}");
+    }
+}
