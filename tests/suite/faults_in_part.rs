@@ -1,5 +1,7 @@
-//! DynamoDB answers in part: rows that are left over are asked for again and never taken for absent.
+//! DynamoDB answers in part: rows that are left over are asked for again and never taken for absent, and a write of which
+//! nobody can tell whether it took place is neither a yes nor a no.
 
+use serde_json::Value;
 use stile_broker::grants::{Grant, Pin};
 use stile_broker::principal::{Principal, UniqueId};
 use stile_broker::store::Created;
@@ -9,6 +11,8 @@ use stile_tests::meter::Fault;
 use stile_tests::test_broker::{ACCOUNT, Backend, TestBroker, deploy, role};
 
 const READ: &str = "dynamodb BatchGetItem";
+
+const WRITE: &str = "dynamodb TransactWriteItems";
 
 /// The unique id of a role that was made anew.
 const OTHER_ID: &str = "AROAEXAMPLEEXAMPLE222";
@@ -195,4 +199,27 @@ async fn rows_that_are_left_over_are_asked_for_again_and_where_they_stay_so_the_
     for kind in KINDS {
         assert!(tried.iter().any(|kinds| kinds.contains(&kind)), "`{kind}` was never left over: {tried:?}");
     }
+}
+
+#[tokio::test]
+async fn a_claim_of_which_nobody_can_tell_whether_it_took_place_is_down_and_no_replay() {
+    let Some(asked) = Asked::start().await else { return };
+    let (test, identity) = (&asked.test, deploy());
+    test.sts.know(identity.clone());
+    let proof: Value = test.proof(&identity).build();
+    let meter = &test.aws().meter;
+    meter.taken();
+    // It takes place and its answer is lost; the same call under the same token is told that the first is in progress.
+    let in_progress = Fault::Answer {
+        status: 400,
+        content_type: "application/x-amz-json-1.0",
+        body: r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionInProgressException","Message":"in progress"}"#.to_owned(),
+    };
+    meter.trouble(WRITE, ..1, Fault::Truncate);
+    meter.trouble(WRITE, 1..3, in_progress);
+    let reply = test.exchange(&proof).await;
+    assert_eq!(reply.error(), "503 store_unavailable", "{}", reply.text());
+    assert_eq!(meter.taken()[WRITE], 3, "it is not sent under another token");
+    meter.mend();
+    assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed", "it had taken place");
 }

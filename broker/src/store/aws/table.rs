@@ -234,14 +234,11 @@ impl Aws {
 
 /// What a cancelled transaction says, where it is an answer and no failure.
 fn refused(error: &SdkError<TransactWriteItemsError>) -> Option<Written> {
-    match error.as_service_error()? {
-        TransactWriteItemsError::TransactionInProgressException(_) => Some(Written::Conflict),
-        TransactWriteItemsError::TransactionCanceledException(cancelled) => {
-            let codes: Vec<&str> = cancelled.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or("None")).collect();
-            verdict(&codes)
-        }
-        _ => None,
-    }
+    // Nothing else is one: a call that is still in progress under its token after it was sent again may yet take place,
+    // and under another token it would meet itself, as if the proof had been used by somebody else.
+    let TransactWriteItemsError::TransactionCanceledException(cancelled) = error.as_service_error()? else { return None };
+    let codes: Vec<&str> = cancelled.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or("None")).collect();
+    verdict(&codes)
 }
 
 /// A conflict or a throttled item comes before a condition that did not hold: only when every item was looked at is a
