@@ -19,6 +19,7 @@ use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSIO
 use stile_tests::events::{Sent, Shape};
 use stile_tests::identity::Identity;
 use stile_tests::lambda;
+use stile_tests::meter::Fault;
 use stile_tests::programs::{ADMIN, BROKER, client, program};
 use stile_tests::served::{Served, system_time};
 use stile_tests::sigv4::{Request, Scope};
@@ -99,11 +100,16 @@ impl Registry {
 impl Told {
     /// Puts something there, as whoever holds the address.
     async fn put(&self, body: &[u8]) {
+        self.put_for(body, 200).await;
+    }
+
+    /// The same, and is answered so.
+    async fn put_for(&self, body: &[u8], expected: u16) {
         let mut request = client(None).put(self.url.clone());
         for (name, value) in self.headers.iter().filter(|(name, _)| *name != "content-length") {
             request = request.header(name, value);
         }
-        assert_eq!(request.body(body.to_vec()).send().await.unwrap().status(), 200);
+        assert_eq!(request.body(body.to_vec()).send().await.unwrap().status(), expected);
     }
 
     fn parameter(&self, name: &str) -> String {
@@ -168,7 +174,12 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
         let place = format!("{}/{}/uploads/{}", aws.meter.endpoint(), aws.place.bucket, told.id);
         assert_eq!(told.url.as_str().split_once('?').unwrap().0, place);
         let digest = STANDARD.encode(Sha256::digest(&archive));
-        let mut expected = vec![("content-length", "700001"), ("content-type", "application/zip"), ("x-amz-checksum-sha256", &digest)];
+        let mut expected = vec![
+            ("content-length", "700001"),
+            ("content-type", "application/zip"),
+            ("if-none-match", "*"),
+            ("x-amz-checksum-sha256", &digest),
+        ];
         if let Some(key) = kms_key {
             expected.push(("x-amz-server-side-encryption", "aws:kms"));
             expected.push(("x-amz-server-side-encryption-aws-kms-key-id", key));
@@ -199,10 +210,34 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
             scope.signature(SECRET_ACCESS_KEY, "20261120T101112Z", &canonical)
         };
         assert_eq!(signature(None), told.parameter("X-Amz-Signature"));
-        for changed in [("content-length", "700002"), ("x-amz-checksum-sha256", "AAAA"), ("content-type", "text/html")] {
+        let others =
+            [("content-length", "700002"), ("x-amz-checksum-sha256", "AAAA"), ("content-type", "text/html"), ("if-none-match", "x")];
+        for changed in others {
             assert_ne!(signature(Some(changed)), told.parameter("X-Amz-Signature"), "{changed:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_completes_or_begins_again() {
+    let Some(registry) = Registry::start().await else { return };
+    let archive = large_zip(LARGE);
+    let told = registry.begin("1.0.0", &archive).await;
+    // What was cut off on its way is not there, and is in the way of nothing.
+    registry.test.aws().meter.trouble("s3 PUT", ..1, Fault::Close);
+    assert!(client(None).put(told.url.clone()).body(archive.clone()).send().await.is_err());
+    registry.test.aws().meter.mend();
+    told.put(&archive).await;
+    for _ in 0..3 {
+        told.put_for(&archive, 412).await;
+    }
+    assert_eq!(registry.test.aws().versions().await, 1, "each time would be another version, of as many bytes");
+    let again = registry.begin("1.0.0", &archive).await;
+    again.put(&archive).await;
+    assert_eq!(registry.complete("1.0.0", &told).await.status, 201);
+    let unchanged = registry.complete("1.0.0", &again).await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.json()["status"].as_str()), (200, Some("unchanged")), "{}", unchanged.text());
+    assert_eq!(registry.test.aws().versions().await, 1, "the archive in its place alone");
 }
 
 #[tokio::test]

@@ -136,6 +136,13 @@ impl EmulatedAws {
         self.meter.taken();
     }
 
+    /// How many versions of objects are in the bucket.
+    pub async fn versions(&self) -> usize {
+        let listed = client(None).get(format!("{}/{}?versions", self.meter.endpoint(), self.place.bucket)).send().await.unwrap();
+        self.meter.taken();
+        listed.text().await.unwrap().matches("<Version>").count()
+    }
+
     /// How many objects are in the bucket.
     pub async fn objects(&self) -> usize {
         let listed = client(None).get(format!("{}/{}?list-type=2", self.meter.endpoint(), self.place.bucket)).send().await.unwrap();

@@ -27,8 +27,8 @@ const COMPLETE_WITHIN: i64 = 3600;
 /// What the keys of uploads begin with; the bucket clears away what is older than a day there.
 pub(super) const UPLOADS: &str = "uploads/";
 
-/// What must be signed: with these S3 takes exactly the announced bytes, and without them whatever the holder likes.
-const SIGNED: [&str; 2] = ["content-length", "x-amz-checksum-sha256"];
+/// What must be signed: with these S3 takes exactly the announced bytes, once, and without them whatever the holder likes.
+const SIGNED: [&str; 3] = ["content-length", "if-none-match", "x-amz-checksum-sha256"];
 
 /// An upload that was begun and has not ended. Made by the store alone, for whoever began it.
 #[derive(Debug)]
@@ -151,6 +151,8 @@ impl Aws {
             .put_object()
             .bucket(&self.place.bucket)
             .key(object_key(&id))
+            // Once: each time again would be another version of the object, of as many bytes.
+            .if_none_match("*")
             .content_type(announced.format.content_type())
             .content_length(announced.bytes.try_into().unwrap_or(i64::MAX))
             .checksum_sha256(checksum(&announced.sha256)?);
