@@ -7,13 +7,24 @@
 use std::cell::Cell;
 
 use serde_json::{Value, json};
-use stile_broker::store::{Claim, Created};
+use sha2::{Digest, Sha256};
+use stile_broker::http::lambda::Function;
+use stile_broker::principal::{Principal, UniqueId};
+use stile_broker::store::{Change, Claim, Created, Store, StoreError, Updated};
 use stile_broker::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_protocol::names::Permissions;
+use stile_tests::events::{Sent, Shape, golden};
 use stile_tests::meter::{Fault, Meter};
-use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::programs::client;
+use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
+
+use crate::{authorizer, gateway, lambda};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
+
+/// What carries least, so that a large archive is as small as one can be.
+const SHAPE: Shape = Shape::LoadBalancer;
 
 /// More than any flow has, calls that are tried over included.
 const STEPS: usize = 30;
@@ -36,6 +47,26 @@ enum Flow {
     Revoke,
     /// An operator grants.
     Grant,
+    /// An operator changes a grant.
+    Change,
+    /// An operator takes a grant away.
+    Ungrant,
+    /// An operator lifts the revocation of a principal.
+    Lift,
+    /// An operator lets a role that was made anew be somebody else.
+    Unpin,
+    /// A mint for whom a gateway has verified.
+    Gateway,
+    /// A gateway asks whether a token may.
+    Authorizer,
+    /// An archive that no request carries is announced.
+    Begin,
+    /// It was put in the bucket, and is published.
+    Complete,
+    /// A version is published again whose archive was lost in the bucket.
+    Restore,
+    /// An operator drops every key.
+    RevokeAll,
     /// A mint when the key is a day old.
     Rotation,
     /// The first mint of a registry.
@@ -44,7 +75,7 @@ enum Flow {
 
 impl Flow {
     /// Those that leave no key of the registry's behind come last: they end the tokens of the others.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 22] = [
         Self::Versions,
         Self::Download,
         Self::List,
@@ -55,9 +86,24 @@ impl Flow {
         Self::Pin,
         Self::Revoke,
         Self::Grant,
+        Self::Change,
+        Self::Ungrant,
+        Self::Lift,
+        Self::Unpin,
+        Self::Gateway,
+        Self::Authorizer,
+        Self::Begin,
+        Self::Complete,
+        Self::Restore,
         Self::Rotation,
         Self::FirstMint,
+        Self::RevokeAll,
     ];
+
+    /// Those that change what the others lean on: the keys, or the objects that are there.
+    const fn is_alone(self) -> bool {
+        matches!(self, Self::Restore | Self::Rotation | Self::FirstMint | Self::RevokeAll)
+    }
 
     const fn mints(self) -> bool {
         matches!(self, Self::Mint | Self::Rotation | Self::FirstMint)
@@ -79,6 +125,8 @@ struct Case<'a> {
     name: String,
     proof: Value,
     jti: TokenId,
+    /// The upload that was begun, where one is to be completed.
+    upload: String,
 }
 
 /// What somebody was told.
@@ -115,14 +163,14 @@ impl Registry {
         Some(Self { test, token, cases: Cell::new(1) })
     }
 
-    /// One for each flow, each on a line of its own; those that change the keys have a store of their own as well.
+    /// One for each flow, each on a line of its own; some have a store of their own as well.
     async fn for_each_flow() -> Option<Vec<(Flow, Self)>> {
         let shared = Self::start().await?;
         let mut registries = Vec::new();
         for (n, flow) in (1..).zip(Flow::ALL) {
-            let registry = match flow {
-                Flow::Rotation | Flow::FirstMint => Self::start().await?,
-                _ => Self { test: shared.test.on_another_line(), token: shared.token.clone(), cases: Cell::new(n * 1000) },
+            let registry = match flow.is_alone() {
+                true => Self::start().await?,
+                false => Self { test: shared.test.on_another_line(), token: shared.token.clone(), cases: Cell::default() },
             };
             registry.cases.set(if flow == Flow::Rotation { 1 } else { n * 1000 });
             registries.push((flow, registry));
@@ -138,6 +186,8 @@ impl Registry {
         let n = self.cases.get();
         self.cases.set(n + 1);
         let process = self.test.restarted();
+        let name = format!("1.0.{n}");
+        let (mut upload, who) = (String::new(), principal(&role(&name)));
         match flow {
             // So far apart that the key of the case before is a day old as well.
             Flow::Rotation => process.advance(i64::from(n) * (DAY + 3600)),
@@ -145,13 +195,33 @@ impl Registry {
                 let keyring = json!({"Key": {"pk": {"S": "keyring"}, "sk": {"S": "keyring"}}});
                 self.test.aws().dynamodb("DeleteItem", keyring).await;
             }
+            // A key to drop, where the case before has dropped all.
+            Flow::RevokeAll => drop(self.test.restarted().token(&deploy(), &[Download]).await),
+            Flow::Change | Flow::Ungrant => self.test.grant(who.as_str(), "acme", &[Download]).await,
+            Flow::Lift => assert!(self.test.store().revoke_principal(who, self.test.time()).await.unwrap()),
+            Flow::Unpin => pin(&self.test, &name, who).await.unwrap(),
+            Flow::Restore => self.test.aws().lose_objects().await,
+            Flow::Complete => upload = self.begun(&name).await,
             _ => {}
         }
         let identity = deploy();
         process.sts.know(identity.clone());
         let proof = process.proof(&identity).build();
         self.meter().taken();
-        Case { registry: self, flow, process, name: format!("1.0.{n}"), proof, jti: TokenId::random().unwrap() }
+        Case { registry: self, flow, process, name, proof, jti: TokenId::random().unwrap(), upload }
+    }
+
+    /// An upload of that version, whose archive is in the bucket.
+    async fn begun(&self, version: &str) -> String {
+        let told = begin(&self.test, version, &self.token).await;
+        assert_eq!(told.status, 201, "{}", told.text());
+        let told = told.json();
+        let mut put = client(None).put(told["url"].as_str().unwrap());
+        for (name, value) in told["headers"].as_object().unwrap().iter().filter(|(name, _)| *name != "content-length") {
+            put = put.header(name, value.as_str().unwrap());
+        }
+        assert_eq!(put.body(large()).send().await.unwrap().status(), 200);
+        told["upload"].as_str().unwrap().to_owned()
     }
 
     /// What a healthy run calls.
@@ -174,12 +244,35 @@ impl Case<'_> {
             Flow::Publish => process.publish("acme/vpc/aws", &self.name, module_zip(&self.name), token).await.into(),
             Flow::Ready => process.get_anonymously("/readyz").await.into(),
             Flow::Mint | Flow::Rotation | Flow::FirstMint => process.exchange(&self.proof).await.into(),
-            Flow::Pin => {
-                let pin = (principal(&role(&self.name)), stile_broker::principal::UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap());
-                let digest = std::array::from_fn(|at| self.name.as_bytes().get(at).copied().unwrap_or_default());
-                let claim = process.store().claim(digest, process.time() + 900, Some(pin), process.time()).await;
-                Told::of(claim.map(|claim| assert!(!matches!(claim, Claim::PinnedToAnother))))
+            Flow::Pin => Told::of(pin(process, &self.name, self.who()).await),
+            Flow::Unpin => Told::of(process.store().unpin(self.who()).await),
+            Flow::Lift => Told::of(process.store().lift(self.who()).await),
+            Flow::Change => {
+                let change = Change { set: [Upload].into_iter().collect(), clear: Permissions::NONE, expires_at: None };
+                Told::of(process.store().update_grant(self.who(), "acme".parse().unwrap(), change).await.map(|updated| {
+                    assert!(matches!(updated, Updated::Done(_)), "{updated:?}");
+                }))
             }
+            Flow::Ungrant => Told::of(process.store().delete_grant(self.who(), "acme".parse().unwrap()).await),
+            Flow::RevokeAll => Told::of(drop_keys(process.store()).await),
+            Flow::Gateway => {
+                let mut event = golden("iam_function_url");
+                let (whom, [_, user, caller, _]) = gateway::identity(&mut event);
+                (whom[user], whom[caller]) = (deploy().user_id.into(), deploy().user_id.into());
+                through(&process.function(Some(gateway::URL), None), Shape::FunctionUrl, &event).await.into()
+            }
+            Flow::Authorizer => {
+                let event = authorizer::question("authorizer_request_v2", token);
+                let answer = lambda::answer(&process.function(None, Some("/terraform")), &event).await;
+                Told::of(answer.map(|answer| assert_eq!(answer["isAuthorized"], true, "{answer}")))
+            }
+            Flow::Begin => begin(process, &self.name, token).await.into(),
+            Flow::Complete => {
+                let path = format!("/v1/modules/acme/vpc/aws/{}/uploads/{}", self.name, self.upload);
+                let event = SHAPE.event(&Sent::new("POST", path).bearer(token));
+                through(&process.function(None, None), SHAPE, &event).await.into()
+            }
+            Flow::Restore => process.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), token).await.into(),
             Flow::Revoke => Told::of(process.store().revoke_token(self.jti.clone(), process.time()).await),
             Flow::Grant => Told::of(process.store().create_grant(self.grant(), None).await.map(|created| {
                 assert!(matches!(created, Created::Done | Created::Exists(_)), "{created:?}");
@@ -187,9 +280,27 @@ impl Case<'_> {
         }
     }
 
+    fn who(&self) -> Principal {
+        principal(&role(&self.name))
+    }
+
+    /// The archive it publishes.
+    fn archive(&self) -> (&str, Vec<u8>) {
+        match self.flow {
+            Flow::Complete => (&self.name, large()),
+            Flow::Restore => ("1.0.0", module_zip("hello")),
+            _ => (&self.name, module_zip(&self.name)),
+        }
+    }
+
+    /// Whether all is done, and what is called from that step on is but to clear away.
+    fn is_over(&self, calls: &[String], step: usize) -> bool {
+        self.flow == Flow::Complete && calls[..=step].iter().any(|call| call == "s3 DELETE")
+    }
+
     fn grant(&self) -> stile_broker::grants::Grant {
         stile_broker::grants::Grant {
-            principal: principal(&role(&self.name)),
+            principal: self.who(),
             namespace: "acme".parse().unwrap(),
             permissions: [Download].into_iter().collect(),
             expires_at: None,
@@ -202,17 +313,19 @@ impl Case<'_> {
     async fn is_whole(&self, what: &str) {
         let test = &self.registry.test;
         match self.flow {
-            Flow::Publish => {
-                let listed = test.get(VERSIONS, &self.registry.token).await.text().contains(&format!("\"{}\"", self.name));
-                let download = test.get(&format!("/v1/modules/acme/vpc/aws/{}/download", self.name), &self.registry.token).await;
+            Flow::Publish | Flow::Complete | Flow::Restore => {
+                let (version, archive) = self.archive();
+                let listed = test.get(VERSIONS, &self.registry.token).await.text().contains(&format!("\"{version}\""));
+                let download = test.get(&format!("/v1/modules/acme/vpc/aws/{version}/download"), &self.registry.token).await;
                 assert_eq!(download.status.as_u16(), if listed { 204 } else { 404 }, "{what}");
                 if listed {
-                    let archive = test.fetch(download.header("x-terraform-get")).await;
-                    assert_eq!(archive, (200, module_zip(&self.name)), "{what}");
+                    let (status, fetched) = test.fetch(download.header("x-terraform-get")).await;
+                    let lost = self.flow == Flow::Restore && status == 404;
+                    assert!(lost || (status, &fetched) == (200, &archive), "{what}: {status}");
                 }
             }
-            Flow::Grant => {
-                let who = principal(&role(&self.name));
+            Flow::Grant | Flow::Change | Flow::Ungrant => {
+                let who = self.who();
                 let listed = test.store().grants(Some(who.clone()), None).await.unwrap().len();
                 let on_namespace = test.store().grants(None, Some("acme".parse().unwrap())).await.unwrap();
                 let counts = test.store().standing(vec![who.clone()]).await.unwrap().grants.len();
@@ -239,20 +352,45 @@ impl Case<'_> {
             assert_eq!(self.process.exchange(&self.proof).await.error(), "401 proof_replayed", "{what}");
             let answer: Value = serde_json::from_str(&again.text).unwrap();
             if let Some(token) = answer["token"].as_str() {
-                let opened = self.registry.test.restarted().get("/v1/whoami", token).await;
-                assert_eq!(opened.status.as_u16(), opens(self.flow), "{what}");
+                let opened = self.process.restarted().get("/v1/whoami", token).await;
+                assert_eq!(opened.status, 200, "{what}: {}", opened.text());
             }
         }
     }
 }
 
-/// A key of another day mints what a process that has not come to that day takes for minted in the future.
-const fn opens(flow: Flow) -> u16 {
-    if matches!(flow, Flow::Rotation) { 401 } else { 200 }
+fn principal(text: &str) -> Principal {
+    Principal::parse_stored(text).unwrap()
 }
 
-fn principal(text: &str) -> stile_broker::principal::Principal {
-    stile_broker::principal::Principal::parse_stored(text).unwrap()
+/// Uses a proof up that is told by its name, and pins the principal.
+async fn pin(process: &TestBroker, name: &str, who: Principal) -> Result<(), StoreError> {
+    let pin = (who, UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap());
+    let digest = std::array::from_fn(|at| name.as_bytes().get(at).copied().unwrap_or_default());
+    let claim = process.store().claim(digest, process.time() + 900, Some(pin), process.time()).await?;
+    assert!(!matches!(claim, Claim::PinnedToAnother));
+    Ok(())
+}
+
+/// As `stile-admin token revoke --all` does.
+async fn drop_keys(store: &Store) -> Result<(), StoreError> {
+    let keyring = store.keyring().await?;
+    store.replace_keyring(keyring.revision, keyring.dropped()).await.map(drop)
+}
+
+/// The smallest archive that no event of [`SHAPE`] carries.
+fn large() -> Vec<u8> {
+    large_zip(700_001)
+}
+
+async fn begin(process: &TestBroker, version: &str, token: &str) -> Reply {
+    let announced = json!({"format": "zip", "bytes": large().len(), "sha256": hex::encode(Sha256::digest(large()))});
+    let sent = Sent::new("POST", format!("/v1/modules/acme/vpc/aws/{version}/uploads")).bearer(token);
+    through(&process.function(None, None), SHAPE, &SHAPE.event(&sent.body("application/json", announced.to_string()))).await
+}
+
+async fn through(function: &Function, shape: Shape, event: &Value) -> Reply {
+    shape.reply(&lambda::answer(function, event).await.unwrap())
 }
 
 fn is_down(told: &Told, what: &str) {
@@ -263,12 +401,11 @@ fn is_down(told: &Told, what: &str) {
     }
 }
 
-/// Has every call go wrong from each step of the flow on, in each of these ways; of each step one way is mended, each in
-/// its turn. The flow has no more steps when nothing has gone wrong.
+/// Has every call go wrong from each step of the flow on, in each of these ways, and mends it. The flow has no more steps
+/// when nothing has gone wrong.
 async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
     for step in 0..STEPS {
-        for turn in 0..faults.len() {
-            let fault = &faults[(step + turn) % faults.len()];
+        for fault in faults {
             let case = registry.case(flow).await;
             registry.meter().trouble("", step.., fault.clone());
             let told = case.run().await;
@@ -279,14 +416,18 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
                 registry.meter().mend();
                 return;
             };
-            is_down(&told, &what);
-            if turn == 0 && step == 0 {
+            if case.is_over(&calls, step) {
+                assert!(told.status < 300, "{what}");
+            } else {
+                is_down(&told, &what);
+            }
+            if step == 0 {
                 let ready: Told = case.process.get_anonymously("/readyz").await.into();
                 is_down(&ready, &format!("{what}, readiness: {ready:?}"));
             }
             registry.meter().mend();
             case.is_whole(&what).await;
-            if turn == 0 {
+            if !case.is_over(&calls, step) {
                 case.works_again(&what, fault).await;
             }
         }
@@ -306,8 +447,43 @@ async fn aws_that_answers_in_any_wrong_way_is_down_at_every_step_of_every_flow()
     let Some(elsewhere) = Registry::start().await else { return };
     let redirect = Fault::Redirect(elsewhere.meter().endpoint());
     let faults = [Fault::Close, Fault::Fail, Fault::Throttle, Fault::Portal, Fault::Empty, Fault::Large, redirect, Fault::Truncate];
-    every_flow_outlives(faults.into()).await;
+    every_flow_outlives(faults.into_iter().chain([404, 403].map(page)).collect()).await;
     assert_eq!(elsewhere.meter().taken_in_order(), [""; 0], "a redirect is not followed");
+}
+
+/// A page of a proxy's, which refuses or knows no such page.
+fn page(status: u16) -> Fault {
+    Fault::Answer { status, content_type: "text/html", body: "<html><body>Welcome to the hotel</body></html>".to_owned() }
+}
+
+#[tokio::test]
+async fn a_page_in_the_place_of_one_answer_is_down_and_says_of_nothing_that_it_is_not_there() {
+    let Some(registry) = Registry::start().await else { return };
+    for flow in Flow::ALL {
+        let calls = registry.calls(flow).await;
+        for (step, call) in calls.iter().enumerate() {
+            for fault in [404, 403].map(page) {
+                let case = registry.case(flow).await;
+                registry.meter().trouble("", step..=step, fault.clone());
+                let told = case.run().await;
+                registry.meter().mend();
+                let what = format!("{flow:?}, {fault:?} in the place of {call}: {told:?}");
+                if case.is_over(&calls, step) {
+                    assert!(told.status < 300, "{what}");
+                } else {
+                    is_down(&told, &what);
+                }
+                case.is_whole(&what).await;
+            }
+        }
+    }
+    // Without its bucket, nothing is known of what was put there.
+    let Some(registry) = Registry::start().await else { return };
+    let case = registry.case(Flow::Complete).await;
+    registry.meter().trouble("s3 GET", .., Fault::NoBucket);
+    is_down(&case.run().await, "there is no bucket");
+    registry.meter().mend();
+    assert_eq!(case.run().await.status, 201);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use terraform_credentials_stile::iam_exchange;
 use crate::lambda::{API, answer};
 
 /// The function URL of the golden events.
-const URL: &str = "111122223333/abcdefghijklmnopqrstuvwxyz012345";
+pub(crate) const URL: &str = "111122223333/abcdefghijklmnopqrstuvwxyz012345";
 
 /// The three events in which a gateway has verified a signature, and the one source each is from.
 const SIGNED: [(&str, Shape, &str); 3] =

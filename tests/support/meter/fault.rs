@@ -34,6 +34,8 @@ pub enum Fault {
     Large,
     /// `307` to that URL, which whoever follows sends the signed request to.
     Redirect(String),
+    /// S3 says, in its own words, that the bucket is not there.
+    NoBucket,
     /// The genuine answer, of which the second half is missing: the call took place.
     Truncate,
     /// The genuine answer to a read of several rows, without those whose sort key begins so: they are left over, as
@@ -71,6 +73,13 @@ impl Fault {
             Self::Hang => std::future::pending().await,
             Self::Throttle => answer_of(service, true),
             Self::Fail => answer_of(service, false),
+            Self::NoBucket => {
+                let response = Response::builder()
+                    .status(404)
+                    .header("content-type", "application/xml")
+                    .header("x-amz-request-id", "4442587FB7D0A2F9");
+                Ok(response.body(Body::from(xml("S3", "NoSuchBucket"))).unwrap())
+            }
             Self::Portal => answer(200, "text/html", "<html><body>Welcome to the hotel</body></html>".to_owned()),
             Self::Empty => answer(200, "application/x-amz-json-1.0", String::new()),
             Self::Large => answer(200, "application/x-amz-json-1.0", format!("{{\"Padding\":\"{}\"}}", "x".repeat(LARGE))),

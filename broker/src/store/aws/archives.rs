@@ -7,6 +7,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use aws_sdk_s3::types::{BucketVersioningStatus, ServerSideEncryption};
@@ -17,7 +18,7 @@ use stile_protocol::names::ModuleAddress;
 
 use super::super::{Package, StoreError};
 use super::Aws;
-use super::genuine::Genuine;
+use super::genuine::{Genuine, is_from_aws};
 use super::modules::Kept;
 use crate::registry::{Checked, Version};
 
@@ -144,9 +145,10 @@ fn is_there(error: &SdkError<PutObjectError>) -> bool {
     error.raw_response().is_some_and(|response| matches!(response.status().as_u16(), 409 | 412))
 }
 
-/// S3 says so only to those who may list the bucket; to others it says 403, which is no answer.
-pub(super) fn is_absent<E>(error: &SdkError<E>) -> bool {
-    error.raw_response().is_some_and(|response| response.status().as_u16() == 404)
+/// S3 says so only to those who may list the bucket; to others it says 403, which is no answer. Nor is what a proxy says,
+/// that knows no such page.
+fn is_absent(error: &SdkError<HeadObjectError>) -> bool {
+    error.raw_response().is_some_and(|response| response.status().as_u16() == 404 && is_from_aws(response))
 }
 
 /// How long so many bytes may take on their way.

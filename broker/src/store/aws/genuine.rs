@@ -3,6 +3,7 @@
 //! Nearly every answer of the table's and of KMS's may lack every field: an empty `200` of a proxy, or a page of its own,
 //! would say that no grant, no revocation and no keyring is there, and that a proof was claimed.
 
+use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
@@ -31,8 +32,12 @@ impl Intercept for Genuine {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response();
-        let has_id = REQUEST_IDS.iter().any(|name| response.headers().get(name).is_some_and(|id| !id.is_empty()));
-        // A refusal needs none: it is a failure, whoever says it.
-        if response.status().is_success() && !has_id { Err(Stranger.into()) } else { Ok(()) }
+        // A refusal needs none: it is a failure, whoever says it, but where it is taken for an answer.
+        if response.status().is_success() && !is_from_aws(response) { Err(Stranger.into()) } else { Ok(()) }
     }
+}
+
+/// Whether AWS gave that answer.
+pub(super) fn is_from_aws(response: &HttpResponse) -> bool {
+    REQUEST_IDS.iter().any(|name| response.headers().get(name).is_some_and(|id| !id.is_empty()))
 }

@@ -4,13 +4,16 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::types::ServerSideEncryption;
 use stile_protocol::names::ModuleAddress;
 
 use super::super::{Begun, Fetched, StoreError};
 use super::Aws;
-use super::archives::{checksum, is_absent, longest, patience};
+use super::archives::{checksum, longest, patience};
+use super::genuine::is_from_aws;
 use super::mint::MARGIN;
 use super::retry::Retry;
 use super::table::{Key, Row, TTL, Write, Written, number, read_number, read_text, text};
@@ -174,6 +177,11 @@ impl Aws {
         let headers = bound(&signed).ok_or_else(|| StoreError::busy("an upload's address would take other bytes than were announced"))?;
         Ok(Begun { id, url: signed.uri().to_owned(), headers, expires_at: now.saturating_add(ttl) })
     }
+}
+
+/// Whether S3 says that nothing was put: not that the bucket is gone, and nobody in its name.
+fn is_absent(error: &SdkError<GetObjectError>) -> bool {
+    error.as_service_error().is_some_and(GetObjectError::is_no_such_key) && error.raw_response().is_some_and(is_from_aws)
 }
 
 /// The headers to be sent, where each of them is under the signature and all of [`SIGNED`] are among them.
