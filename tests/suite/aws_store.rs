@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_broker::store::{Aws, Store};
@@ -235,6 +237,69 @@ async fn a_link_never_outlives_the_credentials_that_signed_it() {
             None => assert_eq!(reply.status, 503, "{left:?}"),
             Some(seconds) => assert!(reply.header("x-terraform-get").contains(&format!("X-Amz-Expires={seconds}&")), "{left:?}"),
         }
+    }
+}
+
+/// Credentials as a container's endpoint gives them, which may not answer.
+#[derive(Debug)]
+struct Credentials {
+    given: SharedCredentialsProvider,
+    come: Arc<AtomicBool>,
+}
+
+impl ProvideCredentials for Credentials {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            match self.come.load(Ordering::SeqCst) {
+                true => self.given.provide_credentials().await,
+                false => std::future::pending().await,
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_do_not_come_are_waited_for_a_few_seconds_and_used_when_they_do() {
+    let Some((test, token)) = published().await else { return };
+    let sdk = test.aws().sdk();
+    let come = Arc::new(AtomicBool::new(false));
+    let process = || {
+        let credentials = Credentials { given: sdk.credentials_provider().unwrap(), come: Arc::clone(&come) };
+        let sdk = sdk.to_builder().credentials_provider(SharedCredentialsProvider::new(credentials)).build();
+        test.over(Store::Aws(Aws::over(test.aws().place.clone(), Some(Audience::parse(HOST).unwrap()), &sdk)))
+    };
+    // Those of calls have come, and those of links do not.
+    let (signing, process) = (process(), process());
+    come.store(true, Ordering::SeqCst);
+    assert_eq!(signing.get(VERSIONS, &token).await.status, 200);
+    come.store(false, Ordering::SeqCst);
+    let unsigned = tokio::time::timeout(Duration::from_secs(25), signing.get(DOWNLOAD, &token)).await.expect("it is waited for no longer");
+    assert_eq!(unsigned.status, 503, "{}", unsigned.text());
+    assert!(test.aws().meter.taken().contains_key("dynamodb GetItem"), "the version was read");
+    let identity = deploy();
+    process.sts.know(identity.clone());
+    let proof = process.proof(&identity).build();
+    test.aws().meter.taken();
+    // A call of its own each, and all of them in the time that a gateway waits for one.
+    let all = tokio::time::timeout(Duration::from_secs(25), async {
+        let publish = process.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token);
+        let looks = tokio::join!(process.get_anonymously("/readyz"), process.get(DOWNLOAD, &token), publish);
+        (process.exchange(&proof).await, looks)
+    });
+    let (minted, (ready, download, published)) = all.await.expect("they are waited for no longer than that");
+    for (what, reply) in [("mint", minted), ("readiness", ready), ("download", download), ("publish", published)] {
+        assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{what}: {} {}", reply.status, reply.text());
+    }
+    assert_eq!(test.aws().meter.taken(), calls([]), "nobody is called without them");
+    come.store(true, Ordering::SeqCst);
+    process.advance(10);
+    assert_eq!(process.exchange(&proof).await.status, 200, "the proof was not used up");
+    for process in [process, signing] {
+        assert_eq!(process.get(DOWNLOAD, &token).await.status, 204);
+        assert_eq!(process.get_anonymously("/readyz").await.status, 200);
     }
 }
 
