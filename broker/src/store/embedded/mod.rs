@@ -176,6 +176,10 @@ fn database_error(error: rusqlite::Error) -> StoreError {
     StoreError::new("the database cannot be read or written", error)
 }
 
+/// Works on a thread that may wait; what is logged there is the request's that asked for it.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::new("the store's work was cut off", error))?
+    let request = tracing::Span::current();
+    tokio::task::spawn_blocking(move || request.in_scope(work))
+        .await
+        .map_err(|error| StoreError::new("the store's work was cut off", error))?
 }
