@@ -76,7 +76,7 @@ async fn no_spelling_of_a_path_reaches_a_namespace_that_is_not_granted() {
             let status = reply.status.as_u16();
             assert!([400, 403, 404, 405].contains(&status), "{method} {path}: {status} {}", reply.text());
             assert!(!reply.text().contains(SECRET) && reply.header("x-terraform-get").is_empty(), "{method} {path}: {}", reply.text());
-            assert!(!journal.taken().human.contains("namespace=\"other\""), "{method} {path}: nothing was allowed there");
+            assert!(!journal.taken().human.text.contains("namespace=\"other\""), "{method} {path}: nothing was allowed there");
         }
     }
     assert!(sent > 200, "{sent} of them");
@@ -99,7 +99,7 @@ async fn no_spelling_of_a_segment_is_decided_on_as_one_thing_and_looked_up_as_an
             let path = format!("/v1/modules/{}/download", segments.join("/"));
             journal.taken();
             let Some(reply) = ask(&test, "GET", &path, &token).await else { continue };
-            let logged = journal.taken().human;
+            let logged = journal.taken().human.text;
             let allowed: Vec<&str> = logged.lines().filter(|line| line.contains("decision=\"allowed\"")).collect();
             assert_eq!(allowed.len(), usize::from(reply.status == 204), "{path}: {logged}");
             for line in allowed {

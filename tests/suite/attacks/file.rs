@@ -66,6 +66,8 @@ pub(super) struct Must {
     pub(super) logs: Vec<String>,
     /// The host whose STS was asked.
     pub(super) host: Option<String>,
+    /// The longest line of the log, in bytes, where it is shorter than any may be.
+    pub(super) line: Option<usize>,
 }
 
 impl Must {
@@ -79,6 +81,7 @@ impl Must {
             hides: list(&self.hides, &case.hides),
             logs: list(&self.logs, &case.logs),
             host: self.host.clone().or_else(|| case.host.clone()),
+            line: self.line.or(case.line),
         }
     }
 }

@@ -13,8 +13,8 @@ use stile_tests::test_broker::{Backend, HOST, Place, Reply, TestBroker, deploy, 
 use super::file::{Calls, World};
 use super::forge;
 
-/// Longest line of a log, in bytes.
-const LONGEST_LINE: usize = 1536;
+/// Longest line of a log, in bytes: 512 characters of an error, and what every line of a request or a decision has besides.
+pub(super) const LONGEST_LINE: usize = 1536;
 
 /// The headers that STS is sent with a session's proof, and no others.
 const TO_STS: [&str; 9] = [
@@ -87,9 +87,10 @@ impl Ground {
         self.forget();
     }
 
-    /// Drops what was counted and logged so far.
+    /// Drops what was counted and logged so far; a task that panicked after its request was answered is seen here.
     pub(super) fn forget(&self) {
-        self.journal.taken();
+        let panics = self.journal.taken().panics;
+        assert!(panics.is_empty(), "something panicked between two requests: {panics:?}");
         if self.test.backend() == Backend::Aws {
             self.test.aws().meter.taken();
         }
@@ -194,12 +195,19 @@ impl Outcome {
                 wrong(format!("a panic was logged: {line}"));
             }
         }
-        let (events, human, json) = (self.logged.events, self.logged.human.lines().count(), self.logged.json.lines().count());
-        if events != human || events != json || self.logged.json.lines().any(|line| serde_json::from_str::<Value>(line).is_err()) {
-            wrong(format!("{events} events make {human} and {json} lines"));
+        for written in [&self.logged.human, &self.logged.json] {
+            if written.events != written.text.lines().count() {
+                wrong(format!("{} events are not as many lines: {}", written.events, written.text));
+            }
         }
-        if self.logged.human.lines().filter(|line| line.contains(" status=")).count() != 1 {
-            wrong(format!("a request to {path} is not one line: {}", self.logged.human));
+        if self.logged.json.text.lines().any(|line| serde_json::from_str::<Value>(line).is_err()) {
+            wrong(format!("a line is no JSON: {}", self.logged.json.text));
+        }
+        if !self.logged.panics.is_empty() {
+            wrong(format!("something panicked: {:?}", self.logged.panics));
+        }
+        if self.logged.human.text.lines().filter(|line| line.contains(" status=")).count() != 1 {
+            wrong(format!("a request to {path} is not one line: {}", self.logged.human.text));
         }
         for asked in &self.asked {
             let expected: Vec<_> =

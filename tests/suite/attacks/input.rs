@@ -16,7 +16,7 @@ use stile_tests::test_broker::{ACCOUNT, Backend, Reply};
 
 use super::file::{Caller, Encoding, Input, Instead, Must, Signed, Sts};
 use super::forge;
-use super::ground::{Ground, secrets};
+use super::ground::{Ground, LONGEST_LINE, secrets};
 use super::text::{Values, expand, expand_json};
 
 /// Sends it as often as it says; what is wrong, if anything is.
@@ -85,7 +85,10 @@ async fn send_once(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     test.sts.answer(Answer::Genuine);
 
     let mut problems = outcome.problems.clone();
-    problems.extend(differs(&outcome.reply, must, &outcome.logged.human));
+    problems.extend(differs(&outcome.reply, must, &outcome.logged.human.text));
+    let longest = must.line.unwrap_or(LONGEST_LINE);
+    let too_long = outcome.logged.lines().filter(|line| line.len() > longest);
+    problems.extend(too_long.map(|line| format!("a log line of {} bytes: {line}", line.len())));
     match must.calls {
         Some(budget) => problems.extend(ground.cost(&outcome, budget)),
         None => problems.push("it has no budget".to_owned()),

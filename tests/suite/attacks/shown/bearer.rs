@@ -185,7 +185,7 @@ pub(super) async fn a_link_carries_no_token(backend: Backend) {
     let location = outcome.reply.header("x-terraform-get").to_owned();
     assert!(!location.is_empty() && !location.contains("stile_v4") && !location.to_ascii_lowercase().contains("bearer"), "{location}");
     let start = location.split('?').next().unwrap();
-    assert!(outcome.logged.lines().all(|line| !line.contains(start)), "no link is logged: {}", outcome.logged.human);
+    assert!(outcome.logged.lines().all(|line| !line.contains(start)), "no link is logged: {}", outcome.logged.human.text);
     match backend {
         Backend::Aws => assert!(location.contains("X-Amz-Expires=300&"), "{location}"),
         Backend::Embedded => {
