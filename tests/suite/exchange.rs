@@ -10,6 +10,12 @@ use stile_tests::local_sts::{Answer, LocalSts, fixed_clock, identity_xml};
 use stile_tests::proof::{document, document_of, with, with_document, without};
 use stile_tests::test_broker::{HOST, NOW, Place, TestBroker, deploy, namespaces, role};
 
+fn with_a_byte_behind(proof: &Value, text: &str, byte: u8) -> Vec<u8> {
+    let proof = proof.to_string();
+    let (before, after) = proof.split_once(text).unwrap();
+    [before.as_bytes(), text.as_bytes(), &[byte], after.as_bytes()].concat()
+}
+
 #[tokio::test]
 async fn what_is_no_proof_is_refused_before_anybody_is_asked() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
@@ -23,7 +29,9 @@ async fn what_is_no_proof_is_refused_before_anybody_is_asked() {
         ("a text", b"\"x\"".to_vec(), "400 invalid_request"),
         ("ten thousand brackets", "[".repeat(10_000).into_bytes(), "400 invalid_request"),
         ("a byte order mark", format!("\u{feff}{good}").into_bytes(), "400 invalid_request"),
-        ("bytes that are no text", b"{\"version\":1,\"region\":\"\xff\"}".to_vec(), "400 invalid_request"),
+        // Of a region only its length is looked at here: read with a stand-in for the byte it would be one that is not enabled.
+        ("a byte that is no text", with_a_byte_behind(&good, "us-east-1", 0xff), "400 invalid_request"),
+        ("a byte that is no text behind it", [good.to_string().as_bytes(), b"\xff"].concat(), "400 invalid_request"),
         ("another text encoding", good.to_string().encode_utf16().flat_map(u16::to_le_bytes).collect(), "400 invalid_request"),
         ("something behind it", format!("{good}{{}}").into_bytes(), "400 invalid_request"),
         ("a twin", good.to_string().replacen('{', "{\"region\":\"us-west-2\",", 1).into_bytes(), "400 invalid_request"),
@@ -351,8 +359,18 @@ async fn an_sts_that_does_not_answer_is_given_three_seconds() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let identity = deploy();
     test.sts.answer(Answer::Hang);
-    let reply = test.exchange(&test.proof(&identity).build()).await;
+    let proof = test.proof(&identity).build();
+    let (started, before) = (tokio::time::Instant::now(), test.sts.calls());
+    // Once the call has arrived nobody has anything to do, and a clock that is paused goes on to whatever waits for it.
+    let hanging = async {
+        test.sts.arrived(before + 1).await;
+        tokio::time::pause();
+    };
+    let (reply, ()) = tokio::join!(test.exchange(&proof), hanging);
     assert_eq!(reply.error(), "504 sts_timeout");
+    // A second more is the machine's own, before the clock was paused.
+    assert!((3..5).contains(&started.elapsed().as_secs()), "{:?} by the clock that was paused", started.elapsed());
+    tokio::time::resume();
     let nobody = TestBroker::start();
     let body = nobody.proof(&identity).build();
     let TestBroker { sts, .. } = &nobody;

@@ -1,13 +1,20 @@
 //! An STS that hangs, lies about its lengths, or is somebody else.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::Router;
+use stile_protocol::names::Permission::Download;
 use stile_tests::dev_ca::DevCa;
-use stile_tests::local_sts::Answer;
+use stile_tests::local_sts::{Answer, identity_xml};
+use stile_tests::programs::{Setup, free_port};
+use stile_tests::proof::Proof;
 use stile_tests::served::system_time;
-use stile_tests::test_broker::{Backend, deploy};
+use stile_tests::test_broker::{Backend, Place, allow, deploy, make_data, role};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use super::super::ground::{Ground, exchange, secrets};
 
@@ -51,21 +58,29 @@ pub(super) async fn an_sts_that_hangs_holds_one_region_and_no_other(backend: Bac
                 async move {
                     let identity = deploy();
                     ground.test.sts.know(identity.clone());
-                    ground.test.exchange(&ground.test.proof(&identity).region(region).build()).await
+                    let proof = ground.test.proof(&identity).region(region).build();
+                    let started = Instant::now();
+                    (ground.test.exchange(&proof).await, started.elapsed())
                 }
             };
             let hanging: Vec<_> = (0..IN_FLIGHT).map(|_| tokio::task::spawn_local(send("us-east-1"))).collect();
             ground.test.sts.arrived(before + IN_FLIGHT).await;
-            let refused = send("us-east-1").await;
+            let (refused, _) = send("us-east-1").await;
             assert_eq!((refused.error().as_str(), ground.test.sts.calls() - before), ("429 throttled", IN_FLIGHT), "nobody is asked");
             assert!(!refused.header("retry-after").is_empty());
-            let elsewhere = send("us-west-2").await;
+            let (elsewhere, _) = send("us-west-2").await;
             assert_eq!(elsewhere.status, 200, "{}", elsewhere.text());
+            // From here on nobody has anything to do, and a clock that is paused goes on to whatever waits for it.
+            tokio::time::pause();
             for task in hanging {
-                assert_eq!(task.await.unwrap().error(), "504 sts_timeout");
+                let (reply, took) = task.await.unwrap();
+                assert_eq!(reply.error(), "504 sts_timeout");
+                // A second more is the machine's own, before the clock was paused.
+                assert!((3..5).contains(&took.as_secs()), "{took:?} by the clock that was paused");
             }
+            tokio::time::resume();
             assert_eq!(ground.test.sts.calls() - before, IN_FLIGHT + 1);
-            assert_eq!(send("us-east-1").await.status, 200, "and the region is free again");
+            assert_eq!(send("us-east-1").await.0.status, 200, "and the region is free again");
         })
         .await;
 }
@@ -83,4 +98,47 @@ pub(super) async fn an_sts_without_a_certificate_that_holds_is_not_asked(backend
             ground.expect_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof), "502 sts_bad_response", "0/0/0/0").await;
         assert!(outcome.reply.text().contains("could not prove its name"), "{}", outcome.reply.text());
     }
+    // The first three hold but for the name; the last shows that the name is what they want.
+    for (names, status, says, calls) in [
+        (["sts.us-east-1.amazonaws.com"], 502, "could not prove its name", 0),
+        (["localhost"], 502, "could not prove its name", 0),
+        (["127.0.0.2"], 502, "could not prove its name", 0),
+        (["127.0.0.1"], 200, "stile_v4.local.", 1),
+    ] {
+        let (answer, body, asked) = of_a_trusted_authority(backend, &ground, &names).await;
+        assert_eq!((answer, asked), (status, calls), "{names:?}: {body}");
+        assert!(body.contains(says), "{names:?}: {body}");
+    }
+}
+
+/// What the real program answers, since whom it trusts is its environment's, where whoever vouches for everybody in STS's
+/// place has a certificate for these names by an authority that it trusts; and how often it asked.
+async fn of_a_trusted_authority(backend: Backend, ground: &Ground, names: &[&str]) -> (u16, String, usize) {
+    let (folder, port, identity, now) = (tempfile::tempdir().unwrap(), free_port(), deploy(), system_time());
+    let files = DevCa::new(now).write(folder.path(), names);
+    let (answer, asked) = (identity_xml(&identity), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&asked);
+    let vouching = Router::new().fallback(async move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        ([("content-type", "text/xml")], answer)
+    });
+    let sts = ground.test.serve_on(0, Some(&files), |_| vouching).await;
+    let place = Place::new(backend).await.expect("the tools were looked for before");
+    let setup = match &place {
+        Place::Folder(data) => {
+            make_data(data.path(), &role("deploy"), "acme", &[Download]).await;
+            Setup::new(port, data.path())
+        }
+        Place::Aws(aws) => {
+            allow(aws, &role("deploy"), "acme", &[Download]).await;
+            Setup::on_aws(port, aws)
+        }
+    };
+    let setup = setup.sts(&format!("https://{}", sts.address)).env("SSL_CERT_FILE", files.ca.to_str().unwrap());
+    let broker = setup.start(&folder.path().join("log")).await;
+    let proof = Proof::new(&identity).audience(&broker.host()).now(now).build();
+    let request = broker.client().post(broker.url("/v1/token")).header("content-type", "application/json");
+    let answer = request.body(proof.to_string()).send().await.unwrap();
+    let (status, body) = (answer.status().as_u16(), answer.text().await.unwrap());
+    (status, body, asked.load(Ordering::SeqCst))
 }
