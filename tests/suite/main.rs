@@ -24,7 +24,6 @@ mod on_aws;
 mod on_embedded;
 mod processes;
 mod rotation;
-mod routes;
 mod server;
 mod state_backend;
 mod tidy;

@@ -19,6 +19,8 @@ mod load;
 mod modules;
 #[path = "paths.rs"]
 mod paths;
+#[path = "routes.rs"]
+mod routes;
 #[path = "store.rs"]
 mod store;
 #[path = "terraform.rs"]

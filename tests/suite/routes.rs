@@ -1,5 +1,8 @@
 //! Every route in every credential state, as one table that a person can read. A route that is not in it fails the suite.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use axum::body::Body;
 use axum::http::Request;
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
@@ -30,7 +33,7 @@ const ROUTES: [(&str, &str, &str); 14] = [
 
 #[tokio::test]
 async fn every_route_answers_every_credential_state_as_written_here() {
-    let test = TestBroker::start();
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let named = |name: &str| Identity::role("111122223333", name, "i-0abc");
     test.grant(&role("deploy"), "acme", &[CreateGrant, DeleteGrant, Download, Upload]).await;
     test.grant(&role("elsewhere"), "other", &[CreateGrant, DeleteGrant, Download, Upload]).await;
@@ -74,20 +77,84 @@ fn named_principal(name: &str) -> stile_broker::principal::Principal {
     stile_broker::principal::Principal::parse_stored(&role(name)).unwrap()
 }
 
-#[test]
-fn no_route_is_missing_from_the_table() {
-    let router = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../broker/src/http/mod.rs")).unwrap();
-    let mut built: Vec<(String, String)> = Vec::new();
-    for line in router.lines().map(str::trim).filter_map(|line| line.strip_prefix(".route(\"")) {
-        let (route, rest) = line.split_once('"').unwrap();
-        for method in ["get", "post", "put", "delete", "patch"] {
-            if rest.contains(&format!("{method}(")) {
-                built.push((method.to_ascii_uppercase(), route.to_owned()));
+/// Ways to add routes that are not read here, so that nobody may go them.
+const OTHER_WAYS: [&str; 6] = [".route_service(", ".nest(", ".nest_service(", ".merge(", ".fallback_service(", "MethodRouter"];
+
+/// The methods and paths of every route that the source of a router adds, however it is laid out.
+fn routes_of(source: &str) -> Vec<(String, String)> {
+    let code: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut routes = Vec::new();
+    for route in code.split(".route(").skip(1) {
+        let (path, mut rest) =
+            route.strip_prefix('"').and_then(|route| route.split_once("\",")).unwrap_or_else(|| panic!("no path: {route}"));
+        // One method after another, until what follows is no longer a part of this route.
+        loop {
+            let (method, behind) = rest.split_once('(').unwrap_or_else(|| panic!("no method: {rest}"));
+            match method {
+                "get" | "post" | "put" | "delete" | "patch" | "head" | "options" | "trace" | "connect" => {
+                    routes.push((method.to_ascii_uppercase(), path.to_owned()));
+                }
+                "fallback" => {}
+                other => panic!("`{path}` is made by `{other}`, which is not looked for here"),
+            }
+            rest = behind_the_bracket(behind);
+            match rest.strip_prefix('.') {
+                Some(next) => rest = next,
+                None => break,
             }
         }
+        assert!(rest.starts_with(')') || rest.starts_with(",)"), "`{path}` goes on in a way that is not read here: {rest}");
+    }
+    routes
+}
+
+/// What stands behind the bracket that closes the one before this.
+fn behind_the_bracket(code: &str) -> &str {
+    let mut open = 1;
+    let close = code.char_indices().find(|(_, c)| {
+        open += i32::from(*c == '(') - i32::from(*c == ')');
+        open == 0
+    });
+    close.map_or_else(|| panic!("no end: {code}"), |(at, _)| &code[at + 1..])
+}
+
+#[test]
+fn no_route_is_missing_from_the_table() {
+    let http = Path::new(env!("CARGO_MANIFEST_DIR")).join("../broker/src/http");
+    let mut sources = vec![http.clone()];
+    let mut built = Vec::new();
+    while let Some(path) = sources.pop() {
+        if path.is_dir() {
+            sources.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).unwrap();
+        let other = OTHER_WAYS.iter().find(|way| source.contains(*way));
+        assert_eq!(other, None, "{} adds routes in a way that is not read here", path.display());
+        let routes = routes_of(&source);
+        assert!(path == http.join("mod.rs") || routes.is_empty(), "{} adds a route", path.display());
+        // Each has a path of its own, so that as many are read as are there.
+        let paths: BTreeSet<_> = routes.iter().map(|(_, path)| path).collect();
+        let is_whole = |at: usize| !source[at + ".route".len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        let there = source.match_indices(".route").filter(|(at, _)| is_whole(*at)).count();
+        assert_eq!(paths.len(), there, "{}", path.display());
+        built.extend(routes);
     }
     let mut shown: Vec<(String, String)> = ROUTES.iter().map(|(method, route, _)| ((*method).to_owned(), (*route).to_owned())).collect();
     built.sort();
     shown.sort();
     assert_eq!(built, shown);
+}
+
+#[test]
+fn a_route_is_found_however_it_is_written() {
+    let found = |source: &str| -> Vec<String> { routes_of(source).into_iter().map(|(method, path)| format!("{method} {path}")).collect() };
+    assert_eq!(found("Router::new()"), [""; 0]);
+    assert_eq!(found("a.route(\"/a\", get(a::b)).route(\"/b/{c}\", post(b))"), ["GET /a", "POST /b/{c}"]);
+    assert_eq!(found(".route(\n  \"/a\",\n  get(a)\n    .post(b)\n    .fallback(c),\n)\n.layer(x)"), ["GET /a", "POST /a"]);
+    assert_eq!(found(".route(\"/a\", get(async || b()).put(c))"), ["GET /a", "PUT /a"]);
+    for source in [".route(PATH, get(a))", ".route(\"/a\", any(b))", ".route(\"/a\", get(b).layer(c))", ".route(\"/a\", methods)"] {
+        assert!(std::panic::catch_unwind(|| routes_of(source)).is_err(), "{source}");
+    }
 }
