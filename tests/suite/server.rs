@@ -1,8 +1,12 @@
 //! The plain server's own limits, over real sockets: slow, large and broken requests, and a stop that loses nothing.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use stile_tests::dev_ca::DevCa;
 use stile_tests::programs::client;
 use stile_tests::served::system_time;
@@ -52,6 +56,23 @@ async fn a_body_longer_than_it_says_or_than_is_allowed_is_never_taken_in_whole()
     assert_eq!(status(&answer_to(&test, lying.as_bytes()).await), "400");
 }
 
+/// Whether the server still holds the connection and has said nothing on it.
+fn is_held(stream: &TcpStream) -> bool {
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+async fn healthy(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    stream
+}
+
+async fn read_to_end(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("the server ends the connection").unwrap();
+    answer
+}
+
 #[tokio::test]
 async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
     let test = TestBroker::start();
@@ -63,11 +84,8 @@ async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
         .write_all(b"POST /v1/token HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
         .await
         .unwrap();
-    let mut other = TcpStream::connect(serving.address).await.unwrap();
-    other.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    other.read_to_string(&mut answer).await.unwrap();
-    assert_eq!(status(&answer), "200");
+    assert_eq!(status(&read_to_end(healthy(serving.address).await).await), "200");
+    assert!(is_held(&slow_head) && is_held(&slow_body), "who was served did not wait for the slow ones to end");
 
     let mut ends = Vec::new();
     tokio::time::timeout(PATIENCE, slow_head.read_to_end(&mut ends)).await.expect("cut off").unwrap();
@@ -76,8 +94,8 @@ async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
     assert_eq!(status(&String::from_utf8_lossy(&answer[..read])), "408");
 }
 
-/// Sends a byte a second until the server ends the connection; what it answered.
-async fn drip(address: SocketAddr, head: &[u8]) -> String {
+/// Sends a byte a second until the server ends the connection, which is counted; what it answered.
+async fn drip(address: SocketAddr, head: &[u8], ended: &AtomicUsize) -> String {
     let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
     write.write_all(head).await.unwrap();
     let dripping = tokio::spawn(async move {
@@ -91,6 +109,7 @@ async fn drip(address: SocketAddr, head: &[u8]) -> String {
     });
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut answer)).await.expect("the server ends the connection");
+    ended.fetch_add(1, Ordering::SeqCst);
     dripping.abort();
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -99,14 +118,19 @@ async fn drip(address: SocketAddr, head: &[u8]) -> String {
 async fn a_byte_a_second_is_cut_off_and_so_is_who_never_reads_and_others_are_served_meanwhile() {
     let test = TestBroker::start();
     let serving = test.serve(None).await;
-    let address = serving.address;
+    let (address, ended) = (serving.address, Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&ended);
     let slow = tokio::spawn(async move {
         tokio::join!(
-            drip(address, b"GET /healthz HTTP/1.1\r\nx-slow: "),
-            drip(address, b"POST /v1/token HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 10000\r\n\r\n{"),
+            drip(address, b"GET /healthz HTTP/1.1\r\nx-slow: ", &counted),
+            drip(
+                address,
+                b"POST /v1/token HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 10000\r\n\r\n{",
+                &counted
+            ),
             // Says nothing at all, and goes on saying nothing after a request that was answered.
-            drip(address, b""),
-            drip(address, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"),
+            drip(address, b"", &counted),
+            drip(address, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", &counted),
         )
     });
     let deaf = tokio::spawn(async move {
@@ -114,21 +138,20 @@ async fn a_byte_a_second_is_cut_off_and_so_is_who_never_reads_and_others_are_ser
         // Until the answers fill every buffer in between, nothing more is taken in, and the connection is ended.
         while stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.is_ok() {}
     });
-    let mut served = 0;
+    // Everybody else, and those of them who were served while every slow one was still there.
+    let (mut served, mut meanwhile) = (0, 0);
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     while !(slow.is_finished() && deaf.is_finished()) {
-        let mut other = TcpStream::connect(address).await.unwrap();
-        other.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        tokio::time::timeout(PATIENCE, other.read_to_string(&mut answer)).await.expect("served").unwrap();
-        assert_eq!(status(&answer), "200");
+        assert_eq!(status(&read_to_end(healthy(address).await).await), "200");
         served += 1;
+        meanwhile += usize::from(ended.load(Ordering::SeqCst) == 0 && !deaf.is_finished());
         tick.tick().await;
     }
     let (head, body, nothing, idle) = slow.await.unwrap();
     assert_eq!((status(&head), status(&body), status(&nothing), status(&idle)), ("closed", "408", "closed", "200"));
     tokio::time::timeout(PATIENCE, deaf).await.expect("ended").unwrap();
-    assert!(served > 1);
+    // The first could have come before the slow ones did, and the second as their time ran out.
+    assert!(meanwhile > 2, "{meanwhile} of {served} did not wait until a slow one had ended");
 }
 
 #[tokio::test]
@@ -146,10 +169,31 @@ async fn an_address_that_has_its_share_of_the_connections_leaves_the_others_to_o
     for _ in 0..256 {
         held.push(connect(greedy).await);
     }
-    let mut end = [0];
     let mut refused = connect(greedy).await;
-    let read = tokio::time::timeout(PATIENCE, refused.read(&mut end)).await.expect("ended");
-    assert!(matches!(read, Ok(0) | Err(_)), "the next one is closed at once: {read:?}");
+    let read = tokio::time::timeout(PATIENCE, refused.read(&mut [0])).await.expect("ended");
+    assert!(matches!(read, Ok(0) | Err(_)), "the next one is closed: {read:?}");
+    // Each of them says as little as it does, and came before: a server that cuts off the silent would have begun with them.
+    let open = held.iter().filter(|stream| is_held(stream)).count();
+    assert_eq!(open, held.len(), "it is closed at once, and those that came before are not");
     let answer = client(Some(&files)).get(format!("https://{}/healthz", serving.address)).send().await.unwrap();
     assert_eq!(answer.status(), 200, "and another address is served");
+}
+
+#[tokio::test]
+async fn past_a_thousand_and_twenty_four_connections_the_next_one_waits_until_one_of_them_has_ended() {
+    let test = TestBroker::start();
+    // Both ends are this process's, and so are those of the tests beside.
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(8192, |most| most.min(8192));
+    if limit.current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum }).unwrap();
+    }
+    let serving = test.serve(None).await;
+    let mut held = Vec::new();
+    for _ in 0..1024 {
+        held.push(TcpStream::connect(serving.address).await.unwrap());
+    }
+    // They say nothing, for which each is ended in time; whoever comes now is asked in when the first of them is.
+    assert_eq!(status(&read_to_end(healthy(serving.address).await).await), "200");
+    assert!(held.iter().any(|stream| !is_held(stream)), "it was served while all of them were there");
 }

@@ -1,6 +1,7 @@
 //! Requests as bytes on a connection: bodies past their limit or without end, headers past theirs; and a proxy in the
 //! environment of the real program.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -93,6 +94,8 @@ pub(super) async fn a_body_that_never_ends_is_cut_off_and_others_are_served(back
     let mut answer = String::new();
     other.read_to_string(&mut answer).await.unwrap();
     assert_eq!(status(&answer), "200", "{answer}");
+    let is_held = |stream: &TcpStream| matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+    assert!(is_held(&slow) && is_held(&slow_head), "who was served did not wait for the slow ones to end");
     // Now and then a byte: what counts is when the whole is there.
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     let (mut reads, mut writes) = slow.split();
