@@ -254,7 +254,7 @@ impl Case<'_> {
                 }))
             }
             Flow::Ungrant => Told::of(process.store().delete_grant(self.who(), "acme".parse().unwrap()).await),
-            Flow::RevokeAll => Told::of(drop_keys(process.store()).await),
+            Flow::RevokeAll => Told::of(process.store().drop_keys().await.map(drop)),
             Flow::Gateway => {
                 let mut event = golden("iam_function_url");
                 let (whom, [_, user, caller, _]) = gateway::identity(&mut event);
@@ -370,12 +370,6 @@ async fn pin(process: &TestBroker, name: &str, who: Principal) -> Result<(), Sto
     let claim = process.store().claim(digest, process.time() + 900, Some(pin), process.time()).await?;
     assert!(!matches!(claim, Claim::PinnedToAnother));
     Ok(())
-}
-
-/// As `stile-admin token revoke --all` does.
-async fn drop_keys(store: &Store) -> Result<(), StoreError> {
-    let keyring = store.keyring().await?;
-    store.replace_keyring(keyring.revision, keyring.dropped()).await.map(drop)
 }
 
 /// The smallest archive that no event of [`SHAPE`] carries.

@@ -234,6 +234,8 @@ impl Question<'_> {
 mod tests {
     use std::collections::HashSet;
 
+    use stile_broker::token::Listed;
+
     use super::*;
 
     const NOW: i64 = 1000;
