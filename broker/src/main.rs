@@ -57,6 +57,7 @@ async fn main() -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
+    http::have_panics_logged();
     let done = match command {
         Command::Serve(options) if on_lambda => answer_events(options).await.map(|()| true),
         Command::Serve(options) => serve(options).await.map(|()| true),

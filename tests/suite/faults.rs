@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_broker::http::lambda::Function;
 use stile_broker::principal::{Principal, UniqueId};
-use stile_broker::store::{Change, Claim, Created, Store, StoreError, Updated};
+use stile_broker::store::{Change, Claim, Created, StoreError, Updated};
 use stile_broker::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::Permissions;

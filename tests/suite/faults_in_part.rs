@@ -78,7 +78,7 @@ impl Asked {
         }
         let good = test.token(&deploy(), &[Download]).await;
         let revoked = test.token(&deploy(), &[Download]).await;
-        let id = test.broker.tokens.open(&revoked, test.store(), test.time()).await.unwrap().id().clone();
+        let id = test.broker.tokens.open(&revoked, test.store(), test.time()).await.unwrap().claims.id().clone();
         test.store().revoke_token(id, test.time()).await.unwrap();
         let of_revoked = test.token(&named("gone"), &[Download]).await;
         assert!(test.store().revoke_principal(principal("gone"), test.time()).await.unwrap());

@@ -7,6 +7,9 @@ use stile_tests::programs::{ADMIN, program};
 use stile_tests::test_broker::{Backend, TestBroker, deploy, module_zip, role};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
+/// How long is waited for what would wait for ever.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 const DOWNLOAD: &str = "/v1/modules/acme/vpc/aws/1.0.0/download";
 
 /// A registry with one module, and another process of it that has a line of its own.
@@ -94,6 +97,33 @@ async fn a_table_that_goes_away_after_a_rotation_does_not_end_the_reading() {
     for seconds in [0, 5, 10, 280] {
         test.advance(seconds);
         assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "after {seconds} more seconds");
+    }
+}
+
+#[tokio::test]
+async fn many_who_come_when_the_keyring_was_removed_are_all_refused_and_nobody_waits_for_ever() {
+    let Some((test, other)) = two_processes().await else { return };
+    let identity = deploy();
+    for round in 0..4 {
+        let token = test.token(&identity, &[Download]).await;
+        for process in [&test, &other] {
+            assert_eq!(process.get(VERSIONS, &token).await.status, 200);
+        }
+        if round % 2 == 0 {
+            let key = serde_json::json!({"pk": {"S": "keyring"}, "sk": {"S": "keyring"}});
+            test.aws().dynamodb("DeleteItem", serde_json::json!({"Key": key})).await;
+        } else {
+            assert_eq!(test.store().drop_keys().await.unwrap(), Some(1));
+        }
+        for process in [&test, &other] {
+            process.advance(10);
+            let all = futures_util::future::join_all((0..20).map(|_| process.get(VERSIONS, &token)));
+            let answers = tokio::time::timeout(PATIENCE, all).await.expect("nobody waits for whoever waits for him");
+            assert!(answers.iter().all(|answer| answer.status == 401), "{answers:?}");
+        }
+        test.sts.know(identity.clone());
+        let minted = tokio::time::timeout(PATIENCE, test.exchange(&test.proof(&identity).build())).await.expect("minting goes on");
+        assert_eq!(minted.error(), "200 -");
     }
 }
 

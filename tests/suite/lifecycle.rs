@@ -22,7 +22,7 @@ fn principal(text: &str) -> Principal {
 
 /// The id of a token, as the audit log has it: only the registry itself can read it out of one.
 async fn token_id(test: &TestBroker, token: &str) -> TokenId {
-    test.broker.tokens.open(token, test.store(), test.time()).await.unwrap().id().clone()
+    test.broker.tokens.open(token, test.store(), test.time()).await.unwrap().claims.id().clone()
 }
 
 #[tokio::test]

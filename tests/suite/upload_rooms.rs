@@ -1,6 +1,7 @@
-//! A publisher that holds all the rooms for uploads it can get, and whether others find one.
+//! Senders that hold the rooms for uploads and send next to nothing: they are cut off, and others find a room meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::stream;
@@ -8,9 +9,29 @@ use stile_protocol::names::Permission::Upload;
 use stile_tests::identity::Identity;
 use stile_tests::test_broker::{ACCOUNT, TestBroker, module_zip, role};
 
+/// A body that gives one byte, and the next when 29 seconds have passed: each pause is shorter than one may be.
+fn dripping() -> Body {
+    Body::from_stream(stream::unfold((), |()| async {
+        tokio::time::advance(Duration::from_secs(29)).await;
+        Some((Ok::<_, std::io::Error>(vec![b'P']), ()))
+    }))
+}
+
 /// A body that gives nothing for as long as it is asked.
 fn silent() -> Body {
     Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>())
+}
+
+#[tokio::test]
+async fn an_upload_that_drips_is_cut_off_after_half_a_minute_and_not_after_fifteen() {
+    let test = TestBroker::start();
+    test.grant(&role("slow"), "acme", &[Upload]).await;
+    let token = test.token(&Identity::role(ACCOUNT, "slow", "i-0abc"), &[Upload]).await;
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let reply = test.publish("acme/vpc/aws", "1.0.0", dripping(), &token).await;
+    assert_eq!((reply.status.as_u16(), reply.text().contains("less than 2 KiB a second")), (408, true), "{}", reply.text());
+    assert!(begun.elapsed() <= Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

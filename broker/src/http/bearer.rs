@@ -63,9 +63,10 @@ impl FromRequestParts<Arc<Broker>> for Caller {
 
 async fn authenticate(token: &str, broker: &Broker) -> Result<Caller, ApiError> {
     let now = broker.clock.now();
-    let claims = broker.tokens.open(token, &broker.store, now).await.map_err(ApiError::open)?;
+    let opened = broker.tokens.open(token, &broker.store, now).await.map_err(ApiError::open)?;
+    let claims = opened.claims.clone();
     let standing = broker.standings.recent(claims.principal(), &broker.store, now).await.map_err(ApiError::store)?;
-    broker.tokens.confirm(token, &standing.keyring, &broker.store, now).await.map_err(ApiError::open)?;
+    broker.tokens.confirm(&opened.key_id, &standing.keyring, &broker.store, now).await.map_err(ApiError::open)?;
     if standing.revoked.is_some() || standing.revoked_tokens.contains(claims.id()) {
         return Err(ApiError::unauthorized());
     }

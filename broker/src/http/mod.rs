@@ -30,6 +30,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 pub use exchange::Minted;
 pub use publish::DirectLimit;
 pub use serve::{ServeError, Server, tls};
+pub use trace::have_panics_logged;
 
 use crate::boot::Broker;
 use error::ApiError;

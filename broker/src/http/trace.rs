@@ -41,11 +41,18 @@ fn told(method: &Method) -> String {
     if method.as_str().len() <= LONGEST { method.to_string() } else { "too long".to_owned() }
 }
 
+/// Has every panic of this process logged, with an alarm: whoever waited for a task may have hung up, and then nobody else
+/// learns of it.
+pub fn have_panics_logged() {
+    std::panic::set_hook(Box::new(|panic| {
+        let said = panic.payload_as_str().unwrap_or_default().to_owned();
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(alarm = "panic", place, error = &Panicked(said) as &dyn Error);
+    }));
+}
+
 /// What a handler that panicked is answered with; the panic itself is in the log.
-#[expect(clippy::needless_pass_by_value, reason = "the shape the layer asks for")]
-pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-    tracing::error!(alarm = "panic", error = &Panicked(text.unwrap_or_default()) as &dyn Error);
+pub fn panicked(_panic: Box<dyn Any + Send + 'static>) -> Response {
     ApiError::new(ErrorCode::Internal, "the registry failed; its log says how").into_response()
 }
 
@@ -62,7 +69,27 @@ fn request_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Seek as _};
+    use std::sync::Arc;
+
     use super::*;
+
+    #[test]
+    fn a_panic_is_logged_with_an_alarm_though_nobody_waits_for_the_task() {
+        let mut file = tempfile::tempfile().unwrap();
+        let lines = tracing_subscriber::fmt().json().flatten_event(true).with_writer(Arc::new(file.try_clone().unwrap())).finish();
+        let usual = std::panic::take_hook();
+        have_panics_logged();
+        let broke = tracing::subscriber::with_default(lines, || std::panic::catch_unwind(|| unreachable!("it broke")));
+        std::panic::set_hook(usual);
+        assert!(broke.is_err());
+        let mut log = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut log).unwrap();
+        let line: serde_json::Value = serde_json::from_str(log.trim()).unwrap();
+        assert_eq!((line["alarm"].as_str(), line["level"].as_str()), (Some("panic"), Some("ERROR")), "{log}");
+        assert!(line["error"].as_str().unwrap().contains("it broke") && line["place"].as_str().unwrap().contains("trace.rs"), "{log}");
+    }
 
     #[test]
     fn a_method_is_told_in_no_more_than_a_word() {

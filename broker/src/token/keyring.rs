@@ -156,6 +156,12 @@ impl Keyring {
         Ok(Self { revision: self.revision.saturating_add(1), keys })
     }
 
+    /// The same without the keys that are not listed.
+    #[must_use]
+    pub fn only(&self, listed: &Listed) -> Self {
+        Self { revision: self.revision, keys: self.keys.iter().filter(|key| listed.has(&key.id)).cloned().collect() }
+    }
+
     /// The keyring that opens nothing any more: what revokes every token at once.
     #[must_use]
     pub fn dropped(&self) -> Self {

@@ -56,9 +56,11 @@ pub enum OpenError {
 
 /// A token that was opened: its claims, and the key that vouches for them.
 #[derive(Debug)]
-struct Opened {
-    claims: Claims,
-    key_id: KeyId,
+pub struct Opened {
+    /// What it says.
+    pub claims: Claims,
+    /// What it is sealed under.
+    pub key_id: KeyId,
 }
 
 #[derive(Debug, Default)]
@@ -137,7 +139,7 @@ impl Tokens {
     }
 
     /// Opens a token; without a call to anything once the keyring is known.
-    pub async fn open(&self, token: &str, store: &Store, now: i64) -> Result<Claims, OpenError> {
+    pub async fn open(&self, token: &str, store: &Store, now: i64) -> Result<Arc<Opened>, OpenError> {
         let now = self.never_back(now);
         let sealed = Sealed::parse(token).ok_or(OpenError::Invalid)?;
         let keyring = self.keyring_with(&sealed.unverified_key_id, store, now).await?;
@@ -153,7 +155,7 @@ impl Tokens {
         if keyring.key(&opened.key_id).is_none() || !opened.claims.live(self.max_ttl, now) {
             return Err(OpenError::Invalid);
         }
-        Ok(opened.claims.clone())
+        Ok(opened)
     }
 
     /// Before a mint: looks at the keyring again if it is not the one this process met, as a read of the store says.
@@ -167,7 +169,9 @@ impl Tokens {
         }
         let turn = self.refresh.turn().await;
         let met = self.known();
-        if met.as_deref().map(|keyring| keyring.revision) != before.as_deref().map(|keyring| keyring.revision) {
+        if met.as_deref().is_some_and(|keyring| listed.is(keyring))
+            || met.as_deref().map(|keyring| keyring.revision) != before.as_deref().map(|keyring| keyring.revision)
+        {
             return Ok(());
         }
         waited_for_nothing(&turn)?;
@@ -177,40 +181,51 @@ impl Tokens {
         self.look_again(turn, store, now).await
     }
 
-    /// Holds a token that opened against what a read of the store says of the keyring: a key that was dropped since opens
-    /// nothing any more.
+    /// Holds the key of a token that opened against what a read of the store says of the keyring: a key that was dropped since
+    /// opens nothing any more.
     ///
     /// For a key that is listed there neither KMS nor the store is needed: that somebody else followed the keyring while KMS
     /// is away must not end the reading.
-    pub async fn confirm(&self, token: &str, listed: &Listed, store: &Store, now: i64) -> Result<(), OpenError> {
-        let Some(met) = self.known().filter(|keyring| !listed.is(keyring)) else { return Ok(()) };
-        let id = Sealed::parse(token).ok_or(OpenError::Invalid)?.unverified_key_id;
-        match (listed.revision > met.revision, listed.has(&id)) {
-            (true, false) => Err(OpenError::Invalid),
-            (true, true) => {
-                let turn = self.refresh.try_turn().filter(|turn| !turn.followed_lately(now));
-                if let Some(turn) = turn
-                    && let Err(error) = self.look_again(turn, store, now).await
-                {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the next keyring cannot be opened; the one that is known is used"
-                    );
-                }
-                Ok(())
+    pub async fn confirm(&self, id: &KeyId, listed: &Listed, store: &Store, now: i64) -> Result<(), OpenError> {
+        let met = self.known().unwrap_or_default();
+        if listed.has(id) {
+            if listed.revision > met.revision {
+                self.catch_up(store, now).await;
             }
-            (false, true) => Ok(()),
+        } else if listed.revision > met.revision {
+            self.forget_all_but(listed);
+        } else {
             // Read before this process met the key, or the keyring was removed or restored.
-            (false, false) => {
-                let turn = self.refresh.turn().await;
-                waited_for_nothing(&turn)?;
-                if !turn.followed_lately(now) {
-                    self.look_again(turn, store, now).await?;
-                } else if turn.follow_failed {
-                    return Err(KeyError::Store(StoreError::busy("the keyring could not be read a moment ago")).into());
-                }
-                self.open(token, store, now).await.map(drop)
-            }
+            self.find_out(store, now).await?;
+        }
+        // Whoever met another keyring meanwhile may have learned that the key is gone.
+        if self.known().is_some_and(|keyring| keyring.key(id).is_some()) { Ok(()) } else { Err(OpenError::Invalid) }
+    }
+
+    /// Looks at a keyring that is newer than the known one, which goes on being used while that cannot be opened: once in ten
+    /// seconds, and nobody waits for who does.
+    async fn catch_up(&self, store: &Store, now: i64) {
+        let Some(turn) = self.refresh.try_turn().filter(|turn| !turn.followed_lately(now)) else { return };
+        if let Err(error) = self.look_again(turn, store, now).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the next keyring cannot be opened; the one that is known is used");
+        }
+    }
+
+    /// Has the keyring as it was in the store within the last ten seconds.
+    async fn find_out(&self, store: &Store, now: i64) -> Result<(), KeyError> {
+        let turn = self.refresh.turn().await;
+        waited_for_nothing(&turn)?;
+        if !turn.followed_lately(now) {
+            return self.look_again(turn, store, now).await;
+        }
+        if turn.follow_failed { Err(StoreError::busy("the keyring could not be read a moment ago").into()) } else { Ok(()) }
+    }
+
+    /// Drops the keys that a newer list has no more: that needs neither KMS nor the store, and holds when both are gone.
+    fn forget_all_but(&self, listed: &Listed) {
+        let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = keyring.as_mut().filter(|known| known.revision < listed.revision) {
+            *known = Arc::new(known.only(listed));
         }
     }
 

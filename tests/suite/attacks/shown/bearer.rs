@@ -118,8 +118,8 @@ pub(super) async fn what_is_revoked_is_refused_everywhere(backend: Backend) {
 
 /// The id under a token's seal.
 async fn id(test: &TestBroker, token: &str) -> TokenId {
-    let claims = test.broker.tokens.open(token, test.store(), test.time()).await.unwrap();
-    claims.id().clone()
+    let opened = test.broker.tokens.open(token, test.store(), test.time()).await.unwrap();
+    opened.claims.id().clone()
 }
 
 pub(super) async fn a_stale_snapshot_is_no_answer(backend: Backend) {
