@@ -32,6 +32,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// an exchange may take ten seconds, and credentials end by AWS's clock and not by ours.
 const BUFFER: TimeDelta = TimeDelta::minutes(1);
 
+/// How long is waited for better ones: less than what is left of the time for all providers after a slow first answer.
+const SECOND_ASK: Duration = Duration::from_secs(3);
+
 /// What signs.
 #[derive(Debug)]
 pub struct Loaded {
@@ -171,13 +174,16 @@ async fn walk(
 
 /// Asks a provider, and once more where what it gives is over or nearly: agents refresh when they are asked.
 ///
-/// What is nearly over still signs where there is nothing better.
+/// What is nearly over still signs where nothing better comes, or not soon.
 async fn ask(provider: &SharedCredentialsProvider, now: DateTime<Utc>) -> Result<Credentials, SdkError> {
     let credentials = provider.provide_credentials().await?;
     if expiry(&credentials).is_none_or(|expiry| expiry.signed_duration_since(now) > BUFFER) {
         return Ok(credentials);
     }
-    Ok(provider.provide_credentials().await.unwrap_or(credentials))
+    match tokio::time::timeout(SECOND_ASK, provider.provide_credentials()).await {
+        Ok(Ok(second)) if expiry(&second).is_none_or(|end| Some(end) > expiry(&credentials)) => Ok(second),
+        _ => Ok(credentials),
+    }
 }
 
 /// When credentials end, where they say.
