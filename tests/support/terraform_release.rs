@@ -12,7 +12,8 @@ const RUNNER: &str = include_str!("../fixtures/terraform_release.py");
 /// The program of a release, as `1.9`; none, and that is noted, where it is not to be had for this machine.
 pub fn terraform_release(release: &str, shows: &str) -> Option<PathBuf> {
     let Some(python) = venv::made(&format!("terraform-{release}"), &format!("terraform-{release}-requirements.txt")) else {
-        left_out(&format!("Terraform {release}"), shows);
+        // By the name of what brings it: where Python is, CI does not pass without the releases.
+        left_out("python3", &format!("Terraform {release}: {shows}"));
         return None;
     };
     let program = python.with_file_name("terraform");
