@@ -53,19 +53,31 @@ pub(crate) struct Answer {
 
 impl Api {
     /// The broker that was named, to be asked for that permission, in one namespace or in all.
-    pub(crate) fn new(target: &ApiTarget, permission: Permission, namespace: Option<Namespace>, now: i64) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        target: &ApiTarget,
+        permission: Permission,
+        namespace: Option<Namespace>,
+        now: i64,
+    ) -> Result<Self, Failure> {
         let environment = Environment::read();
         let registry = target.registry(&environment)?;
         let client = call::client(&registry.url, &environment)?;
         let clock = Clock::set_to(DateTime::from_timestamp(now, 0).unwrap_or_default());
-        let namespaces = namespace.map_or(Namespaces::All, |namespace| Namespaces::List(vec![namespace]));
-        let scope = Scope { ttl: registry.ttl, namespaces, permissions: Permissions::NONE.with(permission) };
+        let namespaces =
+            namespace.map_or(Namespaces::All, |namespace| Namespaces::List(vec![namespace]));
+        let scope = Scope {
+            ttl: registry.ttl,
+            namespaces,
+            permissions: Permissions::NONE.with(permission),
+        };
         Ok(Self { registry, environment, clock, client, scope })
     }
 
     /// Where a path of the service is.
     pub(crate) fn at(&self, path: &str) -> Result<Url, Failure> {
-        self.registry.at(path).map_err(|error| Failure::caused(format_args!("`{path}` is no path"), &error))
+        self.registry
+            .at(path)
+            .map_err(|error| Failure::caused(format_args!("`{path}` is no path"), &error))
     }
 
     /// A client for an address that the broker names: the same trust and limits, and no token goes there.
@@ -83,19 +95,26 @@ impl Api {
     pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let url = self.at(path)?;
         let answer = self
-            .call(async |client: &Client, token: &Token| send(client.get(url.clone()).bearer_auth(token.expose()).timeout(ASK)).await)
+            .call(async |client: &Client, token: &Token| {
+                send(client.get(url.clone()).bearer_auth(token.expose()).timeout(ASK)).await
+            })
             .await?;
         answer.read()
     }
 
     /// Makes a call; the request is made anew for each attempt.
-    pub(crate) async fn call(&self, request: impl AsyncFn(&Client, &Token) -> Result<Answer, Failure>) -> Result<Answer, Failure> {
+    pub(crate) async fn call(
+        &self,
+        request: impl AsyncFn(&Client, &Token) -> Result<Answer, Failure>,
+    ) -> Result<Answer, Failure> {
         let mut token = self.token().await?;
         let (mut renewed, mut repeated) = (!token.cached, false);
         loop {
             let outcome = request(&self.client, &token).await;
             // A broker that refuses a token may hang up on whoever is still sending, before the refusal is read.
-            let refused = outcome.as_ref().map_or_else(Failure::is_hang_up, |answer| answer.status == StatusCode::UNAUTHORIZED);
+            let refused = outcome.as_ref().map_or_else(Failure::is_hang_up, |answer| {
+                answer.status == StatusCode::UNAUTHORIZED
+            });
             if refused && !renewed {
                 renewed = true;
                 token::forget(&self.registry, &self.scope, &self.environment)
@@ -116,8 +135,10 @@ impl Api {
 
     async fn token(&self) -> Result<Token, Failure> {
         let host = &self.registry.host;
-        let token = token::for_host(&self.registry, &self.scope, &self.environment, self.clock).await;
-        let token = token.map_err(|error| Failure::from(error).of(format_args!("no token for `{host}`")))?;
+        let token =
+            token::for_host(&self.registry, &self.scope, &self.environment, self.clock).await;
+        let token = token
+            .map_err(|error| Failure::from(error).of(format_args!("no token for `{host}`")))?;
         if let Some(clock) = token.clock_notice() {
             notice(clock);
         }
@@ -135,7 +156,9 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
     url.set_query(None);
     let failed = |error: reqwest::Error| match error.is_timeout() {
         true => CallError::TimedOut(url.clone()),
-        false => CallError::Unreachable { url: url.clone(), cause: root_cause(&error.without_url()) },
+        false => {
+            CallError::Unreachable { url: url.clone(), cause: root_cause(&error.without_url()) }
+        }
     };
     let mut response = client.execute(request).await.map_err(|error| match is_hang_up(&error) {
         true => Failure::from(failed(error)).hang_up(),
@@ -148,7 +171,9 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
     let (headers, mut body) = (response.headers().clone(), Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(Failure::not_tried(format!("`{url}` answered with more than {MAX_ANSWER} bytes")));
+            return Err(Failure::not_tried(format!(
+                "`{url}` answered with more than {MAX_ANSWER} bytes"
+            )));
         }
         body.extend_from_slice(&chunk);
     }
@@ -160,7 +185,10 @@ fn is_hang_up(error: &reqwest::Error) -> bool {
     let broken = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::ConnectionAborted];
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<std::io::Error>().is_some_and(|error| broken.contains(&error.kind())) {
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| broken.contains(&error.kind()))
+        {
             return true;
         }
         cause = error.source();
@@ -196,13 +224,18 @@ impl Answer {
         if !matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             return None;
         }
-        let seconds = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(1);
+        let seconds = self
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .unwrap_or(1);
         Some(Duration::from_secs(LONGEST_WAIT.min(seconds)))
     }
 
     /// "No" and "down" are two things, and an answer that no broker gives is neither.
     fn refusal(&self) -> Failure {
-        let down = self.status.is_server_error() || matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        let down = self.status.is_server_error()
+            || matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         let failure = |message: String| match down {
             true => Failure::not_tried(format!("the registry could not answer: {message}")),
             false => Failure::refused(message),
@@ -223,23 +256,47 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Answer {
-        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
         let url = Url::parse("https://registry.example.com/v1/modules").unwrap();
-        Answer { url, status: StatusCode::from_u16(status).unwrap(), headers, body: body.as_bytes().to_vec() }
+        Answer {
+            url,
+            status: StatusCode::from_u16(status).unwrap(),
+            headers,
+            body: body.as_bytes().to_vec(),
+        }
     }
 
     #[test]
     fn a_refusal_is_told_in_the_words_of_whoever_refused() {
         for (status, body, expected) in [
             (403, r#"{"errors":["a; hint: b"]}"#, "a; hint: b"),
-            (409, r#"{"error":"conflict","message":"a","hint":"b","server_time":"x"}"#, "a; hint: b"),
+            (
+                409,
+                r#"{"error":"conflict","message":"a","hint":"b","server_time":"x"}"#,
+                "a; hint: b",
+            ),
             (404, r#"{"errors":["there\u001b[2J"]}"#, "there [2J"),
             (404, "<html>", "`https://registry.example.com/v1/modules` answered 404 Not Found"),
-            (400, r#"{"errors":[]}"#, "`https://registry.example.com/v1/modules` answered 400 Bad Request"),
+            (
+                400,
+                r#"{"errors":[]}"#,
+                "`https://registry.example.com/v1/modules` answered 400 Bad Request",
+            ),
             (503, r#"{"errors":["a"]}"#, "the registry could not answer: a"),
-            (502, "", "the registry could not answer: `https://registry.example.com/v1/modules` answered 502 Bad Gateway"),
+            (
+                502,
+                "",
+                "the registry could not answer: `https://registry.example.com/v1/modules` answered 502 Bad Gateway",
+            ),
         ] {
-            assert_eq!(answer(status, &[], body).read::<serde_json::Value>().unwrap_err().to_string(), expected, "{status} {body}");
+            assert_eq!(
+                answer(status, &[], body).read::<serde_json::Value>().unwrap_err().to_string(),
+                expected,
+                "{status} {body}"
+            );
         }
     }
 
@@ -254,7 +311,11 @@ mod tests {
             (502, &[("retry-after", "2")], None),
             (409, &[], None),
         ] {
-            assert_eq!(answer(status, headers, "").busy().map(|wait| wait.as_secs()), seconds, "{status} {headers:?}");
+            assert_eq!(
+                answer(status, headers, "").busy().map(|wait| wait.as_secs()),
+                seconds,
+                "{status} {headers:?}"
+            );
         }
     }
 }

@@ -20,7 +20,8 @@ use crate::upload::Archive;
 const COMPLETE: Duration = Duration::from_secs(300);
 
 /// What to do after a failure on the way: nothing that was done is lost or in the way.
-const AGAIN: &str = "run the same command again; it begins a new upload, or finds the version published";
+const AGAIN: &str =
+    "run the same command again; it begins a new upload, or finds the version published";
 
 /// Which way the archive is to go.
 #[derive(Debug)]
@@ -58,26 +59,37 @@ pub(crate) async fn begin(api: &Api, path: &str, archive: &Archive) -> Result<Wa
 }
 
 /// Puts the archive where it is wanted, and completes the upload.
-pub(crate) async fn send(api: &Api, path: &str, archive: &Archive, upload: &Upload) -> Result<Answer, Failure> {
-    let plain = !upload.upload.is_empty() && upload.upload.bytes().all(|byte| byte.is_ascii_alphanumeric());
+pub(crate) async fn send(
+    api: &Api,
+    path: &str,
+    archive: &Archive,
+    upload: &Upload,
+) -> Result<Answer, Failure> {
+    let plain =
+        !upload.upload.is_empty() && upload.upload.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if !plain {
         return Err(Failure::not_tried("the registry named an upload that can be none"));
     }
     put(api, archive, upload).await?;
     let url = api.at(&format!("{path}/uploads/{}", upload.upload))?;
-    let request = async |client: &Client, token: &Token| ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(COMPLETE)).await;
+    let request = async |client: &Client, token: &Token| {
+        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(COMPLETE)).await
+    };
     api.call(request).await.map_err(|failure| failure.or_hint(AGAIN))
 }
 
 async fn put(api: &Api, archive: &Archive, upload: &Upload) -> Result<(), Failure> {
-    let url = Url::parse(&upload.url).map_err(|_| Failure::not_tried("the registry wants the archive at what is no URL"))?;
+    let url = Url::parse(&upload.url)
+        .map_err(|_| Failure::not_tried("the registry wants the archive at what is no URL"))?;
     let mut request = api.client_for(&url)?.put(url.clone());
     let bytes = archive.bytes().to_string();
     for (name, value) in &upload.headers {
         let unusable = || Failure::not_tried("the registry named a header that cannot be sent");
         let name = HeaderName::try_from(name).map_err(|_| unusable())?;
         if name == CONTENT_LENGTH && *value != bytes {
-            return Err(Failure::not_tried(format!("the registry wants {value} bytes, and the archive has {bytes}")));
+            return Err(Failure::not_tried(format!(
+                "the registry wants {value} bytes, and the archive has {bytes}"
+            )));
         }
         request = request.header(name, HeaderValue::try_from(value).map_err(|_| unusable())?);
     }
@@ -112,16 +124,33 @@ mod tests {
 
     #[test]
     fn what_the_bucket_refuses_is_told_by_its_code_and_nothing_that_was_signed_is_repeated() {
-        let error = |code: &str| format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>X-Amz-Signature=1</Message></Error>");
+        let error = |code: &str| {
+            format!(
+                "<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>X-Amz-Signature=1</Message></Error>"
+            )
+        };
         for (status, body, expected) in [
-            (403, error("AccessDenied"), "`b.s3.example` did not take the archive: `AccessDenied` (403 Forbidden)"),
-            (400, error("BadDigest"), "`b.s3.example` did not take the archive: `BadDigest` (400 Bad Request)"),
-            (503, error("SlowDown"), "`b.s3.example` did not take the archive: `SlowDown` (503 Service Unavailable)"),
+            (
+                403,
+                error("AccessDenied"),
+                "`b.s3.example` did not take the archive: `AccessDenied` (403 Forbidden)",
+            ),
+            (
+                400,
+                error("BadDigest"),
+                "`b.s3.example` did not take the archive: `BadDigest` (400 Bad Request)",
+            ),
+            (
+                503,
+                error("SlowDown"),
+                "`b.s3.example` did not take the archive: `SlowDown` (503 Service Unavailable)",
+            ),
             (403, error("\u{1b}[2J"), "`b.s3.example` did not take the archive: 403 Forbidden"),
             (403, "<html>".to_owned(), "`b.s3.example` did not take the archive: 403 Forbidden"),
             (403, String::new(), "`b.s3.example` did not take the archive: 403 Forbidden"),
         ] {
-            let failure = refused("b.s3.example", StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            let failure =
+                refused("b.s3.example", StatusCode::from_u16(status).unwrap(), body.as_bytes());
             assert_eq!(failure.to_string(), expected);
         }
     }

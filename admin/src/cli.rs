@@ -210,9 +210,14 @@ pub(crate) struct ModuleList {
 }
 
 /// Who runs this, as far as this machine can tell: for the record of who made a grant, never for a decision.
-#[expect(clippy::disallowed_methods, reason = "the one place where the program reads its environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the program reads its environment"
+)]
 pub(crate) fn local_user() -> String {
-    let name = std::env::var("USER").ok().filter(|name| !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic()));
+    let name = std::env::var("USER").ok().filter(|name| {
+        !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic())
+    });
     format!("local:{}", name.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
 }
 

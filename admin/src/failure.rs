@@ -138,7 +138,11 @@ impl From<CallError> for Failure {
 impl From<TokenError> for Failure {
     /// A registry that says no is a refusal; everything else on the way to a token is down.
     fn from(error: TokenError) -> Self {
-        let kind = if matches!(error, TokenError::Exchange(ExchangeError::Refused(_))) { Kind::Refused } else { Kind::NotTried };
+        let kind = if matches!(error, TokenError::Exchange(ExchangeError::Refused(_))) {
+            Kind::Refused
+        } else {
+            Kind::NotTried
+        };
         Self { kind, message: message::chain(&error), hint: error.hint(), hang_up: false }
     }
 }

@@ -25,7 +25,11 @@ use crate::output::Output;
 fn main() -> ExitCode {
     let Cli { output, noun } = Cli::parse();
     alarms();
-    let context = Context { output: Output::new(output), user: cli::local_user(), now: Clock::system().now() };
+    let context = Context {
+        output: Output::new(output),
+        user: cli::local_user(),
+        now: Clock::system().now(),
+    };
     run(&context, noun).unwrap_or_else(|failure| {
         output::complain(&failure);
         failure.exit_code()
@@ -34,7 +38,8 @@ fn main() -> ExitCode {
 
 fn run(context: &Context, noun: Noun) -> Done {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::caused("the system gives no event queue", &error))?;
+    let runtime =
+        runtime.map_err(|error| Failure::caused("the system gives no event queue", &error))?;
     let done = runtime.block_on(async {
         match noun {
             Noun::Store { verb } => store::run(context, verb).await,
@@ -51,5 +56,11 @@ fn run(context: &Context, noun: Noun) -> Done {
 /// Lets the store say on stderr what in it cannot be read.
 fn alarms() {
     let ours = EnvFilter::new("stile_broker=error");
-    tracing_subscriber::fmt().with_env_filter(ours).with_writer(std::io::stderr).with_ansi(false).without_time().with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(ours)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .init();
 }

@@ -43,7 +43,13 @@ impl Output {
     }
 
     /// Prints rows under their headings, or the same as JSON; that there are none is said on stderr.
-    pub(crate) fn rows(self, what: &str, header: &[&str], rows: &[Vec<String>], json: &Value) -> Result<(), Failure> {
+    pub(crate) fn rows(
+        self,
+        what: &str,
+        header: &[&str],
+        rows: &[Vec<String>],
+        json: &Value,
+    ) -> Result<(), Failure> {
         match self.form {
             Form::Json => print(&format!("{json:#}\n")),
             Form::Table if rows.is_empty() => {
@@ -83,7 +89,9 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::caused("standard output cannot be written", &error)),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::caused("standard output cannot be written", &error))
+        }
         _ => Ok(()),
     }
 }
@@ -94,7 +102,10 @@ mod tests {
 
     #[test]
     fn a_cell_is_one_line_that_no_terminal_obeys() {
-        let rows = [vec!["a".to_owned(), "b\u{1b}[2J\nc".to_owned()], vec!["long".to_owned(), "d".to_owned()]];
+        let rows = [
+            vec!["a".to_owned(), "b\u{1b}[2J\nc".to_owned()],
+            vec!["long".to_owned(), "d".to_owned()],
+        ];
         assert_eq!(table(&["one", "two"], &rows), "one   two\na     b [2J c\nlong  d\n");
     }
 }

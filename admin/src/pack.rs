@@ -63,7 +63,9 @@ pub(crate) fn pack(folder: &Path) -> Result<Packed, PackError> {
             .compression_method(CompressionMethod::Deflated)
             .last_modified_time(DateTime::default())
             .unix_permissions(mode(&entry.metadata));
-        archive.start_file(entry.name.as_str(), options).map_err(|error| PackError::Unwritable(error.into()))?;
+        archive
+            .start_file(entry.name.as_str(), options)
+            .map_err(|error| PackError::Unwritable(error.into()))?;
         archive.write_all(&entry.read()?).map_err(PackError::Unwritable)?;
     }
     let written = archive.finish().map_err(|error| PackError::Unwritable(error.into()))?;
@@ -82,17 +84,31 @@ impl Entry {
     fn read(&self) -> Result<Vec<u8>, PackError> {
         use std::os::unix::fs::OpenOptionsExt as _;
         let unreadable = |source| PackError::Unreadable { path: self.path.clone(), source };
-        let changed = || PackError::Refused { path: self.path.clone(), problem: "changed while it was packed" };
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
-        let file = match File::options().read(true).custom_flags(flags.bits().cast_signed()).open(&self.path) {
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => return Err(changed()),
+        let changed = || PackError::Refused {
+            path: self.path.clone(),
+            problem: "changed while it was packed",
+        };
+        let flags = rustix::fs::OFlags::NOFOLLOW
+            | rustix::fs::OFlags::NONBLOCK
+            | rustix::fs::OFlags::CLOEXEC;
+        let file = match File::options()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(&self.path)
+        {
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                return Err(changed());
+            }
             opened => opened.map_err(unreadable)?,
         };
         let mut content = Vec::new();
         (&file).take(self.metadata.len() + 1).read_to_end(&mut content).map_err(unreadable)?;
         let now = file.metadata().map_err(unreadable)?;
         let time = |metadata: &Metadata| metadata.modified().ok();
-        if !now.is_file() || content.len() as u64 != self.metadata.len() || time(&now) != time(&self.metadata) {
+        if !now.is_file()
+            || content.len() as u64 != self.metadata.len()
+            || time(&now) != time(&self.metadata)
+        {
             return Err(changed());
         }
         Ok(content)
@@ -102,17 +118,21 @@ impl Entry {
 /// The files to pack in the order of their names, and the names of the state that is not.
 fn files(folder: &Path, limits: &Limits) -> Result<(Vec<Entry>, Vec<String>), PackError> {
     let (mut files, mut state, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
-    let walk = WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|entry| !is_left_out(entry));
+    let walk =
+        WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|entry| !is_left_out(entry));
     for entry in walk {
         let entry = entry.map_err(|error| unreadable(folder, error))?;
         let refused = |problem| PackError::Refused { path: entry.path().to_owned(), problem };
         if entry.path_is_symlink() {
-            return Err(refused("is a symbolic link, and links are never published; put what it stands for in its place"));
+            return Err(refused(
+                "is a symbolic link, and links are never published; put what it stands for in its place",
+            ));
         }
         if entry.file_type().is_dir() {
             continue;
         }
-        let name = name(folder, entry.path()).ok_or_else(|| refused("has a name that is not UTF-8"))?;
+        let name =
+            name(folder, entry.path()).ok_or_else(|| refused("has a name that is not UTF-8"))?;
         if is_state(&name) {
             state.push(name);
             continue;
@@ -124,7 +144,10 @@ fn files(folder: &Path, limits: &Limits) -> Result<(Vec<Entry>, Vec<String>), Pa
         bytes = bytes.saturating_add(metadata.len());
         files.push(Entry { name, path: entry.path().to_owned(), metadata });
         if bytes > limits.unpacked_bytes || files.len() > limits.entries {
-            let limit = format!("it may have at most {} bytes in {} files", limits.unpacked_bytes, limits.entries);
+            let limit = format!(
+                "it may have at most {} bytes in {} files",
+                limits.unpacked_bytes, limits.entries
+            );
             return Err(PackError::TooLarge { path: folder.to_owned(), limit });
         }
     }
@@ -145,7 +168,8 @@ fn is_state(name: &str) -> bool {
 
 /// The path below the folder with `/` between its parts.
 fn name(folder: &Path, path: &Path) -> Option<String> {
-    let parts: Option<Vec<&str>> = path.strip_prefix(folder).ok()?.iter().map(|part| part.to_str()).collect();
+    let parts: Option<Vec<&str>> =
+        path.strip_prefix(folder).ok()?.iter().map(|part| part.to_str()).collect();
     Some(parts?.join("/"))
 }
 
@@ -191,7 +215,8 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         let archive = zip::ZipArchive::new(io::Cursor::new(bytes(folder))).unwrap();
-        let mut names: Vec<String> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
+        let mut names: Vec<String> =
+            archive.file_names().map(|name| name.unwrap().into_owned()).collect();
         names.sort();
         names
     }
@@ -209,11 +234,20 @@ mod tests {
     #[test]
     fn what_is_no_file_or_too_much_is_refused() {
         let piped = folder(&["main.tf"]);
-        let _listener = std::os::unix::net::UnixListener::bind(piped.path().join("socket")).unwrap();
-        assert!(pack(piped.path()).unwrap_err().to_string().contains("is neither a file nor a folder"));
+        let _listener =
+            std::os::unix::net::UnixListener::bind(piped.path().join("socket")).unwrap();
+        assert!(
+            pack(piped.path()).unwrap_err().to_string().contains("is neither a file nor a folder")
+        );
         let two = folder(&["a.tf", "b.tf"]);
-        for limits in [Limits { entries: 1, ..Limits::default() }, Limits { unpacked_bytes: 8, ..Limits::default() }] {
-            assert!(matches!(files(two.path(), &limits), Err(PackError::TooLarge { .. })), "{limits:?}");
+        for limits in [
+            Limits { entries: 1, ..Limits::default() },
+            Limits { unpacked_bytes: 8, ..Limits::default() },
+        ] {
+            assert!(
+                matches!(files(two.path(), &limits), Err(PackError::TooLarge { .. })),
+                "{limits:?}"
+            );
         }
         assert!(matches!(pack(&two.path().join("missing")), Err(PackError::Unreadable { .. })));
     }
@@ -232,7 +266,14 @@ mod tests {
                 fs::remove_file(path).unwrap();
                 assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
             },
-            |path| File::options().write(true).open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap(),
+            |path| {
+                File::options()
+                    .write(true)
+                    .open(path)
+                    .unwrap()
+                    .set_modified(SystemTime::UNIX_EPOCH)
+                    .unwrap()
+            },
         ];
         for (at, change) in changes.into_iter().enumerate() {
             let folder = folder(&["main.tf"]);
@@ -242,24 +283,34 @@ mod tests {
             assert!(walked[0].read().is_ok());
             change(&path);
             let error = walked[0].read().unwrap_err().to_string();
-            assert!(error.ends_with("/main.tf` changed while it was packed"), "number {at}: {error}");
+            assert!(
+                error.ends_with("/main.tf` changed while it was packed"),
+                "number {at}: {error}"
+            );
         }
     }
 
     #[test]
     fn the_same_files_give_the_same_bytes_whenever_they_were_written() {
-        let names = ["main.tf", "modules/b/main.tf", "modules/a/main.tf", "README.md", "a/z", "a-b"];
+        let names =
+            ["main.tf", "modules/b/main.tf", "modules/a/main.tf", "README.md", "a/z", "a-b"];
         let (one, other) = (folder(&names), folder(&names.map(|name| name)));
         for (at, name) in names.iter().enumerate() {
             let path = other.path().join(name);
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + at as u64 * 86_400);
+            let time =
+                SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + at as u64 * 86_400);
             File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         }
         fs::create_dir(other.path().join("empty")).unwrap();
         assert_eq!(bytes(one.path()), bytes(other.path()));
-        fs::set_permissions(other.path().join("main.tf"), fs::Permissions::from_mode(0o700)).unwrap();
-        assert_ne!(bytes(one.path()), bytes(other.path()), "that it can be run is part of the module");
+        fs::set_permissions(other.path().join("main.tf"), fs::Permissions::from_mode(0o700))
+            .unwrap();
+        assert_ne!(
+            bytes(one.path()),
+            bytes(other.path()),
+            "that it can be run is part of the module"
+        );
     }
 
     #[test]
@@ -279,22 +330,38 @@ mod tests {
             "modules/b/main.tf",
             "terraform/main.tf",
         ]);
-        let expected = [".gitignore", ".terraform.lock.hcl", "examples/a/main.tf", "main.tf", "modules/b/main.tf", "terraform/main.tf"];
+        let expected = [
+            ".gitignore",
+            ".terraform.lock.hcl",
+            "examples/a/main.tf",
+            "main.tf",
+            "modules/b/main.tf",
+            "terraform/main.tf",
+        ];
         assert_eq!(names(folder.path()), expected);
-        let state = ["examples/a/.terraform.tfstate.lock.info", "examples/a/terraform.tfstate.backup", "terraform.tfstate"];
+        let state = [
+            "examples/a/.terraform.tfstate.lock.info",
+            "examples/a/terraform.tfstate.backup",
+            "terraform.tfstate",
+        ];
         assert_eq!(pack(folder.path()).unwrap().state, state);
     }
 
     #[test]
     fn what_is_packed_passes_the_brokers_own_inspection() {
         let folder = folder(&["main.tf", "modules/a/main.tf", "run.sh"]);
-        fs::set_permissions(folder.path().join("run.sh"), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(folder.path().join("run.sh"), fs::Permissions::from_mode(0o777))
+            .unwrap();
         fs::write(folder.path().join("large.bin"), vec![7; 300_000]).unwrap();
         let mut packed = pack(folder.path()).unwrap();
         let contents = inspect(&mut packed.file, Format::Zip, &Limits::default()).unwrap();
         assert_eq!(contents.files, 4);
         let link = tempfile::tempdir().unwrap();
         symlink(folder.path(), link.path().join("module")).unwrap();
-        assert_eq!(bytes(&link.path().join("module")), bytes(folder.path()), "a link to the folder is the folder");
+        assert_eq!(
+            bytes(&link.path().join("module")),
+            bytes(folder.path()),
+            "a link to the folder is the folder"
+        );
     }
 }

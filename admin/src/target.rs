@@ -88,13 +88,16 @@ impl StoreTarget {
             ("--bucket", self.bucket.as_ref()),
             ("--kms-key", self.kms_key.as_ref()),
         ];
-        let given = flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(value?))));
+        let given = flags
+            .into_iter()
+            .filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(value?))));
         format!("stile-admin {verb}{}", given.collect::<String>())
     }
 }
 
 fn quoted(value: &str) -> String {
-    let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte));
+    let plain = !value.is_empty()
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte));
     if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
 }
 
@@ -155,9 +158,17 @@ mod tests {
 
     #[test]
     fn a_hint_can_be_pasted_whatever_the_folder_is_called() {
-        for (data, expected) in [("", "''"), ("it's mine", r"'it'\''s mine'"), ("$(x)", "'$(x)'"), ("/var/lib/stile", "/var/lib/stile")] {
+        for (data, expected) in [
+            ("", "''"),
+            ("it's mine", r"'it'\''s mine'"),
+            ("$(x)", "'$(x)'"),
+            ("/var/lib/stile", "/var/lib/stile"),
+        ] {
             let target = StoreTarget::of(data);
-            assert_eq!(target.command("grant list"), format!("stile-admin grant list --data {expected}"));
+            assert_eq!(
+                target.command("grant list"),
+                format!("stile-admin grant list --data {expected}")
+            );
         }
     }
 }

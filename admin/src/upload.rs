@@ -38,32 +38,48 @@ pub(crate) struct Archive {
 impl Archive {
     /// Packs a folder or opens a file, and looks through it before anything is asked of the network.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let unreadable = |error: io::Error| Failure::caused(format_args!("`{}` cannot be read", path.display()), &error);
-        let refused = |problem: &dyn std::fmt::Display| Failure::refused(format!("`{}` cannot be published: {problem}", path.display()));
+        let unreadable = |error: io::Error| {
+            Failure::caused(format_args!("`{}` cannot be read", path.display()), &error)
+        };
+        let refused = |problem: &dyn std::fmt::Display| {
+            Failure::refused(format!("`{}` cannot be published: {problem}", path.display()))
+        };
         let (mut file, format) = if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
             let packed = pack(path).map_err(|error| pack_failure(&error))?;
             if !packed.state.is_empty() {
-                notice(format_args!("left out, since Terraform's state holds secrets: {}", packed.state.join(", ")));
+                notice(format_args!(
+                    "left out, since Terraform's state holds secrets: {}",
+                    packed.state.join(", ")
+                ));
             }
             (packed.file, Format::Zip)
         } else {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let ends = |format: &Format| name.strip_suffix(format.extension()).is_some_and(|rest| rest.ends_with('.'));
+            let ends = |format: &Format| {
+                name.strip_suffix(format.extension()).is_some_and(|rest| rest.ends_with('.'))
+            };
             let format = Format::ALL.into_iter().find(ends);
             let hint = "name a folder, a `.zip` or a `.tar.gz`";
             // Opening a pipe would wait for somebody who writes into it.
             if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
                 return Err(refused(&"it is neither a file nor a folder").hint(hint));
             }
-            (File::open(path).map_err(unreadable)?, format.ok_or_else(|| refused(&"it is no archive by its name").hint(hint))?)
+            (
+                File::open(path).map_err(unreadable)?,
+                format.ok_or_else(|| refused(&"it is no archive by its name").hint(hint))?,
+            )
         };
         let bytes = file.metadata().map_err(unreadable)?.len();
         if bytes > MAX_ARCHIVE {
-            return Err(refused(&format_args!("the archive has {bytes} bytes, and {MAX_ARCHIVE} is the most")));
+            return Err(refused(&format_args!(
+                "the archive has {bytes} bytes, and {MAX_ARCHIVE} is the most"
+            )));
         }
         inspect(&mut file, format, &Limits::default()).map_err(|error| match error {
             ArchiveError::Unreadable(error) => unreadable(error),
-            ArchiveError::Refused { .. } => error.hint().map_or(refused(&error), |hint| refused(&error).hint(hint)),
+            ArchiveError::Refused { .. } => {
+                error.hint().map_or(refused(&error), |hint| refused(&error).hint(hint))
+            }
         })?;
         let sha256 = digest(&mut file).map_err(unreadable)?;
         Ok(Self { file, format, bytes, sha256 })
@@ -86,12 +102,18 @@ impl Archive {
 
     /// Sends it to a broker, as what it is.
     pub(crate) async fn post(&self, request: RequestBuilder) -> Result<Answer, Failure> {
-        self.send(request.header(CONTENT_TYPE, self.format.content_type()).header(CONTENT_LENGTH, self.bytes)).await
+        self.send(
+            request
+                .header(CONTENT_TYPE, self.format.content_type())
+                .header(CONTENT_LENGTH, self.bytes),
+        )
+        .await
     }
 
     /// Sends it from its beginning, piece by piece, with the headers that the request has; the bar is for a person who watches.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
-        let unreadable = |error: io::Error| Failure::caused("the archive cannot be read any more", &error);
+        let unreadable =
+            |error: io::Error| Failure::caused("the archive cannot be read any more", &error);
         let mut file = tokio::fs::File::from_std(self.file.try_clone().map_err(unreadable)?);
         file.seek(SeekFrom::Start(0)).await.map_err(unreadable)?;
         let (mut sender, body) = Channel::<Bytes, io::Error>::new(4);
@@ -123,8 +145,12 @@ impl Archive {
 
 fn pack_failure(error: &PackError) -> Failure {
     match error {
-        PackError::Refused { .. } | PackError::TooLarge { .. } => Failure::refused(error.to_string()),
-        PackError::Unreadable { .. } | PackError::Unwritable(_) => Failure::caused("the folder was not packed", error),
+        PackError::Refused { .. } | PackError::TooLarge { .. } => {
+            Failure::refused(error.to_string())
+        }
+        PackError::Unreadable { .. } | PackError::Unwritable(_) => {
+            Failure::caused("the folder was not packed", error)
+        }
     }
 }
 
@@ -140,7 +166,11 @@ fn digest(file: &mut File) -> io::Result<String> {
 }
 
 fn bar(bytes: u64) -> ProgressBar {
-    let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let bar = ProgressBar::with_draw_target(Some(bytes), target);
     match ProgressStyle::with_template("sending {bytes} of {total_bytes} {wide_bar}") {
         Ok(style) => bar.with_style(style),

@@ -9,7 +9,9 @@ const END_OF_TIME: i64 = 253_402_300_800;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WhenError {
     /// Neither form.
-    #[error("`{0}` is neither a time, such as `2027-01-31T18:00:00Z`, nor a duration, such as `90d` or `12h`")]
+    #[error(
+        "`{0}` is neither a time, such as `2027-01-31T18:00:00Z`, nor a duration, such as `90d` or `12h`"
+    )]
     Malformed(String),
     /// A grant would be over before it began.
     #[error("`{0}` is not in the future")]
@@ -25,8 +27,12 @@ pub(crate) fn parse(text: &str, now: i64) -> Result<i64, WhenError> {
     let end = if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         time.timestamp()
     } else {
-        let duration = humantime::parse_duration(text).map_err(|_| WhenError::Malformed(shown()))?;
-        i64::try_from(duration.as_secs()).ok().and_then(|seconds| now.checked_add(seconds)).ok_or_else(|| WhenError::TooFar(shown()))?
+        let duration =
+            humantime::parse_duration(text).map_err(|_| WhenError::Malformed(shown()))?;
+        i64::try_from(duration.as_secs())
+            .ok()
+            .and_then(|seconds| now.checked_add(seconds))
+            .ok_or_else(|| WhenError::TooFar(shown()))?
     };
     if end <= now {
         return Err(WhenError::Past(shown()));
@@ -43,10 +49,18 @@ mod tests {
 
     #[test]
     fn what_is_no_end_is_refused_with_what_would_be() {
-        for text in ["", "90", "tomorrow", "-1d", "2027-01-31", "2027-02-30T00:00:00Z", "90 dogs", "٩d"] {
+        for text in
+            ["", "90", "tomorrow", "-1d", "2027-01-31", "2027-02-30T00:00:00Z", "90 dogs", "٩d"]
+        {
             assert!(matches!(parse(text, NOW), Err(WhenError::Malformed(_))), "{text:?}");
         }
-        for text in ["0s", "500ms", "2026-11-20T10:11:12Z", "2026-11-20T11:11:12+01:00", "1970-01-01T00:00:00Z"] {
+        for text in [
+            "0s",
+            "500ms",
+            "2026-11-20T10:11:12Z",
+            "2026-11-20T11:11:12+01:00",
+            "1970-01-01T00:00:00Z",
+        ] {
             assert!(matches!(parse(text, NOW), Err(WhenError::Past(_))), "{text:?}");
         }
         for text in ["9000y", "500000000000y", "18446744073709551615s"] {

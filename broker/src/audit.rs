@@ -17,7 +17,9 @@ pub fn exchange(by: &str, caller: Option<&CallerIdentity>, outcome: Result<&Mint
                 namespaces = %reply.namespaces, permissions = %reply.permissions, expires_at = reply.expires_at,
             );
         }
-        Err(code) => tracing::info!(target: "audit", event = "exchange", by, decision = "refused", code, principal, session, unique_id),
+        Err(code) => {
+            tracing::info!(target: "audit", event = "exchange", by, decision = "refused", code, principal, session, unique_id)
+        }
     }
 }
 

@@ -105,7 +105,12 @@ impl Broker {
     }
 
     /// The same, for that registry and over a store that is open.
-    pub fn over(config: &Config, audience: Audience, store: Store, clock: Clock) -> Result<Self, BootError> {
+    pub fn over(
+        config: &Config,
+        audience: Audience,
+        store: Store,
+        clock: Clock,
+    ) -> Result<Self, BootError> {
         Ok(Self {
             audience: audience.clone(),
             regions: config.regions.clone(),
@@ -171,12 +176,17 @@ impl Broker {
 async fn open(config: &Config) -> Result<(Store, Audience), BootError> {
     let told = config.host.clone();
     match &config.kept {
-        Kept::Folder(folder) => Ok((Store::Embedded(Embedded::open(folder)?), told.ok_or(ConfigError::NoHost)?)),
+        Kept::Folder(folder) => {
+            Ok((Store::Embedded(Embedded::open(folder)?), told.ok_or(ConfigError::NoHost)?))
+        }
         Kept::Aws { place, emulator } => {
             let store = Aws::connect(place.clone(), told.clone(), emulator.as_deref()).await;
             let host = match told {
                 Some(host) => host,
-                None => store.host().await?.ok_or_else(|| BootError::NoHostInTable { table: place.table.clone() })?,
+                None => store
+                    .host()
+                    .await?
+                    .ok_or_else(|| BootError::NoHostInTable { table: place.table.clone() })?,
             };
             Ok((Store::Aws(store.of(host.clone())), host))
         }

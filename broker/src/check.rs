@@ -19,14 +19,20 @@ pub struct Finding {
 /// Looks at everything that can be looked at; one thing that fails does not hide the next.
 pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut found = |what: String, outcome: Result<(), String>| findings.push(Finding { what, problem: outcome.err() });
+    let mut found = |what: String, outcome: Result<(), String>| {
+        findings.push(Finding { what, problem: outcome.err() })
+    };
     if let Some(files) = &config.tls {
-        found(format!("TLS certificate {}", files.cert.display()), http::tls(files).map(drop).map_err(|error| told(&error)));
+        found(
+            format!("TLS certificate {}", files.cert.display()),
+            http::tls(files).map(drop).map_err(|error| told(&error)),
+        );
     }
     match Broker::new(config, clock).await {
         Err(error) => found(config.kept.to_string(), Err(told(&error))),
         Ok(broker) => {
-            let (as_told, host) = (format!("registry host {}", broker.audience), broker.store.host().await);
+            let (as_told, host) =
+                (format!("registry host {}", broker.audience), broker.store.host().await);
             match host {
                 Ok(None) => found(as_told, Ok(())),
                 Ok(Some(_)) => found(format!("{as_told}, as {} says", config.kept), Ok(())),
@@ -40,7 +46,10 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
             // One region stands for all of one network; each that was named by hand is tried.
             let tried = if config.regions.len() > 4 { 1 } else { config.regions.len() };
             for region in config.regions.iter().take(tried) {
-                found(format!("STS in {}", region.name), broker.sts.reach(region).await.map_err(|error| told(&error)));
+                found(
+                    format!("STS in {}", region.name),
+                    broker.sts.reach(region).await.map_err(|error| told(&error)),
+                );
             }
         }
     }

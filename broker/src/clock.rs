@@ -12,7 +12,8 @@ impl Clock {
         Self::given(|| {
             #[expect(clippy::disallowed_methods, reason = "the one place where the clock is taken")]
             let now = std::time::SystemTime::now();
-            now.duration_since(std::time::UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+            now.duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
         })
     }
 
@@ -35,7 +36,8 @@ impl std::fmt::Debug for Clock {
 
 /// A time as RFC 3339 in UTC, to the second; a time no calendar reaches is told as its number.
 pub fn rfc3339(unix: i64) -> String {
-    chrono::DateTime::from_timestamp(unix, 0).map_or_else(|| unix.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+    chrono::DateTime::from_timestamp(unix, 0)
+        .map_or_else(|| unix.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 #[cfg(test)]
@@ -44,7 +46,11 @@ mod tests {
 
     #[test]
     fn times_are_told_in_utc_and_no_number_panics() {
-        for (unix, expected) in [(0, "1970-01-01T00:00:00Z"), (1_795_169_472, "2026-11-20T10:11:12Z"), (i64::MAX, "9223372036854775807")] {
+        for (unix, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1_795_169_472, "2026-11-20T10:11:12Z"),
+            (i64::MAX, "9223372036854775807"),
+        ] {
             assert_eq!(rfc3339(unix), expected);
         }
     }

@@ -16,7 +16,10 @@ use crate::sts::{Endpoint, EndpointError, Endpoints, IamSource, IamSourceError};
 
 /// Whether this process is a Lambda function, which Lambda says by naming the address of its runtime API.
 pub fn under_lambda() -> bool {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the broker reads its environment beside its flags")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the broker reads its environment beside its flags"
+    )]
     std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
 }
 
@@ -194,13 +197,17 @@ pub enum ConfigError {
     #[error("`--host` is no registry host")]
     Host(#[source] AudienceError),
     /// Nothing says the host.
-    #[error("`--host` is needed with `--data`; hint: `--host registry.example.com`, as users write it in Terraform")]
+    #[error(
+        "`--host` is needed with `--data`; hint: `--host registry.example.com`, as users write it in Terraform"
+    )]
     NoHost,
     /// There is no such region.
     #[error("`--regions`: AWS has no region `{0}`")]
     Region(String),
     /// A region has no FIPS endpoint.
-    #[error("`--fips`: region `{0}` has no FIPS endpoint; hint: name the regions that have one with `--regions`")]
+    #[error(
+        "`--fips`: region `{0}` has no FIPS endpoint; hint: name the regions that have one with `--regions`"
+    )]
     NoFips(&'static str),
     /// The longest life is out of bounds.
     #[error("`--max-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
@@ -212,13 +219,17 @@ pub enum ConfigError {
     #[error("`--iam-source`: {0}")]
     IamSource(#[source] IamSourceError),
     /// The routes cannot begin there.
-    #[error("`--authorizer-base` must be a path of letters, digits, `-`, `_` and `.`, such as `/` or `/terraform`")]
+    #[error(
+        "`--authorizer-base` must be a path of letters, digits, `-`, `_` and `.`, such as `/` or `/terraform`"
+    )]
     AuthorizerBase,
     /// Links would live too long, or not long enough to be followed.
     #[error("`--link-ttl` must be from {min} to {max} seconds", min = LINK_TTL.start(), max = LINK_TTL.end())]
     LinkTtl,
     /// There is no store, or there are two.
-    #[error("exactly one of `--data` and `--table` is needed; hint: `--data DIR` keeps everything on this machine")]
+    #[error(
+        "exactly one of `--data` and `--table` is needed; hint: `--data DIR` keeps everything on this machine"
+    )]
     Kept,
     /// A part of the store on AWS is not named.
     #[error("`--table` needs `{0}`")]
@@ -254,9 +265,17 @@ impl TryFrom<Options> for Config {
         if !(exchange::MIN_TTL..=exchange::MAX_TTL).contains(&options.default_ttl) {
             return Err(ConfigError::DefaultTtl);
         }
-        let iam_source = options.iam_source.as_deref().map(IamSource::parse).transpose().map_err(ConfigError::IamSource)?;
-        let authorizer_base =
-            options.authorizer_base.as_deref().map(|text| AuthorizerBase::parse(text).ok_or(ConfigError::AuthorizerBase)).transpose()?;
+        let iam_source = options
+            .iam_source
+            .as_deref()
+            .map(IamSource::parse)
+            .transpose()
+            .map_err(ConfigError::IamSource)?;
+        let authorizer_base = options
+            .authorizer_base
+            .as_deref()
+            .map(|text| AuthorizerBase::parse(text).ok_or(ConfigError::AuthorizerBase))
+            .transpose()?;
         let regions = regions(&said(&options.regions), options.fips)?;
         let kept = kept(&options)?;
         if host.is_none() && matches!(kept, Kept::Folder(_)) {
@@ -310,7 +329,10 @@ impl AuthorizerBase {
         let inner = text.strip_prefix('/')?;
         let inner = inner.strip_suffix('/').unwrap_or(inner);
         let plain = |part: &str| {
-            !matches!(part, "" | "." | "..") && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+            !matches!(part, "" | "." | "..")
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         };
         match inner {
             "" => Some(Self(String::new())),
@@ -345,7 +367,10 @@ fn kept(options: &Options) -> Result<Kept, ConfigError> {
                 kms_key: options.kms_key.clone().ok_or(ConfigError::Lacks("--kms-key"))?,
                 bucket_kms_key: options.bucket_kms_key.clone(),
             };
-            Ok(Kept::Aws { place, emulator: options.aws_endpoint.clone().filter(|url| is_loopback(url)) })
+            Ok(Kept::Aws {
+                place,
+                emulator: options.aws_endpoint.clone().filter(|url| is_loopback(url)),
+            })
         }
         _ => Err(ConfigError::Kept),
     }
@@ -358,13 +383,20 @@ fn is_loopback(url: &str) -> bool {
 
 fn regions(named: &[String], fips: bool) -> Result<Vec<&'static Region>, ConfigError> {
     if named.is_empty() {
-        return Ok(REGIONS.iter().filter(|region| region.partition == Partition::Aws && region.host(fips).is_some()).collect());
+        return Ok(REGIONS
+            .iter()
+            .filter(|region| region.partition == Partition::Aws && region.host(fips).is_some())
+            .collect());
     }
     named
         .iter()
         .map(|name| {
             let region = Region::named(name).ok_or_else(|| ConfigError::Region(name.clone()))?;
-            if region.host(fips).is_none() { Err(ConfigError::NoFips(region.name)) } else { Ok(region) }
+            if region.host(fips).is_none() {
+                Err(ConfigError::NoFips(region.name))
+            } else {
+                Ok(region)
+            }
         })
         .collect()
 }
@@ -407,7 +439,10 @@ mod tests {
             (vec!["--authorizer-base", "/a/.."], "such as `/`"),
             (vec!["--regions", "us-attacker-1"], "no region `us-attacker-1`"),
             (vec!["--regions", "us-east-1,"], "no region ``"),
-            (vec!["--regions", "us-east-1,cn-north-1", "--fips"], "`cn-north-1` has no FIPS endpoint"),
+            (
+                vec!["--regions", "us-east-1,cn-north-1", "--fips"],
+                "`cn-north-1` has no FIPS endpoint",
+            ),
             (vec!["--sts-endpoint", "https://sts.example.com"], "VPC endpoint"),
             (vec!["--link-ttl", "59"], "from 60 to 3600"),
             (vec!["--link-ttl", "3601"], "from 60 to 3600"),
@@ -422,15 +457,26 @@ mod tests {
     #[test]
     fn a_store_on_aws_is_named_in_full_and_sts_stays_aws_s_unless_all_is_emulated() {
         let aws = ["--table", "t", "--bucket", "b", "--kms-key", "k"];
-        let (sts, emulator) = (["--sts-endpoint", "http://127.0.0.1:1"], ["--aws-endpoint", "http://127.0.0.1:2/"]);
+        let (sts, emulator) =
+            (["--sts-endpoint", "http://127.0.0.1:1"], ["--aws-endpoint", "http://127.0.0.1:2/"]);
         for (flags, expected) in [
             (vec![], "exactly one of"),
             (aws[..2].to_vec(), "`--table` needs `--bucket`"),
             (aws[..4].to_vec(), "`--table` needs `--kms-key`"),
             ([&aws[..], &sts].concat(), "`AWS_ENDPOINT_URL`"),
-            ([&aws[..], &sts, &["--aws-endpoint", "http://localhost:2"]].concat(), "`AWS_ENDPOINT_URL`"),
-            ([&aws[..], &sts, &["--aws-endpoint", "https://dynamodb.us-east-1.amazonaws.com"]].concat(), "`AWS_ENDPOINT_URL`"),
-            ([&aws[..], &sts, &["--aws-endpoint", "http://127.0.0.1.evil.org"]].concat(), "`AWS_ENDPOINT_URL`"),
+            (
+                [&aws[..], &sts, &["--aws-endpoint", "http://localhost:2"]].concat(),
+                "`AWS_ENDPOINT_URL`",
+            ),
+            (
+                [&aws[..], &sts, &["--aws-endpoint", "https://dynamodb.us-east-1.amazonaws.com"]]
+                    .concat(),
+                "`AWS_ENDPOINT_URL`",
+            ),
+            (
+                [&aws[..], &sts, &["--aws-endpoint", "http://127.0.0.1.evil.org"]].concat(),
+                "`AWS_ENDPOINT_URL`",
+            ),
         ] {
             let error = config_of(&flags).unwrap_err().to_string();
             assert!(error.contains(expected), "{flags:?}: {error}");
@@ -454,25 +500,45 @@ mod tests {
         for (flags, expected) in [
             (aws.to_vec(), None),
             ([&aws[..], &["--host", ""]].concat(), None),
-            ([&aws[..], &["--host", "Registry.example.com:443"]].concat(), Some("registry.example.com")),
+            (
+                [&aws[..], &["--host", "Registry.example.com:443"]].concat(),
+                Some("registry.example.com"),
+            ),
         ] {
-            assert_eq!(config_alone(&flags).unwrap().host.as_ref().map(Audience::as_str), expected, "{flags:?}");
+            assert_eq!(
+                config_alone(&flags).unwrap().host.as_ref().map(Audience::as_str),
+                expected,
+                "{flags:?}"
+            );
         }
     }
 
     #[test]
     fn by_default_every_commercial_region_is_enabled_and_no_other() {
-        assert!(config(&["--regions", "", "--sts-endpoint", ""]).unwrap().regions.len() > 30, "set to nothing is not set");
+        assert!(
+            config(&["--regions", "", "--sts-endpoint", ""]).unwrap().regions.len() > 30,
+            "set to nothing is not set"
+        );
         let regions = config(&[]).unwrap().regions;
-        assert!(regions.iter().all(|region| region.partition == Partition::Aws) && regions.len() > 30);
-        assert!(config(&["--fips"]).unwrap().regions.iter().all(|region| region.fips_host.is_some()));
-        assert_eq!(config(&["--regions", "cn-north-1"]).unwrap().regions[0].host, "sts.cn-north-1.amazonaws.com.cn");
+        assert!(
+            regions.iter().all(|region| region.partition == Partition::Aws) && regions.len() > 30
+        );
+        assert!(
+            config(&["--fips"]).unwrap().regions.iter().all(|region| region.fips_host.is_some())
+        );
+        assert_eq!(
+            config(&["--regions", "cn-north-1"]).unwrap().regions[0].host,
+            "sts.cn-north-1.amazonaws.com.cn"
+        );
     }
 
     #[test]
     fn an_authorizers_base_has_one_spelling() {
         for (given, expected) in [("/", ""), ("/terraform", "/terraform"), ("/a/b.c/", "/a/b.c")] {
-            assert_eq!(config(&["--authorizer-base", given]).unwrap().authorizer_base.unwrap().as_str(), expected);
+            assert_eq!(
+                config(&["--authorizer-base", given]).unwrap().authorizer_base.unwrap().as_str(),
+                expected
+            );
         }
         assert_eq!(config(&[]).unwrap().authorizer_base, None);
         assert_eq!(config(&[]).unwrap().iam_source, None);
@@ -482,6 +548,11 @@ mod tests {
     fn plain_http_is_for_loopback_and_proxies() {
         assert!(config(&["--listen", "127.0.0.1:0"]).is_ok());
         assert!(config(&["--listen", "0.0.0.0:80", "--behind-proxy"]).is_ok());
-        assert!(config(&["--listen", "0.0.0.0:443", "--tls-cert", "c", "--tls-key", "k"]).unwrap().tls.is_some());
+        assert!(
+            config(&["--listen", "0.0.0.0:443", "--tls-cert", "c", "--tls-key", "k"])
+                .unwrap()
+                .tls
+                .is_some()
+        );
     }
 }

@@ -50,7 +50,10 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort_unstable();
         names
     }
@@ -69,7 +72,10 @@ mod tests {
                     Some("crash") => (&mut refused, None),
                     _ => panic!("{target}/{name} does not say what it is"),
                 };
-                assert!(expected.is_none_or(|expected| expected == verdict), "{target}/{name}: {verdict:?}");
+                assert!(
+                    expected.is_none_or(|expected| expected == verdict),
+                    "{target}/{name}: {verdict:?}"
+                );
                 *seen += 1;
             }
             assert!(taken > 0 && refused > 0, "{target} has a seed of each kind");

@@ -51,7 +51,8 @@ enum Command {
 async fn main() -> ExitCode {
     // Lambda starts the program without an argument; everything else is in its environment.
     let on_lambda = under_lambda() && std::env::args_os().len() < 2;
-    let command = if on_lambda { Cli::parse_from(["stile-broker", "serve"]) } else { Cli::parse() }.command;
+    let command =
+        if on_lambda { Cli::parse_from(["stile-broker", "serve"]) } else { Cli::parse() }.command;
     let (Command::Serve(options) | Command::Check(options)) = &command;
     let _log = match log(&options.log, on_lambda) {
         Ok(guard) => guard,
@@ -82,9 +83,12 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let address = server.address().context("the address that was taken cannot be read")?;
     tracing::info!(%host, "listening on {scheme}://{address}");
     if config.sts.is_loopback() {
-        tracing::warn!("a server on this machine answers for STS: whoever runs it decides who everybody is");
+        tracing::warn!(
+            "a server on this machine answers for STS: whoever runs it decides who everybody is"
+        );
     }
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     server
         .run(http::router(broker), async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
@@ -124,13 +128,15 @@ async fn look(options: Options) -> anyhow::Result<bool> {
 /// the service. The guard writes what is left when it is dropped. Under Lambda they are written at once, since a function
 /// that has answered is stopped with what it has not yet written.
 fn log(level: &str, on_lambda: bool) -> anyhow::Result<Option<[WorkerGuard; 2]>> {
-    let filter = EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a level"))?;
+    let filter =
+        EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a level"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     if on_lambda {
         lines.with_writer(std::io::stderr).json().flatten_event(true).init();
         return Ok(None);
     }
-    let queue = |most| NonBlockingBuilder::default().buffered_lines_limit(most).finish(std::io::stderr());
+    let queue =
+        |most| NonBlockingBuilder::default().buffered_lines_limit(most).finish(std::io::stderr());
     let ((deeds, deeds_end), (others, others_end)) = (queue(WAITING_DEEDS), queue(WAITING_LINES));
     lines.with_writer(Queues { deeds, others }).with_ansi(std::io::stderr().is_terminal()).init();
     Ok(Some([deeds_end, others_end]))

@@ -33,7 +33,11 @@ impl<T> OneAtATime<T> {
 
     /// Takes it if nobody else has it.
     pub fn try_turn(&self) -> Option<Turn<'_, T>> {
-        self.kept.try_lock().ok().map(|kept| Turn { kept, failures: &self.failures, failed_meanwhile: false })
+        self.kept.try_lock().ok().map(|kept| Turn {
+            kept,
+            failures: &self.failures,
+            failed_meanwhile: false,
+        })
     }
 }
 

@@ -75,9 +75,13 @@ impl Proof {
         if region.len() > 64 {
             return Err(FieldError::new("region", "an AWS region"));
         }
-        let signed_at = parse_amz_date(&amz_date).ok_or_else(|| FieldError::new("amz_date", "a time of the form `YYYYMMDDTHHMMSSZ`"))?;
+        let signed_at = parse_amz_date(&amz_date)
+            .ok_or_else(|| FieldError::new("amz_date", "a time of the form `YYYYMMDDTHHMMSSZ`"))?;
         if !is_access_key_id(&access_key_id) {
-            return Err(FieldError::new("access_key_id", "an access key id that begins with `AKIA` or `ASIA`"));
+            return Err(FieldError::new(
+                "access_key_id",
+                "an access key id that begins with `AKIA` or `ASIA`",
+            ));
         }
         match &session_token {
             Some(_) if access_key_id.starts_with("AKIA") => {
@@ -91,12 +95,16 @@ impl Proof {
             }
             _ => {}
         }
-        if !(signature.len() == 64 && signature.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))) {
+        if !(signature.len() == 64
+            && signature.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+        {
             return Err(FieldError::new("signature", "64 lower-case hex digits"));
         }
         let document = exchange::decode_base64url(&request)
             .filter(|bytes| bytes.len() <= exchange::MAX_DOCUMENT)
-            .ok_or_else(|| FieldError::new("request", "at most 4 KiB as canonical base64url without padding"))?;
+            .ok_or_else(|| {
+                FieldError::new("request", "at most 4 KiB as canonical base64url without padding")
+            })?;
         Ok(Self {
             unverified_region: region,
             unverified_amz_date: amz_date,
@@ -104,7 +112,8 @@ impl Proof {
             unverified_access_key_id: access_key_id,
             unverified_session_token: session_token.map(SecretString::from),
             unverified_signature: signature.into(),
-            unverified_document: RequestDocument::parse(&document).map_err(|error| within_request(&error))?,
+            unverified_document: RequestDocument::parse(&document)
+                .map_err(|error| within_request(&error))?,
             document_digest: exchange::document_digest(&document),
         })
     }
@@ -156,7 +165,10 @@ fn check_version(body: &[u8]) -> Result<(), ProofError> {
 }
 
 fn within_request(error: &FieldError) -> FieldError {
-    FieldError { field: "request".to_owned(), problem: format!("in the request document: {}", error.problem) }
+    FieldError {
+        field: "request".to_owned(),
+        problem: format!("in the request document: {}", error.problem),
+    }
 }
 
 /// Reads `YYYYMMDDTHHMMSSZ`, ASCII digits only, a real instant, to Unix seconds.
@@ -302,7 +314,8 @@ mod tests {
             for value in values {
                 let problem = problem_with(field, value.clone());
                 assert!(
-                    problem.contains(field) || field == "request" && problem.contains("request document"),
+                    problem.contains(field)
+                        || field == "request" && problem.contains("request document"),
                     "{field} {value}: {problem}"
                 );
             }
@@ -313,17 +326,25 @@ mod tests {
     fn a_session_token_goes_with_temporary_keys_alone() {
         let mut body = good();
         body.as_object_mut().unwrap().remove("session_token");
-        assert!(matches!(parse(&body), Err(ProofError::Field(error)) if error.field == "session_token"));
+        assert!(
+            matches!(parse(&body), Err(ProofError::Field(error)) if error.field == "session_token")
+        );
         body["access_key_id"] = json!("AKIAEXAMPLEEXAMPLE22");
         assert!(parse(&body).is_ok());
         body["session_token"] = json!("abc");
-        assert!(matches!(parse(&body), Err(ProofError::Field(error)) if error.field == "session_token"));
+        assert!(
+            matches!(parse(&body), Err(ProofError::Field(error)) if error.field == "session_token")
+        );
     }
 
     #[test]
     fn the_version_is_looked_at_before_the_fields() {
         for version in [json!(0), json!(2), json!("1"), json!([1]), Value::Null, json!(1.5)] {
-            assert_eq!(parse(&json!({"version": version, "something": "new"})).unwrap_err(), ProofError::Version, "{version}");
+            assert_eq!(
+                parse(&json!({"version": version, "something": "new"})).unwrap_err(),
+                ProofError::Version,
+                "{version}"
+            );
         }
         let unknown = parse(&json!({"version": 1, "host": "evil.org"})).unwrap_err();
         assert_eq!(unknown.to_string(), "field `region` is missing");
@@ -358,7 +379,8 @@ mod tests {
     #[test]
     fn the_digest_is_of_every_field_and_not_of_the_spelling_of_the_body() {
         let first = parse(&good()).unwrap();
-        let spaced = Proof::parse(serde_json::to_string_pretty(&good()).unwrap().as_bytes()).unwrap();
+        let spaced =
+            Proof::parse(serde_json::to_string_pretty(&good()).unwrap().as_bytes()).unwrap();
         assert_eq!(first.digest(), spaced.digest());
         let other_document = DOCUMENT.replace("3600", "3601");
         for (field, value) in [
@@ -380,7 +402,10 @@ mod tests {
         let mut body = good();
         body["session_token"] = json!("sessiontokensecret");
         let shown = format!("{:?}", parse(&body).unwrap());
-        assert!(!shown.contains("sessiontokensecret") && !shown.contains(&"0".repeat(64)), "{shown}");
+        assert!(
+            !shown.contains("sessiontokensecret") && !shown.contains(&"0".repeat(64)),
+            "{shown}"
+        );
     }
 
     proptest! {

@@ -74,9 +74,10 @@ mod tests {
     fn an_address_that_has_its_share_gets_no_more_until_it_gives_back() {
         let shares = Shares::new(2);
         let take = |text: &str| shares.take(network(text.parse().unwrap()));
-        for (one, same, other) in
-            [("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"), ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1")]
-        {
+        for (one, same, other) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"),
+        ] {
             let (first, second) = (take(one), take(same));
             assert!(first.is_some() && second.is_some());
             assert!(take(one).is_none() && take(same).is_none(), "{one}");

@@ -53,10 +53,18 @@ impl Default for Standings {
 impl Standings {
     /// What is known of the holder of a token: from memory for ten seconds, then from the store, or, while that is down,
     /// from memory for five minutes.
-    pub async fn recent(&self, principal: &Principal, store: &Store, now: i64) -> Result<Arc<Standing>, StoreError> {
+    pub async fn recent(
+        &self,
+        principal: &Principal,
+        store: &Store,
+        now: i64,
+    ) -> Result<Arc<Standing>, StoreError> {
         let entry = match self.entries.get(principal) {
             Some(entry) => entry,
-            None => self.entries.get_or_insert_with(principal, || Ok::<_, std::convert::Infallible>(Arc::default())).unwrap_or_default(),
+            None => self
+                .entries
+                .get_or_insert_with(principal, || Ok::<_, std::convert::Infallible>(Arc::default()))
+                .unwrap_or_default(),
         };
         if let Some(known) = entry.known().filter(|known| known.younger_than(FRESH, now)) {
             return Ok(known.standing);
@@ -67,7 +75,8 @@ impl Standings {
             return Ok(Arc::clone(&known.standing));
         }
         let usable = known.filter(|known| known.younger_than(STALE, now));
-        let tried_lately = failed_at.failed_meanwhile() || failed_at.is_some_and(|at| (0..FRESH).contains(&now.saturating_sub(at)));
+        let tried_lately = failed_at.failed_meanwhile()
+            || failed_at.is_some_and(|at| (0..FRESH).contains(&now.saturating_sub(at)));
         if let Some(known) = usable.as_ref().filter(|_| tried_lately) {
             return Ok(Arc::clone(&known.standing));
         }
@@ -118,7 +127,8 @@ mod tests {
         let store = Store::Embedded(Embedded::open(folder.path()).unwrap());
         let standings = Standings { entries: Cache::new(50) };
         for n in 0..500 {
-            let principal = Principal::parse_stored(&format!("aws:111122223333:role/r{n}")).unwrap();
+            let principal =
+                Principal::parse_stored(&format!("aws:111122223333:role/r{n}")).unwrap();
             standings.recent(&principal, &store, 0).await.unwrap();
         }
         assert!(standings.entries.len() <= 50, "{}", standings.entries.len());

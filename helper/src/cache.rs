@@ -38,7 +38,9 @@ pub struct Slot {
 
 /// Held while a token is being got, so that parallel processes get one between them.
 #[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "holds the lock until it is dropped")] Option<std::fs::File>);
+pub struct Turn(
+    #[expect(dead_code, reason = "holds the lock until it is dropped")] Option<std::fs::File>,
+);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,7 +70,13 @@ impl Slot {
         if entry.host != self.host || entry.key != self.key || left < MIN_LEFT {
             return None;
         }
-        Some(Token { secret: entry.token.into(), expires_at: entry.expires_at, principal: entry.principal, skew: None, cached: true })
+        Some(Token {
+            secret: entry.token.into(),
+            expires_at: entry.expires_at,
+            principal: entry.principal,
+            skew: None,
+            cached: true,
+        })
     }
 
     /// Waits until no other process is getting this token, or has taken too long.
@@ -105,19 +113,38 @@ impl Slot {
     /// so a file goes by its name, and only out of a folder that is our own.
     pub fn sweep(&self, now: DateTime<Utc>) {
         let is_stale = |entry: &std::fs::DirEntry| {
-            let changed = entry.metadata().ok().filter(std::fs::Metadata::is_file).and_then(|metadata| metadata.modified().ok());
-            changed.is_some_and(|changed| std::time::SystemTime::from(now).duration_since(changed).is_ok_and(|age| age > SWEEP_AFTER))
+            let changed = entry
+                .metadata()
+                .ok()
+                .filter(std::fs::Metadata::is_file)
+                .and_then(|metadata| metadata.modified().ok());
+            changed.is_some_and(|changed| {
+                std::time::SystemTime::from(now)
+                    .duration_since(changed)
+                    .is_ok_and(|age| age > SWEEP_AFTER)
+            })
         };
-        let Some(folder) = self.path.parent().filter(|folder| private_file::is_own_folder(folder)) else { return };
+        let Some(folder) = self.path.parent().filter(|folder| private_file::is_own_folder(folder))
+        else {
+            return;
+        };
         let Ok(entries) = std::fs::read_dir(folder) else { return };
-        let mut names: Vec<_> = entries.flatten().filter(is_stale).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let mut names: Vec<_> = entries
+            .flatten()
+            .filter(is_stale)
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
         // A token stands before its lock, which goes after it and never without it.
         names.sort();
         for name in names {
             let path = folder.join(&name);
             match private_file::locked_by(&name) {
-                None if is_kept(&name) || private_file::is_aside(&name) => drop(std::fs::remove_file(path)),
-                Some(kept) if is_kept(kept) && !folder.join(kept).exists() => private_file::remove_lock(&path),
+                None if is_kept(&name) || private_file::is_aside(&name) => {
+                    drop(std::fs::remove_file(path))
+                }
+                Some(kept) if is_kept(kept) && !folder.join(kept).exists() => {
+                    private_file::remove_lock(&path)
+                }
                 _ => {}
             }
         }
@@ -154,14 +181,20 @@ fn host_digest(host: &str) -> String {
 
 /// Whether a file is called as a token's is, whatever host and credentials it is for.
 fn is_kept(name: &str) -> bool {
-    let hex = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let hex = |text: &str, digits| {
+        text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let parts = name.strip_suffix(".json").and_then(|name| name.split_once('-'));
     parts.is_some_and(|(host, key)| hex(host, HOST_DIGITS) && hex(key, KEY_DIGITS))
 }
 
 /// Everything that decides which token it is; what merely decides how to get it is left out.
 fn key(registry: &Registry, scope: &Scope, environment: &Environment) -> String {
-    let changed: Vec<_> = environment.aws_files_changed().into_iter().map(|time| time.map(|time| format!("{time:?}"))).collect();
+    let changed: Vec<_> = environment
+        .aws_files_changed()
+        .into_iter()
+        .map(|time| time.map(|time| format!("{time:?}")))
+        .collect();
     digest(&serde_json::json!({
         "host": registry.host.as_str(), "url": registry.url.as_str(), "service": registry.service.as_str(),
         "profile": registry.profile, "aws": environment.aws, "changed": changed,
@@ -189,7 +222,13 @@ mod tests {
 
     fn token(minutes: i64) -> Token {
         let expires_at = now() + TimeDelta::minutes(minutes);
-        Token { secret: "stile_v4.local.x".into(), expires_at, principal: "aws:111122223333:role/a".into(), skew: None, cached: false }
+        Token {
+            secret: "stile_v4.local.x".into(),
+            expires_at,
+            principal: "aws:111122223333:role/a".into(),
+            skew: None,
+            cached: false,
+        }
     }
 
     fn registry(host: &str) -> Registry {
@@ -204,7 +243,10 @@ mod tests {
     impl Place {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let environment = Environment { cache_folder: Some(folder.path().to_owned()), ..Environment::default() };
+            let environment = Environment {
+                cache_folder: Some(folder.path().to_owned()),
+                ..Environment::default()
+            };
             Self { _folder: folder, environment }
         }
 
@@ -273,12 +315,21 @@ mod tests {
         }
         let list = Namespaces::List(vec!["acme".parse().unwrap()]);
         others.push(key(&plain, &Scope { namespaces: list, ..plain.scope() }, &place.environment));
-        for (name, value) in [("AWS_ACCESS_KEY_ID", "AKIA1"), ("AWS_ACCESS_KEY_ID", "AKIA2"), ("AWS_PROFILE", "x"), ("AWS_ROLE_ARN", "y")] {
-            let environment = Environment { aws: vec![(name, value.to_owned())], ..place.environment.clone() };
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", "AKIA1"),
+            ("AWS_ACCESS_KEY_ID", "AKIA2"),
+            ("AWS_PROFILE", "x"),
+            ("AWS_ROLE_ARN", "y"),
+        ] {
+            let environment =
+                Environment { aws: vec![(name, value.to_owned())], ..place.environment.clone() };
             others.push(key(&plain, &plain.scope(), &environment));
         }
         for (at, other) in others.iter().enumerate() {
-            assert!(*other != first && !others.iter().take(at).any(|earlier| earlier == other), "number {at}");
+            assert!(
+                *other != first && !others.iter().take(at).any(|earlier| earlier == other),
+                "number {at}"
+            );
         }
         assert_eq!(place.slot("a.example").key, first);
     }
@@ -296,7 +347,9 @@ mod tests {
 
     /// When the youngest file in the folder was changed.
     fn changed(folder: &Path) -> DateTime<Utc> {
-        let changed = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().metadata().unwrap().modified().unwrap();
+        let changed = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.unwrap().metadata().unwrap().modified().unwrap()
+        };
         std::fs::read_dir(folder).unwrap().map(changed).max().unwrap().into()
     }
 
@@ -321,7 +374,8 @@ mod tests {
         let place = Place::new();
         let slot = place.slot("a.example");
         slot.write(&token(60));
-        let (folder, own) = (slot.path.parent().unwrap(), slot.path.file_name().unwrap().to_str().unwrap());
+        let (folder, own) =
+            (slot.path.parent().unwrap(), slot.path.file_name().unwrap().to_str().unwrap());
         let (host, key) = own.strip_suffix(".json").unwrap().split_once('-').unwrap();
         let mut names = vec![
             "tokens.json".to_owned(),
@@ -335,7 +389,10 @@ mod tests {
             format!("{host}-{host}.json"),
             format!("{host}-{key}"),
             format!("{host}-{key}.toml"),
-            format!("{}-{key}.json", host.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A")),
+            format!(
+                "{}-{key}.json",
+                host.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A")
+            ),
             format!("x{host}-{key}.json"),
             format!("{host}-{key}.json.lock.lock"),
         ];
@@ -345,7 +402,10 @@ mod tests {
         names.push(format!("{host}-{}.json", "0".repeat(KEY_DIGITS)));
         std::fs::create_dir(folder.join(names.last().unwrap())).unwrap();
         slot.sweep(changed(folder) + TimeDelta::hours(25));
-        let mut left: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         left.sort();
         names.sort();
         assert_eq!(left, names);
@@ -383,9 +443,13 @@ mod tests {
         assert!(slot.path.exists(), "a folder that is a link");
         std::fs::remove_file(folder).unwrap();
         std::fs::rename(&elsewhere, folder).unwrap();
-        std::fs::rename(&slot.path, place.environment.cache_folder.as_ref().unwrap().join("moved")).unwrap();
+        std::fs::rename(&slot.path, place.environment.cache_folder.as_ref().unwrap().join("moved"))
+            .unwrap();
         std::os::unix::fs::symlink("../moved", &slot.path).unwrap();
         slot.sweep(changed(folder) + TimeDelta::hours(25));
-        assert!(std::fs::symlink_metadata(&slot.path).is_ok(), "a link that is named like a token's file");
+        assert!(
+            std::fs::symlink_metadata(&slot.path).is_ok(),
+            "a link that is named like a token's file"
+        );
     }
 }

@@ -65,12 +65,18 @@ impl CallError {
     /// The next step, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::BadRoots { .. } => Some("name a PEM file of root certificates, or unset it to trust the platform's"),
-            Self::Unreachable { cause, .. } if cause.contains("UnknownIssuer") => {
-                Some("if the registry has a certificate authority of its own, name its PEM file in `SSL_CERT_FILE`")
+            Self::BadRoots { .. } => {
+                Some("name a PEM file of root certificates, or unset it to trust the platform's")
             }
-            Self::Unreachable { .. } | Self::TimedOut(_) => Some("look at the network, and at `url` in the helper's `config.toml`"),
-            Self::Redirected { .. } => Some("set `url` in the helper's `config.toml` to where the registry itself answers"),
+            Self::Unreachable { cause, .. } if cause.contains("UnknownIssuer") => Some(
+                "if the registry has a certificate authority of its own, name its PEM file in `SSL_CERT_FILE`",
+            ),
+            Self::Unreachable { .. } | Self::TimedOut(_) => {
+                Some("look at the network, and at `url` in the helper's `config.toml`")
+            }
+            Self::Redirected { .. } => {
+                Some("set `url` in the helper's `config.toml` to where the registry itself answers")
+            }
             Self::Setup(_) | Self::Plain(_) | Self::TooLong(_) => None,
         }
     }
@@ -96,16 +102,24 @@ pub fn client(url: &Url, environment: &Environment) -> Result<Client, CallError>
         // Reading the roots is the dearest part of a call, and plain HTTP needs none.
         builder.tls_certs_only([])
     } else if let Some(path) = &environment.ssl_cert_file {
-        builder.tls_certs_only(roots(path).map_err(|source| CallError::BadRoots { path: path.clone(), source })?)
+        builder.tls_certs_only(
+            roots(path).map_err(|source| CallError::BadRoots { path: path.clone(), source })?,
+        )
     } else {
         builder
     };
     builder.build().map_err(|error| CallError::Setup(message::root_cause(&error)))
 }
 
-fn roots(path: &std::path::Path) -> Result<Vec<Certificate>, Box<dyn std::error::Error + Send + Sync>> {
+fn roots(
+    path: &std::path::Path,
+) -> Result<Vec<Certificate>, Box<dyn std::error::Error + Send + Sync>> {
     let certificates = Certificate::from_pem_bundle(&std::fs::read(path)?)?;
-    if certificates.is_empty() { Err("it holds no PEM certificate".into()) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        Err("it holds no PEM certificate".into())
+    } else {
+        Ok(certificates)
+    }
 }
 
 /// What a broker answered.
@@ -173,7 +187,8 @@ impl Answer {
     /// Reads what is not a success: a broker's error object, or whatever a gateway in between wrote.
     pub fn refusal(&self) -> Refusal {
         if let Ok(reply) = serde_json::from_slice::<ErrorReply>(&self.body) {
-            let server_time = DateTime::parse_from_rfc3339(&reply.server_time).ok().map(|time| time.to_utc());
+            let server_time =
+                DateTime::parse_from_rfc3339(&reply.server_time).ok().map(|time| time.to_utc());
             return Refusal {
                 status: self.status,
                 code: Some(message::one_line(&reply.error)),
@@ -183,7 +198,9 @@ impl Answer {
             };
         }
         let body: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
-        let said = body.as_ref().and_then(|body| body.get("message").or_else(|| body.get("Message"))?.as_str());
+        let said = body
+            .as_ref()
+            .and_then(|body| body.get("message").or_else(|| body.get("Message"))?.as_str());
         let message = match said {
             Some(text) => format!("{}: {}", self.status, message::one_line(text)),
             None => self.status.to_string(),
@@ -198,7 +215,12 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> Answer {
         let url = Url::parse("https://registry.example.com/v1/token").unwrap();
-        Answer { url, status: StatusCode::from_u16(status).unwrap(), date: None, body: body.as_bytes().to_vec() }
+        Answer {
+            url,
+            status: StatusCode::from_u16(status).unwrap(),
+            date: None,
+            body: body.as_bytes().to_vec(),
+        }
     }
 
     #[test]
@@ -214,8 +236,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("roots.pem");
         let url = Url::parse("https://registry.example.com").unwrap();
-        let environment = Environment { ssl_cert_file: Some(path.clone()), ..Environment::default() };
-        for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")] {
+        let environment =
+            Environment { ssl_cert_file: Some(path.clone()), ..Environment::default() };
+        for content in
+            [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")]
+        {
             if let Some(content) = content {
                 std::fs::write(&path, content).unwrap();
             }

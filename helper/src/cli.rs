@@ -19,7 +19,12 @@ const EVERYWHERE: &str = "Everywhere";
 /// To begin: `terraform-credentials-stile install --registry-host registry.example.com`,
 /// then `terraform-credentials-stile doctor`.
 #[derive(Debug, Parser)]
-#[command(name = "terraform-credentials-stile", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "terraform-credentials-stile",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Cli {
     /// Read this configuration file
     ///
@@ -54,7 +59,13 @@ impl Cli {
     /// What arguments say that Terraform passes before the verb, if they are flags.
     pub(crate) fn before_a_verb(arguments: &[String]) -> Option<Self> {
         let arguments = arguments.iter().map(String::as_str);
-        Self::try_parse_from(["terraform-credentials-stile"].into_iter().chain(arguments).chain(["get", "a.example"])).ok()
+        Self::try_parse_from(
+            ["terraform-credentials-stile"]
+                .into_iter()
+                .chain(arguments)
+                .chain(["get", "a.example"]),
+        )
+        .ok()
     }
 }
 
@@ -220,5 +231,6 @@ fn parse_host(text: &str) -> Result<Audience, String> {
 }
 
 fn parse_ttl(text: &str) -> Result<i64, String> {
-    check_ttl(text.parse().map_err(|_| "not a whole number of seconds".to_owned())?).map_err(|problem| problem.replace("`ttl` ", ""))
+    check_ttl(text.parse().map_err(|_| "not a whole number of seconds".to_owned())?)
+        .map_err(|problem| problem.replace("`ttl` ", ""))
 }

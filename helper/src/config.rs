@@ -59,12 +59,19 @@ pub struct Environment {
 
 impl Environment {
     /// Reads the environment of this process.
-    #[expect(clippy::disallowed_methods, reason = "the one place where the helper reads its environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the helper reads its environment"
+    )]
     pub fn read() -> Self {
-        let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let path =
+            |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let folders = BaseDirs::new();
-        let folder = |pick: fn(&BaseDirs) -> &Path| folders.as_ref().map(|folders| pick(folders).to_owned());
-        let named = |(name, _)| std::ffi::OsString::into_string(name).ok().filter(|name| name.starts_with("TF_TOKEN_"));
+        let folder =
+            |pick: fn(&BaseDirs) -> &Path| folders.as_ref().map(|folders| pick(folders).to_owned());
+        let named = |(name, _)| {
+            std::ffi::OsString::into_string(name).ok().filter(|name| name.starts_with("TF_TOKEN_"))
+        };
         Self {
             home: folder(BaseDirs::home_dir),
             config_folder: folder(BaseDirs::config_dir),
@@ -74,7 +81,10 @@ impl Environment {
             ssl_cert_file: path("SSL_CERT_FILE"),
             terraform_rc: path("TF_CLI_CONFIG_FILE").or_else(|| path("TERRAFORM_CONFIG")),
             token_variables: std::env::vars_os().filter_map(named).collect(),
-            aws: AWS_VARIABLES.into_iter().filter_map(|name| std::env::var(name).ok().map(|value| (name, value))).collect(),
+            aws: AWS_VARIABLES
+                .into_iter()
+                .filter_map(|name| std::env::var(name).ok().map(|value| (name, value)))
+                .collect(),
         }
     }
 
@@ -85,14 +95,25 @@ impl Environment {
 
     /// The profile that `AWS_PROFILE` names; keys in the environment go before it.
     pub fn aws_profile(&self) -> Option<&str> {
-        self.aws.iter().find(|(name, value)| *name == AWS_PROFILE && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.aws
+            .iter()
+            .find(|(name, value)| *name == AWS_PROFILE && !value.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     /// When the AWS configuration files last changed, so that a profile that now means somebody else is noticed.
     pub fn aws_files_changed(&self) -> Vec<Option<SystemTime>> {
-        let named = |variable| self.aws.iter().find(|(name, _)| *name == variable).map(|(_, value)| PathBuf::from(value));
+        let named = |variable| {
+            self.aws
+                .iter()
+                .find(|(name, _)| *name == variable)
+                .map(|(_, value)| PathBuf::from(value))
+        };
         let usual = |name| self.home.as_ref().map(|home| home.join(".aws").join(name));
-        let files = [named(AWS_CONFIG_FILE).or_else(|| usual("config")), named(AWS_CREDENTIALS_FILE).or_else(|| usual("credentials"))];
+        let files = [
+            named(AWS_CONFIG_FILE).or_else(|| usual("config")),
+            named(AWS_CREDENTIALS_FILE).or_else(|| usual("credentials")),
+        ];
         files.into_iter().map(|file| std::fs::metadata(file?).ok()?.modified().ok()).collect()
     }
 }
@@ -168,7 +189,15 @@ impl Registry {
     pub fn of(host: Audience) -> Result<Self, String> {
         let url = parse_url(&format!("https://{host}"))?;
         let permissions = Permissions::NONE.with(Permission::Download);
-        Ok(Self { host, url, region: None, profile: None, service: Service::Sts, ttl: DEFAULT_TTL, permissions })
+        Ok(Self {
+            host,
+            url,
+            region: None,
+            profile: None,
+            service: Service::Sts,
+            ttl: DEFAULT_TTL,
+            permissions,
+        })
     }
 
     /// An address of the service; `path` starts with a slash.
@@ -202,24 +231,36 @@ pub struct Config {
 impl Config {
     /// Reads the file that was named, or the platform's own; only the latter may be missing.
     pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
-        let Some(path) = named.map(Path::to_owned).or_else(|| environment.default_config()) else { return Ok(Self::default()) };
+        let Some(path) = named.map(Path::to_owned).or_else(|| environment.default_config()) else {
+            return Ok(Self::default());
+        };
         match std::fs::read_to_string(&path) {
             Ok(text) => Self::parse(&text, &path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
+                Ok(Self::default())
+            }
             Err(source) => Err(ConfigError::Unreadable { path, source }),
         }
     }
 
     /// Reads the text of the file at `path`, which is only named in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let invalid = |place: String, problem: String| ConfigError::Invalid { path: path.to_owned(), place, problem };
+        let invalid = |place: String, problem: String| ConfigError::Invalid {
+            path: path.to_owned(),
+            place,
+            problem,
+        };
         let file: ConfigFile = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or_else(String::new, |span| format!(" line {}", line_of(text, span.start)));
+            let line = error
+                .span()
+                .map_or_else(String::new, |span| format!(" line {}", line_of(text, span.start)));
             invalid(line, crate::message::one_line(error.message()))
         })?;
         let mut registries = BTreeMap::new();
         for (host, table) in file.registry {
-            let registry = table.check(&host).map_err(|problem| invalid(format!(" [registry.\"{host}\"]"), problem))?;
+            let registry = table
+                .check(&host)
+                .map_err(|problem| invalid(format!(" [registry.\"{host}\"]"), problem))?;
             if let Some(twin) = registries.insert(registry.host.clone(), registry) {
                 return Err(invalid(String::new(), format!("`{}` has two tables", twin.host)));
             }
@@ -284,12 +325,20 @@ impl RegistryTable {
 
 /// Reads the life of a token.
 pub fn check_ttl(ttl: i64) -> Result<i64, String> {
-    if (MIN_TTL..=MAX_TTL).contains(&ttl) { Ok(ttl) } else { Err(format!("`ttl` must be from {MIN_TTL} to {MAX_TTL} seconds")) }
+    if (MIN_TTL..=MAX_TTL).contains(&ttl) {
+        Ok(ttl)
+    } else {
+        Err(format!("`ttl` must be from {MIN_TTL} to {MAX_TTL} seconds"))
+    }
 }
 
 /// Reads the name of a region; only a row of the table is one.
 pub fn check_region(name: String) -> Result<String, String> {
-    if Region::named(&name).is_some() { Ok(name) } else { Err(format!("`{name}` is no AWS region, such as `eu-central-1`")) }
+    if Region::named(&name).is_some() {
+        Ok(name)
+    } else {
+        Err(format!("`{name}` is no AWS region, such as `eu-central-1`"))
+    }
 }
 
 /// Reads the address of a broker.
@@ -297,13 +346,19 @@ pub fn check_region(name: String) -> Result<String, String> {
 /// A proof or a token sent over plain HTTP is everybody's on the way, so that is for loopback alone.
 pub fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("`{text}` is no URL: {error}"))?;
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
         return Err("`url` must be a plain address, without user, query or fragment".to_owned());
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(format!("`{text}` is plain HTTP, which is for loopback addresses only; use `https`")),
+        "http" => Err(format!(
+            "`{text}` is plain HTTP, which is for loopback addresses only; use `https`"
+        )),
         other => Err(format!("`url` must be `https`, not `{other}`")),
     }
 }
@@ -360,7 +415,11 @@ mod tests {
         ] {
             assert_eq!(table(line).unwrap_err(), expected, "{line}");
         }
-        assert!(parse("[registries]\n").unwrap_err().contains("unknown field `registries`, expected `registry`"));
+        assert!(
+            parse("[registries]\n")
+                .unwrap_err()
+                .contains("unknown field `registries`, expected `registry`")
+        );
         assert!(parse("[registry.localhost]\n").unwrap_err().contains("`localhost` has no dot"));
         let twins = "[registry.\"a.example\"]\n[registry.\"A.example:443\"]\n";
         assert_eq!(parse(twins).unwrap_err(), "`config.toml`: `a.example` has two tables");
@@ -389,7 +448,10 @@ mod tests {
         let host = Audience::parse("registry.example.com").unwrap();
         let registry = config.registry(&host).unwrap();
         assert_eq!(registry, &Registry::of(host).unwrap());
-        assert_eq!(registry.at("/v1/token").unwrap().as_str(), "https://registry.example.com/v1/token");
+        assert_eq!(
+            registry.at("/v1/token").unwrap().as_str(),
+            "https://registry.example.com/v1/token"
+        );
         assert_eq!((registry.ttl, registry.permissions.to_string().as_str()), (3600, "download"));
     }
 
@@ -405,15 +467,22 @@ mod tests {
         assert_eq!(registry.profile.as_deref(), Some("ci"));
         assert_eq!((registry.service, registry.ttl), (Service::ExecuteApi, 900));
         assert_eq!(registry.permissions.to_string(), "download,upload");
-        assert_eq!(registry.at("/v1/token").unwrap().as_str(), "https://api.example.com/prod/v1/token");
+        assert_eq!(
+            registry.at("/v1/token").unwrap().as_str(),
+            "https://api.example.com/prod/v1/token"
+        );
     }
 
     #[test]
     fn only_a_file_that_nobody_named_may_be_missing() {
         let folder = tempfile::tempdir().unwrap();
-        let environment = Environment { config_folder: Some(folder.path().to_owned()), ..Environment::default() };
+        let environment =
+            Environment { config_folder: Some(folder.path().to_owned()), ..Environment::default() };
         assert_eq!(Config::load(None, &environment).unwrap().registries().count(), 0);
         assert_eq!(Config::load(None, &Environment::default()).unwrap().registries().count(), 0);
-        assert!(matches!(Config::load(Some(&folder.path().join("x")), &environment), Err(ConfigError::Unreadable { .. })));
+        assert!(matches!(
+            Config::load(Some(&folder.path().join("x")), &environment),
+            Err(ConfigError::Unreadable { .. })
+        ));
     }
 }

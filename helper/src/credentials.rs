@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use aws_config::ecs::EcsCredentialsProvider;
-use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
+use aws_config::environment::{
+    EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
+};
 use aws_config::imds;
 use aws_config::meta::region::ProvideRegion;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
@@ -52,7 +54,9 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// Nobody has credentials.
-    #[error("no AWS credentials were found: not in the environment, a profile, web identity, a container or instance metadata")]
+    #[error(
+        "no AWS credentials were found: not in the environment, a profile, web identity, a container or instance metadata"
+    )]
     None,
     /// The profile that was named has none.
     #[error("the AWS profile `{profile}` gave no credentials")]
@@ -90,21 +94,37 @@ impl CredentialsError {
     /// The next step.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::None => "sign in with `aws sso login`, set `AWS_PROFILE`, or name a `profile` in the helper's `config.toml`",
-            Self::NoProfile { .. } => "look at the profile with `aws configure list --profile NAME`, and sign in with `aws sso login`",
+            Self::None => {
+                "sign in with `aws sso login`, set `AWS_PROFILE`, or name a `profile` in the helper's `config.toml`"
+            }
+            Self::NoProfile { .. } => {
+                "look at the profile with `aws configure list --profile NAME`, and sign in with `aws sso login`"
+            }
             Self::Failed { provider, .. } | Self::Expired { provider, .. } => provider.hint(),
             Self::TimedOut => "try `aws sts get-caller-identity`, which looks in the same places",
-            Self::NoRegion => "set `AWS_REGION`, a `region` in the AWS profile, or `region` in the helper's `config.toml`",
+            Self::NoRegion => {
+                "set `AWS_REGION`, a `region` in the AWS profile, or `region` in the helper's `config.toml`"
+            }
         }
     }
 }
 
 /// Finds what signs for a registry.
-pub async fn load(registry: &Registry, environment: &Environment, now: DateTime<Utc>) -> Result<Loaded, CredentialsError> {
-    tokio::time::timeout(LIMIT, find(registry, environment, now)).await.map_err(|_| CredentialsError::TimedOut)?
+pub async fn load(
+    registry: &Registry,
+    environment: &Environment,
+    now: DateTime<Utc>,
+) -> Result<Loaded, CredentialsError> {
+    tokio::time::timeout(LIMIT, find(registry, environment, now))
+        .await
+        .map_err(|_| CredentialsError::TimedOut)?
 }
 
-async fn find(registry: &Registry, environment: &Environment, now: DateTime<Utc>) -> Result<Loaded, CredentialsError> {
+async fn find(
+    registry: &Registry,
+    environment: &Environment,
+    now: DateTime<Utc>,
+) -> Result<Loaded, CredentialsError> {
     let profile = registry.profile.as_deref();
     // Two tries: off EC2 nobody answers, and a person waits for each.
     let metadata = imds::Client::builder().max_attempts(2).build();
@@ -112,16 +132,22 @@ async fn find(registry: &Registry, environment: &Environment, now: DateTime<Utc>
         Some(region) => Region::new(region.clone()),
         None => region(profile, &metadata).await.ok_or(CredentialsError::NoRegion)?,
     };
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region.clone()).no_credentials();
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).region(region.clone()).no_credentials();
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);
     }
     let fips = loader.load().await.use_fips().unwrap_or(false);
-    let settings = ProviderConfig::without_region().with_region(Some(region.clone())).with_use_fips(Some(fips));
+    let settings = ProviderConfig::without_region()
+        .with_region(Some(region.clone()))
+        .with_use_fips(Some(fips));
 
     let (provider, credentials) = walk(profile, environment, &settings, &metadata, now).await?;
     if let Some(expiry) = expiry(&credentials).filter(|expiry| *expiry <= now) {
-        return Err(CredentialsError::Expired { provider, expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true) });
+        return Err(CredentialsError::Expired {
+            provider,
+            expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true),
+        });
     }
     Ok(Loaded { credentials, provider, region: region.to_string(), fips })
 }
@@ -131,9 +157,13 @@ async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region
     if let Some(profile) = profile {
         in_profile = in_profile.profile_name(profile);
     }
-    let of_instance = imds::region::ImdsRegionProvider::builder().imds_client(metadata.clone()).build();
-    let chain: [Box<dyn ProvideRegion>; 3] =
-        [Box::new(EnvironmentVariableRegionProvider::new()), Box::new(in_profile.build()), Box::new(of_instance)];
+    let of_instance =
+        imds::region::ImdsRegionProvider::builder().imds_client(metadata.clone()).build();
+    let chain: [Box<dyn ProvideRegion>; 3] = [
+        Box::new(EnvironmentVariableRegionProvider::new()),
+        Box::new(in_profile.build()),
+        Box::new(of_instance),
+    ];
     for provider in chain {
         // A variable that is set to nothing says nothing.
         if let Some(region) = provider.region().await.filter(|region| !region.as_ref().is_empty()) {
@@ -150,23 +180,44 @@ async fn walk(
     metadata: &imds::Client,
     now: DateTime<Utc>,
 ) -> Result<(Provider, Credentials), CredentialsError> {
-    let chain: &[Provider] = if profile.is_some() { &[Provider::Profile] } else { &Provider::CHAIN };
+    let chain: &[Provider] =
+        if profile.is_some() { &[Provider::Profile] } else { &Provider::CHAIN };
     for provider in chain {
         match (ask(&provider.build(profile, settings, metadata), now).await, profile) {
             (Ok(credentials), _) => return Ok((*provider, credentials)),
             (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
-                return Err(CredentialsError::NoProfile { profile: profile.to_owned(), source: Box::new(source) });
+                return Err(CredentialsError::NoProfile {
+                    profile: profile.to_owned(),
+                    source: Box::new(source),
+                });
             }
-            (Err(source @ SdkError::CredentialsNotLoaded(_)), None) if *provider == Provider::Instance && went_unanswered(&source) => {
-                return Err(CredentialsError::Failed { provider: *provider, source: Box::new(source) });
+            (Err(source @ SdkError::CredentialsNotLoaded(_)), None)
+                if *provider == Provider::Instance && went_unanswered(&source) =>
+            {
+                return Err(CredentialsError::Failed {
+                    provider: *provider,
+                    source: Box::new(source),
+                });
             }
-            (Err(source @ SdkError::CredentialsNotLoaded(_)), None) => match environment.aws_profile() {
-                Some(profile) if *provider == Provider::Profile && is_missing(&source, environment) => {
-                    return Err(CredentialsError::NoProfile { profile: profile.to_owned(), source: Box::new(source) });
+            (Err(source @ SdkError::CredentialsNotLoaded(_)), None) => {
+                match environment.aws_profile() {
+                    Some(profile)
+                        if *provider == Provider::Profile && is_missing(&source, environment) =>
+                    {
+                        return Err(CredentialsError::NoProfile {
+                            profile: profile.to_owned(),
+                            source: Box::new(source),
+                        });
+                    }
+                    _ => {}
                 }
-                _ => {}
-            },
-            (Err(source), _) => return Err(CredentialsError::Failed { provider: *provider, source: Box::new(source) }),
+            }
+            (Err(source), _) => {
+                return Err(CredentialsError::Failed {
+                    provider: *provider,
+                    source: Box::new(source),
+                });
+            }
         }
     }
     Err(CredentialsError::None)
@@ -175,13 +226,18 @@ async fn walk(
 /// Asks a provider, and once more where what it gives is over or nearly: agents refresh when they are asked.
 ///
 /// What is nearly over still signs where nothing better comes, or not soon.
-async fn ask(provider: &SharedCredentialsProvider, now: DateTime<Utc>) -> Result<Credentials, SdkError> {
+async fn ask(
+    provider: &SharedCredentialsProvider,
+    now: DateTime<Utc>,
+) -> Result<Credentials, SdkError> {
     let credentials = provider.provide_credentials().await?;
     if expiry(&credentials).is_none_or(|expiry| expiry.signed_duration_since(now) > BUFFER) {
         return Ok(credentials);
     }
     match tokio::time::timeout(SECOND_ASK, provider.provide_credentials()).await {
-        Ok(Ok(second)) if expiry(&second).is_none_or(|end| Some(end) > expiry(&credentials)) => Ok(second),
+        Ok(Ok(second)) if expiry(&second).is_none_or(|end| Some(end) > expiry(&credentials)) => {
+            Ok(second)
+        }
         _ => Ok(credentials),
     }
 }
@@ -203,7 +259,8 @@ fn went_unanswered(error: &SdkError) -> bool {
 ///
 /// The SDK gives a reason for the former only, and none where there is no file that could have any profile.
 fn is_missing(error: &SdkError, environment: &Environment) -> bool {
-    std::error::Error::source(error).is_some() || environment.aws_files_changed().iter().all(Option::is_none)
+    std::error::Error::source(error).is_some()
+        || environment.aws_files_changed().iter().all(Option::is_none)
 }
 
 /// Who gives credentials.
@@ -223,11 +280,19 @@ pub enum Provider {
 
 impl Provider {
     /// The order in which they are asked.
-    const CHAIN: [Self; 5] = [Self::Environment, Self::Profile, Self::WebIdentity, Self::Container, Self::Instance];
+    const CHAIN: [Self; 5] =
+        [Self::Environment, Self::Profile, Self::WebIdentity, Self::Container, Self::Instance];
 
-    fn build(self, profile: Option<&str>, settings: &ProviderConfig, metadata: &imds::Client) -> SharedCredentialsProvider {
+    fn build(
+        self,
+        profile: Option<&str>,
+        settings: &ProviderConfig,
+        metadata: &imds::Client,
+    ) -> SharedCredentialsProvider {
         match self {
-            Self::Environment => SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()),
+            Self::Environment => {
+                SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())
+            }
             Self::Profile => {
                 let mut builder = ProfileFileCredentialsProvider::builder().configure(settings);
                 if let Some(profile) = profile {
@@ -235,21 +300,38 @@ impl Provider {
                 }
                 SharedCredentialsProvider::new(builder.build())
             }
-            Self::WebIdentity => SharedCredentialsProvider::new(WebIdentityTokenCredentialsProvider::builder().configure(settings).build()),
-            Self::Container => SharedCredentialsProvider::new(EcsCredentialsProvider::builder().configure(settings).build()),
+            Self::WebIdentity => SharedCredentialsProvider::new(
+                WebIdentityTokenCredentialsProvider::builder().configure(settings).build(),
+            ),
+            Self::Container => SharedCredentialsProvider::new(
+                EcsCredentialsProvider::builder().configure(settings).build(),
+            ),
             Self::Instance => SharedCredentialsProvider::new(
-                imds::credentials::ImdsCredentialsProvider::builder().configure(settings).imds_client(metadata.clone()).build(),
+                imds::credentials::ImdsCredentialsProvider::builder()
+                    .configure(settings)
+                    .imds_client(metadata.clone())
+                    .build(),
             ),
         }
     }
 
     const fn hint(self) -> &'static str {
         match self {
-            Self::Environment => "set `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for a role, `AWS_SESSION_TOKEN` anew",
-            Self::Profile => "sign in with `aws sso login`, or look at the profile with `aws configure list`",
-            Self::WebIdentity => "look at `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` and the trust policy of the role",
-            Self::Container => "look at `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI` and the role of the task or pod",
-            Self::Instance => "give the instance a role; from inside a container its metadata hop limit must be 2",
+            Self::Environment => {
+                "set `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for a role, `AWS_SESSION_TOKEN` anew"
+            }
+            Self::Profile => {
+                "sign in with `aws sso login`, or look at the profile with `aws configure list`"
+            }
+            Self::WebIdentity => {
+                "look at `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` and the trust policy of the role"
+            }
+            Self::Container => {
+                "look at `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI` and the role of the task or pod"
+            }
+            Self::Instance => {
+                "give the instance a role; from inside a container its metadata hop limit must be 2"
+            }
         }
     }
 }

@@ -109,23 +109,40 @@ pub async fn exchange(
         let answer = ask(client, registry, loaded, scope, server_time).await?;
         Ok((answer, Some(skew)))
     };
-    let (answer, skew) = tokio::time::timeout_at(deadline, whole).await.map_err(|_| CallError::TimedOut(registry.url.clone()))??;
+    let (answer, skew) = tokio::time::timeout_at(deadline, whole)
+        .await
+        .map_err(|_| CallError::TimedOut(registry.url.clone()))??;
     let (reply, expires_at) = read(&answer)?;
     Ok(Exchanged { reply, expires_at, skew })
 }
 
-async fn ask(client: &Client, registry: &Registry, loaded: &Loaded, scope: &Scope, now: DateTime<Utc>) -> Result<Answer, ExchangeError> {
+async fn ask(
+    client: &Client,
+    registry: &Registry,
+    loaded: &Loaded,
+    scope: &Scope,
+    now: DateTime<Utc>,
+) -> Result<Answer, ExchangeError> {
     if registry.service != Service::Sts {
-        let signed = iam_exchange::sign(registry, loaded, scope, now).map_err(ExchangeError::Signing)?;
+        let signed =
+            iam_exchange::sign(registry, loaded, scope, now).map_err(ExchangeError::Signing)?;
         return Ok(call::send(client.get(signed.url).headers(signed.headers)).await?);
     }
-    let region = Region::named(&loaded.region).ok_or_else(|| ExchangeError::UnknownRegion(loaded.region.clone()))?;
+    let region = Region::named(&loaded.region)
+        .ok_or_else(|| ExchangeError::UnknownRegion(loaded.region.clone()))?;
     // A new document each time, so that no two proofs are alike.
-    let document =
-        RequestDocument::new(scope.ttl, scope.namespaces.clone(), scope.permissions).map_err(|_| ExchangeError::Random)?.to_bytes();
-    let signer = Signer { credentials: &loaded.credentials, region, fips: loaded.fips, audience: &registry.host };
+    let document = RequestDocument::new(scope.ttl, scope.namespaces.clone(), scope.permissions)
+        .map_err(|_| ExchangeError::Random)?
+        .to_bytes();
+    let signer = Signer {
+        credentials: &loaded.credentials,
+        region,
+        fips: loaded.fips,
+        audience: &registry.host,
+    };
     let proof = signer.prove(&document, now)?;
-    let url = registry.at("/v1/token").map_err(|_| ExchangeError::Unreadable(registry.url.clone()))?;
+    let url =
+        registry.at("/v1/token").map_err(|_| ExchangeError::Unreadable(registry.url.clone()))?;
     let body = serde_json::to_vec(&proof).map_err(|_| ExchangeError::Unreadable(url.clone()))?;
     Ok(call::send(client.post(url).header(CONTENT_TYPE, "application/json").body(body)).await?)
 }
@@ -151,11 +168,13 @@ fn read(answer: &Answer) -> Result<(TokenReply, DateTime<Utc>), ExchangeError> {
     let unreadable = || ExchangeError::Unreadable(answer.url.clone());
     let reply: TokenReply = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
     // The token becomes a header, and a line of shell or HCL: nothing in it may end either.
-    let plain = reply.token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
+    let plain =
+        reply.token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
     if reply.token.is_empty() || reply.token.len() > MAX_TOKEN || !plain {
         return Err(unreadable());
     }
-    let expires_at = DateTime::parse_from_rfc3339(&reply.expires_at).map_err(|_| unreadable())?.to_utc();
+    let expires_at =
+        DateTime::parse_from_rfc3339(&reply.expires_at).map_err(|_| unreadable())?.to_utc();
     Ok((reply, expires_at))
 }
 
@@ -167,7 +186,12 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> Answer {
         let url = Url::parse("https://registry.example.com/v1/token").unwrap();
-        Answer { url, status: StatusCode::from_u16(status).unwrap(), date: None, body: body.as_bytes().to_vec() }
+        Answer {
+            url,
+            status: StatusCode::from_u16(status).unwrap(),
+            date: None,
+            body: body.as_bytes().to_vec(),
+        }
     }
 
     fn token_reply(token: &str, expires_at: &str) -> String {
@@ -180,11 +204,18 @@ mod tests {
     fn what_is_no_usable_token_is_refused_without_being_shown() {
         let long = "a".repeat(MAX_TOKEN + 1);
         for token in ["", "a b", "a\nb", "a\"b", "a$b", "é", &long] {
-            let error = read(&answer(200, &token_reply(token, "2026-11-20T11:11:12Z"))).unwrap_err();
-            assert_eq!(error.to_string(), "`https://registry.example.com/v1/token` answered with something that is no token");
+            let error =
+                read(&answer(200, &token_reply(token, "2026-11-20T11:11:12Z"))).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "`https://registry.example.com/v1/token` answered with something that is no token"
+            );
         }
         for body in ["", "{}", "[]", "<html>", &token_reply("a", "tomorrow")] {
-            assert!(matches!(read(&answer(200, body)), Err(ExchangeError::Unreadable(_))), "{body}");
+            assert!(
+                matches!(read(&answer(200, body)), Err(ExchangeError::Unreadable(_))),
+                "{body}"
+            );
         }
     }
 
@@ -212,7 +243,9 @@ mod tests {
             ("proof_expired", true),
             ("proof_from_future", true),
         ] {
-            let body = format!(r#"{{"error":"{code}","message":"m","server_time":"2026-11-20T10:11:12Z"}}"#);
+            let body = format!(
+                r#"{{"error":"{code}","message":"m","server_time":"2026-11-20T10:11:12Z"}}"#
+            );
             assert_eq!(wrong_clock(&answer(401, &body)).is_some(), expected, "{code}");
         }
         let without_time = r#"{"error":"proof_expired","message":"m","server_time":"soon"}"#;
@@ -221,7 +254,9 @@ mod tests {
 
     #[test]
     fn a_token_comes_with_its_end() {
-        let (reply, expires_at) = read(&answer(200, &token_reply("stile_v4.local.a-_B", "2026-11-20T11:11:12Z"))).unwrap();
+        let (reply, expires_at) =
+            read(&answer(200, &token_reply("stile_v4.local.a-_B", "2026-11-20T11:11:12Z")))
+                .unwrap();
         assert_eq!(reply.token, "stile_v4.local.a-_B");
         assert_eq!(expires_at.timestamp(), 1_795_173_072);
     }

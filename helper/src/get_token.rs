@@ -20,12 +20,20 @@ pub(crate) fn run(context: &Context, wanted: &GetToken) -> Result<(), Failure> {
         registry.service = service;
     }
     let scope = scope(&registry, wanted)?;
-    let token = wait(async { Ok(token::mint(&registry, &scope, &context.environment, context.clock).await?) }).map_err(failed)?;
+    let token = wait(async {
+        Ok(token::mint(&registry, &scope, &context.environment, context.clock).await?)
+    })
+    .map_err(failed)?;
     if let Some(notice) = token.clock_notice() {
         terminal::note(&notice);
     }
-    if wanted.form == Form::Config && terraform::own_block(&context.environment).is_some() && context.registry(host).is_ok() {
-        terminal::note(&format!("the helper serves `{host}` already; in the same CLI configuration this block would switch it off"));
+    if wanted.form == Form::Config
+        && terraform::own_block(&context.environment).is_some()
+        && context.registry(host).is_ok()
+    {
+        terminal::note(&format!(
+            "the helper serves `{host}` already; in the same CLI configuration this block would switch it off"
+        ));
     }
     Ok(terminal::print(&printed(wanted.form, host, token.expose())?)?)
 }
@@ -51,7 +59,8 @@ fn printed(form: Form, host: &Audience, token: &str) -> Result<String, Failure> 
 fn variable(host: &Audience) -> Result<String, Failure> {
     if host.port().is_some() {
         let problem = format!("`{host}` has a port, and no shell variable can spell that");
-        return Err(Failure::new(problem).hint("use `get-token config`, whose block goes into the CLI configuration"));
+        return Err(Failure::new(problem)
+            .hint("use `get-token config`, whose block goes into the CLI configuration"));
     }
     Ok(format!("TF_TOKEN_{}", host.as_str().replace('-', "__").replace('.', "_")))
 }
@@ -69,7 +78,9 @@ fn scope(registry: &Registry, wanted: &GetToken) -> Result<Scope, Failure> {
         list.sort();
         list.dedup();
         if list.len() > MAX_NAMESPACES {
-            return Err(Failure::new(format!("a token can name at most {MAX_NAMESPACES} namespaces")));
+            return Err(Failure::new(format!(
+                "a token can name at most {MAX_NAMESPACES} namespaces"
+            )));
         }
         scope.namespaces = Namespaces::List(list);
     }

@@ -23,10 +23,17 @@ pub struct SignedGet {
 }
 
 /// Signs the request for a token.
-pub fn sign(registry: &Registry, loaded: &Loaded, scope: &Scope, now: DateTime<Utc>) -> Result<SignedGet, SigningError> {
+pub fn sign(
+    registry: &Registry,
+    loaded: &Loaded,
+    scope: &Scope,
+    now: DateTime<Utc>,
+) -> Result<SignedGet, SigningError> {
     let url = address(registry, scope)?;
-    let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::Bytes(b""))?;
-    let signed = sign_v4(request, &loaded.credentials, &loaded.region, registry.service.as_str(), now)?;
+    let request =
+        SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::Bytes(b""))?;
+    let signed =
+        sign_v4(request, &loaded.credentials, &loaded.region, registry.service.as_str(), now)?;
     let mut headers = HeaderMap::new();
     for (name, value) in signed.output().headers() {
         let mut value = HeaderValue::from_str(value)?;
@@ -42,9 +49,15 @@ fn address(registry: &Registry, scope: &Scope) -> Result<Url, url::ParseError> {
     let mut query = url.query_pairs_mut();
     query.append_pair("expiration_seconds", &scope.ttl.to_string());
     if let Namespaces::List(list) = &scope.namespaces {
-        query.append_pair("namespace", &list.iter().map(Namespace::as_str).collect::<Vec<_>>().join(","));
+        query.append_pair(
+            "namespace",
+            &list.iter().map(Namespace::as_str).collect::<Vec<_>>().join(","),
+        );
     }
-    query.append_pair("permission", &scope.permissions.iter().map(Permission::as_str).collect::<Vec<_>>().join(","));
+    query.append_pair(
+        "permission",
+        &scope.permissions.iter().map(Permission::as_str).collect::<Vec<_>>().join(","),
+    );
     drop(query);
     Ok(url)
 }
@@ -63,25 +76,50 @@ mod tests {
     #[test]
     fn the_request_that_is_sent_is_the_one_that_was_signed() {
         let base = "https://a1b2.execute-api.eu-central-1.amazonaws.com/prod";
-        let namespaces = Namespaces::List(vec![Namespace::parse("zeta").unwrap(), Namespace::parse("acme").unwrap()]);
+        let namespaces = Namespaces::List(vec![
+            Namespace::parse("zeta").unwrap(),
+            Namespace::parse("acme").unwrap(),
+        ]);
         let permissions = Permissions::NONE.with(Permission::Upload).with(Permission::Download);
         let scope = Scope { ttl: 900, namespaces, permissions };
-        for (service, name, token) in [(Service::ExecuteApi, "execute-api", Some("tok+en/=")), (Service::Lambda, "lambda", None)] {
-            let credentials = Credentials::new("ASIAIOSFODNN7EXAMPLE", "secret", token.map(str::to_owned), None, "test");
+        for (service, name, token) in [
+            (Service::ExecuteApi, "execute-api", Some("tok+en/=")),
+            (Service::Lambda, "lambda", None),
+        ] {
+            let credentials = Credentials::new(
+                "ASIAIOSFODNN7EXAMPLE",
+                "secret",
+                token.map(str::to_owned),
+                None,
+                "test",
+            );
             let region = "eu-central-1".to_owned();
-            let loaded = Loaded { credentials, provider: Provider::Environment, region, fips: false };
+            let loaded =
+                Loaded { credentials, provider: Provider::Environment, region, fips: false };
             let host = Audience::parse("registry.example.com").unwrap();
-            let registry = Registry { url: parse_url(base).unwrap(), service, ..Registry::of(host).unwrap() };
+            let registry =
+                Registry { url: parse_url(base).unwrap(), service, ..Registry::of(host).unwrap() };
 
-            let signed = sign(&registry, &loaded, &scope, "2026-11-20T10:11:12Z".parse().unwrap()).unwrap();
+            let signed =
+                sign(&registry, &loaded, &scope, "2026-11-20T10:11:12Z".parse().unwrap()).unwrap();
             let query = "expiration_seconds=900&namespace=zeta%2Cacme&permission=download%2Cupload";
             assert_eq!(signed.url.as_str(), format!("{base}/v1/token?{query}"));
 
-            let mut headers = vec![("host", "a1b2.execute-api.eu-central-1.amazonaws.com"), ("x-amz-date", "20261120T101112Z")];
+            let mut headers = vec![
+                ("host", "a1b2.execute-api.eu-central-1.amazonaws.com"),
+                ("x-amz-date", "20261120T101112Z"),
+            ];
             headers.extend(token.map(|token| ("x-amz-security-token", token)));
             let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
-            let request = by_hand::Request { method: "GET", path: "/prod/v1/token", query, headers: &headers, body: "" };
-            let signature = by_hand::signature(&request, "secret", "20261120T101112Z", "eu-central-1", name);
+            let request = by_hand::Request {
+                method: "GET",
+                path: "/prod/v1/token",
+                query,
+                headers: &headers,
+                body: "",
+            };
+            let signature =
+                by_hand::signature(&request, "secret", "20261120T101112Z", "eu-central-1", name);
             assert_eq!(
                 signed.headers["authorization"].to_str().unwrap(),
                 format!(
@@ -91,7 +129,10 @@ mod tests {
                 )
             );
             assert_eq!(signed.headers["x-amz-date"], "20261120T101112Z");
-            assert_eq!(signed.headers.get("x-amz-security-token").map(|value| value.to_str().unwrap()), token);
+            assert_eq!(
+                signed.headers.get("x-amz-security-token").map(|value| value.to_str().unwrap()),
+                token
+            );
         }
     }
 }

@@ -38,7 +38,10 @@ pub(crate) fn run(context: &Context, wanted: &Install) -> Result<(), Failure> {
     if plan.changes.is_empty() {
         terminal::note("everything is in place already; nothing changed");
     } else {
-        terminal::note(&format!("now try `terraform-credentials-stile doctor {}`", wanted.registry_host));
+        terminal::note(&format!(
+            "now try `terraform-credentials-stile doctor {}`",
+            wanted.registry_host
+        ));
     }
     Ok(())
 }
@@ -51,7 +54,8 @@ struct Plan {
 
 fn plan(context: &Context, wanted: &Install) -> Result<Plan, Failure> {
     let environment = &context.environment;
-    let rc_path = wanted.rc_file.clone().or_else(|| terraform::rc_file(environment)).ok_or_else(no_home)?;
+    let rc_path =
+        wanted.rc_file.clone().or_else(|| terraform::rc_file(environment)).ok_or_else(no_home)?;
     let folders = match &wanted.plugin_directory {
         Some(folder) => vec![folder.clone()],
         None => terraform::plugin_folders(environment),
@@ -63,21 +67,38 @@ fn plan(context: &Context, wanted: &Install) -> Result<Plan, Failure> {
     let rc = Text::read(&rc_path)?;
     let others = others(context, &rc)?;
     let rc_said = Said::read(&rc.before, &rc.path);
-    let mut all = others.iter().map(|other| (&other.path, &other.said)).chain([(&rc.path, &rc_said)]);
-    let block = all.find_map(|(path, said)| Some((path.as_path(), said.as_ref().ok()?.own_block()?)));
+    let mut all =
+        others.iter().map(|other| (&other.path, &other.said)).chain([(&rc.path, &rc_said)]);
+    let block =
+        all.find_map(|(path, said)| Some((path.as_path(), said.as_ref().ok()?.own_block()?)));
     let mut warnings = shadows(context, wanted, &rc, &others);
     let config_path = config_path(context, block, &mut warnings)?;
     let config = Text::read(&config_path)?;
     let arguments = arguments(context, &config_path)?;
-    let rc_after = if others.iter().any(|other| other.names_a_helper()) { rc.before.clone() } else { cli_config::edit(&rc, &arguments)? };
-    let reads_another = |(_, helper): (_, &Helper)| helper.flags().is_ok_and(|flags| flags.config.is_none());
+    let rc_after = if others.iter().any(|other| other.names_a_helper()) {
+        rc.before.clone()
+    } else {
+        cli_config::edit(&rc, &arguments)?
+    };
+    let reads_another =
+        |(_, helper): (_, &Helper)| helper.flags().is_ok_and(|flags| flags.config.is_none());
     if !arguments.is_empty() && block.is_some_and(reads_another) {
-        warnings.push(format!("the block that is there stays; its `args` should be `{arguments:?}`"));
+        warnings
+            .push(format!("the block that is there stays; its `args` should be `{arguments:?}`"));
     }
-    if let Some(tofu) = terraform::tofu_rc_file(environment).filter(|tofu| wanted.rc_file.is_none() && *tofu != rc_path) {
-        warnings.push(format!("OpenTofu reads `{0}` instead; run this again with `--rc-file {0}` for it", tofu.display()));
+    if let Some(tofu) = terraform::tofu_rc_file(environment)
+        .filter(|tofu| wanted.rc_file.is_none() && *tofu != rc_path)
+    {
+        warnings.push(format!(
+            "OpenTofu reads `{0}` instead; run this again with `--rc-file {0}` for it",
+            tofu.display()
+        ));
     }
-    if let Some(folder) = wanted.plugin_directory.as_deref().filter(|folder| !terraform::is_looked_in(folder, environment)) {
+    if let Some(folder) = wanted
+        .plugin_directory
+        .as_deref()
+        .filter(|folder| !terraform::is_looked_in(folder, environment))
+    {
         warnings.push(format!("Terraform does not look in `{}` for helpers", folder.display()));
     }
     // The CLI configuration comes last: until it is written, Terraform knows nothing of the rest.
@@ -124,7 +145,9 @@ fn shadows(context: &Context, wanted: &Install, rc: &Text, others: &[Other]) -> 
         warnings.push(format!("`{name}` is set, so Terraform will not ask the helper; unset it"));
     }
     let rc_said = Said::read(&rc.before, &rc.path);
-    for (path, said) in others.iter().map(|other| (&other.path, &other.said)).chain([(&rc.path, &rc_said)]) {
+    for (path, said) in
+        others.iter().map(|other| (&other.path, &other.said)).chain([(&rc.path, &rc_said)])
+    {
         let path = path.display();
         match said {
             Err(problem) => warnings.push(format!("`{path}` is left out of account: {problem}")),
@@ -137,9 +160,15 @@ fn shadows(context: &Context, wanted: &Install, rc: &Text, others: &[Other]) -> 
 }
 
 /// The configuration to write: the one that the helper will read when Terraform runs it.
-fn config_path(context: &Context, block: Option<(&Path, &Helper)>, warnings: &mut Vec<String>) -> Result<PathBuf, Failure> {
+fn config_path(
+    context: &Context,
+    block: Option<(&Path, &Helper)>,
+    warnings: &mut Vec<String>,
+) -> Result<PathBuf, Failure> {
     let default = || context.environment.default_config().ok_or_else(no_home);
-    let Some((file, helper)) = block else { return context.config.clone().map_or_else(default, Ok) };
+    let Some((file, helper)) = block else {
+        return context.config.clone().map_or_else(default, Ok);
+    };
     let file = file.display();
     let read = match helper.flags() {
         Ok(flags) => flags.config,
@@ -152,13 +181,19 @@ fn config_path(context: &Context, block: Option<(&Path, &Helper)>, warnings: &mu
         (None, None) => default(),
         (Some(named), None) => Ok(named),
         (None, Some(read)) => {
-            warnings.push(format!("the block in `{file}` has the helper read `{}`, so it is that file that counts", read.display()));
+            warnings.push(format!(
+                "the block in `{file}` has the helper read `{}`, so it is that file that counts",
+                read.display()
+            ));
             Ok(read)
         }
         (Some(named), Some(read)) if is_same(&named, &read) => Ok(named),
         (Some(named), Some(read)) => {
-            let told =
-                format!("the block in `{file}` has the helper read `{}`, and nobody would read `{}`", read.display(), named.display());
+            let told = format!(
+                "the block in `{file}` has the helper read `{}`, and nobody would read `{}`",
+                read.display(),
+                named.display()
+            );
             Err(Failure::new(told).hint("leave `--config` out, or change the `args` of the block"))
         }
     }
@@ -171,11 +206,14 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
 
 /// What Terraform must hand over so that the helper reads the configuration that is written here.
 fn arguments(context: &Context, config_path: &Path) -> Result<Vec<String>, Failure> {
-    if context.config.is_none() || context.environment.default_config().as_deref() == Some(config_path) {
+    if context.config.is_none()
+        || context.environment.default_config().as_deref() == Some(config_path)
+    {
         return Ok(Vec::new());
     }
     let path = std::path::absolute(config_path)?;
-    let path = path.to_str().ok_or_else(|| Failure::new(format!("`{}` is not UTF-8", path.display())))?;
+    let path =
+        path.to_str().ok_or_else(|| Failure::new(format!("`{}` is not UTF-8", path.display())))?;
     Ok(vec!["--config".to_owned(), path.to_owned()])
 }
 

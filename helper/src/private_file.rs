@@ -123,8 +123,9 @@ pub fn lock(path: &Path, limit: Duration) -> Option<File> {
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file =
-        open_without_following(&mut options, Path::new(&lock_path)).ok().filter(|file| file.metadata().is_ok_and(|it| it.is_file()))?;
+    let file = open_without_following(&mut options, Path::new(&lock_path))
+        .ok()
+        .filter(|file| file.metadata().is_ok_and(|it| it.is_file()))?;
     if file.try_lock().is_ok() {
         return Some(file);
     }
@@ -147,7 +148,9 @@ pub fn locked_by(name: &str) -> Option<&str> {
 /// It is held while it goes. Whoever opened it just before may have it after that, while another makes a new one: so that is
 /// for locks which only spare work, and not for those of what is changed.
 pub fn remove_lock(lock_path: &Path) {
-    let Ok(lock) = open_without_following(OpenOptions::new().write(true), lock_path) else { return };
+    let Ok(lock) = open_without_following(OpenOptions::new().write(true), lock_path) else {
+        return;
+    };
     if lock.try_lock().is_ok() {
         let _removed = fs::remove_file(lock_path);
     }
@@ -165,7 +168,8 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     // Not following closes the gap between the look and the opening; not blocking keeps a planted pipe from hanging us.
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+    let flags =
+        rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
     options.custom_flags(flags.bits().cast_signed()).open(path)
 }
 
@@ -179,7 +183,11 @@ fn check_owner(metadata: &fs::Metadata) -> Result<(), &'static str> {
     if !is_ours(metadata) {
         return Err("belongs to another user");
     }
-    if std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0 { Err("is open to other users") } else { Ok(()) }
+    if std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0 {
+        Err("is open to other users")
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(not(unix))]
@@ -217,14 +225,22 @@ mod tests {
         write(&elsewhere, b"x", Keep::Cached).unwrap();
         fs::remove_file(&path).unwrap();
         symlink(&elsewhere, &path).unwrap();
-        assert!(matches!(read(&path), Err(PrivateFileError::Exposed { problem: "is a symbolic link", .. })));
+        assert!(matches!(
+            read(&path),
+            Err(PrivateFileError::Exposed { problem: "is a symbolic link", .. })
+        ));
         assert!(matches!(read(folder.path()), Err(PrivateFileError::Exposed { .. })));
     }
 
     #[test]
     fn what_is_written_aside_can_be_told_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, expected) in [(".stile-Ab12Cd.tmp", true), (".stile-", false), (".tmpAb12Cd", false), ("tokens.json", false)] {
+        for (name, expected) in [
+            (".stile-Ab12Cd.tmp", true),
+            (".stile-", false),
+            (".tmpAb12Cd", false),
+            ("tokens.json", false),
+        ] {
             assert_eq!(is_aside(name), expected, "{name}");
         }
         let written = aside(folder.path()).unwrap();
@@ -263,7 +279,10 @@ mod tests {
         let path = folder.path().join("file");
         let most = vec![b'x'; usize::try_from(MAX_FILE).unwrap()];
         write(&path, &most, Keep::Cached).unwrap();
-        assert!(matches!(write(&path, &[&most[..], b"x"].concat(), Keep::Cached), Err(PrivateFileError::TooLarge(_))));
+        assert!(matches!(
+            write(&path, &[&most[..], b"x"].concat(), Keep::Cached),
+            Err(PrivateFileError::TooLarge(_))
+        ));
         assert_eq!(read(&path).unwrap(), most);
     }
 

@@ -2,7 +2,9 @@
 
 use aws_credential_types::Credentials;
 use aws_sigv4::SigningOutput;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningInstructions, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    SignableBody, SignableRequest, SigningInstructions, SigningSettings, sign,
+};
 use aws_sigv4::sign::v4;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -40,7 +42,11 @@ pub type SigningError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Signer<'_> {
     /// Signs the bytes of a request document as of `now`.
-    pub fn prove(&self, document: &[u8], now: DateTime<Utc>) -> Result<ExchangeRequest, ProofError> {
+    pub fn prove(
+        &self,
+        document: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<ExchangeRequest, ProofError> {
         let host = self.region.host(self.fips).ok_or(ProofError::NoFipsHost(self.region.name))?;
         let signature = self.sign(host, document, now)?;
         Ok(ExchangeRequest {
@@ -53,7 +59,12 @@ impl Signer<'_> {
         })
     }
 
-    fn sign(&self, host: &str, document: &[u8], now: DateTime<Utc>) -> Result<String, SigningError> {
+    fn sign(
+        &self,
+        host: &str,
+        document: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<String, SigningError> {
         let digest = document_digest(document);
         let headers = [
             ("content-type", signed_request::CONTENT_TYPE),
@@ -64,7 +75,9 @@ impl Signer<'_> {
         let url = format!("https://{host}{}", signed_request::PATH);
         let body = SignableBody::Bytes(signed_request::BODY.as_bytes());
         let request = SignableRequest::new(signed_request::METHOD, url, headers.into_iter(), body)?;
-        Ok(sign_v4(request, self.credentials, self.region.name, signed_request::SERVICE, now)?.signature().to_owned())
+        Ok(sign_v4(request, self.credentials, self.region.name, signed_request::SERVICE, now)?
+            .signature()
+            .to_owned())
     }
 }
 
@@ -109,15 +122,33 @@ pub(crate) mod by_hand {
         pub(crate) body: &'a str,
     }
 
-    pub(crate) fn signature(request: &Request<'_>, secret: &str, amz_date: &str, region: &str, service: &str) -> String {
-        let headers: String = request.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    pub(crate) fn signature(
+        request: &Request<'_>,
+        secret: &str,
+        amz_date: &str,
+        region: &str,
+        service: &str,
+    ) -> String {
+        let headers: String =
+            request.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
         let names: Vec<_> = request.headers.iter().map(|(name, _)| *name).collect();
         let body = hex::encode(Sha256::digest(request.body));
-        let canonical = format!("{}\n{}\n{}\n{headers}\n{}\n{body}", request.method, request.path, request.query, names.join(";"));
+        let canonical = format!(
+            "{}\n{}\n{}\n{headers}\n{}\n{body}",
+            request.method,
+            request.path,
+            request.query,
+            names.join(";")
+        );
         let (date, _) = amz_date.split_once('T').unwrap();
         let scope = format!("{date}/{region}/{service}/aws4_request");
-        let to_sign = format!("AWS4-HMAC-SHA256\n{amz_date}\n{scope}\n{}", hex::encode(Sha256::digest(canonical)));
-        let key = scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part));
+        let to_sign = format!(
+            "AWS4-HMAC-SHA256\n{amz_date}\n{scope}\n{}",
+            hex::encode(Sha256::digest(canonical))
+        );
+        let key = scope
+            .split('/')
+            .fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part));
         hex::encode(hmac(&key, &to_sign))
     }
 
@@ -158,14 +189,22 @@ mod tests {
         let key = if token.is_some() { "ASIAIOSFODNN7EXAMPLE" } else { "AKIAIOSFODNN7EXAMPLE" };
         let credentials = Credentials::new(key, SECRET, token.map(str::to_owned), None, "test");
         let audience = Audience::parse("registry.example.com:8443").unwrap();
-        let signer = Signer { credentials: &credentials, region: Region::named(region).unwrap(), fips, audience: &audience };
+        let signer = Signer {
+            credentials: &credentials,
+            region: Region::named(region).unwrap(),
+            fips,
+            audience: &audience,
+        };
         signer.prove(DOCUMENT, now())
     }
 
     #[test]
     fn a_region_without_fips_endpoint_is_not_signed_for_where_only_those_may_be_used() {
         let error = prove(None, "eu-central-1", true).unwrap_err();
-        assert_eq!(error.to_string(), "the AWS configuration asks for FIPS endpoints, and STS has none in `eu-central-1`");
+        assert_eq!(
+            error.to_string(),
+            "the AWS configuration asks for FIPS endpoints, and STS has none in `eu-central-1`"
+        );
     }
 
     #[test]
@@ -178,7 +217,12 @@ mod tests {
         for (token, region, fips, host) in [
             (None, "us-east-1", false, "sts.us-east-1.amazonaws.com"),
             (None, "us-east-1", true, "sts-fips.us-east-1.amazonaws.com"),
-            (Some("IQoJb3JpZ2luX2VjE+a/b=="), "cn-north-1", false, "sts.cn-north-1.amazonaws.com.cn"),
+            (
+                Some("IQoJb3JpZ2luX2VjE+a/b=="),
+                "cn-north-1",
+                false,
+                "sts.cn-north-1.amazonaws.com.cn",
+            ),
             (Some("FwoGZXIvYXdzE"), "us-gov-west-1", true, "sts.us-gov-west-1.amazonaws.com"),
         ] {
             let digest = document_digest(DOCUMENT);
@@ -194,12 +238,21 @@ mod tests {
             }
             let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
             assert_eq!(names.join(";"), signed_headers(token.is_some()));
-            let request = by_hand::Request { method: "POST", path: "/", query: "", headers: &headers, body: signed_request::BODY };
+            let request = by_hand::Request {
+                method: "POST",
+                path: "/",
+                query: "",
+                headers: &headers,
+                body: signed_request::BODY,
+            };
 
             let proof = prove(token, region, fips).unwrap();
             let expected = by_hand::signature(&request, SECRET, "20261120T101112Z", region, "sts");
             assert_eq!(proof.signature.expose_secret(), expected, "{region}");
-            assert_eq!((proof.amz_date.as_str(), proof.region.as_str()), ("20261120T101112Z", region));
+            assert_eq!(
+                (proof.amz_date.as_str(), proof.region.as_str()),
+                ("20261120T101112Z", region)
+            );
             assert_eq!(proof.session_token.as_ref().map(|token| token.expose_secret()), token);
             assert_eq!(proof.document, DOCUMENT);
         }

@@ -22,7 +22,8 @@ const MAX_TOKEN: usize = 4096;
 
 /// Prints one JSON object: the token, or nothing in it where there is none to have.
 pub(crate) fn get(context: &Context, host: &str) -> Result<(), Failure> {
-    let failed = |failure: Failure| failure.of(format_args!("no token for `{}`", stored::shown(host)));
+    let failed =
+        |failure: Failure| failure.of(format_args!("no token for `{}`", stored::shown(host)));
     let config = context.load_config().map_err(failed)?;
     let product = match registry(&config, host) {
         Some(registry) => object(&managed_token(context, registry).map_err(failed)?),
@@ -36,13 +37,19 @@ pub(crate) fn get(context: &Context, host: &str) -> Result<(), Failure> {
 /// Keeps a token that `terraform login` got from somebody else.
 pub(crate) fn store(context: &Context, host: &str) -> Result<(), Failure> {
     if registry(&context.load_config()?, host).is_some() {
-        return Err(Failure::new(format!("the token for `{}` comes from AWS; nothing to store", stored::shown(host))));
+        return Err(Failure::new(format!(
+            "the token for `{}` comes from AWS; nothing to store",
+            stored::shown(host)
+        )));
     }
-    let key = stored::key(host).ok_or_else(|| Failure::new(format!("`{}` is not a host name", stored::shown(host))))?;
+    let key = stored::key(host)
+        .ok_or_else(|| Failure::new(format!("`{}` is not a host name", stored::shown(host))))?;
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(MAX_STDIN + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_STDIN {
-        return Err(Failure::new(format!("standard input: it is too long, and {MAX_STDIN} bytes are the most")));
+        return Err(Failure::new(format!(
+            "standard input: it is too long, and {MAX_STDIN} bytes are the most"
+        )));
     }
     let token = read_credentials(&bytes)?;
     StoredTokens::of(context).ok_or_else(no_folder)?.keep(&key, &token)
@@ -50,7 +57,8 @@ pub(crate) fn store(context: &Context, host: &str) -> Result<(), Failure> {
 
 /// Drops what is kept for a host, whether it was stored or came from AWS; nothing kept is no failure.
 pub(crate) fn forget(context: &Context, host: &str) -> Result<(), Failure> {
-    let key = stored::key(host).ok_or_else(|| Failure::new(format!("`{}` is not a host name", stored::shown(host))))?;
+    let key = stored::key(host)
+        .ok_or_else(|| Failure::new(format!("`{}` is not a host name", stored::shown(host))))?;
     if let Some(registry) = registry(&context.load_config()?, host) {
         cache::forget(registry.host.as_str(), &context.environment)?;
     }
@@ -64,10 +72,13 @@ fn registry<'a>(config: &'a Config, host: &str) -> Option<&'a Registry> {
 fn managed_token(context: &Context, registry: &Registry) -> Result<String, Failure> {
     let registry = context.with_flags(registry);
     let scope = registry.scope();
-    if let Some(token) = token::cached(&registry, &scope, &context.environment, context.clock.now()) {
+    if let Some(token) = token::cached(&registry, &scope, &context.environment, context.clock.now())
+    {
         return Ok(token.expose().to_owned());
     }
-    let token = wait(async { Ok(token::for_host(&registry, &scope, &context.environment, context.clock).await?) })?;
+    let token = wait(async {
+        Ok(token::for_host(&registry, &scope, &context.environment, context.clock).await?)
+    })?;
     if let Some(notice) = token.clock_notice() {
         terminal::note(&notice);
     }
@@ -80,12 +91,16 @@ fn object(token: &str) -> String {
 
 /// Reads `{"token": "…"}`; a property that could not be given back is refused, as the protocol demands.
 fn read_credentials(bytes: &[u8]) -> Result<String, Failure> {
-    let wrong = |error: stile_protocol::strict_json::FieldError| Failure::new(format!("standard input: {error}"));
+    let wrong = |error: stile_protocol::strict_json::FieldError| {
+        Failure::new(format!("standard input: {error}"))
+    };
     let mut object = StrictObject::parse(bytes).map_err(wrong)?;
     let token = object.string("token").map_err(wrong)?;
     object.finish().map_err(wrong)?;
     if token.len() > MAX_TOKEN {
-        return Err(Failure::new(format!("standard input: `token` is too long, and {MAX_TOKEN} bytes are the most")));
+        return Err(Failure::new(format!(
+            "standard input: `token` is too long, and {MAX_TOKEN} bytes are the most"
+        )));
     }
     if token.is_empty() || token.chars().any(char::is_control) {
         return Err(Failure::new("standard input: `token` must be one line of text"));
@@ -117,7 +132,10 @@ mod tests {
             "{\"token\":\"sekret\",\"token\":\"sekret\"}",
         ] {
             let failure = read_credentials(input.as_bytes()).unwrap_err().to_string();
-            assert!(failure.starts_with("standard input: ") && !failure.contains("sekret"), "{input}: {failure}");
+            assert!(
+                failure.starts_with("standard input: ") && !failure.contains("sekret"),
+                "{input}: {failure}"
+            );
         }
         assert_eq!(read_credentials(b"{\"token\":\"sekret\"}").unwrap(), "sekret");
     }

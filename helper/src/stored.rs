@@ -33,7 +33,9 @@ impl StoredTokens {
 
     /// Keeps a token in place of an earlier one.
     pub(crate) fn keep(&self, key: &str, token: &str) -> Result<(), Failure> {
-        self.change(|tokens| tokens.insert(key.to_owned(), token.to_owned()).as_deref() != Some(token))
+        self.change(|tokens| {
+            tokens.insert(key.to_owned(), token.to_owned()).as_deref() != Some(token)
+        })
     }
 
     /// Drops a token; one that is not there is dropped already.
@@ -44,7 +46,10 @@ impl StoredTokens {
         self.change(|tokens| tokens.remove(key).is_some())
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, String>) -> bool) -> Result<(), Failure> {
+    fn change(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<String, String>) -> bool,
+    ) -> Result<(), Failure> {
         let failed = |error: &PrivateFileError| Failure::new(message::chain(error));
         let Some(_lock) = private_file::lock(&self.path, LOCK_LIMIT) else {
             return Err(Failure::new(format!("`{}` cannot be locked", self.path.display())));
@@ -60,13 +65,18 @@ impl StoredTokens {
     fn read(&self) -> Result<BTreeMap<String, String>, Failure> {
         let path = self.path.display();
         match private_file::read(&self.path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|_| Failure::new(format!("`{path}` is damaged")).hint("remove it, and log in again to the hosts it was for")),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| {
+                Failure::new(format!("`{path}` is damaged"))
+                    .hint("remove it, and log in again to the hosts it was for")
+            }),
             Err(PrivateFileError::Absent(_)) => Ok(BTreeMap::new()),
             Err(error @ PrivateFileError::Exposed { .. }) => {
-                Err(Failure::new(message::chain(&error)).hint(format!("make it yours alone: `chmod 600 {path}`")))
+                Err(Failure::new(message::chain(&error))
+                    .hint(format!("make it yours alone: `chmod 600 {path}`")))
             }
-            Err(error @ (PrivateFileError::Io { .. } | PrivateFileError::TooLarge(_))) => Err(Failure::new(message::chain(&error))),
+            Err(error @ (PrivateFileError::Io { .. } | PrivateFileError::TooLarge(_))) => {
+                Err(Failure::new(message::chain(&error)))
+            }
         }
     }
 }

@@ -40,7 +40,8 @@ fn open() -> io::Result<File> {
 /// Whether we are in the terminal's foreground: under `stty tostop` writing from the background would stop Terraform and us.
 #[cfg(unix)]
 fn is_ours(terminal: &File) -> bool {
-    rustix::termios::tcgetpgrp(terminal).is_ok_and(|foreground| foreground == rustix::process::getpgrp())
+    rustix::termios::tcgetpgrp(terminal)
+        .is_ok_and(|foreground| foreground == rustix::process::getpgrp())
 }
 
 #[cfg(not(unix))]

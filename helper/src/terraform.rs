@@ -46,7 +46,11 @@ pub(crate) fn plugin_folders(environment: &Environment) -> Vec<PathBuf> {
     } else {
         environment.home.as_ref().map(|folder| folder.join(".terraform.d"))
     };
-    let tofu = environment.data_folder.as_ref().map(|folder| folder.join("opentofu")).filter(|folder| folder.is_dir());
+    let tofu = environment
+        .data_folder
+        .as_ref()
+        .map(|folder| folder.join("opentofu"))
+        .filter(|folder| folder.is_dir());
     [base, tofu].into_iter().flatten().map(|folder| folder.join("plugins")).collect()
 }
 
@@ -57,8 +61,12 @@ pub(crate) fn program_in(folder: &Path) -> Option<PathBuf> {
 
 /// Whether Terraform or OpenTofu looks for helpers in that folder.
 pub(crate) fn is_looked_in(folder: &Path, environment: &Environment) -> bool {
-    let absolute = |folder: &Path| std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    plugin_folders(environment).iter().flat_map(|plugins| places(plugins)).any(|place| absolute(&place) == absolute(folder))
+    let absolute =
+        |folder: &Path| std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    plugin_folders(environment)
+        .iter()
+        .flat_map(|plugins| places(plugins))
+        .any(|place| absolute(&place) == absolute(folder))
 }
 
 fn places(folder: &Path) -> [PathBuf; 2] {
@@ -73,9 +81,13 @@ fn places(folder: &Path) -> [PathBuf; 2] {
 
 /// Files beside the CLI configuration that Terraform reads as well, as long as no variable names another file.
 pub(crate) fn other_files(environment: &Environment) -> Vec<PathBuf> {
-    let Some(folder) = environment.home.as_ref().map(|home| home.join(".terraform.d")) else { return Vec::new() };
+    let Some(folder) = environment.home.as_ref().map(|home| home.join(".terraform.d")) else {
+        return Vec::new();
+    };
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let named = |path: &PathBuf| path.to_str().is_some_and(|path| path.ends_with(".tfrc") || path.ends_with(".tfrc.json"));
+    let named = |path: &PathBuf| {
+        path.to_str().is_some_and(|path| path.ends_with(".tfrc") || path.ends_with(".tfrc.json"))
+    };
     let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(named).collect();
     files.sort();
     files
@@ -85,8 +97,14 @@ pub(crate) fn other_files(environment: &Environment) -> Vec<PathBuf> {
 ///
 /// After the prefix `__` is a dash and `_` a dot; dashes, dots and a port may stand there themselves.
 pub(crate) fn token_variable<'a>(environment: &'a Environment, host: &Audience) -> Option<&'a str> {
-    let means = |name: &str| Audience::parse(&name.strip_prefix("TF_TOKEN_")?.replace("__", "-").replace('_', ".")).ok();
-    environment.token_variables.iter().map(String::as_str).find(|name| means(name).as_ref() == Some(host))
+    let means = |name: &str| {
+        Audience::parse(&name.strip_prefix("TF_TOKEN_")?.replace("__", "-").replace('_', ".")).ok()
+    };
+    environment
+        .token_variables
+        .iter()
+        .map(String::as_str)
+        .find(|name| means(name).as_ref() == Some(host))
 }
 
 /// The block in which this helper is named, and the file that it stands in.
@@ -99,7 +117,8 @@ pub(crate) fn own_block(environment: &Environment) -> Option<(PathBuf, Helper)> 
 
 /// Every file of CLI configuration that Terraform reads.
 pub(crate) fn files(environment: &Environment) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = rc_file(environment).into_iter().filter(|path| path.exists()).collect();
+    let mut files: Vec<PathBuf> =
+        rc_file(environment).into_iter().filter(|path| path.exists()).collect();
     if environment.terraform_rc.is_none() {
         files.extend(other_files(environment));
     }
@@ -135,7 +154,11 @@ impl Helper {
 impl Said {
     /// Reads HCL, or JSON where the file's name says so.
     pub(crate) fn read(text: &str, path: &Path) -> Result<Self, String> {
-        if path.extension().is_some_and(|extension| extension == "json") { Self::read_json(text) } else { Self::read_hcl(text) }
+        if path.extension().is_some_and(|extension| extension == "json") {
+            Self::read_json(text)
+        } else {
+            Self::read_hcl(text)
+        }
     }
 
     /// Whether a `credentials` block takes the host away from every helper.
@@ -150,15 +173,18 @@ impl Said {
 
     /// Terraform takes `name "label" {…}` and `name = { label = {…} }` for the same.
     fn read_hcl(text: &str) -> Result<Self, String> {
-        let body: Body = text
-            .parse()
-            .map_err(|error: hcl_edit::parser::Error| format!("it cannot be read as HCL at line {}", error.location().line()))?;
+        let body: Body = text.parse().map_err(|error: hcl_edit::parser::Error| {
+            format!("it cannot be read as HCL at line {}", error.location().line())
+        })?;
         let mut said = Self::default();
         for structure in &body {
             match structure {
-                Structure::Attribute(attribute) => said.add(attribute.key.as_str(), &value(&attribute.value)),
+                Structure::Attribute(attribute) => {
+                    said.add(attribute.key.as_str(), &value(&attribute.value))
+                }
                 Structure::Block(block) => {
-                    let content = block.body.attributes().map(|it| (it.key.to_string(), value(&it.value)));
+                    let content =
+                        block.body.attributes().map(|it| (it.key.to_string(), value(&it.value)));
                     let label = block.labels.first().map_or("", |label| label.as_str());
                     said.add_one(block.ident.as_str(), label, &Value::Object(content.collect()));
                 }
@@ -168,25 +194,35 @@ impl Said {
     }
 
     fn read_json(text: &str) -> Result<Self, String> {
-        let value: Value = serde_json::from_str(text).map_err(|_| "it cannot be read as JSON".to_owned())?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|_| "it cannot be read as JSON".to_owned())?;
         let mut said = Self::default();
-        value.as_object().into_iter().flatten().for_each(|(name, labelled)| said.add(name, labelled));
+        value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .for_each(|(name, labelled)| said.add(name, labelled));
         Ok(said)
     }
 
     fn add(&mut self, name: &str, labelled: &Value) {
         match labelled {
-            Value::Object(labelled) => labelled.iter().for_each(|(label, content)| self.add_one(name, label, content)),
+            Value::Object(labelled) => {
+                labelled.iter().for_each(|(label, content)| self.add_one(name, label, content))
+            }
             Value::Array(several) => several.iter().for_each(|labelled| self.add(name, labelled)),
             _ => {}
         }
     }
 
     fn add_one(&mut self, name: &str, label: &str, content: &Value) {
-        let strings = |list: &Vec<Value>| list.iter().map(|it| it.as_str().map(str::to_owned)).collect();
+        let strings =
+            |list: &Vec<Value>| list.iter().map(|it| it.as_str().map(str::to_owned)).collect();
         match name {
             "credentials_helper" => {
-                let args = content.get("args").map_or(Some(Vec::new()), |args| args.as_array().and_then(strings));
+                let args = content
+                    .get("args")
+                    .map_or(Some(Vec::new()), |args| args.as_array().and_then(strings));
                 self.helpers.push(Helper { name: label.to_owned(), args });
             }
             "credentials" if !label.is_empty() => self.hosts.push(label.to_owned()),
@@ -205,7 +241,12 @@ fn value(expression: &Expression) -> Value {
                 ObjectKey::Ident(name) => Some(name.as_str().to_owned()),
                 ObjectKey::Expression(name) => name.as_str().map(str::to_owned),
             };
-            Value::Object(object.iter().filter_map(|(key, it)| Some((name(key)?, value(it.expr())))).collect())
+            Value::Object(
+                object
+                    .iter()
+                    .filter_map(|(key, it)| Some((name(key)?, value(it.expr()))))
+                    .collect(),
+            )
         }
         _ => Value::Null,
     }
@@ -217,7 +258,10 @@ mod tests {
 
     #[test]
     fn what_is_no_hcl_is_not_guessed_at() {
-        assert_eq!(Said::read("a = 1\nb = = 2\n", Path::new("rc")).unwrap_err(), "it cannot be read as HCL at line 2");
+        assert_eq!(
+            Said::read("a = 1\nb = = 2\n", Path::new("rc")).unwrap_err(),
+            "it cannot be read as HCL at line 2"
+        );
         assert!(Said::read("{", Path::new("x.tfrc.json")).is_err());
     }
 
@@ -232,8 +276,13 @@ mod tests {
             ("TF_TOKEN_127_0_0_1", "127.0.0.1:8443", false),
             ("TF_TOKEN_", "registry.example.com", false),
         ] {
-            let environment = Environment { token_variables: vec![name.to_owned()], ..Environment::default() };
-            assert_eq!(token_variable(&environment, &Audience::parse(host).unwrap()).is_some(), found, "{name}");
+            let environment =
+                Environment { token_variables: vec![name.to_owned()], ..Environment::default() };
+            assert_eq!(
+                token_variable(&environment, &Audience::parse(host).unwrap()).is_some(),
+                found,
+                "{name}"
+            );
         }
     }
 
@@ -243,7 +292,10 @@ mod tests {
                    credentials \"Registry.example.com\" {\n  token = \"x\"\n}\nhost \"a.example\" {\n  services = {}\n}\n";
         let said = Said::read(hcl, Path::new(".terraformrc")).unwrap();
         let helper = Helper { name: "stile".to_owned(), args: Some(Vec::new()) };
-        assert_eq!(said, Said { helpers: vec![helper], hosts: vec!["Registry.example.com".to_owned()] });
+        assert_eq!(
+            said,
+            Said { helpers: vec![helper], hosts: vec!["Registry.example.com".to_owned()] }
+        );
         assert!(said.shadows(&Audience::parse("registry.example.com").unwrap()));
         assert!(!said.shadows(&Audience::parse("a.example").unwrap()));
         let json = r#"{"credentials":{"app.terraform.io":{"token":"x"}}}"#;
@@ -254,7 +306,8 @@ mod tests {
     #[test]
     fn an_attribute_says_what_a_block_says() {
         let args = "args = [\"--config\", \"x\"]";
-        let block = format!("credentials_helper \"vault\" {{ {args} }}\ncredentials \"a.example\" {{}}\n");
+        let block =
+            format!("credentials_helper \"vault\" {{ {args} }}\ncredentials \"a.example\" {{}}\n");
         let expected = Said::read(&block, Path::new("rc")).unwrap();
         assert_eq!(expected.helpers[0].args.as_deref().unwrap(), ["--config", "x"]);
         for (text, name) in [
@@ -268,12 +321,24 @@ mod tests {
 
     #[test]
     fn arguments_that_are_no_flags_are_not_guessed_at() {
-        for args in ["\"x\"", "[1]", "[\"get\"]", "[\"--no-such\"]", "[\"--config\"]", "[local.x]"] {
-            let said = Said::read(&format!("credentials_helper \"stile\" {{ args = {args} }}\n"), Path::new("rc")).unwrap();
+        for args in ["\"x\"", "[1]", "[\"get\"]", "[\"--no-such\"]", "[\"--config\"]", "[local.x]"]
+        {
+            let said = Said::read(
+                &format!("credentials_helper \"stile\" {{ args = {args} }}\n"),
+                Path::new("rc"),
+            )
+            .unwrap();
             assert!(said.own_block().unwrap().flags().is_err(), "{args}");
         }
-        let said = Said::read("credentials_helper \"stile\" { args = [\"--config=x\", \"--profile\", \"y\"] }\n", Path::new("rc")).unwrap();
+        let said = Said::read(
+            "credentials_helper \"stile\" { args = [\"--config=x\", \"--profile\", \"y\"] }\n",
+            Path::new("rc"),
+        )
+        .unwrap();
         let flags = said.own_block().unwrap().flags().unwrap();
-        assert_eq!((flags.config.unwrap().to_str(), flags.profile.as_deref()), (Some("x"), Some("y")));
+        assert_eq!(
+            (flags.config.unwrap().to_str(), flags.profile.as_deref()),
+            (Some("x"), Some("y"))
+        );
     }
 }

@@ -32,7 +32,10 @@ impl Token {
 
     /// What to say of a clock that is wrong, if this exchange found that it is.
     pub fn clock_notice(&self) -> Option<String> {
-        Some(format!("this computer's clock is {} the registry's; signed by the registry's", clock::apart(self.skew?)))
+        Some(format!(
+            "this computer's clock is {} the registry's; signed by the registry's",
+            clock::apart(self.skew?)
+        ))
     }
 }
 
@@ -62,13 +65,25 @@ impl TokenError {
 }
 
 /// The token that an earlier call left, without any work beyond reading one file.
-pub fn cached(registry: &Registry, scope: &Scope, environment: &Environment, now: DateTime<Utc>) -> Option<Token> {
+pub fn cached(
+    registry: &Registry,
+    scope: &Scope,
+    environment: &Environment,
+    now: DateTime<Utc>,
+) -> Option<Token> {
     Slot::of(registry, scope, environment)?.read(now)
 }
 
 /// A token for a registry, from the cache or new; parallel processes get one between them.
-pub async fn for_host(registry: &Registry, scope: &Scope, environment: &Environment, clock: Clock) -> Result<Token, TokenError> {
-    let Some(slot) = Slot::of(registry, scope, environment) else { return mint(registry, scope, environment, clock).await };
+pub async fn for_host(
+    registry: &Registry,
+    scope: &Scope,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<Token, TokenError> {
+    let Some(slot) = Slot::of(registry, scope, environment) else {
+        return mint(registry, scope, environment, clock).await;
+    };
     if let Some(token) = slot.read(clock.now()) {
         return Ok(token);
     }
@@ -84,7 +99,12 @@ pub async fn for_host(registry: &Registry, scope: &Scope, environment: &Environm
 }
 
 /// A new token, which no later call will get.
-pub async fn mint(registry: &Registry, scope: &Scope, environment: &Environment, clock: Clock) -> Result<Token, TokenError> {
+pub async fn mint(
+    registry: &Registry,
+    scope: &Scope,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<Token, TokenError> {
     let client = call::client(&registry.url, environment)?;
     let loaded = credentials::load(registry, environment, clock.now()).await?;
     let exchanged = exchange::exchange(&client, registry, &loaded, scope, clock).await?;
@@ -98,7 +118,11 @@ pub async fn mint(registry: &Registry, scope: &Scope, environment: &Environment,
 }
 
 /// Drops the one token that the cache has for this, so that the next is a new one; other scopes' tokens stay.
-pub fn forget(registry: &Registry, scope: &Scope, environment: &Environment) -> std::io::Result<()> {
+pub fn forget(
+    registry: &Registry,
+    scope: &Scope,
+    environment: &Environment,
+) -> std::io::Result<()> {
     Slot::of(registry, scope, environment).map_or(Ok(()), |slot| slot.clear())
 }
 
@@ -115,8 +139,10 @@ mod tests {
             skew: Some(TimeDelta::seconds(skew)),
             cached: false,
         };
-        for (skew, expected) in [(843, "clock is 14 min 3 s behind the registry's"), (-200, "clock is 3 min 20 s ahead of the registry's")]
-        {
+        for (skew, expected) in [
+            (843, "clock is 14 min 3 s behind the registry's"),
+            (-200, "clock is 3 min 20 s ahead of the registry's"),
+        ] {
             assert!(token(skew).clock_notice().unwrap().contains(expected), "{skew}");
         }
         assert!(!format!("{:?}", token(0)).contains("\"x\""));

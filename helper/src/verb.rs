@@ -27,7 +27,12 @@ impl Context {
     /// The same with what those flags say where this call's own say nothing.
     pub(crate) fn or(&self, flags: Cli) -> Self {
         let own = self.clone();
-        Self { config: own.config.or(flags.config), region: own.region.or(flags.region), profile: own.profile.or(flags.profile), ..own }
+        Self {
+            config: own.config.or(flags.config),
+            region: own.region.or(flags.region),
+            profile: own.profile.or(flags.profile),
+            ..own
+        }
     }
 
     /// The configuration file.
@@ -50,7 +55,9 @@ impl Context {
     /// The registry of that host; only what is configured is signed for.
     pub(crate) fn registry(&self, host: &Audience) -> Result<Registry, Failure> {
         let missing = || {
-            let failure = Failure::new(format!("`{host}` is not in the helper's configuration, so nothing is signed for it"));
+            let failure = Failure::new(format!(
+                "`{host}` is not in the helper's configuration, so nothing is signed for it"
+            ));
             failure.hint(format!("terraform-credentials-stile install --registry-host {host}"))
         };
         Ok(self.with_flags(self.load_config()?.registry(host).ok_or_else(missing)?))
@@ -60,7 +67,8 @@ impl Context {
 /// Runs what has to wait for others; a verb that does not need it never starts it.
 pub(crate) fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(format!("the system gives no event queue: {error}")))?;
+    let runtime = runtime
+        .map_err(|error| Failure::new(format!("the system gives no event queue: {error}")))?;
     let done = runtime.block_on(work);
     // A name is looked up on a thread that cannot be broken off, and a limit that waits for its end is none.
     runtime.shutdown_background();

@@ -41,7 +41,8 @@ pub(crate) fn run(context: &Context, host: &Audience) -> Result<(), Failure> {
     let failed = |failure: Failure| failure.of(format_args!("`{host}` does not say who you are"));
     let known = wait(async {
         let scope = registry.scope();
-        let mut token = token::for_host(&registry, &scope, &context.environment, context.clock).await?;
+        let mut token =
+            token::for_host(&registry, &scope, &context.environment, context.clock).await?;
         let mut answer = ask(context, &registry, &token).await?;
         if answer.status == StatusCode::UNAUTHORIZED && token.cached {
             // Revoked since it was kept: a new one shows what holds now.
@@ -55,7 +56,11 @@ pub(crate) fn run(context: &Context, host: &Audience) -> Result<(), Failure> {
 }
 
 /// Makes the authorised call.
-pub(crate) async fn ask(context: &Context, registry: &Registry, token: &Token) -> Result<Answer, Failure> {
+pub(crate) async fn ask(
+    context: &Context,
+    registry: &Registry,
+    token: &Token,
+) -> Result<Answer, Failure> {
     let client = call::client(&registry.url, &context.environment)?;
     let url = registry.at("/v1/whoami").map_err(|error| Failure::new(error.to_string()))?;
     Ok(call::send(client.get(url).bearer_auth(token.expose())).await?)
@@ -67,7 +72,8 @@ pub(crate) fn read(answer: &Answer) -> Result<Whoami, Failure> {
         let refusal = answer.refusal();
         return Err(Failure { message: refusal.message, hint: refusal.hint });
     }
-    serde_json::from_slice(&answer.body).map_err(|_| Failure::new(format!("`{}` answered with something else", answer.url)))
+    serde_json::from_slice(&answer.body)
+        .map_err(|_| Failure::new(format!("`{}` answered with something else", answer.url)))
 }
 
 fn page(known: &Whoami) -> String {
@@ -83,9 +89,17 @@ fn page(known: &Whoami) -> String {
         line("grants", "none");
     }
     for (at, grant) in known.grants.iter().enumerate() {
-        let until = grant.expires_at.as_ref().map_or_else(String::new, |until| format!(" until {until}"));
-        let by = if grant.principal == known.principal { String::new() } else { format!(" as {}", grant.principal) };
-        line(if at == 0 { "grants" } else { "" }, &format!("{}: {}{until}{by}", grant.namespace, grant.permissions));
+        let until =
+            grant.expires_at.as_ref().map_or_else(String::new, |until| format!(" until {until}"));
+        let by = if grant.principal == known.principal {
+            String::new()
+        } else {
+            format!(" as {}", grant.principal)
+        };
+        line(
+            if at == 0 { "grants" } else { "" },
+            &format!("{}: {}{until}{by}", grant.namespace, grant.permissions),
+        );
     }
     page
 }

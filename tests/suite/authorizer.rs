@@ -8,7 +8,10 @@ use stile_tests::test_broker::role;
 use crate::lambda::{answer, registry};
 
 fn asked(name: &str, token: &str) -> Value {
-    serde_json::from_str(&golden(name).to_string().replace("Bearer TOKEN", &format!("Bearer {token}"))).unwrap()
+    serde_json::from_str(
+        &golden(name).to_string().replace("Bearer TOKEN", &format!("Bearer {token}")),
+    )
+    .unwrap()
 }
 
 fn with_header(mut event: Value, token: &str) -> Value {
@@ -43,7 +46,11 @@ fn about(mut event: Value, method: &str, path: &str) -> Value {
 const GOLDEN: [&str; 3] = ["authorizer_token", "authorizer_request_v1", "authorizer_request_v2"];
 
 pub(crate) fn question(name: &str, token: &str) -> Value {
-    if name == "authorizer_request_v1" { with_header(golden(name), token) } else { asked(name, token) }
+    if name == "authorizer_request_v1" {
+        with_header(golden(name), token)
+    } else {
+        asked(name, token)
+    }
 }
 
 /// An answer in few words: what it does, and to what.
@@ -52,9 +59,16 @@ fn decided(answer: &Result<Value, Failure>) -> String {
         Err(failure) => failure.to_string(),
         Ok(answer) if answer["policyDocument"].is_object() => {
             let statements = answer["policyDocument"]["Statement"].as_array().unwrap();
-            assert_eq!((statements.len(), &statements[0]["Action"]), (1, &json!("execute-api:Invoke")));
+            assert_eq!(
+                (statements.len(), &statements[0]["Action"]),
+                (1, &json!("execute-api:Invoke"))
+            );
             assert!(!answer["principalId"].as_str().unwrap().is_empty());
-            format!("{} {}", statements[0]["Effect"].as_str().unwrap(), statements[0]["Resource"].as_str().unwrap())
+            format!(
+                "{} {}",
+                statements[0]["Effect"].as_str().unwrap(),
+                statements[0]["Resource"].as_str().unwrap()
+            )
         }
         Ok(answer) => format!("isAuthorized: {}", answer["isAuthorized"]),
     }
@@ -86,8 +100,10 @@ async fn an_authorizer_allows_what_the_token_may_and_names_the_one_request() {
                 (_, false) => format!("Deny {arn}"),
             };
             assert_eq!(decided(&outcome), expected, "{name} {method} {path}");
-            let permission = if method == "GET" || method == "HEAD" { "download" } else { "upload" };
-            let context = json!({"principal": role("deploy"), "namespace": "acme", "permission": permission});
+            let permission =
+                if method == "GET" || method == "HEAD" { "download" } else { "upload" };
+            let context =
+                json!({"principal": role("deploy"), "namespace": "acme", "permission": permission});
             assert_eq!(outcome.unwrap()["context"], if allowed { context } else { Value::Null });
         }
     }
@@ -97,24 +113,45 @@ async fn an_authorizer_allows_what_the_token_may_and_names_the_one_request() {
 async fn an_authorizer_refuses_what_it_cannot_vouch_for() {
     let (test, token) = registry().await;
     let function = test.function(None, Some("/terraform"));
-    let refused = |name: &str| if name == "authorizer_request_v2" { "isAuthorized: false" } else { "Unauthorized" };
+    let refused = |name: &str| {
+        if name == "authorizer_request_v2" { "isAuthorized: false" } else { "Unauthorized" }
+    };
     for name in GOLDEN {
-        for path in ["*", "a?b", "a%2Fb", "acme/../other", "${aws:username}", "acme//vpc", "acme/"] {
-            let event = about(question(name, &token), "GET", &format!("/terraform/v1/modules/{path}"));
+        for path in ["*", "a?b", "a%2Fb", "acme/../other", "${aws:username}", "acme//vpc", "acme/"]
+        {
+            let event =
+                about(question(name, &token), "GET", &format!("/terraform/v1/modules/{path}"));
             assert_eq!(decided(&answer(&function, &event).await), refused(name), "{name} {path}");
         }
         for bad in ["garbage", "", &format!("{token}, Bearer {token}")] {
-            assert_eq!(decided(&answer(&function, &question(name, bad)).await), refused(name), "{name} {bad}");
+            assert_eq!(
+                decided(&answer(&function, &question(name, bad)).await),
+                refused(name),
+                "{name} {bad}"
+            );
         }
-        assert_eq!(decided(&answer(&test.function(None, None), &question(name, &token)).await), "Unauthorized", "{name}: it is off");
+        assert_eq!(
+            decided(&answer(&test.function(None, None), &question(name, &token)).await),
+            "Unauthorized",
+            "{name}: it is off"
+        );
         for arn in ["methodArn", "routeArn"] {
             let mut event = question(name, &token);
             if event[arn].is_null() {
                 continue;
             }
-            for other in [json!(null), json!("*"), json!("arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/GET/*")] {
+            for other in [
+                json!(null),
+                json!("*"),
+                json!("arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/GET/*"),
+            ] {
                 event[arn] = other;
-                assert_eq!(decided(&answer(&function, &event).await), refused(name), "{name} {}", event[arn]);
+                assert_eq!(
+                    decided(&answer(&function, &event).await),
+                    refused(name),
+                    "{name} {}",
+                    event[arn]
+                );
             }
         }
     }
@@ -136,6 +173,7 @@ async fn an_authorizer_refuses_what_it_cannot_vouch_for() {
         assert_eq!(decided(&answer(&function, &event).await), refused(name), "{name} {pointer}");
     }
     let mut twins = question("authorizer_request_v1", &token);
-    twins["multiValueHeaders"]["Authorization"] = json!([format!("Bearer {token}"), format!("Bearer {token}")]);
+    twins["multiValueHeaders"]["Authorization"] =
+        json!([format!("Bearer {token}"), format!("Bearer {token}")]);
     assert_eq!(decided(&answer(&function, &twins).await), "Unauthorized");
 }

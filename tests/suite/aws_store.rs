@@ -12,7 +12,9 @@ use stile_broker::store::{Aws, Store};
 use stile_broker::token::Keyring;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::emulated_aws::{ACCESS_KEY_ID, EmulatedAws, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use stile_tests::emulated_aws::{
+    ACCESS_KEY_ID, EmulatedAws, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN,
+};
 use stile_tests::programs::{ADMIN, BROKER, Setup, free_port, program};
 use stile_tests::sigv4::{Request, Scope};
 use stile_tests::terraform::as_fetched;
@@ -26,7 +28,10 @@ async fn published() -> Option<(TestBroker, String)> {
     let test = TestBroker::start_on(Backend::Aws).await?;
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let token = test.token(&deploy(), &[Download, Upload]).await;
-    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status, 201);
+    assert_eq!(
+        test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
+        201
+    );
     test.aws().meter.taken();
     Some((test, token))
 }
@@ -55,7 +60,11 @@ async fn what_is_fresh_is_not_asked_again_and_what_is_refused_asks_nobody() {
     }
     test.advance(10);
     assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
-    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1)]), "one refresh, and KMS has nothing to do with it");
+    assert_eq!(
+        meter.taken(),
+        calls([("dynamodb BatchGetItem", 1)]),
+        "one refresh, and KMS has nothing to do with it"
+    );
 }
 
 #[tokio::test]
@@ -64,7 +73,10 @@ async fn a_mint_is_one_read_and_one_write_and_a_cold_start_one_decryption() {
     let meter = &test.aws().meter;
     let sts = test.sts.calls();
     let token = test.token(&deploy(), &[Download]).await;
-    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb TransactWriteItems", 1)]));
+    assert_eq!(
+        meter.taken(),
+        calls([("dynamodb BatchGetItem", 1), ("dynamodb TransactWriteItems", 1)])
+    );
     assert_eq!(test.sts.calls() - sts, 1);
 
     let cold = test.restarted();
@@ -93,7 +105,10 @@ async fn a_replay_in_another_process_costs_one_refused_write() {
     assert_eq!(other.get_anonymously("/readyz").await.status, 200);
     test.aws().meter.taken();
     assert_eq!(other.exchange(&proof).await.error(), "401 proof_replayed");
-    assert_eq!(test.aws().meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb TransactWriteItems", 1)]));
+    assert_eq!(
+        test.aws().meter.taken(),
+        calls([("dynamodb BatchGetItem", 1), ("dynamodb TransactWriteItems", 1)])
+    );
 }
 
 #[tokio::test]
@@ -112,8 +127,17 @@ async fn without_aws_all_is_503_and_nothing_is_half_written_and_it_goes_on_witho
         ("mint", test.exchange(&proof).await),
         ("readiness", test.get_anonymously("/readyz").await),
     ] {
-        assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{what}: {} {}", reply.status, reply.text());
-        assert!(!reply.text().contains("127.0.0.1") && !reply.text().contains(&test.aws().place.table), "{what}: {}", reply.text());
+        assert!(
+            reply.status == 503 && !reply.header("retry-after").is_empty(),
+            "{what}: {} {}",
+            reply.status,
+            reply.text()
+        );
+        assert!(
+            !reply.text().contains("127.0.0.1") && !reply.text().contains(&test.aws().place.table),
+            "{what}: {}",
+            reply.text()
+        );
     }
     test.mend_store();
     assert_eq!(test.archives().await, objects);
@@ -130,11 +154,20 @@ async fn a_publish_that_died_half_way_can_be_repeated() {
     assert_eq!(test.publish("acme/vpc/aws", "2.0.0", archive.clone(), &token).await.status, 201);
     // As if the process had ended between the object and the table.
     for sk in ["version 2.0.0", "versions"] {
-        test.aws().dynamodb("DeleteItem", json!({"Key": {"pk": {"S": "module acme/vpc/aws"}, "sk": {"S": sk}}})).await;
+        test.aws()
+            .dynamodb(
+                "DeleteItem",
+                json!({"Key": {"pk": {"S": "module acme/vpc/aws"}, "sk": {"S": sk}}}),
+            )
+            .await;
     }
     assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
     assert_eq!(test.publish("acme/vpc/aws", "2.0.0", archive.clone(), &token).await.status, 201);
-    let location = test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.header("x-terraform-get").to_owned();
+    let location = test
+        .get("/v1/modules/acme/vpc/aws/2.0.0/download", &token)
+        .await
+        .header("x-terraform-get")
+        .to_owned();
     assert_eq!(test.fetch(&location).await, (200, archive));
 }
 
@@ -143,7 +176,9 @@ async fn an_object_that_is_not_what_its_name_says_is_never_listed() {
     let Some((test, token)) = published().await else { return };
     let archive = module_zip("genuine");
     let sha256 = hex::encode(Sha256::digest(&archive));
-    test.aws().put_object(&format!("/modules/acme/vpc/aws/2.0.0/{sha256}.zip"), &module_zip("planted")).await;
+    test.aws()
+        .put_object(&format!("/modules/acme/vpc/aws/2.0.0/{sha256}.zip"), &module_zip("planted"))
+        .await;
     assert_eq!(test.publish("acme/vpc/aws", "2.0.0", archive, &token).await.status, 503);
     assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
 }
@@ -155,7 +190,13 @@ async fn of_twenty_with_the_same_bytes_in_four_processes_one_creates_the_version
     let sent: Vec<_> = (0..20)
         .map(|n: usize| {
             let (process, token) = (Arc::clone(&processes[n % 4]), token.clone());
-            tokio::spawn(async move { process.publish("acme/vpc/aws", "2.0.0", module_zip("same"), &token).await.status.as_u16() })
+            tokio::spawn(async move {
+                process
+                    .publish("acme/vpc/aws", "2.0.0", module_zip("same"), &token)
+                    .await
+                    .status
+                    .as_u16()
+            })
         })
         .collect();
     let mut outcomes = Vec::new();
@@ -174,9 +215,17 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
     let sha256 = hex::encode(Sha256::digest(&archive));
     let (path, query) = location.split_once('?').unwrap();
     let aws = test.aws();
-    assert_eq!(path, format!("{}/{}/modules/acme/vpc/aws/1.0.0/{sha256}.zip", aws.meter.endpoint(), aws.place.bucket));
+    assert_eq!(
+        path,
+        format!(
+            "{}/{}/modules/acme/vpc/aws/1.0.0/{sha256}.zip",
+            aws.meter.endpoint(),
+            aws.place.bucket
+        )
+    );
     assert!(query.ends_with(&format!("&checksum=sha256:{sha256}")), "{query}");
-    let mut names: Vec<&str> = query.split('&').map(|pair| pair.split('=').next().unwrap()).collect();
+    let mut names: Vec<&str> =
+        query.split('&').map(|pair| pair.split('=').next().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(
         names,
@@ -197,14 +246,25 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
     let fetched = as_fetched(&location);
     let parameter = |name: &str| {
         let url = url::Url::parse(&fetched).unwrap();
-        url.query_pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned()).unwrap()
+        url.query_pairs()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.into_owned())
+            .unwrap()
     };
-    assert_eq!((parameter("X-Amz-Expires").as_str(), parameter("X-Amz-SignedHeaders").as_str()), ("300", "host"));
+    assert_eq!(
+        (parameter("X-Amz-Expires").as_str(), parameter("X-Amz-SignedHeaders").as_str()),
+        ("300", "host")
+    );
     assert_eq!(parameter("X-Amz-Date"), "20261120T101112Z");
     assert_eq!(parameter("X-Amz-Security-Token"), SESSION_TOKEN);
     assert!(parameter("X-Amz-Credential").starts_with(ACCESS_KEY_ID));
-    let without_signature: Vec<&str> =
-        fetched.split_once('?').unwrap().1.split('&').filter(|pair| !pair.starts_with("X-Amz-Signature=")).collect();
+    let without_signature: Vec<&str> = fetched
+        .split_once('?')
+        .unwrap()
+        .1
+        .split('&')
+        .filter(|pair| !pair.starts_with("X-Amz-Signature="))
+        .collect();
     let host = aws.meter.endpoint().replace("http://", "");
     let address = url::Url::parse(path).unwrap();
     let request = Request {
@@ -214,9 +274,16 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
         headers: &[("host".to_owned(), host)],
         body: b"",
     };
-    let canonical = request.canonical("host").unwrap().replace(&hex::encode(Sha256::digest(b"")), "UNSIGNED-PAYLOAD");
-    let scope = Scope { date: "20261120".to_owned(), region: REGION.to_owned(), service: "s3".to_owned() };
-    assert_eq!(scope.signature(SECRET_ACCESS_KEY, "20261120T101112Z", &canonical), parameter("X-Amz-Signature"));
+    let canonical = request
+        .canonical("host")
+        .unwrap()
+        .replace(&hex::encode(Sha256::digest(b"")), "UNSIGNED-PAYLOAD");
+    let scope =
+        Scope { date: "20261120".to_owned(), region: REGION.to_owned(), service: "s3".to_owned() };
+    assert_eq!(
+        scope.signature(SECRET_ACCESS_KEY, "20261120T101112Z", &canonical),
+        parameter("X-Amz-Signature")
+    );
 
     // Whoever writes over the object changes nothing of what the link gives.
     aws.put_object(path.split_once(&aws.place.bucket).unwrap().1, b"other").await;
@@ -226,16 +293,30 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
 #[tokio::test]
 async fn a_link_never_outlives_the_credentials_that_signed_it() {
     let Some((test, token)) = published().await else { return };
-    for (left, expected) in [(None, Some("300")), (Some(1000), Some("300")), (Some(120), Some("120")), (Some(29), None), (Some(-5), None)] {
-        let expires_at = left.map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
+    for (left, expected) in [
+        (None, Some("300")),
+        (Some(1000), Some("300")),
+        (Some(120), Some("120")),
+        (Some(29), None),
+        (Some(-5), None),
+    ] {
+        let expires_at = left
+            .map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
         let aws = test.aws();
         // The clients' own credentials go on; only those of the links end.
-        let store = Aws::over(aws.place.clone(), Some(Audience::parse(HOST).unwrap()), &aws.sdk_of(expires_at));
+        let store = Aws::over(
+            aws.place.clone(),
+            Some(Audience::parse(HOST).unwrap()),
+            &aws.sdk_of(expires_at),
+        );
         let signing = test.over(Store::Aws(store));
         let reply = signing.get(DOWNLOAD, &token).await;
         match expected {
             None => assert_eq!(reply.status, 503, "{left:?}"),
-            Some(seconds) => assert!(reply.header("x-terraform-get").contains(&format!("X-Amz-Expires={seconds}&")), "{left:?}"),
+            Some(seconds) => assert!(
+                reply.header("x-terraform-get").contains(&format!("X-Amz-Expires={seconds}&")),
+                "{left:?}"
+            ),
         }
     }
 }
@@ -267,16 +348,26 @@ async fn credentials_that_do_not_come_are_waited_for_a_few_seconds_and_used_when
     let sdk = test.aws().sdk();
     let come = Arc::new(AtomicBool::new(false));
     let process = || {
-        let credentials = Credentials { given: sdk.credentials_provider().unwrap(), come: Arc::clone(&come) };
-        let sdk = sdk.to_builder().credentials_provider(SharedCredentialsProvider::new(credentials)).build();
-        test.over(Store::Aws(Aws::over(test.aws().place.clone(), Some(Audience::parse(HOST).unwrap()), &sdk)))
+        let credentials =
+            Credentials { given: sdk.credentials_provider().unwrap(), come: Arc::clone(&come) };
+        let sdk = sdk
+            .to_builder()
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .build();
+        test.over(Store::Aws(Aws::over(
+            test.aws().place.clone(),
+            Some(Audience::parse(HOST).unwrap()),
+            &sdk,
+        )))
     };
     // Those of calls have come, and those of links do not.
     let (signing, process) = (process(), process());
     come.store(true, Ordering::SeqCst);
     assert_eq!(signing.get(VERSIONS, &token).await.status, 200);
     come.store(false, Ordering::SeqCst);
-    let unsigned = tokio::time::timeout(Duration::from_secs(25), signing.get(DOWNLOAD, &token)).await.expect("it is waited for no longer");
+    let unsigned = tokio::time::timeout(Duration::from_secs(25), signing.get(DOWNLOAD, &token))
+        .await
+        .expect("it is waited for no longer");
     assert_eq!(unsigned.status, 503, "{}", unsigned.text());
     assert!(test.aws().meter.taken().contains_key("dynamodb GetItem"), "the version was read");
     let identity = deploy();
@@ -286,12 +377,24 @@ async fn credentials_that_do_not_come_are_waited_for_a_few_seconds_and_used_when
     // A call of its own each, and all of them in the time that a gateway waits for one.
     let all = tokio::time::timeout(Duration::from_secs(25), async {
         let publish = process.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token);
-        let looks = tokio::join!(process.get_anonymously("/readyz"), process.get(DOWNLOAD, &token), publish);
+        let looks = tokio::join!(
+            process.get_anonymously("/readyz"),
+            process.get(DOWNLOAD, &token),
+            publish
+        );
         (process.exchange(&proof).await, looks)
     });
-    let (minted, (ready, download, published)) = all.await.expect("they are waited for no longer than that");
-    for (what, reply) in [("mint", minted), ("readiness", ready), ("download", download), ("publish", published)] {
-        assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{what}: {} {}", reply.status, reply.text());
+    let (minted, (ready, download, published)) =
+        all.await.expect("they are waited for no longer than that");
+    for (what, reply) in
+        [("mint", minted), ("readiness", ready), ("download", download), ("publish", published)]
+    {
+        assert!(
+            reply.status == 503 && !reply.header("retry-after").is_empty(),
+            "{what}: {} {}",
+            reply.status,
+            reply.text()
+        );
     }
     assert_eq!(test.aws().meter.taken(), calls([]), "nobody is called without them");
     come.store(true, Ordering::SeqCst);
@@ -311,18 +414,31 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
     let row = aws.dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
     let text = row.to_string();
     let kept: Value = serde_json::from_str(row["keys"]["S"].as_str().unwrap()).unwrap();
-    assert_eq!((row["revision"]["N"].as_str(), kept.as_array().unwrap().len(), row["audience"]["S"].as_str()), (Some("1"), 1, Some(HOST)));
+    assert_eq!(
+        (
+            row["revision"]["N"].as_str(),
+            kept.as_array().unwrap().len(),
+            row["audience"]["S"].as_str()
+        ),
+        (Some("1"), 1, Some(HOST))
+    );
     assert!(!text.contains("secret"), "{text}");
 
     // Somebody else's registry under the same KMS key; its blob under this one's name is no keyring of this one.
-    let other = Aws::over(aws.place.clone(), Some(Audience::parse("other.example.com").unwrap()), &aws.sdk());
+    let other = Aws::over(
+        aws.place.clone(),
+        Some(Audience::parse("other.example.com").unwrap()),
+        &aws.sdk(),
+    );
     let other = Store::Aws(other);
     assert!(other.keyring().await.is_err(), "this registry's keyring does not open for another");
     aws.dynamodb("DeleteItem", json!({"Key": key})).await;
     assert!(other.replace_keyring(0, Keyring::default().next(NOW).unwrap()).await.unwrap());
     let mut planted = aws.dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
     planted["audience"]["S"] = HOST.into();
-    for (what, blob) in [("of another registry", planted["blob"]["B"].clone()), ("no blob of KMS's", json!("AAAA"))] {
+    for (what, blob) in
+        [("of another registry", planted["blob"]["B"].clone()), ("no blob of KMS's", json!("AAAA"))]
+    {
         planted["blob"]["B"] = blob;
         aws.dynamodb("PutItem", json!({"Item": planted})).await;
         let cold = test.restarted();
@@ -330,7 +446,11 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
         assert_eq!(reply.status, 503, "{what}: {}", reply.text());
         let identity = deploy();
         cold.sts.know(identity.clone());
-        assert_eq!(cold.exchange(&cold.proof(&identity).build()).await.error(), "503 key_unavailable", "{what}");
+        assert_eq!(
+            cold.exchange(&cold.proof(&identity).build()).await.error(),
+            "503 key_unavailable",
+            "{what}"
+        );
     }
     aws.dynamodb("PutItem", json!({"Item": row})).await;
     assert_eq!(test.restarted().get(VERSIONS, &token).await.status, 200);
@@ -359,17 +479,25 @@ async fn four_thousand_versions_are_listed_and_one_more_is_added() {
     let Some((test, token)) = published().await else { return };
     let key = json!({"pk": {"S": "module acme/vpc/aws"}, "sk": {"S": "versions"}});
     let mut row = test.aws().dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
-    let versions: Vec<Value> = (0..4000).map(|n| json!({"version": format!("1.{}.{}", n / 20, n % 20)})).collect();
+    let versions: Vec<Value> =
+        (0..4000).map(|n| json!({"version": format!("1.{}.{}", n / 20, n % 20)})).collect();
     let mut folded = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
     folded.write_all(json!({"modules": [{"versions": versions}]}).to_string().as_bytes()).unwrap();
-    row["document"]["B"] = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, folded.finish().unwrap()).into();
+    row["document"]["B"] = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        folded.finish().unwrap(),
+    )
+    .into();
     test.aws().dynamodb("PutItem", json!({"Item": row})).await;
     let listed = |reply: &Value| reply["modules"][0]["versions"].as_array().unwrap().len();
     assert_eq!(listed(&test.get(VERSIONS, &token).await.json()), 4000);
     assert_eq!(test.aws().meter.taken(), calls([("dynamodb GetItem", 1)]));
     assert_eq!(test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token).await.status, 201);
     let all = test.get(VERSIONS, &token).await.json();
-    assert_eq!((listed(&all), &all["modules"][0]["versions"][4000]), (4001, &json!({"version": "2.0.0"})));
+    assert_eq!(
+        (listed(&all), &all["modules"][0]["versions"][4000]),
+        (4001, &json!({"version": "2.0.0"}))
+    );
 }
 
 #[tokio::test]
@@ -377,7 +505,11 @@ async fn five_thousand_grants_are_listed_page_by_page() {
     let Some((test, _)) = published().await else { return };
     // Rows as the broker writes them, each padded so that an answer of 1 MB holds a part of them.
     let by = "x".repeat(250);
-    put(&test, (0..5000).map(|n| grant_row("grants", &format!("{} acme", other(n)), &other(n), &by))).await;
+    put(
+        &test,
+        (0..5000).map(|n| grant_row("grants", &format!("{} acme", other(n)), &other(n), &by)),
+    )
+    .await;
     let mut listed = None;
     // On a machine that is busy the emulator may need longer for a page than the store waits for one.
     for _ in 0..10 {
@@ -397,7 +529,8 @@ async fn a_decision_reads_as_many_bytes_beside_five_thousand_grants_of_others_as
     let Some((test, token)) = published().await else { return };
     let before = decision(&test, &token).await;
     let key = json!({"pk": {"S": format!("principal {}", role("deploy"))}, "sk": {"S": "grants"}});
-    let document = test.aws().dynamodb("GetItem", json!({"Key": key})).await["Item"]["document"].clone();
+    let document =
+        test.aws().dynamodb("GetItem", json!({"Key": key})).await["Item"]["document"].clone();
     assert!(document["B"].is_string(), "{document}");
     let ready = |n| {
         json!({
@@ -432,7 +565,12 @@ fn grant_row(pk: &str, sk: &str, principal: &str, by: &str) -> Value {
 async fn put(test: &TestBroker, rows: impl Iterator<Item = Value>) {
     let rows: Vec<Value> = rows.map(|row| json!({"PutRequest": {"Item": row}})).collect();
     for batch in rows.chunks(25) {
-        test.aws().dynamodb("BatchWriteItem", json!({"RequestItems": {test.aws().place.table.clone(): batch}})).await;
+        test.aws()
+            .dynamodb(
+                "BatchWriteItem",
+                json!({"RequestItems": {test.aws().place.table.clone(): batch}}),
+            )
+            .await;
     }
 }
 
@@ -448,7 +586,10 @@ async fn decision(test: &TestBroker, token: &str) -> [usize; 2] {
     assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
     let warm = meter.bytes_taken();
     assert_eq!(cold.get(VERSIONS, token).await.status, 200);
-    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 2), ("dynamodb GetItem", 1), ("kms Decrypt", 1)]));
+    assert_eq!(
+        meter.taken(),
+        calls([("dynamodb BatchGetItem", 2), ("dynamodb GetItem", 1), ("kms Decrypt", 1)])
+    );
     [warm, meter.bytes_taken()]
 }
 
@@ -467,7 +608,12 @@ async fn a_list_that_takes_several_answers_is_read_to_its_last() {
         })
         .collect();
     for batch in rows.chunks(25) {
-        test.aws().dynamodb("BatchWriteItem", json!({"RequestItems": {test.aws().place.table.clone(): batch}})).await;
+        test.aws()
+            .dynamodb(
+                "BatchWriteItem",
+                json!({"RequestItems": {test.aws().place.table.clone(): batch}}),
+            )
+            .await;
     }
     test.aws().meter.taken();
     assert_eq!(test.store().grants(None, None).await.unwrap().len(), 150);
@@ -500,22 +646,45 @@ async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
     let Some(aws) = EmulatedAws::start().await else { return };
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
-    let broker = Setup::on_aws(port, &aws).sts(&aws.meter.endpoint()).start(&folder.path().join("log")).await;
+    let broker = Setup::on_aws(port, &aws)
+        .sts(&aws.meter.endpoint())
+        .start(&folder.path().join("log"))
+        .await;
     let ready = broker.client().get(broker.url("/readyz")).send().await.unwrap();
     assert_eq!(ready.status(), 200, "{}", broker.log());
     let check = |aws: &EmulatedAws, without: &str| {
         let mut command = std::process::Command::new(program(BROKER));
-        command.args(["check", "--regions", "us-east-1", "--host", &broker.host(), "--sts-endpoint", &aws.meter.endpoint()]);
-        command.env_clear().envs(aws.environment().into_iter().filter(|(name, _)| *name != without));
+        command.args([
+            "check",
+            "--regions",
+            "us-east-1",
+            "--host",
+            &broker.host(),
+            "--sts-endpoint",
+            &aws.meter.endpoint(),
+        ]);
+        command
+            .env_clear()
+            .envs(aws.environment().into_iter().filter(|(name, _)| *name != without));
         let output = command.output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
+        )
     };
     let (_, said) = check(&aws, "");
     for part in ["table", "bucket", "KMS key", "keyring"] {
-        assert!(said.lines().any(|line| line.starts_with(&format!("ok      {part}"))), "{part}: {said}");
+        assert!(
+            said.lines().any(|line| line.starts_with(&format!("ok      {part}"))),
+            "{part}: {said}"
+        );
     }
     let (code, said) = check(&aws, "AWS_ENDPOINT_URL");
-    assert!(code == Some(1) && said.contains("`--sts-endpoint` on this machine decides who everybody is"), "{said}");
+    assert!(
+        code == Some(1)
+            && said.contains("`--sts-endpoint` on this machine decides who everybody is"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -525,24 +694,53 @@ async fn an_operator_makes_a_store_and_manages_its_grants_and_tokens() {
         let mut command = std::process::Command::new(program(ADMIN));
         command.args(arguments).env_clear().envs(aws.environment());
         let output = command.output().unwrap();
-        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
+        )
     };
     let on = ["--role-arn", "arn:aws:iam::111122223333:role/deploy", "--namespace", "acme"];
-    let grant = |verb: &'static str, flags: &[&'static str]| admin(&[&["grant", verb], &on[..], flags].concat());
+    let grant = |verb: &'static str, flags: &[&'static str]| {
+        admin(&[&["grant", verb], &on[..], flags].concat())
+    };
     for (outcome, code, says) in [
         (grant("delete", &[]), 1, "there is no grant"),
-        (grant("create", &["--download"]), 0, "created aws:111122223333:role/deploy on acme: download"),
+        (
+            grant("create", &["--download"]),
+            0,
+            "created aws:111122223333:role/deploy on acme: download",
+        ),
         (grant("create", &["--upload"]), 1, "there is a grant already"),
-        (grant("update", &["--upload"]), 0, "updated aws:111122223333:role/deploy on acme: download,upload"),
+        (
+            grant("update", &["--upload"]),
+            0,
+            "updated aws:111122223333:role/deploy on acme: download,upload",
+        ),
         (grant("explain", &[]), 0, "yes"),
         (admin(&["grant", "list", "--namespace", "acme"]), 0, "download,upload"),
-        (admin(&["token", "revoke", "--principal", "arn:aws:iam::111122223333:role/deploy"]), 0, "revoked"),
+        (
+            admin(&["token", "revoke", "--principal", "arn:aws:iam::111122223333:role/deploy"]),
+            0,
+            "revoked",
+        ),
         (admin(&["token", "list"]), 0, "aws:111122223333:role/deploy"),
-        (admin(&["token", "lift", "--principal", "arn:aws:iam::111122223333:role/deploy"]), 0, "lifted"),
+        (
+            admin(&["token", "lift", "--principal", "arn:aws:iam::111122223333:role/deploy"]),
+            0,
+            "lifted",
+        ),
         (admin(&["store", "init"]), 0, "nothing to make"),
         (admin(&["store", "init", "--table", "another"]), 0, "made the table `another`"),
-        (admin(&["store", "init", "--data", "/nowhere", "--host", "registry.example.com"]), 2, "exactly one of"),
-        (admin(&["grant", "list", "--data", "/nowhere"]), 2, "exactly one of `--data` and `--table` is needed"),
+        (
+            admin(&["store", "init", "--data", "/nowhere", "--host", "registry.example.com"]),
+            2,
+            "exactly one of",
+        ),
+        (
+            admin(&["grant", "list", "--data", "/nowhere"]),
+            2,
+            "exactly one of `--data` and `--table` is needed",
+        ),
     ] {
         assert_eq!((outcome.0, outcome.1.contains(says)), (code, true), "{says}: {}", outcome.1);
     }

@@ -23,7 +23,9 @@ use stile_tests::meter::Fault;
 use stile_tests::programs::{ADMIN, BROKER, client, program};
 use stile_tests::served::{Served, system_time};
 use stile_tests::sigv4::{Request, Scope};
-use stile_tests::test_broker::{Backend, HOST, NOW, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use stile_tests::test_broker::{
+    Backend, HOST, NOW, Reply, TestBroker, deploy, large_zip, module_zip, role,
+};
 use url::Url;
 
 use crate::lambda::answer;
@@ -57,18 +59,26 @@ impl Registry {
         let test = TestBroker::start_on(Backend::Aws).await?;
         test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
         let token = test.token(&deploy(), &[Download, Upload]).await;
-        assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "the caller's standing is read, and remembered");
+        assert_eq!(
+            test.get("/v1/whoami", &token).await.status,
+            200,
+            "the caller's standing is read, and remembered"
+        );
         test.aws().meter.taken();
         Some(Self { function: test.function(None, None), test, token })
     }
 
     async fn post(&self, path: &str, body: &str, token: &str) -> Reply {
-        let sent = Sent::new("POST", format!("{ADDRESS}/{path}")).bearer(token).body("application/json", body);
+        let sent = Sent::new("POST", format!("{ADDRESS}/{path}"))
+            .bearer(token)
+            .body("application/json", body);
         SHAPE.reply(&answer(&self.function, &SHAPE.event(&sent)).await.unwrap())
     }
 
     async fn begin(&self, version: &str, archive: &[u8]) -> Told {
-        let reply = self.post(&format!("{version}/uploads"), &announced(archive).to_string(), &self.token).await;
+        let reply = self
+            .post(&format!("{version}/uploads"), &announced(archive).to_string(), &self.token)
+            .await;
         assert_eq!(reply.status, 201, "{}", reply.text());
         let told = reply.json();
         Told {
@@ -113,7 +123,11 @@ impl Told {
     }
 
     fn parameter(&self, name: &str) -> String {
-        self.url.query_pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned()).unwrap()
+        self.url
+            .query_pairs()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.into_owned())
+            .unwrap()
     }
 }
 
@@ -134,26 +148,44 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
     assert_eq!(told.expires_at, "2026-11-20T10:26:12Z");
     let early = registry.complete("1.0.0", &told).await;
     assert_eq!(early.status, 400, "{}", early.text());
-    assert!(early.text().contains("nothing was put at the URL of this upload; hint: put the archive there"), "{}", early.text());
+    assert!(
+        early
+            .text()
+            .contains("nothing was put at the URL of this upload; hint: put the archive there"),
+        "{}",
+        early.text()
+    );
 
     told.put(&archive).await;
     meter.taken();
     let done = registry.complete("1.0.0", &told).await;
     let sha256 = hex::encode(Sha256::digest(&archive));
     assert_eq!(done.status, 201, "{}", done.text());
-    assert_eq!(done.json(), json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created"}));
+    assert_eq!(
+        done.json(),
+        json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created"})
+    );
     // One read of the upload, one of the version, one of the document; the upload is fetched, the archive put and, since
     // the emulator says no checksum, read back.
-    let expected = [("dynamodb GetItem", 3), ("dynamodb TransactWriteItems", 2), ("s3 GET", 2), ("s3 PUT", 1), ("s3 DELETE", 1)];
+    let expected = [
+        ("dynamodb GetItem", 3),
+        ("dynamodb TransactWriteItems", 2),
+        ("s3 GET", 2),
+        ("s3 PUT", 1),
+        ("s3 DELETE", 1),
+    ];
     assert_eq!(meter.taken(), calls(expected));
     assert_eq!(registry.fetched("1.0.0").await, (200, archive.clone()));
     assert_eq!(registry.test.archives().await, 1, "the upload is gone");
     assert_eq!(registry.row(&told).await, Value::Null);
     assert_eq!(registry.complete("1.0.0", &told).await.status, 404);
 
-    let again = registry.post("1.0.0/uploads", &announced(&archive).to_string(), &registry.token).await;
+    let again =
+        registry.post("1.0.0/uploads", &announced(&archive).to_string(), &registry.token).await;
     assert_eq!((again.status.as_u16(), again.json()["status"].as_str()), (200, Some("unchanged")));
-    let other = registry.post("1.0.0/uploads", &announced(&large_zip(LARGE + 1)).to_string(), &registry.token).await;
+    let other = registry
+        .post("1.0.0/uploads", &announced(&large_zip(LARGE + 1)).to_string(), &registry.token)
+        .await;
     assert_eq!(other.status, 409, "{}", other.text());
 }
 
@@ -167,7 +199,11 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
         place.bucket_kms_key = kms_key.map(str::to_owned);
         let store = Aws::over(place, Some(Audience::parse(HOST).unwrap()), &aws.sdk());
         let other = registry.test.over(Store::Aws(store));
-        let registry = Registry { function: other.function(None, None), test: other, token: registry.token.clone() };
+        let registry = Registry {
+            function: other.function(None, None),
+            test: other,
+            token: registry.token.clone(),
+        };
         let told = registry.begin("1.0.0", &archive).await;
 
         assert_eq!(told.id.len(), 32);
@@ -185,33 +221,72 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
             expected.push(("x-amz-server-side-encryption-aws-kms-key-id", key));
             expected.push(("x-amz-server-side-encryption-bucket-key-enabled", "true"));
         }
-        let headers: Vec<(&str, &str)> = told.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(headers.iter().collect::<std::collections::BTreeSet<_>>(), expected.iter().collect());
+        let headers: Vec<(&str, &str)> =
+            told.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(
+            headers.iter().collect::<std::collections::BTreeSet<_>>(),
+            expected.iter().collect()
+        );
         let mut names: Vec<&str> = expected.iter().map(|(name, _)| *name).chain(["host"]).collect();
         names.sort_unstable();
-        assert_eq!(told.parameter("X-Amz-SignedHeaders"), names.join(";"), "all that is sent is signed");
-        assert_eq!((told.parameter("X-Amz-Expires"), told.parameter("X-Amz-Date")), ("900".to_owned(), "20261120T101112Z".to_owned()));
+        assert_eq!(
+            told.parameter("X-Amz-SignedHeaders"),
+            names.join(";"),
+            "all that is sent is signed"
+        );
+        assert_eq!(
+            (told.parameter("X-Amz-Expires"), told.parameter("X-Amz-Date")),
+            ("900".to_owned(), "20261120T101112Z".to_owned())
+        );
         assert_eq!(told.parameter("X-Amz-Security-Token"), SESSION_TOKEN);
         assert!(told.parameter("X-Amz-Credential").starts_with(ACCESS_KEY_ID));
 
         // The signature that S3 computes over the request as it is to be sent, and over nothing else.
-        let query: Vec<&str> = told.url.query().unwrap().split('&').filter(|pair| !pair.starts_with("X-Amz-Signature=")).collect();
+        let query: Vec<&str> = told
+            .url
+            .query()
+            .unwrap()
+            .split('&')
+            .filter(|pair| !pair.starts_with("X-Amz-Signature="))
+            .collect();
         let host = aws.meter.endpoint().replace("http://", "");
         let signature = |changed: Option<(&str, &str)>| {
-            let mut sent: Vec<(String, String)> = told.headers.clone().into_iter().chain([("host".to_owned(), host.clone())]).collect();
+            let mut sent: Vec<(String, String)> = told
+                .headers
+                .clone()
+                .into_iter()
+                .chain([("host".to_owned(), host.clone())])
+                .collect();
             for (name, value) in &mut sent {
                 if let Some((_, other)) = changed.filter(|(changed, _)| changed == name) {
                     *value = other.to_owned();
                 }
             }
-            let request = Request { method: "PUT", path: told.url.path(), query: &query.join("&"), headers: &sent, body: b"" };
-            let canonical = request.canonical(&names.join(";")).unwrap().replace(&hex::encode(Sha256::digest(b"")), "UNSIGNED-PAYLOAD");
-            let scope = Scope { date: "20261120".to_owned(), region: REGION.to_owned(), service: "s3".to_owned() };
+            let request = Request {
+                method: "PUT",
+                path: told.url.path(),
+                query: &query.join("&"),
+                headers: &sent,
+                body: b"",
+            };
+            let canonical = request
+                .canonical(&names.join(";"))
+                .unwrap()
+                .replace(&hex::encode(Sha256::digest(b"")), "UNSIGNED-PAYLOAD");
+            let scope = Scope {
+                date: "20261120".to_owned(),
+                region: REGION.to_owned(),
+                service: "s3".to_owned(),
+            };
             scope.signature(SECRET_ACCESS_KEY, "20261120T101112Z", &canonical)
         };
         assert_eq!(signature(None), told.parameter("X-Amz-Signature"));
-        let others =
-            [("content-length", "700002"), ("x-amz-checksum-sha256", "AAAA"), ("content-type", "text/html"), ("if-none-match", "x")];
+        let others = [
+            ("content-length", "700002"),
+            ("x-amz-checksum-sha256", "AAAA"),
+            ("content-type", "text/html"),
+            ("if-none-match", "x"),
+        ];
         for changed in others {
             assert_ne!(signature(Some(changed)), told.parameter("X-Amz-Signature"), "{changed:?}");
         }
@@ -219,7 +294,8 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
 }
 
 #[tokio::test]
-async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_completes_or_begins_again() {
+async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_completes_or_begins_again()
+ {
     let Some(registry) = Registry::start().await else { return };
     let archive = large_zip(LARGE);
     let told = registry.begin("1.0.0", &archive).await;
@@ -231,12 +307,21 @@ async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_comple
     for _ in 0..3 {
         told.put_for(&archive, 412).await;
     }
-    assert_eq!(registry.test.aws().versions().await, 1, "each time would be another version, of as many bytes");
+    assert_eq!(
+        registry.test.aws().versions().await,
+        1,
+        "each time would be another version, of as many bytes"
+    );
     let again = registry.begin("1.0.0", &archive).await;
     again.put(&archive).await;
     assert_eq!(registry.complete("1.0.0", &told).await.status, 201);
     let unchanged = registry.complete("1.0.0", &again).await;
-    assert_eq!((unchanged.status.as_u16(), unchanged.json()["status"].as_str()), (200, Some("unchanged")), "{}", unchanged.text());
+    assert_eq!(
+        (unchanged.status.as_u16(), unchanged.json()["status"].as_str()),
+        (200, Some("unchanged")),
+        "{}",
+        unchanged.text()
+    );
     assert_eq!(registry.test.aws().versions().await, 1, "the archive in its place alone");
 }
 
@@ -244,16 +329,36 @@ async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_comple
 async fn the_address_of_an_upload_never_outlives_the_credentials_that_signed_it() {
     let Some(registry) = Registry::start().await else { return };
     let archive = large_zip(LARGE);
-    for (left, expected) in [(None, Some(900)), (Some(5000), Some(900)), (Some(120), Some(120)), (Some(29), None), (Some(-5), None)] {
-        let expires_at = left.map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
+    for (left, expected) in [
+        (None, Some(900)),
+        (Some(5000), Some(900)),
+        (Some(120), Some(120)),
+        (Some(29), None),
+        (Some(-5), None),
+    ] {
+        let expires_at = left
+            .map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
         let aws = registry.test.aws();
-        let store = Aws::over(aws.place.clone(), Some(Audience::parse(HOST).unwrap()), &aws.sdk_of(expires_at));
+        let store = Aws::over(
+            aws.place.clone(),
+            Some(Audience::parse(HOST).unwrap()),
+            &aws.sdk_of(expires_at),
+        );
         let other = registry.test.over(Store::Aws(store));
-        let signing = Registry { function: other.function(None, None), test: other, token: registry.token.clone() };
-        let reply = signing.post("1.0.0/uploads", &announced(&archive).to_string(), &signing.token).await;
+        let signing = Registry {
+            function: other.function(None, None),
+            test: other,
+            token: registry.token.clone(),
+        };
+        let reply =
+            signing.post("1.0.0/uploads", &announced(&archive).to_string(), &signing.token).await;
         match expected {
             None => assert_eq!(reply.status, 503, "{left:?}"),
-            Some(seconds) => assert!(reply.text().contains(&format!("X-Amz-Expires={seconds}&")), "{left:?}: {}", reply.text()),
+            Some(seconds) => assert!(
+                reply.text().contains(&format!("X-Amz-Expires={seconds}&")),
+                "{left:?}: {}",
+                reply.text()
+            ),
         }
     }
 }
@@ -265,18 +370,30 @@ async fn an_upload_is_completed_by_whoever_began_it_for_what_it_was_begun_and_in
     let told = registry.begin("1.0.0", &archive).await;
     told.put(&archive).await;
     registry.test.grant(&role("other"), "acme", &[Download, Upload]).await;
-    let other = registry.test.token(&Identity::role("111122223333", "other", "i-0abc"), &[Download, Upload]).await;
-    let unknown = registry.post(&format!("1.0.0/uploads/{}", "0".repeat(32)), "", &registry.token).await;
+    let other = registry
+        .test
+        .token(&Identity::role("111122223333", "other", "i-0abc"), &[Download, Upload])
+        .await;
+    let unknown =
+        registry.post(&format!("1.0.0/uploads/{}", "0".repeat(32)), "", &registry.token).await;
     assert_eq!(unknown.status, 404);
     for (what, reply) in [
         ("somebody else", registry.post(&format!("1.0.0/uploads/{}", told.id), "", &other).await),
         ("another version", registry.complete("1.0.1", &told).await),
-        ("another spelling", registry.post(&format!("1.0.0/uploads/{}", told.id.to_uppercase()), "", &registry.token).await),
+        (
+            "another spelling",
+            registry
+                .post(&format!("1.0.0/uploads/{}", told.id.to_uppercase()), "", &registry.token)
+                .await,
+        ),
     ] {
         assert_eq!((reply.status, &reply.body), (unknown.status, &unknown.body), "{what}");
     }
-    let elsewhere = Sent::new("POST", format!("/v1/modules/acme/dns/aws/1.0.0/uploads/{}", told.id)).bearer(&registry.token);
-    let elsewhere = SHAPE.reply(&answer(&registry.function, &SHAPE.event(&elsewhere)).await.unwrap());
+    let elsewhere =
+        Sent::new("POST", format!("/v1/modules/acme/dns/aws/1.0.0/uploads/{}", told.id))
+            .bearer(&registry.token);
+    let elsewhere =
+        SHAPE.reply(&answer(&registry.function, &SHAPE.event(&elsewhere)).await.unwrap());
     assert_eq!((elsewhere.status, &elsewhere.body), (unknown.status, &unknown.body));
 
     // The token ends with the hour as well, so another one is got in time.
@@ -299,13 +416,24 @@ async fn what_arrives_is_believed_no_more_than_what_is_sent() {
     let mut bent = archive.clone();
     bent[350_000] ^= 1;
     let (shorter, longer) = (archive[..LARGE - 1].to_vec(), [&archive[..], b"x"].concat());
-    for (what, body) in [("a changed byte", bent), ("a byte less", shorter), ("a byte more", longer), ("nothing", Vec::new())] {
+    for (what, body) in [
+        ("a changed byte", bent),
+        ("a byte less", shorter),
+        ("a byte more", longer),
+        ("nothing", Vec::new()),
+    ] {
         let told = registry.begin("1.0.0", &archive).await;
         // The emulator takes it, as S3 would not.
         told.put(&body).await;
         let reply = registry.complete("1.0.0", &told).await;
         assert_eq!(reply.status, 400, "{what}: {}", reply.text());
-        assert!(reply.text().contains("what was uploaded is not what was announced; hint: begin the upload again"), "{}", reply.text());
+        assert!(
+            reply.text().contains(
+                "what was uploaded is not what was announced; hint: begin the upload again"
+            ),
+            "{}",
+            reply.text()
+        );
         assert_eq!(registry.row(&told).await, Value::Null, "{what}: the upload is over");
         assert_eq!(registry.test.archives().await, 0, "{what}");
     }
@@ -315,9 +443,16 @@ async fn what_arrives_is_believed_no_more_than_what_is_sent() {
     told.put(&no_archive).await;
     let reply = registry.complete("1.0.0", &told).await;
     assert_eq!(reply.status, 400, "{}", reply.text());
-    assert!(reply.json()["errors"][0].as_str().unwrap().starts_with("the archive"), "{}", reply.text());
+    assert!(
+        reply.json()["errors"][0].as_str().unwrap().starts_with("the archive"),
+        "{}",
+        reply.text()
+    );
     assert_eq!(registry.test.archives().await, 0);
-    assert_eq!(registry.test.get(&format!("{ADDRESS}/versions"), &registry.token).await.status, 404);
+    assert_eq!(
+        registry.test.get(&format!("{ADDRESS}/versions"), &registry.token).await.status,
+        404
+    );
 }
 
 #[tokio::test]
@@ -354,8 +489,17 @@ async fn a_completion_that_died_half_way_can_be_repeated() {
             told.put(&archive).await;
         }
         let again = registry.complete("1.0.0", &told).await;
-        assert_eq!((again.status.as_u16(), again.json()["status"].as_str()), (200, Some("unchanged")), "{object_left}: {}", again.text());
-        assert_eq!((registry.row(&told).await, registry.test.archives().await), (Value::Null, 1), "{object_left}");
+        assert_eq!(
+            (again.status.as_u16(), again.json()["status"].as_str()),
+            (200, Some("unchanged")),
+            "{object_left}: {}",
+            again.text()
+        );
+        assert_eq!(
+            (registry.row(&told).await, registry.test.archives().await),
+            (Value::Null, 1),
+            "{object_left}"
+        );
     }
     assert_eq!(registry.fetched("1.0.0").await, (200, archive));
 }
@@ -364,10 +508,12 @@ async fn a_completion_that_died_half_way_can_be_repeated() {
 async fn of_two_uploads_of_one_version_one_is_published() {
     let Some(registry) = Registry::start().await else { return };
     let (first, second) = (large_zip(LARGE), large_zip(LARGE + 1));
-    let (one, two) = (registry.begin("1.0.0", &first).await, registry.begin("1.0.0", &second).await);
+    let (one, two) =
+        (registry.begin("1.0.0", &first).await, registry.begin("1.0.0", &second).await);
     one.put(&first).await;
     two.put(&second).await;
-    let (one_done, two_done) = tokio::join!(registry.complete("1.0.0", &one), registry.complete("1.0.0", &two));
+    let (one_done, two_done) =
+        tokio::join!(registry.complete("1.0.0", &one), registry.complete("1.0.0", &two));
     let mut outcomes = [one_done.status.as_u16(), two_done.status.as_u16()];
     let published = if outcomes[0] == 201 { first } else { second };
     outcomes.sort_unstable();
@@ -383,18 +529,32 @@ async fn an_archive_that_was_lost_in_the_bucket_comes_back_when_it_is_published_
     let Some(registry) = Registry::start().await else { return };
     let (small, large) = (module_zip("small"), large_zip(LARGE));
     let test = &registry.test;
-    let publish = async |archive: &[u8]| test.publish("acme/vpc/aws", "1.0.0", archive.to_vec(), &registry.token).await;
+    let publish = async |archive: &[u8]| {
+        test.publish("acme/vpc/aws", "1.0.0", archive.to_vec(), &registry.token).await
+    };
     assert_eq!(publish(&small).await.status, 201);
     test.aws().meter.taken();
     let unchanged = publish(&small).await;
-    assert_eq!((unchanged.status.as_u16(), unchanged.json()["status"].as_str()), (200, Some("unchanged")));
-    assert_eq!(test.aws().meter.taken(), calls([("dynamodb GetItem", 1), ("s3 HEAD", 1)]), "it is looked for, and nothing is written");
+    assert_eq!(
+        (unchanged.status.as_u16(), unchanged.json()["status"].as_str()),
+        (200, Some("unchanged"))
+    );
+    assert_eq!(
+        test.aws().meter.taken(),
+        calls([("dynamodb GetItem", 1), ("s3 HEAD", 1)]),
+        "it is looked for, and nothing is written"
+    );
 
     test.aws().lose_objects().await;
     assert_eq!(registry.fetched("1.0.0").await.0, 404);
     assert_eq!(publish(&module_zip("other")).await.status, 409, "the version is what it was");
     let restored = publish(&small).await;
-    assert_eq!((restored.status.as_u16(), restored.json()["status"].as_str()), (200, Some("unchanged")), "{}", restored.text());
+    assert_eq!(
+        (restored.status.as_u16(), restored.json()["status"].as_str()),
+        (200, Some("unchanged")),
+        "{}",
+        restored.text()
+    );
     assert_eq!(registry.fetched("1.0.0").await, (200, small));
 
     let told = registry.begin("2.0.0", &large).await;
@@ -404,7 +564,12 @@ async fn an_archive_that_was_lost_in_the_bucket_comes_back_when_it_is_published_
     let told = registry.begin("2.0.0", &large).await;
     told.put(&large).await;
     let restored = registry.complete("2.0.0", &told).await;
-    assert_eq!((restored.status.as_u16(), restored.json()["status"].as_str()), (200, Some("unchanged")), "{}", restored.text());
+    assert_eq!(
+        (restored.status.as_u16(), restored.json()["status"].as_str()),
+        (200, Some("unchanged")),
+        "{}",
+        restored.text()
+    );
     assert_eq!(registry.fetched("2.0.0").await, (200, large));
 }
 
@@ -419,7 +584,8 @@ fn gateway(function: Arc<OnceLock<lambda::Function>>) -> Router {
 async fn through(function: &lambda::Function, request: HttpRequest<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 10_000_000).await.unwrap();
-    let mut sent = Sent::new(if parts.method == "POST" { "POST" } else { "GET" }, parts.uri.to_string());
+    let mut sent =
+        Sent::new(if parts.method == "POST" { "POST" } else { "GET" }, parts.uri.to_string());
     for (name, value) in parts.headers.iter().filter(|(name, _)| *name != "content-type") {
         sent = sent.header(name.as_str(), value.to_str().unwrap());
     }
@@ -443,7 +609,8 @@ async fn the_operators_program_publishes_through_a_function_what_no_event_carrie
     let mut variables = aws.environment();
     variables.push(("STILE_HOST", served.host().to_owned()));
     variables.push(("STILE_STS_ENDPOINT", served.test.sts.endpoint()));
-    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let real = lambda::Function::start(&broker, &variables, &folder.path().join("log")).await;
     assert!(function.set(real).is_ok());
     served.test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
@@ -451,7 +618,8 @@ async fn the_operators_program_publishes_through_a_function_what_no_event_carrie
     let home = served.home(&identity);
     let archive = large_zip(4_000_001);
     std::fs::write(home.path().join("vpc.zip"), &archive).unwrap();
-    let arguments = ["module", "publish", "acme/vpc/aws", "1.0.0", "vpc.zip", "--registry-host", served.host()];
+    let arguments =
+        ["module", "publish", "acme/vpc/aws", "1.0.0", "vpc.zip", "--registry-host", served.host()];
     let sha256 = hex::encode(Sha256::digest(&archive));
     for word in ["published", "unchanged"] {
         let ran = home.run(&admin, &arguments).await;
@@ -462,6 +630,11 @@ async fn the_operators_program_publishes_through_a_function_what_no_event_carrie
     // The function made the registry's first key, by the system's clock.
     served.test.set_time(system_time());
     let token = served.test.token(&identity, &[Download]).await;
-    let location = served.test.get(&format!("{ADDRESS}/1.0.0/download"), &token).await.header("x-terraform-get").to_owned();
+    let location = served
+        .test
+        .get(&format!("{ADDRESS}/1.0.0/download"), &token)
+        .await
+        .header("x-terraform-get")
+        .to_owned();
     assert_eq!(served.test.fetch(&location).await, (200, archive));
 }

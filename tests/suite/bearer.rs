@@ -14,7 +14,10 @@ async fn published() -> Option<(TestBroker, String)> {
     let test = TestBroker::start_on(super::BACKEND).await?;
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let token = test.token(&deploy(), &[Download, Upload]).await;
-    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status, 201);
+    assert_eq!(
+        test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
+        201
+    );
     Some((test, token))
 }
 
@@ -31,15 +34,27 @@ async fn every_way_to_carry_a_token_but_one_is_no_token() {
         vec![("authorization", format!("Bearer  {token}"))],
         vec![("authorization", format!("Bearer\t{token}"))],
         vec![("authorization", format!("Bearer {token}, Bearer {token}"))],
-        vec![("authorization", format!("Bearer {token}")), ("authorization", format!("Bearer {token}"))],
-        vec![("authorization", format!("Bearer {token}")), ("authorization", "Bearer x".to_owned())],
+        vec![
+            ("authorization", format!("Bearer {token}")),
+            ("authorization", format!("Bearer {token}")),
+        ],
+        vec![
+            ("authorization", format!("Bearer {token}")),
+            ("authorization", "Bearer x".to_owned()),
+        ],
         vec![("x-authorization", format!("Bearer {token}"))],
         vec![("cookie", format!("token={token}"))],
         vec![("authorization", format!("Bearer {}", "a".repeat(4097)))],
     ] {
-        let request = headers.iter().fold(Request::get(VERSIONS), |request, (name, value)| request.header(*name, value));
+        let request = headers
+            .iter()
+            .fold(Request::get(VERSIONS), |request, (name, value)| request.header(*name, value));
         let reply = test.send(request.body(Body::empty()).unwrap()).await;
-        assert_eq!((reply.status.as_u16(), reply.header("www-authenticate")), (401, "Bearer"), "{headers:?}");
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("www-authenticate")),
+            (401, "Bearer"),
+            "{headers:?}"
+        );
         assert_eq!(
             reply.json(),
             json!({"errors": ["a valid token is needed; hint: run `terraform-credentials-stile doctor`, which says what is missing"]})
@@ -74,7 +89,11 @@ async fn garbage_and_strangers_tokens_get_the_one_answer() {
         &hex::encode(proof),
     ] {
         let reply = test.get(VERSIONS, garbage).await;
-        assert_eq!((reply.status.as_u16(), reply.text().contains("a valid token is needed")), (401, true), "{garbage:.60}");
+        assert_eq!(
+            (reply.status.as_u16(), reply.text().contains("a valid token is needed")),
+            (401, true),
+            "{garbage:.60}"
+        );
     }
     assert_eq!(stranger.get(VERSIONS, &strangers_token).await.status, 200);
     let reply = test.exchange(&json!({ "version": 1, "token": token })).await;
@@ -113,7 +132,11 @@ async fn another_registry_with_the_same_keys_refuses_the_token() {
     // KMS does not even open a keyring for another registry, so whether the token is one cannot be told there.
     let expected = if test.backend() == Backend::Aws { 503 } else { 401 };
     assert_eq!(other.get(VERSIONS, &token).await.status.as_u16(), expected);
-    assert_eq!(test.restarted().get(VERSIONS, &token).await.status, 200, "while a restart of this one takes it");
+    assert_eq!(
+        test.restarted().get(VERSIONS, &token).await.status,
+        200,
+        "while a restart of this one takes it"
+    );
 }
 
 #[tokio::test]
@@ -143,21 +166,34 @@ async fn what_is_revoked_ends_within_ten_seconds_in_every_process_and_mints_no_m
         statuses
     };
     assert_eq!((answers(&token).await, answers(&next).await), (vec![200, 200], vec![200, 200]));
-    let claims = test.broker.tokens.open(&token, test.store(), test.time()).await.unwrap().claims.clone();
+    let claims =
+        test.broker.tokens.open(&token, test.store(), test.time()).await.unwrap().claims.clone();
     test.store().revoke_token(claims.id().clone(), test.time()).await.unwrap();
     test.advance(10);
-    assert_eq!((answers(&token).await, answers(&next).await), (vec![401, 401], vec![200, 200]), "one token");
+    assert_eq!(
+        (answers(&token).await, answers(&next).await),
+        (vec![401, 401], vec![200, 200]),
+        "one token"
+    );
 
     let principal = claims.principal().clone();
     test.store().revoke_principal(principal.clone(), test.time()).await.unwrap();
     let identity = deploy();
     test.sts.know(identity.clone());
-    assert_eq!(test.exchange(&test.proof(&identity).build()).await.error(), "403 principal_revoked", "minting stops at once");
+    assert_eq!(
+        test.exchange(&test.proof(&identity).build()).await.error(),
+        "403 principal_revoked",
+        "minting stops at once"
+    );
     test.advance(10);
     assert_eq!(answers(&next).await, [401, 401], "every token of the principal");
     assert!(test.store().lift(principal).await.unwrap());
     test.advance(10);
-    assert_eq!((answers(&token).await, answers(&next).await), (vec![401, 401], vec![200, 200]), "until it is lifted");
+    assert_eq!(
+        (answers(&token).await, answers(&next).await),
+        (vec![401, 401], vec![200, 200]),
+        "until it is lifted"
+    );
 }
 
 #[tokio::test]
@@ -177,7 +213,10 @@ async fn a_token_reaches_no_further_than_it_says() {
     assert_eq!(test.get(VERSIONS, &narrow).await.status, 200);
     for (reply, what) in [
         (test.get("/v1/modules/other/vpc/aws/versions", &narrow).await, "another namespace"),
-        (test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &narrow).await, "another permission"),
+        (
+            test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &narrow).await,
+            "another permission",
+        ),
     ] {
         assert_eq!(reply.status, 403, "{what}");
         assert!(reply.text().contains("this token is not for"), "{what}: {}", reply.text());
@@ -191,13 +230,21 @@ async fn while_the_store_is_down_reads_go_on_for_five_minutes_and_minting_stops(
     test.break_store();
     for (seconds, expected) in [(11, 200), (200, 200), (88, 200), (1, 503)] {
         test.advance(seconds);
-        assert_eq!(test.get("/v1/whoami", &token).await.status.as_u16(), expected, "after {seconds} more seconds");
+        assert_eq!(
+            test.get("/v1/whoami", &token).await.status.as_u16(),
+            expected,
+            "after {seconds} more seconds"
+        );
     }
     let identity = deploy();
     test.sts.know(identity.clone());
     assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 503);
     test.mend_store();
-    assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "and it works again without a restart");
+    assert_eq!(
+        test.get("/v1/whoami", &token).await.status,
+        200,
+        "and it works again without a restart"
+    );
 }
 
 #[tokio::test]
@@ -224,7 +271,11 @@ async fn after_every_key_was_dropped_the_next_token_is_good_at_once() {
     let next = test.token(&deploy(), &[Download]).await;
     assert_eq!(test.get(VERSIONS, &next).await.status, 200);
     test.advance(10);
-    assert_eq!(test.get(VERSIONS, &token).await.status, 401, "and the old one ends within ten seconds");
+    assert_eq!(
+        test.get(VERSIONS, &token).await.status,
+        401,
+        "and the old one ends within ten seconds"
+    );
 }
 
 #[tokio::test]
@@ -252,13 +303,20 @@ async fn tokens_of_two_processes_live_through_rotations_to_their_own_end_and_no_
         for step in [0, 150, 149, 1, 1, 1800, 1499, 1] {
             processes.iter().for_each(|process| process.advance(step));
             let (mine, yours) = (deploy(), deploy());
-            let (one, two) = tokio::join!(processes[0].token(&mine, &[Download]), processes[1].token(&yours, &[Download]));
+            let (one, two) = tokio::join!(
+                processes[0].token(&mine, &[Download]),
+                processes[1].token(&yours, &[Download])
+            );
             let ends = processes[0].time() + 3600;
             minted.extend([(ends, one), (ends, two)]);
             for (ends, token) in &minted {
                 for process in &processes {
                     let expected = if process.time() < *ends { 200 } else { 401 };
-                    assert_eq!(process.get("/v1/whoami", token).await.status.as_u16(), expected, "day {day}, {step}");
+                    assert_eq!(
+                        process.get("/v1/whoami", token).await.status.as_u16(),
+                        expected,
+                        "day {day}, {step}"
+                    );
                 }
             }
         }

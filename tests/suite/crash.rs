@@ -46,7 +46,8 @@ impl Registry {
     }
 
     async fn start(&self) -> Broker {
-        let setup = Setup::new(self.port, &self.folder.path().join("data")).sts(&self.sts.endpoint());
+        let setup =
+            Setup::new(self.port, &self.folder.path().join("data")).sts(&self.sts.endpoint());
         let setup = self.files.iter().fold(setup, Setup::tls);
         setup.start(&self.folder.path().join("broker.log")).await
     }
@@ -55,16 +56,38 @@ impl Registry {
         let identity = deploy();
         self.sts.know(identity.clone());
         let document = document(3600, Namespaces::All, &[Download, Upload]);
-        let proof = Proof::new(&identity).audience(&broker.host()).now(system_time()).document(&document).build();
-        let request = broker.client().post(broker.url("/v1/token")).header("content-type", "application/json");
-        let answer: Value = serde_json::from_str(&request.body(proof.to_string()).send().await.unwrap().text().await.unwrap()).unwrap();
+        let proof = Proof::new(&identity)
+            .audience(&broker.host())
+            .now(system_time())
+            .document(&document)
+            .build();
+        let request = broker
+            .client()
+            .post(broker.url("/v1/token"))
+            .header("content-type", "application/json");
+        let answer: Value = serde_json::from_str(
+            &request.body(proof.to_string()).send().await.unwrap().text().await.unwrap(),
+        )
+        .unwrap();
         answer["token"].as_str().unwrap().to_owned()
     }
 }
 
 /// Sends one version; the status, or none where no answer came.
-async fn publish(client: &reqwest::Client, url: String, token: &str, archive: Vec<u8>) -> Option<u16> {
-    let sent = client.post(url).bearer_auth(token).header("content-type", "application/zip").body(archive).send().await.ok()?;
+async fn publish(
+    client: &reqwest::Client,
+    url: String,
+    token: &str,
+    archive: Vec<u8>,
+) -> Option<u16> {
+    let sent = client
+        .post(url)
+        .bearer_auth(token)
+        .header("content-type", "application/zip")
+        .body(archive)
+        .send()
+        .await
+        .ok()?;
     let status = sent.status().as_u16();
     // An answer that broke off acknowledges nothing.
     sent.bytes().await.ok().map(|_| status)
@@ -79,7 +102,9 @@ fn archive(version: &str) -> Vec<u8> {
 
 /// Every listed version with the digest of what its link gives.
 async fn listed(broker: &Broker, token: &str) -> BTreeMap<String, String> {
-    let get = async |path: String| broker.client().get(broker.url(&path)).bearer_auth(token).send().await.unwrap();
+    let get = async |path: String| {
+        broker.client().get(broker.url(&path)).bearer_auth(token).send().await.unwrap()
+    };
     let answer = get(format!("/v1/modules/{ADDRESS}/versions")).await;
     if answer.status() == 404 {
         return BTreeMap::new();
@@ -93,7 +118,10 @@ async fn listed(broker: &Broker, token: &str) -> BTreeMap<String, String> {
         let link = answer.headers()["x-terraform-get"].to_str().unwrap();
         let archive = broker.client().get(broker.url(link)).send().await.unwrap();
         assert_eq!(archive.status(), 200, "{version}");
-        listed.insert(version.to_owned(), hex::encode(Sha256::digest(archive.bytes().await.unwrap())));
+        listed.insert(
+            version.to_owned(),
+            hex::encode(Sha256::digest(archive.bytes().await.unwrap())),
+        );
     }
     listed
 }
@@ -109,12 +137,14 @@ async fn publish_until_killed(
     let waiting = Arc::new(Mutex::new(versions.into_iter()));
     let (tell, mut told) = mpsc::unbounded_channel();
     for _ in 0..at_once {
-        let (waiting, tell, client, token) = (Arc::clone(&waiting), tell.clone(), broker.client().clone(), token.to_owned());
+        let (waiting, tell, client, token) =
+            (Arc::clone(&waiting), tell.clone(), broker.client().clone(), token.to_owned());
         let base = broker.url(&format!("/v1/modules/{ADDRESS}"));
         tokio::spawn(async move {
             loop {
                 let Some((version, archive)) = waiting.lock().unwrap().next() else { return };
-                if publish(&client, format!("{base}/{version}"), &token, archive).await == Some(201) {
+                if publish(&client, format!("{base}/{version}"), &token, archive).await == Some(201)
+                {
                     let _ = tell.send(version);
                 }
             }
@@ -148,7 +178,8 @@ struct Moment {
 impl Moment {
     fn of(seed: [u8; 8], round: u8) -> Self {
         let digest = Sha256::new().chain_update(seed).chain_update([round]).finalize();
-        let after = Duration::from_micros(u64::from(u16::from_be_bytes([digest[1], digest[2]])) % 20_000);
+        let after =
+            Duration::from_micros(u64::from(u16::from_be_bytes([digest[1], digest[2]])) % 20_000);
         Self { acknowledged: usize::from(digest[0] % PUBLISHES), after }
     }
 }
@@ -165,17 +196,29 @@ async fn what_was_acknowledged_before_a_kill_is_listed_whole_and_nothing_else_is
     let mut acknowledged = BTreeSet::new();
     let mut lost = Vec::new();
     for round in 0..ROUNDS {
-        let versions: Vec<_> =
-            (0..PUBLISHES).map(|n| format!("{round}.0.{n}")).map(|version| (version.clone(), archive(&version))).collect();
-        sent.extend(versions.iter().map(|(version, archive)| (version.clone(), hex::encode(Sha256::digest(archive)))));
+        let versions: Vec<_> = (0..PUBLISHES)
+            .map(|n| format!("{round}.0.{n}"))
+            .map(|version| (version.clone(), archive(&version)))
+            .collect();
+        sent.extend(
+            versions
+                .iter()
+                .map(|(version, archive)| (version.clone(), hex::encode(Sha256::digest(archive)))),
+        );
         let (at_once, moment) = (if round % 2 == 0 { 8 } else { 1 }, Moment::of(seed, round));
-        let mut of_round = publish_until_killed(&mut broker, &token, versions.clone(), at_once, moment).await;
+        let mut of_round =
+            publish_until_killed(&mut broker, &token, versions.clone(), at_once, moment).await;
         lost.extend(versions.into_iter().filter(|(version, _)| !of_round.contains(version)));
         acknowledged.append(&mut of_round);
         broker = registry.start().await;
         let listed = listed(&broker, &token).await;
         let what = format!("seed {}, round {round}, {moment:?}", hex::encode(seed));
-        println!("{what}: {} of {} acknowledged, {} listed", acknowledged.len(), sent.len(), listed.len());
+        println!(
+            "{what}: {} of {} acknowledged, {} listed",
+            acknowledged.len(),
+            sent.len(),
+            listed.len()
+        );
         for version in &acknowledged {
             assert!(listed.contains_key(version), "{what}: {version} was acknowledged and is gone");
         }
@@ -194,18 +237,26 @@ async fn what_was_acknowledged_before_a_kill_is_listed_whole_and_nothing_else_is
 
 /// Has Terraform install versions, each by a module call of its own; it checks their digests.
 async fn installs(registry: &Registry, broker: &Broker, token: &str, versions: &BTreeSet<String>) {
-    let Some(program) = tool("terraform") else { return left_out("terraform", "versions that outlived a kill are installed") };
+    let Some(program) = tool("terraform") else {
+        return left_out("terraform", "versions that outlived a kill are installed");
+    };
     let mut home = Home::temporary();
     home.trust(&registry.files.as_ref().unwrap().ca);
     let terraform = Terraform::new(&program, home);
-    terraform.write_rc(&format!("credentials \"{}\" {{\n  token = \"{token}\"\n}}\n", broker.host()));
+    terraform
+        .write_rc(&format!("credentials \"{}\" {{\n  token = \"{token}\"\n}}\n", broker.host()));
     for version in versions {
-        terraform.write_module_call(&call(version), &format!("{}/{ADDRESS}", broker.host()), version);
+        terraform.write_module_call(
+            &call(version),
+            &format!("{}/{ADDRESS}", broker.host()),
+            version,
+        );
     }
     let ran = terraform.init().await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     for version in versions {
-        let main = std::fs::read_to_string(terraform.installed(&call(version)).join("main.tf")).unwrap();
+        let main =
+            std::fs::read_to_string(terraform.installed(&call(version)).join("main.tf")).unwrap();
         assert!(main.contains(&format!("\"{version} ")), "{version}");
     }
 }
@@ -229,7 +280,10 @@ async fn a_broker_that_is_asked_to_stop_lets_an_upload_end() {
     slow.write_all(head.as_bytes()).await.unwrap();
     let mut told = [0; 25];
     slow.read_exact(&mut told).await.unwrap();
-    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n", "the broker has begun to take the upload in");
+    assert_eq!(
+        &told, b"HTTP/1.1 100 Continue\r\n\r\n",
+        "the broker has begun to take the upload in"
+    );
     let (first, rest) = archive.split_at(archive.len() / 2);
     slow.write_all(first).await.unwrap();
 
@@ -243,7 +297,11 @@ async fn a_broker_that_is_asked_to_stop_lets_an_upload_end() {
         let _ = slow.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
     });
-    assert!(answer.starts_with("HTTP/1.1 201 "), "the upload was answered by `{answer}`:\n{}", broker.log());
+    assert!(
+        answer.starts_with("HTTP/1.1 201 "),
+        "the upload was answered by `{answer}`:\n{}",
+        broker.log()
+    );
     assert!(status.success(), "{status}");
     let broker = registry.start().await;
     let expected = BTreeMap::from([("1.0.0".to_owned(), hex::encode(Sha256::digest(&archive)))]);

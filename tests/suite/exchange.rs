@@ -71,15 +71,24 @@ async fn only_plain_json_is_read() {
         vec![("content-type", "application/json"), ("content-encoding", "gzip")],
         vec![("content-type", "application/json"), ("content-type", "application/json")],
     ] {
-        let request = headers.iter().fold(Request::post("/v1/token"), |request, (name, value)| request.header(*name, *value));
+        let request = headers.iter().fold(Request::post("/v1/token"), |request, (name, value)| {
+            request.header(*name, *value)
+        });
         let reply = test.send(request.body(Body::from(good.clone())).unwrap()).await;
         assert_eq!(reply.error(), "415 unsupported_media_type", "{headers:?}");
     }
     for method in ["GET", "PUT", "DELETE", "PATCH"] {
-        let reply = test.send(Request::builder().method(method).uri("/v1/token").body(Body::empty()).unwrap()).await;
-        assert_eq!((reply.error().as_str(), reply.header("allow")), ("405 method_not_allowed", "POST"), "{method}");
+        let reply = test
+            .send(Request::builder().method(method).uri("/v1/token").body(Body::empty()).unwrap())
+            .await;
+        assert_eq!(
+            (reply.error().as_str(), reply.header("allow")),
+            ("405 method_not_allowed", "POST"),
+            "{method}"
+        );
     }
-    let request = Request::post("/v1/token?Action=GetSessionToken").header("content-type", "application/json");
+    let request = Request::post("/v1/token?Action=GetSessionToken")
+        .header("content-type", "application/json");
     let reply = test.send(request.body(Body::from(good)).unwrap()).await;
     assert_eq!(reply.error(), "400 invalid_request", "{}", reply.text());
     assert_eq!(test.sts.calls(), 0);
@@ -87,7 +96,8 @@ async fn only_plain_json_is_read() {
 
 #[tokio::test]
 async fn a_region_that_is_not_enabled_here_has_no_host() {
-    let regions = ["us-east-1", "eu-central-1"].map(|name| stile_protocol::region::Region::named(name).unwrap());
+    let regions = ["us-east-1", "eu-central-1"]
+        .map(|name| stile_protocol::region::Region::named(name).unwrap());
     let Some(place) = Place::new(super::BACKEND).await else { return };
     let test = TestBroker::start_at(HOST, 3600, place, &regions);
     let good = test.proof(&deploy()).build();
@@ -119,7 +129,11 @@ async fn a_region_that_is_not_enabled_here_has_no_host() {
     ] {
         let reply = test.exchange(&with(good.clone(), "region", region)).await;
         assert_eq!(reply.error(), "400 bad_region", "{region:?}");
-        assert!(reply.text().contains("eu-central-1"), "the hint names the enabled ones: {}", reply.text());
+        assert!(
+            reply.text().contains("eu-central-1"),
+            "the hint names the enabled ones: {}",
+            reply.text()
+        );
     }
     let reply = test.exchange(&with(good, "region", "us-west-2")).await;
     assert_eq!(reply.error(), "400 region_not_enabled");
@@ -142,7 +156,11 @@ async fn the_time_window_is_five_minutes_back_and_two_ahead() {
         test.sts.know(identity.clone());
         let before = test.sts.calls();
         let reply = test.exchange(&test.proof(&identity).now(NOW + offset).build()).await;
-        assert_eq!((reply.error().as_str(), test.sts.calls() - before), (expected, calls), "{offset}");
+        assert_eq!(
+            (reply.error().as_str(), test.sts.calls() - before),
+            (expected, calls),
+            "{offset}"
+        );
         if expected.starts_with("401") {
             assert_eq!(reply.json()["server_time"], "2026-11-20T10:11:12Z");
         }
@@ -151,8 +169,15 @@ async fn the_time_window_is_five_minutes_back_and_two_ahead() {
     let identity = deploy();
     test.sts.know(identity.clone());
     let before_midnight = test.proof(&identity).now(1_795_219_199).build();
-    assert!(before_midnight["amz_date"].as_str().unwrap().contains("T235959Z"), "{before_midnight}");
-    assert_eq!(test.exchange(&before_midnight).await.error(), "200 -", "the scope's date is the proof's");
+    assert!(
+        before_midnight["amz_date"].as_str().unwrap().contains("T235959Z"),
+        "{before_midnight}"
+    );
+    assert_eq!(
+        test.exchange(&before_midnight).await.error(),
+        "200 -",
+        "the scope's date is the proof's"
+    );
 }
 
 #[tokio::test]
@@ -161,7 +186,8 @@ async fn a_changed_proof_is_a_signature_mismatch_at_sts() {
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let identity = deploy();
     test.sts.know(identity.clone());
-    let good = test.proof(&identity).document(&document(600, namespaces(&["acme"]), &[Download])).build();
+    let good =
+        test.proof(&identity).document(&document(600, namespaces(&["acme"]), &[Download])).build();
     let widened = String::from_utf8(document_of(&good)).unwrap().replace("download", "upload");
     let longer = String::from_utf8(document_of(&good)).unwrap().replace("600", "601");
     for (what, body) in [
@@ -171,14 +197,24 @@ async fn a_changed_proof_is_a_signature_mismatch_at_sts() {
         ("another region", with(good.clone(), "region", "us-west-2")),
         ("another signature", with(good.clone(), "signature", "0".repeat(64))),
         ("another registry", test.proof(&identity).audience("other.example.com").build()),
-        ("the registry in another case", test.proof(&identity).audience("Registry.example.com").build()),
-        ("the registry with its port", test.proof(&identity).audience("registry.example.com:443").build()),
+        (
+            "the registry in another case",
+            test.proof(&identity).audience("Registry.example.com").build(),
+        ),
+        (
+            "the registry with its port",
+            test.proof(&identity).audience("registry.example.com:443").build(),
+        ),
     ] {
         let reply = test.exchange(&body).await;
         assert_eq!(reply.error(), "401 signature_mismatch", "{what}: {}", reply.text());
         assert!(reply.json()["hint"].as_str().unwrap().contains(HOST), "{what}");
     }
-    assert_eq!(test.exchange(&good).await.status, 200, "and the genuine proof is not used up by its copies");
+    assert_eq!(
+        test.exchange(&good).await.status,
+        200,
+        "and the genuine proof is not used up by its copies"
+    );
 }
 
 #[tokio::test]
@@ -196,7 +232,10 @@ async fn the_request_to_sts_is_the_template_and_nothing_else() {
         .header("host", "evil.org");
     test.send(request.body(Body::from(body)).unwrap()).await;
     let seen = test.sts.requests().pop().unwrap();
-    assert_eq!((seen.method.as_str(), seen.path.as_str(), seen.header("host")), ("POST", "/", Some("sts.cn-north-1.amazonaws.com.cn")));
+    assert_eq!(
+        (seen.method.as_str(), seen.path.as_str(), seen.header("host")),
+        ("POST", "/", Some("sts.cn-north-1.amazonaws.com.cn"))
+    );
     assert_eq!(seen.body, b"Action=GetCallerIdentity&Version=2011-06-15");
     assert_eq!(
         seen.header_names(),
@@ -237,7 +276,9 @@ async fn a_proof_mints_one_token_however_it_is_sent_again() {
 
 #[tokio::test]
 async fn of_a_hundred_copies_at_once_one_is_minted_and_sts_is_asked_once() {
-    let Some(test) = TestBroker::start_on(super::BACKEND).await.map(std::sync::Arc::new) else { return };
+    let Some(test) = TestBroker::start_on(super::BACKEND).await.map(std::sync::Arc::new) else {
+        return;
+    };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
     test.sts.know(identity.clone());
@@ -263,8 +304,16 @@ async fn of_a_hundred_copies_at_once_one_is_minted_and_sts_is_asked_once() {
     }
     outcomes.sort();
     assert_eq!(outcomes.iter().filter(|outcome| *outcome == "200 -").count(), 1, "{outcomes:?}");
-    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "401 proof_replayed").count(), 99, "{outcomes:?}");
-    assert_eq!(rider.await.unwrap(), "401 signature_mismatch", "a copy of the signature rides on nobody's answer");
+    assert_eq!(
+        outcomes.iter().filter(|outcome| *outcome == "401 proof_replayed").count(),
+        99,
+        "{outcomes:?}"
+    );
+    assert_eq!(
+        rider.await.unwrap(),
+        "401 signature_mismatch",
+        "a copy of the signature rides on nobody's answer"
+    );
     assert_eq!(test.sts.calls(), 2);
 }
 
@@ -275,16 +324,42 @@ async fn what_sts_says_no_to_is_told_apart_and_its_words_are_not_repeated() {
     let unknown = test.exchange(&test.proof(&identity).build()).await;
     assert_eq!(unknown.error(), "401 invalid_credentials");
     for (code, text, expected) in [
-        ("SignatureDoesNotMatch", "Credential should be scoped to a valid region.", "401 signature_mismatch"),
-        ("SignatureDoesNotMatch", "Signature expired: 20261120T101112Z is now earlier than", "401 proof_expired"),
-        ("InvalidClientTokenId", "The security token included in the request is invalid.", "401 invalid_credentials"),
-        ("ExpiredToken", "The security token included in the request is expired", "401 expired_credentials"),
+        (
+            "SignatureDoesNotMatch",
+            "Credential should be scoped to a valid region.",
+            "401 signature_mismatch",
+        ),
+        (
+            "SignatureDoesNotMatch",
+            "Signature expired: 20261120T101112Z is now earlier than",
+            "401 proof_expired",
+        ),
+        (
+            "InvalidClientTokenId",
+            "The security token included in the request is invalid.",
+            "401 invalid_credentials",
+        ),
+        (
+            "ExpiredToken",
+            "The security token included in the request is expired",
+            "401 expired_credentials",
+        ),
     ] {
-        let body = format!("<ErrorResponse><Error><Code>{code}</Code><Message>{text}</Message></Error></ErrorResponse>");
-        test.sts.answer(Answer::Raw { status: 403, content_type: "text/xml".into(), body: body.into() });
+        let body = format!(
+            "<ErrorResponse><Error><Code>{code}</Code><Message>{text}</Message></Error></ErrorResponse>"
+        );
+        test.sts.answer(Answer::Raw {
+            status: 403,
+            content_type: "text/xml".into(),
+            body: body.into(),
+        });
         let reply = test.exchange(&test.proof(&identity).build()).await;
         assert_eq!(reply.error(), expected, "{text}");
-        assert!(!reply.text().contains(text) && !reply.text().contains(&identity.access_key_id), "{}", reply.text());
+        assert!(
+            !reply.text().contains(text) && !reply.text().contains(&identity.access_key_id),
+            "{}",
+            reply.text()
+        );
     }
 }
 
@@ -296,23 +371,47 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
     test.sts.know(identity.clone());
     let xml = |text: String| Answer::xml(text);
     let genuine = identity_xml(&identity);
-    let raw =
-        |status, content_type: &str, body: &str| Answer::Raw { status, content_type: content_type.into(), body: body.as_bytes().to_vec() };
+    let raw = |status, content_type: &str, body: &str| Answer::Raw {
+        status,
+        content_type: content_type.into(),
+        body: body.as_bytes().to_vec(),
+    };
     for (what, answer, expected, calls) in [
         ("throttles", Answer::Throttle, "503 sts_unavailable", 2),
         ("is unavailable", Answer::Unavailable, "503 sts_unavailable", 2),
         ("says too many requests", raw(429, "text/xml", ""), "503 sts_unavailable", 2),
         ("redirects", Answer::Redirect(test.sts.endpoint()), "502 sts_bad_response", 1),
-        ("is a captive portal", raw(200, "text/html", "<html>Welcome</html>"), "502 sts_bad_response", 1),
+        (
+            "is a captive portal",
+            raw(200, "text/html", "<html>Welcome</html>"),
+            "502 sts_bad_response",
+            1,
+        ),
         ("never ends", Answer::Endless, "502 sts_bad_response", 1),
         ("says nothing", raw(200, "text/xml", ""), "502 sts_bad_response", 1),
         ("says JSON", raw(200, "application/json", "{}"), "502 sts_bad_response", 1),
-        ("names another account", xml(genuine.replace("<Account>111122223333", "<Account>999999999999")), "502 sts_inconsistent", 1),
-        ("names another session", xml(genuine.replace(":i-0abc</UserId>", ":i-other</UserId>")), "502 sts_inconsistent", 1),
-        ("names another partition", xml(genuine.replace("arn:aws:", "arn:aws-cn:")), "502 sts_inconsistent", 1),
+        (
+            "names another account",
+            xml(genuine.replace("<Account>111122223333", "<Account>999999999999")),
+            "502 sts_inconsistent",
+            1,
+        ),
+        (
+            "names another session",
+            xml(genuine.replace(":i-0abc</UserId>", ":i-other</UserId>")),
+            "502 sts_inconsistent",
+            1,
+        ),
+        (
+            "names another partition",
+            xml(genuine.replace("arn:aws:", "arn:aws-cn:")),
+            "502 sts_inconsistent",
+            1,
+        ),
         (
             "names two results",
-            xml(genuine.replace("<ResponseMetadata>", "<GetCallerIdentityResult/><ResponseMetadata>")),
+            xml(genuine
+                .replace("<ResponseMetadata>", "<GetCallerIdentityResult/><ResponseMetadata>")),
             "502 sts_bad_response",
             1,
         ),
@@ -324,21 +423,36 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
         ),
         (
             "names an instance",
-            xml(genuine.replace("assumed-role/deploy/i-0abc", "assumed-role/aws:ec2-instance/i-0abc")),
+            xml(genuine
+                .replace("assumed-role/deploy/i-0abc", "assumed-role/aws:ec2-instance/i-0abc")),
             "403 unsupported_principal",
             1,
         ),
-        ("names too many parts", xml(genuine.replace("assumed-role/deploy/i-0abc", "assumed-role/a/b/i-0abc")), "502 sts_bad_response", 1),
+        (
+            "names too many parts",
+            xml(genuine.replace("assumed-role/deploy/i-0abc", "assumed-role/a/b/i-0abc")),
+            "502 sts_bad_response",
+            1,
+        ),
     ] {
         let before = test.sts.calls();
         test.sts.answer(answer);
         let reply = test.exchange(&test.proof(&identity).build()).await;
-        assert_eq!((reply.error().as_str(), test.sts.calls() - before), (expected, calls), "{what}: {}", reply.text());
+        assert_eq!(
+            (reply.error().as_str(), test.sts.calls() - before),
+            (expected, calls),
+            "{what}: {}",
+            reply.text()
+        );
         assert_eq!(!reply.header("retry-after").is_empty(), reply.status == 503, "{what}");
     }
     test.sts.answer(Answer::Genuine);
     test.sts.answer_next([Answer::Throttle]);
-    assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 200, "one hiccup is tried over");
+    assert_eq!(
+        test.exchange(&test.proof(&identity).build()).await.status,
+        200,
+        "one hiccup is tried over"
+    );
 }
 
 #[tokio::test]
@@ -369,7 +483,11 @@ async fn an_sts_that_does_not_answer_is_given_three_seconds() {
     let (reply, ()) = tokio::join!(test.exchange(&proof), hanging);
     assert_eq!(reply.error(), "504 sts_timeout");
     // A second more is the machine's own, before the clock was paused.
-    assert!((3..5).contains(&started.elapsed().as_secs()), "{:?} by the clock that was paused", started.elapsed());
+    assert!(
+        (3..5).contains(&started.elapsed().as_secs()),
+        "{:?} by the clock that was paused",
+        started.elapsed()
+    );
     tokio::time::resume();
     let nobody = TestBroker::start();
     let body = nobody.proof(&identity).build();
@@ -390,16 +508,40 @@ async fn who_is_not_granted_is_refused_by_name() {
         (deploy(), namespaces(&["team-ab"]), vec![Download], "403 no_grant", "team-ab"),
         (deploy(), namespaces(&["team-a"]), vec![Download, Upload], "403 no_grant", "upload"),
         (deploy(), Namespaces::All, vec![Upload], "403 no_grant", "upload"),
-        (role_named("ci"), Namespaces::All, vec![Download], "403 no_grant", "arn:aws:iam::111122223333:role/ci"),
+        (
+            role_named("ci"),
+            Namespaces::All,
+            vec![Download],
+            "403 no_grant",
+            "arn:aws:iam::111122223333:role/ci",
+        ),
         (role_named("deploy2"), Namespaces::All, vec![Download], "403 no_grant", "role/deploy2"),
-        (Identity::role("999999999999", "deploy", "i-0abc"), Namespaces::All, vec![Download], "403 no_grant", "999999999999"),
-        (Identity::role("111122223333", "other", "deploy"), Namespaces::All, vec![Download], "403 no_grant", "role/other"),
+        (
+            Identity::role("999999999999", "deploy", "i-0abc"),
+            Namespaces::All,
+            vec![Download],
+            "403 no_grant",
+            "999999999999",
+        ),
+        (
+            Identity::role("111122223333", "other", "deploy"),
+            Namespaces::All,
+            vec![Download],
+            "403 no_grant",
+            "role/other",
+        ),
     ] {
         test.sts.know(identity.clone());
-        let reply = test.exchange(&test.proof(&identity).document(&document(600, ask, &permissions)).build()).await;
+        let reply = test
+            .exchange(&test.proof(&identity).document(&document(600, ask, &permissions)).build())
+            .await;
         assert_eq!(reply.error(), expected, "{}", reply.text());
         assert!(reply.json()["message"].as_str().unwrap().contains(names), "{}", reply.text());
-        assert!(reply.json()["hint"].as_str().unwrap().contains("stile-admin grant create"), "{}", reply.text());
+        assert!(
+            reply.json()["hint"].as_str().unwrap().contains("stile-admin grant create"),
+            "{}",
+            reply.text()
+        );
     }
 }
 
@@ -409,7 +551,14 @@ async fn a_token_says_what_was_asked_and_lives_no_longer_than_the_operator_allow
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let identity = deploy();
     test.sts.know(identity.clone());
-    let reply = test.exchange(&test.proof(&identity).document(&document(43_200, namespaces(&["acme"]), &[Upload])).build()).await;
+    let reply = test
+        .exchange(
+            &test
+                .proof(&identity)
+                .document(&document(43_200, namespaces(&["acme"]), &[Upload]))
+                .build(),
+        )
+        .await;
     let body = reply.json();
     assert!(body["token"].as_str().unwrap().starts_with("stile_v4.local."), "{body}");
     assert_eq!(
@@ -418,7 +567,10 @@ async fn a_token_says_what_was_asked_and_lives_no_longer_than_the_operator_allow
             "expires_at": "2026-11-20T11:11:12Z", "principal": role("deploy"), "namespaces": ["acme"], "permissions": ["upload"],
         })
     );
-    assert_eq!((reply.header("cache-control"), reply.header("content-type")), ("no-store", "application/json"));
+    assert_eq!(
+        (reply.header("cache-control"), reply.header("content-type")),
+        ("no-store", "application/json")
+    );
     let all = test.exchange(&test.proof(&identity).build()).await.json();
     assert_eq!((&all["namespaces"], &all["permissions"]), (&json!("all"), &json!(["download"])));
 }
@@ -429,12 +581,26 @@ async fn every_way_to_reach_a_caller_counts() {
     test.grant("sso:aws:111122223333/Admin", "acme", &[Download]).await;
     test.grant("sso:aws-cn:111122223333/Admin", "china", &[Download]).await;
     test.grant("account:aws:111122223333", "common", &[Upload]).await;
-    let sso = Identity::role("111122223333", "AWSReservedSSO_Admin_0123456789abcdef", "alice@example.com");
+    let sso = Identity::role(
+        "111122223333",
+        "AWSReservedSSO_Admin_0123456789abcdef",
+        "alice@example.com",
+    );
     test.sts.know(sso.clone());
-    for (ask, permission, expected) in
-        [("acme", Download, 200), ("common", Upload, 200), ("china", Download, 403), ("common", Download, 403)]
-    {
-        let reply = test.exchange(&test.proof(&sso).document(&document(600, namespaces(&[ask]), &[permission])).build()).await;
+    for (ask, permission, expected) in [
+        ("acme", Download, 200),
+        ("common", Upload, 200),
+        ("china", Download, 403),
+        ("common", Download, 403),
+    ] {
+        let reply = test
+            .exchange(
+                &test
+                    .proof(&sso)
+                    .document(&document(600, namespaces(&[ask]), &[permission]))
+                    .build(),
+            )
+            .await;
         assert_eq!(reply.status.as_u16(), expected, "{ask}: {}", reply.text());
     }
     for near in [
@@ -445,7 +611,14 @@ async fn every_way_to_reach_a_caller_counts() {
     ] {
         let identity = Identity::role("111122223333", near, "bob");
         test.sts.know(identity.clone());
-        let reply = test.exchange(&test.proof(&identity).document(&document(600, namespaces(&["acme"]), &[Download])).build()).await;
+        let reply = test
+            .exchange(
+                &test
+                    .proof(&identity)
+                    .document(&document(600, namespaces(&["acme"]), &[Download]))
+                    .build(),
+            )
+            .await;
         assert_eq!(reply.error(), "403 no_grant", "{near}");
     }
 }
@@ -459,11 +632,17 @@ async fn a_role_made_anew_under_its_old_name_is_refused() {
     let token = test.token(&original, &[Download]).await;
     let anew = original.recreated();
     test.sts.know(anew.clone());
-    let ask = |names: &[&str]| test.proof(&anew).document(&document(600, namespaces(names), &[Download])).build();
+    let ask = |names: &[&str]| {
+        test.proof(&anew).document(&document(600, namespaces(names), &[Download])).build()
+    };
     let reply = test.exchange(&ask(&["acme"])).await;
     assert_eq!(reply.error(), "403 principal_recreated", "{}", reply.text());
     assert!(reply.text().contains("grant repin"), "{}", reply.text());
-    assert_eq!(test.exchange(&ask(&["common"])).await.status, 200, "what is not granted to the name is not lost with it");
+    assert_eq!(
+        test.exchange(&ask(&["common"])).await.status,
+        200,
+        "what is not granted to the name is not lost with it"
+    );
     assert_eq!(test.get("/v1/modules/acme", &token).await.status, 200, "the original goes on");
 }
 
@@ -476,14 +655,26 @@ async fn without_a_store_or_a_keyring_nothing_is_minted() {
     test.break_store();
     let reply = test.exchange(&test.proof(&identity).build()).await;
     assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{}", reply.text());
-    assert!(!reply.text().contains("keyring.json") && !reply.text().contains("127.0.0.1"), "places are for the log: {}", reply.text());
+    assert!(
+        !reply.text().contains("keyring.json") && !reply.text().contains("127.0.0.1"),
+        "places are for the log: {}",
+        reply.text()
+    );
     assert_eq!(test.get_anonymously("/readyz").await.status, 503);
     test.mend_store();
-    assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 200, "and it works again without a restart");
+    assert_eq!(
+        test.exchange(&test.proof(&identity).build()).await.status,
+        200,
+        "and it works again without a restart"
+    );
     assert_eq!(test.get_anonymously("/readyz").await.status, 200);
     test.break_store();
     test.advance(2);
-    assert_eq!(test.get_anonymously("/readyz").await.status, 503, "what this process remembers does not make it ready");
+    assert_eq!(
+        test.get_anonymously("/readyz").await.status,
+        503,
+        "what this process remembers does not make it ready"
+    );
 }
 
 #[tokio::test]
@@ -491,15 +682,28 @@ async fn no_refusal_holds_a_secret_that_was_sent() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let identity = deploy();
     let proof = test.proof(&identity).build();
-    let secrets: Vec<String> = ["session_token", "signature"].iter().map(|field| proof[*field].as_str().unwrap().to_owned()).collect();
+    let secrets: Vec<String> = ["session_token", "signature"]
+        .iter()
+        .map(|field| proof[*field].as_str().unwrap().to_owned())
+        .collect();
     let mut bodies: Vec<Value> = vec![proof.clone()];
-    for field in ["version", "region", "amz_date", "access_key_id", "session_token", "signature", "request"] {
+    for field in
+        ["version", "region", "amz_date", "access_key_id", "session_token", "signature", "request"]
+    {
         bodies.push(without(proof.clone(), field));
-        bodies.push(with(proof.clone(), field, json!([proof["session_token"], proof["signature"]])));
         bodies.push(with(
             proof.clone(),
             field,
-            format!("{}{}", proof["session_token"].as_str().unwrap(), proof["signature"].as_str().unwrap()),
+            json!([proof["session_token"], proof["signature"]]),
+        ));
+        bodies.push(with(
+            proof.clone(),
+            field,
+            format!(
+                "{}{}",
+                proof["session_token"].as_str().unwrap(),
+                proof["signature"].as_str().unwrap()
+            ),
         ));
     }
     for body in bodies {

@@ -139,7 +139,11 @@ struct Told {
 
 impl From<Reply> for Told {
     fn from(reply: Reply) -> Self {
-        Self { status: reply.status.as_u16(), retry_after: reply.header("retry-after").to_owned(), text: reply.text() }
+        Self {
+            status: reply.status.as_u16(),
+            retry_after: reply.header("retry-after").to_owned(),
+            text: reply.text(),
+        }
     }
 }
 
@@ -148,7 +152,11 @@ impl Told {
     fn of<T>(outcome: Result<T, impl std::fmt::Display>) -> Self {
         match outcome {
             Ok(_) => Self { status: 200, retry_after: String::new(), text: String::new() },
-            Err(error) => Self { status: 503, retry_after: "2".to_owned(), text: format!("store_unavailable: {error}") },
+            Err(error) => Self {
+                status: 503,
+                retry_after: "2".to_owned(),
+                text: format!("store_unavailable: {error}"),
+            },
         }
     }
 }
@@ -158,7 +166,10 @@ impl Registry {
         let test = TestBroker::start_on(Backend::Aws).await?;
         test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
         let token = test.token(&deploy(), &[Download, Upload]).await;
-        assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status, 201);
+        assert_eq!(
+            test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
+            201
+        );
         test.aws().meter.taken();
         Some(Self { test, token, cases: Cell::new(1) })
     }
@@ -170,7 +181,11 @@ impl Registry {
         for (n, flow) in (1..).zip(Flow::ALL) {
             let registry = match flow.is_alone() {
                 true => Self::start().await?,
-                false => Self { test: shared.test.on_another_line(), token: shared.token.clone(), cases: Cell::default() },
+                false => Self {
+                    test: shared.test.on_another_line(),
+                    token: shared.token.clone(),
+                    cases: Cell::default(),
+                },
             };
             registry.cases.set(if flow == Flow::Rotation { 1 } else { n * 1000 });
             registries.push((flow, registry));
@@ -197,8 +212,12 @@ impl Registry {
             }
             // A key to drop, where the case before has dropped all.
             Flow::RevokeAll => drop(self.test.restarted().token(&deploy(), &[Download]).await),
-            Flow::Change | Flow::Ungrant => self.test.grant(who.as_str(), "acme", &[Download]).await,
-            Flow::Lift => assert!(self.test.store().revoke_principal(who, self.test.time()).await.unwrap()),
+            Flow::Change | Flow::Ungrant => {
+                self.test.grant(who.as_str(), "acme", &[Download]).await
+            }
+            Flow::Lift => {
+                assert!(self.test.store().revoke_principal(who, self.test.time()).await.unwrap())
+            }
             Flow::Unpin => pin(&self.test, &name, who).await.unwrap(),
             Flow::Restore => self.test.aws().lose_objects().await,
             Flow::Complete => upload = self.begun(&name).await,
@@ -217,7 +236,12 @@ impl Registry {
         assert_eq!(told.status, 201, "{}", told.text());
         let told = told.json();
         let mut put = client(None).put(told["url"].as_str().unwrap());
-        for (name, value) in told["headers"].as_object().unwrap().iter().filter(|(name, _)| *name != "content-length") {
+        for (name, value) in told["headers"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| *name != "content-length")
+        {
             put = put.header(name, value.as_str().unwrap());
         }
         assert_eq!(put.body(large()).send().await.unwrap().status(), 200);
@@ -238,45 +262,74 @@ impl Case<'_> {
         let (process, token) = (&self.process, self.registry.token.as_str());
         match self.flow {
             Flow::Versions => process.get(VERSIONS, token).await.into(),
-            Flow::Download => process.get("/v1/modules/acme/vpc/aws/1.0.0/download", token).await.into(),
+            Flow::Download => {
+                process.get("/v1/modules/acme/vpc/aws/1.0.0/download", token).await.into()
+            }
             Flow::List => process.get("/v1/modules", token).await.into(),
             Flow::Whoami => process.get("/v1/whoami", token).await.into(),
-            Flow::Publish => process.publish("acme/vpc/aws", &self.name, module_zip(&self.name), token).await.into(),
+            Flow::Publish => process
+                .publish("acme/vpc/aws", &self.name, module_zip(&self.name), token)
+                .await
+                .into(),
             Flow::Ready => process.get_anonymously("/readyz").await.into(),
-            Flow::Mint | Flow::Rotation | Flow::FirstMint => process.exchange(&self.proof).await.into(),
+            Flow::Mint | Flow::Rotation | Flow::FirstMint => {
+                process.exchange(&self.proof).await.into()
+            }
             Flow::Pin => Told::of(pin(process, &self.name, self.who()).await),
             Flow::Unpin => Told::of(process.store().unpin(self.who()).await),
             Flow::Lift => Told::of(process.store().lift(self.who()).await),
             Flow::Change => {
-                let change = Change { set: [Upload].into_iter().collect(), clear: Permissions::NONE, expires_at: None };
-                Told::of(process.store().update_grant(self.who(), "acme".parse().unwrap(), change).await.map(|updated| {
-                    assert!(matches!(updated, Updated::Done(_)), "{updated:?}");
-                }))
+                let change = Change {
+                    set: [Upload].into_iter().collect(),
+                    clear: Permissions::NONE,
+                    expires_at: None,
+                };
+                Told::of(
+                    process
+                        .store()
+                        .update_grant(self.who(), "acme".parse().unwrap(), change)
+                        .await
+                        .map(|updated| {
+                            assert!(matches!(updated, Updated::Done(_)), "{updated:?}");
+                        }),
+                )
             }
-            Flow::Ungrant => Told::of(process.store().delete_grant(self.who(), "acme".parse().unwrap()).await),
+            Flow::Ungrant => {
+                Told::of(process.store().delete_grant(self.who(), "acme".parse().unwrap()).await)
+            }
             Flow::RevokeAll => Told::of(process.store().drop_keys().await.map(drop)),
             Flow::Gateway => {
                 let mut event = golden("iam_function_url");
                 let (whom, [_, user, caller, _]) = gateway::identity(&mut event);
                 (whom[user], whom[caller]) = (deploy().user_id.into(), deploy().user_id.into());
-                through(&process.function(Some(gateway::URL), None), Shape::FunctionUrl, &event).await.into()
+                through(&process.function(Some(gateway::URL), None), Shape::FunctionUrl, &event)
+                    .await
+                    .into()
             }
             Flow::Authorizer => {
                 let event = authorizer::question("authorizer_request_v2", token);
-                let answer = lambda::answer(&process.function(None, Some("/terraform")), &event).await;
+                let answer =
+                    lambda::answer(&process.function(None, Some("/terraform")), &event).await;
                 Told::of(answer.map(|answer| assert_eq!(answer["isAuthorized"], true, "{answer}")))
             }
             Flow::Begin => begin(process, &self.name, token).await.into(),
             Flow::Complete => {
-                let path = format!("/v1/modules/acme/vpc/aws/{}/uploads/{}", self.name, self.upload);
+                let path =
+                    format!("/v1/modules/acme/vpc/aws/{}/uploads/{}", self.name, self.upload);
                 let event = SHAPE.event(&Sent::new("POST", path).bearer(token));
                 through(&process.function(None, None), SHAPE, &event).await.into()
             }
-            Flow::Restore => process.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), token).await.into(),
-            Flow::Revoke => Told::of(process.store().revoke_token(self.jti.clone(), process.time()).await),
-            Flow::Grant => Told::of(process.store().create_grant(self.grant(), None).await.map(|created| {
-                assert!(matches!(created, Created::Done | Created::Exists(_)), "{created:?}");
-            })),
+            Flow::Restore => {
+                process.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), token).await.into()
+            }
+            Flow::Revoke => {
+                Told::of(process.store().revoke_token(self.jti.clone(), process.time()).await)
+            }
+            Flow::Grant => {
+                Told::of(process.store().create_grant(self.grant(), None).await.map(|created| {
+                    assert!(matches!(created, Created::Done | Created::Exists(_)), "{created:?}");
+                }))
+            }
         }
     }
 
@@ -315,8 +368,17 @@ impl Case<'_> {
         match self.flow {
             Flow::Publish | Flow::Complete | Flow::Restore => {
                 let (version, archive) = self.archive();
-                let listed = test.get(VERSIONS, &self.registry.token).await.text().contains(&format!("\"{version}\""));
-                let download = test.get(&format!("/v1/modules/acme/vpc/aws/{version}/download"), &self.registry.token).await;
+                let listed = test
+                    .get(VERSIONS, &self.registry.token)
+                    .await
+                    .text()
+                    .contains(&format!("\"{version}\""));
+                let download = test
+                    .get(
+                        &format!("/v1/modules/acme/vpc/aws/{version}/download"),
+                        &self.registry.token,
+                    )
+                    .await;
                 assert_eq!(download.status.as_u16(), if listed { 204 } else { 404 }, "{what}");
                 if listed {
                     let (status, fetched) = test.fetch(download.header("x-terraform-get")).await;
@@ -327,7 +389,8 @@ impl Case<'_> {
             Flow::Grant | Flow::Change | Flow::Ungrant => {
                 let who = self.who();
                 let listed = test.store().grants(Some(who.clone()), None).await.unwrap().len();
-                let on_namespace = test.store().grants(None, Some("acme".parse().unwrap())).await.unwrap();
+                let on_namespace =
+                    test.store().grants(None, Some("acme".parse().unwrap())).await.unwrap();
                 let counts = test.store().standing(vec![who.clone()]).await.unwrap().grants.len();
                 let found = on_namespace.iter().filter(|grant| grant.principal == who).count();
                 assert!(listed == found && found == counts, "{what}: {listed} {found} {counts}");
@@ -349,7 +412,11 @@ impl Case<'_> {
         assert_eq!(self.process.get_anonymously("/readyz").await.status, 200, "{what}, and mended");
         self.is_whole(what).await;
         if self.flow.mints() {
-            assert_eq!(self.process.exchange(&self.proof).await.error(), "401 proof_replayed", "{what}");
+            assert_eq!(
+                self.process.exchange(&self.proof).await.error(),
+                "401 proof_replayed",
+                "{what}"
+            );
             let answer: Value = serde_json::from_str(&again.text).unwrap();
             if let Some(token) = answer["token"].as_str() {
                 let opened = self.process.restarted().get("/v1/whoami", token).await;
@@ -367,7 +434,8 @@ fn principal(text: &str) -> Principal {
 async fn pin(process: &TestBroker, name: &str, who: Principal) -> Result<(), StoreError> {
     let pin = (who, UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap());
     let digest = std::array::from_fn(|at| name.as_bytes().get(at).copied().unwrap_or_default());
-    let claim = process.store().claim(digest, process.time() + 900, Some(pin), process.time()).await?;
+    let claim =
+        process.store().claim(digest, process.time() + 900, Some(pin), process.time()).await?;
     assert!(!matches!(claim, Claim::PinnedToAnother));
     Ok(())
 }
@@ -379,8 +447,14 @@ fn large() -> Vec<u8> {
 
 async fn begin(process: &TestBroker, version: &str, token: &str) -> Reply {
     let announced = json!({"format": "zip", "bytes": large().len(), "sha256": hex::encode(Sha256::digest(large()))});
-    let sent = Sent::new("POST", format!("/v1/modules/acme/vpc/aws/{version}/uploads")).bearer(token);
-    through(&process.function(None, None), SHAPE, &SHAPE.event(&sent.body("application/json", announced.to_string()))).await
+    let sent =
+        Sent::new("POST", format!("/v1/modules/acme/vpc/aws/{version}/uploads")).bearer(token);
+    through(
+        &process.function(None, None),
+        SHAPE,
+        &SHAPE.event(&sent.body("application/json", announced.to_string())),
+    )
+    .await
 }
 
 async fn through(function: &Function, shape: Shape, event: &Value) -> Reply {
@@ -404,7 +478,9 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
             registry.meter().trouble("", step.., fault.clone());
             let told = case.run().await;
             let calls = registry.meter().taken_in_order();
-            let what = format!("{flow:?}, {fault:?} from step {step} on, which called {calls:?}: {told:?}");
+            let what = format!(
+                "{flow:?}, {fault:?} from step {step} on, which called {calls:?}: {told:?}"
+            );
             let Some(_in_trouble) = calls.get(step) else {
                 assert!(step > 0 && told.status < 300, "{what}");
                 registry.meter().mend();
@@ -440,14 +516,27 @@ async fn every_flow_outlives(faults: Vec<Fault>) {
 async fn aws_that_answers_in_any_wrong_way_is_down_at_every_step_of_every_flow() {
     let Some(elsewhere) = Registry::start().await else { return };
     let redirect = Fault::Redirect(elsewhere.meter().endpoint());
-    let faults = [Fault::Close, Fault::Fail, Fault::Throttle, Fault::Portal, Fault::Empty, Fault::Large, redirect, Fault::Truncate];
+    let faults = [
+        Fault::Close,
+        Fault::Fail,
+        Fault::Throttle,
+        Fault::Portal,
+        Fault::Empty,
+        Fault::Large,
+        redirect,
+        Fault::Truncate,
+    ];
     every_flow_outlives(faults.into_iter().chain([404, 403].map(page)).collect()).await;
     assert_eq!(elsewhere.meter().taken_in_order(), [""; 0], "a redirect is not followed");
 }
 
 /// A page of a proxy's, which refuses or knows no such page.
 fn page(status: u16) -> Fault {
-    Fault::Answer { status, content_type: "text/html", body: "<html><body>Welcome to the hotel</body></html>".to_owned() }
+    Fault::Answer {
+        status,
+        content_type: "text/html",
+        body: "<html><body>Welcome to the hotel</body></html>".to_owned(),
+    }
 }
 
 #[tokio::test]

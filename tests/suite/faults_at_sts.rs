@@ -56,8 +56,16 @@ async fn each_fault_is_told_apart(backend: Backend) {
             assert_eq!(reply.error(), expected, "{fault:?}: {}", reply.text());
             assert_eq!(!reply.header("retry-after").is_empty(), reply.status == 503, "{fault:?}");
             assert_eq!(line.taken().get("sts GetCallerIdentity"), Some(&calls), "{fault:?}");
-            assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "{fault:?}: who has a token goes on");
-            assert_eq!(test.get_anonymously("/readyz").await.status, 200, "{fault:?}: the store and the keys are there");
+            assert_eq!(
+                test.get("/v1/whoami", &token).await.status,
+                200,
+                "{fault:?}: who has a token goes on"
+            );
+            assert_eq!(
+                test.get_anonymously("/readyz").await.status,
+                200,
+                "{fault:?}: the store and the keys are there"
+            );
             line.mend();
             let minted = test.exchange(&proof).await;
             assert_eq!(minted.status, 200, "{fault:?}, and mended: {}", minted.text());
@@ -107,9 +115,12 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
         meter.trouble(on, .., Fault::Hang);
         let mints = futures_util::future::join_all(proofs.iter().map(|proof| cold.exchange(proof)));
         let reads = futures_util::future::join_all((0..12).map(|_| cold.get("/v1/whoami", &token)));
-        let looks = futures_util::future::join_all((0..12).map(|_| cold.get_anonymously("/readyz")));
+        let looks =
+            futures_util::future::join_all((0..12).map(|_| cold.get_anonymously("/readyz")));
         // In turns each would take seconds; together they are done in the time of a few.
-        let all = tokio::time::timeout(Duration::from_secs(30), async { tokio::join!(mints, reads, looks) });
+        let all = tokio::time::timeout(Duration::from_secs(30), async {
+            tokio::join!(mints, reads, looks)
+        });
         let (mints, reads, looks) = all.await.expect("nobody waits for all the others");
         for reply in mints.iter().chain(&reads).chain(&looks) {
             assert_eq!(reply.status, 503, "{what}: {}", reply.text());
@@ -129,12 +140,22 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
 /// What `stile-broker check` prints, each line by what it is about, and how it ends.
 fn check(aws: &EmulatedAws, line: &Meter) -> (Option<i32>, Vec<(String, bool)>, String) {
     let mut command = std::process::Command::new(program(BROKER));
-    command.args(["check", "--regions", "us-east-1", "--host", "registry.example.com", "--sts-endpoint", &line.endpoint()]);
+    command.args([
+        "check",
+        "--regions",
+        "us-east-1",
+        "--host",
+        "registry.example.com",
+        "--sts-endpoint",
+        &line.endpoint(),
+    ]);
     let output = command.env_clear().envs(aws.environment()).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let said =
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     let parts = ["table", "bucket", "KMS key", "keyring", "STS"];
     let of = |part: &str| {
-        let line = said.lines().find(|line| line.contains(&format!("  {part}"))).unwrap_or_default();
+        let line =
+            said.lines().find(|line| line.contains(&format!("  {part}"))).unwrap_or_default();
         (part.to_owned(), line.starts_with("ok"))
     };
     (output.status.code(), parts.map(of).into(), said.clone())
@@ -145,7 +166,9 @@ async fn check_names_what_is_down_and_nothing_else() {
     let Some(aws) = EmulatedAws::start().await else { return };
     let sts = LocalSts::start([], fixed_clock(0));
     let well = |names: &[&str]| -> Vec<(String, bool)> {
-        ["table", "bucket", "KMS key", "keyring", "STS"].map(|part| (part.to_owned(), !names.contains(&part))).into()
+        ["table", "bucket", "KMS key", "keyring", "STS"]
+            .map(|part| (part.to_owned(), !names.contains(&part)))
+            .into()
     };
     let cases: Vec<(&str, Option<Fault>, &[&str])> = vec![
         ("dynamodb", Some(Fault::Close), &["table", "keyring"]),
@@ -171,7 +194,11 @@ async fn check_names_what_is_down_and_nothing_else() {
             (Some(fault), _) => aws.meter.trouble(service, .., fault.clone()),
         }
         let (code, parts, said) = check(aws, &line);
-        assert_eq!((code, &parts), (Some(i32::from(!failed.is_empty())), &well(failed)), "{service} {fault:?}: {said}");
+        assert_eq!(
+            (code, &parts),
+            (Some(i32::from(!failed.is_empty())), &well(failed)),
+            "{service} {fault:?}: {said}"
+        );
         aws.meter.mend();
     }
 }

@@ -78,7 +78,15 @@ impl Asked {
         }
         let good = test.token(&deploy(), &[Download]).await;
         let revoked = test.token(&deploy(), &[Download]).await;
-        let id = test.broker.tokens.open(&revoked, test.store(), test.time()).await.unwrap().claims.id().clone();
+        let id = test
+            .broker
+            .tokens
+            .open(&revoked, test.store(), test.time())
+            .await
+            .unwrap()
+            .claims
+            .id()
+            .clone();
         test.store().revoke_token(id, test.time()).await.unwrap();
         let of_revoked = test.token(&named("gone"), &[Download]).await;
         assert!(test.store().revoke_principal(principal("gone"), test.time()).await.unwrap());
@@ -87,7 +95,8 @@ impl Asked {
     }
 
     fn on_another_line(&self) -> Self {
-        let (good, revoked, of_revoked) = (self.good.clone(), self.revoked.clone(), self.of_revoked.clone());
+        let (good, revoked, of_revoked) =
+            (self.good.clone(), self.revoked.clone(), self.of_revoked.clone());
         Self { test: self.test.on_another_line(), good, revoked, of_revoked }
     }
 
@@ -104,14 +113,20 @@ impl Asked {
         let whoami = async |token: &str| {
             let reply = process.get("/v1/whoami", token).await;
             match reply.status.as_u16() {
-                200 if reply.json()["grants"][0]["namespace"] == "acme" => "200 with a grant".to_owned(),
+                200 if reply.json()["grants"][0]["namespace"] == "acme" => {
+                    "200 with a grant".to_owned()
+                }
                 200 => reply.text(),
                 401 => "401 unauthorized".to_owned(),
                 503 => "503 store_unavailable".to_owned(),
                 other => format!("{other} {}", reply.text()),
             }
         };
-        let grant = async |name: &str, pin: Option<Pin>| match process.store().create_grant(grant(name), pin).await {
+        let grant = async |name: &str, pin: Option<Pin>| match process
+            .store()
+            .create_grant(grant(name), pin)
+            .await
+        {
             Ok(Created::DiffersByCase(_)) => "differs by case".to_owned(),
             Ok(Created::PinnedOtherwise(_)) => "pinned otherwise".to_owned(),
             Ok(other) => format!("{other:?}"),
@@ -122,12 +137,16 @@ impl Asked {
         let answer = match question {
             Question::Mint => mint(deploy()).await,
             Question::MintOfRevoked => mint(named("gone")).await,
-            Question::MintOfRecreated => mint(Identity { user_id: format!("{OTHER_ID}:i-0abc"), ..named("anew") }).await,
+            Question::MintOfRecreated => {
+                mint(Identity { user_id: format!("{OTHER_ID}:i-0abc"), ..named("anew") }).await
+            }
             Question::Token => whoami(&self.good).await,
             Question::RevokedToken => whoami(&self.revoked).await,
             Question::TokenOfRevoked => whoami(&self.of_revoked).await,
             Question::GrantThatDiffersByCase => grant("Deploy", None).await,
-            Question::GrantPinnedOtherwise => grant("anew", Some(Pin::Id(UniqueId::parse(OTHER_ID).unwrap()))).await,
+            Question::GrantPinnedOtherwise => {
+                grant("anew", Some(Pin::Id(UniqueId::parse(OTHER_ID).unwrap()))).await
+            }
         };
         self.test.aws().meter.mend();
         let reads = self.test.aws().meter.taken().get(READ).copied().unwrap_or_default();
@@ -163,10 +182,19 @@ async fn once(asked: &Asked, question: Question) -> Vec<&'static str> {
     let mut kinds = Vec::new();
     for kind in KINDS {
         for read in 0..healthy {
-            let (answer, reads) = asked.answer(question, || meter.trouble(READ, read..=read, Fault::LeaveOver(kind))).await;
-            assert_eq!(answer, question.answer(), "{question:?}, `{kind}` left over in read {read}");
+            let (answer, reads) = asked
+                .answer(question, || meter.trouble(READ, read..=read, Fault::LeaveOver(kind)))
+                .await;
+            assert_eq!(
+                answer,
+                question.answer(),
+                "{question:?}, `{kind}` left over in read {read}"
+            );
             // It may have been in none: then nothing is left to ask for.
-            assert!((healthy..=healthy + 1).contains(&reads) && reads < READS, "{question:?} {kind} {read}: {reads} reads");
+            assert!(
+                (healthy..=healthy + 1).contains(&reads) && reads < READS,
+                "{question:?} {kind} {read}: {reads} reads"
+            );
             if reads > healthy {
                 kinds.push(kind);
             }
@@ -178,9 +206,14 @@ async fn once(asked: &Asked, question: Question) -> Vec<&'static str> {
 /// Leaves rows of each kind over in every read.
 async fn always(asked: &Asked, question: Question, kinds: &[&'static str]) {
     for kind in kinds {
-        let (answer, reads) = asked.answer(question, || asked.test.aws().meter.trouble(READ, .., Fault::LeaveOver(kind))).await;
+        let (answer, reads) = asked
+            .answer(question, || asked.test.aws().meter.trouble(READ, .., Fault::LeaveOver(kind)))
+            .await;
         let down = ["503 store_unavailable", "503 key_unavailable"].contains(&answer.as_str());
-        assert!(down && reads > READS, "{question:?}, `{kind}` always left over: {answer} after {reads} reads");
+        assert!(
+            down && reads > READS,
+            "{question:?}, `{kind}` always left over: {answer} after {reads} reads"
+        );
     }
 }
 
@@ -197,7 +230,10 @@ async fn rows_that_are_left_over_are_asked_for_again_and_where_they_stay_so_the_
     });
     let tried = futures_util::future::join_all(each).await;
     for kind in KINDS {
-        assert!(tried.iter().any(|kinds| kinds.contains(&kind)), "`{kind}` was never left over: {tried:?}");
+        assert!(
+            tried.iter().any(|kinds| kinds.contains(&kind)),
+            "`{kind}` was never left over: {tried:?}"
+        );
     }
 }
 

@@ -21,7 +21,9 @@ use stile_tests::local_sts::LocalSts;
 use stile_tests::programs::{BROKER, Broker, Setup, client, free_port, program};
 use stile_tests::proof::{Proof, document};
 use stile_tests::served::system_time;
-use stile_tests::test_broker::{Backend, HOST, Reply, TestBroker, deploy, make_data, module_zip, role};
+use stile_tests::test_broker::{
+    Backend, HOST, Reply, TestBroker, deploy, make_data, module_zip, role,
+};
 use tempfile::TempDir;
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
@@ -32,26 +34,46 @@ async fn published() -> (TestBroker, String) {
     let test = TestBroker::start_on(Backend::Embedded).await.unwrap();
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let token = test.token(&deploy(), &[Download, Upload]).await;
-    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status, 201);
+    assert_eq!(
+        test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
+        201
+    );
     (test, token)
 }
 
 /// What `stile-broker check` says of a data folder, and whether it is content.
 fn checked(data: &Path) -> (bool, String) {
     let mut command = Command::new(program(BROKER));
-    command.args(["check", "--host", "registry.example.com", "--regions", "us-east-1", "--data"]).arg(data);
+    command
+        .args(["check", "--host", "registry.example.com", "--regions", "us-east-1", "--data"])
+        .arg(data);
     // Nobody is there: what is said of STS is not looked at.
     command.env_clear().env("STILE_STS_ENDPOINT", "http://127.0.0.1:9");
     let output = command.output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    let findings = said.lines().filter(|line| line.starts_with("ok ") || line.starts_with("failed "));
-    let of_the_store = findings.filter(|line| line.contains("data folder") || line.contains("keyring"));
-    (of_the_store.clone().count() > 0 && of_the_store.clone().all(|line| line.starts_with("ok")), said)
+    let said =
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let findings =
+        said.lines().filter(|line| line.starts_with("ok ") || line.starts_with("failed "));
+    let of_the_store =
+        findings.filter(|line| line.contains("data folder") || line.contains("keyring"));
+    (
+        of_the_store.clone().count() > 0 && of_the_store.clone().all(|line| line.starts_with("ok")),
+        said,
+    )
 }
 
 fn is_down(reply: &Reply, what: &str) {
-    assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (503, "2"), "{what}: {}", reply.text());
-    assert!(!reply.text().contains("stile_v4") && !reply.text().contains('/'), "{what}: {}", reply.text());
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("retry-after")),
+        (503, "2"),
+        "{what}: {}",
+        reply.text()
+    );
+    assert!(
+        !reply.text().contains("stile_v4") && !reply.text().contains('/'),
+        "{what}: {}",
+        reply.text()
+    );
 }
 
 /// A keyring that cannot be used, for each way of it, and what is said.
@@ -71,7 +93,8 @@ fn spoil_keyring(way: &str, keyring: &Path) {
 }
 
 #[tokio::test]
-async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new_until_it_is_mended() {
+async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new_until_it_is_mended()
+ {
     let (test, token) = published().await;
     let keyring = test.data().join("keyring.json");
     for (way, says) in [
@@ -141,7 +164,8 @@ async fn a_database_that_somebody_has_locked_is_waited_for_and_then_is_down() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_again_when_it_is_mended() {
+async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_again_when_it_is_mended()
+ {
     let (test, token) = published().await;
     let data = test.data().to_owned();
     let database = data.join("stile.sqlite3");
@@ -152,9 +176,12 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
         fs::read(&database).unwrap()
     };
     let aside = tempfile::tempdir().unwrap();
-    for (way, says) in
-        [("bytes", "not a database"), ("half", "malformed"), ("empty", "not made by this program"), ("gone", "is not a data folder")]
-    {
+    for (way, says) in [
+        ("bytes", "not a database"),
+        ("half", "malformed"),
+        ("empty", "not made by this program"),
+        ("gone", "is not a data folder"),
+    ] {
         // A copy: the broker that runs has the genuine one open.
         let copy = aside.path().join(way);
         Embedded::init(&copy).unwrap();
@@ -194,7 +221,9 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         make_data(&folder.path().join("data"), &role("deploy"), "acme", &[Download, Upload]).await;
         let sts = LocalSts::start([deploy()], std::sync::Arc::new(system_time));
-        let setup = Setup::new(free_port(), &folder.path().join("data")).sts(&sts.endpoint()).by_way_of(by_way_of);
+        let setup = Setup::new(free_port(), &folder.path().join("data"))
+            .sts(&sts.endpoint())
+            .by_way_of(by_way_of);
         let broker = setup.start(&folder.path().join("broker.log")).await;
         let mut running = Self { folder, sts, broker, token: String::new() };
         let (status, answer) = running.mint(&running.proof()).await;
@@ -211,26 +240,48 @@ impl Running {
     fn proof(&self) -> Value {
         let identity = deploy();
         self.sts.know(identity.clone());
-        let document = document(3600, stile_protocol::exchange::Namespaces::All, &[Download, Upload]);
-        Proof::new(&identity).audience(&self.broker.host()).now(system_time()).document(&document).build()
+        let document =
+            document(3600, stile_protocol::exchange::Namespaces::All, &[Download, Upload]);
+        Proof::new(&identity)
+            .audience(&self.broker.host())
+            .now(system_time())
+            .document(&document)
+            .build()
     }
 
     async fn mint(&self, proof: &Value) -> (u16, Value) {
-        let request = self.broker.client().post(self.broker.url("/v1/token")).header("content-type", "application/json");
+        let request = self
+            .broker
+            .client()
+            .post(self.broker.url("/v1/token"))
+            .header("content-type", "application/json");
         let answer = request.body(proof.to_string()).send().await.unwrap();
         (answer.status().as_u16(), serde_json::from_str(&answer.text().await.unwrap()).unwrap())
     }
 
     async fn publish(&self, version: &str, archive: Vec<u8>) -> u16 {
         // By a connection of its own: one on which an archive was refused half-way is no good for the next request.
-        let request = client(None).post(self.broker.url(&format!("/v1/modules/acme/vpc/aws/{version}")));
-        let sent = request.bearer_auth(&self.token).header("content-type", "application/zip").body(archive).send();
+        let request =
+            client(None).post(self.broker.url(&format!("/v1/modules/acme/vpc/aws/{version}")));
+        let sent = request
+            .bearer_auth(&self.token)
+            .header("content-type", "application/zip")
+            .body(archive)
+            .send();
         sent.await.unwrap().status().as_u16()
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
-        let answer = self.broker.client().get(self.broker.url(path)).bearer_auth(&self.token).send().await.unwrap();
-        let link = answer.headers().get("x-terraform-get").map(|link| link.to_str().unwrap().to_owned());
+        let answer = self
+            .broker
+            .client()
+            .get(self.broker.url(path))
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .unwrap();
+        let link =
+            answer.headers().get("x-terraform-get").map(|link| link.to_str().unwrap().to_owned());
         (answer.status().as_u16(), link.unwrap_or_default())
     }
 
@@ -262,12 +313,14 @@ async fn on_a_full_disk_reads_go_on_and_nothing_is_half_written() {
     // No file may grow past a limit, which is how a full disk looks from here; whoever is not told of it by a signal is
     // told by the write.
     let sh = tool("sh").unwrap();
-    let running = Running::start(&[sh.to_str().unwrap(), "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).await;
+    let running =
+        Running::start(&[sh.to_str().unwrap(), "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).await;
     let pid = Pid::from_raw(running.broker.id().try_into().unwrap()).unwrap();
     let inherited = getrlimit(Resource::Fsize);
     let limit = |bytes: Option<u64>| {
         let current = bytes.or(inherited.current);
-        prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum: inherited.maximum }).unwrap();
+        prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum: inherited.maximum })
+            .unwrap();
     };
     // Full at once, and full in the middle of an archive.
     for (bytes, version) in [(0, "2.0.0"), (200_000, "3.0.0")] {
@@ -277,18 +330,30 @@ async fn on_a_full_disk_reads_go_on_and_nothing_is_half_written() {
         assert_eq!(running.incoming(), 0, "{bytes}: what could not be kept is gone");
         if bytes == 0 {
             let (status, answer) = running.mint(&proof).await;
-            assert_eq!((status, answer["error"].as_str()), (503, Some("store_unavailable")), "{answer}");
+            assert_eq!(
+                (status, answer["error"].as_str()),
+                (503, Some("store_unavailable")),
+                "{answer}"
+            );
             running.is_ready(503).await;
         }
         assert_eq!(running.get(VERSIONS).await.0, 200, "{bytes}");
         let (status, link) = running.get(DOWNLOAD).await;
         assert_eq!(status, 204, "{bytes}");
-        let archive_there = running.broker.client().get(running.broker.url(&link)).send().await.unwrap();
-        assert_eq!((archive_there.status().as_u16(), archive_there.bytes().await.unwrap().to_vec()), (200, module_zip("hello")));
+        let archive_there =
+            running.broker.client().get(running.broker.url(&link)).send().await.unwrap();
+        assert_eq!(
+            (archive_there.status().as_u16(), archive_there.bytes().await.unwrap().to_vec()),
+            (200, module_zip("hello"))
+        );
         limit(None);
         running.is_ready(200).await;
         assert_eq!(running.mint(&proof).await.0, 200, "{bytes}: the proof was not used up");
-        assert_eq!(running.get(&format!("/v1/modules/acme/vpc/aws/{version}/download")).await.0, 404, "{bytes}");
+        assert_eq!(
+            running.get(&format!("/v1/modules/acme/vpc/aws/{version}/download")).await.0,
+            404,
+            "{bytes}"
+        );
         assert_eq!(running.publish(version, archive).await, 201, "{bytes}");
     }
 }
@@ -301,7 +366,10 @@ impl SmallDisk {
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mounted = tool("mount").filter(|_| geteuid().is_root()).is_some_and(|mount| {
-            let mounted = Command::new(mount).args(["-t", "tmpfs", "-o", "size=2m,mode=700", "stile"]).arg(folder.path()).output();
+            let mounted = Command::new(mount)
+                .args(["-t", "tmpfs", "-o", "size=2m,mode=700", "stile"])
+                .arg(folder.path())
+                .output();
             mounted.unwrap().status.success()
         });
         if !mounted {
@@ -317,8 +385,10 @@ impl SmallDisk {
 
     /// To its last page.
     fn fill(&self) {
-        let mut filling = fs::File::options().create(true).append(true).open(self.filling()).unwrap();
-        let full = std::iter::repeat_with(|| filling.write_all(&[0; 4096])).find_map(Result::err).unwrap();
+        let mut filling =
+            fs::File::options().create(true).append(true).open(self.filling()).unwrap();
+        let full =
+            std::iter::repeat_with(|| filling.write_all(&[0; 4096])).find_map(Result::err).unwrap();
         assert_eq!(full.kind(), ErrorKind::StorageFull);
     }
 
@@ -338,14 +408,29 @@ async fn seen(test: &TestBroker) -> String {
     let grants = test.store().grants(None, None).await.unwrap();
     let revoked = test.store().revocations().await.unwrap();
     let keys = test.store().keyring().await.unwrap().revision;
-    let pin = test.store().standing(vec![Principal::parse_stored(&role("deploy")).unwrap()]).await.unwrap().pin;
-    let mut files: Vec<_> = fs::read_dir(test.data()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let pin = test
+        .store()
+        .standing(vec![Principal::parse_stored(&role("deploy")).unwrap()])
+        .await
+        .unwrap()
+        .pin;
+    let mut files: Vec<_> =
+        fs::read_dir(test.data()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     files.sort();
     format!("{grants:?} {revoked:?} {pin:?} {keys} {files:?} {}", test.archives().await)
 }
 
 /// What an operator changes, each once.
-const CHANGES: [&str; 8] = ["create", "update", "delete", "unpin", "revoke a token", "revoke a principal", "lift", "revoke all"];
+const CHANGES: [&str; 8] = [
+    "create",
+    "update",
+    "delete",
+    "unpin",
+    "revoke a token",
+    "revoke a principal",
+    "lift",
+    "revoke all",
+];
 
 /// Changes it, or is told that it cannot be.
 async fn change(test: &TestBroker, which: &str) -> bool {
@@ -364,7 +449,11 @@ async fn change(test: &TestBroker, which: &str) -> bool {
             store.create_grant(grant, None).await.is_ok()
         }
         "update" => {
-            let change = Change { set: Rights::NONE, clear: [Upload].into_iter().collect(), expires_at: None };
+            let change = Change {
+                set: Rights::NONE,
+                clear: [Upload].into_iter().collect(),
+                expires_at: None,
+            };
             store.update_grant(who("other"), "acme".parse().unwrap(), change).await.is_ok()
         }
         "delete" => store.delete_grant(who("third"), "acme".parse().unwrap()).await.is_ok(),
@@ -384,9 +473,17 @@ async fn without_room_no_key_is_made_and_what_is_said_to_be_changed_is_and_nothi
     for name in ["deploy", "other", "third"] {
         test.grant(&role(name), "acme", &[Download, Upload]).await;
     }
-    assert!(test.store().revoke_principal(Principal::parse_stored(&role("gone")).unwrap(), test.time()).await.unwrap());
+    assert!(
+        test.store()
+            .revoke_principal(Principal::parse_stored(&role("gone")).unwrap(), test.time())
+            .await
+            .unwrap()
+    );
     let token = test.token(&deploy(), &[Download, Upload]).await;
-    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status, 201);
+    assert_eq!(
+        test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
+        201
+    );
     let identity = deploy();
     let before = seen(&test).await;
     test.sts.know(identity.clone());
@@ -410,10 +507,17 @@ async fn without_room_no_key_is_made_and_what_is_said_to_be_changed_is_and_nothi
         let held = seen(&test).await;
         let done = change(&test, which).await;
         // A small one may find room in what a larger one before it has begun to take: then it is done.
-        assert_eq!(done, seen(&test).await != held, "{which}: it is done if and only if it is said to be");
+        assert_eq!(
+            done,
+            seen(&test).await != held,
+            "{which}: it is done if and only if it is said to be"
+        );
         told_done.extend(done.then_some(which));
     }
-    assert!(told_done.len() < CHANGES.len() && !told_done.contains(&"revoke all"), "there was room for {told_done:?}");
+    assert!(
+        told_done.len() < CHANGES.len() && !told_done.contains(&"revoke all"),
+        "there was room for {told_done:?}"
+    );
     // The key is a day old, and there is no room for the next.
     test.advance(25 * 3600);
     let next = test.proof(&identity).build();
@@ -440,13 +544,19 @@ async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
     let setpriv = tool("setpriv").map(|path| path.to_str().unwrap().to_owned());
     let given_up = match (geteuid().is_root(), &setpriv) {
         (false, _) => vec![],
-        (true, Some(setpriv)) => vec![setpriv.as_str(), "--bounding-set=-dac_override,-dac_read_search", "--"],
+        (true, Some(setpriv)) => {
+            vec![setpriv.as_str(), "--bounding-set=-dac_override,-dac_read_search", "--"]
+        }
         (true, None) => return left_out("setpriv", "a data folder that is read-only, as root"),
     };
     let running = Running::start(&given_up).await;
     let data = running.data();
     let folders = [data.join("incoming"), data.join("archives"), data.clone()];
-    let all = |mode: u32| folders.iter().for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap());
+    let all = |mode: u32| {
+        folders
+            .iter()
+            .for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap())
+    };
     all(0o500);
     running.is_ready(503).await;
     assert_eq!(running.publish("2.0.0", module_zip("x")).await, 503);
@@ -464,9 +574,19 @@ async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
         &format!("127.0.0.1:{port}"),
         "--data",
     ]);
-    let ended = second.arg(&data).env_clear().env("STILE_STS_ENDPOINT", running.sts.endpoint()).output().unwrap();
+    let ended = second
+        .arg(&data)
+        .env_clear()
+        .env("STILE_STS_ENDPOINT", running.sts.endpoint())
+        .output()
+        .unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
-    assert!(ended.status.code() == Some(1) && said.contains("error: ") && said.contains("cannot be written"), "{said}");
+    assert!(
+        ended.status.code() == Some(1)
+            && said.contains("error: ")
+            && said.contains("cannot be written"),
+        "{said}"
+    );
     all(0o700);
     running.is_ready(200).await;
     assert_eq!(running.publish("2.0.0", module_zip("x")).await, 201);

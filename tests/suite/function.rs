@@ -34,7 +34,8 @@ async fn table_for(host: &str) -> Option<EmulatedAws> {
 async fn start(program: &Path, aws: &EmulatedAws, sts: &LocalSts, log: &Path) -> Function {
     let mut variables = aws.environment();
     variables.push(("STILE_STS_ENDPOINT", sts.endpoint()));
-    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Function::start(program, &variables, log).await
 }
 
@@ -73,10 +74,15 @@ pub(crate) async fn cold_starts(program: &Path) {
     let wanted = document(900, namespaces(&["acme"]), &[Download]);
     let proof = Proof::new(&identity).audience(HOST).now(system_time()).document(&wanted).build();
     let sent = Sent::new("POST", "/v1/token").body("application/json", proof.to_string());
-    let reply = Shape::FunctionUrl.reply(&first.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap());
+    let reply =
+        Shape::FunctionUrl.reply(&first.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap());
     assert_eq!(reply.status, 200, "{}\n{}", reply.text(), first.log());
     let calls = aws.meter.taken();
-    assert_eq!((calls.get("kms Encrypt"), calls.get("kms Decrypt")), (Some(&1), None), "the registry's first key: {calls:?}");
+    assert_eq!(
+        (calls.get("kms Encrypt"), calls.get("kms Decrypt")),
+        (Some(&1), None),
+        "the registry's first key: {calls:?}"
+    );
     let token = reply.json()["token"].as_str().unwrap().to_owned();
 
     let next = start(program, &aws, &sts, &folder.path().join("next")).await;
@@ -84,10 +90,14 @@ pub(crate) async fn cold_starts(program: &Path) {
     assert_eq!(aws.meter.taken(), [("dynamodb GetItem".to_owned(), 1)].into(), "the host alone");
     let sent = Sent::new("GET", "/v1/modules/acme/vpc/aws/versions").bearer(&token);
     for (what, expected) in [
-        ("the first", vec![("dynamodb BatchGetItem", 2), ("dynamodb GetItem", 1), ("kms Decrypt", 1)]),
+        (
+            "the first",
+            vec![("dynamodb BatchGetItem", 2), ("dynamodb GetItem", 1), ("kms Decrypt", 1)],
+        ),
         ("every other", vec![("dynamodb GetItem", 1)]),
     ] {
-        let reply = Shape::FunctionUrl.reply(&next.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap());
+        let reply =
+            Shape::FunctionUrl.reply(&next.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap());
         assert_eq!(reply.status, 404, "{}\n{}", reply.text(), next.log());
         let expected = expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
         assert_eq!(aws.meter.taken(), expected, "{what}");
@@ -96,7 +106,9 @@ pub(crate) async fn cold_starts(program: &Path) {
 
 /// An operator grants, a publisher publishes through the function, and Terraform installs from it.
 pub(crate) async fn terraform_installs(program_file: &Path) {
-    let Some(terraform) = tool("terraform") else { return left_out("terraform", "a module is installed from a function") };
+    let Some(terraform) = tool("terraform") else {
+        return left_out("terraform", "a module is installed from a function");
+    };
     let port = free_port();
     let host = format!("127.0.0.1:{port}");
     let Some(aws) = table_for(&host).await else { return };
@@ -111,7 +123,15 @@ pub(crate) async fn terraform_installs(program_file: &Path) {
     home.act_as(&identity, "us-east-1");
     home.configure_helper(&format!("[registry.\"{host}\"]\n"));
     let module = workspace().join("tests/fixtures/module");
-    let publish = ["module", "publish", "acme/vpc/aws", "1.0.0", module.to_str().unwrap(), "--registry-host", &host];
+    let publish = [
+        "module",
+        "publish",
+        "acme/vpc/aws",
+        "1.0.0",
+        module.to_str().unwrap(),
+        "--registry-host",
+        &host,
+    ];
     let published = home.run(&program(ADMIN), &publish).await;
     assert_eq!(published.code, Some(0), "{published:?}\n{}", function.log());
 
@@ -119,11 +139,19 @@ pub(crate) async fn terraform_installs(program_file: &Path) {
     terraform.install_helper(&program(HELPER));
     terraform.write_module_call("vpc", &format!("{host}/acme/vpc/aws"), "1.0.0");
     let ran = terraform.init().await;
-    assert!(ran.stdout.contains("Terraform has been successfully initialized!"), "{ran:?}\n{}", function.log());
+    assert!(
+        ran.stdout.contains("Terraform has been successfully initialized!"),
+        "{ran:?}\n{}",
+        function.log()
+    );
     let installed = std::fs::read_to_string(terraform.installed("vpc").join("main.tf")).unwrap();
     assert_eq!(installed, std::fs::read_to_string(module.join("main.tf")).unwrap());
     let calls = aws.meter.taken();
-    assert_eq!((calls.get("kms Encrypt"), calls.get("kms Decrypt")), (Some(&1), None), "the registry's first key: {calls:?}");
+    assert_eq!(
+        (calls.get("kms Encrypt"), calls.get("kms Decrypt")),
+        (Some(&1), None),
+        "the registry's first key: {calls:?}"
+    );
 
     std::fs::remove_dir_all(terraform.configuration().join(".terraform")).unwrap();
     terraform.write_main("");

@@ -17,15 +17,21 @@ use crate::lambda::{API, answer};
 pub(crate) const URL: &str = "111122223333/abcdefghijklmnopqrstuvwxyz012345";
 
 /// The three events in which a gateway has verified a signature, and the one source each is from.
-const SIGNED: [(&str, Shape, &str); 3] =
-    [("iam_function_url", Shape::FunctionUrl, URL), ("iam_http_api", Shape::HttpApi, API), ("iam_rest_api", Shape::RestApi, API)];
+const SIGNED: [(&str, Shape, &str); 3] = [
+    ("iam_function_url", Shape::FunctionUrl, URL),
+    ("iam_http_api", Shape::HttpApi, API),
+    ("iam_rest_api", Shape::RestApi, API),
+];
 
 /// The part of the event in which the gateway says who called, and what it calls the parts of that.
 pub(crate) fn identity(event: &mut Value) -> (&mut Value, [&'static str; 4]) {
     if event["requestContext"]["identity"].is_object() {
         (&mut event["requestContext"]["identity"], ["userArn", "user", "caller", "accountId"])
     } else {
-        (&mut event["requestContext"]["authorizer"]["iam"], ["userArn", "userId", "callerId", "accountId"])
+        (
+            &mut event["requestContext"]["authorizer"]["iam"],
+            ["userArn", "userId", "callerId", "accountId"],
+        )
     }
 }
 
@@ -52,17 +58,33 @@ async fn who_a_gateway_has_verified_gets_a_token() {
             (&minted["principal"], &minted["namespaces"], &minted["permissions"]),
             (&json!(role("deploy")), &json!("all"), &json!(["download"]))
         );
-        assert_eq!((minted["expires_at"].as_str(), reply.header("cache-control")), (Some("2026-11-20T10:26:12Z"), "no-store"));
+        assert_eq!(
+            (minted["expires_at"].as_str(), reply.header("cache-control")),
+            (Some("2026-11-20T10:26:12Z"), "no-store")
+        );
         let token = minted["token"].as_str().unwrap();
         assert_eq!(test.get("/v1/modules/acme", token).await.status, 200, "{name}");
-        assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), token).await.status, 403, "{name}: download alone");
+        assert_eq!(
+            test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), token).await.status,
+            403,
+            "{name}: download alone"
+        );
 
         // There is no proof, so it may be asked again; the unique id is pinned all the same.
-        assert_eq!(shape.reply(&answer(&function, &golden(name)).await.unwrap()).status, 200, "{name}");
+        assert_eq!(
+            shape.reply(&answer(&function, &golden(name)).await.unwrap()).status,
+            200,
+            "{name}"
+        );
         let mut anew = golden(name);
         let (whom, [_, user, caller, _]) = identity(&mut anew);
-        (whom[user], whom[caller]) = (json!("AROAOTHEROTHEROTHER22:i-0abc"), json!("AROAOTHEROTHEROTHER22:i-0abc"));
-        assert_eq!(shape.reply(&answer(&function, &anew).await.unwrap()).error(), "403 principal_recreated", "{name}");
+        (whom[user], whom[caller]) =
+            (json!("AROAOTHEROTHEROTHER22:i-0abc"), json!("AROAOTHEROTHEROTHER22:i-0abc"));
+        assert_eq!(
+            shape.reply(&answer(&function, &anew).await.unwrap()).error(),
+            "403 principal_recreated",
+            "{name}"
+        );
         assert_eq!(test.sts.calls(), 0, "nobody is asked");
     }
 }
@@ -84,7 +106,8 @@ async fn a_query_says_what_is_wanted_and_each_thing_once() {
     ] {
         for (name, shape, source) in SIGNED {
             let event = asking(name, shape, query);
-            let reply = shape.reply(&answer(&test.function(Some(source), None), &event).await.unwrap());
+            let reply =
+                shape.reply(&answer(&test.function(Some(source), None), &event).await.unwrap());
             assert_eq!(reply.error(), expected, "{name} {query}: {}", reply.text());
         }
     }
@@ -95,24 +118,52 @@ async fn what_the_helper_asks_for_is_what_it_gets() {
     let test = TestBroker::start();
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     test.grant(&role("deploy"), "zeta", &[Download, Upload]).await;
-    let credentials = Credentials::new("ASIAIOSFODNN7EXAMPLE", "secret", Some("token".to_owned()), None, "test");
-    let loaded = Loaded { credentials, provider: Provider::Environment, region: "us-east-1".to_owned(), fips: false };
-    let list = |names: &[&str]| Namespaces::List(names.iter().map(|name| name.parse().unwrap()).collect());
+    let credentials =
+        Credentials::new("ASIAIOSFODNN7EXAMPLE", "secret", Some("token".to_owned()), None, "test");
+    let loaded = Loaded {
+        credentials,
+        provider: Provider::Environment,
+        region: "us-east-1".to_owned(),
+        fips: false,
+    };
+    let list =
+        |names: &[&str]| Namespaces::List(names.iter().map(|name| name.parse().unwrap()).collect());
     for (namespaces, permissions, expected) in [
         (Namespaces::All, &[Download][..], json!(["all", ["download"]])),
         (list(&["acme"]), &[Upload], json!([["acme"], ["upload"]])),
-        (list(&["acme", "zeta"]), &[Download, Upload], json!([["acme", "zeta"], ["download", "upload"]])),
+        (
+            list(&["acme", "zeta"]),
+            &[Download, Upload],
+            json!([["acme", "zeta"], ["download", "upload"]]),
+        ),
     ] {
-        let scope = Scope { ttl: 900, namespaces, permissions: permissions.iter().copied().collect() };
+        let scope =
+            Scope { ttl: 900, namespaces, permissions: permissions.iter().copied().collect() };
         for (name, shape, source) in SIGNED {
-            let service = if shape == Shape::FunctionUrl { Service::Lambda } else { Service::ExecuteApi };
-            let registry = Registry { service, ..Registry::of(Audience::parse("registry.example.com").unwrap()).unwrap() };
-            let url = iam_exchange::sign(&registry, &loaded, &scope, "2026-11-20T10:11:12Z".parse().unwrap()).unwrap().url;
+            let service =
+                if shape == Shape::FunctionUrl { Service::Lambda } else { Service::ExecuteApi };
+            let registry = Registry {
+                service,
+                ..Registry::of(Audience::parse("registry.example.com").unwrap()).unwrap()
+            };
+            let url = iam_exchange::sign(
+                &registry,
+                &loaded,
+                &scope,
+                "2026-11-20T10:11:12Z".parse().unwrap(),
+            )
+            .unwrap()
+            .url;
             let event = asking(name, shape, url.query().unwrap());
-            let reply = shape.reply(&answer(&test.function(Some(source), None), &event).await.unwrap());
+            let reply =
+                shape.reply(&answer(&test.function(Some(source), None), &event).await.unwrap());
             assert_eq!(reply.status, 200, "{name} {url}: {}", reply.text());
             let minted = reply.json();
-            assert_eq!(json!([minted["namespaces"], minted["permissions"]]), expected, "{name} {url}");
+            assert_eq!(
+                json!([minted["namespaces"], minted["permissions"]]),
+                expected,
+                "{name} {url}"
+            );
             assert_eq!(minted["expires_at"], "2026-11-20T10:26:12Z", "{name} {url}");
         }
     }
@@ -131,9 +182,12 @@ async fn a_context_that_does_not_vouch_for_a_role_or_user_of_the_named_source_is
         for other in [None, Some("444455556666/abcdef1234"), Some("111122223333/abcdef1235")] {
             assert_eq!(to(other, golden(name)).await, "405 method_not_allowed", "{name} {other:?}");
         }
-        for (part, value) in
-            [("accountId", json!("444455556666")), ("accountId", json!(null)), ("apiId", json!("abcdef1235")), ("apiId", json!(null))]
-        {
+        for (part, value) in [
+            ("accountId", json!("444455556666")),
+            ("accountId", json!(null)),
+            ("apiId", json!("abcdef1235")),
+            ("apiId", json!(null)),
+        ] {
             let mut event = golden(name);
             event["requestContext"][part] = value;
             assert_eq!(to(Some(source), event).await, "405 method_not_allowed", "{name} {part}");
@@ -141,15 +195,28 @@ async fn a_context_that_does_not_vouch_for_a_role_or_user_of_the_named_source_is
         let with = |arn: &str, id: &str, account: &str| {
             let mut event = golden(name);
             let (whom, [user_arn, user, caller, account_id]) = identity(&mut event);
-            (whom[user_arn], whom[user], whom[caller], whom[account_id]) = (json!(arn), json!(id), json!(id), json!(account));
+            (whom[user_arn], whom[user], whom[caller], whom[account_id]) =
+                (json!(arn), json!(id), json!(id), json!(account));
             event
         };
-        let (arn, id, account) = ("arn:aws:sts::111122223333:assumed-role/deploy/i-0abc", "AROAEXAMPLEEXAMPLE222:i-0abc", "111122223333");
+        let (arn, id, account) = (
+            "arn:aws:sts::111122223333:assumed-role/deploy/i-0abc",
+            "AROAEXAMPLEEXAMPLE222:i-0abc",
+            "111122223333",
+        );
         for (what, event, expected) in [
-            ("root", with("arn:aws:iam::111122223333:root", account, account), "403 unsupported_principal"),
+            (
+                "root",
+                with("arn:aws:iam::111122223333:root", account, account),
+                "403 unsupported_principal",
+            ),
             (
                 "EC2 instance identity",
-                with("arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc", "111122223333:aws:ec2-instance:i-0abc", account),
+                with(
+                    "arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc",
+                    "111122223333:aws:ec2-instance:i-0abc",
+                    account,
+                ),
                 "403 unsupported_principal",
             ),
             (
@@ -157,11 +224,31 @@ async fn a_context_that_does_not_vouch_for_a_role_or_user_of_the_named_source_is
                 with("arn:aws:sts::111122223333:federated-user/x", "111122223333:x", account),
                 "403 unsupported_principal",
             ),
-            ("another account's role", with("arn:aws:sts::444455556666:assumed-role/deploy/i-0abc", id, account), "502 sts_inconsistent"),
-            ("another partition", with("arn:aws-moon:sts::111122223333:assumed-role/deploy/i-0abc", id, account), "502 sts_bad_response"),
-            ("another session", with(arn, "AROAEXAMPLEEXAMPLE222:other", account), "502 sts_inconsistent"),
-            ("a user's id", with(arn, "AIDAEXAMPLEEXAMPLE222:i-0abc", account), "502 sts_inconsistent"),
-            ("a role that STS never names", with("arn:aws:iam::111122223333:role/deploy", id, account), "502 sts_bad_response"),
+            (
+                "another account's role",
+                with("arn:aws:sts::444455556666:assumed-role/deploy/i-0abc", id, account),
+                "502 sts_inconsistent",
+            ),
+            (
+                "another partition",
+                with("arn:aws-moon:sts::111122223333:assumed-role/deploy/i-0abc", id, account),
+                "502 sts_bad_response",
+            ),
+            (
+                "another session",
+                with(arn, "AROAEXAMPLEEXAMPLE222:other", account),
+                "502 sts_inconsistent",
+            ),
+            (
+                "a user's id",
+                with(arn, "AIDAEXAMPLEEXAMPLE222:i-0abc", account),
+                "502 sts_inconsistent",
+            ),
+            (
+                "a role that STS never names",
+                with("arn:aws:iam::111122223333:role/deploy", id, account),
+                "502 sts_bad_response",
+            ),
             ("nothing", with("", "", ""), "502 sts_bad_response"),
         ] {
             assert_eq!(to(Some(source), event).await, expected, "{name} {what}");
@@ -170,12 +257,21 @@ async fn a_context_that_does_not_vouch_for_a_role_or_user_of_the_named_source_is
             let mut event = golden(name);
             let (whom, parts) = identity(&mut event);
             whom[parts[at]] = Value::Null;
-            assert_eq!(to(Some(source), event).await, "405 method_not_allowed", "{name} without {}", parts[at]);
+            assert_eq!(
+                to(Some(source), event).await,
+                "405 method_not_allowed",
+                "{name} without {}",
+                parts[at]
+            );
         }
         let mut event = golden(name);
         let (_, [.., caller, _]) = identity(&mut event);
         identity(&mut event).0[caller] = json!("AROAOTHEROTHEROTHER22:i-0abc");
-        assert_eq!(to(Some(source), event).await, "502 sts_inconsistent", "{name} with two callers");
+        assert_eq!(
+            to(Some(source), event).await,
+            "502 sts_inconsistent",
+            "{name} with two callers"
+        );
     }
 }
 
@@ -200,7 +296,8 @@ async fn a_context_that_a_client_writes_is_nothing() {
         for shape in Shape::ALL {
             for source in [None, Some(API), Some(URL)] {
                 let event = shape.event(&sent);
-                let reply = shape.reply(&answer(&test.function(source, None), &event).await.unwrap());
+                let reply =
+                    shape.reply(&answer(&test.function(source, None), &event).await.unwrap());
                 assert_eq!(reply.error(), "405 method_not_allowed", "{shape:?} {source:?}");
             }
         }

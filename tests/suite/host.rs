@@ -14,7 +14,8 @@ use stile_tests::served::system_time;
 use stile_tests::test_broker::{Backend, HOST, NOW, TestBroker, allow, deploy, role};
 
 /// The item as `docs/aws.md` has it, for whoever makes the table with something else than `stile-admin`.
-const ITEM: &str = r#"{"pk": {"S": "host"}, "sk": {"S": "host"}, "host": {"S": "registry.example.com"}}"#;
+const ITEM: &str =
+    r#"{"pk": {"S": "host"}, "sk": {"S": "host"}, "host": {"S": "registry.example.com"}}"#;
 
 /// Runs a program on the table, and nothing else in its environment.
 async fn run(aws: &EmulatedAws, name: &str, arguments: &[&str]) -> Ran {
@@ -43,7 +44,9 @@ fn store(aws: &EmulatedAws, host: Option<&str>) -> Aws {
 async fn without_a_host_in_flag_or_table_no_broker_starts_and_with_two_that_differ_neither() {
     let Some(aws) = EmulatedAws::start().await else { return };
     let table = &aws.place.table;
-    let how = format!("hint: give `--host HOST`, or write it down once with `stile-admin store init --table {table} --host HOST`");
+    let how = format!(
+        "hint: give `--host HOST`, or write it down once with `stile-admin store init --table {table} --host HOST`"
+    );
     for verb in ["serve", "check"] {
         let ran = run(&aws, BROKER, &[verb]).await;
         let said = format!("{}{}", ran.stdout, ran.stderr);
@@ -53,10 +56,14 @@ async fn without_a_host_in_flag_or_table_no_broker_starts_and_with_two_that_diff
     for verb in ["serve", "check"] {
         let ran = run(&aws, BROKER, &[verb, "--host", "other.example.com"]).await;
         let said = format!("{}{}", ran.stdout, ran.stderr);
-        let differs = format!("table `{table}` is for registry `{HOST}`, and `--host` says `other.example.com`");
+        let differs = format!(
+            "table `{table}` is for registry `{HOST}`, and `--host` says `other.example.com`"
+        );
         assert!(ran.code == Some(1) && said.contains(&differs), "{verb}: {said}");
     }
-    let keyring = aws.dynamodb("GetItem", json!({"Key": {"pk": {"S": "keyring"}, "sk": {"S": "keyring"}}})).await;
+    let keyring = aws
+        .dynamodb("GetItem", json!({"Key": {"pk": {"S": "keyring"}, "sk": {"S": "keyring"}}}))
+        .await;
     assert_eq!(keyring["Item"], Value::Null, "and no key is made for another registry");
 }
 
@@ -69,13 +76,23 @@ async fn a_host_that_cannot_be_read_is_no_host() {
         (json!({"S": ""}), "is no registry host"),
         (json!({"N": "7"}), "cannot be read"),
     ] {
-        aws.dynamodb("PutItem", json!({"Item": {"pk": {"S": "host"}, "sk": {"S": "host"}, "host": host}})).await;
+        aws.dynamodb(
+            "PutItem",
+            json!({"Item": {"pk": {"S": "host"}, "sk": {"S": "host"}, "host": host}}),
+        )
+        .await;
         for told in [None, Some(HOST)] {
             let said = store(&aws, told).host().await.unwrap_err().to_string();
-            assert!(said.contains(says) && said.contains(&aws.place.table), "{host} {told:?}: {said}");
+            assert!(
+                said.contains(says) && said.contains(&aws.place.table),
+                "{host} {told:?}: {said}"
+            );
             assert!(Store::Aws(store(&aws, told)).keyring().await.is_err(), "{host} {told:?}");
         }
-        assert!(store(&aws, None).keep_host(&Audience::parse(HOST).unwrap()).await.is_err(), "{host}");
+        assert!(
+            store(&aws, None).keep_host(&Audience::parse(HOST).unwrap()).await.is_err(),
+            "{host}"
+        );
     }
 }
 
@@ -84,9 +101,17 @@ async fn an_operator_writes_the_host_once() {
     let Some(aws) = EmulatedAws::start().await else { return };
     for (host, code, says) in [
         ("localhost", 2, "has no dot"),
-        ("Registry.Example.com:443", 0, "the table is from now on for registry `registry.example.com`"),
+        (
+            "Registry.Example.com:443",
+            0,
+            "the table is from now on for registry `registry.example.com`",
+        ),
         (HOST, 0, "the table was and is for registry `registry.example.com`"),
-        ("other.example.com", 1, "is for registry `registry.example.com`, not `other.example.com`; hint: make another table"),
+        (
+            "other.example.com",
+            1,
+            "is for registry `registry.example.com`, not `other.example.com`; hint: make another table",
+        ),
     ] {
         let ran = run(&aws, ADMIN, &["store", "init", "--host", host]).await;
         let said = format!("{}{}", ran.stdout, ran.stderr);
@@ -95,17 +120,31 @@ async fn an_operator_writes_the_host_once() {
     assert_eq!(row(&aws).await, documented());
     // A table without the row may yet have keys, and they are for one registry.
     aws.dynamodb("DeleteItem", json!({"Key": {"pk": {"S": "host"}, "sk": {"S": "host"}}})).await;
-    assert!(Store::Aws(store(&aws, Some(HOST))).replace_keyring(0, Keyring::default().next(NOW).unwrap()).await.unwrap());
-    let kept = store(&aws, None).keep_host(&Audience::parse("other.example.com").unwrap()).await.unwrap();
+    assert!(
+        Store::Aws(store(&aws, Some(HOST)))
+            .replace_keyring(0, Keyring::default().next(NOW).unwrap())
+            .await
+            .unwrap()
+    );
+    let kept =
+        store(&aws, None).keep_host(&Audience::parse("other.example.com").unwrap()).await.unwrap();
     assert_eq!(kept, HostKept::Another(HOST.to_owned()));
-    assert_eq!(store(&aws, None).keep_host(&Audience::parse(HOST).unwrap()).await.unwrap(), HostKept::Made);
+    assert_eq!(
+        store(&aws, None).keep_host(&Audience::parse(HOST).unwrap()).await.unwrap(),
+        HostKept::Made
+    );
 }
 
 #[tokio::test]
 async fn a_broker_that_is_not_told_is_the_registry_that_the_table_names() {
     let Some(aws) = EmulatedAws::start().await else { return };
     aws.dynamodb("PutItem", json!({"Item": documented()})).await;
-    let checked = run(&aws, BROKER, &["check", "--regions", "us-east-1", "--sts-endpoint", &aws.meter.endpoint()]).await;
+    let checked = run(
+        &aws,
+        BROKER,
+        &["check", "--regions", "us-east-1", "--sts-endpoint", &aws.meter.endpoint()],
+    )
+    .await;
     let line = format!("ok      registry host {HOST}, as table {} says", aws.place.table);
     assert!(checked.stdout.lines().any(|said| said == line), "{checked:?}");
 
@@ -117,7 +156,10 @@ async fn a_broker_that_is_not_told_is_the_registry_that_the_table_names() {
     allow(&aws, &role("deploy"), "acme", &[Download]).await;
     for (audience, status) in [("other.example.com", 401), (HOST, 200)] {
         let proof = Proof::new(&identity).audience(audience).now(now).build();
-        let request = broker.client().post(broker.url("/v1/token")).header("content-type", "application/json");
+        let request = broker
+            .client()
+            .post(broker.url("/v1/token"))
+            .header("content-type", "application/json");
         // Never taken from a request.
         let request = request.header("host", audience).header("x-forwarded-host", audience);
         let answer = request.body(proof.to_string()).send().await.unwrap();

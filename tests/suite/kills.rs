@@ -143,7 +143,19 @@ impl Registry {
         let (port, chance) = (free_port(), Chance::draw(test));
         let ledger = Ledger { revoked: [false].into(), ..Ledger::default() };
         let (starts, changes) = (Aimed::default(), Aimed::default());
-        Some(Self { folder, aws, sts, identity, port, store, chance, ledger, starts, changes, cut_at_work: 0 })
+        Some(Self {
+            folder,
+            aws,
+            sts,
+            identity,
+            port,
+            store,
+            chance,
+            ledger,
+            starts,
+            changes,
+            cut_at_work: 0,
+        })
     }
 
     fn setup(&self) -> Setup {
@@ -161,12 +173,21 @@ impl Registry {
 
     fn proof(&self) -> Value {
         let document = document(3600, Namespaces::All, &[Download, Upload]);
-        Proof::new(&self.identity).audience(&format!("127.0.0.1:{}", self.port)).now(system_time()).document(&document).build()
+        Proof::new(&self.identity)
+            .audience(&format!("127.0.0.1:{}", self.port))
+            .now(system_time())
+            .document(&document)
+            .build()
     }
 
     fn admin(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program(ADMIN));
-        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         match &self.aws {
             None => command.arg("--data").arg(self.folder.path().join("data")),
             Some(aws) => command.envs(aws.environment()),
@@ -189,9 +210,15 @@ impl Registry {
         for worker in 0..2 {
             let proofs: Vec<Value> = (0..20).map(|_| self.proof()).collect();
             tokio::spawn(mints(Asked::of(&broker), proofs, tell.clone()));
-            let versions: Vec<(String, Vec<u8>)> =
-                (0..20).map(|n| format!("{round}.{worker}.{n}")).map(|version| (version.clone(), module_zip(&version))).collect();
-            self.ledger.sent.extend(versions.iter().map(|(version, archive)| (version.clone(), hex::encode(Sha256::digest(archive)))));
+            let versions: Vec<(String, Vec<u8>)> = (0..20)
+                .map(|n| format!("{round}.{worker}.{n}"))
+                .map(|version| (version.clone(), module_zip(&version)))
+                .collect();
+            self.ledger.sent.extend(
+                versions.iter().map(|(version, archive)| {
+                    (version.clone(), hex::encode(Sha256::digest(archive)))
+                }),
+            );
             tokio::spawn(publishes(Asked::of(&broker), token.clone(), versions, tell.clone()));
         }
         drop(tell);
@@ -229,32 +256,48 @@ impl Registry {
         let touches = touches(self.aws.as_ref(), broker.id());
         // On a machine that is too busy for the store's deadlines it may give up as well.
         let said = |words: &str| broker.log().contains(words);
-        let hit = self.starts.aim(&mut self.chance, touches, || said(ADDED) || said("error: ")).await;
+        let hit =
+            self.starts.aim(&mut self.chance, touches, || said(ADDED) || said("error: ")).await;
         let added = said(ADDED);
         broker.kill_9();
         let after = self.store.keyring().await.unwrap();
         let rotations = if added { 1..=1 } else { 0..=1 };
-        assert!(rotations.contains(&(after.revision - before.revision)), "seed {}, {hit:?}", self.chance.seed());
-        assert!(after.keys().iter().any(|key| key.mints_from() <= system_time()), "seed {}: a key mints", self.chance.seed());
+        assert!(
+            rotations.contains(&(after.revision - before.revision)),
+            "seed {}, {hit:?}",
+            self.chance.seed()
+        );
+        assert!(
+            after.keys().iter().any(|key| key.mints_from() <= system_time()),
+            "seed {}: a key mints",
+            self.chance.seed()
+        );
     }
 
     /// A day later as far as the newest key is concerned; which key mints stays as it is.
     async fn age_the_newest_key(&self) {
         let age = |keys: &mut Value| {
-            let newest = keys.as_array_mut().unwrap().iter_mut().max_by_key(|key| key["mints_from"].as_i64()).unwrap();
+            let newest = keys
+                .as_array_mut()
+                .unwrap()
+                .iter_mut()
+                .max_by_key(|key| key["mints_from"].as_i64())
+                .unwrap();
             newest["created_at"] = json!(newest["created_at"].as_i64().unwrap() - 25 * 3600);
         };
         match &self.aws {
             None => {
                 let path = self.folder.path().join("data/keyring.json");
-                let mut keyring: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+                let mut keyring: Value =
+                    serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
                 age(&mut keyring["keys"]);
                 std::fs::write(&path, keyring.to_string()).unwrap();
             }
             Some(aws) => {
                 let key = json!({"pk": {"S": "keyring"}, "sk": {"S": "keyring"}});
                 let mut row = aws.dynamodb("GetItem", json!({ "Key": key })).await["Item"].clone();
-                let mut keys: Value = serde_json::from_str(row["keys"]["S"].as_str().unwrap()).unwrap();
+                let mut keys: Value =
+                    serde_json::from_str(row["keys"]["S"].as_str().unwrap()).unwrap();
                 age(&mut keys);
                 row["keys"]["S"] = keys.to_string().into();
                 aws.dynamodb("PutItem", json!({ "Item": row })).await;
@@ -269,8 +312,13 @@ impl Registry {
         let none = BTreeSet::from([String::new()]);
         let held = self.ledger.grants.get(&namespace).unwrap_or(&none).clone();
         let (arguments, becomes) = match self.chance.below(5) {
-            0 => (vec!["token", "revoke", "--principal", "arn:aws:iam::111122223333:role/other"], None),
-            1 => (vec!["token", "lift", "--principal", "arn:aws:iam::111122223333:role/other"], None),
+            0 => (
+                vec!["token", "revoke", "--principal", "arn:aws:iam::111122223333:role/other"],
+                None,
+            ),
+            1 => {
+                (vec!["token", "lift", "--principal", "arn:aws:iam::111122223333:role/other"], None)
+            }
             2 => ([&["grant", "delete"], &on[..]].concat(), Some("")),
             3 => ([&["grant", "create"], &on[..], &["--download"]].concat(), Some("download")),
             _ => ([&["grant", "update"], &on[..], &["--upload"]].concat(), Some("download,upload")),
@@ -280,7 +328,8 @@ impl Registry {
         let touches = touches(self.aws.as_ref(), process.id());
         let hit = self.changes.aim(&mut self.chance, touches, || process.ended().is_some()).await;
         // 2 says that it could not try.
-        let done = hit == Hit::After && process.ended().and_then(|status| status.code()).is_some_and(|code| code < 2);
+        let done = hit == Hit::After
+            && process.ended().and_then(|status| status.code()).is_some_and(|code| code < 2);
         process.kill_9();
         match becomes {
             None => {
@@ -292,7 +341,8 @@ impl Registry {
                 self.ledger.revoked.insert(revoked);
             }
             Some(becomes) => {
-                let outcome: BTreeSet<String> = held.iter().map(|held| changed(arguments[1], held, becomes)).collect();
+                let outcome: BTreeSet<String> =
+                    held.iter().map(|held| changed(arguments[1], held, becomes)).collect();
                 let may_be = if done { outcome } else { held.union(&outcome).cloned().collect() };
                 self.ledger.grants.insert(namespace, may_be);
             }
@@ -305,8 +355,19 @@ impl Registry {
         let ready = broker.client().get(broker.url("/readyz")).send().await.unwrap();
         assert_eq!(ready.status(), 200, "{what}:\n{}", broker.log());
         for token in &self.ledger.tokens {
-            let answer = broker.client().get(broker.url("/v1/whoami")).bearer_auth(token).send().await.unwrap();
-            assert_eq!(answer.status(), 200, "{what}: a token that was handed out opens:\n{}", broker.log());
+            let answer = broker
+                .client()
+                .get(broker.url("/v1/whoami"))
+                .bearer_auth(token)
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(
+                answer.status(),
+                200,
+                "{what}: a token that was handed out opens:\n{}",
+                broker.log()
+            );
         }
         for proof in std::mem::take(&mut self.ledger.unanswered) {
             // It was used up, or it is good for one token.
@@ -316,7 +377,11 @@ impl Registry {
             self.ledger.used.push(proof);
         }
         for proof in std::mem::take(&mut self.ledger.used) {
-            assert_eq!(mint(broker, &proof).await, None, "{what}: a proof that was used mints again");
+            assert_eq!(
+                mint(broker, &proof).await,
+                None,
+                "{what}: a proof that was used mints again"
+            );
         }
         // The latest few stand for all from here on.
         let old = self.ledger.tokens.len().saturating_sub(8);
@@ -333,8 +398,15 @@ impl Registry {
             let found = grants.iter().find(|grant| grant.namespace.to_string() == *namespace);
             let found = found.map(|grant| grant.permissions.to_string()).unwrap_or_default();
             let listed = self.store.grants(None, Some(namespace.parse().unwrap())).await.unwrap();
-            assert_eq!(listed.is_empty(), found.is_empty(), "{what}: {namespace} is listed either way");
-            assert!(may_be.contains(&found), "{what}: {namespace} has `{found}`, and may have {may_be:?}");
+            assert_eq!(
+                listed.is_empty(),
+                found.is_empty(),
+                "{what}: {namespace} is listed either way"
+            );
+            assert!(
+                may_be.contains(&found),
+                "{what}: {namespace} has `{found}`, and may have {may_be:?}"
+            );
             *may_be = [found].into();
         }
         let revoked = standing.revoked.is_some();
@@ -344,13 +416,26 @@ impl Registry {
 
     async fn check_modules(&mut self, broker: &Broker, what: &str) {
         let token = self.ledger.tokens.last().expect("a token was minted");
-        let get = async |path: String| broker.client().get(broker.url(&path)).bearer_auth(token).send().await.unwrap();
+        let get = async |path: String| {
+            broker.client().get(broker.url(&path)).bearer_auth(token).send().await.unwrap()
+        };
         let answer = get(format!("/v1/modules/{ADDRESS}/versions")).await;
-        let document: Value = if answer.status() == 404 { json!({}) } else { serde_json::from_str(&answer.text().await.unwrap()).unwrap() };
-        let listed: BTreeSet<&str> =
-            document["modules"][0]["versions"].as_array().into_iter().flatten().map(|listed| listed["version"].as_str().unwrap()).collect();
+        let document: Value = if answer.status() == 404 {
+            json!({})
+        } else {
+            serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+        };
+        let listed: BTreeSet<&str> = document["modules"][0]["versions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|listed| listed["version"].as_str().unwrap())
+            .collect();
         for version in &self.ledger.acknowledged {
-            assert!(listed.contains(version.as_str()), "{what}: {version} was acknowledged and is gone");
+            assert!(
+                listed.contains(version.as_str()),
+                "{what}: {version} was acknowledged and is gone"
+            );
         }
         for version in listed {
             if !self.ledger.fetched.insert(version.to_owned()) {
@@ -359,16 +444,29 @@ impl Registry {
             let answer = get(format!("/v1/modules/{ADDRESS}/{version}/download")).await;
             assert_eq!(answer.status(), 204, "{what}: {version}");
             let link = answer.headers()["x-terraform-get"].to_str().unwrap();
-            let link = if link.starts_with('/') { broker.url(link) } else { stile_tests::terraform::as_fetched(link) };
+            let link = if link.starts_with('/') {
+                broker.url(link)
+            } else {
+                stile_tests::terraform::as_fetched(link)
+            };
             let archive = broker.client().get(link).send().await.unwrap().bytes().await.unwrap();
-            assert_eq!(Some(&hex::encode(Sha256::digest(archive))), self.ledger.sent.get(version), "{what}: {version}");
+            assert_eq!(
+                Some(&hex::encode(Sha256::digest(archive))),
+                self.ledger.sent.get(version),
+                "{what}: {version}"
+            );
         }
     }
 }
 
 impl Aimed {
     /// Waits for the moment of the next kill of something that runs already, and says where it hits.
-    async fn aim(&mut self, chance: &mut Chance, mut touches: impl FnMut() -> bool, mut is_done: impl FnMut() -> bool) -> Hit {
+    async fn aim(
+        &mut self,
+        chance: &mut Chance,
+        mut touches: impl FnMut() -> bool,
+        mut is_done: impl FnMut() -> bool,
+    ) -> Hit {
         let turn = self.turns % 4;
         self.turns += 1;
         if turn != 1 {
@@ -403,7 +501,11 @@ impl Aimed {
 /// A moment from now, at most so far away.
 async fn moment(chance: &mut Chance, longest: Duration) {
     let longest = u64::try_from(longest.as_micros()).unwrap().max(1);
-    let _ = tokio::time::timeout(Duration::from_micros(chance.below(longest)), std::future::pending::<()>()).await;
+    let _ = tokio::time::timeout(
+        Duration::from_micros(chance.below(longest)),
+        std::future::pending::<()>(),
+    )
+    .await;
 }
 
 /// Waits until something is so.
@@ -449,7 +551,10 @@ impl Asked {
 
     /// The status and body of an answer that arrived in full.
     async fn mint(&self, proof: &Value) -> Option<(u16, Value)> {
-        let request = self.client.post(format!("{}/v1/token", self.base)).header("content-type", "application/json");
+        let request = self
+            .client
+            .post(format!("{}/v1/token", self.base))
+            .header("content-type", "application/json");
         let answer = request.body(proof.to_string()).send().await.ok()?;
         let status = answer.status().as_u16();
         Some((status, serde_json::from_str(&answer.text().await.ok()?).unwrap()))
@@ -460,14 +565,20 @@ impl Asked {
 async fn mint(broker: &Broker, proof: &Value) -> Option<String> {
     let (status, answer) = Asked::of(broker).mint(proof).await.expect("a healthy broker answers");
     let token = answer["token"].as_str().filter(|_| status == 200).map(str::to_owned);
-    assert!(token.is_some() || status == 401 && answer["error"] == "proof_replayed", "{status} {answer}:\n{}", broker.log());
+    assert!(
+        token.is_some() || status == 401 && answer["error"] == "proof_replayed",
+        "{status} {answer}:\n{}",
+        broker.log()
+    );
     token
 }
 
 async fn mints(asked: Asked, proofs: Vec<Value>, tell: mpsc::UnboundedSender<Event>) {
     for proof in proofs {
         let event = match asked.mint(&proof).await {
-            Some((200, answer)) => Event::Minted { proof, token: answer["token"].as_str().unwrap().to_owned() },
+            Some((200, answer)) => {
+                Event::Minted { proof, token: answer["token"].as_str().unwrap().to_owned() }
+            }
             _ => Event::Unanswered { proof },
         };
         let went_wrong = matches!(event, Event::Unanswered { .. });
@@ -478,10 +589,22 @@ async fn mints(asked: Asked, proofs: Vec<Value>, tell: mpsc::UnboundedSender<Eve
     }
 }
 
-async fn publishes(asked: Asked, token: String, versions: Vec<(String, Vec<u8>)>, tell: mpsc::UnboundedSender<Event>) {
+async fn publishes(
+    asked: Asked,
+    token: String,
+    versions: Vec<(String, Vec<u8>)>,
+    tell: mpsc::UnboundedSender<Event>,
+) {
     for (version, archive) in versions {
-        let request = asked.client.post(format!("{}/v1/modules/{ADDRESS}/{version}", asked.base)).bearer_auth(&token);
-        let Ok(answer) = request.header("content-type", "application/zip").body(archive).send().await else { return };
+        let request = asked
+            .client
+            .post(format!("{}/v1/modules/{ADDRESS}/{version}", asked.base))
+            .bearer_auth(&token);
+        let Ok(answer) =
+            request.header("content-type", "application/zip").body(archive).send().await
+        else {
+            return;
+        };
         let status = answer.status();
         // An answer that broke off acknowledges nothing.
         if answer.bytes().await.is_ok() && status == 201 {
@@ -536,20 +659,36 @@ async fn outlives(backend: Backend, plan: Plan, test: &str) {
     }
     let Ledger { sent, acknowledged, fetched, .. } = &registry.ledger;
     let (sent, acknowledged, listed) = (sent.len(), acknowledged.len(), fetched.len());
-    let _ = writeln!(std::io::stderr(), "{test}: {round} kills; of {sent} versions sent {acknowledged} were acknowledged, {listed} listed");
+    let _ = writeln!(
+        std::io::stderr(),
+        "{test}: {round} kills; of {sent} versions sent {acknowledged} were acknowledged, {listed} listed"
+    );
     let (starts, changes, seed) = (&registry.starts, &registry.changes, registry.chance.seed());
-    let _ =
-        writeln!(std::io::stderr(), "{test}: {} at work, rotations {:?}, changes {:?}", registry.cut_at_work, starts.hits, changes.hits);
+    let _ = writeln!(
+        std::io::stderr(),
+        "{test}: {} at work, rotations {:?}, changes {:?}",
+        registry.cut_at_work,
+        starts.hits,
+        changes.hits
+    );
     assert!(registry.cut_at_work > 0 && acknowledged > 0, "seed {seed}: none was killed at work");
-    for (what, aimed, kills) in [("rotations", starts, plan.at_start), ("changes", changes, plan.of_admin)] {
-        let (before, during, after) = (aimed.hits(Hit::Before), aimed.hits(Hit::During), aimed.hits(Hit::After));
+    for (what, aimed, kills) in
+        [("rotations", starts, plan.at_start), ("changes", changes, plan.of_admin)]
+    {
+        let (before, during, after) =
+            (aimed.hits(Hit::Before), aimed.hits(Hit::During), aimed.hits(Hit::After));
         // Of four, one is killed as soon as it runs, one at the first sight of its coming to the store, one when it is done.
-        assert!(before > 0 && during > kills / 20 && after >= kills / 4, "seed {seed}: of {what}, {:?} were hit", aimed.hits);
+        assert!(
+            before > 0 && during > kills / 20 && after >= kills / 4,
+            "seed {seed}: of {what}, {:?} were hit",
+            aimed.hits
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_two_hundred_kills_the_embedded_store_has_what_was_acknowledged_and_nothing_by_halves() {
+async fn after_two_hundred_kills_the_embedded_store_has_what_was_acknowledged_and_nothing_by_halves()
+ {
     let plan = Plan { at_work: 50, at_start: 40, of_admin: 110, work: 60 };
     outlives(Backend::Embedded, plan, "kills on the embedded store").await;
 }

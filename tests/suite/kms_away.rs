@@ -25,7 +25,13 @@ async fn two_processes() -> Option<(TestBroker, TestBroker)> {
 
 /// How often KMS was asked since the last look.
 fn asked_kms(test: &TestBroker) -> usize {
-    test.aws().meter.taken().into_iter().filter(|(name, _)| name.starts_with("kms")).map(|(_, count)| count).sum()
+    test.aws()
+        .meter
+        .taken()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("kms"))
+        .map(|(_, count)| count)
+        .sum()
 }
 
 #[tokio::test]
@@ -38,7 +44,10 @@ async fn every_token_is_revoked_while_kms_is_away_by_who_may_not_use_the_key() {
         process.aws().meter.trouble("kms", .., Fault::Close);
     }
     let mut command = tokio::process::Command::new(program(ADMIN));
-    command.args(["token", "revoke", "--all", "--yes"]).env_clear().envs(operator.aws().environment());
+    command
+        .args(["token", "revoke", "--all", "--yes"])
+        .env_clear()
+        .envs(operator.aws().environment());
     let ran = command.output().await.unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "revoked every token\n");
@@ -75,7 +84,11 @@ async fn reading_goes_on_when_the_keyring_was_followed_while_kms_is_away() {
     assert!((1..=3).contains(&asked_kms(&other)), "one look, which the SDK tries three times");
     let identity = deploy();
     other.sts.know(identity.clone());
-    assert_eq!(other.exchange(&other.proof(&identity).build()).await.error(), "503 key_unavailable", "and nothing is minted");
+    assert_eq!(
+        other.exchange(&other.proof(&identity).build()).await.error(),
+        "503 key_unavailable",
+        "and nothing is minted"
+    );
 
     other.aws().meter.mend();
     other.advance(10);
@@ -96,7 +109,11 @@ async fn a_table_that_goes_away_after_a_rotation_does_not_end_the_reading() {
     test.break_store();
     for seconds in [0, 5, 10, 280] {
         test.advance(seconds);
-        assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "after {seconds} more seconds");
+        assert_eq!(
+            test.get("/v1/whoami", &token).await.status,
+            200,
+            "after {seconds} more seconds"
+        );
     }
 }
 
@@ -117,12 +134,17 @@ async fn many_who_come_when_the_keyring_was_removed_are_all_refused_and_nobody_w
         }
         for process in [&test, &other] {
             process.advance(10);
-            let all = futures_util::future::join_all((0..20).map(|_| process.get(VERSIONS, &token)));
-            let answers = tokio::time::timeout(PATIENCE, all).await.expect("nobody waits for whoever waits for him");
+            let all =
+                futures_util::future::join_all((0..20).map(|_| process.get(VERSIONS, &token)));
+            let answers = tokio::time::timeout(PATIENCE, all)
+                .await
+                .expect("nobody waits for whoever waits for him");
             assert!(answers.iter().all(|answer| answer.status == 401), "{answers:?}");
         }
         test.sts.know(identity.clone());
-        let minted = tokio::time::timeout(PATIENCE, test.exchange(&test.proof(&identity).build())).await.expect("minting goes on");
+        let minted = tokio::time::timeout(PATIENCE, test.exchange(&test.proof(&identity).build()))
+            .await
+            .expect("minting goes on");
         assert_eq!(minted.error(), "200 -");
     }
 }

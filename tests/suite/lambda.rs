@@ -21,7 +21,10 @@ pub(crate) async fn registry() -> (TestBroker, String) {
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let token = test.token(&deploy(), &[Download, Upload]).await;
     assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), &token).await.status, 201);
-    assert_eq!(test.publish("acme/vpc/aws", "1.1.0-rc.1", module_zip("y"), &token).await.status, 201);
+    assert_eq!(
+        test.publish("acme/vpc/aws", "1.1.0-rc.1", module_zip("y"), &token).await.status,
+        201
+    );
     (test, token)
 }
 
@@ -33,7 +36,9 @@ pub(crate) async fn answer(function: &Function, event: &Value) -> Result<Value, 
 /// What an answer is to a client; how many bytes there are, the gateway says itself.
 fn seen(reply: &Reply) -> (u16, Vec<(String, String)>, &[u8]) {
     let headers = reply.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH);
-    let mut headers: Vec<_> = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+    let mut headers: Vec<_> = headers
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
     headers.sort();
     (reply.status.as_u16(), headers, &reply.body)
 }
@@ -42,10 +47,18 @@ fn seen(reply: &Reply) -> (u16, Vec<(String, String)>, &[u8]) {
 async fn events_of_all_four_shapes_are_answered_as_the_plain_server_answers() {
     let (test, token) = registry().await;
     let function = test.function(None, None);
-    let location = test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.header("x-terraform-get").to_owned();
+    let location = test
+        .get("/v1/modules/acme/vpc/aws/1.0.0/download", &token)
+        .await
+        .header("x-terraform-get")
+        .to_owned();
     assert!(location.starts_with("/v1/archives/"), "{location}");
     let get = |target: &str| Sent::new("GET", target);
-    let zip = |body: Vec<u8>| Sent::new("POST", "/v1/modules/acme/vpc/aws/1.0.0").bearer(&token).body("application/zip", body);
+    let zip = |body: Vec<u8>| {
+        Sent::new("POST", "/v1/modules/acme/vpc/aws/1.0.0")
+            .bearer(&token)
+            .body("application/zip", body)
+    };
     for (sent, status) in [
         (get("/.well-known/terraform.json"), 200),
         (get("/healthz"), 200),
@@ -78,7 +91,11 @@ async fn events_of_all_four_shapes_are_answered_as_the_plain_server_answers() {
         (zip(module_zip("other")), 409),
         (zip(b"no archive".to_vec()), 400),
         (zip(vec![]), 400),
-        (Sent::new("POST", "/v1/modules/acme/vpc/aws/2.0.0").body("application/zip", module_zip("x")), 401),
+        (
+            Sent::new("POST", "/v1/modules/acme/vpc/aws/2.0.0")
+                .body("application/zip", module_zip("x")),
+            401,
+        ),
         (Sent::new("DELETE", "/v1/modules/acme/vpc/aws/1.0.0").bearer(&token), 405),
         (get("/v1/token"), 405),
         (Sent::new("HEAD", "/v1/token"), 405),
@@ -92,7 +109,13 @@ async fn events_of_all_four_shapes_are_answered_as_the_plain_server_answers() {
         for shape in Shape::ALL {
             let event = shape.event(&sent);
             let reply = shape.reply(&answer(&function, &event).await.unwrap());
-            assert_eq!(seen(&reply), seen(&plain), "{shape:?} {sent:?}\n{}\n{}", reply.text(), plain.text());
+            assert_eq!(
+                seen(&reply),
+                seen(&plain),
+                "{shape:?} {sent:?}\n{}\n{}",
+                reply.text(),
+                plain.text()
+            );
         }
     }
 }
@@ -105,7 +128,9 @@ async fn a_proof_is_exchanged_and_an_archive_published_through_every_shape() {
         let identity = deploy();
         test.sts.know(identity.clone());
         let permissions = [Download, Upload].into_iter().collect();
-        let document = stile_protocol::exchange::RequestDocument::new(900, namespaces(&["acme"]), permissions).unwrap();
+        let document =
+            stile_protocol::exchange::RequestDocument::new(900, namespaces(&["acme"]), permissions)
+                .unwrap();
         let proof = test.proof(&identity).document(&document).build().to_string();
         let sent = Sent::new("POST", "/v1/token").body("application/json", proof);
         let reply = shape.reply(&answer(&function, &shape.event(&sent)).await.unwrap());
@@ -116,12 +141,18 @@ async fn a_proof_is_exchanged_and_an_archive_published_through_every_shape() {
 
         let archive = module_zip(&format!("{shape:?}"));
         let target = format!("/v1/modules/acme/vpc/aws/2.0.{number}");
-        let sent = Sent::new("POST", target.as_str()).bearer(&token).body("application/zip", archive.clone());
+        let sent = Sent::new("POST", target.as_str())
+            .bearer(&token)
+            .body("application/zip", archive.clone());
         let reply = shape.reply(&answer(&function, &shape.event(&sent)).await.unwrap());
         assert_eq!(reply.status, 201, "{shape:?}: {}", reply.text());
         let sent = Sent::new("GET", format!("{target}/download")).bearer(&token);
-        let location = shape.reply(&answer(&function, &shape.event(&sent)).await.unwrap()).header("x-terraform-get").to_owned();
-        let reply = shape.reply(&answer(&function, &shape.event(&Sent::new("GET", location))).await.unwrap());
+        let location = shape
+            .reply(&answer(&function, &shape.event(&sent)).await.unwrap())
+            .header("x-terraform-get")
+            .to_owned();
+        let reply = shape
+            .reply(&answer(&function, &shape.event(&Sent::new("GET", location))).await.unwrap());
         assert_eq!((reply.status.as_u16(), reply.body), (200, archive), "{shape:?}");
     }
 }
@@ -132,7 +163,15 @@ async fn what_is_no_event_is_no_request() {
     let function = test.function(Some(API), Some("/"));
     let mut unknown = golden("authorizer_token");
     unknown["type"] = json!("COGNITO");
-    for event in [json!(null), json!("x"), json!([]), json!({}), json!({"Records": []}), json!({"type": 7}), unknown] {
+    for event in [
+        json!(null),
+        json!("x"),
+        json!([]),
+        json!({}),
+        json!({"Records": []}),
+        json!({"type": 7}),
+        unknown,
+    ] {
         assert_eq!(answer(&function, &event).await, Err(Failure::NoEvent), "{event}");
     }
 }
@@ -164,8 +203,12 @@ async fn function_answers(program: &std::path::Path) {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let data = test.data().to_str().unwrap();
-    let variables =
-        [("STILE_HOST", "registry.example.com"), ("STILE_DATA", data), ("STILE_IAM_SOURCE", API), ("STILE_AUTHORIZER_BASE", "/terraform")];
+    let variables = [
+        ("STILE_HOST", "registry.example.com"),
+        ("STILE_DATA", data),
+        ("STILE_IAM_SOURCE", API),
+        ("STILE_AUTHORIZER_BASE", "/terraform"),
+    ];
     let function = lambda::Function::start(program, &variables, &log).await;
     for shape in Shape::ALL {
         let sent = Sent::new("GET", "/.well-known/terraform.json");
@@ -181,7 +224,9 @@ async fn function_answers(program: &std::path::Path) {
     assert_eq!(reply.status, 200, "{}", reply.text());
     let token = reply.json()["token"].as_str().unwrap().to_owned();
     let sent = Sent::new("GET", "/v1/modules/acme/vpc/aws/versions").bearer(&token);
-    let plain = test.get("/v1/modules/acme/vpc/aws/versions", &test.token(&deploy(), &[Download]).await).await;
+    let plain = test
+        .get("/v1/modules/acme/vpc/aws/versions", &test.token(&deploy(), &[Download]).await)
+        .await;
     for shape in Shape::ALL {
         let reply = shape.reply(&function.invoke(&shape.event(&sent)).await.unwrap());
         assert_eq!(seen(&reply), seen(&plain), "{shape:?}");
@@ -194,7 +239,15 @@ async fn function_answers(program: &std::path::Path) {
     assert_eq!(broken["errorType"], "NoEvent");
 
     let said = function.log();
-    assert!(said.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line["level"].is_string())), "{said}");
-    assert!(said.contains("\"decision\":\"minted\"") && said.contains("\"by\":\"gateway\""), "{said}");
+    assert!(
+        said.lines()
+            .all(|line| serde_json::from_str::<Value>(line)
+                .is_ok_and(|line| line["level"].is_string())),
+        "{said}"
+    );
+    assert!(
+        said.contains("\"decision\":\"minted\"") && said.contains("\"by\":\"gateway\""),
+        "{said}"
+    );
     assert!(!said.contains(&token), "no token is logged");
 }

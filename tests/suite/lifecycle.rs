@@ -26,15 +26,21 @@ async fn token_id(test: &TestBroker, token: &str) -> TokenId {
 }
 
 #[tokio::test]
-async fn whatever_is_revoked_is_good_for_nothing_in_any_process_after_ten_seconds_and_mints_nothing_at_once() {
+async fn whatever_is_revoked_is_good_for_nothing_in_any_process_after_ten_seconds_and_mints_nothing_at_once()
+ {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let first = test.token(&deploy(), &[Download, Upload]).await;
     assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), &first).await.status, 201);
     let processes = [test.restarted(), test.restarted()];
     for revoked in [Revoked::Token, Revoked::Principal, Revoked::Account, Revoked::Everyone] {
-        let who = if revoked == Revoked::Account { principal("account:aws:111122223333") } else { principal(&role("deploy")) };
-        let (token, another) = (test.token(&deploy(), &[Download]).await, test.token(&deploy(), &[Download]).await);
+        let who = if revoked == Revoked::Account {
+            principal("account:aws:111122223333")
+        } else {
+            principal(&role("deploy"))
+        };
+        let (token, another) =
+            (test.token(&deploy(), &[Download]).await, test.token(&deploy(), &[Download]).await);
         for process in &processes {
             process.set_time(test.time());
             for token in [&token, &another] {
@@ -43,30 +49,56 @@ async fn whatever_is_revoked_is_good_for_nothing_in_any_process_after_ten_second
         }
         let store = test.store();
         match revoked {
-            Revoked::Token => store.revoke_token(token_id(&test, &token).await, test.time()).await.unwrap(),
-            Revoked::Principal | Revoked::Account => assert!(store.revoke_principal(who.clone(), test.time()).await.unwrap()),
+            Revoked::Token => {
+                store.revoke_token(token_id(&test, &token).await, test.time()).await.unwrap()
+            }
+            Revoked::Principal | Revoked::Account => {
+                assert!(store.revoke_principal(who.clone(), test.time()).await.unwrap())
+            }
             Revoked::Everyone => assert_eq!(store.drop_keys().await.unwrap(), Some(1)),
         }
         for process in &processes {
             let identity = deploy();
             process.sts.know(identity.clone());
             let minted = process.exchange(&process.proof(&identity).build()).await;
-            let expected = if [Revoked::Principal, Revoked::Account].contains(&revoked) { "403 principal_revoked" } else { "200 -" };
+            let expected = if [Revoked::Principal, Revoked::Account].contains(&revoked) {
+                "403 principal_revoked"
+            } else {
+                "200 -"
+            };
             assert_eq!(minted.error(), expected, "{revoked:?}: {}", minted.text());
             process.advance(10);
-            for path in [VERSIONS, "/v1/modules/acme/vpc/aws/1.0.0/download", "/v1/modules", "/v1/whoami"] {
+            for path in
+                [VERSIONS, "/v1/modules/acme/vpc/aws/1.0.0/download", "/v1/modules", "/v1/whoami"]
+            {
                 let reply = process.get(path, &token).await;
-                assert_eq!((reply.status.as_u16(), reply.header("www-authenticate")), (401, "Bearer"), "{revoked:?} {path}");
+                assert_eq!(
+                    (reply.status.as_u16(), reply.header("www-authenticate")),
+                    (401, "Bearer"),
+                    "{revoked:?} {path}"
+                );
             }
-            assert_eq!(process.publish("acme/vpc/aws", "2.0.0", module_zip("y"), &token).await.status, 401, "{revoked:?}");
+            assert_eq!(
+                process.publish("acme/vpc/aws", "2.0.0", module_zip("y"), &token).await.status,
+                401,
+                "{revoked:?}"
+            );
             let others = if revoked == Revoked::Token { 200 } else { 401 };
-            assert_eq!(process.get(VERSIONS, &another).await.status, others, "{revoked:?}: another token");
+            assert_eq!(
+                process.get(VERSIONS, &another).await.status,
+                others,
+                "{revoked:?}: another token"
+            );
         }
         if [Revoked::Principal, Revoked::Account].contains(&revoked) {
             assert!(test.store().lift(who).await.unwrap());
             for process in &processes {
                 process.advance(10);
-                assert_eq!(process.get(VERSIONS, &another).await.status, 200, "{revoked:?}, and lifted");
+                assert_eq!(
+                    process.get(VERSIONS, &another).await.status,
+                    200,
+                    "{revoked:?}, and lifted"
+                );
             }
         }
         test.advance(30);
@@ -94,13 +126,23 @@ async fn a_role_made_anew_is_let_in_when_it_is_pinned_anew_and_what_its_forerunn
         assert!(reply.text().contains("grant repin"), "{}", reply.text());
     }
     test.sts.know(original.clone());
-    assert_eq!(test.exchange(&test.proof(&original).build()).await.error(), "403 principal_recreated", "and it mints nothing");
+    assert_eq!(
+        test.exchange(&test.proof(&original).build()).await.error(),
+        "403 principal_recreated",
+        "and it mints nothing"
+    );
 }
 
 #[tokio::test]
-async fn a_grant_ends_at_its_second_whatever_is_remembered_and_whatever_the_table_has_not_cleared_away() {
+async fn a_grant_ends_at_its_second_whatever_is_remembered_and_whatever_the_table_has_not_cleared_away()
+ {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
-    for (namespace, ends) in [("acme", Some(test.time() + 25)), ("past", Some(i64::MIN)), ("future", Some(i64::MAX)), ("open", None)] {
+    for (namespace, ends) in [
+        ("acme", Some(test.time() + 25)),
+        ("past", Some(i64::MIN)),
+        ("future", Some(i64::MAX)),
+        ("open", None),
+    ] {
         let grant = stile_broker::grants::Grant {
             principal: principal(&role("deploy")),
             namespace: namespace.parse().unwrap(),
@@ -114,39 +156,68 @@ async fn a_grant_ends_at_its_second_whatever_is_remembered_and_whatever_the_tabl
     let token = test.token(&deploy(), &[Download]).await;
     for (seconds, expected) in [(0, 200), (20, 200), (4, 200), (1, 403), (0, 403)] {
         test.advance(seconds);
-        assert_eq!(test.get("/v1/modules/acme", &token).await.status, expected, "after {seconds} more");
+        assert_eq!(
+            test.get("/v1/modules/acme", &token).await.status,
+            expected,
+            "after {seconds} more"
+        );
         assert_eq!(test.get("/v1/modules/past", &token).await.status, 403);
         assert_eq!(test.get("/v1/modules/future", &token).await.status, 200);
         assert_eq!(test.get("/v1/modules/open", &token).await.status, 200);
     }
     let identity = deploy();
     test.sts.know(identity.clone());
-    let only = stile_tests::proof::document(600, stile_tests::test_broker::namespaces(&["acme"]), &[Download]);
-    assert_eq!(test.exchange(&test.proof(&identity).document(&only).build()).await.error(), "403 no_grant");
-    assert_eq!(test.get("/v1/whoami", &token).await.status, 200, "and what is told of times out of any calendar is told");
+    let only = stile_tests::proof::document(
+        600,
+        stile_tests::test_broker::namespaces(&["acme"]),
+        &[Download],
+    );
+    assert_eq!(
+        test.exchange(&test.proof(&identity).document(&only).build()).await.error(),
+        "403 no_grant"
+    );
+    assert_eq!(
+        test.get("/v1/whoami", &token).await.status,
+        200,
+        "and what is told of times out of any calendar is told"
+    );
     test.advance(-20);
-    assert_eq!(test.get("/v1/modules/acme", &token).await.status, 403, "and it stays ended when the clock is set back");
+    assert_eq!(
+        test.get("/v1/modules/acme", &token).await.status,
+        403,
+        "and it stays ended when the clock is set back"
+    );
 }
 
 #[tokio::test]
 async fn with_the_store_away_minting_stops_at_once_and_what_was_revoked_before_stays_revoked() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
-    let (token, revoked) = (test.token(&deploy(), &[Download]).await, test.token(&deploy(), &[Download]).await);
+    let (token, revoked) =
+        (test.token(&deploy(), &[Download]).await, test.token(&deploy(), &[Download]).await);
     test.store().revoke_token(token_id(&test, &revoked).await, test.time()).await.unwrap();
     assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
     let cold = test.restarted();
     test.break_store();
     let identity = deploy();
-    for (seconds, read, refused) in [(0, 200, 401), (150, 200, 401), (149, 200, 401), (1, 503, 503)] {
+    for (seconds, read, refused) in [(0, 200, 401), (150, 200, 401), (149, 200, 401), (1, 503, 503)]
+    {
         test.advance(seconds);
         cold.advance(seconds);
         test.sts.know(identity.clone());
         let minted = test.exchange(&test.proof(&identity).build()).await;
-        assert_eq!((minted.status.as_u16(), minted.json()["token"].is_null()), (503, true), "after {seconds} more");
+        assert_eq!(
+            (minted.status.as_u16(), minted.json()["token"].is_null()),
+            (503, true),
+            "after {seconds} more"
+        );
         assert_eq!(test.get("/v1/whoami", &token).await.status, read, "after {seconds} more");
         assert_eq!(test.get("/v1/whoami", &revoked).await.status, refused, "after {seconds} more");
-        assert_eq!(cold.get("/v1/whoami", &token).await.status, 503, "a process that remembers nothing lets nobody in");
+        assert_eq!(
+            cold.get("/v1/whoami", &token).await.status,
+            503,
+            "a process that remembers nothing lets nobody in"
+        );
         assert_eq!(test.get_anonymously("/readyz").await.status, 503);
     }
     test.mend_store();

@@ -74,7 +74,11 @@ async fn garbage_tokens_cost_one_look_at_the_keyring_in_ten_seconds() {
         assert_eq!(test.get(VERSIONS, &garbage).await.status, 401, "{garbage}");
     }
     assert_eq!(test.sts.calls(), sts);
-    let looks = if test.backend() == Backend::Aws { vec![("dynamodb BatchGetItem".to_owned(), SECONDS / 10)] } else { vec![] };
+    let looks = if test.backend() == Backend::Aws {
+        vec![("dynamodb BatchGetItem".to_owned(), SECONDS / 10)]
+    } else {
+        vec![]
+    };
     assert_eq!(calls(&test), looks, "in {SECONDS} seconds");
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
 }
@@ -91,7 +95,11 @@ async fn who_hangs_up_has_nothing_looked_at_again() {
     assert_eq!(test.get_anonymously("/readyz").await.status, 200);
     assert_eq!(test.get(VERSIONS, &made_up()).await.status, 401);
     if test.backend() == Backend::Aws {
-        let made: Vec<String> = calls(&test).into_iter().filter(|(_, count)| *count > 2).map(|(name, _)| name).collect();
+        let made: Vec<String> = calls(&test)
+            .into_iter()
+            .filter(|(_, count)| *count > 2)
+            .map(|(name, _)| name)
+            .collect();
         assert_eq!(made, [""; 0], "one look at the keyring and one at everything");
     }
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
@@ -124,7 +132,10 @@ async fn garbage_exchanges_cost_no_call() {
             1 => (fresh(&old).to_string(), "401 proof_expired"),
             2 => (with(fresh(&good), "region", "eu-west-1").to_string(), "400 region_not_enabled"),
             3 => (with(fresh(&good), "region", random(20)).to_string(), "400 bad_region"),
-            4 => (with_document(fresh(&good), random(80).as_bytes()).to_string(), "400 invalid_request"),
+            4 => (
+                with_document(fresh(&good), random(80).as_bytes()).to_string(),
+                "400 invalid_request",
+            ),
             _ => (with(fresh(&good), &random(8), random(8)).to_string(), "400 invalid_request"),
         };
         assert_eq!(test.exchange_bytes(body.clone()).await.error(), expected, "{body}");
@@ -173,13 +184,23 @@ async fn who_finds_no_room_is_asked_to_come_back_and_costs_nothing() {
     let publish = || test.publish("acme/vpc/aws", "2.0.0", module_zip("y"), &token);
     let exchanges = test.broker.exchanges.acquire_many(2048).await.unwrap();
     let uploads = test.broker.uploads.acquire_many(32).await.unwrap();
-    for (what, reply) in [("an exchange", test.exchange(&proof).await), ("an upload", publish().await)] {
-        assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "2"), "{what}: {}", reply.text());
+    for (what, reply) in
+        [("an exchange", test.exchange(&proof).await), ("an upload", publish().await)]
+    {
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("retry-after")),
+            (429, "2"),
+            "{what}: {}",
+            reply.text()
+        );
     }
     assert_eq!((test.sts.calls(), calls(&test)), (sts, vec![]));
     assert_eq!(test.get(VERSIONS, &token).await.status, 200, "while others read");
     drop((exchanges, uploads));
-    assert_eq!((test.exchange(&proof).await.status.as_u16(), publish().await.status.as_u16()), (200, 201));
+    assert_eq!(
+        (test.exchange(&proof).await.status.as_u16(), publish().await.status.as_u16()),
+        (200, 201)
+    );
 }
 
 #[tokio::test]
@@ -203,7 +224,13 @@ async fn a_body_that_is_too_long_is_refused_wherever_it_is_sent() {
             #[expect(unreachable_code, reason = "the type of what a stream gives")]
             Ok::<Vec<u8>, std::io::Error>(Vec::new())
         }));
-        let request = Request::post(path).header("content-type", "application/zip").header("authorization", format!("Bearer {token}"));
-        assert_eq!(test.send(request.body(body).unwrap()).await.status.as_u16(), expected, "{path}");
+        let request = Request::post(path)
+            .header("content-type", "application/zip")
+            .header("authorization", format!("Bearer {token}"));
+        assert_eq!(
+            test.send(request.body(body).unwrap()).await.status.as_u16(),
+            expected,
+            "{path}"
+        );
     }
 }

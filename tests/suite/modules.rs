@@ -38,7 +38,8 @@ async fn what_is_no_good_archive_is_refused_with_a_sentence_and_nothing_is_kept(
     };
     let link = {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        zip.add_symlink("main.tf", "../../etc/passwd", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.add_symlink("main.tf", "../../etc/passwd", zip::write::SimpleFileOptions::default())
+            .unwrap();
         zip.finish().unwrap().into_inner()
     };
     for (what, archive) in [
@@ -53,7 +54,11 @@ async fn what_is_no_good_archive_is_refused_with_a_sentence_and_nothing_is_kept(
     ] {
         let reply = test.publish("acme/vpc/aws", "1.0.0", archive, &token).await;
         assert_eq!(reply.status, 400, "{what}: {}", reply.text());
-        assert!(reply.json()["errors"][0].as_str().unwrap().starts_with("the archive"), "{what}: {}", reply.text());
+        assert!(
+            reply.json()["errors"][0].as_str().unwrap().starts_with("the archive"),
+            "{what}: {}",
+            reply.text()
+        );
     }
     assert_eq!(test.archives().await, 0);
     assert_eq!(test.get("/v1/modules/acme/vpc/aws/versions", &token).await.status, 404);
@@ -106,7 +111,11 @@ async fn a_version_is_published_once() {
     assert_eq!((again.status.as_u16(), again.json()["status"].as_str()), (200, Some("unchanged")));
     let other = test.publish("acme/vpc/aws", "1.0.0", module_zip("other"), &token).await;
     assert_eq!(other.status, 409);
-    assert!(other.text().contains("a version never changes once it is published"), "{}", other.text());
+    assert!(
+        other.text().contains("a version never changes once it is published"),
+        "{}",
+        other.text()
+    );
 }
 
 #[tokio::test]
@@ -116,9 +125,12 @@ async fn of_twenty_who_publish_one_version_at_once_one_creates_it() {
     let sent: Vec<_> = (0..20)
         .map(|n| {
             let (test, token) = (std::sync::Arc::clone(&test), token.clone());
-            tokio::spawn(
-                async move { test.publish("acme/vpc/aws", "1.0.0", module_zip(&format!("number {n}")), &token).await.status.as_u16() },
-            )
+            tokio::spawn(async move {
+                test.publish("acme/vpc/aws", "1.0.0", module_zip(&format!("number {n}")), &token)
+                    .await
+                    .status
+                    .as_u16()
+            })
         })
         .collect();
     let mut outcomes = Vec::new();
@@ -126,12 +138,24 @@ async fn of_twenty_who_publish_one_version_at_once_one_creates_it() {
         outcomes.push(task.await.unwrap());
     }
     outcomes.sort_unstable();
-    assert_eq!((outcomes[0], outcomes.iter().filter(|status| **status == 409).count()), (201, 19), "{outcomes:?}");
+    assert_eq!(
+        (outcomes[0], outcomes.iter().filter(|status| **status == 409).count()),
+        (201, 19),
+        "{outcomes:?}"
+    );
     let sent: Vec<_> = (0..10)
         .map(|n| {
             let (test, token) = (std::sync::Arc::clone(&test), token.clone());
             tokio::spawn(async move {
-                test.publish("acme/many/aws", &format!("1.{n}.0"), module_zip(&format!("number {n}")), &token).await.status.as_u16()
+                test.publish(
+                    "acme/many/aws",
+                    &format!("1.{n}.0"),
+                    module_zip(&format!("number {n}")),
+                    &token,
+                )
+                .await
+                .status
+                .as_u16()
             })
         })
         .collect();
@@ -148,10 +172,15 @@ async fn many_versions_are_listed_in_order_in_one_answer() {
     // One archive under all versions, sent out of order; an emulator in Python has its time with a hundred.
     let archive = module_zip("x");
     let count = if test.backend() == Backend::Aws { 100 } else { 1000 };
-    let versions: Vec<String> = (0..count).map(|n| format!("{}.{}.{}", n / 100, n / 10 % 10, n % 10)).collect();
+    let versions: Vec<String> =
+        (0..count).map(|n| format!("{}.{}.{}", n / 100, n / 10 % 10, n % 10)).collect();
     for n in 0..count {
         let version = &versions[n * 7 % count];
-        assert_eq!(test.publish("acme/vpc/aws", version, archive.clone(), &token).await.status, 201, "{version}");
+        assert_eq!(
+            test.publish("acme/vpc/aws", version, archive.clone(), &token).await.status,
+            201,
+            "{version}"
+        );
     }
     let listed = test.get("/v1/modules/acme/vpc/aws/versions", &token).await;
     let found: Vec<String> = listed.json()["modules"][0]["versions"]
@@ -170,24 +199,44 @@ async fn a_download_is_a_signed_link_that_needs_no_token_and_ends() {
     let archive = module_zip("hello");
     test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await;
     let reply = test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await;
-    assert_eq!((reply.status.as_u16(), reply.body.len(), reply.header("cache-control")), (204, 0, "no-store"));
+    assert_eq!(
+        (reply.status.as_u16(), reply.body.len(), reply.header("cache-control")),
+        (204, 0, "no-store")
+    );
     let location = reply.header("x-terraform-get").to_owned();
     let sha256 = hex::encode(Sha256::digest(&archive));
-    assert!(location.contains(&format!("/{sha256}.zip?")) && location.contains(&format!("checksum=sha256:{sha256}")), "{location}");
+    assert!(
+        location.contains(&format!("/{sha256}.zip?"))
+            && location.contains(&format!("checksum=sha256:{sha256}")),
+        "{location}"
+    );
     assert!(!location.contains("stile_"), "the token is not in it");
     assert_eq!(test.fetch(&location).await, (200, archive.clone()));
     if test.backend() == Backend::Aws {
-        assert_eq!(test.get_anonymously(&format!("/v1/archives/{sha256}.zip")).await.status, 404, "archives are not here");
+        assert_eq!(
+            test.get_anonymously(&format!("/v1/archives/{sha256}.zip")).await.status,
+            404,
+            "archives are not here"
+        );
         return;
     }
-    assert!(location.starts_with(&format!("/v1/archives/{sha256}.zip?checksum=sha256:{sha256}&")), "{location}");
+    assert!(
+        location.starts_with(&format!("/v1/archives/{sha256}.zip?checksum=sha256:{sha256}&")),
+        "{location}"
+    );
 
     let fetched = test.get_anonymously(&location).await;
     assert_eq!((fetched.status.as_u16(), fetched.header("content-type")), (200, "application/zip"));
     assert_eq!(fetched.body, archive);
     let head = test.send(Request::head(&location).body(Body::empty()).unwrap()).await;
-    assert_eq!((head.status.as_u16(), head.body.len(), head.header("content-length")), (200, 0, archive.len().to_string().as_str()));
-    let with_bad_token = Request::get(&location).header("authorization", "Bearer nonsense").body(Body::empty()).unwrap();
+    assert_eq!(
+        (head.status.as_u16(), head.body.len(), head.header("content-length")),
+        (200, 0, archive.len().to_string().as_str())
+    );
+    let with_bad_token = Request::get(&location)
+        .header("authorization", "Bearer nonsense")
+        .body(Body::empty())
+        .unwrap();
     assert_eq!(test.send(with_bad_token).await.status, 200, "a token that is sent is ignored");
 
     for (what, bent) in [
@@ -242,7 +291,11 @@ async fn a_refused_download_is_one_plain_line_and_tells_nothing_of_what_is_there
         ("/acme/vpc/aws/versions", 404),
         ("acme//vpc/aws/versions", 404),
     ] {
-        assert_eq!(test.get(&format!("/v1/modules/{path}"), &token).await.status.as_u16(), expected, "{path}");
+        assert_eq!(
+            test.get(&format!("/v1/modules/{path}"), &token).await.status.as_u16(),
+            expected,
+            "{path}"
+        );
     }
 }
 
@@ -251,7 +304,8 @@ async fn a_list_holds_what_the_caller_may_read_and_no_more() {
     let Some((test, token)) = registry().await else { return };
     test.grant(&role("deploy"), "hidden", &[Upload]).await;
     test.grant(&role("admin"), "*", &[Download, Upload]).await;
-    let admin = test.token(&Identity::role("111122223333", "admin", "i-0abc"), &[Download, Upload]).await;
+    let admin =
+        test.token(&Identity::role("111122223333", "admin", "i-0abc"), &[Download, Upload]).await;
     for (address, version) in [
         ("acme/vpc/aws", "1.2.0"),
         ("acme/vpc/aws", "1.10.0"),
@@ -262,17 +316,31 @@ async fn a_list_holds_what_the_caller_may_read_and_no_more() {
         assert_eq!(test.publish(address, version, module_zip(address), &admin).await.status, 201);
     }
     let ids = |reply: &serde_json::Value| -> Vec<String> {
-        reply["modules"].as_array().unwrap().iter().map(|module| module["id"].as_str().unwrap().to_owned()).collect()
+        reply["modules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|module| module["id"].as_str().unwrap().to_owned())
+            .collect()
     };
     test.advance(10);
-    assert_eq!(ids(&test.get("/v1/modules", &token).await.json()), ["acme/dns/aws/1.0.0", "acme/vpc/aws/1.10.0"]);
-    assert_eq!(ids(&test.get("/v1/modules", &admin).await.json()), ["acme/dns/aws/1.0.0", "acme/vpc/aws/1.10.0", "hidden/x/aws/1.0.0"]);
+    assert_eq!(
+        ids(&test.get("/v1/modules", &token).await.json()),
+        ["acme/dns/aws/1.0.0", "acme/vpc/aws/1.10.0"]
+    );
+    assert_eq!(
+        ids(&test.get("/v1/modules", &admin).await.json()),
+        ["acme/dns/aws/1.0.0", "acme/vpc/aws/1.10.0", "hidden/x/aws/1.0.0"]
+    );
     assert_eq!(ids(&test.get("/v1/modules/acme", &token).await.json()).len(), 2);
     assert_eq!(test.get("/v1/modules/hidden", &token).await.status, 403);
     let page = test.get("/v1/modules?limit=1&offset=1", &admin).await.json();
     assert_eq!(
         (ids(&page), &page["meta"]),
-        (vec!["acme/vpc/aws/1.10.0".to_owned()], &json!({"limit": 1, "current_offset": 1, "next_offset": 2}))
+        (
+            vec!["acme/vpc/aws/1.10.0".to_owned()],
+            &json!({"limit": 1, "current_offset": 1, "next_offset": 2})
+        )
     );
     assert_eq!(test.get("/v1/modules?limit=x", &admin).await.status, 400);
 }

@@ -41,7 +41,11 @@ impl Registry {
 
     /// Exchanges, and tells the status and the code of an error, if it is one.
     async fn exchange(&self, proof: &Value) -> (String, Value) {
-        let request = self.broker.client().post(self.broker.url("/v1/token")).header("content-type", "application/json");
+        let request = self
+            .broker
+            .client()
+            .post(self.broker.url("/v1/token"))
+            .header("content-type", "application/json");
         let answer = request.body(proof.to_string()).send().await.unwrap();
         let status = answer.status().as_u16();
         let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default();
@@ -56,11 +60,19 @@ async fn a_third_party_refuses_what_was_changed_and_vouches_for_what_was_not() {
     let mut document = document_of(&proof);
     let at = document.windows(4).position(|window| window == b"3600").unwrap();
     document[at + 3] = b'1';
-    let (other, session) = (registry.identity.clone().renewed(), registry.identity.session_token.clone());
-    let wrong_secret = Identity { secret_access_key: other.secret_access_key.clone(), ..registry.identity.clone() };
+    let (other, session) =
+        (registry.identity.clone().renewed(), registry.identity.session_token.clone());
+    let wrong_secret = Identity {
+        secret_access_key: other.secret_access_key.clone(),
+        ..registry.identity.clone()
+    };
     let unknown_key = Identity { session_token: session, ..other };
     for (what, bent, expected) in [
-        ("one byte of the document", with_document(proof.clone(), &document), "401 signature_mismatch"),
+        (
+            "one byte of the document",
+            with_document(proof.clone(), &document),
+            "401 signature_mismatch",
+        ),
         ("another secret", registry.proof(&wrong_secret), "401 signature_mismatch"),
         ("a key nobody has", registry.proof(&unknown_key), "401 invalid_credentials"),
     ] {
@@ -70,15 +82,24 @@ async fn a_third_party_refuses_what_was_changed_and_vouches_for_what_was_not() {
 
     let (outcome, body) = registry.exchange(&proof).await;
     assert_eq!(outcome, "200 -", "{body}");
-    assert_eq!((&body["principal"], &body["permissions"]), (&json!(format!("aws:{ACCOUNT}:role/deploy")), &json!(["download"])));
-    let whoami = registry.broker.client().get(registry.broker.url("/v1/whoami")).bearer_auth(body["token"].as_str().unwrap());
+    assert_eq!(
+        (&body["principal"], &body["permissions"]),
+        (&json!(format!("aws:{ACCOUNT}:role/deploy")), &json!(["download"]))
+    );
+    let whoami = registry
+        .broker
+        .client()
+        .get(registry.broker.url("/v1/whoami"))
+        .bearer_auth(body["token"].as_str().unwrap());
     assert_eq!(whoami.send().await.unwrap().status(), 200);
     assert_eq!(registry.exchange(&proof).await.0, "401 proof_replayed");
 }
 
 #[tokio::test]
 async fn of_a_hundred_copies_at_once_one_is_minted() {
-    let Some(registry) = Registry::start("a hundred copies of a proof mint once").await else { return };
+    let Some(registry) = Registry::start("a hundred copies of a proof mint once").await else {
+        return;
+    };
     let registry = std::sync::Arc::new(registry);
     let proof = registry.proof(&registry.identity);
     let sent: Vec<_> = (0..100)
@@ -97,10 +118,15 @@ async fn of_a_hundred_copies_at_once_one_is_minted() {
 
 #[tokio::test]
 async fn the_helper_gets_a_token_that_a_third_party_vouched_for() {
-    let Some(registry) = Registry::start("the helper's token, minted through moto").await else { return };
+    let Some(registry) = Registry::start("the helper's token, minted through moto").await else {
+        return;
+    };
     let (host, helper) = (registry.broker.host(), program(HELPER));
     let mut home = Home::temporary();
-    home.configure_helper(&format!("[registry.\"{host}\"]\nurl = \"{}\"\n", registry.broker.url("")));
+    home.configure_helper(&format!(
+        "[registry.\"{host}\"]\nurl = \"{}\"\n",
+        registry.broker.url("")
+    ));
     let stranger = registry.moto.role_credentials("stranger").await;
     for (identity, code, token, words) in [
         (
@@ -113,7 +139,12 @@ async fn the_helper_gets_a_token_that_a_third_party_vouched_for() {
     ] {
         home.act_as(&identity, "us-east-1");
         let ran = home.run(&helper, &["get", &host]).await;
-        assert_eq!((ran.code, ran.stdout.starts_with("{\"token\":\"stile_v4.local.")), (code, token), "{}", ran.stderr);
+        assert_eq!(
+            (ran.code, ran.stdout.starts_with("{\"token\":\"stile_v4.local.")),
+            (code, token),
+            "{}",
+            ran.stderr
+        );
         assert!(ran.stderr.contains(words), "{}", ran.stderr);
     }
 }

@@ -33,13 +33,21 @@ async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
     let test = TestBroker::start();
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let first = test.token(&deploy(), &[Download, Upload]).await;
-    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &first).await.status, 201);
+    assert_eq!(
+        test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &first).await.status,
+        201
+    );
     test.advance(24 * 3600 - 60);
     let token = test.token(&deploy(), &[Download]).await;
     test.advance(60);
-    let lock = std::fs::OpenOptions::new().append(true).open(test.data().join("keyring.lock")).unwrap();
+    let lock =
+        std::fs::OpenOptions::new().append(true).open(test.data().join("keyring.lock")).unwrap();
     lock.lock().unwrap();
-    assert_eq!(test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.status, 204, "though the key is due");
+    assert_eq!(
+        test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.status,
+        204,
+        "though the key is due"
+    );
     let identity = deploy();
     test.sts.know(identity.clone());
     assert_eq!(
@@ -56,7 +64,11 @@ async fn an_archive_that_was_lost_comes_back_when_it_is_published_again() {
     let token = test.token(&deploy(), &[Download, Upload]).await;
     let archive = module_zip("x");
     test.publish("acme/vpc/aws", "1.0.0", archive.clone(), &token).await;
-    let location = test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.header("x-terraform-get").to_owned();
+    let location = test
+        .get("/v1/modules/acme/vpc/aws/1.0.0/download", &token)
+        .await
+        .header("x-terraform-get")
+        .to_owned();
     std::fs::remove_dir_all(test.data().join("archives")).unwrap();
     std::fs::create_dir(test.data().join("archives")).unwrap();
     assert_eq!(test.get_anonymously(&location).await.error(), "503 store_unavailable");

@@ -16,9 +16,13 @@ async fn two_namespaces() -> Option<(TestBroker, String)> {
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     test.grant(&role("stranger"), "other", &[Download, Upload]).await;
     let token = test.token(&deploy(), &[Download, Upload]).await;
-    let strangers = test.token(&Identity::role(ACCOUNT, "stranger", "i-0abc"), &[Download, Upload]).await;
+    let strangers =
+        test.token(&Identity::role(ACCOUNT, "stranger", "i-0abc"), &[Download, Upload]).await;
     assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("ours"), &token).await.status, 201);
-    assert_eq!(test.publish("other/vpc/aws", SECRET, module_zip("theirs"), &strangers).await.status, 201);
+    assert_eq!(
+        test.publish("other/vpc/aws", SECRET, module_zip("theirs"), &strangers).await.status,
+        201
+    );
     Some((test, token))
 }
 
@@ -38,22 +42,33 @@ fn spellings(name: &str) -> Vec<String> {
         format!("{}{rest}", first.to_ascii_uppercase()),
     ];
     for part in [
-        ";", ";a=b", "%3b", "%00", "%20", "+", ".", "%2e", "%2f", "%5c", "\\", "%0a", "%c0%af", "%ff", "?", "%3f", "#x", "%23", "*", "%2a",
-        ",",
+        ";", ";a=b", "%3b", "%00", "%20", "+", ".", "%2e", "%2f", "%5c", "\\", "%0a", "%c0%af",
+        "%ff", "?", "%3f", "#x", "%23", "*", "%2a", ",",
     ] {
         all.extend([format!("{name}{part}"), format!("{part}{name}")]);
     }
-    for up in ["../", "./", "%2e%2e/", "..%2f", "%2e%2e%2f", "..%5c", "..;/", "%252e%252e%252f", "/"] {
-        all.extend([format!("acme/{up}{name}"), format!("{up}{name}"), format!("{name}/{up}acme"), format!("acme%2f{up}{name}")]);
+    for up in
+        ["../", "./", "%2e%2e/", "..%2f", "%2e%2e%2f", "..%5c", "..;/", "%252e%252e%252f", "/"]
+    {
+        all.extend([
+            format!("acme/{up}{name}"),
+            format!("{up}{name}"),
+            format!("{name}/{up}acme"),
+            format!("acme%2f{up}{name}"),
+        ]);
     }
     all
 }
 
 async fn ask(test: &TestBroker, method: &str, path: &str, token: &str) -> Option<Reply> {
     // What is no URI never leaves a client, and a server reads none of it.
-    let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
-    let request =
-        request.header("content-type", "application/zip").body(Body::from(if method == "POST" { module_zip("game") } else { vec![] }));
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", format!("Bearer {token}"));
+    let request = request
+        .header("content-type", "application/zip")
+        .body(Body::from(if method == "POST" { module_zip("game") } else { vec![] }));
     Some(test.send(request.ok()?).await)
 }
 
@@ -74,9 +89,20 @@ async fn no_spelling_of_a_path_reaches_a_namespace_that_is_not_granted() {
             let Some(reply) = ask(&test, method, &path, &token).await else { continue };
             sent += 1;
             let status = reply.status.as_u16();
-            assert!([400, 403, 404, 405].contains(&status), "{method} {path}: {status} {}", reply.text());
-            assert!(!reply.text().contains(SECRET) && reply.header("x-terraform-get").is_empty(), "{method} {path}: {}", reply.text());
-            assert!(!journal.taken().human.text.contains("namespace=\"other\""), "{method} {path}: nothing was allowed there");
+            assert!(
+                [400, 403, 404, 405].contains(&status),
+                "{method} {path}: {status} {}",
+                reply.text()
+            );
+            assert!(
+                !reply.text().contains(SECRET) && reply.header("x-terraform-get").is_empty(),
+                "{method} {path}: {}",
+                reply.text()
+            );
+            assert!(
+                !journal.taken().human.text.contains("namespace=\"other\""),
+                "{method} {path}: nothing was allowed there"
+            );
         }
     }
     assert!(sent > 200, "{sent} of them");
@@ -100,18 +126,31 @@ async fn no_spelling_of_a_segment_is_decided_on_as_one_thing_and_looked_up_as_an
             journal.taken();
             let Some(reply) = ask(&test, "GET", &path, &token).await else { continue };
             let logged = journal.taken().human.text;
-            let allowed: Vec<&str> = logged.lines().filter(|line| line.contains("decision=\"allowed\"")).collect();
+            let allowed: Vec<&str> =
+                logged.lines().filter(|line| line.contains("decision=\"allowed\"")).collect();
             assert_eq!(allowed.len(), usize::from(reply.status == 204), "{path}: {logged}");
             for line in allowed {
-                assert!(line.contains("namespace=\"acme\"") && line.contains("package=\"acme/vpc/aws 1.0.0\""), "{path}: {line}");
+                assert!(
+                    line.contains("namespace=\"acme\"")
+                        && line.contains("package=\"acme/vpc/aws 1.0.0\""),
+                    "{path}: {line}"
+                );
                 // One decoding, of what stands in this one segment: nothing else spells the name that was handed out.
                 assert_eq!(decoded(&spelling).as_deref(), Some(*segment), "{path}");
             }
-            assert!(reply.status == 204 || reply.status.is_client_error(), "{path}: {}", reply.status);
+            assert!(
+                reply.status == 204 || reply.status.is_client_error(),
+                "{path}: {}",
+                reply.status
+            );
         }
     }
     let encoded = "/v1/modules/%61cme/%76pc/%61ws/%31.0.0/download";
-    assert_eq!(test.get(encoded, &token).await.status, 204, "a letter may be written as its number");
+    assert_eq!(
+        test.get(encoded, &token).await.status,
+        204,
+        "a letter may be written as its number"
+    );
 }
 
 /// A segment with each `%` and its two digits taken for a byte, once.
@@ -119,7 +158,10 @@ fn decoded(segment: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = segment.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = after
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         let (byte, left) = match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => (byte, &after[2..]),
             None => (*first, after),

@@ -45,7 +45,8 @@ impl Registry {
         let logs = tempfile::tempdir().unwrap();
         let mut brokers = Vec::new();
         for n in 0..PROCESSES {
-            let setup = Setup::on_aws(free_port(), &aws).env("STILE_HOST", HOST).sts(&sts.endpoint());
+            let setup =
+                Setup::on_aws(free_port(), &aws).env("STILE_HOST", HOST).sts(&sts.endpoint());
             brokers.push(setup.start(&logs.path().join(format!("{n}"))).await);
         }
         let ids: std::collections::BTreeSet<u32> = brokers.iter().map(Broker::id).collect();
@@ -53,11 +54,15 @@ impl Registry {
         allow(&aws, &role("deploy"), "acme", &[Download, Upload]).await;
         let proof = Proof::new(&identity).audience(HOST).now(system_time());
         let proof = proof.document(&document(3600, Namespaces::All, &[Download, Upload])).build();
-        let asked = brokers[0].client().post(brokers[0].url("/v1/token")).header("content-type", "application/json");
+        let asked = brokers[0]
+            .client()
+            .post(brokers[0].url("/v1/token"))
+            .header("content-type", "application/json");
         let answer = asked.body(proof.to_string()).send().await.unwrap();
         let (status, body) = (answer.status(), answer.text().await.unwrap());
         assert_eq!(status, 200, "{body}");
-        let token = serde_json::from_str::<Value>(&body).unwrap()["token"].as_str().unwrap().to_owned();
+        let token =
+            serde_json::from_str::<Value>(&body).unwrap()["token"].as_str().unwrap().to_owned();
         Some(Self { brokers, token, aws, _sts: sts, _logs: logs })
     }
 
@@ -65,8 +70,16 @@ impl Registry {
     async fn publish(&self, process: usize, version: &str, archive: Vec<u8>) -> Outcome {
         let broker = &self.brokers[process % PROCESSES];
         for round in 0..AGAIN {
-            let sent = broker.client().post(broker.url(&format!("/v1/modules/acme/vpc/aws/{version}"))).bearer_auth(&self.token);
-            let answer = sent.header("content-type", "application/zip").body(archive.clone()).send().await.unwrap();
+            let sent = broker
+                .client()
+                .post(broker.url(&format!("/v1/modules/acme/vpc/aws/{version}")))
+                .bearer_auth(&self.token);
+            let answer = sent
+                .header("content-type", "application/zip")
+                .body(archive.clone())
+                .send()
+                .await
+                .unwrap();
             if answer.status() != 503 {
                 return Outcome { status: answer.status().as_u16(), again: round > 0 };
             }
@@ -76,10 +89,18 @@ impl Registry {
 
     async fn listed(&self, process: usize) -> Vec<String> {
         let broker = &self.brokers[process];
-        let asked = broker.client().get(broker.url("/v1/modules/acme/vpc/aws/versions")).bearer_auth(&self.token);
-        let body: Value = serde_json::from_str(&asked.send().await.unwrap().text().await.unwrap()).unwrap();
-        let versions = body["modules"][0]["versions"].as_array().unwrap_or_else(|| panic!("{body}"));
-        let mut listed: Vec<_> = versions.iter().map(|version| version["version"].as_str().unwrap().to_owned()).collect();
+        let asked = broker
+            .client()
+            .get(broker.url("/v1/modules/acme/vpc/aws/versions"))
+            .bearer_auth(&self.token);
+        let body: Value =
+            serde_json::from_str(&asked.send().await.unwrap().text().await.unwrap()).unwrap();
+        let versions =
+            body["modules"][0]["versions"].as_array().unwrap_or_else(|| panic!("{body}"));
+        let mut listed: Vec<_> = versions
+            .iter()
+            .map(|version| version["version"].as_str().unwrap().to_owned())
+            .collect();
         listed.sort();
         listed
     }
@@ -89,7 +110,8 @@ impl Registry {
 /// hears on asking again that its bytes are there: where nobody was told 201, that one was.
 fn statuses(mut outcomes: Vec<Outcome>) -> Vec<u16> {
     if outcomes.iter().all(|outcome| outcome.status != 201)
-        && let Some(lost) = outcomes.iter_mut().find(|outcome| outcome.again && outcome.status == 200)
+        && let Some(lost) =
+            outcomes.iter_mut().find(|outcome| outcome.again && outcome.status == 200)
     {
         lost.status = 201;
     }
@@ -99,19 +121,32 @@ fn statuses(mut outcomes: Vec<Outcome>) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn of_twenty_who_create_one_version_through_four_processes_one_does_and_ten_versions_at_once_are_all_listed() {
+async fn of_twenty_who_create_one_version_through_four_processes_one_does_and_ten_versions_at_once_are_all_listed()
+ {
     let Some(registry) = Registry::start().await else { return };
     let others = (0..20).map(|n| registry.publish(n, "1.0.0", module_zip(&format!("{n}"))));
-    assert_eq!(statuses(join_all(others).await), [vec![201], vec![409; 19]].concat(), "each with other bytes");
+    assert_eq!(
+        statuses(join_all(others).await),
+        [vec![201], vec![409; 19]].concat(),
+        "each with other bytes"
+    );
     let same = (0..20).map(|n| registry.publish(n, "2.0.0", module_zip("same")));
-    assert_eq!(statuses(join_all(same).await), [vec![200; 19], vec![201]].concat(), "all with the same bytes");
+    assert_eq!(
+        statuses(join_all(same).await),
+        [vec![200; 19], vec![201]].concat(),
+        "all with the same bytes"
+    );
 
     let versions: Vec<String> = (0..10).map(|n| format!("3.0.{n}")).collect();
-    let ten = versions.iter().enumerate().map(|(n, version)| registry.publish(n, version, module_zip(version)));
+    let ten = versions
+        .iter()
+        .enumerate()
+        .map(|(n, version)| registry.publish(n, version, module_zip(version)));
     for outcome in join_all(ten).await {
         assert!(outcome.status == 201 || (outcome.again && outcome.status == 200), "{outcome:?}");
     }
-    let expected: Vec<String> = ["1.0.0", "2.0.0"].map(str::to_owned).into_iter().chain(versions).collect();
+    let expected: Vec<String> =
+        ["1.0.0", "2.0.0"].map(str::to_owned).into_iter().chain(versions).collect();
     for process in 0..PROCESSES {
         assert_eq!(registry.listed(process).await, expected, "through process {process}");
     }

@@ -20,7 +20,18 @@ use stile_tests::proof::document;
 use stile_tests::test_broker::{Backend, HOST, NOW, Place, TestBroker, deploy, role};
 
 /// When tokens are minted, in seconds after each key is due to be followed.
-const MINTS: [i64; 10] = [0, 1, PUBLISHED_AHEAD - 1, PUBLISHED_AHEAD, PUBLISHED_AHEAD + 1, 3600, 20_000, 43_200, 60_000, ROTATION - 1];
+const MINTS: [i64; 10] = [
+    0,
+    1,
+    PUBLISHED_AHEAD - 1,
+    PUBLISHED_AHEAD,
+    PUBLISHED_AHEAD + 1,
+    3600,
+    20_000,
+    43_200,
+    60_000,
+    ROTATION - 1,
+];
 
 /// How long tokens live, in seconds, in turns: as short as can be, as by default, and as long as can be.
 const LIVES: [i64; 3] = [60, 3600, 43_200];
@@ -37,12 +48,14 @@ const AGAIN: usize = 20;
 /// Mints `batch` tokens at each time, in two processes by turns; gives how many, and how many were asked about their end.
 async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize, usize)> {
     let place = Place::new(backend).await?;
-    let process = || TestBroker::start_at(HOST, 43_200, place.clone(), &REGIONS.iter().collect::<Vec<_>>());
+    let process =
+        || TestBroker::start_at(HOST, 43_200, place.clone(), &REGIONS.iter().collect::<Vec<_>>());
     let (processes, identity) = ([process(), process()], deploy());
     processes[0].grant(&role("deploy"), "acme", &[Download]).await;
     processes.iter().for_each(|process| process.sts.know(identity.clone()));
 
-    let mints: BTreeSet<i64> = (0..KEYS).flat_map(|key| MINTS.map(|after| NOW + key * ROTATION + after)).collect();
+    let mints: BTreeSet<i64> =
+        (0..KEYS).flat_map(|key| MINTS.map(|after| NOW + key * ROTATION + after)).collect();
     let mut stops = mints.clone();
     // Under the second at which they end, in order.
     let mut alive: BTreeMap<i64, Vec<String>> = BTreeMap::new();
@@ -53,7 +66,11 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
             let tokens = alive.get(&end).map_or(&[][..], Vec::as_slice);
             for process in &processes {
                 for token in tokens {
-                    assert_eq!(process.get("/v1/whoami", token).await.status.as_u16(), expected, "{end} at {now}");
+                    assert_eq!(
+                        process.get("/v1/whoami", token).await.status.as_u16(),
+                        expected,
+                        "{end} at {now}"
+                    );
                 }
             }
             asked += tokens.len();
@@ -62,8 +79,11 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
         if mints.contains(&now) {
             let each = |at: usize| {
                 let (process, identity) = (&processes[at], &identity);
-                let lives = (0..batch).filter(move |n| n % 2 == at).map(|n| LIVES[n / 2 % LIVES.len()]);
-                stream::iter(lives.map(move |life| mint(process, identity, life))).buffer_unordered(AT_ONCE).collect::<Vec<_>>()
+                let lives =
+                    (0..batch).filter(move |n| n % 2 == at).map(|n| LIVES[n / 2 % LIVES.len()]);
+                stream::iter(lives.map(move |life| mint(process, identity, life)))
+                    .buffer_unordered(AT_ONCE)
+                    .collect::<Vec<_>>()
             };
             let (mine, yours) = tokio::join!(each(0), each(1));
             for (life, token) in mine.into_iter().chain(yours) {
@@ -75,7 +95,11 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
         }
     }
     assert!(alive.is_empty(), "each was seen to its end");
-    assert_eq!((minted_under.len(), processes[1].store().keyring().await.unwrap().revision), (4, 4), "three rotations, four keys");
+    assert_eq!(
+        (minted_under.len(), processes[1].store().keyring().await.unwrap().revision),
+        (4, 4),
+        "three rotations, four keys"
+    );
     Some((minted, asked))
 }
 
@@ -83,7 +107,8 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
 async fn mint(process: &TestBroker, identity: &Identity, life: i64) -> (i64, String) {
     let mut last = None;
     for _ in 0..AGAIN {
-        let proof = process.proof(identity).document(&document(life, Namespaces::All, &[Download])).build();
+        let proof =
+            process.proof(identity).document(&document(life, Namespaces::All, &[Download])).build();
         let reply = process.exchange(&proof).await;
         if reply.status == 200 {
             return (life, reply.json()["token"].as_str().unwrap().to_owned());

@@ -19,10 +19,22 @@ const ROUTES: [(&str, &str, &str); 14] = [
     ("GET", "/v1/whoami", "/v1/whoami"),
     ("GET", "/v1/modules", "/v1/modules"),
     ("GET", "/v1/modules/{namespace}", "/v1/modules/acme"),
-    ("GET", "/v1/modules/{namespace}/{name}/{system}/versions", "/v1/modules/acme/vpc/aws/versions"),
-    ("GET", "/v1/modules/{namespace}/{name}/{system}/{version}/download", "/v1/modules/acme/vpc/aws/1.0.0/download"),
+    (
+        "GET",
+        "/v1/modules/{namespace}/{name}/{system}/versions",
+        "/v1/modules/acme/vpc/aws/versions",
+    ),
+    (
+        "GET",
+        "/v1/modules/{namespace}/{name}/{system}/{version}/download",
+        "/v1/modules/acme/vpc/aws/1.0.0/download",
+    ),
     ("POST", "/v1/modules/{namespace}/{name}/{system}/{version}", "/v1/modules/acme/vpc/aws/1.0.0"),
-    ("POST", "/v1/modules/{namespace}/{name}/{system}/{version}/uploads", "/v1/modules/acme/vpc/aws/1.0.0/uploads"),
+    (
+        "POST",
+        "/v1/modules/{namespace}/{name}/{system}/{version}/uploads",
+        "/v1/modules/acme/vpc/aws/1.0.0/uploads",
+    ),
     (
         "POST",
         "/v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}",
@@ -42,7 +54,8 @@ async fn every_route_answers_every_credential_state_as_written_here() {
     assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), &all).await.status, 201);
 
     let mut states = vec![("none", None), ("malformed", Some("nonsense".to_owned()))];
-    let expired = test.token_for(&deploy(), stile_protocol::exchange::Namespaces::All, &[Download], 60).await;
+    let expired =
+        test.token_for(&deploy(), stile_protocol::exchange::Namespaces::All, &[Download], 60).await;
     test.advance(61);
     states.push(("expired", Some(expired)));
     let foreign = TestBroker::start();
@@ -51,19 +64,29 @@ async fn every_route_answers_every_credential_state_as_written_here() {
     let revoked = test.token(&named("revoked"), &[Download]).await;
     test.store().revoke_principal(named_principal("revoked"), test.time()).await.unwrap();
     states.push(("revoked", Some(revoked)));
-    let elsewhere = test.token(&named("elsewhere"), &[CreateGrant, DeleteGrant, Download, Upload]).await;
+    let elsewhere =
+        test.token(&named("elsewhere"), &[CreateGrant, DeleteGrant, Download, Upload]).await;
     states.push(("no grant", Some(elsewhere)));
     for permission in [CreateGrant, DeleteGrant, Download, Upload] {
         states.push((permission.as_str(), Some(test.token(&deploy(), &[permission]).await)));
     }
     states.push(("all", Some(all)));
 
-    let mut table = format!("{:<73}{}\n", "", states.iter().map(|(state, _)| format!("{state:>13}")).collect::<String>());
+    let mut table = format!(
+        "{:<73}{}\n",
+        "",
+        states.iter().map(|(state, _)| format!("{state:>13}")).collect::<String>()
+    );
     for (method, route, path) in ROUTES {
         let mut line = format!("{method:<5}{route:<68}");
         for (_, token) in &states {
-            let request = Request::builder().method(method).uri(path).header("content-type", "application/zip");
-            let request = token.iter().fold(request, |request, token| request.header("authorization", format!("Bearer {token}")));
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("content-type", "application/zip");
+            let request = token.iter().fold(request, |request, token| {
+                request.header("authorization", format!("Bearer {token}"))
+            });
             let status = test.send(request.body(Body::from(module_zip("x"))).unwrap()).await.status;
             line.push_str(&format!("{:>13}", status.as_u16()));
         }
@@ -78,7 +101,14 @@ fn named_principal(name: &str) -> stile_broker::principal::Principal {
 }
 
 /// Ways to add routes that are not read here, so that nobody may go them.
-const OTHER_WAYS: [&str; 6] = [".route_service(", ".nest(", ".nest_service(", ".merge(", ".fallback_service(", "MethodRouter"];
+const OTHER_WAYS: [&str; 6] = [
+    ".route_service(",
+    ".nest(",
+    ".nest_service(",
+    ".merge(",
+    ".fallback_service(",
+    "MethodRouter",
+];
 
 /// The methods and paths of every route that the source of a router adds, however it is laid out.
 fn routes_of(source: &str) -> Vec<(String, String)> {
@@ -86,13 +116,17 @@ fn routes_of(source: &str) -> Vec<(String, String)> {
     let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();
     let mut routes = Vec::new();
     for route in code.split(".route(").skip(1) {
-        let (path, mut rest) =
-            route.strip_prefix('"').and_then(|route| route.split_once("\",")).unwrap_or_else(|| panic!("no path: {route}"));
+        let (path, mut rest) = route
+            .strip_prefix('"')
+            .and_then(|route| route.split_once("\","))
+            .unwrap_or_else(|| panic!("no path: {route}"));
         // One method after another, until what follows is no longer a part of this route.
         loop {
-            let (method, behind) = rest.split_once('(').unwrap_or_else(|| panic!("no method: {rest}"));
+            let (method, behind) =
+                rest.split_once('(').unwrap_or_else(|| panic!("no method: {rest}"));
             match method {
-                "get" | "post" | "put" | "delete" | "patch" | "head" | "options" | "trace" | "connect" => {
+                "get" | "post" | "put" | "delete" | "patch" | "head" | "options" | "trace"
+                | "connect" => {
                     routes.push((method.to_ascii_uppercase(), path.to_owned()));
                 }
                 "fallback" => {}
@@ -104,7 +138,10 @@ fn routes_of(source: &str) -> Vec<(String, String)> {
                 None => break,
             }
         }
-        assert!(rest.starts_with(')') || rest.starts_with(",)"), "`{path}` goes on in a way that is not read here: {rest}");
+        assert!(
+            rest.starts_with(')') || rest.starts_with(",)"),
+            "`{path}` goes on in a way that is not read here: {rest}"
+        );
     }
     routes
 }
@@ -133,15 +170,25 @@ fn no_route_is_missing_from_the_table() {
         let other = OTHER_WAYS.iter().find(|way| source.contains(*way));
         assert_eq!(other, None, "{} adds routes in a way that is not read here", path.display());
         let routes = routes_of(&source);
-        assert!(path == http.join("mod.rs") || routes.is_empty(), "{} adds a route", path.display());
+        assert!(
+            path == http.join("mod.rs") || routes.is_empty(),
+            "{} adds a route",
+            path.display()
+        );
         // Each has a path of its own, so that as many are read as are there.
         let paths: BTreeSet<_> = routes.iter().map(|(_, path)| path).collect();
-        let is_whole = |at: usize| !source[at + ".route".len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        let is_whole = |at: usize| {
+            !source[at + ".route".len()..]
+                .starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        };
         let there = source.match_indices(".route").filter(|(at, _)| is_whole(*at)).count();
         assert_eq!(paths.len(), there, "{}", path.display());
         built.extend(routes);
     }
-    let mut shown: Vec<(String, String)> = ROUTES.iter().map(|(method, route, _)| ((*method).to_owned(), (*route).to_owned())).collect();
+    let mut shown: Vec<(String, String)> = ROUTES
+        .iter()
+        .map(|(method, route, _)| ((*method).to_owned(), (*route).to_owned()))
+        .collect();
     built.sort();
     shown.sort();
     assert_eq!(built, shown);
@@ -149,12 +196,25 @@ fn no_route_is_missing_from_the_table() {
 
 #[test]
 fn a_route_is_found_however_it_is_written() {
-    let found = |source: &str| -> Vec<String> { routes_of(source).into_iter().map(|(method, path)| format!("{method} {path}")).collect() };
+    let found = |source: &str| -> Vec<String> {
+        routes_of(source).into_iter().map(|(method, path)| format!("{method} {path}")).collect()
+    };
     assert_eq!(found("Router::new()"), [""; 0]);
-    assert_eq!(found("a.route(\"/a\", get(a::b)).route(\"/b/{c}\", post(b))"), ["GET /a", "POST /b/{c}"]);
-    assert_eq!(found(".route(\n  \"/a\",\n  get(a)\n    .post(b)\n    .fallback(c),\n)\n.layer(x)"), ["GET /a", "POST /a"]);
+    assert_eq!(
+        found("a.route(\"/a\", get(a::b)).route(\"/b/{c}\", post(b))"),
+        ["GET /a", "POST /b/{c}"]
+    );
+    assert_eq!(
+        found(".route(\n  \"/a\",\n  get(a)\n    .post(b)\n    .fallback(c),\n)\n.layer(x)"),
+        ["GET /a", "POST /a"]
+    );
     assert_eq!(found(".route(\"/a\", get(async || b()).put(c))"), ["GET /a", "PUT /a"]);
-    for source in [".route(PATH, get(a))", ".route(\"/a\", any(b))", ".route(\"/a\", get(b).layer(c))", ".route(\"/a\", methods)"] {
+    for source in [
+        ".route(PATH, get(a))",
+        ".route(\"/a\", any(b))",
+        ".route(\"/a\", get(b).layer(c))",
+        ".route(\"/a\", methods)",
+    ] {
         assert!(std::panic::catch_unwind(|| routes_of(source)).is_err(), "{source}");
     }
 }

@@ -23,7 +23,9 @@ async fn answer_to(test: &TestBroker, request: &[u8]) -> String {
     // The server may answer and close before it has read all.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server ends the connection");
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .expect("the server ends the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -35,11 +37,28 @@ fn status(answer: &str) -> &str {
 async fn too_many_and_too_long_headers_are_refused() {
     let test = TestBroker::start();
     let many: String = (0..1000).map(|n| format!("x-{n}: 1\r\n")).collect();
-    assert_eq!(status(&answer_to(&test, format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{many}\r\n").as_bytes()).await), "431");
+    assert_eq!(
+        status(
+            &answer_to(&test, format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{many}\r\n").as_bytes())
+                .await
+        ),
+        "431"
+    );
     let long = "a".repeat(70_000);
-    assert_eq!(status(&answer_to(&test, format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx-long: {long}\r\n\r\n").as_bytes()).await), "431");
+    assert_eq!(
+        status(
+            &answer_to(
+                &test,
+                format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx-long: {long}\r\n\r\n").as_bytes()
+            )
+            .await
+        ),
+        "431"
+    );
     let token = "a".repeat(20_000);
-    let carried = format!("GET /v1/whoami HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n");
+    let carried = format!(
+        "GET /v1/whoami HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
     assert_eq!(status(&answer_to(&test, carried.as_bytes()).await), "401");
 }
 
@@ -63,13 +82,19 @@ fn is_held(stream: &TcpStream) -> bool {
 
 async fn healthy(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
     stream
 }
 
 async fn read_to_end(mut stream: TcpStream) -> String {
     let mut answer = String::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("the server ends the connection").unwrap();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer))
+        .await
+        .expect("the server ends the connection")
+        .unwrap();
     answer
 }
 
@@ -85,12 +110,21 @@ async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
         .await
         .unwrap();
     assert_eq!(status(&read_to_end(healthy(serving.address).await).await), "200");
-    assert!(is_held(&slow_head) && is_held(&slow_body), "who was served did not wait for the slow ones to end");
+    assert!(
+        is_held(&slow_head) && is_held(&slow_body),
+        "who was served did not wait for the slow ones to end"
+    );
 
     let mut ends = Vec::new();
-    tokio::time::timeout(PATIENCE, slow_head.read_to_end(&mut ends)).await.expect("cut off").unwrap();
+    tokio::time::timeout(PATIENCE, slow_head.read_to_end(&mut ends))
+        .await
+        .expect("cut off")
+        .unwrap();
     let mut answer = vec![0; 64];
-    let read = tokio::time::timeout(PATIENCE, slow_body.read(&mut answer)).await.expect("answered").unwrap();
+    let read = tokio::time::timeout(PATIENCE, slow_body.read(&mut answer))
+        .await
+        .expect("answered")
+        .unwrap();
     assert_eq!(status(&String::from_utf8_lossy(&answer[..read])), "408");
 }
 
@@ -108,7 +142,9 @@ async fn drip(address: SocketAddr, head: &[u8], ended: &AtomicUsize) -> String {
         }
     });
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut answer)).await.expect("the server ends the connection");
+    let _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut answer))
+        .await
+        .expect("the server ends the connection");
     ended.fetch_add(1, Ordering::SeqCst);
     dripping.abort();
     String::from_utf8_lossy(&answer).into_owned()
@@ -148,7 +184,10 @@ async fn a_byte_a_second_is_cut_off_and_so_is_who_never_reads_and_others_are_ser
         tick.tick().await;
     }
     let (head, body, nothing, idle) = slow.await.unwrap();
-    assert_eq!((status(&head), status(&body), status(&nothing), status(&idle)), ("closed", "408", "closed", "200"));
+    assert_eq!(
+        (status(&head), status(&body), status(&nothing), status(&idle)),
+        ("closed", "408", "closed", "200")
+    );
     tokio::time::timeout(PATIENCE, deaf).await.expect("ended").unwrap();
     // The first could have come before the slow ones did, and the second as their time ran out.
     assert!(meanwhile > 2, "{meanwhile} of {served} did not wait until a slow one had ended");
@@ -175,18 +214,24 @@ async fn an_address_that_has_its_share_of_the_connections_leaves_the_others_to_o
     // Each of them says as little as it does, and came before: a server that cuts off the silent would have begun with them.
     let open = held.iter().filter(|stream| is_held(stream)).count();
     assert_eq!(open, held.len(), "it is closed at once, and those that came before are not");
-    let answer = client(Some(&files)).get(format!("https://{}/healthz", serving.address)).send().await.unwrap();
+    let answer = client(Some(&files))
+        .get(format!("https://{}/healthz", serving.address))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 200, "and another address is served");
 }
 
 #[tokio::test]
-async fn past_a_thousand_and_twenty_four_connections_the_next_one_waits_until_one_of_them_has_ended() {
+async fn past_a_thousand_and_twenty_four_connections_the_next_one_waits_until_one_of_them_has_ended()
+ {
     let test = TestBroker::start();
     // Both ends are this process's, and so are those of the tests beside.
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(8192, |most| most.min(8192));
     if limit.current.is_some_and(|current| current < wanted) {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum }).unwrap();
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum })
+            .unwrap();
     }
     let serving = test.serve(None).await;
     let mut held = Vec::new();
@@ -195,5 +240,8 @@ async fn past_a_thousand_and_twenty_four_connections_the_next_one_waits_until_on
     }
     // They say nothing, for which each is ended in time; whoever comes now is asked in when the first of them is.
     assert_eq!(status(&read_to_end(healthy(serving.address).await).await), "200");
-    assert!(held.iter().any(|stream| !is_held(stream)), "it was served while all of them were there");
+    assert!(
+        held.iter().any(|stream| !is_held(stream)),
+        "it was served while all of them were there"
+    );
 }

@@ -34,7 +34,10 @@ fn grant(who: &str, on: &str, list: &[Permission], expires_at: Option<i64>) -> G
 }
 
 fn told(grants: &[Grant]) -> Vec<String> {
-    grants.iter().map(|grant| format!("{} {} {:?}", grant.principal, grant.namespace, grant.expires_at)).collect()
+    grants
+        .iter()
+        .map(|grant| format!("{} {} {:?}", grant.principal, grant.namespace, grant.expires_at))
+        .collect()
 }
 
 #[tokio::test]
@@ -42,7 +45,10 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let (store, deploy) = (test.store(), principal(&role("deploy")));
     let acme = || "acme".parse().unwrap();
-    assert_eq!(store.update_grant(deploy.clone(), acme(), Change::default()).await.unwrap(), Updated::Absent);
+    assert_eq!(
+        store.update_grant(deploy.clone(), acme(), Change::default()).await.unwrap(),
+        Updated::Absent
+    );
     assert!(!store.delete_grant(deploy.clone(), acme()).await.unwrap());
     let first = grant(&role("deploy"), "acme", &[Download], Some(NOW + 60));
     assert_eq!(store.create_grant(first.clone(), None).await.unwrap(), Created::Done);
@@ -50,12 +56,23 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
     assert_eq!(store.create_grant(wider, None).await.unwrap(), Created::Exists(first.clone()));
     let add = Change { set: permissions(&[Upload]), ..Change::default() };
     let added = Grant { permissions: permissions(&[Download, Upload]), ..first.clone() };
-    assert_eq!(store.update_grant(deploy.clone(), acme(), add).await.unwrap(), Updated::Done(added));
-    let swap = Change { clear: permissions(&[Download]), expires_at: Some(NOW + 90), ..Change::default() };
-    let swapped = Grant { permissions: permissions(&[Upload]), expires_at: Some(NOW + 90), ..first };
-    assert_eq!(store.update_grant(deploy.clone(), acme(), swap).await.unwrap(), Updated::Done(swapped.clone()));
+    assert_eq!(
+        store.update_grant(deploy.clone(), acme(), add).await.unwrap(),
+        Updated::Done(added)
+    );
+    let swap =
+        Change { clear: permissions(&[Download]), expires_at: Some(NOW + 90), ..Change::default() };
+    let swapped =
+        Grant { permissions: permissions(&[Upload]), expires_at: Some(NOW + 90), ..first };
+    assert_eq!(
+        store.update_grant(deploy.clone(), acme(), swap).await.unwrap(),
+        Updated::Done(swapped.clone())
+    );
     let none = Change { clear: permissions(&[Upload]), ..Change::default() };
-    assert_eq!(store.update_grant(deploy.clone(), acme(), none).await.unwrap(), Updated::WouldBeEmpty);
+    assert_eq!(
+        store.update_grant(deploy.clone(), acme(), none).await.unwrap(),
+        Updated::WouldBeEmpty
+    );
     for found in [
         store.grants(Some(deploy.clone()), None).await.unwrap(),
         store.grants(None, Some(acme())).await.unwrap(),
@@ -86,7 +103,10 @@ async fn a_name_that_differs_by_case_alone_is_free_again_when_its_last_grant_is_
     test.ungrant(&role("deploy"), "b").await;
     assert_eq!(store.create_grant(twin(), None).await.unwrap(), Created::Done);
     let back = grant(&role("deploy"), "a", &[Download], None);
-    assert_eq!(store.create_grant(back, None).await.unwrap(), Created::DiffersByCase(principal(&role("Deploy"))));
+    assert_eq!(
+        store.create_grant(back, None).await.unwrap(),
+        Created::DiffersByCase(principal(&role("Deploy")))
+    );
 }
 
 #[tokio::test]
@@ -95,8 +115,14 @@ async fn lists_are_in_order_and_grants_that_are_made_at_once_are_all_there() {
     let store: Arc<Store> = Arc::new(test.store().clone());
     let made: Vec<_> = (0..12)
         .map(|n| {
-            let (store, on) = (Arc::clone(&store), if n == 0 { "*".to_owned() } else { format!("n{n:02}") });
-            tokio::spawn(async move { store.create_grant(grant(&role("deploy"), &on, &[Download], None), None).await.unwrap() })
+            let (store, on) =
+                (Arc::clone(&store), if n == 0 { "*".to_owned() } else { format!("n{n:02}") });
+            tokio::spawn(async move {
+                store
+                    .create_grant(grant(&role("deploy"), &on, &[Download], None), None)
+                    .await
+                    .unwrap()
+            })
         })
         .collect();
     for task in made {
@@ -110,10 +136,21 @@ async fn lists_are_in_order_and_grants_that_are_made_at_once_are_all_there() {
     let mut sorted = all.clone();
     sorted.sort_by_key(|grant| (grant.principal.to_string(), grant.namespace.to_string()));
     assert_eq!(told(&all), told(&sorted));
-    assert_eq!(told(&store.grants(Some(principal(&role("deploy"))), None).await.unwrap()).len(), 12);
-    let on_one: Vec<String> =
-        store.grants(None, Some("n01".parse().unwrap())).await.unwrap().iter().map(|grant| grant.principal.to_string()).collect();
-    assert_eq!(on_one, ["account:aws:111122223333".to_owned(), role("a"), role("deploy"), role("deploy-2")]);
+    assert_eq!(
+        told(&store.grants(Some(principal(&role("deploy"))), None).await.unwrap()).len(),
+        12
+    );
+    let on_one: Vec<String> = store
+        .grants(None, Some("n01".parse().unwrap()))
+        .await
+        .unwrap()
+        .iter()
+        .map(|grant| grant.principal.to_string())
+        .collect();
+    assert_eq!(
+        on_one,
+        ["account:aws:111122223333".to_owned(), role("a"), role("deploy"), role("deploy-2")]
+    );
 }
 
 #[tokio::test]
@@ -123,7 +160,10 @@ async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wa
     let id = |text| UniqueId::parse(text).unwrap();
     let (old, new) = (id("AROAEXAMPLEEXAMPLE222"), id("AROAOTHEROTHEROTHER22"));
     let claim = async |digest: u8, who: &str, pin: &UniqueId| {
-        store.claim([digest; 32], NOW + 900, Some((principal(&role(who)), pin.clone())), NOW).await.unwrap()
+        store
+            .claim([digest; 32], NOW + 900, Some((principal(&role(who)), pin.clone())), NOW)
+            .await
+            .unwrap()
     };
     assert!(matches!(claim(1, "deploy", &old).await, Claim::Claimed(_)));
     assert!(matches!(claim(1, "deploy", &old).await, Claim::Replayed));
@@ -132,10 +172,18 @@ async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wa
     assert!(store.unpin(principal(&role("deploy"))).await.unwrap());
     assert!(!store.unpin(principal(&role("deploy"))).await.unwrap());
     assert!(matches!(claim(4, "deploy", &new).await, Claim::Claimed(_)));
-    for (who, pin, kept) in
-        [("set", Pin::Id(old.clone()), Pin::Id(old.clone())), ("none", Pin::Never, Pin::Never), ("open", Pin::Open, Pin::Open)]
-    {
-        assert_eq!(store.create_grant(grant(&role(who), "acme", &[Download], None), Some(pin)).await.unwrap(), Created::Done);
+    for (who, pin, kept) in [
+        ("set", Pin::Id(old.clone()), Pin::Id(old.clone())),
+        ("none", Pin::Never, Pin::Never),
+        ("open", Pin::Open, Pin::Open),
+    ] {
+        assert_eq!(
+            store
+                .create_grant(grant(&role(who), "acme", &[Download], None), Some(pin))
+                .await
+                .unwrap(),
+            Created::Done
+        );
         assert_eq!(store.standing(vec![principal(&role(who))]).await.unwrap().pin, kept, "{who}");
     }
     assert!(matches!(claim(5, "none", &new).await, Claim::Claimed(_)));
@@ -143,30 +191,45 @@ async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wa
     assert!(matches!(claim(6, "set", &new).await, Claim::PinnedToAnother));
     for other in [Pin::Never, Pin::Id(new)] {
         let another = grant(&role("set"), "other", &[Download], None);
-        assert_eq!(store.create_grant(another, Some(other)).await.unwrap(), Created::PinnedOtherwise(Pin::Id(old.clone())));
+        assert_eq!(
+            store.create_grant(another, Some(other)).await.unwrap(),
+            Created::PinnedOtherwise(Pin::Id(old.clone()))
+        );
     }
     for (on, same) in [("same", Some(Pin::Id(old))), ("none", None)] {
-        assert_eq!(store.create_grant(grant(&role("set"), on, &[Download], None), same).await.unwrap(), Created::Done);
+        assert_eq!(
+            store.create_grant(grant(&role("set"), on, &[Download], None), same).await.unwrap(),
+            Created::Done
+        );
     }
 }
 
 #[tokio::test]
 async fn what_is_revoked_is_known_until_it_can_be_forgotten_or_is_lifted() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
-    let (store, deploy, account) = (test.store(), principal(&role("deploy")), principal("account:aws:111122223333"));
+    let (store, deploy, account) =
+        (test.store(), principal(&role("deploy")), principal("account:aws:111122223333"));
     let (first, second) = (TokenId::random().unwrap(), TokenId::random().unwrap());
     store.revoke_token(first.clone(), 1000).await.unwrap();
-    for (now, remembered) in [(1000 + MAX_TTL + 60 + DAY, true), (1000 + MAX_TTL + 61 + DAY, false)] {
+    for (now, remembered) in [(1000 + MAX_TTL + 60 + DAY, true), (1000 + MAX_TTL + 61 + DAY, false)]
+    {
         store.revoke_token(second.clone(), now).await.unwrap();
         let standing = store.standing(vec![deploy.clone()]).await.unwrap();
-        assert_eq!((standing.revoked_tokens.contains(&first), standing.revoked_tokens.contains(&second)), (remembered, true), "{now}");
+        assert_eq!(
+            (standing.revoked_tokens.contains(&first), standing.revoked_tokens.contains(&second)),
+            (remembered, true),
+            "{now}"
+        );
         assert_eq!(store.revocations().await.unwrap().tokens.len(), if remembered { 2 } else { 1 });
     }
     assert!(!store.lift(account.clone()).await.unwrap());
     assert!(store.revoke_principal(account.clone(), 5).await.unwrap());
     assert!(!store.revoke_principal(account.clone(), 9).await.unwrap(), "the first time counts");
     assert_eq!(store.revocations().await.unwrap().principals[0].revoked_at, 5);
-    assert_eq!(store.standing(vec![deploy.clone(), account.clone()]).await.unwrap().revoked, Some(account.clone()));
+    assert_eq!(
+        store.standing(vec![deploy.clone(), account.clone()]).await.unwrap().revoked,
+        Some(account.clone())
+    );
     assert_eq!(store.standing(vec![deploy.clone()]).await.unwrap().revoked, None);
     assert!(store.lift(account.clone()).await.unwrap());
     assert_eq!(store.standing(vec![deploy, account]).await.unwrap().revoked, None);

@@ -22,7 +22,8 @@ use tokio::sync::Notify;
 const INITIALIZED: &str = "Terraform has been successfully initialized!";
 
 /// Prints what a program shows on a terminal of its own.
-const ON_A_TERMINAL: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+const ON_A_TERMINAL: &str =
+    "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
 
 /// A registry with three versions, on whose namespace `deploy` holds `download`; none without Terraform.
 async fn registry(shows: &str) -> Option<(Served, PathBuf)> {
@@ -30,14 +31,19 @@ async fn registry(shows: &str) -> Option<(Served, PathBuf)> {
 }
 
 /// The same with something between it and Terraform.
-async fn registry_behind(between: impl FnOnce(Router) -> Router, shows: &str) -> Option<(Served, PathBuf)> {
+async fn registry_behind(
+    between: impl FnOnce(Router) -> Router,
+    shows: &str,
+) -> Option<(Served, PathBuf)> {
     let Some(terraform) = tool("terraform") else {
         left_out("terraform", shows);
         return None;
     };
     let served = Served::start_on(super::BACKEND, between).await?;
     served.test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
-    for (address, version) in [("acme/vpc/aws", "1.0.0"), ("acme/vpc/aws", "1.1.0"), ("acme/dns/aws", "2.0.0")] {
+    for (address, version) in
+        [("acme/vpc/aws", "1.0.0"), ("acme/vpc/aws", "1.1.0"), ("acme/dns/aws", "2.0.0")]
+    {
         publish(&served, address, version, module_zip(&format!("{address} {version}"))).await;
     }
     Some((served, terraform))
@@ -72,8 +78,11 @@ fn refused(terraform: &Terraform, ran: &Ran, expected: &[&str]) {
 
 #[tokio::test]
 async fn without_a_token_that_is_good_terraform_says_401() {
-    let Some((served, file)) = registry("what a user without credentials reads").await else { return };
-    let unauthorized = "Failed to retrieve available versions for module \"vpc\" (main.tf:1) from 127.0.0.1:";
+    let Some((served, file)) = registry("what a user without credentials reads").await else {
+        return;
+    };
+    let unauthorized =
+        "Failed to retrieve available versions for module \"vpc\" (main.tf:1) from 127.0.0.1:";
     let words = [unauthorized, "error looking up module versions: 401 Unauthorized."];
 
     let without_helper = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
@@ -87,7 +96,12 @@ async fn without_a_token_that_is_good_terraform_says_401() {
     refused(&without_keys, &without_keys.init().await, &words);
     let helper = without_keys.home.run(&program(HELPER), &["get", served.host()]).await;
     assert_eq!((helper.code, helper.stdout.as_str()), (Some(1), ""));
-    assert!(helper.stderr.contains("no AWS credentials were found") && helper.stderr.contains("hint: sign in"), "{}", helper.stderr);
+    assert!(
+        helper.stderr.contains("no AWS credentials were found")
+            && helper.stderr.contains("hint: sign in"),
+        "{}",
+        helper.stderr
+    );
 
     let expired = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
     let token = served.test.token_for(&deploy(), Namespaces::All, &[Download], 600).await;
@@ -114,9 +128,14 @@ async fn a_refused_exchange_is_told_on_the_terminal_since_terraform_swallows_it(
     assert!(helper.stderr.contains(line) && helper.stderr.contains(hint), "{}", helper.stderr);
     assert_eq!(helper.stderr.lines().count(), 1, "{}", helper.stderr);
 
-    let Some(python) = tool("python3") else { return left_out("python3", "the helper's line on Terraform's terminal") };
+    let Some(python) = tool("python3") else {
+        return left_out("python3", "the helper's line on Terraform's terminal");
+    };
     let mut command = terraform.home.command(&python, ["-c", ON_A_TERMINAL]);
-    command.arg(&file).args(["init", "-input=false", "-no-color"]).current_dir(terraform.configuration());
+    command
+        .arg(&file)
+        .args(["init", "-input=false", "-no-color"])
+        .current_dir(terraform.configuration());
     let shown = Ran::of(command).await;
     assert_eq!(shown.code, Some(1), "{shown:?}");
     for part in [line, hint, "401 Unauthorized"] {
@@ -126,19 +145,32 @@ async fn a_refused_exchange_is_told_on_the_terminal_since_terraform_swallows_it(
 
 #[tokio::test]
 async fn a_namespace_without_a_grant_is_403() {
-    let Some((served, file)) = registry("what a user reads who has no grant on the namespace").await else { return };
+    let Some((served, file)) =
+        registry("what a user reads who has no grant on the namespace").await
+    else {
+        return;
+    };
     let terraform = deployer(&served, &file, "other/vpc/aws", "1.0.0");
-    refused(&terraform, &terraform.init().await, &["from 127.0.0.1:", "error looking up module versions: 403 Forbidden."]);
+    refused(
+        &terraform,
+        &terraform.init().await,
+        &["from 127.0.0.1:", "error looking up module versions: 403 Forbidden."],
+    );
 }
 
 #[tokio::test]
 async fn a_module_or_a_version_that_is_not_there_is_named() {
-    let Some((served, file)) = registry("what a user reads of an unknown module").await else { return };
+    let Some((served, file)) = registry("what a user reads of an unknown module").await else {
+        return;
+    };
     for (address, version, expected) in [
         (
             "acme/nothing/aws",
             "1.0.0",
-            vec!["Module not found", "Module \"vpc\" (from main.tf:1) cannot be found in the module registry at 127.0.0.1:"],
+            vec![
+                "Module not found",
+                "Module \"vpc\" (from main.tf:1) cannot be found in the module registry at 127.0.0.1:",
+            ],
         ),
         (
             "acme/vpc/aws",
@@ -171,7 +203,12 @@ async fn a_refused_download_is_printed_as_our_one_line() {
             response
         }
     });
-    let Some((served, file)) = registry_behind(|router| router.layer(held), "what a user reads whose grant ends meanwhile").await else {
+    let Some((served, file)) = registry_behind(
+        |router| router.layer(held),
+        "what a user reads whose grant ends meanwhile",
+    )
+    .await
+    else {
         return;
     };
     let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
@@ -184,19 +221,31 @@ async fn a_refused_download_is_printed_as_our_one_line() {
     refused(
         &terraform,
         &ran,
-        &["403 Forbidden resp:`arn:aws:iam::111122223333:role/deploy` has no `download` on namespace `acme`; hint: ask an operator for"],
+        &[
+            "403 Forbidden resp:`arn:aws:iam::111122223333:role/deploy` has no `download` on namespace `acme`; hint: ask an operator for",
+        ],
     );
 }
 
 #[tokio::test]
 async fn an_archive_that_was_changed_where_it_is_kept_is_not_installed() {
-    let Some((served, file)) = registry("what a user reads of an archive that was changed").await else { return };
+    let Some((served, file)) = registry("what a user reads of an archive that was changed").await
+    else {
+        return;
+    };
     let archive = module_zip("acme/vpc/aws 1.0.0");
     let sha256 = hex::encode(Sha256::digest(&archive));
     if served.test.backend() == Backend::Aws {
-        served.test.aws().put_object(&format!("/modules/acme/vpc/aws/1.0.0/{sha256}.zip"), &module_zip("evil")).await;
+        served
+            .test
+            .aws()
+            .put_object(&format!("/modules/acme/vpc/aws/1.0.0/{sha256}.zip"), &module_zip("evil"))
+            .await;
         let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
-        assert!(terraform.init().await.stdout.contains(INITIALIZED), "the link is for the version that was checked");
+        assert!(
+            terraform.init().await.stdout.contains(INITIALIZED),
+            "the link is for the version that was checked"
+        );
         assert!(says(&terraform, "vpc").contains("acme/vpc/aws 1.0.0"));
         return;
     }
@@ -204,7 +253,11 @@ async fn an_archive_that_was_changed_where_it_is_kept_is_not_installed() {
     assert_eq!(std::fs::read(&place).unwrap(), archive);
     std::fs::write(&place, module_zip("evil")).unwrap();
     let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
-    refused(&terraform, &terraform.init().await, &["Failed to download module", "Checksums did not match"]);
+    refused(
+        &terraform,
+        &terraform.init().await,
+        &["Failed to download module", "Checksums did not match"],
+    );
 }
 
 #[tokio::test]
@@ -221,15 +274,23 @@ async fn a_granted_module_is_installed_with_a_token_that_the_helper_got() {
 
 #[tokio::test]
 async fn two_modules_and_an_update_live_off_one_token() {
-    let Some((served, file)) = registry("two modules at once, and `get -update`").await else { return };
+    let Some((served, file)) = registry("two modules at once, and `get -update`").await else {
+        return;
+    };
     let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
-    for (call, address, version) in [("newer", "acme/vpc/aws", "~> 1.0"), ("dns", "acme/dns/aws", "2.0.0")] {
+    for (call, address, version) in
+        [("newer", "acme/vpc/aws", "~> 1.0"), ("dns", "acme/dns/aws", "2.0.0")]
+    {
         terraform.write_module_call(call, &served.source(address), version);
     }
     let calls = served.test.sts.calls();
     let ran = terraform.init().await;
     assert!(ran.stdout.contains(INITIALIZED), "{ran:?}");
-    for (call, expected) in [("vpc", "acme/vpc/aws 1.0.0"), ("newer", "acme/vpc/aws 1.1.0"), ("dns", "acme/dns/aws 2.0.0")] {
+    for (call, expected) in [
+        ("vpc", "acme/vpc/aws 1.0.0"),
+        ("newer", "acme/vpc/aws 1.1.0"),
+        ("dns", "acme/dns/aws 2.0.0"),
+    ] {
         assert!(says(&terraform, call).contains(expected), "{call}: {}", says(&terraform, call));
     }
     assert_eq!(served.test.sts.calls() - calls, 1);
@@ -238,18 +299,29 @@ async fn two_modules_and_an_update_live_off_one_token() {
     let calls = served.test.sts.calls();
     let ran = terraform.get_update().await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(says(&terraform, "newer").contains("1.2.0") && says(&terraform, "vpc").contains("1.0.0"));
+    assert!(
+        says(&terraform, "newer").contains("1.2.0") && says(&terraform, "vpc").contains("1.0.0")
+    );
     assert_eq!(served.test.sts.calls(), calls, "the token was kept");
 }
 
 #[tokio::test]
 async fn a_folder_of_a_tar_gz_is_a_module_too() {
-    let Some((served, file)) = registry("a tar.gz and a `//folder` are installed").await else { return };
+    let Some((served, file)) = registry("a tar.gz and a `//folder` are installed").await else {
+        return;
+    };
     let token = served.test.token(&deploy(), &[Upload]).await;
     let request = Request::post("/v1/modules/acme/tree/aws/1.0.0")
         .header("authorization", format!("Bearer {token}"))
         .header("content-type", "application/gzip");
-    let reply = served.test.send(request.body(tar_gz(&[("main.tf", "top"), ("modules/leaf/main.tf", "leaf")]).into()).unwrap()).await;
+    let reply = served
+        .test
+        .send(
+            request
+                .body(tar_gz(&[("main.tf", "top"), ("modules/leaf/main.tf", "leaf")]).into())
+                .unwrap(),
+        )
+        .await;
     assert_eq!(reply.status, 201, "{}", reply.text());
     let terraform = deployer(&served, &file, "acme/tree/aws", "1.0.0");
     terraform.write_module_call("leaf", &served.source("acme/tree/aws//modules/leaf"), "1.0.0");
@@ -267,7 +339,8 @@ async fn what_install_writes_is_all_that_terraform_needs() {
     home.unset("STILE_CONFIG");
     let terraform = Terraform::new(&file, home);
     std::fs::remove_file(terraform.rc()).unwrap();
-    let ran = terraform.home.run(&program(HELPER), &["install", "--registry-host", served.host()]).await;
+    let ran =
+        terraform.home.run(&program(HELPER), &["install", "--registry-host", served.host()]).await;
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{ran:?}");
     terraform.write_module_call("vpc", &served.source("acme/vpc/aws"), "1.1.0");
     let ran = terraform.init().await;
@@ -276,7 +349,8 @@ async fn what_install_writes_is_all_that_terraform_needs() {
 }
 
 fn tar_gz(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut tar =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     for (name, says) in files {
         let text = format!("output \"says\" {{\n  value = {}\n}}\n", json!(says));
         let mut header = tar::Header::new_ustar();

@@ -45,9 +45,15 @@ fn sources() -> Vec<Source> {
 /// The places that name something although they are none of those that may.
 fn strangers(words: &[&str], may: impl Fn(&str) -> bool) -> Vec<String> {
     let named = |source: &Source| {
-        source.code.lines().any(|line| !line.trim_start().starts_with("//") && words.iter().any(|word| line.contains(word)))
+        source.code.lines().any(|line| {
+            !line.trim_start().starts_with("//") && words.iter().any(|word| line.contains(word))
+        })
     };
-    sources().into_iter().filter(|source| !may(&source.path) && named(source)).map(|source| source.path).collect()
+    sources()
+        .into_iter()
+        .filter(|source| !may(&source.path) && named(source))
+        .map(|source| source.path)
+        .collect()
 }
 
 const NONE: [&str; 0] = [];
@@ -58,13 +64,18 @@ fn is_test(path: &str) -> bool {
 
 #[test]
 fn only_the_http_rooms_name_the_web_framework() {
-    let may = |path: &str| path.starts_with("broker/src/http/") || path == "broker/src/main.rs" || path.starts_with("tests/");
+    let may = |path: &str| {
+        path.starts_with("broker/src/http/")
+            || path == "broker/src/main.rs"
+            || path.starts_with("tests/")
+    };
     assert_eq!(strangers(&["axum"], may), NONE);
 }
 
 #[test]
 fn a_status_is_chosen_in_one_room() {
-    let chosen = |path: &str| !path.starts_with("broker/src/") || path == "broker/src/http/error.rs";
+    let chosen =
+        |path: &str| !path.starts_with("broker/src/") || path == "broker/src/http/error.rs";
     // Success and the archive server's own 404 are not errors of ours.
     let errors = [
         "BAD_REQUEST",
@@ -81,18 +92,26 @@ fn a_status_is_chosen_in_one_room() {
 
 #[test]
 fn only_the_store_and_boot_name_an_aws_sdk_in_the_broker() {
-    let may = |path: &str| !path.starts_with("broker/") || path.starts_with("broker/src/store/") || path == "broker/src/boot.rs";
+    let may = |path: &str| {
+        !path.starts_with("broker/")
+            || path.starts_with("broker/src/store/")
+            || path == "broker/src/boot.rs"
+    };
     assert_eq!(strangers(&["aws_sdk", "aws_config", "aws_sigv4"], may), NONE);
 }
 
 #[test]
 fn the_clock_and_the_environment_are_read_where_they_are_read() {
     let clock = strangers(&["SystemTime::now", "Utc::now", "Local::now"], |path| {
-        ["broker/src/clock.rs", "helper/src/clock.rs", "helper/src/main.rs", "admin/src/main.rs"].contains(&path) || is_test(path)
+        ["broker/src/clock.rs", "helper/src/clock.rs", "helper/src/main.rs", "admin/src/main.rs"]
+            .contains(&path)
+            || is_test(path)
     });
     assert_eq!(clock, NONE);
     let environment = strangers(&["env::var"], |path| {
-        ["broker/src/config.rs", "helper/src/config.rs", "helper/src/cli.rs", "admin/src/cli.rs"].contains(&path) || is_test(path)
+        ["broker/src/config.rs", "helper/src/config.rs", "helper/src/cli.rs", "admin/src/cli.rs"]
+            .contains(&path)
+            || is_test(path)
     });
     assert_eq!(environment, NONE);
 }
@@ -101,7 +120,12 @@ fn the_clock_and_the_environment_are_read_where_they_are_read() {
 fn nothing_waits_for_time_to_pass() {
     // A registry that is busy says for how long to leave it alone, and so does a system that is out of files; who met
     // another writer in a table stands back.
-    let mays = ["tests/suite/tidy.rs", "admin/src/api.rs", "broker/src/http/serve.rs", "broker/src/store/aws/retry.rs"];
+    let mays = [
+        "tests/suite/tidy.rs",
+        "admin/src/api.rs",
+        "broker/src/http/serve.rs",
+        "broker/src/store/aws/retry.rs",
+    ];
     assert_eq!(strangers(&["thread::sleep", "time::sleep"], |path| mays.contains(&path)), NONE);
 }
 
@@ -128,11 +152,16 @@ fn nothing_is_left_for_later_in_the_source() {
 
 #[test]
 fn every_page_that_a_page_links_to_is_there() {
-    let mut pages: Vec<PathBuf> =
-        ["README.md", "CHANGELOG.md", "SECURITY.md"].iter().map(|page| root().join(page)).filter(|page| page.exists()).collect();
+    let mut pages: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "SECURITY.md"]
+        .iter()
+        .map(|page| root().join(page))
+        .filter(|page| page.exists())
+        .collect();
     for folder in ["docs", "docs/decisions"] {
         let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
-        pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+        pages.extend(
+            entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")),
+        );
     }
     for page in pages {
         let text = fs::read_to_string(&page).unwrap();
@@ -141,7 +170,11 @@ fn every_page_that_a_page_links_to_is_there() {
             if target.is_empty() || target.contains("://") {
                 continue;
             }
-            assert!(page.parent().unwrap().join(target).exists(), "{} links to {target}, which is not there", page.display());
+            assert!(
+                page.parent().unwrap().join(target).exists(),
+                "{} links to {target}, which is not there",
+                page.display()
+            );
         }
     }
 }
@@ -152,7 +185,10 @@ fn named_in(page: &str) -> (Vec<(String, String)>, Vec<String>) {
     for row in page.lines().filter(|line| line.starts_with('|')) {
         for (name, rest) in row.split("[`").skip(1).filter_map(|link| link.split_once("`](../")) {
             if let Some((file, _)) = rest.split_once(')').filter(|_| !name.contains('.')) {
-                items.push((file.to_owned(), name.rsplit("::").next().unwrap_or_default().to_owned()));
+                items.push((
+                    file.to_owned(),
+                    name.rsplit("::").next().unwrap_or_default().to_owned(),
+                ));
             }
         }
         let last = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
@@ -165,19 +201,33 @@ fn named_in(page: &str) -> (Vec<(String, String)>, Vec<String>) {
 fn every_defence_and_every_test_that_the_threat_model_names_is_there() {
     let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
     let (items, tests) = named_in(&page);
-    assert!(items.len() > 50 && tests.len() > 50, "the tables are read: {} items, {} tests", items.len(), tests.len());
+    assert!(
+        items.len() > 50 && tests.len() > 50,
+        "the tables are read: {} items, {} tests",
+        items.len(),
+        tests.len()
+    );
     for (file, item) in items {
         let text = fs::read_to_string(root().join(&file)).unwrap();
         let kinds = ["fn", "struct", "enum", "const", "static"];
-        let there = kinds.iter().any(|kind| text.split(&format!("{kind} {item}")).skip(1).any(|rest| !rest.starts_with(is_of_a_name)));
+        let there = kinds.iter().any(|kind| {
+            text.split(&format!("{kind} {item}"))
+                .skip(1)
+                .any(|rest| !rest.starts_with(is_of_a_name))
+        });
         assert!(there, "`{item}` is not in {file}");
     }
     let sources = sources();
     for test in tests {
-        let (module, name) = test.rsplit_once("::").map_or((None, test.as_str()), |(module, name)| (Some(module), name));
+        let (module, name) = test
+            .rsplit_once("::")
+            .map_or((None, test.as_str()), |(module, name)| (Some(module), name));
         let holds = |source: &&Source| source.text.contains(&format!("fn {name}("));
         let file = module.map(|module| format!("tests/suite/{module}.rs"));
-        let there = sources.iter().filter(holds).any(|source| file.as_ref().is_none_or(|file| *file == source.path));
+        let there = sources
+            .iter()
+            .filter(holds)
+            .any(|source| file.as_ref().is_none_or(|file| *file == source.path));
         assert!(there, "there is no test `{test}`");
     }
 }
@@ -189,8 +239,11 @@ fn is_of_a_name(letter: char) -> bool {
 #[test]
 fn the_threat_model_lists_the_breaks_that_are_tried() {
     let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
-    let folder = fs::read_dir(root().join("tests/mutations")).unwrap().map(|entry| entry.unwrap().path());
-    let mut breaks: Vec<PathBuf> = folder.filter(|path| path.extension().is_some_and(|extension| extension == "patch")).collect();
+    let folder =
+        fs::read_dir(root().join("tests/mutations")).unwrap().map(|entry| entry.unwrap().path());
+    let mut breaks: Vec<PathBuf> = folder
+        .filter(|path| path.extension().is_some_and(|extension| extension == "patch"))
+        .collect();
     breaks.sort();
     assert!(breaks.len() >= 10);
     let git = tool("git");
@@ -199,14 +252,36 @@ fn the_threat_model_lists_the_breaks_that_are_tried() {
     }
     for path in breaks {
         let patch = fs::read_to_string(&path).unwrap();
-        let said = |what: &str| patch.lines().filter_map(|line| line.strip_prefix(what).map(str::to_owned)).collect::<Vec<_>>();
-        let tests: Vec<String> = said("Test: ").iter().map(|test| format!("`{}`", test.trim_start_matches("on_embedded::"))).collect();
+        let said = |what: &str| {
+            patch
+                .lines()
+                .filter_map(|line| line.strip_prefix(what).map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
+        let tests: Vec<String> = said("Test: ")
+            .iter()
+            .map(|test| format!("`{}`", test.trim_start_matches("on_embedded::")))
+            .collect();
         let row = format!("| {} | {} |", said("Break: ").join(""), tests.join(", "));
         // So that a change of the source is not first heard of when the breaks are tried.
         if let Some(git) = &git {
-            let applies = Command::new(git).args(["apply", "--check"]).arg(&path).current_dir(root()).output().unwrap();
-            assert!(applies.status.success(), "{} does not apply: {}", path.display(), String::from_utf8_lossy(&applies.stderr));
+            let applies = Command::new(git)
+                .args(["apply", "--check"])
+                .arg(&path)
+                .current_dir(root())
+                .output()
+                .unwrap();
+            assert!(
+                applies.status.success(),
+                "{} does not apply: {}",
+                path.display(),
+                String::from_utf8_lossy(&applies.stderr)
+            );
         }
-        assert!(page.contains(&row), "{} is not in docs/threat-model.md as it is tried: {row}", path.display());
+        assert!(
+            page.contains(&row),
+            "{} is not in docs/threat-model.md as it is tried: {row}",
+            path.display()
+        );
     }
 }

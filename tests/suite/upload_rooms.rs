@@ -30,7 +30,12 @@ async fn an_upload_that_drips_is_cut_off_after_half_a_minute_and_not_after_fifte
     tokio::time::pause();
     let begun = tokio::time::Instant::now();
     let reply = test.publish("acme/vpc/aws", "1.0.0", dripping(), &token).await;
-    assert_eq!((reply.status.as_u16(), reply.text().contains("less than 2 KiB a second")), (408, true), "{}", reply.text());
+    assert_eq!(
+        (reply.status.as_u16(), reply.text().contains("less than 2 KiB a second")),
+        (408, true),
+        "{}",
+        reply.text()
+    );
     assert!(begun.elapsed() <= Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
@@ -45,7 +50,9 @@ async fn a_publisher_that_takes_all_it_can_leaves_room_for_others() {
     let uploads: Vec<_> = (0..32)
         .map(|n| {
             let (test, token) = (Arc::clone(&test), tokens[0].clone());
-            tokio::spawn(async move { test.publish("greedy/vpc/aws", &format!("1.0.{n}"), silent(), &token).await.status })
+            tokio::spawn(async move {
+                test.publish("greedy/vpc/aws", &format!("1.0.{n}"), silent(), &token).await.status
+            })
         })
         .collect();
     let mut refused = 0;

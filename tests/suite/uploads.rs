@@ -24,11 +24,14 @@ fn announced(archive: &[u8]) -> Value {
 }
 
 fn post(path: &str, token: &str) -> axum::http::request::Builder {
-    Request::post(path).header("authorization", format!("Bearer {token}")).header("content-type", "application/json")
+    Request::post(path)
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
 }
 
 async fn begin(test: &TestBroker, path: &str, body: impl ToString, token: &str) -> Reply {
-    test.send(post(&format!("{path}/uploads"), token).body(Body::from(body.to_string())).unwrap()).await
+    test.send(post(&format!("{path}/uploads"), token).body(Body::from(body.to_string())).unwrap())
+        .await
 }
 
 #[tokio::test]
@@ -61,7 +64,8 @@ async fn what_is_no_announcement_or_not_allowed_begins_nothing() {
         assert_eq!(reply.status.as_u16(), status, "{path} {body}: {}", reply.text());
         assert!(!reply.json()["errors"][0].as_str().unwrap().is_empty());
     }
-    let untyped = Request::post(format!("{VERSION}/uploads")).header("authorization", format!("Bearer {token}"));
+    let untyped = Request::post(format!("{VERSION}/uploads"))
+        .header("authorization", format!("Bearer {token}"));
     assert_eq!(test.send(untyped.body(Body::from(good.to_string())).unwrap()).await.status, 415);
 }
 
@@ -75,23 +79,37 @@ async fn what_can_be_sent_directly_is_told_so_and_what_is_published_needs_no_sen
     assert_eq!((reply.status.as_u16(), reply.json()), (200, direct));
     let mut largest = told.clone();
     largest["bytes"] = json!(100_000_000);
-    assert_eq!(begin(&test, VERSION, &largest, &token).await.json()["status"], "direct", "a plain server takes whatever may be sent");
+    assert_eq!(
+        begin(&test, VERSION, &largest, &token).await.json()["status"],
+        "direct",
+        "a plain server takes whatever may be sent"
+    );
 
     assert_eq!(test.publish("acme/vpc/aws", "1.0.0", archive, &token).await.status, 201);
     let same = begin(&test, VERSION, &told, &token).await;
     assert_eq!((same.status.as_u16(), same.json()["status"].as_str()), (200, Some("unchanged")));
     let other = begin(&test, VERSION, announced(&module_zip("other")), &token).await;
     assert_eq!(other.status, 409);
-    assert!(other.text().contains("a version never changes once it is published"), "{}", other.text());
+    assert!(
+        other.text().contains("a version never changes once it is published"),
+        "{}",
+        other.text()
+    );
 }
 
 #[tokio::test]
 async fn an_upload_that_nobody_began_is_not_found() {
     let Some((test, token)) = registry().await else { return };
     for id in ["00000000000000000000000000000000", "x", "..", "%2e%2e%2f%2e%2e"] {
-        let reply = test.send(post(&format!("{VERSION}/uploads/{id}"), &token).body(Body::empty()).unwrap()).await;
+        let reply = test
+            .send(post(&format!("{VERSION}/uploads/{id}"), &token).body(Body::empty()).unwrap())
+            .await;
         assert_eq!(reply.status, 404, "{id}");
-        assert!(reply.text().contains("there is no such upload; hint: begin it again"), "{id}: {}", reply.text());
+        assert!(
+            reply.text().contains("there is no such upload; hint: begin it again"),
+            "{id}: {}",
+            reply.text()
+        );
     }
 }
 
@@ -102,16 +120,22 @@ async fn a_function_takes_what_an_event_carries_and_names_the_way_for_more() {
     for shape in Shape::ALL {
         let limit = if shape == Shape::LoadBalancer { 700_000 } else { 4_000_000 };
         let archive = large_zip(limit + 1);
-        let direct = Sent::new("POST", VERSION).bearer(&token).body("application/zip", archive.clone());
+        let direct =
+            Sent::new("POST", VERSION).bearer(&token).body("application/zip", archive.clone());
         let refused = shape.reply(&answer(&function, &shape.event(&direct)).await.unwrap());
         assert_eq!(refused.status, 413, "{shape:?}: {}", refused.text());
-        let expected = format!("the archive is larger than the {} KB that can be sent here directly; hint: begin an upload", limit / 1000);
+        let expected = format!(
+            "the archive is larger than the {} KB that can be sent here directly; hint: begin an upload",
+            limit / 1000
+        );
         assert!(refused.text().contains(&expected), "{shape:?}: {}", refused.text());
 
         for (bytes, embedded, aws) in [(limit, 200, 200), (limit + 1, 413, 201)] {
             let mut body = announced(&archive);
             body["bytes"] = json!(bytes);
-            let sent = Sent::new("POST", format!("{VERSION}/uploads")).bearer(&token).body("application/json", body.to_string());
+            let sent = Sent::new("POST", format!("{VERSION}/uploads"))
+                .bearer(&token)
+                .body("application/json", body.to_string());
             let reply = shape.reply(&answer(&function, &shape.event(&sent)).await.unwrap());
             let expected = if test.backend() == Backend::Aws { aws } else { embedded };
             assert_eq!(reply.status.as_u16(), expected, "{shape:?} {bytes}: {}", reply.text());
@@ -120,6 +144,7 @@ async fn a_function_takes_what_an_event_carries_and_names_the_way_for_more() {
     assert_eq!(test.archives().await, 0);
     let most = large_zip(700_000);
     let sent = Sent::new("POST", VERSION).bearer(&token).body("application/zip", most);
-    let taken = Shape::LoadBalancer.reply(&answer(&function, &Shape::LoadBalancer.event(&sent)).await.unwrap());
+    let taken = Shape::LoadBalancer
+        .reply(&answer(&function, &Shape::LoadBalancer.event(&sent)).await.unwrap());
     assert_eq!(taken.status, 201, "{}", taken.text());
 }

@@ -58,8 +58,14 @@ struct Order {
 
 impl Order {
     fn take() -> Result<Self, Failed> {
-        let of = |kind| signal(kind).map_err(|error| Failed::new(format!("signals cannot be waited for: {error}")));
-        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+        let of = |kind| {
+            signal(kind)
+                .map_err(|error| Failed::new(format!("signals cannot be waited for: {error}")))
+        };
+        Ok(Self {
+            interrupt: of(SignalKind::interrupt())?,
+            terminate: of(SignalKind::terminate())?,
+        })
     }
 
     async fn wait(&mut self) {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 /// From a day before to 30 days after, in seconds: clocks differ by a little, and no test lasts long.
@@ -49,9 +50,16 @@ impl DevCa {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "Stile development CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         in_force(&mut params, now);
-        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(), now }
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
+            now,
+        }
     }
 
     /// The authority's certificate, as PEM.
@@ -70,18 +78,28 @@ impl DevCa {
         params.use_authority_key_identifier_extension = true;
         in_force(&mut params, self.now);
         let key = KeyPair::generate().unwrap();
-        Leaf { cert_pem: params.signed_by(&key, &self.issuer).unwrap().pem(), key_pem: key.serialize_pem() }
+        Leaf {
+            cert_pem: params.signed_by(&key, &self.issuer).unwrap().pem(),
+            key_pem: key.serialize_pem(),
+        }
     }
 
     /// Makes a server's certificate and writes `ca.pem`, `cert.pem` and `key.pem` into the folder.
     pub fn write(&self, folder: &Path, names: &[&str]) -> Files {
         let leaf = self.leaf(names);
-        let files = Files { ca: folder.join("ca.pem"), cert: folder.join("cert.pem"), key: folder.join("key.pem") };
-        for (path, text, mode) in
-            [(&files.ca, &self.pem(), 0o644), (&files.cert, &leaf.cert_pem, 0o644), (&files.key, &leaf.key_pem, 0o600)]
-        {
+        let files = Files {
+            ca: folder.join("ca.pem"),
+            cert: folder.join("cert.pem"),
+            key: folder.join("key.pem"),
+        };
+        for (path, text, mode) in [
+            (&files.ca, &self.pem(), 0o644),
+            (&files.cert, &leaf.cert_pem, 0o644),
+            (&files.key, &leaf.key_pem, 0o600),
+        ] {
             let _ = std::fs::remove_file(path);
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).unwrap();
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(mode).open(path).unwrap();
             file.write_all(text.as_bytes()).unwrap();
         }
         files
@@ -120,7 +138,8 @@ mod tests {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
         let cert = CertificateDer::from_pem_slice(leaf.cert_pem.as_bytes()).unwrap();
         let at = UnixTime::since_unix_epoch(Duration::from_secs(now.unsigned_abs()));
         let name = ServerName::try_from(name.to_owned()).unwrap();
@@ -140,7 +159,10 @@ mod tests {
         for now in [NOW - DAY - 1, NOW + 30 * DAY + 1] {
             assert!(verify(&ca.pem(), &leaf, "127.0.0.1", now).is_err(), "{now}");
         }
-        assert!(verify(&DevCa::new(NOW).pem(), &leaf, "127.0.0.1", NOW).is_err(), "another authority");
+        assert!(
+            verify(&DevCa::new(NOW).pem(), &leaf, "127.0.0.1", NOW).is_err(),
+            "another authority"
+        );
         for now in [NOW - DAY, NOW, NOW + 30 * DAY] {
             for name in ["127.0.0.1", "registry.example.com"] {
                 verify(&ca.pem(), &leaf, name, now).unwrap();
@@ -155,7 +177,9 @@ mod tests {
         ca.write(folder.path(), &["127.0.0.1"]);
         let files = ca.write(folder.path(), &["127.0.0.1"]);
         assert_eq!(files.key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(std::fs::read_to_string(files.key).unwrap().starts_with("-----BEGIN PRIVATE KEY-----"));
+        assert!(
+            std::fs::read_to_string(files.key).unwrap().starts_with("-----BEGIN PRIVATE KEY-----")
+        );
         assert_eq!(std::fs::read_to_string(files.ca).unwrap(), ca.pem());
         assert!(!format!("{:?}", ca.leaf(&["127.0.0.1"])).contains("PRIVATE KEY"));
     }

@@ -45,7 +45,12 @@ impl EmulatedAws {
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
         let name = format!("stile-{}", hex::encode(random));
-        let place = Place { table: name.clone(), bucket: name.clone(), kms_key: format!("alias/{name}"), bucket_kms_key: None };
+        let place = Place {
+            table: name.clone(),
+            bucket: name.clone(),
+            kms_key: format!("alias/{name}"),
+            bucket_kms_key: None,
+        };
         let emulated = Self { meter: Meter::start(moto.endpoint()), place };
         // On a busy machine a call may run into the store's own deadline; what is there already is not made again.
         let mut made = Aws::init_over(emulated.place.clone(), &emulated.sdk()).await;
@@ -72,7 +77,13 @@ impl EmulatedAws {
 
     /// The same, with credentials that end then.
     pub fn sdk_of(&self, expires_at: Option<std::time::SystemTime>) -> SdkConfig {
-        let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), expires_at, "test");
+        let credentials = Credentials::new(
+            ACCESS_KEY_ID,
+            SECRET_ACCESS_KEY,
+            Some(SESSION_TOKEN.to_owned()),
+            expires_at,
+            "test",
+        );
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(REGION))
@@ -100,10 +111,13 @@ impl EmulatedAws {
         if body.get("RequestItems").is_none() {
             body["TableName"] = json!(self.place.table);
         }
-        let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/dynamodb/aws4_request, SignedHeaders=host, Signature=00");
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/dynamodb/aws4_request, SignedHeaders=host, Signature=00"
+        );
         let request = client(None).post(self.meter.endpoint()).header("authorization", scope);
-        let request =
-            request.header("x-amz-target", format!("DynamoDB_20120810.{action}")).header("content-type", "application/x-amz-json-1.0");
+        let request = request
+            .header("x-amz-target", format!("DynamoDB_20120810.{action}"))
+            .header("content-type", "application/x-amz-json-1.0");
         let answer = request.body(body.to_string()).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert_eq!(status, 200, "{action}: {text}");
@@ -113,9 +127,17 @@ impl EmulatedAws {
 
     /// Puts an object at that path of the bucket, as somebody would who may write there.
     pub async fn put_object(&self, path: &str, body: &[u8]) {
-        let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00");
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
+        );
         let url = format!("{}/{}{path}", self.meter.endpoint(), self.place.bucket);
-        let answer = client(None).put(url).header("authorization", scope).body(body.to_vec()).send().await.unwrap();
+        let answer = client(None)
+            .put(url)
+            .header("authorization", scope)
+            .body(body.to_vec())
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 200, "{path}");
         self.meter.taken();
     }
@@ -123,13 +145,29 @@ impl EmulatedAws {
     /// Loses every object for good, every version of it, as somebody may who empties a bucket.
     pub async fn lose_objects(&self) {
         let bucket = format!("{}/{}", self.meter.endpoint(), self.place.bucket);
-        let text = client(None).get(format!("{bucket}?versions")).send().await.unwrap().text().await.unwrap();
+        let text = client(None)
+            .get(format!("{bucket}?versions"))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
         let document = roxmltree::Document::parse(&text).unwrap();
         for version in document.descendants().filter(|node| node.tag_name().name() == "Version") {
-            let text = |name: &str| version.children().find(|node| node.tag_name().name() == name).and_then(|node| node.text()).unwrap();
-            let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00");
+            let text = |name: &str| {
+                version
+                    .children()
+                    .find(|node| node.tag_name().name() == name)
+                    .and_then(|node| node.text())
+                    .unwrap()
+            };
+            let scope = format!(
+                "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
+            );
             let url = format!("{bucket}/{}?versionId={}", text("Key"), text("VersionId"));
-            let answer = client(None).delete(url).header("authorization", scope).send().await.unwrap();
+            let answer =
+                client(None).delete(url).header("authorization", scope).send().await.unwrap();
             assert!(answer.status().is_success(), "{}", answer.status());
         }
         assert_eq!(self.objects().await, 0);
@@ -138,14 +176,22 @@ impl EmulatedAws {
 
     /// How many versions of objects are in the bucket.
     pub async fn versions(&self) -> usize {
-        let listed = client(None).get(format!("{}/{}?versions", self.meter.endpoint(), self.place.bucket)).send().await.unwrap();
+        let listed = client(None)
+            .get(format!("{}/{}?versions", self.meter.endpoint(), self.place.bucket))
+            .send()
+            .await
+            .unwrap();
         self.meter.taken();
         listed.text().await.unwrap().matches("<Version>").count()
     }
 
     /// How many objects are in the bucket.
     pub async fn objects(&self) -> usize {
-        let listed = client(None).get(format!("{}/{}?list-type=2", self.meter.endpoint(), self.place.bucket)).send().await.unwrap();
+        let listed = client(None)
+            .get(format!("{}/{}?list-type=2", self.meter.endpoint(), self.place.bucket))
+            .send()
+            .await
+            .unwrap();
         let text = listed.text().await.unwrap();
         assert!(text.contains("ListBucketResult"), "{text}");
         text.matches("<Key>").count()

@@ -54,7 +54,8 @@ impl Sent {
     /// As it comes over the wire.
     pub fn request(&self) -> Request<Body> {
         let request = Request::builder().method(self.method.as_str()).uri(&self.target);
-        let request = self.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let request =
+            self.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         request.body(Body::from(self.body.clone())).unwrap()
     }
 
@@ -82,7 +83,8 @@ pub enum Shape {
 
 impl Shape {
     /// All four.
-    pub const ALL: [Self; 4] = [Self::FunctionUrl, Self::HttpApi, Self::RestApi, Self::LoadBalancer];
+    pub const ALL: [Self; 4] =
+        [Self::FunctionUrl, Self::HttpApi, Self::RestApi, Self::LoadBalancer];
 
     /// The request as this gateway hands it on.
     pub fn event(self, sent: &Sent) -> Value {
@@ -92,7 +94,9 @@ impl Shape {
             Self::RestApi => "rest_api",
             Self::LoadBalancer => "alb",
         });
-        let text = std::str::from_utf8(&sent.body).ok().filter(|_| self == Self::RestApi || self == Self::LoadBalancer);
+        let text = std::str::from_utf8(&sent.body)
+            .ok()
+            .filter(|_| self == Self::RestApi || self == Self::LoadBalancer);
         event["body"] = text.map_or_else(|| STANDARD.encode(&sent.body).into(), Value::from);
         event["isBase64Encoded"] = text.is_none().into();
         match self {
@@ -104,7 +108,8 @@ impl Shape {
                 event["requestContext"]["http"]["path"] = event["rawPath"].clone();
                 for (name, value) in &sent.headers {
                     let before = event["headers"][name].as_str().map(|before| format!("{before},"));
-                    event["headers"][name] = format!("{}{value}", before.unwrap_or_default()).into();
+                    event["headers"][name] =
+                        format!("{}{value}", before.unwrap_or_default()).into();
                 }
             }
             Self::RestApi | Self::LoadBalancer => {
@@ -119,7 +124,11 @@ impl Shape {
                         event["headers"][name] = value.as_str().into();
                     }
                 }
-                let pairs = if self == Self::RestApi { decoded(sent.query()) } else { in_pieces(sent.query()) };
+                let pairs = if self == Self::RestApi {
+                    decoded(sent.query())
+                } else {
+                    in_pieces(sent.query())
+                };
                 for (name, value) in pairs {
                     push(&mut event["multiValueQueryStringParameters"], &name, &value);
                     if self == Self::RestApi {
@@ -134,12 +143,19 @@ impl Shape {
     /// What the gateway hands back to the client.
     pub fn reply(self, answer: &Value) -> Reply {
         let single = |headers: &Value| -> Vec<(String, String)> {
-            let headers: BTreeMap<String, String> = serde_json::from_value(headers.clone()).unwrap();
+            let headers: BTreeMap<String, String> =
+                serde_json::from_value(headers.clone()).unwrap();
             headers.into_iter().collect()
         };
         let multiple = |headers: &Value| -> Vec<(String, String)> {
-            let headers: BTreeMap<String, Vec<String>> = serde_json::from_value(headers.clone()).unwrap();
-            headers.into_iter().flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value))).collect()
+            let headers: BTreeMap<String, Vec<String>> =
+                serde_json::from_value(headers.clone()).unwrap();
+            headers
+                .into_iter()
+                .flat_map(|(name, values)| {
+                    values.into_iter().map(move |value| (name.clone(), value))
+                })
+                .collect()
         };
         let pairs = match self {
             Self::FunctionUrl | Self::HttpApi => single(&answer["headers"]),
@@ -147,11 +163,20 @@ impl Shape {
         };
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(&value).unwrap());
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(&value).unwrap(),
+            );
         }
         let body = answer["body"].as_str().unwrap_or_default();
-        let body = if answer["isBase64Encoded"] == true { STANDARD.decode(body).unwrap() } else { body.as_bytes().to_vec() };
-        let status = StatusCode::from_u16(u16::try_from(answer["statusCode"].as_i64().unwrap()).unwrap()).unwrap();
+        let body = if answer["isBase64Encoded"] == true {
+            STANDARD.decode(body).unwrap()
+        } else {
+            body.as_bytes().to_vec()
+        };
+        let status =
+            StatusCode::from_u16(u16::try_from(answer["statusCode"].as_i64().unwrap()).unwrap())
+                .unwrap();
         Reply { status, headers, body }
     }
 }
@@ -170,7 +195,10 @@ fn push(map: &mut Value, name: &str, value: &str) {
 /// The query as a load balancer cuts it: nothing is decoded.
 fn in_pieces(query: &str) -> Vec<(String, String)> {
     let pieces = query.split('&').filter(|piece| !piece.is_empty());
-    pieces.map(|piece| piece.split_once('=').unwrap_or((piece, ""))).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    pieces
+        .map(|piece| piece.split_once('=').unwrap_or((piece, "")))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// The query as a REST API cuts it.

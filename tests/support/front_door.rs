@@ -42,21 +42,28 @@ async fn hand_on(State(function): State<Arc<Function>>, request: Request<Body>) 
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let body = axum::body::to_bytes(body, MAX_BODY).await.unwrap();
-    let mut event = Shape::FunctionUrl.event(&Sent::new(head.method.as_str(), target).body("", body));
+    let mut event =
+        Shape::FunctionUrl.event(&Sent::new(head.method.as_str(), target).body("", body));
     // A function URL gives each header once, in lower case, its values with commas between them.
     let mut headers: BTreeMap<&str, String> = BTreeMap::new();
     for (name, value) in &head.headers {
         let value = value.to_str().unwrap();
-        headers.entry(name.as_str()).and_modify(|before| *before += &format!(",{value}")).or_insert_with(|| value.to_owned());
+        headers
+            .entry(name.as_str())
+            .and_modify(|before| *before += &format!(",{value}"))
+            .or_insert_with(|| value.to_owned());
     }
     event["headers"] = json!(headers);
     // An error of the function is the gateway's 502, without a word of what was wrong.
     match function.invoke(&event).await {
-        Err(_) => Response::builder().status(502).body(Body::from("Internal Server Error")).unwrap(),
+        Err(_) => {
+            Response::builder().status(502).body(Body::from("Internal Server Error")).unwrap()
+        }
         Ok(answer) => {
             let reply = Shape::FunctionUrl.reply(&answer);
             let mut response = Response::builder().status(reply.status);
-            for (name, value) in reply.headers.iter().filter(|(name, _)| *name != "content-length") {
+            for (name, value) in reply.headers.iter().filter(|(name, _)| *name != "content-length")
+            {
                 response = response.header(name, value);
             }
             response.body(Body::from(reply.body)).unwrap()

@@ -49,7 +49,10 @@ impl Home {
 
     /// A home in that folder, whose programs also see what this process sees, but for what configures Terraform and Stile.
     pub fn inheriting(folder: PathBuf) -> Self {
-        let ours = |name: &OsStr| name.to_str().is_some_and(|name| ["TF_", "STILE_"].iter().any(|prefix| name.starts_with(prefix)));
+        let ours = |name: &OsStr| {
+            name.to_str()
+                .is_some_and(|name| ["TF_", "STILE_"].iter().any(|prefix| name.starts_with(prefix)))
+        };
         let variables = std::env::vars_os().filter(|(name, _)| !ours(name)).collect();
         Self { folder, variables, _temporary: None }.moved_in()
     }
@@ -61,7 +64,10 @@ impl Home {
 
     /// What a variable is set to.
     pub fn value(&self, name: &str) -> Option<&OsStr> {
-        self.variables.iter().find(|(set, _)| set.as_os_str() == name).map(|(_, value)| value.as_os_str())
+        self.variables
+            .iter()
+            .find(|(set, _)| set.as_os_str() == name)
+            .map(|(_, value)| value.as_os_str())
     }
 
     /// Sets a variable.
@@ -96,9 +102,17 @@ impl Home {
     }
 
     /// A program that would run here, in the home's own folder.
-    pub fn command(&self, program: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> tokio::process::Command {
+    pub fn command(
+        &self,
+        program: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(program);
-        command.args(arguments).current_dir(&self.folder).env_clear().envs(self.variables.iter().cloned());
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env_clear()
+            .envs(self.variables.iter().cloned());
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
@@ -125,10 +139,16 @@ impl Ran {
         };
         let output = match output {
             Ok(output) => output,
-            Err(error) => panic!("`{}` cannot be started: {error}", command.as_std().get_program().display()),
+            Err(error) => {
+                panic!("`{}` cannot be started: {error}", command.as_std().get_program().display())
+            }
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        Self {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
     }
 
     /// What it complained of as one line of words: the frames and line breaks of a terminal taken out.
@@ -139,7 +159,8 @@ impl Ran {
 
 /// A text without the frames and the line breaks that a terminal's width puts into it.
 pub fn words(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if matches!(c, '│' | '╷' | '╵') { ' ' } else { c }).collect();
+    let plain: String =
+        text.chars().map(|c| if matches!(c, '│' | '╷' | '╵') { ' ' } else { c }).collect();
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -153,9 +174,20 @@ mod tests {
         home.act_as(&Identity::role("111122223333", "deploy", "alice"), "us-east-1");
         home.act_as(&Identity::user("111122223333", "bob"), "eu-central-1");
         let ran = home.run(Path::new("/usr/bin/env"), &[]).await;
-        let mut names: Vec<_> = ran.stdout.lines().filter_map(|line| line.split('=').next()).collect();
+        let mut names: Vec<_> =
+            ran.stdout.lines().filter_map(|line| line.split('=').next()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["AWS_ACCESS_KEY_ID", "AWS_EC2_METADATA_DISABLED", "AWS_REGION", "AWS_SECRET_ACCESS_KEY", "HOME", "PATH"]);
+        assert_eq!(
+            names,
+            [
+                "AWS_ACCESS_KEY_ID",
+                "AWS_EC2_METADATA_DISABLED",
+                "AWS_REGION",
+                "AWS_SECRET_ACCESS_KEY",
+                "HOME",
+                "PATH"
+            ]
+        );
         assert!(ran.stdout.contains("AWS_REGION=eu-central-1\n"), "{}", ran.stdout);
         let folder = home.path().to_owned();
         drop(home);

@@ -30,7 +30,12 @@ pub enum Decision {
 impl Request {
     /// An action on a resource, with nothing that a condition could ask for.
     pub fn new(action: &str, resource: &str) -> Self {
-        Self { action: action.to_owned(), resource: resource.to_owned(), principal: String::new(), context: BTreeMap::new() }
+        Self {
+            action: action.to_owned(),
+            resource: resource.to_owned(),
+            principal: String::new(),
+            context: BTreeMap::new(),
+        }
     }
 
     /// The ARN of who asks.
@@ -54,20 +59,29 @@ impl Request {
 
     /// What these documents decide together.
     pub fn decide<'a>(&self, documents: impl IntoIterator<Item = &'a Value>) -> Decision {
-        let concerned: Vec<&Value> = documents.into_iter().flat_map(|document| list(&document["Statement"])).collect();
+        let concerned: Vec<&Value> =
+            documents.into_iter().flat_map(|document| list(&document["Statement"])).collect();
         let first = |effect: &str| {
-            let statement = concerned.iter().find(|statement| statement["Effect"] == effect && self.concerned_by(statement));
+            let statement = concerned
+                .iter()
+                .find(|statement| statement["Effect"] == effect && self.concerned_by(statement));
             statement.map(|statement| statement["Sid"].as_str().unwrap_or_default().to_owned())
         };
-        first("Deny").map(Decision::Denied).or_else(|| first("Allow").map(Decision::Allowed)).unwrap_or(Decision::NotAllowed)
+        first("Deny")
+            .map(Decision::Denied)
+            .or_else(|| first("Allow").map(Decision::Allowed))
+            .unwrap_or(Decision::NotAllowed)
     }
 
     fn concerned_by(&self, statement: &Value) -> bool {
         let any = |patterns: &Value, text: &str| texts(patterns).any(|pattern| like(pattern, text));
         // A key's policy says `*` for the key, and a trust policy names no resource: both are about the one they belong to.
-        let resource = statement.get("Resource").is_none_or(|resource| any(resource, &self.resource));
+        let resource =
+            statement.get("Resource").is_none_or(|resource| any(resource, &self.resource));
         let principal = match statement.get("Principal") {
-            Some(Value::Object(principals)) => principals.get("AWS").is_some_and(|arns| self.is_among(arns)),
+            Some(Value::Object(principals)) => {
+                principals.get("AWS").is_some_and(|arns| self.is_among(arns))
+            }
             Some(principal) => principal == "*",
             None => true,
         };
@@ -76,7 +90,9 @@ impl Request {
             && resource
             && principal
             && conditions.into_iter().all(|(operator, keys)| {
-                keys.as_object().into_iter().flatten().all(|(key, wanted)| self.fulfils(operator, key, &texts(wanted).collect::<Vec<_>>()))
+                keys.as_object().into_iter().flatten().all(|(key, wanted)| {
+                    self.fulfils(operator, key, &texts(wanted).collect::<Vec<_>>())
+                })
             })
     }
 
@@ -87,9 +103,16 @@ impl Request {
     fn fulfils(&self, operator: &str, key: &str, wanted: &[&str]) -> bool {
         let given = self.context.get(&key.to_ascii_lowercase());
         let any = |fits: fn(&str, &str) -> bool| {
-            given.is_some_and(|values| values.iter().any(|value| wanted.iter().any(|pattern| fits(pattern, value))))
+            given.is_some_and(|values| {
+                values.iter().any(|value| wanted.iter().any(|pattern| fits(pattern, value)))
+            })
         };
-        let all = |fits: fn(&str, &str) -> bool| given.into_iter().flatten().all(|value| wanted.iter().any(|pattern| fits(pattern, value)));
+        let all = |fits: fn(&str, &str) -> bool| {
+            given
+                .into_iter()
+                .flatten()
+                .all(|value| wanted.iter().any(|pattern| fits(pattern, value)))
+        };
         match operator {
             "Null" => wanted == [if given.is_none() { "true" } else { "false" }],
             "StringEquals" | "Bool" => any(|wanted, value| wanted == value),
@@ -104,9 +127,14 @@ impl Request {
 
 /// Each action of each statement that allows something, as `Sid action`.
 pub fn granted(document: &Value) -> Vec<String> {
-    let allowing = list(&document["Statement"]).into_iter().filter(|statement| statement["Effect"] == "Allow");
+    let allowing =
+        list(&document["Statement"]).into_iter().filter(|statement| statement["Effect"] == "Allow");
     let sid = |statement: &Value| statement["Sid"].as_str().unwrap_or_default().to_owned();
-    allowing.flat_map(|statement| texts(&statement["Action"]).map(move |action| format!("{} {action}", sid(statement)))).collect()
+    allowing
+        .flat_map(|statement| {
+            texts(&statement["Action"]).map(move |action| format!("{} {action}", sid(statement)))
+        })
+        .collect()
 }
 
 /// Whether a text fits a pattern, in which `*` is anything.
@@ -138,8 +166,10 @@ mod tests {
         let mut statement = json!({ "Sid": "S", "Effect": effect, "Action": ["s3:Get*"], "Resource": "arn:aws:s3:::b/p/*" });
         statement["Condition"] = condition.clone();
         let all = json!({ "Sid": "All", "Effect": "Allow", "Action": "s3:*", "Resource": "*" });
-        request
-            .decide([&json!({ "Statement": statement }), &json!({ "Statement": if effect == "Deny" { json!([all]) } else { json!([]) } })])
+        request.decide([
+            &json!({ "Statement": statement }),
+            &json!({ "Statement": if effect == "Deny" { json!([all]) } else { json!([]) } }),
+        ])
     }
 
     #[test]
@@ -151,14 +181,30 @@ mod tests {
             (json!({}), Request::new("s3:GetObject", "arn:aws:s3:::b/q/x"), Decision::NotAllowed),
             (json!({ "StringEquals": { "k": "v" } }), get(), Decision::NotAllowed),
             (json!({ "StringEquals": { "k": "v" } }), get().with("K", "w"), Decision::NotAllowed),
-            (json!({ "StringLike": { "k": ["a/*", "b/*"] } }), get().with("k", "c/"), Decision::NotAllowed),
+            (
+                json!({ "StringLike": { "k": ["a/*", "b/*"] } }),
+                get().with("k", "c/"),
+                Decision::NotAllowed,
+            ),
             (json!({ "Null": { "k": "false" } }), get(), Decision::NotAllowed),
-            (json!({ "ForAllValues:StringLike": { "k": "v*" } }), get().with("k", "v1").with("k", "w"), Decision::NotAllowed),
+            (
+                json!({ "ForAllValues:StringLike": { "k": "v*" } }),
+                get().with("k", "v1").with("k", "w"),
+                Decision::NotAllowed,
+            ),
             (json!({}), get(), allowed.clone()),
             (json!({ "StringEquals": { "k": "v" } }), get().with("K", "v"), allowed.clone()),
-            (json!({ "StringLike": { "k": ["a/*", "b/*"] } }), get().with("k", "b/"), allowed.clone()),
+            (
+                json!({ "StringLike": { "k": ["a/*", "b/*"] } }),
+                get().with("k", "b/"),
+                allowed.clone(),
+            ),
             (json!({ "ForAllValues:StringLike": { "k": "v*" } }), get(), allowed.clone()),
-            (json!({ "ForAllValues:StringLike": { "k": "v*" } }), get().with("k", "v1").with("k", "v2"), allowed),
+            (
+                json!({ "ForAllValues:StringLike": { "k": "v*" } }),
+                get().with("k", "v1").with("k", "v2"),
+                allowed,
+            ),
         ] {
             assert_eq!(decided("Allow", &condition, &request), expected, "{condition} {request:?}");
         }
@@ -175,15 +221,18 @@ mod tests {
             (json!({ "NumericLessThan": { "k": "1.2" } }), get().with("k", "1.2"), false),
             (json!({ "Bool": { "k": "false" } }), get().with("k", "true"), false),
         ] {
-            let expected = if denied { Decision::Denied("S".to_owned()) } else { Decision::Allowed("All".to_owned()) };
+            let expected = if denied {
+                Decision::Denied("S".to_owned())
+            } else {
+                Decision::Allowed("All".to_owned())
+            };
             assert_eq!(decided("Deny", &condition, &request), expected, "{condition} {request:?}");
         }
     }
 
     #[test]
     fn a_policy_of_a_resource_says_for_whom_it_is() {
-        let document =
-            json!({ "Statement": [{ "Sid": "S", "Effect": "Allow", "Principal": { "AWS": ["arn:a"] }, "Action": "kms:Decrypt" }] });
+        let document = json!({ "Statement": [{ "Sid": "S", "Effect": "Allow", "Principal": { "AWS": ["arn:a"] }, "Action": "kms:Decrypt" }] });
         let decrypt = || Request::new("kms:Decrypt", "arn:key");
         assert_eq!(decrypt().by("arn:b").decide([&document]), Decision::NotAllowed);
         assert_eq!(decrypt().decide([&document]), Decision::NotAllowed);

@@ -39,7 +39,11 @@ impl Identity {
         Self {
             access_key_id: format!("AKIA{}", base32(&random::<16>())),
             session_token: None,
-            ..Self::temporary(account, format!("arn:aws:iam::{account}:user/{name}"), unique_id("AIDA", &format!("{account}:user/{name}")))
+            ..Self::temporary(
+                account,
+                format!("arn:aws:iam::{account}:user/{name}"),
+                unique_id("AIDA", &format!("{account}:user/{name}")),
+            )
         }
     }
 
@@ -89,7 +93,8 @@ impl Identity {
     /// The name of the role or user, without session.
     pub fn name(&self) -> &str {
         let mut parts = self.arn.split('/');
-        let name = if self.arn.contains(":assumed-role/") { parts.nth(1) } else { parts.next_back() };
+        let name =
+            if self.arn.contains(":assumed-role/") { parts.nth(1) } else { parts.next_back() };
         name.unwrap_or_default()
     }
 
@@ -109,13 +114,21 @@ impl Identity {
         if self.session_token.is_some() {
             return Self { expires_at: self.expires_at, ..fresh };
         }
-        Self { access_key_id: fresh.access_key_id.replacen("ASIA", "AKIA", 1), session_token: None, ..fresh }
+        Self {
+            access_key_id: fresh.access_key_id.replacen("ASIA", "AKIA", 1),
+            session_token: None,
+            ..fresh
+        }
     }
 }
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Identity").field("access_key_id", &self.access_key_id).field("arn", &self.arn).finish_non_exhaustive()
+        formatter
+            .debug_struct("Identity")
+            .field("access_key_id", &self.access_key_id)
+            .field("arn", &self.arn)
+            .finish_non_exhaustive()
     }
 }
 
@@ -142,7 +155,10 @@ mod tests {
     fn an_identity_shows_no_secret_in_debug() {
         let identity = Identity::role("111122223333", "deploy", "alice");
         let shown = format!("{identity:?}");
-        assert!(!shown.contains(&identity.secret_access_key) && !shown.contains(identity.session_token.as_deref().unwrap()));
+        assert!(
+            !shown.contains(&identity.secret_access_key)
+                && !shown.contains(identity.session_token.as_deref().unwrap())
+        );
     }
 
     #[test]
@@ -150,14 +166,21 @@ mod tests {
         let role = Identity::role("111122223333", "deploy", "alice");
         assert!(role.access_key_id.starts_with("ASIA") && role.access_key_id.len() == 20);
         assert_eq!(role.arn, "arn:aws:sts::111122223333:assumed-role/deploy/alice");
-        assert!(role.user_id.starts_with("AROA") && role.user_id.ends_with(":alice") && role.user_id.len() == 27);
+        assert!(
+            role.user_id.starts_with("AROA")
+                && role.user_id.ends_with(":alice")
+                && role.user_id.len() == 27
+        );
         assert_eq!(role.secret_access_key.len(), 40);
         assert_eq!(role.name(), "deploy");
         let user = Identity::user("111122223333", "bob");
         assert!(user.access_key_id.starts_with("AKIA") && user.session_token.is_none());
         assert_eq!((user.arn.as_str(), user.name()), ("arn:aws:iam::111122223333:user/bob", "bob"));
         assert!(user.user_id.starts_with("AIDA") && user.user_id.len() == 21);
-        assert_eq!(role.in_partition(Partition::AwsCn).arn, "arn:aws-cn:sts::111122223333:assumed-role/deploy/alice");
+        assert_eq!(
+            role.in_partition(Partition::AwsCn).arn,
+            "arn:aws-cn:sts::111122223333:assumed-role/deploy/alice"
+        );
     }
 
     #[test]
@@ -175,6 +198,10 @@ mod tests {
         assert_ne!(id(&recreated), id(&first));
         assert!(recreated.user_id.starts_with("AROA") && recreated.user_id.ends_with(":alice"));
         let user = Identity::user("111122223333", "bob").recreated();
-        assert!(user.access_key_id.starts_with("AKIA") && user.session_token.is_none() && user.user_id.starts_with("AIDA"));
+        assert!(
+            user.access_key_id.starts_with("AKIA")
+                && user.session_token.is_none()
+                && user.user_id.starts_with("AIDA")
+        );
     }
 }

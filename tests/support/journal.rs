@@ -54,7 +54,8 @@ impl Journal {
 
     /// What was logged since the last look.
     pub fn taken(&self) -> Logged {
-        let [human, json] = [&self.ears.human, &self.ears.json].map(|written| std::mem::take(&mut *locked(written)));
+        let [human, json] = [&self.ears.human, &self.ears.json]
+            .map(|written| std::mem::take(&mut *locked(written)));
         Logged { human, json, panics: std::mem::take(&mut *locked(&self.ears.panics)) }
     }
 }
@@ -88,7 +89,10 @@ enum Place {
 impl Place {
     /// A thread that waits for a disk is its runtime's as well.
     fn here() -> Self {
-        Handle::try_current().map_or_else(|_| Self::Thread(std::thread::current().id()), |runtime| Self::Runtime(runtime.id()))
+        Handle::try_current().map_or_else(
+            |_| Self::Thread(std::thread::current().id()),
+            |runtime| Self::Runtime(runtime.id()),
+        )
     }
 }
 
@@ -111,9 +115,19 @@ fn listen() {
     let subscriber = Registry::default()
         .with(EnvFilter::new(LEVELS))
         .with(dynamic_filter_fn(|_, _| Ears::here().is_some()))
-        .with(fmt::layer().with_ansi(false).with_writer(|| Line { ears: Ears::here(), form: |ears| &ears.human }))
-        .with(fmt::layer().json().flatten_event(true).with_writer(|| Line { ears: Ears::here(), form: |ears| &ears.json }));
-    tracing::subscriber::set_global_default(subscriber).expect("nobody else listens in a process of tests");
+        .with(
+            fmt::layer()
+                .with_ansi(false)
+                .with_writer(|| Line { ears: Ears::here(), form: |ears| &ears.human }),
+        )
+        .with(
+            fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_writer(|| Line { ears: Ears::here(), form: |ears| &ears.json }),
+        );
+    tracing::subscriber::set_global_default(subscriber)
+        .expect("nobody else listens in a process of tests");
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if let Some(ears) = Ears::here() {
@@ -158,7 +172,12 @@ mod tests {
     use super::*;
 
     fn events(logged: &Logged) -> [usize; 4] {
-        [logged.human.events, logged.human.text.lines().count(), logged.json.events, logged.json.text.lines().count()]
+        [
+            logged.human.events,
+            logged.human.text.lines().count(),
+            logged.json.events,
+            logged.json.text.lines().count(),
+        ]
     }
 
     #[test]
@@ -174,7 +193,10 @@ mod tests {
         .unwrap();
         let logged = journal.taken();
         assert_eq!(events(&logged), [1; 4]);
-        assert!(logged.lines().all(|line| line.contains("here") && line.contains("first")), "{logged:?}");
+        assert!(
+            logged.lines().all(|line| line.contains("here") && line.contains("first")),
+            "{logged:?}"
+        );
         assert_eq!(events(&journal.taken()), [0; 4]);
     }
 
@@ -185,7 +207,9 @@ mod tests {
             let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
             other.block_on(async {
                 tracing::info!("elsewhere");
-                tokio::task::spawn_blocking(|| tracing::info!("elsewhere on a disk")).await.unwrap();
+                tokio::task::spawn_blocking(|| tracing::info!("elsewhere on a disk"))
+                    .await
+                    .unwrap();
                 assert!(tokio::spawn(async { panic!("elsewhere") }).await.is_err());
             });
         })
@@ -197,7 +221,10 @@ mod tests {
         assert!(tokio::task::spawn_blocking(|| panic!("while it waits")).await.is_err());
         let logged = journal.taken();
         assert_eq!(events(&logged), [2; 4], "{logged:?}");
-        assert!(logged.human.text.contains("on a disk") && logged.human.text.contains("in a task"), "{logged:?}");
+        assert!(
+            logged.human.text.contains("on a disk") && logged.human.text.contains("in a task"),
+            "{logged:?}"
+        );
         let [task, disk] = &logged.panics[..] else { panic!("{logged:?}") };
         assert!(task.contains("left to itself") && disk.contains("while it waits"), "{logged:?}");
     }

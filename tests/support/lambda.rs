@@ -60,18 +60,34 @@ impl Function {
         let server = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
         let out = File::create(log).unwrap();
         let mut command = Command::new(program);
-        command.env_clear().envs(variables.iter().copied()).env("AWS_LAMBDA_RUNTIME_API", address.to_string());
-        command.env("AWS_LAMBDA_FUNCTION_NAME", "stile").env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST");
+        command
+            .env_clear()
+            .envs(variables.iter().copied())
+            .env("AWS_LAMBDA_RUNTIME_API", address.to_string());
+        command
+            .env("AWS_LAMBDA_FUNCTION_NAME", "stile")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST");
         command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256");
         command.stdin(Stdio::null()).stderr(out.try_clone().unwrap()).stdout(out);
-        Self { process: Mutex::new(Process::start(&mut command)), api, queue, server, log: log.to_owned() }
+        Self {
+            process: Mutex::new(Process::start(&mut command)),
+            api,
+            queue,
+            server,
+            log: log.to_owned(),
+        }
     }
 
     /// Waits until it has started: until it asks for its first event.
     pub async fn started(&self) {
         let mut asked = self.api.asked.subscribe();
         let started = tokio::time::timeout(PATIENCE, asked.wait_for(|times| *times > 0)).await;
-        assert!(started.is_ok(), "the function ({:?}) did not start within {PATIENCE:?}:\n{}", self.ended(), self.log());
+        assert!(
+            started.is_ok(),
+            "the function ({:?}) did not start within {PATIENCE:?}:\n{}",
+            self.ended(),
+            self.log()
+        );
     }
 
     /// Waits until it has ended by itself.
@@ -85,18 +101,27 @@ impl Function {
                 }
             }
         });
-        ended.await.unwrap_or_else(|_| panic!("the function did not end within {PATIENCE:?}:\n{}", self.log()))
+        ended.await.unwrap_or_else(|_| {
+            panic!("the function did not end within {PATIENCE:?}:\n{}", self.log())
+        })
     }
 
     /// Its answer to an event, or the error it reports.
     pub async fn invoke(&self, event: &Value) -> Result<Value, Value> {
-        let id = format!("8476a536-e9f4-11e8-9739-{:012}", self.api.numbers.fetch_add(1, Ordering::Relaxed));
+        let id = format!(
+            "8476a536-e9f4-11e8-9739-{:012}",
+            self.api.numbers.fetch_add(1, Ordering::Relaxed)
+        );
         let (sender, receiver) = oneshot::channel();
         self.api.answers().insert(id.clone(), sender);
         self.queue.send((id, event.clone())).unwrap();
         match tokio::time::timeout(PATIENCE, receiver).await {
             Ok(answer) => answer.unwrap(),
-            Err(_) => panic!("the function ({:?}) did not answer within {PATIENCE:?}:\n{}", self.ended(), self.log()),
+            Err(_) => panic!(
+                "the function ({:?}) did not answer within {PATIENCE:?}:\n{}",
+                self.ended(),
+                self.log()
+            ),
         }
     }
 
@@ -117,7 +142,9 @@ impl Drop for Function {
 }
 
 impl RuntimeApi {
-    fn answers(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Result<Value, Value>>>> {
+    fn answers(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Result<Value, Value>>>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,21 +161,34 @@ impl RuntimeApi {
 
 async fn next(State(api): State<Arc<RuntimeApi>>) -> impl IntoResponse {
     api.asked.send_modify(|times| *times += 1);
-    let Some((id, event)) = api.events.lock().await.recv().await else { return StatusCode::GONE.into_response() };
+    let Some((id, event)) = api.events.lock().await.recv().await else {
+        return StatusCode::GONE.into_response();
+    };
     let headers = [
         ("lambda-runtime-aws-request-id", id.as_str()),
         // The year 2100: no test waits for a function's own deadline.
         ("lambda-runtime-deadline-ms", "4102444800000"),
-        ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:111122223333:function:stile"),
+        (
+            "lambda-runtime-invoked-function-arn",
+            "arn:aws:lambda:us-east-1:111122223333:function:stile",
+        ),
         ("content-type", "application/json"),
     ];
     (headers, event.to_string()).into_response()
 }
 
-async fn response(State(api): State<Arc<RuntimeApi>>, Segment(id): Segment<String>, body: String) -> StatusCode {
+async fn response(
+    State(api): State<Arc<RuntimeApi>>,
+    Segment(id): Segment<String>,
+    body: String,
+) -> StatusCode {
     api.resolve(&id, Ok(serde_json::from_str(&body).unwrap()))
 }
 
-async fn error(State(api): State<Arc<RuntimeApi>>, Segment(id): Segment<String>, body: String) -> StatusCode {
+async fn error(
+    State(api): State<Arc<RuntimeApi>>,
+    Segment(id): Segment<String>,
+    body: String,
+) -> StatusCode {
     api.resolve(&id, Err(serde_json::from_str(&body).unwrap()))
 }

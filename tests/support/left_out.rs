@@ -24,7 +24,10 @@ pub(crate) fn wanted_seed() -> Option<String> {
 }
 
 fn variable(name: &str) -> Option<OsString> {
-    #[expect(clippy::disallowed_methods, reason = "the one place of the tests where the environment is read")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place of the tests where the environment is read"
+    )]
     std::env::var_os(name)
 }
 
@@ -35,7 +38,10 @@ pub fn left_out(tool: &str, what: &str) {
 }
 
 fn tool_in(folders: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf> {
-    let runs = |file: &PathBuf| file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    let runs = |file: &PathBuf| {
+        file.metadata()
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
     folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(runs)
 }
 
@@ -72,6 +78,9 @@ mod tests {
         let list = folder.path().join("left-out.txt");
         write_left_out(&list, "terraform", "init with a granted role");
         write_left_out(&list, "strace", "no socket is opened");
-        assert_eq!(std::fs::read_to_string(list).unwrap(), "terraform\tinit with a granted role\nstrace\tno socket is opened\n");
+        assert_eq!(
+            std::fs::read_to_string(list).unwrap(),
+            "terraform\tinit with a granted role\nstrace\tno socket is opened\n"
+        );
     }
 }

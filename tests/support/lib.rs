@@ -32,7 +32,11 @@
 //! | [`terraform_docs`] | whether a module's README says what the module takes and gives |
 //! | [`rights`] | what a call of AWS must be allowed, and whether a policy allows it |
 //! | [`provider`] | the same with the provider hashicorp/aws, on an emulator |
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a support that fails should fail its test at once")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a support that fails should fail its test at once"
+)]
 
 pub mod demo;
 pub mod dev_ca;

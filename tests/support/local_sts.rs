@@ -125,7 +125,8 @@ impl LocalSts {
         let (stop, stopped) = oneshot::channel();
         let router = Router::new().fallback(handle).with_state(Arc::clone(&shared));
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 tokio::select! {
@@ -154,7 +155,10 @@ impl LocalSts {
 
     /// Makes an identity unknown, as when its key was deleted.
     pub fn forget(&self, access_key_id: &str) {
-        self.shared.switches().identities.retain(|identity| identity.access_key_id != access_key_id);
+        self.shared
+            .switches()
+            .identities
+            .retain(|identity| identity.access_key_id != access_key_id);
     }
 
     /// Switches what every call from now on is answered with.
@@ -175,7 +179,8 @@ impl LocalSts {
     /// Waits until so many calls have arrived in all, held back or not.
     pub async fn arrived(&self, calls: usize) {
         let mut counted = self.shared.calls.subscribe();
-        let enough = tokio::time::timeout(PATIENCE, counted.wait_for(|count| *count >= calls)).await;
+        let enough =
+            tokio::time::timeout(PATIENCE, counted.wait_for(|count| *count >= calls)).await;
         assert!(enough.is_ok(), "{} calls to STS instead of {calls}", self.calls());
     }
 
@@ -256,12 +261,19 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
                 Err(refusal) => refusal.into_response(),
             }
         }
-        Answer::Raw { status, content_type, body } => answers::response(status, &content_type, Body::from(body)),
+        Answer::Raw { status, content_type, body } => {
+            answers::response(status, &content_type, Body::from(body))
+        }
         Answer::Hang => std::future::pending().await,
         Answer::Redirect(to) => answers::redirect(&to),
         Answer::Endless => answers::response(200, "text/xml", Body::new(answers::Endless)),
-        Answer::Throttle => answers::Refusal::new(400, "Throttling", "Rate exceeded").into_response(),
-        Answer::Unavailable => answers::Refusal::new(503, "ServiceUnavailable", "Service is unable to handle request.").into_response(),
+        Answer::Throttle => {
+            answers::Refusal::new(400, "Throttling", "Rate exceeded").into_response()
+        }
+        Answer::Unavailable => {
+            answers::Refusal::new(503, "ServiceUnavailable", "Service is unable to handle request.")
+                .into_response()
+        }
     }
 }
 
@@ -271,7 +283,11 @@ async fn read(request: Request) -> Seen {
     Seen {
         method: head.method.to_string(),
         path: head.uri.to_string(),
-        headers: head.headers.iter().map(|(name, value)| (name.to_string(), latin(value.as_bytes()))).collect(),
+        headers: head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), latin(value.as_bytes())))
+            .collect(),
         body: axum::body::to_bytes(body, MAX_BODY).await.unwrap_or_default().to_vec(),
     }
 }

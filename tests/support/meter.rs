@@ -76,7 +76,8 @@ impl Meter {
         let (presence, changes) = mpsc::unbounded_channel();
         let running = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 tokio::select! {
@@ -115,7 +116,12 @@ impl Meter {
     /// empty; and of these the ones in `which`, counted from 0.
     pub fn trouble(&self, on: &str, which: impl RangeBounds<usize>, fault: Fault) {
         let which = (which.start_bound().cloned(), which.end_bound().cloned());
-        self.shared.troubles.lock().unwrap().push(Trouble { on: on.to_owned(), met: 0, which, fault });
+        self.shared.troubles.lock().unwrap().push(Trouble {
+            on: on.to_owned(),
+            met: 0,
+            which,
+            fault,
+        });
     }
 
     /// Mends it, whatever was done to it.
@@ -209,10 +215,16 @@ fn connected(stream: tokio::net::TcpStream, shared: &Arc<Shared>) {
         let shared = Arc::clone(&serving);
         async move {
             // Before it is counted: a connection that is kept alive may bring one more call before it is closed.
-            if shared.cut.load(Ordering::SeqCst) { Err(ErrorKind::ConnectionReset.into()) } else { forward(&shared, request).await }
+            if shared.cut.load(Ordering::SeqCst) {
+                Err(ErrorKind::ConnectionReset.into())
+            } else {
+                forward(&shared, request).await
+            }
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
     tokio::spawn(async move {
         tokio::select! {
             _ = connection => {}
@@ -221,7 +233,10 @@ fn connected(stream: tokio::net::TcpStream, shared: &Arc<Shared>) {
     });
 }
 
-async fn forward(shared: &Shared, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
+async fn forward(
+    shared: &Shared,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, std::io::Error> {
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
@@ -230,7 +245,8 @@ async fn forward(shared: &Shared, request: Request<Incoming>) -> Result<Response
     let service = name.split(' ').next().unwrap_or_default().to_owned();
     shared.calls.lock().unwrap().push(name);
     // An upload that its sender gave up is nobody's call.
-    let body = axum::body::to_bytes(Body::new(body), usize::MAX).await.map_err(std::io::Error::other)?;
+    let body =
+        axum::body::to_bytes(Body::new(body), usize::MAX).await.map_err(std::io::Error::other)?;
     if let Some(fault) = fault.as_ref().filter(|fault| !fault.takes_place()) {
         return fault.clone().answer(&service).await;
     }
@@ -238,7 +254,10 @@ async fn forward(shared: &Shared, request: Request<Incoming>) -> Result<Response
     if service != "sts" {
         rights::note(&head, &body);
     }
-    let request = shared.client.request(head.method.clone(), format!("{}{path}", shared.target)).headers(head.headers);
+    let request = shared
+        .client
+        .request(head.method.clone(), format!("{}{path}", shared.target))
+        .headers(head.headers);
     let request = request.body(body.clone());
     let answer = request.send().await.unwrap();
     let mut response = Response::builder().status(answer.status());
@@ -259,7 +278,9 @@ impl Shared {
     /// What becomes of this call, which counts for each trouble it may be in.
     fn fault(&self, name: &str) -> Option<Fault> {
         let mut fault = None;
-        for trouble in self.troubles.lock().unwrap().iter_mut().filter(|trouble| name.starts_with(&trouble.on)) {
+        for trouble in
+            self.troubles.lock().unwrap().iter_mut().filter(|trouble| name.starts_with(&trouble.on))
+        {
             if trouble.which.contains(&trouble.met) {
                 fault = fault.or_else(|| Some(trouble.fault.clone()));
             }
@@ -289,7 +310,9 @@ mod tests {
         let sts = crate::local_sts::LocalSts::start([], crate::local_sts::fixed_clock(0));
         let meter = Meter::start(sts.endpoint());
         let client = client(None);
-        let call = || client.post(meter.endpoint()).header("x-amz-target", "DynamoDB_20120810.GetItem").send();
+        let call = || {
+            client.post(meter.endpoint()).header("x-amz-target", "DynamoDB_20120810.GetItem").send()
+        };
         let body = call().await.unwrap().bytes().await.unwrap();
         assert_eq!((meter.bytes_taken(), meter.bytes_taken()), (body.len(), 0));
         meter.cut();
@@ -309,7 +332,10 @@ mod tests {
         let meter = Meter::start(sts.endpoint());
         for _ in 0..3 {
             meter.remove();
-            assert_eq!(std::net::TcpStream::connect(meter.address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+            assert_eq!(
+                std::net::TcpStream::connect(meter.address).unwrap_err().kind(),
+                ErrorKind::ConnectionRefused
+            );
             meter.mend();
             assert_eq!(client(None).post(meter.endpoint()).send().await.unwrap().status(), 403);
         }
@@ -321,7 +347,11 @@ mod tests {
         let meter = Meter::start(sts.endpoint());
         let client = client(None);
         let call = async |action: &str| {
-            let sent = client.post(meter.endpoint()).header("x-amz-target", format!("DynamoDB_20120810.{action}")).send().await;
+            let sent = client
+                .post(meter.endpoint())
+                .header("x-amz-target", format!("DynamoDB_20120810.{action}"))
+                .send()
+                .await;
             let answer = sent.map_err(|_| "closed")?;
             let status = answer.status().as_u16();
             answer.bytes().await.map(|body| (status, body.len())).map_err(|_| "broken off")

@@ -17,7 +17,9 @@ impl Process {
     pub fn start(command: &mut Command) -> Self {
         match command.spawn() {
             Ok(child) => Self(child),
-            Err(error) => panic!("`{}` cannot be started: {error}", command.get_program().display()),
+            Err(error) => {
+                panic!("`{}` cannot be started: {error}", command.get_program().display())
+            }
         }
     }
 
@@ -56,7 +58,9 @@ impl Process {
         });
         match ended.await {
             Ok(status) => status,
-            Err(_) => panic!("process {} did not end within {GRACE:?} of being asked to", self.id()),
+            Err(_) => {
+                panic!("process {} did not end within {GRACE:?} of being asked to", self.id())
+            }
         }
     }
 }

@@ -57,7 +57,8 @@ pub fn free_port() -> u16 {
         getrandom::fill(&mut start).unwrap();
         AtomicU16::new(u16::from_be_bytes(start))
     });
-    let ports = std::iter::repeat_with(|| 20_000 + next.fetch_add(1, Ordering::Relaxed) % 12_000).take(12_000);
+    let ports = std::iter::repeat_with(|| 20_000 + next.fetch_add(1, Ordering::Relaxed) % 12_000)
+        .take(12_000);
     ports.into_iter().find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
 }
 
@@ -87,14 +88,19 @@ impl Setup {
     /// A broker that is told by these variables alone which registry it is, on that port of 127.0.0.1.
     pub fn told(port: u16, variables: &[(String, String)]) -> Self {
         let mut setup = Self::bare(port);
-        setup.command.env_remove("STILE_HOST").envs(variables.iter().map(|(name, value)| (name, value)));
+        setup
+            .command
+            .env_remove("STILE_HOST")
+            .envs(variables.iter().map(|(name, value)| (name, value)));
         setup
     }
 
     fn bare(port: u16) -> Self {
         let mut command = Command::new(program(BROKER));
         command.arg("serve").env_clear();
-        command.env("STILE_HOST", format!("127.0.0.1:{port}")).env("STILE_LISTEN", format!("127.0.0.1:{port}"));
+        command
+            .env("STILE_HOST", format!("127.0.0.1:{port}"))
+            .env("STILE_LISTEN", format!("127.0.0.1:{port}"));
         Self { port, tls: None, command }
     }
 
@@ -131,7 +137,11 @@ impl Setup {
     pub fn by_way_of(mut self, other: &[&str]) -> Self {
         if let Some((program, arguments)) = other.split_first() {
             let mut command = Command::new(program);
-            command.args(arguments).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+            command
+                .args(arguments)
+                .arg(self.command.get_program())
+                .args(self.command.get_args())
+                .env_clear();
             command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
             self.command = command;
         }
@@ -213,7 +223,13 @@ impl Broker {
                 if let Some(status) = self.process.ended() {
                     panic!("the broker ended with {status} before it answered:\n{}", self.log());
                 }
-                if self.client.get(self.url("/healthz")).send().await.is_ok_and(|answer| answer.status() == 200) {
+                if self
+                    .client
+                    .get(self.url("/healthz"))
+                    .send()
+                    .await
+                    .is_ok_and(|answer| answer.status() == 200)
+                {
                     return;
                 }
             }
@@ -227,7 +243,8 @@ impl Broker {
 /// A client for tests: no proxy, no redirect, no root but that authority.
 pub fn client(tls: Option<&Files>) -> reqwest::Client {
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    let roots = tls.map(|files| reqwest::Certificate::from_pem(&std::fs::read(&files.ca).unwrap()).unwrap());
+    let roots = tls
+        .map(|files| reqwest::Certificate::from_pem(&std::fs::read(&files.ca).unwrap()).unwrap());
     builder.tls_certs_only(roots).build().unwrap()
 }
 
@@ -248,9 +265,26 @@ fn build() -> PathBuf {
         None => panic!("`{}` is no folder of a profile", folder.display()),
     };
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--workspace", "--bins", "--profile", profile, "--manifest-path"]);
-    let built = cargo.arg(workspace().join("Cargo.toml")).arg("--target-dir").arg(target()).output().unwrap();
-    assert!(built.status.success(), "the programs do not build:\n{}", String::from_utf8_lossy(&built.stderr));
+    cargo.args([
+        "build",
+        "--quiet",
+        "--workspace",
+        "--bins",
+        "--profile",
+        profile,
+        "--manifest-path",
+    ]);
+    let built = cargo
+        .arg(workspace().join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target())
+        .output()
+        .unwrap();
+    assert!(
+        built.status.success(),
+        "the programs do not build:\n{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
     folder
 }
 
@@ -261,7 +295,11 @@ mod tests {
     #[test]
     fn the_target_folder_is_above_this_very_program() {
         let (target, program) = (target(), std::env::current_exe().unwrap());
-        assert!(program.starts_with(&target) && target.join("CACHEDIR.TAG").is_file(), "{}", target.display());
+        assert!(
+            program.starts_with(&target) && target.join("CACHEDIR.TAG").is_file(),
+            "{}",
+            target.display()
+        );
         assert_eq!(profile_folder().parent(), Some(target.as_path()));
     }
 

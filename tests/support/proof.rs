@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use stile_protocol::exchange::{Namespaces, RequestDocument, VERSION, document_digest};
 use stile_protocol::names::{Permission, Permissions};
 use stile_protocol::region::Region;
-use stile_protocol::signed_request::{AUDIENCE_HEADER, BODY, CONTENT_TYPE, METHOD, PATH, REQUEST_HEADER, SERVICE, signed_headers};
+use stile_protocol::signed_request::{
+    AUDIENCE_HEADER, BODY, CONTENT_TYPE, METHOD, PATH, REQUEST_HEADER, SERVICE, signed_headers,
+};
 
 use crate::identity::Identity;
 use crate::sigv4::{ALGORITHM, Request, Scope, amz_date};
@@ -116,13 +118,22 @@ impl Proof {
 
     fn signature(&self) -> String {
         let headers = self.headers();
-        let request = Request { method: METHOD, path: PATH, query: "", headers: &headers, body: BODY.as_bytes() };
+        let request = Request {
+            method: METHOD,
+            path: PATH,
+            query: "",
+            headers: &headers,
+            body: BODY.as_bytes(),
+        };
         let canonical = request.canonical(self.names()).unwrap();
         self.scope().signature(&self.identity.secret_access_key, &self.amz_date(), &canonical)
     }
 
     fn headers(&self) -> Vec<(String, String)> {
-        let host = self.host.clone().or_else(|| Region::named(&self.region).map(|region| region.host.to_owned()));
+        let host = self
+            .host
+            .clone()
+            .or_else(|| Region::named(&self.region).map(|region| region.host.to_owned()));
         let mut headers = vec![
             ("host", host.unwrap_or_else(|| format!("sts.{}.amazonaws.com", self.region))),
             ("content-type", CONTENT_TYPE.to_owned()),
@@ -130,16 +141,24 @@ impl Proof {
             (AUDIENCE_HEADER, self.audience.clone().expect("a proof is for an audience")),
             (REQUEST_HEADER, document_digest(&self.document)),
         ];
-        headers.extend(self.identity.session_token.clone().map(|token| ("x-amz-security-token", token)));
+        headers.extend(
+            self.identity.session_token.clone().map(|token| ("x-amz-security-token", token)),
+        );
         headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     fn names(&self) -> &str {
-        self.signed_headers.as_deref().unwrap_or_else(|| signed_headers(self.identity.session_token.is_some()))
+        self.signed_headers
+            .as_deref()
+            .unwrap_or_else(|| signed_headers(self.identity.session_token.is_some()))
     }
 
     fn scope(&self) -> Scope {
-        Scope { date: self.amz_date()[..8].to_owned(), region: self.region.clone(), service: SERVICE.to_owned() }
+        Scope {
+            date: self.amz_date()[..8].to_owned(),
+            region: self.region.clone(),
+            service: SERVICE.to_owned(),
+        }
     }
 
     fn amz_date(&self) -> String {
@@ -149,7 +168,8 @@ impl Proof {
 
 /// A request document with a fresh nonce.
 pub fn document(ttl: i64, namespaces: Namespaces, permissions: &[Permission]) -> RequestDocument {
-    RequestDocument::new(ttl, namespaces, permissions.iter().copied().collect::<Permissions>()).unwrap()
+    RequestDocument::new(ttl, namespaces, permissions.iter().copied().collect::<Permissions>())
+        .unwrap()
 }
 
 /// The body with one field put in place of what was there, or added.
@@ -185,29 +205,48 @@ mod tests {
 
     #[test]
     fn a_body_is_what_the_protocol_says() {
-        let body = Proof::new(&Identity::role("111122223333", "deploy", "alice")).audience("127.0.0.1:8443").now(NOW).build();
+        let body = Proof::new(&Identity::role("111122223333", "deploy", "alice"))
+            .audience("127.0.0.1:8443")
+            .now(NOW)
+            .build();
         let fields: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
-        let mut expected = ["version", "region", "amz_date", "access_key_id", "session_token", "signature", "request"];
+        let mut expected = [
+            "version",
+            "region",
+            "amz_date",
+            "access_key_id",
+            "session_token",
+            "signature",
+            "request",
+        ];
         expected.sort_unstable();
         let mut sorted = fields.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, expected);
         assert_eq!(body["amz_date"], "20261120T101112Z");
         assert_eq!(RequestDocument::parse(&document_of(&body)).unwrap().ttl, 3600);
-        let user = Proof::new(&Identity::user("111122223333", "bob")).audience("127.0.0.1:8443").now(NOW).build();
+        let user = Proof::new(&Identity::user("111122223333", "bob"))
+            .audience("127.0.0.1:8443")
+            .now(NOW)
+            .build();
         assert_eq!(user.get("session_token"), None);
     }
 
     #[test]
     fn two_proofs_of_one_second_differ() {
         let identity = Identity::role("111122223333", "deploy", "alice");
-        let signature = || Proof::new(&identity).audience("127.0.0.1:8443").now(NOW).build()["signature"].clone();
+        let signature = || {
+            Proof::new(&identity).audience("127.0.0.1:8443").now(NOW).build()["signature"].clone()
+        };
         assert_ne!(signature(), signature());
     }
 
     #[test]
     fn a_body_is_bent_in_one_field() {
-        let body = Proof::new(&Identity::user("111122223333", "bob")).audience("127.0.0.1:8443").now(NOW).build();
+        let body = Proof::new(&Identity::user("111122223333", "bob"))
+            .audience("127.0.0.1:8443")
+            .now(NOW)
+            .build();
         assert_eq!(with(body.clone(), "region", "eu-west-1")["region"], "eu-west-1");
         assert_eq!(with(body.clone(), "host", "evil.org")["host"], "evil.org");
         assert_eq!(without(body.clone(), "region").get("region"), None);

@@ -57,8 +57,17 @@ pub fn cli_configuration(terraform: &Path) -> Option<&'static str> {
 }
 
 fn from_mirror(checkout: &Path) -> Option<String> {
-    let script = checkout.ancestors().skip(1).map(|folder| folder.join(MIRROR)).find(|script| script.is_file())?;
-    let printed = Command::new(script).env_clear().env("PATH", search_path()).stdin(Stdio::null()).output().unwrap();
+    let script = checkout
+        .ancestors()
+        .skip(1)
+        .map(|folder| folder.join(MIRROR))
+        .find(|script| script.is_file())?;
+    let printed = Command::new(script)
+        .env_clear()
+        .env("PATH", search_path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     if printed.status.success() {
         return Some(String::from_utf8(printed.stdout).unwrap());
     }
@@ -76,14 +85,30 @@ fn from_registry(terraform: &Path) -> Option<String> {
     if std::fs::read_to_string(&marker).is_ok_and(|made| made == wanted) {
         return Some(mirror_at(&mirror));
     }
-    let _ = writeln!(std::io::stderr(), "getting hashicorp/aws into {}, once; this takes a minute", folder.display());
+    let _ = writeln!(
+        std::io::stderr(),
+        "getting hashicorp/aws into {}, once; this takes a minute",
+        folder.display()
+    );
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
-    let requirement = format!("aws = {{\n      source  = \"hashicorp/aws\"\n      version = \"{VERSIONS}\"\n    }}");
-    std::fs::write(folder.join("main.tf"), format!("terraform {{\n  required_providers {{\n    {requirement}\n  }}\n}}\n")).unwrap();
+    let requirement = format!(
+        "aws = {{\n      source  = \"hashicorp/aws\"\n      version = \"{VERSIONS}\"\n    }}"
+    );
+    std::fs::write(
+        folder.join("main.tf"),
+        format!("terraform {{\n  required_providers {{\n    {requirement}\n  }}\n}}\n"),
+    )
+    .unwrap();
     let mut init = Command::new(terraform);
     init.args(["init", "-input=false", "-no-color"]).current_dir(&folder).stdin(Stdio::null());
-    let init = init.env_clear().env("PATH", search_path()).env("HOME", &folder).env("CHECKPOINT_DISABLE", "1").output().unwrap();
+    let init = init
+        .env_clear()
+        .env("PATH", search_path())
+        .env("HOME", &folder)
+        .env("CHECKPOINT_DISABLE", "1")
+        .output()
+        .unwrap();
     if !init.status.success() {
         let _ = std::io::stderr().write_all(&init.stderr);
         return None;
@@ -94,8 +119,11 @@ fn from_registry(terraform: &Path) -> Option<String> {
 
 fn mirror_at(folder: &Path) -> String {
     let (path, provider) = (folder.display(), "[\"registry.terraform.io/hashicorp/aws\"]");
-    let mirror = format!("filesystem_mirror {{\n    path    = \"{path}\"\n    include = {provider}\n  }}");
-    format!("provider_installation {{\n  {mirror}\n  direct {{\n    exclude = {provider}\n  }}\n}}\n")
+    let mirror =
+        format!("filesystem_mirror {{\n    path    = \"{path}\"\n    include = {provider}\n  }}");
+    format!(
+        "provider_installation {{\n  {mirror}\n  direct {{\n    exclude = {provider}\n  }}\n}}\n"
+    )
 }
 
 #[cfg(test)]
@@ -129,7 +157,10 @@ mod tests {
 
     #[tokio::test]
     async fn terraform_finds_the_provider_where_it_is_told_to_look() {
-        let Some(terraform) = terraform_on("http://127.0.0.1:9", "Terraform finds hashicorp/aws") else { return };
+        let Some(terraform) = terraform_on("http://127.0.0.1:9", "Terraform finds hashicorp/aws")
+        else {
+            return;
+        };
         terraform.write_main("terraform {\n  required_providers {\n    aws = {\n      source = \"hashicorp/aws\"\n    }\n  }\n}\n");
         let ran = terraform.init().await;
         assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -138,6 +169,9 @@ mod tests {
         std::fs::rename(&found, terraform.home.path().join("mirror")).unwrap();
         terraform.write_rc(&mirror_at(&terraform.home.path().join("mirror")));
         let ran = terraform.init().await;
-        assert!(ran.stdout.contains("Installed hashicorp/aws v5."), "what init got is a mirror: {ran:?}");
+        assert!(
+            ran.stdout.contains("Installed hashicorp/aws v5."),
+            "what init got is a mirror: {ran:?}"
+        );
     }
 }

@@ -68,7 +68,12 @@ impl Recorder {
     pub async fn start(target: String) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let shared = Arc::new(Shared { target, client: client(None), calls: Mutex::default(), holds: Mutex::default() });
+        let shared = Arc::new(Shared {
+            target,
+            client: client(None),
+            calls: Mutex::default(),
+            holds: Mutex::default(),
+        });
         let router = Router::new().fallback(forward).with_state(Arc::clone(&shared));
         let running = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { endpoint, shared, running }
@@ -87,7 +92,12 @@ impl Recorder {
     /// Holds up the next call of that method and path, before the emulator sees it.
     pub fn hold(&self, method: &str, path: &str) -> Held {
         let ((tell, arrived), (go, wait)) = (oneshot::channel(), oneshot::channel());
-        self.shared.holds.lock().unwrap().push(Hold { method: method.to_owned(), path: path.to_owned(), tell, wait });
+        self.shared.holds.lock().unwrap().push(Hold {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            tell,
+            wait,
+        });
         Held { arrived, go }
     }
 }
@@ -113,11 +123,17 @@ impl Drop for Recorder {
 async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let url = url::Url::parse(&format!("{}{}", shared.target, head.uri.path_and_query().unwrap())).unwrap();
-    let headers = head.headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let url = url::Url::parse(&format!("{}{}", shared.target, head.uri.path_and_query().unwrap()))
+        .unwrap();
+    let headers = head.headers.iter().map(|(name, value)| {
+        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    });
     let headers: BTreeMap<String, String> = headers.collect();
     let path = percent_decoded(url.path());
-    let credential = headers.get("authorization").and_then(|value| value.split_once("Credential=")).map_or("", |(_, rest)| rest);
+    let credential = headers
+        .get("authorization")
+        .and_then(|value| value.split_once("Credential="))
+        .map_or("", |(_, rest)| rest);
     shared.calls.lock().unwrap().push(Call {
         access_key: credential.split('/').next().unwrap_or_default().to_owned(),
         method: head.method.to_string(),
@@ -128,14 +144,22 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     });
     let hold = {
         let mut holds = shared.holds.lock().unwrap();
-        let at = holds.iter().position(|hold| hold.method == head.method.as_str() && hold.path == path);
+        let at =
+            holds.iter().position(|hold| hold.method == head.method.as_str() && hold.path == path);
         at.map(|at| holds.remove(at))
     };
     if let Some(hold) = hold {
         let _ = hold.tell.send(());
         let _ = hold.wait.await;
     }
-    let answer = shared.client.request(head.method, url).headers(head.headers).body(body).send().await.unwrap();
+    let answer = shared
+        .client
+        .request(head.method, url)
+        .headers(head.headers)
+        .body(body)
+        .send()
+        .await
+        .unwrap();
     let mut response = Response::builder().status(answer.status());
     for (name, value) in answer.headers() {
         if !["connection", "transfer-encoding"].contains(&name.as_str()) {
@@ -148,7 +172,9 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
 /// A path of a URL as the names it stands for.
 fn percent_decoded(path: &str) -> String {
     let query = format!("path={}", path.replace('+', "%2B"));
-    url::form_urlencoded::parse(query.as_bytes()).next().map_or_else(String::new, |(_, path)| path.into_owned())
+    url::form_urlencoded::parse(query.as_bytes())
+        .next()
+        .map_or_else(String::new, |(_, path)| path.into_owned())
 }
 
 #[cfg(test)]
@@ -157,13 +183,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_is_kept_and_one_can_be_held_up() {
-        let emulator = Router::new().fallback(|request: Request| async move { request.uri().to_string() });
+        let emulator =
+            Router::new().fallback(|request: Request| async move { request.uri().to_string() });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let target = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, emulator).await.unwrap() });
         let recorder = Recorder::start(target).await;
         let url = format!("{}/bucket/a%3Ab?prefix=c%2F", recorder.endpoint());
-        let send = || client(None).put(&url).header("authorization", "AWS4 Credential=AKIA/x, Signature=0").body("it").send();
+        let send = || {
+            client(None)
+                .put(&url)
+                .header("authorization", "AWS4 Credential=AKIA/x, Signature=0")
+                .body("it")
+                .send()
+        };
 
         let mut held = recorder.hold("PUT", "/bucket/a:b");
         let mut first = Box::pin(send());
@@ -171,7 +204,11 @@ mod tests {
             answer = &mut first => panic!("it was not held up: {answer:?}"),
             () = held.arrived() => {}
         }
-        assert_eq!(send().await.unwrap().text().await.unwrap(), "/bucket/a%3Ab?prefix=c%2F", "the next one is not held up");
+        assert_eq!(
+            send().await.unwrap().text().await.unwrap(),
+            "/bucket/a%3Ab?prefix=c%2F",
+            "the next one is not held up"
+        );
         held.let_go();
         assert_eq!(first.await.unwrap().status(), 200);
 
@@ -179,7 +216,12 @@ mod tests {
         assert_eq!(calls.len(), 2);
         let call = &calls[0];
         assert_eq!(
-            (call.access_key.as_str(), call.method.as_str(), call.path.as_str(), call.body.as_str()),
+            (
+                call.access_key.as_str(),
+                call.method.as_str(),
+                call.path.as_str(),
+                call.body.as_str()
+            ),
             ("AKIA", "PUT", "/bucket/a:b", "it")
         );
         assert_eq!(call.query["prefix"], "c/");

@@ -29,7 +29,8 @@ pub struct Right {
 }
 
 /// What this process has called through a meter, and how that was written down.
-static SEEN: Mutex<(BTreeSet<Right>, BTreeSet<String>)> = Mutex::new((BTreeSet::new(), BTreeSet::new()));
+static SEEN: Mutex<(BTreeSet<Right>, BTreeSet<String>)> =
+    Mutex::new((BTreeSet::new(), BTreeSet::new()));
 
 /// Remembers what a call needs.
 pub fn note(head: &Parts, body: &[u8]) {
@@ -40,7 +41,11 @@ pub fn note(head: &Parts, body: &[u8]) {
         let signed = !["", "none"].contains(&right.who.as_str());
         rights.insert(right);
         if signed && lines.insert(line.clone()) {
-            let mut list = std::fs::OpenOptions::new().append(true).create(true).open(target().join(CALLED)).unwrap();
+            let mut list = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(target().join(CALLED))
+                .unwrap();
             list.write_all(line.as_bytes()).unwrap();
         }
     }
@@ -70,28 +75,46 @@ fn brief(action: &str, resource: &str) -> String {
 
 /// The rights that a call needs; several for a transaction, one for each thing in it.
 pub fn needed(head: &Parts, body: &[u8]) -> Vec<Right> {
-    let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let target = head
+        .headers
+        .get("x-amz-target")
+        .and_then(|target| target.to_str().ok())
+        .unwrap_or_default();
     let who = signer(head);
-    let right =
-        |action: String, resource: String, keys: BTreeMap<String, BTreeSet<String>>| Right { who: who.clone(), action, resource, keys };
+    let right = |action: String, resource: String, keys: BTreeMap<String, BTreeSet<String>>| {
+        Right { who: who.clone(), action, resource, keys }
+    };
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
-    let table = |call: &Value| arn("dynamodb", &format!("table/{}", call["TableName"].as_str().unwrap_or_default()));
+    let table = |call: &Value| {
+        arn("dynamodb", &format!("table/{}", call["TableName"].as_str().unwrap_or_default()))
+    };
     match target.split_once('.') {
         Some(("TrentService", action)) => {
             let key = json["KeyId"].as_str().unwrap_or_default();
             let key = if key.starts_with("arn:") { key.to_owned() } else { arn("kms", key) };
             let context = json["EncryptionContext"].as_object().into_iter().flatten();
-            let context = context.map(|(name, value)| (format!("kms:EncryptionContext:{name}"), one(value.as_str().unwrap_or_default())));
+            let context = context.map(|(name, value)| {
+                (format!("kms:EncryptionContext:{name}"), one(value.as_str().unwrap_or_default()))
+            });
             vec![right(format!("kms:{action}"), key, context.collect())]
         }
         Some((_, "TransactWriteItems")) => {
-            let items = json["TransactItems"].as_array().into_iter().flatten().filter_map(Value::as_object).flatten();
+            let items = json["TransactItems"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_object)
+                .flatten();
             items
                 .map(|(kind, item)| {
                     right(
                         format!(
                             "dynamodb:{}",
-                            if kind == "ConditionCheck" { "ConditionCheckItem".to_owned() } else { format!("{kind}Item") }
+                            if kind == "ConditionCheck" {
+                                "ConditionCheckItem".to_owned()
+                            } else {
+                                format!("{kind}Item")
+                            }
                         ),
                         table(item),
                         write_keys(item),
@@ -103,15 +126,27 @@ pub fn needed(head: &Parts, body: &[u8]) -> Vec<Right> {
             let tables = json["RequestItems"].as_object().into_iter().flatten();
             let keys = |asked: &Value| leading(asked["Keys"].as_array().into_iter().flatten());
             tables
-                .map(|(name, asked)| right("dynamodb:BatchGetItem".into(), arn("dynamodb", &format!("table/{name}")), keys(asked)))
+                .map(|(name, asked)| {
+                    right(
+                        "dynamodb:BatchGetItem".into(),
+                        arn("dynamodb", &format!("table/{name}")),
+                        keys(asked),
+                    )
+                })
                 .collect()
         }
         Some((service, action)) if service.starts_with("DynamoDB_") => {
             let keys = if action == "GetItem" { leading([&json["Key"]]) } else { BTreeMap::new() };
             vec![right(format!("dynamodb:{action}"), table(&json), keys)]
         }
-        Some((service, action)) => vec![right(format!("{service}:{action}"), String::new(), BTreeMap::new())],
-        None => vec![right(s3_action(head), format!("arn:aws:s3:::{}", head.uri.path().trim_matches('/')), BTreeMap::new())],
+        Some((service, action)) => {
+            vec![right(format!("{service}:{action}"), String::new(), BTreeMap::new())]
+        }
+        None => vec![right(
+            s3_action(head),
+            format!("arn:aws:s3:::{}", head.uri.path().trim_matches('/')),
+            BTreeMap::new(),
+        )],
     }
 }
 
@@ -143,7 +178,8 @@ fn one(value: &str) -> BTreeSet<String> {
 }
 
 fn leading<'a>(keys: impl IntoIterator<Item = &'a Value>) -> BTreeMap<String, BTreeSet<String>> {
-    let keys = keys.into_iter().filter_map(|key| key["pk"]["S"].as_str()).map(str::to_owned).collect();
+    let keys =
+        keys.into_iter().filter_map(|key| key["pk"]["S"].as_str()).map(str::to_owned).collect();
     [("dynamodb:LeadingKeys".to_owned(), keys)].into()
 }
 
@@ -153,9 +189,11 @@ fn write_keys(item: &Value) -> BTreeMap<String, BTreeSet<String>> {
 
 /// The key id that a call is signed with, in its header or in its URL.
 fn signer(head: &Parts) -> String {
-    let header = head.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header =
+        head.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (query, start) = (head.uri.query().unwrap_or_default(), "Credential=");
-    let credential = header.split_once(start).or_else(|| query.split_once(start)).map_or("", |(_, rest)| rest);
+    let credential =
+        header.split_once(start).or_else(|| query.split_once(start)).map_or("", |(_, rest)| rest);
     credential.split(['/', '%']).next().unwrap_or_default().to_owned()
 }
 
@@ -177,7 +215,10 @@ impl Policy {
 
     /// The names of all statements that allow it.
     pub fn allowing(&self, right: &Right) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |statement| applies(statement, right)).filter_map(|statement| statement["Sid"].as_str())
+        self.0
+            .iter()
+            .filter(move |statement| applies(statement, right))
+            .filter_map(|statement| statement["Sid"].as_str())
     }
 
     /// Each action of each statement that allows something, as `Sid action`.
@@ -185,7 +226,10 @@ impl Policy {
         let allowing = self.0.iter().filter(|statement| statement["Effect"] == "Allow");
         let each = |statement: &Value| -> Vec<String> {
             let sid = statement["Sid"].as_str().unwrap_or_default().to_owned();
-            texts(&statement["Action"]).into_iter().map(|action| format!("{sid} {action}")).collect()
+            texts(&statement["Action"])
+                .into_iter()
+                .map(|action| format!("{sid} {action}"))
+                .collect()
         };
         allowing.flat_map(each).collect()
     }
@@ -195,7 +239,9 @@ impl Policy {
         let allowing = self.0.iter().filter(|statement| statement["Effect"] == "Allow");
         let each = |statement: &Value| -> Vec<String> {
             let resources = texts(&statement["Resource"]);
-            let of = |action: &String| resources.iter().map(|resource| brief(action, resource)).collect::<Vec<_>>();
+            let of = |action: &String| {
+                resources.iter().map(|resource| brief(action, resource)).collect::<Vec<_>>()
+            };
             texts(&statement["Action"]).iter().flat_map(of).collect()
         };
         allowing.flat_map(each).collect()
@@ -212,15 +258,23 @@ fn applies(statement: &Value, right: &Right) -> bool {
         && texts(&statement["Action"]).contains(&right.action)
         && texts(&statement["Resource"]).iter().any(|pattern| like(pattern, &right.resource))
         && statement["Condition"].as_object().into_iter().flatten().all(|(operator, asked)| {
-            asked.as_object().into_iter().flatten().all(|(key, wanted)| holds(operator, right.keys.get(key), &texts(wanted)))
+            asked
+                .as_object()
+                .into_iter()
+                .flatten()
+                .all(|(key, wanted)| holds(operator, right.keys.get(key), &texts(wanted)))
         })
 }
 
 /// What has no such key fulfils nothing, but for what is said of all its values.
 fn holds(operator: &str, given: Option<&BTreeSet<String>>, wanted: &[String]) -> bool {
-    let each = |equal: fn(&str, &str) -> bool| given.into_iter().flatten().all(|value| wanted.iter().any(|pattern| equal(pattern, value)));
+    let each = |equal: fn(&str, &str) -> bool| {
+        given.into_iter().flatten().all(|value| wanted.iter().any(|pattern| equal(pattern, value)))
+    };
     match operator {
-        "StringEquals" => given.is_some_and(|values| values.len() == 1) && each(|wanted, value| wanted == value),
+        "StringEquals" => {
+            given.is_some_and(|values| values.len() == 1) && each(|wanted, value| wanted == value)
+        }
         "ForAllValues:StringEquals" => each(|wanted, value| wanted == value),
         "ForAllValues:StringLike" => each(like),
         _ => false,
@@ -250,21 +304,32 @@ mod tests {
     use super::*;
 
     fn rights(request: axum::http::request::Builder, body: &Value) -> Vec<Right> {
-        let signed = request.header("authorization", "AWS4-HMAC-SHA256 Credential=AKIA/20200101/us-east-1/x/aws4_request, Signature=00");
+        let signed = request.header(
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=AKIA/20200101/us-east-1/x/aws4_request, Signature=00",
+        );
         needed(&signed.body(()).unwrap().into_parts().0, body.to_string().as_bytes())
     }
 
     #[test]
     fn a_transaction_needs_what_is_in_it_and_an_object_what_its_query_says() {
-        let post = || Request::post("/").header("x-amz-target", "DynamoDB_20120810.TransactWriteItems");
+        let post =
+            || Request::post("/").header("x-amz-target", "DynamoDB_20120810.TransactWriteItems");
         let body = json!({ "TransactItems": [
             { "Put": { "TableName": "t", "Item": { "pk": { "S": "proof 1" }, "sk": { "S": "claim" } } } },
             { "Update": { "TableName": "t", "Key": { "pk": { "S": "pin p" } } } },
         ] });
         let told = rights(post(), &body);
-        assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), ["dynamodb:PutItem", "dynamodb:UpdateItem"]);
-        let of = |right: &Right| right.keys["dynamodb:LeadingKeys"].iter().cloned().collect::<Vec<_>>();
-        assert_eq!((of(&told[0]), of(&told[1])), (vec!["proof 1".to_owned()], vec!["pin p".to_owned()]));
+        assert_eq!(
+            told.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+        );
+        let of =
+            |right: &Right| right.keys["dynamodb:LeadingKeys"].iter().cloned().collect::<Vec<_>>();
+        assert_eq!(
+            (of(&told[0]), of(&told[1])),
+            (vec!["proof 1".to_owned()], vec!["pin p".to_owned()])
+        );
         for (request, expected) in [
             (Request::get("/b/modules/a/b?versionId=1"), "s3:GetObjectVersion modules/"),
             (Request::put("/b/uploads/1"), "s3:PutObject uploads/"),
@@ -283,21 +348,37 @@ mod tests {
             Policy::read([json!({ "Statement": statement }).to_string().as_str()])
         };
         let decrypt = |key: &str, purpose: &str| {
-            let body = json!({ "KeyId": arn("kms", key), "EncryptionContext": { "purpose": purpose } });
-            rights(Request::post("/").header("x-amz-target", "TrentService.Decrypt"), &body).remove(0)
+            let body =
+                json!({ "KeyId": arn("kms", key), "EncryptionContext": { "purpose": purpose } });
+            rights(Request::post("/").header("x-amz-target", "TrentService.Decrypt"), &body)
+                .remove(0)
         };
-        let bound = statement(json!({ "StringEquals": { "kms:EncryptionContext:purpose": "keyring" } }));
+        let bound =
+            statement(json!({ "StringEquals": { "kms:EncryptionContext:purpose": "keyring" } }));
         for (policy, right, expected) in [
             (&bound, decrypt("key/k1", "other"), None),
             (&bound, decrypt("key/other", "keyring"), None),
             (&bound, Right { action: "kms:Encrypt".into(), ..decrypt("key/k1", "keyring") }, None),
-            (&statement(json!({ "StringEquals": { "kms:ViaService": "s3" } })), decrypt("key/k1", "keyring"), None),
-            (&statement(json!({ "StringUnheardOf": { "kms:EncryptionContext:purpose": "keyring" } })), decrypt("key/k1", "keyring"), None),
+            (
+                &statement(json!({ "StringEquals": { "kms:ViaService": "s3" } })),
+                decrypt("key/k1", "keyring"),
+                None,
+            ),
+            (
+                &statement(
+                    json!({ "StringUnheardOf": { "kms:EncryptionContext:purpose": "keyring" } }),
+                ),
+                decrypt("key/k1", "keyring"),
+                None,
+            ),
             (&bound, decrypt("key/k1", "keyring"), Some("S")),
         ] {
             assert_eq!(policy.allows(&right), expected, "{right}");
         }
-        assert_eq!((bound.granted(), bound.brief()), (["S kms:Decrypt".to_owned()].into(), ["kms:Decrypt".to_owned()].into()));
+        assert_eq!(
+            (bound.granted(), bound.brief()),
+            (["S kms:Decrypt".to_owned()].into(), ["kms:Decrypt".to_owned()].into())
+        );
         assert!(like("a*c*", "abcd") && !like("a*c", "abcd") && like("*", ""));
     }
 }

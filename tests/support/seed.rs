@@ -37,7 +37,10 @@ impl Chance {
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.drawn += 1;
-        let digest = Sha256::new().chain_update(&self.seed).chain_update(self.drawn.to_be_bytes()).finalize();
+        let digest = Sha256::new()
+            .chain_update(&self.seed)
+            .chain_update(self.drawn.to_be_bytes())
+            .finalize();
         let bytes: [u8; 8] = std::array::from_fn(|at| digest[at]);
         u64::from_be_bytes(bytes) % end
     }

@@ -15,7 +15,10 @@ use crate::test_broker::{Backend, Place, Serving, TestBroker};
 
 /// The system's clock, Unix seconds: what real programs go by.
 pub fn system_time() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "Terraform, moto and the helper have no clock but the system's")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "Terraform, moto and the helper have no clock but the system's"
+    )]
     let now = chrono::Utc::now();
     now.timestamp()
 }
@@ -44,7 +47,10 @@ impl Served {
 
     /// A broker whose clock shows the system's time, on that store, and something between it and its callers; none, and
     /// that is noted, where a tool is missing.
-    pub async fn start_on(backend: Backend, between: impl FnOnce(Router) -> Router) -> Option<Self> {
+    pub async fn start_on(
+        backend: Backend,
+        between: impl FnOnce(Router) -> Router,
+    ) -> Option<Self> {
         let place = Place::new(backend).await?;
         Some(Self::start_at(0, place, between).await)
     }

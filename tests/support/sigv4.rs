@@ -33,7 +33,10 @@ impl Request<'_> {
         let mut query: Vec<_> = self.query.split('&').filter(|pair| !pair.is_empty()).collect();
         query.sort_unstable();
         let (query, body) = (query.join("&"), hex::encode(Sha256::digest(self.body)));
-        Some(format!("{}\n{}\n{query}\n{headers}\n{signed_headers}\n{body}", self.method, self.path))
+        Some(format!(
+            "{}\n{}\n{query}\n{headers}\n{signed_headers}\n{body}",
+            self.method, self.path
+        ))
     }
 
     /// A header's canonical value: spaces trimmed and runs of them made one, twins joined by a comma.
@@ -42,7 +45,9 @@ impl Request<'_> {
             .headers
             .iter()
             .filter(|(sent, _)| sent.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
+            .map(|(_, value)| {
+                value.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+            })
             .collect();
         if twins.is_empty() { None } else { Some(twins.join(",")) }
     }
@@ -91,7 +96,8 @@ pub fn amz_date(now: i64) -> String {
 
 /// Unix seconds of `YYYYMMDDTHHMMSSZ`.
 pub fn parse_amz_date(text: &str) -> Option<i64> {
-    let at = chrono::NaiveDateTime::parse_from_str(text, "%Y%m%dT%H%M%SZ").ok()?.and_utc().timestamp();
+    let at =
+        chrono::NaiveDateTime::parse_from_str(text, "%Y%m%dT%H%M%SZ").ok()?.and_utc().timestamp();
     if amz_date(at) == text { Some(at) } else { None }
 }
 
@@ -118,7 +124,14 @@ mod tests {
 
     #[test]
     fn what_is_no_date_is_not_read() {
-        for text in ["", "20150830T123600", "2015-08-30T12:36:00Z", "20150230T000000Z", "20150830T235960Z", "20150830T1236 0Z"] {
+        for text in [
+            "",
+            "20150830T123600",
+            "2015-08-30T12:36:00Z",
+            "20150230T000000Z",
+            "20150830T235960Z",
+            "20150830T1236 0Z",
+        ] {
             assert_eq!(parse_amz_date(text), None, "{text:?}");
         }
         assert_eq!(parse_amz_date("20150830T123600Z"), Some(1_440_938_160));
@@ -131,12 +144,25 @@ mod tests {
             ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),
             ("X-Amz-Date", "20150830T123600Z"),
         ]);
-        let request = Request { method: "GET", path: "/", query: "Action=ListUsers&Version=2010-05-08", headers: &headers, body: b"" };
+        let request = Request {
+            method: "GET",
+            path: "/",
+            query: "Action=ListUsers&Version=2010-05-08",
+            headers: &headers,
+            body: b"",
+        };
         let canonical = request.canonical("content-type;host;x-amz-date").unwrap();
-        assert_eq!(hex::encode(Sha256::digest(canonical.as_bytes())), "f536975d06c0309214f805bb90ccff089219ecd68b2577efef23edd43b7e1a59");
+        assert_eq!(
+            hex::encode(Sha256::digest(canonical.as_bytes())),
+            "f536975d06c0309214f805bb90ccff089219ecd68b2577efef23edd43b7e1a59"
+        );
         let scope = Scope::parse("20150830/us-east-1/iam/aws4_request").unwrap();
         assert_eq!(
-            scope.signature("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "20150830T123600Z", &canonical),
+            scope.signature(
+                "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+                "20150830T123600Z",
+                &canonical
+            ),
             "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
         );
     }
@@ -144,8 +170,19 @@ mod tests {
     #[test]
     fn twins_are_joined_spaces_made_one_and_the_query_sorted() {
         let headers = headers(&[("My-Header1", " a   b  c "), ("my-header1", "d"), ("host", "h")]);
-        let request = Request { method: "GET", path: "/", query: "b=2&a=1&a=0", headers: &headers, body: b"" };
+        let request = Request {
+            method: "GET",
+            path: "/",
+            query: "b=2&a=1&a=0",
+            headers: &headers,
+            body: b"",
+        };
         let canonical = request.canonical("host;my-header1").unwrap();
-        assert!(canonical.starts_with("GET\n/\na=0&a=1&b=2\nhost:h\nmy-header1:a b c,d\n\nhost;my-header1\n"), "{canonical}");
+        assert!(
+            canonical.starts_with(
+                "GET\n/\na=0&a=1&b=2\nhost:h\nmy-header1:a b c,d\n\nhost;my-header1\n"
+            ),
+            "{canonical}"
+        );
     }
 }

@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use self::requests::Kind::{
-    self, Archive, Download, Expired, GarbageExchange, GarbageToken, Mint, Oversized, Publish, Replayed, Revoked, Slow, Ungranted,
-    Versions, Whoami,
+    self, Archive, Download, Expired, GarbageExchange, GarbageToken, Mint, Oversized, Publish,
+    Replayed, Revoked, Slow, Ungranted, Versions, Whoami,
 };
 use self::requests::Registry;
 use self::tally::Tally;
@@ -31,14 +31,22 @@ const TOKENS_PER_SECOND: u32 = 4_000;
 
 /// The requests whose latency is looked at.
 const GOOD: [Plan; 2] = [
-    Plan { kinds: &[Versions, Download, Versions, Archive, Versions, Whoami], workers: 4, per_second: 200 },
+    Plan {
+        kinds: &[Versions, Download, Versions, Archive, Versions, Whoami],
+        workers: 4,
+        per_second: 200,
+    },
     Plan { kinds: &[Mint], workers: 2, per_second: 10 },
 ];
 
 /// All there is, at once.
 const MIXED: [Plan; 6] = [
     Plan { kinds: &[Publish], workers: 1, per_second: 2 },
-    Plan { kinds: &[GarbageToken, GarbageToken, GarbageToken, GarbageExchange], workers: 4, per_second: 1_000 },
+    Plan {
+        kinds: &[GarbageToken, GarbageToken, GarbageToken, GarbageExchange],
+        workers: 4,
+        per_second: 1_000,
+    },
     Plan { kinds: &[Expired, Revoked, Ungranted], workers: 2, per_second: 100 },
     Plan { kinds: &[Replayed], workers: 1, per_second: 5 },
     Plan { kinds: &[Oversized], workers: 1, per_second: 10 },
@@ -89,8 +97,13 @@ impl Ends {
 
     /// Whether there is one more to send.
     fn more(&self) -> bool {
-        let sent = |left: &Arc<AtomicU64>| left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err();
-        !(self.told.load(Ordering::SeqCst) || self.at.is_some_and(|at| Instant::now() >= at) || self.left.as_ref().is_some_and(sent))
+        let sent = |left: &Arc<AtomicU64>| {
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_err()
+        };
+        !(self.told.load(Ordering::SeqCst)
+            || self.at.is_some_and(|at| Instant::now() >= at)
+            || self.left.as_ref().is_some_and(sent))
     }
 }
 
@@ -108,8 +121,11 @@ pub async fn run(minutes: u64) -> Report {
     let start = soak.registry.memory();
     progress.phase("good requests alone");
     soak.together(Phase::Usual, &GOOD, &Ends::after(whole / 5)).await;
-    let (tokens, exchanges) = (TOKENS * minutes.clamp(1, 10) / 10, EXCHANGES * minutes.clamp(1, 10) / 10);
-    progress.phase(&format!("good requests under {tokens} garbage tokens and {exchanges} garbage exchanges"));
+    let (tokens, exchanges) =
+        (TOKENS * minutes.clamp(1, 10) / 10, EXCHANGES * minutes.clamp(1, 10) / 10);
+    progress.phase(&format!(
+        "good requests under {tokens} garbage tokens and {exchanges} garbage exchanges"
+    ));
     let calls = soak.registry.unexpected_calls();
     soak.garbage(tokens, exchanges).await;
     let garbage_calls = soak.registry.unexpected_calls() - calls;
@@ -118,7 +134,13 @@ pub async fn run(minutes: u64) -> Report {
     ticking.abort();
     progress.end();
     let end = soak.registry.memory();
-    soak.tally.report(started.elapsed(), start, end, garbage_calls, soak.registry.unexpected_calls())
+    soak.tally.report(
+        started.elapsed(),
+        start,
+        end,
+        garbage_calls,
+        soak.registry.unexpected_calls(),
+    )
 }
 
 struct Soak {
@@ -134,10 +156,14 @@ impl Soak {
     async fn garbage(&self, tokens: u64, exchanges: u64) {
         let told = Ends::when_told();
         let token = [Plan { kinds: &[GarbageToken], workers: 16, per_second: TOKENS_PER_SECOND }];
-        let exchange = [Plan { kinds: &[GarbageExchange], workers: 4, per_second: TOKENS_PER_SECOND / 10 }];
+        let exchange =
+            [Plan { kinds: &[GarbageExchange], workers: 4, per_second: TOKENS_PER_SECOND / 10 }];
         let garbage = async {
             let (tokens, exchanges) = (Ends::when_sent(tokens), Ends::when_sent(exchanges));
-            tokio::join!(self.together(Phase::Garbage, &token, &tokens), self.together(Phase::Garbage, &exchange, &exchanges));
+            tokio::join!(
+                self.together(Phase::Garbage, &token, &tokens),
+                self.together(Phase::Garbage, &exchange, &exchanges)
+            );
             told.told.store(true, Ordering::SeqCst);
         };
         tokio::join!(garbage, self.together(Phase::Garbage, &GOOD, &told));
@@ -148,7 +174,14 @@ impl Soak {
         let mut workers = JoinSet::new();
         for plan in plans {
             for worker in 0..plan.workers {
-                workers.spawn(work(Arc::clone(&self.registry), Arc::clone(&self.tally), phase, *plan, worker, ends.clone()));
+                workers.spawn(work(
+                    Arc::clone(&self.registry),
+                    Arc::clone(&self.tally),
+                    phase,
+                    *plan,
+                    worker,
+                    ends.clone(),
+                ));
             }
         }
         while let Some(ended) = workers.join_next().await {
@@ -157,8 +190,16 @@ impl Soak {
     }
 }
 
-async fn work(registry: Arc<Registry>, tally: Arc<Tally>, phase: Phase, plan: Plan, worker: u32, ends: Ends) {
-    let mut tick = tokio::time::interval(Duration::from_secs(plan.workers.into()) / plan.per_second);
+async fn work(
+    registry: Arc<Registry>,
+    tally: Arc<Tally>,
+    phase: Phase,
+    plan: Plan,
+    worker: u32,
+    ends: Ends,
+) {
+    let mut tick =
+        tokio::time::interval(Duration::from_secs(plan.workers.into()) / plan.per_second);
     // What was missed is not made up for: that would be a rush.
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for kind in plan.kinds.iter().cycle().skip(worker as usize) {

@@ -72,10 +72,19 @@ impl Backends {
         let module = Module::copied(&moto.endpoint(), shows)?;
         let mut backends = Self { moto, module, outputs: Value::Null, modules: Vec::new() };
         backends.done(&["init", "-input=false", "-no-color"]).await;
-        backends.done(&["apply", "-input=false", "-no-color", "-auto-approve", "-var=force_destroy=true"]).await;
+        backends
+            .done(&[
+                "apply",
+                "-input=false",
+                "-no-color",
+                "-auto-approve",
+                "-var=force_destroy=true",
+            ])
+            .await;
         let shown: Value = serde_json::from_str(&backends.done(&["show", "-json"]).await).unwrap();
         backends.outputs = shown["values"]["outputs"]["state"]["value"].clone();
-        backends.modules = shown["values"]["root_module"]["child_modules"].as_array().unwrap().clone();
+        backends.modules =
+            shown["values"]["root_module"]["child_modules"].as_array().unwrap().clone();
         Some(backends)
     }
 
@@ -91,12 +100,30 @@ impl Backends {
 
     /// Looks for anything to change, with exit code 2 if there is.
     pub async fn plan(&self) -> Ran {
-        self.module.run(Self::EXAMPLE, &["plan", "-input=false", "-no-color", "-detailed-exitcode", "-var=force_destroy=true"]).await
+        self.module
+            .run(
+                Self::EXAMPLE,
+                &[
+                    "plan",
+                    "-input=false",
+                    "-no-color",
+                    "-detailed-exitcode",
+                    "-var=force_destroy=true",
+                ],
+            )
+            .await
     }
 
     /// Takes everything away again.
     pub async fn destroy(&self) {
-        self.done(&["destroy", "-input=false", "-no-color", "-auto-approve", "-var=force_destroy=true"]).await;
+        self.done(&[
+            "destroy",
+            "-input=false",
+            "-no-color",
+            "-auto-approve",
+            "-var=force_destroy=true",
+        ])
+        .await;
         assert_eq!(self.done(&["state", "list"]).await, "");
     }
 
@@ -113,11 +140,24 @@ impl Backends {
     }
 
     /// The policy that a resource or a data source of that namespace has; `project` where there is one each.
-    pub fn policy(&self, namespace: &str, kind: &str, attribute: &str, project: Option<&str>) -> Value {
-        let module = self.modules.iter().find(|module| module["address"] == format!("module.state[{namespace:?}]").as_str()).unwrap();
+    pub fn policy(
+        &self,
+        namespace: &str,
+        kind: &str,
+        attribute: &str,
+        project: Option<&str>,
+    ) -> Value {
+        let module = self
+            .modules
+            .iter()
+            .find(|module| module["address"] == format!("module.state[{namespace:?}]").as_str())
+            .unwrap();
         let resources = module["resources"].as_array().unwrap().iter();
-        let mut fitting = resources.filter(|resource| resource["type"] == kind && resource["index"].as_str() == project);
-        let found = fitting.next().unwrap_or_else(|| panic!("there is no `{kind}` of {project:?} in `{namespace}`"));
+        let mut fitting = resources
+            .filter(|resource| resource["type"] == kind && resource["index"].as_str() == project);
+        let found = fitting
+            .next()
+            .unwrap_or_else(|| panic!("there is no `{kind}` of {project:?} in `{namespace}`"));
         serde_json::from_str(found["values"][attribute].as_str().unwrap()).unwrap()
     }
 
@@ -158,7 +198,14 @@ impl Project {
 
     /// Writes a word into the state.
     pub async fn apply(&self, word: &str) -> Ran {
-        self.run(&["apply", "-input=false", "-no-color", "-auto-approve", &format!("-var=word={word}")]).await
+        self.run(&[
+            "apply",
+            "-input=false",
+            "-no-color",
+            "-auto-approve",
+            &format!("-var=word={word}"),
+        ])
+        .await
     }
 
     /// Runs a command that succeeds, and tells what it printed.
@@ -175,7 +222,10 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with(".terraform") || name.contains(".tfstate")) {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with(".terraform") || name.contains(".tfstate"))
+        {
             continue;
         }
         let place = to.join(&name);

@@ -13,13 +13,16 @@ pub fn as_fetched(location: &str) -> String {
     pairs.sort();
     let escaped = |text: &str| -> String {
         let escape = |byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
             b' ' => "+".to_owned(),
             other => format!("%{other:02X}"),
         };
         text.bytes().map(escape).collect()
     };
-    let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+    let query: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
     format!("{}?{}", location.split('?').next().unwrap(), query.join("&"))
 }
 
@@ -129,19 +132,29 @@ mod tests {
         let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
         let config = Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
-                let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+                let mut stream =
+                    StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
                 let mut request = [0; 4096];
                 let Ok(length) = stream.read(&mut request) else { continue };
-                let line = String::from_utf8_lossy(&request[..length]).lines().next().unwrap_or_default().to_owned();
+                let line = String::from_utf8_lossy(&request[..length])
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
                 let body = r#"{"modules.v1":"/v1/modules/","modules":[{"versions":[]}]}"#;
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
+                    body.len()
+                );
                 let _ = write!(stream, "{head}connection: close\r\n\r\n{body}");
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
@@ -161,7 +174,9 @@ mod tests {
 
     #[tokio::test]
     async fn terraform_trusts_the_authority_it_is_given_and_no_other() {
-        let Some(program) = tool("terraform") else { return left_out("terraform", "Terraform accepts the development CA") };
+        let Some(program) = tool("terraform") else {
+            return left_out("terraform", "Terraform accepts the development CA");
+        };
         let now = system_time();
         let (ca, folder) = (DevCa::new(now), tempfile::tempdir().unwrap());
         let files = ca.write(folder.path(), &["127.0.0.1"]);
@@ -185,7 +200,13 @@ mod tests {
             assert_eq!(ran.code, Some(1));
             assert!(ran.stderr.contains("has no versions"), "{ran:?}");
             let lines: Vec<_> = told.try_iter().collect();
-            assert_eq!(lines, ["GET /.well-known/terraform.json HTTP/1.1", "GET /v1/modules/acme/vpc/aws/versions HTTP/1.1"]);
+            assert_eq!(
+                lines,
+                [
+                    "GET /.well-known/terraform.json HTTP/1.1",
+                    "GET /v1/modules/acme/vpc/aws/versions HTTP/1.1"
+                ]
+            );
         }
         assert!(!terraform.installed("vpc").exists());
     }

@@ -14,12 +14,25 @@ pub fn differences(module: &Path) -> Vec<String> {
     let read = |name: &str| std::fs::read_to_string(module.join(name)).unwrap();
     let readme = read("README.md");
     let (mut wrong, mut rows) = (Vec::new(), Vec::new());
-    for (file, kind, heading) in [("variables.tf", "variable", "## Inputs"), ("outputs.tf", "output", "## Outputs")] {
+    for (file, kind, heading) in
+        [("variables.tf", "variable", "## Inputs"), ("outputs.tf", "output", "## Outputs")]
+    {
         let body: Body = read(file).parse().unwrap();
-        let expected: Vec<_> = body.get_blocks(kind).map(|block| row(kind, block, &mut wrong)).collect();
+        let expected: Vec<_> =
+            body.get_blocks(kind).map(|block| row(kind, block, &mut wrong)).collect();
         let written = table(&readme, heading);
-        rows.extend(expected.iter().filter(|row| !written.contains(row)).map(|row| format!("{heading} lacks: {row}")));
-        rows.extend(written.iter().filter(|row| !expected.contains(row)).map(|row| format!("{heading} has: {row}")));
+        rows.extend(
+            expected
+                .iter()
+                .filter(|row| !written.contains(row))
+                .map(|row| format!("{heading} lacks: {row}")),
+        );
+        rows.extend(
+            written
+                .iter()
+                .filter(|row| !expected.contains(row))
+                .map(|row| format!("{heading} has: {row}")),
+        );
         if rows.is_empty() && expected != written {
             rows.push(format!("{heading} is not in the order of {file}"));
         }
@@ -42,8 +55,14 @@ fn row(kind: &str, block: &Block, wrong: &mut Vec<String>) -> String {
         return format!("| `{name}` | {description} |");
     }
     let is = attribute("type");
-    let default = block.body.get_attribute("default").map(|attribute| format!("`{}`", one_line(&attribute.value)));
-    format!("| `{name}` | {description} | `{is}` | {} |", default.unwrap_or_else(|| "required".to_owned()))
+    let default = block
+        .body
+        .get_attribute("default")
+        .map(|attribute| format!("`{}`", one_line(&attribute.value)));
+    format!(
+        "| `{name}` | {description} | `{is}` | {} |",
+        default.unwrap_or_else(|| "required".to_owned())
+    )
 }
 
 /// An expression as a cell of a table has it: a text as it reads, the members of an object beside each other.
@@ -66,8 +85,17 @@ fn one_line(value: &Expression) -> String {
 
 /// The rows of the first table under a heading, without its head.
 fn table(readme: &str, heading: &str) -> Vec<String> {
-    let under = readme.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.starts_with("## "));
-    under.skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|')).skip(2).map(str::to_owned).collect()
+    let under = readme
+        .lines()
+        .skip_while(|line| *line != heading)
+        .skip(1)
+        .take_while(|line| !line.starts_with("## "));
+    under
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -92,7 +120,9 @@ variable "days" {
 
     fn told(variables: &str, outputs: &str, readme: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
-        for (name, text) in [("variables.tf", variables), ("outputs.tf", outputs), ("README.md", readme)] {
+        for (name, text) in
+            [("variables.tf", variables), ("outputs.tf", outputs), ("README.md", readme)]
+        {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         differences(folder.path())
@@ -106,9 +136,18 @@ variable "days" {
         let rest = "\n## Outputs\n\n| name | is |\n|---|---|\n";
         for (readme, expected) in [
             (format!("{head}{projects}\n{rest}"), vec![format!("## Inputs lacks: {days}")]),
-            (format!("{head}{projects}\n{days}\n| `x` |\n{rest}"), vec!["## Inputs has: | `x` |".to_owned()]),
-            (format!("{head}{days}\n{projects}\n{rest}"), vec!["## Inputs is not in the order of variables.tf".to_owned()]),
-            (format!("{head}{projects}\n{days}\n{rest}| `x` | y |\n"), vec!["## Outputs has: | `x` | y |".to_owned()]),
+            (
+                format!("{head}{projects}\n{days}\n| `x` |\n{rest}"),
+                vec!["## Inputs has: | `x` |".to_owned()],
+            ),
+            (
+                format!("{head}{days}\n{projects}\n{rest}"),
+                vec!["## Inputs is not in the order of variables.tf".to_owned()],
+            ),
+            (
+                format!("{head}{projects}\n{days}\n{rest}| `x` | y |\n"),
+                vec!["## Outputs has: | `x` | y |".to_owned()],
+            ),
             (format!("{head}{projects}\n{days}\n{rest}"), vec![]),
         ] {
             assert_eq!(told(VARIABLES, "", &readme), expected, "{readme}");
@@ -118,6 +157,13 @@ variable "days" {
     #[test]
     fn what_has_no_type_or_description_is_named() {
         let wrong = told("variable \"a\" {}\n", "output \"b\" {\n  value = 1\n}\n", "");
-        assert_eq!(wrong[..3], ["variable `a` has no description", "variable `a` has no type", "output `b` has no description"]);
+        assert_eq!(
+            wrong[..3],
+            [
+                "variable `a` has no description",
+                "variable `a` has no type",
+                "output `b` has no description"
+            ]
+        );
     }
 }

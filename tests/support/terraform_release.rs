@@ -11,7 +11,10 @@ const RUNNER: &str = include_str!("../fixtures/terraform_release.py");
 
 /// The program of a release, as `1.9`; none, and that is noted, where it is not to be had for this machine.
 pub fn terraform_release(release: &str, shows: &str) -> Option<PathBuf> {
-    let Some(python) = venv::made(&format!("terraform-{release}"), &format!("terraform-{release}-requirements.txt")) else {
+    let Some(python) = venv::made(
+        &format!("terraform-{release}"),
+        &format!("terraform-{release}-requirements.txt"),
+    ) else {
         // By the name of what brings it: where Python is, CI does not pass without the releases.
         left_out("python3", &format!("Terraform {release}: {shows}"));
         return None;
@@ -34,9 +37,19 @@ mod tests {
     #[test]
     fn a_release_is_the_one_that_is_asked_for() {
         for release in ["1.6", "1.9", "1.15"] {
-            let Some(program) = terraform_release(release, "the release that is asked for") else { continue };
-            let ran = std::process::Command::new(program).arg("version").env_clear().env("CHECKPOINT_DISABLE", "1").output().unwrap();
-            assert!(String::from_utf8_lossy(&ran.stdout).starts_with(&format!("Terraform v{release}.")), "{ran:?}");
+            let Some(program) = terraform_release(release, "the release that is asked for") else {
+                continue;
+            };
+            let ran = std::process::Command::new(program)
+                .arg("version")
+                .env_clear()
+                .env("CHECKPOINT_DISABLE", "1")
+                .output()
+                .unwrap();
+            assert!(
+                String::from_utf8_lossy(&ran.stdout).starts_with(&format!("Terraform v{release}.")),
+                "{ran:?}"
+            );
         }
     }
 }

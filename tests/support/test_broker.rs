@@ -84,11 +84,17 @@ impl Place {
         match self {
             Self::Folder(data) => {
                 Embedded::init(data.path()).unwrap();
-                (Kept::Folder(data.path().to_path_buf()), Store::Embedded(Embedded::open(data.path()).unwrap()))
+                (
+                    Kept::Folder(data.path().to_path_buf()),
+                    Store::Embedded(Embedded::open(data.path()).unwrap()),
+                )
             }
             Self::Aws(aws) => {
                 let store = Aws::over(aws.place.clone(), Some(audience.clone()), &aws.sdk());
-                (Kept::Aws { place: aws.place.clone(), emulator: Some(aws.meter.endpoint()) }, Store::Aws(store))
+                (
+                    Kept::Aws { place: aws.place.clone(), emulator: Some(aws.meter.endpoint()) },
+                    Store::Aws(store),
+                )
             }
         }
     }
@@ -124,7 +130,12 @@ impl TestBroker {
     }
 
     /// The same, for proofs of these regions alone.
-    pub fn start_in(host: &str, max_ttl: i64, data: Arc<TempDir>, regions: &[&'static Region]) -> Self {
+    pub fn start_in(
+        host: &str,
+        max_ttl: i64,
+        data: Arc<TempDir>,
+        regions: &[&'static Region],
+    ) -> Self {
         Self::start_at(host, max_ttl, Place::Folder(data), regions)
     }
 
@@ -141,7 +152,14 @@ impl TestBroker {
         let (kept, store) = place.open(&audience);
         let mut line = None;
         let metered = |sts: &LocalSts| line.insert(Meter::start(sts.endpoint())).endpoint();
-        let test = Self::assemble(audience, 3600, place, (kept, store), &REGIONS.iter().collect::<Vec<_>>(), metered);
+        let test = Self::assemble(
+            audience,
+            3600,
+            place,
+            (kept, store),
+            &REGIONS.iter().collect::<Vec<_>>(),
+            metered,
+        );
         (test, line.unwrap())
     }
 
@@ -171,7 +189,15 @@ impl TestBroker {
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
         };
-        let broker = Arc::new(Broker::over(&config, audience, store, Clock::given(move || for_broker.load(Ordering::SeqCst))).unwrap());
+        let broker = Arc::new(
+            Broker::over(
+                &config,
+                audience,
+                store,
+                Clock::given(move || for_broker.load(Ordering::SeqCst)),
+            )
+            .unwrap(),
+        );
         Self { sts, router: http::router(Arc::clone(&broker)), broker, now, audience: host, place }
     }
 
@@ -182,7 +208,8 @@ impl TestBroker {
 
     /// The same, for that host and with that longest life.
     pub fn restarted_as(&self, host: &str, max_ttl: i64) -> Self {
-        let again = Self::start_at(host, max_ttl, self.place.clone(), &REGIONS.iter().collect::<Vec<_>>());
+        let again =
+            Self::start_at(host, max_ttl, self.place.clone(), &REGIONS.iter().collect::<Vec<_>>());
         again.set_time(self.time());
         again
     }
@@ -190,7 +217,8 @@ impl TestBroker {
     /// The same as [`Self::restarted`] on AWS, by a line of its own.
     pub fn on_another_line(&self) -> Self {
         let place = Place::Aws(Arc::new(self.aws().on_another_line()));
-        let again = Self::start_at(&self.audience, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
+        let again =
+            Self::start_at(&self.audience, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
         again.set_time(self.time());
         again
     }
@@ -199,8 +227,14 @@ impl TestBroker {
     pub fn over(&self, store: Store) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
         let (kept, _) = self.place.open(&audience);
-        let again =
-            Self::assemble(audience, 3600, self.place.clone(), (kept, store), &REGIONS.iter().collect::<Vec<_>>(), LocalSts::endpoint);
+        let again = Self::assemble(
+            audience,
+            3600,
+            self.place.clone(),
+            (kept, store),
+            &REGIONS.iter().collect::<Vec<_>>(),
+            LocalSts::endpoint,
+        );
         again.set_time(self.time());
         again
     }
@@ -209,7 +243,14 @@ impl TestBroker {
     pub fn asking(&self, url: &str) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
         let opened = self.place.open(&audience);
-        let again = Self::assemble(audience, 3600, self.place.clone(), opened, &REGIONS.iter().collect::<Vec<_>>(), |_| url.to_owned());
+        let again = Self::assemble(
+            audience,
+            3600,
+            self.place.clone(),
+            opened,
+            &REGIONS.iter().collect::<Vec<_>>(),
+            |_| url.to_owned(),
+        );
         again.set_time(self.time());
         again
     }
@@ -256,7 +297,8 @@ impl TestBroker {
     pub fn mend_store(&self) {
         match &self.place {
             Place::Folder(data) => {
-                let (keyring, aside) = (data.path().join("keyring.json"), data.path().join("aside.json"));
+                let (keyring, aside) =
+                    (data.path().join("keyring.json"), data.path().join("aside.json"));
                 std::fs::remove_dir(&keyring).unwrap();
                 if aside.exists() {
                     std::fs::rename(aside, keyring).unwrap();
@@ -273,7 +315,9 @@ impl TestBroker {
             entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
         }
         match &self.place {
-            Place::Folder(data) => files(&data.path().join("archives")) + files(&data.path().join("incoming")),
+            Place::Folder(data) => {
+                files(&data.path().join("archives")) + files(&data.path().join("incoming"))
+            }
             Place::Aws(aws) => aws.objects().await,
         }
     }
@@ -284,7 +328,11 @@ impl TestBroker {
             let reply = self.get_anonymously(location).await;
             return (reply.status.as_u16(), reply.body);
         }
-        let answer = crate::programs::client(None).get(crate::terraform::as_fetched(location)).send().await.unwrap();
+        let answer = crate::programs::client(None)
+            .get(crate::terraform::as_fetched(location))
+            .send()
+            .await
+            .unwrap();
         (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
     }
 
@@ -310,7 +358,10 @@ impl TestBroker {
 
     /// Takes a grant away.
     pub async fn ungrant(&self, principal: &str, namespace: &str) {
-        let done = self.store().delete_grant(Principal::parse_stored(principal).unwrap(), namespace.parse().unwrap()).await;
+        let done = self
+            .store()
+            .delete_grant(Principal::parse_stored(principal).unwrap(), namespace.parse().unwrap())
+            .await;
         assert!(done.unwrap(), "there was a grant");
     }
 
@@ -331,7 +382,13 @@ impl TestBroker {
 
     /// Exchanges bytes that need not be JSON.
     pub async fn exchange_bytes(&self, body: impl Into<Body>) -> Reply {
-        self.send(Request::post("/v1/token").header("content-type", "application/json").body(body.into()).unwrap()).await
+        self.send(
+            Request::post("/v1/token")
+                .header("content-type", "application/json")
+                .body(body.into())
+                .unwrap(),
+        )
+        .await
     }
 
     /// A token for every namespace, with these permissions.
@@ -340,7 +397,13 @@ impl TestBroker {
     }
 
     /// A token for these namespaces.
-    pub async fn token_for(&self, identity: &Identity, namespaces: Namespaces, permissions: &[Permission], ttl: i64) -> String {
+    pub async fn token_for(
+        &self,
+        identity: &Identity,
+        namespaces: Namespaces,
+        permissions: &[Permission],
+        ttl: i64,
+    ) -> String {
         self.sts.know(identity.clone());
         let proof = self.proof(identity).document(&document(ttl, namespaces, permissions)).build();
         let reply = self.exchange(&proof).await;
@@ -350,7 +413,13 @@ impl TestBroker {
 
     /// `GET` with a token.
     pub async fn get(&self, path: &str, token: &str) -> Reply {
-        self.send(Request::get(path).header("authorization", format!("Bearer {token}")).body(Body::empty()).unwrap()).await
+        self.send(
+            Request::get(path)
+                .header("authorization", format!("Bearer {token}"))
+                .body(Body::empty())
+                .unwrap(),
+        )
+        .await
     }
 
     /// `GET` without one.
@@ -359,7 +428,13 @@ impl TestBroker {
     }
 
     /// Publishes a zip, or what claims to be one.
-    pub async fn publish(&self, address: &str, version: &str, archive: impl Into<Body>, token: &str) -> Reply {
+    pub async fn publish(
+        &self,
+        address: &str,
+        version: &str,
+        archive: impl Into<Body>,
+        token: &str,
+    ) -> Reply {
         let request = Request::post(format!("/v1/modules/{address}/{version}"))
             .header("authorization", format!("Bearer {token}"))
             .header("content-type", "application/zip");
@@ -384,8 +459,19 @@ impl TestBroker {
     }
 
     /// The same on that port of 127.0.0.1, with what stands between its routes and the connection.
-    pub async fn serve_on(&self, port: u16, tls: Option<&Files>, between: impl FnOnce(Router) -> Router) -> Serving {
-        let tls = tls.map(|files| http::tls(&stile_broker::config::TlsFiles { cert: files.cert.clone(), key: files.key.clone() }).unwrap());
+    pub async fn serve_on(
+        &self,
+        port: u16,
+        tls: Option<&Files>,
+        between: impl FnOnce(Router) -> Router,
+    ) -> Serving {
+        let tls = tls.map(|files| {
+            http::tls(&stile_broker::config::TlsFiles {
+                cert: files.cert.clone(),
+                key: files.key.clone(),
+            })
+            .unwrap()
+        });
         let server = Server::bind((Ipv4Addr::LOCALHOST, port).into(), tls).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -397,18 +483,41 @@ impl TestBroker {
 }
 
 /// Makes a data folder in which one principal holds permissions on one namespace, for a broker that is to run over it.
-pub async fn make_data(folder: &Path, principal: &str, namespace: &str, permissions: &[Permission]) {
+pub async fn make_data(
+    folder: &Path,
+    principal: &str,
+    namespace: &str,
+    permissions: &[Permission],
+) {
     Embedded::init(folder).unwrap();
-    grant(&Store::Embedded(Embedded::open(folder).unwrap()), principal, namespace, permissions, NOW).await;
+    grant(
+        &Store::Embedded(Embedded::open(folder).unwrap()),
+        principal,
+        namespace,
+        permissions,
+        NOW,
+    )
+    .await;
 }
 
 /// Lets one principal hold permissions on one namespace, for brokers that are to run over that table.
-pub async fn allow(aws: &EmulatedAws, principal: &str, namespace: &str, permissions: &[Permission]) {
+pub async fn allow(
+    aws: &EmulatedAws,
+    principal: &str,
+    namespace: &str,
+    permissions: &[Permission],
+) {
     let store = Store::Aws(Aws::over(aws.place.clone(), None, &aws.sdk()));
     grant(&store, principal, namespace, permissions, NOW).await;
 }
 
-pub(crate) async fn grant(store: &Store, principal: &str, namespace: &str, permissions: &[Permission], now: i64) {
+pub(crate) async fn grant(
+    store: &Store,
+    principal: &str,
+    namespace: &str,
+    permissions: &[Permission],
+    now: i64,
+) {
     let grant = Grant {
         principal: Principal::parse_stored(principal).unwrap(),
         namespace: namespace.parse().unwrap(),
@@ -474,7 +583,8 @@ pub fn namespaces(names: &[&str]) -> Namespaces {
 /// A good archive of exactly that many bytes, which no two lengths share.
 pub fn large_zip(bytes: usize) -> Vec<u8> {
     use std::io::Write;
-    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     let with = |filling: usize| {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
         zip.start_file("main.tf", stored).unwrap();

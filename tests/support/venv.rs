@@ -19,16 +19,32 @@ pub fn made(name: &str, requirements: &str) -> Option<PathBuf> {
     let lock = File::create(target().join(format!("{name}-venv.lock"))).unwrap();
     lock.lock().unwrap();
     let version = run(Command::new(&python).arg("--version")).unwrap();
-    let wanted = format!("{}{}", String::from_utf8_lossy(&version.stdout), std::fs::read_to_string(&requirements).unwrap());
+    let wanted = format!(
+        "{}{}",
+        String::from_utf8_lossy(&version.stdout),
+        std::fs::read_to_string(&requirements).unwrap()
+    );
     let (marker, inner) = (folder.join("made-from.txt"), folder.join("bin/python"));
     if std::fs::read_to_string(&marker).is_ok_and(|made| made == wanted) {
         return Some(inner);
     }
-    let _ = writeln!(std::io::stderr(), "making {} with {name} in it, once; this takes a minute", folder.display());
+    let _ = writeln!(
+        std::io::stderr(),
+        "making {} with {name} in it, once; this takes a minute",
+        folder.display()
+    );
     let _ = std::fs::remove_dir_all(&folder);
     run(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
     let mut install = Command::new(&inner);
-    install.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]);
+    install.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]);
     run(install.arg("--requirement").arg(requirements))?;
     std::fs::write(marker, wanted).unwrap();
     Some(inner)

@@ -199,7 +199,10 @@ impl GrantUpdate {
             (self.download, Permission::Download),
             (self.upload, Permission::Upload),
         ];
-        flags.into_iter().filter_map(|(given, permission)| (given == Some(value)).then_some(permission)).collect()
+        flags
+            .into_iter()
+            .filter_map(|(given, permission)| (given == Some(value)).then_some(permission))
+            .collect()
     }
 }
 

@@ -39,7 +39,10 @@ pub(super) async fn run(context: &Context, wanted: &GrantExplain) -> Done {
     };
     let answer = question.answer(&standing, &all)?;
     if let Answer::Yes { on_condition_of: Some(pinned), .. } = &answer {
-        notice(format_args!("that holds as long as AWS's unique id of it is `{}`; `--unique-id` asks about another", pinned.as_str()));
+        notice(format_args!(
+            "that holds as long as AWS's unique id of it is `{}`; `--unique-id` asks about another",
+            pinned.as_str()
+        ));
     }
     context.output.outcome(question.lines(&answer), &question.json(&answer))?;
     Ok(if matches!(answer, Answer::Yes { .. }) { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -51,7 +54,11 @@ fn reaching(caller: &Principal) -> Vec<Principal> {
     reaching.extend(caller.aliases());
     if caller.kind() == Kind::PermissionSet {
         // Whoever has the set has a role of the account.
-        reaching.extend(Principal::parse_stored(&format!("account:{}:{}", caller.partition(), caller.account())));
+        reaching.extend(Principal::parse_stored(&format!(
+            "account:{}:{}",
+            caller.partition(),
+            caller.account()
+        )));
     }
     reaching
 }
@@ -87,7 +94,10 @@ impl Question<'_> {
             Pin::Open | Pin::Never => None,
         };
         // Where nothing is pinned and no id was given, any will do.
-        let any = || UniqueId::parse("AROAANYANYANYANYANYAN").ok_or_else(|| Failure::not_tried("no unique id can be made up"));
+        let any = || {
+            UniqueId::parse("AROAANYANYANYANYANYAN")
+                .ok_or_else(|| Failure::not_tried("no unique id can be made up"))
+        };
         let id = self.id.cloned().or_else(|| pinned.clone()).map_or_else(any, Ok)?;
         let lets_in = |grant: &&Grant| {
             let namespace = match (self.namespace, &grant.namespace) {
@@ -120,8 +130,10 @@ impl Question<'_> {
             Kind::PermissionSet => 1,
             Kind::Account => 2,
         };
-        near.min_by_key(|(grant, differences)| (differences.len(), differences.clone(), rank(grant)))
-            .map(|(grant, differences)| (grant.clone(), differences))
+        near.min_by_key(|(grant, differences)| {
+            (differences.len(), differences.clone(), rank(grant))
+        })
+        .map(|(grant, differences)| (grant.clone(), differences))
     }
 
     fn rest_differs(&self, standing: &Standing, grant: &Grant, differences: &mut Vec<Difference>) {
@@ -151,19 +163,32 @@ impl Question<'_> {
         let caller = self.caller.as_typed();
         match answer {
             Answer::Yes { by, .. } => {
-                let by: Vec<String> = by.iter().map(|grant| format!("granted: {}", Told(grant))).collect();
+                let by: Vec<String> =
+                    by.iter().map(|grant| format!("granted: {}", Told(grant))).collect();
                 format!("yes: {caller} may {permission} on {namespace}\n{}", by.join("\n"))
             }
             Answer::Revoked(principal) => {
-                format!("no: {caller} is kept out, since {principal} is revoked\nhint: {}", self.lift(principal))
+                format!(
+                    "no: {caller} is kept out, since {principal} is revoked\nhint: {}",
+                    self.lift(principal)
+                )
             }
             Answer::No(None) => {
-                format!("no: {caller} may not {permission} on {namespace}\nno grant comes near it\nhint: {}", self.create())
+                format!(
+                    "no: {caller} may not {permission} on {namespace}\nno grant comes near it\nhint: {}",
+                    self.create()
+                )
             }
             Answer::No(Some((grant, differences))) => {
-                let differences: Vec<String> = differences.iter().map(|difference| format!("differs by {difference}")).collect();
-                let (told, differences, hint) = (Told(grant), differences.join("\n"), self.cure(grant, answer));
-                format!("no: {caller} may not {permission} on {namespace}\nnearest grant: {told}\n{differences}\nhint: {hint}")
+                let differences: Vec<String> = differences
+                    .iter()
+                    .map(|difference| format!("differs by {difference}"))
+                    .collect();
+                let (told, differences, hint) =
+                    (Told(grant), differences.join("\n"), self.cure(grant, answer));
+                format!(
+                    "no: {caller} may not {permission} on {namespace}\nnearest grant: {told}\n{differences}\nhint: {hint}"
+                )
             }
         }
     }
@@ -197,7 +222,13 @@ impl Question<'_> {
 
     /// What would let it in.
     fn cure(&self, grant: &Grant, answer: &Answer) -> String {
-        let update = || format!("{} {}", self.target.command("grant update"), Flags(&grant.principal, &grant.namespace));
+        let update = || {
+            format!(
+                "{} {}",
+                self.target.command("grant update"),
+                Flags(&grant.principal, &grant.namespace)
+            )
+        };
         match answer {
             Answer::No(Some((_, differences))) => match differences.as_slice() {
                 [Difference::Expiry(_)] => format!("`{} --expires WHEN`", update()),
@@ -205,10 +236,18 @@ impl Question<'_> {
                 // Two names that differ by case alone are never both granted.
                 [Difference::Case(..)] if grant.principal.is_concrete() => {
                     let delete = self.target.command("grant delete");
-                    format!("`{delete} {}`, then {}", Flags(&grant.principal, &grant.namespace), self.create())
+                    format!(
+                        "`{delete} {}`, then {}",
+                        Flags(&grant.principal, &grant.namespace),
+                        self.create()
+                    )
                 }
                 [Difference::UniqueId(_)] => {
-                    format!("`{} --role-arn {}`, if the new one is to have it", self.target.command("grant repin"), self.caller.as_typed())
+                    format!(
+                        "`{} --role-arn {}`, if the new one is to have it",
+                        self.target.command("grant repin"),
+                        self.caller.as_typed()
+                    )
                 }
                 _ => self.create(),
             },
@@ -221,8 +260,17 @@ impl Question<'_> {
     }
 
     fn create(&self) -> String {
-        let principal = self.reaching.iter().find(|principal| principal.kind() == Kind::PermissionSet).unwrap_or(self.caller);
-        format!("`{} {}{}`", self.target.command("grant create"), Flags(principal, self.namespace), self.flag())
+        let principal = self
+            .reaching
+            .iter()
+            .find(|principal| principal.kind() == Kind::PermissionSet)
+            .unwrap_or(self.caller);
+        format!(
+            "`{} {}{}`",
+            self.target.command("grant create"),
+            Flags(principal, self.namespace),
+            self.flag()
+        )
     }
 
     fn lift(&self, principal: &Principal) -> String {
@@ -264,10 +312,18 @@ mod tests {
 
     /// Asks for `download`, on `acme`, of somebody whose pin is that.
     fn answer(caller: &str, id: Option<&str>, pin: Pin, all: &[Grant]) -> Answer {
-        let (caller, namespace, id) = (principal(caller), "acme".parse().unwrap(), id.map(unique_id));
+        let (caller, namespace, id) =
+            (principal(caller), "acme".parse().unwrap(), id.map(unique_id));
         let reaching = reaching(&caller);
-        let grants = all.iter().filter(|grant| reaching.contains(&grant.principal)).cloned().collect();
-        let standing = Standing { grants, pin, revoked: None, revoked_tokens: HashSet::new(), keyring: Listed::default() };
+        let grants =
+            all.iter().filter(|grant| reaching.contains(&grant.principal)).cloned().collect();
+        let standing = Standing {
+            grants,
+            pin,
+            revoked: None,
+            revoked_tokens: HashSet::new(),
+            keyring: Listed::default(),
+        };
         let permission = Permission::Download;
         Question {
             target: &StoreTarget::of("d"),
@@ -288,20 +344,47 @@ mod tests {
             (DEPLOY, vec![grant("aws:111122223333:role/other", "acme", None)], None, vec![]),
             (
                 DEPLOY,
-                vec![grant("aws:999922223333:role/deploy", "acme", None), grant("aws:111122223333:role/Deploy", "acme", None)],
+                vec![
+                    grant("aws:999922223333:role/deploy", "acme", None),
+                    grant("aws:111122223333:role/Deploy", "acme", None),
+                ],
                 Some(1),
                 vec!["case"],
             ),
-            (DEPLOY, vec![grant(DEPLOY, "tools", Some(NOW)), grant("aws:111122223333:user/deploy", "acme", None)], Some(1), vec!["kind"]),
-            (DEPLOY, vec![grant(DEPLOY, "tools", None), grant(DEPLOY, "acme", Some(NOW))], Some(1), vec!["expiry"]),
+            (
+                DEPLOY,
+                vec![
+                    grant(DEPLOY, "tools", Some(NOW)),
+                    grant("aws:111122223333:user/deploy", "acme", None),
+                ],
+                Some(1),
+                vec!["kind"],
+            ),
+            (
+                DEPLOY,
+                vec![grant(DEPLOY, "tools", None), grant(DEPLOY, "acme", Some(NOW))],
+                Some(1),
+                vec!["expiry"],
+            ),
             (DEPLOY, vec![grant(DEPLOY, "acme-2", None)], Some(0), vec!["namespace"]),
             (DEPLOY, vec![grant("account:aws:999922223333", "*", None)], Some(0), vec!["account"]),
-            (SSO, vec![grant("sso:aws-us-gov:111122223333/Admin", "acme", None)], Some(0), vec!["partition"]),
+            (
+                SSO,
+                vec![grant("sso:aws-us-gov:111122223333/Admin", "acme", None)],
+                Some(0),
+                vec!["partition"],
+            ),
         ] {
-            let Answer::No(found) = answer(caller, None, Pin::Open, &all) else { panic!("{caller} is let in by {all:?}") };
+            let Answer::No(found) = answer(caller, None, Pin::Open, &all) else {
+                panic!("{caller} is let in by {all:?}")
+            };
             let expected = nearest.map(|at| all[at].clone());
             assert_eq!(found.as_ref().map(|(grant, _)| grant.clone()), expected, "{all:?}");
-            let found: Vec<_> = found.iter().flat_map(|(_, differences)| differences).map(Difference::word).collect();
+            let found: Vec<_> = found
+                .iter()
+                .flat_map(|(_, differences)| differences)
+                .map(Difference::word)
+                .collect();
             assert_eq!(found, words, "{all:?}");
         }
     }
@@ -316,7 +399,8 @@ mod tests {
             (SSO, "sso:aws:111122223333/Admin", "acme"),
             ("sso:aws:111122223333/Admin", "account:aws:111122223333", "*"),
         ] {
-            let all = [grant(who, on, Some(NOW + 1)), grant("aws:111122223333:role/other", "acme", None)];
+            let all =
+                [grant(who, on, Some(NOW + 1)), grant("aws:111122223333:role/other", "acme", None)];
             let expected = Answer::Yes { by: vec![all[0].clone()], on_condition_of: None };
             assert_eq!(answer(caller, None, Pin::Open, &all), expected, "{caller} {who} {on}");
         }
@@ -327,7 +411,10 @@ mod tests {
         let (old, new) = ("AROAEXAMPLEEXAMPLE222", "AROAOTHEROTHEROTHER22");
         let by_name = [grant(DEPLOY, "acme", None)];
         let pin = || Pin::Id(unique_id(old));
-        let yes = |by: &[Grant], condition: Option<&str>| Answer::Yes { by: by.to_vec(), on_condition_of: condition.map(unique_id) };
+        let yes = |by: &[Grant], condition: Option<&str>| Answer::Yes {
+            by: by.to_vec(),
+            on_condition_of: condition.map(unique_id),
+        };
         assert_eq!(answer(DEPLOY, None, pin(), &by_name), yes(&by_name, Some(old)));
         assert_eq!(answer(DEPLOY, Some(old), pin(), &by_name), yes(&by_name, None));
         assert_eq!(answer(DEPLOY, Some(new), Pin::Never, &by_name), yes(&by_name, None));
@@ -339,7 +426,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_of_every_namespace_only_a_grant_on_all_of_them_answers() {
-        let (caller, all) = (principal(DEPLOY), [grant(DEPLOY, "acme", None), grant(DEPLOY, "*", None)]);
+        let (caller, all) =
+            (principal(DEPLOY), [grant(DEPLOY, "acme", None), grant(DEPLOY, "*", None)]);
         let reaching = reaching(&caller);
         let namespace = GrantNamespace::Every;
         let question = Question {
@@ -359,7 +447,10 @@ mod tests {
                 revoked_tokens: HashSet::new(),
                 keyring: Listed::default(),
             };
-            assert_eq!(matches!(question.answer(&standing, grants).unwrap(), Answer::Yes { .. }), allowed);
+            assert_eq!(
+                matches!(question.answer(&standing, grants).unwrap(), Answer::Yes { .. }),
+                allowed
+            );
         }
     }
 }

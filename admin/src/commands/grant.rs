@@ -36,8 +36,9 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
     let (principal, namespace) = (typed.principal, namespace(&wanted.on.namespace)?);
     let permissions = wanted.permissions();
     if permissions.is_empty() {
-        return Err(Failure::refused("a grant without any permission allows nothing")
-            .hint("add one or more of `--download`, `--upload`, `--create-grant`, `--delete-grant`"));
+        return Err(Failure::refused("a grant without any permission allows nothing").hint(
+            "add one or more of `--download`, `--upload`, `--create-grant`, `--delete-grant`",
+        ));
     }
     let expires_at = end(wanted.expires.as_deref(), context.now)?;
     let pin = pin(&principal, &wanted)?;
@@ -45,43 +46,72 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
         confirmed(&principal, typed.needs_confirmation, &namespace)?;
     }
     typed.notices.iter().for_each(notice);
-    let grant = Grant { principal, namespace, permissions, expires_at, created_by: context.user.clone(), created_at: context.now };
+    let grant = Grant {
+        principal,
+        namespace,
+        permissions,
+        expires_at,
+        created_by: context.user.clone(),
+        created_at: context.now,
+    };
     match wanted.store.open().await?.create_grant(grant.clone(), pin).await? {
-        Created::Done => context.output.outcome(format_args!("created {}", Told(&grant)), &with_status("created", &grant)),
-        Created::Exists(there) => Err(Failure::refused(format!("there is a grant already: {}", Told(&there))).hint(format!(
-            "change it with `{} {}{}`",
-            wanted.store.command("grant update"),
-            Flags(&there.principal, &there.namespace),
-            flags(permissions)
-        ))),
+        Created::Done => context
+            .output
+            .outcome(format_args!("created {}", Told(&grant)), &with_status("created", &grant)),
+        Created::Exists(there) => {
+            Err(Failure::refused(format!("there is a grant already: {}", Told(&there))).hint(
+                format!(
+                    "change it with `{} {}{}`",
+                    wanted.store.command("grant update"),
+                    Flags(&there.principal, &there.namespace),
+                    flags(permissions)
+                ),
+            ))
+        }
         Created::DiffersByCase(twin) => {
-            let problem = format!("`{}` differs only by case from `{twin}`, which has grants already", grant.principal);
-            let hint = format!("IAM takes both for one name; type `{}`, or delete its grants first", twin.as_typed());
+            let problem = format!(
+                "`{}` differs only by case from `{twin}`, which has grants already",
+                grant.principal
+            );
+            let hint = format!(
+                "IAM takes both for one name; type `{}`, or delete its grants first",
+                twin.as_typed()
+            );
             Err(Failure::refused(problem).hint(hint))
         }
         Created::PinnedOtherwise(_) => {
-            let told = format!("`{}` has another pin already, which counts for all its grants", grant.principal.as_typed());
+            let told = format!(
+                "`{}` has another pin already, which counts for all its grants",
+                grant.principal.as_typed()
+            );
             Err(Failure::refused(told).hint(format!(
                 "forget that pin first: `{} --role-arn {}`",
                 wanted.store.command("grant repin"),
                 grant.principal.as_typed()
             )))
         }
-        Created::TooMany => {
-            Err(Failure::refused(format!("`{}` holds grants on {MAX_GRANTS} namespaces, the most there can be", grant.principal))
-                .hint("grant on `*` instead, which is all namespaces"))
-        }
+        Created::TooMany => Err(Failure::refused(format!(
+            "`{}` holds grants on {MAX_GRANTS} namespaces, the most there can be",
+            grant.principal
+        ))
+        .hint("grant on `*` instead, which is all namespaces")),
     }
 }
 
-fn confirmed(principal: &Principal, whole_account: bool, namespace: &GrantNamespace) -> Result<(), Failure> {
+fn confirmed(
+    principal: &Principal,
+    whole_account: bool,
+    namespace: &GrantNamespace,
+) -> Result<(), Failure> {
     let hint = "repeat with `--yes` if that is meant";
     if whole_account {
-        let problem = format!("`{principal}` is every role and user of account `{}`", principal.account());
+        let problem =
+            format!("`{principal}` is every role and user of account `{}`", principal.account());
         return Err(Failure::refused(problem).hint(hint));
     }
     if *namespace == GrantNamespace::Every {
-        return Err(Failure::refused("a grant on `*` is on every namespace there is and will be").hint(hint));
+        return Err(Failure::refused("a grant on `*` is on every namespace there is and will be")
+            .hint(hint));
     }
     Ok(())
 }
@@ -103,8 +133,12 @@ pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, F
         Kind::User => "AIDA",
         Kind::PermissionSet | Kind::Account => "",
     };
-    let wrong =
-        || Failure::refused(format!("`{}` is not the unique id of a role (`AROA…`) or a user (`AIDA…`), whichever it is", one_line(text)));
+    let wrong = || {
+        Failure::refused(format!(
+            "`{}` is not the unique id of a role (`AROA…`) or a user (`AIDA…`), whichever it is",
+            one_line(text)
+        ))
+    };
     let id = UniqueId::parse(text).filter(|id| id.as_str().starts_with(prefix));
     id.ok_or_else(|| wrong().hint(lookup(principal)))
 }
@@ -121,53 +155,82 @@ fn concrete(principal: &Principal) -> Result<(), Failure> {
     if principal.is_concrete() {
         return Ok(());
     }
-    Err(Failure::refused(format!("`{principal}` is no single role or user, so it has no unique id"))
-        .hint("name one role or user by its ARN"))
+    Err(Failure::refused(format!(
+        "`{principal}` is no single role or user, so it has no unique id"
+    ))
+    .hint("name one role or user by its ARN"))
 }
 
 async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
-    let (principal, namespace) = (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
+    let (principal, namespace) =
+        (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
     let expires_at = end(wanted.expires.as_deref(), context.now)?;
-    let change = Change { set: wanted.permissions(true), clear: wanted.permissions(false), expires_at };
+    let change =
+        Change { set: wanted.permissions(true), clear: wanted.permissions(false), expires_at };
     if change.set.is_empty() && change.clear.is_empty() && expires_at.is_none() {
         return Err(Failure::refused("there is nothing to change")
             .hint("name a permission, as in `--upload` or `--download=false`, or a new end with `--expires`"));
     }
-    match wanted.store.open().await?.update_grant(principal.clone(), namespace.clone(), change).await? {
+    match wanted
+        .store
+        .open()
+        .await?
+        .update_grant(principal.clone(), namespace.clone(), change)
+        .await?
+    {
         Updated::Done(grant) => {
             if grant.expires_at.is_some_and(|end| end <= context.now) {
-                notice("the grant has expired and allows nothing; hint: give it a new end with `--expires`");
+                notice(
+                    "the grant has expired and allows nothing; hint: give it a new end with `--expires`",
+                );
             }
-            context.output.outcome(format_args!("updated {}", Told(&grant)), &with_status("updated", &grant))
+            context
+                .output
+                .outcome(format_args!("updated {}", Told(&grant)), &with_status("updated", &grant))
         }
         Updated::Absent => {
-            let flags = flags(if change.set.is_empty() { Permissions::NONE.with(Permission::Download) } else { change.set });
-            let hint = format!("make it with `{} {}{flags}`", wanted.store.command("grant create"), Flags(&principal, &namespace));
+            let flags = flags(if change.set.is_empty() {
+                Permissions::NONE.with(Permission::Download)
+            } else {
+                change.set
+            });
+            let hint = format!(
+                "make it with `{} {}{flags}`",
+                wanted.store.command("grant create"),
+                Flags(&principal, &namespace)
+            );
             Err(absent(&principal, &namespace).hint(hint))
         }
-        Updated::WouldBeEmpty => Err(Failure::refused("the grant would allow nothing any more").hint(format!(
-            "remove it with `{} {}`",
-            wanted.store.command("grant delete"),
-            Flags(&principal, &namespace)
-        ))),
+        Updated::WouldBeEmpty => Err(Failure::refused("the grant would allow nothing any more")
+            .hint(format!(
+                "remove it with `{} {}`",
+                wanted.store.command("grant delete"),
+                Flags(&principal, &namespace)
+            ))),
     }
 }
 
 async fn delete(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
-    let (principal, namespace) = (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
+    let (principal, namespace) =
+        (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
     if !wanted.store.open().await?.delete_grant(principal.clone(), namespace.clone()).await? {
-        return Err(absent(&principal, &namespace).hint(format!("`{}` shows what there is", wanted.store.command("grant list"))));
+        return Err(absent(&principal, &namespace)
+            .hint(format!("`{}` shows what there is", wanted.store.command("grant list"))));
     }
-    let json = json!({ "status": "deleted", "principal": principal, "namespace": namespace.to_string() });
+    let json =
+        json!({ "status": "deleted", "principal": principal, "namespace": namespace.to_string() });
     context.output.outcome(format_args!("deleted {principal} on {namespace}"), &json)
 }
 
 async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
-    let (principal, namespace) = (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
+    let (principal, namespace) =
+        (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
     let store = wanted.store.open().await?;
     let found = store.grants(Some(principal.clone()), Some(namespace.clone())).await?.pop();
-    let grant = found
-        .ok_or_else(|| absent(&principal, &namespace).hint(format!("`{}` shows what there is", wanted.store.command("grant list"))))?;
+    let grant = found.ok_or_else(|| {
+        absent(&principal, &namespace)
+            .hint(format!("`{}` shows what there is", wanted.store.command("grant list")))
+    })?;
     let pin = store.standing(vec![principal]).await?.pin;
     let id = match &pin {
         Pin::Open => None,
@@ -181,16 +244,26 @@ async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
         ("namespace", grant.namespace.to_string()),
         ("permissions", grant.permissions.to_string()),
         ("expires", expiry(&grant, context.now)),
-        ("unique id", if grant.principal.is_concrete() { id.unwrap_or("pinned by its first token") } else { "-" }.to_owned()),
+        (
+            "unique id",
+            if grant.principal.is_concrete() {
+                id.unwrap_or("pinned by its first token")
+            } else {
+                "-"
+            }
+            .to_owned(),
+        ),
         ("created by", one_line(&grant.created_by)),
         ("created at", rfc3339(grant.created_at)),
     ];
-    let lines: Vec<String> = lines.into_iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
+    let lines: Vec<String> =
+        lines.into_iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
     context.output.outcome(lines.join("\n"), &json)
 }
 
 async fn list(context: &Context, wanted: GrantList) -> Result<(), Failure> {
-    let principal = wanted.principal.as_deref().map(|text| typed(text, wanted.exact)).transpose()?;
+    let principal =
+        wanted.principal.as_deref().map(|text| typed(text, wanted.exact)).transpose()?;
     let namespace = wanted.namespace.as_deref().map(namespace).transpose()?;
     let grants = wanted.store.open().await?.grants(principal, namespace).await?;
     let row = |grant: &Grant| {
@@ -205,7 +278,12 @@ async fn list(context: &Context, wanted: GrantList) -> Result<(), Failure> {
     };
     let rows: Vec<_> = grants.iter().map(row).collect();
     let json = grants.iter().map(object).collect::<Vec<_>>().into();
-    context.output.rows("grants", &["principal", "namespace", "permissions", "expires", "created by", "created at"], &rows, &json)
+    context.output.rows(
+        "grants",
+        &["principal", "namespace", "permissions", "expires", "created by", "created at"],
+        &rows,
+        &json,
+    )
 }
 
 async fn repin(context: &Context, wanted: GrantRepin) -> Result<(), Failure> {
@@ -213,9 +291,11 @@ async fn repin(context: &Context, wanted: GrantRepin) -> Result<(), Failure> {
     let principal = parse_typed(&wanted.principal, true)?.principal;
     concrete(&principal)?;
     if !wanted.store.open().await?.unpin(principal.clone()).await? {
-        return Err(Failure::refused(format!("no unique id is pinned for `{principal}`")).hint("its next token pins one by itself"));
+        return Err(Failure::refused(format!("no unique id is pinned for `{principal}`"))
+            .hint("its next token pins one by itself"));
     }
-    let line = format!("cleared the unique id of {principal}; its next token pins the one it has then");
+    let line =
+        format!("cleared the unique id of {principal}; its next token pins the one it has then");
     context.output.outcome(line, &json!({ "status": "cleared", "principal": principal }))
 }
 
@@ -225,7 +305,9 @@ pub(super) fn namespace(text: &str) -> Result<GrantNamespace, Failure> {
 }
 
 fn end(text: Option<&str>, now: i64) -> Result<Option<i64>, Failure> {
-    text.map(|text| when::parse(text, now)).transpose().map_err(|error| Failure::refused(format!("`--expires`: {error}")))
+    text.map(|text| when::parse(text, now))
+        .transpose()
+        .map_err(|error| Failure::refused(format!("`--expires`: {error}")))
 }
 
 fn absent(principal: &Principal, namespace: &GrantNamespace) -> Failure {
@@ -267,7 +349,10 @@ impl fmt::Display for Told<'_> {
 
 /// Permissions as flags, each with a space before it.
 pub(super) fn flags(permissions: Permissions) -> String {
-    permissions.iter().map(|permission| format!(" --{}", permission.as_str().replace('_', "-"))).collect()
+    permissions
+        .iter()
+        .map(|permission| format!(" --{}", permission.as_str().replace('_', "-")))
+        .collect()
 }
 
 /// A grant's principal and namespace as flags, safe to paste into a shell.
@@ -277,9 +362,15 @@ impl fmt::Display for Flags<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(principal, namespace) = self;
         // Typed as an ARN, a role of IAM Identity Center would become its permission set.
-        let reserved = parse_typed(&principal.as_typed(), false).is_ok_and(|typed| typed.principal != **principal);
+        let reserved = parse_typed(&principal.as_typed(), false)
+            .is_ok_and(|typed| typed.principal != **principal);
         let flag = if principal.is_concrete() { "--role-arn" } else { "--principal" };
-        write!(formatter, "{flag} {}{}", principal.as_typed(), if reserved { " --exact" } else { "" })?;
+        write!(
+            formatter,
+            "{flag} {}{}",
+            principal.as_typed(),
+            if reserved { " --exact" } else { "" }
+        )?;
         match namespace {
             GrantNamespace::Every => formatter.write_str(" --namespace '*'"),
             GrantNamespace::One(namespace) => write!(formatter, " --namespace {namespace}"),

@@ -34,22 +34,37 @@ struct Published {
 
 async fn publish(context: &Context, wanted: &ModulePublish) -> Result<(), Failure> {
     let address: ModuleAddress = wanted.address.parse()?;
-    let version = Version::parse(&wanted.version).map_err(|error| Failure::refused(error.to_string()))?;
+    let version =
+        Version::parse(&wanted.version).map_err(|error| Failure::refused(error.to_string()))?;
     let archive = Archive::open(&wanted.path)?;
-    let api = Api::new(&wanted.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
-    let failed = |failure: Failure| failure.of(format_args!("`{address}` {version} was not published"));
-    let published: Published = sent(&api, &address, &version, &archive).await.and_then(|answer| answer.read()).map_err(failed)?;
+    let api =
+        Api::new(&wanted.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
+    let failed =
+        |failure: Failure| failure.of(format_args!("`{address}` {version} was not published"));
+    let published: Published = sent(&api, &address, &version, &archive)
+        .await
+        .and_then(|answer| answer.read())
+        .map_err(failed)?;
     if published.sha256 != archive.sha256() {
-        return Err(Failure::not_tried(format!("the registry has other bytes as `{address}` {version} than were sent")));
+        return Err(Failure::not_tried(format!(
+            "the registry has other bytes as `{address}` {version} than were sent"
+        )));
     }
     let status = if published.status == "unchanged" { "unchanged" } else { "published" };
     let json = json!({ "status": status, "module": address.to_string(), "version": version.to_string(), "sha256": archive.sha256() });
-    context.output.outcome(format_args!("{status} {address} {version} (sha256:{})", archive.sha256()), &json)
+    context
+        .output
+        .outcome(format_args!("{status} {address} {version} (sha256:{})", archive.sha256()), &json)
 }
 
 /// Sends an archive the way it can go: what fits through whatever may stand before a registry goes straight to it, and for
 /// anything larger it is asked first.
-async fn sent(api: &Api, address: &ModuleAddress, version: &Version, archive: &Archive) -> Result<Answer, Failure> {
+async fn sent(
+    api: &Api,
+    address: &ModuleAddress,
+    version: &Version,
+    archive: &Archive,
+) -> Result<Answer, Failure> {
     let path = format!("/v1/modules/{address}/{version}");
     if archive.bytes() > MAX_IN_ANY_EVENT {
         match beside::begin(api, &path, archive).await? {
@@ -59,7 +74,10 @@ async fn sent(api: &Api, address: &ModuleAddress, version: &Version, archive: &A
         }
     }
     let url = api.at(&path)?;
-    api.call(async |client: &Client, token: &Token| archive.post(client.post(url.clone()).bearer_auth(token.expose())).await).await
+    api.call(async |client: &Client, token: &Token| {
+        archive.post(client.post(url.clone()).bearer_auth(token.expose())).await
+    })
+    .await
 }
 
 /// A page of the list.
@@ -100,22 +118,49 @@ struct ModuleVersion {
 }
 
 async fn list(context: &Context, wanted: &ModuleList) -> Result<(), Failure> {
-    let address = wanted.of.as_deref().filter(|of| of.contains('/')).map(str::parse::<ModuleAddress>).transpose()?;
+    let address = wanted
+        .of
+        .as_deref()
+        .filter(|of| of.contains('/'))
+        .map(str::parse::<ModuleAddress>)
+        .transpose()?;
     if let Some(address) = address {
-        let api = Api::new(&wanted.api, Permission::Download, Some(address.namespace.clone()), context.now)?;
-        let found: Versions =
-            api.read(&format!("/v1/modules/{address}/versions")).await.map_err(|failure| failure.of(format_args!("`{address}`")))?;
-        let versions: Vec<String> = found.modules.into_iter().flat_map(|module| module.versions).map(|version| version.version).collect();
-        let rows: Vec<_> = versions.iter().map(|version| vec![address.to_string(), version.clone()]).collect();
-        let json = versions.iter().map(|version| json!({ "module": address.to_string(), "version": version })).collect::<Vec<_>>();
+        let api = Api::new(
+            &wanted.api,
+            Permission::Download,
+            Some(address.namespace.clone()),
+            context.now,
+        )?;
+        let found: Versions = api
+            .read(&format!("/v1/modules/{address}/versions"))
+            .await
+            .map_err(|failure| failure.of(format_args!("`{address}`")))?;
+        let versions: Vec<String> = found
+            .modules
+            .into_iter()
+            .flat_map(|module| module.versions)
+            .map(|version| version.version)
+            .collect();
+        let rows: Vec<_> =
+            versions.iter().map(|version| vec![address.to_string(), version.clone()]).collect();
+        let json = versions
+            .iter()
+            .map(|version| json!({ "module": address.to_string(), "version": version }))
+            .collect::<Vec<_>>();
         return context.output.rows("versions", &["module", "version"], &rows, &json.into());
     }
     let namespace = wanted.of.as_deref().map(Namespace::parse).transpose()?;
-    let path = namespace.as_ref().map_or_else(|| "/v1/modules".to_owned(), |namespace| format!("/v1/modules/{namespace}"));
+    let path = namespace
+        .as_ref()
+        .map_or_else(|| "/v1/modules".to_owned(), |namespace| format!("/v1/modules/{namespace}"));
     let api = Api::new(&wanted.api, Permission::Download, namespace, context.now)?;
     let modules = pages(&api, &path).await?;
-    let name = |module: &Summary| format!("{}/{}/{}", module.namespace, module.name, module.provider);
-    let rows: Vec<_> = modules.iter().map(|module| vec![name(module), module.version.clone(), module.published_at.clone()]).collect();
+    let name =
+        |module: &Summary| format!("{}/{}/{}", module.namespace, module.name, module.provider);
+    let rows: Vec<_> = modules
+        .iter()
+        .map(|module| vec![name(module), module.version.clone(), module.published_at.clone()])
+        .collect();
     let object = |module: &Summary| json!({ "module": name(module), "latest": module.version, "published_at": module.published_at });
     let json = modules.iter().map(object).collect::<Vec<_>>();
     context.output.rows("modules", &["module", "latest", "published at"], &rows, &json.into())

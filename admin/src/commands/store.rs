@@ -16,7 +16,9 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
     let StoreVerb::Init(StoreInit { store, host }) = verb;
     let (line, told) = match store.named()? {
         Named::Folder(_) if host.is_some() => {
-            return Err(Failure::not_tried("`--host` goes with `--table`: with `--data`, the broker is told its host"));
+            return Err(Failure::not_tried(
+                "`--host` goes with `--table`: with `--data`, the broker is told its host",
+            ));
         }
         Named::Folder(folder) => {
             let made = Embedded::init(&folder)?;
@@ -26,13 +28,23 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
                 (false, true) => format!("made the database in `{data}`; the folder was there"),
                 (false, false) => format!("nothing to make: `{data}` has all that a store needs"),
             };
-            (line, json!({ "data": data.to_string(), "made_folder": made.folder, "made_database": made.database }))
+            (
+                line,
+                json!({ "data": data.to_string(), "made_folder": made.folder, "made_database": made.database }),
+            )
         }
         Named::Aws(place) => {
             let made = Box::pin(Aws::init(place.clone(), None)).await?;
-            let parts =
-                [(made.table, "table", &place.table), (made.bucket, "bucket", &place.bucket), (made.key, "KMS key", &place.kms_key)];
-            let new: Vec<String> = parts.iter().filter(|(made, ..)| *made).map(|(_, what, name)| format!("the {what} `{name}`")).collect();
+            let parts = [
+                (made.table, "table", &place.table),
+                (made.bucket, "bucket", &place.bucket),
+                (made.key, "KMS key", &place.kms_key),
+            ];
+            let new: Vec<String> = parts
+                .iter()
+                .filter(|(made, ..)| *made)
+                .map(|(_, what, name)| format!("the {what} `{name}`"))
+                .collect();
             let mut line = match new.as_slice() {
                 [] => "nothing to make: table, bucket and KMS key are all there".to_owned(),
                 new => format!("made {}", new.join(", ")),
@@ -40,7 +52,10 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
             let mut told = json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key });
             if let Some(host) = &host {
                 let kept = keep_host(place, host).await?;
-                line.push_str(&format!("; the table {} for registry `{host}`", if kept { "is from now on" } else { "was and is" }));
+                line.push_str(&format!(
+                    "; the table {} for registry `{host}`",
+                    if kept { "is from now on" } else { "was and is" }
+                ));
                 told["made_host"] = kept.into();
             }
             (line, told)
@@ -56,7 +71,9 @@ async fn keep_host(place: Place, host: &Audience) -> Result<bool, Failure> {
     match Box::pin(Aws::connect(place, None, None)).await.keep_host(host).await? {
         HostKept::Made => Ok(true),
         HostKept::Same => Ok(false),
-        HostKept::Another(other) => Err(Failure::refused(format!("table `{table}` is for registry `{other}`, not `{host}`"))
-            .hint("make another table for another registry: tokens and keys are for one host")),
+        HostKept::Another(other) => Err(Failure::refused(format!(
+            "table `{table}` is for registry `{other}`, not `{host}`"
+        ))
+        .hint("make another table for another registry: tokens and keys are for one host")),
     }
 }

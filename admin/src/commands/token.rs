@@ -36,14 +36,20 @@ async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> 
     }
     if let Some(text) = &wanted.principal {
         let principal = typed(text, wanted.exact)?;
-        let new = wanted.store.open().await?.revoke_principal(principal.clone(), context.now).await?;
-        let line = if new { format!("revoked {principal}") } else { format!("unchanged: {principal} was revoked already") };
+        let new =
+            wanted.store.open().await?.revoke_principal(principal.clone(), context.now).await?;
+        let line = if new {
+            format!("revoked {principal}")
+        } else {
+            format!("unchanged: {principal} was revoked already")
+        };
         let status = if new { "revoked" } else { "unchanged" };
         notice(KEPT);
         return context.output.outcome(line, &json!({ "status": status, "principal": principal }));
     }
     if !wanted.yes {
-        return Err(Failure::refused("`--all` revokes every token there is, everybody's").hint("repeat with `--yes` if that is meant"));
+        return Err(Failure::refused("`--all` revokes every token there is, everybody's")
+            .hint("repeat with `--yes` if that is meant"));
     }
     let dropped = drop_keys(&wanted.store.open().await?).await?;
     let line = if dropped == 0 {
@@ -58,11 +64,15 @@ async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> 
 async fn revoke_token(context: &Context, target: &StoreTarget, text: &str) -> Result<(), Failure> {
     // What was typed is not shown: it may well be the token itself.
     let id = TokenId::parse(text).ok_or_else(|| {
-        Failure::refused("that is not a token's id").hint("type the `token_id` of the audit log, 22 characters, and not the token itself")
+        Failure::refused("that is not a token's id")
+            .hint("type the `token_id` of the audit log, 22 characters, and not the token itself")
     })?;
     target.open().await?.revoke_token(id.clone(), context.now).await?;
     notice(KEPT);
-    context.output.outcome(format!("revoked token {}", id.as_str()), &json!({ "status": "revoked", "jti": id.as_str() }))
+    context.output.outcome(
+        format!("revoked token {}", id.as_str()),
+        &json!({ "status": "revoked", "jti": id.as_str() }),
+    )
 }
 
 /// Drops every key, and says how many there were.
@@ -72,7 +82,8 @@ async fn drop_keys(store: &Store) -> Result<usize, Failure> {
             return Ok(count);
         }
     }
-    Err(Failure::not_tried("the keyring changes all the time, and the keys were not dropped").hint("run it again"))
+    Err(Failure::not_tried("the keyring changes all the time, and the keys were not dropped")
+        .hint("run it again"))
 }
 
 async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
@@ -81,7 +92,10 @@ async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
         return Err(Failure::refused(format!("`{principal}` is not revoked"))
             .hint(format!("`{}` shows what is", wanted.store.command("token list"))));
     }
-    context.output.outcome(format!("lifted {principal}"), &json!({ "status": "lifted", "principal": principal }))
+    context.output.outcome(
+        format!("lifted {principal}"),
+        &json!({ "status": "lifted", "principal": principal }),
+    )
 }
 
 async fn list(context: &Context, target: &StoreTarget) -> Result<(), Failure> {
@@ -89,12 +103,22 @@ async fn list(context: &Context, target: &StoreTarget) -> Result<(), Failure> {
     let principals = revocations.principals.iter().map(|revoked| {
         let since = rfc3339(revoked.revoked_at);
         let json = json!({ "kind": "principal", "id": revoked.principal, "revoked_at": since });
-        (vec!["principal".to_owned(), revoked.principal.to_string(), format!("since {since}")], json)
+        (
+            vec!["principal".to_owned(), revoked.principal.to_string(), format!("since {since}")],
+            json,
+        )
     });
     let tokens = revocations.tokens.iter().map(|revoked| {
         let until = rfc3339(revoked.keep_until);
         let json = json!({ "kind": "token", "id": revoked.id.as_str(), "remembered_until": until });
-        (vec!["token".to_owned(), revoked.id.as_str().to_owned(), format!("remembered until {until}")], json)
+        (
+            vec![
+                "token".to_owned(),
+                revoked.id.as_str().to_owned(),
+                format!("remembered until {until}"),
+            ],
+            json,
+        )
     });
     let (rows, json): (Vec<_>, Vec<_>) = principals.chain(tokens).unzip();
     context.output.rows("revocations", &["revoked", "id", "when"], &rows, &json.into())

@@ -48,7 +48,10 @@ impl Broker {
             .with("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
             .with("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE")
             .with("AWS_REGION", "eu-central-1");
-        machine.write(".config/stile/config.toml", &format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", self.url));
+        machine.write(
+            ".config/stile/config.toml",
+            &format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", self.url),
+        );
         machine
     }
 }
@@ -61,13 +64,21 @@ pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
     )
 }
 
-fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &impl Fn(usize, &Request) -> String) {
+fn serve(
+    mut stream: TcpStream,
+    seen: &Mutex<Vec<Request>>,
+    answer: &impl Fn(usize, &Request) -> String,
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut lines = (&mut reader).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
     let Some(line) = lines.next() else { return };
-    let headers: HashMap<_, _> =
-        lines.filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))).collect();
-    let mut body = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
+    let headers: HashMap<_, _> = lines
+        .filter_map(|line| {
+            line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        })
+        .collect();
+    let mut body =
+        vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
     reader.read_exact(&mut body).unwrap();
     let request = Request { line, headers, body };
     let (tokens, others) = {

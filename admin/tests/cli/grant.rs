@@ -63,7 +63,10 @@ fn every_refusal_of_a_grant_says_what_to_do() {
         create(DEPLOY, "--namespace tools --download --expires 0s"),
         create(DEPLOY, "--namespace tools --download --expires soon"),
         create(DEPLOY, "--namespace tools --download --unique-id AIDAEXAMPLEEXAMPLE222"),
-        create("sso:111122223333/Admin", "--namespace tools --download --unique-id AROAEXAMPLEEXAMPLE222"),
+        create(
+            "sso:111122223333/Admin",
+            "--namespace tools --download --unique-id AROAEXAMPLEEXAMPLE222",
+        ),
         create("sso:111122223333/Admin", "--namespace tools --download --no-pin"),
         // What is there, and what is not.
         create(DEPLOY, "--namespace acme --upload"),
@@ -80,7 +83,11 @@ fn every_refusal_of_a_grant_says_what_to_do() {
     for command in &commands {
         let run = machine.run(command);
         assert_eq!((run.stdout.as_str(), run.code), ("", 1), "{command}");
-        assert!(run.stderr.starts_with("error: ") || run.stderr.starts_with("notice: "), "{command}: {}", run.stderr);
+        assert!(
+            run.stderr.starts_with("error: ") || run.stderr.starts_with("notice: "),
+            "{command}: {}",
+            run.stderr
+        );
     }
     let left = machine.json("grant list");
     assert_eq!(left.as_array().unwrap().len(), 1, "nothing that was refused was kept: {left}");
@@ -108,25 +115,39 @@ fn what_was_left_out_of_an_arn_is_said() {
         "grant repin --role-arn arn:aws:iam::111122223333:user/alice".to_owned(),
         "grant show --principal arn:aws:iam::111122223333:user/alice --namespace acme".to_owned(),
     ];
-    snapshot!("grant-notices", machine.transcript(&commands.iter().map(String::as_str).collect::<Vec<_>>()));
+    snapshot!(
+        "grant-notices",
+        machine.transcript(&commands.iter().map(String::as_str).collect::<Vec<_>>())
+    );
 }
 
 #[test]
 fn an_update_changes_what_is_named_and_nothing_else() {
     let machine = Machine::with_store();
-    let made = machine.json(&format!("grant create --role-arn {DEPLOY} --namespace acme --download --create-grant"));
+    let made = machine.json(&format!(
+        "grant create --role-arn {DEPLOY} --namespace acme --download --create-grant"
+    ));
     assert_eq!(made["created_by"], "local:tester");
     for (flags, permissions, expires) in [
         ("--upload", json!(["create_grant", "download", "upload"]), false),
         ("--download=false", json!(["create_grant", "upload"]), false),
-        ("--download=true --create-grant=false --delete-grant", json!(["delete_grant", "download", "upload"]), false),
+        (
+            "--download=true --create-grant=false --delete-grant",
+            json!(["delete_grant", "download", "upload"]),
+            false,
+        ),
         ("--expires 12h", json!(["delete_grant", "download", "upload"]), true),
         ("--delete-grant=false", json!(["download", "upload"]), true),
     ] {
-        let updated = machine.json(&format!("grant update --role-arn {DEPLOY} --namespace acme {flags}"));
+        let updated =
+            machine.json(&format!("grant update --role-arn {DEPLOY} --namespace acme {flags}"));
         assert_eq!(updated["permissions"], permissions, "{flags}");
         assert_eq!(updated["expires_at"] == "<time>", expires, "{flags}: {updated}");
-        assert_eq!(machine.json(&format!("grant show --role-arn {DEPLOY} --namespace acme"))["permissions"], permissions, "{flags}");
+        assert_eq!(
+            machine.json(&format!("grant show --role-arn {DEPLOY} --namespace acme"))["permissions"],
+            permissions,
+            "{flags}"
+        );
     }
 }
 
@@ -134,13 +155,20 @@ fn an_update_changes_what_is_named_and_nothing_else() {
 fn a_deleted_grant_is_gone_and_others_are_not() {
     let machine = Machine::with_store();
     for namespace in ["acme", "tools"] {
-        machine.done(&format!("grant create --role-arn {DEPLOY} --namespace {namespace} --download"));
+        machine
+            .done(&format!("grant create --role-arn {DEPLOY} --namespace {namespace} --download"));
     }
     let delete = format!("grant delete --role-arn {DEPLOY} --namespace acme");
     assert_eq!(machine.done(&delete), "deleted aws:111122223333:role/deploy on acme\n");
     let again = machine.run(&delete);
     assert_eq!((again.stdout.as_str(), again.code), ("", 1));
-    assert!(again.stderr.starts_with("error: there is no grant for `aws:111122223333:role/deploy` on `acme`"), "{}", again.stderr);
+    assert!(
+        again
+            .stderr
+            .starts_with("error: there is no grant for `aws:111122223333:role/deploy` on `acme`"),
+        "{}",
+        again.stderr
+    );
     assert_eq!(machine.json("grant list")[0]["namespace"], "tools");
 }
 
@@ -159,14 +187,17 @@ fn of_many_that_create_one_grant_at_once_one_wins() {
 fn explain_says_whether_and_why_and_what_differs() {
     let machine = Machine::with_store();
     for grant in [
-        format!("--role-arn {DEPLOY} --namespace acme --download --unique-id AROAEXAMPLEEXAMPLE222"),
+        format!(
+            "--role-arn {DEPLOY} --namespace acme --download --unique-id AROAEXAMPLEEXAMPLE222"
+        ),
         "--principal sso:111122223333/Admin --namespace tools --download --upload".to_owned(),
         "--principal account:aws-cn:111122223333 --namespace tools --download --yes".to_owned(),
     ] {
         machine.done(&format!("grant create {grant}"));
     }
     let explain = |who: &str, rest: &str| format!("grant explain --role-arn {who} {rest}");
-    let sso = "arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Admin_0123456789abcdef/bob@x.com";
+    let sso =
+        "arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Admin_0123456789abcdef/bob@x.com";
     let commands = [
         explain(DEPLOY, "--namespace acme"),
         explain(DEPLOY, "--namespace acme --unique-id AROAEXAMPLEEXAMPLE222 --output json"),
@@ -178,12 +209,18 @@ fn explain_says_whether_and_why_and_what_differs() {
         explain("arn:aws-us-gov:iam::111122223333:role/deploy", "--namespace acme --output json"),
         explain("arn:aws:iam::111122223333:user/deploy", "--namespace acme"),
         explain(sso, "--namespace tools --permission upload"),
-        explain("arn:aws:iam::111122223333:role/AWSReservedSSO_Admin_0123456789ABCDEF", "--namespace tools"),
+        explain(
+            "arn:aws:iam::111122223333:role/AWSReservedSSO_Admin_0123456789ABCDEF",
+            "--namespace tools",
+        ),
         explain("arn:aws:iam::555522223333:role/nobody", "--namespace zoo"),
         "token revoke --principal account:111122223333".to_owned(),
         explain(DEPLOY, "--namespace acme"),
     ];
-    snapshot!("grant-explain", machine.transcript(&commands.iter().map(String::as_str).collect::<Vec<_>>()));
+    snapshot!(
+        "grant-explain",
+        machine.transcript(&commands.iter().map(String::as_str).collect::<Vec<_>>())
+    );
 }
 
 #[test]
@@ -192,7 +229,16 @@ fn a_hint_can_be_pasted() {
     machine.done("store init --data data");
     let explain = format!("grant explain --data data --role-arn {DEPLOY} --namespace acme");
     let run = machine.run(&explain);
-    let hint = run.stdout.lines().last().unwrap().strip_prefix("hint: `stile-admin ").unwrap().strip_suffix('`').unwrap().to_owned();
+    let hint = run
+        .stdout
+        .lines()
+        .last()
+        .unwrap()
+        .strip_prefix("hint: `stile-admin ")
+        .unwrap()
+        .strip_suffix('`')
+        .unwrap()
+        .to_owned();
     machine.done(&hint);
     machine.done(&explain);
 }
@@ -203,9 +249,22 @@ fn a_row_that_somebody_wrote_by_hand_is_told_and_the_others_are_listed() {
     machine.done(&format!("grant create --role-arn {DEPLOY} --namespace acme --download"));
     let database = rusqlite::Connection::open(machine.path("data/stile.sqlite3")).unwrap();
     for (principal, namespace) in [("x|.*", "acme"), ("aws:111122223333:role/a", "a*b")] {
-        database.execute("INSERT INTO grants VALUES (?1, ?2, 4, NULL, 'x', 0, ?1)", [principal, namespace]).unwrap();
+        database
+            .execute(
+                "INSERT INTO grants VALUES (?1, ?2, 4, NULL, 'x', 0, ?1)",
+                [principal, namespace],
+            )
+            .unwrap();
     }
     let run = machine.run("grant list --output json");
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap().as_array().unwrap().len(), 1);
-    assert_eq!(run.stderr.matches("a grant in the store cannot be read and allows nothing").count(), 2, "{}", run.stderr);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap().as_array().unwrap().len(),
+        1
+    );
+    assert_eq!(
+        run.stderr.matches("a grant in the store cannot be read and allows nothing").count(),
+        2,
+        "{}",
+        run.stderr
+    );
 }

@@ -27,7 +27,11 @@ fn every_page_teaches() {
     ] {
         let run = machine.run(&format!("{page} --help"));
         assert_eq!((run.stderr.as_str(), run.code), ("", 0), "{page}");
-        let name = if page.is_empty() { "help".to_owned() } else { format!("help-{}", page.replace(' ', "-")) };
+        let name = if page.is_empty() {
+            "help".to_owned()
+        } else {
+            format!("help-{}", page.replace(' ', "-"))
+        };
         insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "../snapshots", omit_expression => true }, {
             insta::assert_snapshot!(name, run.stdout);
         });
@@ -67,5 +71,8 @@ fn a_command_line_that_cannot_be_read_exits_2_and_says_nothing_on_stdout() {
 
 #[test]
 fn the_version_is_one_line() {
-    assert_eq!(Machine::new().done("--version"), concat!("stile-admin ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(
+        Machine::new().done("--version"),
+        concat!("stile-admin ", env!("CARGO_PKG_VERSION"), "\n")
+    );
 }

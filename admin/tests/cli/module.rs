@@ -27,8 +27,18 @@ fn with_module(broker: &Broker) -> Machine {
 }
 
 fn bearers(broker: &Broker) -> Vec<String> {
-    let number = |request: &Request| request.headers.get("authorization").and_then(|value| value.rsplit('-').next()).map(str::to_owned);
-    broker.requests().iter().map(|request| number(request).unwrap_or_else(|| "proof".to_owned())).collect()
+    let number = |request: &Request| {
+        request
+            .headers
+            .get("authorization")
+            .and_then(|value| value.rsplit('-').next())
+            .map(str::to_owned)
+    };
+    broker
+        .requests()
+        .iter()
+        .map(|request| number(request).unwrap_or_else(|| "proof".to_owned()))
+        .collect()
 }
 
 #[test]
@@ -39,7 +49,13 @@ fn what_could_never_be_published_asks_nobody() {
     machine.write("nested/vpc/main.tf", "");
     machine.write("module.tar", "");
     machine.write("broken.zip", "PK");
-    assert!(std::process::Command::new("mkfifo").arg(machine.path("pipe.zip")).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(machine.path("pipe.zip"))
+            .status()
+            .unwrap()
+            .success()
+    );
     machine.write("linked/main.tf", "");
     std::os::unix::fs::symlink("/etc/passwd", machine.path("linked/passwd")).unwrap();
     let host = "--registry-host registry.example.com";
@@ -74,11 +90,21 @@ fn a_folder_is_published_as_the_same_archive_every_time() {
     let machine = with_module(&broker);
     machine.write("vpc/terraform.tfstate", "a secret");
     let first = machine.run(PUBLISH);
-    let other_day = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
-    std::fs::File::options().write(true).open(machine.path("vpc/main.tf")).unwrap().set_modified(other_day).unwrap();
+    let other_day =
+        std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    std::fs::File::options()
+        .write(true)
+        .open(machine.path("vpc/main.tf"))
+        .unwrap()
+        .set_modified(other_day)
+        .unwrap();
     let second = machine.run(PUBLISH);
 
-    let uploads: Vec<Request> = broker.requests().into_iter().filter(|request| request.line.contains("/modules/")).collect();
+    let uploads: Vec<Request> = broker
+        .requests()
+        .into_iter()
+        .filter(|request| request.line.contains("/modules/"))
+        .collect();
     let sha256 = hex::encode(Sha256::digest(&uploads[0].body));
     let notice = "notice: left out, since Terraform's state holds secrets: terraform.tfstate\n";
     for (run, word) in [(first, "published"), (second, "unchanged")] {
@@ -99,9 +125,17 @@ fn an_archive_is_sent_as_it_is() {
     let broker = Broker::new(|_, request| taken("201 Created", "created", request));
     let machine = with_module(&broker);
     let archive = machine.path("vpc.tar.gz");
-    let packed = std::process::Command::new("tar").arg("-C").arg(machine.path("vpc")).arg("-czf").arg(&archive).arg(".").status().unwrap();
+    let packed = std::process::Command::new("tar")
+        .arg("-C")
+        .arg(machine.path("vpc"))
+        .arg("-czf")
+        .arg(&archive)
+        .arg(".")
+        .status()
+        .unwrap();
     assert!(packed.success());
-    let json = machine.json("module publish acme/vpc/aws 1.2.0 vpc.tar.gz --registry-host registry.example.com");
+    let json = machine
+        .json("module publish acme/vpc/aws 1.2.0 vpc.tar.gz --registry-host registry.example.com");
     let upload = broker.requests().pop().unwrap();
     assert_eq!(upload.headers["content-type"], "application/gzip");
     assert_eq!(upload.body, std::fs::read(archive).unwrap());
@@ -113,24 +147,43 @@ fn an_archive_is_sent_as_it_is() {
 fn what_the_broker_says_is_told_and_no_and_down_have_two_codes() {
     for (answer, code, expected) in [
         (
-            errors("409 Conflict", "`acme/vpc/aws` 1.2.0 is published already, with other content; hint: publish the next one"),
+            errors(
+                "409 Conflict",
+                "`acme/vpc/aws` 1.2.0 is published already, with other content; hint: publish the next one",
+            ),
             1,
             "`acme/vpc/aws` 1.2.0 was not published: `acme/vpc/aws` 1.2.0 is published already, with other content; hint: publish the next one",
         ),
-        (errors("403 Forbidden", "no\u{1b}[2J"), 1, "`acme/vpc/aws` 1.2.0 was not published: no [2J"),
-        (errors("503 Service Unavailable", "down"), 2, "`acme/vpc/aws` 1.2.0 was not published: the registry could not answer: down"),
+        (
+            errors("403 Forbidden", "no\u{1b}[2J"),
+            1,
+            "`acme/vpc/aws` 1.2.0 was not published: no [2J",
+        ),
+        (
+            errors("503 Service Unavailable", "down"),
+            2,
+            "`acme/vpc/aws` 1.2.0 was not published: the registry could not answer: down",
+        ),
         (http("201 Created", "", "<html>"), 2, "answered with something else; hint: look at `url`"),
         (
             http("201 Created", "", r#"{"sha256":"00","status":"created"}"#),
             2,
             "the registry has other bytes as `acme/vpc/aws` 1.2.0 than were sent",
         ),
-        (http("302 Found", "location: https://evil.example\r\n", ""), 2, "answered with a redirect (302 Found)"),
+        (
+            http("302 Found", "location: https://evil.example\r\n", ""),
+            2,
+            "answered with a redirect (302 Found)",
+        ),
     ] {
         let broker = Broker::new(move |_, _| answer.clone());
         let run = with_module(&broker).run(PUBLISH);
         assert_eq!((run.stdout.as_str(), run.code), ("", code), "{expected}: {}", run.stderr);
-        assert!(run.stderr.starts_with("error: ") && run.stderr.contains(expected), "{expected}: {}", run.stderr);
+        assert!(
+            run.stderr.starts_with("error: ") && run.stderr.contains(expected),
+            "{expected}: {}",
+            run.stderr
+        );
     }
 }
 
@@ -140,17 +193,21 @@ fn a_busy_broker_is_asked_once_more_with_the_whole_archive() {
         0 => errors("503 Service Unavailable", "busy"),
         _ => taken("201 Created", "created", request),
     });
-    assert!(with_module(&broker).done(PUBLISH).starts_with("published acme/vpc/aws 1.2.0 (sha256:"));
-    let bodies: Vec<_> = broker.requests().into_iter().skip(1).map(|request| request.body).collect();
+    assert!(
+        with_module(&broker).done(PUBLISH).starts_with("published acme/vpc/aws 1.2.0 (sha256:")
+    );
+    let bodies: Vec<_> =
+        broker.requests().into_iter().skip(1).map(|request| request.body).collect();
     assert!(bodies.len() == 2 && bodies[0] == bodies[1] && !bodies[0].is_empty());
 }
 
 #[test]
 fn a_kept_token_that_is_no_longer_good_is_replaced_once() {
-    let broker = Broker::new(|_, request| match request.headers["authorization"].ends_with("number-0") {
-        true => errors("401 Unauthorized", "a valid token is needed"),
-        false => taken("201 Created", "created", request),
-    });
+    let broker =
+        Broker::new(|_, request| match request.headers["authorization"].ends_with("number-0") {
+            true => errors("401 Unauthorized", "a valid token is needed"),
+            false => taken("201 Created", "created", request),
+        });
     let machine = with_module(&broker);
     let refused = machine.run(PUBLISH);
     assert_eq!(refused.code, 1, "a new token that is refused is not replaced: {}", refused.stderr);
@@ -170,14 +227,21 @@ fn an_answer_that_breaks_off_is_no_refusal_of_the_token() {
     let broken = machine.run(PUBLISH);
     assert_eq!(broken.code, 2, "{}", broken.stderr);
     assert!(machine.done(PUBLISH).starts_with("unchanged"));
-    assert_eq!(bearers(&broker), ["proof", "0", "0", "0"], "the kept token is neither dropped nor renewed");
+    assert_eq!(
+        bearers(&broker),
+        ["proof", "0", "0", "0"],
+        "the kept token is neither dropped nor renewed"
+    );
 }
 
 #[test]
 fn nobody_who_answers_is_no_refusal() {
     let broker = Broker::new(|_, _| unreachable!("nobody gets here"));
     let machine = with_module(&broker);
-    machine.write(".config/stile/config.toml", "[registry.\"registry.example.com\"]\nurl = \"http://127.0.0.1:1\"\n");
+    machine.write(
+        ".config/stile/config.toml",
+        "[registry.\"registry.example.com\"]\nurl = \"http://127.0.0.1:1\"\n",
+    );
     let run = machine.run(PUBLISH);
     assert_eq!((run.stdout.as_str(), run.code), ("", 2));
     assert!(
@@ -195,8 +259,12 @@ fn a_list_has_every_page() {
     };
     let broker = Broker::new(move |_, request| {
         let (name, next) = match request.line.as_str() {
-            "GET /v1/modules?offset=0 HTTP/1.1" | "GET /v1/modules/acme?offset=0 HTTP/1.1" => ("a", Some(1)),
-            "GET /v1/modules?offset=1 HTTP/1.1" | "GET /v1/modules/acme?offset=1 HTTP/1.1" => ("b", None),
+            "GET /v1/modules?offset=0 HTTP/1.1" | "GET /v1/modules/acme?offset=0 HTTP/1.1" => {
+                ("a", Some(1))
+            }
+            "GET /v1/modules?offset=1 HTTP/1.1" | "GET /v1/modules/acme?offset=1 HTTP/1.1" => {
+                ("b", None)
+            }
             other => return errors("404 Not Found", other),
         };
         http("200 OK", "", &serde_json::json!({ "meta": { "limit": 1, "next_offset": next }, "modules": [module(name)] }).to_string())
@@ -205,20 +273,32 @@ fn a_list_has_every_page() {
     let expected = "module      latest  published at\nacme/a/aws  1.0.0   <time>\nacme/b/aws  1.0.0   <time>\n";
     assert_eq!(machine.done(LIST), expected);
     let json = machine.json("module list acme --registry-host registry.example.com");
-    assert_eq!(json[1], serde_json::json!({ "module": "acme/b/aws", "latest": "1.0.0", "published_at": "<time>" }));
+    assert_eq!(
+        json[1],
+        serde_json::json!({ "module": "acme/b/aws", "latest": "1.0.0", "published_at": "<time>" })
+    );
 }
 
 #[test]
 fn the_versions_of_a_module_are_listed_in_the_brokers_order() {
     let broker = Broker::new(|_, request| match request.line.as_str() {
-        "GET /v1/modules/acme/vpc/aws/versions HTTP/1.1" => {
-            http("200 OK", "", r#"{"modules":[{"versions":[{"version":"1.2.0"},{"version":"1.10.0"}]}]}"#)
-        }
+        "GET /v1/modules/acme/vpc/aws/versions HTTP/1.1" => http(
+            "200 OK",
+            "",
+            r#"{"modules":[{"versions":[{"version":"1.2.0"},{"version":"1.10.0"}]}]}"#,
+        ),
         _ => errors("404 Not Found", "there is no such module"),
     });
     let machine = broker.machine();
     let versions = machine.done("module list acme/vpc/aws --registry-host registry.example.com");
     assert_eq!(versions, "module        version\nacme/vpc/aws  1.2.0\nacme/vpc/aws  1.10.0\n");
     let absent = machine.run("module list acme/x/aws --registry-host registry.example.com");
-    assert_eq!(absent, Run { stdout: String::new(), stderr: "error: `acme/x/aws`: there is no such module\n".to_owned(), code: 1 });
+    assert_eq!(
+        absent,
+        Run {
+            stdout: String::new(),
+            stderr: "error: `acme/x/aws`: there is no such module\n".to_owned(),
+            code: 1
+        }
+    );
 }

@@ -73,8 +73,14 @@ impl Machine {
     /// What a started program gave in the end.
     pub(crate) fn end(&self, child: Child) -> Run {
         let output = child.wait_with_output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(self.folder.path().to_str().unwrap(), "~");
-        Run { stdout: text(output.stdout), stderr: text(output.stderr), code: output.status.code().unwrap() }
+        let text = |bytes: Vec<u8>| {
+            String::from_utf8(bytes).unwrap().replace(self.folder.path().to_str().unwrap(), "~")
+        };
+        Run {
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+            code: output.status.code().unwrap(),
+        }
     }
 
     pub(crate) fn run(&self, arguments: &str) -> Run {
@@ -116,7 +122,8 @@ fn timeless(text: &str) -> String {
     while let Some(at) = rest.find("20") {
         let (before, found) = rest.split_at(at);
         kept.push_str(before);
-        let time = found.get(..20).filter(|time| chrono::DateTime::parse_from_rfc3339(time).is_ok());
+        let time =
+            found.get(..20).filter(|time| chrono::DateTime::parse_from_rfc3339(time).is_ok());
         kept.push_str(if time.is_some() { "<time>" } else { "20" });
         rest = &found[if time.is_some() { 20 } else { 2 }..];
     }

@@ -36,9 +36,13 @@ fn revoking_everything_drops_every_key() {
     let keyring = machine.path("data/keyring.json");
     let key = r#"{"id":"AAAAAAAAAAAAAAAAAAAAAA","created_at":0,"mints_from":0,"secret":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
     machine.write("data/keyring.json", &format!(r#"{{"revision":7,"keys":[{key}]}}"#));
-    std::fs::set_permissions(&keyring, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(&keyring, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
     assert_eq!(machine.run("token revoke --all").code, 1);
-    assert!(std::fs::read_to_string(&keyring).unwrap().contains("mints_from"), "nothing goes without `--yes`");
+    assert!(
+        std::fs::read_to_string(&keyring).unwrap().contains("mints_from"),
+        "nothing goes without `--yes`"
+    );
     assert_eq!(machine.done("token revoke --all --yes"), "revoked every token\n");
     assert_eq!(std::fs::read_to_string(&keyring).unwrap(), r#"{"revision":8,"keys":[]}"#);
 }

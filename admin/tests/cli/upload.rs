@@ -13,7 +13,8 @@ const ID: &str = "0123456789abcdef0123456789abcdef";
 fn with_large_module(broker: &Broker) -> Machine {
     let machine = broker.machine();
     machine.write("vpc/main.tf", "resource \"null_resource\" \"a\" {}\n");
-    let noise: String = (0..24_000_u32).map(|n| hex::encode(Sha256::digest(n.to_be_bytes()))).collect();
+    let noise: String =
+        (0..24_000_u32).map(|n| hex::encode(Sha256::digest(n.to_be_bytes()))).collect();
     machine.write("vpc/noise.txt", &noise);
     machine
 }
@@ -29,12 +30,14 @@ fn announced(request: &Request) -> serde_json::Value {
 
 fn begun(url: &str, bytes: &serde_json::Value) -> String {
     let headers = json!({"content-length": bytes.to_string(), "content-type": "application/zip", "x-amz-checksum-sha256": "abc="});
-    let body = json!({"upload": ID, "url": url, "headers": headers, "expires_at": "2999-01-01T00:00:00Z"});
+    let body =
+        json!({"upload": ID, "url": url, "headers": headers, "expires_at": "2999-01-01T00:00:00Z"});
     http("201 Created", "", &body.to_string())
 }
 
 fn published(outcome: &str, sha256: &serde_json::Value) -> String {
-    let body = json!({"module": "acme/vpc/aws", "version": "1.2.0", "sha256": sha256, "status": outcome});
+    let body =
+        json!({"module": "acme/vpc/aws", "version": "1.2.0", "sha256": sha256, "status": outcome});
     http("200 OK", "", &body.to_string())
 }
 
@@ -44,7 +47,10 @@ fn registry(put: &'static str) -> Broker {
     Broker::new(move |_, request| match request.line.split(' ').take(2).collect::<Vec<_>>()[..] {
         ["POST", "/v1/modules/acme/vpc/aws/1.2.0/uploads"] => {
             digest.lock().unwrap().clone_from(&announced(request)["sha256"]);
-            begun(&format!("{}/bucket/uploads/{ID}?X-Amz-Signature=secret", here(request)), &announced(request)["bytes"])
+            begun(
+                &format!("{}/bucket/uploads/{ID}?X-Amz-Signature=secret", here(request)),
+                &announced(request)["bytes"],
+            )
         }
         ["PUT", _] => put.to_owned(),
         ["POST", path] if path.ends_with(ID) => published("created", &digest.lock().unwrap()),
@@ -59,21 +65,41 @@ fn a_large_archive_is_put_where_the_registry_says_with_its_headers_and_without_t
     let run = machine.run(PUBLISH);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     let requests = broker.requests();
-    let lines: Vec<&str> = requests.iter().map(|request| request.line.trim_end_matches(" HTTP/1.1")).collect();
+    let lines: Vec<&str> =
+        requests.iter().map(|request| request.line.trim_end_matches(" HTTP/1.1")).collect();
     let version = "/v1/modules/acme/vpc/aws/1.2.0";
     let put = format!("PUT /bucket/uploads/{ID}?X-Amz-Signature=secret");
-    assert_eq!(lines, ["POST /v1/token", &format!("POST {version}/uploads"), &put, &format!("POST {version}/uploads/{ID}")]);
+    assert_eq!(
+        lines,
+        [
+            "POST /v1/token",
+            &format!("POST {version}/uploads"),
+            &put,
+            &format!("POST {version}/uploads/{ID}")
+        ]
+    );
 
     let (announced, put) = (announced(&requests[1]), &requests[2]);
     assert!(put.body.len() > 700_000, "{} bytes", put.body.len());
     let expected = json!({"format": "zip", "bytes": put.body.len(), "sha256": hex::encode(Sha256::digest(&put.body))});
     assert_eq!(announced, expected);
-    let mut headers: Vec<(&str, &str)> = put.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut headers: Vec<(&str, &str)> =
+        put.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     headers.retain(|(name, _)| !["accept", "host", "user-agent"].contains(name));
     headers.sort_unstable();
     let bytes = put.body.len().to_string();
-    assert_eq!(headers, [("content-length", bytes.as_str()), ("content-type", "application/zip"), ("x-amz-checksum-sha256", "abc=")]);
-    assert_eq!(run.stdout, format!("published acme/vpc/aws 1.2.0 (sha256:{})\n", expected["sha256"].as_str().unwrap()));
+    assert_eq!(
+        headers,
+        [
+            ("content-length", bytes.as_str()),
+            ("content-type", "application/zip"),
+            ("x-amz-checksum-sha256", "abc=")
+        ]
+    );
+    assert_eq!(
+        run.stdout,
+        format!("published acme/vpc/aws 1.2.0 (sha256:{})\n", expected["sha256"].as_str().unwrap())
+    );
 }
 
 #[test]
@@ -83,7 +109,10 @@ fn what_can_be_sent_directly_is_and_what_is_there_is_not_sent() {
         false => published("created", &json!(hex::encode(Sha256::digest(&request.body)))),
     });
     assert!(with_large_module(&direct).done(PUBLISH).starts_with("published acme/vpc/aws 1.2.0 "));
-    assert_eq!(direct.requests().last().unwrap().line, "POST /v1/modules/acme/vpc/aws/1.2.0 HTTP/1.1");
+    assert_eq!(
+        direct.requests().last().unwrap().line,
+        "POST /v1/modules/acme/vpc/aws/1.2.0 HTTP/1.1"
+    );
 
     let there = Broker::new(|_, request| published("unchanged", &announced(request)["sha256"]));
     assert!(with_large_module(&there).done(PUBLISH).starts_with("unchanged acme/vpc/aws 1.2.0 "));
@@ -93,35 +122,77 @@ fn what_can_be_sent_directly_is_and_what_is_there_is_not_sent() {
 #[test]
 fn what_the_bucket_says_is_one_sentence_with_its_code_and_what_to_do() {
     let error = |status: &str, code: &str| {
-        let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>of X-Amz-Signature=secret</Message></Error>");
+        let body = format!(
+            "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>of X-Amz-Signature=secret</Message></Error>"
+        );
         http(status, "", &body)
     };
     for (answer, code, expected) in [
-        (error("403 Forbidden", "AccessDenied"), 1, "`127.0.0.1` did not take the archive: `AccessDenied` (403 Forbidden); hint: run the"),
-        (error("400 Bad Request", "BadDigest"), 1, "`127.0.0.1` did not take the archive: `BadDigest` (400 Bad Request); hint: run the"),
-        (error("503 Slow Down", "SlowDown"), 2, "did not take the archive: `SlowDown` (503 Service Unavailable); hint: run the same"),
-        (http("302 Found", "location: https://evil.example/\r\n", ""), 2, "answered with a redirect (302 Found)"),
+        (
+            error("403 Forbidden", "AccessDenied"),
+            1,
+            "`127.0.0.1` did not take the archive: `AccessDenied` (403 Forbidden); hint: run the",
+        ),
+        (
+            error("400 Bad Request", "BadDigest"),
+            1,
+            "`127.0.0.1` did not take the archive: `BadDigest` (400 Bad Request); hint: run the",
+        ),
+        (
+            error("503 Slow Down", "SlowDown"),
+            2,
+            "did not take the archive: `SlowDown` (503 Service Unavailable); hint: run the same",
+        ),
+        (
+            http("302 Found", "location: https://evil.example/\r\n", ""),
+            2,
+            "answered with a redirect (302 Found)",
+        ),
         (String::new(), 2, "cannot be reached"),
     ] {
         let broker = registry(Box::leak(answer.into_boxed_str()));
         let run = with_large_module(&broker).run(PUBLISH);
         assert_eq!((run.stdout.as_str(), run.code), ("", code), "{expected}: {}", run.stderr);
-        assert!(run.stderr.starts_with("error: `acme/vpc/aws` 1.2.0 was not published: "), "{}", run.stderr);
-        assert!(run.stderr.contains(expected) && run.stderr.lines().count() == 1, "{expected}: {}", run.stderr);
+        assert!(
+            run.stderr.starts_with("error: `acme/vpc/aws` 1.2.0 was not published: "),
+            "{}",
+            run.stderr
+        );
+        assert!(
+            run.stderr.contains(expected) && run.stderr.lines().count() == 1,
+            "{expected}: {}",
+            run.stderr
+        );
         assert!(!run.stderr.contains("secret"), "{}", run.stderr);
-        assert!(!broker.requests().iter().any(|request| request.line.contains(&format!("uploads/{ID} "))), "nothing is completed");
+        assert!(
+            !broker
+                .requests()
+                .iter()
+                .any(|request| request.line.contains(&format!("uploads/{ID} "))),
+            "nothing is completed"
+        );
     }
 }
 
 #[test]
 fn an_archive_goes_to_no_address_that_others_can_listen_at() {
     for (url, bytes, expected) in [
-        ("http://bucket.s3.amazonaws.com/uploads/x", None, "is neither `https` nor a loopback address"),
+        (
+            "http://bucket.s3.amazonaws.com/uploads/x",
+            None,
+            "is neither `https` nor a loopback address",
+        ),
         ("ftp://127.0.0.1/uploads/x", None, "is neither `https` nor a loopback address"),
         ("uploads/x", None, "the registry wants the archive at what is no URL"),
-        ("https://bucket.s3.amazonaws.com/uploads/x", Some(json!(7)), "the registry wants 7 bytes, and the archive has"),
+        (
+            "https://bucket.s3.amazonaws.com/uploads/x",
+            Some(json!(7)),
+            "the registry wants 7 bytes, and the archive has",
+        ),
     ] {
-        let broker = Broker::new(move |_, request| begun(url, bytes.as_ref().unwrap_or(&announced(request)["bytes"])));
+        let broker = Broker::new(move |_, request| {
+            begun(url, bytes.as_ref().unwrap_or(&announced(request)["bytes"]))
+        });
         let run = with_large_module(&broker).run(PUBLISH);
         assert_eq!((run.stdout.as_str(), run.code), ("", 2), "{url}: {}", run.stderr);
         assert!(run.stderr.contains(expected), "{url}: {}", run.stderr);

@@ -29,8 +29,11 @@ impl Audience {
             Some((host, port)) => (host, Some(parse_port(port).ok_or_else(malformed)?)),
             None => (typed, None),
         };
-        let ascii = idna::domain_to_ascii_cow(host.as_bytes(), AsciiDenyList::STD3).map_err(|_| malformed())?;
-        let labels_fit = ascii.split('.').all(|label| (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-'));
+        let ascii = idna::domain_to_ascii_cow(host.as_bytes(), AsciiDenyList::STD3)
+            .map_err(|_| malformed())?;
+        let labels_fit = ascii.split('.').all(|label| {
+            (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+        });
         if !labels_fit || ascii.len() > 253 {
             return Err(malformed());
         }
@@ -66,7 +69,8 @@ impl fmt::Display for Audience {
 }
 
 fn parse_port(text: &str) -> Option<u16> {
-    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    let plain =
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     if plain { text.parse().ok() } else { None }
 }
 
@@ -100,10 +104,16 @@ mod tests {
             "example.com\r\nx-a: b",
             "a%2eb.com",
         ] {
-            assert!(matches!(Audience::parse(typed), Err(AudienceError::Malformed(_))), "{typed:?}");
+            assert!(
+                matches!(Audience::parse(typed), Err(AudienceError::Malformed(_))),
+                "{typed:?}"
+            );
         }
         assert!(Audience::parse(&format!("{}.com", "a".repeat(64))).is_err());
-        assert_eq!(Audience::parse("localhost:8443"), Err(AudienceError::NoDot("localhost".to_owned())));
+        assert_eq!(
+            Audience::parse("localhost:8443"),
+            Err(AudienceError::NoDot("localhost".to_owned()))
+        );
     }
 
     #[test]

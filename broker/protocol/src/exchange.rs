@@ -107,7 +107,8 @@ impl fmt::Display for Namespaces {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => formatter.write_str("all"),
-            Self::List(list) => formatter.write_str(&list.iter().map(Namespace::as_str).collect::<Vec<_>>().join(",")),
+            Self::List(list) => formatter
+                .write_str(&list.iter().map(Namespace::as_str).collect::<Vec<_>>().join(",")),
         }
     }
 }
@@ -127,7 +128,11 @@ pub struct RequestDocument {
 
 impl RequestDocument {
     /// A document with a fresh nonce.
-    pub fn new(ttl: i64, namespaces: Namespaces, permissions: Permissions) -> Result<Self, getrandom::Error> {
+    pub fn new(
+        ttl: i64,
+        namespaces: Namespaces,
+        permissions: Permissions,
+    ) -> Result<Self, getrandom::Error> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce)?;
         Ok(Self { nonce: URL_SAFE_NO_PAD.encode(nonce), ttl, namespaces, permissions })
@@ -151,7 +156,10 @@ impl RequestDocument {
         }
         let ttl = object.integer("ttl")?;
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
-            return Err(FieldError::new("ttl", format_args!("an integer from {MIN_TTL} to {MAX_TTL} seconds")));
+            return Err(FieldError::new(
+                "ttl",
+                format_args!("an integer from {MIN_TTL} to {MAX_TTL} seconds"),
+            ));
         }
         let namespaces = parse_namespaces("namespaces", object.take("namespaces")?)?;
         let permissions = parse_permissions("permissions", object.take("permissions")?)?;
@@ -165,7 +173,12 @@ pub fn parse_namespaces(field: &str, value: serde_json::Value) -> Result<Namespa
     if value == "all" {
         return Ok(Namespaces::All);
     }
-    let must = || FieldError::new(field, format_args!("`all` or a list of 1 to {MAX_NAMESPACES} distinct namespaces"));
+    let must = || {
+        FieldError::new(
+            field,
+            format_args!("`all` or a list of 1 to {MAX_NAMESPACES} distinct namespaces"),
+        )
+    };
     let texts = string_list(field, value).map_err(|_| must())?;
     if !(1..=MAX_NAMESPACES).contains(&texts.len()) {
         return Err(must());
@@ -222,14 +235,19 @@ mod tests {
     }
 
     fn with(field: &str, value: &str) -> String {
-        let mut fields =
-            vec![("nonce", "\"AAAAAAAAAAAAAAAAAAAAAA\""), ("ttl", "3600"), ("namespaces", "\"all\""), ("permissions", "[\"download\"]")];
+        let mut fields = vec![
+            ("nonce", "\"AAAAAAAAAAAAAAAAAAAAAA\""),
+            ("ttl", "3600"),
+            ("namespaces", "\"all\""),
+            ("permissions", "[\"download\"]"),
+        ];
         for entry in &mut fields {
             if entry.0 == field {
                 entry.1 = value;
             }
         }
-        let body: Vec<_> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        let body: Vec<_> =
+            fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         format!("{{{}}}", body.join(","))
     }
 
@@ -261,11 +279,20 @@ mod tests {
             ("permissions", "\"download\""),
         ] {
             let problem = refused(&with(field, value));
-            assert!(problem.starts_with(&format!("`{field}` must be")) || problem.contains("JSON"), "{field} {value}: {problem}");
+            assert!(
+                problem.starts_with(&format!("`{field}` must be")) || problem.contains("JSON"),
+                "{field} {value}: {problem}"
+            );
         }
         let many: Vec<_> = (0..33).map(|n| format!("\"n{n}\"")).collect();
-        assert!(refused(&with("namespaces", &format!("[{}]", many.join(",")))).starts_with("`namespaces`"));
-        assert_eq!(refused(&with("", "").replacen('{', "{\"host\":\"evil.org\",", 1)), "field `host` is not known");
+        assert!(
+            refused(&with("namespaces", &format!("[{}]", many.join(","))))
+                .starts_with("`namespaces`")
+        );
+        assert_eq!(
+            refused(&with("", "").replacen('{', "{\"host\":\"evil.org\",", 1)),
+            "field `host` is not known"
+        );
     }
 
     #[test]

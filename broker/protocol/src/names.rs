@@ -16,7 +16,11 @@ pub struct NameError {
 
 impl NameError {
     fn new(what: &'static str, name: &str, problem: &'static str) -> Self {
-        Self { what, name: name.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect(), problem }
+        Self {
+            what,
+            name: name.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect(),
+            problem,
+        }
     }
 }
 
@@ -123,10 +127,20 @@ impl FromStr for ModuleAddress {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let mut parts = text.split('/');
-        let (Some(namespace), Some(name), Some(system), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return Err(NameError::new("module address", text, "must be `namespace/name/system`, for example `acme/vpc/aws`"));
+        let (Some(namespace), Some(name), Some(system), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(NameError::new(
+                "module address",
+                text,
+                "must be `namespace/name/system`, for example `acme/vpc/aws`",
+            ));
         };
-        Ok(Self { namespace: Namespace::parse(namespace)?, name: ModuleName::parse(name)?, system: System::parse(system)? })
+        Ok(Self {
+            namespace: Namespace::parse(namespace)?,
+            name: ModuleName::parse(name)?,
+            system: System::parse(system)?,
+        })
     }
 }
 
@@ -175,10 +189,13 @@ impl FromStr for Permission {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::ALL
-            .into_iter()
-            .find(|permission| permission.as_str() == text)
-            .ok_or_else(|| NameError::new("permission", text, "must be one of `create_grant`, `delete_grant`, `download`, `upload`"))
+        Self::ALL.into_iter().find(|permission| permission.as_str() == text).ok_or_else(|| {
+            NameError::new(
+                "permission",
+                text,
+                "must be one of `create_grant`, `delete_grant`, `download`, `upload`",
+            )
+        })
     }
 }
 
@@ -261,7 +278,11 @@ impl Serialize for Permissions {
 impl<'de> Deserialize<'de> for Permissions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let names = Vec::<String>::deserialize(deserializer)?;
-        names.iter().map(|name| name.parse::<Permission>()).collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+        names
+            .iter()
+            .map(|name| name.parse::<Permission>())
+            .collect::<Result<_, _>>()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -303,10 +324,16 @@ mod tests {
 
     #[test]
     fn an_address_has_three_parts() {
-        for text in ["", "a", "a/b", "a/b/c/d", "a/b/", "/b/c", "A/b/c", "a/B/c", "a/b/C", "a/b/a_b", "a/_b/c", "a//c"] {
+        for text in [
+            "", "a", "a/b", "a/b/c/d", "a/b/", "/b/c", "A/b/c", "a/B/c", "a/b/C", "a/b/a_b",
+            "a/_b/c", "a//c",
+        ] {
             assert!(text.parse::<ModuleAddress>().is_err(), "{text:?}");
         }
-        assert_eq!("acme/vpc_v2/aws".parse::<ModuleAddress>().unwrap().to_string(), "acme/vpc_v2/aws");
+        assert_eq!(
+            "acme/vpc_v2/aws".parse::<ModuleAddress>().unwrap().to_string(),
+            "acme/vpc_v2/aws"
+        );
     }
 
     #[test]

@@ -27,8 +27,16 @@ pub enum Partition {
 
 impl Partition {
     /// Every partition.
-    pub const ALL: [Self; 8] =
-        [Self::Aws, Self::AwsCn, Self::AwsUsGov, Self::AwsEusc, Self::AwsIso, Self::AwsIsoB, Self::AwsIsoE, Self::AwsIsoF];
+    pub const ALL: [Self; 8] = [
+        Self::Aws,
+        Self::AwsCn,
+        Self::AwsUsGov,
+        Self::AwsEusc,
+        Self::AwsIso,
+        Self::AwsIsoB,
+        Self::AwsIsoE,
+        Self::AwsIsoF,
+    ];
 
     /// The name that stands in ARNs.
     pub const fn as_str(self) -> &'static str {
@@ -167,10 +175,17 @@ mod tests {
     #[test]
     fn every_host_is_sts_its_region_and_the_partitions_suffix() {
         for region in REGIONS {
-            assert_eq!(region.host, format!("sts.{}.{}", region.name, region.partition.dns_suffix()));
+            assert_eq!(
+                region.host,
+                format!("sts.{}.{}", region.name, region.partition.dns_suffix())
+            );
             if let Some(host) = region.fips_host {
-                let expected = if region.partition == Partition::AwsUsGov { "sts" } else { "sts-fips" };
-                assert_eq!(host, format!("{expected}.{}.{}", region.name, region.partition.dns_suffix()));
+                let expected =
+                    if region.partition == Partition::AwsUsGov { "sts" } else { "sts-fips" };
+                assert_eq!(
+                    host,
+                    format!("{expected}.{}.{}", region.name, region.partition.dns_suffix())
+                );
             }
             assert_eq!(Region::named(region.name), Some(region), "no name stands twice");
         }

@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn no_two_codes_share_a_name() {
-        let names: std::collections::HashSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        let names: std::collections::HashSet<_> =
+            ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), ErrorCode::ALL.len());
     }
 

@@ -52,7 +52,11 @@ mod tests {
     fn the_audience_and_the_request_are_always_under_the_signature() {
         for with_session_token in [false, true] {
             let names: Vec<_> = signed_headers(with_session_token).split(';').collect();
-            assert!(names.contains(&AUDIENCE_HEADER) && names.contains(&REQUEST_HEADER) && names.contains(&"host"));
+            assert!(
+                names.contains(&AUDIENCE_HEADER)
+                    && names.contains(&REQUEST_HEADER)
+                    && names.contains(&"host")
+            );
             assert_eq!(names.contains(&"x-amz-security-token"), with_session_token);
             assert!(names.is_sorted());
         }

@@ -42,17 +42,25 @@ impl StrictObject {
         let fields = deserializer.deserialize_map(FieldsVisitor).map_err(|error| {
             let text = error.to_string();
             match text.strip_prefix(TWIN) {
-                Some(rest) => FieldError::whole(format!("field {} is there twice", rest.split(" at line").next().unwrap_or_default())),
+                Some(rest) => FieldError::whole(format!(
+                    "field {} is there twice",
+                    rest.split(" at line").next().unwrap_or_default()
+                )),
                 None => FieldError::whole("the body must be one JSON object in UTF-8"),
             }
         })?;
-        deserializer.end().map_err(|_| FieldError::whole("there is something behind the JSON object"))?;
+        deserializer
+            .end()
+            .map_err(|_| FieldError::whole("there is something behind the JSON object"))?;
         Ok(Self { fields })
     }
 
     /// Takes a field that must be there.
     pub fn take(&mut self, field: &str) -> Result<Value, FieldError> {
-        self.take_optional(field).ok_or_else(|| FieldError { field: field.to_owned(), problem: format!("field `{field}` is missing") })
+        self.take_optional(field).ok_or_else(|| FieldError {
+            field: field.to_owned(),
+            problem: format!("field `{field}` is missing"),
+        })
     }
 
     /// Takes a field that may be absent; `null` is a value, not an absence.
@@ -80,14 +88,19 @@ impl StrictObject {
     pub fn finish(self) -> Result<(), FieldError> {
         match self.fields.first() {
             None => Ok(()),
-            Some((name, _)) => Err(FieldError { field: short(name), problem: format!("field `{}` is not known", short(name)) }),
+            Some((name, _)) => Err(FieldError {
+                field: short(name),
+                problem: format!("field `{}` is not known", short(name)),
+            }),
         }
     }
 }
 
 /// The items of a list of strings.
 pub fn string_list(field: &str, value: Value) -> Result<Vec<String>, FieldError> {
-    let Value::Array(items) = value else { return Err(FieldError::new(field, "a list of strings")) };
+    let Value::Array(items) = value else {
+        return Err(FieldError::new(field, "a list of strings"));
+    };
     items
         .into_iter()
         .map(|item| match item {
@@ -152,11 +165,20 @@ mod tests {
 
     #[test]
     fn anything_but_one_object_is_refused() {
-        for body in ["", "null", "[]", "\"x\"", "1", "[\"a\"]", "\u{feff}{}", "{\"a\":\"b\"", "{'a':1}"] {
-            assert_eq!(problem(body.as_bytes()), "the body must be one JSON object in UTF-8", "{body:?}");
+        for body in
+            ["", "null", "[]", "\"x\"", "1", "[\"a\"]", "\u{feff}{}", "{\"a\":\"b\"", "{'a':1}"]
+        {
+            assert_eq!(
+                problem(body.as_bytes()),
+                "the body must be one JSON object in UTF-8",
+                "{body:?}"
+            );
         }
         assert_eq!(problem(b"{\"a\":\"\xff\"}"), "the body must be one JSON object in UTF-8");
-        assert_eq!(problem("[".repeat(10_000).as_bytes()), "the body must be one JSON object in UTF-8");
+        assert_eq!(
+            problem("[".repeat(10_000).as_bytes()),
+            "the body must be one JSON object in UTF-8"
+        );
         assert_eq!(problem(br#"{"a":"b"}{}"#), "there is something behind the JSON object");
         assert_eq!(problem(br#"{"a":"b"} x"#), "there is something behind the JSON object");
     }
@@ -173,9 +195,14 @@ mod tests {
 
     #[test]
     fn an_integer_is_an_integer() {
-        for (body, expected) in
-            [("1", Some(1)), ("-1", Some(-1)), ("1.0", None), ("1e3", None), ("\"1\"", None), ("9223372036854775808", None)]
-        {
+        for (body, expected) in [
+            ("1", Some(1)),
+            ("-1", Some(-1)),
+            ("1.0", None),
+            ("1e3", None),
+            ("\"1\"", None),
+            ("9223372036854775808", None),
+        ] {
             let mut object = StrictObject::parse(format!("{{\"n\":{body}}}").as_bytes()).unwrap();
             assert_eq!(object.integer("n").ok(), expected, "{body}");
         }

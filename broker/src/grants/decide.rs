@@ -42,7 +42,13 @@ impl Access {
 }
 
 /// Decides one request: the token must be for it, and its principal must be granted it now.
-pub fn decide(claims: &Claims, standing: &Standing, namespace: &Namespace, permission: Permission, now: i64) -> Result<Access, Refusal> {
+pub fn decide(
+    claims: &Claims,
+    standing: &Standing,
+    namespace: &Namespace,
+    permission: Permission,
+    now: i64,
+) -> Result<Access, Refusal> {
     if let Some(principal) = &standing.revoked {
         return Err(Refusal::Revoked { principal: principal.clone() });
     }
@@ -68,9 +74,14 @@ pub fn reach(claims: &Claims, standing: &Standing, permission: Permission, now: 
         Namespaces::List(list) => list.clone(),
         Namespaces::All => {
             let on_every = |grant: &Grant| {
-                grant.namespace == GrantNamespace::Every && grant.allows(permission, now) && standing.counts(grant, claims.unique_id())
+                grant.namespace == GrantNamespace::Every
+                    && grant.allows(permission, now)
+                    && standing.counts(grant, claims.unique_id())
             };
-            if standing.revoked.is_none() && claims.permissions().contains(permission) && standing.grants.iter().any(on_every) {
+            if standing.revoked.is_none()
+                && claims.permissions().contains(permission)
+                && standing.grants.iter().any(on_every)
+            {
                 return Reach::Every;
             }
             standing
@@ -83,7 +94,12 @@ pub fn reach(claims: &Claims, standing: &Standing, permission: Permission, now: 
                 .collect()
         }
     };
-    Reach::Some(named.into_iter().filter(|namespace| decide(claims, standing, namespace, permission, now).is_ok()).collect())
+    Reach::Some(
+        named
+            .into_iter()
+            .filter(|namespace| decide(claims, standing, namespace, permission, now).is_ok())
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -95,7 +111,13 @@ mod tests {
     const DEPLOY: &str = "aws:111122223333:role/deploy";
 
     fn claims(namespaces: Namespaces, permissions: &[Permission]) -> Claims {
-        Claims::for_test(principal(DEPLOY), namespaces, permissions.iter().copied().collect(), 0, 3600)
+        Claims::for_test(
+            principal(DEPLOY),
+            namespaces,
+            permissions.iter().copied().collect(),
+            0,
+            3600,
+        )
     }
 
     #[test]
@@ -128,8 +150,14 @@ mod tests {
         let mut standing = standing(vec![grant(DEPLOY, "*", &[Permission::Download], None)]);
         standing.revoked = Some(principal("account:aws:111122223333"));
         let claims = claims(Namespaces::All, &[Permission::Download]);
-        assert!(matches!(decide(&claims, &standing, &namespace("a"), Permission::Download, 0), Err(Refusal::Revoked { .. })));
-        assert_eq!(reach(&claims, &standing, Permission::Download, 0), Reach::Some(BTreeSet::new()));
+        assert!(matches!(
+            decide(&claims, &standing, &namespace("a"), Permission::Download, 0),
+            Err(Refusal::Revoked { .. })
+        ));
+        assert_eq!(
+            reach(&claims, &standing, Permission::Download, 0),
+            Reach::Some(BTreeSet::new())
+        );
     }
 
     #[test]
@@ -141,10 +169,17 @@ mod tests {
             grant(DEPLOY, "*", &[Permission::CreateGrant], None),
         ]);
         let all = claims(Namespaces::All, &[Permission::Download, Permission::CreateGrant]);
-        assert_eq!(reach(&all, &standing, Permission::Download, 0), Reach::Some([namespace("a")].into()));
+        assert_eq!(
+            reach(&all, &standing, Permission::Download, 0),
+            Reach::Some([namespace("a")].into())
+        );
         assert_eq!(reach(&all, &standing, Permission::CreateGrant, 0), Reach::Every);
         assert_eq!(reach(&all, &standing, Permission::Upload, 0), Reach::Some(BTreeSet::new()));
-        let listed = claims(Namespaces::List(vec![namespace("a"), namespace("z")]), &[Permission::Download]);
-        assert_eq!(reach(&listed, &standing, Permission::Download, 0), Reach::Some([namespace("a")].into()));
+        let listed =
+            claims(Namespaces::List(vec![namespace("a"), namespace("z")]), &[Permission::Download]);
+        assert_eq!(
+            reach(&listed, &standing, Permission::Download, 0),
+            Reach::Some([namespace("a")].into())
+        );
     }
 }

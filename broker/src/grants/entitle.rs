@@ -44,20 +44,31 @@ impl Entitlement {
 }
 
 /// Decides a mint: every pair of a list must be held; of `"all"`, each permission on at least one namespace.
-pub fn entitle(caller: CallerIdentity, document: &RequestDocument, standing: &Standing, now: i64) -> Result<Entitlement, Refusal> {
+pub fn entitle(
+    caller: CallerIdentity,
+    document: &RequestDocument,
+    standing: &Standing,
+    now: i64,
+) -> Result<Entitlement, Refusal> {
     if let Some(principal) = &standing.revoked {
         return Err(Refusal::Revoked { principal: principal.clone() });
     }
     let check = |namespace| {
-        document
-            .permissions
-            .iter()
-            .try_for_each(|permission| granted(caller.principal(), caller.unique_id(), standing, namespace, permission, now))
+        document.permissions.iter().try_for_each(|permission| {
+            granted(caller.principal(), caller.unique_id(), standing, namespace, permission, now)
+        })
     };
     match &document.namespaces {
         Namespaces::All => check(None)?,
         Namespaces::List(list) => list.iter().try_for_each(|namespace| check(Some(namespace)))?,
     }
-    let pins = standing.pin == Pin::Open && standing.grants.iter().any(|grant| grant.principal.is_concrete());
-    Ok(Entitlement { namespaces: document.namespaces.clone(), permissions: document.permissions, ttl: document.ttl, caller, pins })
+    let pins = standing.pin == Pin::Open
+        && standing.grants.iter().any(|grant| grant.principal.is_concrete());
+    Ok(Entitlement {
+        namespaces: document.namespaces.clone(),
+        permissions: document.permissions,
+        ttl: document.ttl,
+        caller,
+        pins,
+    })
 }

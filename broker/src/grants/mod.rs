@@ -175,7 +175,9 @@ pub fn granted(
 ) -> Result<(), Refusal> {
     let mut lost = false;
     for grant in &standing.grants {
-        if !grant.allows(permission, now) || namespace.is_some_and(|namespace| !grant.namespace.covers(namespace)) {
+        if !grant.allows(permission, now)
+            || namespace.is_some_and(|namespace| !grant.namespace.covers(namespace))
+        {
             continue;
         }
         if standing.counts(grant, unique_id) {
@@ -186,7 +188,11 @@ pub fn granted(
     if lost {
         return Err(Refusal::Recreated { principal: principal.clone() });
     }
-    Err(Refusal::NoGrant { principal: principal.clone(), namespace: namespace.cloned(), permission })
+    Err(Refusal::NoGrant {
+        principal: principal.clone(),
+        namespace: namespace.cloned(),
+        permission,
+    })
 }
 
 #[cfg(test)]
@@ -201,7 +207,12 @@ pub(crate) mod tests {
         Namespace::parse(text).unwrap()
     }
 
-    pub(crate) fn grant(who: &str, on: &str, permissions: &[Permission], expires_at: Option<i64>) -> Grant {
+    pub(crate) fn grant(
+        who: &str,
+        on: &str,
+        permissions: &[Permission],
+        expires_at: Option<i64>,
+    ) -> Grant {
         Grant {
             principal: principal(who),
             namespace: on.parse().unwrap(),
@@ -213,12 +224,23 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn standing(grants: Vec<Grant>) -> Standing {
-        Standing { grants, pin: Pin::Open, revoked: None, revoked_tokens: HashSet::new(), keyring: Listed::default() }
+        Standing {
+            grants,
+            pin: Pin::Open,
+            revoked: None,
+            revoked_tokens: HashSet::new(),
+            keyring: Listed::default(),
+        }
     }
 
     const DEPLOY: &str = "aws:111122223333:role/deploy";
 
-    fn outcome(standing: &Standing, on: &str, permission: Permission, now: i64) -> Result<(), Refusal> {
+    fn outcome(
+        standing: &Standing,
+        on: &str,
+        permission: Permission,
+        now: i64,
+    ) -> Result<(), Refusal> {
         let id = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
         granted(&principal(DEPLOY), &id, standing, Some(&namespace(on)), permission, now)
     }
@@ -233,7 +255,10 @@ pub(crate) mod tests {
             ("team-ab", Permission::Download, 99),
             ("team", Permission::Download, 99),
         ] {
-            assert!(matches!(outcome(&standing, on, permission, now), Err(Refusal::NoGrant { .. })), "{on} {permission} {now}");
+            assert!(
+                matches!(outcome(&standing, on, permission, now), Err(Refusal::NoGrant { .. })),
+                "{on} {permission} {now}"
+            );
         }
     }
 
@@ -257,9 +282,15 @@ pub(crate) mod tests {
             grant("account:aws:111122223333", "b", &[Permission::Download], None),
         ]);
         standing.pin = Pin::Id(UniqueId::parse("AROAOTHEROTHEROTHER22").unwrap());
-        assert!(matches!(outcome(&standing, "a", Permission::Download, 0), Err(Refusal::Recreated { .. })));
+        assert!(matches!(
+            outcome(&standing, "a", Permission::Download, 0),
+            Err(Refusal::Recreated { .. })
+        ));
         assert_eq!(outcome(&standing, "b", Permission::Download, 0), Ok(()));
-        assert!(matches!(outcome(&standing, "c", Permission::Download, 0), Err(Refusal::NoGrant { .. })));
+        assert!(matches!(
+            outcome(&standing, "c", Permission::Download, 0),
+            Err(Refusal::NoGrant { .. })
+        ));
         standing.pin = Pin::Never;
         assert_eq!(outcome(&standing, "a", Permission::Download, 0), Ok(()));
     }
@@ -267,6 +298,9 @@ pub(crate) mod tests {
     #[test]
     fn a_refusal_names_the_principal_as_its_owner_would_write_it() {
         let refusal = outcome(&standing(vec![]), "acme", Permission::Download, 0).unwrap_err();
-        assert_eq!(refusal.to_string(), "`arn:aws:iam::111122223333:role/deploy` has no `download` on namespace `acme`");
+        assert_eq!(
+            refusal.to_string(),
+            "`arn:aws:iam::111122223333:role/deploy` has no `download` on namespace `acme`"
+        );
     }
 }

@@ -21,18 +21,32 @@ pub async fn fetch(
     file: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let shelf = broker.store.archives().ok_or_else(|| ApiError::not_found("archives are not handed out here"))?;
+    let shelf = broker
+        .store
+        .archives()
+        .ok_or_else(|| ApiError::not_found("archives are not handed out here"))?;
     let Path(file) = file.map_err(|_| ApiError::link(LinkError::Invalid))?;
     let now = broker.clock.now();
-    let keys = broker.tokens.derived(&Link::purpose(&broker.audience), &broker.store, now).await.map_err(ApiError::key)?;
-    let link = Link::open(&file, request.uri().query().unwrap_or_default(), &keys, now).map_err(ApiError::link)?;
+    let keys = broker
+        .tokens
+        .derived(&Link::purpose(&broker.audience), &broker.store, now)
+        .await
+        .map_err(ApiError::key)?;
+    let link = Link::open(&file, request.uri().query().unwrap_or_default(), &keys, now)
+        .map_err(ApiError::link)?;
     let served = ServeFile::new(shelf.archive(&link.sha256, link.format)).oneshot(request).await;
     let mut response = served.map_err(|_| lost())?.into_response();
     if response.status() == StatusCode::NOT_FOUND {
-        tracing::error!(alarm = "archive_lost", sha256 = link.sha256, "an archive that is listed cannot be read");
+        tracing::error!(
+            alarm = "archive_lost",
+            sha256 = link.sha256,
+            "an archive that is listed cannot be read"
+        );
         return Err(lost());
     }
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(link.format.content_type()));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(link.format.content_type()));
     Ok(response)
 }
 

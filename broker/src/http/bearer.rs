@@ -39,8 +39,13 @@ impl Caller {
     }
 
     /// The right to do something in a namespace, decided before anything is looked up there.
-    pub fn access(&self, namespace: &Namespace, permission: Permission) -> Result<Access, ApiError> {
-        decide(&self.claims, &self.standing, namespace, permission, self.now).map_err(ApiError::refusal)
+    pub fn access(
+        &self,
+        namespace: &Namespace,
+        permission: Permission,
+    ) -> Result<Access, ApiError> {
+        decide(&self.claims, &self.standing, namespace, permission, self.now)
+            .map_err(ApiError::refusal)
     }
 
     /// Every namespace the caller may do something in.
@@ -65,13 +70,26 @@ async fn authenticate(token: &str, broker: &Broker) -> Result<Caller, ApiError> 
     let now = broker.clock.now();
     let opened = broker.tokens.open(token, &broker.store, now).await.map_err(ApiError::open)?;
     let claims = opened.claims.clone();
-    let standing = broker.standings.recent(claims.principal(), &broker.store, now).await.map_err(ApiError::store)?;
-    broker.tokens.confirm(&opened.key_id, &standing.keyring, &broker.store, now).await.map_err(ApiError::open)?;
+    let standing = broker
+        .standings
+        .recent(claims.principal(), &broker.store, now)
+        .await
+        .map_err(ApiError::store)?;
+    broker
+        .tokens
+        .confirm(&opened.key_id, &standing.keyring, &broker.store, now)
+        .await
+        .map_err(ApiError::open)?;
     if standing.revoked.is_some() || standing.revoked_tokens.contains(claims.id()) {
         return Err(ApiError::unauthorized());
     }
     // Of a standing the age counts, which a clock that was set back must not lessen; of a grant the end.
-    Ok(Caller { token: token.to_owned().into(), claims, standing, now: broker.tokens.never_back(now) })
+    Ok(Caller {
+        token: token.to_owned().into(),
+        claims,
+        standing,
+        now: broker.tokens.never_back(now),
+    })
 }
 
 /// The token of the one `Authorization` header: the scheme in any case, one space (RFC 6750, section 2.1).

@@ -6,5 +6,8 @@ use axum::response::IntoResponse;
 
 /// `GET /.well-known/terraform.json`; the paths end in `/`, since some clients add none.
 pub async fn document() -> impl IntoResponse {
-    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(serde_json::json!({ "modules.v1": "/v1/modules/" })))
+    (
+        [(header::CACHE_CONTROL, "public, max-age=300")],
+        Json(serde_json::json!({ "modules.v1": "/v1/modules/" })),
+    )
 }

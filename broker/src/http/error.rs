@@ -71,7 +71,8 @@ impl ApiError {
             ProofError::Expired => ErrorCode::ProofExpired,
             ProofError::FromFuture => ErrorCode::ProofFromFuture,
         };
-        let hint = matches!(code, ErrorCode::ProofExpired | ErrorCode::ProofFromFuture).then_some("compare your clock with `server_time`");
+        let hint = matches!(code, ErrorCode::ProofExpired | ErrorCode::ProofFromFuture)
+            .then_some("compare your clock with `server_time`");
         let error = Self::new(code, error.to_string());
         hint.map_or(error.clone(), |hint| error.hint(hint))
     }
@@ -81,7 +82,11 @@ impl ApiError {
         match error {
             StsError::Answer(answer) => {
                 if matches!(answer, AnswerError::Malformed(_) | AnswerError::Inconsistent(_)) {
-                    tracing::error!(alarm = "sts_answer", error = &answer as &dyn Error, "what answered for STS is not to be believed");
+                    tracing::error!(
+                        alarm = "sts_answer",
+                        error = &answer as &dyn Error,
+                        "what answered for STS is not to be believed"
+                    );
                 }
                 let code = match &answer {
                     AnswerError::SignatureMismatch => {
@@ -93,29 +98,49 @@ impl ApiError {
                     AnswerError::ExpiredCredentials => ErrorCode::ExpiredCredentials,
                     AnswerError::Unsupported(_) => ErrorCode::UnsupportedPrincipal,
                     AnswerError::Malformed(_) => {
-                        return Self::new(ErrorCode::StsBadResponse, "the answer for STS cannot be read").caused_by(answer);
+                        return Self::new(
+                            ErrorCode::StsBadResponse,
+                            "the answer for STS cannot be read",
+                        )
+                        .caused_by(answer);
                     }
                     AnswerError::Inconsistent(_) => {
-                        return Self::new(ErrorCode::StsInconsistent, "the answer of STS contradicts itself").caused_by(answer);
+                        return Self::new(
+                            ErrorCode::StsInconsistent,
+                            "the answer of STS contradicts itself",
+                        )
+                        .caused_by(answer);
                     }
                 };
                 Self::new(code, answer.to_string())
             }
             StsError::Busy => Self::new(ErrorCode::Throttled, error.to_string()),
             StsError::Timeout => Self::new(ErrorCode::StsTimeout, error.to_string()),
-            StsError::Unavailable(_) => Self::new(ErrorCode::StsUnavailable, error.to_string()).caused_by(error),
-            StsError::NotSts(_) => Self::new(ErrorCode::StsBadResponse, error.to_string()).caused_by(error),
+            StsError::Unavailable(_) => {
+                Self::new(ErrorCode::StsUnavailable, error.to_string()).caused_by(error)
+            }
+            StsError::NotSts(_) => {
+                Self::new(ErrorCode::StsBadResponse, error.to_string()).caused_by(error)
+            }
         }
     }
 
     /// What a gateway's word on its caller is answered with, where that makes no identity.
     pub fn gateway(error: AnswerError) -> Self {
         match error {
-            AnswerError::Unsupported(sentence) => Self::new(ErrorCode::UnsupportedPrincipal, sentence),
-            AnswerError::Inconsistent(_) => {
-                Self::new(ErrorCode::StsInconsistent, "what the gateway says of the caller contradicts itself").caused_by(error)
+            AnswerError::Unsupported(sentence) => {
+                Self::new(ErrorCode::UnsupportedPrincipal, sentence)
             }
-            _ => Self::new(ErrorCode::StsBadResponse, "what the gateway says of the caller cannot be read").caused_by(error),
+            AnswerError::Inconsistent(_) => Self::new(
+                ErrorCode::StsInconsistent,
+                "what the gateway says of the caller contradicts itself",
+            )
+            .caused_by(error),
+            _ => Self::new(
+                ErrorCode::StsBadResponse,
+                "what the gateway says of the caller cannot be read",
+            )
+            .caused_by(error),
         }
     }
 
@@ -124,30 +149,37 @@ impl ApiError {
         let message = refusal.to_string();
         match refusal {
             Refusal::NoGrant { principal, namespace, permission } => {
-                let namespace = namespace.map_or_else(|| "NAMESPACE".to_owned(), |namespace| namespace.to_string());
+                let namespace = namespace
+                    .map_or_else(|| "NAMESPACE".to_owned(), |namespace| namespace.to_string());
                 let flag = permission.as_str().replace('_', "-");
                 Self::new(ErrorCode::NoGrant, message).hint(format!(
                     "ask an operator for `stile-admin grant create --role-arn {} --namespace {namespace} --{flag}`",
                     principal.as_typed()
                 ))
             }
-            Refusal::OutOfScope { .. } => {
-                Self::new(ErrorCode::OutOfScope, message).hint("ask for a token with that namespace and permission")
-            }
+            Refusal::OutOfScope { .. } => Self::new(ErrorCode::OutOfScope, message)
+                .hint("ask for a token with that namespace and permission"),
             Refusal::Recreated { principal } => Self::new(ErrorCode::PrincipalRecreated, message)
-                .hint(format!("ask an operator for `stile-admin grant repin --role-arn {}`", principal.as_typed())),
-            Refusal::Revoked { .. } => Self::new(ErrorCode::PrincipalRevoked, message).hint("ask an operator to lift it"),
+                .hint(format!(
+                    "ask an operator for `stile-admin grant repin --role-arn {}`",
+                    principal.as_typed()
+                )),
+            Refusal::Revoked { .. } => {
+                Self::new(ErrorCode::PrincipalRevoked, message).hint("ask an operator to lift it")
+            }
         }
     }
 
     /// The store is down.
     pub fn store(error: StoreError) -> Self {
-        Self::new(ErrorCode::StoreUnavailable, "the registry's store cannot be reached").caused_by(error)
+        Self::new(ErrorCode::StoreUnavailable, "the registry's store cannot be reached")
+            .caused_by(error)
     }
 
     /// There is no key.
     pub fn key(error: KeyError) -> Self {
-        Self::new(ErrorCode::KeyUnavailable, "the registry's keys cannot be reached").caused_by(error)
+        Self::new(ErrorCode::KeyUnavailable, "the registry's keys cannot be reached")
+            .caused_by(error)
     }
 
     /// A token does not open, or whether it does cannot be told.
@@ -172,8 +204,12 @@ impl ApiError {
                 let error = Self::new(ErrorCode::BadArchive, refused.to_string());
                 hint.map_or(error.clone(), |hint| error.hint(hint))
             }
-            UploadError::Archive(ArchiveError::Unreadable(_)) => Self::new(ErrorCode::StoreUnavailable, error.to_string()).caused_by(error),
-            UploadError::Disk(_) => Self::new(ErrorCode::StoreUnavailable, error.to_string()).caused_by(error),
+            UploadError::Archive(ArchiveError::Unreadable(_)) => {
+                Self::new(ErrorCode::StoreUnavailable, error.to_string()).caused_by(error)
+            }
+            UploadError::Disk(_) => {
+                Self::new(ErrorCode::StoreUnavailable, error.to_string()).caused_by(error)
+            }
         }
     }
 
@@ -185,7 +221,8 @@ impl ApiError {
     /// What happened, down to the first cause, for the log alone: 512 characters at most, on one line.
     pub fn chain(&self) -> String {
         let mut text = self.message.clone();
-        let mut cause: Option<&(dyn Error + 'static)> = self.source.as_deref().map(|source| source as _);
+        let mut cause: Option<&(dyn Error + 'static)> =
+            self.source.as_deref().map(|source| source as _);
         while let Some(error) = cause {
             text.push_str(": ");
             text.push_str(&error.to_string());
@@ -220,7 +257,9 @@ impl ApiError {
             ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ErrorCode::Throttled => StatusCode::TOO_MANY_REQUESTS,
-            ErrorCode::StsUnavailable | ErrorCode::StoreUnavailable | ErrorCode::KeyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::StsUnavailable | ErrorCode::StoreUnavailable | ErrorCode::KeyUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             ErrorCode::StsBadResponse | ErrorCode::StsInconsistent => StatusCode::BAD_GATEWAY,
             ErrorCode::StsTimeout => StatusCode::GATEWAY_TIMEOUT,
             ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -244,7 +283,8 @@ impl IntoResponse for ApiError {
         if self.code == ErrorCode::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+        {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
         response.extensions_mut().insert(self);

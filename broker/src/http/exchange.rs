@@ -32,12 +32,19 @@ const BODY: Duration = Duration::from_secs(10);
 const REMEMBERED: i64 = 15 * 60;
 
 /// `POST /v1/token`.
-pub async fn mint(State(broker): State<Arc<Broker>>, request: Request) -> Result<impl IntoResponse, ApiError> {
+pub async fn mint(
+    State(broker): State<Arc<Broker>>,
+    request: Request,
+) -> Result<impl IntoResponse, ApiError> {
     // Runs to its end though the caller hangs up, so that every mint is on record.
     let minted = async move {
         let mut caller = None;
         let minted = exchange(&broker, request, &mut caller).await;
-        audit::exchange("proof", caller.as_ref(), minted.as_ref().map_err(|error| error.code().as_str()));
+        audit::exchange(
+            "proof",
+            caller.as_ref(),
+            minted.as_ref().map_err(|error| error.code().as_str()),
+        );
         minted
     };
     Ok(Json(to_its_end(minted).await?.into_reply()))
@@ -62,7 +69,11 @@ impl Minted {
     }
 }
 
-async fn exchange(broker: &Broker, request: Request, identified: &mut Option<CallerIdentity>) -> Result<Minted, ApiError> {
+async fn exchange(
+    broker: &Broker,
+    request: Request,
+    identified: &mut Option<CallerIdentity>,
+) -> Result<Minted, ApiError> {
     let body = read_json(request).await?;
     let now = broker.clock.now();
     let proof = Proof::parse(&body).map_err(|error| ApiError::proof(&error))?;
@@ -70,15 +81,27 @@ async fn exchange(broker: &Broker, request: Request, identified: &mut Option<Cal
     let region = enabled(broker, &proof.unverified_region)?;
 
     let _room = broker.exchanges.try_acquire().map_err(|_| crowded())?;
-    let Turn::Leader(leader) = broker.single_flight.join(proof.digest()).await else { return Err(replayed()) };
-    let caller = broker.sts.identify(&proof, region).await.map_err(|error| ApiError::sts(error, &broker.audience))?;
+    let Turn::Leader(leader) = broker.single_flight.join(proof.digest()).await else {
+        return Err(replayed());
+    };
+    let caller = broker
+        .sts
+        .identify(&proof, region)
+        .await
+        .map_err(|error| ApiError::sts(error, &broker.audience))?;
     *identified = Some(caller.clone());
 
     let (entitlement, key) = entitled(broker, caller, &proof.unverified_document, now).await?;
-    let (principal, id) = (entitlement.caller().principal().clone(), entitlement.caller().unique_id().clone());
+    let (principal, id) =
+        (entitlement.caller().principal().clone(), entitlement.caller().unique_id().clone());
     let pin = entitlement.pins().then(|| (principal.clone(), id));
     let keep_until = proof.unverified_signed_at.saturating_add(REMEMBERED);
-    let claimed = match broker.store.claim(proof.signature_digest(), keep_until, pin, now).await.map_err(ApiError::store)? {
+    let claimed = match broker
+        .store
+        .claim(proof.signature_digest(), keep_until, pin, now)
+        .await
+        .map_err(ApiError::store)?
+    {
         Claim::Claimed(claimed) => claimed,
         Claim::Replayed => {
             leader.spent();
@@ -97,7 +120,8 @@ pub(super) async fn entitled(
     document: &RequestDocument,
     now: i64,
 ) -> Result<(Entitlement, Key), ApiError> {
-    let standing = broker.store.standing(caller.principals().to_vec()).await.map_err(ApiError::store)?;
+    let standing =
+        broker.store.standing(caller.principals().to_vec()).await.map_err(ApiError::store)?;
     // Keys that an operator has dropped since must not mint what nothing will open.
     broker.tokens.follow(&standing.keyring, &broker.store, now).await.map_err(ApiError::key)?;
     let entitlement = entitle(caller, document, &standing, now).map_err(ApiError::refusal)?;
@@ -106,8 +130,15 @@ pub(super) async fn entitled(
 }
 
 /// The token, and the answer around it.
-pub(super) fn sealed(broker: &Broker, key: &Key, entitlement: &Entitlement, claimed: Claimed, now: i64) -> Result<Minted, ApiError> {
-    let (token, claims) = broker.tokens.mint(key, entitlement, claimed, now).map_err(ApiError::key)?;
+pub(super) fn sealed(
+    broker: &Broker,
+    key: &Key,
+    entitlement: &Entitlement,
+    claimed: Claimed,
+    now: i64,
+) -> Result<Minted, ApiError> {
+    let (token, claims) =
+        broker.tokens.mint(key, entitlement, claimed, now).map_err(ApiError::key)?;
     Ok(Minted {
         token_id: claims.id().as_str().to_owned(),
         reply: TokenReply {
@@ -126,7 +157,8 @@ pub(super) fn crowded() -> ApiError {
 }
 
 fn replayed() -> ApiError {
-    ApiError::new(ErrorCode::ProofReplayed, "this proof was used already").hint("make a new proof for each token")
+    ApiError::new(ErrorCode::ProofReplayed, "this proof was used already")
+        .hint("make a new proof for each token")
 }
 
 fn enabled(broker: &Broker, unverified_region: &str) -> Result<&'static Region, ApiError> {
@@ -136,7 +168,11 @@ fn enabled(broker: &Broker, unverified_region: &str) -> Result<&'static Region, 
     let enabled: Vec<_> = broker.regions.iter().map(|region| region.name).collect();
     let hint = format!("sign for one of: {}", enabled.join(", "));
     Err(match Region::named(unverified_region) {
-        Some(region) => ApiError::new(ErrorCode::RegionNotEnabled, format!("region `{}` is not enabled here", region.name)).hint(hint),
+        Some(region) => ApiError::new(
+            ErrorCode::RegionNotEnabled,
+            format!("region `{}` is not enabled here", region.name),
+        )
+        .hint(hint),
         None => ApiError::new(ErrorCode::BadRegion, "`region` is not an AWS region").hint(hint),
     })
 }
@@ -146,15 +182,27 @@ pub(super) async fn read_json(request: Request) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
     // Never ignored: in SECVULN-8630 an action in the URL went before the one in the body.
     if parts.uri.query().is_some() {
-        return Err(ApiError::new(ErrorCode::InvalidRequest, "this route has no query: what it is asked is in the body"));
+        return Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            "this route has no query: what it is asked is in the body",
+        ));
     }
     if !is_plain_json(&parts.headers) {
-        return Err(ApiError::new(ErrorCode::UnsupportedMediaType, "the body must be `application/json` without an encoding"));
+        return Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body must be `application/json` without an encoding",
+        ));
     }
-    let collected = tokio::time::timeout(BODY, Limited::new(Body::new(body), MAX_BODY).collect()).await;
+    let collected =
+        tokio::time::timeout(BODY, Limited::new(Body::new(body), MAX_BODY).collect()).await;
     match collected {
-        Err(_) => Err(ApiError::new(ErrorCode::RequestTimeout, "the body did not arrive within 10 seconds")),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::new(ErrorCode::TooLarge, "the body is longer than 16 KiB")),
+        Err(_) => Err(ApiError::new(
+            ErrorCode::RequestTimeout,
+            "the body did not arrive within 10 seconds",
+        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(ApiError::new(ErrorCode::TooLarge, "the body is longer than 16 KiB"))
+        }
         Ok(Err(_)) => Err(ApiError::new(ErrorCode::InvalidRequest, "the body broke off")),
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
     }
@@ -167,7 +215,8 @@ fn is_plain_json(headers: &HeaderMap) -> bool {
     let Ok(value) = value.to_str() else { return false };
     let mut parts = value.split(';').map(str::trim);
     let json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
-    json && parts.all(|part| part.eq_ignore_ascii_case("charset=utf-8")) && !headers.contains_key(header::CONTENT_ENCODING)
+    json && parts.all(|part| part.eq_ignore_ascii_case("charset=utf-8"))
+        && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 #[cfg(test)]

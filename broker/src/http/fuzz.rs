@@ -34,9 +34,15 @@ pub fn bearer_header(bytes: &[u8]) -> Verdict {
         }
     }
     let Some(token) = bearer(&headers) else { return Verdict::Refused };
-    let values: Vec<_> = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
-    let [value] = values.as_slice() else { unreachable!("{} headers were taken for one", values.len()) };
-    assert!(value.to_ascii_lowercase().starts_with(b"bearer ") && &value[7..] == token.as_bytes(), "the scheme, a space, the token");
+    let values: Vec<_> =
+        headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
+    let [value] = values.as_slice() else {
+        unreachable!("{} headers were taken for one", values.len())
+    };
+    assert!(
+        value.to_ascii_lowercase().starts_with(b"bearer ") && &value[7..] == token.as_bytes(),
+        "the scheme, a space, the token"
+    );
     assert!(!token.is_empty() && token.len() <= MAX_TOKEN);
     assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)));
     Verdict::Taken
@@ -50,13 +56,24 @@ pub fn lambda_event(bytes: &[u8]) -> Verdict {
     }
     REGISTRY.with(|registry| {
         let unbelieving = registry.answer(&registry.plain, &event);
-        assert!(unbelieving.as_ref().is_none_or(|answer| !mints(answer)), "nobody vouched for a caller");
-        let Some(answer) = registry.answer(&registry.gateway, &event) else { return Verdict::Refused };
+        assert!(
+            unbelieving.as_ref().is_none_or(|answer| !mints(answer)),
+            "nobody vouched for a caller"
+        );
+        let Some(answer) = registry.answer(&registry.gateway, &event) else {
+            return Verdict::Refused;
+        };
         if mints(&answer) {
             let event: Value = serde_json::from_str(event.get()).expect("an event is JSON");
             let context = &event["requestContext"];
-            assert!(context["accountId"] == ACCOUNT && context["apiId"] == API && event["type"].is_null(), "of the one API: {event}");
-            let minted: Value = serde_json::from_str(&body(&answer)).expect("a token's answer is JSON");
+            assert!(
+                context["accountId"] == ACCOUNT
+                    && context["apiId"] == API
+                    && event["type"].is_null(),
+                "of the one API: {event}"
+            );
+            let minted: Value =
+                serde_json::from_str(&body(&answer)).expect("a token's answer is JSON");
             assert_eq!(minted["principal"], GRANTED);
         }
         Verdict::Taken
@@ -99,7 +116,10 @@ impl Registry {
             // Nobody answers there: no event gets as far as to ask.
             sts: Endpoints::new([Endpoint::parse("http://127.0.0.1:9").expect("an endpoint")]),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
         let grant = Grant {
             principal: Principal::parse_stored(GRANTED).expect("a principal"),
             namespace: "acme".parse().expect("a namespace"),
@@ -109,11 +129,18 @@ impl Registry {
             created_at: NOW,
         };
         runtime.block_on(store.create_grant(grant, None)).expect("a grant is kept");
-        let broker = Arc::new(Broker::over(&config, audience, store, Clock::given(|| NOW)).expect("a broker starts"));
+        let broker = Arc::new(
+            Broker::over(&config, audience, store, Clock::given(|| NOW)).expect("a broker starts"),
+        );
         let function = |source: Option<&str>| {
             let source = source.map(|source| IamSource::parse(source).expect("a source"));
             let base = AuthorizerBase::parse("/terraform").expect("a path");
-            Function::new(super::router(Arc::clone(&broker)), Arc::clone(&broker), source, Some(base))
+            Function::new(
+                super::router(Arc::clone(&broker)),
+                Arc::clone(&broker),
+                source,
+                Some(base),
+            )
         };
         let (plain, gateway) = (function(None), function(Some(&format!("{ACCOUNT}/{API}"))));
         Self { runtime, plain, gateway, _data: data }
@@ -125,7 +152,10 @@ impl Registry {
         let answer: Value = serde_json::from_str(answer.get()).expect("an answer is JSON");
         assert!(answer["statusCode"] != 500, "something broke: {answer}");
         assert!(answer["isAuthorized"] != true, "no token came, and yet: {answer}");
-        assert!(answer["policyDocument"]["Statement"][0]["Effect"] != "Allow", "no token came, and yet: {answer}");
+        assert!(
+            answer["policyDocument"]["Statement"][0]["Effect"] != "Allow",
+            "no token came, and yet: {answer}"
+        );
         Some(answer)
     }
 }

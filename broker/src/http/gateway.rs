@@ -10,7 +10,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use stile_protocol::exchange::{MAX_TTL, MIN_TTL, Namespaces, RequestDocument, parse_namespaces, parse_permissions};
+use stile_protocol::exchange::{
+    MAX_TTL, MIN_TTL, Namespaces, RequestDocument, parse_namespaces, parse_permissions,
+};
 use stile_protocol::names::{Permission, Permissions};
 use stile_protocol::region::Partition;
 use stile_protocol::reply::ErrorCode;
@@ -27,22 +29,35 @@ use crate::sts::{CallerIdentity, GatewayCaller};
 use crate::token::KeyError;
 
 /// `GET /v1/token`.
-pub async fn mint(State(broker): State<Arc<Broker>>, request: Request) -> Result<Response, ApiError> {
+pub async fn mint(
+    State(broker): State<Arc<Broker>>,
+    request: Request,
+) -> Result<Response, ApiError> {
     // The router gives `HEAD` to this handler as well, and looking is no reason to mint.
-    let caller = request.extensions().get::<GatewayCaller>().filter(|_| request.method() == Method::GET);
+    let caller =
+        request.extensions().get::<GatewayCaller>().filter(|_| request.method() == Method::GET);
     let Some(caller) = caller else { return Ok(no_such_method(request).await) };
     let mut identified = None;
-    let minted = exchange(&broker, caller, request.uri().query().unwrap_or_default(), &mut identified).await;
-    audit::exchange("gateway", identified.as_ref(), minted.as_ref().map_err(|error| error.code().as_str()));
+    let minted =
+        exchange(&broker, caller, request.uri().query().unwrap_or_default(), &mut identified).await;
+    audit::exchange(
+        "gateway",
+        identified.as_ref(),
+        minted.as_ref().map_err(|error| error.code().as_str()),
+    );
     Ok(Json(minted?.into_reply()).into_response())
 }
 
 /// Every other method: `GET` is one of the route's for those alone whom a gateway vouches for, so nobody else is told of it.
 pub async fn no_such_method(request: Request) -> Response {
-    let error = ApiError::new(ErrorCode::MethodNotAllowed, "this route has no such method").hint("exchange a proof with `POST /v1/token`");
+    let error = ApiError::new(ErrorCode::MethodNotAllowed, "this route has no such method")
+        .hint("exchange a proof with `POST /v1/token`");
     let vouched_for = request.extensions().get::<GatewayCaller>().is_some();
     let mut response = error.into_response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(if vouched_for { "GET,POST" } else { "POST" }));
+    response.headers_mut().insert(
+        header::ALLOW,
+        HeaderValue::from_static(if vouched_for { "GET,POST" } else { "POST" }),
+    );
     response
 }
 
@@ -60,11 +75,14 @@ async fn exchange(
     *identified = Some(caller.clone());
 
     let (entitlement, key) = entitled(broker, caller, &document, now).await?;
-    let (principal, id) = (entitlement.caller().principal().clone(), entitlement.caller().unique_id().clone());
+    let (principal, id) =
+        (entitlement.caller().principal().clone(), entitlement.caller().unique_id().clone());
     let pin = entitlement.pins().then(|| (principal.clone(), id));
     let claimed = match broker.store.pin(verified, pin).await.map_err(ApiError::store)? {
         Claim::Claimed(claimed) => claimed,
-        Claim::PinnedToAnother | Claim::Replayed => return Err(ApiError::refusal(Refusal::Recreated { principal })),
+        Claim::PinnedToAnother | Claim::Replayed => {
+            return Err(ApiError::refusal(Refusal::Recreated { principal }));
+        }
     };
     sealed(broker, &key, &entitlement, claimed, now)
 }
@@ -78,10 +96,18 @@ fn asked_for(query: &str, default_ttl: i64) -> Result<RequestDocument, ApiError>
             "expiration_seconds" => &mut ttl,
             "namespace" => &mut namespaces,
             "permission" => &mut permissions,
-            _ => return Err(ApiError::new(ErrorCode::InvalidRequest, "the query has a parameter that is not known")),
+            _ => {
+                return Err(ApiError::new(
+                    ErrorCode::InvalidRequest,
+                    "the query has a parameter that is not known",
+                ));
+            }
         };
         if slot.replace(value.into_owned()).is_some() {
-            return Err(ApiError::new(ErrorCode::InvalidRequest, format!("parameter `{name}` is there twice")));
+            return Err(ApiError::new(
+                ErrorCode::InvalidRequest,
+                format!("parameter `{name}` is there twice"),
+            ));
         }
     }
     let list = |text: &str| Value::Array(text.split(',').map(Value::from).collect());
@@ -107,7 +133,12 @@ fn seconds(text: &str) -> Result<i64, FieldError> {
         .then(|| text.parse().ok())
         .flatten()
         .filter(|ttl| (MIN_TTL..=MAX_TTL).contains(ttl))
-        .ok_or_else(|| FieldError::new("expiration_seconds", format_args!("an integer from {MIN_TTL} to {MAX_TTL} seconds")))
+        .ok_or_else(|| {
+            FieldError::new(
+                "expiration_seconds",
+                format_args!("an integer from {MIN_TTL} to {MAX_TTL} seconds"),
+            )
+        })
 }
 
 #[cfg(test)]
@@ -152,10 +183,16 @@ mod tests {
             ("expiration_seconds=900", 900, "all", "download"),
             ("namespace=all", 1800, "all", "download"),
             ("namespace=a,b&permission=upload", 1800, "a,b", "upload"),
-            ("permission=upload%2Cdownload&expiration_seconds=43200&namespace=a", 43_200, "a", "download,upload"),
+            (
+                "permission=upload%2Cdownload&expiration_seconds=43200&namespace=a",
+                43_200,
+                "a",
+                "download,upload",
+            ),
         ] {
             let document = asked_for(query, 1800).unwrap();
-            let read = (document.ttl, document.namespaces.to_string(), document.permissions.to_string());
+            let read =
+                (document.ttl, document.namespaces.to_string(), document.permissions.to_string());
             assert_eq!(read, (ttl, namespaces.to_owned(), permissions.to_owned()), "{query}");
         }
     }

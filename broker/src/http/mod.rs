@@ -43,7 +43,10 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         // A proof in, a token out; or what a gateway verified in its stead.
-        .route("/v1/token", get(gateway::mint).post(exchange::mint).fallback(gateway::no_such_method))
+        .route(
+            "/v1/token",
+            get(gateway::mint).post(exchange::mint).fallback(gateway::no_such_method),
+        )
         // Bearers.
         .route("/v1/whoami", get(bearer::whoami))
         .route("/v1/modules", get(modules::list))
@@ -52,16 +55,27 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/modules/{namespace}/{name}/{system}/{version}/download", get(modules::download))
         .route("/v1/modules/{namespace}/{name}/{system}/{version}", post(publish::module))
         .route("/v1/modules/{namespace}/{name}/{system}/{version}/uploads", post(uploads::begin))
-        .route("/v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}", post(uploads::complete))
+        .route(
+            "/v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}",
+            post(uploads::complete),
+        )
         // Holders of a signed link.
         .route("/v1/archives/{file}", get(archives::fetch))
         .fallback(async || ApiError::not_found("there is nothing here"))
-        .method_not_allowed_fallback(async || ApiError::new(ErrorCode::MethodNotAllowed, "this route has no such method"))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(ErrorCode::MethodNotAllowed, "this route has no such method")
+        })
         // From the last to the first that a request meets.
         .layer(CatchPanicLayer::custom(trace::panicked))
         .layer(from_fn_with_state(Arc::clone(&broker), error::dress))
         .layer(axum::middleware::from_fn(trace::request))
-        .layer(SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
-        .layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
         .with_state(broker)
 }

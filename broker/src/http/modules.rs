@@ -37,12 +37,19 @@ pub struct ModulePath {
 
 impl ModulePath {
     /// The right first, then the address: whoever lacks the right learns nothing of what is there.
-    pub fn access(&self, caller: &Caller, permission: Permission) -> Result<(Access, Result<ModuleAddress, ApiError>), ApiError> {
+    pub fn access(
+        &self,
+        caller: &Caller,
+        permission: Permission,
+    ) -> Result<(Access, Result<ModuleAddress, ApiError>), ApiError> {
         // Nobody can hold a grant on what is no namespace.
-        let namespace = Namespace::parse(&self.namespace).map_err(|error| ApiError::new(ErrorCode::NoGrant, error.to_string()))?;
+        let namespace = Namespace::parse(&self.namespace)
+            .map_err(|error| ApiError::new(ErrorCode::NoGrant, error.to_string()))?;
         let access = caller.access(&namespace, permission)?;
         let address = ModuleName::parse(&self.name)
-            .and_then(|name| System::parse(&self.system).map(|system| ModuleAddress { namespace, name, system }))
+            .and_then(|name| {
+                System::parse(&self.system).map(|system| ModuleAddress { namespace, name, system })
+            })
             .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()));
         Ok((access, address))
     }
@@ -54,7 +61,8 @@ impl ModulePath {
 
     /// The version.
     pub fn version(&self) -> Result<Version, ApiError> {
-        Version::parse(&self.version).map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()))
+        Version::parse(&self.version)
+            .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()))
     }
 }
 
@@ -67,7 +75,12 @@ pub async fn versions(
     let Path(path) = path.map_err(|_| no_module())?;
     let (access, address) = path.access(&caller, Permission::Download)?;
     let address = address.map_err(|_| no_module())?;
-    let document = broker.store.versions_document(&access, &address).await.map_err(ApiError::store)?.ok_or_else(no_module)?;
+    let document = broker
+        .store
+        .versions_document(&access, &address)
+        .await
+        .map_err(ApiError::store)?
+        .ok_or_else(no_module)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], document))
 }
 
@@ -80,14 +93,24 @@ pub async fn download(
     let Path(path) = path.map_err(|_| no_module())?;
     let (access, address) = path.access(&caller, Permission::Download)?;
     let absent = || ApiError::not_found("there is no such version");
-    let (address, version) = (address.map_err(|_| absent())?, path.version().map_err(|_| absent())?);
+    let (address, version) =
+        (address.map_err(|_| absent())?, path.version().map_err(|_| absent())?);
     let now = broker.clock.now();
-    let found = broker.store.location(&access, &address, &version, now, broker.link_ttl).await.map_err(ApiError::store)?;
+    let found = broker
+        .store
+        .location(&access, &address, &version, now, broker.link_ttl)
+        .await
+        .map_err(ApiError::store)?;
     let location = match found.ok_or_else(absent)? {
         Location::Elsewhere(url) => url,
         Location::Here(link) => {
-            let keys = broker.tokens.derived(&Link::purpose(&broker.audience), &broker.store, now).await.map_err(ApiError::key)?;
-            link.to_location(&keys).ok_or_else(|| ApiError::new(ErrorCode::Internal, "the link cannot be signed"))?
+            let keys = broker
+                .tokens
+                .derived(&Link::purpose(&broker.audience), &broker.store, now)
+                .await
+                .map_err(ApiError::key)?;
+            link.to_location(&keys)
+                .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the link cannot be signed"))?
         }
     };
     audit::package("download", &access, &format!("{address} {version}"), "allowed");
@@ -119,7 +142,8 @@ pub async fn list_namespace(
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Path(text) = path.map_err(|_| no_module())?;
-    let namespace = Namespace::parse(&text).map_err(|error| ApiError::new(ErrorCode::NoGrant, error.to_string()))?;
+    let namespace = Namespace::parse(&text)
+        .map_err(|error| ApiError::new(ErrorCode::NoGrant, error.to_string()))?;
     caller.access(&namespace, Permission::Download)?;
     summaries(&broker, &caller, Some(namespace), page).await
 }
@@ -131,17 +155,25 @@ async fn summaries(
     namespace: Option<Namespace>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    let Query(page) = page.map_err(|_| ApiError::new(ErrorCode::InvalidRequest, "`offset` and `limit` must be whole numbers"))?;
+    let Query(page) = page.map_err(|_| {
+        ApiError::new(ErrorCode::InvalidRequest, "`offset` and `limit` must be whole numbers")
+    })?;
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let reach = caller.reach(Permission::Download);
-    let mut found = broker.store.modules(&reach, namespace.as_ref(), page.offset, limit + 1).await.map_err(ApiError::store)?;
+    let mut found = broker
+        .store
+        .modules(&reach, namespace.as_ref(), page.offset, limit + 1)
+        .await
+        .map_err(ApiError::store)?;
     let more = found.len() > limit;
     found.truncate(limit);
     let mut meta = serde_json::json!({ "limit": limit, "current_offset": page.offset });
     if more {
         meta["next_offset"] = (page.offset + limit).into();
     }
-    Ok(Json(serde_json::json!({ "meta": meta, "modules": found.iter().map(summary).collect::<Vec<_>>() })))
+    Ok(Json(
+        serde_json::json!({ "meta": meta, "modules": found.iter().map(summary).collect::<Vec<_>>() }),
+    ))
 }
 
 fn summary(module: &ModuleSummary) -> serde_json::Value {

@@ -48,7 +48,9 @@ pub async fn module(
     let room = broker.upload_room(caller.principal()).ok_or_else(crowded)?;
 
     let upload = tokio::time::timeout(WHOLE, receive(&broker, request));
-    let upload = upload.await.map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes"))??;
+    let upload = upload.await.map_err(|_| {
+        ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes")
+    })??;
     drop(access);
     // Runs to its end though the sender hangs up: what is published is on record, and so is who published it.
     let published = async move {
@@ -59,7 +61,13 @@ pub async fn module(
 }
 
 /// Checks what arrived and lists it, if the sender may still do that: a grant that was taken away meanwhile counts.
-pub(super) async fn publish(broker: &Broker, caller: &Caller, path: &ModulePath, upload: Upload, format: Format) -> Result<Done, ApiError> {
+pub(super) async fn publish(
+    broker: &Broker,
+    caller: &Caller,
+    path: &ModulePath,
+    upload: Upload,
+    format: Format,
+) -> Result<Done, ApiError> {
     let archive = {
         let _turn = broker.checks.acquire().await;
         upload.check(format).await.map_err(ApiError::upload)?
@@ -67,7 +75,11 @@ pub(super) async fn publish(broker: &Broker, caller: &Caller, path: &ModulePath,
     let (access, address) = path.access(&caller.again(broker).await?, Permission::Upload)?;
     let (address, version) = (address?, path.version()?);
     let sha256 = archive.sha256().to_owned();
-    let published = broker.store.publish(&access, &address, &version, archive, broker.clock.now()).await.map_err(ApiError::store)?;
+    let published = broker
+        .store
+        .publish(&access, &address, &version, archive, broker.clock.now())
+        .await
+        .map_err(ApiError::store)?;
     audit::package("publish", &access, &format!("{address} {version}"), outcome(published));
     answer(published, &address, &version, &sha256)
 }
@@ -82,15 +94,26 @@ const fn outcome(published: Published) -> &'static str {
 }
 
 /// What a publisher is told.
-pub(super) fn answer(published: Published, address: &ModuleAddress, version: &Version, sha256: &str) -> Result<Done, ApiError> {
+pub(super) fn answer(
+    published: Published,
+    address: &ModuleAddress,
+    version: &Version,
+    sha256: &str,
+) -> Result<Done, ApiError> {
     if published == Published::Full {
-        return Err(ApiError::new(ErrorCode::TooLarge, format!("`{address}` has as many versions as a module can have"))
-            .hint("publish under another name from here on"));
+        return Err(ApiError::new(
+            ErrorCode::TooLarge,
+            format!("`{address}` has as many versions as a module can have"),
+        )
+        .hint("publish under another name from here on"));
     }
     let status = if published == Published::Created { StatusCode::CREATED } else { StatusCode::OK };
     if published == Published::Different {
-        return Err(ApiError::new(ErrorCode::Conflict, format!("`{address}` {version} is published already, with other content"))
-            .hint("a version never changes once it is published; publish the next one"));
+        return Err(ApiError::new(
+            ErrorCode::Conflict,
+            format!("`{address}` {version} is published already, with other content"),
+        )
+        .hint("a version never changes once it is published; publish the next one"));
     }
     let told = serde_json::json!({
         "module": address.to_string(), "version": version.to_string(), "sha256": sha256, "status": outcome(published),
@@ -138,16 +161,27 @@ impl DirectLimit {
 }
 
 fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(ApiError::new(ErrorCode::UnsupportedMediaType, "the archive must be sent without `Content-Encoding`"));
+        return Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the archive must be sent without `Content-Encoding`",
+        ));
     }
-    Format::from_content_type(content_type)
-        .ok_or_else(|| ApiError::new(ErrorCode::UnsupportedMediaType, "the archive must be `application/zip` or `application/gzip`"))
+    Format::from_content_type(content_type).ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the archive must be `application/zip` or `application/gzip`",
+        )
+    })
 }
 
 async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let limit = DirectLimit::of(&request);
     if length.is_some_and(|length| length > limit.bytes()) {
         return Err(limit.exceeded());
@@ -157,9 +191,13 @@ async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> 
     let begun = Instant::now();
     loop {
         let frame = tokio::time::timeout(PAUSE, body.frame());
-        match frame.await.map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the archive paused for more than 30 seconds"))? {
+        match frame.await.map_err(|_| {
+            ApiError::new(ErrorCode::RequestTimeout, "the archive paused for more than 30 seconds")
+        })? {
             None => return Ok(upload),
-            Some(Err(_)) => return Err(ApiError::new(ErrorCode::InvalidRequest, "the archive broke off")),
+            Some(Err(_)) => {
+                return Err(ApiError::new(ErrorCode::InvalidRequest, "the archive broke off"));
+            }
             Some(Ok(frame)) => {
                 if let Ok(chunk) = frame.into_data() {
                     if upload.bytes().saturating_add(chunk.len() as u64) > limit.bytes() {
@@ -167,7 +205,10 @@ async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> 
                     }
                     upload.write(&chunk).await.map_err(ApiError::upload)?;
                     if length != Some(upload.bytes()) && drips(upload.bytes(), begun.elapsed()) {
-                        return Err(ApiError::new(ErrorCode::RequestTimeout, "the archive arrives at less than 2 KiB a second"));
+                        return Err(ApiError::new(
+                            ErrorCode::RequestTimeout,
+                            "the archive arrives at less than 2 KiB a second",
+                        ));
                     }
                 }
             }
@@ -190,7 +231,11 @@ mod tests {
             (0, 30, false),
             (40 * largest_in_time, 40, false),
         ] {
-            assert_eq!(drips(bytes, Duration::from_secs(seconds)), expected, "{bytes} bytes in {seconds} s");
+            assert_eq!(
+                drips(bytes, Duration::from_secs(seconds)),
+                expected,
+                "{bytes} bytes in {seconds} s"
+            );
         }
     }
 }

@@ -80,7 +80,11 @@ pub struct Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Server").field("listener", &self.listener).field("tls", &self.tls.is_some()).finish()
+        formatter
+            .debug_struct("Server")
+            .field("listener", &self.listener)
+            .field("tls", &self.tls.is_some())
+            .finish()
     }
 }
 
@@ -91,7 +95,9 @@ pub fn tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, ServeError> {
         move |error| ServeError::Pem(shown, error)
     };
     refuse_exposed(&files.key)?;
-    let chain = CertificateDer::pem_file_iter(&files.cert).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(pem(&files.cert))?;
+    let chain = CertificateDer::pem_file_iter(&files.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(pem(&files.cert))?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(pem(&files.key))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -105,7 +111,9 @@ pub fn tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, ServeError> {
 fn refuse_exposed(key: &Path) -> Result<(), ServeError> {
     use std::os::unix::fs::PermissionsExt;
     match fs::metadata(key) {
-        Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => Err(ServeError::Exposed(key.display().to_string())),
+        Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => {
+            Err(ServeError::Exposed(key.display().to_string()))
+        }
         _ => Ok(()),
     }
 }
@@ -114,17 +122,26 @@ fn refuse_exposed(key: &Path) -> Result<(), ServeError> {
 fn raise_file_limit() {
     let wanted = (CONNECTIONS * 2) as u64;
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum.map_or(Some(wanted), |most| Some(most.min(wanted))), maximum: limit.maximum };
-    if limit.current.is_some_and(|current| current < wanted) && setrlimit(Resource::Nofile, raised).is_err() {
+    let raised = Rlimit {
+        current: limit.maximum.map_or(Some(wanted), |most| Some(most.min(wanted))),
+        maximum: limit.maximum,
+    };
+    if limit.current.is_some_and(|current| current < wanted)
+        && setrlimit(Resource::Nofile, raised).is_err()
+    {
         tracing::warn!("the limit of open files could not be raised to {wanted}");
     }
 }
 
 impl Server {
     /// Takes the address, and as many files as that many connections need.
-    pub async fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, ServeError> {
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<Self, ServeError> {
         raise_file_limit();
-        let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
+        let listener =
+            TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
         Ok(Self { listener, tls: tls.map(TlsAcceptor::from) })
     }
 
@@ -177,7 +194,13 @@ impl Server {
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, watcher: Watcher, keep_alive: bool) {
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    watcher: Watcher,
+    keep_alive: bool,
+) {
     let _ = stream.set_nodelay(true);
     // The system says that more can be taken when a third of what waits has gone: of its own 4 MB that is a minute for a
     // slow reader, which would look as if nothing were taken.
@@ -189,16 +212,27 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router,
         None => serve(stream, router, watcher, keep_alive).await,
         Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream)).await {
             Ok(Ok(stream)) => serve(stream, router, watcher, keep_alive).await,
-            Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed"),
+            Ok(Err(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed")
+            }
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, watcher: Watcher, keep_alive: bool) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    watcher: Watcher,
+    keep_alive: bool,
+) {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
-        async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
+        async move {
+            Ok::<_, Infallible>(
+                router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}),
+            )
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -15,7 +15,8 @@ use super::error::ApiError;
 
 /// Writes the line when the answer is ready; all that is logged meanwhile carries the same request id.
 pub async fn request(request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let route =
+        request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let method = told(request.method());
     let started = Instant::now();
     let span = tracing::info_span!("request", id = %request_id());
@@ -77,24 +78,40 @@ mod tests {
     #[test]
     fn a_panic_is_logged_with_an_alarm_though_nobody_waits_for_the_task() {
         let mut file = tempfile::tempfile().unwrap();
-        let lines = tracing_subscriber::fmt().json().flatten_event(true).with_writer(Arc::new(file.try_clone().unwrap())).finish();
+        let lines = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(Arc::new(file.try_clone().unwrap()))
+            .finish();
         let usual = std::panic::take_hook();
         have_panics_logged();
-        let broke = tracing::subscriber::with_default(lines, || std::panic::catch_unwind(|| unreachable!("it broke")));
+        let broke = tracing::subscriber::with_default(lines, || {
+            std::panic::catch_unwind(|| unreachable!("it broke"))
+        });
         std::panic::set_hook(usual);
         assert!(broke.is_err());
         let mut log = String::new();
         file.rewind().unwrap();
         file.read_to_string(&mut log).unwrap();
         let line: serde_json::Value = serde_json::from_str(log.trim()).unwrap();
-        assert_eq!((line["alarm"].as_str(), line["level"].as_str()), (Some("panic"), Some("ERROR")), "{log}");
-        assert!(line["error"].as_str().unwrap().contains("it broke") && line["place"].as_str().unwrap().contains("trace.rs"), "{log}");
+        assert_eq!(
+            (line["alarm"].as_str(), line["level"].as_str()),
+            (Some("panic"), Some("ERROR")),
+            "{log}"
+        );
+        assert!(
+            line["error"].as_str().unwrap().contains("it broke")
+                && line["place"].as_str().unwrap().contains("trace.rs"),
+            "{log}"
+        );
     }
 
     #[test]
     fn a_method_is_told_in_no_more_than_a_word() {
         let long = "A".repeat(30_000);
-        for (method, expected) in [("GET", "GET"), ("PROPFIND", "PROPFIND"), (long.as_str(), "too long")] {
+        for (method, expected) in
+            [("GET", "GET"), ("PROPFIND", "PROPFIND"), (long.as_str(), "too long")]
+        {
             assert_eq!(told(&Method::from_bytes(method.as_bytes()).unwrap()), expected);
         }
     }

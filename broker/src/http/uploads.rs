@@ -38,13 +38,17 @@ pub async fn begin(
     let (access, address) = path.access(&caller, Permission::Upload)?;
     let (address, version) = (address?, path.version()?);
     let limit = DirectLimit::of(&request);
-    let announced =
-        Announced::parse(&read_json(request).await?).map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
+    let announced = Announced::parse(&read_json(request).await?)
+        .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
     if announced.bytes > MAX_ARCHIVE {
         return Err(ApiError::upload(UploadError::TooLarge));
     }
 
-    let published = broker.store.published(&access, &address, &version, &announced).await.map_err(ApiError::store)?;
+    let published = broker
+        .store
+        .published(&access, &address, &version, &announced)
+        .await
+        .map_err(ApiError::store)?;
     if let Some(published) = published {
         return answer(published, &address, &version, &announced.sha256);
     }
@@ -54,7 +58,11 @@ pub async fn begin(
         });
         return Ok((StatusCode::OK, Json(told)));
     }
-    let begun = broker.store.begin_upload(&access, &address, &version, &announced, broker.clock.now()).await.map_err(ApiError::store)?;
+    let begun = broker
+        .store
+        .begin_upload(&access, &address, &version, &announced, broker.clock.now())
+        .await
+        .map_err(ApiError::store)?;
     let begun = begun.ok_or_else(|| limit.exceeded())?;
     audit::package("upload", &access, &format!("{address} {version}"), "begun");
     let headers: BTreeMap<String, String> = begun.headers.into_iter().collect();
@@ -75,7 +83,11 @@ pub async fn complete(
     let (address, version) = (address?, path.version()?);
     let id = UploadId::parse(path.upload()).ok_or_else(unknown)?;
     let room = broker.upload_room(caller.principal()).ok_or_else(publish::crowded)?;
-    let pending = broker.store.pending_upload(&access, &address, &version, &id, broker.clock.now()).await.map_err(ApiError::store)?;
+    let pending = broker
+        .store
+        .pending_upload(&access, &address, &version, &id, broker.clock.now())
+        .await
+        .map_err(ApiError::store)?;
     let pending = pending.ok_or_else(unknown)?;
     drop(access);
     // Runs to its end though the sender hangs up, as publishing does.
@@ -86,20 +98,32 @@ pub async fn complete(
     to_its_end(completed).await
 }
 
-async fn finish(broker: &Broker, caller: &Caller, path: &ModulePath, mut pending: Pending) -> Result<Done, ApiError> {
+async fn finish(
+    broker: &Broker,
+    caller: &Caller,
+    path: &ModulePath,
+    mut pending: Pending,
+) -> Result<Done, ApiError> {
     let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
-    let fetched = broker.store.fetch_upload(&mut pending, &mut upload).await.map_err(ApiError::store)?;
+    let fetched =
+        broker.store.fetch_upload(&mut pending, &mut upload).await.map_err(ApiError::store)?;
     let done = match fetched {
-        Fetched::All if upload.is(pending.announced()) => publish::publish(broker, caller, path, upload, pending.announced().format).await,
+        Fetched::All if upload.is(pending.announced()) => {
+            publish::publish(broker, caller, path, upload, pending.announced().format).await
+        }
         Fetched::All => {
-            Err(ApiError::new(ErrorCode::BadArchive, "what was uploaded is not what was announced").hint("begin the upload again"))
+            Err(ApiError::new(ErrorCode::BadArchive, "what was uploaded is not what was announced")
+                .hint("begin the upload again"))
         }
         Fetched::Nothing => nothing_there(broker, caller, path, pending.announced()).await,
     };
     // What can still come to something stays: its sender may try again.
     let over = match &done {
         Ok(_) => true,
-        Err(error) => error.code() == ErrorCode::Conflict || error.code() == ErrorCode::BadArchive && fetched == Fetched::All,
+        Err(error) => {
+            error.code() == ErrorCode::Conflict
+                || error.code() == ErrorCode::BadArchive && fetched == Fetched::All
+        }
     };
     if over {
         broker.store.end_upload(pending).await;
@@ -108,7 +132,12 @@ async fn finish(broker: &Broker, caller: &Caller, path: &ModulePath, mut pending
 }
 
 /// Nothing is there before it was put, and after somebody has completed it: then it is published.
-async fn nothing_there(broker: &Broker, caller: &Caller, path: &ModulePath, announced: &Announced) -> Result<Done, ApiError> {
+async fn nothing_there(
+    broker: &Broker,
+    caller: &Caller,
+    path: &ModulePath,
+    announced: &Announced,
+) -> Result<Done, ApiError> {
     let (access, address) = path.access(&caller.again(broker).await?, Permission::Upload)?;
     let (address, version) = (address?, path.version()?);
     match broker.store.published(&access, &address, &version, announced).await.map_err(ApiError::store)? {
@@ -120,5 +149,6 @@ async fn nothing_there(broker: &Broker, caller: &Caller, path: &ModulePath, anno
 
 /// One answer for an id that is unknown, somebody else's, for another version, or over.
 fn unknown() -> ApiError {
-    ApiError::not_found("there is no such upload").hint("begin it again: what was published already is told there")
+    ApiError::not_found("there is no such upload")
+        .hint("begin it again: what was published already is told there")
 }

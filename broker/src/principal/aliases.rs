@@ -9,8 +9,11 @@ impl Principal {
             return Vec::new();
         }
         let set = if self.kind == Kind::Role { permission_set_of(self.name()) } else { None };
-        let set = set.and_then(|set| Self::new(Kind::PermissionSet, self.partition, self.account(), set));
-        set.into_iter().chain(Self::new(Kind::Account, self.partition, self.account(), "")).collect()
+        let set =
+            set.and_then(|set| Self::new(Kind::PermissionSet, self.partition, self.account(), set));
+        set.into_iter()
+            .chain(Self::new(Kind::Account, self.partition, self.account(), ""))
+            .collect()
     }
 
     /// The ARN of a role or user, or the text of another principal: what its owner would look for.
@@ -36,14 +39,22 @@ mod tests {
     fn a_principal_has_the_aliases_its_caller_had() {
         for (text, aliases) in [
             ("aws:111122223333:role/deploy", vec!["account:aws:111122223333"]),
-            ("aws:111122223333:user/AWSReservedSSO_Admin_0123456789abcdef", vec!["account:aws:111122223333"]),
+            (
+                "aws:111122223333:user/AWSReservedSSO_Admin_0123456789abcdef",
+                vec!["account:aws:111122223333"],
+            ),
             (
                 "aws-cn:111122223333:role/AWSReservedSSO_Admin_0123456789abcdef",
                 vec!["sso:aws-cn:111122223333/Admin", "account:aws-cn:111122223333"],
             ),
             ("account:aws:111122223333", vec![]),
         ] {
-            let found: Vec<String> = Principal::parse_stored(text).unwrap().aliases().iter().map(ToString::to_string).collect();
+            let found: Vec<String> = Principal::parse_stored(text)
+                .unwrap()
+                .aliases()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             assert_eq!(found, aliases, "{text}");
         }
     }

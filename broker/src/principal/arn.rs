@@ -57,7 +57,8 @@ pub fn parse_caller_arn(arn: &str) -> Result<CallerArn, CallerArnError> {
 
 fn split(arn: &str) -> Option<(Partition, &str, &str, &str)> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    let &["arn", partition, service @ ("iam" | "sts"), "", account, resource] = parts.as_slice() else {
+    let &["arn", partition, service @ ("iam" | "sts"), "", account, resource] = parts.as_slice()
+    else {
         return None;
     };
     is_account(account).then_some((Partition::named(partition)?, service, account, resource))
@@ -66,7 +67,8 @@ fn split(arn: &str) -> Option<(Partition, &str, &str, &str)> {
 fn caller(partition: Partition, service: &str, account: &str, resource: &str) -> Option<CallerArn> {
     let (kind, name, session_name) = match (service, resource.split_once('/')?) {
         ("sts", ("assumed-role", rest)) => {
-            let (role, session) = rest.split_once('/').filter(|(_, session)| is_session_name(session))?;
+            let (role, session) =
+                rest.split_once('/').filter(|(_, session)| is_session_name(session))?;
             (Kind::Role, role, Some(session.to_owned()))
         }
         ("iam", ("user", rest)) => (Kind::User, split_path(rest)?.1, None),
@@ -80,21 +82,28 @@ fn caller(partition: Partition, service: &str, account: &str, resource: &str) ->
 pub(super) fn unsupported(resource: &str) -> Option<&'static str> {
     let (kind, rest) = resource.split_once('/').unwrap_or((resource, ""));
     match kind {
-        "root" if rest.is_empty() => Some("an account's root user is never let in: sign in as a role or a user"),
-        "federated-user" => Some("federated users are never let in: sign in as a role or a user"),
-        "assumed-role" if rest.starts_with("aws:ec2-instance/") => {
-            Some("EC2 instance identity is never let in, since no policy can keep an instance from it: give the instance a role of its own")
+        "root" if rest.is_empty() => {
+            Some("an account's root user is never let in: sign in as a role or a user")
         }
-        "assumed-role" if rest.starts_with("aws:") => Some("identities that AWS gives its own services are never let in"),
+        "federated-user" => Some("federated users are never let in: sign in as a role or a user"),
+        "assumed-role" if rest.starts_with("aws:ec2-instance/") => Some(
+            "EC2 instance identity is never let in, since no policy can keep an instance from it: give the instance a role of its own",
+        ),
+        "assumed-role" if rest.starts_with("aws:") => {
+            Some("identities that AWS gives its own services are never let in")
+        }
         "assumed-role" if rest.starts_with(SERVICE_LINKED) => Some(SERVICE_LINKED_REFUSED),
-        "role" if rest.rsplit('/').next().is_some_and(|name| name.starts_with(SERVICE_LINKED)) => Some(SERVICE_LINKED_REFUSED),
+        "role" if rest.rsplit('/').next().is_some_and(|name| name.starts_with(SERVICE_LINKED)) => {
+            Some(SERVICE_LINKED_REFUSED)
+        }
         "assumed-role" | "role" | "user" => None,
         _ if is_word(kind) => Some("callers are let in as a role or a user only"),
         _ => None,
     }
 }
 
-const SERVICE_LINKED_REFUSED: &str = "service-linked roles are never let in: only an AWS service assumes them";
+const SERVICE_LINKED_REFUSED: &str =
+    "service-linked roles are never let in: only an AWS service assumes them";
 
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
@@ -102,7 +111,8 @@ fn is_word(text: &str) -> bool {
 
 /// A role session's name (AWS STS, `AssumeRole`, `RoleSessionName`).
 fn is_session_name(text: &str) -> bool {
-    (2..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
+    (2..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
 }
 
 #[cfg(test)]
@@ -170,15 +180,29 @@ mod tests {
         for (arn, word) in [
             ("arn:aws:iam::111122223333:root", "root user"),
             ("arn:aws:sts::111122223333:federated-user/x", "federated"),
-            ("arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc", "EC2 instance identity"),
-            ("arn:aws-us-gov:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc", "EC2 instance identity"),
-            ("arn:aws:sts::111122223333:assumed-role/aws:ec2-infrastructure/i-0abc", "its own services"),
-            ("arn:aws:sts::111122223333:assumed-role/AWSServiceRoleForSupport/s1", "service-linked"),
+            (
+                "arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc",
+                "EC2 instance identity",
+            ),
+            (
+                "arn:aws-us-gov:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc",
+                "EC2 instance identity",
+            ),
+            (
+                "arn:aws:sts::111122223333:assumed-role/aws:ec2-infrastructure/i-0abc",
+                "its own services",
+            ),
+            (
+                "arn:aws:sts::111122223333:assumed-role/AWSServiceRoleForSupport/s1",
+                "service-linked",
+            ),
             ("arn:aws:sts::111122223333:assumed-root/x", "role or a user only"),
             ("arn:aws:sts::111122223333:self", "role or a user only"),
         ] {
             match parse_caller_arn(arn) {
-                Err(CallerArnError::Unsupported(sentence)) => assert!(sentence.contains(word), "{arn}: {sentence}"),
+                Err(CallerArnError::Unsupported(sentence)) => {
+                    assert!(sentence.contains(word), "{arn}: {sentence}")
+                }
                 other => panic!("{arn}: {other:?}"),
             }
         }
@@ -188,22 +212,46 @@ mod tests {
     fn a_caller_is_a_role_or_a_user_its_permission_set_and_its_account() {
         let account = "account:aws:111122223333";
         for (arn, session, principals) in [
-            ("arn:aws:iam::111122223333:user/alice", None, vec!["aws:111122223333:user/alice", account]),
-            ("arn:aws:iam::111122223333:user/division/sub/alice", None, vec!["aws:111122223333:user/alice", account]),
+            (
+                "arn:aws:iam::111122223333:user/alice",
+                None,
+                vec!["aws:111122223333:user/alice", account],
+            ),
+            (
+                "arn:aws:iam::111122223333:user/division/sub/alice",
+                None,
+                vec!["aws:111122223333:user/alice", account],
+            ),
             (
                 "arn:aws:iam::111122223333:user/AWSReservedSSO_Admin_0123456789abcdef",
                 None,
                 vec!["aws:111122223333:user/AWSReservedSSO_Admin_0123456789abcdef", account],
             ),
-            ("arn:aws:sts::111122223333:assumed-role/deploy/i-0abc", Some("i-0abc"), vec!["aws:111122223333:role/deploy", account]),
-            ("arn:aws:sts::111122223333:assumed-role/ci/deploy", Some("deploy"), vec!["aws:111122223333:role/ci", account]),
+            (
+                "arn:aws:sts::111122223333:assumed-role/deploy/i-0abc",
+                Some("i-0abc"),
+                vec!["aws:111122223333:role/deploy", account],
+            ),
+            (
+                "arn:aws:sts::111122223333:assumed-role/ci/deploy",
+                Some("deploy"),
+                vec!["aws:111122223333:role/ci", account],
+            ),
             (
                 "arn:aws:sts::111122223333:assumed-role/ci/AWSServiceRoleForSupport",
                 Some("AWSServiceRoleForSupport"),
                 vec!["aws:111122223333:role/ci", account],
             ),
-            ("arn:aws:sts::111122223333:assumed-role/ci/..", Some(".."), vec!["aws:111122223333:role/ci", account]),
-            ("arn:aws:sts::111122223333:assumed-role/ci/a=b,c", Some("a=b,c"), vec!["aws:111122223333:role/ci", account]),
+            (
+                "arn:aws:sts::111122223333:assumed-role/ci/..",
+                Some(".."),
+                vec!["aws:111122223333:role/ci", account],
+            ),
+            (
+                "arn:aws:sts::111122223333:assumed-role/ci/a=b,c",
+                Some("a=b,c"),
+                vec!["aws:111122223333:role/ci", account],
+            ),
             (
                 "arn:aws-us-gov:sts::012345678901:assumed-role/deploy/s1",
                 Some("s1"),
@@ -212,7 +260,11 @@ mod tests {
             (
                 "arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Admin_0123456789abcdef/bob@x.com",
                 Some("bob@x.com"),
-                vec!["aws:111122223333:role/AWSReservedSSO_Admin_0123456789abcdef", "sso:aws:111122223333/Admin", account],
+                vec![
+                    "aws:111122223333:role/AWSReservedSSO_Admin_0123456789abcdef",
+                    "sso:aws:111122223333/Admin",
+                    account,
+                ],
             ),
             (
                 "arn:aws-cn:sts::111122223333:assumed-role/AWSReservedSSO_Admin_0123456789abcdef/bob",
@@ -231,7 +283,11 @@ mod tests {
         ] {
             let caller = parse_caller_arn(arn).unwrap();
             assert_eq!(caller.session_name.as_deref(), session, "{arn}");
-            assert_eq!(caller.principals().map(Principal::as_str).collect::<Vec<_>>(), principals, "{arn}");
+            assert_eq!(
+                caller.principals().map(Principal::as_str).collect::<Vec<_>>(),
+                principals,
+                "{arn}"
+            );
             assert!(caller.principal.is_concrete());
         }
     }
@@ -297,7 +353,14 @@ mod tests {
     }
 
     fn callers() -> impl Strategy<Value = Caller> {
-        let names = ["deploy", "Deploy", "deploy-", "user", "AWSReservedSSO_Admin_0123456789abcdef", "AWSReservedSSO__0123456789abcdef"];
+        let names = [
+            "deploy",
+            "Deploy",
+            "deploy-",
+            "user",
+            "AWSReservedSSO_Admin_0123456789abcdef",
+            "AWSReservedSSO__0123456789abcdef",
+        ];
         (
             prop::sample::select(&["aws", "aws-cn", "aws-us-gov"][..]),
             prop::sample::select(&["111122223333", "011122223333"][..]),
@@ -306,6 +369,13 @@ mod tests {
             prop::sample::select(&["", "Org/", "role/deploy/"][..]),
             prop::sample::select(&["deploy", "s1", "Deploy"][..]),
         )
-            .prop_map(|(partition, account, kind, name, path, session)| Caller { partition, account, kind, name, path, session })
+            .prop_map(|(partition, account, kind, name, path, session)| Caller {
+                partition,
+                account,
+                kind,
+                name,
+                path,
+                session,
+            })
     }
 }

@@ -9,11 +9,18 @@ pub fn arn(bytes: &[u8]) -> Verdict {
     let mut verdict = Verdict::Refused;
     if let Ok(caller) = parse_caller_arn(text) {
         verdict = Verdict::Taken;
-        assert_eq!(caller.principal.as_str(), named_by_hand(text), "the name is the ARN's own and no other's");
+        assert_eq!(
+            caller.principal.as_str(),
+            named_by_hand(text),
+            "the name is the ARN's own and no other's"
+        );
         assert!(caller.principal.is_concrete() && caller.principals().count() <= 3);
         for principal in caller.principals() {
             is_canonical(principal);
-            assert_eq!((principal.partition(), principal.account()), (caller.partition(), caller.account()));
+            assert_eq!(
+                (principal.partition(), principal.account()),
+                (caller.partition(), caller.account())
+            );
         }
         assert_eq!(caller.session_name.is_some(), caller.principal.kind() == Kind::Role);
     }
@@ -44,16 +51,24 @@ pub fn arn(bytes: &[u8]) -> Verdict {
 
 fn is_canonical(principal: &Principal) {
     assert_eq!(Principal::parse_stored(principal.as_str()).as_ref(), Ok(principal));
-    assert_eq!(parse_typed(principal.as_str(), false).map(|typed| typed.principal).as_ref(), Ok(principal));
+    assert_eq!(
+        parse_typed(principal.as_str(), false).map(|typed| typed.principal).as_ref(),
+        Ok(principal)
+    );
 }
 
 /// The canonical name of a caller's ARN that is known to be good, put together a second time.
 fn named_by_hand(arn: &str) -> String {
     let parts: Vec<&str> = arn.split(':').collect();
-    let resource: Vec<&str> = parts.last().map(|resource| resource.split('/').collect()).unwrap_or_default();
+    let resource: Vec<&str> =
+        parts.last().map(|resource| resource.split('/').collect()).unwrap_or_default();
     match (parts.as_slice(), resource.as_slice()) {
-        (["arn", partition, "sts", "", account, _], ["assumed-role", role, _]) => format!("{partition}:{account}:role/{role}"),
-        (["arn", partition, "iam", "", account, _], ["user", .., name]) => format!("{partition}:{account}:user/{name}"),
+        (["arn", partition, "sts", "", account, _], ["assumed-role", role, _]) => {
+            format!("{partition}:{account}:role/{role}")
+        }
+        (["arn", partition, "iam", "", account, _], ["user", .., name]) => {
+            format!("{partition}:{account}:user/{name}")
+        }
         _ => String::new(),
     }
 }

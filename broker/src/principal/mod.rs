@@ -90,9 +90,15 @@ impl Principal {
             return None;
         }
         let text = match kind {
-            Kind::Role if is_name(name, LONGEST_NAME) => format!("{partition}:{account}:role/{name}"),
-            Kind::User if is_name(name, LONGEST_NAME) => format!("{partition}:{account}:user/{name}"),
-            Kind::PermissionSet if is_name(name, LONGEST_PERMISSION_SET) => format!("sso:{partition}:{account}/{name}"),
+            Kind::Role if is_name(name, LONGEST_NAME) => {
+                format!("{partition}:{account}:role/{name}")
+            }
+            Kind::User if is_name(name, LONGEST_NAME) => {
+                format!("{partition}:{account}:user/{name}")
+            }
+            Kind::PermissionSet if is_name(name, LONGEST_PERMISSION_SET) => {
+                format!("sso:{partition}:{account}/{name}")
+            }
             Kind::Account if name.is_empty() => format!("account:{partition}:{account}"),
             _ => return None,
         };
@@ -149,7 +155,8 @@ fn is_account(text: &str) -> bool {
 }
 
 fn is_name(text: &str, longest: usize) -> bool {
-    (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
+    (1..=longest).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
 }
 
 /// The permission set behind a role that IAM Identity Center made, by the role's name.
@@ -174,7 +181,9 @@ fn split_path(text: &str) -> Option<(Option<&str>, &str)> {
     let Some((path, name)) = text.rsplit_once('/') else {
         return Some((None, text));
     };
-    let plain = path.split('/').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && b != b':'));
+    let plain = path
+        .split('/')
+        .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && b != b':'));
     (plain && path.len() <= 510).then_some((Some(path), name))
 }
 
@@ -269,13 +278,26 @@ mod tests {
     fn every_kind_is_read_back_as_it_was_written() {
         for (text, kind, partition, account) in [
             ("aws:111122223333:role/deploy", Kind::Role, Partition::Aws, "111122223333"),
-            ("aws-us-gov:012345678901:user/a+=,.@_-b", Kind::User, Partition::AwsUsGov, "012345678901"),
-            ("sso:aws-cn:111122223333/Admin", Kind::PermissionSet, Partition::AwsCn, "111122223333"),
+            (
+                "aws-us-gov:012345678901:user/a+=,.@_-b",
+                Kind::User,
+                Partition::AwsUsGov,
+                "012345678901",
+            ),
+            (
+                "sso:aws-cn:111122223333/Admin",
+                Kind::PermissionSet,
+                Partition::AwsCn,
+                "111122223333",
+            ),
             ("account:aws-eusc:111122223333", Kind::Account, Partition::AwsEusc, "111122223333"),
         ] {
             let principal = Principal::parse_stored(text).unwrap();
             assert_eq!(principal.to_string(), text);
-            assert_eq!((principal.kind(), principal.partition(), principal.account()), (kind, partition, account));
+            assert_eq!(
+                (principal.kind(), principal.partition(), principal.account()),
+                (kind, partition, account)
+            );
             assert_eq!(principal.is_concrete(), matches!(kind, Kind::Role | Kind::User));
             let json = serde_json::to_string(&principal).unwrap();
             assert_eq!(serde_json::from_str::<Principal>(&json).unwrap(), principal);
@@ -353,7 +375,11 @@ mod tests {
             Just("\0"),
         ];
         let whole = "(arn:aws(-cn)?:(iam|sts)::[0-9]{11,12}|(sso:|account:)?aws(-cn)?:[0-9]{12}):?(role|user|assumed-role|/)?(/[A-Za-z_*]{0,3}){0,3}";
-        prop_oneof![any::<String>(), proptest::collection::vec(part, 0..9).prop_map(|parts| parts.concat()), whole]
+        prop_oneof![
+            any::<String>(),
+            proptest::collection::vec(part, 0..9).prop_map(|parts| parts.concat()),
+            whole
+        ]
     }
 
     proptest! {

@@ -72,14 +72,18 @@ pub fn parse_typed(text: &str, exact: bool) -> Result<Typed, TypedError> {
             "all 12 digits of the account, leading zeros included, as in `account:012345678901`",
         );
     }
-    if ["AROA", "AIDA"].iter().any(|kind| text.starts_with(kind)) && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return refused("is a unique id, not a name", "the ARN of the role or user; the id goes to `--unique-id`");
+    if ["AROA", "AIDA"].iter().any(|kind| text.starts_with(kind))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric())
+    {
+        return refused(
+            "is a unique id, not a name",
+            "the ARN of the role or user; the id goes to `--unique-id`",
+        );
     }
     refused("is not a principal", FORMS)
 }
 
-const ONE_OR_ALL: &str =
-    "the ARN of one role, such as `arn:aws:iam::111122223333:role/deploy`, or `account:111122223333` for every role and user of an account";
+const ONE_OR_ALL: &str = "the ARN of one role, such as `arn:aws:iam::111122223333:role/deploy`, or `account:111122223333` for every role and user of an account";
 
 const FORMS: &str = "`arn:aws:iam::111122223333:role/deploy`, `arn:aws:iam::111122223333:user/alice`, `sso:111122223333/PermissionSet` or `account:111122223333`; before the account, `sso:` and `account:` also take a partition, as in `sso:aws-us-gov:111122223333/PermissionSet`";
 
@@ -92,12 +96,18 @@ fn starts_with_account(text: &str) -> bool {
 }
 
 fn canonical(text: &str, principal: Principal) -> Result<Typed, TypedError> {
-    if let Some((_, resource)) = principal.as_str().rsplit_once(':').filter(|_| principal.is_concrete()) {
+    if let Some((_, resource)) =
+        principal.as_str().rsplit_once(':').filter(|_| principal.is_concrete())
+    {
         allowed(text, resource, principal.account())?;
     }
     let all = principal.kind() == Kind::Account;
-    let notices =
-        all.then(|| format!("every role and user of account `{}` is let in, but never EC2 instance identity", principal.account()));
+    let notices = all.then(|| {
+        format!(
+            "every role and user of account `{}` is let in, but never EC2 instance identity",
+            principal.account()
+        )
+    });
     Ok(Typed { principal, notices: notices.into_iter().collect(), needs_confirmation: all })
 }
 
@@ -107,8 +117,12 @@ fn allowed(text: &str, resource: &str, account: &str) -> Result<(), TypedError> 
         return Ok(());
     };
     let hint = match resource.split_once('/').map_or(resource, |(kind, _)| kind) {
-        "root" => format!("`account:{account}` for every role and user of the account, or the ARN of one role"),
-        "assumed-role" if resource.contains("aws:ec2-instance") => "the ARN of the role in the instance's profile".to_owned(),
+        "root" => format!(
+            "`account:{account}` for every role and user of the account, or the ARN of one role"
+        ),
+        "assumed-role" if resource.contains("aws:ec2-instance") => {
+            "the ARN of the role in the instance's profile".to_owned()
+        }
         "instance-profile" => "the ARN of the role in the instance profile".to_owned(),
         "group" => "the ARN of each of the group's users".to_owned(),
         _ => ONE_OR_ALL.to_owned(),
@@ -139,26 +153,47 @@ fn arn(text: &str, rest: &str, exact: bool) -> Result<Typed, TypedError> {
     }
     allowed(text, resource, account)?;
     match (service, resource.split_once('/')) {
-        ("sts", Some(("assumed-role", rest))) => assumed_role(text, rest, partition, account, exact),
+        ("sts", Some(("assumed-role", rest))) => {
+            assumed_role(text, rest, partition, account, exact)
+        }
         ("iam", Some(("role", rest))) => named(text, Kind::Role, rest, partition, account, exact),
         ("iam", Some(("user", rest))) => named(text, Kind::User, rest, partition, account, exact),
         _ => refused("is not the ARN of a role or a user", FORMS),
     }
 }
 
-fn assumed_role(text: &str, rest: &str, partition: Partition, account: &str, exact: bool) -> Result<Typed, TypedError> {
+fn assumed_role(
+    text: &str,
+    rest: &str,
+    partition: Partition,
+    account: &str,
+    exact: bool,
+) -> Result<Typed, TypedError> {
     let Ok(caller) = parse_caller_arn(text) else {
-        let role = rest.split('/').next().and_then(|role| Principal::new(Kind::Role, partition, account, role));
+        let role = rest
+            .split('/')
+            .next()
+            .and_then(|role| Principal::new(Kind::Role, partition, account, role));
         let hint = role.map_or_else(|| FORMS.to_owned(), |role| format!("`{}`", role.as_typed()));
         return Err(refusal(text, "is not the ARN of a role's session", &hint));
     };
     let session = caller.session_name.unwrap_or_default();
-    let notice = format!("the session name `{session}` was dropped, since whoever assumes the role chooses it");
+    let notice = format!(
+        "the session name `{session}` was dropped, since whoever assumes the role chooses it"
+    );
     Ok(reserved(caller.principal, vec![notice], exact))
 }
 
-fn named(text: &str, kind: Kind, rest: &str, partition: Partition, account: &str, exact: bool) -> Result<Typed, TypedError> {
-    let parts = split_path(rest).and_then(|(path, name)| Some((path, Principal::new(kind, partition, account, name)?)));
+fn named(
+    text: &str,
+    kind: Kind,
+    rest: &str,
+    partition: Partition,
+    account: &str,
+    exact: bool,
+) -> Result<Typed, TypedError> {
+    let parts = split_path(rest)
+        .and_then(|(path, name)| Some((path, Principal::new(kind, partition, account, name)?)));
     let Some((path, principal)) = parts else {
         return Err(refusal(text, "has no name that IAM allows", FORMS));
     };
@@ -170,7 +205,9 @@ fn named(text: &str, kind: Kind, rest: &str, partition: Partition, account: &str
 /// Puts the permission set in the place of the role that IAM Identity Center made for it, unless exactly the role is meant.
 fn reserved(principal: Principal, mut notices: Vec<String>, exact: bool) -> Typed {
     let role = principal.as_str().rsplit_once(":role/").map_or("", |(_, role)| role);
-    let set = permission_set_of(role).and_then(|set| Principal::new(Kind::PermissionSet, principal.partition(), principal.account(), set));
+    let set = permission_set_of(role).and_then(|set| {
+        Principal::new(Kind::PermissionSet, principal.partition(), principal.account(), set)
+    });
     let principal = match set {
         Some(set) if exact => {
             notices.push(format!("the role gets another name when the permission set is provisioned anew; `{set}` would outlast that"));
@@ -233,21 +270,53 @@ mod tests {
             ("arn:aws:iam", "whole ARN", "arn:aws:iam"),
             ("arn:aws-moon:iam::111122223333:role/deploy", "partition", "arn:aws:iam"),
             ("arn:aws:s3:::bucket", "not the ARN of a role", "arn:aws:iam"),
-            ("arn:aws:iam:us-east-1:111122223333:role/deploy", "not the ARN of a role", "arn:aws:iam"),
+            (
+                "arn:aws:iam:us-east-1:111122223333:role/deploy",
+                "not the ARN of a role",
+                "arn:aws:iam",
+            ),
             ("arn:aws:iam::aws:role/deploy", "no account", "12 digits"),
             ("arn:aws:iam::12345678901:role/deploy", "no account", "leading zeros"),
-            ("arn:aws:sso:::permissionSet/ssoins-1/ps-1", "permission set", "sso:111122223333/PermissionSet"),
+            (
+                "arn:aws:sso:::permissionSet/ssoins-1/ps-1",
+                "permission set",
+                "sso:111122223333/PermissionSet",
+            ),
             ("arn:aws:iam::111122223333:root", "root user", "account:111122223333"),
             ("arn:aws:sts::111122223333:federated-user/x", "federated", "role/deploy"),
-            ("arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc", "EC2 instance identity", "instance's profile"),
-            ("arn:aws:iam::111122223333:instance-profile/x", "role or a user only", "in the instance profile"),
+            (
+                "arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc",
+                "EC2 instance identity",
+                "instance's profile",
+            ),
+            (
+                "arn:aws:iam::111122223333:instance-profile/x",
+                "role or a user only",
+                "in the instance profile",
+            ),
             ("arn:aws:iam::111122223333:group/x", "role or a user only", "users"),
-            ("arn:aws:iam::111122223333:role/aws-service-role/s.amazonaws.com/AWSServiceRoleForSupport", "service-linked", "role/deploy"),
+            (
+                "arn:aws:iam::111122223333:role/aws-service-role/s.amazonaws.com/AWSServiceRoleForSupport",
+                "service-linked",
+                "role/deploy",
+            ),
             ("aws:111122223333:role/AWSServiceRoleForSupport", "service-linked", "role/deploy"),
-            ("arn:aws:sts::111122223333:assumed-role/build", "session", "`arn:aws:iam::111122223333:role/build`"),
-            ("arn:aws-cn:sts::111122223333:assumed-role/a/b/c", "session", "`arn:aws-cn:iam::111122223333:role/a`"),
+            (
+                "arn:aws:sts::111122223333:assumed-role/build",
+                "session",
+                "`arn:aws:iam::111122223333:role/build`",
+            ),
+            (
+                "arn:aws-cn:sts::111122223333:assumed-role/a/b/c",
+                "session",
+                "`arn:aws-cn:iam::111122223333:role/a`",
+            ),
             ("arn:aws:sts::111122223333:assumed-role//s1", "session", "role/deploy"),
-            ("arn:aws:sts::111122223333:role/deploy", "not the ARN of a role or a user", "arn:aws:iam"),
+            (
+                "arn:aws:sts::111122223333:role/deploy",
+                "not the ARN of a role or a user",
+                "arn:aws:iam",
+            ),
             ("arn:aws:iam::111122223333:role/", "no name", "role/deploy"),
             ("arn:aws:iam::111122223333:role//deploy", "no name", "role/deploy"),
             ("arn:aws:iam::111122223333:role/a:b", "no name", "role/deploy"),
@@ -266,11 +335,31 @@ mod tests {
         for (text, exact, stored, notice) in [
             ("arn:aws:iam::111122223333:role/deploy", false, "aws:111122223333:role/deploy", None),
             ("arn:aws:iam::111122223333:role/deploy", true, "aws:111122223333:role/deploy", None),
-            ("arn:aws-us-gov:iam::012345678901:role/deploy", false, "aws-us-gov:012345678901:role/deploy", None),
-            ("arn:aws:iam::111122223333:role/Org/Team/deploy", false, "aws:111122223333:role/deploy", Some("`/Org/Team/`")),
+            (
+                "arn:aws-us-gov:iam::012345678901:role/deploy",
+                false,
+                "aws-us-gov:012345678901:role/deploy",
+                None,
+            ),
+            (
+                "arn:aws:iam::111122223333:role/Org/Team/deploy",
+                false,
+                "aws:111122223333:role/deploy",
+                Some("`/Org/Team/`"),
+            ),
             ("arn:aws:iam::111122223333:user/alice", false, "aws:111122223333:user/alice", None),
-            ("arn:aws:iam::111122223333:user/division/sub/alice", false, "aws:111122223333:user/alice", Some("`/division/sub/`")),
-            ("arn:aws:sts::111122223333:assumed-role/deploy/i-0abc", false, "aws:111122223333:role/deploy", Some("`i-0abc`")),
+            (
+                "arn:aws:iam::111122223333:user/division/sub/alice",
+                false,
+                "aws:111122223333:user/alice",
+                Some("`/division/sub/`"),
+            ),
+            (
+                "arn:aws:sts::111122223333:assumed-role/deploy/i-0abc",
+                false,
+                "aws:111122223333:role/deploy",
+                Some("`i-0abc`"),
+            ),
             ("sso:111122223333/Admin", false, "sso:aws:111122223333/Admin", None),
             ("sso:aws-cn:111122223333/Admin", false, "sso:aws-cn:111122223333/Admin", None),
             ("aws:111122223333:role/deploy", false, "aws:111122223333:role/deploy", None),
@@ -278,8 +367,17 @@ mod tests {
         ] {
             let typed = parse_typed(text, exact).unwrap();
             assert_eq!(typed.principal.as_str(), stored, "{text}");
-            assert_eq!(typed.notices.len(), usize::from(notice.is_some()), "{text}: {:?}", typed.notices);
-            assert!(notice.is_none_or(|word| typed.notices[0].contains(word)), "{text}: {:?}", typed.notices);
+            assert_eq!(
+                typed.notices.len(),
+                usize::from(notice.is_some()),
+                "{text}: {:?}",
+                typed.notices
+            );
+            assert!(
+                notice.is_none_or(|word| typed.notices[0].contains(word)),
+                "{text}: {:?}",
+                typed.notices
+            );
             assert!(!typed.needs_confirmation);
         }
     }
@@ -287,29 +385,49 @@ mod tests {
     #[test]
     fn a_role_of_identity_center_stands_for_its_permission_set_unless_exactly_it_is_meant() {
         let role = "AWSReservedSSO_Admin_0123456789abcdef";
-        for path in ["", "aws-reserved/sso.amazonaws.com/", "aws-reserved/sso.amazonaws.com/eu-west-1/"] {
+        for path in
+            ["", "aws-reserved/sso.amazonaws.com/", "aws-reserved/sso.amazonaws.com/eu-west-1/"]
+        {
             let arn = format!("arn:aws:iam::111122223333:role/{path}{role}");
             let set = parse_typed(&arn, false).unwrap();
             assert_eq!(set.principal.as_str(), "sso:aws:111122223333/Admin");
-            assert!(set.notices.len() == 1 && set.notices[0].contains("--exact"), "{:?}", set.notices);
+            assert!(
+                set.notices.len() == 1 && set.notices[0].contains("--exact"),
+                "{:?}",
+                set.notices
+            );
             let exact = parse_typed(&arn, true).unwrap();
             assert_eq!(exact.principal.as_str(), format!("aws:111122223333:role/{role}"));
-            assert!(exact.notices.iter().any(|notice| notice.contains("`sso:aws:111122223333/Admin`")), "{:?}", exact.notices);
+            assert!(
+                exact.notices.iter().any(|notice| notice.contains("`sso:aws:111122223333/Admin`")),
+                "{:?}",
+                exact.notices
+            );
         }
-        let session = parse_typed(&format!("arn:aws-cn:sts::111122223333:assumed-role/{role}/bob@x.com"), false).unwrap();
+        let session = parse_typed(
+            &format!("arn:aws-cn:sts::111122223333:assumed-role/{role}/bob@x.com"),
+            false,
+        )
+        .unwrap();
         assert_eq!(session.principal.as_str(), "sso:aws-cn:111122223333/Admin");
-        let short = parse_typed("arn:aws:iam::111122223333:role/AWSReservedSSO_Admin_0123", false).unwrap();
+        let short =
+            parse_typed("arn:aws:iam::111122223333:role/AWSReservedSSO_Admin_0123", false).unwrap();
         assert_eq!(short.principal.as_str(), "aws:111122223333:role/AWSReservedSSO_Admin_0123");
         assert!(short.notices[0].contains("suffix"));
         let stored = parse_typed(&format!("aws:111122223333:role/{role}"), false).unwrap();
-        assert_eq!(stored.principal.as_str(), format!("aws:111122223333:role/{role}"), "a stored text is never another's");
+        assert_eq!(
+            stored.principal.as_str(),
+            format!("aws:111122223333:role/{role}"),
+            "a stored text is never another's"
+        );
     }
 
     #[test]
     fn a_whole_account_must_be_confirmed() {
-        for (text, stored) in
-            [("account:111122223333", "account:aws:111122223333"), ("account:aws-cn:111122223333", "account:aws-cn:111122223333")]
-        {
+        for (text, stored) in [
+            ("account:111122223333", "account:aws:111122223333"),
+            ("account:aws-cn:111122223333", "account:aws-cn:111122223333"),
+        ] {
             let typed = parse_typed(text, false).unwrap();
             assert_eq!(typed.principal.as_str(), stored);
             assert!(typed.needs_confirmation);
@@ -354,7 +472,10 @@ mod tests {
             prop::sample::select(&["Admin", "admin", "AWSReservedSSO_Admin_0123456789abcdef"][..]),
         );
         (parts, 0..8_u8).prop_map(|((partition, account, name), way)| {
-            let (role, user) = (format!("{partition}:{account}:role/{name}"), format!("{partition}:{account}:user/{name}"));
+            let (role, user) = (
+                format!("{partition}:{account}:role/{name}"),
+                format!("{partition}:{account}:user/{name}"),
+            );
             match way {
                 0 => (format!("arn:{partition}:iam::{account}:role/{name}"), role),
                 1 => (format!("arn:{partition}:iam::{account}:role/Org/Team/{name}"), role),
@@ -362,8 +483,14 @@ mod tests {
                 3 => (role.clone(), role),
                 4 => (format!("arn:{partition}:iam::{account}:user/{name}"), user),
                 5 => (user.clone(), user),
-                6 => (format!("sso:{partition}:{account}/Admin"), format!("sso:{partition}:{account}/Admin")),
-                _ => (format!("account:{partition}:{account}"), format!("account:{partition}:{account}")),
+                6 => (
+                    format!("sso:{partition}:{account}/Admin"),
+                    format!("sso:{partition}:{account}/Admin"),
+                ),
+                _ => (
+                    format!("account:{partition}:{account}"),
+                    format!("account:{partition}:{account}"),
+                ),
             }
         })
     }

@@ -8,7 +8,8 @@ impl UniqueId {
     /// Reads the id of a role (`AROA…`) or a user (`AIDA…`).
     pub fn parse(text: &str) -> Option<Self> {
         let known = text.starts_with("AROA") || text.starts_with("AIDA");
-        let plain = (16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        let plain = (16..=128).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
         (known && plain).then(|| Self(text.to_owned()))
     }
 
@@ -36,6 +37,9 @@ mod tests {
         ] {
             assert_eq!(UniqueId::parse(text), None, "{text}");
         }
-        assert_eq!(UniqueId::parse("AIDAEXAMPLEEXAMPLE222").unwrap().as_str(), "AIDAEXAMPLEEXAMPLE222");
+        assert_eq!(
+            UniqueId::parse("AIDAEXAMPLEEXAMPLE222").unwrap().as_str(),
+            "AIDAEXAMPLEEXAMPLE222"
+        );
     }
 }

@@ -19,11 +19,17 @@ impl Announced {
     /// Reads `{"format": …, "bytes": …, "sha256": …}` and nothing else.
     pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
         let mut object = StrictObject::parse(body)?;
-        let (format, bytes, sha256) = (object.string("format")?, object.integer("bytes")?, object.string("sha256")?);
+        let (format, bytes, sha256) =
+            (object.string("format")?, object.integer("bytes")?, object.string("sha256")?);
         object.finish()?;
         Ok(Self {
-            format: Format::from_extension(&format).ok_or_else(|| FieldError::new("format", "`zip` or `tar.gz`"))?,
-            bytes: bytes.try_into().ok().filter(|bytes| *bytes > 0).ok_or_else(|| FieldError::new("bytes", "a number of bytes"))?,
+            format: Format::from_extension(&format)
+                .ok_or_else(|| FieldError::new("format", "`zip` or `tar.gz`"))?,
+            bytes: bytes
+                .try_into()
+                .ok()
+                .filter(|bytes| *bytes > 0)
+                .ok_or_else(|| FieldError::new("bytes", "a number of bytes"))?,
             sha256: Some(sha256)
                 .filter(|text| is_digest(text))
                 .ok_or_else(|| FieldError::new("sha256", "64 lower-case hexadecimal digits"))?,
@@ -66,7 +72,9 @@ mod tests {
     #[test]
     fn an_announcement_out_of_its_grammar_is_refused_by_the_name_of_its_field() {
         let digest = "ab".repeat(32);
-        let body = |format: &str, bytes: &str, sha256: &str| format!(r#"{{"format":{format},"bytes":{bytes},"sha256":"{sha256}"}}"#);
+        let body = |format: &str, bytes: &str, sha256: &str| {
+            format!(r#"{{"format":{format},"bytes":{bytes},"sha256":"{sha256}"}}"#)
+        };
         for (body, expected) in [
             (String::new(), "the body must be one JSON object in UTF-8"),
             ("{}".to_owned(), "field `format` is missing"),
@@ -76,8 +84,14 @@ mod tests {
             (body("\"zip\"", "-1", &digest), "`bytes` must be a number of bytes"),
             (body("\"zip\"", "1.0", &digest), "`bytes` must be an integer"),
             (body("\"zip\"", "\"1\"", &digest), "`bytes` must be an integer"),
-            (body("\"zip\"", "1", &digest[1..]), "`sha256` must be 64 lower-case hexadecimal digits"),
-            (body("\"zip\"", "1", &"AB".repeat(32)), "`sha256` must be 64 lower-case hexadecimal digits"),
+            (
+                body("\"zip\"", "1", &digest[1..]),
+                "`sha256` must be 64 lower-case hexadecimal digits",
+            ),
+            (
+                body("\"zip\"", "1", &"AB".repeat(32)),
+                "`sha256` must be 64 lower-case hexadecimal digits",
+            ),
             (body("\"zip\"", "1,\"bytes\":2", &digest), "field `bytes` is there twice"),
             (body("\"zip\"", "1,\"url\":\"x\"", &digest), "field `url` is not known"),
         ] {
@@ -89,7 +103,9 @@ mod tests {
 
     #[test]
     fn an_id_has_one_spelling_and_no_two_are_alike() {
-        for text in ["", "..", "a/b", &"AB".repeat(16), &"ab".repeat(15), &"ab".repeat(17), &"é".repeat(16)] {
+        for text in
+            ["", "..", "a/b", &"AB".repeat(16), &"ab".repeat(15), &"ab".repeat(17), &"é".repeat(16)]
+        {
             assert_eq!(UploadId::parse(text), None, "{text}");
         }
         let (one, two) = (UploadId::random().unwrap(), UploadId::random().unwrap());

@@ -60,7 +60,8 @@ impl Link {
     pub fn open(file: &str, query: &str, keys: &Derived, now: i64) -> Result<Self, LinkError> {
         let (sha256, extension) = file.split_once('.').ok_or(LinkError::Invalid)?;
         let format = Format::from_extension(extension).ok_or(LinkError::Invalid)?;
-        let hex = sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let hex =
+            sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let expires_at = one(query, "expires")?.parse().map_err(|_| LinkError::Invalid)?;
         let key_id = KeyId::parse(one(query, "kid")?).ok_or(LinkError::Invalid)?;
         let signature = hex::decode(one(query, "signature")?).map_err(|_| LinkError::Invalid)?;
@@ -68,19 +69,25 @@ impl Link {
             return Err(LinkError::Invalid);
         }
         let link = Self { sha256: sha256.to_owned(), format, expires_at };
-        link.mac(keys, &key_id).ok_or(LinkError::Invalid)?.verify_slice(&signature).map_err(|_| LinkError::Invalid)?;
+        link.mac(keys, &key_id)
+            .ok_or(LinkError::Invalid)?
+            .verify_slice(&signature)
+            .map_err(|_| LinkError::Invalid)?;
         if now >= expires_at { Err(LinkError::Expired) } else { Ok(link) }
     }
 
     fn mac(&self, keys: &Derived, id: &KeyId) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&**keys.keys.get(id)?).ok()?;
-        mac.update(format!("{}\n{}\n{}", self.sha256, self.format.extension(), self.expires_at).as_bytes());
+        mac.update(
+            format!("{}\n{}\n{}", self.sha256, self.format.extension(), self.expires_at).as_bytes(),
+        );
         Some(mac)
     }
 }
 
 fn one<'a>(query: &'a str, name: &str) -> Result<&'a str, LinkError> {
-    let mut found = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
+    let mut found =
+        query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
     match (found.next(), found.next()) {
         (Some((_, value)), None) => Ok(value),
         _ => Err(LinkError::Invalid),
@@ -95,7 +102,10 @@ mod tests {
     fn keys_of_a_registry() -> Derived {
         let (old, new) = (Key::random(0, 0).unwrap(), Key::random(1, 1).unwrap());
         let purpose = Link::purpose(&Audience::parse("registry.example.com").unwrap());
-        Derived { current: new.id().clone(), keys: [&old, &new].map(|key| (key.id().clone(), key.derive(&purpose))).into() }
+        Derived {
+            current: new.id().clone(),
+            keys: [&old, &new].map(|key| (key.id().clone(), key.derive(&purpose))).into(),
+        }
     }
 
     fn parts(location: &str) -> (String, String) {
@@ -111,7 +121,8 @@ mod tests {
         assert!(file.ends_with(".zip"));
         assert_eq!(Link::open(&file, &query, &keys, 999), Ok(link.clone()));
         assert_eq!(Link::open(&file, &query, &keys, 1000), Err(LinkError::Expired));
-        let without_checksum: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("checksum")).rev().collect();
+        let without_checksum: Vec<_> =
+            query.split('&').filter(|pair| !pair.starts_with("checksum")).rev().collect();
         assert_eq!(
             Link::open(&file, &without_checksum.join("&"), &keys, 999),
             Ok(link),
@@ -136,7 +147,11 @@ mod tests {
             (file.clone(), query.replace("kid=", "kid=A")),
             (file.clone(), String::new()),
         ] {
-            assert_eq!(Link::open(&file, &query, &keys, 0), Err(LinkError::Invalid), "{file} {query}");
+            assert_eq!(
+                Link::open(&file, &query, &keys, 0),
+                Err(LinkError::Invalid),
+                "{file} {query}"
+            );
         }
         let strangers = keys_of_a_registry();
         assert_eq!(Link::open(&file, &query, &strangers, 0), Err(LinkError::Invalid));

@@ -39,7 +39,8 @@ pub struct ModuleSummary {
 ///
 /// `root` and `submodules` are left out: clients decode them strictly and use neither.
 pub fn versions_document<'a>(versions: impl Iterator<Item = &'a Version>) -> String {
-    let versions: Vec<_> = versions.map(|version| serde_json::json!({ "version": version.to_string() })).collect();
+    let versions: Vec<_> =
+        versions.map(|version| serde_json::json!({ "version": version.to_string() })).collect();
     serde_json::json!({ "modules": [{ "versions": versions }] }).to_string()
 }
 
@@ -50,6 +51,9 @@ mod tests {
     #[test]
     fn the_versions_document_is_what_clients_read() {
         let versions = ["1.2.0", "1.10.0"].map(|text| Version::parse(text).unwrap());
-        assert_eq!(versions_document(versions.iter()), r#"{"modules":[{"versions":[{"version":"1.2.0"},{"version":"1.10.0"}]}]}"#);
+        assert_eq!(
+            versions_document(versions.iter()),
+            r#"{"modules":[{"versions":[{"version":"1.2.0"},{"version":"1.10.0"}]}]}"#
+        );
     }
 }

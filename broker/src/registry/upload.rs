@@ -16,8 +16,15 @@ const INCOMING: &str = ".stile-incoming-";
 /// Removes what uploads left in the folder that were not dropped, because their process was killed.
 pub fn sweep(folder: &Path, older_than: Duration) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(INCOMING.as_bytes())) {
-        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(INCOMING.as_bytes()))
+    {
+        let age = entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age >= older_than) {
             let _ = std::fs::remove_file(entry.path());
         }
@@ -50,7 +57,10 @@ pub struct Upload {
 impl Upload {
     /// Starts one in the folder.
     pub fn begin(folder: &Path) -> Result<Self, UploadError> {
-        let file = tempfile::Builder::new().prefix(INCOMING).tempfile_in(folder).map_err(UploadError::Disk)?;
+        let file = tempfile::Builder::new()
+            .prefix(INCOMING)
+            .tempfile_in(folder)
+            .map_err(UploadError::Disk)?;
         let writer = tokio::fs::File::from_std(file.reopen().map_err(UploadError::Disk)?);
         Ok(Self { file, writer, hash: Sha256::new(), bytes: 0 })
     }
@@ -72,7 +82,8 @@ impl Upload {
 
     /// Whether what has arrived is what was announced, to the last byte.
     pub fn is(&self, announced: &Announced) -> bool {
-        self.bytes == announced.bytes && hex::encode(self.hash.clone().finalize()) == announced.sha256
+        self.bytes == announced.bytes
+            && hex::encode(self.hash.clone().finalize()) == announced.sha256
     }
 
     /// Ends it, and looks at what it is.
@@ -81,7 +92,8 @@ impl Upload {
         let (mut file, sha256, bytes) = (self.file, hex::encode(self.hash.finalize()), self.bytes);
         let checked = tokio::task::spawn_blocking(move || {
             std::io::Seek::rewind(file.as_file_mut()).map_err(UploadError::Disk)?;
-            archive::inspect(file.as_file_mut(), format, &Limits::default()).map_err(UploadError::Archive)?;
+            archive::inspect(file.as_file_mut(), format, &Limits::default())
+                .map_err(UploadError::Archive)?;
             Ok(Checked { file, sha256, bytes, format })
         });
         checked.await.map_err(|error| UploadError::Disk(std::io::Error::other(error)))?

@@ -23,12 +23,16 @@ const LARGEST_NUMBER: u64 = 999_999_999;
 impl Version {
     /// Reads the canonical spelling alone: no leading `v`, no missing parts.
     pub fn parse(text: &str) -> Result<Self, VersionError> {
-        let shown = || text.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect();
+        let shown =
+            || text.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect();
         let version = semver::Version::parse(text).map_err(|_| VersionError::Malformed(shown()))?;
         if !version.build.is_empty() {
             return Err(VersionError::Build(shown()));
         }
-        let fits = text.len() <= 64 && [version.major, version.minor, version.patch].into_iter().all(|number| number <= LARGEST_NUMBER);
+        let fits = text.len() <= 64
+            && [version.major, version.minor, version.patch]
+                .into_iter()
+                .all(|number| number <= LARGEST_NUMBER);
         if !fits || version.to_string() != text {
             return Err(VersionError::Malformed(shown()));
         }
@@ -78,8 +82,12 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_by_number_and_not_by_letter() {
-        let mut versions = ["1.10.0", "1.2.0", "1.9.0", "1.10.0-rc.1", "0.9.9"].map(|text| Version::parse(text).unwrap());
+        let mut versions = ["1.10.0", "1.2.0", "1.9.0", "1.10.0-rc.1", "0.9.9"]
+            .map(|text| Version::parse(text).unwrap());
         versions.sort();
-        assert_eq!(versions.map(|version| version.to_string()), ["0.9.9", "1.2.0", "1.9.0", "1.10.0-rc.1", "1.10.0"]);
+        assert_eq!(
+            versions.map(|version| version.to_string()),
+            ["0.9.9", "1.2.0", "1.9.0", "1.10.0-rc.1", "1.10.0"]
+        );
     }
 }

@@ -29,7 +29,10 @@ pub struct StoreError {
 
 impl StoreError {
     /// A failure with its cause.
-    pub fn new(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn new(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         Self { what: what.into(), source: Some(source.into()) }
     }
 
@@ -219,7 +222,11 @@ impl Store {
     }
 
     /// Pins the unique id where one is given, for a caller whose signature a gateway has verified: there is no proof to claim.
-    pub async fn pin(&self, _instead_of_a_claim: VerifiedByGateway, pin: Option<(Principal, UniqueId)>) -> Result<Claim, StoreError> {
+    pub async fn pin(
+        &self,
+        _instead_of_a_claim: VerifiedByGateway,
+        pin: Option<(Principal, UniqueId)>,
+    ) -> Result<Claim, StoreError> {
         match (self, pin) {
             (_, None) => Ok(Claim::Claimed(Claimed(()))),
             (Self::Embedded(store), Some((principal, id))) => store.pin(principal, id).await,
@@ -253,7 +260,11 @@ impl Store {
     }
 
     /// Makes a grant; one that exists is not touched. A pin that is given is set with it, never over another.
-    pub async fn create_grant(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
+    pub async fn create_grant(
+        &self,
+        grant: Grant,
+        pin: Option<Pin>,
+    ) -> Result<Created, StoreError> {
         match self {
             Self::Embedded(store) => store.create_grant(grant, pin).await,
             Self::Aws(store) => store.create_grant(grant, pin).await,
@@ -261,7 +272,12 @@ impl Store {
     }
 
     /// Changes the permissions that are named, and no others.
-    pub async fn update_grant(&self, principal: Principal, namespace: GrantNamespace, change: Change) -> Result<Updated, StoreError> {
+    pub async fn update_grant(
+        &self,
+        principal: Principal,
+        namespace: GrantNamespace,
+        change: Change,
+    ) -> Result<Updated, StoreError> {
         match self {
             Self::Embedded(store) => store.update_grant(principal, namespace, change).await,
             Self::Aws(store) => store.update_grant(principal, namespace, change).await,
@@ -269,7 +285,11 @@ impl Store {
     }
 
     /// Removes a grant; false where there was none.
-    pub async fn delete_grant(&self, principal: Principal, namespace: GrantNamespace) -> Result<bool, StoreError> {
+    pub async fn delete_grant(
+        &self,
+        principal: Principal,
+        namespace: GrantNamespace,
+    ) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.delete_grant(principal, namespace).await,
             Self::Aws(store) => store.delete_grant(principal, namespace).await,
@@ -277,7 +297,11 @@ impl Store {
     }
 
     /// Every grant, or those of a principal, or those on a namespace; in order.
-    pub async fn grants(&self, principal: Option<Principal>, namespace: Option<GrantNamespace>) -> Result<Vec<Grant>, StoreError> {
+    pub async fn grants(
+        &self,
+        principal: Option<Principal>,
+        namespace: Option<GrantNamespace>,
+    ) -> Result<Vec<Grant>, StoreError> {
         match self {
             Self::Embedded(store) => store.grants(principal, namespace).await,
             Self::Aws(store) => store.grants(principal, namespace).await,
@@ -301,7 +325,11 @@ impl Store {
     }
 
     /// Revokes a principal until it is lifted; false where it was revoked already.
-    pub async fn revoke_principal(&self, principal: Principal, now: i64) -> Result<bool, StoreError> {
+    pub async fn revoke_principal(
+        &self,
+        principal: Principal,
+        now: i64,
+    ) -> Result<bool, StoreError> {
         match self {
             Self::Embedded(store) => store.revoke_principal(principal, now).await,
             Self::Aws(store) => store.revoke_principal(principal, now).await,
@@ -325,7 +353,11 @@ impl Store {
     }
 
     /// The ready-made `versions` document of a module; `None` where nothing is published.
-    pub async fn versions_document(&self, access: &Access, address: &ModuleAddress) -> Result<Option<Bytes>, StoreError> {
+    pub async fn versions_document(
+        &self,
+        access: &Access,
+        address: &ModuleAddress,
+    ) -> Result<Option<Bytes>, StoreError> {
         assert!(access.is_for(&address.namespace, Permission::Download), "{MISUSED}");
         match self {
             Self::Embedded(store) => store.versions_document(address.clone()).await,
@@ -334,7 +366,12 @@ impl Store {
     }
 
     /// One published version.
-    pub async fn package(&self, access: &Access, address: &ModuleAddress, version: &Version) -> Result<Option<Package>, StoreError> {
+    pub async fn package(
+        &self,
+        access: &Access,
+        address: &ModuleAddress,
+        version: &Version,
+    ) -> Result<Option<Package>, StoreError> {
         assert!(access.is_for(&address.namespace, Permission::Download), "{MISUSED}");
         match self {
             Self::Embedded(store) => store.package(address.clone(), version.clone()).await,
@@ -354,8 +391,12 @@ impl Store {
         assert!(access.is_for(&address.namespace, Permission::Upload), "{MISUSED}");
         let by = access.principal().to_string();
         match self {
-            Self::Embedded(store) => store.publish(address.clone(), version.clone(), archive, by, now).await,
-            Self::Aws(store) => store.publish(address.clone(), version.clone(), archive, by, now).await,
+            Self::Embedded(store) => {
+                store.publish(address.clone(), version.clone(), archive, by, now).await
+            }
+            Self::Aws(store) => {
+                store.publish(address.clone(), version.clone(), archive, by, now).await
+            }
         }
     }
 
@@ -370,7 +411,9 @@ impl Store {
     ) -> Result<Option<Published>, StoreError> {
         assert!(access.is_for(&address.namespace, Permission::Upload), "{MISUSED}");
         match self {
-            Self::Embedded(store) => store.published(address.clone(), version.clone(), announced).await,
+            Self::Embedded(store) => {
+                store.published(address.clone(), version.clone(), announced).await
+            }
             Self::Aws(store) => store.published(address, version, announced).await,
         }
     }
@@ -387,7 +430,10 @@ impl Store {
         assert!(access.is_for(&address.namespace, Permission::Upload), "{MISUSED}");
         match self {
             Self::Embedded(_) => Ok(None),
-            Self::Aws(store) => store.begin_upload(access.principal(), address, version, announced, now).await.map(Some),
+            Self::Aws(store) => store
+                .begin_upload(access.principal(), address, version, announced, now)
+                .await
+                .map(Some),
         }
     }
 
@@ -403,12 +449,18 @@ impl Store {
         assert!(access.is_for(&address.namespace, Permission::Upload), "{MISUSED}");
         match self {
             Self::Embedded(_) => Ok(None),
-            Self::Aws(store) => store.pending_upload(access.principal(), address, version, id, now).await,
+            Self::Aws(store) => {
+                store.pending_upload(access.principal(), address, version, id, now).await
+            }
         }
     }
 
     /// Fetches what was put there into a file that is still to be checked.
-    pub async fn fetch_upload(&self, pending: &mut Pending, into: &mut Upload) -> Result<Fetched, StoreError> {
+    pub async fn fetch_upload(
+        &self,
+        pending: &mut Pending,
+        into: &mut Upload,
+    ) -> Result<Fetched, StoreError> {
         match self {
             Self::Embedded(_) => Ok(Fetched::Nothing),
             Self::Aws(store) => store.fetch_upload(pending, into).await,
@@ -457,7 +509,9 @@ impl Store {
         match self {
             Self::Embedded(store) => {
                 let package = store.package(address.clone(), version.clone()).await?;
-                let link = |Package { sha256, format }| Location::Here(Link { sha256, format, expires_at: now.saturating_add(ttl) });
+                let link = |Package { sha256, format }| {
+                    Location::Here(Link { sha256, format, expires_at: now.saturating_add(ttl) })
+                };
                 Ok(package.map(link))
             }
             Self::Aws(store) => store.location(address, version, now, ttl).await,
@@ -492,7 +546,9 @@ impl Store {
     /// Every part of it, and whether that is as it must be.
     pub async fn look(&self) -> Vec<(String, Result<(), StoreError>)> {
         match self {
-            Self::Embedded(store) => vec![(format!("data folder {}", store.folder().display()), store.reach().await)],
+            Self::Embedded(store) => {
+                vec![(format!("data folder {}", store.folder().display()), store.reach().await)]
+            }
             Self::Aws(store) => store.look().await,
         }
     }

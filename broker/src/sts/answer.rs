@@ -42,7 +42,12 @@ impl CallerIdentity {
     }
 
     /// The identity that account, ARN and id speak of with one voice; the partition must be one of those expected.
-    pub(super) fn consistent(account: &str, arn: &str, user_id: &str, partitions: &[Partition]) -> Result<Self, AnswerError> {
+    pub(super) fn consistent(
+        account: &str,
+        arn: &str,
+        user_id: &str,
+        partitions: &[Partition],
+    ) -> Result<Self, AnswerError> {
         let caller = parse_caller_arn(arn).map_err(|error| match error {
             CallerArnError::Unsupported(sentence) => AnswerError::Unsupported(sentence),
             CallerArnError::Malformed => AnswerError::Malformed("its ARN is out of the grammar"),
@@ -55,7 +60,9 @@ impl CallerIdentity {
             return Err(AnswerError::Inconsistent("the ARN is of another account"));
         }
         if !partitions.contains(&caller.partition()) {
-            return Err(AnswerError::Inconsistent("the ARN is of another partition than the region"));
+            return Err(AnswerError::Inconsistent(
+                "the ARN is of another partition than the region",
+            ));
         }
         if user_id_session != caller.session_name.as_deref() {
             return Err(AnswerError::Inconsistent("UserId and Arn name different sessions"));
@@ -64,8 +71,13 @@ impl CallerIdentity {
         if !id.starts_with(prefix) {
             return Err(AnswerError::Inconsistent("UserId is of another kind than Arn"));
         }
-        let unique_id = UniqueId::parse(id).ok_or(AnswerError::Malformed("its UserId is out of the grammar"))?;
-        Ok(Self { principals: caller.principals().cloned().collect(), unique_id, session_name: caller.session_name })
+        let unique_id = UniqueId::parse(id)
+            .ok_or(AnswerError::Malformed("its UserId is out of the grammar"))?;
+        Ok(Self {
+            principals: caller.principals().cloned().collect(),
+            unique_id,
+            session_name: caller.session_name,
+        })
     }
 }
 
@@ -104,7 +116,12 @@ pub(super) enum Outcome {
 }
 
 /// Reads one answer.
-pub(super) fn read(status: u16, content_type: &str, body: &[u8], partition: Partition) -> Result<Outcome, AnswerError> {
+pub(super) fn read(
+    status: u16,
+    content_type: &str,
+    body: &[u8],
+    partition: Partition,
+) -> Result<Outcome, AnswerError> {
     if status == 200 {
         if content_type.split(';').next().map(str::trim) != Some("text/xml") {
             return Err(AnswerError::Malformed("it is not text/xml"));
@@ -113,11 +130,15 @@ pub(super) fn read(status: u16, content_type: &str, body: &[u8], partition: Part
     }
     let (code, message) = error_of(body);
     match (status, code.as_str()) {
-        (_, "SignatureDoesNotMatch") if message.starts_with("Signature expired") => Err(AnswerError::SignatureExpired),
+        (_, "SignatureDoesNotMatch") if message.starts_with("Signature expired") => {
+            Err(AnswerError::SignatureExpired)
+        }
         (_, "SignatureDoesNotMatch") => Err(AnswerError::SignatureMismatch),
         (_, "ExpiredToken" | "ExpiredTokenException") => Err(AnswerError::ExpiredCredentials),
         (_, "InvalidClientTokenId") | (403, _) => Err(AnswerError::InvalidCredentials),
-        (429 | 500.., _) | (_, "Throttling" | "ThrottlingException" | "RequestLimitExceeded") => Ok(Outcome::Overloaded),
+        (429 | 500.., _) | (_, "Throttling" | "ThrottlingException" | "RequestLimitExceeded") => {
+            Ok(Outcome::Overloaded)
+        }
         _ => Err(AnswerError::Malformed("its status is not one of STS's")),
     }
 }
@@ -143,15 +164,25 @@ fn identity(body: &[u8], partition: Partition) -> Result<CallerIdentity, AnswerE
 }
 
 /// The first of the named children; each may be there once, the first must, and nothing else but white space may.
-fn only<'a, 'input>(parent: Node<'a, 'input>, names: &[&str]) -> Result<Node<'a, 'input>, AnswerError> {
+fn only<'a, 'input>(
+    parent: Node<'a, 'input>,
+    names: &[&str],
+) -> Result<Node<'a, 'input>, AnswerError> {
     let malformed = AnswerError::Malformed("it is not one GetCallerIdentityResponse");
     let mut first = None;
     for child in parent.children() {
         if child.is_text() && child.text().is_some_and(|text| text.trim().is_empty()) {
             continue;
         }
-        let Some(at) = names.iter().position(|name| is(&child, name)) else { return Err(malformed) };
-        if parent.children().filter(|node| is(node, names.get(at).copied().unwrap_or_default())).count() != 1 {
+        let Some(at) = names.iter().position(|name| is(&child, name)) else {
+            return Err(malformed);
+        };
+        if parent
+            .children()
+            .filter(|node| is(node, names.get(at).copied().unwrap_or_default()))
+            .count()
+            != 1
+        {
             return Err(malformed);
         }
         if at == 0 {
@@ -162,7 +193,9 @@ fn only<'a, 'input>(parent: Node<'a, 'input>, names: &[&str]) -> Result<Node<'a,
 }
 
 fn is(node: &Node<'_, '_>, name: &str) -> bool {
-    node.is_element() && node.tag_name().namespace() == Some(NAMESPACE) && node.tag_name().name() == name
+    node.is_element()
+        && node.tag_name().namespace() == Some(NAMESPACE)
+        && node.tag_name().name() == name
 }
 
 fn text_of(node: Node<'_, '_>) -> Result<String, AnswerError> {
@@ -175,11 +208,13 @@ fn text_of(node: Node<'_, '_>) -> Result<String, AnswerError> {
 
 /// The code and message of an error, wherever they stand; what cannot be read has none.
 fn error_of(body: &[u8]) -> (String, String) {
-    let Some(document) = std::str::from_utf8(body).ok().and_then(|text| Document::parse(text).ok()) else {
+    let Some(document) = std::str::from_utf8(body).ok().and_then(|text| Document::parse(text).ok())
+    else {
         return (String::new(), String::new());
     };
     let text = |name| {
-        let found = document.descendants().find(|node| node.is_element() && node.tag_name().name() == name);
+        let found =
+            document.descendants().find(|node| node.is_element() && node.tag_name().name() == name);
         found.and_then(|node| node.text()).unwrap_or_default().to_owned()
     };
     (text("Code"), text("Message"))
@@ -216,10 +251,19 @@ mod tests {
             good.replace(NAMESPACE, "https://evil.org/"),
             good.replace(&format!(" xmlns=\"{NAMESPACE}\""), ""),
             good.replace("<Account>111122223333</Account>", ""),
-            good.replace("<Account>111122223333</Account>", "<Account>111122223333</Account><Account>111122223333</Account>"),
+            good.replace(
+                "<Account>111122223333</Account>",
+                "<Account>111122223333</Account><Account>111122223333</Account>",
+            ),
             good.replace("<Account>111122223333</Account>", "<Account/>"),
-            good.replace("<Account>111122223333</Account>", "<Account><b>111122223333</b></Account>"),
-            good.replace("<Account>111122223333</Account>", "<Account>1111<!-- x -->22223333</Account>"),
+            good.replace(
+                "<Account>111122223333</Account>",
+                "<Account><b>111122223333</b></Account>",
+            ),
+            good.replace(
+                "<Account>111122223333</Account>",
+                "<Account>1111<!-- x -->22223333</Account>",
+            ),
             good.replace("<Account>", "<Other/><Account>"),
             good.replace("<ResponseMetadata>", "<GetCallerIdentityResult/><ResponseMetadata>"),
             good.replace("<ResponseMetadata>", "<Other/><ResponseMetadata>"),
@@ -236,9 +280,18 @@ mod tests {
             assert!(matches!(read_200(&body), Err(AnswerError::Malformed(_))), "{body}");
         }
         for content_type in ["", "text/html", "application/json", "text/xmlx", "application/xml"] {
-            assert!(matches!(read(200, content_type, good.as_bytes(), Partition::Aws), Err(AnswerError::Malformed(_))), "{content_type}");
+            assert!(
+                matches!(
+                    read(200, content_type, good.as_bytes(), Partition::Aws),
+                    Err(AnswerError::Malformed(_))
+                ),
+                "{content_type}"
+            );
         }
-        assert!(matches!(read(200, "text/xml", b"\xff", Partition::Aws), Err(AnswerError::Malformed(_))));
+        assert!(matches!(
+            read(200, "text/xml", b"\xff", Partition::Aws),
+            Err(AnswerError::Malformed(_))
+        ));
     }
 
     #[test]
@@ -253,7 +306,10 @@ mod tests {
             ("111122223333", "arn:aws:iam::111122223333:user/alice", "AIDAEXAMPLEEXAMPLE222:x"),
         ] {
             let error = read_200(&answer(account, arn, user_id)).unwrap_err();
-            assert!(matches!(error, AnswerError::Inconsistent(_)), "{account} {arn} {user_id}: {error:?}");
+            assert!(
+                matches!(error, AnswerError::Inconsistent(_)),
+                "{account} {arn} {user_id}: {error:?}"
+            );
         }
     }
 
@@ -262,10 +318,22 @@ mod tests {
         for (arn, user_id) in [
             ("arn:aws:iam::111122223333:root", "111122223333"),
             ("arn:aws:sts::111122223333:federated-user/bob", "111122223333:bob"),
-            ("arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc", "111122223333:aws:ec2-instance:i-0abc"),
-            ("arn:aws:sts::111122223333:assumed-role/AWSServiceRoleForSupport/x", "AROAEXAMPLEEXAMPLE222:x"),
+            (
+                "arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc",
+                "111122223333:aws:ec2-instance:i-0abc",
+            ),
+            (
+                "arn:aws:sts::111122223333:assumed-role/AWSServiceRoleForSupport/x",
+                "AROAEXAMPLEEXAMPLE222:x",
+            ),
         ] {
-            assert!(matches!(read_200(&answer("111122223333", arn, user_id)), Err(AnswerError::Unsupported(_))), "{arn}");
+            assert!(
+                matches!(
+                    read_200(&answer("111122223333", arn, user_id)),
+                    Err(AnswerError::Unsupported(_))
+                ),
+                "{arn}"
+            );
         }
     }
 
@@ -277,9 +345,21 @@ mod tests {
             )
         };
         for (status, body, expected) in [
-            (403, error("SignatureDoesNotMatch", "The request signature we calculated …"), Err(AnswerError::SignatureMismatch)),
-            (403, error("SignatureDoesNotMatch", "Credential should be scoped to a valid region."), Err(AnswerError::SignatureMismatch)),
-            (403, error("SignatureDoesNotMatch", "Signature expired: 2026 is now earlier than …"), Err(AnswerError::SignatureExpired)),
+            (
+                403,
+                error("SignatureDoesNotMatch", "The request signature we calculated …"),
+                Err(AnswerError::SignatureMismatch),
+            ),
+            (
+                403,
+                error("SignatureDoesNotMatch", "Credential should be scoped to a valid region."),
+                Err(AnswerError::SignatureMismatch),
+            ),
+            (
+                403,
+                error("SignatureDoesNotMatch", "Signature expired: 2026 is now earlier than …"),
+                Err(AnswerError::SignatureExpired),
+            ),
             (403, error("InvalidClientTokenId", ""), Err(AnswerError::InvalidCredentials)),
             (400, error("ExpiredToken", ""), Err(AnswerError::ExpiredCredentials)),
             (403, error("AccessDenied", ""), Err(AnswerError::InvalidCredentials)),
@@ -290,11 +370,21 @@ mod tests {
             (503, String::new(), Ok(Outcome::Overloaded)),
         ] {
             for content_type in ["text/xml", "text/html"] {
-                assert_eq!(read(status, content_type, body.as_bytes(), Partition::Aws), expected, "{status} {body}");
+                assert_eq!(
+                    read(status, content_type, body.as_bytes(), Partition::Aws),
+                    expected,
+                    "{status} {body}"
+                );
             }
         }
         for status in [201, 204, 301, 302, 400, 401, 404] {
-            assert!(matches!(read(status, "text/xml", b"", Partition::Aws), Err(AnswerError::Malformed(_))), "{status}");
+            assert!(
+                matches!(
+                    read(status, "text/xml", b"", Partition::Aws),
+                    Err(AnswerError::Malformed(_))
+                ),
+                "{status}"
+            );
         }
     }
 

@@ -21,7 +21,9 @@ pub enum EndpointError {
     #[error("`{0}` is not a URL without user, path, query and fragment")]
     Malformed(String),
     /// A host that AWS does not run.
-    #[error("`{0}` is neither a loopback address nor an `https` VPC endpoint of STS; write `REGION=https://vpce-….vpce.amazonaws.com`")]
+    #[error(
+        "`{0}` is neither a loopback address nor an `https` VPC endpoint of STS; write `REGION=https://vpce-….vpce.amazonaws.com`"
+    )]
     Stranger(String),
 }
 
@@ -34,14 +36,21 @@ impl Endpoint {
             None => (None, text),
         };
         let url = Url::parse(address).map_err(|_| EndpointError::Malformed(text.to_owned()))?;
-        let bare =
-            url.username().is_empty() && url.password().is_none() && url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let bare = url.username().is_empty()
+            && url.password().is_none()
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none();
         if !bare {
             return Err(EndpointError::Malformed(text.to_owned()));
         }
         match (region, url.host()) {
-            (None, Some(Host::Ipv4(address))) if address.is_loopback() && is_http(&url) => Ok(Self::Loopback(url)),
-            (None, Some(Host::Ipv6(address))) if address.is_loopback() && is_http(&url) => Ok(Self::Loopback(url)),
+            (None, Some(Host::Ipv4(address))) if address.is_loopback() && is_http(&url) => {
+                Ok(Self::Loopback(url))
+            }
+            (None, Some(Host::Ipv6(address))) if address.is_loopback() && is_http(&url) => {
+                Ok(Self::Loopback(url))
+            }
             (Some(region), Some(Host::Domain(host)))
                 if url.scheme() == "https"
                     && url.port().is_none()
@@ -133,11 +142,24 @@ mod tests {
 
     #[test]
     fn a_region_without_a_place_of_its_own_is_asked_at_aws() {
-        let (here, there) = (Region::named("us-east-1").unwrap(), Region::named("us-west-2").unwrap());
-        let endpoints = Endpoints::new([Endpoint::parse("us-east-1=https://vpce-1.sts.us-east-1.vpce.amazonaws.com").unwrap()]);
-        assert_eq!(endpoints.url(here, false).unwrap().as_str(), "https://vpce-1.sts.us-east-1.vpce.amazonaws.com/");
-        assert_eq!(endpoints.url(there, false).unwrap().as_str(), "https://sts.us-west-2.amazonaws.com/");
-        assert_eq!(endpoints.url(there, true).unwrap().as_str(), "https://sts-fips.us-west-2.amazonaws.com/");
+        let (here, there) =
+            (Region::named("us-east-1").unwrap(), Region::named("us-west-2").unwrap());
+        let endpoints = Endpoints::new([Endpoint::parse(
+            "us-east-1=https://vpce-1.sts.us-east-1.vpce.amazonaws.com",
+        )
+        .unwrap()]);
+        assert_eq!(
+            endpoints.url(here, false).unwrap().as_str(),
+            "https://vpce-1.sts.us-east-1.vpce.amazonaws.com/"
+        );
+        assert_eq!(
+            endpoints.url(there, false).unwrap().as_str(),
+            "https://sts.us-west-2.amazonaws.com/"
+        );
+        assert_eq!(
+            endpoints.url(there, true).unwrap().as_str(),
+            "https://sts-fips.us-west-2.amazonaws.com/"
+        );
         assert_eq!(endpoints.url(Region::named("cn-north-1").unwrap(), true), None);
     }
 }

@@ -16,7 +16,9 @@ pub struct IamSource {
 
 /// Why a text names no API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an account's 12 digits, `/` and an API id or function URL id are needed, such as `111122223333/abcdef1234`")]
+#[error(
+    "an account's 12 digits, `/` and an API id or function URL id are needed, such as `111122223333/abcdef1234`"
+)]
 pub struct IamSourceError;
 
 impl IamSource {
@@ -24,13 +26,20 @@ impl IamSource {
     pub fn parse(text: &str) -> Result<Self, IamSourceError> {
         let (account, api) = text.split_once('/').ok_or(IamSourceError)?;
         let digits = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-        let id = (1..=64).contains(&api.len()) && api.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        if digits && id { Ok(Self { account: account.to_owned(), api: api.to_owned() }) } else { Err(IamSourceError) }
+        let id = (1..=64).contains(&api.len())
+            && api.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if digits && id {
+            Ok(Self { account: account.to_owned(), api: api.to_owned() })
+        } else {
+            Err(IamSourceError)
+        }
     }
 
     /// The caller of an event, if it is from this API and somebody signed the request it tells of.
     pub fn caller_of(&self, event: UnverifiedContext) -> Option<GatewayCaller> {
-        if event.account.as_deref() != Some(&self.account) || event.api.as_deref() != Some(&self.api) {
+        if event.account.as_deref() != Some(&self.account)
+            || event.api.as_deref() != Some(&self.api)
+        {
             return None;
         }
         let (Some(arn), Some(user_id), Some(caller_id), Some(account)) =
@@ -76,8 +85,12 @@ pub struct VerifiedByGateway(());
 
 impl GatewayCaller {
     /// The caller's identity, under every check that STS's answer is under.
-    pub fn identify(&self, partitions: &[Partition]) -> Result<(CallerIdentity, VerifiedByGateway), AnswerError> {
-        let caller = CallerIdentity::consistent(&self.account, &self.arn, &self.user_id, partitions)?;
+    pub fn identify(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<(CallerIdentity, VerifiedByGateway), AnswerError> {
+        let caller =
+            CallerIdentity::consistent(&self.account, &self.arn, &self.user_id, partitions)?;
         let id = |text: &str| text.split(':').next().map(str::to_owned);
         if id(&self.user_id) != id(&self.caller_id) {
             return Err(AnswerError::Inconsistent("it speaks of two callers"));
@@ -138,7 +151,10 @@ mod tests {
             ("another account", UnverifiedContext { account: some("444455556666"), ..context() }),
             ("no account", UnverifiedContext { account: None, ..context() }),
             ("another API", UnverifiedContext { api: some("abcdef1235"), ..context() }),
-            ("an API id in another case", UnverifiedContext { api: some("ABCDEF1234"), ..context() }),
+            (
+                "an API id in another case",
+                UnverifiedContext { api: some("ABCDEF1234"), ..context() },
+            ),
             ("no API", UnverifiedContext { api: None, ..context() }),
             ("no ARN", UnverifiedContext { caller_arn: None, ..context() }),
             ("no unique id", UnverifiedContext { caller_user_id: None, ..context() }),
@@ -153,12 +169,26 @@ mod tests {
     #[test]
     fn a_context_is_under_the_same_checks_as_an_answer_of_sts() {
         let with = |arn: &str, id: &str, account: &str| {
-            let (arn, id, account) = (Some(arn.to_owned()), Some(id.to_owned()), Some(account.to_owned()));
-            UnverifiedContext { caller_arn: arn, caller_user_id: id.clone(), caller_id: id, caller_account: account, ..context() }
+            let (arn, id, account) =
+                (Some(arn.to_owned()), Some(id.to_owned()), Some(account.to_owned()));
+            UnverifiedContext {
+                caller_arn: arn,
+                caller_user_id: id.clone(),
+                caller_id: id,
+                caller_account: account,
+                ..context()
+            }
         };
         for (event, expected) in [
             (with("arn:aws:iam::111122223333:root", "111122223333", "111122223333"), "root user"),
-            (with("arn:aws:sts::111122223333:federated-user/x", "111122223333:x", "111122223333"), "federated"),
+            (
+                with(
+                    "arn:aws:sts::111122223333:federated-user/x",
+                    "111122223333:x",
+                    "111122223333",
+                ),
+                "federated",
+            ),
             (
                 with(
                     "arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc",
@@ -170,17 +200,29 @@ mod tests {
             (with("nonsense", ID, "111122223333"), "out of the grammar"),
             (with("", "", ""), "out of the grammar"),
             (with(ARN, ID, "444455556666"), "another account"),
-            (with("arn:aws-cn:sts::111122223333:assumed-role/deploy/i-0abc", ID, "111122223333"), "another partition"),
+            (
+                with("arn:aws-cn:sts::111122223333:assumed-role/deploy/i-0abc", ID, "111122223333"),
+                "another partition",
+            ),
             (with(ARN, "AROAEXAMPLEEXAMPLE222:other", "111122223333"), "different sessions"),
             (with(ARN, "AIDAEXAMPLEEXAMPLE222:i-0abc", "111122223333"), "another kind"),
             (with(ARN, "AROA:i-0abc", "111122223333"), "out of the grammar"),
-            (UnverifiedContext { caller_id: Some("AROAOTHEROTHEROTHER22:i-0abc".to_owned()), ..context() }, "two callers"),
+            (
+                UnverifiedContext {
+                    caller_id: Some("AROAOTHEROTHEROTHER22:i-0abc".to_owned()),
+                    ..context()
+                },
+                "two callers",
+            ),
         ] {
             let error = identify(event).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
         let caller = identify(context()).unwrap();
         assert_eq!(caller.principal().as_str(), "aws:111122223333:role/deploy");
-        assert_eq!((caller.unique_id().as_str(), caller.session_name()), ("AROAEXAMPLEEXAMPLE222", Some("i-0abc")));
+        assert_eq!(
+            (caller.unique_id().as_str(), caller.session_name()),
+            ("AROAEXAMPLEEXAMPLE222", Some("i-0abc"))
+        );
     }
 }

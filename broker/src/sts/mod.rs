@@ -74,22 +74,36 @@ pub struct Sts {
 impl Sts {
     /// A client that asks for this audience; no redirect is followed and no ambient proxy is used, since either would
     /// let somebody other than AWS say who a caller is.
-    pub fn new(audience: Audience, fips: bool, regions: &[&'static Region], endpoints: Endpoints) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        audience: Audience,
+        fips: bool,
+        regions: &[&'static Region],
+        endpoints: Endpoints,
+    ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
             .timeout(TOTAL)
             .build()?;
-        let in_flight = regions.iter().map(|region| (region.name, Arc::new(Semaphore::new(IN_FLIGHT_PER_REGION)))).collect();
+        let in_flight = regions
+            .iter()
+            .map(|region| (region.name, Arc::new(Semaphore::new(IN_FLIGHT_PER_REGION))))
+            .collect();
         Ok(Self { audience, fips, http, endpoints, in_flight })
     }
 
     /// Asks the region's STS who signed the proof.
-    pub async fn identify(&self, proof: &Proof, region: &'static Region) -> Result<CallerIdentity, StsError> {
+    pub async fn identify(
+        &self,
+        proof: &Proof,
+        region: &'static Region,
+    ) -> Result<CallerIdentity, StsError> {
         let slots = self.in_flight.get(region.name).ok_or(StsError::Busy)?;
         let _slot = slots.try_acquire().map_err(|_| StsError::Busy)?;
-        tokio::time::timeout(TOTAL, self.ask_twice(proof, region)).await.map_err(|_| StsError::Timeout)?
+        tokio::time::timeout(TOTAL, self.ask_twice(proof, region))
+            .await
+            .map_err(|_| StsError::Timeout)?
     }
 
     /// Asks without a proof whether anything answers there; STS refuses, and that is the answer wanted.
@@ -98,7 +112,11 @@ impl Sts {
         self.http.get(url).send().await.map(|_| ()).map_err(classify)
     }
 
-    async fn ask_twice(&self, proof: &Proof, region: &'static Region) -> Result<CallerIdentity, StsError> {
+    async fn ask_twice(
+        &self,
+        proof: &Proof,
+        region: &'static Region,
+    ) -> Result<CallerIdentity, StsError> {
         match self.ask(proof, region).await {
             Ok(Outcome::Overloaded) | Err(StsError::Unavailable(_)) => {}
             Ok(Outcome::Identity(caller)) => return Ok(caller),
@@ -111,11 +129,27 @@ impl Sts {
     }
 
     async fn ask(&self, proof: &Proof, region: &'static Region) -> Result<Outcome, StsError> {
-        let (url, host) = self.endpoints.url(region, self.fips).zip(region.host(self.fips)).ok_or(StsError::Unavailable(None))?;
+        let (url, host) = self
+            .endpoints
+            .url(region, self.fips)
+            .zip(region.host(self.fips))
+            .ok_or(StsError::Unavailable(None))?;
         let request = request::reconstruct(proof, region, host, &self.audience);
-        let mut response = self.http.post(url).headers(request.headers).body(request.body).send().await.map_err(classify)?;
+        let mut response = self
+            .http
+            .post(url)
+            .headers(request.headers)
+            .body(request.body)
+            .send()
+            .await
+            .map_err(classify)?;
         let status = response.status().as_u16();
-        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let content_type = response
+            .headers()
+            .get("content-type")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| classify_body(&error))? {
             if body.len() + chunk.len() > MAX_ANSWER {
@@ -151,7 +185,11 @@ fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
 
 /// A connection that breaks inside the answer has said something, and it was not an answer.
 fn classify_body(error: &reqwest::Error) -> StsError {
-    if error.is_timeout() { StsError::Timeout } else { AnswerError::Malformed("it broke off").into() }
+    if error.is_timeout() {
+        StsError::Timeout
+    } else {
+        AnswerError::Malformed("it broke off").into()
+    }
 }
 
 #[cfg(test)]
@@ -185,7 +223,9 @@ mod tests {
         // An address that nobody can listen on: whoever is let through finds nobody, at once.
         let nobody = Endpoints::new([Endpoint::parse("http://127.0.0.1:0").unwrap()]);
         let regions = ["us-east-1", "us-west-2"].map(|name| Region::named(name).unwrap());
-        let sts = Sts::new(Audience::parse("registry.example.com").unwrap(), false, &regions, nobody).unwrap();
+        let sts =
+            Sts::new(Audience::parse("registry.example.com").unwrap(), false, &regions, nobody)
+                .unwrap();
         let document = r#"{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":3600,"namespaces":"all","permissions":["download"]}"#;
         let proof = json!({
             "version": 1, "region": "us-east-1", "amz_date": "20261120T101112Z", "access_key_id": "AKIAEXAMPLEEXAMPLE22",
@@ -197,6 +237,10 @@ mod tests {
         assert!(matches!(sts.identify(&proof, regions[1]).await, Err(StsError::Unavailable(_))));
         drop(held);
         assert!(matches!(sts.identify(&proof, regions[0]).await, Err(StsError::Unavailable(_))));
-        assert_eq!(sts.in_flight["us-east-1"].available_permits(), 64, "who has ended holds nothing");
+        assert_eq!(
+            sts.in_flight["us-east-1"].available_permits(),
+            64,
+            "who has ended holds nothing"
+        );
     }
 }

@@ -15,7 +15,12 @@ pub(super) struct Request {
 }
 
 /// Rebuilds what an honest client signed; any lie in any field makes the signature wrong at AWS.
-pub(super) fn reconstruct(proof: &Proof, region: &'static Region, host: &'static str, audience: &Audience) -> Request {
+pub(super) fn reconstruct(
+    proof: &Proof,
+    region: &'static Region,
+    host: &'static str,
+    audience: &Audience,
+) -> Request {
     let session_token = proof.unverified_session_token.as_ref().map(ExposeSecret::expose_secret);
     let date = proof.unverified_amz_date.get(..8).unwrap_or_default();
     let authorization = format!(
@@ -60,7 +65,8 @@ mod tests {
 
     fn bodies() -> impl Strategy<Value = Value> {
         let region = (0..REGIONS.len()).prop_map(|row| REGIONS[row].name);
-        let date = (1..29_u32, 0..60_u32).prop_map(|(day, second)| format!("202611{day:02}T1011{second:02}Z"));
+        let date = (1..29_u32, 0..60_u32)
+            .prop_map(|(day, second)| format!("202611{day:02}T1011{second:02}Z"));
         let (key, token) = ("(AKIA|ASIA)[A-Z0-9]{12,40}", "[A-Za-z0-9+/=]{1,80}");
         (region, date, key, token, "[0-9a-f]{64}", 60..43_200_i64).prop_map(|(region, date, key, token, signature, ttl)| {
             let document = format!(r#"{{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":{ttl},"namespaces":"all","permissions":["download"]}}"#);

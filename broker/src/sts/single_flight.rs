@@ -92,7 +92,10 @@ mod tests {
             let flight = flight.clone();
             async move { matches!(flight.join([1; 32]).await, Turn::Replay) }
         });
-        assert!(matches!(flight.join([2; 32]).await, Turn::Leader(_)), "another proof does not wait");
+        assert!(
+            matches!(flight.join([2; 32]).await, Turn::Leader(_)),
+            "another proof does not wait"
+        );
         tokio::task::yield_now().await;
         assert!(!follower.is_finished());
         drop(leader);

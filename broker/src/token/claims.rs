@@ -49,7 +49,11 @@ pub struct Claims {
 
 impl Claims {
     /// The claims of a new token; it lives as long as was asked for, or `max_ttl` seconds if that is less.
-    pub(super) fn new(entitlement: &Entitlement, max_ttl: i64, now: i64) -> Result<Self, getrandom::Error> {
+    pub(super) fn new(
+        entitlement: &Entitlement,
+        max_ttl: i64,
+        now: i64,
+    ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             jti: TokenId::random()?,
             sub: entitlement.caller().principal().clone(),
@@ -62,7 +66,13 @@ impl Claims {
     }
 
     #[cfg(test)]
-    pub(crate) fn for_test(sub: Principal, ns: Namespaces, perm: Permissions, iat: i64, exp: i64) -> Self {
+    pub(crate) fn for_test(
+        sub: Principal,
+        ns: Namespaces,
+        perm: Permissions,
+        iat: i64,
+        exp: i64,
+    ) -> Self {
         let uid = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
         Self { jti: TokenId::random().unwrap(), sub, uid, iat, exp, ns, perm }
     }
@@ -100,7 +110,10 @@ impl Claims {
     /// Whether it lives at `now`; a lowered maximum also ends what was given longer before.
     pub(super) fn live(&self, max_ttl: i64, now: i64) -> bool {
         let started = self.iat <= now.saturating_add(MAX_AHEAD);
-        let spans = self.exp.checked_sub(self.iat).is_some_and(|span| (1..=exchange::MAX_TTL).contains(&span));
+        let spans = self
+            .exp
+            .checked_sub(self.iat)
+            .is_some_and(|span| (1..=exchange::MAX_TTL).contains(&span));
         started && spans && now < self.exp && now < self.iat.saturating_add(max_ttl)
     }
 
@@ -147,7 +160,13 @@ mod tests {
 
     fn good() -> Claims {
         let sub = Principal::parse_stored("aws:111122223333:role/deploy").unwrap();
-        Claims::for_test(sub, Namespaces::All, Permissions::NONE.with(Permission::Download), 1000, 4600)
+        Claims::for_test(
+            sub,
+            Namespaces::All,
+            Permissions::NONE.with(Permission::Download),
+            1000,
+            4600,
+        )
     }
 
     #[test]
@@ -186,22 +205,44 @@ mod tests {
     fn an_end_at_any_limit_of_numbers_never_makes_a_token_live_longer() {
         let with = |iat: &str, exp: &str| {
             let text = String::from_utf8(good().to_bytes()).unwrap();
-            let text = text.replace("\"exp\":4600", &format!("\"exp\":{exp}")).replace("\"iat\":1000", &format!("\"iat\":{iat}"));
+            let text = text
+                .replace("\"exp\":4600", &format!("\"exp\":{exp}"))
+                .replace("\"iat\":1000", &format!("\"iat\":{iat}"));
             Claims::parse(text.as_bytes())
         };
-        for exp in
-            ["9223372036854775808", "18446744073709551615", "-9223372036854775809", "1e400", "4600.0", "4.6e3", "-0.0", "null", "\"4600\""]
-        {
+        for exp in [
+            "9223372036854775808",
+            "18446744073709551615",
+            "-9223372036854775809",
+            "1e400",
+            "4600.0",
+            "4.6e3",
+            "-0.0",
+            "null",
+            "\"4600\"",
+        ] {
             assert!(with("1000", exp).is_err() && with(exp, "4600").is_err(), "{exp}");
         }
         // Beyond the calendar of chrono, which ends in the year 262142, and at the ends of the numbers themselves.
-        let limits = [i64::MIN, i64::MIN + 1, -8_334_601_228_801, -1, 0, 8_210_266_876_799, 8_210_266_876_800, i64::MAX - 1, i64::MAX];
+        let limits = [
+            i64::MIN,
+            i64::MIN + 1,
+            -8_334_601_228_801,
+            -1,
+            0,
+            8_210_266_876_799,
+            8_210_266_876_800,
+            i64::MAX - 1,
+            i64::MAX,
+        ];
         for exp in limits {
             for iat in limits {
                 let claims = with(&iat.to_string(), &exp.to_string()).unwrap();
                 for now in limits.into_iter().chain([1000, 4599]) {
                     let lives = claims.live(exchange::MAX_TTL, now);
-                    let may = now < exp && i128::from(exp) - i128::from(iat) <= 43_200 && i128::from(iat) <= i128::from(now) + 60;
+                    let may = now < exp
+                        && i128::from(exp) - i128::from(iat) <= 43_200
+                        && i128::from(iat) <= i128::from(now) + 60;
                     assert!(!lives || may, "{iat} {exp} {now}");
                 }
                 assert!(!claims.live(exchange::MAX_TTL, exp), "{exp} is over at its end");

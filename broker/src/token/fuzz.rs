@@ -16,7 +16,8 @@ use crate::fuzz::{Verdict, is_plain};
 /// A token under [`KEY`] for [`AUDIENCE`], as one may have been overheard.
 const GENUINE: &str = include_str!("../../../tests/fixtures/fuzz/token/taken-genuine");
 
-static AUDIENCE: LazyLock<Audience> = LazyLock::new(|| Audience::parse("registry.example.com").expect("a registry's host"));
+static AUDIENCE: LazyLock<Audience> =
+    LazyLock::new(|| Audience::parse("registry.example.com").expect("a registry's host"));
 
 static KEY: LazyLock<Key> = LazyLock::new(|| {
     let id = KeyId::parse("AAAAAAAAAAAAAAAAAAAAAA").expect("a key id");
@@ -28,7 +29,11 @@ pub fn token(bytes: &[u8]) -> Verdict {
     let under = claims(bytes);
     match std::str::from_utf8(bytes).ok().and_then(opened) {
         Some(_) => {
-            assert_eq!(bytes, GENUINE.as_bytes(), "a token has one spelling, and nobody else makes one");
+            assert_eq!(
+                bytes,
+                GENUINE.as_bytes(),
+                "a token has one spelling, and nobody else makes one"
+            );
             Verdict::Taken
         }
         None => under,
@@ -50,14 +55,23 @@ fn opened(text: &str) -> Option<Vec<u8>> {
 /// Seals the message, has one bit of the token flipped, and reads the message as claims.
 fn claims(message: &[u8]) -> Verdict {
     // PASETO seals text (the library refuses an empty one).
-    let sealed = std::str::from_utf8(message).ok().filter(|text| !text.is_empty()).and_then(|_| seal(&KEY, &AUDIENCE, message));
+    let sealed = std::str::from_utf8(message)
+        .ok()
+        .filter(|text| !text.is_empty())
+        .and_then(|_| seal(&KEY, &AUDIENCE, message));
     if let Some(sealed) = sealed.filter(|sealed| sealed.len() <= MAX_TOKEN) {
         assert_eq!(opened(&sealed).as_deref(), Some(message), "opening undoes sealing");
-        let sum = message.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+        let sum = message
+            .iter()
+            .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
         let mut flipped = sealed.into_bytes();
         let at = sum % flipped.len();
         flipped[at] ^= 1 << (sum % 7);
-        assert_eq!(std::str::from_utf8(&flipped).ok().and_then(opened), None, "no flipped bit opens");
+        assert_eq!(
+            std::str::from_utf8(&flipped).ok().and_then(opened),
+            None,
+            "no flipped bit opens"
+        );
     }
     let claims = match Claims::parse(message) {
         Ok(claims) => claims,
@@ -66,12 +80,19 @@ fn claims(message: &[u8]) -> Verdict {
             return Verdict::Refused;
         }
     };
-    assert_eq!(Claims::parse(&claims.to_bytes()).as_ref(), Ok(&claims), "what they say can be said again");
+    assert_eq!(
+        Claims::parse(&claims.to_bytes()).as_ref(),
+        Ok(&claims),
+        "what they say can be said again"
+    );
     assert!(claims.principal().is_concrete());
     let end = claims.expires_at();
     for max_ttl in [exchange::MIN_TTL, exchange::MAX_TTL] {
         assert!(!claims.live(max_ttl, end) && !claims.live(max_ttl, i64::MAX), "they end");
-        assert!(!claims.live(max_ttl, end.saturating_sub(max_ttl).saturating_sub(61)), "and were not yet");
+        assert!(
+            !claims.live(max_ttl, end.saturating_sub(max_ttl).saturating_sub(61)),
+            "and were not yet"
+        );
     }
     Verdict::Taken
 }

@@ -48,7 +48,11 @@ pub struct Key {
 
 impl fmt::Debug for Key {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Key").field("id", &self.id).field("mints_from", &self.mints_from).finish_non_exhaustive()
+        formatter
+            .debug_struct("Key")
+            .field("id", &self.id)
+            .field("mints_from", &self.mints_from)
+            .finish_non_exhaustive()
     }
 }
 
@@ -139,7 +143,8 @@ impl Keyring {
     ///
     /// The first key of all mints at once; every later one when all have had time to meet it.
     pub fn next(&self, now: i64) -> Result<Self, getrandom::Error> {
-        let mints_from = if self.minting(now).is_none() { now } else { now.saturating_add(PUBLISHED_AHEAD) };
+        let mints_from =
+            if self.minting(now).is_none() { now } else { now.saturating_add(PUBLISHED_AHEAD) };
         let mut keys: Vec<Key> = Vec::with_capacity(MAX_KEYS);
         for (at, key) in self.keys.iter().enumerate() {
             let followed_at = self.keys.get(at + 1).map_or(mints_from, |next| next.mints_from);
@@ -159,7 +164,10 @@ impl Keyring {
     /// The same without the keys that are not listed.
     #[must_use]
     pub fn only(&self, listed: &Listed) -> Self {
-        Self { revision: self.revision, keys: self.keys.iter().filter(|key| listed.has(&key.id)).cloned().collect() }
+        Self {
+            revision: self.revision,
+            keys: self.keys.iter().filter(|key| listed.has(&key.id)).cloned().collect(),
+        }
     }
 
     /// The keyring that opens nothing any more: what revokes every token at once.
@@ -186,13 +194,18 @@ impl Listed {
 
     /// Whether it is that keyring. The revision alone does not say it: one that was restored counts on from where it was.
     pub fn is(&self, keyring: &Keyring) -> bool {
-        self.revision == keyring.revision && self.ids.len() == keyring.keys.len() && keyring.keys.iter().all(|key| self.has(&key.id))
+        self.revision == keyring.revision
+            && self.ids.len() == keyring.keys.len()
+            && keyring.keys.iter().all(|key| self.has(&key.id))
     }
 }
 
 impl From<&Keyring> for Listed {
     fn from(keyring: &Keyring) -> Self {
-        Self { revision: keyring.revision, ids: keyring.keys.iter().map(|key| key.id.clone()).collect() }
+        Self {
+            revision: keyring.revision,
+            ids: keyring.keys.iter().map(|key| key.id.clone()).collect(),
+        }
     }
 }
 
@@ -248,7 +261,8 @@ mod tests {
 
     #[test]
     fn what_is_listed_is_a_keyring_of_the_same_revision_and_the_same_keys() {
-        let (first, other) = (Keyring::default().next(0).unwrap(), Keyring::default().next(0).unwrap());
+        let (first, other) =
+            (Keyring::default().next(0).unwrap(), Keyring::default().next(0).unwrap());
         let listed = Listed::from(&first);
         assert!(listed.is(&first) && listed.has(first.keys()[0].id()));
         assert!(!listed.is(&other), "a restored keyring that counted on");

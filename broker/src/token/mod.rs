@@ -103,7 +103,11 @@ impl Tokens {
 
     /// The key to mint with, made or followed by the next if that is due.
     pub async fn minting_key(&self, store: &Store, now: i64) -> Result<Key, KeyError> {
-        if let Some(key) = self.known().filter(|keyring| !keyring.due(now)).and_then(|keyring| keyring.minting(now).cloned()) {
+        if let Some(key) = self
+            .known()
+            .filter(|keyring| !keyring.due(now))
+            .and_then(|keyring| keyring.minting(now).cloned())
+        {
             return Ok(key);
         }
         let turn = self.refresh.turn().await;
@@ -124,7 +128,11 @@ impl Tokens {
             }
             let next = keyring.next(now).map_err(|_| KeyError::Crypto)?;
             if store.replace_keyring(keyring.revision, next.clone()).await? {
-                tracing::info!(revision = next.revision, keys = next.keys().len(), "the keyring has a new key");
+                tracing::info!(
+                    revision = next.revision,
+                    keys = next.keys().len(),
+                    "the keyring has a new key"
+                );
                 return self.meet(next).minting(now).cloned().ok_or(KeyError::Crypto);
             }
         }
@@ -132,14 +140,25 @@ impl Tokens {
     }
 
     /// Mints: seals the claims of somebody who was identified, entitled, and whose proof is claimed for this alone.
-    pub fn mint(&self, key: &Key, entitlement: &Entitlement, _single_use: Claimed, now: i64) -> Result<(SecretString, Claims), KeyError> {
+    pub fn mint(
+        &self,
+        key: &Key,
+        entitlement: &Entitlement,
+        _single_use: Claimed,
+        now: i64,
+    ) -> Result<(SecretString, Claims), KeyError> {
         let claims = Claims::new(entitlement, self.max_ttl, now).map_err(|_| KeyError::Crypto)?;
         let token = seal::seal(key, &self.audience, &claims.to_bytes()).ok_or(KeyError::Crypto)?;
         Ok((token.into(), claims))
     }
 
     /// Opens a token; without a call to anything once the keyring is known.
-    pub async fn open(&self, token: &str, store: &Store, now: i64) -> Result<Arc<Opened>, OpenError> {
+    pub async fn open(
+        &self,
+        token: &str,
+        store: &Store,
+        now: i64,
+    ) -> Result<Arc<Opened>, OpenError> {
         let now = self.never_back(now);
         let sealed = Sealed::parse(token).ok_or(OpenError::Invalid)?;
         let keyring = self.keyring_with(&sealed.unverified_key_id, store, now).await?;
@@ -147,7 +166,8 @@ impl Tokens {
         let opened = match self.opened.get(&digest) {
             Some(opened) => opened,
             None => {
-                let opened = Arc::new(self.open_sealed(&sealed, &keyring).ok_or(OpenError::Invalid)?);
+                let opened =
+                    Arc::new(self.open_sealed(&sealed, &keyring).ok_or(OpenError::Invalid)?);
                 self.opened.insert(digest, Arc::clone(&opened));
                 opened
             }
@@ -170,7 +190,8 @@ impl Tokens {
         let turn = self.refresh.turn().await;
         let met = self.known();
         if met.as_deref().is_some_and(|keyring| listed.is(keyring))
-            || met.as_deref().map(|keyring| keyring.revision) != before.as_deref().map(|keyring| keyring.revision)
+            || met.as_deref().map(|keyring| keyring.revision)
+                != before.as_deref().map(|keyring| keyring.revision)
         {
             return Ok(());
         }
@@ -186,7 +207,13 @@ impl Tokens {
     ///
     /// For a key that is listed there neither KMS nor the store is needed: that somebody else followed the keyring while KMS
     /// is away must not end the reading.
-    pub async fn confirm(&self, id: &KeyId, listed: &Listed, store: &Store, now: i64) -> Result<(), OpenError> {
+    pub async fn confirm(
+        &self,
+        id: &KeyId,
+        listed: &Listed,
+        store: &Store,
+        now: i64,
+    ) -> Result<(), OpenError> {
         let met = self.known().unwrap_or_default();
         if listed.has(id) {
             if listed.revision > met.revision {
@@ -199,15 +226,24 @@ impl Tokens {
             self.find_out(store, now).await?;
         }
         // Whoever met another keyring meanwhile may have learned that the key is gone.
-        if self.known().is_some_and(|keyring| keyring.key(id).is_some()) { Ok(()) } else { Err(OpenError::Invalid) }
+        if self.known().is_some_and(|keyring| keyring.key(id).is_some()) {
+            Ok(())
+        } else {
+            Err(OpenError::Invalid)
+        }
     }
 
     /// Looks at a keyring that is newer than the known one, which goes on being used while that cannot be opened: once in ten
     /// seconds, and nobody waits for who does.
     async fn catch_up(&self, store: &Store, now: i64) {
-        let Some(turn) = self.refresh.try_turn().filter(|turn| !turn.followed_lately(now)) else { return };
+        let Some(turn) = self.refresh.try_turn().filter(|turn| !turn.followed_lately(now)) else {
+            return;
+        };
         if let Err(error) = self.look_again(turn, store, now).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the next keyring cannot be opened; the one that is known is used");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the next keyring cannot be opened; the one that is known is used"
+            );
         }
     }
 
@@ -218,7 +254,11 @@ impl Tokens {
         if !turn.followed_lately(now) {
             return self.look_again(turn, store, now).await;
         }
-        if turn.follow_failed { Err(StoreError::busy("the keyring could not be read a moment ago").into()) } else { Ok(()) }
+        if turn.follow_failed {
+            Err(StoreError::busy("the keyring could not be read a moment ago").into())
+        } else {
+            Ok(())
+        }
     }
 
     /// Drops the keys that a newer list has no more: that needs neither KMS nor the store, and holds when both are gone.
@@ -229,7 +269,12 @@ impl Tokens {
         }
     }
 
-    async fn look_again(&self, mut turn: Turn<'_, Refresh>, store: &Store, now: i64) -> Result<(), KeyError> {
+    async fn look_again(
+        &self,
+        mut turn: Turn<'_, Refresh>,
+        store: &Store,
+        now: i64,
+    ) -> Result<(), KeyError> {
         let read = store.keyring().await;
         (turn.followed_at, turn.follow_failed) = (Some(now), read.is_err());
         if read.is_err() {
@@ -240,7 +285,12 @@ impl Tokens {
     }
 
     /// A key for another purpose, of every live key by its id, and the id of the one in use.
-    pub async fn derived(&self, purpose: &[u8], store: &Store, now: i64) -> Result<Derived, KeyError> {
+    pub async fn derived(
+        &self,
+        purpose: &[u8],
+        store: &Store,
+        now: i64,
+    ) -> Result<Derived, KeyError> {
         let mints = |keyring: &Arc<Keyring>| keyring.minting(now).is_some();
         // A key that is due to be followed is good for this all the same: reading must not need a write.
         let keyring = match self.known().filter(mints) {
@@ -251,7 +301,8 @@ impl Tokens {
             }
         };
         let current = keyring.minting(now).ok_or(KeyError::Crypto)?.id().clone();
-        let keys = keyring.keys().iter().map(|key| (key.id().clone(), key.derive(purpose))).collect();
+        let keys =
+            keyring.keys().iter().map(|key| (key.id().clone(), key.derive(purpose))).collect();
         Ok(Derived { current, keys })
     }
 
@@ -267,7 +318,12 @@ impl Tokens {
     }
 
     /// The keyring, read anew if it lacks the key, though not more than once in ten seconds.
-    async fn keyring_with(&self, id: &KeyId, store: &Store, now: i64) -> Result<Arc<Keyring>, OpenError> {
+    async fn keyring_with(
+        &self,
+        id: &KeyId,
+        store: &Store,
+        now: i64,
+    ) -> Result<Arc<Keyring>, OpenError> {
         let knows = |keyring: &Arc<Keyring>| keyring.key(id).is_some();
         if let Some(keyring) = self.known().filter(knows) {
             return Ok(keyring);
@@ -279,7 +335,8 @@ impl Tokens {
         waited_for_nothing(&refresh)?;
         if refresh.tried_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at))) {
             return Err(if refresh.failed {
-                KeyError::Store(StoreError::busy("the keyring could not be read a moment ago")).into()
+                KeyError::Store(StoreError::busy("the keyring could not be read a moment ago"))
+                    .into()
             } else {
                 OpenError::Invalid
             });
@@ -306,7 +363,11 @@ impl Tokens {
 
 /// Who waited while the keyring could not be reached is not told after another try as long.
 fn waited_for_nothing(turn: &Turn<'_, Refresh>) -> Result<(), KeyError> {
-    if turn.failed_meanwhile() { Err(StoreError::busy("the keyring could not be reached a moment ago").into()) } else { Ok(()) }
+    if turn.failed_meanwhile() {
+        Err(StoreError::busy("the keyring could not be reached a moment ago").into())
+    } else {
+        Ok(())
+    }
 }
 
 /// Keys for another purpose than tokens, one a live key of the keyring.
@@ -338,7 +399,13 @@ mod tests {
         let key = tokens.minting_key(&store, 0).await.unwrap();
         let token = || {
             let sub = Principal::parse_stored("aws:111122223333:role/deploy").unwrap();
-            let claims = Claims::for_test(sub, Namespaces::All, Permissions::NONE.with(Permission::Download), 0, 3600);
+            let claims = Claims::for_test(
+                sub,
+                Namespaces::All,
+                Permissions::NONE.with(Permission::Download),
+                0,
+                3600,
+            );
             seal::seal(&key, &tokens.audience, &claims.to_bytes()).unwrap()
         };
         for n in 0..500 {

@@ -49,7 +49,13 @@ impl<'a> Sealed<'a> {
     pub(super) fn open(&self, key: &Key, audience: &Audience) -> Option<Vec<u8>> {
         let token = UntrustedToken::<Local, V4>::try_from(self.paseto).ok()?;
         let secret = SymmetricKey::<V4>::from(key.secret()).ok()?;
-        let opened = LocalToken::decrypt(&secret, &token, Some(footer(key.id()).as_bytes()), Some(&assertion(audience))).ok()?;
+        let opened = LocalToken::decrypt(
+            &secret,
+            &token,
+            Some(footer(key.id()).as_bytes()),
+            Some(&assertion(audience)),
+        )
+        .ok()?;
         Some(opened.payload().as_bytes().to_vec())
     }
 }
@@ -57,7 +63,13 @@ impl<'a> Sealed<'a> {
 /// Seals a message for the audience.
 pub(super) fn seal(key: &Key, audience: &Audience, message: &[u8]) -> Option<String> {
     let secret = SymmetricKey::<V4>::from(key.secret()).ok()?;
-    let sealed = LocalToken::encrypt(&secret, message, Some(footer(key.id()).as_bytes()), Some(&assertion(audience))).ok()?;
+    let sealed = LocalToken::encrypt(
+        &secret,
+        message,
+        Some(footer(key.id()).as_bytes()),
+        Some(&assertion(audience)),
+    )
+    .ok()?;
     Some(format!("{PREFIX}{sealed}"))
 }
 
@@ -78,14 +90,17 @@ mod tests {
 
     use super::*;
 
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ ";
+    const ALPHABET: &[u8] =
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ ";
 
     fn audience() -> Audience {
         Audience::parse("registry.example.com").unwrap()
     }
 
     fn open(key: &Key, token: &str) -> Option<Vec<u8>> {
-        Sealed::parse(token).filter(|sealed| sealed.unverified_key_id == *key.id())?.open(key, &audience())
+        Sealed::parse(token)
+            .filter(|sealed| sealed.unverified_key_id == *key.id())?
+            .open(key, &audience())
     }
 
     #[test]
@@ -140,7 +155,11 @@ mod tests {
             format!("stile_{token}"),
             format!("Stile_{}", &token[6..]),
         ];
-        for (payload, footer) in [(payload, footer.to_owned() + "="), (payload, footer.to_owned() + "=="), (payload, String::new())] {
+        for (payload, footer) in [
+            (payload, footer.to_owned() + "="),
+            (payload, footer.to_owned() + "=="),
+            (payload, String::new()),
+        ] {
             spellings.push(format!("{prefix}.{local}.{payload}.{footer}"));
         }
         for padding in ["=", "==", "A", "\n", " ", "\0"] {
@@ -156,7 +175,8 @@ mod tests {
                 spellings.push(parts.join("."));
             }
         }
-        spellings.push(format!("{prefix}.{local}.{payload}.{}", URL_SAFE_NO_PAD.encode(spaced(footer))));
+        spellings
+            .push(format!("{prefix}.{local}.{payload}.{}", URL_SAFE_NO_PAD.encode(spaced(footer))));
         spellings.retain(|spelling| spelling != token);
         spellings
     }

@@ -12,7 +12,9 @@ use crate::verb::Failure;
 
 /// The text with the block in it; the same text if it is there already.
 pub(crate) fn edit(file: &Text, arguments: &[String]) -> Result<String, Failure> {
-    let read = |text: &str| Said::read(text, &file.path).map_err(|problem| unreadable(&file.path, &problem, arguments));
+    let read = |text: &str| {
+        Said::read(text, &file.path).map_err(|problem| unreadable(&file.path, &problem, arguments))
+    };
     let said = read(&file.before)?;
     check(&said, &file.path)?;
     if !said.helpers.is_empty() {
@@ -37,26 +39,33 @@ pub(crate) fn check(said: &Said, path: &Path) -> Result<(), Failure> {
     match said.helpers.as_slice() {
         [] => Ok(()),
         [helper] if helper.name == HELPER => Ok(()),
-        [Helper { name, .. }] => {
-            Err(Failure::new(format!("`{}` names another credentials helper, `{name}`, and Terraform uses one only", path.display()))
-                .hint("remove its block and run this again, or use `get-token` for this registry"))
-        }
-        _ => Err(Failure::new(format!("`{}` has more than one `credentials_helper` block", path.display()))
-            .hint("leave one, and run this again")),
+        [Helper { name, .. }] => Err(Failure::new(format!(
+            "`{}` names another credentials helper, `{name}`, and Terraform uses one only",
+            path.display()
+        ))
+        .hint("remove its block and run this again, or use `get-token` for this registry")),
+        _ => Err(Failure::new(format!(
+            "`{}` has more than one `credentials_helper` block",
+            path.display()
+        ))
+        .hint("leave one, and run this again")),
     }
 }
 
 /// Refuses a file that cannot be edited safely, and says what to write by hand.
 fn unreadable(path: &Path, problem: &str, arguments: &[String]) -> Failure {
     let block: Vec<_> = block(arguments).split_whitespace().map(str::to_owned).collect();
-    Failure::new(format!("`{}` is left as it is: {problem}", path.display())).hint(format!("write into it `{}`", block.join(" ")))
+    Failure::new(format!("`{}` is left as it is: {problem}", path.display()))
+        .hint(format!("write into it `{}`", block.join(" ")))
 }
 
 fn block(arguments: &[String]) -> String {
-    let arguments: Array = arguments.iter().map(|argument| Expression::from(argument.as_str())).collect();
+    let arguments: Array =
+        arguments.iter().map(|argument| Expression::from(argument.as_str())).collect();
     let mut attribute = Attribute::new(Ident::new("args"), Expression::Array(arguments));
     attribute.decor_mut().set_prefix("  ");
-    let block = Block::builder(Ident::new("credentials_helper")).label(HELPER).attribute(attribute).build();
+    let block =
+        Block::builder(Ident::new("credentials_helper")).label(HELPER).attribute(attribute).build();
     Body::builder().block(block).build().to_string()
 }
 
@@ -72,7 +81,11 @@ mod tests {
         std::fs::write(&path, before).unwrap();
         let text = edit(&Text::read(&path).unwrap(), &[]).map_err(|failure| failure.to_string())?;
         std::fs::write(&path, &text).unwrap();
-        assert_eq!(edit(&Text::read(&path).unwrap(), &[]).unwrap(), text, "a second time changes nothing");
+        assert_eq!(
+            edit(&Text::read(&path).unwrap(), &[]).unwrap(),
+            text,
+            "a second time changes nothing"
+        );
         Ok(text)
     }
 
@@ -80,10 +93,16 @@ mod tests {
     fn what_cannot_be_edited_safely_is_refused() {
         for (before, expected) in [
             ("credentials_helper \"vault\" {}\n", "names another credentials helper, `vault`"),
-            ("credentials_helper \"stile\" {}\ncredentials_helper \"x\" {}\n", "more than one `credentials_helper` block"),
+            (
+                "credentials_helper \"stile\" {}\ncredentials_helper \"x\" {}\n",
+                "more than one `credentials_helper` block",
+            ),
             ("credentials_helper = { vault = {} }\n", "names another credentials helper, `vault`"),
             ("credentials_helper {}\n", "names another credentials helper"),
-            ("host \"a\" {\n", "cannot be read as HCL at line 1; hint: write into it `credentials_helper \"stile\" { args = [] }`"),
+            (
+                "host \"a\" {\n",
+                "cannot be read as HCL at line 1; hint: write into it `credentials_helper \"stile\" { args = [] }`",
+            ),
             ("{\"credentials\": {}}", "cannot be read as HCL"),
         ] {
             let failure = edited(before).unwrap_err();
@@ -96,18 +115,27 @@ mod tests {
         for (before, between) in [
             ("", ""),
             ("# only a comment", "\n\n"),
-            ("# c\nplugin_cache_dir   = \"x\" // d\n\n\ncredentials \"a.b\" { token=\"t\" }\n", "\n"),
+            (
+                "# c\nplugin_cache_dir   = \"x\" // d\n\n\ncredentials \"a.b\" { token=\"t\" }\n",
+                "\n",
+            ),
             ("a = 1\n/* open\nand closed */\n", "\n"),
         ] {
             assert_eq!(edited(before).unwrap(), format!("{before}{between}{BLOCK}"), "{before:?}");
         }
-        assert_eq!(edited("a = 1\r\n").unwrap(), format!("a = 1\r\n\r\n{}", BLOCK.replace('\n', "\r\n")));
+        assert_eq!(
+            edited("a = 1\r\n").unwrap(),
+            format!("a = 1\r\n\r\n{}", BLOCK.replace('\n', "\r\n"))
+        );
     }
 
     #[test]
     fn arguments_are_quoted_as_hcl_needs() {
         let arguments = ["--config".to_owned(), "/a \"b\" ${c}".to_owned()];
         let text = block(&arguments);
-        assert_eq!(text, "credentials_helper \"stile\" {\n  args = [\"--config\", \"/a \\\"b\\\" $${c}\"]\n}\n");
+        assert_eq!(
+            text,
+            "credentials_helper \"stile\" {\n  args = [\"--config\", \"/a \\\"b\\\" $${c}\"]\n}\n"
+        );
     }
 }

@@ -29,11 +29,21 @@ pub(crate) struct Text {
 impl Text {
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let failed = |error: io::Error| Failure::new(format!("`{}` cannot be read: {error}", path.display()));
+        let failed = |error: io::Error| {
+            Failure::new(format!("`{}` cannot be read: {error}", path.display()))
+        };
         let real_path = match fs::canonicalize(path) {
             Ok(real_path) => real_path,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
-                return Ok(Self { path: path.to_owned(), real_path: path.to_owned(), before: String::new(), permissions: None });
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && fs::symlink_metadata(path).is_err() =>
+            {
+                return Ok(Self {
+                    path: path.to_owned(),
+                    real_path: path.to_owned(),
+                    before: String::new(),
+                    permissions: None,
+                });
             }
             Err(error) => return Err(failed(error)),
         };
@@ -49,7 +59,8 @@ impl Text {
         }
         if self.permissions.as_ref().is_some_and(fs::Permissions::readonly) {
             let path = self.path.display();
-            return Err(Failure::new(format!("`{path}` is read-only and stays as it is")).hint(format!("chmod u+w {path}, if you mean it")));
+            return Err(Failure::new(format!("`{path}` is read-only and stays as it is"))
+                .hint(format!("chmod u+w {path}, if you mean it")));
         }
         Ok(Some(Change::Text { file: self.clone(), after }))
     }
@@ -92,9 +103,14 @@ impl Change {
         match self {
             Self::Text { file, after } => {
                 let path = file.path.display().to_string();
-                let (before, after): (Vec<_>, Vec<_>) = (file.before.lines().collect(), after.lines().collect());
+                let (before, after): (Vec<_>, Vec<_>) =
+                    (file.before.lines().collect(), after.lines().collect());
                 // No lines around the change: a CLI configuration holds tokens.
-                TextDiff::from_slices(&before, &after).unified_diff().context_radius(0).header(&path, &path).to_string()
+                TextDiff::from_slices(&before, &after)
+                    .unified_diff()
+                    .context_radius(0)
+                    .header(&path, &path)
+                    .to_string()
             }
             Self::Program { from, to } => format!("copy {} to {}\n", from.display(), to.display()),
         }
@@ -113,7 +129,9 @@ impl Change {
         let Self::Text { file, .. } = self else { return Ok(None) };
         let unlocked = || Failure::new(format!("`{}` cannot be locked", file.path.display()));
         let lock = private_file::lock(&file.real_path, LOCK_LIMIT);
-        lock.map(Some).ok_or_else(|| unlocked().hint("another install may be at it, or its folder cannot be written"))
+        lock.map(Some).ok_or_else(|| {
+            unlocked().hint("another install may be at it, or its folder cannot be written")
+        })
     }
 
     /// Makes it.
@@ -122,7 +140,9 @@ impl Change {
             Self::Text { file, after } => (&file.path, file.write(after)),
             Self::Program { from, to } => (to, copy_program(from, to)),
         };
-        made.map_err(|error| Failure::new(format!("`{}` cannot be written: {error}", path.display())))
+        made.map_err(|error| {
+            Failure::new(format!("`{}` cannot be written: {error}", path.display()))
+        })
     }
 }
 
@@ -164,7 +184,8 @@ fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
 
 /// A new file beside the one it is going to replace.
 fn aside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     tempfile::NamedTempFile::new_in(folder)
 }

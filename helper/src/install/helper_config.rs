@@ -13,11 +13,20 @@ use crate::verb::{Context, Failure};
 pub(crate) fn edit(file: &Text, context: &Context, wanted: &Install) -> Result<String, Failure> {
     // A file that the helper itself would refuse is not added to.
     Config::parse(&file.before, &file.path)?;
-    let damaged = || Failure::new(format!("`{}` has no table where `registry` should be one", file.path.display()));
+    let damaged = || {
+        Failure::new(format!(
+            "`{}` has no table where `registry` should be one",
+            file.path.display()
+        ))
+    };
     let mut document: DocumentMut = file.before.parse().map_err(|_| damaged())?;
     let mut implicit = Table::new();
     implicit.set_implicit(true);
-    let registries = document.entry("registry").or_insert(Item::Table(implicit)).as_table_like_mut().ok_or_else(damaged)?;
+    let registries = document
+        .entry("registry")
+        .or_insert(Item::Table(implicit))
+        .as_table_like_mut()
+        .ok_or_else(damaged)?;
     let host = &wanted.registry_host;
     let key = registries
         .iter()
@@ -74,7 +83,12 @@ mod tests {
 
     use super::*;
 
-    fn edited(before: &str, profile: Option<&str>, window: Option<i64>, service: Option<Service>) -> Result<String, String> {
+    fn edited(
+        before: &str,
+        profile: Option<&str>,
+        window: Option<i64>,
+        service: Option<Service>,
+    ) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, before).unwrap();
@@ -98,7 +112,13 @@ mod tests {
 
     #[test]
     fn a_file_that_the_helper_would_refuse_is_not_added_to() {
-        for before in ["regoin = 1\n", "registry = 1\n", "[registry.\"a.example\"]\nttl = 1\n", "[[registry]]\n", "x"] {
+        for before in [
+            "regoin = 1\n",
+            "registry = 1\n",
+            "[registry.\"a.example\"]\nttl = 1\n",
+            "[[registry]]\n",
+            "x",
+        ] {
             assert!(edited(before, None, None, None).is_err(), "{before}");
         }
     }
@@ -109,7 +129,12 @@ mod tests {
         let own = "# mine\n[registry.\"Registry.example.com\"] # here\nttl = 900 # short\nprofile = \"a\" # who\n";
         for (before, profile, window, expected) in [
             ("", None, None, table.to_owned()),
-            ("", Some("ci"), Some(900), "[registry.\"registry.example.com\"]\nttl = 900\nprofile = \"ci\"\n".to_owned()),
+            (
+                "",
+                Some("ci"),
+                Some(900),
+                "[registry.\"registry.example.com\"]\nttl = 900\nprofile = \"ci\"\n".to_owned(),
+            ),
             (own, None, None, own.to_owned()),
             (own, Some("b"), Some(7200), own.replace("900", "7200").replace("\"a\"", "\"b\"")),
             (
@@ -123,6 +148,10 @@ mod tests {
             assert_eq!(after, expected, "{before}");
             assert_eq!(edited(&after, profile, window, None).unwrap(), after);
         }
-        assert!(edited("", None, None, Some(Service::ExecuteApi)).unwrap().ends_with("service = \"execute-api\"\n"));
+        assert!(
+            edited("", None, None, Some(Service::ExecuteApi))
+                .unwrap()
+                .ends_with("service = \"execute-api\"\n")
+        );
     }
 }

@@ -27,20 +27,37 @@ fn amz_date(request: &Request) -> DateTime<chrono::Utc> {
 fn what_a_broker_says_instead_of_a_token_is_passed_on_as_one_line() {
     let denied = "no grant for `aws:111122223333:role/deploy`";
     for (answer, line) in [
-        (refusal("403 Forbidden", "no_grant", denied, Some("ask its owner"), TIME), format!("{denied}; hint: ask its owner")),
-        (refusal("401 Unauthorized", "proof_replayed", "used\n\u{1b}[31malready", None, TIME), "used [31malready".to_owned()),
         (
-            refusal("503 Service Unavailable", "sts_unavailable", "STS is away", Some("try again"), TIME),
+            refusal("403 Forbidden", "no_grant", denied, Some("ask its owner"), TIME),
+            format!("{denied}; hint: ask its owner"),
+        ),
+        (
+            refusal("401 Unauthorized", "proof_replayed", "used\n\u{1b}[31malready", None, TIME),
+            "used [31malready".to_owned(),
+        ),
+        (
+            refusal(
+                "503 Service Unavailable",
+                "sts_unavailable",
+                "STS is away",
+                Some("try again"),
+                TIME,
+            ),
             "the registry could not answer: STS is away; hint: try again".to_owned(),
         ),
-        (http("502 Bad Gateway", "", "<html>"), "the registry could not answer: 502 Bad Gateway".to_owned()),
+        (
+            http("502 Bad Gateway", "", "<html>"),
+            "the registry could not answer: 502 Bad Gateway".to_owned(),
+        ),
         (
             http("403 Forbidden", "", "{\"message\":\"Missing Authentication Token\"}"),
             "403 Forbidden: Missing Authentication Token".to_owned(),
         ),
     ] {
         let broker = Broker::new(move |_, _| answer.clone());
-        Machine::of(&broker).run(&GET).fails_with(&format!("no token for `registry.example.com`: {line}"));
+        Machine::of(&broker)
+            .run(&GET)
+            .fails_with(&format!("no token for `registry.example.com`: {line}"));
         assert_eq!(broker.requests().len(), 1);
     }
 }
@@ -65,7 +82,9 @@ fn an_answer_that_is_no_token_is_refused() {
 
 #[test]
 fn a_proof_is_never_sent_where_an_answer_points() {
-    for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+    for status in
+        ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"]
+    {
         let elsewhere = Broker::generous();
         let location = format!("location: {}/v1/token\r\n", elsewhere.url);
         let broker = Broker::new(move |_, _| http(status, &location, ""));
@@ -90,19 +109,30 @@ fn what_is_sent_is_the_exchange_request_and_nothing_else() {
     let body = request.json();
     let mut fields: Vec<_> = body.as_object().unwrap().keys().cloned().collect();
     fields.sort();
-    assert_eq!(fields, ["access_key_id", "amz_date", "region", "request", "session_token", "signature", "version"]);
+    assert_eq!(
+        fields,
+        ["access_key_id", "amz_date", "region", "request", "session_token", "signature", "version"]
+    );
     assert_eq!(body["version"], 1);
-    assert_eq!((&body["region"], &body["access_key_id"]), (&"eu-central-1".into(), &"ASIAIOSFODNN7EXAMPLE".into()));
+    assert_eq!(
+        (&body["region"], &body["access_key_id"]),
+        (&"eu-central-1".into(), &"ASIAIOSFODNN7EXAMPLE".into())
+    );
     assert_eq!(body["session_token"], "IQoJb3JpZ2luX2VjEXAMPLE");
     assert!((amz_date(request) - before).abs() < TimeDelta::seconds(30));
     let asked = document(request);
-    assert_eq!((asked.ttl, &asked.namespaces, asked.permissions.to_string().as_str()), (3600, &Namespaces::All, "download"));
+    assert_eq!(
+        (asked.ttl, &asked.namespaces, asked.permissions.to_string().as_str()),
+        (3600, &Namespaces::All, "download")
+    );
     assert!(!request.body.contains("wJalrXUtnFEMI"), "the secret key stays here");
 }
 
 #[test]
 fn a_clock_that_is_wrong_is_told_and_corrected_once() {
-    for (code, minutes, told) in [("proof_expired", 14, "behind"), ("proof_from_future", -14, "ahead of")] {
+    for (code, minutes, told) in
+        [("proof_expired", 14, "behind"), ("proof_from_future", -14, "ahead of")]
+    {
         let broker = Broker::new(move |number, request| match number {
             0 => {
                 let server_time = amz_date(request) + TimeDelta::minutes(minutes);
@@ -112,8 +142,18 @@ fn a_clock_that_is_wrong_is_told_and_corrected_once() {
         });
         let run = Machine::of(&broker).run(&GET);
         assert_eq!((run.stdout.as_str(), run.code), (TOKEN, 0));
-        let minutes_told = |line: &str| line.contains("14 min 0 s") || line.contains("13 min 59 s") || line.contains("14 min 1 s");
-        assert!(minutes_told(&run.stderr) && run.stderr.contains(told) && run.stderr.lines().count() == 1, "{}", run.stderr);
+        let minutes_told = |line: &str| {
+            line.contains("14 min 0 s")
+                || line.contains("13 min 59 s")
+                || line.contains("14 min 1 s")
+        };
+        assert!(
+            minutes_told(&run.stderr)
+                && run.stderr.contains(told)
+                && run.stderr.lines().count() == 1,
+            "{}",
+            run.stderr
+        );
         let requests = broker.requests();
         assert_eq!(requests.len(), 2);
         assert_eq!(amz_date(&requests[1]) - amz_date(&requests[0]), TimeDelta::minutes(minutes));
@@ -123,8 +163,12 @@ fn a_clock_that_is_wrong_is_told_and_corrected_once() {
 
 #[test]
 fn a_clock_that_stays_wrong_is_not_chased() {
-    let broker = Broker::new(|_, _| refusal("401 Unauthorized", "proof_expired", "the proof is too old", None, &rfc3339(now())));
-    Machine::of(&broker).run(&GET).fails_with("no token for `registry.example.com`: the proof is too old");
+    let broker = Broker::new(|_, _| {
+        refusal("401 Unauthorized", "proof_expired", "the proof is too old", None, &rfc3339(now()))
+    });
+    Machine::of(&broker)
+        .run(&GET)
+        .fails_with("no token for `registry.example.com`: the proof is too old");
     assert_eq!(broker.requests().len(), 2);
 }
 
@@ -138,7 +182,13 @@ fn no_proof_is_signed_for_a_day_that_an_answer_names() {
         ("proof_from_future", TimeDelta::minutes(-26 * 60 - 1), ["1 d 2 h ahead of"; 2]),
     ] {
         let broker = Broker::new(move |number, request| match number {
-            0 => refusal("401 Unauthorized", code, "the clock is wrong", None, &rfc3339(amz_date(request) + ahead)),
+            0 => refusal(
+                "401 Unauthorized",
+                code,
+                "the clock is wrong",
+                None,
+                &rfc3339(amz_date(request) + ahead),
+            ),
             _ => token_reply("stile_v4.local.number-0", 3600),
         });
         let lines = told.map(|told| {
@@ -150,14 +200,21 @@ fn no_proof_is_signed_for_a_day_that_an_answer_names() {
         });
         let run = Machine::of(&broker).run(&GET);
         assert!(lines.contains(&run.stderr), "{}", run.stderr);
-        assert_eq!((run.stdout.as_str(), run.code, broker.requests().len()), ("", 1, 1), "{code} {ahead}");
+        assert_eq!(
+            (run.stdout.as_str(), run.code, broker.requests().len()),
+            ("", 1, 1),
+            "{code} {ahead}"
+        );
     }
 }
 
 #[test]
 fn a_clock_that_is_set_for_another_time_zone_is_corrected() {
     let most = 26 * 60 - 1;
-    for (code, minutes, told) in [("proof_expired", most, "1 d 1 h behind"), ("proof_from_future", -most, "1 d 1 h ahead of")] {
+    for (code, minutes, told) in [
+        ("proof_expired", most, "1 d 1 h behind"),
+        ("proof_from_future", -most, "1 d 1 h ahead of"),
+    ] {
         let broker = Broker::new(move |number, request| match number {
             0 => {
                 let server_time = amz_date(request) + TimeDelta::minutes(minutes);
@@ -179,9 +236,18 @@ fn a_token_is_got_once_and_then_read_from_a_private_file() {
         machine.run(&GET).prints(TOKEN);
     }
     assert_eq!(broker.requests().len(), 1);
-    let kept: Vec<_> = machine.files().into_iter().filter(|(path, _)| path.starts_with(machine.path(".cache"))).collect();
+    let kept: Vec<_> = machine
+        .files()
+        .into_iter()
+        .filter(|(path, _)| path.starts_with(machine.path(".cache")))
+        .collect();
     for (path, bytes) in &kept {
-        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+        assert_eq!(
+            std::fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{}",
+            path.display()
+        );
         assert!(!String::from_utf8_lossy(bytes).contains("wJalrXUtnFEMI"));
     }
     machine.run(&["forget", "registry.example.com"]).prints("");
@@ -199,7 +265,8 @@ fn what_others_keep_in_the_same_folder_stays() {
     let machine = machine.with("XDG_CACHE_HOME", &shared).with("XDG_DATA_HOME", &shared);
     machine.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"by-login\"}").prints("");
     for name in ["local/stile/tokens.json", "local/stile/notes.txt"] {
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(machine.path(name)).unwrap();
+        let file =
+            std::fs::OpenOptions::new().append(true).create(true).open(machine.path(name)).unwrap();
         file.set_modified((now() - TimeDelta::hours(25)).into()).unwrap();
     }
     machine.run(&GET).prints(TOKEN);
@@ -212,11 +279,17 @@ fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
     let broker = Broker::generous();
     let machine = Machine::of(&broker);
     machine.run(&GET).prints(TOKEN);
-    let is_token =
-        |path: &std::path::Path| path.extension().is_some_and(|extension| extension == "json") && path.starts_with(machine.path(".cache"));
+    let is_token = |path: &std::path::Path| {
+        path.extension().is_some_and(|extension| extension == "json")
+            && path.starts_with(machine.path(".cache"))
+    };
     let (path, whole) = machine.files().into_iter().find(|(path, _)| is_token(path)).unwrap();
-    let expired = String::from_utf8(whole.clone()).unwrap().replace(&now().format("%Y-").to_string(), "2001-");
-    let other_host = String::from_utf8(whole.clone()).unwrap().replace("registry.example.com", "registry.example.org");
+    let expired = String::from_utf8(whole.clone())
+        .unwrap()
+        .replace(&now().format("%Y-").to_string(), "2001-");
+    let other_host = String::from_utf8(whole.clone())
+        .unwrap()
+        .replace("registry.example.com", "registry.example.org");
     let spoilt: [&dyn Fn(); 6] = [
         &|| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap(),
         &|| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o622)).unwrap(),
@@ -234,13 +307,17 @@ fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
         machine.run(&GET).prints(&expected);
         machine.run(&GET).prints(&expected);
         let metadata = std::fs::symlink_metadata(&path).unwrap();
-        assert!(metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600, "number {at}");
+        assert!(
+            metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600,
+            "number {at}"
+        );
     }
 }
 
 #[test]
 fn a_token_that_is_nearly_over_when_it_comes_is_used_but_not_kept() {
-    let broker = Broker::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 240));
+    let broker =
+        Broker::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 240));
     let machine = Machine::of(&broker);
     machine.run(&GET).prints(TOKEN);
     machine.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
@@ -276,18 +353,35 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
         assert!(run.stderr.contains(&format!("hint: {hint}")), "{}", run.stderr);
         assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1));
     };
-    starts(Machine::of(&broker).without_keys(), "no AWS credentials were found", "sign in with `aws sso login`");
-    starts(Machine::of(&broker).without_keys().with("AWS_REGION", ""), "no AWS region is set", "set `AWS_REGION`");
+    starts(
+        Machine::of(&broker).without_keys(),
+        "no AWS credentials were found",
+        "sign in with `aws sso login`",
+    );
+    starts(
+        Machine::of(&broker).without_keys().with("AWS_REGION", ""),
+        "no AWS region is set",
+        "set `AWS_REGION`",
+    );
     let named = Machine::of(&broker);
     named.write(
         ".config/stile/config.toml",
-        &format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\nprofile = \"deploy\"\n", broker.url),
+        &format!(
+            "[registry.\"registry.example.com\"]\nurl = \"{}\"\nprofile = \"deploy\"\n",
+            broker.url
+        ),
     );
     starts(named, "the AWS profile `deploy` gave no credentials", "look at the profile");
     let missing = Machine::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
     let role = r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z"}"#;
     missing.write("keys.json", role);
-    missing.write(".aws/config", &format!("[default]\ncredential_process = /bin/cat {}\n", missing.path("keys.json").display()));
+    missing.write(
+        ".aws/config",
+        &format!(
+            "[default]\ncredential_process = /bin/cat {}\n",
+            missing.path("keys.json").display()
+        ),
+    );
     starts(missing, "the AWS profile `deploi` gave no credentials", "look at the profile");
     let nowhere = Machine::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
     starts(nowhere, "the AWS profile `deploi` gave no credentials", "look at the profile");
@@ -296,15 +390,28 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
     starts(region_only, "no AWS credentials were found", "sign in with `aws sso login`");
     let process = Machine::of(&broker).without_keys();
     process.write(".aws/config", "[default]\ncredential_process = /bin/false\n");
-    starts(process, "AWS credentials from the AWS profile could not be loaded", "sign in with `aws sso login`");
+    starts(
+        process,
+        "AWS credentials from the AWS profile could not be loaded",
+        "sign in with `aws sso login`",
+    );
     let old = Machine::of(&broker).without_keys();
     old.write(
         "old.json",
         r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z","Expiration":"2020-01-01T00:00:00Z"}"#,
     );
-    old.write(".aws/config", &format!("[default]\ncredential_process = /bin/cat {}\n", old.path("old.json").display()));
-    starts(old, "the AWS credentials from the AWS profile expired at 2020-01-01T00:00:00Z", "sign in");
-    let web = Machine::of(&broker).without_keys().with("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/ci");
+    old.write(
+        ".aws/config",
+        &format!("[default]\ncredential_process = /bin/cat {}\n", old.path("old.json").display()),
+    );
+    starts(
+        old,
+        "the AWS credentials from the AWS profile expired at 2020-01-01T00:00:00Z",
+        "sign in",
+    );
+    let web = Machine::of(&broker)
+        .without_keys()
+        .with("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/ci");
     starts(
         web.with("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent/token"),
         "AWS credentials from web identity could not be loaded",

@@ -6,7 +6,8 @@ use crate::support::Machine;
 fn every_page_teaches() {
     let machine = Machine::new();
     for verb in ["", "get", "store", "forget", "get-token", "install", "whoami", "doctor"] {
-        let arguments: Vec<_> = [verb, "--help"].into_iter().filter(|argument| !argument.is_empty()).collect();
+        let arguments: Vec<_> =
+            [verb, "--help"].into_iter().filter(|argument| !argument.is_empty()).collect();
         let run = machine.run(&arguments);
         assert_eq!((run.stderr.as_str(), run.code), ("", 0));
         let name = if verb.is_empty() { "help" } else { verb };
@@ -18,5 +19,9 @@ fn every_page_teaches() {
 
 #[test]
 fn the_version_is_one_line() {
-    Machine::new().run(&["--version"]).prints(concat!("terraform-credentials-stile ", env!("CARGO_PKG_VERSION"), "\n"));
+    Machine::new().run(&["--version"]).prints(concat!(
+        "terraform-credentials-stile ",
+        env!("CARGO_PKG_VERSION"),
+        "\n"
+    ));
 }

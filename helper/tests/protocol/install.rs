@@ -75,8 +75,20 @@ fn it_writes_three_files_once() {
 fn a_second_registry_goes_beside_the_first() {
     let machine = Machine::new();
     assert_eq!(machine.run(&INSTALL).code, 0);
-    let more = ["--expiration-window", "900", "--region", "us-east-1", "--profile", "ci", "--service", "lambda"];
-    assert_eq!(machine.run(&[&["install", "--registry-host", "b.example"], &more[..]].concat()).code, 0);
+    let more = [
+        "--expiration-window",
+        "900",
+        "--region",
+        "us-east-1",
+        "--profile",
+        "ci",
+        "--service",
+        "lambda",
+    ];
+    assert_eq!(
+        machine.run(&[&["install", "--registry-host", "b.example"], &more[..]].concat()).code,
+        0
+    );
     let second = "[registry.\"b.example\"]\nttl = 900\nregion = \"us-east-1\"\nprofile = \"ci\"\nservice = \"lambda\"\n";
     assert_eq!(machine.read(".config/stile/config.toml"), format!("{TABLE}\n{second}"));
     assert_eq!(machine.read(".terraformrc"), BLOCK);
@@ -89,7 +101,9 @@ fn of_many_installs_at_once_none_is_lost() {
     std::thread::scope(|scope| {
         for host in &hosts {
             let machine = &machine;
-            scope.spawn(move || assert_eq!(machine.run(&["install", "--registry-host", host]).code, 0));
+            scope.spawn(move || {
+                assert_eq!(machine.run(&["install", "--registry-host", host]).code, 0)
+            });
         }
     });
     let config = machine.read(".config/stile/config.toml");
@@ -102,7 +116,12 @@ fn of_many_installs_at_once_none_is_lost() {
 #[test]
 fn a_block_that_is_there_already_is_enough() {
     for (file, text, config, warned) in [
-        (".terraformrc", "credentials_helper \"stile\" { args = [\"--profile\", \"x\"] }\n", None, false),
+        (
+            ".terraformrc",
+            "credentials_helper \"stile\" { args = [\"--profile\", \"x\"] }\n",
+            None,
+            false,
+        ),
         (".terraform.d/own.tfrc", "credentials_helper \"stile\" {}\n", None, false),
         (".terraformrc", "credentials_helper \"stile\" {}\n", Some("own.toml"), true),
     ] {
@@ -112,7 +131,12 @@ fn a_block_that_is_there_already_is_enough() {
         let run = machine.run(&[&INSTALL[..], &flags].concat());
         assert_eq!((run.code, machine.read(file).as_str()), (0, text));
         assert!(file == ".terraformrc" || !machine.path(".terraformrc").exists());
-        assert_eq!(run.stderr.contains("its `args` should be `[\"--config\""), warned, "{}", run.stderr);
+        assert_eq!(
+            run.stderr.contains("its `args` should be `[\"--config\""),
+            warned,
+            "{}",
+            run.stderr
+        );
     }
 }
 
@@ -122,7 +146,13 @@ fn what_is_written_is_what_the_block_has_the_helper_read() {
     let own = machine.path("own.toml");
     let table = "[registry.\"registry.example.com\"]\nurl = \"http://127.0.0.1:9\"\n";
     machine.write("own.toml", table);
-    machine.write(".terraformrc", &format!("credentials_helper \"stile\" {{ args = [\"--config\", \"{}\"] }}\n", own.display()));
+    machine.write(
+        ".terraformrc",
+        &format!(
+            "credentials_helper \"stile\" {{ args = [\"--config\", \"{}\"] }}\n",
+            own.display()
+        ),
+    );
     let before = machine.files();
     machine.run(&[&INSTALL[..], &["--config", "other.toml"]].concat()).fails_with(
         "the block in `~/.terraformrc` has the helper read `~/own.toml`, and nobody would read `other.toml`; \
@@ -141,7 +171,8 @@ fn what_is_written_is_what_the_block_has_the_helper_read() {
 
     let doctor = machine.run(&["doctor"]).stdout;
     assert!(
-        doctor.contains("ok   helper configuration: `~/own.toml`\n") && doctor.contains("ok   registry: `registry.example.com`"),
+        doctor.contains("ok   helper configuration: `~/own.toml`\n")
+            && doctor.contains("ok   registry: `registry.example.com`"),
         "{doctor}"
     );
     let doctor = machine.run(&["doctor", "registry.example.com", "--config", "/dev/null"]).stdout;
@@ -152,7 +183,8 @@ fn what_is_written_is_what_the_block_has_the_helper_read() {
 fn what_is_read_only_is_left_alone() {
     let machine = Machine::new();
     machine.write(".terraformrc", "");
-    std::fs::set_permissions(machine.path(".terraformrc"), std::fs::Permissions::from_mode(0o444)).unwrap();
+    std::fs::set_permissions(machine.path(".terraformrc"), std::fs::Permissions::from_mode(0o444))
+        .unwrap();
     let before = machine.files();
     machine.run(&INSTALL).fails_with("`~/.terraformrc` is read-only and stays as it is; hint: chmod u+w ~/.terraformrc, if you mean it");
     assert_eq!(machine.files(), before);
@@ -163,7 +195,11 @@ fn what_was_there_stays_with_its_mode_and_its_link() {
     let machine = Machine::new();
     let before = "# mine\nplugin_cache_dir   = \"x\"   # kept\ncredentials \"app.terraform.io\" { token=\"sekret\" }";
     machine.write("dotfiles/terraformrc", before);
-    std::fs::set_permissions(machine.path("dotfiles/terraformrc"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(
+        machine.path("dotfiles/terraformrc"),
+        std::fs::Permissions::from_mode(0o640),
+    )
+    .unwrap();
     symlink("dotfiles/terraformrc", machine.path(".terraformrc")).unwrap();
     assert_eq!(machine.run(&INSTALL).code, 0);
     assert!(std::fs::symlink_metadata(machine.path(".terraformrc")).unwrap().is_symlink());
@@ -201,7 +237,10 @@ fn a_dry_run_shows_the_change_and_no_secret_and_makes_none() {
 fn what_takes_the_host_away_from_the_helper_is_told() {
     let machine = Machine::new().with("TF_TOKEN_registry_example_com", "x");
     machine.write(".terraformrc", "credentials \"Registry.example.com\" {}\n");
-    machine.write(".terraform.d/credentials.tfrc.json", "{\"credentials\":{\"registry.example.com\":{\"token\":\"x\"}}}");
+    machine.write(
+        ".terraform.d/credentials.tfrc.json",
+        "{\"credentials\":{\"registry.example.com\":{\"token\":\"x\"}}}",
+    );
     machine.write(".tofurc", "");
     let run = machine.run(&INSTALL);
     for line in [
@@ -227,14 +266,31 @@ fn the_places_can_be_named() {
     let wanted = ["--rc-file", "rc", "--plugin-directory", "here", "--config", "own/config.toml"];
     let run = machine.run(&[&INSTALL[..], &wanted].concat());
     assert_eq!((run.code, run.stderr.lines().count()), (0, 5), "{}", run.stderr);
-    assert!(run.stderr.starts_with("stile: Terraform does not look in `here` for helpers\n"), "{}", run.stderr);
+    assert!(
+        run.stderr.starts_with("stile: Terraform does not look in `here` for helpers\n"),
+        "{}",
+        run.stderr
+    );
     let usual = machine.path(".terraform.d/plugins");
-    let run = machine.run(&[&INSTALL[..], &["--dry-run", "--plugin-directory", usual.to_str().unwrap()]].concat());
+    let run = machine.run(
+        &[&INSTALL[..], &["--dry-run", "--plugin-directory", usual.to_str().unwrap()]].concat(),
+    );
     assert_eq!((run.stderr.as_str(), run.code), ("", 0));
     let config = machine.path("own/config.toml");
-    assert_eq!(machine.read("rc"), format!("credentials_helper \"stile\" {{\n  args = [\"--config\", \"{}\"]\n}}\n", config.display()));
+    assert_eq!(
+        machine.read("rc"),
+        format!(
+            "credentials_helper \"stile\" {{\n  args = [\"--config\", \"{}\"]\n}}\n",
+            config.display()
+        )
+    );
     assert_eq!(machine.read("own/config.toml"), TABLE);
-    let is_lock = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "lock");
-    let places: Vec<_> = machine.files().into_iter().map(|(path, _)| path).filter(|path| !is_lock(path)).collect();
-    assert_eq!(places, [machine.path("here/terraform-credentials-stile"), config, machine.path("rc")]);
+    let is_lock =
+        |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "lock");
+    let places: Vec<_> =
+        machine.files().into_iter().map(|(path, _)| path).filter(|path| !is_lock(path)).collect();
+    assert_eq!(
+        places,
+        [machine.path("here/terraform-credentials-stile"), config, machine.path("rc")]
+    );
 }

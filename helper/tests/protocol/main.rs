@@ -1,7 +1,10 @@
 //! The real program, as Terraform and people run it: exact bytes of stdout and stderr, and the exit code.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it must be"
+)]
 
 mod exchange;
 mod help;
@@ -18,9 +21,16 @@ const MANAGED: &str = "[registry.\"registry.example.com\"]\nurl = \"http://127.0
 #[test]
 fn a_host_that_is_no_stile_registry_gets_an_empty_object() {
     for machine in [Machine::new(), Machine::new().configured(MANAGED)] {
-        for host in
-            ["registry.terraform.io", "app.terraform.io", "xn--caf-dma.fr", "a.example:8443", "localhost:8080", "[::1]:1", "x y", ""]
-        {
+        for host in [
+            "registry.terraform.io",
+            "app.terraform.io",
+            "xn--caf-dma.fr",
+            "a.example:8443",
+            "localhost:8080",
+            "[::1]:1",
+            "x y",
+            "",
+        ] {
             machine.run(&["get", host]).prints("{}\n");
         }
     }
@@ -35,9 +45,20 @@ fn a_machine_without_a_home_still_answers_for_other_hosts() {
 #[test]
 fn what_is_no_verb_says_nothing_on_stdout_and_fails() {
     let machine = Machine::new();
-    for arguments in [&[][..], &["get"], &["get", "a.example", "b.example"], &["revoke", "a.example"], &["help", "get"], &["--nothing"]] {
+    for arguments in [
+        &[][..],
+        &["get"],
+        &["get", "a.example", "b.example"],
+        &["revoke", "a.example"],
+        &["help", "get"],
+        &["--nothing"],
+    ] {
         let run = machine.run(arguments);
-        assert_eq!((run.stdout.as_str(), run.code, run.stderr.is_empty()), ("", 1, false), "{arguments:?}");
+        assert_eq!(
+            (run.stdout.as_str(), run.code, run.stderr.is_empty()),
+            ("", 1, false),
+            "{arguments:?}"
+        );
     }
 }
 
@@ -54,13 +75,25 @@ fn a_registry_that_does_not_answer_is_one_line_and_a_failure() {
 fn terraforms_own_arguments_stand_before_the_verb() {
     let broker = Broker::generous();
     let machine = Machine::new();
-    machine.write("elsewhere.toml", &format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url));
+    machine.write(
+        "elsewhere.toml",
+        &format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url),
+    );
     let config = machine.path("elsewhere.toml");
-    let run = machine.run(&["--config", config.to_str().unwrap(), "--region", "us-west-2", "get", "REGISTRY.example.com:443"]);
+    let run = machine.run(&[
+        "--config",
+        config.to_str().unwrap(),
+        "--region",
+        "us-west-2",
+        "get",
+        "REGISTRY.example.com:443",
+    ]);
     run.prints("{\"token\":\"stile_v4.local.number-0\"}\n");
     assert_eq!(broker.requests()[0].json()["region"], "us-west-2");
     let by_variable = machine.with("STILE_CONFIG", config.to_str().unwrap());
-    by_variable.run(&["get", "registry.example.com"]).prints("{\"token\":\"stile_v4.local.number-0\"}\n");
+    by_variable
+        .run(&["get", "registry.example.com"])
+        .prints("{\"token\":\"stile_v4.local.number-0\"}\n");
     assert_eq!(broker.requests().len(), 1, "the region decides how a token is got, not which");
 }
 
@@ -82,7 +115,9 @@ fn a_configuration_that_means_nothing_is_never_skipped() {
         for host in ["registry.example.com", "registry.terraform.io"] {
             machine.run(&["get", host]).fails_with(&format!("no token for `{host}`: {problem}"));
         }
-        machine.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"x\"}").fails_with(problem);
+        machine
+            .run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"x\"}")
+            .fails_with(problem);
     }
     let missing = Machine::new().with("STILE_CONFIG", "/nonexistent/config.toml");
     missing.run(&["get", "registry.terraform.io"]).fails_with(
@@ -95,7 +130,9 @@ fn a_login_elsewhere_is_kept_and_given_back_and_forgotten() {
     let machine = Machine::new().configured(MANAGED);
     machine.run(&["forget", "app.terraform.io"]).prints("");
     machine.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"first\"}\n").prints("");
-    machine.run_with_stdin(&["store", "localhost:8080"], "{\"token\":\"other \\\"quoted\\\"\"}").prints("");
+    machine
+        .run_with_stdin(&["store", "localhost:8080"], "{\"token\":\"other \\\"quoted\\\"\"}")
+        .prints("");
     machine.run_with_stdin(&["store", "app.terraform.io"], "{ \"token\": \"second\" }").prints("");
     machine.run(&["get", "app.terraform.io"]).prints("{\"token\":\"second\"}\n");
     machine.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
@@ -111,7 +148,9 @@ fn a_login_elsewhere_is_kept_and_given_back_and_forgotten() {
 fn a_folder_that_is_none_is_named() {
     let machine = Machine::new().configured(MANAGED);
     machine.write(".cache/stile", "");
-    machine.run(&["forget", "registry.example.com"]).fails_with("`~/.cache/stile` cannot be used: Not a directory (os error 20)");
+    machine
+        .run(&["forget", "registry.example.com"])
+        .fails_with("`~/.cache/stile` cannot be used: Not a directory (os error 20)");
 }
 
 #[test]
@@ -121,7 +160,11 @@ fn many_logins_at_once_are_all_kept() {
     std::thread::scope(|scope| {
         for host in &hosts {
             let machine = &machine;
-            scope.spawn(move || machine.run_with_stdin(&["store", host], &format!("{{\"token\":\"{host}\"}}")).prints(""));
+            scope.spawn(move || {
+                machine
+                    .run_with_stdin(&["store", host], &format!("{{\"token\":\"{host}\"}}"))
+                    .prints("")
+            });
         }
     });
     for host in &hosts {
@@ -134,21 +177,49 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
     let machine = Machine::new().configured(MANAGED);
     let before = machine.files();
     for (host, stdin, line) in [
-        ("registry.example.com", "{\"token\":\"sekret\"}", "the token for `registry.example.com` comes from AWS; nothing to store"),
-        ("Registry.Example.com:443", "{\"token\":\"sekret\"}", "the token for `Registry.Example.com:443` comes from AWS; nothing to store"),
+        (
+            "registry.example.com",
+            "{\"token\":\"sekret\"}",
+            "the token for `registry.example.com` comes from AWS; nothing to store",
+        ),
+        (
+            "Registry.Example.com:443",
+            "{\"token\":\"sekret\"}",
+            "the token for `Registry.Example.com:443` comes from AWS; nothing to store",
+        ),
         ("../../x", "{\"token\":\"sekret\"}", "`../../x` is not a host name"),
-        ("a.example", "{\"token\":\"sekret\\r\\nx: y\"}", "standard input: `token` must be one line of text"),
+        (
+            "a.example",
+            "{\"token\":\"sekret\\r\\nx: y\"}",
+            "standard input: `token` must be one line of text",
+        ),
         ("a.example", "{\"token\":\"\"}", "standard input: `token` must be one line of text"),
     ] {
         machine.run_with_stdin(&["store", host], stdin).fails_with(line);
     }
-    for stdin in ["", "garbage sekret", "{\"token\":\"sekret\",\"expires\":1}", "{\"tokens\":\"sekret\"}", "[\"sekret\"]"] {
+    for stdin in [
+        "",
+        "garbage sekret",
+        "{\"token\":\"sekret\",\"expires\":1}",
+        "{\"tokens\":\"sekret\"}",
+        "[\"sekret\"]",
+    ] {
         let run = machine.run_with_stdin(&["store", "a.example"], stdin);
-        assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1), "{stdin}");
-        assert!(run.stderr.starts_with("stile: standard input: ") && !run.stderr.contains("sekret"), "{}", run.stderr);
+        assert_eq!(
+            (run.stdout.as_str(), run.code, run.stderr.lines().count()),
+            ("", 1, 1),
+            "{stdin}"
+        );
+        assert!(
+            run.stderr.starts_with("stile: standard input: ") && !run.stderr.contains("sekret"),
+            "{}",
+            run.stderr
+        );
     }
     let long = format!("{{\"token\":\"{}\"}}", "x".repeat(4097));
-    machine.run_with_stdin(&["store", "a.example"], &long).fails_with("standard input: `token` is too long, and 4096 bytes are the most");
+    machine
+        .run_with_stdin(&["store", "a.example"], &long)
+        .fails_with("standard input: `token` is too long, and 4096 bytes are the most");
     assert_eq!(machine.files(), before);
 }
 

@@ -17,9 +17,11 @@ fn whole_broker() -> Broker {
     Broker::new(|number, request| match request.line.split(' ').nth(1).unwrap() {
         "/v1/token" => token_reply(&format!("stile_v4.local.number-{number}"), 3600),
         "/v1/whoami" => whoami_reply(),
-        "/.well-known/terraform.json" => {
-            http("200 OK", &format!("date: {}\r\n", now().format("%a, %d %b %Y %H:%M:%S GMT")), r#"{"modules.v1":"/v1/modules/"}"#)
-        }
+        "/.well-known/terraform.json" => http(
+            "200 OK",
+            &format!("date: {}\r\n", now().format("%a, %d %b %Y %H:%M:%S GMT")),
+            r#"{"modules.v1":"/v1/modules/"}"#,
+        ),
         other => http("404 Not Found", "", other),
     })
 }
@@ -28,7 +30,10 @@ fn whole_broker() -> Broker {
 fn a_token_is_printed_in_the_form_that_was_asked_for() {
     for (form, expected) in [
         ("token", "stile_v4.local.number-0\n"),
-        ("config", "credentials \"registry.example.com\" {\n  token = \"stile_v4.local.number-0\"\n}\n"),
+        (
+            "config",
+            "credentials \"registry.example.com\" {\n  token = \"stile_v4.local.number-0\"\n}\n",
+        ),
         ("env", "export TF_TOKEN_registry_example_com=stile_v4.local.number-0\n"),
     ] {
         let broker = Broker::generous();
@@ -59,12 +64,28 @@ fn a_block_that_would_switch_the_helper_off_is_told() {
 fn what_was_asked_for_is_what_the_document_says() {
     let broker = Broker::generous();
     let machine = Machine::of(&broker);
-    let wanted =
-        ["-T", "900", "--namespace", "zeta,acme", "--namespace", "acme", "--permission", "download,upload", "--region", "us-east-2"];
-    machine.run(&[&["get-token", "token"], &HOST[..], &wanted].concat()).prints("stile_v4.local.number-0\n");
+    let wanted = [
+        "-T",
+        "900",
+        "--namespace",
+        "zeta,acme",
+        "--namespace",
+        "acme",
+        "--permission",
+        "download,upload",
+        "--region",
+        "us-east-2",
+    ];
+    machine
+        .run(&[&["get-token", "token"], &HOST[..], &wanted].concat())
+        .prints("stile_v4.local.number-0\n");
     let body = broker.requests()[0].json();
     assert_eq!(body["region"], "us-east-2");
-    let bytes = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, body["request"].as_str().unwrap()).unwrap();
+    let bytes = base64::Engine::decode(
+        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        body["request"].as_str().unwrap(),
+    )
+    .unwrap();
     let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(document["ttl"], 900);
     assert_eq!(document["namespaces"], serde_json::json!(["acme", "zeta"]));
@@ -75,11 +96,17 @@ fn what_was_asked_for_is_what_the_document_says() {
 fn a_gateway_that_verifies_signatures_itself_is_asked_by_a_signed_get() {
     for service in ["execute-api", "lambda"] {
         let broker = Broker::generous();
-        let lists = ["--namespace", "zeta", "--namespace", "acme", "--permission", "upload,download"];
+        let lists =
+            ["--namespace", "zeta", "--namespace", "acme", "--permission", "upload,download"];
         let wanted = [&["--service", service, "--time", "600"], &lists[..]].concat();
-        Machine::of(&broker).run(&[&["get-token", "token"], &HOST[..], &wanted].concat()).prints("stile_v4.local.number-0\n");
+        Machine::of(&broker)
+            .run(&[&["get-token", "token"], &HOST[..], &wanted].concat())
+            .prints("stile_v4.local.number-0\n");
         let request = &broker.requests()[0];
-        assert_eq!(request.line, "GET /v1/token?expiration_seconds=600&namespace=acme%2Czeta&permission=download%2Cupload HTTP/1.1");
+        assert_eq!(
+            request.line,
+            "GET /v1/token?expiration_seconds=600&namespace=acme%2Czeta&permission=download%2Cupload HTTP/1.1"
+        );
         let authorization = &request.headers["authorization"];
         assert!(
             authorization.contains(&format!("/eu-central-1/{service}/aws4_request, SignedHeaders=host;x-amz-date;x-amz-security-token"))
@@ -111,11 +138,22 @@ fn nothing_is_on_stdout_unless_there_is_a_token() {
         &["get-token", "token", "--registry-host", "registry.example.com", "--namespace", "Acme"],
         &["get-token", "token", "--registry-host", "registry.example.com", "--namespace", ""],
         &["get-token", "token", "--registry-host", "registry.example.com", "--permission", "admin"],
-        &["get-token", "token", "--registry-host", "registry.example.com", "--region", "us-east-1.evil.org"],
+        &[
+            "get-token",
+            "token",
+            "--registry-host",
+            "registry.example.com",
+            "--region",
+            "us-east-1.evil.org",
+        ],
         &["get-token", "token", "--registry-host", "registry.example.com", "--service", "ec2"],
     ] {
         let run = machine.run(wrong);
-        assert_eq!((run.stdout.as_str(), run.code, run.stderr.starts_with("error: ")), ("", 1, true), "{wrong:?}");
+        assert_eq!(
+            (run.stdout.as_str(), run.code, run.stderr.starts_with("error: ")),
+            ("", 1, true),
+            "{wrong:?}"
+        );
     }
 }
 
@@ -127,7 +165,11 @@ fn whoami_is_for_registries_only_and_says_what_stands_in_the_way() {
     );
     let broker = Broker::new(|_, request| match request.line.starts_with("POST") {
         true => token_reply("stile_v4.local.x", 3600),
-        false => http("401 Unauthorized", "", r#"{"error":"unauthorized","message":"no good token","server_time":"2026-11-20T10:11:12Z"}"#),
+        false => http(
+            "401 Unauthorized",
+            "",
+            r#"{"error":"unauthorized","message":"no good token","server_time":"2026-11-20T10:11:12Z"}"#,
+        ),
     });
     Machine::of(&broker)
         .run(&["whoami", "registry.example.com"])
@@ -147,37 +189,51 @@ fn whoami_shows_the_principal_and_its_grants() {
 
 #[test]
 fn a_kept_token_that_was_revoked_is_got_anew_by_whoami() {
-    let broker = Broker::new(|_, request| match request.headers.get("authorization").map(String::as_str) {
-        None if request.line.starts_with("POST") => token_reply(&format!("t{}", request.json()["signature"].as_str().unwrap()), 3600),
-        Some(_) if request.line.ends_with("HTTP/1.1") => http("401 Unauthorized", "", "{}"),
-        _ => http("404 Not Found", "", ""),
-    });
+    let broker =
+        Broker::new(|_, request| match request.headers.get("authorization").map(String::as_str) {
+            None if request.line.starts_with("POST") => {
+                token_reply(&format!("t{}", request.json()["signature"].as_str().unwrap()), 3600)
+            }
+            Some(_) if request.line.ends_with("HTTP/1.1") => http("401 Unauthorized", "", "{}"),
+            _ => http("404 Not Found", "", ""),
+        });
     let machine = Machine::of(&broker);
     let first = machine.run(&["get", "registry.example.com"]).stdout;
     let run = machine.run(&["whoami", "registry.example.com"]);
     assert_eq!(run.code, 1);
     let posts = broker.requests().iter().filter(|request| request.line.starts_with("POST")).count();
     assert_eq!(posts, 2);
-    assert_ne!(machine.run(&["get", "registry.example.com"]).stdout, first, "the revoked one is dropped");
+    assert_ne!(
+        machine.run(&["get", "registry.example.com"]).stdout,
+        first,
+        "the revoked one is dropped"
+    );
 }
 
 #[test]
 fn doctor_tries_the_token_that_terraform_gets_and_drops_it_where_it_is_dead() {
-    let broker = Broker::new(|number, request| match request.headers.get("authorization").map(String::as_str) {
-        None => token_reply(&format!("stile_v4.local.number-{number}"), 3600),
-        Some("Bearer stile_v4.local.number-0") => http("401 Unauthorized", "", "{}"),
-        Some(_) => whoami_reply(),
+    let broker = Broker::new(|number, request| {
+        match request.headers.get("authorization").map(String::as_str) {
+            None => token_reply(&format!("stile_v4.local.number-{number}"), 3600),
+            Some("Bearer stile_v4.local.number-0") => http("401 Unauthorized", "", "{}"),
+            Some(_) => whoami_reply(),
+        }
     });
     let machine = Machine::of(&broker);
     let kept = "{\"token\":\"stile_v4.local.number-0\"}\n";
     machine.run(&["get", "registry.example.com"]).prints(kept);
-    let call = |run: Run| run.stdout.lines().find(|line| line.contains("authorised call")).unwrap().to_owned();
+    let call = |run: Run| {
+        run.stdout.lines().find(|line| line.contains("authorised call")).unwrap().to_owned()
+    };
     assert_eq!(
         call(machine.run(&["doctor"])),
         "ok   authorised call: the kept token was refused, so it is dropped; with a new one: `aws:111122223333:role/deploy` holds 1 grant(s)"
     );
     assert_ne!(machine.run(&["get", "registry.example.com"]).stdout, kept);
-    assert_eq!(call(machine.run(&["doctor"])), "ok   authorised call: `aws:111122223333:role/deploy` holds 1 grant(s)");
+    assert_eq!(
+        call(machine.run(&["doctor"])),
+        "ok   authorised call: `aws:111122223333:role/deploy` holds 1 grant(s)"
+    );
 }
 
 #[test]
@@ -198,8 +254,20 @@ fn doctor_says_what_is_missing_and_how_to_mend_it() {
 fn doctor_names_what_stands_before_the_helper() {
     let broker = whole_broker();
     for (name, value, file, text, expected) in [
-        ("TF_TOKEN_registry_example_com", "x", "unused", "", "`TF_TOKEN_registry_example_com` is set"),
-        ("X", "x", ".terraformrc", "credentials \"registry.example.com\" {}\n", "has a `credentials \"registry.example.com\"` block"),
+        (
+            "TF_TOKEN_registry_example_com",
+            "x",
+            "unused",
+            "",
+            "`TF_TOKEN_registry_example_com` is set",
+        ),
+        (
+            "X",
+            "x",
+            ".terraformrc",
+            "credentials \"registry.example.com\" {}\n",
+            "has a `credentials \"registry.example.com\"` block",
+        ),
         (
             "X",
             "x",
@@ -207,7 +275,13 @@ fn doctor_names_what_stands_before_the_helper() {
             "{\"credentials\":{\"registry.example.com\":{\"token\":\"x\"}}}",
             "has a `credentials \"registry.example.com\"` block",
         ),
-        ("X", "x", ".terraformrc", "credentials_helper \"vault\" {}\n", "names another helper, `vault`"),
+        (
+            "X",
+            "x",
+            ".terraformrc",
+            "credentials_helper \"vault\" {}\n",
+            "names another helper, `vault`",
+        ),
     ] {
         let machine = Machine::of(&broker).with(name, value);
         machine.write(file, text);

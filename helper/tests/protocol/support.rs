@@ -44,7 +44,9 @@ impl Machine {
 
     /// Takes the AWS keys out of the environment.
     pub(crate) fn without_keys(mut self) -> Self {
-        self.environment.retain(|(name, _)| !name.starts_with("AWS_") || name == "AWS_REGION" || name == "AWS_EC2_METADATA_DISABLED");
+        self.environment.retain(|(name, _)| {
+            !name.starts_with("AWS_") || name == "AWS_REGION" || name == "AWS_EC2_METADATA_DISABLED"
+        });
         self
     }
 
@@ -56,7 +58,8 @@ impl Machine {
 
     /// A machine on which that host is a registry which the broker serves.
     pub(crate) fn of(broker: &Broker) -> Self {
-        Self::new().configured(&format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url))
+        Self::new()
+            .configured(&format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -78,7 +81,11 @@ impl Machine {
         fn walk(folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
-                if path.is_dir() { walk(&path, files) } else { files.push((path.clone(), std::fs::read(&path).unwrap())) }
+                if path.is_dir() {
+                    walk(&path, files)
+                } else {
+                    files.push((path.clone(), std::fs::read(&path).unwrap()))
+                }
             }
         }
         let mut files = Vec::new();
@@ -105,8 +112,14 @@ impl Machine {
         // A program that fails early does not read it.
         let _written = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(self.folder.path().to_str().unwrap(), "~");
-        Run { stdout: text(output.stdout), stderr: text(output.stderr), code: output.status.code().unwrap() }
+        let text = |bytes: Vec<u8>| {
+            String::from_utf8(bytes).unwrap().replace(self.folder.path().to_str().unwrap(), "~")
+        };
+        Run {
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+            code: output.status.code().unwrap(),
+        }
     }
 }
 
@@ -114,7 +127,10 @@ impl Run {
     /// Nothing on stdout, one line on stderr, and a 1.
     #[track_caller]
     pub(crate) fn fails_with(&self, line: &str) {
-        assert_eq!(*self, Self { stdout: String::new(), stderr: format!("stile: {line}\n"), code: 1 });
+        assert_eq!(
+            *self,
+            Self { stdout: String::new(), stderr: format!("stile: {line}\n"), code: 1 }
+        );
     }
 
     /// That on stdout and nothing else.
@@ -172,12 +188,19 @@ impl Broker {
     }
 }
 
-fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &(impl Fn(usize, &Request) -> String + ?Sized)) {
+fn serve(
+    mut stream: TcpStream,
+    seen: &Mutex<Vec<Request>>,
+    answer: &(impl Fn(usize, &Request) -> String + ?Sized),
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut lines = (&mut reader).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
     let Some(line) = lines.next() else { return };
-    let headers: HashMap<_, _> =
-        lines.filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))).collect();
+    let headers: HashMap<_, _> = lines
+        .filter_map(|line| {
+            line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        })
+        .collect();
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
@@ -209,8 +232,15 @@ pub(crate) fn token_reply(token: &str, seconds: i64) -> String {
 }
 
 /// A refusal as a broker words it.
-pub(crate) fn refusal(status: &str, code: &str, message: &str, hint: Option<&str>, server_time: &str) -> String {
-    let mut body = serde_json::json!({ "error": code, "message": message, "server_time": server_time });
+pub(crate) fn refusal(
+    status: &str,
+    code: &str,
+    message: &str,
+    hint: Option<&str>,
+    server_time: &str,
+) -> String {
+    let mut body =
+        serde_json::json!({ "error": code, "message": message, "server_time": server_time });
     if let Some(hint) = hint {
         body["hint"] = hint.into();
     }
@@ -218,7 +248,10 @@ pub(crate) fn refusal(status: &str, code: &str, message: &str, hint: Option<&str
 }
 
 /// The time by which the program under test goes.
-#[expect(clippy::disallowed_methods, reason = "the program under test takes the system's time, and its answers must fit that")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program under test takes the system's time, and its answers must fit that"
+)]
 pub(crate) fn now() -> chrono::DateTime<chrono::Utc> {
     chrono::Utc::now()
 }

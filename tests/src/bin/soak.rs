@@ -23,8 +23,9 @@ async fn main() -> ExitCode {
     let Ok(report) = tokio::spawn(run(minutes)).await else { return ExitCode::FAILURE };
     let _ = write!(std::io::stdout(), "{report}");
     let folder = target().join("soak");
-    let written =
-        std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join("report.json"), format!("{:#}\n", report.json())));
+    let written = std::fs::create_dir_all(&folder).and_then(|()| {
+        std::fs::write(folder.join("report.json"), format!("{:#}\n", report.json()))
+    });
     if let Err(error) = written {
         let _ = writeln!(std::io::stderr(), "error: the report cannot be written: {error}");
         return ExitCode::FAILURE;

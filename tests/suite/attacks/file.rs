@@ -72,7 +72,9 @@ pub(super) struct Must {
 
 impl Must {
     pub(super) fn or(&self, case: &Self) -> Self {
-        let list = |mine: &Vec<String>, theirs: &Vec<String>| if mine.is_empty() { theirs.clone() } else { mine.clone() };
+        let list = |mine: &Vec<String>, theirs: &Vec<String>| {
+            if mine.is_empty() { theirs.clone() } else { mine.clone() }
+        };
         Self {
             answer: self.answer.clone().or_else(|| case.answer.clone()),
             calls: self.calls.or(case.calls),
@@ -97,7 +99,8 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let numbers: Vec<usize> = text.split('/').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        let numbers: Vec<usize> =
+            text.split('/').map(|part| part.parse().ok()).collect::<Option<_>>()?;
         let [sts, kms, reads, writes] = numbers[..] else { return None };
         Some(Self { sts, kms, reads, writes })
     }
@@ -112,7 +115,9 @@ impl std::fmt::Debug for Calls {
 impl<'de> Deserialize<'de> for Calls {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not `STS/KMS/reads/writes`")))
+        Self::parse(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("`{text}` is not `STS/KMS/reads/writes`"))
+        })
     }
 }
 
@@ -259,7 +264,8 @@ pub(super) struct Forged {
 /// Every case, by the name of its section.
 pub(super) fn read() -> Vec<(String, Vec<Case>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/attacks");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let section = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
     let cases = |path: &Path| {

@@ -31,8 +31,12 @@ pub(super) async fn forged(test: &TestBroker, forged: &Forged, values: &Values) 
     values.insert("claims", claims.to_string());
     // Without its first bracket, for a twin to stand before.
     values.insert("more claims", claims.to_string()[1..].to_owned());
-    let message = forged.raw.as_ref().map_or_else(|| claims.to_string(), |raw| expand(raw, &values));
-    let footer = forged.footer.as_ref().map_or_else(|| format!("{{\"kid\":\"{id}\"}}"), |footer| expand(footer, &values));
+    let message =
+        forged.raw.as_ref().map_or_else(|| claims.to_string(), |raw| expand(raw, &values));
+    let footer = forged
+        .footer
+        .as_ref()
+        .map_or_else(|| format!("{{\"kid\":\"{id}\"}}"), |footer| expand(footer, &values));
     seal(key.secret(), &message, &footer, forged.audience.as_deref().unwrap_or(HOST))
 }
 
@@ -44,7 +48,9 @@ pub(super) async fn under_an_unknown_key(test: &TestBroker) -> String {
 fn seal(secret: &[u8], message: &str, footer: &str, audience: &str) -> String {
     let secret = SymmetricKey::<V4>::from(secret).unwrap();
     let assertion = [b"stile-token\0", audience.as_bytes()].concat();
-    let sealed = LocalToken::encrypt(&secret, message.as_bytes(), Some(footer.as_bytes()), Some(&assertion)).unwrap();
+    let sealed =
+        LocalToken::encrypt(&secret, message.as_bytes(), Some(footer.as_bytes()), Some(&assertion))
+            .unwrap();
     format!("stile_{sealed}")
 }
 

@@ -52,7 +52,8 @@ impl Ground {
     pub(super) async fn new(backend: Backend, world: &World) -> Option<Self> {
         let journal = Journal::start();
         let place = Place::new(backend).await?;
-        let named: Vec<&'static Region> = world.regions.iter().map(|name| Region::named(name).unwrap()).collect();
+        let named: Vec<&'static Region> =
+            world.regions.iter().map(|name| Region::named(name).unwrap()).collect();
         let regions = if named.is_empty() { REGIONS.iter().collect() } else { named };
         let test = TestBroker::start_at(HOST, 3600, place, &regions);
         if let Some(now) = &world.now {
@@ -72,7 +73,10 @@ impl Ground {
             test.grant(&role("deploy"), namespace, &all).await;
         }
         let token = test.token(&deploy(), &all).await;
-        assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("warm"), &token).await.status, 201);
+        assert_eq!(
+            test.publish("acme/vpc/aws", "1.0.0", module_zip("warm"), &token).await.status,
+            201
+        );
         let ground = Self { test, token, journal };
         ground.refresh().await;
         ground
@@ -102,12 +106,18 @@ impl Ground {
     }
 
     /// The same in another process of the same registry.
-    pub(super) async fn watch_in(&self, process: &TestBroker, request: Request<Body>, secrets: &[String]) -> Outcome {
+    pub(super) async fn watch_in(
+        &self,
+        process: &TestBroker,
+        request: Request<Body>,
+        secrets: &[String],
+    ) -> Outcome {
         self.forget();
         let before = process.sts.calls();
         let path = request.uri().path().to_owned();
         let reply = process.send(request).await;
-        let asked: Vec<Seen> = process.sts.requests().split_off(before.min(process.sts.requests().len()));
+        let asked: Vec<Seen> =
+            process.sts.requests().split_off(before.min(process.sts.requests().len()));
         let (calls, logged) = (self.calls(process.sts.calls() - before), self.journal.taken());
         let mut outcome = Outcome { reply, calls, logged, asked, problems: Vec::new() };
         outcome.look(&path, secrets);
@@ -118,7 +128,13 @@ impl Ground {
     }
 
     /// The same, where nothing may be wrong and the answer and the calls are known.
-    pub(super) async fn expect(&self, request: Request<Body>, secrets: &[String], answer: &str, calls: &str) -> Outcome {
+    pub(super) async fn expect(
+        &self,
+        request: Request<Body>,
+        secrets: &[String],
+        answer: &str,
+        calls: &str,
+    ) -> Outcome {
         let outcome = self.watch(request, secrets).await;
         self.settle(outcome, answer, calls)
     }
@@ -146,8 +162,13 @@ impl Ground {
 
     /// How the calls differ from the budget. The embedded store calls nobody, so that STS alone is counted there.
     pub(super) fn cost(&self, outcome: &Outcome, budget: Calls) -> Option<String> {
-        let budget = if self.test.backend() == Backend::Aws { budget } else { Calls { sts: budget.sts, ..Calls::default() } };
-        (outcome.calls != budget).then(|| format!("it cost {:?} instead of {budget:?}", outcome.calls))
+        let budget = if self.test.backend() == Backend::Aws {
+            budget
+        } else {
+            Calls { sts: budget.sts, ..Calls::default() }
+        };
+        (outcome.calls != budget)
+            .then(|| format!("it cost {:?} instead of {budget:?}", outcome.calls))
     }
 
     fn calls(&self, sts: usize) -> Calls {
@@ -157,7 +178,10 @@ impl Ground {
         }
         for (name, count) in self.test.aws().meter.taken() {
             match name.as_str() {
-                "dynamodb GetItem" | "dynamodb BatchGetItem" | "dynamodb Query" | "dynamodb Scan" => calls.reads += count,
+                "dynamodb GetItem"
+                | "dynamodb BatchGetItem"
+                | "dynamodb Query"
+                | "dynamodb Scan" => calls.reads += count,
                 other if other.starts_with("dynamodb ") => calls.writes += count,
                 other if other.starts_with("kms ") => calls.kms += count,
                 // Nothing here may reach for an archive: a number that no budget has.
@@ -183,13 +207,21 @@ impl Outcome {
         }
         let mut given: Vec<String> = secrets.to_vec();
         given.extend(self.reply.json()["token"].as_str().map(str::to_owned));
-        given.extend(["stile_v4.local.", "X-Amz-", "x-amz-", "AWS4-HMAC", "Bearer ", "&signature="].map(str::to_owned));
+        given.extend(
+            ["stile_v4.local.", "X-Amz-", "x-amz-", "AWS4-HMAC", "Bearer ", "&signature="]
+                .map(str::to_owned),
+        );
         for line in self.logged.lines() {
-            if let Some(secret) = given.iter().find(|secret| secret.len() > 6 && line.contains(secret.as_str())) {
+            if let Some(secret) =
+                given.iter().find(|secret| secret.len() > 6 && line.contains(secret.as_str()))
+            {
                 wrong(format!("the log holds `{secret:.60}`: {line}"));
             }
             if line.len() > LONGEST_LINE || line.chars().any(|c| c.is_control()) {
-                wrong(format!("a log line of {} bytes, or one with control characters: {line:.200}", line.len()));
+                wrong(format!(
+                    "a log line of {} bytes, or one with control characters: {line:.200}",
+                    line.len()
+                ));
             }
             if line.contains("panic") {
                 wrong(format!("a panic was logged: {line}"));
@@ -210,10 +242,17 @@ impl Outcome {
             wrong(format!("a request to {path} is not one line: {}", self.logged.human.text));
         }
         for asked in &self.asked {
-            let expected: Vec<_> =
-                TO_STS.into_iter().filter(|name| *name != "x-amz-security-token" || asked.header(name).is_some()).collect();
-            let plain = asked.method == "POST" && asked.path == "/" && asked.body == b"Action=GetCallerIdentity&Version=2011-06-15";
-            if !plain || asked.header_names() != expected || asked.header("x-stile-audience") != Some(HOST) {
+            let expected: Vec<_> = TO_STS
+                .into_iter()
+                .filter(|name| *name != "x-amz-security-token" || asked.header(name).is_some())
+                .collect();
+            let plain = asked.method == "POST"
+                && asked.path == "/"
+                && asked.body == b"Action=GetCallerIdentity&Version=2011-06-15";
+            if !plain
+                || asked.header_names() != expected
+                || asked.header("x-stile-audience") != Some(HOST)
+            {
                 wrong(format!("STS was sent something else than the template: {asked:?}"));
             }
         }
@@ -225,7 +264,11 @@ impl Outcome {
 pub(super) fn secrets(identity: &Identity, proof: &Value) -> Vec<String> {
     let mut secrets = vec![identity.access_key_id.clone(), identity.secret_access_key.clone()];
     secrets.extend(identity.session_token.clone());
-    secrets.extend(["signature", "access_key_id", "session_token"].iter().filter_map(|field| proof[*field].as_str().map(str::to_owned)));
+    secrets.extend(
+        ["signature", "access_key_id", "session_token"]
+            .iter()
+            .filter_map(|field| proof[*field].as_str().map(str::to_owned)),
+    );
     secrets
 }
 
@@ -236,7 +279,10 @@ pub(super) fn exchange(body: impl Into<Body>) -> Request<Body> {
 
 /// `GET` with a token.
 pub(super) fn get(path: &str, token: &str) -> Request<Body> {
-    Request::get(path).header("authorization", format!("Bearer {token}")).body(Body::empty()).unwrap()
+    Request::get(path)
+        .header("authorization", format!("Bearer {token}"))
+        .body(Body::empty())
+        .unwrap()
 }
 
 /// Unix seconds of an RFC 3339 time.

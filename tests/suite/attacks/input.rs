@@ -36,7 +36,11 @@ async fn send_once(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     let test = &ground.test;
     let identity = identity(&input.caller);
     test.sts.know(identity.clone());
-    let mut values = Values::from([("token", ground.token.clone()), ("identity", identity_xml(&identity)), ("sts", test.sts.endpoint())]);
+    let mut values = Values::from([
+        ("token", ground.token.clone()),
+        ("identity", identity_xml(&identity)),
+        ("sts", test.sts.endpoint()),
+    ]);
     let mut proof = signed(ground, &identity, &input.signed, &values);
     let mut hidden = secrets(&identity, &proof);
     hidden.push(ground.token.clone());
@@ -63,7 +67,11 @@ async fn send_once(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     let method = input.method.as_deref().unwrap_or("POST");
     let path = expand(input.path.as_deref().unwrap_or("/v1/token"), &values);
     let mut request = Request::builder().method(method).uri(path);
-    let content_type = input.content_type.as_deref().unwrap_or(if method == "POST" { "application/json" } else { "" });
+    let content_type = input.content_type.as_deref().unwrap_or(if method == "POST" {
+        "application/json"
+    } else {
+        ""
+    });
     if !content_type.is_empty() {
         request = request.header("content-type", content_type);
     }
@@ -111,10 +119,22 @@ fn differs(reply: &Reply, must: &Must, log: &str) -> Vec<String> {
             problems.push(format!("header {name} is `{}`", reply.header(name)));
         }
     }
-    problems.extend(must.says.iter().filter(|part| !text.contains(*part)).map(|part| format!("it does not say `{part}`: {text:.300}")));
+    problems.extend(
+        must.says
+            .iter()
+            .filter(|part| !text.contains(*part))
+            .map(|part| format!("it does not say `{part}`: {text:.300}")),
+    );
     let hides = |part: &&String| text.contains(*part) || log.contains(*part);
-    problems.extend(must.hides.iter().filter(hides).map(|part| format!("it tells `{part}`: {text:.300}")));
-    problems.extend(must.logs.iter().filter(|part| !log.contains(*part)).map(|part| format!("the log has no `{part}`: {log}")));
+    problems.extend(
+        must.hides.iter().filter(hides).map(|part| format!("it tells `{part}`: {text:.300}")),
+    );
+    problems.extend(
+        must.logs
+            .iter()
+            .filter(|part| !log.contains(*part))
+            .map(|part| format!("the log has no `{part}`: {log}")),
+    );
     problems
 }
 
@@ -123,7 +143,12 @@ async fn run(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     let mut home = Home::temporary();
     match ground.test.backend() {
         Backend::Embedded => home.variable("STILE_DATA", ground.test.data()),
-        Backend::Aws => ground.test.aws().environment().into_iter().for_each(|(name, value)| home.variable(name, value)),
+        Backend::Aws => ground
+            .test
+            .aws()
+            .environment()
+            .into_iter()
+            .for_each(|(name, value)| home.variable(name, value)),
     }
     let arguments: Vec<&str> = input.run.iter().skip(1).map(String::as_str).collect();
     let ran = home.run(&program(&input.run[0]), &arguments).await;
@@ -133,7 +158,12 @@ async fn run(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     if must.answer != exit {
         problems.push(format!("{exit:?} instead of {:?}: {said}", must.answer));
     }
-    problems.extend(must.says.iter().filter(|part| !said.contains(*part)).map(|part| format!("it does not say `{part}`: {said}")));
+    problems.extend(
+        must.says
+            .iter()
+            .filter(|part| !said.contains(*part))
+            .map(|part| format!("it does not say `{part}`: {said}")),
+    );
     problems
 }
 
@@ -152,7 +182,12 @@ fn identity(caller: &Caller) -> Identity {
     identity
 }
 
-fn signed(ground: &Ground, identity: &Identity, signed: &Signed, values: &Values) -> serde_json::Value {
+fn signed(
+    ground: &Ground,
+    identity: &Identity,
+    signed: &Signed,
+    values: &Values,
+) -> serde_json::Value {
     let mut proof = ground.test.proof(identity).now(ground.test.time() + signed.at);
     if let Some(region) = &signed.region {
         proof = proof.region(region);
@@ -166,9 +201,12 @@ fn signed(ground: &Ground, identity: &Identity, signed: &Signed, values: &Values
     if let Some(document) = &signed.document {
         return proof.document_bytes(expand(document, values)).build();
     }
-    let namespaces =
-        signed.namespaces.as_ref().map_or_else(|| json!("all"), |names| names.iter().map(|name| expand(name, values)).collect());
-    let permissions = signed.permissions.as_ref().map_or_else(|| json!(["download"]), |list| json!(list));
+    let namespaces = signed.namespaces.as_ref().map_or_else(
+        || json!("all"),
+        |names| names.iter().map(|name| expand(name, values)).collect(),
+    );
+    let permissions =
+        signed.permissions.as_ref().map_or_else(|| json!(["download"]), |list| json!(list));
     let document = json!({
         "nonce": nonce(), "ttl": signed.ttl.unwrap_or(600), "namespaces": namespaces, "permissions": permissions,
     });
@@ -201,7 +239,11 @@ fn answer(sts: &Sts, values: &Values) -> Answer {
         assert!(body.contains(from.as_str()), "`{from}` is not in STS's answer");
         body.replace(from.as_str(), to)
     });
-    Answer::Raw { status: sts.status, content_type: sts.content_type.clone(), body: body.into_bytes() }
+    Answer::Raw {
+        status: sts.status,
+        content_type: sts.content_type.clone(),
+        body: body.into_bytes(),
+    }
 }
 
 fn encoded(text: &str, encoding: Encoding) -> Vec<u8> {

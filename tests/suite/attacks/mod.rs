@@ -21,10 +21,11 @@ use shown::SHOWN;
 
 /// The numbers of the list, which are not consecutive.
 const LINES: [u16; 112] = [
-    1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 27, 28, 30, 31, 32, 33, 34, 35, 37, 38, 39, 40, 41, 44,
-    45, 46, 47, 48, 49, 50, 51, 55, 57, 58, 59, 60, 61, 63, 64, 65, 66, 68, 69, 70, 71, 72, 73, 75, 78, 79, 81, 83, 84, 85, 86, 87, 88, 90,
-    91, 95, 96, 97, 99, 100, 101, 102, 103, 104, 106, 107, 108, 110, 111, 112, 113, 114, 115, 117, 118, 119, 122, 123, 125, 126, 127, 128,
-    130, 132, 133, 134, 135, 136, 148, 149, 150, 151, 152, 153, 154, 155,
+    1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 27, 28, 30, 31,
+    32, 33, 34, 35, 37, 38, 39, 40, 41, 44, 45, 46, 47, 48, 49, 50, 51, 55, 57, 58, 59, 60, 61, 63,
+    64, 65, 66, 68, 69, 70, 71, 72, 73, 75, 78, 79, 81, 83, 84, 85, 86, 87, 88, 90, 91, 95, 96, 97,
+    99, 100, 101, 102, 103, 104, 106, 107, 108, 110, 111, 112, 113, 114, 115, 117, 118, 119, 122,
+    123, 125, 126, 127, 128, 130, 132, 133, 134, 135, 136, 148, 149, 150, 151, 152, 153, 154, 155,
 ];
 
 /// Sections that run at once, each on a thread since a journal hears one: more only keep the emulator from answering in time.
@@ -67,7 +68,9 @@ pub(crate) async fn run(backend: Backend) {
     });
     let mut sum = Tally::default();
     for thread in running {
-        let broken = |panic: Box<dyn std::any::Any + Send>| vec![Tally { problems: vec![words(panic.as_ref())], ..Tally::default() }];
+        let broken = |panic: Box<dyn std::any::Any + Send>| {
+            vec![Tally { problems: vec![words(panic.as_ref())], ..Tally::default() }]
+        };
         for tally in thread.join().unwrap_or_else(broken) {
             sum.cases += tally.cases;
             sum.inputs += tally.inputs;
@@ -86,7 +89,12 @@ pub(crate) async fn run(backend: Backend) {
         run.2,
         written.2
     );
-    assert!(sum.problems.is_empty(), "{} problems:\n{}", sum.problems.len(), sum.problems.join("\n"));
+    assert!(
+        sum.problems.is_empty(),
+        "{} problems:\n{}",
+        sum.problems.len(),
+        sum.problems.join("\n")
+    );
     assert_eq!(run, written, "what was run is what is written");
 }
 
@@ -95,7 +103,9 @@ where
     T: Send + 'static,
     F: Future<Output = T>,
 {
-    std::thread::spawn(move || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work()))
+    std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work())
+    })
 }
 
 async fn section(backend: Backend, name: String, cases: Vec<Case>) -> Tally {
@@ -110,13 +120,16 @@ async fn section(backend: Backend, name: String, cases: Vec<Case>) -> Tally {
         };
         let ground = own.as_ref().unwrap_or(&common);
         for [principal, namespace, permissions] in &case.grants {
-            let permissions: Vec<_> = permissions.split(',').map(|permission| permission.parse().unwrap()).collect();
+            let permissions: Vec<_> =
+                permissions.split(',').map(|permission| permission.parse().unwrap()).collect();
             ground.test.grant(principal, namespace, &permissions).await;
         }
         for (at, input) in case.inputs.iter().enumerate() {
             tally.inputs += input.times.unwrap_or(1);
             let problems = input::send(ground, input, &case.must).await;
-            tally.problems.extend(problems.into_iter().map(|problem| said(format!("input {at}: {problem}"))));
+            tally
+                .problems
+                .extend(problems.into_iter().map(|problem| said(format!("input {at}: {problem}"))));
         }
         if let Some(shown_by) = &case.shown_by {
             tally.shown += 1;
@@ -132,7 +145,10 @@ async fn section(backend: Backend, name: String, cases: Vec<Case>) -> Tally {
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    let text = panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
     text.unwrap_or_else(|| "it failed".to_owned())
 }
 
@@ -143,8 +159,16 @@ fn every_line_of_the_list_has_a_case_and_every_case_a_line() {
     assert_eq!(written, BTreeSet::from(LINES));
     assert!(LINES.is_sorted());
     for case in &cases {
-        assert!(!case.inputs.is_empty() || case.shown_by.is_some(), "line {} does nothing", case.line);
+        assert!(
+            !case.inputs.is_empty() || case.shown_by.is_some(),
+            "line {} does nothing",
+            case.line
+        );
     }
     let named: BTreeSet<&str> = cases.iter().filter_map(|case| case.shown_by.as_deref()).collect();
-    assert_eq!(named, SHOWN.iter().map(|(name, _)| *name).collect(), "what is shown is named, and what is named is there");
+    assert_eq!(
+        named,
+        SHOWN.iter().map(|(name, _)| *name).collect(),
+        "what is shown is named, and what is named is there"
+    );
 }

@@ -17,7 +17,9 @@ pub(super) fn expand(text: &str, values: &Values) -> String {
                 let part = values.get(part).map_or(part, String::as_str);
                 out.push_str(&part.repeat(times.parse().unwrap()));
             }
-            (None, value) => out.push_str(value.ok_or_else(|| format!("`«{word}»` means nothing here")).unwrap()),
+            (None, value) => {
+                out.push_str(value.ok_or_else(|| format!("`«{word}»` means nothing here")).unwrap())
+            }
         }
         rest = behind;
     }
@@ -30,7 +32,9 @@ pub(super) fn expand_json(value: &serde_json::Value, values: &Values) -> serde_j
     match value {
         Value::String(text) => Value::String(expand(text, values)),
         Value::Array(items) => items.iter().map(|item| expand_json(item, values)).collect(),
-        Value::Object(fields) => fields.iter().map(|(name, field)| (name.clone(), expand_json(field, values))).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, field)| (name.clone(), expand_json(field, values))).collect()
+        }
         other => other.clone(),
     }
 }
@@ -38,8 +42,13 @@ pub(super) fn expand_json(value: &serde_json::Value, values: &Values) -> serde_j
 #[test]
 fn what_stands_in_guillemets_is_written_out() {
     let values = Values::from([("token", "stile".to_owned())]);
-    for (text, expected) in [("", ""), ("a", "a"), ("«token»", "stile"), ("x«a × 3»y«token»", "xaaaystile"), ("«token × 2»", "stilestile")]
-    {
+    for (text, expected) in [
+        ("", ""),
+        ("a", "a"),
+        ("«token»", "stile"),
+        ("x«a × 3»y«token»", "xaaaystile"),
+        ("«token × 2»", "stilestile"),
+    ] {
         assert_eq!(expand(text, &values), expected);
     }
 }

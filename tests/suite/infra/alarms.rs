@@ -30,27 +30,42 @@ fn counts(pattern: &str, line: &Value) -> bool {
     let inner = pattern.strip_prefix("{ ").and_then(|rest| rest.strip_suffix(" }")).unwrap();
     inner.split(" && ").all(|term| {
         let term = term.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(term);
-        let (name, wanted) = term.strip_prefix("$.").and_then(|rest| rest.split_once(" = ")).unwrap();
+        let (name, wanted) =
+            term.strip_prefix("$.").and_then(|rest| rest.split_once(" = ")).unwrap();
         line[name].as_str().is_some_and(|found| like(wanted.trim_matches('"'), found))
     })
 }
 
 /// Which patterns count a line of the log.
 fn raised(log: &str) -> Vec<String> {
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect();
-    patterns().into_iter().filter(|(_, pattern)| lines.iter().any(|line| counts(pattern, line))).map(|(name, _)| name).collect()
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .collect();
+    patterns()
+        .into_iter()
+        .filter(|(_, pattern)| lines.iter().any(|line| counts(pattern, line)))
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// KMS as it answers who may not use the key.
 fn denied() -> Fault {
     let said = json!({ "__type": "AccessDeniedException", "Message": "User is not authorized to perform: kms:Encrypt" });
-    Fault::Answer { status: 400, content_type: "application/x-amz-json-1.1", body: said.to_string() }
+    Fault::Answer {
+        status: 400,
+        content_type: "application/x-amz-json-1.1",
+        body: said.to_string(),
+    }
 }
 
 #[tokio::test]
 async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_none() {
     let Some(aws) = EmulatedAws::start().await else { return };
-    let (sts, folder) = (LocalSts::start([deploy()], std::sync::Arc::new(system_time)), tempfile::tempdir().unwrap());
+    let (sts, folder) = (
+        LocalSts::start([deploy()], std::sync::Arc::new(system_time)),
+        tempfile::tempdir().unwrap(),
+    );
     let identity = deploy();
     sts.know(identity.clone());
     let host = "registry.example.com";
@@ -64,7 +79,13 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
         </GetCallerIdentityResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></GetCallerIdentityResponse>";
     for (what, answer, kms, sent, expected) in [
         ("a good day", Answer::Genuine, true, vec![ready()], &[][..]),
-        ("nobody is granted anything", Answer::Genuine, true, vec![exchange()], &["refused_exchanges"]),
+        (
+            "nobody is granted anything",
+            Answer::Genuine,
+            true,
+            vec![exchange()],
+            &["refused_exchanges"],
+        ),
         (
             "STS contradicts itself",
             Answer::xml(contradicting),
@@ -72,7 +93,13 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
             vec![exchange()],
             &["alarm", "failures", "refused_exchanges", "sts_inconsistent"],
         ),
-        ("the key's policy was changed", Answer::Genuine, false, vec![ready()], &["failures", "kms_denials"]),
+        (
+            "the key's policy was changed",
+            Answer::Genuine,
+            false,
+            vec![ready()],
+            &["failures", "kms_denials"],
+        ),
     ] {
         sts.answer(answer);
         let mut variables = aws.environment();
@@ -80,13 +107,16 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
         if !kms {
             // A table whose keyring nobody has made yet, so that the key is needed.
             let fresh = EmulatedAws::start().await.unwrap();
-            variables.retain(|(name, _)| !fresh.environment().iter().any(|(known, _)| known == name));
+            variables
+                .retain(|(name, _)| !fresh.environment().iter().any(|(known, _)| known == name));
             variables.extend(fresh.environment());
             fresh.meter.trouble("kms", .., denied());
             kept.push(fresh);
         }
-        let borrowed: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let function = Function::start(&program(BROKER), &borrowed, &folder.path().join("log")).await;
+        let borrowed: Vec<(&str, &str)> =
+            variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let function =
+            Function::start(&program(BROKER), &borrowed, &folder.path().join("log")).await;
         for sent in sent {
             function.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap();
         }
@@ -96,7 +126,10 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
 
 #[test]
 fn a_pattern_counts_what_has_every_part_of_it() {
-    assert_eq!(patterns().keys().collect::<Vec<_>>(), ["alarm", "failures", "kms_denials", "refused_exchanges", "sts_inconsistent"]);
+    assert_eq!(
+        patterns().keys().collect::<Vec<_>>(),
+        ["alarm", "failures", "kms_denials", "refused_exchanges", "sts_inconsistent"]
+    );
     for (pattern, line, expected) in [
         ("{ $.code = \"no\" }", json!({ "code": "no" }), true),
         ("{ $.code = \"no\" }", json!({ "code": "now" }), false),

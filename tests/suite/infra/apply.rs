@@ -14,7 +14,9 @@ use stile_tests::left_out::left_out;
 use stile_tests::local_sts::LocalSts;
 use stile_tests::meter::Meter;
 use stile_tests::moto::Moto;
-use stile_tests::programs::{ADMIN, BROKER, Broker, HELPER, Setup, client, free_port, program, target, workspace};
+use stile_tests::programs::{
+    ADMIN, BROKER, Broker, HELPER, Setup, client, free_port, program, target, workspace,
+};
 use stile_tests::provider::terraform_on;
 use stile_tests::rights::{self, Policy, Right};
 use stile_tests::served::system_time;
@@ -99,15 +101,24 @@ impl Applied {
             ("iam_route", "true".to_owned()),
             ("disposable", "true".to_owned()),
         ];
-        let mut applied = Self { moto, terraform, registry: Value::Null, backend_tf: String::new(), variables: Vec::new(), folder };
+        let mut applied = Self {
+            moto,
+            terraform,
+            registry: Value::Null,
+            backend_tf: String::new(),
+            variables: Vec::new(),
+            folder,
+        };
         for (name, value) in variables {
             applied.terraform.home.variable(&format!("TF_VAR_{name}"), value);
         }
         applied.done(&["init", "-input=false"]).await;
         applied.done(&["apply", "-input=false", "-auto-approve"]).await;
-        let outputs: Value = serde_json::from_str(&applied.done(&["output", "-json"]).await.stdout).unwrap();
+        let outputs: Value =
+            serde_json::from_str(&applied.done(&["output", "-json"]).await.stdout).unwrap();
         applied.registry = outputs["registry"]["value"].clone();
-        applied.backend_tf = outputs["backend_tf"]["value"]["platform"].as_str().unwrap().to_owned();
+        applied.backend_tf =
+            outputs["backend_tf"]["value"]["platform"].as_str().unwrap().to_owned();
         applied.variables = applied.function_environment().await;
         Some(applied)
     }
@@ -130,10 +141,15 @@ impl Applied {
     /// The variables that Lambda would give the function.
     async fn function_environment(&self) -> Vec<(String, String)> {
         let name = self.registry["function"]["name"].as_str().unwrap();
-        let told = self.call("lambda", &format!("GET /2015-03-31/functions/{name}/configuration"), "").await;
+        let told = self
+            .call("lambda", &format!("GET /2015-03-31/functions/{name}/configuration"), "")
+            .await;
         let told: Value = serde_json::from_str(&told).unwrap();
         let variables = told["Environment"]["Variables"].as_object().unwrap();
-        variables.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
+        variables
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
+            .collect()
     }
 
     /// The policies of the function's role, as IAM has them.
@@ -141,14 +157,26 @@ impl Applied {
         let role = self.registry["role"]["name"].as_str().unwrap();
         let mut documents = Vec::new();
         for name in ["store", "log"] {
-            let told = self.call("iam", &format!("GetRolePolicy 2010-05-08 RoleName={role} PolicyName={name}"), "").await;
-            let document = told.split("<PolicyDocument>").nth(1).and_then(|rest| rest.split("</PolicyDocument>").next()).unwrap();
+            let told = self
+                .call(
+                    "iam",
+                    &format!("GetRolePolicy 2010-05-08 RoleName={role} PolicyName={name}"),
+                    "",
+                )
+                .await;
+            let document = told
+                .split("<PolicyDocument>")
+                .nth(1)
+                .and_then(|rest| rest.split("</PolicyDocument>").next())
+                .unwrap();
             documents.push(
-                url::form_urlencoded::parse(format!("x={}", document.replace('+', "%2B")).as_bytes())
-                    .next()
-                    .unwrap()
-                    .1
-                    .replace("&quot;", "\""),
+                url::form_urlencoded::parse(
+                    format!("x={}", document.replace('+', "%2B")).as_bytes(),
+                )
+                .next()
+                .unwrap()
+                .1
+                .replace("&quot;", "\""),
             );
         }
         Policy::read(documents.iter().map(String::as_str))
@@ -156,14 +184,17 @@ impl Applied {
 
     /// Calls the emulator as anybody would: `METHOD PATH`, `TARGET.ACTION` with a JSON body, or `ACTION VERSION NAME=VALUE…`.
     async fn call(&self, service: &str, what: &str, body: &str) -> String {
-        let scope = format!("AWS4-HMAC-SHA256 Credential=none/20200101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=00");
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=none/20200101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=00"
+        );
         let (client, endpoint) = (client(None), self.moto.endpoint());
         let mut words = what.split(' ');
         let request = match (words.next().unwrap(), words.next()) {
             ("GET", Some(path)) => client.get(format!("{endpoint}{path}")),
-            ("POST", Some(path)) => {
-                client.post(format!("{endpoint}{path}")).header("content-type", "application/json").body(body.to_owned())
-            }
+            ("POST", Some(path)) => client
+                .post(format!("{endpoint}{path}"))
+                .header("content-type", "application/json")
+                .body(body.to_owned()),
             (target, None) => client
                 .post(endpoint)
                 .header("x-amz-target", target)
@@ -176,11 +207,18 @@ impl Applied {
                     .chain(words)
                     .collect::<Vec<_>>()
                     .join("&");
-                client.post(endpoint).header("content-type", "application/x-www-form-urlencoded").body(form)
+                client
+                    .post(endpoint)
+                    .header("content-type", "application/x-www-form-urlencoded")
+                    .body(form)
             }
         };
-        let answer =
-            request.header("authorization", scope).header("host", format!("{service}.us-east-1.amazonaws.com")).send().await.unwrap();
+        let answer = request
+            .header("authorization", scope)
+            .header("host", format!("{service}.us-east-1.amazonaws.com"))
+            .send()
+            .await
+            .unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{service} {what}: {status} {text}");
         text
@@ -211,8 +249,10 @@ impl AtWork {
     async fn start(applied: &Applied) -> Self {
         let meter = Meter::start(applied.moto.endpoint());
         let sts = LocalSts::start([], Arc::new(system_time));
-        let (function, operator) =
-            (Identity::role("123456789012", "stile-function", "stile"), Identity::role("123456789012", "operator", "o"));
+        let (function, operator) = (
+            Identity::role("123456789012", "stile-function", "stile"),
+            Identity::role("123456789012", "operator", "o"),
+        );
         let broker = started(applied, &meter, &sts, &function, "first.log").await;
         Self { meter, sts, broker, host: applied.output("host").to_owned(), function, operator }
     }
@@ -222,7 +262,11 @@ impl AtWork {
         self.sts.know(identity.clone());
         let mut home = Home::temporary();
         home.act_as(identity, "us-east-1");
-        home.configure_helper(&format!("[registry.\"{}\"]\nurl = \"{}\"\n", self.host, self.broker.url("")));
+        home.configure_helper(&format!(
+            "[registry.\"{}\"]\nurl = \"{}\"\n",
+            self.host,
+            self.broker.url("")
+        ));
         home
     }
 
@@ -247,7 +291,8 @@ impl AtWork {
         // What DNS and API Gateway do elsewhere: the registry's name leads to the broker.
         let services = format!("{{ \"modules.v1\" = \"{}\" }}", self.broker.url("/v1/modules/"));
         let helper = std::fs::read_to_string(terraform.rc()).unwrap();
-        terraform.write_rc(&format!("{helper}host \"{}\" {{\n  services = {services}\n}}\n", self.host));
+        terraform
+            .write_rc(&format!("{helper}host \"{}\" {{\n  services = {services}\n}}\n", self.host));
         terraform.write_module_call("tags", &format!("{}/acme/tags/aws", self.host), version);
         let ran = terraform.init().await;
         (terraform, ran)
@@ -255,8 +300,16 @@ impl AtWork {
 }
 
 /// A broker of its own process, told by what Lambda would tell the function, with the function's credentials.
-async fn started(applied: &Applied, meter: &Meter, sts: &LocalSts, function: &Identity, log: &str) -> Broker {
-    let mut setup = Setup::told(free_port(), &applied.variables).sts(&sts.endpoint()).env("AWS_ENDPOINT_URL", &meter.endpoint());
+async fn started(
+    applied: &Applied,
+    meter: &Meter,
+    sts: &LocalSts,
+    function: &Identity,
+    log: &str,
+) -> Broker {
+    let mut setup = Setup::told(free_port(), &applied.variables)
+        .sts(&sts.endpoint())
+        .env("AWS_ENDPOINT_URL", &meter.endpoint());
     for (name, value) in function.environment("us-east-1") {
         setup = setup.env(name, &value);
     }
@@ -265,24 +318,50 @@ async fn started(applied: &Applied, meter: &Meter, sts: &LocalSts, function: &Id
 
 #[tokio::test]
 async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
-    let Some(applied) = Applied::start("`examples/complete` is applied, serves, and is destroyed").await else { return };
+    let Some(applied) =
+        Applied::start("`examples/complete` is applied, serves, and is destroyed").await
+    else {
+        return;
+    };
     let empty = applied.run(&["plan", "-input=false", "-detailed-exitcode"]).await;
-    assert_eq!(empty.code, Some(0), "a second plan changes something: {}\n{}", empty.stdout, empty.stderr);
-    assert!(applied.things().await.values().filter(|count| **count > 0).count() >= 14, "{:?}", applied.things().await);
+    assert_eq!(
+        empty.code,
+        Some(0),
+        "a second plan changes something: {}\n{}",
+        empty.stdout,
+        empty.stderr
+    );
+    assert!(
+        applied.things().await.values().filter(|count| **count > 0).count() >= 14,
+        "{:?}",
+        applied.things().await
+    );
 
-    for line in ["key                  = \"platform/terraform.tfstate\"", "use_lockfile         = true", "assume_role = {"] {
+    for line in [
+        "key                  = \"platform/terraform.tfstate\"",
+        "use_lockfile         = true",
+        "assume_role = {",
+    ] {
         assert!(applied.backend_tf.contains(line), "{line}: {}", applied.backend_tf);
     }
 
-    let told: BTreeMap<_, _> = applied.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    for (name, output) in [("STILE_HOST", "host"), ("STILE_TABLE", "table"), ("STILE_BUCKET", "bucket"), ("STILE_KMS_KEY", "token_key_arn")]
-    {
+    let told: BTreeMap<_, _> =
+        applied.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    for (name, output) in [
+        ("STILE_HOST", "host"),
+        ("STILE_TABLE", "table"),
+        ("STILE_BUCKET", "bucket"),
+        ("STILE_KMS_KEY", "token_key_arn"),
+    ] {
         assert_eq!(told[name], applied.output(output), "{name}");
     }
     let (function, operator) = serve(&applied).await;
     let policy = applied.role_policy().await;
     least_privilege(&policy, &rights::of(&function), &UNSEEN);
-    let operators = [("AdminTableEncryption kms:Decrypt", "DynamoDB asks KMS itself, as whoever asks DynamoDB")];
+    let operators = [(
+        "AdminTableEncryption kms:Decrypt",
+        "DynamoDB asks KMS itself, as whoever asks DynamoDB",
+    )];
     let operator_policy = Policy::read([applied.output("operator_policy")]);
     least_privilege(&operator_policy, &rights::of(&operator), &operators);
     let granted: Vec<String> = policy.brief().into_iter().chain(operator_policy.brief()).collect();
@@ -315,13 +394,30 @@ async fn serve(applied: &Applied) -> (String, String) {
 
     let commands = applied.registry["grant_commands"].as_array().unwrap();
     let [command] = commands.as_slice() else { panic!("{commands:?}") };
-    let words: Vec<String> = command.as_str().unwrap().split(' ').map(|word| word.trim_matches('\'').to_owned()).collect();
-    let granted = work.operate(applied, &words.iter().skip(1).map(String::as_str).collect::<Vec<_>>()).await;
-    assert!(granted.stdout.contains("created aws:111122223333:role/deploy on acme: download,upload"), "{granted:?}");
+    let words: Vec<String> = command
+        .as_str()
+        .unwrap()
+        .split(' ')
+        .map(|word| word.trim_matches('\'').to_owned())
+        .collect();
+    let granted =
+        work.operate(applied, &words.iter().skip(1).map(String::as_str).collect::<Vec<_>>()).await;
+    assert!(
+        granted.stdout.contains("created aws:111122223333:role/deploy on acme: download,upload"),
+        "{granted:?}"
+    );
 
     let publisher = work.home(&deploy());
     let module = workspace().join("tests/fixtures/module");
-    let publish = ["module", "publish", "acme/tags/aws", "1.0.0", module.to_str().unwrap(), "--registry-host", &work.host];
+    let publish = [
+        "module",
+        "publish",
+        "acme/tags/aws",
+        "1.0.0",
+        module.to_str().unwrap(),
+        "--registry-host",
+        &work.host,
+    ];
     for _ in ["the first time", "again, the same"] {
         let ran = publisher.run(&program(ADMIN), &publish).await;
         assert_eq!(ran.code, Some(0), "{ran:?}\n{}", work.broker.log());
@@ -340,18 +436,32 @@ async fn serve(applied: &Applied) -> (String, String) {
 async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
     // From a publish that died half-way: the archive is in its place, and no row says so.
     let archive = module_zip("left behind");
-    let place = format!("modules/acme/tags/aws/1.1.0/{}.zip", hex::encode(Sha256::digest(&archive)));
-    let put = client(None).put(format!("{}/{}/{place}", applied.moto.endpoint(), applied.output("bucket")));
+    let place =
+        format!("modules/acme/tags/aws/1.1.0/{}.zip", hex::encode(Sha256::digest(&archive)));
+    let put = client(None).put(format!(
+        "{}/{}/{place}",
+        applied.moto.endpoint(),
+        applied.output("bucket")
+    ));
     assert_eq!(put.body(archive.clone()).send().await.unwrap().status(), 200);
     let file = applied.folder.path().join("left.zip");
     std::fs::write(&file, archive).unwrap();
-    for arguments in [&["module", "publish", "acme/tags/aws", "1.1.0", file.to_str().unwrap()][..], &["module", "list"]] {
-        let ran = publisher.run(&program(ADMIN), &[arguments, &["--registry-host", &work.host]].concat()).await;
+    for arguments in [
+        &["module", "publish", "acme/tags/aws", "1.1.0", file.to_str().unwrap()][..],
+        &["module", "list"],
+    ] {
+        let ran = publisher
+            .run(&program(ADMIN), &[arguments, &["--registry-host", &work.host]].concat())
+            .await;
         assert_eq!(ran.code, Some(0), "{arguments:?}: {ran:?}\n{}", work.broker.log());
     }
     let (terraform, ran) = work.install("1.1.0").await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(std::fs::read_to_string(terraform.installed("tags").join("main.tf")).unwrap().contains("left behind"));
+    assert!(
+        std::fs::read_to_string(terraform.installed("tags").join("main.tf"))
+            .unwrap()
+            .contains("left behind")
+    );
 
     too_large_for_an_event(applied, work).await;
 
@@ -380,20 +490,43 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
 /// Publishes, through the function as Lambda starts it, an archive that goes past it into the bucket.
 async fn too_large_for_an_event(applied: &Applied, work: &AtWork) {
     let mut variables = applied.variables.clone();
-    variables.extend([("STILE_STS_ENDPOINT".to_owned(), work.sts.endpoint()), ("AWS_ENDPOINT_URL".to_owned(), work.meter.endpoint())]);
-    variables.extend(work.function.environment("us-east-1").into_iter().map(|(name, value)| (name.to_owned(), value)));
-    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let function = Arc::new(Function::start(&program(BROKER), &variables, &applied.folder.path().join("function.log")).await);
+    variables.extend([
+        ("STILE_STS_ENDPOINT".to_owned(), work.sts.endpoint()),
+        ("AWS_ENDPOINT_URL".to_owned(), work.meter.endpoint()),
+    ]);
+    variables.extend(
+        work.function
+            .environment("us-east-1")
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value)),
+    );
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let function = Arc::new(
+        Function::start(&program(BROKER), &variables, &applied.folder.path().join("function.log"))
+            .await,
+    );
     let files = DevCa::new(system_time()).write(applied.folder.path(), &["127.0.0.1"]);
     let port = free_port();
     let _door = FrontDoor::open(port, &files, Arc::clone(&function)).await;
 
     let mut publisher = work.home(&deploy());
     publisher.trust(&files.ca);
-    publisher.configure_helper(&format!("[registry.\"{}\"]\nurl = \"https://127.0.0.1:{port}\"\n", work.host));
+    publisher.configure_helper(&format!(
+        "[registry.\"{}\"]\nurl = \"https://127.0.0.1:{port}\"\n",
+        work.host
+    ));
     let file = applied.folder.path().join("large.zip");
     std::fs::write(&file, large_zip(5_000_000)).unwrap();
-    let publish = ["module", "publish", "acme/large/aws", "1.0.0", file.to_str().unwrap(), "--registry-host", &work.host];
+    let publish = [
+        "module",
+        "publish",
+        "acme/large/aws",
+        "1.0.0",
+        file.to_str().unwrap(),
+        "--registry-host",
+        &work.host,
+    ];
     let ran = publisher.run(&program(ADMIN), &publish).await;
     assert_eq!(ran.code, Some(0), "{ran:?}\n{}", function.log());
 }
@@ -401,15 +534,26 @@ async fn too_large_for_an_event(applied: &Applied, work: &AtWork) {
 /// Each call is allowed by a statement, and each action of each statement is called, but for those with a reason.
 fn least_privilege(policy: &Policy, called: &BTreeSet<Right>, unseen: &[(&str, &str)]) {
     assert!(!called.is_empty());
-    let refused: Vec<String> = called.iter().filter(|right| policy.allows(right).is_none()).map(|right| format!("{right:?}")).collect();
+    let refused: Vec<String> = called
+        .iter()
+        .filter(|right| policy.allows(right).is_none())
+        .map(|right| format!("{right:?}"))
+        .collect();
     assert!(refused.is_empty(), "called and not granted:\n{}", refused.join("\n"));
-    let used: BTreeSet<String> =
-        called.iter().flat_map(|right| policy.allowing(right).map(|sid| format!("{sid} {}", right.action))).collect();
+    let used: BTreeSet<String> = called
+        .iter()
+        .flat_map(|right| policy.allowing(right).map(|sid| format!("{sid} {}", right.action)))
+        .collect();
     let excused = |granted: &String| unseen.iter().any(|(name, _)| name == granted);
-    let idle: Vec<_> = policy.granted().into_iter().filter(|granted| !used.contains(granted) && !excused(granted)).collect();
+    let idle: Vec<_> = policy
+        .granted()
+        .into_iter()
+        .filter(|granted| !used.contains(granted) && !excused(granted))
+        .collect();
     assert!(idle.is_empty(), "granted and never used: {idle:?}");
     for statement in policy.statements().iter().filter(|statement| statement["Effect"] == "Allow") {
-        let wide = statement["Action"].to_string().contains('*') || statement["Resource"].to_string().contains("\"*\"");
+        let wide = statement["Action"].to_string().contains('*')
+            || statement["Resource"].to_string().contains("\"*\"");
         assert!(statement["Sid"].is_string() && !wide, "as narrow as can be: {statement}");
     }
 }

@@ -37,7 +37,10 @@ pub(super) fn folders() -> Vec<PathBuf> {
     let infra = workspace().join("infra");
     let mut found = vec![PathBuf::from("registry"), PathBuf::from("state-backend")];
     for examples in ["registry/examples", "state-backend/examples", "examples"] {
-        let mut names: Vec<_> = std::fs::read_dir(infra.join(examples)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(infra.join(examples))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         names.sort();
         found.extend(names.into_iter().map(|name| Path::new(examples).join(name)));
     }
@@ -51,7 +54,9 @@ async fn run(terraform: &Terraform, folder: &Path, arguments: &[&str]) -> Ran {
 
 #[tokio::test]
 async fn everything_is_formatted() {
-    let Some(program) = tool("terraform") else { return left_out("terraform", "the modules are formatted") };
+    let Some(program) = tool("terraform") else {
+        return left_out("terraform", "the modules are formatted");
+    };
     let terraform = Terraform::new(&program, stile_tests::home::Home::temporary());
     copy_infra(&terraform);
     let ran = terraform.run(&["fmt", "-check", "-recursive", "-diff", "infra"]).await;
@@ -60,12 +65,21 @@ async fn everything_is_formatted() {
 
 #[tokio::test]
 async fn modules_and_examples_are_valid_and_the_registry_s_own_tests_hold() {
-    let Some(terraform) = terraform_on(NOWHERE, "`terraform validate` and `terraform test`") else { return };
+    let Some(terraform) = terraform_on(NOWHERE, "`terraform validate` and `terraform test`") else {
+        return;
+    };
     copy_infra(&terraform);
     for folder in folders() {
         for arguments in [&["init", "-backend=false", "-input=false"][..], &["validate"]] {
             let ran = run(&terraform, &folder, arguments).await;
-            assert_eq!(ran.code, Some(0), "{} {arguments:?}: {}\n{}", folder.display(), ran.stdout, ran.stderr);
+            assert_eq!(
+                ran.code,
+                Some(0),
+                "{} {arguments:?}: {}\n{}",
+                folder.display(),
+                ran.stdout,
+                ran.stderr
+            );
         }
     }
     let ran = run(&terraform, Path::new("registry"), &["test"]).await;

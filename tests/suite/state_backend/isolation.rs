@@ -21,7 +21,8 @@ fn check(documents: &[&Value], request: &Request, expected: &str) {
 pub fn of_projects(backends: &Backends, namespace: &str) {
     let role = backends.policy(namespace, "aws_iam_role_policy", "policy", Some("ledger"));
     let bucket = format!("arn:aws:s3:::{}", backends.text(namespace, "bucket"));
-    let (read, delete) = ("allowed by ReadAndWriteOwnStates", "allowed by DeleteOwnWorkspacesAndLocks");
+    let (read, delete) =
+        ("allowed by ReadAndWriteOwnStates", "allowed by DeleteOwnWorkspacesAndLocks");
     for (action, key, expected) in [
         ("s3:GetObject", "gateway/terraform.tfstate", "-"),
         ("s3:GetObject", "ledger-of-another/terraform.tfstate", "-"),
@@ -52,18 +53,32 @@ pub fn of_projects(backends: &Backends, namespace: &str) {
         (Some("ledger/workspaces/"), "allowed by ListOwnWorkspaces"),
     ] {
         let list = Request::new("s3:ListBucket", &bucket);
-        check(&[&role], &prefix.map_or(list.clone(), |prefix| list.with("s3:prefix", prefix)), expected);
+        check(
+            &[&role],
+            &prefix.map_or(list.clone(), |prefix| list.with("s3:prefix", prefix)),
+            expected,
+        );
     }
-    check(&[&role], &Request::new("s3:GetObject", "arn:aws:s3:::another/ledger/terraform.tfstate"), "-");
+    check(
+        &[&role],
+        &Request::new("s3:GetObject", "arn:aws:s3:::another/ledger/terraform.tfstate"),
+        "-",
+    );
     check(&[&role], &Request::new("s3:PutBucketPolicy", &bucket), "-");
 
     let trust = backends.policy(namespace, "aws_iam_role", "assume_role_policy", Some("ledger"));
-    let assume = |by: &str| Request::new("sts:AssumeRole", "").by(&format!("arn:aws:iam::111122223333:{by}"));
+    let assume = |by: &str| {
+        Request::new("sts:AssumeRole", "").by(&format!("arn:aws:iam::111122223333:{by}"))
+    };
     check(&[&trust], &assume("role/deploy-ledger"), "-");
     check(&[&trust], &assume("role/deploy-ledger").with("sts:ExternalId", "acme:gateway"), "-");
     check(&[&trust], &assume("role/deploy-gateway").with("sts:ExternalId", "acme:ledger"), "-");
     check(&[&trust], &assume("root").with("sts:ExternalId", "acme:ledger"), "-");
-    check(&[&trust], &assume("role/deploy-ledger").with("sts:ExternalId", "acme:ledger"), "allowed by Assume");
+    check(
+        &[&trust],
+        &assume("role/deploy-ledger").with("sts:ExternalId", "acme:ledger"),
+        "allowed by Assume",
+    );
 }
 
 /// The key: each role for the objects of its project and through S3, administrators for administration.
@@ -80,7 +95,13 @@ pub fn of_the_key(backends: &Backends, namespace: &str) {
         request.with("kms:EncryptionContext:aws:s3:arn", &format!("{bucket}/{object}"))
     };
     let own = "ledger/terraform.tfstate";
-    let sid = key["Statement"].as_array().unwrap().iter().find(|statement| statement["Principal"]["AWS"] == role).unwrap()["Sid"].as_str();
+    let sid = key["Statement"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|statement| statement["Principal"]["AWS"] == role)
+        .unwrap()["Sid"]
+        .as_str();
     let allowed = format!("allowed by {}", sid.unwrap());
     for (request, by_the_key, by_the_role) in [
         (Request::new("kms:Decrypt", arn).by(role), "-", "-"),
@@ -90,24 +111,42 @@ pub fn of_the_key(backends: &Backends, namespace: &str) {
         (crypt("kms:CreateGrant", role, s3, own), "-", "-"),
         (crypt("kms:ScheduleKeyDeletion", role, s3, own), "-", "-"),
         (crypt("kms:Decrypt", role, s3, own), allowed.as_str(), "allowed by EncryptOwnStates"),
-        (crypt("kms:GenerateDataKey", role, s3, own), allowed.as_str(), "allowed by EncryptOwnStates"),
+        (
+            crypt("kms:GenerateDataKey", role, s3, own),
+            allowed.as_str(),
+            "allowed by EncryptOwnStates",
+        ),
     ] {
         check(&[&key], &request, by_the_key);
         check(&[&role_policy], &request, by_the_role);
     }
     // What the account's root is given, any IAM policy of the account can give on.
-    for action in ["kms:Decrypt", "kms:GenerateDataKey", "kms:CreateGrant", "kms:Encrypt", "kms:ReEncryptFrom"] {
+    for action in [
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+        "kms:CreateGrant",
+        "kms:Encrypt",
+        "kms:ReEncryptFrom",
+    ] {
         check(&[&key], &crypt(action, &root, s3, own), "-");
         check(&[&key], &Request::new(action, arn).by(&root), "-");
     }
-    check(&[&key], &Request::new("kms:PutKeyPolicy", arn).by(&root), "allowed by AdministerAndNoMore");
+    check(
+        &[&key],
+        &Request::new("kms:PutKeyPolicy", arn).by(&root),
+        "allowed by AdministerAndNoMore",
+    );
     let table = |table: &str| {
         let request = Request::new("kms:Decrypt", arn).by(&root).with("kms:ViaService", dynamodb);
         request.with("kms:EncryptionContext:aws:dynamodb:tableName", table)
     };
     check(&[&key], &table("another"), "-");
     if namespace == WITH_TABLE {
-        check(&[&key], &table(backends.text(namespace, "lock_table")), "allowed by LocksThroughDynamoDB");
+        check(
+            &[&key],
+            &table(backends.text(namespace, "lock_table")),
+            "allowed by LocksThroughDynamoDB",
+        );
     }
 }
 
@@ -115,9 +154,13 @@ pub fn of_the_key(backends: &Backends, namespace: &str) {
 pub fn of_the_bucket(backends: &Backends, namespace: &str) {
     let policy = backends.policy(namespace, "aws_s3_bucket_policy", "policy", None);
     let role = backends.policy(namespace, "aws_iam_role_policy", "policy", Some("ledger"));
-    let (key, bucket) = (backends.text(namespace, "kms_key_arn"), backends.text(namespace, "bucket"));
+    let (key, bucket) =
+        (backends.text(namespace, "kms_key_arn"), backends.text(namespace, "bucket"));
     let put = |secure: &str, version: &str| {
-        let request = Request::new("s3:PutObject", &format!("arn:aws:s3:::{bucket}/ledger/terraform.tfstate"));
+        let request = Request::new(
+            "s3:PutObject",
+            &format!("arn:aws:s3:::{bucket}/ledger/terraform.tfstate"),
+        );
         request.with("aws:SecureTransport", secure).with("s3:TlsVersion", version)
     };
     let algorithm = |name: &str| put("true", "1.3").with("s3:x-amz-server-side-encryption", name);
@@ -129,8 +172,14 @@ pub fn of_the_bucket(backends: &Backends, namespace: &str) {
         (algorithm("AES256"), "denied by DenyOtherEncryption"),
         (algorithm("aws:kms:dsse").with(id, key), "denied by DenyOtherEncryption"),
         (algorithm("aws:kms"), "denied by DenyKmsWithoutThisKey"),
-        (algorithm("aws:kms").with(id, "arn:aws:kms:us-east-1:666666666666:key/theirs"), "denied by DenyKmsWithoutThisKey"),
-        (put("true", "1.3").with("s3:x-amz-server-side-encryption-customer-algorithm", "AES256"), "denied by DenyKeysOfCustomers"),
+        (
+            algorithm("aws:kms").with(id, "arn:aws:kms:us-east-1:666666666666:key/theirs"),
+            "denied by DenyKmsWithoutThisKey",
+        ),
+        (
+            put("true", "1.3").with("s3:x-amz-server-side-encryption-customer-algorithm", "AES256"),
+            "denied by DenyKeysOfCustomers",
+        ),
         (algorithm("aws:kms").with(id, key), allowed),
         (put("true", "1.2"), allowed),
     ] {
@@ -152,9 +201,14 @@ pub fn of_lock_rows(backends: &Backends) {
         ("BatchGetItem", format!("{bucket}/ledger/terraform.tfstate"), "-"),
         ("GetItem", format!("{bucket}/ledger/terraform.tfstate"), allowed),
         ("PutItem", format!("{bucket}/ledger/terraform.tfstate-md5"), allowed),
-        ("DeleteItem", format!("{bucket}/ledger/workspaces/dev/ledger/terraform.tfstate-md5"), allowed),
+        (
+            "DeleteItem",
+            format!("{bucket}/ledger/workspaces/dev/ledger/terraform.tfstate-md5"),
+            allowed,
+        ),
     ] {
-        let request = table_request(backends, &format!("dynamodb:{action}")).with("dynamodb:LeadingKeys", &key);
+        let request = table_request(backends, &format!("dynamodb:{action}"))
+            .with("dynamodb:LeadingKeys", &key);
         check(&[&role], &request, expected);
     }
     for action in ["dynamodb:Scan", "dynamodb:GetItem", "dynamodb:DeleteTable"] {

@@ -15,9 +15,20 @@ pub async fn in_a_table(backends: &Backends, recorder: &Recorder) {
     locked_out(backends, recorder, WITH_TABLE, &old, &[&other, &new]).await;
     locked_out(backends, recorder, WITH_TABLE, &new, &[&old]).await;
     workspaces(backends, WITH_TABLE, &new).await;
-    for (release, client) in [("1.6", "terraform_before_1_10"), ("1.9", "terraform_before_1_10"), ("1.15", "terraform_from_1_10")] {
-        let Some(program) = terraform_release(release, "a project's state by its snippet for that release") else { continue };
-        let older_or_newer = initialised(backends, WITH_TABLE, client, |snippet| Project::run_by(&program, recorder, snippet)).await;
+    for (release, client) in [
+        ("1.6", "terraform_before_1_10"),
+        ("1.9", "terraform_before_1_10"),
+        ("1.15", "terraform_from_1_10"),
+    ] {
+        let Some(program) =
+            terraform_release(release, "a project's state by its snippet for that release")
+        else {
+            continue;
+        };
+        let older_or_newer = initialised(backends, WITH_TABLE, client, |snippet| {
+            Project::run_by(&program, recorder, snippet)
+        })
+        .await;
         locked_out(backends, recorder, WITH_TABLE, &older_or_newer, &[&new]).await;
         locked_out(backends, recorder, WITH_TABLE, &new, &[&older_or_newer]).await;
         workspaces(backends, WITH_TABLE, &older_or_newer).await;
@@ -29,7 +40,12 @@ pub async fn in_a_file(backends: &Backends, recorder: &Recorder) {
     let first = project(backends, recorder, WITHOUT_TABLE, "terraform_from_1_10").await;
     written(backends, WITHOUT_TABLE, &first).await;
     let second = Project::new(recorder, "terraform {\n  backend \"s3\" {}\n}\n");
-    second.write("state.tfbackend", backends.output(WITHOUT_TABLE, "backend_config")["ledger"]["terraform_from_1_10"].as_str().unwrap());
+    second.write(
+        "state.tfbackend",
+        backends.output(WITHOUT_TABLE, "backend_config")["ledger"]["terraform_from_1_10"]
+            .as_str()
+            .unwrap(),
+    );
     second.done(&["init", "-input=false", "-no-color", "-backend-config=state.tfbackend"]).await;
     locked_out(backends, recorder, WITHOUT_TABLE, &first, &[&second]).await;
     workspaces(backends, WITHOUT_TABLE, &second).await;
@@ -49,7 +65,13 @@ async fn with_the_key(backends: &Backends, namespace: &str, object: &str) {
 }
 
 /// While one writes, which its call to S3 being held up makes sure of, nobody else does.
-async fn locked_out(backends: &Backends, recorder: &Recorder, namespace: &str, writer: &Project, others: &[&Project]) {
+async fn locked_out(
+    backends: &Backends,
+    recorder: &Recorder,
+    namespace: &str,
+    writer: &Project,
+    others: &[&Project],
+) {
     let state = format!("{}/ledger/terraform.tfstate", backends.text(namespace, "bucket"));
     let mut held = recorder.hold("PUT", &format!("/{state}"));
     let word = format!("word {}", recorder.calls().len());
@@ -71,7 +93,11 @@ async fn locked_out(backends: &Backends, recorder: &Recorder, namespace: &str, w
     held.let_go();
     let ran = writing.await;
     assert_eq!(ran.code, Some(0), "{}", ran.words());
-    assert_eq!(encryption(backends, namespace, "ledger/terraform.tfstate.tflock").await, None, "the lock was given back");
+    assert_eq!(
+        encryption(backends, namespace, "ledger/terraform.tfstate.tflock").await,
+        None,
+        "the lock was given back"
+    );
 }
 
 /// A workspace of its own is below the project's prefix, and can be deleted.
@@ -93,6 +119,9 @@ async fn workspaces(backends: &Backends, namespace: &str, project: &Project) {
 /// The workspaces that are listed, without the warnings that some releases print among them.
 async fn listed(project: &Project) -> Vec<String> {
     let told = project.done(&["workspace", "list"]).await;
-    let name = |line: &&str| !line.is_empty() && line.trim_start_matches("* ").bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let name = |line: &&str| {
+        !line.is_empty()
+            && line.trim_start_matches("* ").bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
     told.lines().map(str::trim).filter(name).map(str::to_owned).collect()
 }

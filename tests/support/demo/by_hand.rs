@@ -7,7 +7,8 @@ use crate::programs::{ADMIN, program};
 /// The whole text.
 pub(super) fn text(play: &Play) -> String {
     let (stage, host) = (&play.stage, play.stage.host());
-    let programs = program(ADMIN).parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let programs =
+        program(ADMIN).parent().map(|folder| folder.display().to_string()).unwrap_or_default();
     let mut lines = vec![
         format!("\nThe registry stays up at https://{host} until Ctrl-C; its log is {}.", short(&stage.folder.join("broker.log"))),
         "To try it by hand, paste this into another terminal, and into no other: it gives that terminal another HOME.\n".to_owned(),
@@ -16,7 +17,12 @@ pub(super) fn text(play: &Play) -> String {
     ];
     let mut names = vec!["HOME", "SSL_CERT_FILE", "TF_CLI_CONFIG_FILE"];
     if play.keys.is_some() {
-        names.extend(["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]);
+        names.extend([
+            "AWS_REGION",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+        ]);
     }
     for name in names {
         let value = play.deploy.home.value(name).unwrap_or_default();

@@ -42,7 +42,9 @@ pub(super) struct Play {
 impl Play {
     /// Plays every step; the broker goes on.
     pub(super) async fn from_beginning(sts: Sts) -> Result<Self, Failed> {
-        say("Stile: a private Terraform registry that is entered with an AWS identity, on this machine from end to end.\n\n");
+        say(
+            "Stile: a private Terraform registry that is entered with an AWS identity, on this machine from end to end.\n\n",
+        );
         say("building the three programs…\n");
         for name in [BROKER, HELPER, ADMIN] {
             program(name);
@@ -93,14 +95,26 @@ impl Play {
     }
 
     /// Has the one who installs run a program, and shows it.
-    pub(super) async fn deploy(&self, name: &str, arguments: &[&str], end: End) -> Result<Ran, Failed> {
-        self.show.run(&self.deploy.home, typed(self.deploy.name, &program(name), arguments), end).await
+    pub(super) async fn deploy(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        end: End,
+    ) -> Result<Ran, Failed> {
+        self.show
+            .run(&self.deploy.home, typed(self.deploy.name, &program(name), arguments), end)
+            .await
     }
 
     async fn install_helper(&mut self) -> Result<(), Failed> {
         self.show.step("The helper is put where Terraform looks, and Terraform is told of it: two files and a copy");
         let rc = short(&self.stage.rc());
-        self.deploy(HELPER, &["install", "--registry-host", &self.stage.host(), "--rc-file", &rc], End::Done).await?;
+        self.deploy(
+            HELPER,
+            &["install", "--registry-host", &self.stage.host(), "--rc-file", &rc],
+            End::Done,
+        )
+        .await?;
         Ok(())
     }
 
@@ -108,7 +122,9 @@ impl Play {
         self.show.step("A module is published from its folder, with a token for `upload` on its namespace alone");
         let (source, host) = (short(Path::new(SOURCE)), self.stage.host());
         let arguments = ["module", "publish", MODULE, VERSION, &source, "--registry-host", &host];
-        self.show.run(&publisher.home, typed(publisher.name, &program(ADMIN), &arguments), End::Done).await?;
+        self.show
+            .run(&publisher.home, typed(publisher.name, &program(ADMIN), &arguments), End::Done)
+            .await?;
         Ok(())
     }
 
@@ -134,8 +150,15 @@ impl Play {
         self.show.note(&format!("{}:\n{text}", short(&main)));
         let folder_flag = format!("-chdir={}", short(&folder));
         let arguments = [folder_flag.as_str(), "init", "-no-color", "-input=false"];
-        let ran = self.show.run(&self.deploy.home, typed(self.deploy.name, terraform, &arguments), End::Done).await?;
-        if ran.stdout.contains(INITIALIZED) { Ok(()) } else { Err(Failed::new(format!("Terraform did not say `{INITIALIZED}`"))) }
+        let ran = self
+            .show
+            .run(&self.deploy.home, typed(self.deploy.name, terraform, &arguments), End::Done)
+            .await?;
+        if ran.stdout.contains(INITIALIZED) {
+            Ok(())
+        } else {
+            Err(Failed::new(format!("Terraform did not say `{INITIALIZED}`")))
+        }
     }
 
     fn files(&mut self) -> Result<(), Failed> {
@@ -143,7 +166,9 @@ impl Play {
         let installed = self.stage.configuration().join(".terraform/modules/tags");
         for name in ["README.md", "main.tf"] {
             let file = installed.join(name);
-            let same = std::fs::read(&file).is_ok_and(|there| std::fs::read(Path::new(SOURCE).join(name)).is_ok_and(|here| here == there));
+            let same = std::fs::read(&file).is_ok_and(|there| {
+                std::fs::read(Path::new(SOURCE).join(name)).is_ok_and(|here| here == there)
+            });
             if !same {
                 return Err(Failed::new(format!("`{}` is not what was published", short(&file))));
             }
@@ -154,9 +179,16 @@ impl Play {
 }
 
 /// Grants as the operator.
-pub(super) async fn grant(show: &Show, stage: &Stage, operator: &Actor, whom: &[&str], what: &[&str]) -> Result<(), Failed> {
+pub(super) async fn grant(
+    show: &Show,
+    stage: &Stage,
+    operator: &Actor,
+    whom: &[&str],
+    what: &[&str],
+) -> Result<(), Failed> {
     let data = short(&stage.data());
-    let arguments: Vec<_> = [&["grant", "create", "--data", &data][..], whom, &["--namespace", "acme"], what].concat();
+    let arguments: Vec<_> =
+        [&["grant", "create", "--data", &data][..], whom, &["--namespace", "acme"], what].concat();
     show.run(&operator.home, typed(operator.name, &program(ADMIN), &arguments), End::Done).await?;
     Ok(())
 }
@@ -169,14 +201,24 @@ pub(super) fn typed<'a>(who: &'a str, program: &'a Path, arguments: &'a [&'a str
 async fn make_store(show: &mut Show, stage: &Stage, operator: &Actor) -> Result<(), Failed> {
     show.step("The store: a folder with a database, an operator's to make, so that a mistyped path is never a new, empty registry");
     let data = short(&stage.data());
-    show.run(&operator.home, typed(operator.name, &program(ADMIN), &["store", "init", "--data", &data]), End::Done).await?;
+    show.run(
+        &operator.home,
+        typed(operator.name, &program(ADMIN), &["store", "init", "--data", &data]),
+        End::Done,
+    )
+    .await?;
     Ok(())
 }
 
 async fn serve(show: &mut Show, stage: &Stage, deploy: &Actor) -> Broker {
     show.step("The broker starts: registry and token service in one program, over TLS");
-    let (host, data, cert, key) = (stage.host(), short(&stage.data()), short(&stage.files.cert), short(&stage.files.key));
-    let sts = stage.sts.as_ref().map(|sts| format!(" --sts-endpoint {}", sts.endpoint())).unwrap_or_default();
+    let (host, data, cert, key) =
+        (stage.host(), short(&stage.data()), short(&stage.files.cert), short(&stage.files.key));
+    let sts = stage
+        .sts
+        .as_ref()
+        .map(|sts| format!(" --sts-endpoint {}", sts.endpoint()))
+        .unwrap_or_default();
     show.note(&format!("operator$ stile-broker serve --host {host} --listen {host} --data {data} --tls-cert {cert} --tls-key {key}{sts}"));
     let broker = stage.serve(stage.sts.is_none().then_some(&deploy.home)).await;
     for line in broker.log().lines().filter(|line| !line.contains("/healthz")) {

@@ -17,7 +17,11 @@ pub(super) async fn after_all(play: &mut Play) -> Result<(), Failed> {
     let intern = Actor { name: "intern", home: play.stage.home_of("intern").0 };
     let host = play.stage.host();
     play.show
-        .run(&intern.home, typed(intern.name, &program(HELPER), &["get-token", "token", "--registry-host", &host]), End::Refused(ASK))
+        .run(
+            &intern.home,
+            typed(intern.name, &program(HELPER), &["get-token", "token", "--registry-host", &host]),
+            End::Refused(ASK),
+        )
         .await?;
 
     play.show.step("A proof is good once: whoever copies one on its way has nothing, as the same bytes sent again show");
@@ -27,7 +31,9 @@ pub(super) async fn after_all(play: &mut Play) -> Result<(), Failed> {
         let outcome = exchange(play, &proof).await?;
         play.show.note(&format!("POST /v1/token, the {time} time: {outcome}"));
         if outcome != expected {
-            return Err(Failed::new(format!("the {time} answer to the proof was `{outcome}`, and not `{expected}`")));
+            return Err(Failed::new(format!(
+                "the {time} answer to the proof was `{outcome}`, and not `{expected}`"
+            )));
         }
     }
     Ok(())
@@ -35,25 +41,37 @@ pub(super) async fn after_all(play: &mut Play) -> Result<(), Failed> {
 
 /// The caller's own identity before it is granted anything: the refusal names it, and so the operator can grant.
 pub(super) async fn before_the_grant(play: &mut Play, operator: &Actor) -> Result<(), Failed> {
-    play.show.step("Nobody is granted anything yet, so you are refused, by the name under which AWS knows you");
+    play.show.step(
+        "Nobody is granted anything yet, so you are refused, by the name under which AWS knows you",
+    );
     let host = play.stage.host();
-    let asked = play.deploy(HELPER, &["get-token", "token", "--registry-host", &host], End::Refused("")).await?;
+    let asked = play
+        .deploy(HELPER, &["get-token", "token", "--registry-host", &host], End::Refused(""))
+        .await?;
     let words = asked.words();
     let arn = arn_in(&words).ok_or_else(|| {
         let line = words.trim_start_matches("stile: ");
-        Failed::new(format!("this demo goes on only where AWS says who you are, and it did not: {line}"))
+        Failed::new(format!(
+            "this demo goes on only where AWS says who you are, and it did not: {line}"
+        ))
     })?;
     play.show.step("The operator does what the refusal says, with `upload` besides, since you publish the module too");
-    grant(&play.show, &play.stage, operator, &["--role-arn", &arn], &["--download", "--upload"]).await
+    grant(&play.show, &play.stage, operator, &["--role-arn", &arn], &["--download", "--upload"])
+        .await
 }
 
 async fn exchange(play: &Play, proof: &Value) -> Result<String, Failed> {
     let down = |error: reqwest::Error| Failed::new(format!("the broker did not answer: {error}"));
-    let request = play.broker.client().post(play.broker.url("/v1/token")).header("content-type", "application/json");
+    let request = play
+        .broker
+        .client()
+        .post(play.broker.url("/v1/token"))
+        .header("content-type", "application/json");
     let answer = request.body(proof.to_string()).send().await.map_err(down)?;
     let status = answer.status().as_u16();
     let body: Value = serde_json::from_str(&answer.text().await.map_err(down)?).unwrap_or_default();
-    let said = if body["token"].is_string() { "a token" } else { body["error"].as_str().unwrap_or("-") };
+    let said =
+        if body["token"].is_string() { "a token" } else { body["error"].as_str().unwrap_or("-") };
     Ok(format!("{status} {said}"))
 }
 

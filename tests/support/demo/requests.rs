@@ -17,17 +17,31 @@ pub(super) async fn install(play: &mut Play) -> Result<(), Failed> {
     let host = play.stage.host();
     let asked = play.deploy(HELPER, &["get", &host], End::Done).await?;
     let printed: Value = serde_json::from_str(&asked.stdout).unwrap_or_default();
-    let token = printed["token"].as_str().ok_or_else(|| Failed::new("the helper printed no token"))?.to_owned();
+    let token = printed["token"]
+        .as_str()
+        .ok_or_else(|| Failed::new("the helper printed no token"))?
+        .to_owned();
 
     let discovery: Value = json(get(play, "/.well-known/terraform.json", None).await?).await?;
-    let base = discovery["modules.v1"].as_str().ok_or_else(|| Failed::new("the registry names no modules"))?.to_owned();
-    let versions: Value = json(get(play, &format!("{base}{MODULE}/versions"), Some(&token)).await?).await?;
-    let listed = versions["modules"][0]["versions"].as_array().is_some_and(|all| all.iter().any(|one| one["version"] == VERSION));
+    let base = discovery["modules.v1"]
+        .as_str()
+        .ok_or_else(|| Failed::new("the registry names no modules"))?
+        .to_owned();
+    let versions: Value =
+        json(get(play, &format!("{base}{MODULE}/versions"), Some(&token)).await?).await?;
+    let listed = versions["modules"][0]["versions"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|one| one["version"] == VERSION));
     if !listed {
         return Err(Failed::new(format!("`{MODULE}` {VERSION} is not listed")));
     }
     let answer = get(play, &format!("{base}{MODULE}/{VERSION}/download"), Some(&token)).await?;
-    let location = answer.headers().get("x-terraform-get").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let location = answer
+        .headers()
+        .get("x-terraform-get")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let archive = get(play, &location, None).await?.bytes().await.map_err(|error| down(&error))?;
     let digest = hex::encode(Sha256::digest(&archive));
     if !location.contains(&format!("checksum=sha256:{digest}&")) {
@@ -35,16 +49,26 @@ pub(super) async fn install(play: &mut Play) -> Result<(), Failed> {
     }
     play.show.note(&format!("the archive has the checksum that its link names: sha256:{digest}"));
     let folder = play.stage.configuration().join(".terraform/modules/tags");
-    let unpacked = zip::ZipArchive::new(Cursor::new(archive)).and_then(|mut archive| archive.extract(&folder));
+    let unpacked =
+        zip::ZipArchive::new(Cursor::new(archive)).and_then(|mut archive| archive.extract(&folder));
     unpacked.map_err(|error| Failed::new(format!("the archive cannot be unpacked: {error}")))
 }
 
 async fn get(play: &Play, path: &str, token: Option<&str>) -> Result<Response, Failed> {
     let request = play.broker.client().get(play.broker.url(path));
-    let answer = token.into_iter().fold(request, RequestBuilder::bearer_auth).send().await.map_err(|error| down(&error))?;
+    let answer = token
+        .into_iter()
+        .fold(request, RequestBuilder::bearer_auth)
+        .send()
+        .await
+        .map_err(|error| down(&error))?;
     let shown = path.split('?').next().unwrap_or_default();
     play.show.note(&format!("GET {shown}: {}", answer.status()));
-    if answer.status().is_success() { Ok(answer) } else { Err(Failed::new(format!("`{shown}` was refused"))) }
+    if answer.status().is_success() {
+        Ok(answer)
+    } else {
+        Err(Failed::new(format!("`{shown}` was refused")))
+    }
 }
 
 async fn json(answer: Response) -> Result<Value, Failed> {

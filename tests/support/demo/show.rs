@@ -74,12 +74,20 @@ impl Show {
             End::Done => ran.code == Some(0),
             End::Refused(words) => ran.code == Some(1) && ran.words().contains(words),
         };
-        let ended = ran.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+        let ended =
+            ran.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
         let expected = match end {
             End::Done => "exit code 0".to_owned(),
             End::Refused(words) => format!("exit code 1 and the words `{words}`"),
         };
-        if holds { Ok(ran) } else { Err(Failed(format!("step {}: `{name}` ended with {ended}, and not with {expected}", self.steps))) }
+        if holds {
+            Ok(ran)
+        } else {
+            Err(Failed(format!(
+                "step {}: `{name}` ended with {ended}, and not with {expected}",
+                self.steps
+            )))
+        }
     }
 }
 
@@ -97,7 +105,10 @@ pub(super) fn short(path: &Path) -> String {
 
 fn indented(text: &str) -> String {
     let lines = text.trim_matches('\n').lines().map(|line| format!("      {line}"));
-    lines.filter(|line| !line.trim().is_empty()).map(|line| format!("{}\n", line.trim_end())).collect()
+    lines
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }
 
 /// A token on a screen is a token in a recording, so only its beginning is shown.
@@ -105,7 +116,9 @@ fn without_tokens(text: &str) -> String {
     let mut parts = text.split("stile_v4.local.");
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        let rest = part.trim_start_matches(|c: char| {
+            c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+        });
         shown.push_str("stile_v4.local.…");
         shown.push_str(rest);
     }

@@ -20,7 +20,8 @@ const PORT: u16 = 8443;
 const ACCOUNT: &str = "111122223333";
 
 /// Where a system keeps the roots it trusts.
-const ROOTS: [&str; 3] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+const ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Everything that is there before the first command.
 pub(super) struct Stage {
@@ -40,7 +41,8 @@ impl Stage {
     pub(super) fn set(show: &mut Show, sts: Sts) -> Result<Self, Failed> {
         show.step("A new folder for all of it: nothing else on this machine is changed");
         let folder = target().join("demo");
-        let lock = File::create(target().join("demo.lock")).map_err(|error| failed(&folder, &error))?;
+        let lock =
+            File::create(target().join("demo.lock")).map_err(|error| failed(&folder, &error))?;
         if lock.try_lock().is_err() {
             return Err(Failed::new(format!("another demo is running in `{}`", short(&folder))));
         }
@@ -52,8 +54,15 @@ impl Stage {
 
         show.step("A certificate authority of our own, since Terraform talks to registries over TLS alone");
         let files = DevCa::new(system_time()).write(&folder, &["127.0.0.1"]);
-        let port = if std::net::TcpListener::bind(("127.0.0.1", PORT)).is_ok() { PORT } else { free_port() };
-        show.note(&format!("{} signed a certificate for 127.0.0.1; the registry's host will be 127.0.0.1:{port}", short(&files.ca)));
+        let port = if std::net::TcpListener::bind(("127.0.0.1", PORT)).is_ok() {
+            PORT
+        } else {
+            free_port()
+        };
+        show.note(&format!(
+            "{} signed a certificate for 127.0.0.1; the registry's host will be 127.0.0.1:{port}",
+            short(&files.ca)
+        ));
 
         let sts = match sts {
             Sts::Aws => {
@@ -64,7 +73,10 @@ impl Stage {
             Sts::Local => {
                 show.step("An STS on this machine that checks signatures as AWS does, with throw-away keys of three roles");
                 let sts = LocalSts::start([], Arc::new(system_time));
-                show.note(&format!("{} stands in for AWS; the roles are `publisher`, `deploy` and `intern`", sts.endpoint()));
+                show.note(&format!(
+                    "{} stands in for AWS; the roles are `publisher`, `deploy` and `intern`",
+                    sts.endpoint()
+                ));
                 Some(sts)
             }
         };
@@ -106,16 +118,24 @@ impl Stage {
     /// A home in which AWS tools find what they find in the caller's own.
     pub(super) fn home_of_caller(&self) -> Result<Home, Failed> {
         let mut home = Home::inheriting(self.home_folder());
-        let (own, here) = (std::env::home_dir().unwrap_or_default().join(".aws"), self.home_folder().join(".aws"));
+        let (own, here) = (
+            std::env::home_dir().unwrap_or_default().join(".aws"),
+            self.home_folder().join(".aws"),
+        );
         if own.is_dir() && !here.exists() {
             std::os::unix::fs::symlink(&own, &here).map_err(|error| failed(&here, &error))?;
         }
         // The AWS SDK trusts what `SSL_CERT_FILE` names as well, and must go on trusting AWS.
-        let system = home.value("SSL_CERT_FILE").map(PathBuf::from).into_iter().chain(ROOTS.map(PathBuf::from));
+        let system = home
+            .value("SSL_CERT_FILE")
+            .map(PathBuf::from)
+            .into_iter()
+            .chain(ROOTS.map(PathBuf::from));
         let roots = system.filter_map(|file| std::fs::read(file).ok()).next().unwrap_or_default();
         let own = std::fs::read(&self.files.ca).map_err(|error| failed(&self.files.ca, &error))?;
         let bundle = self.folder.join("roots.pem");
-        std::fs::write(&bundle, [roots, own].join(&b'\n')).map_err(|error| failed(&bundle, &error))?;
+        std::fs::write(&bundle, [roots, own].join(&b'\n'))
+            .map_err(|error| failed(&bundle, &error))?;
         home.trust(&bundle);
         Ok(self.with_terraform(home))
     }
@@ -127,7 +147,9 @@ impl Stage {
             setup = setup.sts(&sts.endpoint());
         }
         // Only where roots are kept in an unusual place: the broker needs them for AWS.
-        if let Some(bundle) = caller.and_then(|home| home.value("SSL_CERT_FILE")).and_then(|file| file.to_str()) {
+        if let Some(bundle) =
+            caller.and_then(|home| home.value("SSL_CERT_FILE")).and_then(|file| file.to_str())
+        {
             setup = setup.env("SSL_CERT_FILE", bundle);
         }
         setup.start(&self.folder.join("broker.log")).await

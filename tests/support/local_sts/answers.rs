@@ -19,7 +19,8 @@ const REQUEST_ID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 /// The answer to `GetCallerIdentity`, for tests to take whole or bent.
 pub fn identity_xml(identity: &Identity) -> String {
-    let (arn, user_id, account) = (escape(&identity.arn), escape(&identity.user_id), escape(&identity.account));
+    let (arn, user_id, account) =
+        (escape(&identity.arn), escape(&identity.user_id), escape(&identity.account));
     format!(
         "<GetCallerIdentityResponse xmlns=\"{NAMESPACE}\">\n  <GetCallerIdentityResult>\n    <Arn>{arn}</Arn>\n    \
          <UserId>{user_id}</UserId>\n    <Account>{account}</Account>\n  </GetCallerIdentityResult>\n  <ResponseMetadata>\n    \
@@ -76,7 +77,10 @@ impl hyper::body::Body for Endless {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 8192])))))
     }
 }

@@ -11,16 +11,23 @@ use crate::sigv4::{ALGORITHM, Request, Scope, amz_date, parse_amz_date};
 const WINDOW: i64 = 15 * 60;
 
 /// The identity whose key signed this very request, for STS in the region of its host, now.
-pub(super) fn caller<'a>(seen: &Seen, identities: &'a [Identity], now: i64) -> Result<&'a Identity, Refusal> {
+pub(super) fn caller<'a>(
+    seen: &Seen,
+    identities: &'a [Identity],
+    now: i64,
+) -> Result<&'a Identity, Refusal> {
     let (path, query) = seen.path.split_once('?').unwrap_or((&seen.path, ""));
-    let request = Request { method: &seen.method, path, query, headers: &seen.headers, body: &seen.body };
+    let request =
+        Request { method: &seen.method, path, query, headers: &seen.headers, body: &seen.body };
     let authorization = Authorization::parse(&request)?;
     let identity = known(&authorization, &request, identities, now)?;
     let date = in_time(&authorization, &request, now)?;
     in_place(&authorization, &request)?;
     all_signed(&authorization, seen)?;
     let canonical = request.canonical(&authorization.signed_headers).ok_or_else(mismatch)?;
-    if authorization.scope.signature(&identity.secret_access_key, &date, &canonical) != authorization.signature {
+    if authorization.scope.signature(&identity.secret_access_key, &date, &canonical)
+        != authorization.signature
+    {
         return Err(mismatch());
     }
     supported(&seen.body, query)?;
@@ -36,37 +43,75 @@ struct Authorization {
 
 impl Authorization {
     fn parse(request: &Request<'_>) -> Result<Self, Refusal> {
-        let missing = || Refusal::new(403, "MissingAuthenticationToken", "Request is missing Authentication Token");
+        let missing = || {
+            Refusal::new(
+                403,
+                "MissingAuthenticationToken",
+                "Request is missing Authentication Token",
+            )
+        };
         let header = request.header("authorization").ok_or_else(missing)?;
-        let incomplete = || Refusal::new(400, "IncompleteSignature", "Authorization header is incomplete.");
-        let fields = header.strip_prefix(ALGORITHM).and_then(|rest| rest.strip_prefix(' ')).ok_or_else(incomplete)?;
+        let incomplete =
+            || Refusal::new(400, "IncompleteSignature", "Authorization header is incomplete.");
+        let fields = header
+            .strip_prefix(ALGORITHM)
+            .and_then(|rest| rest.strip_prefix(' '))
+            .ok_or_else(incomplete)?;
         let mut parts = fields.split(',').map(str::trim);
-        let mut part = |name: &str| parts.next().and_then(|part| part.strip_prefix(name)).ok_or_else(incomplete);
+        let mut part = |name: &str| {
+            parts.next().and_then(|part| part.strip_prefix(name)).ok_or_else(incomplete)
+        };
         let credential = part("Credential=")?;
-        let (signed_headers, signature) = (part("SignedHeaders=")?.to_owned(), part("Signature=")?.to_owned());
+        let (signed_headers, signature) =
+            (part("SignedHeaders=")?.to_owned(), part("Signature=")?.to_owned());
         let (access_key_id, scope) = credential.split_once('/').ok_or_else(incomplete)?;
         let scope = Scope::parse(scope).ok_or_else(incomplete)?;
         match parts.next() {
-            None => Ok(Self { access_key_id: access_key_id.to_owned(), scope, signed_headers, signature }),
+            None => Ok(Self {
+                access_key_id: access_key_id.to_owned(),
+                scope,
+                signed_headers,
+                signature,
+            }),
             Some(_) => Err(incomplete()),
         }
     }
 }
 
-fn known<'a>(authorization: &Authorization, request: &Request<'_>, identities: &'a [Identity], now: i64) -> Result<&'a Identity, Refusal> {
+fn known<'a>(
+    authorization: &Authorization,
+    request: &Request<'_>,
+    identities: &'a [Identity],
+    now: i64,
+) -> Result<&'a Identity, Refusal> {
     let identity = identities
         .iter()
         .find(|identity| identity.access_key_id == authorization.access_key_id)
         .filter(|identity| identity.session_token == request.header("x-amz-security-token"))
-        .ok_or_else(|| Refusal::new(403, "InvalidClientTokenId", "The security token included in the request is invalid."))?;
+        .ok_or_else(|| {
+            Refusal::new(
+                403,
+                "InvalidClientTokenId",
+                "The security token included in the request is invalid.",
+            )
+        })?;
     if identity.expires_at.is_some_and(|at| at <= now) {
-        return Err(Refusal::new(403, "ExpiredToken", "The security token included in the request is expired"));
+        return Err(Refusal::new(
+            403,
+            "ExpiredToken",
+            "The security token included in the request is expired",
+        ));
     }
     Ok(identity)
 }
 
-fn in_time(authorization: &Authorization, request: &Request<'_>, now: i64) -> Result<String, Refusal> {
-    let unreadable = || Refusal::new(400, "IncompleteSignature", "Date must be in ISO-8601 'basic format'.");
+fn in_time(
+    authorization: &Authorization,
+    request: &Request<'_>,
+    now: i64,
+) -> Result<String, Refusal> {
+    let unreadable =
+        || Refusal::new(400, "IncompleteSignature", "Date must be in ISO-8601 'basic format'.");
     let date = request.header("x-amz-date").ok_or_else(unreadable)?;
     let signed = parse_amz_date(&date).ok_or_else(unreadable)?;
     if date.get(..8) != Some(&authorization.scope.date) {
@@ -78,11 +123,15 @@ fn in_time(authorization: &Authorization, request: &Request<'_>, now: i64) -> Re
     }
     let (edge, here) = (amz_date(now - WINDOW), amz_date(now));
     if signed < now - WINDOW {
-        return Err(refused(format!("Signature expired: {date} is now earlier than {edge} ({here} - 15 min.)")));
+        return Err(refused(format!(
+            "Signature expired: {date} is now earlier than {edge} ({here} - 15 min.)"
+        )));
     }
     if signed > now + WINDOW {
         let edge = amz_date(now + WINDOW);
-        return Err(refused(format!("Signature not yet current: {date} is still later than {edge} ({here} + 15 min.)")));
+        return Err(refused(format!(
+            "Signature not yet current: {date} is still later than {edge} ({here} + 15 min.)"
+        )));
     }
     Ok(date)
 }
@@ -94,7 +143,10 @@ fn in_place(authorization: &Authorization, request: &Request<'_>) -> Result<(), 
     }
     let host = request.header("host");
     let region = Region::named(&authorization.scope.region);
-    let ours = region.is_some_and(|region| host.as_deref() == Some(region.host) || host.is_some() && host.as_deref() == region.fips_host);
+    let ours = region.is_some_and(|region| {
+        host.as_deref() == Some(region.host)
+            || host.is_some() && host.as_deref() == region.fips_host
+    });
     if ours { Ok(()) } else { Err(refused("Credential should be scoped to a valid region.")) }
 }
 
@@ -103,7 +155,9 @@ fn all_signed(authorization: &Authorization, seen: &Seen) -> Result<(), Refusal>
     let signed: Vec<_> = authorization.signed_headers.split(';').collect();
     for (name, _) in &seen.headers {
         if (name == "host" || name.starts_with("x-amz-")) && !signed.contains(&name.as_str()) {
-            return Err(refused(format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.")));
+            return Err(refused(format!(
+                "'{name}' must be a 'SignedHeader' in the AWS Authorization."
+            )));
         }
     }
     if signed.is_sorted() { Ok(()) } else { Err(mismatch()) }

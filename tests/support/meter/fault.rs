@@ -66,7 +66,11 @@ impl Fault {
     /// The answer that is no genuine one; an error is a connection that closes. `service` is who was called.
     pub(super) async fn answer(self, service: &str) -> Result<Response<Body>, std::io::Error> {
         let answer = |status: u16, content_type: &str, body: String| {
-            Ok(Response::builder().status(status).header("content-type", content_type).body(Body::from(body)).unwrap())
+            Ok(Response::builder()
+                .status(status)
+                .header("content-type", content_type)
+                .body(Body::from(body))
+                .unwrap())
         };
         match self {
             Self::Close => Err(ErrorKind::ConnectionReset.into()),
@@ -80,18 +84,37 @@ impl Fault {
                     .header("x-amz-request-id", "4442587FB7D0A2F9");
                 Ok(response.body(Body::from(xml("S3", "NoSuchBucket"))).unwrap())
             }
-            Self::Portal => answer(200, "text/html", "<html><body>Welcome to the hotel</body></html>".to_owned()),
+            Self::Portal => answer(
+                200,
+                "text/html",
+                "<html><body>Welcome to the hotel</body></html>".to_owned(),
+            ),
             Self::Empty => answer(200, "application/x-amz-json-1.0", String::new()),
-            Self::Large => answer(200, "application/x-amz-json-1.0", format!("{{\"Padding\":\"{}\"}}", "x".repeat(LARGE))),
-            Self::Redirect(to) => Ok(Response::builder().status(307).header("location", to).body(Body::empty()).unwrap()),
+            Self::Large => answer(
+                200,
+                "application/x-amz-json-1.0",
+                format!("{{\"Padding\":\"{}\"}}", "x".repeat(LARGE)),
+            ),
+            Self::Redirect(to) => Ok(Response::builder()
+                .status(307)
+                .header("location", to)
+                .body(Body::empty())
+                .unwrap()),
             Self::Answer { status, content_type, body } => answer(status, content_type, body),
-            Self::Truncate | Self::Stall | Self::LeaveOver(_) => unreachable!("the genuine answer is asked for"),
+            Self::Truncate | Self::Stall | Self::LeaveOver(_) => {
+                unreachable!("the genuine answer is asked for")
+            }
         }
     }
 
     /// The genuine answer's body, to what was `asked`, as it arrives; one that has none is not told apart from one that
     /// breaks off, so then the connection closes.
-    pub(super) fn bend(self, asked: &[u8], mut response: Response<Body>, body: &Bytes) -> Result<Response<Body>, std::io::Error> {
+    pub(super) fn bend(
+        self,
+        asked: &[u8],
+        mut response: Response<Body>,
+        body: &Bytes,
+    ) -> Result<Response<Body>, std::io::Error> {
         if let Self::LeaveOver(begins) = self {
             let body = without(begins, asked, body);
             response.headers_mut().insert("content-length", body.len().into());
@@ -103,19 +126,23 @@ impl Fault {
         }
         response.headers_mut().insert("content-length", body.len().into());
         let first = body.slice(..body.len() / 2);
-        Ok(response.map(|_| Body::new(Half { first: Some(first), under_way: false, waits: self == Self::Stall })))
+        Ok(response.map(|_| {
+            Body::new(Half { first: Some(first), under_way: false, waits: self == Self::Stall })
+        }))
     }
 }
 
 /// An answer of `BatchGetItem` that leaves over the rows whose sort key begins so, whether or not they are there.
 fn without(begins: &str, asked: &[u8], body: &[u8]) -> Vec<u8> {
-    let (asked, mut answer): (Value, Value) = (serde_json::from_slice(asked).unwrap(), serde_json::from_slice(body).unwrap());
+    let (asked, mut answer): (Value, Value) =
+        (serde_json::from_slice(asked).unwrap(), serde_json::from_slice(body).unwrap());
     let is_meant = |row: &Value| row["sk"]["S"].as_str().is_some_and(|sk| sk.starts_with(begins));
     for (table, asked) in asked["RequestItems"].as_object().into_iter().flatten() {
         let keys = asked["Keys"].as_array().into_iter().flatten();
         let left: Vec<&Value> = keys.filter(|key| is_meant(key)).collect();
         if !left.is_empty() {
-            answer["UnprocessedKeys"][table] = json!({"Keys": left, "ConsistentRead": asked["ConsistentRead"]});
+            answer["UnprocessedKeys"][table] =
+                json!({"Keys": left, "ConsistentRead": asked["ConsistentRead"]});
         }
         if let Some(rows) = answer["Responses"][table].as_array_mut() {
             rows.retain(|row| !is_meant(row));
@@ -126,8 +153,12 @@ fn without(begins: &str, asked: &[u8], body: &[u8]) -> Vec<u8> {
 
 fn answer_of(service: &str, throttled: bool) -> Result<Response<Body>, std::io::Error> {
     let (status, content_type, body) = match (service, throttled) {
-        ("dynamodb", true) => (400, JSON, json("com.amazonaws.dynamodb.v20120810#ThrottlingException")),
-        ("dynamodb", false) => (500, JSON, json("com.amazonaws.dynamodb.v20120810#InternalServerError")),
+        ("dynamodb", true) => {
+            (400, JSON, json("com.amazonaws.dynamodb.v20120810#ThrottlingException"))
+        }
+        ("dynamodb", false) => {
+            (500, JSON, json("com.amazonaws.dynamodb.v20120810#InternalServerError"))
+        }
         ("kms", true) => (400, JSON, json("ThrottlingException")),
         ("kms", false) => (500, JSON, json("KMSInternalException")),
         ("sts", true) => (400, "text/xml", xml("ErrorResponse", "Throttling")),
@@ -135,7 +166,11 @@ fn answer_of(service: &str, throttled: bool) -> Result<Response<Body>, std::io::
         (_, true) => (503, "application/xml", xml("S3", "SlowDown")),
         (_, false) => (500, "application/xml", xml("S3", "InternalError")),
     };
-    Ok(Response::builder().status(status).header("content-type", content_type).body(Body::from(body)).unwrap())
+    Ok(Response::builder()
+        .status(status)
+        .header("content-type", content_type)
+        .body(Body::from(body))
+        .unwrap())
 }
 
 const JSON: &str = "application/x-amz-json-1.0";
@@ -161,7 +196,10 @@ impl hyper::body::Body for Half {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         match self.first.take() {
             Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
             None if self.waits => Poll::Pending,
@@ -180,12 +218,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rows_that_are_meant_are_left_over_whether_or_not_they_are_there_and_the_others_are_given() {
+    fn the_rows_that_are_meant_are_left_over_whether_or_not_they_are_there_and_the_others_are_given()
+     {
         let key = |pk: &str, sk: &str| json!({"pk": {"S": pk}, "sk": {"S": sk}});
         let (pin, other_pin, grants) = (key("a", "pin"), key("b", "pin"), key("a", "grants"));
         let asked = json!({"RequestItems": {"t": {"Keys": [pin, other_pin, grants], "ConsistentRead": true}}}).to_string();
         let answer = json!({"Responses": {"t": [pin, grants]}, "UnprocessedKeys": {}}).to_string();
-        let bent = |begins: &str| -> Value { serde_json::from_slice(&without(begins, asked.as_bytes(), answer.as_bytes())).unwrap() };
+        let bent = |begins: &str| -> Value {
+            serde_json::from_slice(&without(begins, asked.as_bytes(), answer.as_bytes())).unwrap()
+        };
         assert_eq!(
             bent("pin"),
             json!({

@@ -74,7 +74,9 @@ impl Kind {
             Self::Download => &["204"],
             Self::Publish => &["201"],
             Self::GarbageToken | Self::Expired | Self::Revoked => &["401"],
-            Self::GarbageExchange => &["400 invalid_request", "400 bad_region", "401 proof_expired"],
+            Self::GarbageExchange => {
+                &["400 invalid_request", "400 bad_region", "401 proof_expired"]
+            }
             Self::Ungranted => &["403"],
             Self::Replayed => &["200, 401 proof_replayed"],
             Self::Oversized => &["413 too_large", "431"],
@@ -104,12 +106,14 @@ impl Registry {
         make_data(&data, &role("deploy"), "acme", &[Download, Upload]).await;
         let sts = LocalSts::start([], Arc::new(system_time));
         // What is logged is written, and kept by nobody: a million lines would fill a disk and show nothing.
-        let broker = Setup::new(free_port(), &data).sts(&sts.endpoint()).start(Path::new("/dev/null")).await;
+        let broker =
+            Setup::new(free_port(), &data).sts(&sts.endpoint()).start(Path::new("/dev/null")).await;
         let named = |name: &str| Identity::role(ACCOUNT, name, "i-0abc");
         let (deploy, gone, stranger) = (deploy(), named("gone"), named("stranger"));
         let store = Store::Embedded(Embedded::open(&data).unwrap());
         for (who, namespace) in [("gone", "acme"), ("stranger", "elsewhere")] {
-            crate::test_broker::grant(&store, &role(who), namespace, &[Download], system_time()).await;
+            crate::test_broker::grant(&store, &role(who), namespace, &[Download], system_time())
+                .await;
         }
         let mut registry = Self {
             broker,
@@ -130,14 +134,18 @@ impl Registry {
         registry.short = (Instant::now(), registry.token(&deploy, 60, &[Download]).await);
         registry.revoked = registry.token(&gone, 43_200, &[Download]).await;
         registry.stranger = registry.token(&stranger, 43_200, &[Download]).await;
-        store.revoke_principal(Principal::parse_stored(&role("gone")).unwrap(), system_time()).await.unwrap();
+        store
+            .revoke_principal(Principal::parse_stored(&role("gone")).unwrap(), system_time())
+            .await
+            .unwrap();
         assert_eq!(registry.publish("vpc", "1.0.0").await, "201");
         registry
     }
 
     /// The memory that the broker holds, in KiB.
     pub(super) fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.broker.id())).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.broker.id()))
+            .unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
     }
@@ -163,7 +171,9 @@ impl Registry {
                 return Some((self.exchange(proof).await, started.elapsed()));
             }
             Kind::Publish => self.publish(&format!("m{}", n / 200_000), &format!("1.0.{n}")).await,
-            Kind::GarbageToken => self.get(&format!("{MODULE}/versions"), &self.garbage_token(n)).await,
+            Kind::GarbageToken => {
+                self.get(&format!("{MODULE}/versions"), &self.garbage_token(n)).await
+            }
             Kind::GarbageExchange => self.exchange(self.garbage_exchange(n)).await,
             // A broker that has just been told keeps believing for ten seconds, and a token lives for sixty.
             Kind::Expired if self.short.0.elapsed() < Duration::from_secs(62) => return None,
@@ -173,14 +183,20 @@ impl Registry {
             Kind::Ungranted => self.get(&format!("{MODULE}/versions"), &self.stranger).await,
             Kind::Replayed => self.replayed().await,
             Kind::Oversized if n.is_multiple_of(2) => self.exchange(" ".repeat(17 * 1024)).await,
-            Kind::Oversized => self.get(&format!("{MODULE}/versions"), &"a".repeat(60 * 1024)).await,
+            Kind::Oversized => {
+                self.get(&format!("{MODULE}/versions"), &"a".repeat(60 * 1024)).await
+            }
             Kind::Slow => self.slow().await,
         };
         Some((outcome, started.elapsed()))
     }
 
     async fn token(&self, identity: &Identity, ttl: i64, permissions: &[Permission]) -> String {
-        let answer = self.post_proof(self.proof(identity, ttl, permissions).to_string()).send().await.unwrap();
+        let answer = self
+            .post_proof(self.proof(identity, ttl, permissions).to_string())
+            .send()
+            .await
+            .unwrap();
         let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         body["token"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()
     }
@@ -189,11 +205,19 @@ impl Registry {
     fn proof(&self, identity: &Identity, ttl: i64, permissions: &[Permission]) -> Value {
         self.mints.fetch_add(1, Ordering::SeqCst);
         let document = document(ttl, Namespaces::All, permissions);
-        Proof::new(identity).audience(&self.broker.host()).now(system_time()).document(&document).build()
+        Proof::new(identity)
+            .audience(&self.broker.host())
+            .now(system_time())
+            .document(&document)
+            .build()
     }
 
     fn post_proof(&self, body: String) -> reqwest::RequestBuilder {
-        self.broker.client().post(self.broker.url("/v1/token")).header("content-type", "application/json").body(body)
+        self.broker
+            .client()
+            .post(self.broker.url("/v1/token"))
+            .header("content-type", "application/json")
+            .body(body)
     }
 
     async fn exchange(&self, body: String) -> String {
@@ -205,16 +229,33 @@ impl Registry {
     }
 
     async fn archive(&self) -> (String, Duration) {
-        let asked = self.broker.client().get(self.broker.url(&format!("{MODULE}/1.0.0/download"))).bearer_auth(&self.good).send().await;
-        let location = asked.ok().and_then(|answer| Some(answer.headers().get("x-terraform-get")?.to_str().ok()?.to_owned()));
+        let asked = self
+            .broker
+            .client()
+            .get(self.broker.url(&format!("{MODULE}/1.0.0/download")))
+            .bearer_auth(&self.good)
+            .send()
+            .await;
+        let location = asked.ok().and_then(|answer| {
+            Some(answer.headers().get("x-terraform-get")?.to_str().ok()?.to_owned())
+        });
         let Some(location) = location else { return ("no location".to_owned(), Duration::ZERO) };
         let started = Instant::now();
         (outcome(self.broker.client().get(self.broker.url(&location))).await, started.elapsed())
     }
 
     async fn publish(&self, name: &str, version: &str) -> String {
-        let request = self.broker.client().post(self.broker.url(&format!("/v1/modules/acme/{name}/aws/{version}")));
-        outcome(request.bearer_auth(&self.good).header("content-type", "application/zip").body(module_zip(version))).await
+        let request = self
+            .broker
+            .client()
+            .post(self.broker.url(&format!("/v1/modules/acme/{name}/aws/{version}")));
+        outcome(
+            request
+                .bearer_auth(&self.good)
+                .header("content-type", "application/zip")
+                .body(module_zip(version)),
+        )
+        .await
     }
 
     async fn replayed(&self) -> String {
@@ -226,7 +267,9 @@ impl Registry {
     }
 
     async fn slow(&self) -> String {
-        let Ok(stream) = TcpStream::connect(self.broker.host()).await else { return "not taken".to_owned() };
+        let Ok(stream) = TcpStream::connect(self.broker.host()).await else {
+            return "not taken".to_owned();
+        };
         let (mut read, mut write) = stream.into_split();
         let drip = async {
             let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -246,7 +289,11 @@ impl Registry {
     fn garbage_token(&self, n: u64) -> String {
         let footer = || self.good.rsplit_once('.').map_or("", |(_, footer)| footer).to_owned();
         match n % 4 {
-            0 => format!("stile_v4.local.{}.{}", random(200), URL_SAFE_NO_PAD.encode(format!("{{\"kid\":\"{}\"}}", random(16)))),
+            0 => format!(
+                "stile_v4.local.{}.{}",
+                random(200),
+                URL_SAFE_NO_PAD.encode(format!("{{\"kid\":\"{}\"}}", random(16)))
+            ),
             1 => format!("stile_v4.local.{}.{}", random(200), footer()),
             2 => random(100),
             _ => self.good[..self.good.len() - 1 - usize::try_from(n % 100).unwrap()].to_owned(),
@@ -255,7 +302,9 @@ impl Registry {
 
     fn garbage_exchange(&self, n: u64) -> String {
         static OLD: OnceLock<Value> = OnceLock::new();
-        let old = OLD.get_or_init(|| Proof::new(&self.deploy).audience(&self.broker.host()).now(system_time() - 3600).build());
+        let old = OLD.get_or_init(|| {
+            Proof::new(&self.deploy).audience(&self.broker.host()).now(system_time() - 3600).build()
+        });
         let mut digest = [0; 32];
         getrandom::fill(&mut digest).unwrap();
         let fresh = with(old.clone(), "signature", hex::encode(digest));

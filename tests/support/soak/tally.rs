@@ -49,25 +49,53 @@ impl Tally {
         *counts.outcomes.entry((kind, outcome)).or_default() += 1;
     }
 
-    pub(super) fn report(&self, took: Duration, start: u64, end: u64, garbage_calls: i64, calls: i64) -> Report {
+    pub(super) fn report(
+        &self,
+        took: Duration,
+        start: u64,
+        end: u64,
+        garbage_calls: i64,
+        calls: i64,
+    ) -> Report {
         let counts = self.0.lock().unwrap();
         let latencies = |of: &BTreeMap<Phase, Vec<Duration>>| {
-            [Phase::Usual, Phase::Garbage, Phase::Mixed].map(|phase| Latency::of(of.get(&phase).cloned().unwrap_or_default()))
+            [Phase::Usual, Phase::Garbage, Phase::Mixed]
+                .map(|phase| Latency::of(of.get(&phase).cloned().unwrap_or_default()))
         };
         let [reads, mints] = [&counts.reads, &counts.mints].map(latencies);
-        let failed: u64 = counts.outcomes.iter().filter(|((_, outcome), _)| is_5xx(outcome)).map(|(_, n)| n).sum();
+        let failed: u64 = counts
+            .outcomes
+            .iter()
+            .filter(|((_, outcome), _)| is_5xx(outcome))
+            .map(|(_, n)| n)
+            .sum();
         let latency = |what: &str, [usual, garbage, mixed]: &[Latency; 3]| {
             // What was never measured would be as fast as anybody likes.
-            let of = |said: &str, usual: (usize, Duration), under: (usize, Duration), unnoticed: Duration| Invariant {
+            let of = |said: &str,
+                      usual: (usize, Duration),
+                      under: (usize, Duration),
+                      unnoticed: Duration| Invariant {
                 what: format!("{what} {said}"),
                 held: usual.0 > 0 && under.0 > 0 && under.1 <= (usual.1 * 2).max(unnoticed),
                 found: format!("{} against {}", shown(under.1), shown(usual.1)),
             };
-            let [usual_p50, garbage_p50, mixed_p50] = [usual, garbage, mixed].map(|latency| (latency.count, latency.p50));
-            let [usual_p99, garbage_p99] = [usual, garbage].map(|latency| (latency.count, latency.p99));
+            let [usual_p50, garbage_p50, mixed_p50] =
+                [usual, garbage, mixed].map(|latency| (latency.count, latency.p50));
+            let [usual_p99, garbage_p99] =
+                [usual, garbage].map(|latency| (latency.count, latency.p99));
             [
-                of("under garbage take at most twice as long at the median", usual_p50, garbage_p50, Duration::ZERO),
-                of("under garbage take at most twice as long at the 99th percentile, or less than 5 ms", usual_p99, garbage_p99, UNNOTICED),
+                of(
+                    "under garbage take at most twice as long at the median",
+                    usual_p50,
+                    garbage_p50,
+                    Duration::ZERO,
+                ),
+                of(
+                    "under garbage take at most twice as long at the 99th percentile, or less than 5 ms",
+                    usual_p99,
+                    garbage_p99,
+                    UNNOTICED,
+                ),
                 of(
                     "beside slow clients and all other kinds take at most twice as long at the median",
                     usual_p50,
@@ -77,15 +105,33 @@ impl Tally {
             ]
         };
         let mut invariants = vec![
-            Invariant { what: "no answer is a 5xx".to_owned(), held: failed == 0, found: failed.to_string() },
+            Invariant {
+                what: "no answer is a 5xx".to_owned(),
+                held: failed == 0,
+                found: failed.to_string(),
+            },
             Invariant {
                 what: "every answer is the one that is due".to_owned(),
                 held: counts.surprises == 0,
-                found: format!("{} are not; {}", counts.surprises, counts.told.join("; ")).trim_end_matches("; ").to_owned(),
+                found: format!("{} are not; {}", counts.surprises, counts.told.join("; "))
+                    .trim_end_matches("; ")
+                    .to_owned(),
             },
-            Invariant { what: "garbage causes no call to STS".to_owned(), held: garbage_calls == 0, found: garbage_calls.to_string() },
-            Invariant { what: "STS is asked once for a genuine proof".to_owned(), held: calls == 0, found: format!("{calls} more calls") },
-            Invariant { what: "the memory is known".to_owned(), held: start > 0 && end > 0, found: format!("{start} KiB, then {end} KiB") },
+            Invariant {
+                what: "garbage causes no call to STS".to_owned(),
+                held: garbage_calls == 0,
+                found: garbage_calls.to_string(),
+            },
+            Invariant {
+                what: "STS is asked once for a genuine proof".to_owned(),
+                held: calls == 0,
+                found: format!("{calls} more calls"),
+            },
+            Invariant {
+                what: "the memory is known".to_owned(),
+                held: start > 0 && end > 0,
+                found: format!("{start} KiB, then {end} KiB"),
+            },
             Invariant {
                 what: format!("memory grows by at most {GROWTH} % after the warm-up"),
                 held: end * 100 <= start * (100 + GROWTH),
@@ -123,7 +169,11 @@ struct Latency {
 impl Latency {
     fn of(mut took: Vec<Duration>) -> Self {
         took.sort_unstable();
-        let at = |percent: usize| took.get((took.len() * percent / 100).min(took.len().saturating_sub(1))).copied().unwrap_or_default();
+        let at = |percent: usize| {
+            took.get((took.len() * percent / 100).min(took.len().saturating_sub(1)))
+                .copied()
+                .unwrap_or_default()
+        };
         Self { count: took.len(), p50: at(50), p99: at(99) }
     }
 
@@ -152,8 +202,7 @@ impl Report {
 
     /// The report for programs.
     pub fn json(&self) -> Value {
-        let phases =
-            |[usual, garbage, mixed]: &[Latency; 3]| json!({"usual": usual.json(), "garbage": garbage.json(), "mixed": mixed.json()});
+        let phases = |[usual, garbage, mixed]: &[Latency; 3]| json!({"usual": usual.json(), "garbage": garbage.json(), "mixed": mixed.json()});
         let requests: u64 = self.outcomes.values().sum();
         json!({
             "seconds": self.took.as_secs(), "requests": requests,
@@ -177,12 +226,25 @@ impl fmt::Display for Report {
             "", "usual p50", "p99", "garbage p50", "p99", "mixed p50", "p99"
         )?;
         for (what, phases) in [("reads", &self.reads), ("mints", &self.mints)] {
-            let cells: String = phases.iter().map(|phase| format!("{:>12}{:>12}", shown(phase.p50), shown(phase.p99))).collect();
+            let cells: String = phases
+                .iter()
+                .map(|phase| format!("{:>12}{:>12}", shown(phase.p50), shown(phase.p99)))
+                .collect();
             writeln!(formatter, "{what:<8}{cells}")?;
         }
-        writeln!(formatter, "\nmemory: {} KiB after the warm-up, {} KiB at the end\n", self.start, self.end)?;
+        writeln!(
+            formatter,
+            "\nmemory: {} KiB after the warm-up, {} KiB at the end\n",
+            self.start, self.end
+        )?;
         for invariant in &self.invariants {
-            writeln!(formatter, "{:<8}{}: {}", if invariant.held { "held" } else { "FAILED" }, invariant.what, invariant.found)?;
+            writeln!(
+                formatter,
+                "{:<8}{}: {}",
+                if invariant.held { "held" } else { "FAILED" },
+                invariant.what,
+                invariant.found
+            )?;
         }
         Ok(())
     }
@@ -205,7 +267,9 @@ mod tests {
     /// A tally of reads and mints of 1 to 100 ms in those phases.
     fn measured(phases: &[Phase], kinds: &[Kind]) -> Tally {
         let tally = Tally::default();
-        for (phase, kind) in phases.iter().flat_map(|phase| kinds.iter().map(move |kind| (*phase, *kind))) {
+        for (phase, kind) in
+            phases.iter().flat_map(|phase| kinds.iter().map(move |kind| (*phase, *kind)))
+        {
             for n in 1..=100 {
                 tally.add(phase, kind, "200".to_owned(), Duration::from_millis(n));
             }
@@ -242,7 +306,11 @@ mod tests {
             (1000, 0, 0, 0, false),
             (1000, 1100, 0, 0, true),
         ] {
-            assert_eq!(tally.report(Duration::ZERO, start, end, garbage, calls).held(), expected, "{start} {end} {garbage} {calls}");
+            assert_eq!(
+                tally.report(Duration::ZERO, start, end, garbage, calls).held(),
+                expected,
+                "{start} {end} {garbage} {calls}"
+            );
         }
     }
 

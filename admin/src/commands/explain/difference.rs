@@ -32,13 +32,17 @@ pub(super) enum Difference {
 
 /// How the principal that was granted differs from the one of its kind among those that reach the caller, the caller itself
 /// first; `None` where they have nothing in common.
-pub(super) fn of_principals(reaching: &[Principal], granted: &Principal) -> Option<Vec<Difference>> {
+pub(super) fn of_principals(
+    reaching: &[Principal],
+    granted: &Principal,
+) -> Option<Vec<Difference>> {
     let caller = reaching.first()?;
     if reaching.contains(granted) {
         return Some(Vec::new());
     }
     let concrete = granted.is_concrete();
-    let own = reaching.iter().find(|own| own.kind() == granted.kind() || concrete && own.is_concrete());
+    let own =
+        reaching.iter().find(|own| own.kind() == granted.kind() || concrete && own.is_concrete());
     let (theirs, mut differences) = (name(granted), Vec::new());
     let ours = match own {
         Some(own) => name(own),
@@ -49,15 +53,21 @@ pub(super) fn of_principals(reaching: &[Principal], granted: &Principal) -> Opti
         }
     };
     if theirs != ours {
-        let one_set = reserved(theirs).zip(reserved(ours)).is_some_and(|((one, _), (other, _))| one == other);
+        let one_set =
+            reserved(theirs).zip(reserved(ours)).is_some_and(|((one, _), (other, _))| one == other);
         differences.push(match () {
-            () if theirs.eq_ignore_ascii_case(ours) => Difference::Case(theirs.to_owned(), ours.to_owned()),
+            () if theirs.eq_ignore_ascii_case(ours) => {
+                Difference::Case(theirs.to_owned(), ours.to_owned())
+            }
             () if one_set => Difference::OtherSuffix(theirs.to_owned()),
             () => return None,
         });
     }
     let own = own.unwrap_or(caller);
-    if granted.kind() == Kind::Account && granted.partition() != own.partition() && granted.account() != own.account() {
+    if granted.kind() == Kind::Account
+        && granted.partition() != own.partition()
+        && granted.account() != own.account()
+    {
         return None;
     }
     if granted.partition() != own.partition() {
@@ -67,7 +77,11 @@ pub(super) fn of_principals(reaching: &[Principal], granted: &Principal) -> Opti
         differences.push(Difference::Account(granted.account().to_owned()));
     }
     if concrete && granted.kind() != own.kind() {
-        differences.push(Difference::Kind(if granted.kind() == Kind::Role { "role" } else { "user" }));
+        differences.push(Difference::Kind(if granted.kind() == Kind::Role {
+            "role"
+        } else {
+            "user"
+        }));
     }
     Some(differences)
 }
@@ -94,11 +108,22 @@ impl fmt::Display for Difference {
         write!(formatter, "{}: ", self.word())?;
         match self {
             Self::Expiry(end) => write!(formatter, "the grant was over at {}", rfc3339(*end)),
-            Self::UniqueId(pinned) => write!(formatter, "`{pinned}` is pinned, so the one of that name was made anew since"),
-            Self::Case(granted, own) => write!(formatter, "the grant is for `{granted}`, and this is `{own}`"),
-            Self::OtherSuffix(role) => write!(formatter, "the grant is for exactly `{role}`, as the permission set was once provisioned"),
+            Self::UniqueId(pinned) => write!(
+                formatter,
+                "`{pinned}` is pinned, so the one of that name was made anew since"
+            ),
+            Self::Case(granted, own) => {
+                write!(formatter, "the grant is for `{granted}`, and this is `{own}`")
+            }
+            Self::OtherSuffix(role) => write!(
+                formatter,
+                "the grant is for exactly `{role}`, as the permission set was once provisioned"
+            ),
             Self::NoSuffix(suffix) => {
-                write!(formatter, "`{suffix}` is not 16 hex digits in lower case, so the role is no permission set's")
+                write!(
+                    formatter,
+                    "`{suffix}` is not 16 hex digits in lower case, so the role is no permission set's"
+                )
             }
             Self::Permission(permissions) => write!(formatter, "the grant allows {permissions}"),
             Self::Namespace(namespace) => write!(formatter, "the grant is on {namespace}"),
@@ -128,7 +153,12 @@ mod tests {
 
     fn words(caller: &str, granted: &str) -> Option<Vec<&'static str>> {
         let principal = |text| Principal::parse_stored(text).unwrap();
-        Some(of_principals(&reaching(&principal(caller)), &principal(granted))?.iter().map(Difference::word).collect())
+        Some(
+            of_principals(&reaching(&principal(caller)), &principal(granted))?
+                .iter()
+                .map(Difference::word)
+                .collect(),
+        )
     }
 
     #[test]
@@ -163,7 +193,11 @@ mod tests {
             (SSO, "sso:aws:111122223333/admin", vec!["case"]),
             (SSO, "sso:aws-us-gov:111122223333/Admin", vec!["partition"]),
             (SSO, "aws:111122223333:role/AWSReservedSSO_Admin_fedcba9876543210", vec!["suffix"]),
-            ("aws:111122223333:role/AWSReservedSSO_Admin_0123", "sso:aws:111122223333/Admin", vec!["suffix"]),
+            (
+                "aws:111122223333:role/AWSReservedSSO_Admin_0123",
+                "sso:aws:111122223333/Admin",
+                vec!["suffix"],
+            ),
         ] {
             assert_eq!(words(caller, granted), Some(expected), "{caller} {granted}");
         }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, header};
 use lambda_http::aws_lambda_events::apigw::{
-    ApiGatewayCustomAuthorizerRequest, ApiGatewayCustomAuthorizerRequestTypeRequest, ApiGatewayV2CustomAuthorizerV2Request,
+    ApiGatewayCustomAuthorizerRequest, ApiGatewayCustomAuthorizerRequestTypeRequest,
+    ApiGatewayV2CustomAuthorizerV2Request,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -25,11 +26,19 @@ use crate::config::AuthorizerBase;
 use crate::grants::Access;
 
 /// Answers one question of the given type.
-pub(super) async fn answer(kind: &str, event: &RawValue, base: Option<&AuthorizerBase>, broker: &Arc<Broker>) -> Result<Value, Failure> {
+pub(super) async fn answer(
+    kind: &str,
+    event: &RawValue,
+    base: Option<&AuthorizerBase>,
+    broker: &Arc<Broker>,
+) -> Result<Value, Failure> {
     let base = base.ok_or(Failure::Unauthorized)?;
-    let version = serde_json::from_str::<Version>(event.get()).map_err(|_| Failure::NoEvent)?.version;
+    let version =
+        serde_json::from_str::<Version>(event.get()).map_err(|_| Failure::NoEvent)?.version;
     match (kind, version.as_deref()) {
-        ("TOKEN", _) => policy(Question::token(event).ok_or(Failure::Unauthorized)?, base, broker).await,
+        ("TOKEN", _) => {
+            policy(Question::token(event).ok_or(Failure::Unauthorized)?, base, broker).await
+        }
         ("REQUEST", Some("2.0")) => match Question::request_v2(event) {
             None => Ok(simple(None)),
             Some(question) => match question.decide(base, broker).await {
@@ -38,7 +47,9 @@ pub(super) async fn answer(kind: &str, event: &RawValue, base: Option<&Authorize
                 Err(No::Unknown) => Err(Failure::Unavailable),
             },
         },
-        ("REQUEST", _) => policy(Question::request_v1(event).ok_or(Failure::Unauthorized)?, base, broker).await,
+        ("REQUEST", _) => {
+            policy(Question::request_v1(event).ok_or(Failure::Unauthorized)?, base, broker).await
+        }
         _ => Err(Failure::NoEvent),
     }
 }
@@ -71,12 +82,16 @@ impl Question {
         let event: ApiGatewayCustomAuthorizerRequest = serde_json::from_str(event.get()).ok()?;
         let arn = MethodArn::parse(event.method_arn.as_deref()?)?;
         let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, HeaderValue::from_str(event.authorization_token.as_deref()?).ok()?);
+        headers.insert(
+            header::AUTHORIZATION,
+            HeaderValue::from_str(event.authorization_token.as_deref()?).ok()?,
+        );
         Some(Self { headers, method: arn.method(), path: arn.path(), arn: event.method_arn? })
     }
 
     fn request_v1(event: &RawValue) -> Option<Self> {
-        let event: ApiGatewayCustomAuthorizerRequestTypeRequest = serde_json::from_str(event.get()).ok()?;
+        let event: ApiGatewayCustomAuthorizerRequestTypeRequest =
+            serde_json::from_str(event.get()).ok()?;
         let arn = MethodArn::parse(event.method_arn.as_deref()?)?;
         let context = &event.request_context;
         let of_one_api = context.account_id.as_deref() == Some(arn.account)
@@ -85,31 +100,49 @@ impl Question {
         let of_one_request = event.http_method == Some(arn.method())
             && context.http_method.as_ref().is_none_or(|method| *method == arn.method())
             && event.path == Some(arn.path());
-        let headers = if event.multi_value_headers.is_empty() { event.headers } else { event.multi_value_headers };
+        let headers = if event.multi_value_headers.is_empty() {
+            event.headers
+        } else {
+            event.multi_value_headers
+        };
         let (method, path) = (arn.method(), arn.path());
-        (of_one_api && of_one_request).then_some(Self { headers, method, path, arn: event.method_arn? })
+        (of_one_api && of_one_request).then_some(Self {
+            headers,
+            method,
+            path,
+            arn: event.method_arn?,
+        })
     }
 
     fn request_v2(event: &RawValue) -> Option<Self> {
-        let event: ApiGatewayV2CustomAuthorizerV2Request = serde_json::from_str(event.get()).ok()?;
+        let event: ApiGatewayV2CustomAuthorizerV2Request =
+            serde_json::from_str(event.get()).ok()?;
         let arn = MethodArn::parse(event.route_arn.as_deref()?)?;
         let context = &event.request_context;
         let of_one_api = context.account_id.as_deref() == Some(arn.account)
             && context.apiid.as_deref() == Some(arn.api)
             && context.stage.as_deref() == Some(arn.stage);
         let raw_path = event.raw_path.as_deref()?;
-        let of_one_request = context.http.method == arn.method() && without_stage(raw_path, Some(arn.stage)) == arn.path();
+        let of_one_request = context.http.method == arn.method()
+            && without_stage(raw_path, Some(arn.stage)) == arn.path();
         let (method, path) = (arn.method(), arn.path());
-        (of_one_api && of_one_request).then_some(Self { headers: event.headers, method, path, arn: event.route_arn? })
+        (of_one_api && of_one_request).then_some(Self {
+            headers: event.headers,
+            method,
+            path,
+            arn: event.route_arn?,
+        })
     }
 
     async fn decide(&self, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Access, No> {
         let mut request = Request::new(());
         *request.headers_mut() = self.headers.clone();
-        let caller = Caller::from_request_parts(&mut request.into_parts().0, broker).await.map_err(|error| match error.code() {
-            ErrorCode::Unauthorized => No::Token,
-            _ => No::Unknown,
-        })?;
+        let caller = Caller::from_request_parts(&mut request.into_parts().0, broker)
+            .await
+            .map_err(|error| match error.code() {
+                ErrorCode::Unauthorized => No::Token,
+                _ => No::Unknown,
+            })?;
         let refused = || No::Access(caller.principal().to_string());
         let (namespace, permission) = needed(base, &self.method, &self.path).ok_or_else(refused)?;
         let access = caller.access(&namespace, permission).map_err(|error| {
@@ -130,11 +163,16 @@ fn needed(base: &AuthorizerBase, method: &Method, path: &str) -> Option<(Namespa
         _ => return None,
     };
     let route = path.strip_prefix(base.as_str())?;
-    let below = route.strip_prefix("/v1/modules/").or_else(|| route.strip_prefix("/v1/providers/"))?;
+    let below =
+        route.strip_prefix("/v1/modules/").or_else(|| route.strip_prefix("/v1/providers/"))?;
     Some((Namespace::parse(below.split('/').next()?).ok()?, permission))
 }
 
-async fn policy(question: Question, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Value, Failure> {
+async fn policy(
+    question: Question,
+    base: &AuthorizerBase,
+    broker: &Arc<Broker>,
+) -> Result<Value, Failure> {
     let statement = |effect: &str, principal: &str| {
         json!({
             "principalId": principal,
@@ -184,11 +222,17 @@ struct MethodArn<'a> {
 impl<'a> MethodArn<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let parts: Vec<&str> = text.splitn(6, ':').collect();
-        let &["arn", partition, "execute-api", region, account, resource] = parts.as_slice() else { return None };
+        let &["arn", partition, "execute-api", region, account, resource] = parts.as_slice() else {
+            return None;
+        };
         let pieces: Vec<&str> = resource.splitn(4, '/').collect();
         let &[api, stage, method, path] = pieces.as_slice() else { return None };
-        let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        let words = [partition, region, account, api, method].into_iter().all(word) && (stage == "$default" || word(stage));
+        let word = |text: &str| {
+            !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        let words = [partition, region, account, api, method].into_iter().all(word)
+            && (stage == "$default" || word(stage));
         (words && is_plain_path(path)).then_some(Self { account, api, stage, method, path })
     }
 
@@ -207,7 +251,9 @@ impl<'a> MethodArn<'a> {
 fn is_plain_path(path: &str) -> bool {
     path.split('/').all(|part| {
         !matches!(part, "" | "." | "..")
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'+' | b'@'))
+            && part.bytes().all(|b| {
+                b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'+' | b'@')
+            })
     })
 }
 
@@ -217,7 +263,9 @@ mod tests {
 
     #[test]
     fn an_arn_that_could_stand_for_more_than_one_request_is_refused() {
-        let arn = |path: &str| format!("arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/GET/{path}");
+        let arn = |path: &str| {
+            format!("arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/GET/{path}")
+        };
         for path in [
             "",
             "*",
@@ -249,7 +297,10 @@ mod tests {
         let text = arn("v1/modules/acme/vpc/aws/1.0.0+b/download");
         let read = MethodArn::parse(&text).unwrap();
         assert_eq!((read.account, read.api, read.stage), ("111122223333", "abcdef1234", "prod"));
-        assert_eq!((read.method(), read.path().as_str()), (Method::GET, "/v1/modules/acme/vpc/aws/1.0.0+b/download"));
+        assert_eq!(
+            (read.method(), read.path().as_str()),
+            (Method::GET, "/v1/modules/acme/vpc/aws/1.0.0+b/download")
+        );
     }
 
     #[test]
@@ -274,7 +325,11 @@ mod tests {
             ("GET", "/terraform/v1/modules/ac~me/vpc/aws/versions", None),
         ] {
             let needs = needed(&base, &Method::from_bytes(method.as_bytes()).unwrap(), path);
-            assert_eq!(needs.map(|(namespace, permission)| format!("{namespace} {permission}")).as_deref(), expected, "{method} {path}");
+            assert_eq!(
+                needs.map(|(namespace, permission)| format!("{namespace} {permission}")).as_deref(),
+                expected,
+                "{method} {path}"
+            );
         }
     }
 }

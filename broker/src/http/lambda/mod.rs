@@ -45,8 +45,17 @@ impl From<Failure> for Diagnostic {
 }
 
 /// Answers events until Lambda ends the process.
-pub async fn serve(router: Router, broker: Arc<Broker>, config: &Config) -> Result<(), lambda_http::Error> {
-    let function = Arc::new(Function::new(router, broker, config.iam_source.clone(), config.authorizer_base.clone()));
+pub async fn serve(
+    router: Router,
+    broker: Arc<Broker>,
+    config: &Config,
+) -> Result<(), lambda_http::Error> {
+    let function = Arc::new(Function::new(
+        router,
+        broker,
+        config.iam_source.clone(),
+        config.authorizer_base.clone(),
+    ));
     lambda_http::lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = Arc::clone(&function);
         async move { function.answer(&event.payload).await }
@@ -65,7 +74,12 @@ pub struct Function {
 
 impl Function {
     /// A function around the plain server's router, which believes that API about its callers, and guards routes below that path.
-    pub fn new(router: Router, broker: Arc<Broker>, iam_source: Option<IamSource>, authorizer_base: Option<AuthorizerBase>) -> Self {
+    pub fn new(
+        router: Router,
+        broker: Arc<Broker>,
+        iam_source: Option<IamSource>,
+        authorizer_base: Option<AuthorizerBase>,
+    ) -> Self {
         Self { router, broker, iam_source, authorizer_base }
     }
 
@@ -74,14 +88,21 @@ impl Function {
         // No event of a request has a type of its own, and clients have no way to a field outside of their request.
         let kind = serde_json::from_str::<Kind>(event.get()).map_err(|_| Failure::NoEvent)?.kind;
         match kind.as_deref() {
-            Some(kind) => written(&authorizer::answer(kind, event, self.authorizer_base.as_ref(), &self.broker).await?),
+            Some(kind) => written(
+                &authorizer::answer(kind, event, self.authorizer_base.as_ref(), &self.broker)
+                    .await?,
+            ),
             None => written(&self.serve(event).await?),
         }
     }
 
     async fn serve(&self, event: &RawValue) -> Result<impl Serialize, Failure> {
-        let mut event: LambdaRequest = serde_json::from_str(event.get()).map_err(|_| Failure::NoEvent)?;
-        let caller = self.iam_source.as_ref().and_then(|source| source.caller_of(shape::unverified_context(&event)));
+        let mut event: LambdaRequest =
+            serde_json::from_str(event.get()).map_err(|_| Failure::NoEvent)?;
+        let caller = self
+            .iam_source
+            .as_ref()
+            .and_then(|source| source.caller_of(shape::unverified_context(&event)));
         let limit = DirectLimit(shape::largest_archive(&event));
         let target = shape::tame(&mut event);
         let router = self.router.clone();
@@ -95,7 +116,8 @@ impl Function {
             }
             router.clone().oneshot(Request::from_parts(parts, Body::from(body.to_vec())))
         });
-        let answered: Result<_, Infallible> = Adapter::from(service).call(LambdaEvent::new(event, Context::default())).await;
+        let answered: Result<_, Infallible> =
+            Adapter::from(service).call(LambdaEvent::new(event, Context::default())).await;
         Ok(answered.unwrap_or_else(|never| match never {}))
     }
 }

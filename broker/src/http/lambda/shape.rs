@@ -24,7 +24,9 @@ impl Target {
     /// The URI; one that cannot be is the root, where nothing is.
     pub(super) fn uri(&self, pieced_together: Option<&str>) -> Uri {
         let mut text = self.path.clone();
-        if let Some(query) = self.query.as_deref().or(pieced_together).filter(|query| !query.is_empty()) {
+        if let Some(query) =
+            self.query.as_deref().or(pieced_together).filter(|query| !query.is_empty())
+        {
             text.push('?');
             text.push_str(query);
         }
@@ -39,7 +41,10 @@ pub(super) fn tame(event: &mut LambdaRequest) -> Target {
             one_set_of_headers(&mut event.headers, &event.multi_value_headers);
             (event.request_context.stage, event.request_context.domain_name) = (None, None);
             // A REST API's path never has the stage in it, even where it begins alike.
-            Target { path: plain(&event.path.replace("/".to_owned()).unwrap_or_default(), is_path), query: None }
+            Target {
+                path: plain(&event.path.replace("/".to_owned()).unwrap_or_default(), is_path),
+                query: None,
+            }
         }
         LambdaRequest::ApiGatewayV2(event) => {
             event.headers.remove(header::HOST);
@@ -47,11 +52,17 @@ pub(super) fn tame(event: &mut LambdaRequest) -> Target {
             let stage = event.request_context.stage.take();
             let path = event.raw_path.replace("/".to_owned()).unwrap_or_default();
             let query = event.raw_query_string.take().unwrap_or_default();
-            Target { path: plain(without_stage(&path, stage.as_deref()), is_path), query: Some(encoded(&query, is_query)) }
+            Target {
+                path: plain(without_stage(&path, stage.as_deref()), is_path),
+                query: Some(encoded(&query, is_query)),
+            }
         }
         LambdaRequest::Alb(event) => {
             one_set_of_headers(&mut event.headers, &event.multi_value_headers);
-            Target { path: plain(&event.path.replace("/".to_owned()).unwrap_or_default(), is_path), query: None }
+            Target {
+                path: plain(&event.path.replace("/".to_owned()).unwrap_or_default(), is_path),
+                query: None,
+            }
         }
         _ => Target { path: "/".to_owned(), query: None },
     }
@@ -66,7 +77,9 @@ pub(super) fn largest_archive(event: &LambdaRequest) -> u64 {
 /// What the event says of its source and its caller, from its request context alone.
 pub(super) fn unverified_context(event: &LambdaRequest) -> UnverifiedContext {
     match event {
-        LambdaRequest::ApiGatewayV1(event) if event.request_context.stage.as_deref() != Some(TEST_STAGE) => {
+        LambdaRequest::ApiGatewayV1(event)
+            if event.request_context.stage.as_deref() != Some(TEST_STAGE) =>
+        {
             let (context, identity) = (&event.request_context, &event.request_context.identity);
             UnverifiedContext {
                 account: context.account_id.clone(),
@@ -79,7 +92,9 @@ pub(super) fn unverified_context(event: &LambdaRequest) -> UnverifiedContext {
         }
         LambdaRequest::ApiGatewayV2(event) => {
             let context = &event.request_context;
-            let Some(iam) = context.authorizer.as_ref().and_then(|authorizer| authorizer.iam.as_ref()) else {
+            let Some(iam) =
+                context.authorizer.as_ref().and_then(|authorizer| authorizer.iam.as_ref())
+            else {
                 return UnverifiedContext::default();
             };
             UnverifiedContext {
@@ -120,7 +135,9 @@ fn plain(path: &str, may: fn(u8) -> bool) -> String {
 
 /// A path or query in which every byte may stand in a URI; a gateway decodes some that may not.
 fn encoded(text: &str, may: fn(u8) -> bool) -> String {
-    text.bytes().map(|byte| if may(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if may(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// RFC 3986, section 3.3, with `%` as it came.

@@ -34,7 +34,9 @@ pub fn archive(bytes: &[u8]) -> Verdict {
             assert!(is_plain(&message), "{message:?}");
             Verdict::Refused
         }
-        Err(error @ ArchiveError::Unreadable(_)) => unreachable!("the archive's fault passed for the disk's: {error:?}"),
+        Err(error @ ArchiveError::Unreadable(_)) => {
+            unreachable!("the archive's fault passed for the disk's: {error:?}")
+        }
     }
 }
 
@@ -42,20 +44,31 @@ pub fn archive(bytes: &[u8]) -> Verdict {
 type Entry = (String, Option<u64>);
 
 fn unpacks_inside(entries: &[Entry], contents: Contents) {
-    let inside = |name: &str| Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    assert!(entries.iter().all(|(name, _)| inside(name) && !name.contains('\\') && !name.contains(':')), "{entries:?}");
+    let inside = |name: &str| {
+        Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    };
+    assert!(
+        entries.iter().all(|(name, _)| inside(name) && !name.contains('\\') && !name.contains(':')),
+        "{entries:?}"
+    );
     let files: Vec<u64> = entries.iter().filter_map(|(_, size)| *size).collect();
     assert_eq!(contents, Contents { files: files.len(), unpacked_bytes: files.iter().sum() });
     assert!(contents.unpacked_bytes <= LIMITS.unpacked_bytes && entries.len() <= LIMITS.entries);
 }
 
 fn from_zip(bytes: &[u8]) -> Vec<Entry> {
-    let mut archive = ::zip::ZipArchive::new(Cursor::new(bytes)).expect("a zip archive that was taken is one");
+    let mut archive =
+        ::zip::ZipArchive::new(Cursor::new(bytes)).expect("a zip archive that was taken is one");
     let read = (0..archive.len()).map(|at| {
         let mut entry = archive.by_index(at).expect("its entries are there");
         assert!(!entry.is_symlink(), "no link is taken");
         let size = std::io::copy(&mut entry, &mut std::io::sink()).expect("they are whole");
-        (String::from_utf8(entry.name_raw().to_vec()).expect("their names are UTF-8"), entry.is_file().then_some(size))
+        (
+            String::from_utf8(entry.name_raw().to_vec()).expect("their names are UTF-8"),
+            entry.is_file().then_some(size),
+        )
     });
     read.collect()
 }
@@ -72,7 +85,8 @@ fn from_tar_gz(bytes: &[u8]) -> Vec<Entry> {
         assert!(kind.is_file() || kind.is_dir(), "no link is taken");
         let mut data = Vec::new();
         entry.read_to_end(&mut data).expect("they are whole");
-        let name = String::from_utf8(entry.path_bytes().into_owned()).expect("their names are UTF-8");
+        let name =
+            String::from_utf8(entry.path_bytes().into_owned()).expect("their names are UTF-8");
         Some((name, kind.is_file().then_some(data.len() as u64)))
     });
     read.collect()
@@ -88,7 +102,10 @@ fn file_of(bytes: &[u8]) -> std::fs::File {
 fn summed(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let mut at = 0_usize;
-    while let Some(header) = bytes.get_mut(at..at.saturating_add(512)).filter(|header| header.iter().any(|byte| *byte != 0)) {
+    while let Some(header) = bytes
+        .get_mut(at..at.saturating_add(512))
+        .filter(|header| header.iter().any(|byte| *byte != 0))
+    {
         header[148..156].fill(b' ');
         let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());

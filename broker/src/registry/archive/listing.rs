@@ -49,7 +49,10 @@ impl<'a> Listing<'a> {
     }
 
     pub(super) fn too_many(&self) -> ArchiveError {
-        ArchiveError::archive(format_args!("has more than {} entries, folders included", self.limits.entries))
+        ArchiveError::archive(format_args!(
+            "has more than {} entries, folders included",
+            self.limits.entries
+        ))
     }
 
     /// Takes an entry into the list, or refuses its name; returns the name as messages show it.
@@ -57,7 +60,8 @@ impl<'a> Listing<'a> {
         self.count()?;
         let shown = shown(name);
         let refused = |problem| ArchiveError::entry(&shown, problem);
-        let name = std::str::from_utf8(name).map_err(|_| refused("has a name that is not UTF-8"))?;
+        let name =
+            std::str::from_utf8(name).map_err(|_| refused("has a name that is not UTF-8"))?;
         let parts = parts(name, what).map_err(refused)?;
         let (mut path, mut folded) = (String::new(), String::new());
         for (at, part) in parts.iter().enumerate() {
@@ -84,19 +88,28 @@ impl<'a> Listing<'a> {
         let refused = |problem: &str| Err(ArchiveError::entry(&shown(path.as_bytes()), problem));
         if there != path {
             let twin = shown(there.as_bytes());
-            return refused(&format!("differs only by case from `{twin}`, and macOS and Windows would make one of the two"));
+            return refused(&format!(
+                "differs only by case from `{twin}`, and macOS and Windows would make one of the two"
+            ));
         }
         match (*is, what) {
             (What::Implied, What::Folder) => *is = What::Folder,
             (What::Implied | What::Folder, What::Implied) => {}
-            (What::File, What::File) | (What::Folder, What::Folder) => return refused("is there twice"),
+            (What::File, What::File) | (What::Folder, What::Folder) => {
+                return refused("is there twice");
+            }
             _ => return refused("is both a file and a folder"),
         }
         Ok(())
     }
 
     /// Unpacks a file of a declared size into nothing.
-    pub(super) fn unpack(&mut self, name: &str, declared: u64, from: &mut impl Read) -> Result<(), ArchiveError> {
+    pub(super) fn unpack(
+        &mut self,
+        name: &str,
+        declared: u64,
+        from: &mut impl Read,
+    ) -> Result<(), ArchiveError> {
         let mut buffer = vec![0; 32 * 1_024];
         let mut size = 0_u64;
         loop {
@@ -109,7 +122,10 @@ impl<'a> Listing<'a> {
             size += count;
             self.unpacked_bytes += count;
             if self.unpacked_bytes > self.limits.unpacked_bytes {
-                return Err(ArchiveError::entry(name, format_args!("makes the archive too large: {}", self.too_large())));
+                return Err(ArchiveError::entry(
+                    name,
+                    format_args!("makes the archive too large: {}", self.too_large()),
+                ));
             }
         }
         if size == declared { Ok(()) } else { Err(ArchiveError::entry(name, "is cut short")) }
@@ -121,13 +137,22 @@ impl<'a> Listing<'a> {
 
     /// Says what is in the archive, if a module is.
     pub(super) fn finish(self) -> Result<Contents, ArchiveError> {
-        let files = || self.paths.values().filter(|(_, what)| *what == What::File).map(|(path, _)| path.as_str());
+        let files = || {
+            self.paths
+                .values()
+                .filter(|(_, what)| *what == What::File)
+                .map(|(path, _)| path.as_str())
+        };
         let below = files().filter(|path| is_terraform(path)).collect::<Vec<_>>();
-        let nested = |path: &&str| path.strip_prefix("modules/").is_some_and(|rest| rest.contains('/'));
+        let nested =
+            |path: &&str| path.strip_prefix("modules/").is_some_and(|rest| rest.contains('/'));
         if below.iter().any(|path| !path.contains('/') || nested(path)) {
             return Ok(Contents { files: self.files, unpacked_bytes: self.unpacked_bytes });
         }
-        let mut tops: Vec<&str> = files().filter_map(|path| path.split('/').next()).filter(|top| !is_bycatch(top)).collect();
+        let mut tops: Vec<&str> = files()
+            .filter_map(|path| path.split('/').next())
+            .filter(|top| !is_bycatch(top))
+            .collect();
         tops.sort_unstable();
         tops.dedup();
         Err(match (below.is_empty(), tops.as_slice()) {
@@ -153,7 +178,10 @@ fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
     if name.len() > LONGEST_PATH {
         return Err("has a path of more than 1,024 bytes");
     }
-    if name.chars().any(|c| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')) {
+    if name
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    {
         return Err("has a control character in its name");
     }
     if name.contains('\\') {
@@ -176,8 +204,14 @@ fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
             "" => return Err("has an empty part in its path"),
             ".." => return Err("has `..` in its path"),
             "." => return Err("has `.` in its path"),
-            _ if part.ends_with(['.', ' ']) => return Err("has a part in its path that ends in a dot or a space, which Windows drops"),
-            _ if part.len() > LONGEST_PART => return Err("has a part in its path of more than 255 bytes"),
+            _ if part.ends_with(['.', ' ']) => {
+                return Err(
+                    "has a part in its path that ends in a dot or a space, which Windows drops",
+                );
+            }
+            _ if part.len() > LONGEST_PART => {
+                return Err("has a part in its path of more than 255 bytes");
+            }
             _ => parts.push(part),
         }
     }
@@ -187,7 +221,8 @@ fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
 /// Whether Terraform or OpenTofu reads the file as part of a module; hidden files they pass over.
 fn is_terraform(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    !name.starts_with('.') && [".tf", ".tf.json", ".tofu", ".tofu.json"].iter().any(|ending| name.ends_with(ending))
+    !name.starts_with('.')
+        && [".tf", ".tf.json", ".tofu", ".tofu.json"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Whether a program packed it beside what it was told to pack.
@@ -198,7 +233,13 @@ fn is_bycatch(top: &str) -> bool {
 /// A name as a message may show it: one line, not too long, and nothing that rearranges it.
 fn shown(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
-    let plain = |c: char| if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '`') { '?' } else { c };
+    let plain = |c: char| {
+        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '`') {
+            '?'
+        } else {
+            c
+        }
+    };
     let mut short: String = name.chars().take(100).map(plain).collect();
     if short.len() < name.len() && name.chars().nth(100).is_some() {
         short.push('…');

@@ -26,18 +26,28 @@ pub(super) fn read(disk: Disk<'_>, listing: &mut Listing<'_>) -> Result<(), Arch
     }
     let limits = listing.limits();
     let meter = Meter::default();
-    meter.left.set(limits.unpacked_bytes.saturating_add(OVERHEAD.saturating_mul(limits.entries as u64 + 256)));
+    meter.left.set(
+        limits.unpacked_bytes.saturating_add(OVERHEAD.saturating_mul(limits.entries as u64 + 256)),
+    );
     let mut archive = Archive::new(Metered { stream: GzDecoder::new(disk), meter: &meter });
     let outcome = entries(&mut archive, &meter, listing);
     let outcome = outcome.and_then(|()| end(archive.into_inner()));
     match meter.spent.take() {
-        Some(Spent::Stream) => Err(ArchiveError::archive(format_args!("is too large: {}", listing.too_large()))),
-        Some(Spent::Headers) => Err(ArchiveError::archive("has an entry with headers of more than 64 KiB")),
+        Some(Spent::Stream) => {
+            Err(ArchiveError::archive(format_args!("is too large: {}", listing.too_large())))
+        }
+        Some(Spent::Headers) => {
+            Err(ArchiveError::archive("has an entry with headers of more than 64 KiB"))
+        }
         None => outcome,
     }
 }
 
-fn entries<R: Read>(archive: &mut Archive<R>, meter: &Meter, listing: &mut Listing<'_>) -> Result<(), ArchiveError> {
+fn entries<R: Read>(
+    archive: &mut Archive<R>,
+    meter: &Meter,
+    listing: &mut Listing<'_>,
+) -> Result<(), ArchiveError> {
     let mut last = None;
     let mut entries = archive.entries().map_err(|_| damaged(None))?;
     loop {
@@ -51,7 +61,11 @@ fn entries<R: Read>(archive: &mut Archive<R>, meter: &Meter, listing: &mut Listi
             global(&mut entry)?;
             continue;
         }
-        let what = if entry.header().entry_type() == EntryType::Directory { What::Folder } else { What::File };
+        let what = if entry.header().entry_type() == EntryType::Directory {
+            What::Folder
+        } else {
+            What::File
+        };
         let name = listing.enter(&entry.path_bytes(), what)?;
         check(&mut entry, &name, what)?;
         let size = entry.size();
@@ -63,7 +77,9 @@ fn entries<R: Read>(archive: &mut Archive<R>, meter: &Meter, listing: &mut Listi
 fn damaged(after: Option<&str>) -> ArchiveError {
     match after {
         None => ArchiveError::archive("is not a tar archive in gzip, or is cut short"),
-        Some(name) => ArchiveError::archive(format_args!("is damaged or cut short after its entry `{name}`")),
+        Some(name) => {
+            ArchiveError::archive(format_args!("is damaged or cut short after its entry `{name}`"))
+        }
     }
 }
 
@@ -87,7 +103,9 @@ fn check<R: Read>(entry: &mut Entry<'_, R>, name: &str, what: What) -> Result<()
     }
     match (header.mode(), what) {
         (Err(_), _) => return refused("is damaged"),
-        (Ok(mode), What::File) if mode & 0o6000 != 0 => return refused("is set-user-id or set-group-id"),
+        (Ok(mode), What::File) if mode & 0o6000 != 0 => {
+            return refused("is set-user-id or set-group-id");
+        }
         (Ok(mode), _) if mode & 0o4000 != 0 => return refused("is set-user-id"),
         _ => {}
     }
@@ -99,10 +117,16 @@ fn check<R: Read>(entry: &mut Entry<'_, R>, name: &str, what: What) -> Result<()
     for record in records.into_iter().flatten() {
         let Ok(record) = record else { return refused("has an extended header that is damaged") };
         match record.key_bytes() {
-            b"size" => return refused("has its size in an extended header, which only files over 8 GB need"),
+            b"size" => {
+                return refused(
+                    "has its size in an extended header, which only files over 8 GB need",
+                );
+            }
             b"path" if paths > 0 => return refused("has two names"),
             b"path" => paths += 1,
-            key if key.starts_with(b"GNU.sparse.") => return refused("is a sparse file; pack it without holes"),
+            key if key.starts_with(b"GNU.sparse.") => {
+                return refused("is a sparse file; pack it without holes");
+            }
             _ => {}
         }
     }
@@ -113,10 +137,21 @@ fn check<R: Read>(entry: &mut Entry<'_, R>, name: &str, what: What) -> Result<()
 fn global<R: Read>(entry: &mut Entry<'_, R>) -> Result<(), ArchiveError> {
     let mut data = Vec::new();
     let read = entry.by_ref().take(HEADERS + 1).read_to_end(&mut data);
-    let plain = |records: PaxExtensions<'_>| records.into_iter().all(|record| record.is_ok_and(|record| record.key_bytes() == b"comment"));
-    let whole = read.is_ok_and(|count| count as u64 == entry.size()) && plain(PaxExtensions::new(&data));
-    let alone = entry.pax_extensions().is_ok_and(|records| records.is_none_or(|mut records| records.next().is_none()));
-    if whole && alone { Ok(()) } else { Err(ArchiveError::archive("has a global header with more than a comment in it")) }
+    let plain = |records: PaxExtensions<'_>| {
+        records
+            .into_iter()
+            .all(|record| record.is_ok_and(|record| record.key_bytes() == b"comment"))
+    };
+    let whole =
+        read.is_ok_and(|count| count as u64 == entry.size()) && plain(PaxExtensions::new(&data));
+    let alone = entry
+        .pax_extensions()
+        .is_ok_and(|records| records.is_none_or(|mut records| records.next().is_none()));
+    if whole && alone {
+        Ok(())
+    } else {
+        Err(ArchiveError::archive("has a global header with more than a comment in it"))
+    }
 }
 
 /// After the last entry there may be zeros, at least two blocks of them, and then nothing.
@@ -135,7 +170,11 @@ fn end<R: BufRead>(mut stream: Metered<'_, GzDecoder<R>>) -> Result<(), ArchiveE
         return Err(ArchiveError::archive("has no end: it is cut short"));
     }
     let mut disk = stream.stream.into_inner();
-    if disk.fill_buf().is_ok_and(<[u8]>::is_empty) { Ok(()) } else { Err(ArchiveError::archive("has something behind its end")) }
+    if disk.fill_buf().is_ok_and(<[u8]>::is_empty) {
+        Ok(())
+    } else {
+        Err(ArchiveError::archive("has something behind its end"))
+    }
 }
 
 /// How much of the unpacked stream may still be read.

@@ -24,8 +24,8 @@ pub(super) fn read(disk: Disk<'_>, listing: &mut Listing<'_>) -> Result<(), Arch
     let mut file = BufReader::new(disk);
     let end = End::find(&mut file, listing)?;
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
-    let mut archive =
-        ZipArchive::with_config(config, BufReader::new(disk)).map_err(|_| ArchiveError::archive("has a damaged directory"))?;
+    let mut archive = ZipArchive::with_config(config, BufReader::new(disk))
+        .map_err(|_| ArchiveError::archive("has a damaged directory"))?;
     if archive.has_duplicate_names() {
         return Err(ArchiveError::archive("has two entries of one name"));
     }
@@ -33,13 +33,15 @@ pub(super) fn read(disk: Disk<'_>, listing: &mut Listing<'_>) -> Result<(), Arch
         return Err(ArchiveError::archive("has more than one directory"));
     }
     let mut members = members(&mut archive, listing)?;
-    archive
-        .validate_header_consistency()
-        .map_err(|_| ArchiveError::archive("tells two things of one entry: its directory and its data differ"))?;
+    archive.validate_header_consistency().map_err(|_| {
+        ArchiveError::archive("tells two things of one entry: its directory and its data differ")
+    })?;
     directory(&mut file, &mut members, &end).map_err(|_| damaged())??;
     data(&mut file, &mut members, &end).map_err(|_| damaged())??;
     for member in &members {
-        let mut entry = archive.by_index(member.index).map_err(|_| ArchiveError::entry(&member.name, "is damaged"))?;
+        let mut entry = archive
+            .by_index(member.index)
+            .map_err(|_| ArchiveError::entry(&member.name, "is damaged"))?;
         listing.unpack(&member.name, member.size, &mut entry)?;
     }
     Ok(())
@@ -69,13 +71,18 @@ impl End {
         if tail.len() - at - END != word(20) as usize {
             return Err(ArchiveError::archive("goes on after its end"));
         }
-        let (entries, size, directory, record_at, at) = (word(10), long(12), long(16), at, before + at as u64);
+        let (entries, size, directory, record_at, at) =
+            (word(10), long(12), long(16), at, before + at as u64);
         if word(4) != 0 || word(6) != 0 || word(8) != entries {
             return Err(ArchiveError::archive("is one part of several"));
         }
-        let located = tail.get(record_at.saturating_sub(LOCATOR)..).is_some_and(|bytes| bytes.starts_with(b"PK\x06\x07"));
+        let located = tail
+            .get(record_at.saturating_sub(LOCATOR)..)
+            .is_some_and(|bytes| bytes.starts_with(b"PK\x06\x07"));
         if entries == 0xffff || directory == 0xffff_ffff || located {
-            return Err(ArchiveError::archive("is in the zip64 format, which only archives over 4 GB need"));
+            return Err(ArchiveError::archive(
+                "is in the zip64 format, which only archives over 4 GB need",
+            ));
         }
         if entries > listing.limits().entries as u64 {
             return Err(listing.too_many());
@@ -115,7 +122,10 @@ struct Member {
     listed: u64,
 }
 
-fn members<R: Read + Seek>(archive: &mut ZipArchive<R>, listing: &mut Listing<'_>) -> Result<Vec<Member>, ArchiveError> {
+fn members<R: Read + Seek>(
+    archive: &mut ZipArchive<R>,
+    listing: &mut Listing<'_>,
+) -> Result<Vec<Member>, ArchiveError> {
     let mut members = Vec::new();
     for index in 0..archive.len() {
         let entry = archive.by_index_raw(index).map_err(|_| damaged())?;
@@ -128,9 +138,12 @@ fn members<R: Read + Seek>(archive: &mut ZipArchive<R>, listing: &mut Listing<'_
         if !matches!(entry.compression(), CompressionMethod::Stored | CompressionMethod::Deflated) {
             return refused("is compressed with something other than deflate");
         }
-        let (mode, marked) = (entry.external_attributes() >> 16, entry.external_attributes() & 0x10 != 0);
+        let (mode, marked) =
+            (entry.external_attributes() >> 16, entry.external_attributes() & 0x10 != 0);
         match (mode & 0o170_000, what) {
-            (0, What::File) if marked => return refused("is marked as a folder, but named as a file"),
+            (0, What::File) if marked => {
+                return refused("is marked as a folder, but named as a file");
+            }
             (0, _) | (0o100_000, What::File) | (0o040_000, What::Folder) => {}
             (0o100_000, _) => return refused("is marked as a file, but named as a folder"),
             (0o040_000, _) => return refused("is marked as a folder, but named as a file"),
@@ -163,7 +176,11 @@ fn members<R: Read + Seek>(archive: &mut ZipArchive<R>, listing: &mut Listing<'_
 /// Makes sure that the directory is its entries and nothing else, and names each as the library did.
 ///
 /// An extra field can give an entry a second name (APPNOTE 4.6.9), which the library prefers and Terraform does not know.
-fn directory(file: &mut (impl Read + Seek), members: &mut [Member], end: &End) -> io::Result<Result<(), ArchiveError>> {
+fn directory(
+    file: &mut (impl Read + Seek),
+    members: &mut [Member],
+    end: &End,
+) -> io::Result<Result<(), ArchiveError>> {
     members.sort_unstable_by_key(|member| member.listed);
     file.seek(SeekFrom::Start(end.directory))?;
     let mut at = end.directory;
@@ -180,11 +197,19 @@ fn directory(file: &mut (impl Read + Seek), members: &mut [Member], end: &End) -
         io::copy(&mut file.by_ref().take(rest), &mut io::sink())?;
         at += 46 + name + rest;
     }
-    Ok(if at == end.at { Ok(()) } else { Err(ArchiveError::archive("has a directory with more in it than its entries")) })
+    Ok(if at == end.at {
+        Ok(())
+    } else {
+        Err(ArchiveError::archive("has a directory with more in it than its entries"))
+    })
 }
 
 /// Makes sure that the entries follow each other from the first byte to the directory, with nothing before, between or shared.
-fn data(file: &mut (impl Read + Seek), members: &mut [Member], end: &End) -> io::Result<Result<(), ArchiveError>> {
+fn data(
+    file: &mut (impl Read + Seek),
+    members: &mut [Member],
+    end: &End,
+) -> io::Result<Result<(), ArchiveError>> {
     members.sort_unstable_by_key(|member| member.header);
     let mut at = 0;
     for member in members {
@@ -192,7 +217,10 @@ fn data(file: &mut (impl Read + Seek), members: &mut [Member], end: &End) -> io:
             return Ok(Err(ArchiveError::entry(&member.name, "shares its data with another")));
         }
         if member.header > at {
-            return Ok(Err(ArchiveError::entry(&member.name, "has data before it that belongs to no entry")));
+            return Ok(Err(ArchiveError::entry(
+                &member.name,
+                "has data before it that belongs to no entry",
+            )));
         }
         at = member.data.saturating_add(member.compressed);
         if member.described {
@@ -200,12 +228,19 @@ fn data(file: &mut (impl Read + Seek), members: &mut [Member], end: &End) -> io:
             let mut bytes = Vec::new();
             file.by_ref().take(24).read_to_end(&mut bytes)?;
             let Some(length) = described(&bytes, member) else {
-                return Ok(Err(ArchiveError::entry(&member.name, "is followed by something other than its size")));
+                return Ok(Err(ArchiveError::entry(
+                    &member.name,
+                    "is followed by something other than its size",
+                )));
             };
             at += length;
         }
     }
-    Ok(if at == end.directory { Ok(()) } else { Err(ArchiveError::archive("has data in it that belongs to no entry")) })
+    Ok(if at == end.directory {
+        Ok(())
+    } else {
+        Err(ArchiveError::archive("has data in it that belongs to no entry"))
+    })
 }
 
 /// The length of the record behind an entry's data (APPNOTE 4.3.9), if it tells what the directory does: with or without its signature,

@@ -33,7 +33,11 @@ impl Intercept for Genuine {
     ) -> Result<(), BoxError> {
         let response = context.response();
         // A refusal needs none: it is a failure, whoever says it, but where it is taken for an answer.
-        if response.status().is_success() && !is_from_aws(response) { Err(Stranger.into()) } else { Ok(()) }
+        if response.status().is_success() && !is_from_aws(response) {
+            Err(Stranger.into())
+        } else {
+            Ok(())
+        }
     }
 }
 

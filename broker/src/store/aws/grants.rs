@@ -11,7 +11,9 @@ use super::Aws;
 use super::document;
 use super::mint;
 use super::retry::Retry;
-use super::table::{Key, Row, TTL, Write, Written, bytes, number, read_bytes, read_number, read_text, text};
+use super::table::{
+    Key, Row, TTL, Write, Written, bytes, number, read_bytes, read_number, read_text, text,
+};
 use crate::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
 use crate::principal::Principal;
 
@@ -48,7 +50,8 @@ impl Entry {
         Some(Grant {
             principal: principal.clone(),
             namespace: self.on.parse().ok()?,
-            permissions: Permissions::from_bits(self.may).filter(|permissions| !permissions.is_empty())?,
+            permissions: Permissions::from_bits(self.may)
+                .filter(|permissions| !permissions.is_empty())?,
             expires_at: self.until,
             created_by: self.by,
             created_at: self.at,
@@ -73,7 +76,11 @@ enum Step<T> {
 }
 
 impl Aws {
-    pub(in crate::store) async fn create_grant(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
+    pub(in crate::store) async fn create_grant(
+        &self,
+        grant: Grant,
+        pin: Option<Pin>,
+    ) -> Result<Created, StoreError> {
         let (principal, on) = (grant.principal.clone(), grant.namespace.to_string());
         let created = self.change(&principal, |held| {
             if let Some(at) = held.position(&on) {
@@ -84,7 +91,9 @@ impl Aws {
             if let Some(twin) = twin.and_then(|named| Principal::parse_stored(named).ok()) {
                 return Ok(Step::Answer(Created::DiffersByCase(twin)));
             }
-            held.entries.retain(|entry| !entry["until"].as_i64().is_some_and(|until| long_ended(until, grant.created_at)));
+            held.entries.retain(|entry| {
+                !entry["until"].as_i64().is_some_and(|until| long_ended(until, grant.created_at))
+            });
             if held.pin != Pin::Open && pin.as_ref().is_some_and(|wanted| *wanted != held.pin) {
                 return Ok(Step::Answer(Created::PinnedOtherwise(held.pin.clone())));
             }
@@ -93,8 +102,12 @@ impl Aws {
             }
             held.insert(&on, &grant)?;
             let mut writes = rows(&grant);
-            let name = Write::put(folded_key(&principal), [("principal", text(principal.as_str()))]);
-            writes.push(name.only_if("attribute_not_exists(pk) OR principal = :principal").value(":principal", text(principal.as_str())));
+            let name =
+                Write::put(folded_key(&principal), [("principal", text(principal.as_str()))]);
+            writes.push(
+                name.only_if("attribute_not_exists(pk) OR principal = :principal")
+                    .value(":principal", text(principal.as_str())),
+            );
             let wanted = match &pin {
                 None | Some(Pin::Open) => None,
                 Some(Pin::Never) => Some(NEVER),
@@ -121,7 +134,8 @@ impl Aws {
         let updated = self.change(&principal, |held| {
             let Some(at) = held.position(&on) else { return Ok(Step::Answer(Updated::Absent)) };
             let mut grant = held.grant(at, &principal).ok_or_else(|| unreadable(&principal))?;
-            grant.permissions = change.clear.iter().fold(grant.permissions.union(change.set), Permissions::without);
+            grant.permissions =
+                change.clear.iter().fold(grant.permissions.union(change.set), Permissions::without);
             if grant.permissions.is_empty() {
                 return Ok(Step::Answer(Updated::WouldBeEmpty));
             }
@@ -131,15 +145,24 @@ impl Aws {
             let writes = rows(&grant);
             Ok(Step::Write(Updated::Done(grant), writes))
         });
-        updated.await?.ok_or_else(|| StoreError::busy("the principal's grants are too many for one document; hint: grant on `*`"))
+        updated.await?.ok_or_else(|| {
+            StoreError::busy(
+                "the principal's grants are too many for one document; hint: grant on `*`",
+            )
+        })
     }
 
-    pub(in crate::store) async fn delete_grant(&self, principal: Principal, namespace: GrantNamespace) -> Result<bool, StoreError> {
+    pub(in crate::store) async fn delete_grant(
+        &self,
+        principal: Principal,
+        namespace: GrantNamespace,
+    ) -> Result<bool, StoreError> {
         let on = namespace.to_string();
         let deleted = self.change(&principal, |held| {
             let Some(at) = held.position(&on) else { return Ok(Step::Answer(false)) };
             held.entries.remove(at);
-            let mut writes = row_keys(&principal, &on).map(Write::delete).into_iter().collect::<Vec<_>>();
+            let mut writes =
+                row_keys(&principal, &on).map(Write::delete).into_iter().collect::<Vec<_>>();
             if held.entries.is_empty() {
                 writes.push(Write::delete(folded_key(&principal)));
             }
@@ -156,11 +179,16 @@ impl Aws {
         if let Some(principal) = principal {
             let row = self.row(&grants_key(&principal)).await?;
             let mut grants = of(&principal, row.as_ref());
-            grants.retain(|grant| namespace.as_ref().is_none_or(|namespace| grant.namespace == *namespace));
+            grants.retain(|grant| {
+                namespace.as_ref().is_none_or(|namespace| grant.namespace == *namespace)
+            });
             return Ok(grants);
         }
         let mut grants = Vec::new();
-        let partition = namespace.map_or_else(|| ALL.to_owned(), |namespace| namespace_partition(&namespace.to_string()));
+        let partition = namespace.map_or_else(
+            || ALL.to_owned(),
+            |namespace| namespace_partition(&namespace.to_string()),
+        );
         self.query(&partition, "", |row| {
             match read_row(&row) {
                 Some(grant) => grants.push(grant),
@@ -179,11 +207,13 @@ impl Aws {
         principal: &Principal,
         mut step: impl FnMut(&mut Held) -> Result<Step<T>, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let (grants, folded, pin) = (grants_key(principal), folded_key(principal), pin_key(principal));
+        let (grants, folded, pin) =
+            (grants_key(principal), folded_key(principal), pin_key(principal));
         let mut retry = Retry::default();
         loop {
             let found = self.rows(&[grants.clone(), folded.clone(), pin.clone()]).await?;
-            let named = found.get(&folded).and_then(|row| read_text(row, "principal")).map(str::to_owned);
+            let named =
+                found.get(&folded).and_then(|row| read_text(row, "principal")).map(str::to_owned);
             let (revision, entries) = match found.get(&grants) {
                 None => (0, Vec::new()),
                 Some(row) => read_document(row).ok_or_else(|| unreadable(principal))?,
@@ -193,9 +223,15 @@ impl Aws {
                 Step::Answer(answer) => return Ok(Some(answer)),
                 Step::Write(answer, writes) => (answer, writes),
             };
-            let Some(folded_up) = document::fold(Value::from(held.entries).to_string().as_bytes()) else { return Ok(None) };
+            let Some(folded_up) = document::fold(Value::from(held.entries).to_string().as_bytes())
+            else {
+                return Ok(None);
+            };
             // An empty document stays: were its revision to begin anew, a writer that slept would take it for the old one.
-            let document = [("revision", number(held.revision.saturating_add(1))), ("document", bytes(folded_up))];
+            let document = [
+                ("revision", number(held.revision.saturating_add(1))),
+                ("document", bytes(folded_up)),
+            ];
             writes.push(Write::put(grants.clone(), document).only_if_revision(held.revision));
             match self.transact(writes).await? {
                 Written::Done => return Ok(Some(answer)),
@@ -216,8 +252,10 @@ impl Held {
 
     /// In its place, so that lists are in order.
     fn insert(&mut self, on: &str, grant: &Grant) -> Result<(), StoreError> {
-        let entry = serde_json::to_value(Entry::of(grant)).map_err(|error| StoreError::new("the grant cannot be written", error))?;
-        let at = self.entries.partition_point(|entry| entry["on"].as_str().unwrap_or_default() < on);
+        let entry = serde_json::to_value(Entry::of(grant))
+            .map_err(|error| StoreError::new("the grant cannot be written", error))?;
+        let at =
+            self.entries.partition_point(|entry| entry["on"].as_str().unwrap_or_default() < on);
         self.entries.insert(at, entry);
         Ok(())
     }
@@ -271,7 +309,10 @@ fn namespace_partition(on: &str) -> String {
 
 /// Where a grant stands in the list of all and in that of its namespace.
 fn row_keys(principal: &Principal, on: &str) -> [Key; 2] {
-    [Key::new(ALL, format!("{principal} {on}")), Key::new(namespace_partition(on), principal.as_str())]
+    [
+        Key::new(ALL, format!("{principal} {on}")),
+        Key::new(namespace_partition(on), principal.as_str()),
+    ]
 }
 
 fn rows(grant: &Grant) -> Vec<Write> {
@@ -284,7 +325,10 @@ fn rows(grant: &Grant) -> Vec<Write> {
         ("created_at", number(grant.created_at)),
     ];
     if let Some(until) = grant.expires_at {
-        attributes.extend([("expires_at", number(until)), (TTL, number(until.saturating_add(LISTED_FOR)))]);
+        attributes.extend([
+            ("expires_at", number(until)),
+            (TTL, number(until.saturating_add(LISTED_FOR))),
+        ]);
     }
     row_keys(&grant.principal, &on).map(|key| Write::put(key, attributes.clone())).into()
 }
@@ -309,11 +353,16 @@ fn long_ended(until: i64, now: i64) -> bool {
 
 fn unreadable(principal: &Principal) -> StoreError {
     alarm();
-    StoreError::busy(&format!("the grants of `{principal}` in the store cannot be read, and are not written over"))
+    StoreError::busy(&format!(
+        "the grants of `{principal}` in the store cannot be read, and are not written over"
+    ))
 }
 
 fn alarm() {
-    tracing::error!(alarm = "unreadable_grant", "a grant in the store cannot be read and allows nothing");
+    tracing::error!(
+        alarm = "unreadable_grant",
+        "a grant in the store cannot be read and allows nothing"
+    );
 }
 
 #[cfg(test)]
@@ -323,7 +372,11 @@ mod tests {
     use super::*;
 
     fn row(document: &str) -> Row {
-        [("revision".to_owned(), number(1)), ("document".to_owned(), bytes(document::fold(document.as_bytes()).unwrap()))].into()
+        [
+            ("revision".to_owned(), number(1)),
+            ("document".to_owned(), bytes(document::fold(document.as_bytes()).unwrap())),
+        ]
+        .into()
     }
 
     #[test]
@@ -343,7 +396,10 @@ mod tests {
         ];
         let all: Vec<Value> = bad.into_iter().chain([good]).collect();
         let grants = of(&principal, Some(&row(&Value::from(all).to_string())));
-        assert_eq!(grants.iter().map(|grant| grant.namespace.to_string()).collect::<Vec<_>>(), ["acme"]);
+        assert_eq!(
+            grants.iter().map(|grant| grant.namespace.to_string()).collect::<Vec<_>>(),
+            ["acme"]
+        );
         for document in ["", "{}", "[", "null"] {
             assert_eq!(of(&principal, Some(&row(document))), [], "{document}");
         }

@@ -36,13 +36,24 @@ impl Aws {
         loop {
             let rows = self.rows(&[key(), keyring::key()]).await?;
             if let Some(kept) = self.read_host(rows.get(&key()))? {
-                return Ok(if kept == *host { HostKept::Same } else { HostKept::Another(kept.to_string()) });
+                return Ok(if kept == *host {
+                    HostKept::Same
+                } else {
+                    HostKept::Another(kept.to_string())
+                });
             }
             // Under another name, not one of the keys would open.
-            if let Some(other) = rows.get(&keyring::key()).and_then(keyring::audience).filter(|audience| *audience != host.as_str()) {
+            if let Some(other) = rows
+                .get(&keyring::key())
+                .and_then(keyring::audience)
+                .filter(|audience| *audience != host.as_str())
+            {
                 return Ok(HostKept::Another(other.to_owned()));
             }
-            match self.transact(vec![Write::put(key(), [(HOST, text(host.as_str()))]).only_if_absent()]).await? {
+            match self
+                .transact(vec![Write::put(key(), [(HOST, text(host.as_str()))]).only_if_absent()])
+                .await?
+            {
                 Written::Done => return Ok(HostKept::Made),
                 Written::Refused(_) | Written::Conflict => retry.again().await?,
             }
@@ -65,8 +76,13 @@ impl Aws {
     fn read_host(&self, row: Option<&Row>) -> Result<Option<Audience>, StoreError> {
         let Some(row) = row else { return Ok(None) };
         let table = &self.place.table;
-        let typed = read_text(row, HOST)
-            .ok_or_else(|| StoreError::busy(&format!("the host in table `{table}` cannot be read: the row has no text `{HOST}`")))?;
-        Audience::parse(typed).map(Some).map_err(|error| StoreError::new(format!("the host in table `{table}` is no registry host"), error))
+        let typed = read_text(row, HOST).ok_or_else(|| {
+            StoreError::busy(&format!(
+                "the host in table `{table}` cannot be read: the row has no text `{HOST}`"
+            ))
+        })?;
+        Audience::parse(typed).map(Some).map_err(|error| {
+            StoreError::new(format!("the host in table `{table}` is no registry host"), error)
+        })
     }
 }

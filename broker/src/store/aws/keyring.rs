@@ -14,7 +14,9 @@ use super::super::StoreError;
 use super::Aws;
 use super::host;
 use super::retry::Retry;
-use super::table::{Key as RowKey, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text};
+use super::table::{
+    Key as RowKey, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text,
+};
 use crate::token::{Key, KeyId, Keyring, Listed};
 
 /// What the blob is for. KMS binds it to this and to the registry's host: a blob of another registry, or one that was
@@ -59,7 +61,10 @@ pub(super) fn audience(row: &Row) -> Option<&str> {
 pub(super) fn listed(row: Option<&Row>) -> Result<Listed, StoreError> {
     let read = |row: &Row| {
         let sealed = Sealed::read(row)?;
-        Some(Listed { revision: sealed.revision, ids: sealed.keys.iter().map(|key| KeyId::parse(&key.id)).collect::<Option<_>>()? })
+        Some(Listed {
+            revision: sealed.revision,
+            ids: sealed.keys.iter().map(|key| KeyId::parse(&key.id)).collect::<Option<_>>()?,
+        })
     };
     row.map_or_else(|| Ok(Listed::default()), |row| read(row).ok_or_else(malformed))
 }
@@ -82,7 +87,11 @@ impl Aws {
         Ok(keyring)
     }
 
-    pub(in crate::store) async fn replace_keyring(&self, revision: i64, next: Keyring) -> Result<bool, StoreError> {
+    pub(in crate::store) async fn replace_keyring(
+        &self,
+        revision: i64,
+        next: Keyring,
+    ) -> Result<bool, StoreError> {
         let mut opened = self.keyring.0.lock().await;
         let audience = match &self.audience {
             Some(audience) => audience.as_str().to_owned(),
@@ -113,7 +122,8 @@ impl Aws {
             return Ok(Some(0));
         }
         let (before, count) = (sealed.revision, sealed.keys.len());
-        let dropped = Sealed { revision: before.saturating_add(1), keys: Vec::new(), blob: None, ..sealed };
+        let dropped =
+            Sealed { revision: before.saturating_add(1), keys: Vec::new(), blob: None, ..sealed };
         let mut retry = Retry::default();
         loop {
             match self.transact(vec![dropped.write()?.only_if_revision(before)]).await? {
@@ -129,7 +139,10 @@ impl Aws {
 
     fn is_ours(&self, sealed: &Sealed) -> Result<(), StoreError> {
         if self.audience.as_ref().is_some_and(|audience| audience.as_str() != sealed.audience) {
-            return Err(StoreError::busy(&format!("the keyring in the table is that of registry `{}`", sealed.audience)));
+            return Err(StoreError::busy(&format!(
+                "the keyring in the table is that of registry `{}`",
+                sealed.audience
+            )));
         }
         Ok(())
     }
@@ -138,17 +151,31 @@ impl Aws {
         self.is_ours(sealed)?;
         let Some(blob) = &sealed.blob else {
             // Dropped: no key is left, and none may be named.
-            return if sealed.keys.is_empty() { Ok(Keyring::kept(sealed.revision, Vec::new())) } else { Err(malformed()) };
+            return if sealed.keys.is_empty() {
+                Ok(Keyring::kept(sealed.revision, Vec::new()))
+            } else {
+                Err(malformed())
+            };
         };
-        let asked = self.kms.decrypt().ciphertext_blob(Blob::new(blob.as_slice())).key_id(&self.place.kms_key);
+        let asked = self
+            .kms
+            .decrypt()
+            .ciphertext_blob(Blob::new(blob.as_slice()))
+            .key_id(&self.place.kms_key);
         let asked = asked.set_encryption_context(Some(context(&sealed.audience)));
-        let answer = Box::pin(asked.send()).await.map_err(|error| StoreError::new("KMS does not open the keyring", error))?;
+        let answer = Box::pin(asked.send())
+            .await
+            .map_err(|error| StoreError::new("KMS does not open the keyring", error))?;
         let secrets = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
         sealed.keys(&secrets).map(|keys| Keyring::kept(sealed.revision, keys)).ok_or_else(malformed)
     }
 
     async fn seal(&self, audience: String, keyring: &Keyring) -> Result<Sealed, StoreError> {
-        let clear = |key: &Key| ClearKey { id: key.id().as_str().to_owned(), created_at: key.created_at(), mints_from: key.mints_from() };
+        let clear = |key: &Key| ClearKey {
+            id: key.id().as_str().to_owned(),
+            created_at: key.created_at(),
+            mints_from: key.mints_from(),
+        };
         let keys: Vec<ClearKey> = keyring.keys().iter().map(clear).collect();
         let mut secrets = Zeroizing::new(Vec::with_capacity(keys.len() * RECORD));
         for key in keyring.keys() {
@@ -157,9 +184,15 @@ impl Aws {
         }
         let mut blob = None;
         if !keys.is_empty() {
-            let asked = self.kms.encrypt().key_id(&self.place.kms_key).plaintext(Blob::new(secrets.as_slice()));
+            let asked = self
+                .kms
+                .encrypt()
+                .key_id(&self.place.kms_key)
+                .plaintext(Blob::new(secrets.as_slice()));
             let asked = asked.set_encryption_context(Some(context(&audience)));
-            let answer = Box::pin(asked.send()).await.map_err(|error| StoreError::new("KMS does not encrypt the keyring", error))?;
+            let answer = Box::pin(asked.send())
+                .await
+                .map_err(|error| StoreError::new("KMS does not encrypt the keyring", error))?;
             blob = Some(answer.ciphertext_blob.map(Blob::into_inner).ok_or_else(malformed)?);
         }
         Ok(Sealed { revision: keyring.revision, audience, keys, blob })
@@ -169,7 +202,8 @@ impl Aws {
     async fn kept_audience(&self) -> Result<String, StoreError> {
         let row = self.row(&key()).await?;
         let kept = row.as_ref().and_then(audience).and_then(|text| Audience::parse(text).ok());
-        kept.map(|audience| audience.as_str().to_owned()).ok_or_else(|| StoreError::busy("the table has no keyring yet"))
+        kept.map(|audience| audience.as_str().to_owned())
+            .ok_or_else(|| StoreError::busy("the table has no keyring yet"))
     }
 }
 
@@ -184,9 +218,14 @@ impl Sealed {
     }
 
     fn write(&self) -> Result<Write, StoreError> {
-        let keys = serde_json::to_string(&self.keys).map_err(|error| StoreError::new("the keyring cannot be written", error))?;
+        let keys = serde_json::to_string(&self.keys)
+            .map_err(|error| StoreError::new("the keyring cannot be written", error))?;
         let blob = self.blob.as_ref().map(|blob| ("blob", bytes(blob.as_slice())));
-        let clear = [("revision", number(self.revision)), ("audience", text(self.audience.as_str())), ("keys", text(keys))];
+        let clear = [
+            ("revision", number(self.revision)),
+            ("audience", text(self.audience.as_str())),
+            ("keys", text(keys)),
+        ];
         Ok(Write::put(key(), clear.into_iter().chain(blob)))
     }
 
@@ -208,7 +247,8 @@ impl Sealed {
 }
 
 fn context(audience: &str) -> HashMap<String, String> {
-    [("purpose".to_owned(), PURPOSE.to_owned()), ("audience".to_owned(), audience.to_owned())].into()
+    [("purpose".to_owned(), PURPOSE.to_owned()), ("audience".to_owned(), audience.to_owned())]
+        .into()
 }
 
 fn malformed() -> StoreError {
@@ -222,10 +262,20 @@ mod tests {
     #[test]
     fn secrets_go_with_the_ids_they_were_kept_under_and_no_others() {
         let keyring = Keyring::default().next(0).unwrap().next(100_000).unwrap();
-        let ids: Vec<String> = keyring.keys().iter().map(|key| key.id().as_str().to_owned()).collect();
+        let ids: Vec<String> =
+            keyring.keys().iter().map(|key| key.id().as_str().to_owned()).collect();
         let clear = |id: &String| ClearKey { id: id.clone(), created_at: 1, mints_from: 1 };
-        let sealed = |ids: &[String]| Sealed { revision: 1, audience: String::new(), keys: ids.iter().map(clear).collect(), blob: None };
-        let secrets: Vec<u8> = keyring.keys().iter().flat_map(|key| [key.id().as_str().as_bytes(), key.secret()].concat()).collect();
+        let sealed = |ids: &[String]| Sealed {
+            revision: 1,
+            audience: String::new(),
+            keys: ids.iter().map(clear).collect(),
+            blob: None,
+        };
+        let secrets: Vec<u8> = keyring
+            .keys()
+            .iter()
+            .flat_map(|key| [key.id().as_str().as_bytes(), key.secret()].concat())
+            .collect();
         let opened = sealed(&ids).keys(&secrets).unwrap();
         assert_eq!(opened[1].secret(), keyring.keys()[1].secret());
         let swapped = [ids[1].clone(), ids[0].clone()];

@@ -33,19 +33,28 @@ impl Signer {
     /// Credentials, and how long a link by them is good: `ttl`, or as long as they live.
     ///
     /// A link ends with the credentials that signed it, whatever it says itself.
-    pub(super) async fn credentials(&self, now: i64, ttl: i64) -> Result<(Credentials, i64), StoreError> {
+    pub(super) async fn credentials(
+        &self,
+        now: i64,
+        ttl: i64,
+    ) -> Result<(Credentials, i64), StoreError> {
         let mut kept = self.credentials.lock().await;
         if let Some(credentials) = kept.as_ref().filter(|kept| life(kept, now) >= ttl) {
             return Ok((credentials.clone(), ttl));
         }
-        let provider = self.provider.as_ref().ok_or_else(|| StoreError::busy("there are no AWS credentials"))?;
+        let provider = self
+            .provider
+            .as_ref()
+            .ok_or_else(|| StoreError::busy("there are no AWS credentials"))?;
         let asked = tokio::time::timeout(CREDENTIALS, provider.provide_credentials()).await;
         let fresh = asked
             .map_err(|error| StoreError::new("AWS credentials did not come in time", error))?
             .map_err(|error| StoreError::new("AWS credentials cannot be had", error))?;
         let ttl = life(&fresh, now).min(ttl);
         if ttl < SHORTEST {
-            return Err(StoreError::busy("the AWS credentials end before a link could be followed"));
+            return Err(StoreError::busy(
+                "the AWS credentials end before a link could be followed",
+            ));
         }
         *kept = Some(fresh.clone());
         Ok((fresh, ttl))
@@ -63,10 +72,15 @@ impl Aws {
         now: i64,
         ttl: i64,
     ) -> Result<String, StoreError> {
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| StoreError::new("the link cannot be signed", error);
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            StoreError::new("the link cannot be signed", error)
+        };
         let (credentials, ttl) = self.signer.credentials(now, ttl).await?;
         let seconds = |count: i64| Duration::from_secs(count.try_into().unwrap_or_default());
-        let config = PresigningConfig::builder().start_time(UNIX_EPOCH + seconds(now)).expires_in(seconds(ttl)).build();
+        let config = PresigningConfig::builder()
+            .start_time(UNIX_EPOCH + seconds(now))
+            .expires_in(seconds(ttl))
+            .build();
         let signed = self
             .s3
             .get_object()
@@ -77,7 +91,8 @@ impl Aws {
             .config_override(aws_sdk_s3::config::Builder::new().credentials_provider(credentials))
             .mutate_request(|request| {
                 // The SDK's own mark, which means nothing to S3.
-                let without = request.uri().replace("?x-id=GetObject&", "?").replace("&x-id=GetObject", "");
+                let without =
+                    request.uri().replace("?x-id=GetObject&", "?").replace("&x-id=GetObject", "");
                 if request.set_uri(without).is_err() {
                     tracing::error!("a link could not be shortened");
                 }
@@ -93,6 +108,7 @@ impl Aws {
 }
 
 fn life(credentials: &Credentials, now: i64) -> i64 {
-    let ends = credentials.expiry().map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    let ends =
+        credentials.expiry().map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     ends.map_or(i64::MAX, |ends| i64::try_from(ends).unwrap_or(i64::MAX).saturating_sub(now))
 }

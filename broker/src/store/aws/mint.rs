@@ -17,16 +17,26 @@ use crate::principal::{Principal, UniqueId};
 pub(super) const MARGIN: i64 = 24 * 3600;
 
 impl Aws {
-    pub(in crate::store) async fn standing(&self, principals: Vec<Principal>) -> Result<Standing, StoreError> {
+    pub(in crate::store) async fn standing(
+        &self,
+        principals: Vec<Principal>,
+    ) -> Result<Standing, StoreError> {
         let pin_key = principals.first().map(pin_key);
         let (revoked_key, keyring_key) = (revocations::key(), keyring::key());
-        let keys: Vec<Key> =
-            principals.iter().map(grants_key).chain(pin_key.clone()).chain([revoked_key.clone(), keyring_key.clone()]).collect();
+        let keys: Vec<Key> = principals
+            .iter()
+            .map(grants_key)
+            .chain(pin_key.clone())
+            .chain([revoked_key.clone(), keyring_key.clone()])
+            .collect();
         let found = self.rows(&keys).await?;
 
         let revoked = revocations::read(found.get(&revoked_key))?;
         Ok(Standing {
-            grants: principals.iter().flat_map(|principal| of(principal, found.get(&grants_key(principal)))).collect(),
+            grants: principals
+                .iter()
+                .flat_map(|principal| of(principal, found.get(&grants_key(principal))))
+                .collect(),
             pin: pin_key.map_or(Ok(Pin::Open), |key| pin(found.get(&key)))?,
             revoked: principals.iter().find(|principal| revoked.has_principal(principal)).cloned(),
             revoked_tokens: revoked.tokens().map(|token| token.id).collect::<HashSet<_>>(),
@@ -45,7 +55,10 @@ impl Aws {
             let proof = Key::new(format!("proof {}", hex::encode(signature_digest)), "claim");
             // Nothing about time in the condition: a proof is claimed once, whatever any clock says and whether or not
             // the table has cleared it away, which it does when AWS itself has long refused the signature.
-            let mut writes = vec![Write::put(proof, [(TTL, number(keep_until.saturating_add(MARGIN)))]).only_if_absent()];
+            let mut writes = vec![
+                Write::put(proof, [(TTL, number(keep_until.saturating_add(MARGIN)))])
+                    .only_if_absent(),
+            ];
             writes.extend(pinned.as_ref().map(|(principal, id)| keep_pin(principal, id)));
             match self.transact(writes).await? {
                 Written::Done => return Ok(Claim::Claimed(Claimed(()))),
@@ -56,7 +69,11 @@ impl Aws {
         }
     }
 
-    pub(in crate::store) async fn pin(&self, principal: Principal, id: UniqueId) -> Result<Claim, StoreError> {
+    pub(in crate::store) async fn pin(
+        &self,
+        principal: Principal,
+        id: UniqueId,
+    ) -> Result<Claim, StoreError> {
         let mut retry = Retry::default();
         loop {
             match self.transact(vec![keep_pin(&principal, &id)]).await? {
@@ -70,7 +87,10 @@ impl Aws {
     pub(in crate::store) async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
         let mut retry = Retry::default();
         loop {
-            match self.transact(vec![Write::delete(pin_key(&principal)).only_if("attribute_exists(pk)")]).await? {
+            match self
+                .transact(vec![Write::delete(pin_key(&principal)).only_if("attribute_exists(pk)")])
+                .await?
+            {
                 Written::Done => return Ok(true),
                 Written::Refused(_) => return Ok(false),
                 Written::Conflict => retry.again().await?,
@@ -92,9 +112,10 @@ pub(super) fn pin(row: Option<&Row>) -> Result<Pin, StoreError> {
     // An id nobody can have is no reason to let everybody in.
     match read_text(row, "pin") {
         Some(NEVER) => Ok(Pin::Never),
-        other => {
-            other.and_then(UniqueId::parse).map(Pin::Id).ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read"))
-        }
+        other => other
+            .and_then(UniqueId::parse)
+            .map(Pin::Id)
+            .ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read")),
     }
 }
 

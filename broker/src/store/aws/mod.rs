@@ -90,7 +90,9 @@ impl Aws {
                 aws_sdk_dynamodb::config::Builder::from(&sdk).interceptor(genuine::Genuine).build(),
             ),
             s3: archives::client(&sdk),
-            kms: aws_sdk_kms::Client::from_conf(aws_sdk_kms::config::Builder::from(&sdk).interceptor(genuine::Genuine).build()),
+            kms: aws_sdk_kms::Client::from_conf(
+                aws_sdk_kms::config::Builder::from(&sdk).interceptor(genuine::Genuine).build(),
+            ),
             keyring: Arc::default(),
             signer: Arc::new(location::Signer::new(sdk.credentials_provider())),
         }
@@ -103,7 +105,8 @@ impl Aws {
 
     /// Each part, and whether it is as it must be.
     pub(super) async fn look(&self) -> Vec<(String, Result<(), StoreError>)> {
-        let (table, bucket, key) = tokio::join!(self.look_at_table(), self.look_at_bucket(), self.look_at_key());
+        let (table, bucket, key) =
+            tokio::join!(self.look_at_table(), self.look_at_bucket(), self.look_at_key());
         vec![
             (format!("table {}", self.place.table), table),
             (format!("bucket {}", self.place.bucket), bucket),
@@ -130,7 +133,11 @@ async fn configuration(emulator: Option<&str>) -> SdkConfig {
 
 /// The same, with every call bounded.
 fn bounded(sdk: &SdkConfig) -> SdkConfig {
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).operation_timeout(CALL).build();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(CALL)
+        .build();
     let retries = RetryConfig::standard()
         .with_max_attempts(ATTEMPTS)
         .with_initial_backoff(Duration::from_millis(50))

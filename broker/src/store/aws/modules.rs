@@ -8,7 +8,9 @@ use super::super::{Location, Package, Published, StoreError};
 use super::Aws;
 use super::document;
 use super::retry::Retry;
-use super::table::{Key, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text};
+use super::table::{
+    Key, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text,
+};
 use crate::grants::Reach;
 use crate::registry::{Announced, Checked, Format, ModuleSummary, Version, versions_document};
 
@@ -51,13 +53,21 @@ struct ListedVersion {
 }
 
 impl Aws {
-    pub(in crate::store) async fn versions_document(&self, address: ModuleAddress) -> Result<Option<Bytes>, StoreError> {
+    pub(in crate::store) async fn versions_document(
+        &self,
+        address: ModuleAddress,
+    ) -> Result<Option<Bytes>, StoreError> {
         let Some(row) = self.row(&document_key(&address)).await? else { return Ok(None) };
-        let document = read_bytes(&row, "document").and_then(document::unfold).ok_or_else(unreadable)?;
+        let document =
+            read_bytes(&row, "document").and_then(document::unfold).ok_or_else(unreadable)?;
         Ok(Some(document.into()))
     }
 
-    pub(in crate::store) async fn package(&self, address: &ModuleAddress, version: &Version) -> Result<Option<Package>, StoreError> {
+    pub(in crate::store) async fn package(
+        &self,
+        address: &ModuleAddress,
+        version: &Version,
+    ) -> Result<Option<Package>, StoreError> {
         Ok(self.kept(address, version).await?.map(|kept| kept.package))
     }
 
@@ -69,7 +79,9 @@ impl Aws {
         ttl: i64,
     ) -> Result<Option<Location>, StoreError> {
         let Some(kept) = self.kept(address, version).await? else { return Ok(None) };
-        self.presigned(address, version, &kept, now, ttl).await.map(|url| Some(Location::Elsewhere(url)))
+        self.presigned(address, version, &kept, now, ttl)
+            .await
+            .map(|url| Some(Location::Elsewhere(url)))
     }
 
     pub(in crate::store) async fn publish(
@@ -102,12 +114,18 @@ impl Aws {
         let mut retry = Retry::default();
         loop {
             let found = self.row(&document_key(&address)).await?;
-            let mut module = found.as_ref().map_or_else(|| Some(Document::default()), Document::read).ok_or_else(unreadable)?;
+            let mut module = found
+                .as_ref()
+                .map_or_else(|| Some(Document::default()), Document::read)
+                .ok_or_else(unreadable)?;
             let revision = module.revision;
             module.add(&version, now);
             let Some(listed) = module.write(&address) else { return Ok(Published::Full) };
-            let mut writes = vec![Write::put(version_key(&address, &version), row.clone()).only_if_absent()];
-            writes.extend(listed.map(|(write, guarded)| if guarded { write.only_if_revision(revision) } else { write }));
+            let mut writes =
+                vec![Write::put(version_key(&address, &version), row.clone()).only_if_absent()];
+            writes.extend(listed.map(|(write, guarded)| {
+                if guarded { write.only_if_revision(revision) } else { write }
+            }));
             match self.transact(writes).await? {
                 Written::Done => return Ok(Published::Created),
                 // Somebody published this version meanwhile.
@@ -122,7 +140,12 @@ impl Aws {
     }
 
     /// Puts the archive of a published version back, and has links lead to what was put.
-    async fn restore(&self, address: &ModuleAddress, version: &Version, archive: &Checked) -> Result<(), StoreError> {
+    async fn restore(
+        &self,
+        address: &ModuleAddress,
+        version: &Version,
+        archive: &Checked,
+    ) -> Result<(), StoreError> {
         let object_version = self.keep(address, version, archive).await?;
         let mut retry = Retry::default();
         loop {
@@ -130,14 +153,19 @@ impl Aws {
             let mut row = self.row(&version_key(address, version)).await?.ok_or_else(unreadable)?;
             row.insert("object_version".to_owned(), text(&object_version));
             let row = row.iter().map(|(name, value)| (name.as_str(), value.clone()));
-            let mended =
-                Write::put(version_key(address, version), row).only_if("sha256 = :sha256").value(":sha256", text(archive.sha256()));
+            let mended = Write::put(version_key(address, version), row)
+                .only_if("sha256 = :sha256")
+                .value(":sha256", text(archive.sha256()));
             match self.transact(vec![mended]).await? {
                 Written::Done => {
                     tracing::warn!(module = %address, %version, "an archive that was lost in the bucket is there again");
                     return Ok(());
                 }
-                Written::Refused(_) => return Err(StoreError::busy("a version changed while its archive was put back")),
+                Written::Refused(_) => {
+                    return Err(StoreError::busy(
+                        "a version changed while its archive was put back",
+                    ));
+                }
                 Written::Conflict => retry.again().await?,
             }
         }
@@ -186,7 +214,10 @@ impl Aws {
                     Some(module) if !within(&module.address.namespace) => {}
                     Some(_) if skipped < offset => skipped += 1,
                     Some(module) => found.push(module),
-                    None => tracing::error!(alarm = "unreadable_module", "a module in the store cannot be read and is not listed"),
+                    None => tracing::error!(
+                        alarm = "unreadable_module",
+                        "a module in the store cannot be read and is not listed"
+                    ),
                 }
                 found.len() >= limit
             };
@@ -195,19 +226,29 @@ impl Aws {
         Ok(found)
     }
 
-    async fn kept(&self, address: &ModuleAddress, version: &Version) -> Result<Option<Kept>, StoreError> {
+    async fn kept(
+        &self,
+        address: &ModuleAddress,
+        version: &Version,
+    ) -> Result<Option<Kept>, StoreError> {
         let Some(row) = self.row(&version_key(address, version)).await? else { return Ok(None) };
-        read_kept(&row).map(Some).ok_or_else(|| StoreError::busy("a version in the store cannot be read"))
+        read_kept(&row)
+            .map(Some)
+            .ok_or_else(|| StoreError::busy("a version in the store cannot be read"))
     }
 }
 
 impl Document {
     fn read(row: &Row) -> Option<Self> {
-        let answer: Answer = serde_json::from_slice(&document::unfold(read_bytes(row, "document")?)?).ok()?;
+        let answer: Answer =
+            serde_json::from_slice(&document::unfold(read_bytes(row, "document")?)?).ok()?;
         let [Listed { versions }] = answer.modules;
         Some(Self {
             revision: read_number(row, "revision")?,
-            versions: versions.iter().map(|listed| Version::parse(&listed.version).ok()).collect::<Option<_>>()?,
+            versions: versions
+                .iter()
+                .map(|listed| Version::parse(&listed.version).ok())
+                .collect::<Option<_>>()?,
             latest_at: read_number(row, "latest_at")?,
         })
     }
@@ -230,10 +271,18 @@ impl Document {
     /// The document, which its revision guards, and the module's row in the list; `None` where it would be too large.
     fn write(&self, address: &ModuleAddress) -> Option<impl Iterator<Item = (Write, bool)>> {
         let folded = document::fold(versions_document(self.versions.iter()).as_bytes())?;
-        let latest = [("latest", text(self.latest()?.to_string())), ("latest_at", number(self.latest_at))];
-        let document = [("revision", number(self.revision.saturating_add(1))), ("document", bytes(folded))];
+        let latest =
+            [("latest", text(self.latest()?.to_string())), ("latest_at", number(self.latest_at))];
+        let document =
+            [("revision", number(self.revision.saturating_add(1))), ("document", bytes(folded))];
         let listed = Write::put(listed_key(address), latest.clone());
-        Some([(Write::put(document_key(address), document.into_iter().chain(latest)), true), (listed, false)].into_iter())
+        Some(
+            [
+                (Write::put(document_key(address), document.into_iter().chain(latest)), true),
+                (listed, false),
+            ]
+            .into_iter(),
+        )
     }
 }
 
@@ -250,7 +299,10 @@ fn listed_key(address: &ModuleAddress) -> Key {
 }
 
 fn read_kept(row: &Row) -> Option<Kept> {
-    let package = Package { sha256: read_text(row, "sha256")?.to_owned(), format: Format::from_extension(read_text(row, "format")?)? };
+    let package = Package {
+        sha256: read_text(row, "sha256")?.to_owned(),
+        format: Format::from_extension(read_text(row, "format")?)?,
+    };
     Some(Kept { package, object_version: read_text(row, "object_version")?.to_owned() })
 }
 
@@ -295,7 +347,11 @@ mod tests {
             (5, "1.9.0", "1.10.0", 3),
         ] {
             document.add(&version(added), now);
-            assert_eq!((document.latest(), document.latest_at), (Some(&version(latest)), latest_at), "{added}");
+            assert_eq!(
+                (document.latest(), document.latest_at),
+                (Some(&version(latest)), latest_at),
+                "{added}"
+            );
             document = Document::read(&row(&document, &address)).unwrap();
         }
         assert_eq!(document.revision, 5);
@@ -307,7 +363,8 @@ mod tests {
     fn four_thousand_versions_fit_and_what_does_not_is_refused_before_the_table_refuses_it() {
         let address: ModuleAddress = "acme/vpc/aws".parse().unwrap();
         let numbered = |n: u64| version(&format!("{}.{}.{}", n / 400, n / 20 % 20, n % 20));
-        let mut document = Document { versions: (0..4000).map(numbered).collect(), ..Document::default() };
+        let mut document =
+            Document { versions: (0..4000).map(numbered).collect(), ..Document::default() };
         let folded = read_bytes(&row(&document, &address), "document").unwrap().len();
         assert!(folded < document::CEILING / 4, "{folded} bytes");
         let random = |_| {
@@ -326,7 +383,10 @@ mod tests {
         document.add(&version("1.0.0"), 7);
         let (listed, _) = document.write(&address).unwrap().last().unwrap();
         let summary = read_summary(listed.row().unwrap()).unwrap();
-        assert_eq!((summary.address, summary.latest, summary.published_at), (address, version("1.0.0"), 7));
+        assert_eq!(
+            (summary.address, summary.latest, summary.published_at),
+            (address, version("1.0.0"), 7)
+        );
         assert_eq!(read_summary(&Row::new()), None);
     }
 }

@@ -51,7 +51,9 @@ pub(super) fn read(row: Option<&Row>) -> Result<Document, StoreError> {
 impl Document {
     /// Tokens, those that are forgotten next first.
     pub(super) fn tokens(&self) -> impl Iterator<Item = RevokedToken> {
-        let read = |(id, keep_until): &(Value, i64)| Some(RevokedToken { id: TokenId::parse(id.as_str()?)?, keep_until: *keep_until });
+        let read = |(id, keep_until): &(Value, i64)| {
+            Some(RevokedToken { id: TokenId::parse(id.as_str()?)?, keep_until: *keep_until })
+        };
         readable(&self.kept.tokens, read)
     }
 
@@ -62,16 +64,25 @@ impl Document {
 
     fn principals(&self) -> impl Iterator<Item = RevokedPrincipal> {
         let read = |(principal, revoked_at): &(Value, i64)| {
-            Some(RevokedPrincipal { principal: Principal::parse_stored(principal.as_str()?).ok()?, revoked_at: *revoked_at })
+            Some(RevokedPrincipal {
+                principal: Principal::parse_stored(principal.as_str()?).ok()?,
+                revoked_at: *revoked_at,
+            })
         };
         readable(&self.kept.principals, read)
     }
 }
 
 impl Aws {
-    pub(in crate::store) async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
+    pub(in crate::store) async fn revoke_token(
+        &self,
+        id: TokenId,
+        now: i64,
+    ) -> Result<(), StoreError> {
         self.revise(|kept| {
-            kept.tokens.retain(|(token, keep_until)| *keep_until >= now.saturating_sub(MARGIN) && token != id.as_str());
+            kept.tokens.retain(|(token, keep_until)| {
+                *keep_until >= now.saturating_sub(MARGIN) && token != id.as_str()
+            });
             kept.tokens.push((id.as_str().into(), now.saturating_add(REMEMBERED)));
             true
         })
@@ -79,7 +90,11 @@ impl Aws {
         .map(drop)
     }
 
-    pub(in crate::store) async fn revoke_principal(&self, principal: Principal, now: i64) -> Result<bool, StoreError> {
+    pub(in crate::store) async fn revoke_principal(
+        &self,
+        principal: Principal,
+        now: i64,
+    ) -> Result<bool, StoreError> {
         self.revise(|kept| {
             if kept.principals.iter().any(|(revoked, _)| revoked == principal.as_str()) {
                 return false;
@@ -101,8 +116,11 @@ impl Aws {
 
     pub(in crate::store) async fn revocations(&self) -> Result<Revocations, StoreError> {
         let document = read(self.row(&key()).await?.as_ref())?;
-        let (mut tokens, mut principals): (Vec<_>, Vec<_>) = (document.tokens().collect(), document.principals().collect());
-        tokens.sort_by(|one, other| (one.keep_until, one.id.as_str()).cmp(&(other.keep_until, other.id.as_str())));
+        let (mut tokens, mut principals): (Vec<_>, Vec<_>) =
+            (document.tokens().collect(), document.principals().collect());
+        tokens.sort_by(|one, other| {
+            (one.keep_until, one.id.as_str()).cmp(&(other.keep_until, other.id.as_str()))
+        });
         principals.sort_by(|one, other| one.principal.as_str().cmp(other.principal.as_str()));
         Ok(Revocations { tokens, principals })
     }
@@ -115,12 +133,19 @@ impl Aws {
             if !change(&mut document.kept) {
                 return Ok(false);
             }
-            let kept = serde_json::to_vec(&document.kept).map_err(|error| StoreError::new("the revocations cannot be written", error))?;
+            let kept = serde_json::to_vec(&document.kept)
+                .map_err(|error| StoreError::new("the revocations cannot be written", error))?;
             let folded = document::fold(&kept).ok_or_else(|| {
                 StoreError::busy("no more can be revoked one by one before some is forgotten; hint: revoke a principal, or everyone")
             })?;
-            let row = [("revision", number(document.revision.saturating_add(1))), ("document", bytes(folded))];
-            match self.transact(vec![Write::put(key(), row).only_if_revision(document.revision)]).await? {
+            let row = [
+                ("revision", number(document.revision.saturating_add(1))),
+                ("document", bytes(folded)),
+            ];
+            match self
+                .transact(vec![Write::put(key(), row).only_if_revision(document.revision)])
+                .await?
+            {
                 Written::Done => return Ok(true),
                 Written::Refused(_) | Written::Conflict => retry.again().await?,
             }
@@ -128,11 +153,17 @@ impl Aws {
     }
 }
 
-fn readable<'a, T: 'a>(kept: &'a [(Value, i64)], read: impl Fn(&(Value, i64)) -> Option<T> + 'a) -> impl Iterator<Item = T> + 'a {
+fn readable<'a, T: 'a>(
+    kept: &'a [(Value, i64)],
+    read: impl Fn(&(Value, i64)) -> Option<T> + 'a,
+) -> impl Iterator<Item = T> + 'a {
     kept.iter().filter_map(move |entry| {
         let read = read(entry);
         if read.is_none() {
-            tracing::error!(alarm = "unreadable_revocation", "a revocation in the store cannot be read and revokes nothing");
+            tracing::error!(
+                alarm = "unreadable_revocation",
+                "a revocation in the store cannot be read and revokes nothing"
+            );
         }
         read
     })
@@ -143,7 +174,11 @@ mod tests {
     use super::*;
 
     fn row(document: &str) -> Row {
-        [("revision".to_owned(), number(3)), ("document".to_owned(), bytes(document::fold(document.as_bytes()).unwrap()))].into()
+        [
+            ("revision".to_owned(), number(3)),
+            ("document".to_owned(), bytes(document::fold(document.as_bytes()).unwrap())),
+        ]
+        .into()
     }
 
     #[test]
@@ -171,7 +206,9 @@ mod tests {
 
     #[test]
     fn ten_thousand_revoked_tokens_fit_into_the_document() {
-        let tokens = (0..10_000).map(|n| (TokenId::random().unwrap().as_str().into(), 1_800_000_000 + n)).collect();
+        let tokens = (0..10_000)
+            .map(|n| (TokenId::random().unwrap().as_str().into(), 1_800_000_000 + n))
+            .collect();
         let kept = Kept { tokens, principals: Vec::new() };
         assert!(document::fold(&serde_json::to_vec(&kept).unwrap()).is_some());
     }

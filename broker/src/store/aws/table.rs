@@ -21,7 +21,9 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, KeysAndAttributes, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Delete, KeysAndAttributes, Put, TransactWriteItem, Update,
+};
 
 use super::super::StoreError;
 use super::Aws;
@@ -72,7 +74,10 @@ pub(super) struct Write {
 
 impl Write {
     /// Puts a row, whatever is there.
-    pub(super) fn put<'a>(key: Key, attributes: impl IntoIterator<Item = (&'a str, AttributeValue)>) -> Self {
+    pub(super) fn put<'a>(
+        key: Key,
+        attributes: impl IntoIterator<Item = (&'a str, AttributeValue)>,
+    ) -> Self {
         let mut row = key.row();
         row.extend(attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));
         Self { key, row: Some(row), update: None, condition: None, values: Row::new() }
@@ -101,7 +106,11 @@ impl Write {
 
     /// Only if the row is of that revision; 0 is that of a row that is not there.
     pub(super) fn only_if_revision(self, revision: i64) -> Self {
-        if revision == 0 { self.only_if_absent() } else { self.only_if("revision = :revision").value(":revision", number(revision)) }
+        if revision == 0 {
+            self.only_if_absent()
+        } else {
+            self.only_if("revision = :revision").value(":revision", number(revision))
+        }
     }
 
     /// What a placeholder stands for.
@@ -143,7 +152,9 @@ impl Write {
                 .build()
                 .map(|delete| TransactWriteItem::builder().delete(delete)),
         };
-        built.map(|item| item.build()).map_err(|error| StoreError::new("a write cannot be made", error))
+        built
+            .map(|item| item.build())
+            .map_err(|error| StoreError::new("a write cannot be made", error))
     }
 }
 
@@ -161,7 +172,12 @@ pub(super) enum Written {
 impl Aws {
     /// One row as it is now.
     pub(super) async fn row(&self, key: &Key) -> Result<Option<Row>, StoreError> {
-        let asked = self.dynamodb.get_item().table_name(&self.place.table).set_key(Some(key.row())).consistent_read(true);
+        let asked = self
+            .dynamodb
+            .get_item()
+            .table_name(&self.place.table)
+            .set_key(Some(key.row()))
+            .consistent_read(true);
         Ok(Box::pin(asked.send()).await.map_err(|error| unreadable(self, error))?.item)
     }
 
@@ -171,7 +187,8 @@ impl Aws {
         let mut wanted: Vec<Row> = keys.iter().map(Key::row).collect();
         let mut retry = Retry::default();
         loop {
-            let asked = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
+            let asked =
+                KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
             let asked = asked.map_err(|error| StoreError::new("a read cannot be made", error))?;
             let sent = self.dynamodb.batch_get_item().request_items(&self.place.table, asked);
             let answer = Box::pin(sent.send()).await.map_err(|error| unreadable(self, error))?;
@@ -182,7 +199,12 @@ impl Aws {
             }
             // What DynamoDB had no capacity for is left over, and the answer is a success all the same: taken for
             // absent, a revocation would be none.
-            let left = answer.unprocessed_keys.unwrap_or_default().into_values().flat_map(|left| left.keys).collect::<Vec<_>>();
+            let left = answer
+                .unprocessed_keys
+                .unwrap_or_default()
+                .into_values()
+                .flat_map(|left| left.keys)
+                .collect::<Vec<_>>();
             if left.is_empty() {
                 return Ok(found);
             }
@@ -192,15 +214,27 @@ impl Aws {
     }
 
     /// Every row of a partition whose sort key begins so, in order, however many answers it takes; `enough` ends it before.
-    pub(super) async fn query(&self, pk: &str, prefix: &str, mut enough: impl FnMut(Row) -> bool) -> Result<(), StoreError> {
+    pub(super) async fn query(
+        &self,
+        pk: &str,
+        prefix: &str,
+        mut enough: impl FnMut(Row) -> bool,
+    ) -> Result<(), StoreError> {
         let mut from = None;
         loop {
-            let mut asked = self.dynamodb.query().table_name(&self.place.table).consistent_read(true).set_exclusive_start_key(from);
+            let mut asked = self
+                .dynamodb
+                .query()
+                .table_name(&self.place.table)
+                .consistent_read(true)
+                .set_exclusive_start_key(from);
             asked = asked.expression_attribute_values(":pk", text(pk));
             asked = if prefix.is_empty() {
                 asked.key_condition_expression("pk = :pk")
             } else {
-                asked.key_condition_expression("pk = :pk AND begins_with(sk, :sk)").expression_attribute_values(":sk", text(prefix))
+                asked
+                    .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
+                    .expression_attribute_values(":sk", text(prefix))
             };
             let answer = Box::pin(asked.send()).await.map_err(|error| unreadable(self, error))?;
             for row in answer.items.unwrap_or_default() {
@@ -218,10 +252,17 @@ impl Aws {
 
     /// Writes all or nothing. The client's token makes a call that is sent twice take place once.
     pub(super) async fn transact(&self, writes: Vec<Write>) -> Result<Written, StoreError> {
-        let writes = writes.into_iter().map(|write| write.build(&self.place.table)).collect::<Result<Vec<_>, _>>()?;
-        match Box::pin(self.dynamodb.transact_write_items().set_transact_items(Some(writes)).send()).await {
+        let writes = writes
+            .into_iter()
+            .map(|write| write.build(&self.place.table))
+            .collect::<Result<Vec<_>, _>>()?;
+        match Box::pin(self.dynamodb.transact_write_items().set_transact_items(Some(writes)).send())
+            .await
+        {
             Ok(_) => Ok(Written::Done),
-            Err(error) => refused(&error).ok_or_else(|| StoreError::new(format!("table `{}` cannot be written", self.place.table), error)),
+            Err(error) => refused(&error).ok_or_else(|| {
+                StoreError::new(format!("table `{}` cannot be written", self.place.table), error)
+            }),
         }
     }
 
@@ -236,15 +277,28 @@ impl Aws {
 fn refused(error: &SdkError<TransactWriteItemsError>) -> Option<Written> {
     // Nothing else is one: a call that is still in progress under its token after it was sent again may yet take place,
     // and under another token it would meet itself, as if the proof had been used by somebody else.
-    let TransactWriteItemsError::TransactionCanceledException(cancelled) = error.as_service_error()? else { return None };
-    let codes: Vec<&str> = cancelled.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or("None")).collect();
+    let TransactWriteItemsError::TransactionCanceledException(cancelled) =
+        error.as_service_error()?
+    else {
+        return None;
+    };
+    let codes: Vec<&str> = cancelled
+        .cancellation_reasons()
+        .iter()
+        .map(|reason| reason.code().unwrap_or("None"))
+        .collect();
     verdict(&codes)
 }
 
 /// A conflict or a throttled item comes before a condition that did not hold: only when every item was looked at is a
 /// condition an answer.
 fn verdict(codes: &[&str]) -> Option<Written> {
-    let again = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded", "DuplicateItem"];
+    let again = [
+        "TransactionConflict",
+        "ThrottlingError",
+        "ProvisionedThroughputExceeded",
+        "DuplicateItem",
+    ];
     if codes.iter().any(|code| again.contains(code)) {
         return Some(Written::Conflict);
     }
@@ -254,7 +308,10 @@ fn verdict(codes: &[&str]) -> Option<Written> {
     codes.iter().position(|code| *code == "ConditionalCheckFailed").map(Written::Refused)
 }
 
-fn unreadable(store: &Aws, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+fn unreadable(
+    store: &Aws,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> StoreError {
     StoreError::new(format!("table `{}` cannot be read", store.place.table), error)
 }
 
@@ -297,7 +354,10 @@ mod tests {
             (vec!["ItemCollectionSizeLimitExceeded"], None),
             (vec!["None", "None"], None),
             (vec![], None),
-            (vec!["None", "ConditionalCheckFailed", "ConditionalCheckFailed"], Some(Written::Refused(1))),
+            (
+                vec!["None", "ConditionalCheckFailed", "ConditionalCheckFailed"],
+                Some(Written::Refused(1)),
+            ),
             (vec!["ConditionalCheckFailed", "None"], Some(Written::Refused(0))),
         ] {
             assert_eq!(verdict(&codes), expected, "{codes:?}");

@@ -57,7 +57,9 @@ impl Aws {
         announced: &Announced,
         now: i64,
     ) -> Result<Begun, StoreError> {
-        let id = UploadId::random().map_err(|error| StoreError::new("there is no randomness to name an upload with", error))?;
+        let id = UploadId::random().map_err(|error| {
+            StoreError::new("there is no randomness to name an upload with", error)
+        })?;
         let begun = self.presigned_put(id, announced, now).await?;
         let complete_until = now.saturating_add(COMPLETE_WITHIN);
         let row = [
@@ -72,9 +74,14 @@ impl Aws {
         ];
         let mut retry = Retry::default();
         loop {
-            match self.transact(vec![Write::put(row_key(&begun.id), row.clone()).only_if_absent()]).await? {
+            match self
+                .transact(vec![Write::put(row_key(&begun.id), row.clone()).only_if_absent()])
+                .await?
+            {
                 Written::Done => return Ok(begun),
-                Written::Refused(_) => return Err(StoreError::busy("an upload of that name is there already")),
+                Written::Refused(_) => {
+                    return Err(StoreError::busy("an upload of that name is there already"));
+                }
                 Written::Conflict => retry.again().await?,
             }
         }
@@ -89,26 +96,48 @@ impl Aws {
         now: i64,
     ) -> Result<Option<Pending>, StoreError> {
         let Some(row) = self.row(&row_key(id)).await? else { return Ok(None) };
-        let for_this = [("principal", principal.to_string()), ("address", address.to_string()), ("version", version.to_string())];
+        let for_this = [
+            ("principal", principal.to_string()),
+            ("address", address.to_string()),
+            ("version", version.to_string()),
+        ];
         let complete_until = read_number(&row, "complete_until").ok_or_else(unreadable)?;
         // By its own time and not by whether the table has cleared it away, which takes days.
-        if now >= complete_until || for_this.iter().any(|(name, value)| read_text(&row, name) != Some(value)) {
+        if now >= complete_until
+            || for_this.iter().any(|(name, value)| read_text(&row, name) != Some(value))
+        {
             return Ok(None);
         }
         let announced = read_announced(&row).ok_or_else(unreadable)?;
         Ok(Some(Pending { id: id.clone(), announced, object_version: None }))
     }
 
-    pub(in crate::store) async fn fetch_upload(&self, pending: &mut Pending, into: &mut Upload) -> Result<Fetched, StoreError> {
+    pub(in crate::store) async fn fetch_upload(
+        &self,
+        pending: &mut Pending,
+        into: &mut Upload,
+    ) -> Result<Fetched, StoreError> {
         // The client's own limit ends when an answer begins.
-        let fetched = tokio::time::timeout(longest(pending.announced.bytes), self.fetch(pending, into));
-        fetched.await.map_err(|error| StoreError::new("an upload was not fetched in time", error))?
+        let fetched =
+            tokio::time::timeout(longest(pending.announced.bytes), self.fetch(pending, into));
+        fetched
+            .await
+            .map_err(|error| StoreError::new("an upload was not fetched in time", error))?
     }
 
     async fn fetch(&self, pending: &mut Pending, into: &mut Upload) -> Result<Fetched, StoreError> {
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| StoreError::new("an upload cannot be fetched", error);
-        let asked = self.s3.get_object().bucket(&self.place.bucket).key(object_key(&pending.id)).customize();
-        let asked = asked.config_override(aws_sdk_s3::config::Builder::new().timeout_config(patience(pending.announced.bytes)));
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            StoreError::new("an upload cannot be fetched", error)
+        };
+        let asked = self
+            .s3
+            .get_object()
+            .bucket(&self.place.bucket)
+            .key(object_key(&pending.id))
+            .customize();
+        let asked = asked.config_override(
+            aws_sdk_s3::config::Builder::new().timeout_config(patience(pending.announced.bytes)),
+        );
         let mut answer = match Box::pin(asked.send()).await {
             Ok(answer) => answer,
             Err(error) if is_absent(&error) => return Ok(Fetched::Nothing),
@@ -133,22 +162,39 @@ impl Aws {
     pub(in crate::store) async fn end_upload(&self, pending: Pending) {
         // The very version: a delete that names none leaves a mark of deletion behind, whether something was there or not.
         if let Some(object_version) = &pending.object_version {
-            let object = self.s3.delete_object().bucket(&self.place.bucket).key(object_key(&pending.id));
+            let object =
+                self.s3.delete_object().bucket(&self.place.bucket).key(object_key(&pending.id));
             if let Err(error) = Box::pin(object.version_id(object_version).send()).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "an upload that has ended was left in the bucket");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "an upload that has ended was left in the bucket"
+                );
             }
         }
         if let Err(error) = self.transact(vec![Write::delete(row_key(&pending.id))]).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the row of an upload that has ended was left in the table");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the row of an upload that has ended was left in the table"
+            );
         }
     }
 
     /// The address, signed with all that is to be sent there.
-    async fn presigned_put(&self, id: UploadId, announced: &Announced, now: i64) -> Result<Begun, StoreError> {
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| StoreError::new("an upload cannot be signed", error);
+    async fn presigned_put(
+        &self,
+        id: UploadId,
+        announced: &Announced,
+        now: i64,
+    ) -> Result<Begun, StoreError> {
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            StoreError::new("an upload cannot be signed", error)
+        };
         let (credentials, ttl) = self.signer.credentials(now, PUT_WITHIN).await?;
         let seconds = |count: i64| Duration::from_secs(count.try_into().unwrap_or_default());
-        let config = PresigningConfig::builder().start_time(UNIX_EPOCH + seconds(now)).expires_in(seconds(ttl)).build();
+        let config = PresigningConfig::builder()
+            .start_time(UNIX_EPOCH + seconds(now))
+            .expires_in(seconds(ttl))
+            .build();
         let mut put = self
             .s3
             .put_object()
@@ -160,7 +206,10 @@ impl Aws {
             .content_length(announced.bytes.try_into().unwrap_or(i64::MAX))
             .checksum_sha256(checksum(&announced.sha256)?);
         if let Some(kms_key) = &self.place.bucket_kms_key {
-            put = put.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(kms_key).bucket_key_enabled(true);
+            put = put
+                .server_side_encryption(ServerSideEncryption::AwsKms)
+                .ssekms_key_id(kms_key)
+                .bucket_key_enabled(true);
         }
         let signed = put
             .customize()
@@ -174,22 +223,30 @@ impl Aws {
             })
             .presigned(config.map_err(|error| failed(error.into()))?);
         let signed = Box::pin(signed).await.map_err(|error| failed(error.into()))?;
-        let headers = bound(&signed).ok_or_else(|| StoreError::busy("an upload's address would take other bytes than were announced"))?;
+        let headers = bound(&signed).ok_or_else(|| {
+            StoreError::busy("an upload's address would take other bytes than were announced")
+        })?;
         Ok(Begun { id, url: signed.uri().to_owned(), headers, expires_at: now.saturating_add(ttl) })
     }
 }
 
 /// Whether S3 says that nothing was put: not that the bucket is gone, and nobody in its name.
 fn is_absent(error: &SdkError<GetObjectError>) -> bool {
-    error.as_service_error().is_some_and(GetObjectError::is_no_such_key) && error.raw_response().is_some_and(is_from_aws)
+    error.as_service_error().is_some_and(GetObjectError::is_no_such_key)
+        && error.raw_response().is_some_and(is_from_aws)
 }
 
 /// The headers to be sent, where each of them is under the signature and all of [`SIGNED`] are among them.
 fn bound(signed: &PresignedRequest) -> Option<Vec<(String, String)>> {
-    let headers: Vec<(String, String)> = signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let list = signed.uri().split(['?', '&']).find_map(|pair| pair.strip_prefix("X-Amz-SignedHeaders="))?;
+    let headers: Vec<(String, String)> =
+        signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let list = signed
+        .uri()
+        .split(['?', '&'])
+        .find_map(|pair| pair.strip_prefix("X-Amz-SignedHeaders="))?;
     let list: Vec<&str> = list.split("%3B").collect();
-    let all = headers.iter().all(|(name, _)| list.contains(&name.as_str())) && SIGNED.iter().all(|name| list.contains(name));
+    let all = headers.iter().all(|(name, _)| list.contains(&name.as_str()))
+        && SIGNED.iter().all(|name| list.contains(name));
     all.then_some(headers)
 }
 

@@ -23,7 +23,9 @@ impl Embedded {
 
 /// Puts a checked archive in its place; it is on disk under its name when this returns.
 pub(super) fn keep(archive: Checked, place: &Path) -> Result<(), StoreError> {
-    let failed = |error: io::Error| StoreError::new(format!("`{}` cannot be written", place.display()), error);
+    let failed = |error: io::Error| {
+        StoreError::new(format!("`{}` cannot be written", place.display()), error)
+    };
     let shelf = place.parent().unwrap_or(place);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(shelf).map_err(failed)?;
     let file = archive.into_file();
@@ -44,8 +46,15 @@ const ABANDONED: u64 = 24 * 3600;
 /// Removes the files of the folder whose name begins so and that died with the process that wrote them.
 pub(super) fn sweep(folder: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes())) {
-        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()))
+    {
+        let age = entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age.as_secs() > ABANDONED) {
             let _ = fs::remove_file(entry.path());
         }

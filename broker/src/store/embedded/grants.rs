@@ -12,7 +12,11 @@ use crate::principal::Principal;
 const COLUMNS: &str = "principal, namespace, permissions, expires_at, created_by, created_at";
 
 impl Embedded {
-    pub(in crate::store) async fn create_grant(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
+    pub(in crate::store) async fn create_grant(
+        &self,
+        grant: Grant,
+        pin: Option<Pin>,
+    ) -> Result<Created, StoreError> {
         self.write(move |transaction| {
             if let Some(existing) = find(transaction, &grant.principal, &grant.namespace)? {
                 return Ok(Created::Exists(existing));
@@ -89,10 +93,17 @@ impl Embedded {
         .await
     }
 
-    pub(in crate::store) async fn delete_grant(&self, principal: Principal, namespace: GrantNamespace) -> Result<bool, StoreError> {
+    pub(in crate::store) async fn delete_grant(
+        &self,
+        principal: Principal,
+        namespace: GrantNamespace,
+    ) -> Result<bool, StoreError> {
         self.write(move |transaction| {
             transaction
-                .execute("DELETE FROM grants WHERE principal = ?1 AND namespace = ?2", params![principal.as_str(), namespace.to_string()])
+                .execute(
+                    "DELETE FROM grants WHERE principal = ?1 AND namespace = ?2",
+                    params![principal.as_str(), namespace.to_string()],
+                )
                 .map(|rows| rows > 0)
                 .map_err(database_error)
         })
@@ -116,22 +127,37 @@ impl Embedded {
 
 /// The grants of one principal.
 pub(super) fn of(connection: &Connection, principal: &Principal) -> Result<Vec<Grant>, StoreError> {
-    select(connection, &format!("SELECT {COLUMNS} FROM grants WHERE principal = ?1"), params![principal.as_str()])
+    select(
+        connection,
+        &format!("SELECT {COLUMNS} FROM grants WHERE principal = ?1"),
+        params![principal.as_str()],
+    )
 }
 
-fn find(connection: &Connection, principal: &Principal, namespace: &GrantNamespace) -> Result<Option<Grant>, StoreError> {
+fn find(
+    connection: &Connection,
+    principal: &Principal,
+    namespace: &GrantNamespace,
+) -> Result<Option<Grant>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM grants WHERE principal = ?1 AND namespace = ?2");
     Ok(select(connection, &sql, params![principal.as_str(), namespace.to_string()])?.pop())
 }
 
-fn select(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Grant>, StoreError> {
+fn select(
+    connection: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+) -> Result<Vec<Grant>, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(database_error)?;
     let rows = statement.query_map(values, |row| Ok(read(row))).map_err(database_error)?;
     let mut grants = Vec::new();
     for row in rows {
         match row.map_err(database_error)? {
             Some(grant) => grants.push(grant),
-            None => tracing::error!(alarm = "unreadable_grant", "a grant in the store cannot be read and allows nothing"),
+            None => tracing::error!(
+                alarm = "unreadable_grant",
+                "a grant in the store cannot be read and allows nothing"
+            ),
         }
     }
     Ok(grants)
@@ -142,7 +168,8 @@ fn read(row: &Row<'_>) -> Option<Grant> {
     Some(Grant {
         principal: Principal::parse_stored(&row.get::<_, String>(0).ok()?).ok()?,
         namespace: row.get::<_, String>(1).ok()?.parse().ok()?,
-        permissions: Permissions::from_bits(row.get(2).ok()?).filter(|permissions| !permissions.is_empty())?,
+        permissions: Permissions::from_bits(row.get(2).ok()?)
+            .filter(|permissions| !permissions.is_empty())?,
         expires_at: row.get(3).ok()?,
         created_by: row.get(4).ok()?,
         created_at: row.get(5).ok()?,
@@ -171,7 +198,10 @@ mod tests {
         };
         let id = |text: &str| Pin::Id(UniqueId::parse(text).unwrap());
         let first = id("AROAEXAMPLEEXAMPLE222");
-        assert_eq!(store.create_grant(grant("prod"), Some(first.clone())).await.unwrap(), Created::Done);
+        assert_eq!(
+            store.create_grant(grant("prod"), Some(first.clone())).await.unwrap(),
+            Created::Done
+        );
         for other in [Pin::Never, id("AROAOTHEROTHEROTHER22")] {
             let created = store.create_grant(grant("sandbox"), Some(other)).await.unwrap();
             assert_eq!(created, Created::PinnedOtherwise(first.clone()));

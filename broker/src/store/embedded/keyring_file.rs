@@ -51,7 +51,11 @@ impl Embedded {
         blocking(move || read(&path)).await
     }
 
-    pub(in crate::store) async fn replace_keyring(&self, revision: i64, next: Keyring) -> Result<bool, StoreError> {
+    pub(in crate::store) async fn replace_keyring(
+        &self,
+        revision: i64,
+        next: Keyring,
+    ) -> Result<bool, StoreError> {
         let path = self.keyring_path();
         blocking(move || replace(&path, revision, &next)).await
     }
@@ -61,7 +65,8 @@ impl Embedded {
         blocking(move || {
             let keyring = read(&path)?;
             let count = keyring.keys().len();
-            Ok((count == 0 || replace(&path, keyring.revision, &keyring.dropped())?).then_some(count))
+            Ok((count == 0 || replace(&path, keyring.revision, &keyring.dropped())?)
+                .then_some(count))
         })
         .await
     }
@@ -69,7 +74,9 @@ impl Embedded {
 
 /// Reads the keyring; an empty one where there is no file.
 pub(super) fn read(path: &Path) -> Result<Keyring, StoreError> {
-    let failed = |error: std::io::Error| StoreError::new(format!("`{}` cannot be read", path.display()), error);
+    let failed = |error: std::io::Error| {
+        StoreError::new(format!("`{}` cannot be read", path.display()), error)
+    };
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Keyring::default()),
         other => other.map_err(failed)?,
@@ -94,10 +101,17 @@ fn key(document: &KeyDocument) -> Option<Key> {
 }
 
 fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreError> {
-    let failed = |error: std::io::Error| StoreError::new(format!("`{}` cannot be written", path.display()), error);
+    let failed = |error: std::io::Error| {
+        StoreError::new(format!("`{}` cannot be written", path.display()), error)
+    };
     let folder = path.parent().unwrap_or(path);
     // The lock is on a file of its own: the keyring itself is renamed over, and a lock would stay with the old one.
-    let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path.with_extension("lock")).map_err(failed)?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path.with_extension("lock"))
+        .map_err(failed)?;
     give_to_owner_of(folder, &lock).map_err(failed)?;
     wait_for(&lock).map_err(failed)?;
     if read(path)?.revision != revision {
@@ -111,8 +125,11 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
     });
     let document = Document { revision: next.revision, keys: keys.collect() };
     let text = Zeroizing::new(serde_json::to_vec(&document).map_err(|error| failed(error.into()))?);
-    let mut aside =
-        tempfile::Builder::new().prefix(ASIDE).permissions(fs::Permissions::from_mode(0o600)).tempfile_in(folder).map_err(failed)?;
+    let mut aside = tempfile::Builder::new()
+        .prefix(ASIDE)
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(folder)
+        .map_err(failed)?;
     give_to_owner_of(folder, aside.as_file()).map_err(failed)?;
     aside.write_all(&text).and_then(|()| aside.as_file().sync_all()).map_err(failed)?;
     aside.persist(path).map_err(|error| failed(error.error))?;
@@ -177,7 +194,11 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("chmod 600"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        for text in ["", "{}", r#"{"revision":1,"keys":[{"id":"x","created_at":0,"mints_from":0,"secret":"AAAA"}]}"#] {
+        for text in [
+            "",
+            "{}",
+            r#"{"revision":1,"keys":[{"id":"x","created_at":0,"mints_from":0,"secret":"AAAA"}]}"#,
+        ] {
             fs::write(&path, text).unwrap();
             assert!(read(&path).unwrap_err().to_string().contains("is not a keyring"), "{text}");
         }

@@ -14,7 +14,10 @@ use crate::token::{Listed, TokenId};
 pub(super) const MARGIN: i64 = 24 * 3600;
 
 impl Embedded {
-    pub(in crate::store) async fn standing(&self, principals: Vec<Principal>) -> Result<Standing, StoreError> {
+    pub(in crate::store) async fn standing(
+        &self,
+        principals: Vec<Principal>,
+    ) -> Result<Standing, StoreError> {
         let keyring = self.keyring_path();
         self.read(move |connection| {
             // One transaction, so that what is read belongs together.
@@ -37,7 +40,11 @@ impl Embedded {
             };
             let revoked_tokens = snapshot
                 .prepare_cached("SELECT jti FROM revoked_tokens")
-                .and_then(|mut statement| statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>())
+                .and_then(|mut statement| {
+                    statement
+                        .query_map([], |row| row.get::<_, String>(0))?
+                        .collect::<rusqlite::Result<Vec<_>>>()
+                })
                 .map_err(database_error)?
                 .iter()
                 .filter_map(|text| TokenId::parse(text))
@@ -58,7 +65,9 @@ impl Embedded {
         self.write(move |transaction| {
             // With a day to spare: a clock that jumps ahead and back must not forget what is still good.
             let long_over = now.saturating_sub(MARGIN);
-            transaction.execute("DELETE FROM proofs WHERE keep_until < ?1", [long_over]).map_err(database_error)?;
+            transaction
+                .execute("DELETE FROM proofs WHERE keep_until < ?1", [long_over])
+                .map_err(database_error)?;
             // Nothing about time in the condition: a proof is claimed once, whatever any clock says.
             let claimed = transaction
                 .execute(
@@ -77,15 +86,26 @@ impl Embedded {
         .await
     }
 
-    pub(in crate::store) async fn pin(&self, principal: Principal, id: UniqueId) -> Result<Claim, StoreError> {
+    pub(in crate::store) async fn pin(
+        &self,
+        principal: Principal,
+        id: UniqueId,
+    ) -> Result<Claim, StoreError> {
         self.write(move |transaction| keep_pin(transaction, &principal, &id)).await
     }
 }
 
 /// Pins the id unless something is pinned; what is pinned already decides.
-fn keep_pin(transaction: &Transaction<'_>, principal: &Principal, id: &UniqueId) -> Result<Claim, StoreError> {
+fn keep_pin(
+    transaction: &Transaction<'_>,
+    principal: &Principal,
+    id: &UniqueId,
+) -> Result<Claim, StoreError> {
     transaction
-        .execute("INSERT OR IGNORE INTO pins (principal, unique_id) VALUES (?1, ?2)", params![principal.as_str(), id.as_str()])
+        .execute(
+            "INSERT OR IGNORE INTO pins (principal, unique_id) VALUES (?1, ?2)",
+            params![principal.as_str(), id.as_str()],
+        )
         .map_err(database_error)?;
     Ok(match pin_of(transaction, principal)? {
         Pin::Id(kept) if kept != *id => Claim::PinnedToAnother,
@@ -96,15 +116,17 @@ fn keep_pin(transaction: &Transaction<'_>, principal: &Principal, id: &UniqueId)
 /// The pin of a role or user.
 pub(super) fn pin_of(connection: &Connection, principal: &Principal) -> Result<Pin, StoreError> {
     let row = connection
-        .query_row("SELECT unique_id FROM pins WHERE principal = ?1", [principal.as_str()], |row| row.get::<_, Option<String>>(0))
+        .query_row("SELECT unique_id FROM pins WHERE principal = ?1", [principal.as_str()], |row| {
+            row.get::<_, Option<String>>(0)
+        })
         .optional()
         .map_err(database_error)?;
     match row {
         None => Ok(Pin::Open),
         Some(None) => Ok(Pin::Never),
         // An id nobody can have is no reason to let everybody in.
-        Some(Some(text)) => {
-            UniqueId::parse(&text).map(Pin::Id).ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read"))
-        }
+        Some(Some(text)) => UniqueId::parse(&text)
+            .map(Pin::Id)
+            .ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read")),
     }
 }

@@ -64,7 +64,9 @@ impl Embedded {
     /// Makes what is missing of the folder, readable by its owner alone; safe to repeat.
     pub fn init(folder: &Path) -> Result<Made, StoreError> {
         let made_folder = !folder.exists();
-        let failed = |error: std::io::Error| StoreError::new(format!("`{}` cannot be made", folder.display()), error);
+        let failed = |error: std::io::Error| {
+            StoreError::new(format!("`{}` cannot be made", folder.display()), error)
+        };
         for path in [folder.to_path_buf(), folder.join("archives"), folder.join("incoming")] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         }
@@ -94,14 +96,21 @@ impl Embedded {
         let mut first = Connection::open_with_flags(&database, flags).map_err(database_error)?;
         configure(&mut first).map_err(database_error)?;
         schema::check(&mut first)?;
-        let manager = SqliteConnectionManager::file(&database).with_flags(flags).with_init(configure);
+        let manager =
+            SqliteConnectionManager::file(&database).with_flags(flags).with_init(configure);
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(Some(1))
             .connection_timeout(BUSY)
             .build(manager)
-            .map_err(|error| StoreError::new(format!("`{}` cannot be opened", database.display()), error))?;
-        let store = Self { folder: Arc::new(folder.to_path_buf()), pool, writers: Arc::new(Semaphore::new(WRITERS)) };
+            .map_err(|error| {
+                StoreError::new(format!("`{}` cannot be opened", database.display()), error)
+            })?;
+        let store = Self {
+            folder: Arc::new(folder.to_path_buf()),
+            pool,
+            writers: Arc::new(Semaphore::new(WRITERS)),
+        };
         archives::sweep(&store.incoming(), "");
         archives::sweep(folder, keyring_file::ASIDE);
         Ok(store)
@@ -115,14 +124,20 @@ impl Embedded {
     /// Whether a read and a write go through.
     pub(super) async fn reach(&self) -> Result<(), StoreError> {
         self.write(|transaction| {
-            transaction.execute("UPDATE meta SET value = value WHERE name = 'schema'", []).map(drop).map_err(database_error)
+            transaction
+                .execute("UPDATE meta SET value = value WHERE name = 'schema'", [])
+                .map(drop)
+                .map_err(database_error)
         })
         .await?;
         let folders = [self.incoming(), self.folder.join("archives")];
         blocking(move || {
             folders.iter().try_for_each(|folder| {
-                let room = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| file.write_all(&[0; ROOM]));
-                room.map_err(|error| StoreError::new(format!("`{}` cannot be written", folder.display()), error))
+                let room = tempfile::NamedTempFile::new_in(folder)
+                    .and_then(|mut file| file.write_all(&[0; ROOM]));
+                room.map_err(|error| {
+                    StoreError::new(format!("`{}` cannot be written", folder.display()), error)
+                })
             })
         })
         .await
@@ -148,7 +163,9 @@ impl Embedded {
         blocking(move || {
             let _turn = turn;
             let mut connection = store.connection()?;
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(database_error)?;
+            let transaction = connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(database_error)?;
             let done = work(&transaction)?;
             transaction.commit().map_err(database_error)?;
             Ok(done)
@@ -177,7 +194,9 @@ fn database_error(error: rusqlite::Error) -> StoreError {
 }
 
 /// Works on a thread that may wait; what is logged there is the request's that asked for it.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
     let request = tracing::Span::current();
     tokio::task::spawn_blocking(move || request.in_scope(work))
         .await

@@ -12,7 +12,10 @@ use crate::grants::Reach;
 use crate::registry::{Announced, Checked, Format, ModuleSummary, Version, versions_document};
 
 impl Embedded {
-    pub(in crate::store) async fn versions_document(&self, address: ModuleAddress) -> Result<Option<Bytes>, StoreError> {
+    pub(in crate::store) async fn versions_document(
+        &self,
+        address: ModuleAddress,
+    ) -> Result<Option<Bytes>, StoreError> {
         self.read(move |connection| {
             connection
                 .prepare_cached("SELECT versions_document FROM modules WHERE namespace = ?1 AND name = ?2 AND system = ?3")
@@ -29,7 +32,11 @@ impl Embedded {
         .await
     }
 
-    pub(in crate::store) async fn package(&self, address: ModuleAddress, version: Version) -> Result<Option<Package>, StoreError> {
+    pub(in crate::store) async fn package(
+        &self,
+        address: ModuleAddress,
+        version: Version,
+    ) -> Result<Option<Package>, StoreError> {
         self.read(move |connection| package(connection, &address, &version)).await
     }
 
@@ -41,13 +48,15 @@ impl Embedded {
         by: String,
         now: i64,
     ) -> Result<Published, StoreError> {
-        let (sha256, format, bytes) = (archive.sha256().to_owned(), archive.format(), archive.bytes());
+        let (sha256, format, bytes) =
+            (archive.sha256().to_owned(), archive.format(), archive.bytes());
         // Looked at first, so that a version that is taken costs no file; decided again in the transaction.
         let place = self.archive(&sha256, format);
         if let Some(kept) = self.package(address.clone(), version.clone()).await? {
             let same = compare(&kept, &sha256);
             // A file that was lost comes back when the same bytes are sent again.
-            if same == Published::Same && fs::metadata(&place).map_or(0, |file| file.len()) != bytes {
+            if same == Published::Same && fs::metadata(&place).map_or(0, |file| file.len()) != bytes
+            {
                 blocking(move || archives::keep(archive, &place)).await?;
             }
             return Ok(same);
@@ -87,8 +96,10 @@ impl Embedded {
         announced: &Announced,
     ) -> Result<Option<Published>, StoreError> {
         let Some(kept) = self.package(address, version).await? else { return Ok(None) };
-        let (outcome, place) = (compare(&kept, &announced.sha256), self.archive(&kept.sha256, kept.format));
-        let lost = outcome == Published::Same && fs::metadata(place).map_or(0, |file| file.len()) != announced.bytes;
+        let (outcome, place) =
+            (compare(&kept, &announced.sha256), self.archive(&kept.sha256, kept.format));
+        let lost = outcome == Published::Same
+            && fs::metadata(place).map_or(0, |file| file.len()) != announced.bytes;
         Ok((!lost).then_some(outcome))
     }
 
@@ -99,13 +110,16 @@ impl Embedded {
         offset: usize,
         limit: usize,
     ) -> Result<Vec<ModuleSummary>, StoreError> {
-        let within = match reach {
-            Reach::Every => None,
-            Reach::Some(namespaces) => {
-                let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
-                Some(serde_json::to_string(&names).map_err(|error| StoreError::new("the namespaces cannot be written", error))?)
-            }
-        };
+        let within =
+            match reach {
+                Reach::Every => None,
+                Reach::Some(namespaces) => {
+                    let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
+                    Some(serde_json::to_string(&names).map_err(|error| {
+                        StoreError::new("the namespaces cannot be written", error)
+                    })?)
+                }
+            };
         self.read(move |connection| {
             let sql = "SELECT namespace, name, system, latest, latest_at FROM modules \
                        WHERE (?1 IS NULL OR namespace IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR namespace = ?2) \
@@ -145,7 +159,11 @@ fn compare(kept: &Package, sha256: &str) -> Published {
     if kept.sha256 == sha256 { Published::Same } else { Published::Different }
 }
 
-fn package(connection: &rusqlite::Connection, address: &ModuleAddress, version: &Version) -> Result<Option<Package>, StoreError> {
+fn package(
+    connection: &rusqlite::Connection,
+    address: &ModuleAddress,
+    version: &Version,
+) -> Result<Option<Package>, StoreError> {
     let row: Option<(String, String)> = connection
         .prepare_cached("SELECT sha256, format FROM module_versions WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4")
         .and_then(|mut statement| {
@@ -158,14 +176,18 @@ fn package(connection: &rusqlite::Connection, address: &ModuleAddress, version: 
         })
         .map_err(database_error)?;
     row.map(|(sha256, extension)| {
-        let format = Format::from_extension(&extension).ok_or_else(|| StoreError::busy("a version in the store has an unknown format"))?;
+        let format = Format::from_extension(&extension)
+            .ok_or_else(|| StoreError::busy("a version in the store has an unknown format"))?;
         Ok(Package { sha256, format })
     })
     .transpose()
 }
 
 /// Writes the module's document anew from all its versions, in the transaction that added one.
-fn write_document(transaction: &Transaction<'_>, address: &ModuleAddress) -> Result<(), StoreError> {
+fn write_document(
+    transaction: &Transaction<'_>,
+    address: &ModuleAddress,
+) -> Result<(), StoreError> {
     let parts = params![address.namespace.as_str(), address.name.as_str(), address.system.as_str()];
     let mut versions = transaction
         .prepare_cached("SELECT version, published_at FROM module_versions WHERE namespace = ?1 AND name = ?2 AND system = ?3")
@@ -183,7 +205,9 @@ fn write_document(transaction: &Transaction<'_>, address: &ModuleAddress) -> Res
         })
         .collect::<Vec<_>>();
     versions.sort();
-    let Some((latest, latest_at)) = versions.iter().rev().find(|(version, _)| !version.is_prerelease()).or(versions.last()) else {
+    let Some((latest, latest_at)) =
+        versions.iter().rev().find(|(version, _)| !version.is_prerelease()).or(versions.last())
+    else {
         return Ok(());
     };
     let document = versions_document(versions.iter().map(|(version, _)| version));

@@ -15,10 +15,17 @@ use crate::token::TokenId;
 const REMEMBERED: i64 = MAX_TTL + 60;
 
 impl Embedded {
-    pub(in crate::store) async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
+    pub(in crate::store) async fn revoke_token(
+        &self,
+        id: TokenId,
+        now: i64,
+    ) -> Result<(), StoreError> {
         self.write(move |transaction| {
             transaction
-                .execute("DELETE FROM revoked_tokens WHERE keep_until < ?1", [now.saturating_sub(MARGIN)])
+                .execute(
+                    "DELETE FROM revoked_tokens WHERE keep_until < ?1",
+                    [now.saturating_sub(MARGIN)],
+                )
                 .map_err(database_error)?;
             transaction
                 .execute(
@@ -31,7 +38,11 @@ impl Embedded {
         .await
     }
 
-    pub(in crate::store) async fn revoke_principal(&self, principal: Principal, now: i64) -> Result<bool, StoreError> {
+    pub(in crate::store) async fn revoke_principal(
+        &self,
+        principal: Principal,
+        now: i64,
+    ) -> Result<bool, StoreError> {
         self.write(move |transaction| {
             transaction
                 .execute(
@@ -47,7 +58,10 @@ impl Embedded {
     pub(in crate::store) async fn lift(&self, principal: Principal) -> Result<bool, StoreError> {
         self.write(move |transaction| {
             transaction
-                .execute("DELETE FROM revoked_principals WHERE principal = ?1", [principal.as_str()])
+                .execute(
+                    "DELETE FROM revoked_principals WHERE principal = ?1",
+                    [principal.as_str()],
+                )
                 .map(|rows| rows > 0)
                 .map_err(database_error)
         })
@@ -56,11 +70,22 @@ impl Embedded {
 
     pub(in crate::store) async fn revocations(&self) -> Result<Revocations, StoreError> {
         self.read(|connection| {
-            let tokens = rows(connection, "SELECT jti, keep_until FROM revoked_tokens ORDER BY keep_until, jti")?;
-            let principals = rows(connection, "SELECT principal, revoked_at FROM revoked_principals ORDER BY principal")?;
-            let token = |(text, keep_until): &(String, i64)| Some(RevokedToken { id: TokenId::parse(text)?, keep_until: *keep_until });
+            let tokens = rows(
+                connection,
+                "SELECT jti, keep_until FROM revoked_tokens ORDER BY keep_until, jti",
+            )?;
+            let principals = rows(
+                connection,
+                "SELECT principal, revoked_at FROM revoked_principals ORDER BY principal",
+            )?;
+            let token = |(text, keep_until): &(String, i64)| {
+                Some(RevokedToken { id: TokenId::parse(text)?, keep_until: *keep_until })
+            };
             let principal = |(text, revoked_at): &(String, i64)| {
-                Some(RevokedPrincipal { principal: Principal::parse_stored(text).ok()?, revoked_at: *revoked_at })
+                Some(RevokedPrincipal {
+                    principal: Principal::parse_stored(text).ok()?,
+                    revoked_at: *revoked_at,
+                })
             };
             let (tokens, principals) = (readable(&tokens, token), readable(&principals, principal));
             Ok(Revocations { tokens, principals })
@@ -70,7 +95,10 @@ impl Embedded {
 
     pub(in crate::store) async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
         self.write(move |transaction| {
-            transaction.execute("DELETE FROM pins WHERE principal = ?1", [principal.as_str()]).map(|rows| rows > 0).map_err(database_error)
+            transaction
+                .execute("DELETE FROM pins WHERE principal = ?1", [principal.as_str()])
+                .map(|rows| rows > 0)
+                .map_err(database_error)
         })
         .await
     }
@@ -79,7 +107,9 @@ impl Embedded {
 fn rows(connection: &Connection, sql: &str) -> Result<Vec<(String, i64)>, StoreError> {
     connection
         .prepare_cached(sql)
-        .and_then(|mut statement| statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .and_then(|mut statement| {
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
         .map_err(database_error)
 }
 
@@ -87,7 +117,10 @@ fn rows(connection: &Connection, sql: &str) -> Result<Vec<(String, i64)>, StoreE
 fn readable<T>(rows: &[(String, i64)], read: impl Fn(&(String, i64)) -> Option<T>) -> Vec<T> {
     let found: Vec<T> = rows.iter().filter_map(read).collect();
     if found.len() < rows.len() {
-        tracing::error!(alarm = "unreadable_revocation", "a revocation in the store cannot be read and revokes nothing");
+        tracing::error!(
+            alarm = "unreadable_revocation",
+            "a revocation in the store cannot be read and revokes nothing"
+        );
     }
     found
 }
@@ -115,11 +148,26 @@ mod tests {
         let (_folder, store) = opened();
         let (first, second) = (TokenId::random().unwrap(), TokenId::random().unwrap());
         store.revoke_token(first.clone(), 1000).await.unwrap();
-        for (now, remembered) in [(1000 + MAX_TTL, true), (1000 + MAX_TTL + 60, true), (1000 + MAX_TTL + 61 + MARGIN, false)] {
+        for (now, remembered) in [
+            (1000 + MAX_TTL, true),
+            (1000 + MAX_TTL + 60, true),
+            (1000 + MAX_TTL + 61 + MARGIN, false),
+        ] {
             store.revoke_token(second.clone(), now).await.unwrap();
-            let tokens: Vec<TokenId> = store.revocations().await.unwrap().tokens.into_iter().map(|token| token.id).collect();
+            let tokens: Vec<TokenId> = store
+                .revocations()
+                .await
+                .unwrap()
+                .tokens
+                .into_iter()
+                .map(|token| token.id)
+                .collect();
             assert_eq!(tokens.contains(&first), remembered, "{now}");
-            assert_eq!(store.standing(vec![]).await.unwrap().revoked_tokens.contains(&first), remembered, "{now}");
+            assert_eq!(
+                store.standing(vec![]).await.unwrap().revoked_tokens.contains(&first),
+                remembered,
+                "{now}"
+            );
             assert!(tokens.contains(&second));
         }
     }
@@ -127,12 +175,22 @@ mod tests {
     #[tokio::test]
     async fn a_principal_is_revoked_until_it_is_lifted() {
         let (_folder, store) = opened();
-        let (deploy, account) = (principal("aws:111122223333:role/deploy"), principal("account:aws:111122223333"));
+        let (deploy, account) =
+            (principal("aws:111122223333:role/deploy"), principal("account:aws:111122223333"));
         assert!(!store.lift(account.clone()).await.unwrap());
         assert!(store.revoke_principal(account.clone(), 5).await.unwrap());
-        assert!(!store.revoke_principal(account.clone(), 9).await.unwrap(), "the first time counts");
-        assert_eq!(store.revocations().await.unwrap().principals, [RevokedPrincipal { principal: account.clone(), revoked_at: 5 }]);
-        assert_eq!(store.standing(vec![deploy.clone(), account.clone()]).await.unwrap().revoked, Some(account.clone()));
+        assert!(
+            !store.revoke_principal(account.clone(), 9).await.unwrap(),
+            "the first time counts"
+        );
+        assert_eq!(
+            store.revocations().await.unwrap().principals,
+            [RevokedPrincipal { principal: account.clone(), revoked_at: 5 }]
+        );
+        assert_eq!(
+            store.standing(vec![deploy.clone(), account.clone()]).await.unwrap().revoked,
+            Some(account.clone())
+        );
         assert!(store.lift(account.clone()).await.unwrap());
         assert_eq!(store.standing(vec![deploy, account]).await.unwrap().revoked, None);
     }
@@ -144,11 +202,18 @@ mod tests {
         let id = |text| UniqueId::parse(text).unwrap();
         let (old, new) = (id("AROAEXAMPLEEXAMPLE222"), id("AROAOTHEROTHEROTHER22"));
         assert!(!store.unpin(deploy.clone()).await.unwrap());
-        assert!(matches!(store.claim([1; 32], 100, Some((deploy.clone(), old)), 0).await.unwrap(), Claim::Claimed(_)));
-        let again = store.claim([2; 32], 100, Some((deploy.clone(), new.clone())), 0).await.unwrap();
+        assert!(matches!(
+            store.claim([1; 32], 100, Some((deploy.clone(), old)), 0).await.unwrap(),
+            Claim::Claimed(_)
+        ));
+        let again =
+            store.claim([2; 32], 100, Some((deploy.clone(), new.clone())), 0).await.unwrap();
         assert!(matches!(again, Claim::PinnedToAnother));
         assert!(store.unpin(deploy.clone()).await.unwrap());
-        assert!(matches!(store.claim([3; 32], 100, Some((deploy.clone(), new.clone())), 0).await.unwrap(), Claim::Claimed(_)));
+        assert!(matches!(
+            store.claim([3; 32], 100, Some((deploy.clone(), new.clone())), 0).await.unwrap(),
+            Claim::Claimed(_)
+        ));
         assert_eq!(store.standing(vec![deploy]).await.unwrap().pin, Pin::Id(new));
     }
 

@@ -42,8 +42,12 @@ INSERT INTO meta (name, value) VALUES ('schema', 1);
 
 /// Makes the tables where there are none.
 pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(database_error)?;
-    let empty = transaction.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0)).map_err(database_error)?;
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(database_error)?;
+    let empty = transaction
+        .query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(database_error)?;
     if empty {
         transaction.execute_batch(TABLES).map_err(database_error)?;
     }
@@ -55,13 +59,19 @@ pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
 pub(super) fn check(connection: &mut Connection) -> Result<(), StoreError> {
     let made = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'meta'";
     if !connection.query_row(made, [], |row| row.get(0)).map_err(database_error)? {
-        return Err(StoreError::busy("the database was not made by this program, or has lost all that was in it"));
+        return Err(StoreError::busy(
+            "the database was not made by this program, or has lost all that was in it",
+        ));
     }
-    let version: Option<i64> =
-        connection.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0)).optional().map_err(database_error)?;
+    let version: Option<i64> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0))
+        .optional()
+        .map_err(database_error)?;
     match version {
         Some(VERSION) => Ok(()),
-        Some(other) => Err(StoreError::busy(&format!("the database has schema {other}, and this program knows schema {VERSION} alone"))),
+        Some(other) => Err(StoreError::busy(&format!(
+            "the database has schema {other}, and this program knows schema {VERSION} alone"
+        ))),
         None => Err(StoreError::busy("the database was not made by this program")),
     }
 }

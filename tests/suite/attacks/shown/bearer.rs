@@ -28,11 +28,17 @@ pub(super) async fn a_megabyte_of_token_is_refused(backend: Backend) {
     let serving = ground.test.serve(None).await;
     for (length, expected) in [(4097, "401"), (1 << 20, "431")] {
         let mut stream = tokio::net::TcpStream::connect(serving.address).await.unwrap();
-        let head = format!("GET {WHOAMI} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n", "a".repeat(length));
+        let head = format!(
+            "GET {WHOAMI} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
+            "a".repeat(length)
+        );
         let _ = stream.write_all(head.as_bytes()).await;
         let mut answer = [0; 64];
         let read = stream.read(&mut answer).await.unwrap_or_default();
-        assert!(String::from_utf8_lossy(&answer[..read]).starts_with(&format!("HTTP/1.1 {expected} ")), "{length}");
+        assert!(
+            String::from_utf8_lossy(&answer[..read]).starts_with(&format!("HTTP/1.1 {expected} ")),
+            "{length}"
+        );
     }
 }
 
@@ -59,7 +65,8 @@ pub(super) async fn every_bent_token_is_refused(backend: Backend) {
         // What no header can carry cannot be sent.
         let Ok(value) = HeaderValue::from_bytes(&[b"Bearer ", &*bent].concat()) else { continue };
         // A space behind it is none to who reads a header, and one before it is two; both are refused here.
-        let request = Request::get(WHOAMI).header("authorization", value).body(Body::empty()).unwrap();
+        let request =
+            Request::get(WHOAMI).header("authorization", value).body(Body::empty()).unwrap();
         let reply = ground.test.send(request).await;
         assert_eq!(reply.error(), "401 unauthorized", "{}", String::from_utf8_lossy(&bent));
         sent += 1;
@@ -81,9 +88,13 @@ pub(super) async fn a_token_under_a_dropped_key_is_refused(backend: Backend) {
     ground.test.advance(10);
     assert_eq!(status(&ground.test, &next).await, 200);
     ground.forget();
-    ground.expect(get(WHOAMI, &old), std::slice::from_ref(&old), "401 unauthorized", "0/0/1/0").await;
+    ground
+        .expect(get(WHOAMI, &old), std::slice::from_ref(&old), "401 unauthorized", "0/0/1/0")
+        .await;
     for _ in 0..3 {
-        ground.expect(get(WHOAMI, &old), std::slice::from_ref(&old), "401 unauthorized", "0/0/0/0").await;
+        ground
+            .expect(get(WHOAMI, &old), std::slice::from_ref(&old), "401 unauthorized", "0/0/0/0")
+            .await;
     }
 }
 
@@ -104,11 +115,21 @@ pub(super) async fn what_is_revoked_is_refused_everywhere(backend: Backend) {
     for token in [&ground.token, &by_id, &of_another] {
         everywhere(token, 200, "before").await;
     }
-    ground.test.store().revoke_token(id(&ground.test, &by_id).await, ground.test.time()).await.unwrap();
+    ground
+        .test
+        .store()
+        .revoke_token(id(&ground.test, &by_id).await, ground.test.time())
+        .await
+        .unwrap();
     pass(10);
     everywhere(&by_id, 401, "a token").await;
     everywhere(&ground.token, 200, "another token of the same role").await;
-    ground.test.store().revoke_principal(Principal::parse_stored(&role("another")).unwrap(), ground.test.time()).await.unwrap();
+    ground
+        .test
+        .store()
+        .revoke_principal(Principal::parse_stored(&role("another")).unwrap(), ground.test.time())
+        .await
+        .unwrap();
     pass(10);
     everywhere(&of_another, 401, "a role").await;
     assert_eq!(ground.test.store().drop_keys().await.unwrap(), Some(1));
@@ -127,8 +148,14 @@ pub(super) async fn a_stale_snapshot_is_no_answer(backend: Backend) {
     super::without_table(&ground.test, "revoked_principals", true);
     for (seconds, expected) in [(11, 200), (200, 200), (88, 200), (1, 503), (600, 503)] {
         ground.test.advance(seconds);
-        let outcome = ground.watch(get(WHOAMI, &ground.token), std::slice::from_ref(&ground.token)).await;
-        assert_eq!(outcome.reply.status.as_u16(), expected, "after {seconds} more seconds: {}", outcome.reply.text());
+        let outcome =
+            ground.watch(get(WHOAMI, &ground.token), std::slice::from_ref(&ground.token)).await;
+        assert_eq!(
+            outcome.reply.status.as_u16(),
+            expected,
+            "after {seconds} more seconds: {}",
+            outcome.reply.text()
+        );
         assert!(outcome.problems.is_empty(), "{:?}", outcome.problems);
         assert_eq!(outcome.reply.header("retry-after").is_empty(), expected == 200);
     }
@@ -166,13 +193,33 @@ pub(super) async fn an_authorizer_names_the_one_request(backend: Backend) {
     let good = "/terraform/v1/modules/acme/vpc/aws/versions";
     let allowed = crate::lambda::answer(&function, &ask(good)).await.unwrap();
     let statement = &allowed["policyDocument"]["Statement"];
-    assert_eq!((statement.as_array().unwrap().len(), &statement[0]["Effect"]), (1, &Value::from("Allow")));
-    assert!(statement[0]["Resource"].as_str().unwrap().ends_with(&format!("/GET{good}")), "{statement}");
-    let other = crate::lambda::answer(&function, &ask("/terraform/v1/modules/other/vpc/aws/versions")).await.unwrap();
-    assert_eq!(other["policyDocument"]["Statement"][0]["Effect"], "Deny", "though the other was allowed a moment ago");
-    for path in ["*", "acme/*", "acme/vp?/aws/versions", "acme%2Fvpc/aws/versions", "%61cme/vpc/aws/versions", "acme/../other", "acme//vpc"]
-    {
-        let refused = crate::lambda::answer(&function, &ask(&format!("/terraform/v1/modules/{path}"))).await;
+    assert_eq!(
+        (statement.as_array().unwrap().len(), &statement[0]["Effect"]),
+        (1, &Value::from("Allow"))
+    );
+    assert!(
+        statement[0]["Resource"].as_str().unwrap().ends_with(&format!("/GET{good}")),
+        "{statement}"
+    );
+    let other =
+        crate::lambda::answer(&function, &ask("/terraform/v1/modules/other/vpc/aws/versions"))
+            .await
+            .unwrap();
+    assert_eq!(
+        other["policyDocument"]["Statement"][0]["Effect"], "Deny",
+        "though the other was allowed a moment ago"
+    );
+    for path in [
+        "*",
+        "acme/*",
+        "acme/vp?/aws/versions",
+        "acme%2Fvpc/aws/versions",
+        "%61cme/vpc/aws/versions",
+        "acme/../other",
+        "acme//vpc",
+    ] {
+        let refused =
+            crate::lambda::answer(&function, &ask(&format!("/terraform/v1/modules/{path}"))).await;
         assert_eq!(refused.unwrap_err().to_string(), "Unauthorized", "{path}");
     }
 }
@@ -183,9 +230,18 @@ pub(super) async fn a_link_carries_no_token(backend: Backend) {
     // A presigned link is made without a call; where the archive is, one read says.
     let outcome = ground.expect(get(DOWNLOAD, &ground.token), &hidden, "204 -", "0/0/1/0").await;
     let location = outcome.reply.header("x-terraform-get").to_owned();
-    assert!(!location.is_empty() && !location.contains("stile_v4") && !location.to_ascii_lowercase().contains("bearer"), "{location}");
+    assert!(
+        !location.is_empty()
+            && !location.contains("stile_v4")
+            && !location.to_ascii_lowercase().contains("bearer"),
+        "{location}"
+    );
     let start = location.split('?').next().unwrap();
-    assert!(outcome.logged.lines().all(|line| !line.contains(start)), "no link is logged: {}", outcome.logged.human.text);
+    assert!(
+        outcome.logged.lines().all(|line| !line.contains(start)),
+        "no link is logged: {}",
+        outcome.logged.human.text
+    );
     match backend {
         Backend::Aws => assert!(location.contains("X-Amz-Expires=300&"), "{location}"),
         Backend::Embedded => {

@@ -19,7 +19,8 @@ use stile_tests::test_broker::{Backend, deploy, role};
 use tokio::io::AsyncWriteExt as _;
 
 async fn served(backend: Backend) -> Served {
-    let served = Served::start_on(backend, |router| router).await.expect("the tools were looked for before");
+    let served =
+        Served::start_on(backend, |router| router).await.expect("the tools were looked for before");
     served.test.grant(&role("deploy"), "acme", &[Download]).await;
     served
 }
@@ -33,7 +34,9 @@ fn token(ran: &Ran) -> String {
     let printed: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
     let token = printed["token"].as_str().unwrap_or_default().to_owned();
     assert!(
-        ran.code == Some(0) && token.starts_with("stile_v4.local.") && !ran.stderr.contains("stile_v4"),
+        ran.code == Some(0)
+            && token.starts_with("stile_v4.local.")
+            && !ran.stderr.contains("stile_v4"),
         "{:?}: {}",
         ran.code,
         ran.stderr
@@ -42,7 +45,12 @@ fn token(ran: &Ran) -> String {
 }
 
 fn fails(ran: &Ran, says: &[&str]) {
-    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.lines().count()), (Some(1), "", 1), "{}", ran.stderr);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str(), ran.stderr.lines().count()),
+        (Some(1), "", 1),
+        "{}",
+        ran.stderr
+    );
     assert!(says.iter().all(|part| ran.stderr.contains(part)), "{says:?}: {}", ran.stderr);
     assert!(!ran.stderr.contains("stile_v4"), "{}", ran.stderr);
 }
@@ -51,17 +59,27 @@ pub(super) async fn a_proof_is_never_sent_on(backend: Backend) {
     let elsewhere = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let location = format!("http://{}/v1/token", elsewhere.local_addr().unwrap());
-    for status in [StatusCode::MOVED_PERMANENTLY, StatusCode::FOUND, StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT] {
+    for status in [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::TEMPORARY_REDIRECT,
+        StatusCode::PERMANENT_REDIRECT,
+    ] {
         let location = location.clone();
-        let redirects = move |_| Router::new().fallback(async move || (status, [(header::LOCATION, location.clone())]));
-        let served = Served::start_on(backend, redirects).await.expect("the tools were looked for before");
+        let redirects = move |_| {
+            Router::new().fallback(async move || (status, [(header::LOCATION, location.clone())]))
+        };
+        let served =
+            Served::start_on(backend, redirects).await.expect("the tools were looked for before");
         let home = served.home(&deploy());
         fails(&get(&home, served.host()).await, &["answered with a redirect", "never sent on"]);
         assert_eq!(served.test.sts.calls(), 0);
     }
     let mut plain = Home::temporary();
     plain.act_as(&deploy(), "us-east-1");
-    plain.configure_helper("[registry.\"registry.example.com\"]\nurl = \"http://registry.example.com\"\n");
+    plain.configure_helper(
+        "[registry.\"registry.example.com\"]\nurl = \"http://registry.example.com\"\n",
+    );
     fails(&get(&plain, "registry.example.com").await, &["plain HTTP"]);
     assert!(elsewhere.accept().is_err(), "nobody came");
 }
@@ -69,15 +87,28 @@ pub(super) async fn a_proof_is_never_sent_on(backend: Backend) {
 pub(super) async fn a_clock_that_is_off_is_corrected_once(backend: Backend) {
     // Built before the broker's clock is set, which stands still.
     program(HELPER);
-    for (ahead, told) in [(14 * 60, "s behind the registry's"), (-14 * 60, "s ahead of the registry's")] {
-        let served = Served::start_ahead(backend, ahead).await.expect("the tools were looked for before");
+    for (ahead, told) in
+        [(14 * 60, "s behind the registry's"), (-14 * 60, "s ahead of the registry's")]
+    {
+        let served =
+            Served::start_ahead(backend, ahead).await.expect("the tools were looked for before");
         served.test.grant(&role("deploy"), "acme", &[Download]).await;
         let home = served.home(&deploy());
         let ran = get(&home, served.host()).await;
-        let minutes = ["clock is 13 min", "clock is 14 min"].iter().any(|minutes| ran.stderr.contains(minutes));
-        assert!(minutes && ran.stderr.contains(told) && ran.stderr.lines().count() == 1, "{}", ran.stderr);
+        let minutes = ["clock is 13 min", "clock is 14 min"]
+            .iter()
+            .any(|minutes| ran.stderr.contains(minutes));
+        assert!(
+            minutes && ran.stderr.contains(told) && ran.stderr.lines().count() == 1,
+            "{}",
+            ran.stderr
+        );
         assert_eq!(served.test.get("/v1/whoami", &token(&ran)).await.status, 200);
-        assert_eq!(served.test.sts.calls(), 1, "the first proof was refused before anybody was asked");
+        assert_eq!(
+            served.test.sts.calls(),
+            1,
+            "the first proof was refused before anybody was asked"
+        );
     }
 }
 
@@ -105,16 +136,26 @@ impl Provider {
     }
 
     /// One that hands out by how often it was asked before, or fails with that status.
-    async fn by_number(gives: impl Fn(usize) -> Result<(Identity, i64), StatusCode> + Clone + Send + Sync + 'static) -> Self {
+    async fn by_number(
+        gives: impl Fn(usize) -> Result<(Identity, i64), StatusCode> + Clone + Send + Sync + 'static,
+    ) -> Self {
         let (listener, url) = listen().await;
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
         let answer = async move |method: Method, uri: Uri, headers: HeaderMap| {
-            let says = |name: &str, value: &str| headers.get(name).is_some_and(|said| said == value);
+            let says =
+                |name: &str, value: &str| headers.get(name).is_some_and(|said| said == value);
             let answer = match (method.as_str(), uri.path()) {
-                ("GET", "/keys") if says("authorization", AGENT) => keys(gives(counted.fetch_add(1, Ordering::SeqCst))),
-                ("PUT", "/latest/api/token") if headers.contains_key(SECONDS) => Ok(SESSION.to_owned()),
-                ("GET", path) if path.starts_with("/latest/meta-data/") && says("x-aws-ec2-metadata-token", SESSION) => {
+                ("GET", "/keys") if says("authorization", AGENT) => {
+                    keys(gives(counted.fetch_add(1, Ordering::SeqCst)))
+                }
+                ("PUT", "/latest/api/token") if headers.contains_key(SECONDS) => {
+                    Ok(SESSION.to_owned())
+                }
+                ("GET", path)
+                    if path.starts_with("/latest/meta-data/")
+                        && says("x-aws-ec2-metadata-token", SESSION) =>
+                {
                     match path.trim_start_matches("/latest/meta-data/iam/security-credentials/") {
                         "" => Ok("deploy".to_owned()),
                         "deploy" => keys(gives(counted.fetch_add(1, Ordering::SeqCst))),
@@ -201,10 +242,15 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
     // As EKS Pod Identity sets it up: the token is in a file, which goes before a variable.
     let mut pod = provider.before(without_keys(&served, &identity));
     pod.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "another");
-    let container =
-        ["AWS credentials from the container endpoint could not be loaded", "hint: look at `AWS_CONTAINER_CREDENTIALS_FULL_URI`"];
+    let container = [
+        "AWS credentials from the container endpoint could not be loaded",
+        "hint: look at `AWS_CONTAINER_CREDENTIALS_FULL_URI`",
+    ];
     fails(&get(&pod, served.host()).await, &container);
-    pod.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", pod.path().join("eks-pod-identity-token"));
+    pod.variable(
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        pod.path().join("eks-pod-identity-token"),
+    );
     fails(&get(&pod, served.host()).await, &container);
     write(&pod, "eks-pod-identity-token", AGENT);
     token(&get(&pod, served.host()).await);
@@ -216,10 +262,15 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
     for closes in [false, true] {
         instance.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", too_far_away(closes).await);
         assert_eq!(instance.run(&program(HELPER), &["forget", served.host()]).await.code, Some(0));
-        let says = ["AWS credentials from instance metadata could not be loaded", "hint: give the instance a role", "hop limit must be 2"];
+        let says = [
+            "AWS credentials from instance metadata could not be loaded",
+            "hint: give the instance a role",
+            "hop limit must be 2",
+        ];
         fails(&get(&instance, served.host()).await, &says);
     }
-    instance.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://127.0.0.1:{}", free_port()));
+    instance
+        .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://127.0.0.1:{}", free_port()));
     fails(&get(&instance, served.host()).await, &["no AWS credentials were found", "hint: "]);
 
     let process = without_keys(&served, &identity);
@@ -228,7 +279,11 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
         "SessionToken": identity.session_token,
     });
     let file = write(&process, "keys.json", &keys.to_string());
-    write(&process, ".aws/config", &format!("[default]\ncredential_process = /bin/cat {}\n", file.display()));
+    write(
+        &process,
+        ".aws/config",
+        &format!("[default]\ncredential_process = /bin/cat {}\n", file.display()),
+    );
     token(&get(&process, served.host()).await);
 
     fails(&get(&broken.before(without_keys(&served, &identity)), served.host()).await, &container);
@@ -249,7 +304,8 @@ pub(super) async fn credentials_that_end_soon_are_got_anew(backend: Backend) {
     let served = served(backend).await;
     let (old, fresh) = (Identity::role("111122223333", "deploy", "old"), deploy());
     let by_number = |answers: [Option<(&Identity, i64)>; 2]| {
-        let answers = answers.map(|answer| answer.map(|(identity, seconds)| (identity.clone(), seconds)));
+        let answers =
+            answers.map(|answer| answer.map(|(identity, seconds)| (identity.clone(), seconds)));
         Provider::by_number(move |number| answers[number % 2].clone().ok_or(StatusCode::FORBIDDEN))
     };
     // STS does not know the old ones, so only what the second answer gave can have signed.
@@ -265,7 +321,11 @@ pub(super) async fn credentials_that_end_soon_are_got_anew(backend: Backend) {
     let mut short = lasting.before(without_keys(&served, &fresh));
     short.configure_helper(&format!("[registry.\"{}\"]\nttl = 300\n", served.host()));
     let first = token(&get(&short, served.host()).await);
-    assert_ne!(token(&get(&short, served.host()).await), first, "less than five minutes are left of it");
+    assert_ne!(
+        token(&get(&short, served.host()).await),
+        first,
+        "less than five minutes are left of it"
+    );
     assert_eq!(lasting.asked(), 2, "once for each token");
 
     // What is nearly over still signs where there is nothing better.
@@ -277,7 +337,10 @@ pub(super) async fn credentials_that_end_soon_are_got_anew(backend: Backend) {
 
     let calls = served.test.sts.calls();
     let over = Provider::start(&fresh, -1).await;
-    fails(&get(&over.before(without_keys(&served, &fresh)), served.host()).await, &["credentials from the container endpoint expired at"]);
+    fails(
+        &get(&over.before(without_keys(&served, &fresh)), served.host()).await,
+        &["credentials from the container endpoint expired at"],
+    );
     assert_eq!((over.asked(), served.test.sts.calls()), (2, calls));
 }
 
@@ -302,9 +365,12 @@ pub(super) async fn a_cache_that_others_could_read_or_write_is_not_used(backend:
     let mut last = token(&get(&home, served.host()).await);
     let path = kept(&home.path().join(".cache"));
     let whole = std::fs::read_to_string(&path).unwrap();
-    let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let mode =
+        |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     let mut minted = 1;
-    for way in ["readable", "writable", "link", "cut short", "another host", "expired", "another user's"] {
+    for way in
+        ["readable", "writable", "link", "cut short", "another host", "expired", "another user's"]
+    {
         match way {
             "readable" => mode(0o644),
             "writable" => mode(0o620),
@@ -313,7 +379,9 @@ pub(super) async fn a_cache_that_others_could_read_or_write_is_not_used(backend:
                 symlink(home.path().join("moved"), &path).unwrap();
             }
             "cut short" => std::fs::write(&path, &whole[..whole.len() / 2]).unwrap(),
-            "another host" => std::fs::write(&path, whole.replace(served.host(), "registry.example.org")).unwrap(),
+            "another host" => {
+                std::fs::write(&path, whole.replace(served.host(), "registry.example.org")).unwrap()
+            }
             "expired" => std::fs::write(&path, whole.replace("\"20", "\"19")).unwrap(),
             // Giving a file away takes root's right.
             _ if std::os::unix::fs::chown(&path, Some(1), Some(1)).is_err() => continue,
@@ -332,7 +400,9 @@ pub(super) async fn a_cache_that_others_could_read_or_write_is_not_used(backend:
 pub(super) async fn many_processes_mint_once(backend: Backend) {
     let served = served(backend).await;
     let (home, helper) = (served.home(&deploy()), program(HELPER));
-    let running: Vec<_> = (0..8).map(|_| tokio::spawn(Ran::of(home.command(&helper, ["get", served.host()])))).collect();
+    let running: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(Ran::of(home.command(&helper, ["get", served.host()]))))
+        .collect();
     let mut tokens = Vec::new();
     for ran in running {
         tokens.push(token(&ran.await.unwrap()));
@@ -347,7 +417,12 @@ pub(super) async fn verbs_follow_the_protocol(backend: Backend) {
     let home = served.home(&deploy());
     let with_stdin = async |arguments: &[&str], stdin: &str| {
         let mut command = home.command(&program(HELPER), arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         // A program that fails early does not read it.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes()).await;
         let output = child.wait_with_output().await.unwrap();
@@ -355,15 +430,32 @@ pub(super) async fn verbs_follow_the_protocol(backend: Backend) {
         Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     };
     let host = served.host();
-    fails(&with_stdin(&["store", host], "{\"token\":\"stile_v4.local.x\"}").await, &["nothing to store"]);
-    for garbage in ["", "garbage stile_v4.local.x", "{\"token\":7}", "[\"stile_v4.local.x\"]", "{\"token\":\"a\\nb\"}"] {
+    fails(
+        &with_stdin(&["store", host], "{\"token\":\"stile_v4.local.x\"}").await,
+        &["nothing to store"],
+    );
+    for garbage in [
+        "",
+        "garbage stile_v4.local.x",
+        "{\"token\":7}",
+        "[\"stile_v4.local.x\"]",
+        "{\"token\":\"a\\nb\"}",
+    ] {
         fails(&with_stdin(&["store", "a.example"], garbage).await, &["standard input"]);
     }
     let unknown = with_stdin(&["revoke", host], "stile_v4.local.x").await;
-    assert!(unknown.code == Some(1) && unknown.stdout.is_empty() && !unknown.stderr.contains("stile_v4"), "{unknown:?}");
+    assert!(
+        unknown.code == Some(1)
+            && unknown.stdout.is_empty()
+            && !unknown.stderr.contains("stile_v4"),
+        "{unknown:?}"
+    );
     assert_eq!(served.test.sts.calls(), 0, "and nobody was asked");
     let first = token(&with_stdin(&["get", host], "garbage").await);
     let forgotten = with_stdin(&["forget", host], "garbage").await;
-    assert_eq!((forgotten.code, forgotten.stdout.as_str(), forgotten.stderr.as_str()), (Some(0), "", ""));
+    assert_eq!(
+        (forgotten.code, forgotten.stdout.as_str(), forgotten.stderr.as_str()),
+        (Some(0), "", "")
+    );
     assert_ne!(token(&get(&home, host).await), first);
 }

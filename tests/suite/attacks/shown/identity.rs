@@ -21,9 +21,19 @@ async fn asks(ground: &Ground, namespace: &str, answer: &str, calls: &str) -> Ou
     asks_as(ground, deploy(), namespace, answer, calls).await
 }
 
-async fn asks_as(ground: &Ground, identity: Identity, namespace: &str, answer: &str, calls: &str) -> Outcome {
+async fn asks_as(
+    ground: &Ground,
+    identity: Identity,
+    namespace: &str,
+    answer: &str,
+    calls: &str,
+) -> Outcome {
     ground.test.sts.know(identity.clone());
-    let proof = ground.test.proof(&identity).document(&document(600, namespaces(&[namespace]), &[Download])).build();
+    let proof = ground
+        .test
+        .proof(&identity)
+        .document(&document(600, namespaces(&[namespace]), &[Download]))
+        .build();
     ground.expect(exchange(proof.to_string()), &secrets(&identity, &proof), answer, calls).await
 }
 
@@ -32,7 +42,12 @@ async fn listed(ground: &Ground) -> (String, String) {
     let mut home = Home::temporary();
     match ground.test.backend() {
         Backend::Embedded => home.variable("STILE_DATA", ground.test.data()),
-        Backend::Aws => ground.test.aws().environment().into_iter().for_each(|(name, value)| home.variable(name, value)),
+        Backend::Aws => ground
+            .test
+            .aws()
+            .environment()
+            .into_iter()
+            .for_each(|(name, value)| home.variable(name, value)),
     }
     let ran = home.run(&program(ADMIN), &["grant", "list", "--output", "json"]).await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
@@ -48,7 +63,8 @@ async fn write_document(aws: &EmulatedAws, more: &[Value]) {
     flate2::read::DeflateDecoder::new(&*folded).read_to_string(&mut text).unwrap();
     let mut entries: Vec<Value> = serde_json::from_str(&text).unwrap();
     entries.splice(1..1, more.iter().cloned());
-    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    let mut encoder =
+        flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(Value::from(entries).to_string().as_bytes()).unwrap();
     row["document"]["B"] = STANDARD.encode(encoder.finish().unwrap()).into();
     aws.dynamodb("PutItem", json!({"Item": row})).await;
@@ -59,12 +75,15 @@ async fn write_row(ground: &Ground, principal: &str, namespace: &str, permission
     match ground.test.backend() {
         Backend::Embedded => super::database(
             &ground.test,
-            &format!("INSERT INTO grants VALUES ('{principal}', '{namespace}', {permissions}, NULL, 'x', 0, '{principal}')"),
+            &format!(
+                "INSERT INTO grants VALUES ('{principal}', '{namespace}', {permissions}, NULL, 'x', 0, '{principal}')"
+            ),
         ),
         Backend::Aws => {
-            for (pk, sk) in
-                [("grants".to_owned(), format!("{principal} {namespace}")), (format!("namespace {namespace}"), principal.to_owned())]
-            {
+            for (pk, sk) in [
+                ("grants".to_owned(), format!("{principal} {namespace}")),
+                (format!("namespace {namespace}"), principal.to_owned()),
+            ] {
                 let row = json!({
                     "pk": {"S": pk}, "sk": {"S": sk}, "principal": {"S": principal}, "namespace": {"S": namespace},
                     "permissions": {"N": permissions.to_string()}, "created_by": {"S": "x"}, "created_at": {"N": "0"},
@@ -79,10 +98,15 @@ const TOLD: &str = "a grant in the store cannot be read and allows nothing";
 
 /// How often the log tells the operator so; every time on a line of the request that it was found in.
 fn alarms(outcome: &Outcome) -> usize {
-    let alarms: Vec<_> = outcome.logged.json.text.lines().filter(|line| line.contains(TOLD)).collect();
+    let alarms: Vec<_> =
+        outcome.logged.json.text.lines().filter(|line| line.contains(TOLD)).collect();
     for line in &alarms {
         let line: Value = serde_json::from_str(line).unwrap();
-        assert_eq!((&line["level"], &line["alarm"]), (&json!("ERROR"), &json!("unreadable_grant")), "{line}");
+        assert_eq!(
+            (&line["level"], &line["alarm"]),
+            (&json!("ERROR"), &json!("unreadable_grant")),
+            "{line}"
+        );
         assert_eq!(line["span"]["name"], "request", "{line}");
     }
     alarms.len()
@@ -91,7 +115,13 @@ fn alarms(outcome: &Outcome) -> usize {
 pub(super) async fn a_pattern_written_by_hand_allows_nothing(backend: Backend) {
     let ground = Ground::plain(backend).await;
     let patterns = ["x|.*", "a)|(?:.*", "^a", "a*b"];
-    let whole = [".*", "aws:111122223333:role/.*", "aws:111122223333:role/str*", "aws:*:role/stranger", "aws:111122223333:role/%"];
+    let whole = [
+        ".*",
+        "aws:111122223333:role/.*",
+        "aws:111122223333:role/str*",
+        "aws:*:role/stranger",
+        "aws:111122223333:role/%",
+    ];
     for pattern in patterns {
         write_row(&ground, pattern, "acme", 1).await;
         write_row(&ground, &role("deploy"), pattern, 1).await;
@@ -100,7 +130,11 @@ pub(super) async fn a_pattern_written_by_hand_allows_nothing(backend: Backend) {
         write_row(&ground, pattern, "acme", 1).await;
     }
     if backend == Backend::Aws {
-        write_document(ground.test.aws(), &patterns.map(|on| json!({"on": on, "may": 1, "by": "x", "at": 0}))).await;
+        write_document(
+            ground.test.aws(),
+            &patterns.map(|on| json!({"on": on, "may": 1, "by": "x", "at": 0})),
+        )
+        .await;
     }
     let outcome = asks(&ground, "axb", "403 no_grant", "1/0/1/0").await;
     assert_eq!(alarms(&outcome), patterns.len(), "{}", outcome.logged.human.text);
@@ -125,14 +159,21 @@ pub(super) async fn a_row_that_cannot_be_read_leaves_the_others_good(backend: Ba
             1
         }
         Backend::Aws => {
-            let bad = [json!({"on": "fourth", "may": 16, "by": "x", "at": 0}), json!({"version": 2, "grant": {}}), json!(null)];
+            let bad = [
+                json!({"on": "fourth", "may": 16, "by": "x", "at": 0}),
+                json!({"version": 2, "grant": {}}),
+                json!(null),
+            ];
             write_document(ground.test.aws(), &bad).await;
             bad.len()
         }
     };
-    for (namespace, answer, calls) in
-        [("fourth", "403 no_grant", "1/0/1/0"), ("acme", "200 -", "1/0/1/1"), ("team-a", "200 -", "1/0/1/1"), ("third", "200 -", "1/0/1/1")]
-    {
+    for (namespace, answer, calls) in [
+        ("fourth", "403 no_grant", "1/0/1/0"),
+        ("acme", "200 -", "1/0/1/1"),
+        ("team-a", "200 -", "1/0/1/1"),
+        ("third", "200 -", "1/0/1/1"),
+    ] {
         let outcome = asks(&ground, namespace, answer, calls).await;
         assert_eq!(alarms(&outcome), unreadable, "{namespace}: {}", outcome.logged.human.text);
     }
@@ -146,21 +187,42 @@ pub(super) async fn without_the_table_a_known_caller_is_not_refused(backend: Bac
     super::without_table(&ground.test, "grants", true);
     let outcome = ground.watch(exchange(proof.to_string()), &secrets(&identity, &proof)).await;
     super::without_table(&ground.test, "grants", false);
-    assert_eq!((outcome.reply.error().as_str(), outcome.calls.sts), ("503 store_unavailable", 1), "{}", outcome.reply.text());
-    assert!(outcome.problems.is_empty() && !outcome.reply.header("retry-after").is_empty(), "{:?}", outcome.problems);
-    assert!(outcome.reply.json()["token"].is_null() && !outcome.reply.text().contains(ACCOUNT), "{}", outcome.reply.text());
+    assert_eq!(
+        (outcome.reply.error().as_str(), outcome.calls.sts),
+        ("503 store_unavailable", 1),
+        "{}",
+        outcome.reply.text()
+    );
+    assert!(
+        outcome.problems.is_empty() && !outcome.reply.header("retry-after").is_empty(),
+        "{:?}",
+        outcome.problems
+    );
+    assert!(
+        outcome.reply.json()["token"].is_null() && !outcome.reply.text().contains(ACCOUNT),
+        "{}",
+        outcome.reply.text()
+    );
 
     // A table that is throttled, which moto's never is: whatever answers with DynamoDB's own words.
     if backend == Backend::Aws {
         let throttled = LocalSts::start([], fixed_clock(0));
         let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down"}"#;
-        throttled.answer(Answer::Raw { status: 400, content_type: "application/x-amz-json-1.0".to_owned(), body: body.into() });
+        throttled.answer(Answer::Raw {
+            status: 400,
+            content_type: "application/x-amz-json-1.0".to_owned(),
+            body: body.into(),
+        });
         let sdk = ground.test.aws().sdk().to_builder().endpoint_url(throttled.endpoint()).build();
-        let audience = stile_protocol::audience::Audience::parse(stile_tests::test_broker::HOST).unwrap();
-        let store = stile_broker::store::Aws::over(ground.test.aws().place.clone(), Some(audience), &sdk);
+        let audience =
+            stile_protocol::audience::Audience::parse(stile_tests::test_broker::HOST).unwrap();
+        let store =
+            stile_broker::store::Aws::over(ground.test.aws().place.clone(), Some(audience), &sdk);
         let process = ground.test.over(stile_broker::store::Store::Aws(store));
         process.sts.know(identity.clone());
-        let outcome = ground.watch_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof)).await;
+        let outcome = ground
+            .watch_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof))
+            .await;
         assert_eq!(outcome.reply.error(), "503 store_unavailable", "{}", outcome.reply.text());
         assert!(outcome.problems.is_empty() && process.sts.calls() == 1, "{:?}", outcome.problems);
         assert!((1..=3).contains(&throttled.calls()), "{} calls of the table", throttled.calls());

@@ -27,7 +27,8 @@ use super::super::ground::Ground;
 /// Longer than any limit of the server's.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const HEAD: &str = "POST /v1/token HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\n";
+const HEAD: &str =
+    "POST /v1/token HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\n";
 
 /// What the server says to these bytes until it closes the connection.
 async fn answer_to(test: &TestBroker, request: &[u8]) -> String {
@@ -36,7 +37,9 @@ async fn answer_to(test: &TestBroker, request: &[u8]) -> String {
     // The server may answer and close before it has read all.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server ends the connection");
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .expect("the server ends the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -51,7 +54,10 @@ impl hyper::body::Body for Spaces {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         self.0.fetch_add(1024, Ordering::SeqCst);
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 1024])))))
     }
@@ -63,17 +69,48 @@ pub(super) async fn a_body_is_never_taken_in_past_the_limit(backend: Backend) {
     let request = Request::post("/v1/token").header("content-type", "application/json");
     let request = request.body(Body::new(Spaces(Arc::clone(&taken)))).unwrap();
     ground.expect(request, &[], "413 too_large", "0/0/0/0").await;
-    assert_eq!(taken.load(Ordering::SeqCst), 17 * 1024, "the piece that is too much is the last that is taken");
+    assert_eq!(
+        taken.load(Ordering::SeqCst),
+        17 * 1024,
+        "the piece that is too much is the last that is taken"
+    );
 
     let sts = ground.test.sts.calls();
     let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
     for (what, bytes, expected) in [
-        ("as long as it says", format!("{HEAD}content-length: 16385\r\n\r\n{}", " ".repeat(16_385)), "413"),
-        ("in pieces", format!("{HEAD}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(5)), "413"),
-        ("in pieces without end", format!("{HEAD}transfer-encoding: chunked\r\n\r\n{}", chunk.repeat(5)), "413"),
-        ("longer than it says", format!("{HEAD}content-length: 5\r\n\r\n{}", " ".repeat(20_000)), "400"),
-        ("both lengths", format!("{HEAD}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(5)), "413"),
-        ("two lengths", format!("{HEAD}content-length: 5\r\ncontent-length: 6\r\n\r\n      "), "400"),
+        (
+            "as long as it says",
+            format!("{HEAD}content-length: 16385\r\n\r\n{}", " ".repeat(16_385)),
+            "413",
+        ),
+        (
+            "in pieces",
+            format!("{HEAD}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(5)),
+            "413",
+        ),
+        (
+            "in pieces without end",
+            format!("{HEAD}transfer-encoding: chunked\r\n\r\n{}", chunk.repeat(5)),
+            "413",
+        ),
+        (
+            "longer than it says",
+            format!("{HEAD}content-length: 5\r\n\r\n{}", " ".repeat(20_000)),
+            "400",
+        ),
+        (
+            "both lengths",
+            format!(
+                "{HEAD}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
+                chunk.repeat(5)
+            ),
+            "413",
+        ),
+        (
+            "two lengths",
+            format!("{HEAD}content-length: 5\r\ncontent-length: 6\r\n\r\n      "),
+            "400",
+        ),
     ] {
         let answer = answer_to(&ground.test, bytes.as_bytes()).await;
         assert_eq!(status(&answer), expected, "{what}: {answer}");
@@ -89,13 +126,19 @@ pub(super) async fn a_body_that_never_ends_is_cut_off_and_others_are_served(back
     let mut slow_head = TcpStream::connect(serving.address).await.unwrap();
     slow_head.write_all(b"POST /v1/token HTTP/1.1\r\nx-slow: ").await.unwrap();
     let mut other = TcpStream::connect(serving.address).await.unwrap();
-    let asked = format!("GET /v1/whoami HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n", ground.token);
+    let asked = format!(
+        "GET /v1/whoami HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
+        ground.token
+    );
     other.write_all(asked.as_bytes()).await.unwrap();
     let mut answer = String::new();
     other.read_to_string(&mut answer).await.unwrap();
     assert_eq!(status(&answer), "200", "{answer}");
     let is_held = |stream: &TcpStream| matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
-    assert!(is_held(&slow) && is_held(&slow_head), "who was served did not wait for the slow ones to end");
+    assert!(
+        is_held(&slow) && is_held(&slow_head),
+        "who was served did not wait for the slow ones to end"
+    );
     // Now and then a byte: what counts is when the whole is there.
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     let (mut reads, mut writes) = slow.split();
@@ -109,7 +152,9 @@ pub(super) async fn a_body_that_never_ends_is_cut_off_and_others_are_served(back
     cut.await.expect("it is cut off");
     assert_eq!(status(&answer), "408", "{answer}");
     let mut nothing = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, slow_head.read_to_end(&mut nothing)).await.expect("it is cut off");
+    let _ = tokio::time::timeout(PATIENCE, slow_head.read_to_end(&mut nothing))
+        .await
+        .expect("it is cut off");
 }
 
 pub(super) async fn headers_past_the_limit_are_refused(backend: Backend) {
@@ -118,7 +163,9 @@ pub(super) async fn headers_past_the_limit_are_refused(backend: Backend) {
     let long = format!("x-long: {}\r\n", "a".repeat(64 * 1024));
     let sts = ground.test.sts.calls();
     for headers in [many, long] {
-        let answer = answer_to(&ground.test, format!("{HEAD}{headers}content-length: 0\r\n\r\n").as_bytes()).await;
+        let answer =
+            answer_to(&ground.test, format!("{HEAD}{headers}content-length: 0\r\n\r\n").as_bytes())
+                .await;
         assert_eq!(status(&answer), "431", "{answer}");
     }
     assert_eq!(ground.test.sts.calls(), sts);
@@ -135,7 +182,12 @@ pub(super) async fn a_proxy_in_the_environment_is_not_used(backend: Backend) {
     let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
     let place = Place::new(backend).await.expect("the tools were looked for before");
     let host = format!("127.0.0.1:{port}");
-    let test = TestBroker::start_at(&host, 3600, place.clone(), &[stile_protocol::region::Region::named("us-east-1").unwrap()]);
+    let test = TestBroker::start_at(
+        &host,
+        3600,
+        place.clone(),
+        &[stile_protocol::region::Region::named("us-east-1").unwrap()],
+    );
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let setup = match &place {
         Place::Folder(data) => Setup::new(port, data.path()),
@@ -144,13 +196,17 @@ pub(super) async fn a_proxy_in_the_environment_is_not_used(backend: Backend) {
     // The SDK goes by these as well, as by all its variables; an emulator of AWS is spoken to in the clear, so that what
     // is for `http` would be for it.
     let names = match backend {
-        Backend::Embedded => &["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"][..],
+        Backend::Embedded => {
+            &["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"][..]
+        }
         Backend::Aws => &["HTTPS_PROXY", "https_proxy"],
     };
-    let setup = names.iter().fold(setup.sts(&sts.endpoint()), |setup, name| setup.env(name, &proxy));
+    let setup =
+        names.iter().fold(setup.sts(&sts.endpoint()), |setup, name| setup.env(name, &proxy));
     let broker = setup.start(&folder.path().join("log")).await;
     let proof = Proof::new(&identity).audience(&host).now(system_time()).build();
-    let request = broker.client().post(broker.url("/v1/token")).header("content-type", "application/json");
+    let request =
+        broker.client().post(broker.url("/v1/token")).header("content-type", "application/json");
     let answer = request.body(proof.to_string()).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{}\n{}", answer.text().await.unwrap(), broker.log());
     assert_eq!(sts.calls(), 1);

@@ -44,7 +44,9 @@ fn without_table(test: &TestBroker, table: &str, away: bool) {
         (Backend::Aws, true) => test.aws().meter.cut(),
         (Backend::Aws, false) => test.aws().meter.mend(),
         (Backend::Embedded, true) => database(test, &format!("ALTER TABLE {table} RENAME TO away")),
-        (Backend::Embedded, false) => database(test, &format!("ALTER TABLE away RENAME TO {table}")),
+        (Backend::Embedded, false) => {
+            database(test, &format!("ALTER TABLE away RENAME TO {table}"))
+        }
     }
 }
 

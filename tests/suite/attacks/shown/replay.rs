@@ -34,13 +34,21 @@ pub(super) async fn a_replay_in_other_words_is_known(backend: Backend) {
     ground.expect(exchange(proof.to_string()), &hidden, "200 -", "1/0/1/1").await;
     let mut fields: Vec<_> = proof.as_object().unwrap().iter().collect();
     fields.reverse();
-    let turned: Vec<_> = fields.iter().map(|(name, value)| format!(" \"{name}\" :\t{value}")).collect();
+    let turned: Vec<_> =
+        fields.iter().map(|(name, value)| format!(" \"{name}\" :\t{value}")).collect();
     let escaped = proof.to_string().replacen("us-east-1", "\\u0075s-east-1", 1);
-    for body in [serde_json::to_string_pretty(&proof).unwrap(), format!("{{\n{}\r\n}}\n", turned.join(" ,")), escaped] {
+    for body in [
+        serde_json::to_string_pretty(&proof).unwrap(),
+        format!("{{\n{}\r\n}}\n", turned.join(" ,")),
+        escaped,
+    ] {
         ground.expect(exchange(body), &hidden, "401 proof_replayed", "0/0/0/0").await;
     }
-    let request = Request::post("/v1/token").header("content-type", "application/json; charset=utf-8").header("x-other", "1");
-    let request = request.header("authorization", "Bearer x").body(Body::from(proof.to_string())).unwrap();
+    let request = Request::post("/v1/token")
+        .header("content-type", "application/json; charset=utf-8")
+        .header("x-other", "1");
+    let request =
+        request.header("authorization", "Bearer x").body(Body::from(proof.to_string())).unwrap();
     ground.expect(request, &hidden, "401 proof_replayed", "0/0/0/0").await;
 }
 
@@ -51,8 +59,12 @@ pub(super) async fn a_replay_in_another_process_costs_one_write(backend: Backend
     let other = ground.test.restarted();
     other.sts.know(identity);
     assert_eq!(other.get("/v1/whoami", &ground.token).await.status, 200);
-    ground.expect_in(&other, exchange(proof.to_string()), &hidden, "401 proof_replayed", "1/0/1/1").await;
-    ground.expect_in(&other, exchange(proof.to_string()), &hidden, "401 proof_replayed", "0/0/0/0").await;
+    ground
+        .expect_in(&other, exchange(proof.to_string()), &hidden, "401 proof_replayed", "1/0/1/1")
+        .await;
+    ground
+        .expect_in(&other, exchange(proof.to_string()), &hidden, "401 proof_replayed", "0/0/0/0")
+        .await;
 }
 
 /// Calls to a store that is away are not counted: there is nobody to count them.
@@ -62,8 +74,17 @@ pub(super) async fn without_the_store_nothing_is_minted(backend: Backend) {
     super::without_table(&ground.test, "proofs", true);
     let outcome = ground.watch(exchange(proof.to_string()), &hidden).await;
     super::without_table(&ground.test, "proofs", false);
-    assert_eq!((outcome.reply.error().as_str(), outcome.calls.sts), ("503 store_unavailable", 1), "{}", outcome.reply.text());
-    assert!(outcome.problems.is_empty() && !outcome.reply.header("retry-after").is_empty(), "{:?}", outcome.problems);
+    assert_eq!(
+        (outcome.reply.error().as_str(), outcome.calls.sts),
+        ("503 store_unavailable", 1),
+        "{}",
+        outcome.reply.text()
+    );
+    assert!(
+        outcome.problems.is_empty() && !outcome.reply.header("retry-after").is_empty(),
+        "{:?}",
+        outcome.problems
+    );
     ground.forget();
     assert_eq!(ground.test.exchange(&proof).await.status, 200, "and the proof was not used up");
 }

@@ -24,9 +24,13 @@ const IN_FLIGHT: usize = 64;
 pub(super) async fn an_answer_longer_than_it_says_is_no_answer(backend: Backend) {
     let ground = Ground::plain(backend).await;
     for answer in [
-        format!("HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 5\r\n\r\n{}", "<a/>".repeat(13)),
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 5\r\n\r\n{}",
+            "<a/>".repeat(13)
+        ),
         "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 50\r\n\r\n<GetC".to_owned(),
-        "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
+            .to_owned(),
     ] {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let process = ground.test.asking(&format!("http://{}", listener.local_addr().unwrap()));
@@ -34,7 +38,11 @@ pub(super) async fn an_answer_longer_than_it_says_is_no_answer(backend: Backend)
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = Vec::new();
             while !asked.ends_with(b"Version=2011-06-15") {
-                assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0, "the whole request comes");
+                assert_ne!(
+                    stream.read_buf(&mut asked).await.unwrap(),
+                    0,
+                    "the whole request comes"
+                );
             }
             stream.write_all(answer.as_bytes()).await.unwrap();
             stream.shutdown().await.unwrap();
@@ -42,7 +50,15 @@ pub(super) async fn an_answer_longer_than_it_says_is_no_answer(backend: Backend)
         });
         let identity = deploy();
         let proof = process.proof(&identity).build();
-        ground.expect_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof), "502 sts_bad_response", "0/0/0/0").await;
+        ground
+            .expect_in(
+                &process,
+                exchange(proof.to_string()),
+                &secrets(&identity, &proof),
+                "502 sts_bad_response",
+                "0/0/0/0",
+            )
+            .await;
     }
 }
 
@@ -63,10 +79,15 @@ pub(super) async fn an_sts_that_hangs_holds_one_region_and_no_other(backend: Bac
                     (ground.test.exchange(&proof).await, started.elapsed())
                 }
             };
-            let hanging: Vec<_> = (0..IN_FLIGHT).map(|_| tokio::task::spawn_local(send("us-east-1"))).collect();
+            let hanging: Vec<_> =
+                (0..IN_FLIGHT).map(|_| tokio::task::spawn_local(send("us-east-1"))).collect();
             ground.test.sts.arrived(before + IN_FLIGHT).await;
             let (refused, _) = send("us-east-1").await;
-            assert_eq!((refused.error().as_str(), ground.test.sts.calls() - before), ("429 throttled", IN_FLIGHT), "nobody is asked");
+            assert_eq!(
+                (refused.error().as_str(), ground.test.sts.calls() - before),
+                ("429 throttled", IN_FLIGHT),
+                "nobody is asked"
+            );
             assert!(!refused.header("retry-after").is_empty());
             let (elsewhere, _) = send("us-west-2").await;
             assert_eq!(elsewhere.status, 200, "{}", elsewhere.text());
@@ -94,9 +115,20 @@ pub(super) async fn an_sts_without_a_certificate_that_holds_is_not_asked(backend
         let process = ground.test.asking(&format!("https://{}", serving.address));
         let identity = deploy();
         let proof = process.proof(&identity).build();
-        let outcome =
-            ground.expect_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof), "502 sts_bad_response", "0/0/0/0").await;
-        assert!(outcome.reply.text().contains("could not prove its name"), "{}", outcome.reply.text());
+        let outcome = ground
+            .expect_in(
+                &process,
+                exchange(proof.to_string()),
+                &secrets(&identity, &proof),
+                "502 sts_bad_response",
+                "0/0/0/0",
+            )
+            .await;
+        assert!(
+            outcome.reply.text().contains("could not prove its name"),
+            "{}",
+            outcome.reply.text()
+        );
     }
     // The first three hold but for the name; the last shows that the name is what they want.
     for (names, status, says, calls) in [
@@ -113,8 +145,13 @@ pub(super) async fn an_sts_without_a_certificate_that_holds_is_not_asked(backend
 
 /// What the real program answers, since whom it trusts is its environment's, where whoever vouches for everybody in STS's
 /// place has a certificate for these names by an authority that it trusts; and how often it asked.
-async fn of_a_trusted_authority(backend: Backend, ground: &Ground, names: &[&str]) -> (u16, String, usize) {
-    let (folder, port, identity, now) = (tempfile::tempdir().unwrap(), free_port(), deploy(), system_time());
+async fn of_a_trusted_authority(
+    backend: Backend,
+    ground: &Ground,
+    names: &[&str],
+) -> (u16, String, usize) {
+    let (folder, port, identity, now) =
+        (tempfile::tempdir().unwrap(), free_port(), deploy(), system_time());
     let files = DevCa::new(now).write(folder.path(), names);
     let (answer, asked) = (identity_xml(&identity), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&asked);
@@ -134,10 +171,13 @@ async fn of_a_trusted_authority(backend: Backend, ground: &Ground, names: &[&str
             Setup::on_aws(port, aws)
         }
     };
-    let setup = setup.sts(&format!("https://{}", sts.address)).env("SSL_CERT_FILE", files.ca.to_str().unwrap());
+    let setup = setup
+        .sts(&format!("https://{}", sts.address))
+        .env("SSL_CERT_FILE", files.ca.to_str().unwrap());
     let broker = setup.start(&folder.path().join("log")).await;
     let proof = Proof::new(&identity).audience(&broker.host()).now(now).build();
-    let request = broker.client().post(broker.url("/v1/token")).header("content-type", "application/json");
+    let request =
+        broker.client().post(broker.url("/v1/token")).header("content-type", "application/json");
     let answer = request.body(proof.to_string()).send().await.unwrap();
     let (status, body) = (answer.status().as_u16(), answer.text().await.unwrap());
     (status, body, asked.load(Ordering::SeqCst))

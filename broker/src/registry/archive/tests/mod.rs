@@ -47,7 +47,10 @@ fn refusal(outcome: Result<Contents, ArchiveError>) -> String {
 fn both(entries: &[(&str, &[u8])], limits: &Limits) -> [Result<Contents, ArchiveError>; 2] {
     let zip: Vec<Zipped> = entries.iter().map(|(name, data)| zipped(name, data)).collect();
     let tar: Vec<Tarred> = entries.iter().map(|(name, data)| tarred(name, data)).collect();
-    [inspected(&zip_of(&zip), Format::Zip, limits), inspected(&tar_gz_of(&tar), Format::TarGz, limits)]
+    [
+        inspected(&zip_of(&zip), Format::Zip, limits),
+        inspected(&tar_gz_of(&tar), Format::TarGz, limits),
+    ]
 }
 
 #[test]
@@ -57,7 +60,10 @@ fn a_name_that_could_lead_elsewhere_is_refused_and_shown_on_one_line() {
     for (name, word) in BAD_NAMES.iter().copied().chain(long) {
         for outcome in both(&[("main.tf", b""), (name, b"x")], &Limits::default()) {
             let message = refusal(outcome);
-            assert!(message.contains(word) && message.starts_with("the archive's entry `"), "{name:?}: {message}");
+            assert!(
+                message.contains(word) && message.starts_with("the archive's entry `"),
+                "{name:?}: {message}"
+            );
             assert!(!message.contains(char::is_control) && message.len() < 500, "{message:?}");
         }
     }
@@ -89,9 +95,17 @@ fn an_archive_without_a_module_at_its_top_is_told_what_is_wrong() {
     let cases: [(&[&str], &str, &str); 8] = [
         (&[], "no `.tf` file", "send a Terraform module"),
         (&["README.md", "a/"], "no `.tf` file", "send a Terraform module"),
-        (&[".tf", "a/.hidden.tf", "main.tf.bak", "main.TF"], "no `.tf` file", "send a Terraform module"),
+        (
+            &[".tf", "a/.hidden.tf", "main.tf.bak", "main.TF"],
+            "no `.tf` file",
+            "send a Terraform module",
+        ),
         (&["vpc-1.0.0/", "vpc-1.0.0/main.tf"], "inside the folder `vpc-1.0.0`", "tar -C"),
-        (&["vpc/main.tf", "vpc/modules/a/main.tf", "._vpc", "__MACOSX/._vpc"], "inside the folder `vpc`", "tar -C"),
+        (
+            &["vpc/main.tf", "vpc/modules/a/main.tf", "._vpc", "__MACOSX/._vpc"],
+            "inside the folder `vpc`",
+            "tar -C",
+        ),
         (&["modules/main.tf"], "inside the folder `modules`", "tar -C"),
         (&["README.md", "src/main.tf"], "no `.tf` file at the top", "submodules under `modules/`"),
         (&["a/main.tf", "b/main.tf"], "no `.tf` file at the top", "submodules under `modules/`"),
@@ -101,7 +115,11 @@ fn an_archive_without_a_module_at_its_top_is_told_what_is_wrong() {
         for outcome in both(&entries, &Limits::default()) {
             let error = outcome.unwrap_err();
             assert!(error.to_string().contains(word), "{names:?}: {error}");
-            assert!(error.hint().is_some_and(|text| text.contains(hint)), "{names:?}: {:?}", error.hint());
+            assert!(
+                error.hint().is_some_and(|text| text.contains(hint)),
+                "{names:?}: {:?}",
+                error.hint()
+            );
         }
     }
 }
@@ -115,13 +133,27 @@ fn a_module_is_taken_in_either_format() {
         &["main.tofu"],
         &["main.tofu.json", "README.md"],
         &["modules/vpc/main.tf", "README.md"],
-        &["main.tf", "\u{e9}t\u{e9}/caf\u{e9} \u{1f600}.txt", "a..b", "..c", ".terraform-docs.yml", "a b.txt"],
+        &[
+            "main.tf",
+            "\u{e9}t\u{e9}/caf\u{e9} \u{1f600}.txt",
+            "a..b",
+            "..c",
+            ".terraform-docs.yml",
+            "a b.txt",
+        ],
     ];
     for names in cases {
-        let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, if name.ends_with('/') { &b""[..] } else { b"data" })).collect();
+        let entries: Vec<(&str, &[u8])> = names
+            .iter()
+            .map(|name| (*name, if name.ends_with('/') { &b""[..] } else { b"data" }))
+            .collect();
         let files = names.iter().filter(|name| !name.ends_with('/')).count();
         for outcome in both(&entries, &Limits::default()) {
-            assert_eq!(outcome.unwrap(), Contents { files, unpacked_bytes: 4 * files as u64 }, "{names:?}");
+            assert_eq!(
+                outcome.unwrap(),
+                Contents { files, unpacked_bytes: 4 * files as u64 },
+                "{names:?}"
+            );
         }
     }
 }
@@ -129,12 +161,17 @@ fn a_module_is_taken_in_either_format() {
 #[test]
 fn the_unpacked_size_is_counted_to_the_byte() {
     let limits = Limits { unpacked_bytes: 1_000, ..Limits::default() };
-    for (sizes, good) in [([1_000, 0], true), ([500, 500], true), ([1_001, 0], false), ([500, 501], false)] {
+    for (sizes, good) in
+        [([1_000, 0], true), ([500, 500], true), ([1_001, 0], false), ([500, 501], false)]
+    {
         let data = sizes.map(|size| vec![b'x'; size]);
         for outcome in both(&[("main.tf", &data[0]), ("b", &data[1])], &limits) {
             match outcome {
                 Ok(contents) => assert!(good && contents.unpacked_bytes == 1_000, "{sizes:?}"),
-                Err(error) => assert!(!good && error.to_string().contains("at most 1000 bytes"), "{sizes:?}: {error}"),
+                Err(error) => assert!(
+                    !good && error.to_string().contains("at most 1000 bytes"),
+                    "{sizes:?}: {error}"
+                ),
             }
         }
     }
@@ -160,9 +197,16 @@ fn entries_are_counted_with_the_folders_that_only_paths_name() {
 
 #[test]
 fn what_is_no_archive_is_refused() {
-    for bytes in
-        [&b""[..], b"PK", b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"<html></html>", &[0; 2_048]]
-    {
+    for bytes in [
+        &b""[..],
+        b"PK",
+        b"PK\x03\x04",
+        b"PK\x05\x06",
+        b"\x1f\x8b",
+        b"\x1f\x8b\x08\0\0\0\0\0\0\xff",
+        b"<html></html>",
+        &[0; 2_048],
+    ] {
         for format in Format::ALL {
             refusal(inspected(bytes, format, &Limits::default()));
         }
@@ -193,7 +237,10 @@ fn a_disk_that_fails_is_not_the_archives_fault() {
     std::fs::write(&path, tar_gz_of(&[tarred("main.tf", b"")])).unwrap();
     for format in Format::ALL {
         let mut unreadable = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        assert!(matches!(inspect(&mut unreadable, format, &Limits::default()), Err(ArchiveError::Unreadable(_))));
+        assert!(matches!(
+            inspect(&mut unreadable, format, &Limits::default()),
+            Err(ArchiveError::Unreadable(_))
+        ));
     }
 }
 

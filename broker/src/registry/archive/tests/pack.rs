@@ -9,7 +9,11 @@ use flate2::write::{DeflateEncoder, GzEncoder};
 use super::super::{ArchiveError, Contents, Format, Limits, inspect};
 
 /// Puts the bytes in a file and has them inspected.
-pub(super) fn inspected(bytes: &[u8], format: Format, limits: &Limits) -> Result<Contents, ArchiveError> {
+pub(super) fn inspected(
+    bytes: &[u8],
+    format: Format,
+    limits: &Limits,
+) -> Result<Contents, ArchiveError> {
     let mut file: File = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
@@ -31,7 +35,14 @@ pub(super) struct Tarred {
 
 pub(super) fn tarred(name: &str, data: &[u8]) -> Tarred {
     let kind = if name.ends_with('/') { b'5' } else { b'0' };
-    Tarred { name: name.into(), kind, mode: 0o644, data: data.to_vec(), size: None, link: "target".to_owned() }
+    Tarred {
+        name: name.into(),
+        kind,
+        mode: 0o644,
+        data: data.to_vec(),
+        size: None,
+        link: "target".to_owned(),
+    }
 }
 
 impl Tarred {
@@ -186,7 +197,8 @@ impl Zipped {
     }
 
     pub(super) fn described(&self, signature: &[u8], width: usize) -> Vec<u8> {
-        let sizes = [self.packed().len() as u64, self.data.len() as u64].map(|size| size.to_le_bytes()[..width].to_vec());
+        let sizes = [self.packed().len() as u64, self.data.len() as u64]
+            .map(|size| size.to_le_bytes()[..width].to_vec());
         [signature, &self.checksum().to_le_bytes(), &sizes.concat()].concat()
     }
 
@@ -202,7 +214,12 @@ pub(super) fn zip_of(entries: &[Zipped]) -> Vec<u8> {
 }
 
 /// A zip archive whose last record counts so many entries, with a comment, and with something before its directory.
-pub(super) fn zip_with(entries: &[Zipped], count: u16, comment: &[u8], before_directory: &[u8]) -> Vec<u8> {
+pub(super) fn zip_with(
+    entries: &[Zipped],
+    count: u16,
+    comment: &[u8],
+    before_directory: &[u8],
+) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
     for entry in entries {
         bytes.extend(&entry.gap);
@@ -212,14 +229,17 @@ pub(super) fn zip_with(entries: &[Zipped], count: u16, comment: &[u8], before_di
         let fields = |described: bool, name: &[u8]| {
             let sizes = if described { [0; 3] } else { [crc, length, size] };
             let words = [entry.flags, entry.method, 0, 0x21].map(u16::to_le_bytes).concat();
-            let lengths = [name.len() as u16, entry.extra.len() as u16].map(u16::to_le_bytes).concat();
+            let lengths =
+                [name.len() as u16, entry.extra.len() as u16].map(u16::to_le_bytes).concat();
             [words, sizes.map(u32::to_le_bytes).concat(), lengths].concat()
         };
         bytes.extend(b"PK\x03\x04\x14\0");
         bytes.extend(fields(described, &entry.name));
         bytes.extend([entry.name.as_slice(), &entry.extra, &packed].concat());
         if described {
-            bytes.extend(entry.descriptor.clone().unwrap_or_else(|| entry.described(b"PK\x07\x08", 4)));
+            bytes.extend(
+                entry.descriptor.clone().unwrap_or_else(|| entry.described(b"PK\x07\x08", 4)),
+            );
         }
         let listed_name = entry.listed_name.as_ref().unwrap_or(&entry.name);
         directory.extend(b"PK\x01\x02\x14\x03\x14\0");

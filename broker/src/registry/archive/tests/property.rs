@@ -24,7 +24,8 @@ fn names() -> impl Strategy<Value = String> {
     ];
     let plain = proptest::collection::vec("[a-dA]{1,2}", 1..4);
     let nasty = proptest::collection::vec(part, 1..5);
-    (prop_oneof![2 => plain, 1 => nasty], 0..5_u8).prop_map(|(parts, end)| parts.join("/") + if end == 0 { "/" } else { "" })
+    (prop_oneof![2 => plain, 1 => nasty], 0..5_u8)
+        .prop_map(|(parts, end)| parts.join("/") + if end == 0 { "/" } else { "" })
 }
 
 /// What an entry is in the archive, whatever its name looks like.
@@ -50,7 +51,9 @@ fn entries() -> impl Strategy<Value = Vec<(String, Is)>> {
         1 => target.prop_map(Is::HardLink),
     ];
     // Names that are there twice, in two spellings, or lead through another entry.
-    let known = prop::sample::select(&["main.tf", "./main.tf", "MAIN.tf", "a", "a/", "a/b", "a/evil.tf", "A/b", "./a/b"][..]);
+    let known = prop::sample::select(
+        &["main.tf", "./main.tf", "MAIN.tf", "a", "a/", "a/b", "a/evil.tf", "A/b", "./a/b"][..],
+    );
     let name = prop_oneof![names(), known.prop_map(str::to_owned)];
     proptest::collection::vec((name, is), 0..5).prop_map(|mut entries| {
         entries.insert(0, ("main.tf".to_owned(), Is::AsNamed(b"x".to_vec())));
@@ -62,7 +65,9 @@ fn as_zip(entries: &[(String, Is)]) -> Vec<u8> {
     let zip = entries.iter().map(|(name, is)| match is {
         Is::AsNamed(data) => zipped(name, if name.ends_with('/') { b"" } else { data }),
         Is::Folder => zipped(name, b"").unix(0o40_755),
-        Is::Symlink(target) | Is::HardLink(target) => zipped(name, target.as_bytes()).unix(0o120_777),
+        Is::Symlink(target) | Is::HardLink(target) => {
+            zipped(name, target.as_bytes()).unix(0o120_777)
+        }
     });
     zip_of(&zip.collect::<Vec<_>>())
 }
@@ -82,7 +87,12 @@ fn unpack(folder: &Path, entries: &[(Vec<u8>, Is)]) {
     for (name, is) in entries {
         let name = std::str::from_utf8(name).unwrap();
         // Before anything is written, so that a test that fails has harmed nobody.
-        assert!(Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)), "{name:?}");
+        assert!(
+            Path::new(name)
+                .components()
+                .all(|part| matches!(part, Component::Normal(_) | Component::CurDir)),
+            "{name:?}"
+        );
         let path = folder.join(name);
         assert!(path.starts_with(folder), "{name:?}");
         match is {
@@ -106,9 +116,17 @@ fn unpacks(contents: Contents, entries: &[(Vec<u8>, Is)]) {
     let inside = around.path().join("module");
     std::fs::create_dir(&inside).unwrap();
     unpack(&inside, entries);
-    assert_eq!(std::fs::read_dir(around.path()).unwrap().count(), 1, "something beside the folder: {entries:?}");
+    assert_eq!(
+        std::fs::read_dir(around.path()).unwrap().count(),
+        1,
+        "something beside the folder: {entries:?}"
+    );
     let sizes = sizes(&inside);
-    assert_eq!(contents, Contents { files: sizes.len(), unpacked_bytes: sizes.iter().sum() }, "{entries:?}");
+    assert_eq!(
+        contents,
+        Contents { files: sizes.len(), unpacked_bytes: sizes.iter().sum() },
+        "{entries:?}"
+    );
 }
 
 /// How long each file below the folder is; links are not followed, and there are none.

@@ -71,7 +71,14 @@ fn long_names_are_judged_whole() {
         let message = refused(&tar_gz_of(&[good(), pax(b'x', &[record]), tarred("b", b"")]));
         assert!(message.contains(word), "{message}");
     }
-    assert!(refused(&tar_gz_of(&[good(), pax(b'x', &[("path", "a"), ("path", "b")]), tarred("c", b"")])).contains("two names"));
+    assert!(
+        refused(&tar_gz_of(&[
+            good(),
+            pax(b'x', &[("path", "a"), ("path", "b")]),
+            tarred("c", b"")
+        ]))
+        .contains("two names")
+    );
     let mut broken = pax(b'x', &[("path", "a")]);
     broken.data[0] = b'7';
     assert!(refused(&tar_gz_of(&[good(), broken, tarred("c", b"")])).contains("damaged"));
@@ -80,7 +87,9 @@ fn long_names_are_judged_whole() {
 #[test]
 fn a_global_header_may_hold_a_comment_alone() {
     let commit = pax(b'g', &[("comment", "8c8b2e8")]);
-    assert!(inspected(&tar_gz_of(&[commit.clone(), good()]), Format::TarGz, &Limits::default()).is_ok());
+    assert!(
+        inspected(&tar_gz_of(&[commit.clone(), good()]), Format::TarGz, &Limits::default()).is_ok()
+    );
     for entries in [
         vec![pax(b'g', &[("path", "../evil.tf")]), good()],
         vec![pax(b'g', &[("comment", "x"), ("size", "1")]), good()],
@@ -96,7 +105,14 @@ fn a_global_header_may_hold_a_comment_alone() {
 
 #[test]
 fn headers_are_not_read_into_memory_without_end() {
-    let name = Tarred { name: b"././@LongLink".to_vec(), kind: b'L', mode: 0, data: vec![b'n'; 200_000], size: None, link: String::new() };
+    let name = Tarred {
+        name: b"././@LongLink".to_vec(),
+        kind: b'L',
+        mode: 0,
+        data: vec![b'n'; 200_000],
+        size: None,
+        link: String::new(),
+    };
     let record = pax(b'x', &[("comment", &"c".repeat(200_000))]);
     for entry in [name, record] {
         assert!(refused(&tar_gz_of(&[good(), entry, tarred("b", b"")])).contains("64 KiB"));
@@ -113,7 +129,11 @@ fn a_bomb_is_stopped_where_the_limit_is() {
         std::io::copy(&mut std::io::repeat(0).take(zeros.limit()), &mut encoder).unwrap();
         encoder.finish().unwrap()
     };
-    for head in [tarred("a", b"").size(64 << 20).bytes(), tarred("a", b"").size(1 << 50).bytes(), good().bytes()] {
+    for head in [
+        tarred("a", b"").size(64 << 20).bytes(),
+        tarred("a", b"").size(1 << 50).bytes(),
+        good().bytes(),
+    ] {
         let message = refusal(inspected(&bomb(&head), Format::TarGz, &limits));
         assert!(message.contains("at most 1000000 bytes"), "{message}");
     }
@@ -138,7 +158,10 @@ fn nothing_may_follow_the_end() {
         assert!(message.contains(word), "{word}: {message}");
     }
     let blocks = gzip(&[tar, vec![0; 8_192]].concat());
-    assert!(inspected(&blocks, Format::TarGz, &Limits::default()).is_ok(), "GNU tar fills up its last block");
+    assert!(
+        inspected(&blocks, Format::TarGz, &Limits::default()).is_ok(),
+        "GNU tar fills up its last block"
+    );
 }
 
 #[test]
@@ -149,7 +172,11 @@ fn a_damaged_archive_is_refused() {
     assert!(refused(&gzip(&checksum)).contains("after its entry `main.tf`"));
     let mut star = tar.clone();
     star[508..512].copy_from_slice(b"tar\0");
-    let sum: u32 = star[..512].iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    let sum: u32 = star[..512]
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+        .sum();
     star[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     assert!(refused(&gzip(&star)).contains("star"));
     let mut trailer = gzip(&tar);

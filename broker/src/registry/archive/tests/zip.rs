@@ -42,9 +42,11 @@ fn what_is_no_plain_file_or_folder_is_refused() {
         let message = refused(&zip_of(&[good(), entry]));
         assert!(message.contains(word), "{word}: {message}");
     }
-    for entry in
-        [zipped("a", b"x").unix(0o100_755), zipped("a/", b"").unix(0o042_775), zipped("a/", b"").with(|entry| entry.attributes = 0x10)]
-    {
+    for entry in [
+        zipped("a", b"x").unix(0o100_755),
+        zipped("a/", b"").unix(0o042_775),
+        zipped("a/", b"").with(|entry| entry.attributes = 0x10),
+    ] {
         taken(&zip_of(&[good(), entry]));
     }
     taken(&zip_of(&[good().with(|entry| entry.method = 0)]));
@@ -56,8 +58,14 @@ fn sizes_and_checksums_must_be_those_of_the_data() {
         (good().with(|entry| entry.size = Some(3)), "`main.tf` is damaged"),
         (good().with(|entry| entry.size = Some(300)), "`main.tf` is cut short"),
         (good().with(|entry| entry.crc = Some(1)), "`main.tf` is damaged"),
-        (good().with(|entry| entry.flags = 8).with(|entry| entry.descriptor = Some(vec![])), "something other than its size"),
-        (good().with(|entry| entry.flags = 8).with(|entry| entry.descriptor = Some(vec![0; 16])), "something other than its size"),
+        (
+            good().with(|entry| entry.flags = 8).with(|entry| entry.descriptor = Some(vec![])),
+            "something other than its size",
+        ),
+        (
+            good().with(|entry| entry.flags = 8).with(|entry| entry.descriptor = Some(vec![0; 16])),
+            "something other than its size",
+        ),
     ] {
         let message = refused(&zip_of(&[entry]));
         assert!(message.contains(word), "{word}: {message}");
@@ -67,7 +75,10 @@ fn sizes_and_checksums_must_be_those_of_the_data() {
             for data in [&b""[..], b"x"] {
                 let entry = zipped("main.tf", data).with(|entry| entry.flags = 8);
                 let descriptor = entry.described(signature, width);
-                taken(&zip_of(&[entry.with(|entry| entry.descriptor = Some(descriptor)), zipped("b", b"x")]));
+                taken(&zip_of(&[
+                    entry.with(|entry| entry.descriptor = Some(descriptor)),
+                    zipped("b", b"x"),
+                ]));
             }
         }
     }
@@ -78,8 +89,15 @@ fn a_bomb_is_stopped_where_the_limit_is() {
     let limits = Limits { unpacked_bytes: 1_000_000, entries: 10 };
     let zeros = vec![0; 20_000_000];
     for size in [None, Some(5)] {
-        let message = refusal(inspected(&zip_of(&[zipped("main.tf", &zeros).with(|entry| entry.size = size)]), Format::Zip, &limits));
-        assert!(message.contains("at most 1000000 bytes") || message.contains("damaged"), "{message}");
+        let message = refusal(inspected(
+            &zip_of(&[zipped("main.tf", &zeros).with(|entry| entry.size = size)]),
+            Format::Zip,
+            &limits,
+        ));
+        assert!(
+            message.contains("at most 1000000 bytes") || message.contains("damaged"),
+            "{message}"
+        );
     }
 }
 
@@ -92,21 +110,46 @@ fn every_byte_must_belong_to_one_entry() {
     padded[entries.len() + 2 + 12] += 2;
     let inner = zip_of(&[stored("evil.tf", b"x")]);
     for (what, bytes, word) in [
-        ("a script before", [b"#!/bin/sh\n".to_vec(), whole.clone()].concat(), "belongs to no entry"),
-        ("a script before, counted", zip_of(&[good().with(|entry| entry.gap = b"#!/bin/sh\n".to_vec())]), "data before it"),
-        ("a hidden entry", zip_of(&[good(), zipped("b", b"").with(|entry| entry.gap = inner[..40].to_vec())]), "tells two things"),
-        ("a gap", zip_of(&[good(), zipped("b", b"").with(|entry| entry.gap = vec![0; 8])]), "data before it"),
+        (
+            "a script before",
+            [b"#!/bin/sh\n".to_vec(), whole.clone()].concat(),
+            "belongs to no entry",
+        ),
+        (
+            "a script before, counted",
+            zip_of(&[good().with(|entry| entry.gap = b"#!/bin/sh\n".to_vec())]),
+            "data before it",
+        ),
+        (
+            "a hidden entry",
+            zip_of(&[good(), zipped("b", b"").with(|entry| entry.gap = inner[..40].to_vec())]),
+            "tells two things",
+        ),
+        (
+            "a gap",
+            zip_of(&[good(), zipped("b", b"").with(|entry| entry.gap = vec![0; 8])]),
+            "data before it",
+        ),
         ("a gap before the directory", zip_with(&[good()], 1, b"", b"xx"), "belongs to no entry"),
         ("something behind", [whole.clone(), b"x".to_vec()].concat(), "goes on after its end"),
         ("an archive behind", [&whole[..], &whole].concat(), "belongs to no entry"),
         ("an archive in the comment", zip_with(&[good()], 1, &inner, b""), "belongs to no entry"),
         ("a second end in the comment", zip_with(&[good()], 1, b"PK\x05\x06", b""), "damaged"),
-        ("fewer entries counted", zip_with(&[good(), zipped("b", b"x")], 1, b"", b""), "tells two things"),
+        (
+            "fewer entries counted",
+            zip_with(&[good(), zipped("b", b"x")], 1, b"", b""),
+            "tells two things",
+        ),
         ("something in the directory", padded, "more in it than its entries"),
         ("more entries counted", zip_with(&[good()], 2, b"", b""), "damaged directory"),
         (
             "one entry's data for two",
-            zip_of(&[good(), good().with(|entry| entry.at = Some(0)).with(|entry| entry.listed_name = Some(b"main.tf".to_vec()))]),
+            zip_of(&[
+                good(),
+                good()
+                    .with(|entry| entry.at = Some(0))
+                    .with(|entry| entry.listed_name = Some(b"main.tf".to_vec())),
+            ]),
             "two entries of one name",
         ),
     ] {
@@ -129,7 +172,16 @@ fn the_directory_and_the_entries_must_tell_the_same() {
 fn an_entry_has_one_name() {
     let mut crc = flate2::Crc::new();
     crc.update(b"main.tf");
-    let second = |name: &[u8]| [&b"\x75\x70"[..], &(name.len() as u16 + 5).to_le_bytes(), &[1], &crc.sum().to_le_bytes(), name].concat();
+    let second = |name: &[u8]| {
+        [
+            &b"\x75\x70"[..],
+            &(name.len() as u16 + 5).to_le_bytes(),
+            &[1],
+            &crc.sum().to_le_bytes(),
+            name,
+        ]
+        .concat()
+    };
     let message = refused(&zip_of(&[good().with(|entry| entry.extra = second(b"evil.tf"))]));
     assert!(message.contains("two names") || message.contains("tells two things"), "{message}");
     taken(&zip_of(&[good().with(|entry| entry.extra = second(b"main.tf"))]));
