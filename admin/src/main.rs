@@ -14,7 +14,7 @@ mod when;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use stile_broker::clock::Clock;
+use stile_core::clock::Clock;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Noun};

@@ -6,15 +6,16 @@ use stile_protocol::audience::Audience;
 use stile_protocol::region::Region;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::clock::Clock;
+use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::config::{Config, ConfigError, Kept};
 use crate::one_at_a_time::OneAtATime;
-use crate::principal::Principal;
 use crate::shares::{Share, Shares};
 use crate::standings::Standings;
-use crate::store::{Aws, Embedded, Store, StoreError};
-use crate::sts::{SingleFlight, Sts};
-use crate::token::{KeyError, Listed, Tokens};
+use crate::tokens::{KeyError, Tokens};
+use stile_core::clock::Clock;
+use stile_core::principal::Principal;
+use stile_core::token::Listed;
+use stile_store::{Aws, Embedded, Store, StoreError};
 
 /// Exchanges in the works at once, identical ones included; past that callers are asked to come back.
 const EXCHANGES: usize = 2048;

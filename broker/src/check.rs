@@ -3,9 +3,9 @@
 use std::error::Error;
 
 use crate::boot::Broker;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::http;
+use stile_core::clock::Clock;
 
 /// One thing that was looked at.
 #[derive(Debug)]

@@ -10,9 +10,10 @@ use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
 
-use crate::registry::LINK_LIFETIME;
-use crate::store::Place;
-use crate::sts::{Endpoint, EndpointError, Endpoints, IamSource, IamSourceError};
+use crate::authn::gateway::{IamSource, IamSourceError};
+use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints};
+use stile_core::package::LINK_LIFETIME;
+use stile_store::Place;
 
 /// Whether this process is a Lambda function, which Lambda says by naming the address of its runtime API.
 pub fn under_lambda() -> bool {

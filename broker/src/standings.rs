@@ -4,10 +4,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use quick_cache::sync::Cache;
 
-use crate::grants::Standing;
 use crate::one_at_a_time::OneAtATime;
-use crate::principal::Principal;
-use crate::store::{Store, StoreError};
+use stile_core::grants::Standing;
+use stile_core::principal::Principal;
+use stile_store::{Store, StoreError};
 
 /// How long a caller's standing is believed, in seconds of the wall clock: so fast does a removed grant work everywhere.
 pub const FRESH: i64 = 10;
@@ -118,7 +118,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Embedded;
+    use stile_store::Embedded;
 
     #[tokio::test]
     async fn no_more_callers_are_remembered_than_there_is_room_for() {

@@ -5,8 +5,8 @@ mod difference;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use stile_broker::grants::{Grant, GrantNamespace, Pin, Standing, granted};
-use stile_broker::principal::{Kind, Principal, UniqueId, parse_typed};
+use stile_core::grants::{Grant, GrantNamespace, Pin, Standing, granted};
+use stile_core::principal::{Kind, Principal, UniqueId, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 
 use self::difference::Difference;
@@ -27,7 +27,7 @@ pub(super) async fn run(context: &Context, wanted: &GrantExplain) -> Done {
     let store = wanted.store.open().await?;
     let reaching = reaching(&caller);
     let standing = store.standing(reaching.clone()).await?;
-    let all = store.grants(None, None).await?;
+    let all = store.grants(&context.operator(), None, None).await?;
     let question = Question {
         target: &wanted.store,
         caller: &caller,
@@ -106,7 +106,7 @@ impl Question<'_> {
                 (GrantNamespace::Every, GrantNamespace::One(_)) => return false,
             };
             let alone = Standing { grants: vec![(*grant).clone()], ..standing.clone() };
-            granted(self.caller, &id, &alone, namespace, self.permission, self.now).is_ok()
+            granted(self.caller, Some(&id), &alone, namespace, self.permission, self.now).is_ok()
         };
         let by: Vec<Grant> = standing.grants.iter().filter(lets_in).cloned().collect();
         if by.is_empty() {
@@ -282,7 +282,7 @@ impl Question<'_> {
 mod tests {
     use std::collections::HashSet;
 
-    use stile_broker::token::Listed;
+    use stile_core::token::Listed;
 
     use super::*;
 

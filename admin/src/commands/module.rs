@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use reqwest::Client;
 use serde::Deserialize;
 use serde_json::json;
-use stile_broker::registry::{MAX_IN_ANY_EVENT, Version};
+use stile_core::package::{MAX_IN_ANY_EVENT, Version};
 use stile_protocol::names::{ModuleAddress, Namespace, Permission};
 use terraform_credentials_stile::token::Token;
 

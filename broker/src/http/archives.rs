@@ -13,7 +13,7 @@ use tower_http::services::ServeFile;
 
 use super::error::ApiError;
 use crate::boot::Broker;
-use crate::registry::{Link, LinkError};
+use stile_core::package::{Link, LinkError};
 
 /// `GET` and `HEAD /v1/archives/{file}`.
 pub async fn fetch(

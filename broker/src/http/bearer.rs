@@ -13,10 +13,10 @@ use stile_protocol::names::{Namespace, Permission};
 use super::error::ApiError;
 use super::lasting::to_its_end;
 use crate::boot::Broker;
-use crate::clock::rfc3339;
-use crate::grants::{Access, Reach, Standing, decide, reach};
-use crate::principal::Principal;
-use crate::token::{Claims, MAX_TOKEN};
+use stile_core::clock::rfc3339;
+use stile_core::grants::{Access, Reach, Right, Standing, decide, reach};
+use stile_core::principal::Principal;
+use stile_core::token::{Claims, MAX_TOKEN};
 
 /// The holder of a token that opened and is not revoked, and what is known of it.
 #[derive(Debug)]
@@ -39,13 +39,8 @@ impl Caller {
     }
 
     /// The right to do something in a namespace, decided before anything is looked up there.
-    pub fn access(
-        &self,
-        namespace: &Namespace,
-        permission: Permission,
-    ) -> Result<Access, ApiError> {
-        decide(&self.claims, &self.standing, namespace, permission, self.now)
-            .map_err(ApiError::refusal)
+    pub fn access<R: Right>(&self, namespace: &Namespace) -> Result<Access<R>, ApiError> {
+        decide(&self.claims, &self.standing, namespace, self.now).map_err(ApiError::refusal)
     }
 
     /// Every namespace the caller may do something in.

@@ -12,15 +12,15 @@ use axum::response::{IntoResponse, Response};
 use stile_protocol::audience::Audience;
 use stile_protocol::reply::{ErrorCode, ErrorReply};
 
+use crate::authn::sigv4::proof::ProofError;
+use crate::authn::sigv4::{AnswerError, StsError};
 use crate::boot::Broker;
-use crate::clock::rfc3339;
-use crate::grants::Refusal;
-use crate::proof::ProofError;
-use crate::registry::archive::ArchiveError;
-use crate::registry::{LinkError, UploadError};
-use crate::store::StoreError;
-use crate::sts::{AnswerError, StsError};
-use crate::token::{KeyError, OpenError};
+use crate::tokens::{KeyError, OpenError};
+use stile_core::clock::rfc3339;
+use stile_core::grants::Refusal;
+use stile_core::package::archive::ArchiveError;
+use stile_core::package::{LinkError, UploadError};
+use stile_store::StoreError;
 
 /// Seconds after which a caller may try again what could not be decided.
 const RETRY_AFTER: &str = "2";

@@ -20,9 +20,9 @@ use serde_json::value::RawValue;
 use tower::ServiceExt;
 
 use super::DirectLimit;
+use crate::authn::gateway::IamSource;
 use crate::boot::Broker;
 use crate::config::{AuthorizerBase, Config};
-use crate::sts::IamSource;
 
 /// Why an event has no answer; Lambda's runtime API is told so, and the gateway makes of it what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,8 @@
 use axum::http::{HeaderMap, Uri, header};
 use lambda_http::request::LambdaRequest;
 
-use crate::registry::{MAX_IN_ANY_EVENT, MAX_IN_EVENT};
-use crate::sts::UnverifiedContext;
+use crate::authn::gateway::UnverifiedContext;
+use stile_core::package::{MAX_IN_ANY_EVENT, MAX_IN_EVENT};
 
 /// The stage that API Gateway's console invokes without asking who may.
 const TEST_STAGE: &str = "test-invoke-stage";
