@@ -1,9 +1,9 @@
 //! `stile-admin`: one line a noun; takes the clock, and turns what went wrong into one line and an exit code.
 
 mod api;
-mod beside;
 mod cli;
 mod commands;
+mod direct_upload;
 mod failure;
 mod output;
 mod pack;

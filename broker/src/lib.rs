@@ -6,7 +6,7 @@
 //! **Mint**, `POST /v1/token`: [`http`] → [`authn`] (400, 401, 502, 503, 504) → `stile_core::grants::entitle` (403) →
 //! `stile_store` single use (401, 503) → [`tokens`] seal → [`audit`].
 //!
-//! **Read**, `GET …/download`: [`http`] → [`tokens`] open (401) → [`standings`] (503) → `stile_core::grants::decide` (403) →
+//! **Read**, `GET …/download`: [`http`] → [`tokens`] open (401) → [`principal_cache`] (503) → `stile_core::grants::decide` (403) →
 //! `stile_store` (404) → `204` with a signed URL.
 //!
 //! | evidence | says | made only by |
@@ -18,8 +18,8 @@
 //! | `Claims` | this registry minted this | an entitlement, or opening a token |
 //! | `Access`, `PackageAccess` | the holder may do this here, now | `grants::decide` |
 //! | `GrantAccess`, `OperatorAccess` | this may change grants, or the whole store | `grants::decide`, or the admin program |
-//! | `Pending` | this principal began this upload for this version, and it has not ended | the store |
-//! | `Checked` | every entry of the archive was read | an upload's check |
+//! | `PendingUpload` | this principal began this upload for this version, and it has not ended | the store |
+//! | `VerifiedArchive` | every entry of the archive was read | an upload's check |
 
 pub mod audit;
 pub mod authn;
@@ -29,7 +29,7 @@ pub mod config;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod http;
-pub mod one_at_a_time;
-pub mod shares;
-pub mod standings;
+pub mod per_key_limit;
+pub mod principal_cache;
+pub mod shared_failure_mutex;
 pub mod tokens;

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use stile_protocol::audience::Audience;
 
-use crate::one_at_a_time::{OneAtATime, Turn};
+use crate::shared_failure_mutex::{SharedFailureGuard, SharedFailureMutex};
 use stile_core::grants::Entitlement;
 use stile_core::token::{Claims, DerivedKeys, Key, KeyId, Keyring, Listed, Sealed, seal};
 use stile_store::{Recorded, Store, StoreError};
@@ -18,7 +18,7 @@ const REMEMBERED: usize = 10_000;
 
 /// The least time between two looks at the store because of a key id nobody knows, in seconds.
 ///
-/// Without it, made-up key ids would turn each garbage token into a read of the store.
+/// Without it, made-up key ids would guard each garbage token into a read of the store.
 const REFRESH_EVERY: i64 = 10;
 
 /// Why there is no key to work with.
@@ -72,7 +72,7 @@ pub struct Tokens {
     audience: Audience,
     max_ttl: i64,
     keyring: RwLock<Option<Arc<Keyring>>>,
-    refresh: OneAtATime<Refresh>,
+    refresh: SharedFailureMutex<Refresh>,
     opened: Cache<[u8; 32], Arc<Opened>>,
     latest: AtomicI64,
 }
@@ -84,7 +84,7 @@ impl Tokens {
             audience,
             max_ttl,
             keyring: RwLock::default(),
-            refresh: OneAtATime::default(),
+            refresh: SharedFailureMutex::default(),
             opened: Cache::new(REMEMBERED),
             latest: AtomicI64::new(i64::MIN),
         }
@@ -99,11 +99,11 @@ impl Tokens {
         {
             return Ok(key);
         }
-        let turn = self.refresh.turn().await;
-        waited_for_nothing(&turn)?;
+        let guard = self.refresh.lock().await;
+        waited_for_nothing(&guard)?;
         let key = self.lasting_key(store, now).await;
         if key.is_err() {
-            turn.failed();
+            guard.failed();
         }
         key
     }
@@ -176,7 +176,7 @@ impl Tokens {
         if before.as_deref().is_some_and(|keyring| listed.is(keyring)) {
             return Ok(());
         }
-        let turn = self.refresh.turn().await;
+        let guard = self.refresh.lock().await;
         let met = self.known();
         if met.as_deref().is_some_and(|keyring| listed.is(keyring))
             || met.as_deref().map(|keyring| keyring.revision)
@@ -184,11 +184,11 @@ impl Tokens {
         {
             return Ok(());
         }
-        waited_for_nothing(&turn)?;
-        if met.is_some_and(|met| listed.revision < met.revision) && turn.followed_lately(now) {
+        waited_for_nothing(&guard)?;
+        if met.is_some_and(|met| listed.revision < met.revision) && guard.followed_lately(now) {
             return Ok(());
         }
-        self.look_again(turn, store, now).await
+        self.look_again(guard, store, now).await
     }
 
     /// Holds the key of a token that opened against what a read of the store says of the keyring: a key that was dropped since
@@ -225,10 +225,11 @@ impl Tokens {
     /// Looks at a keyring that is newer than the known one, which goes on being used while that cannot be opened: once in ten
     /// seconds, and nobody waits for who does.
     async fn catch_up(&self, store: &Store, now: i64) {
-        let Some(turn) = self.refresh.try_turn().filter(|turn| !turn.followed_lately(now)) else {
+        let Some(guard) = self.refresh.try_lock().filter(|guard| !guard.followed_lately(now))
+        else {
             return;
         };
-        if let Err(error) = self.look_again(turn, store, now).await {
+        if let Err(error) = self.look_again(guard, store, now).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the next keyring cannot be opened; the one that is known is used"
@@ -238,12 +239,12 @@ impl Tokens {
 
     /// Has the keyring as it was in the store within the last ten seconds.
     async fn find_out(&self, store: &Store, now: i64) -> Result<(), KeyError> {
-        let turn = self.refresh.turn().await;
-        waited_for_nothing(&turn)?;
-        if !turn.followed_lately(now) {
-            return self.look_again(turn, store, now).await;
+        let guard = self.refresh.lock().await;
+        waited_for_nothing(&guard)?;
+        if !guard.followed_lately(now) {
+            return self.look_again(guard, store, now).await;
         }
-        if turn.follow_failed {
+        if guard.follow_failed {
             Err(StoreError::busy("the keyring could not be read a moment ago").into())
         } else {
             Ok(())
@@ -260,14 +261,14 @@ impl Tokens {
 
     async fn look_again(
         &self,
-        mut turn: Turn<'_, Refresh>,
+        mut guard: SharedFailureGuard<'_, Refresh>,
         store: &Store,
         now: i64,
     ) -> Result<(), KeyError> {
         let read = store.keyring().await;
-        (turn.followed_at, turn.follow_failed) = (Some(now), read.is_err());
+        (guard.followed_at, guard.follow_failed) = (Some(now), read.is_err());
         if read.is_err() {
-            turn.failed();
+            guard.failed();
         }
         self.meet(read?);
         Ok(())
@@ -317,7 +318,7 @@ impl Tokens {
         if let Some(keyring) = self.known().filter(knows) {
             return Ok(keyring);
         }
-        let mut refresh = self.refresh.turn().await;
+        let mut refresh = self.refresh.lock().await;
         if let Some(keyring) = self.known().filter(knows) {
             return Ok(keyring);
         }
@@ -351,8 +352,8 @@ impl Tokens {
 }
 
 /// Who waited while the keyring could not be reached is not told after another try as long.
-fn waited_for_nothing(turn: &Turn<'_, Refresh>) -> Result<(), KeyError> {
-    if turn.failed_meanwhile() {
+fn waited_for_nothing(guard: &SharedFailureGuard<'_, Refresh>) -> Result<(), KeyError> {
+    if guard.failed_meanwhile() {
         Err(StoreError::busy("the keyring could not be reached a moment ago").into())
     } else {
         Ok(())
@@ -363,7 +364,7 @@ fn waited_for_nothing(turn: &Turn<'_, Refresh>) -> Result<(), KeyError> {
 mod tests {
     use std::collections::HashSet;
 
-    use stile_core::grants::{Grant, GrantNamespace, Pin, Standing, entitle};
+    use stile_core::grants::{Grant, GrantNamespace, Pin, PrincipalState, entitle};
     use stile_core::identity::{Identity, Issuer};
     use stile_protocol::exchange::{Namespaces, RequestDocument};
     use stile_protocol::names::{Permission, Permissions};
@@ -391,9 +392,9 @@ mod tests {
             created_by: "test".to_owned(),
             created_at: 0,
         };
-        let standing = Standing {
+        let state = PrincipalState {
             grants: vec![grant],
-            pin: Pin::Open,
+            pin: Pin::Unpinned,
             revoked: None,
             revoked_tokens: HashSet::new(),
             keyring: Listed::default(),
@@ -404,7 +405,7 @@ mod tests {
             namespaces: Namespaces::All,
             permissions,
         };
-        entitle(identity, &document, &standing, 0).unwrap()
+        entitle(identity, &document, &state, 0).unwrap()
     }
 
     #[tokio::test]

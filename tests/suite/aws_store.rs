@@ -575,7 +575,7 @@ async fn put(test: &TestBroker, rows: impl Iterator<Item = Value>) {
     }
 }
 
-/// What is read for one request that is decided anew: a refresh of the caller's standing and the list, in bytes, by a
+/// What is read for one request that is decided anew: a refresh of the caller's state and the list, in bytes, by a
 /// process that knows its keys and by one that has just started.
 async fn decision(test: &TestBroker, token: &str) -> [usize; 2] {
     let meter = &test.aws().meter;
@@ -627,7 +627,7 @@ async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
     let aws = test.aws();
     let made = Aws::init_over(aws.place.clone(), &aws.sdk()).await.unwrap();
     assert!(!made.table && !made.bucket && !made.key, "{made:?}");
-    let looked = test.store().look().await;
+    let looked = test.store().diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_ok()), "{looked:?}");
     let elsewhere = stile_store::Place {
         table: "no-such-table".to_owned(),
@@ -636,7 +636,7 @@ async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
         bucket_kms_key: None,
     };
     let nothing = Store::Aws(Aws::over(elsewhere, None, &aws.sdk()));
-    let looked = nothing.look().await;
+    let looked = nothing.diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_err()), "{looked:?}");
     let said = looked[0].1.as_ref().unwrap_err().to_string();
     assert!(said.contains("stile-admin store init --table no-such-table"), "{said}");

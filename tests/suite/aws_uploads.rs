@@ -62,7 +62,7 @@ impl Registry {
         assert_eq!(
             test.get("/v1/whoami", &token).await.status,
             200,
-            "the caller's standing is read, and remembered"
+            "the caller's state is read, and remembered"
         );
         test.aws().meter.taken();
         Some(Self { function: test.function(None, None), test, token })

@@ -414,7 +414,8 @@ impl Case<'_> {
                     .grants(None, Some("acme".parse().unwrap()))
                     .await
                     .unwrap();
-                let counts = test.store().standing(vec![who.clone()]).await.unwrap().grants.len();
+                let counts =
+                    test.store().principal_state(vec![who.clone()]).await.unwrap().grants.len();
                 let found = on_namespace.iter().filter(|grant| grant.principal == who).count();
                 assert!(listed == found && found == counts, "{what}: {listed} {found} {counts}");
             }

@@ -153,7 +153,7 @@ impl Asked {
             Question::TokenOfRevoked => whoami(&self.of_revoked).await,
             Question::GrantThatDiffersByCase => grant("Deploy", None).await,
             Question::GrantPinnedOtherwise => {
-                grant("anew", Some(Pin::Id(UniqueId::parse(OTHER_ID).unwrap()))).await
+                grant("anew", Some(Pin::Pinned(UniqueId::parse(OTHER_ID).unwrap()))).await
             }
         };
         self.test.aws().meter.mend();

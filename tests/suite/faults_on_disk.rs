@@ -411,7 +411,7 @@ async fn seen(test: &TestBroker) -> String {
     let keys = test.store().keyring().await.unwrap().revision;
     let pin = test
         .store()
-        .standing(vec![Principal::parse_stored(&role("deploy")).unwrap()])
+        .principal_state(vec![Principal::parse_stored(&role("deploy")).unwrap()])
         .await
         .unwrap()
         .pin;

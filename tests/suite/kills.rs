@@ -393,8 +393,8 @@ impl Registry {
     async fn check_operator(&mut self, what: &str) {
         let other = Principal::parse_stored(&role("other")).unwrap();
         let grants = self.store.as_operator().grants(Some(other.clone()), None).await.unwrap();
-        let standing = self.store.standing(vec![other.clone()]).await.unwrap();
-        assert_eq!(grants, standing.grants, "{what}: what is listed counts, and nothing else");
+        let state = self.store.principal_state(vec![other.clone()]).await.unwrap();
+        assert_eq!(grants, state.grants, "{what}: what is listed counts, and nothing else");
         for (namespace, may_be) in &mut self.ledger.grants {
             let found = grants.iter().find(|grant| grant.namespace.to_string() == *namespace);
             let found = found.map(|grant| grant.permissions.to_string()).unwrap_or_default();
@@ -415,7 +415,7 @@ impl Registry {
             );
             *may_be = [found].into();
         }
-        let revoked = standing.revoked.is_some();
+        let revoked = state.revoked.is_some();
         assert!(self.ledger.revoked.contains(&revoked), "{what}: revoked {revoked}");
         self.ledger.revoked = [revoked].into();
     }

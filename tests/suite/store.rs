@@ -83,7 +83,7 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
         store.as_operator().grants(None, Some(acme())).await.unwrap(),
         store.as_operator().grants(Some(deploy.clone()), Some(acme())).await.unwrap(),
         store.as_operator().grants(None, None).await.unwrap(),
-        store.standing(vec![deploy.clone()]).await.unwrap().grants,
+        store.principal_state(vec![deploy.clone()]).await.unwrap().grants,
     ] {
         assert_eq!(found, std::slice::from_ref(&swapped));
     }
@@ -91,7 +91,7 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
     assert!(!store.as_operator().delete_grant(deploy.clone(), acme()).await.unwrap());
     assert_eq!(store.as_operator().grants(None, None).await.unwrap(), []);
     assert_eq!(store.as_operator().grants(None, Some(acme())).await.unwrap(), []);
-    assert_eq!(store.standing(vec![deploy]).await.unwrap().grants, []);
+    assert_eq!(store.principal_state(vec![deploy]).await.unwrap().grants, []);
 }
 
 #[tokio::test]
@@ -186,26 +186,33 @@ async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wa
     assert!(!store.as_operator().unpin(principal(&role("deploy"))).await.unwrap());
     assert!(matches!(claim(4, "deploy", &new).await, SingleUseOutcome::Recorded(_)));
     for (who, pin, kept) in [
-        ("set", Pin::Id(old.clone()), Pin::Id(old.clone())),
-        ("none", Pin::Never, Pin::Never),
-        ("open", Pin::Open, Pin::Open),
+        ("set", Pin::Pinned(old.clone()), Pin::Pinned(old.clone())),
+        ("none", Pin::Disabled, Pin::Disabled),
+        ("open", Pin::Unpinned, Pin::Unpinned),
     ] {
         let wanted = grant(&role(who), "acme", &[Download], None);
         let created = store.as_operator().create_grant(wanted.clone(), Some(pin)).await.unwrap();
         assert_eq!(created, Created::Done(wanted));
-        assert_eq!(store.standing(vec![principal(&role(who))]).await.unwrap().pin, kept, "{who}");
+        assert_eq!(
+            store.principal_state(vec![principal(&role(who))]).await.unwrap().pin,
+            kept,
+            "{who}"
+        );
     }
     assert!(matches!(claim(5, "none", &new).await, SingleUseOutcome::Recorded(_)));
-    assert_eq!(store.standing(vec![principal(&role("none"))]).await.unwrap().pin, Pin::Never);
+    assert_eq!(
+        store.principal_state(vec![principal(&role("none"))]).await.unwrap().pin,
+        Pin::Disabled
+    );
     assert!(matches!(claim(6, "set", &new).await, SingleUseOutcome::PinnedToAnother));
-    for other in [Pin::Never, Pin::Id(new)] {
+    for other in [Pin::Disabled, Pin::Pinned(new)] {
         let another = grant(&role("set"), "other", &[Download], None);
         assert_eq!(
             store.as_operator().create_grant(another, Some(other)).await.unwrap(),
-            Created::PinnedOtherwise(Pin::Id(old.clone()))
+            Created::PinnedOtherwise(Pin::Pinned(old.clone()))
         );
     }
-    for (on, same) in [("same", Some(Pin::Id(old))), ("none", None)] {
+    for (on, same) in [("same", Some(Pin::Pinned(old))), ("none", None)] {
         let wanted = grant(&role("set"), on, &[Download], None);
         let created = store.as_operator().create_grant(wanted.clone(), same).await.unwrap();
         assert_eq!(created, Created::Done(wanted));
@@ -222,9 +229,9 @@ async fn what_is_revoked_is_known_until_it_can_be_forgotten_or_is_lifted() {
     for (now, remembered) in [(1000 + MAX_TTL + 60 + DAY, true), (1000 + MAX_TTL + 61 + DAY, false)]
     {
         store.as_operator().revoke_token(second.clone(), now).await.unwrap();
-        let standing = store.standing(vec![deploy.clone()]).await.unwrap();
+        let state = store.principal_state(vec![deploy.clone()]).await.unwrap();
         assert_eq!(
-            (standing.revoked_tokens.contains(&first), standing.revoked_tokens.contains(&second)),
+            (state.revoked_tokens.contains(&first), state.revoked_tokens.contains(&second)),
             (remembered, true),
             "{now}"
         );
@@ -241,10 +248,10 @@ async fn what_is_revoked_is_known_until_it_can_be_forgotten_or_is_lifted() {
     );
     assert_eq!(store.as_operator().revocations().await.unwrap().principals[0].revoked_at, 5);
     assert_eq!(
-        store.standing(vec![deploy.clone(), account.clone()]).await.unwrap().revoked,
+        store.principal_state(vec![deploy.clone(), account.clone()]).await.unwrap().revoked,
         Some(account.clone())
     );
-    assert_eq!(store.standing(vec![deploy.clone()]).await.unwrap().revoked, None);
+    assert_eq!(store.principal_state(vec![deploy.clone()]).await.unwrap().revoked, None);
     assert!(store.as_operator().lift(account.clone()).await.unwrap());
-    assert_eq!(store.standing(vec![deploy, account]).await.unwrap().revoked, None);
+    assert_eq!(store.principal_state(vec![deploy, account]).await.unwrap().revoked, None);
 }

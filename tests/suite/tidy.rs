@@ -103,8 +103,13 @@ fn only_the_store_and_boot_name_an_aws_sdk_in_the_broker() {
 #[test]
 fn the_clock_and_the_environment_are_read_where_they_are_read() {
     let clock = strangers(&["SystemTime::now", "Utc::now", "Local::now"], |path| {
-        ["broker/core/src/clock.rs", "helper/src/clock.rs", "helper/src/main.rs", "admin/src/main.rs"]
-            .contains(&path)
+        [
+            "broker/core/src/clock.rs",
+            "helper/src/clock.rs",
+            "helper/src/main.rs",
+            "admin/src/main.rs",
+        ]
+        .contains(&path)
             || is_test(path)
     });
     assert_eq!(clock, NONE);

@@ -17,7 +17,7 @@ use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, Server};
 use stile_core::clock::Clock;
 use stile_core::grants::Grant;
-use stile_core::package::LINK_LIFETIME;
+use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_core::principal::Principal;
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
@@ -187,7 +187,7 @@ impl TestBroker {
             default_ttl: 3600,
             iam_source: None,
             authorizer_base: None,
-            link_ttl: LINK_LIFETIME,
+            link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
         };

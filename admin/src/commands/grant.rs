@@ -110,8 +110,8 @@ fn confirmed(
 
 fn pin(principal: &Principal, wanted: &GrantCreate) -> Result<Option<Pin>, Failure> {
     let pin = match &wanted.unique_id {
-        Some(text) => Pin::Id(unique_id(principal, text)?),
-        None if wanted.no_pin => Pin::Never,
+        Some(text) => Pin::Pinned(unique_id(principal, text)?),
+        None if wanted.no_pin => Pin::Disabled,
         None => return Ok(None),
     };
     concrete(principal)?;
@@ -227,11 +227,11 @@ async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
         absent(&principal, &namespace)
             .hint(format!("`{}` shows what there is", wanted.store.command("grant list")))
     })?;
-    let pin = store.standing(vec![principal]).await?.pin;
+    let pin = store.principal_state(vec![principal]).await?.pin;
     let id = match &pin {
-        Pin::Open => None,
-        Pin::Never => Some("not pinned"),
-        Pin::Id(id) => Some(id.as_str()),
+        Pin::Unpinned => None,
+        Pin::Disabled => Some("not pinned"),
+        Pin::Pinned(id) => Some(id.as_str()),
     };
     let mut json = object(&grant);
     json["unique_id"] = id.into();

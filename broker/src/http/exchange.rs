@@ -15,9 +15,9 @@ use stile_protocol::region::Region;
 use stile_protocol::reply::{ErrorCode, TokenReply};
 
 use super::error::ApiError;
-use super::lasting::to_its_end;
+use super::run_detached::run_detached;
 use crate::audit;
-use crate::authn::sigv4::Turn;
+use crate::authn::sigv4::FlightRole;
 use crate::authn::sigv4::proof::Proof;
 use crate::boot::Broker;
 use stile_core::clock::rfc3339;
@@ -45,7 +45,7 @@ pub async fn mint(
         );
         minted
     };
-    Ok(Json(to_its_end(minted).await?.into_reply()))
+    Ok(Json(run_detached(minted).await?.into_reply()))
 }
 
 /// A token on its way out, and what the audit log may know of it.
@@ -78,8 +78,8 @@ async fn exchange(
     proof.check_time(now).map_err(|error| ApiError::proof(&error))?;
     let region = enabled(broker, &proof.unverified_region)?;
 
-    let _room = broker.exchanges.try_acquire().map_err(|_| crowded())?;
-    let Turn::Leader(leader) = broker.single_flight.join(proof.digest()).await else {
+    let _room = broker.exchanges.try_acquire().map_err(|_| overloaded())?;
+    let FlightRole::Leader(leader) = broker.single_flight.join(proof.digest()).await else {
         return Err(replayed());
     };
     let Authenticated { identity: caller, single_use } = broker
@@ -113,11 +113,14 @@ pub(super) async fn entitled(
     document: &RequestDocument,
     now: i64,
 ) -> Result<(Entitlement, Key), ApiError> {
-    let standing =
-        broker.store.standing(caller.principals().to_vec()).await.map_err(ApiError::store)?;
+    let state = broker
+        .store
+        .principal_state(caller.principals().to_vec())
+        .await
+        .map_err(ApiError::store)?;
     // Keys that an operator has dropped since must not mint what nothing will open.
-    broker.tokens.follow(&standing.keyring, &broker.store, now).await.map_err(ApiError::key)?;
-    let entitlement = entitle(caller, document, &standing, now).map_err(ApiError::refusal)?;
+    broker.tokens.follow(&state.keyring, &broker.store, now).await.map_err(ApiError::key)?;
+    let entitlement = entitle(caller, document, &state, now).map_err(ApiError::refusal)?;
     let key = broker.tokens.minting_key(&broker.store, now).await.map_err(ApiError::key)?;
     Ok((entitlement, key))
 }
@@ -145,7 +148,7 @@ pub(super) fn sealed(
 }
 
 /// What a caller is told when there is no room for one more exchange.
-pub(super) fn crowded() -> ApiError {
+pub(super) fn overloaded() -> ApiError {
     ApiError::new(ErrorCode::Throttled, "too many exchanges are in the works")
 }
 

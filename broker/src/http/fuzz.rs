@@ -21,7 +21,7 @@ use crate::config::{AuthorizerBase, Config, Kept};
 use crate::fuzz::Verdict;
 use stile_core::clock::Clock;
 use stile_core::grants::OperatorAccess;
-use stile_core::package::LINK_LIFETIME;
+use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_core::principal::Principal;
 use stile_core::token::MAX_TOKEN;
 use stile_store::{Embedded, NewGrant, Store};
@@ -112,7 +112,7 @@ impl Registry {
             default_ttl: 3600,
             iam_source: None,
             authorizer_base: None,
-            link_ttl: LINK_LIFETIME,
+            link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             // Nobody answers there: no event gets as far as to ask.
             sts: Endpoints::new([Endpoint::parse("http://127.0.0.1:9").expect("an endpoint")]),

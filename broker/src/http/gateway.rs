@@ -20,7 +20,7 @@ use stile_protocol::strict_json::FieldError;
 use url::form_urlencoded;
 
 use super::error::ApiError;
-use super::exchange::{Minted, crowded, entitled, sealed};
+use super::exchange::{Minted, entitled, overloaded, sealed};
 use crate::audit;
 use crate::authn::gateway::GatewayCaller;
 use crate::boot::Broker;
@@ -70,7 +70,7 @@ async fn exchange(
 ) -> Result<Minted, ApiError> {
     let now = broker.clock.now();
     let document = asked_for(query, broker.default_ttl)?;
-    let _room = broker.exchanges.try_acquire().map_err(|_| crowded())?;
+    let _room = broker.exchanges.try_acquire().map_err(|_| overloaded())?;
     let partitions: Vec<Partition> = broker.regions.iter().map(|region| region.partition).collect();
     let Authenticated { identity: caller, single_use } =
         caller.identify(&partitions).map_err(ApiError::gateway)?;

@@ -17,7 +17,7 @@ use crate::audit;
 use crate::boot::Broker;
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess, Right};
-use stile_core::package::{Link, ModuleSummary, Version};
+use stile_core::package::{ModuleSummary, SignedUrl, Version};
 use stile_store::Location;
 
 /// Most modules in one answer of a list.
@@ -99,11 +99,11 @@ pub async fn download(
         .await
         .map_err(ApiError::store)?;
     let location = match found.ok_or_else(absent)? {
-        Location::Elsewhere(url) => url,
-        Location::Here(link) => {
+        Location::Presigned(url) => url,
+        Location::Local(link) => {
             let keys = broker
                 .tokens
-                .derived(&Link::purpose(&broker.audience), &broker.store, now)
+                .derived(&SignedUrl::purpose(&broker.audience), &broker.store, now)
                 .await
                 .map_err(ApiError::key)?;
             link.to_location(&keys)

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::bearer::Caller;
 use super::error::ApiError;
-use super::lasting::to_its_end;
 use super::modules::ModulePath;
+use super::run_detached::run_detached;
 use crate::audit;
 use crate::boot::Broker;
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
@@ -45,7 +45,7 @@ pub async fn module(
     let _: PackageAccess<UploadRight> = path.access(&caller, bad_name)?;
     path.version()?;
     let format = format(request.headers())?;
-    let room = broker.upload_room(caller.principal()).ok_or_else(crowded)?;
+    let room = broker.upload_room(caller.principal()).ok_or_else(overloaded)?;
 
     let upload = tokio::time::timeout(WHOLE, receive(&broker, request));
     let upload = upload.await.map_err(|_| {
@@ -56,7 +56,7 @@ pub async fn module(
         let _room = room;
         publish(&broker, &caller, &path, upload, format).await
     };
-    to_its_end(published).await
+    run_detached(published).await
 }
 
 /// Checks what arrived and lists it, if the sender may still do that: a grant that was taken away meanwhile counts.
@@ -131,12 +131,12 @@ pub(super) fn answer(
 pub(super) type Done = (StatusCode, Json<serde_json::Value>);
 
 /// What a publisher is told when there is no room for one more archive.
-pub(super) fn crowded() -> ApiError {
+pub(super) fn overloaded() -> ApiError {
     ApiError::new(ErrorCode::Throttled, "too many archives are arriving")
 }
 
 /// Whether so many bytes are too few after that time.
-fn drips(bytes: u64, after: Duration) -> bool {
+fn too_slow(bytes: u64, after: Duration) -> bool {
     after > PAUSE && bytes < after.as_secs() * SLOWEST
 }
 
@@ -210,7 +210,7 @@ async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> 
                         return Err(limit.exceeded());
                     }
                     upload.write(&chunk).await.map_err(ApiError::upload)?;
-                    if length != Some(upload.bytes()) && drips(upload.bytes(), begun.elapsed()) {
+                    if length != Some(upload.bytes()) && too_slow(upload.bytes(), begun.elapsed()) {
                         return Err(ApiError::new(
                             ErrorCode::RequestTimeout,
                             "the archive arrives at less than 2 KiB a second",
@@ -238,7 +238,7 @@ mod tests {
             (40 * largest_in_time, 40, false),
         ] {
             assert_eq!(
-                drips(bytes, Duration::from_secs(seconds)),
+                too_slow(bytes, Duration::from_secs(seconds)),
                 expected,
                 "{bytes} bytes in {seconds} s"
             );

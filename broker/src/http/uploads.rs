@@ -14,14 +14,14 @@ use stile_protocol::reply::ErrorCode;
 use super::bearer::Caller;
 use super::error::ApiError;
 use super::exchange::read_json;
-use super::lasting::to_its_end;
 use super::modules::ModulePath;
 use super::publish::{self, DirectLimit, Done, answer};
+use super::run_detached::run_detached;
 use crate::audit;
 use crate::boot::Broker;
 use stile_core::clock::rfc3339;
 use stile_core::package::{Announced, MAX_ARCHIVE, Upload, UploadError, UploadId};
-use stile_store::{Fetched, Pending};
+use stile_store::{FetchedUpload, PendingUpload};
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads`.
 ///
@@ -79,7 +79,7 @@ pub async fn complete(
     let access = path.access(&caller, publish::bad_name)?;
     let version = path.version()?;
     let id = UploadId::parse(path.upload()).ok_or_else(unknown)?;
-    let room = broker.upload_room(caller.principal()).ok_or_else(publish::crowded)?;
+    let room = broker.upload_room(caller.principal()).ok_or_else(publish::overloaded)?;
     let pending = broker
         .store
         .pending_upload(&access, &version, &id, broker.clock.now())
@@ -92,34 +92,34 @@ pub async fn complete(
         let _room = room;
         finish(&broker, &caller, &path, pending).await
     };
-    to_its_end(completed).await
+    run_detached(completed).await
 }
 
 async fn finish(
     broker: &Broker,
     caller: &Caller,
     path: &ModulePath,
-    mut pending: Pending,
+    mut pending: PendingUpload,
 ) -> Result<Done, ApiError> {
     let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
     let fetched =
         broker.store.fetch_upload(&mut pending, &mut upload).await.map_err(ApiError::store)?;
     let done = match fetched {
-        Fetched::All if upload.is(pending.announced()) => {
+        FetchedUpload::All if upload.is(pending.announced()) => {
             publish::publish(broker, caller, path, upload, pending.announced().format).await
         }
-        Fetched::All => {
+        FetchedUpload::All => {
             Err(ApiError::new(ErrorCode::BadArchive, "what was uploaded is not what was announced")
                 .hint("begin the upload again"))
         }
-        Fetched::Nothing => nothing_there(broker, caller, path, pending.announced()).await,
+        FetchedUpload::Nothing => nothing_there(broker, caller, path, pending.announced()).await,
     };
     // What can still come to something stays: its sender may try again.
     let over = match &done {
         Ok(_) => true,
         Err(error) => {
             error.code() == ErrorCode::Conflict
-                || error.code() == ErrorCode::BadArchive && fetched == Fetched::All
+                || error.code() == ErrorCode::BadArchive && fetched == FetchedUpload::All
         }
     };
     if over {

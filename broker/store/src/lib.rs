@@ -9,16 +9,17 @@ use bytes::Bytes;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::{Namespace, Permissions};
 
-pub use aws::{Aws, AwsMade, Pending, Place};
+pub use aws::{Aws, AwsMade, PendingUpload, Place};
 pub use embedded::{Embedded, Made};
 
 use stile_core::grants::{
-    Download, Grant, GrantAccess, GrantNamespace, OperatorAccess, PackageAccess, Pin, Reach,
-    Standing, Upload as UploadRight,
+    Download, Grant, GrantAccess, GrantNamespace, OperatorAccess, PackageAccess, Pin,
+    PrincipalState, Reach, Upload as UploadRight,
 };
 use stile_core::identity::SingleUse;
 use stile_core::package::{
-    Announced, Checked, Format, Link, ModuleSummary, PackageAddress, Upload, UploadId, Version,
+    Announced, Format, ModuleSummary, PackageAddress, SignedUrl, Upload, UploadId, VerifiedArchive,
+    Version,
 };
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Keyring, TokenId};
@@ -165,7 +166,7 @@ pub enum Published {
 
 /// Where an archive is to be put that does not come through this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begun {
+pub struct UploadSession {
     /// What names the upload.
     pub id: UploadId,
     /// Where it is to be put, with a signature over all of `headers`.
@@ -178,7 +179,7 @@ pub struct Begun {
 
 /// What came of fetching an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fetched {
+pub enum FetchedUpload {
     /// All that there is, or as much of it as was announced and one piece more, is in the file.
     All,
     /// Nothing was put there, or it is there no more.
@@ -198,9 +199,9 @@ pub struct Package {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// At this server, by a link that is still to be signed.
-    Here(Link),
+    Local(SignedUrl),
     /// Elsewhere, by this URL, which is signed.
-    Elsewhere(String),
+    Presigned(String),
 }
 
 /// Where everything is kept. Closed, because there is one way for one machine and one for AWS.
@@ -214,10 +215,13 @@ pub enum Store {
 
 impl Store {
     /// All that is kept about a caller who is reached by these principals, the role or user itself first.
-    pub async fn standing(&self, principals: Vec<Principal>) -> Result<Standing, StoreError> {
+    pub async fn principal_state(
+        &self,
+        principals: Vec<Principal>,
+    ) -> Result<PrincipalState, StoreError> {
         match self {
-            Self::Embedded(store) => store.standing(principals).await,
-            Self::Aws(store) => store.standing(principals).await,
+            Self::Embedded(store) => store.principal_state(principals).await,
+            Self::Aws(store) => store.principal_state(principals).await,
         }
     }
 
@@ -417,7 +421,7 @@ impl Store {
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
-        archive: Checked,
+        archive: VerifiedArchive,
         now: i64,
     ) -> Result<Published, StoreError> {
         let PackageAddress::Module(address) = access.address();
@@ -456,7 +460,7 @@ impl Store {
         version: &Version,
         announced: &Announced,
         now: i64,
-    ) -> Result<Option<Begun>, StoreError> {
+    ) -> Result<Option<UploadSession>, StoreError> {
         let PackageAddress::Module(address) = access.address();
         match self {
             Self::Embedded(_) => Ok(None),
@@ -474,7 +478,7 @@ impl Store {
         version: &Version,
         id: &UploadId,
         now: i64,
-    ) -> Result<Option<Pending>, StoreError> {
+    ) -> Result<Option<PendingUpload>, StoreError> {
         let PackageAddress::Module(address) = access.address();
         match self {
             Self::Embedded(_) => Ok(None),
@@ -487,17 +491,17 @@ impl Store {
     /// Fetches what was put there into a file that is still to be checked.
     pub async fn fetch_upload(
         &self,
-        pending: &mut Pending,
+        pending: &mut PendingUpload,
         into: &mut Upload,
-    ) -> Result<Fetched, StoreError> {
+    ) -> Result<FetchedUpload, StoreError> {
         match self {
-            Self::Embedded(_) => Ok(Fetched::Nothing),
+            Self::Embedded(_) => Ok(FetchedUpload::Nothing),
             Self::Aws(store) => store.fetch_upload(pending, into).await,
         }
     }
 
     /// Clears away what an upload left; what cannot be cleared away now is later, by the bucket and the table.
-    pub async fn end_upload(&self, pending: Pending) {
+    pub async fn end_upload(&self, pending: PendingUpload) {
         if let Self::Aws(store) = self {
             store.end_upload(pending).await;
         }
@@ -538,7 +542,11 @@ impl Store {
             Self::Embedded(store) => {
                 let package = store.package(address.clone(), version.clone()).await?;
                 let link = |Package { sha256, format }| {
-                    Location::Here(Link { sha256, format, expires_at: now.saturating_add(ttl) })
+                    Location::Local(SignedUrl {
+                        sha256,
+                        format,
+                        expires_at: now.saturating_add(ttl),
+                    })
                 };
                 Ok(package.map(link))
             }
@@ -564,20 +572,23 @@ impl Store {
     }
 
     /// Whether it answers, to reads and to writes.
-    pub async fn reach(&self) -> Result<(), StoreError> {
+    pub async fn health_check(&self) -> Result<(), StoreError> {
         match self {
-            Self::Embedded(store) => store.reach().await,
-            Self::Aws(store) => store.reach().await,
+            Self::Embedded(store) => store.health_check().await,
+            Self::Aws(store) => store.health_check().await,
         }
     }
 
     /// Every part of it, and whether that is as it must be.
-    pub async fn look(&self) -> Vec<(String, Result<(), StoreError>)> {
+    pub async fn diagnose(&self) -> Vec<(String, Result<(), StoreError>)> {
         match self {
             Self::Embedded(store) => {
-                vec![(format!("data folder {}", store.folder().display()), store.reach().await)]
+                vec![(
+                    format!("data folder {}", store.folder().display()),
+                    store.health_check().await,
+                )]
             }
-            Self::Aws(store) => store.look().await,
+            Self::Aws(store) => store.diagnose().await,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{ModuleAddress, ModuleName, Namespace, Permission, System};
 
-use super::{Grant, GrantNamespace, Refusal, Standing, granted};
+use super::{Grant, GrantNamespace, PrincipalState, Refusal, granted};
 use crate::package::PackageAddress;
 use crate::principal::Principal;
 use crate::token::Claims;
@@ -110,11 +110,11 @@ impl<R: Right> PackageAccess<R> {
 /// Decides one request: the token must be for it, and its principal must be granted it now.
 pub fn decide<R: Right>(
     claims: &Claims,
-    standing: &Standing,
+    state: &PrincipalState,
     namespace: &Namespace,
     now: i64,
 ) -> Result<Access<R>, Refusal> {
-    allowed(claims, standing, namespace, R::PERMISSION, now)?;
+    allowed(claims, state, namespace, R::PERMISSION, now)?;
     Ok(Access {
         principal: claims.principal().clone(),
         namespace: namespace.clone(),
@@ -124,18 +124,18 @@ pub fn decide<R: Right>(
 
 fn allowed(
     claims: &Claims,
-    standing: &Standing,
+    state: &PrincipalState,
     namespace: &Namespace,
     permission: Permission,
     now: i64,
 ) -> Result<(), Refusal> {
-    if let Some(principal) = &standing.revoked {
+    if let Some(principal) = &state.revoked {
         return Err(Refusal::Revoked { principal: principal.clone() });
     }
     if !claims.permissions().contains(permission) || !claims.namespaces().cover(namespace) {
         return Err(Refusal::OutOfScope { namespace: namespace.clone(), permission });
     }
-    granted(claims.principal(), claims.unique_id(), standing, Some(namespace), permission, now)
+    granted(claims.principal(), claims.unique_id(), state, Some(namespace), permission, now)
 }
 
 /// Every namespace the holder may do something in, now. Made only by [`reach`].
@@ -148,22 +148,22 @@ pub enum Reach {
 }
 
 /// Where the holder of this token may do this; nothing it may not see is in it.
-pub fn reach(claims: &Claims, standing: &Standing, permission: Permission, now: i64) -> Reach {
+pub fn reach(claims: &Claims, state: &PrincipalState, permission: Permission, now: i64) -> Reach {
     let named = match claims.namespaces() {
         Namespaces::List(list) => list.clone(),
         Namespaces::All => {
             let on_every = |grant: &Grant| {
                 grant.namespace == GrantNamespace::Every
                     && grant.allows(permission, now)
-                    && standing.counts(grant, claims.unique_id())
+                    && state.counts(grant, claims.unique_id())
             };
-            if standing.revoked.is_none()
+            if state.revoked.is_none()
                 && claims.permissions().contains(permission)
-                && standing.grants.iter().any(on_every)
+                && state.grants.iter().any(on_every)
             {
                 return Reach::Every;
             }
-            standing
+            state
                 .grants
                 .iter()
                 .filter_map(|grant| match &grant.namespace {
@@ -176,14 +176,14 @@ pub fn reach(claims: &Claims, standing: &Standing, permission: Permission, now: 
     Reach::Some(
         named
             .into_iter()
-            .filter(|namespace| allowed(claims, standing, namespace, permission, now).is_ok())
+            .filter(|namespace| allowed(claims, state, namespace, permission, now).is_ok())
             .collect(),
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{grant, namespace, principal, standing};
+    use super::super::tests::{grant, namespace, principal, state_of};
     use super::*;
     use crate::token::Claims;
 
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_token_and_the_grants_must_both_allow_it() {
-        let standing = standing(vec![
+        let state = state_of(vec![
             grant(DEPLOY, "a", &[Permission::Download, Permission::Upload], None),
             grant(DEPLOY, "b", &[Permission::Download], None),
         ]);
@@ -214,7 +214,7 @@ mod tests {
             (&wide, "b", Permission::Upload, "no grant"),
             (&wide, "c", Permission::Download, "no grant"),
         ] {
-            let outcome = match allowed(claims, &standing, &namespace(on), permission, 0) {
+            let outcome = match allowed(claims, &state, &namespace(on), permission, 0) {
                 Ok(()) => "allowed",
                 Err(Refusal::OutOfScope { .. }) => "out of scope",
                 Err(Refusal::NoGrant { .. }) => "no grant",
@@ -226,22 +226,19 @@ mod tests {
 
     #[test]
     fn a_revoked_principal_may_nothing() {
-        let mut standing = standing(vec![grant(DEPLOY, "*", &[Permission::Download], None)]);
-        standing.revoked = Some(principal("account:aws:111122223333"));
+        let mut state = state_of(vec![grant(DEPLOY, "*", &[Permission::Download], None)]);
+        state.revoked = Some(principal("account:aws:111122223333"));
         let claims = claims(Namespaces::All, &[Permission::Download]);
         assert!(matches!(
-            decide::<Download>(&claims, &standing, &namespace("a"), 0),
+            decide::<Download>(&claims, &state, &namespace("a"), 0),
             Err(Refusal::Revoked { .. })
         ));
-        assert_eq!(
-            reach(&claims, &standing, Permission::Download, 0),
-            Reach::Some(BTreeSet::new())
-        );
+        assert_eq!(reach(&claims, &state, Permission::Download, 0), Reach::Some(BTreeSet::new()));
     }
 
     #[test]
     fn reach_is_what_decide_would_allow() {
-        let standing = standing(vec![
+        let state = state_of(vec![
             grant(DEPLOY, "a", &[Permission::Download], None),
             grant(DEPLOY, "b", &[Permission::Upload], None),
             grant(DEPLOY, "c", &[Permission::Download], Some(0)),
@@ -249,15 +246,15 @@ mod tests {
         ]);
         let all = claims(Namespaces::All, &[Permission::Download, Permission::CreateGrant]);
         assert_eq!(
-            reach(&all, &standing, Permission::Download, 0),
+            reach(&all, &state, Permission::Download, 0),
             Reach::Some([namespace("a")].into())
         );
-        assert_eq!(reach(&all, &standing, Permission::CreateGrant, 0), Reach::Every);
-        assert_eq!(reach(&all, &standing, Permission::Upload, 0), Reach::Some(BTreeSet::new()));
+        assert_eq!(reach(&all, &state, Permission::CreateGrant, 0), Reach::Every);
+        assert_eq!(reach(&all, &state, Permission::Upload, 0), Reach::Some(BTreeSet::new()));
         let listed =
             claims(Namespaces::List(vec![namespace("a"), namespace("z")]), &[Permission::Download]);
         assert_eq!(
-            reach(&listed, &standing, Permission::Download, 0),
+            reach(&listed, &state, Permission::Download, 0),
             Reach::Some([namespace("a")].into())
         );
     }

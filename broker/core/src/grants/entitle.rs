@@ -3,7 +3,7 @@
 use stile_protocol::exchange::{Namespaces, RequestDocument};
 use stile_protocol::names::Permissions;
 
-use super::{Pin, Refusal, Standing, granted};
+use super::{Pin, PrincipalState, Refusal, granted};
 use crate::identity::Identity;
 use crate::principal::{Principal, UniqueId};
 use crate::token::{Claims, NewClaims};
@@ -63,23 +63,23 @@ impl Entitlement {
 pub fn entitle(
     caller: Identity,
     document: &RequestDocument,
-    standing: &Standing,
+    state: &PrincipalState,
     now: i64,
 ) -> Result<Entitlement, Refusal> {
-    if let Some(principal) = &standing.revoked {
+    if let Some(principal) = &state.revoked {
         return Err(Refusal::Revoked { principal: principal.clone() });
     }
     let check = |namespace| {
         document.permissions.iter().try_for_each(|permission| {
-            granted(caller.principal(), caller.unique_id(), standing, namespace, permission, now)
+            granted(caller.principal(), caller.unique_id(), state, namespace, permission, now)
         })
     };
     match &document.namespaces {
         Namespaces::All => check(None)?,
         Namespaces::List(list) => list.iter().try_for_each(|namespace| check(Some(namespace)))?,
     }
-    let pins = standing.pin == Pin::Open
-        && standing.grants.iter().any(|grant| grant.principal.is_concrete());
+    let pins = state.pin == Pin::Unpinned
+        && state.grants.iter().any(|grant| grant.principal.is_concrete());
     Ok(Entitlement {
         namespaces: document.namespaces.clone(),
         permissions: document.permissions,

@@ -88,26 +88,26 @@ impl Grant {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pin {
     /// None yet: the first mint pins.
-    Open,
+    Unpinned,
     /// An operator wants none.
-    Never,
+    Disabled,
     /// This one.
-    Id(UniqueId),
+    Pinned(UniqueId),
 }
 
 impl Pin {
     /// Whether a caller with that id is the role or user that was granted, and not one made anew under its name.
     fn admits(&self, unique_id: Option<&UniqueId>) -> bool {
         match self {
-            Self::Open | Self::Never => true,
-            Self::Id(pinned) => unique_id == Some(pinned),
+            Self::Unpinned | Self::Disabled => true,
+            Self::Pinned(pinned) => unique_id == Some(pinned),
         }
     }
 }
 
 /// All that is kept about one caller, read in one go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct PrincipalState {
     /// The grants of every principal that reaches the caller.
     pub grants: Vec<Grant>,
     /// The pin of the role or user itself.
@@ -120,7 +120,7 @@ pub struct Standing {
     pub keyring: Listed,
 }
 
-impl Standing {
+impl PrincipalState {
     /// Whether a grant counts for a caller with that unique id.
     ///
     /// A role or user made anew under an old name loses the grants of that name; what reaches it through its permission set
@@ -172,19 +172,19 @@ pub enum Refusal {
 pub fn granted(
     principal: &Principal,
     unique_id: Option<&UniqueId>,
-    standing: &Standing,
+    state: &PrincipalState,
     namespace: Option<&Namespace>,
     permission: Permission,
     now: i64,
 ) -> Result<(), Refusal> {
     let mut lost = false;
-    for grant in &standing.grants {
+    for grant in &state.grants {
         if !grant.allows(permission, now)
             || namespace.is_some_and(|namespace| !grant.namespace.covers(namespace))
         {
             continue;
         }
-        if standing.counts(grant, unique_id) {
+        if state.counts(grant, unique_id) {
             return Ok(());
         }
         lost = true;
@@ -227,10 +227,10 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn standing(grants: Vec<Grant>) -> Standing {
-        Standing {
+    pub(crate) fn state_of(grants: Vec<Grant>) -> PrincipalState {
+        PrincipalState {
             grants,
-            pin: Pin::Open,
+            pin: Pin::Unpinned,
             revoked: None,
             revoked_tokens: HashSet::new(),
             keyring: Listed::default(),
@@ -240,19 +240,19 @@ pub(crate) mod tests {
     const DEPLOY: &str = "aws:111122223333:role/deploy";
 
     fn outcome(
-        standing: &Standing,
+        state: &PrincipalState,
         on: &str,
         permission: Permission,
         now: i64,
     ) -> Result<(), Refusal> {
         let id = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
-        granted(&principal(DEPLOY), Some(&id), standing, Some(&namespace(on)), permission, now)
+        granted(&principal(DEPLOY), Some(&id), state, Some(&namespace(on)), permission, now)
     }
 
     #[test]
     fn a_grant_is_exact_about_namespace_permission_and_time() {
-        let standing = standing(vec![grant(DEPLOY, "team-a", &[Permission::Download], Some(100))]);
-        assert_eq!(outcome(&standing, "team-a", Permission::Download, 99), Ok(()));
+        let state = state_of(vec![grant(DEPLOY, "team-a", &[Permission::Download], Some(100))]);
+        assert_eq!(outcome(&state, "team-a", Permission::Download, 99), Ok(()));
         for (on, permission, now) in [
             ("team-a", Permission::Download, 100),
             ("team-a", Permission::Upload, 99),
@@ -260,7 +260,7 @@ pub(crate) mod tests {
             ("team", Permission::Download, 99),
         ] {
             assert!(
-                matches!(outcome(&standing, on, permission, now), Err(Refusal::NoGrant { .. })),
+                matches!(outcome(&state, on, permission, now), Err(Refusal::NoGrant { .. })),
                 "{on} {permission} {now}"
             );
         }
@@ -268,40 +268,40 @@ pub(crate) mod tests {
 
     #[test]
     fn grants_of_every_principal_add_up() {
-        let standing = standing(vec![
+        let state = state_of(vec![
             grant(DEPLOY, "a", &[Permission::Download], None),
             grant("account:aws:111122223333", "a", &[Permission::Upload], None),
             grant("account:aws:111122223333", "*", &[Permission::CreateGrant], None),
         ]);
         for permission in [Permission::Download, Permission::Upload, Permission::CreateGrant] {
-            assert_eq!(outcome(&standing, "a", permission, 0), Ok(()), "{permission}");
+            assert_eq!(outcome(&state, "a", permission, 0), Ok(()), "{permission}");
         }
-        assert!(outcome(&standing, "a", Permission::DeleteGrant, 0).is_err());
+        assert!(outcome(&state, "a", Permission::DeleteGrant, 0).is_err());
     }
 
     #[test]
     fn a_name_made_anew_keeps_only_what_is_not_about_the_name() {
-        let mut standing = standing(vec![
+        let mut state = state_of(vec![
             grant(DEPLOY, "a", &[Permission::Download], None),
             grant("account:aws:111122223333", "b", &[Permission::Download], None),
         ]);
-        standing.pin = Pin::Id(UniqueId::parse("AROAOTHEROTHEROTHER22").unwrap());
+        state.pin = Pin::Pinned(UniqueId::parse("AROAOTHEROTHEROTHER22").unwrap());
         assert!(matches!(
-            outcome(&standing, "a", Permission::Download, 0),
+            outcome(&state, "a", Permission::Download, 0),
             Err(Refusal::Recreated { .. })
         ));
-        assert_eq!(outcome(&standing, "b", Permission::Download, 0), Ok(()));
+        assert_eq!(outcome(&state, "b", Permission::Download, 0), Ok(()));
         assert!(matches!(
-            outcome(&standing, "c", Permission::Download, 0),
+            outcome(&state, "c", Permission::Download, 0),
             Err(Refusal::NoGrant { .. })
         ));
-        standing.pin = Pin::Never;
-        assert_eq!(outcome(&standing, "a", Permission::Download, 0), Ok(()));
+        state.pin = Pin::Disabled;
+        assert_eq!(outcome(&state, "a", Permission::Download, 0), Ok(()));
     }
 
     #[test]
     fn a_refusal_names_the_principal_as_its_owner_would_write_it() {
-        let refusal = outcome(&standing(vec![]), "acme", Permission::Download, 0).unwrap_err();
+        let refusal = outcome(&state_of(vec![]), "acme", Permission::Download, 0).unwrap_err();
         assert_eq!(
             refusal.to_string(),
             "`arn:aws:iam::111122223333:role/deploy` has no `download` on namespace `acme`"

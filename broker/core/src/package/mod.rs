@@ -3,7 +3,7 @@
 mod address;
 mod announced;
 pub mod archive;
-mod link;
+mod signed_url;
 mod upload;
 mod version;
 
@@ -12,8 +12,8 @@ use stile_protocol::names::ModuleAddress;
 pub use address::PackageAddress;
 pub use announced::{Announced, UploadId};
 pub use archive::Format;
-pub use link::{LIFETIME as LINK_LIFETIME, Link, LinkError};
-pub use upload::{Checked, Upload, UploadError, sweep};
+pub use signed_url::{LIFETIME as SIGNED_URL_LIFETIME, SignedUrl, SignedUrlError};
+pub use upload::{Upload, UploadError, VerifiedArchive, sweep};
 pub use version::{Version, VersionError};
 
 /// Largest archive that may be sent, in bytes.

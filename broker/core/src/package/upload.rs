@@ -87,14 +87,14 @@ impl Upload {
     }
 
     /// Ends it, and looks at what it is.
-    pub async fn check(mut self, format: Format) -> Result<Checked, UploadError> {
+    pub async fn check(mut self, format: Format) -> Result<VerifiedArchive, UploadError> {
         self.writer.flush().await.map_err(UploadError::Disk)?;
         let (mut file, sha256, bytes) = (self.file, hex::encode(self.hash.finalize()), self.bytes);
         let checked = tokio::task::spawn_blocking(move || {
             std::io::Seek::rewind(file.as_file_mut()).map_err(UploadError::Disk)?;
             archive::inspect(file.as_file_mut(), format, &Limits::default())
                 .map_err(UploadError::Archive)?;
-            Ok(Checked { file, sha256, bytes, format })
+            Ok(VerifiedArchive { file, sha256, bytes, format })
         });
         checked.await.map_err(|error| UploadError::Disk(std::io::Error::other(error)))?
     }
@@ -102,14 +102,14 @@ impl Upload {
 
 /// An archive whose every entry was looked at: what may be kept. Made only by [`Upload::check`].
 #[derive(Debug)]
-pub struct Checked {
+pub struct VerifiedArchive {
     file: NamedTempFile,
     sha256: String,
     bytes: u64,
     format: Format,
 }
 
-impl Checked {
+impl VerifiedArchive {
     /// Lower-case hex SHA-256 of its bytes.
     pub fn sha256(&self) -> &str {
         &self.sha256

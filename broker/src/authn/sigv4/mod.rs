@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 
 pub use answer::AnswerError;
 pub use endpoint::{Endpoint, EndpointError, Endpoints};
-pub use single_flight::{Leader, SingleFlight, Turn};
+pub use single_flight::{FlightRole, Leader, SingleFlight};
 
 use answer::Outcome;
 use proof::Proof;
@@ -115,7 +115,7 @@ impl Sts {
     }
 
     /// Asks without a proof whether anything answers there; STS refuses, and that is the answer wanted.
-    pub async fn reach(&self, region: &'static Region) -> Result<(), StsError> {
+    pub async fn health_check(&self, region: &'static Region) -> Result<(), StsError> {
         let url = self.endpoints.url(region, self.fips).ok_or(StsError::Unavailable(None))?;
         self.http.get(url).send().await.map(|_| ()).map_err(classify)
     }

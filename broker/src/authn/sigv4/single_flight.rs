@@ -15,7 +15,7 @@ type Digest = [u8; 32];
 
 /// Whose turn it is.
 #[derive(Debug)]
-pub enum Turn {
+pub enum FlightRole {
     /// The first with this proof; the others wait until the guard is dropped.
     Leader(Leader),
     /// The same proof was in flight or used already.
@@ -37,25 +37,29 @@ impl Default for SingleFlight {
 
 impl SingleFlight {
     /// Takes a turn; a follower returns when its leader has ended, however it ended.
-    pub async fn join(&self, digest: Digest) -> Turn {
+    pub async fn join(&self, digest: Digest) -> FlightRole {
         let mut waiting = {
             let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
             // Under the lock: a leader marks its proof before it leaves the map, so no copy slips in between.
             if self.spent.get(&digest).is_some() {
-                return Turn::Replay;
+                return FlightRole::Replay;
             }
             match in_flight.get(&digest) {
                 Some(receiver) => receiver.clone(),
                 None => {
                     let (sender, receiver) = watch::channel(());
                     in_flight.insert(digest, receiver);
-                    return Turn::Leader(Leader { flight: self.clone(), digest, _ends: sender });
+                    return FlightRole::Leader(Leader {
+                        flight: self.clone(),
+                        digest,
+                        _ends: sender,
+                    });
                 }
             }
         };
         // The sender never sends: this returns when the leader's guard is gone.
         let _ = waiting.changed().await;
-        Turn::Replay
+        FlightRole::Replay
     }
 }
 
@@ -87,13 +91,15 @@ mod tests {
     #[tokio::test]
     async fn followers_wait_for_their_leader_and_never_lead() {
         let flight = SingleFlight::default();
-        let Turn::Leader(leader) = flight.join([1; 32]).await else { panic!("the first leads") };
+        let FlightRole::Leader(leader) = flight.join([1; 32]).await else {
+            panic!("the first leads")
+        };
         let follower = tokio::spawn({
             let flight = flight.clone();
-            async move { matches!(flight.join([1; 32]).await, Turn::Replay) }
+            async move { matches!(flight.join([1; 32]).await, FlightRole::Replay) }
         });
         assert!(
-            matches!(flight.join([2; 32]).await, Turn::Leader(_)),
+            matches!(flight.join([2; 32]).await, FlightRole::Leader(_)),
             "another proof does not wait"
         );
         tokio::task::yield_now().await;
@@ -106,10 +112,12 @@ mod tests {
     async fn a_proof_that_was_not_used_up_may_be_sent_again() {
         let flight = SingleFlight::default();
         drop(flight.join([1; 32]).await);
-        let Turn::Leader(leader) = flight.join([1; 32]).await else { panic!("not used up yet") };
+        let FlightRole::Leader(leader) = flight.join([1; 32]).await else {
+            panic!("not used up yet")
+        };
         leader.spent();
         drop(leader);
-        assert!(matches!(flight.join([1; 32]).await, Turn::Replay));
+        assert!(matches!(flight.join([1; 32]).await, FlightRole::Replay));
     }
 
     #[tokio::test]
@@ -118,7 +126,9 @@ mod tests {
         for n in 0..100_000_u32 {
             let mut digest = [0; 32];
             digest[..4].copy_from_slice(&n.to_be_bytes());
-            let Turn::Leader(leader) = flight.join(digest).await else { panic!("each is another") };
+            let FlightRole::Leader(leader) = flight.join(digest).await else {
+                panic!("each is another")
+            };
             leader.spent();
         }
         assert!(flight.in_flight.lock().unwrap().is_empty());

@@ -104,7 +104,7 @@ impl Function {
             .as_ref()
             .and_then(|source| source.caller_of(shape::unverified_context(&event)));
         let limit = DirectLimit(shape::largest_archive(&event));
-        let target = shape::tame(&mut event);
+        let target = shape::normalize(&mut event);
         let router = self.router.clone();
         let service = service_fn(move |request: lambda_http::Request| {
             let (mut parts, body) = request.into_parts();

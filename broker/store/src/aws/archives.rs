@@ -20,7 +20,7 @@ use super::Aws;
 use super::genuine::{Genuine, is_from_aws};
 use super::modules::Kept;
 use crate::{Package, StoreError};
-use stile_core::package::{Checked, Version};
+use stile_core::package::{VerifiedArchive, Version};
 
 /// How long an object may take on its way, beside [`SLOWEST`]; one try of it half as long.
 const OBJECT: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ impl Aws {
         &self,
         address: &ModuleAddress,
         version: &Version,
-        archive: &Checked,
+        archive: &VerifiedArchive,
     ) -> Result<String, StoreError> {
         let package = Package { sha256: archive.sha256().to_owned(), format: archive.format() };
         let key = key(address, version, &package);
@@ -88,7 +88,7 @@ impl Aws {
     }
 
     /// The version of an object whose bytes are what was checked, as reading it shows.
-    async fn read_back(&self, key: &str, archive: &Checked) -> Result<String, StoreError> {
+    async fn read_back(&self, key: &str, archive: &VerifiedArchive) -> Result<String, StoreError> {
         let failed = || format!("`{key}` cannot be read back");
         let asked = self.s3.get_object().bucket(&self.place.bucket).key(key).customize();
         let asked = asked.config_override(

@@ -94,7 +94,7 @@ impl Aws {
             held.entries.retain(|entry| {
                 !entry["until"].as_i64().is_some_and(|until| long_ended(until, grant.created_at))
             });
-            if held.pin != Pin::Open && pin.as_ref().is_some_and(|wanted| *wanted != held.pin) {
+            if held.pin != Pin::Unpinned && pin.as_ref().is_some_and(|wanted| *wanted != held.pin) {
                 return Ok(Step::Answer(Created::PinnedOtherwise(held.pin.clone())));
             }
             if held.entries.len() >= MAX_GRANTS {
@@ -109,9 +109,9 @@ impl Aws {
                     .value(":principal", text(principal.as_str())),
             );
             let wanted = match &pin {
-                None | Some(Pin::Open) => None,
-                Some(Pin::Never) => Some(NEVER),
-                Some(Pin::Id(id)) => Some(id.as_str()),
+                None | Some(Pin::Unpinned) => None,
+                Some(Pin::Disabled) => Some(NEVER),
+                Some(Pin::Pinned(id)) => Some(id.as_str()),
             };
             // A mint may have pinned since it was looked at.
             writes.extend(wanted.map(|wanted| {

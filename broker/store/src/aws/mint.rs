@@ -1,4 +1,4 @@
-//! What a mint and a bearer check read and write: the caller's standing in one batch, the claim and the pin in one write.
+//! What a mint and a bearer check read and write: the caller's state in one batch, the claim and the pin in one write.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use super::retry::Retry;
 use super::revocations;
 use super::table::{Key, Row, TTL, Write, Written, number, read_text, text};
 use crate::{Recorded, SingleUseOutcome, StoreError};
-use stile_core::grants::{Pin, Standing};
+use stile_core::grants::{Pin, PrincipalState};
 use stile_core::principal::{Principal, UniqueId};
 
 /// How much longer than needed claims and revocations are kept, in seconds: a clock that jumps ahead and back must not
@@ -17,10 +17,10 @@ use stile_core::principal::{Principal, UniqueId};
 pub(super) const MARGIN: i64 = 24 * 3600;
 
 impl Aws {
-    pub(crate) async fn standing(
+    pub(crate) async fn principal_state(
         &self,
         principals: Vec<Principal>,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<PrincipalState, StoreError> {
         let pin_key = principals.first().map(pin_key);
         let (revoked_key, keyring_key) = (revocations::key(), keyring::key());
         let keys: Vec<Key> = principals
@@ -32,12 +32,12 @@ impl Aws {
         let found = self.rows(&keys).await?;
 
         let revoked = revocations::read(found.get(&revoked_key))?;
-        Ok(Standing {
+        Ok(PrincipalState {
             grants: principals
                 .iter()
                 .flat_map(|principal| of(principal, found.get(&grants_key(principal))))
                 .collect(),
-            pin: pin_key.map_or(Ok(Pin::Open), |key| pin(found.get(&key)))?,
+            pin: pin_key.map_or(Ok(Pin::Unpinned), |key| pin(found.get(&key)))?,
             revoked: principals.iter().find(|principal| revoked.has_principal(principal)).cloned(),
             revoked_tokens: revoked.tokens().map(|token| token.id).collect::<HashSet<_>>(),
             keyring: keyring::listed(found.get(&keyring_key))?,
@@ -108,13 +108,13 @@ fn keep_pin(principal: &Principal, id: &UniqueId) -> Write {
 
 /// What a pin's row says.
 pub(super) fn pin(row: Option<&Row>) -> Result<Pin, StoreError> {
-    let Some(row) = row else { return Ok(Pin::Open) };
+    let Some(row) = row else { return Ok(Pin::Unpinned) };
     // An id nobody can have is no reason to let everybody in.
     match read_text(row, "pin") {
-        Some(NEVER) => Ok(Pin::Never),
+        Some(NEVER) => Ok(Pin::Disabled),
         other => other
             .and_then(UniqueId::parse)
-            .map(Pin::Id)
+            .map(Pin::Pinned)
             .ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read")),
     }
 }
@@ -126,9 +126,9 @@ mod tests {
     #[test]
     fn a_pin_that_cannot_be_read_is_no_open_one() {
         let row = |value: &str| -> Row { [("pin".to_owned(), text(value))].into() };
-        assert_eq!(pin(None).unwrap(), Pin::Open);
-        assert_eq!(pin(Some(&row("never"))).unwrap(), Pin::Never);
-        assert!(matches!(pin(Some(&row("AROAEXAMPLEEXAMPLE222"))), Ok(Pin::Id(_))));
+        assert_eq!(pin(None).unwrap(), Pin::Unpinned);
+        assert_eq!(pin(Some(&row("never"))).unwrap(), Pin::Disabled);
+        assert!(matches!(pin(Some(&row("AROAEXAMPLEEXAMPLE222"))), Ok(Pin::Pinned(_))));
         for bad in ["", "NEVER", "x", "arn:aws:iam::111122223333:role/deploy"] {
             assert!(pin(Some(&row(bad))).is_err(), "{bad}");
         }

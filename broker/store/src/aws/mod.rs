@@ -25,7 +25,7 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use stile_protocol::audience::Audience;
 
 pub use init::AwsMade;
-pub use uploads::Pending;
+pub use uploads::PendingUpload;
 
 use super::StoreError;
 
@@ -99,12 +99,12 @@ impl Aws {
     }
 
     /// Whether the table takes a write and the bucket is there; the key is reached when it is needed.
-    pub(super) async fn reach(&self) -> Result<(), StoreError> {
+    pub(super) async fn health_check(&self) -> Result<(), StoreError> {
         tokio::try_join!(self.reach_table(), self.reach_bucket()).map(drop)
     }
 
     /// Each part, and whether it is as it must be.
-    pub(super) async fn look(&self) -> Vec<(String, Result<(), StoreError>)> {
+    pub(super) async fn diagnose(&self) -> Vec<(String, Result<(), StoreError>)> {
         let (table, bucket, key) =
             tokio::join!(self.look_at_table(), self.look_at_bucket(), self.look_at_key());
         vec![

@@ -12,7 +12,9 @@ use super::table::{
 };
 use crate::{Location, Package, Published, StoreError};
 use stile_core::grants::Reach;
-use stile_core::package::{Announced, Checked, Format, ModuleSummary, Version, versions_document};
+use stile_core::package::{
+    Announced, Format, ModuleSummary, VerifiedArchive, Version, versions_document,
+};
 
 /// The partition of the list of all modules.
 const ALL: &str = "modules";
@@ -81,14 +83,14 @@ impl Aws {
         let Some(kept) = self.kept(address, version).await? else { return Ok(None) };
         self.presigned(address, version, &kept, now, ttl)
             .await
-            .map(|url| Some(Location::Elsewhere(url)))
+            .map(|url| Some(Location::Presigned(url)))
     }
 
     pub(crate) async fn publish(
         &self,
         address: ModuleAddress,
         version: Version,
-        archive: Checked,
+        archive: VerifiedArchive,
         by: String,
         now: i64,
     ) -> Result<Published, StoreError> {
@@ -144,7 +146,7 @@ impl Aws {
         &self,
         address: &ModuleAddress,
         version: &Version,
-        archive: &Checked,
+        archive: &VerifiedArchive,
     ) -> Result<(), StoreError> {
         let object_version = self.keep(address, version, archive).await?;
         let mut retry = Retry::default();

@@ -16,7 +16,7 @@ use super::genuine::is_from_aws;
 use super::mint::MARGIN;
 use super::retry::Retry;
 use super::table::{Key, Row, TTL, Write, Written, number, read_number, read_text, text};
-use crate::{Begun, Fetched, StoreError};
+use crate::{FetchedUpload, StoreError, UploadSession};
 use stile_core::package::{Announced, Format, Upload, UploadError, UploadId, Version};
 use stile_core::principal::Principal;
 
@@ -35,13 +35,13 @@ const SIGNED: [&str; 3] = ["content-length", "if-none-match", "x-amz-checksum-sh
 
 /// An upload that was begun and has not ended. Made by the store alone, for whoever began it.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingUpload {
     id: UploadId,
     announced: Announced,
     object_version: Option<String>,
 }
 
-impl Pending {
+impl PendingUpload {
     /// What is to have arrived.
     pub const fn announced(&self) -> &Announced {
         &self.announced
@@ -56,7 +56,7 @@ impl Aws {
         version: &Version,
         announced: &Announced,
         now: i64,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<UploadSession, StoreError> {
         let id = UploadId::random().map_err(|error| {
             StoreError::new("there is no randomness to name an upload with", error)
         })?;
@@ -94,7 +94,7 @@ impl Aws {
         version: &Version,
         id: &UploadId,
         now: i64,
-    ) -> Result<Option<Pending>, StoreError> {
+    ) -> Result<Option<PendingUpload>, StoreError> {
         let Some(row) = self.row(&row_key(id)).await? else { return Ok(None) };
         let for_this = [
             ("principal", principal.to_string()),
@@ -109,14 +109,14 @@ impl Aws {
             return Ok(None);
         }
         let announced = read_announced(&row).ok_or_else(unreadable)?;
-        Ok(Some(Pending { id: id.clone(), announced, object_version: None }))
+        Ok(Some(PendingUpload { id: id.clone(), announced, object_version: None }))
     }
 
     pub(crate) async fn fetch_upload(
         &self,
-        pending: &mut Pending,
+        pending: &mut PendingUpload,
         into: &mut Upload,
-    ) -> Result<Fetched, StoreError> {
+    ) -> Result<FetchedUpload, StoreError> {
         // The client's own limit ends when an answer begins.
         let fetched =
             tokio::time::timeout(longest(pending.announced.bytes), self.fetch(pending, into));
@@ -125,7 +125,11 @@ impl Aws {
             .map_err(|error| StoreError::new("an upload was not fetched in time", error))?
     }
 
-    async fn fetch(&self, pending: &mut Pending, into: &mut Upload) -> Result<Fetched, StoreError> {
+    async fn fetch(
+        &self,
+        pending: &mut PendingUpload,
+        into: &mut Upload,
+    ) -> Result<FetchedUpload, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             StoreError::new("an upload cannot be fetched", error)
         };
@@ -140,7 +144,7 @@ impl Aws {
         );
         let mut answer = match Box::pin(asked.send()).await {
             Ok(answer) => answer,
-            Err(error) if is_absent(&error) => return Ok(Fetched::Nothing),
+            Err(error) if is_absent(&error) => return Ok(FetchedUpload::Nothing),
             Err(error) => return Err(failed(error.into())),
         };
         pending.object_version = answer.version_id.filter(|id| id != "null");
@@ -156,10 +160,10 @@ impl Aws {
                 None => break,
             }
         }
-        Ok(Fetched::All)
+        Ok(FetchedUpload::All)
     }
 
-    pub(crate) async fn end_upload(&self, pending: Pending) {
+    pub(crate) async fn end_upload(&self, pending: PendingUpload) {
         // The very version: a delete that names none leaves a mark of deletion behind, whether something was there or not.
         if let Some(object_version) = &pending.object_version {
             let object =
@@ -185,7 +189,7 @@ impl Aws {
         id: UploadId,
         announced: &Announced,
         now: i64,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<UploadSession, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             StoreError::new("an upload cannot be signed", error)
         };
@@ -226,7 +230,12 @@ impl Aws {
         let headers = bound(&signed).ok_or_else(|| {
             StoreError::busy("an upload's address would take other bytes than were announced")
         })?;
-        Ok(Begun { id, url: signed.uri().to_owned(), headers, expires_at: now.saturating_add(ttl) })
+        Ok(UploadSession {
+            id,
+            url: signed.uri().to_owned(),
+            headers,
+            expires_at: now.saturating_add(ttl),
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::Embedded;
 use crate::StoreError;
-use stile_core::package::{Checked, Format};
+use stile_core::package::{Format, VerifiedArchive};
 
 impl Embedded {
     pub(crate) fn incoming(&self) -> PathBuf {
@@ -22,7 +22,7 @@ impl Embedded {
 }
 
 /// Puts a checked archive in its place; it is on disk under its name when this returns.
-pub(super) fn keep(archive: Checked, place: &Path) -> Result<(), StoreError> {
+pub(super) fn keep(archive: VerifiedArchive, place: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| {
         StoreError::new(format!("`{}` cannot be written", place.display()), error)
     };

@@ -33,7 +33,7 @@ impl Embedded {
                 return Ok(Created::DiffersByCase(twin));
             }
             let kept = pin_of(transaction, &grant.principal)?;
-            if kept != Pin::Open && pin.as_ref().is_some_and(|wanted| *wanted != kept) {
+            if kept != Pin::Unpinned && pin.as_ref().is_some_and(|wanted| *wanted != kept) {
                 return Ok(Created::PinnedOtherwise(kept));
             }
             let held: i64 = transaction
@@ -57,9 +57,9 @@ impl Embedded {
                 )
                 .map_err(database_error)?;
             let unique_id = match &pin {
-                None | Some(Pin::Open) => return Ok(Created::Done(grant)),
-                Some(Pin::Never) => None,
-                Some(Pin::Id(id)) => Some(id.as_str()),
+                None | Some(Pin::Unpinned) => return Ok(Created::Done(grant)),
+                Some(Pin::Disabled) => None,
+                Some(Pin::Pinned(id)) => Some(id.as_str()),
             };
             transaction
                 .execute("INSERT OR REPLACE INTO pins (principal, unique_id) VALUES (?1, ?2)", params![grant.principal.as_str(), unique_id])
@@ -196,13 +196,13 @@ mod tests {
             created_by: "test".to_owned(),
             created_at: 0,
         };
-        let id = |text: &str| Pin::Id(UniqueId::parse(text).unwrap());
+        let id = |text: &str| Pin::Pinned(UniqueId::parse(text).unwrap());
         let first = id("AROAEXAMPLEEXAMPLE222");
         assert_eq!(
             store.create_grant(grant("prod"), Some(first.clone())).await.unwrap(),
             Created::Done(grant("prod"))
         );
-        for other in [Pin::Never, id("AROAOTHEROTHEROTHER22")] {
+        for other in [Pin::Disabled, id("AROAOTHEROTHEROTHER22")] {
             let created = store.create_grant(grant("sandbox"), Some(other)).await.unwrap();
             assert_eq!(created, Created::PinnedOtherwise(first.clone()));
         }

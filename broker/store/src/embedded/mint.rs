@@ -1,4 +1,4 @@
-//! What a mint and a bearer check read and write: the caller's standing, the pin, and the claim of a proof.
+//! What a mint and a bearer check read and write: the caller's state, the pin, and the claim of a proof.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Embedded, database_error, grants, keyring_file};
 use crate::{Recorded, SingleUseOutcome, StoreError};
-use stile_core::grants::{Pin, Standing};
+use stile_core::grants::{Pin, PrincipalState};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Listed, TokenId};
 
@@ -14,10 +14,10 @@ use stile_core::token::{Listed, TokenId};
 pub(super) const MARGIN: i64 = 24 * 3600;
 
 impl Embedded {
-    pub(crate) async fn standing(
+    pub(crate) async fn principal_state(
         &self,
         principals: Vec<Principal>,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<PrincipalState, StoreError> {
         let keyring = self.keyring_path();
         self.read(move |connection| {
             // One transaction, so that what is read belongs together.
@@ -35,7 +35,7 @@ impl Embedded {
                 }
             }
             let pin = match principals.first() {
-                None => Pin::Open,
+                None => Pin::Unpinned,
                 Some(principal) => pin_of(&snapshot, principal)?,
             };
             let revoked_tokens = snapshot
@@ -50,7 +50,7 @@ impl Embedded {
                 .filter_map(|text| TokenId::parse(text))
                 .collect::<HashSet<_>>();
             let keyring = Listed::from(&keyring_file::read(&keyring)?);
-            Ok(Standing { grants: all, pin, revoked, revoked_tokens, keyring })
+            Ok(PrincipalState { grants: all, pin, revoked, revoked_tokens, keyring })
         })
         .await
     }
@@ -108,7 +108,7 @@ fn keep_pin(
         )
         .map_err(database_error)?;
     Ok(match pin_of(transaction, principal)? {
-        Pin::Id(kept) if kept != *id => SingleUseOutcome::PinnedToAnother,
+        Pin::Pinned(kept) if kept != *id => SingleUseOutcome::PinnedToAnother,
         _ => SingleUseOutcome::Recorded(Recorded(())),
     })
 }
@@ -122,11 +122,11 @@ pub(super) fn pin_of(connection: &Connection, principal: &Principal) -> Result<P
         .optional()
         .map_err(database_error)?;
     match row {
-        None => Ok(Pin::Open),
-        Some(None) => Ok(Pin::Never),
+        None => Ok(Pin::Unpinned),
+        Some(None) => Ok(Pin::Disabled),
         // An id nobody can have is no reason to let everybody in.
         Some(Some(text)) => UniqueId::parse(&text)
-            .map(Pin::Id)
+            .map(Pin::Pinned)
             .ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read")),
     }
 }

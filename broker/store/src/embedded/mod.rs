@@ -122,7 +122,7 @@ impl Embedded {
     }
 
     /// Whether a read and a write go through.
-    pub(super) async fn reach(&self) -> Result<(), StoreError> {
+    pub(super) async fn health_check(&self) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction
                 .execute("UPDATE meta SET value = value WHERE name = 'schema'", [])

@@ -9,7 +9,9 @@ use stile_protocol::names::{ModuleAddress, Namespace};
 use super::{Embedded, archives, blocking, database_error};
 use crate::{Package, Published, StoreError};
 use stile_core::grants::Reach;
-use stile_core::package::{Announced, Checked, Format, ModuleSummary, Version, versions_document};
+use stile_core::package::{
+    Announced, Format, ModuleSummary, VerifiedArchive, Version, versions_document,
+};
 
 impl Embedded {
     pub(crate) async fn versions_document(
@@ -44,7 +46,7 @@ impl Embedded {
         &self,
         address: ModuleAddress,
         version: Version,
-        archive: Checked,
+        archive: VerifiedArchive,
         by: String,
         now: i64,
     ) -> Result<Published, StoreError> {

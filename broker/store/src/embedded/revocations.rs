@@ -160,7 +160,7 @@ mod tests {
                 .collect();
             assert_eq!(tokens.contains(&first), remembered, "{now}");
             assert_eq!(
-                store.standing(vec![]).await.unwrap().revoked_tokens.contains(&first),
+                store.principal_state(vec![]).await.unwrap().revoked_tokens.contains(&first),
                 remembered,
                 "{now}"
             );
@@ -184,11 +184,11 @@ mod tests {
             [RevokedPrincipal { principal: account.clone(), revoked_at: 5 }]
         );
         assert_eq!(
-            store.standing(vec![deploy.clone(), account.clone()]).await.unwrap().revoked,
+            store.principal_state(vec![deploy.clone(), account.clone()]).await.unwrap().revoked,
             Some(account.clone())
         );
         assert!(store.lift(account.clone()).await.unwrap());
-        assert_eq!(store.standing(vec![deploy, account]).await.unwrap().revoked, None);
+        assert_eq!(store.principal_state(vec![deploy, account]).await.unwrap().revoked, None);
     }
 
     #[tokio::test]
@@ -210,7 +210,7 @@ mod tests {
             store.claim([3; 32], 100, Some((deploy.clone(), new.clone())), 0).await.unwrap(),
             SingleUseOutcome::Recorded(_)
         ));
-        assert_eq!(store.standing(vec![deploy]).await.unwrap().pin, Pin::Id(new));
+        assert_eq!(store.principal_state(vec![deploy]).await.unwrap().pin, Pin::Pinned(new));
     }
 
     #[tokio::test]

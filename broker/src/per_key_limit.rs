@@ -7,19 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is held, by whom; who holds nothing takes no room.
 #[derive(Debug)]
-pub struct Shares<K> {
+pub struct PerKeyLimit<K> {
     most: usize,
     held: Arc<Mutex<HashMap<K, usize>>>,
 }
 
-impl<K: Eq + Hash + Clone> Shares<K> {
-    /// Shares of so many at most.
+impl<K: Eq + Hash + Clone> PerKeyLimit<K> {
+    /// PerKeyLimit of so many at most.
     pub fn new(most: usize) -> Self {
         Self { most, held: Arc::default() }
     }
 
     /// One more for that holder, until it is dropped; none where it has its share.
-    pub fn take(&self, holder: K) -> Option<Share<K>> {
+    pub fn take(&self, holder: K) -> Option<PerKeyPermit<K>> {
         let mut held = held(&self.held);
         let count = held.entry(holder.clone()).or_default();
         if *count >= self.most {
@@ -27,18 +27,18 @@ impl<K: Eq + Hash + Clone> Shares<K> {
         }
         *count += 1;
         drop(held);
-        Some(Share { held: Arc::clone(&self.held), holder })
+        Some(PerKeyPermit { held: Arc::clone(&self.held), holder })
     }
 }
 
 /// A part of what its holder may have.
 #[derive(Debug)]
-pub struct Share<K: Eq + Hash> {
+pub struct PerKeyPermit<K: Eq + Hash> {
     held: Arc<Mutex<HashMap<K, usize>>>,
     holder: K,
 }
 
-impl<K: Eq + Hash> Drop for Share<K> {
+impl<K: Eq + Hash> Drop for PerKeyPermit<K> {
     fn drop(&mut self) {
         let mut held = held(&self.held);
         if let Some(count) = held.get_mut(&self.holder) {
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn an_address_that_has_its_share_gets_no_more_until_it_gives_back() {
-        let shares = Shares::new(2);
+        let shares = PerKeyLimit::new(2);
         let take = |text: &str| shares.take(network(text.parse().unwrap()));
         for (one, same, other) in [
             ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),

@@ -9,31 +9,31 @@ use tokio::sync::{Mutex, MutexGuard};
 
 /// What one at a time looks after.
 #[derive(Debug, Default)]
-pub struct OneAtATime<T> {
+pub struct SharedFailureMutex<T> {
     kept: Mutex<T>,
     failures: AtomicU64,
 }
 
 /// One's turn, with what is looked after.
 #[derive(Debug)]
-pub struct Turn<'a, T> {
+pub struct SharedFailureGuard<'a, T> {
     kept: MutexGuard<'a, T>,
     failures: &'a AtomicU64,
     failed_meanwhile: bool,
 }
 
-impl<T> OneAtATime<T> {
+impl<T> SharedFailureMutex<T> {
     /// Waits for it.
-    pub async fn turn(&self) -> Turn<'_, T> {
+    pub async fn lock(&self) -> SharedFailureGuard<'_, T> {
         let before = self.failures.load(Ordering::SeqCst);
         let kept = self.kept.lock().await;
         let failed_meanwhile = self.failures.load(Ordering::SeqCst) != before;
-        Turn { kept, failures: &self.failures, failed_meanwhile }
+        SharedFailureGuard { kept, failures: &self.failures, failed_meanwhile }
     }
 
     /// Takes it if nobody else has it.
-    pub fn try_turn(&self) -> Option<Turn<'_, T>> {
-        self.kept.try_lock().ok().map(|kept| Turn {
+    pub fn try_lock(&self) -> Option<SharedFailureGuard<'_, T>> {
+        self.kept.try_lock().ok().map(|kept| SharedFailureGuard {
             kept,
             failures: &self.failures,
             failed_meanwhile: false,
@@ -41,7 +41,7 @@ impl<T> OneAtATime<T> {
     }
 }
 
-impl<T> Turn<'_, T> {
+impl<T> SharedFailureGuard<'_, T> {
     /// Whether somebody's turn has failed while this one was waited for.
     pub const fn failed_meanwhile(&self) -> bool {
         self.failed_meanwhile
@@ -53,7 +53,7 @@ impl<T> Turn<'_, T> {
     }
 }
 
-impl<T> Deref for Turn<'_, T> {
+impl<T> Deref for SharedFailureGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -61,7 +61,7 @@ impl<T> Deref for Turn<'_, T> {
     }
 }
 
-impl<T> DerefMut for Turn<'_, T> {
+impl<T> DerefMut for SharedFailureGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.kept
     }
@@ -76,13 +76,13 @@ mod tests {
     #[tokio::test]
     async fn who_waited_for_a_failure_is_told_and_who_comes_later_is_not() {
         for (fails, expected) in [(true, true), (false, false)] {
-            let shared = Arc::new(OneAtATime::<()>::default());
-            let first = shared.turn().await;
+            let shared = Arc::new(SharedFailureMutex::<()>::default());
+            let first = shared.lock().await;
             assert!(!first.failed_meanwhile());
             let waiting: Vec<_> = (0..3)
                 .map(|_| {
                     let shared = Arc::clone(&shared);
-                    tokio::spawn(async move { shared.turn().await.failed_meanwhile() })
+                    tokio::spawn(async move { shared.lock().await.failed_meanwhile() })
                 })
                 .collect();
             tokio::task::yield_now().await;
@@ -93,7 +93,7 @@ mod tests {
             for task in waiting {
                 assert_eq!(task.await.unwrap(), expected);
             }
-            assert!(!shared.turn().await.failed_meanwhile());
+            assert!(!shared.lock().await.failed_meanwhile());
         }
     }
 }

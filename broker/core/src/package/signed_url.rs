@@ -15,7 +15,7 @@ pub const PREFIX: &str = "/v1/archives/";
 
 /// What a link gives: one archive, until a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct SignedUrl {
     /// Lower-case hex SHA-256 of the archive.
     pub sha256: String,
     /// What kind of archive it is.
@@ -26,7 +26,7 @@ pub struct Link {
 
 /// Why a link gives nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LinkError {
+pub enum SignedUrlError {
     /// Not a link this registry made.
     #[error("the link is not one of this registry's")]
     Invalid,
@@ -35,7 +35,7 @@ pub enum LinkError {
     Expired,
 }
 
-impl Link {
+impl SignedUrl {
     /// The purpose for which the signing key is derived: never a token's key itself, so that neither can be turned
     /// into the other.
     pub fn purpose(audience: &Audience) -> Vec<u8> {
@@ -57,23 +57,29 @@ impl Link {
     }
 
     /// Reads a link's file name and query; the client's own parameters beside ours are ignored, twins of ours are not.
-    pub fn open(file: &str, query: &str, keys: &DerivedKeys, now: i64) -> Result<Self, LinkError> {
-        let (sha256, extension) = file.split_once('.').ok_or(LinkError::Invalid)?;
-        let format = Format::from_extension(extension).ok_or(LinkError::Invalid)?;
+    pub fn open(
+        file: &str,
+        query: &str,
+        keys: &DerivedKeys,
+        now: i64,
+    ) -> Result<Self, SignedUrlError> {
+        let (sha256, extension) = file.split_once('.').ok_or(SignedUrlError::Invalid)?;
+        let format = Format::from_extension(extension).ok_or(SignedUrlError::Invalid)?;
         let hex =
             sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let expires_at = one(query, "expires")?.parse().map_err(|_| LinkError::Invalid)?;
-        let key_id = KeyId::parse(one(query, "kid")?).ok_or(LinkError::Invalid)?;
-        let signature = hex::decode(one(query, "signature")?).map_err(|_| LinkError::Invalid)?;
+        let expires_at = one(query, "expires")?.parse().map_err(|_| SignedUrlError::Invalid)?;
+        let key_id = KeyId::parse(one(query, "kid")?).ok_or(SignedUrlError::Invalid)?;
+        let signature =
+            hex::decode(one(query, "signature")?).map_err(|_| SignedUrlError::Invalid)?;
         if !hex {
-            return Err(LinkError::Invalid);
+            return Err(SignedUrlError::Invalid);
         }
         let link = Self { sha256: sha256.to_owned(), format, expires_at };
         link.mac(keys, &key_id)
-            .ok_or(LinkError::Invalid)?
+            .ok_or(SignedUrlError::Invalid)?
             .verify_slice(&signature)
-            .map_err(|_| LinkError::Invalid)?;
-        if now >= expires_at { Err(LinkError::Expired) } else { Ok(link) }
+            .map_err(|_| SignedUrlError::Invalid)?;
+        if now >= expires_at { Err(SignedUrlError::Expired) } else { Ok(link) }
     }
 
     fn mac(&self, keys: &DerivedKeys, id: &KeyId) -> Option<Hmac<Sha256>> {
@@ -85,12 +91,12 @@ impl Link {
     }
 }
 
-fn one<'a>(query: &'a str, name: &str) -> Result<&'a str, LinkError> {
+fn one<'a>(query: &'a str, name: &str) -> Result<&'a str, SignedUrlError> {
     let mut found =
         query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
     match (found.next(), found.next()) {
         (Some((_, value)), None) => Ok(value),
-        _ => Err(LinkError::Invalid),
+        _ => Err(SignedUrlError::Invalid),
     }
 }
 
@@ -101,7 +107,7 @@ mod tests {
 
     fn keys_of_a_registry() -> DerivedKeys {
         let (old, new) = (Key::random(0, 0).unwrap(), Key::random(1, 1).unwrap());
-        let purpose = Link::purpose(&Audience::parse("registry.example.com").unwrap());
+        let purpose = SignedUrl::purpose(&Audience::parse("registry.example.com").unwrap());
         DerivedKeys {
             current: new.id().clone(),
             keys: [&old, &new].map(|key| (key.id().clone(), key.derive(&purpose))).into(),
@@ -116,15 +122,15 @@ mod tests {
     #[test]
     fn a_link_gives_the_archive_it_was_made_for_until_it_expires() {
         let keys = keys_of_a_registry();
-        let link = Link { sha256: "ab".repeat(32), format: Format::Zip, expires_at: 1000 };
+        let link = SignedUrl { sha256: "ab".repeat(32), format: Format::Zip, expires_at: 1000 };
         let (file, query) = parts(&link.to_location(&keys).unwrap());
         assert!(file.ends_with(".zip"));
-        assert_eq!(Link::open(&file, &query, &keys, 999), Ok(link.clone()));
-        assert_eq!(Link::open(&file, &query, &keys, 1000), Err(LinkError::Expired));
+        assert_eq!(SignedUrl::open(&file, &query, &keys, 999), Ok(link.clone()));
+        assert_eq!(SignedUrl::open(&file, &query, &keys, 1000), Err(SignedUrlError::Expired));
         let without_checksum: Vec<_> =
             query.split('&').filter(|pair| !pair.starts_with("checksum")).rev().collect();
         assert_eq!(
-            Link::open(&file, &without_checksum.join("&"), &keys, 999),
+            SignedUrl::open(&file, &without_checksum.join("&"), &keys, 999),
             Ok(link),
             "clients sort the query and take the checksum off"
         );
@@ -133,7 +139,7 @@ mod tests {
     #[test]
     fn a_changed_link_gives_nothing() {
         let keys = keys_of_a_registry();
-        let link = Link { sha256: "ab".repeat(32), format: Format::Zip, expires_at: 1000 };
+        let link = SignedUrl { sha256: "ab".repeat(32), format: Format::Zip, expires_at: 1000 };
         let (file, query) = parts(&link.to_location(&keys).unwrap());
         for (file, query) in [
             (file.replace("abab", "abac"), query.clone()),
@@ -148,12 +154,12 @@ mod tests {
             (file.clone(), String::new()),
         ] {
             assert_eq!(
-                Link::open(&file, &query, &keys, 0),
-                Err(LinkError::Invalid),
+                SignedUrl::open(&file, &query, &keys, 0),
+                Err(SignedUrlError::Invalid),
                 "{file} {query}"
             );
         }
         let strangers = keys_of_a_registry();
-        assert_eq!(Link::open(&file, &query, &strangers, 0), Err(LinkError::Invalid));
+        assert_eq!(SignedUrl::open(&file, &query, &strangers, 0), Err(SignedUrlError::Invalid));
     }
 }

@@ -4,12 +4,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use quick_cache::sync::Cache;
 
-use crate::one_at_a_time::OneAtATime;
-use stile_core::grants::Standing;
+use crate::shared_failure_mutex::SharedFailureMutex;
+use stile_core::grants::PrincipalState;
 use stile_core::principal::Principal;
 use stile_store::{Store, StoreError};
 
-/// How long a caller's standing is believed, in seconds of the wall clock: so fast does a removed grant work everywhere.
+/// How long a caller's state is believed, in seconds of the wall clock: so fast does a removed grant work everywhere.
 pub const FRESH: i64 = 10;
 
 /// How long reads go on with what is known while the store is down, in seconds.
@@ -22,12 +22,12 @@ const REMEMBERED: usize = 10_000;
 struct Entry {
     known: RwLock<Option<Known>>,
     /// When the store was last asked and did not answer; held while it is asked, so that one asks at a time.
-    failed_at: OneAtATime<Option<i64>>,
+    failed_at: SharedFailureMutex<Option<i64>>,
 }
 
 #[derive(Debug, Clone)]
 struct Known {
-    standing: Arc<Standing>,
+    state: Arc<PrincipalState>,
     read_at: i64,
 }
 
@@ -40,17 +40,17 @@ impl Known {
 
 /// The callers this process has met lately.
 #[derive(Debug)]
-pub struct Standings {
+pub struct PrincipalCache {
     entries: Cache<Principal, Arc<Entry>>,
 }
 
-impl Default for Standings {
+impl Default for PrincipalCache {
     fn default() -> Self {
         Self { entries: Cache::new(REMEMBERED) }
     }
 }
 
-impl Standings {
+impl PrincipalCache {
     /// What is known of the holder of a token: from memory for ten seconds, then from the store, or, while that is down,
     /// from memory for five minutes.
     pub async fn recent(
@@ -58,7 +58,7 @@ impl Standings {
         principal: &Principal,
         store: &Store,
         now: i64,
-    ) -> Result<Arc<Standing>, StoreError> {
+    ) -> Result<Arc<PrincipalState>, StoreError> {
         let entry = match self.entries.get(principal) {
             Some(entry) => entry,
             None => self
@@ -67,39 +67,39 @@ impl Standings {
                 .unwrap_or_default(),
         };
         if let Some(known) = entry.known().filter(|known| known.younger_than(FRESH, now)) {
-            return Ok(known.standing);
+            return Ok(known.state);
         }
-        let mut failed_at = entry.failed_at.turn().await;
+        let mut failed_at = entry.failed_at.lock().await;
         let known = entry.known();
         if let Some(known) = known.as_ref().filter(|known| known.younger_than(FRESH, now)) {
-            return Ok(Arc::clone(&known.standing));
+            return Ok(Arc::clone(&known.state));
         }
         let usable = known.filter(|known| known.younger_than(STALE, now));
         let tried_lately = failed_at.failed_meanwhile()
             || failed_at.is_some_and(|at| (0..FRESH).contains(&now.saturating_sub(at)));
         if let Some(known) = usable.as_ref().filter(|_| tried_lately) {
-            return Ok(Arc::clone(&known.standing));
+            return Ok(Arc::clone(&known.state));
         }
         if failed_at.failed_meanwhile() {
-            return Err(StoreError::busy("a caller's standing could not be read a moment ago"));
+            return Err(StoreError::busy("a caller's state could not be read a moment ago"));
         }
         let principals = std::iter::once(principal.clone()).chain(principal.aliases()).collect();
-        match (store.standing(principals).await, usable) {
-            (Ok(standing), _) => {
-                let standing = Arc::new(standing);
+        match (store.principal_state(principals).await, usable) {
+            (Ok(state), _) => {
+                let state = Arc::new(state);
                 *entry.known.write().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Known { standing: Arc::clone(&standing), read_at: now });
+                    Some(Known { state: Arc::clone(&state), read_at: now });
                 *failed_at = None;
-                Ok(standing)
+                Ok(state)
             }
             (Err(error), Some(known)) => {
                 failed_at.failed();
                 *failed_at = Some(now);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "the store is down; a caller's standing is used although it is old"
+                    "the store is down; a caller's state is used although it is old"
                 );
-                Ok(known.standing)
+                Ok(known.state)
             }
             (Err(error), None) => {
                 failed_at.failed();
@@ -125,13 +125,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         Embedded::init(folder.path()).unwrap();
         let store = Store::Embedded(Embedded::open(folder.path()).unwrap());
-        let standings = Standings { entries: Cache::new(50) };
+        let principal_cache = PrincipalCache { entries: Cache::new(50) };
         for n in 0..500 {
             let principal =
                 Principal::parse_stored(&format!("aws:111122223333:role/r{n}")).unwrap();
-            standings.recent(&principal, &store, 0).await.unwrap();
+            principal_cache.recent(&principal, &store, 0).await.unwrap();
         }
-        assert!(standings.entries.len() <= 50, "{}", standings.entries.len());
-        assert!(Standings::default().entries.capacity() <= REMEMBERED as u64);
+        assert!(principal_cache.entries.len() <= 50, "{}", principal_cache.entries.len());
+        assert!(PrincipalCache::default().entries.capacity() <= REMEMBERED as u64);
     }
 }
