@@ -21,8 +21,8 @@ use crate::fuzz::Verdict;
 use crate::grants::Grant;
 use crate::principal::Principal;
 use crate::registry::LINK_LIFETIME;
-use crate::store::{Embedded, Store};
-use crate::sts::{Endpoint, Endpoints, IamSource};
+use crate::store::{Embedded, EmbeddedDeadlines, Store};
+use crate::sts::{Endpoint, Endpoints, IamSource, StsTimeouts};
 use crate::token::MAX_TOKEN;
 
 /// Each line as one `Authorization` header.
@@ -98,8 +98,10 @@ struct Registry {
 impl Registry {
     fn start() -> Self {
         let data = tempfile::tempdir().expect("there is room for a folder");
-        Embedded::init(data.path()).expect("a data folder is made");
-        let store = Store::Embedded(Embedded::open(data.path()).expect("and opened"));
+        Embedded::init(data.path(), EmbeddedDeadlines::default()).expect("a data folder is made");
+        let store = Store::Embedded(
+            Embedded::open(data.path(), EmbeddedDeadlines::default()).expect("and opened"),
+        );
         let audience = Audience::parse("registry.example.com").expect("a registry's host");
         let config = Config {
             host: Some(audience.clone()),
@@ -113,6 +115,8 @@ impl Registry {
             authorizer_base: None,
             link_ttl: LINK_LIFETIME,
             fips: false,
+            store_timeout: None,
+            sts_timeouts: StsTimeouts::default(),
             // Nobody answers there: no event gets as far as to ask.
             sts: Endpoints::new([Endpoint::parse("http://127.0.0.1:9").expect("an endpoint")]),
         };

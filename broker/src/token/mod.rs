@@ -386,13 +386,14 @@ mod tests {
 
     use super::*;
     use crate::principal::Principal;
-    use crate::store::Embedded;
+    use crate::store::{Embedded, EmbeddedDeadlines};
 
     #[tokio::test]
     async fn only_tokens_that_open_are_remembered_and_no_more_than_there_is_room_for() {
         let folder = tempfile::tempdir().unwrap();
-        Embedded::init(folder.path()).unwrap();
-        let store = Store::Embedded(Embedded::open(folder.path()).unwrap());
+        Embedded::init(folder.path(), EmbeddedDeadlines::default()).unwrap();
+        let store =
+            Store::Embedded(Embedded::open(folder.path(), EmbeddedDeadlines::default()).unwrap());
         let mut tokens = Tokens::new(Audience::parse("registry.example.com").unwrap(), 3600);
         assert!(tokens.opened.capacity() <= REMEMBERED as u64);
         tokens.opened = Cache::new(50);

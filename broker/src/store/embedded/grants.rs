@@ -182,12 +182,13 @@ mod tests {
 
     use super::*;
     use crate::principal::UniqueId;
+    use crate::store::EmbeddedDeadlines;
 
     #[tokio::test]
     async fn a_pin_is_never_set_over_another() {
         let folder = tempfile::tempdir().unwrap();
-        Embedded::init(folder.path()).unwrap();
-        let store = Embedded::open(folder.path()).unwrap();
+        Embedded::init(folder.path(), EmbeddedDeadlines::default()).unwrap();
+        let store = Embedded::open(folder.path(), EmbeddedDeadlines::default()).unwrap();
         let grant = |namespace: &str| Grant {
             principal: Principal::parse_stored("aws:111122223333:role/deploy").unwrap(),
             namespace: namespace.parse().unwrap(),

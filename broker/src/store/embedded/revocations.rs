@@ -131,6 +131,7 @@ mod tests {
     use crate::grants::Pin;
     use crate::principal::UniqueId;
     use crate::store::Claim;
+    use crate::store::EmbeddedDeadlines;
 
     fn principal(text: &str) -> Principal {
         Principal::parse_stored(text).unwrap()
@@ -138,8 +139,8 @@ mod tests {
 
     fn opened() -> (tempfile::TempDir, Embedded) {
         let folder = tempfile::tempdir().unwrap();
-        Embedded::init(folder.path()).unwrap();
-        let store = Embedded::open(folder.path()).unwrap();
+        Embedded::init(folder.path(), EmbeddedDeadlines::default()).unwrap();
+        let store = Embedded::open(folder.path(), EmbeddedDeadlines::default()).unwrap();
         (folder, store)
     }
 
