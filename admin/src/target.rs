@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use stile_broker::store::{Aws, Embedded, Place, Store};
 use stile_protocol::audience::Audience;
-use terraform_credentials_stile::config::{Config, Environment, Registry, check_region};
+use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
 use crate::failure::Failure;
 
@@ -136,11 +136,11 @@ pub(crate) struct ApiTarget {
 
 impl ApiTarget {
     /// The registry as configured, or else reached at its own name: whoever types a host means it.
-    pub(crate) fn registry(&self, environment: &Environment) -> Result<Registry, Failure> {
+    pub(crate) fn registry(&self, environment: &Environment) -> Result<RegistryConfig, Failure> {
         let config = Config::load(self.config.as_deref(), environment)?;
         let mut registry = match config.registry(&self.registry_host) {
             Some(registry) => registry.clone(),
-            None => Registry::of(self.registry_host.clone()).map_err(Failure::not_tried)?,
+            None => RegistryConfig::new(self.registry_host.clone()).map_err(Failure::not_tried)?,
         };
         if self.region.is_some() {
             registry.region.clone_from(&self.region);

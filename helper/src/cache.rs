@@ -9,12 +9,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Environment, Registry, Scope};
-use crate::private_file::{self, Keep, PrivateFileError};
+use crate::config::{Environment, RegistryConfig, TokenScope};
+use crate::private_file::{self, Durability, PrivateFileError};
 use crate::token::Token;
 
 /// What must be left of a token for it to be used: a long `terraform init` has no way to get another.
-const MIN_LEFT: TimeDelta = TimeDelta::minutes(5);
+const MIN_REMAINING_LIFE: TimeDelta = TimeDelta::minutes(5);
 
 /// Longest wait for another process that is getting the same token.
 const LOCK_LIMIT: Duration = Duration::from_secs(15);
@@ -28,9 +28,9 @@ const HOST_DIGITS: usize = 16;
 /// Hex digits of a file's name that tell the rest: a whole SHA-256.
 const KEY_DIGITS: usize = 64;
 
-/// The place of one token.
+/// The cache of one token.
 #[derive(Debug)]
-pub struct Slot {
+pub struct CacheSlot {
     path: PathBuf,
     host: String,
     key: String,
@@ -38,13 +38,13 @@ pub struct Slot {
 
 /// Held while a token is being got, so that parallel processes get one between them.
 #[derive(Debug)]
-pub struct Turn(
+pub struct FetchLock(
     #[expect(dead_code, reason = "holds the lock until it is dropped")] Option<std::fs::File>,
 );
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct CachedToken {
     host: String,
     key: String,
     token: String,
@@ -53,9 +53,13 @@ struct Entry {
     skew_seconds: i64,
 }
 
-impl Slot {
-    /// The place of that token, or none where the platform has no cache folder.
-    pub fn of(registry: &Registry, scope: &Scope, environment: &Environment) -> Option<Self> {
+impl CacheSlot {
+    /// The cache of that token, or none where the platform has no cache folder.
+    pub fn of(
+        registry: &RegistryConfig,
+        scope: &TokenScope,
+        environment: &Environment,
+    ) -> Option<Self> {
         let folder = folder(environment)?;
         let key = key(registry, scope, environment);
         let path = folder.join(format!("{}-{key}.json", host_digest(registry.host.as_str())));
@@ -64,10 +68,11 @@ impl Slot {
 
     /// The token, if there is one that is good for a while yet.
     pub fn read(&self, now: DateTime<Utc>) -> Option<Token> {
-        let entry: Entry = serde_json::from_slice(&private_file::read(&self.path).ok()?).ok()?;
+        let entry: CachedToken =
+            serde_json::from_slice(&private_file::read(&self.path).ok()?).ok()?;
         let skew = TimeDelta::try_seconds(entry.skew_seconds)?;
         let left = entry.expires_at.signed_duration_since(now.checked_add_signed(skew)?);
-        if entry.host != self.host || entry.key != self.key || left < MIN_LEFT {
+        if entry.host != self.host || entry.key != self.key || left < MIN_REMAINING_LIFE {
             return None;
         }
         Some(Token {
@@ -80,13 +85,13 @@ impl Slot {
     }
 
     /// Waits until no other process is getting this token, or has taken too long.
-    pub fn wait_for_turn(&self) -> Turn {
-        Turn(private_file::lock(&self.path, LOCK_LIMIT))
+    pub fn lock_fetch(&self) -> FetchLock {
+        FetchLock(private_file::lock(&self.path, LOCK_LIMIT))
     }
 
     /// Keeps a token; a folder that cannot be written keeps none.
     pub fn write(&self, token: &Token) {
-        let entry = Entry {
+        let entry = CachedToken {
             host: self.host.clone(),
             key: self.key.clone(),
             token: token.expose().to_owned(),
@@ -95,7 +100,7 @@ impl Slot {
             skew_seconds: token.skew.unwrap_or_default().num_seconds(),
         };
         if let Ok(bytes) = serde_json::to_vec(&entry) {
-            let _kept = private_file::write(&self.path, &bytes, Keep::Cached);
+            let _kept = private_file::write(&self.path, &bytes, Durability::Cached);
         }
     }
 
@@ -124,7 +129,8 @@ impl Slot {
                     .is_ok_and(|age| age > SWEEP_AFTER)
             })
         };
-        let Some(folder) = self.path.parent().filter(|folder| private_file::is_own_folder(folder))
+        let Some(folder) =
+            self.path.parent().filter(|folder| private_file::is_owned_folder(folder))
         else {
             return;
         };
@@ -138,11 +144,11 @@ impl Slot {
         names.sort();
         for name in names {
             let path = folder.join(&name);
-            match private_file::locked_by(&name) {
-                None if is_kept(&name) || private_file::is_aside(&name) => {
+            match private_file::locked_file_name(&name) {
+                None if is_token_file(&name) || private_file::is_temporary(&name) => {
                     drop(std::fs::remove_file(path))
                 }
-                Some(kept) if is_kept(kept) && !folder.join(kept).exists() => {
+                Some(kept) if is_token_file(kept) && !folder.join(kept).exists() => {
                     private_file::remove_lock(&path)
                 }
                 _ => {}
@@ -180,7 +186,7 @@ fn host_digest(host: &str) -> String {
 }
 
 /// Whether a file is called as a token's is, whatever host and credentials it is for.
-fn is_kept(name: &str) -> bool {
+fn is_token_file(name: &str) -> bool {
     let hex = |text: &str, digits| {
         text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
@@ -189,7 +195,7 @@ fn is_kept(name: &str) -> bool {
 }
 
 /// Everything that decides which token it is; what merely decides how to get it is left out.
-fn key(registry: &Registry, scope: &Scope, environment: &Environment) -> String {
+fn key(registry: &RegistryConfig, scope: &TokenScope, environment: &Environment) -> String {
     let changed: Vec<_> = environment
         .aws_files_changed()
         .into_iter()
@@ -231,16 +237,16 @@ mod tests {
         }
     }
 
-    fn registry(host: &str) -> Registry {
-        Registry::of(Audience::parse(host).unwrap()).unwrap()
+    fn registry(host: &str) -> RegistryConfig {
+        RegistryConfig::new(Audience::parse(host).unwrap()).unwrap()
     }
 
-    struct Place {
+    struct TestCache {
         _folder: tempfile::TempDir,
         environment: Environment,
     }
 
-    impl Place {
+    impl TestCache {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let environment = Environment {
@@ -250,16 +256,16 @@ mod tests {
             Self { _folder: folder, environment }
         }
 
-        fn slot(&self, host: &str) -> Slot {
+        fn slot(&self, host: &str) -> CacheSlot {
             let registry = registry(host);
-            Slot::of(&registry, &registry.scope(), &self.environment).unwrap()
+            CacheSlot::of(&registry, &registry.scope(), &self.environment).unwrap()
         }
     }
 
     #[test]
     fn a_token_that_is_nearly_over_is_not_used() {
-        let place = Place::new();
-        let slot = place.slot("a.example");
+        let cache = TestCache::new();
+        let slot = cache.slot("a.example");
         for (minutes, used) in [(-1, false), (0, false), (4, false), (5, true), (60, true)] {
             slot.write(&token(minutes));
             assert_eq!(slot.read(now()).is_some(), used, "{minutes} minutes left");
@@ -271,15 +277,16 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_this_tokens_own_is_ignored_and_rewritten() {
-        let place = Place::new();
-        let slot = place.slot("a.example");
+        let cache = TestCache::new();
+        let slot = cache.slot("a.example");
         slot.write(&token(60));
         let whole = std::fs::read(&slot.path).unwrap();
-        let other = place.slot("b.example");
-        private_file::write(&other.path, &whole, Keep::Cached).unwrap();
+        let other = cache.slot("b.example");
+        private_file::write(&other.path, &whole, Durability::Cached).unwrap();
         assert!(other.read(now()).is_none(), "another host's");
         for length in [0, 1, whole.len() / 2, whole.len() - 1] {
-            private_file::write(&slot.path, whole.get(..length).unwrap(), Keep::Cached).unwrap();
+            private_file::write(&slot.path, whole.get(..length).unwrap(), Durability::Cached)
+                .unwrap();
             assert!(slot.read(now()).is_none(), "cut at {length}");
         }
         slot.write(&token(60));
@@ -290,8 +297,8 @@ mod tests {
     #[test]
     fn a_file_that_others_can_read_is_ignored_and_rewritten() {
         use std::os::unix::fs::PermissionsExt as _;
-        let place = Place::new();
-        let slot = place.slot("a.example");
+        let cache = TestCache::new();
+        let slot = cache.slot("a.example");
         slot.write(&token(60));
         std::fs::set_permissions(&slot.path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(slot.read(now()).is_none());
@@ -301,20 +308,27 @@ mod tests {
 
     #[test]
     fn whose_credentials_they_are_and_what_for_make_another_token() {
-        let place = Place::new();
+        let cache = TestCache::new();
         let plain = registry("a.example");
-        let first = place.slot("a.example").key;
-        let mut others = vec![place.slot("b.example").key];
+        let first = cache.slot("a.example").key;
+        let mut others = vec![cache.slot("b.example").key];
         for changed in [
-            Registry { profile: Some("ci".to_owned()), ..plain.clone() },
-            Registry { ttl: 900, ..plain.clone() },
-            Registry { permissions: plain.permissions.with(Permission::Upload), ..plain.clone() },
-            Registry { url: url::Url::parse("https://b.example").unwrap(), ..plain.clone() },
+            RegistryConfig { profile: Some("ci".to_owned()), ..plain.clone() },
+            RegistryConfig { ttl: 900, ..plain.clone() },
+            RegistryConfig {
+                permissions: plain.permissions.with(Permission::Upload),
+                ..plain.clone()
+            },
+            RegistryConfig { url: url::Url::parse("https://b.example").unwrap(), ..plain.clone() },
         ] {
-            others.push(key(&changed, &changed.scope(), &place.environment));
+            others.push(key(&changed, &changed.scope(), &cache.environment));
         }
         let list = Namespaces::List(vec!["acme".parse().unwrap()]);
-        others.push(key(&plain, &Scope { namespaces: list, ..plain.scope() }, &place.environment));
+        others.push(key(
+            &plain,
+            &TokenScope { namespaces: list, ..plain.scope() },
+            &cache.environment,
+        ));
         for (name, value) in [
             ("AWS_ACCESS_KEY_ID", "AKIA1"),
             ("AWS_ACCESS_KEY_ID", "AKIA2"),
@@ -322,7 +336,7 @@ mod tests {
             ("AWS_ROLE_ARN", "y"),
         ] {
             let environment =
-                Environment { aws: vec![(name, value.to_owned())], ..place.environment.clone() };
+                Environment { aws: vec![(name, value.to_owned())], ..cache.environment.clone() };
             others.push(key(&plain, &plain.scope(), &environment));
         }
         for (at, other) in others.iter().enumerate() {
@@ -331,17 +345,17 @@ mod tests {
                 "number {at}"
             );
         }
-        assert_eq!(place.slot("a.example").key, first);
+        assert_eq!(cache.slot("a.example").key, first);
     }
 
     #[test]
     fn forgetting_a_host_drops_its_tokens_and_no_others() {
-        let place = Place::new();
-        forget("a.example", &place.environment).unwrap();
-        let (slot, other) = (place.slot("a.example"), place.slot("b.example"));
+        let cache = TestCache::new();
+        forget("a.example", &cache.environment).unwrap();
+        let (slot, other) = (cache.slot("a.example"), cache.slot("b.example"));
         slot.write(&token(60));
         other.write(&token(60));
-        forget("a.example", &place.environment).unwrap();
+        forget("a.example", &cache.environment).unwrap();
         assert!(slot.read(now()).is_none() && other.read(now()).is_some());
     }
 
@@ -355,9 +369,9 @@ mod tests {
 
     #[test]
     fn what_has_been_of_no_use_for_long_is_swept_away() {
-        let place = Place::new();
-        let (slot, other) = (place.slot("a.example"), place.slot("b.example"));
-        drop((slot.wait_for_turn(), other.wait_for_turn()));
+        let cache = TestCache::new();
+        let (slot, other) = (cache.slot("a.example"), cache.slot("b.example"));
+        drop((slot.lock_fetch(), other.lock_fetch()));
         slot.write(&token(60));
         other.write(&token(60));
         let folder = slot.path.parent().unwrap();
@@ -371,8 +385,8 @@ mod tests {
 
     #[test]
     fn what_the_helper_did_not_name_is_never_swept_away() {
-        let place = Place::new();
-        let slot = place.slot("a.example");
+        let cache = TestCache::new();
+        let slot = cache.slot("a.example");
         slot.write(&token(60));
         let (folder, own) =
             (slot.path.parent().unwrap(), slot.path.file_name().unwrap().to_str().unwrap());
@@ -413,13 +427,13 @@ mod tests {
 
     #[test]
     fn a_lock_that_somebody_holds_or_whose_token_is_there_stays() {
-        let place = Place::new();
-        let (held, kept) = (place.slot("a.example"), place.slot("b.example"));
-        let turn = held.wait_for_turn();
-        drop(kept.wait_for_turn());
+        let cache = TestCache::new();
+        let (held, kept) = (cache.slot("a.example"), cache.slot("b.example"));
+        let turn = held.lock_fetch();
+        drop(kept.lock_fetch());
         kept.write(&token(60));
         let folder = held.path.parent().unwrap();
-        let lock = |slot: &Slot| PathBuf::from(format!("{}.lock", slot.path.display()));
+        let lock = |slot: &CacheSlot| PathBuf::from(format!("{}.lock", slot.path.display()));
         let later = changed(folder) + TimeDelta::hours(25);
         std::fs::File::open(&kept.path).unwrap().set_modified(later.into()).unwrap();
         held.sweep(later);
@@ -432,8 +446,8 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn nothing_is_swept_away_behind_a_link() {
-        let place = Place::new();
-        let slot = place.slot("a.example");
+        let cache = TestCache::new();
+        let slot = cache.slot("a.example");
         slot.write(&token(60));
         let folder = slot.path.parent().unwrap();
         let elsewhere = folder.with_file_name("elsewhere");
@@ -443,7 +457,7 @@ mod tests {
         assert!(slot.path.exists(), "a folder that is a link");
         std::fs::remove_file(folder).unwrap();
         std::fs::rename(&elsewhere, folder).unwrap();
-        std::fs::rename(&slot.path, place.environment.cache_folder.as_ref().unwrap().join("moved"))
+        std::fs::rename(&slot.path, cache.environment.cache_folder.as_ref().unwrap().join("moved"))
             .unwrap();
         std::os::unix::fs::symlink("../moved", &slot.path).unwrap();
         slot.sweep(changed(folder) + TimeDelta::hours(25));

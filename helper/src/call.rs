@@ -17,15 +17,15 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for a whole call.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest answer that is read, in bytes; a broker's are a few hundred.
-pub const MAX_ANSWER: usize = 64 * 1024;
+/// Longest response that is read, in bytes; a broker's are a few hundred.
+pub const MAX_RESPONSE: usize = 64 * 1024;
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The roots that `SSL_CERT_FILE` names cannot be used.
     #[error("`SSL_CERT_FILE` names `{}`, which cannot be used", .path.display())]
-    BadRoots {
+    BadTrustRoots {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -36,7 +36,7 @@ pub enum CallError {
     Setup(String),
     /// The address is not one that may be called.
     #[error("`{0}` is neither `https` nor a loopback address")]
-    Plain(Url),
+    UnsupportedScheme(Url),
     /// Nobody answered, or not under a name that can be trusted.
     #[error("`{url}` cannot be reached: {cause}")]
     Unreachable {
@@ -45,10 +45,10 @@ pub enum CallError {
         /// The innermost cause.
         cause: String,
     },
-    /// The answer took too long.
+    /// The response took too long.
     #[error("`{0}` did not answer in time")]
     TimedOut(Url),
-    /// The answer sends the caller elsewhere.
+    /// The response sends the caller elsewhere.
     #[error("`{url}` answered with a redirect ({status}), and proofs and tokens are never sent on")]
     Redirected {
         /// Who was called.
@@ -56,16 +56,16 @@ pub enum CallError {
         /// The status.
         status: StatusCode,
     },
-    /// The answer is longer than any that a broker gives.
-    #[error("`{0}` answered with more than {MAX_ANSWER} bytes")]
-    TooLong(Url),
+    /// The response is longer than any that a broker gives.
+    #[error("`{0}` answered with more than {MAX_RESPONSE} bytes")]
+    ResponseTooLarge(Url),
 }
 
 impl CallError {
     /// The next step, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::BadRoots { .. } => {
+            Self::BadTrustRoots { .. } => {
                 Some("name a PEM file of root certificates, or unset it to trust the platform's")
             }
             Self::Unreachable { cause, .. } if cause.contains("UnknownIssuer") => Some(
@@ -77,18 +77,18 @@ impl CallError {
             Self::Redirected { .. } => {
                 Some("set `url` in the helper's `config.toml` to where the registry itself answers")
             }
-            Self::Setup(_) | Self::Plain(_) | Self::TooLong(_) => None,
+            Self::Setup(_) | Self::UnsupportedScheme(_) | Self::ResponseTooLarge(_) => None,
         }
     }
 }
 
 /// A client for that address alone.
 ///
-/// It follows no redirect: a proof or a token must not go where an answer points.
+/// It follows no redirect: a proof or a token must not go where an response points.
 pub fn client(url: &Url, environment: &Environment) -> Result<Client, CallError> {
     let plain = url.scheme() == "http";
     if plain && !is_loopback(url) || !plain && url.scheme() != "https" {
-        return Err(CallError::Plain(url.clone()));
+        return Err(CallError::UnsupportedScheme(url.clone()));
     }
     let builder = Client::builder()
         .user_agent(concat!("terraform-credentials-stile/", env!("CARGO_PKG_VERSION")))
@@ -103,7 +103,8 @@ pub fn client(url: &Url, environment: &Environment) -> Result<Client, CallError>
         builder.tls_certs_only([])
     } else if let Some(path) = &environment.ssl_cert_file {
         builder.tls_certs_only(
-            roots(path).map_err(|source| CallError::BadRoots { path: path.clone(), source })?,
+            roots(path)
+                .map_err(|source| CallError::BadTrustRoots { path: path.clone(), source })?,
         )
     } else {
         builder
@@ -124,19 +125,19 @@ fn roots(
 
 /// What a broker answered.
 #[derive(Debug)]
-pub struct Answer {
+pub struct BrokerResponse {
     /// Who answered.
     pub url: Url,
     /// The status; never a redirect.
     pub status: StatusCode,
     /// The broker's clock, where it says.
     pub date: Option<DateTime<Utc>>,
-    /// The body, at most [`MAX_ANSWER`] bytes.
+    /// The body, at most [`MAX_RESPONSE`] bytes.
     pub body: Vec<u8>,
 }
 
 /// Makes the call.
-pub async fn send(request: RequestBuilder) -> Result<Answer, CallError> {
+pub async fn send(request: RequestBuilder) -> Result<BrokerResponse, CallError> {
     let (client, request) = request.build_split();
     let request = request.map_err(|error| CallError::Setup(message::root_cause(&error)))?;
     let url = request.url().clone();
@@ -149,12 +150,12 @@ pub async fn send(request: RequestBuilder) -> Result<Answer, CallError> {
     let date = date(response.headers());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(CallError::TooLong(url));
+        if body.len() + chunk.len() > MAX_RESPONSE {
+            return Err(CallError::ResponseTooLarge(url));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { url, status, date, body })
+    Ok(BrokerResponse { url, status, date, body })
 }
 
 fn failure(url: &Url, error: reqwest::Error) -> CallError {
@@ -183,7 +184,7 @@ pub struct Refusal {
     pub server_time: Option<DateTime<Utc>>,
 }
 
-impl Answer {
+impl BrokerResponse {
     /// Reads what is not a success: a broker's error object, or whatever a gateway in between wrote.
     pub fn refusal(&self) -> Refusal {
         if let Ok(reply) = serde_json::from_slice::<ErrorReply>(&self.body) {
@@ -213,9 +214,9 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
+    fn response(status: u16, body: &str) -> BrokerResponse {
         let url = Url::parse("https://registry.example.com/v1/token").unwrap();
-        Answer {
+        BrokerResponse {
             url,
             status: StatusCode::from_u16(status).unwrap(),
             date: None,
@@ -227,7 +228,7 @@ mod tests {
     fn plain_http_to_another_machine_has_no_client() {
         for text in ["http://registry.example.com", "http://10.0.0.1", "ftp://127.0.0.1"] {
             let error = client(&Url::parse(text).unwrap(), &Environment::default()).unwrap_err();
-            assert!(matches!(error, CallError::Plain(_)), "{text}");
+            assert!(matches!(error, CallError::UnsupportedScheme(_)), "{text}");
         }
     }
 
@@ -251,7 +252,7 @@ mod tests {
     #[test]
     fn a_refusal_is_read_whoever_wrote_it() {
         let error = r#"{"error":"no_grant","message":"no\ngrant","hint":"ask","server_time":"2026-11-20T10:11:12Z"}"#;
-        let refusal = answer(403, error).refusal();
+        let refusal = response(403, error).refusal();
         assert_eq!(
             (refusal.code.as_deref(), refusal.message.as_str(), refusal.hint.as_deref()),
             (Some("no_grant"), "no grant", Some("ask"))
@@ -264,7 +265,7 @@ mod tests {
             (500, "[]", "500 Internal Server Error"),
             (404, "", "404 Not Found"),
         ] {
-            let refusal = answer(status, body).refusal();
+            let refusal = response(status, body).refusal();
             assert_eq!((refusal.code, refusal.message.as_str()), (None, expected), "{body}");
         }
     }

@@ -9,7 +9,7 @@ use stile_protocol::names::{Namespace, Permission};
 use terraform_credentials_stile::config::{Service, check_region, check_ttl};
 
 /// Heading of the flags that every verb takes.
-const EVERYWHERE: &str = "Everywhere";
+const GLOBAL_OPTIONS: &str = "Everywhere";
 
 /// Enter a private Terraform registry with the AWS identity you already have
 ///
@@ -31,7 +31,7 @@ pub(crate) struct Cli {
     /// Default: `stile/config.toml` in the platform's configuration folder. Variable: `STILE_CONFIG`.
     ///
     /// Example: `--config /etc/stile/config.toml`
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE", env = "STILE_CONFIG", hide_env = true)]
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "FILE", env = "STILE_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
 
     /// Sign for this AWS region
@@ -39,7 +39,7 @@ pub(crate) struct Cli {
     /// Default: `region` in `config.toml`, else what AWS tools use. Variable: `AWS_REGION`.
     ///
     /// Example: `--region eu-central-1`
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "REGION", value_parser = |text: &str| check_region(text.to_owned()))]
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "REGION", value_parser = |text: &str| check_region(text.to_owned()))]
     pub(crate) region: Option<String>,
 
     /// Use the credentials of this AWS profile, and no others
@@ -48,7 +48,7 @@ pub(crate) struct Cli {
     /// go before `AWS_PROFILE`.
     ///
     /// Example: `--profile deploy`
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) profile: Option<String>,
 
     #[command(subcommand)]
@@ -57,7 +57,7 @@ pub(crate) struct Cli {
 
 impl Cli {
     /// What arguments say that Terraform passes before the verb, if they are flags.
-    pub(crate) fn before_a_verb(arguments: &[String]) -> Option<Self> {
+    pub(crate) fn parse_before_verb(arguments: &[String]) -> Option<Self> {
         let arguments = arguments.iter().map(String::as_str);
         Self::try_parse_from(
             ["terraform-credentials-stile"]
@@ -121,7 +121,7 @@ pub(crate) enum Verb {
 pub(crate) struct GetToken {
     /// How to print it
     #[arg(value_enum, value_name = "FORM")]
-    pub(crate) form: Form,
+    pub(crate) form: TokenFormat,
 
     /// Get the token for this registry
     ///
@@ -166,7 +166,7 @@ pub(crate) struct GetToken {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Form {
+pub(crate) enum TokenFormat {
     /// The token and a newline
     Token,
     /// A `credentials` block for the CLI configuration

@@ -13,7 +13,7 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that shows that time now.
-    pub fn set_to(start: DateTime<Utc>) -> Self {
+    pub fn starting_at(start: DateTime<Utc>) -> Self {
         Self { start, since: Instant::now() }
     }
 
@@ -24,7 +24,7 @@ impl Clock {
 }
 
 /// How far ours is from the clock that is so much before it: `14 min 3 s behind`.
-pub fn apart(skew: TimeDelta) -> String {
+pub fn describe_skew(skew: TimeDelta) -> String {
     let seconds = skew.num_seconds().unsigned_abs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let way = if skew > TimeDelta::zero() { "behind" } else { "ahead of" };
@@ -51,7 +51,7 @@ mod tests {
             (-90 * 86_400 - 3600, "90 d 1 h ahead of"),
             (i64::MAX / 1000, "106751991167 d 7 h behind"),
         ] {
-            assert_eq!(apart(TimeDelta::seconds(seconds)), expected, "{seconds}");
+            assert_eq!(describe_skew(TimeDelta::seconds(seconds)), expected, "{seconds}");
         }
     }
 }

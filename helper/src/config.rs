@@ -167,7 +167,7 @@ impl Service {
 
 /// One registry host and how to get a token for it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Registry {
+pub struct RegistryConfig {
     /// The host as Terraform spells it: what proofs and tokens are for.
     pub host: Audience,
     /// Where the service is reached, without a slash at its end.
@@ -184,9 +184,9 @@ pub struct Registry {
     pub permissions: Permissions,
 }
 
-impl Registry {
+impl RegistryConfig {
     /// A registry about which nothing is known but its host.
-    pub fn of(host: Audience) -> Result<Self, String> {
+    pub fn new(host: Audience) -> Result<Self, String> {
         let url = parse_url(&format!("https://{host}"))?;
         let permissions = Permissions::NONE.with(Permission::Download);
         Ok(Self {
@@ -201,19 +201,19 @@ impl Registry {
     }
 
     /// An address of the service; `path` starts with a slash.
-    pub fn at(&self, path: &str) -> Result<Url, url::ParseError> {
+    pub fn url_for(&self, path: &str) -> Result<Url, url::ParseError> {
         Url::parse(&format!("{}{path}", self.url.as_str().trim_end_matches('/')))
     }
 
     /// What Terraform's own tokens are for: everything this registry's table says, in every namespace.
-    pub fn scope(&self) -> Scope {
-        Scope { ttl: self.ttl, namespaces: Namespaces::All, permissions: self.permissions }
+    pub fn scope(&self) -> TokenScope {
+        TokenScope { ttl: self.ttl, namespaces: Namespaces::All, permissions: self.permissions }
     }
 }
 
 /// What a token is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
+pub struct TokenScope {
     /// Its life, in seconds.
     pub ttl: i64,
     /// Where it is good.
@@ -225,7 +225,7 @@ pub struct Scope {
 /// Every registry of the configuration file.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    registries: BTreeMap<Audience, Registry>,
+    registries: BTreeMap<Audience, RegistryConfig>,
 }
 
 impl Config {
@@ -269,12 +269,12 @@ impl Config {
     }
 
     /// The registry of that host, if it is one.
-    pub fn registry(&self, host: &Audience) -> Option<&Registry> {
+    pub fn registry(&self, host: &Audience) -> Option<&RegistryConfig> {
         self.registries.get(host)
     }
 
     /// Every registry, by host.
-    pub fn registries(&self) -> impl Iterator<Item = &Registry> {
+    pub fn registries(&self) -> impl Iterator<Item = &RegistryConfig> {
         self.registries.values()
     }
 }
@@ -299,8 +299,9 @@ struct RegistryTable {
 }
 
 impl RegistryTable {
-    fn check(self, host: &str) -> Result<Registry, String> {
-        let mut registry = Registry::of(Audience::parse(host).map_err(|error| error.to_string())?)?;
+    fn check(self, host: &str) -> Result<RegistryConfig, String> {
+        let mut registry =
+            RegistryConfig::new(Audience::parse(host).map_err(|error| error.to_string())?)?;
         if let Some(region) = self.region {
             registry.region = Some(check_region(region)?);
         }
@@ -319,7 +320,7 @@ impl RegistryTable {
         if let Some(url) = self.url {
             registry.url = parse_url(&url)?;
         }
-        Ok(Registry { profile: self.profile, service: self.service, ..registry })
+        Ok(RegistryConfig { profile: self.profile, service: self.service, ..registry })
     }
 }
 
@@ -447,9 +448,9 @@ mod tests {
         let config = parse("[registry.\"Registry.Example.com:443\"]\n").unwrap();
         let host = Audience::parse("registry.example.com").unwrap();
         let registry = config.registry(&host).unwrap();
-        assert_eq!(registry, &Registry::of(host).unwrap());
+        assert_eq!(registry, &RegistryConfig::new(host).unwrap());
         assert_eq!(
-            registry.at("/v1/token").unwrap().as_str(),
+            registry.url_for("/v1/token").unwrap().as_str(),
             "https://registry.example.com/v1/token"
         );
         assert_eq!((registry.ttl, registry.permissions.to_string().as_str()), (3600, "download"));
@@ -468,7 +469,7 @@ mod tests {
         assert_eq!((registry.service, registry.ttl), (Service::ExecuteApi, 900));
         assert_eq!(registry.permissions.to_string(), "download,upload");
         assert_eq!(
-            registry.at("/v1/token").unwrap().as_str(),
+            registry.url_for("/v1/token").unwrap().as_str(),
             "https://api.example.com/prod/v1/token"
         );
     }

@@ -20,30 +20,30 @@ use aws_credential_types::provider::error::CredentialsError as SdkError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use crate::config::{Environment, Registry};
+use crate::config::{Environment, RegistryConfig};
 use crate::message;
 
 /// Longest time to look: Terraform runs its helper up to three times, and waits for it without a limit.
 ///
 /// The SDK starts a `credential_process` itself, so one that hangs is left behind.
-const LIMIT: Duration = Duration::from_secs(10);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What must be left of credentials for whoever gave them not to be asked once more.
 ///
 /// The buffer of the SDK's identity cache (`IdentityCache::lazy`, 10 s), which only its service clients have: longer, since
 /// an exchange may take ten seconds, and credentials end by AWS's clock and not by ours.
-const BUFFER: TimeDelta = TimeDelta::minutes(1);
+const EXPIRY_BUFFER: TimeDelta = TimeDelta::minutes(1);
 
 /// How long is waited for better ones: less than what is left of the time for all providers after a slow first answer.
-const SECOND_ASK: Duration = Duration::from_secs(3);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What signs.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedCredentials {
     /// The credentials; their `Debug` shows no secret.
     pub credentials: Credentials,
     /// Who gave them.
-    pub provider: Provider,
+    pub provider: CredentialProvider,
     /// The region to sign for.
     pub region: String,
     /// Whether the AWS configuration allows FIPS endpoints only.
@@ -57,10 +57,10 @@ pub enum CredentialsError {
     #[error(
         "no AWS credentials were found: not in the environment, a profile, web identity, a container or instance metadata"
     )]
-    None,
+    NotFound,
     /// The profile that was named has none.
     #[error("the AWS profile `{profile}` gave no credentials")]
-    NoProfile {
+    EmptyProfile {
         /// The profile.
         profile: String,
         /// What the SDK says.
@@ -70,7 +70,7 @@ pub enum CredentialsError {
     #[error("AWS credentials from {provider} could not be loaded")]
     Failed {
         /// The provider.
-        provider: Provider,
+        provider: CredentialProvider,
         /// What the SDK says.
         source: Box<SdkError>,
     },
@@ -78,12 +78,12 @@ pub enum CredentialsError {
     #[error("the AWS credentials from {provider} expired at {expired_at}")]
     Expired {
         /// The provider.
-        provider: Provider,
+        provider: CredentialProvider,
         /// When, RFC 3339.
         expired_at: String,
     },
     /// Looking took too long.
-    #[error("no AWS credentials came within {} seconds", LIMIT.as_secs())]
+    #[error("no AWS credentials came within {} seconds", LOAD_TIMEOUT.as_secs())]
     TimedOut,
     /// Nothing says which region's STS to use.
     #[error("no AWS region is set")]
@@ -94,10 +94,10 @@ impl CredentialsError {
     /// The next step.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::None => {
+            Self::NotFound => {
                 "sign in with `aws sso login`, set `AWS_PROFILE`, or name a `profile` in the helper's `config.toml`"
             }
-            Self::NoProfile { .. } => {
+            Self::EmptyProfile { .. } => {
                 "look at the profile with `aws configure list --profile NAME`, and sign in with `aws sso login`"
             }
             Self::Failed { provider, .. } | Self::Expired { provider, .. } => provider.hint(),
@@ -111,20 +111,20 @@ impl CredentialsError {
 
 /// Finds what signs for a registry.
 pub async fn load(
-    registry: &Registry,
+    registry: &RegistryConfig,
     environment: &Environment,
     now: DateTime<Utc>,
-) -> Result<Loaded, CredentialsError> {
-    tokio::time::timeout(LIMIT, find(registry, environment, now))
+) -> Result<LoadedCredentials, CredentialsError> {
+    tokio::time::timeout(LOAD_TIMEOUT, resolve(registry, environment, now))
         .await
         .map_err(|_| CredentialsError::TimedOut)?
 }
 
-async fn find(
-    registry: &Registry,
+async fn resolve(
+    registry: &RegistryConfig,
     environment: &Environment,
     now: DateTime<Utc>,
-) -> Result<Loaded, CredentialsError> {
+) -> Result<LoadedCredentials, CredentialsError> {
     let profile = registry.profile.as_deref();
     // Two tries: off EC2 nobody answers, and a person waits for each.
     let metadata = imds::Client::builder().max_attempts(2).build();
@@ -142,14 +142,15 @@ async fn find(
         .with_region(Some(region.clone()))
         .with_use_fips(Some(fips));
 
-    let (provider, credentials) = walk(profile, environment, &settings, &metadata, now).await?;
+    let (provider, credentials) =
+        first_credentials(profile, environment, &settings, &metadata, now).await?;
     if let Some(expiry) = expiry(&credentials).filter(|expiry| *expiry <= now) {
         return Err(CredentialsError::Expired {
             provider,
             expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true),
         });
     }
-    Ok(Loaded { credentials, provider, region: region.to_string(), fips })
+    Ok(LoadedCredentials { credentials, provider, region: region.to_string(), fips })
 }
 
 async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region> {
@@ -173,26 +174,26 @@ async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region
     None
 }
 
-async fn walk(
+async fn first_credentials(
     profile: Option<&str>,
     environment: &Environment,
     settings: &ProviderConfig,
     metadata: &imds::Client,
     now: DateTime<Utc>,
-) -> Result<(Provider, Credentials), CredentialsError> {
-    let chain: &[Provider] =
-        if profile.is_some() { &[Provider::Profile] } else { &Provider::CHAIN };
+) -> Result<(CredentialProvider, Credentials), CredentialsError> {
+    let chain: &[CredentialProvider] =
+        if profile.is_some() { &[CredentialProvider::Profile] } else { &CredentialProvider::CHAIN };
     for provider in chain {
-        match (ask(&provider.build(profile, settings, metadata), now).await, profile) {
+        match (provide_fresh(&provider.build(profile, settings, metadata), now).await, profile) {
             (Ok(credentials), _) => return Ok((*provider, credentials)),
             (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
-                return Err(CredentialsError::NoProfile {
+                return Err(CredentialsError::EmptyProfile {
                     profile: profile.to_owned(),
                     source: Box::new(source),
                 });
             }
             (Err(source @ SdkError::CredentialsNotLoaded(_)), None)
-                if *provider == Provider::Instance && went_unanswered(&source) =>
+                if *provider == CredentialProvider::Instance && metadata_timed_out(&source) =>
             {
                 return Err(CredentialsError::Failed {
                     provider: *provider,
@@ -202,9 +203,10 @@ async fn walk(
             (Err(source @ SdkError::CredentialsNotLoaded(_)), None) => {
                 match environment.aws_profile() {
                     Some(profile)
-                        if *provider == Provider::Profile && is_missing(&source, environment) =>
+                        if *provider == CredentialProvider::Profile
+                            && is_missing_profile(&source, environment) =>
                     {
-                        return Err(CredentialsError::NoProfile {
+                        return Err(CredentialsError::EmptyProfile {
                             profile: profile.to_owned(),
                             source: Box::new(source),
                         });
@@ -220,21 +222,21 @@ async fn walk(
             }
         }
     }
-    Err(CredentialsError::None)
+    Err(CredentialsError::NotFound)
 }
 
 /// Asks a provider, and once more where what it gives is over or nearly: agents refresh when they are asked.
 ///
 /// What is nearly over still signs where nothing better comes, or not soon.
-async fn ask(
+async fn provide_fresh(
     provider: &SharedCredentialsProvider,
     now: DateTime<Utc>,
 ) -> Result<Credentials, SdkError> {
     let credentials = provider.provide_credentials().await?;
-    if expiry(&credentials).is_none_or(|expiry| expiry.signed_duration_since(now) > BUFFER) {
+    if expiry(&credentials).is_none_or(|expiry| expiry.signed_duration_since(now) > EXPIRY_BUFFER) {
         return Ok(credentials);
     }
-    match tokio::time::timeout(SECOND_ASK, provider.provide_credentials()).await {
+    match tokio::time::timeout(REFRESH_TIMEOUT, provider.provide_credentials()).await {
         Ok(Ok(second)) if expiry(&second).is_none_or(|end| Some(end) > expiry(&credentials)) => {
             Ok(second)
         }
@@ -250,7 +252,7 @@ pub fn expiry(credentials: &Credentials) -> Option<DateTime<Utc>> {
 /// Whether instance metadata took the call and its answer never came, as in a container that its hop limit does not reach.
 ///
 /// Elsewhere than on EC2 nobody is there at all; the SDK says "not loaded" of both, and tells them apart in words alone.
-fn went_unanswered(error: &SdkError) -> bool {
+fn metadata_timed_out(error: &SdkError) -> bool {
     let said = message::chain(error);
     ["HTTP read timeout", "client error (SendRequest)"].iter().any(|words| said.contains(words))
 }
@@ -258,14 +260,14 @@ fn went_unanswered(error: &SdkError) -> bool {
 /// Whether there is no such profile; one that is there may name a region alone, and then others are asked for credentials.
 ///
 /// The SDK gives a reason for the former only, and none where there is no file that could have any profile.
-fn is_missing(error: &SdkError, environment: &Environment) -> bool {
+fn is_missing_profile(error: &SdkError, environment: &Environment) -> bool {
     std::error::Error::source(error).is_some()
         || environment.aws_files_changed().iter().all(Option::is_none)
 }
 
 /// Who gives credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Provider {
+pub enum CredentialProvider {
     /// `AWS_ACCESS_KEY_ID` and its companions.
     Environment,
     /// A profile of the AWS configuration: keys, SSO, an assumed role, a `credential_process`.
@@ -278,7 +280,7 @@ pub enum Provider {
     Instance,
 }
 
-impl Provider {
+impl CredentialProvider {
     /// The order in which they are asked.
     const CHAIN: [Self; 5] =
         [Self::Environment, Self::Profile, Self::WebIdentity, Self::Container, Self::Instance];
@@ -336,7 +338,7 @@ impl Provider {
     }
 }
 
-impl std::fmt::Display for Provider {
+impl std::fmt::Display for CredentialProvider {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Environment => "the environment",

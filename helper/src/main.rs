@@ -18,11 +18,11 @@ use terraform_credentials_stile::clock::Clock;
 use terraform_credentials_stile::config::Environment;
 
 use crate::cli::{Cli, Verb};
-use crate::verb::Context;
+use crate::verb::VerbContext;
 
 fn main() -> ExitCode {
     #[expect(clippy::disallowed_methods, reason = "the one place where the helper takes the time")]
-    let clock = Clock::set_to(chrono::Utc::now());
+    let clock = Clock::starting_at(chrono::Utc::now());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         }
     };
     let Cli { config, region, profile, verb } = cli;
-    let context = Context { environment: Environment::read(), clock, config, region, profile };
+    let context = VerbContext { environment: Environment::read(), clock, config, region, profile };
     let for_terraform = matches!(verb, Verb::Get { .. } | Verb::Store { .. } | Verb::Forget { .. });
     let done = match verb {
         Verb::Get { host } => protocol::get(&context, &host),
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            terminal::complain(&failure.to_string(), for_terraform);
+            terminal::report_failure(&failure.to_string(), for_terraform);
             ExitCode::FAILURE
         }
     }

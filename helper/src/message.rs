@@ -3,7 +3,7 @@
 use std::error::Error;
 
 /// Longest text of somebody else that is shown, in characters.
-const LONGEST: usize = 800;
+const MAX_TEXT: usize = 800;
 
 /// An error and its causes, joined by colons; a cause that says the same again is left out.
 pub fn chain(error: &dyn Error) -> String {
@@ -37,10 +37,10 @@ pub fn one_line(text: &str) -> String {
         .filter(|word| !word.is_empty())
         .collect();
     let line = words.join(" ");
-    if line.chars().count() <= LONGEST {
+    if line.chars().count() <= MAX_TEXT {
         line
     } else {
-        line.chars().take(LONGEST).chain("…".chars()).collect()
+        line.chars().take(MAX_TEXT).chain("…".chars()).collect()
     }
 }
 
@@ -56,13 +56,13 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{text}")]
-    struct Told {
+    struct ChainedError {
         text: &'static str,
-        source: Option<Box<Told>>,
+        source: Option<Box<ChainedError>>,
     }
 
-    fn told(text: &'static str, source: Option<Told>) -> Told {
-        Told { text, source: source.map(Box::new) }
+    fn chained(text: &'static str, source: Option<ChainedError>) -> ChainedError {
+        ChainedError { text, source: source.map(Box::new) }
     }
 
     #[test]
@@ -77,12 +77,12 @@ mod tests {
         ] {
             assert_eq!(one_line(text), expected, "{text:?}");
         }
-        assert_eq!(one_line(&"é".repeat(LONGEST + 1)).chars().count(), LONGEST + 1);
+        assert_eq!(one_line(&"é".repeat(MAX_TEXT + 1)).chars().count(), MAX_TEXT + 1);
     }
 
     #[test]
     fn causes_are_told_once_each() {
-        let error = told("no token", Some(told("no room", Some(told("no room", None)))));
+        let error = chained("no token", Some(chained("no room", Some(chained("no room", None)))));
         assert_eq!(chain(&error), "no token: no room");
         assert_eq!(root_cause(&error), "no room");
     }

@@ -1,4 +1,4 @@
-//! Files that only their owner may read: checked before they are believed, written aside and renamed into place.
+//! Files that only their owner may read: checked before they are believed, written temporary and renamed into place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -9,24 +9,24 @@ use std::time::Duration;
 /// Longest file that is read or written, in bytes; a larger one is none of ours.
 const MAX_FILE: u64 = 256 * 1024;
 
-/// How the name of a file begins that is being written aside.
-const ASIDE: &str = ".stile-";
+/// How the name of a file begins that is being written temporary.
+const TEMPORARY_PREFIX: &str = ".stile-";
 
 /// And how it ends.
-const ASIDE_END: &str = ".tmp";
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// What a lock's name has after that of its file.
-const LOCK_END: &str = ".lock";
+const LOCK_SUFFIX: &str = ".lock";
 
 /// Why a private file gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateFileError {
     /// There is none.
     #[error("there is no `{}`", .0.display())]
-    Absent(PathBuf),
+    NotFound(PathBuf),
     /// Somebody else could have written it, or could read it.
     #[error("`{}` {problem}", .path.display())]
-    Exposed {
+    Untrusted {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -51,10 +51,10 @@ pub enum PrivateFileError {
 /// so neither is used.
 pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
     let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => PrivateFileError::Absent(path.to_owned()),
+        io::ErrorKind::NotFound => PrivateFileError::NotFound(path.to_owned()),
         _ => PrivateFileError::Io { path: path.to_owned(), source },
     };
-    let exposed = |problem| PrivateFileError::Exposed { path: path.to_owned(), problem };
+    let exposed = |problem| PrivateFileError::Untrusted { path: path.to_owned(), problem };
     if fs::symlink_metadata(path).map_err(failed)?.file_type().is_symlink() {
         return Err(exposed("is a symbolic link"));
     }
@@ -74,7 +74,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
 
 /// Whether a file must outlive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
+pub enum Durability {
     /// It can be had again: not worth waiting for the disk.
     Cached,
     /// It is the only copy.
@@ -82,33 +82,33 @@ pub enum Keep {
 }
 
 /// Writes a file that only its owner may read, whole or not at all; its folder is made if it is missing.
-pub fn write(path: &Path, bytes: &[u8], keep: Keep) -> Result<(), PrivateFileError> {
+pub fn write(path: &Path, bytes: &[u8], keep: Durability) -> Result<(), PrivateFileError> {
     let failed = |source: io::Error| PrivateFileError::Io { path: path.to_owned(), source };
     let folder = path.parent().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(PrivateFileError::TooLarge(path.to_owned()));
     }
     make_folder(folder).map_err(failed)?;
-    let mut aside = aside(folder).map_err(failed)?;
-    aside.write_all(bytes).map_err(failed)?;
-    if keep == Keep::Durable {
-        aside.as_file().sync_all().map_err(failed)?;
+    let mut temporary = temporary_file(folder).map_err(failed)?;
+    temporary.write_all(bytes).map_err(failed)?;
+    if keep == Durability::Durable {
+        temporary.as_file().sync_all().map_err(failed)?;
     }
-    aside.persist(path).map_err(|error| failed(error.error))?;
+    temporary.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
 
-fn aside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(ASIDE).suffix(ASIDE_END).tempfile_in(folder)
+fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).tempfile_in(folder)
 }
 
-/// Whether a file is called as one that is being written aside: an old one was left by a process that was killed.
-pub fn is_aside(name: &str) -> bool {
-    name.strip_prefix(ASIDE).is_some_and(|rest| rest.ends_with(ASIDE_END))
+/// Whether a file is called as one that is being written temporary: an old one was left by a process that was killed.
+pub fn is_temporary(name: &str) -> bool {
+    name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|rest| rest.ends_with(TEMPORARY_SUFFIX))
 }
 
 /// Whether a folder is one, no link to one, and belongs to us.
-pub fn is_own_folder(path: &Path) -> bool {
+pub fn is_owned_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir() && is_ours(&metadata))
 }
 
@@ -118,7 +118,7 @@ pub fn is_own_folder(path: &Path) -> bool {
 pub fn lock(path: &Path, limit: Duration) -> Option<File> {
     make_folder(path.parent()?).ok()?;
     let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(LOCK_END);
+    lock_path.push(LOCK_SUFFIX);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
@@ -139,8 +139,8 @@ pub fn lock(path: &Path, limit: Duration) -> Option<File> {
 }
 
 /// The name of the file that a lock of that name is beside, if it is one.
-pub fn locked_by(name: &str) -> Option<&str> {
-    name.strip_suffix(LOCK_END)
+pub fn locked_file_name(name: &str) -> Option<&str> {
+    name.strip_suffix(LOCK_SUFFIX)
 }
 
 /// Removes a lock that nobody holds.
@@ -215,21 +215,21 @@ mod tests {
     fn what_others_could_read_or_plant_is_not_believed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        assert!(matches!(read(&path), Err(PrivateFileError::Absent(_))));
+        assert!(matches!(read(&path), Err(PrivateFileError::NotFound(_))));
         for mode in [0o604, 0o640, 0o602, 0o620, 0o666] {
             fs::write(&path, "x").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(read(&path), Err(PrivateFileError::Exposed { .. })), "{mode:o}");
+            assert!(matches!(read(&path), Err(PrivateFileError::Untrusted { .. })), "{mode:o}");
         }
         let elsewhere = folder.path().join("elsewhere");
-        write(&elsewhere, b"x", Keep::Cached).unwrap();
+        write(&elsewhere, b"x", Durability::Cached).unwrap();
         fs::remove_file(&path).unwrap();
         symlink(&elsewhere, &path).unwrap();
         assert!(matches!(
             read(&path),
-            Err(PrivateFileError::Exposed { problem: "is a symbolic link", .. })
+            Err(PrivateFileError::Untrusted { problem: "is a symbolic link", .. })
         ));
-        assert!(matches!(read(folder.path()), Err(PrivateFileError::Exposed { .. })));
+        assert!(matches!(read(folder.path()), Err(PrivateFileError::Untrusted { .. })));
     }
 
     #[test]
@@ -241,19 +241,19 @@ mod tests {
             (".tmpAb12Cd", false),
             ("tokens.json", false),
         ] {
-            assert_eq!(is_aside(name), expected, "{name}");
+            assert_eq!(is_temporary(name), expected, "{name}");
         }
-        let written = aside(folder.path()).unwrap();
-        assert!(is_aside(written.path().file_name().unwrap().to_str().unwrap()));
+        let written = temporary_file(folder.path()).unwrap();
+        assert!(is_temporary(written.path().file_name().unwrap().to_str().unwrap()));
     }
 
     #[test]
     fn what_was_written_is_private_and_comes_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/file");
-        write(&path, b"one", Keep::Durable).unwrap();
+        write(&path, b"one", Durability::Durable).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        write(&path, b"two", Keep::Cached).unwrap();
+        write(&path, b"two", Durability::Cached).unwrap();
         assert_eq!(read(&path).unwrap(), b"two");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
@@ -278,9 +278,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let most = vec![b'x'; usize::try_from(MAX_FILE).unwrap()];
-        write(&path, &most, Keep::Cached).unwrap();
+        write(&path, &most, Durability::Cached).unwrap();
         assert!(matches!(
-            write(&path, &[&most[..], b"x"].concat(), Keep::Cached),
+            write(&path, &[&most[..], b"x"].concat(), Durability::Cached),
             Err(PrivateFileError::TooLarge(_))
         ));
         assert_eq!(read(&path).unwrap(), most);

@@ -15,7 +15,7 @@ use stile_protocol::signed_request;
 
 /// What a proof is made with, and for whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Signer<'a> {
+pub struct ProofSigner<'a> {
     /// The AWS credentials.
     pub credentials: &'a Credentials,
     /// The region whose STS is to be asked.
@@ -40,7 +40,7 @@ pub enum ProofError {
 /// What the signing library says.
 pub type SigningError = Box<dyn std::error::Error + Send + Sync>;
 
-impl Signer<'_> {
+impl ProofSigner<'_> {
     /// Signs the bytes of a request document as of `now`.
     pub fn prove(
         &self,
@@ -109,7 +109,7 @@ fn amz_date(now: DateTime<Utc>) -> String {
 ///
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
 #[cfg(test)]
-pub(crate) mod by_hand {
+pub(crate) mod reference_sigv4 {
     use hmac::{Hmac, KeyInit as _, Mac as _};
     use sha2::{Digest as _, Sha256};
 
@@ -189,7 +189,7 @@ mod tests {
         let key = if token.is_some() { "ASIAIOSFODNN7EXAMPLE" } else { "AKIAIOSFODNN7EXAMPLE" };
         let credentials = Credentials::new(key, SECRET, token.map(str::to_owned), None, "test");
         let audience = Audience::parse("registry.example.com:8443").unwrap();
-        let signer = Signer {
+        let signer = ProofSigner {
             credentials: &credentials,
             region: Region::named(region).unwrap(),
             fips,
@@ -238,7 +238,7 @@ mod tests {
             }
             let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
             assert_eq!(names.join(";"), signed_headers(token.is_some()));
-            let request = by_hand::Request {
+            let request = reference_sigv4::Request {
                 method: "POST",
                 path: "/",
                 query: "",
@@ -247,7 +247,8 @@ mod tests {
             };
 
             let proof = prove(token, region, fips).unwrap();
-            let expected = by_hand::signature(&request, SECRET, "20261120T101112Z", region, "sts");
+            let expected =
+                reference_sigv4::signature(&request, SECRET, "20261120T101112Z", region, "sts");
             assert_eq!(proof.signature.expose_secret(), expected, "{region}");
             assert_eq!(
                 (proof.amz_date.as_str(), proof.region.as_str()),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use stile_protocol::audience::{Audience, AudienceError};
 use terraform_credentials_stile::message;
-use terraform_credentials_stile::private_file::{self, Keep, PrivateFileError};
+use terraform_credentials_stile::private_file::{self, Durability, PrivateFileError};
 
-use crate::verb::{Context, Failure};
+use crate::verb::{VerbContext, VerbFailure};
 
 /// Longest wait for another process that changes the file.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ pub(crate) struct StoredTokens {
 
 impl StoredTokens {
     /// The file, or none where the platform has no folder for it.
-    pub(crate) fn of(context: &Context) -> Option<Self> {
+    pub(crate) fn of(context: &VerbContext) -> Option<Self> {
         let folder = context.environment.data_folder.as_ref()?;
         Some(Self { path: folder.join("stile").join("tokens.json") })
     }
@@ -32,14 +32,14 @@ impl StoredTokens {
     }
 
     /// Keeps a token in place of an earlier one.
-    pub(crate) fn keep(&self, key: &str, token: &str) -> Result<(), Failure> {
+    pub(crate) fn store(&self, key: &str, token: &str) -> Result<(), VerbFailure> {
         self.change(|tokens| {
             tokens.insert(key.to_owned(), token.to_owned()).as_deref() != Some(token)
         })
     }
 
     /// Drops a token; one that is not there is dropped already.
-    pub(crate) fn drop(&self, key: &str) -> Result<(), Failure> {
+    pub(crate) fn remove(&self, key: &str) -> Result<(), VerbFailure> {
         if !self.path.exists() {
             return Ok(());
         }
@@ -49,33 +49,34 @@ impl StoredTokens {
     fn change(
         &self,
         change: impl FnOnce(&mut BTreeMap<String, String>) -> bool,
-    ) -> Result<(), Failure> {
-        let failed = |error: &PrivateFileError| Failure::new(message::chain(error));
+    ) -> Result<(), VerbFailure> {
+        let failed = |error: &PrivateFileError| VerbFailure::new(message::chain(error));
         let Some(_lock) = private_file::lock(&self.path, LOCK_LIMIT) else {
-            return Err(Failure::new(format!("`{}` cannot be locked", self.path.display())));
+            return Err(VerbFailure::new(format!("`{}` cannot be locked", self.path.display())));
         };
         let mut tokens = self.read()?;
         if !change(&mut tokens) {
             return Ok(());
         }
-        let bytes = serde_json::to_vec(&tokens).map_err(|error| Failure::new(error.to_string()))?;
-        private_file::write(&self.path, &bytes, Keep::Durable).map_err(|error| failed(&error))
+        let bytes =
+            serde_json::to_vec(&tokens).map_err(|error| VerbFailure::new(error.to_string()))?;
+        private_file::write(&self.path, &bytes, Durability::Durable).map_err(|error| failed(&error))
     }
 
-    fn read(&self) -> Result<BTreeMap<String, String>, Failure> {
+    fn read(&self) -> Result<BTreeMap<String, String>, VerbFailure> {
         let path = self.path.display();
         match private_file::read(&self.path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| {
-                Failure::new(format!("`{path}` is damaged"))
+                VerbFailure::new(format!("`{path}` is damaged"))
                     .hint("remove it, and log in again to the hosts it was for")
             }),
-            Err(PrivateFileError::Absent(_)) => Ok(BTreeMap::new()),
-            Err(error @ PrivateFileError::Exposed { .. }) => {
-                Err(Failure::new(message::chain(&error))
+            Err(PrivateFileError::NotFound(_)) => Ok(BTreeMap::new()),
+            Err(error @ PrivateFileError::Untrusted { .. }) => {
+                Err(VerbFailure::new(message::chain(&error))
                     .hint(format!("make it yours alone: `chmod 600 {path}`")))
             }
             Err(error @ (PrivateFileError::Io { .. } | PrivateFileError::TooLarge(_))) => {
-                Err(Failure::new(message::chain(&error)))
+                Err(VerbFailure::new(message::chain(&error)))
             }
         }
     }
@@ -84,7 +85,7 @@ impl StoredTokens {
 /// The one spelling under which a host's token is kept, or none for what is no host.
 ///
 /// A host without a dot cannot be a Stile registry, but it may be somebody's.
-pub(crate) fn key(host: &str) -> Option<String> {
+pub(crate) fn host_key(host: &str) -> Option<String> {
     match Audience::parse(host) {
         Ok(audience) => Some(audience.to_string()),
         Err(AudienceError::NoDot(_)) => Some(host.to_ascii_lowercase()),
@@ -93,7 +94,7 @@ pub(crate) fn key(host: &str) -> Option<String> {
 }
 
 /// A host as it may be shown, whatever it holds.
-pub(crate) fn shown(host: &str) -> String {
+pub(crate) fn printable(host: &str) -> String {
     message::one_line(host)
 }
 
@@ -112,7 +113,7 @@ mod tests {
             ("app.terraform.io:443", Some("app.terraform.io")),
             ("localhost:8080", Some("localhost:8080")),
         ] {
-            assert_eq!(key(host).as_deref(), expected, "{host:?}");
+            assert_eq!(host_key(host).as_deref(), expected, "{host:?}");
         }
     }
 }

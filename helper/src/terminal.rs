@@ -11,12 +11,12 @@ pub(crate) fn note(line: &str) {
 /// Says why there is no result: on stderr and, if Terraform stands between us and the person, on the terminal too.
 ///
 /// Terraform shows a helper's stderr for providers only; for modules the person would see nothing but a 401.
-pub(crate) fn complain(line: &str, for_terraform: bool) {
+pub(crate) fn report_failure(line: &str, for_terraform: bool) {
     note(line);
     if for_terraform
         && !io::stderr().is_terminal()
-        && let Ok(mut terminal) = open()
-        && is_ours(&terminal)
+        && let Ok(mut terminal) = open_terminal()
+        && in_foreground(&terminal)
     {
         let _written = writeln!(terminal, "stile: {line}");
     }
@@ -30,7 +30,7 @@ pub(crate) fn print(product: &str) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn open() -> io::Result<File> {
+fn open_terminal() -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     // It must become nobody's controlling terminal, and one whose output is held must not hold Terraform up.
     let flags = rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::NONBLOCK;
@@ -39,18 +39,18 @@ fn open() -> io::Result<File> {
 
 /// Whether we are in the terminal's foreground: under `stty tostop` writing from the background would stop Terraform and us.
 #[cfg(unix)]
-fn is_ours(terminal: &File) -> bool {
+fn in_foreground(terminal: &File) -> bool {
     rustix::termios::tcgetpgrp(terminal)
         .is_ok_and(|foreground| foreground == rustix::process::getpgrp())
 }
 
 #[cfg(not(unix))]
-fn is_ours(_terminal: &File) -> bool {
+fn in_foreground(_terminal: &File) -> bool {
     true
 }
 
 #[cfg(windows)]
-fn open() -> io::Result<File> {
+fn open_terminal() -> io::Result<File> {
     OpenOptions::new().write(true).open("CONOUT$")
 }
 
@@ -60,6 +60,6 @@ mod tests {
 
     #[test]
     fn what_is_not_our_terminal_is_not_written_to() {
-        assert!(!is_ours(&File::open("/dev/null").unwrap()));
+        assert!(!in_foreground(&File::open("/dev/null").unwrap()));
     }
 }

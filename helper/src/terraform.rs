@@ -56,20 +56,23 @@ pub(crate) fn plugin_folders(environment: &Environment) -> Vec<PathBuf> {
 
 /// The program in a plugin folder, or in its folder for this platform.
 pub(crate) fn program_in(folder: &Path) -> Option<PathBuf> {
-    places(folder).into_iter().map(|folder| folder.join(program_name())).find(|path| path.exists())
+    search_folders(folder)
+        .into_iter()
+        .map(|folder| folder.join(program_name()))
+        .find(|path| path.exists())
 }
 
 /// Whether Terraform or OpenTofu looks for helpers in that folder.
-pub(crate) fn is_looked_in(folder: &Path, environment: &Environment) -> bool {
+pub(crate) fn is_searched(folder: &Path, environment: &Environment) -> bool {
     let absolute =
         |folder: &Path| std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     plugin_folders(environment)
         .iter()
-        .flat_map(|plugins| places(plugins))
+        .flat_map(|plugins| search_folders(plugins))
         .any(|place| absolute(&place) == absolute(folder))
 }
 
-fn places(folder: &Path) -> [PathBuf; 2] {
+fn search_folders(folder: &Path) -> [PathBuf; 2] {
     let os = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -80,7 +83,7 @@ fn places(folder: &Path) -> [PathBuf; 2] {
 }
 
 /// Files beside the CLI configuration that Terraform reads as well, as long as no variable names another file.
-pub(crate) fn other_files(environment: &Environment) -> Vec<PathBuf> {
+pub(crate) fn extra_config_files(environment: &Environment) -> Vec<PathBuf> {
     let Some(folder) = environment.home.as_ref().map(|home| home.join(".terraform.d")) else {
         return Vec::new();
     };
@@ -108,10 +111,10 @@ pub(crate) fn token_variable<'a>(environment: &'a Environment, host: &Audience) 
 }
 
 /// The block in which this helper is named, and the file that it stands in.
-pub(crate) fn own_block(environment: &Environment) -> Option<(PathBuf, Helper)> {
+pub(crate) fn own_block(environment: &Environment) -> Option<(PathBuf, HelperBlock)> {
     files(environment).into_iter().find_map(|path| {
-        let said = Said::read(&std::fs::read_to_string(&path).ok()?, &path).ok()?;
-        Some((path, said.own_block()?.clone()))
+        let config = CliConfig::read(&std::fs::read_to_string(&path).ok()?, &path).ok()?;
+        Some((path, config.own_block()?.clone()))
     })
 }
 
@@ -120,38 +123,38 @@ pub(crate) fn files(environment: &Environment) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         rc_file(environment).into_iter().filter(|path| path.exists()).collect();
     if environment.terraform_rc.is_none() {
-        files.extend(other_files(environment));
+        files.extend(extra_config_files(environment));
     }
     files
 }
 
 /// What a CLI configuration says about credentials.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct CliConfig {
     /// The helpers; Terraform wants one at most.
-    pub(crate) helpers: Vec<Helper>,
+    pub(crate) helpers: Vec<HelperBlock>,
     /// The hosts that have a `credentials` block, for which no helper is asked.
     pub(crate) hosts: Vec<String>,
 }
 
 /// One helper that a CLI configuration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Helper {
+pub(crate) struct HelperBlock {
     /// Its name; that of a block without a label is empty.
     pub(crate) name: String,
     /// What Terraform passes before the verb; `None` where that is no list of strings.
     args: Option<Vec<String>>,
 }
 
-impl Helper {
+impl HelperBlock {
     /// What the program is told by `args`, read as the program itself reads it.
     pub(crate) fn flags(&self) -> Result<Cli, String> {
         let problem = || "the `args` of its block are not flags of this program".to_owned();
-        Cli::before_a_verb(self.args.as_ref().ok_or_else(problem)?).ok_or_else(problem)
+        Cli::parse_before_verb(self.args.as_ref().ok_or_else(problem)?).ok_or_else(problem)
     }
 }
 
-impl Said {
+impl CliConfig {
     /// Reads HCL, or JSON where the file's name says so.
     pub(crate) fn read(text: &str, path: &Path) -> Result<Self, String> {
         if path.extension().is_some_and(|extension| extension == "json") {
@@ -162,12 +165,12 @@ impl Said {
     }
 
     /// Whether a `credentials` block takes the host away from every helper.
-    pub(crate) fn shadows(&self, host: &Audience) -> bool {
-        self.hosts.iter().any(|said| Audience::parse(said).as_ref() == Ok(host))
+    pub(crate) fn overrides_helper(&self, host: &Audience) -> bool {
+        self.hosts.iter().any(|config| Audience::parse(config).as_ref() == Ok(host))
     }
 
     /// The block that names this helper.
-    pub(crate) fn own_block(&self) -> Option<&Helper> {
+    pub(crate) fn own_block(&self) -> Option<&HelperBlock> {
         self.helpers.iter().find(|helper| helper.name == HELPER)
     }
 
@@ -176,33 +179,33 @@ impl Said {
         let body: Body = text.parse().map_err(|error: hcl_edit::parser::Error| {
             format!("it cannot be read as HCL at line {}", error.location().line())
         })?;
-        let mut said = Self::default();
+        let mut config = Self::default();
         for structure in &body {
             match structure {
                 Structure::Attribute(attribute) => {
-                    said.add(attribute.key.as_str(), &value(&attribute.value))
+                    config.add(attribute.key.as_str(), &value(&attribute.value))
                 }
                 Structure::Block(block) => {
                     let content =
                         block.body.attributes().map(|it| (it.key.to_string(), value(&it.value)));
                     let label = block.labels.first().map_or("", |label| label.as_str());
-                    said.add_one(block.ident.as_str(), label, &Value::Object(content.collect()));
+                    config.add_one(block.ident.as_str(), label, &Value::Object(content.collect()));
                 }
             }
         }
-        Ok(said)
+        Ok(config)
     }
 
     fn read_json(text: &str) -> Result<Self, String> {
         let value: Value =
             serde_json::from_str(text).map_err(|_| "it cannot be read as JSON".to_owned())?;
-        let mut said = Self::default();
+        let mut config = Self::default();
         value
             .as_object()
             .into_iter()
             .flatten()
-            .for_each(|(name, labelled)| said.add(name, labelled));
-        Ok(said)
+            .for_each(|(name, labelled)| config.add(name, labelled));
+        Ok(config)
     }
 
     fn add(&mut self, name: &str, labelled: &Value) {
@@ -223,7 +226,7 @@ impl Said {
                 let args = content
                     .get("args")
                     .map_or(Some(Vec::new()), |args| args.as_array().and_then(strings));
-                self.helpers.push(Helper { name: label.to_owned(), args });
+                self.helpers.push(HelperBlock { name: label.to_owned(), args });
             }
             "credentials" if !label.is_empty() => self.hosts.push(label.to_owned()),
             _ => {}
@@ -259,10 +262,10 @@ mod tests {
     #[test]
     fn what_is_no_hcl_is_not_guessed_at() {
         assert_eq!(
-            Said::read("a = 1\nb = = 2\n", Path::new("rc")).unwrap_err(),
+            CliConfig::read("a = 1\nb = = 2\n", Path::new("rc")).unwrap_err(),
             "it cannot be read as HCL at line 2"
         );
-        assert!(Said::read("{", Path::new("x.tfrc.json")).is_err());
+        assert!(CliConfig::read("{", Path::new("x.tfrc.json")).is_err());
     }
 
     #[test]
@@ -290,17 +293,17 @@ mod tests {
     fn helpers_and_hosts_are_found_wherever_they_stand() {
         let hcl = "# credentials_helper \"no\" {}\nplugin_cache_dir = \"x\"\ncredentials_helper \"stile\" { args = [] }\n\
                    credentials \"Registry.example.com\" {\n  token = \"x\"\n}\nhost \"a.example\" {\n  services = {}\n}\n";
-        let said = Said::read(hcl, Path::new(".terraformrc")).unwrap();
-        let helper = Helper { name: "stile".to_owned(), args: Some(Vec::new()) };
+        let config = CliConfig::read(hcl, Path::new(".terraformrc")).unwrap();
+        let helper = HelperBlock { name: "stile".to_owned(), args: Some(Vec::new()) };
         assert_eq!(
-            said,
-            Said { helpers: vec![helper], hosts: vec!["Registry.example.com".to_owned()] }
+            config,
+            CliConfig { helpers: vec![helper], hosts: vec!["Registry.example.com".to_owned()] }
         );
-        assert!(said.shadows(&Audience::parse("registry.example.com").unwrap()));
-        assert!(!said.shadows(&Audience::parse("a.example").unwrap()));
+        assert!(config.overrides_helper(&Audience::parse("registry.example.com").unwrap()));
+        assert!(!config.overrides_helper(&Audience::parse("a.example").unwrap()));
         let json = r#"{"credentials":{"app.terraform.io":{"token":"x"}}}"#;
-        let said = Said::read(json, Path::new("credentials.tfrc.json")).unwrap();
-        assert_eq!(said.hosts, ["app.terraform.io"]);
+        let config = CliConfig::read(json, Path::new("credentials.tfrc.json")).unwrap();
+        assert_eq!(config.hosts, ["app.terraform.io"]);
     }
 
     #[test]
@@ -308,14 +311,14 @@ mod tests {
         let args = "args = [\"--config\", \"x\"]";
         let block =
             format!("credentials_helper \"vault\" {{ {args} }}\ncredentials \"a.example\" {{}}\n");
-        let expected = Said::read(&block, Path::new("rc")).unwrap();
+        let expected = CliConfig::read(&block, Path::new("rc")).unwrap();
         assert_eq!(expected.helpers[0].args.as_deref().unwrap(), ["--config", "x"]);
         for (text, name) in [
             (format!("credentials_helper = {{ vault = {{ {args} }} }}\ncredentials = {{ \"a.example\" = {{}} }}\n"), "rc"),
             (format!("credentials_helper = [{{ \"vault\" = {{ {args} }} }}]\ncredentials = [{{ \"a.example\" = {{}} }}]\n"), "rc"),
             (r#"{"credentials":{"a.example":{}},"credentials_helper":[{"vault":{"args":["--config","x"]}}]}"#.to_owned(), "x.json"),
         ] {
-            assert_eq!(Said::read(&text, Path::new(name)).unwrap(), expected, "{text}");
+            assert_eq!(CliConfig::read(&text, Path::new(name)).unwrap(), expected, "{text}");
         }
     }
 
@@ -323,19 +326,19 @@ mod tests {
     fn arguments_that_are_no_flags_are_not_guessed_at() {
         for args in ["\"x\"", "[1]", "[\"get\"]", "[\"--no-such\"]", "[\"--config\"]", "[local.x]"]
         {
-            let said = Said::read(
+            let config = CliConfig::read(
                 &format!("credentials_helper \"stile\" {{ args = {args} }}\n"),
                 Path::new("rc"),
             )
             .unwrap();
-            assert!(said.own_block().unwrap().flags().is_err(), "{args}");
+            assert!(config.own_block().unwrap().flags().is_err(), "{args}");
         }
-        let said = Said::read(
+        let config = CliConfig::read(
             "credentials_helper \"stile\" { args = [\"--config=x\", \"--profile\", \"y\"] }\n",
             Path::new("rc"),
         )
         .unwrap();
-        let flags = said.own_block().unwrap().flags().unwrap();
+        let flags = config.own_block().unwrap().flags().unwrap();
         assert_eq!(
             (flags.config.unwrap().to_str(), flags.profile.as_deref()),
             (Some("x"), Some("y"))

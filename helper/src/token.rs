@@ -3,10 +3,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::cache::Slot;
+use crate::cache::CacheSlot;
 use crate::call::{self, CallError};
 use crate::clock::{self, Clock};
-use crate::config::{Environment, Registry, Scope};
+use crate::config::{Environment, RegistryConfig, TokenScope};
 use crate::credentials::{self, CredentialsError};
 use crate::exchange::{self, ExchangeError};
 
@@ -34,7 +34,7 @@ impl Token {
     pub fn clock_notice(&self) -> Option<String> {
         Some(format!(
             "this computer's clock is {} the registry's; signed by the registry's",
-            clock::apart(self.skew?)
+            clock::describe_skew(self.skew?)
         ))
     }
 }
@@ -66,28 +66,28 @@ impl TokenError {
 
 /// The token that an earlier call left, without any work beyond reading one file.
 pub fn cached(
-    registry: &Registry,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    scope: &TokenScope,
     environment: &Environment,
     now: DateTime<Utc>,
 ) -> Option<Token> {
-    Slot::of(registry, scope, environment)?.read(now)
+    CacheSlot::of(registry, scope, environment)?.read(now)
 }
 
 /// A token for a registry, from the cache or new; parallel processes get one between them.
 pub async fn for_host(
-    registry: &Registry,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    scope: &TokenScope,
     environment: &Environment,
     clock: Clock,
 ) -> Result<Token, TokenError> {
-    let Some(slot) = Slot::of(registry, scope, environment) else {
+    let Some(slot) = CacheSlot::of(registry, scope, environment) else {
         return mint(registry, scope, environment, clock).await;
     };
     if let Some(token) = slot.read(clock.now()) {
         return Ok(token);
     }
-    let _turn = slot.wait_for_turn();
+    let _turn = slot.lock_fetch();
     // Whoever had the turn before has most likely left the token we want.
     if let Some(token) = slot.read(clock.now()) {
         return Ok(token);
@@ -100,8 +100,8 @@ pub async fn for_host(
 
 /// A new token, which no later call will get.
 pub async fn mint(
-    registry: &Registry,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    scope: &TokenScope,
     environment: &Environment,
     clock: Clock,
 ) -> Result<Token, TokenError> {
@@ -119,11 +119,11 @@ pub async fn mint(
 
 /// Drops the one token that the cache has for this, so that the next is a new one; other scopes' tokens stay.
 pub fn forget(
-    registry: &Registry,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    scope: &TokenScope,
     environment: &Environment,
 ) -> std::io::Result<()> {
-    Slot::of(registry, scope, environment).map_or(Ok(()), |slot| slot.clear())
+    CacheSlot::of(registry, scope, environment).map_or(Ok(()), |slot| slot.clear())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use stile_protocol::audience::{Audience, AudienceError};
 use terraform_credentials_stile::call::CallError;
 use terraform_credentials_stile::clock::Clock;
-use terraform_credentials_stile::config::{Config, ConfigError, Environment, Registry};
+use terraform_credentials_stile::config::{Config, ConfigError, Environment, RegistryConfig};
 use terraform_credentials_stile::message;
 use terraform_credentials_stile::private_file::PrivateFileError;
 use terraform_credentials_stile::token::TokenError;
@@ -15,7 +15,7 @@ use crate::cli::Cli;
 
 /// What the verbs work with.
 #[derive(Debug, Clone)]
-pub(crate) struct Context {
+pub(crate) struct VerbContext {
     pub(crate) environment: Environment,
     pub(crate) clock: Clock,
     pub(crate) config: Option<PathBuf>,
@@ -23,9 +23,9 @@ pub(crate) struct Context {
     pub(crate) profile: Option<String>,
 }
 
-impl Context {
+impl VerbContext {
     /// The same with what those flags say where this call's own say nothing.
-    pub(crate) fn or(&self, flags: Cli) -> Self {
+    pub(crate) fn with_fallback(&self, flags: Cli) -> Self {
         let own = self.clone();
         Self {
             config: own.config.or(flags.config),
@@ -36,12 +36,12 @@ impl Context {
     }
 
     /// The configuration file.
-    pub(crate) fn load_config(&self) -> Result<Config, Failure> {
+    pub(crate) fn load_config(&self) -> Result<Config, VerbFailure> {
         Ok(Config::load(self.config.as_deref(), &self.environment)?)
     }
 
     /// A registry as this call means it: what was said on the command line goes before the file.
-    pub(crate) fn with_flags(&self, registry: &Registry) -> Registry {
+    pub(crate) fn with_flags(&self, registry: &RegistryConfig) -> RegistryConfig {
         let mut registry = registry.clone();
         if self.region.is_some() {
             registry.region.clone_from(&self.region);
@@ -53,9 +53,9 @@ impl Context {
     }
 
     /// The registry of that host; only what is configured is signed for.
-    pub(crate) fn registry(&self, host: &Audience) -> Result<Registry, Failure> {
+    pub(crate) fn registry(&self, host: &Audience) -> Result<RegistryConfig, VerbFailure> {
         let missing = || {
-            let failure = Failure::new(format!(
+            let failure = VerbFailure::new(format!(
                 "`{host}` is not in the helper's configuration, so nothing is signed for it"
             ));
             failure.hint(format!("terraform-credentials-stile install --registry-host {host}"))
@@ -65,10 +65,12 @@ impl Context {
 }
 
 /// Runs what has to wait for others; a verb that does not need it never starts it.
-pub(crate) fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(crate) fn block_on<T>(
+    work: impl Future<Output = Result<T, VerbFailure>>,
+) -> Result<T, VerbFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
-        .map_err(|error| Failure::new(format!("the system gives no event queue: {error}")))?;
+        .map_err(|error| VerbFailure::new(format!("the system gives no event queue: {error}")))?;
     let done = runtime.block_on(work);
     // A name is looked up on a thread that cannot be broken off, and a limit that waits for its end is none.
     runtime.shutdown_background();
@@ -77,12 +79,12 @@ pub(crate) fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<
 
 /// Why a verb gave nothing: one line, and the next step if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct VerbFailure {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
 }
 
-impl Failure {
+impl VerbFailure {
     /// A failure without a next step.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
@@ -90,7 +92,7 @@ impl Failure {
 
     /// The failure of something bigger, which is put before it.
     #[must_use]
-    pub(crate) fn of(self, what: impl fmt::Display) -> Self {
+    pub(crate) fn context(self, what: impl fmt::Display) -> Self {
         Self { message: format!("{what}: {}", self.message), hint: self.hint }
     }
 
@@ -101,7 +103,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for VerbFailure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.hint {
             Some(hint) => write!(formatter, "{}; hint: {hint}", self.message),
@@ -110,37 +112,37 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<TokenError> for Failure {
+impl From<TokenError> for VerbFailure {
     fn from(error: TokenError) -> Self {
         Self { message: message::chain(&error), hint: error.hint() }
     }
 }
 
-impl From<CallError> for Failure {
+impl From<CallError> for VerbFailure {
     fn from(error: CallError) -> Self {
         Self { message: message::chain(&error), hint: error.hint().map(str::to_owned) }
     }
 }
 
-impl From<ConfigError> for Failure {
+impl From<ConfigError> for VerbFailure {
     fn from(error: ConfigError) -> Self {
         Self::new(message::chain(&error))
     }
 }
 
-impl From<PrivateFileError> for Failure {
+impl From<PrivateFileError> for VerbFailure {
     fn from(error: PrivateFileError) -> Self {
         Self::new(message::chain(&error))
     }
 }
 
-impl From<AudienceError> for Failure {
+impl From<AudienceError> for VerbFailure {
     fn from(error: AudienceError) -> Self {
         Self::new(message::one_line(&error.to_string()))
     }
 }
 
-impl From<std::io::Error> for Failure {
+impl From<std::io::Error> for VerbFailure {
     fn from(error: std::io::Error) -> Self {
         Self::new(message::one_line(&error.to_string()))
     }
@@ -153,7 +155,7 @@ mod tests {
     #[test]
     fn work_that_cannot_be_broken_off_is_not_waited_for() {
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let done = wait(async {
+        let done = block_on(async {
             let (begin, begun) = tokio::sync::oneshot::channel();
             tokio::task::spawn_blocking(move || {
                 begin.send(()).unwrap();

@@ -6,22 +6,23 @@ use hcl_edit::expr::{Array, Expression};
 use hcl_edit::structure::{Attribute, Block, Body};
 use hcl_edit::{Decorate as _, Ident};
 
-use crate::install::file::Text;
-use crate::terraform::{HELPER, Helper, Said};
-use crate::verb::Failure;
+use crate::install::file::TextFile;
+use crate::terraform::{CliConfig, HELPER, HelperBlock};
+use crate::verb::VerbFailure;
 
 /// The text with the block in it; the same text if it is there already.
-pub(crate) fn edit(file: &Text, arguments: &[String]) -> Result<String, Failure> {
+pub(crate) fn edit(file: &TextFile, arguments: &[String]) -> Result<String, VerbFailure> {
     let read = |text: &str| {
-        Said::read(text, &file.path).map_err(|problem| unreadable(&file.path, &problem, arguments))
+        CliConfig::read(text, &file.path)
+            .map_err(|problem| unreadable(&file.path, &problem, arguments))
     };
-    let said = read(&file.before)?;
+    let said = read(&file.content)?;
     check(&said, &file.path)?;
     if !said.helpers.is_empty() {
-        return Ok(file.before.clone());
+        return Ok(file.content.clone());
     }
-    let newline = if file.before.contains("\r\n") { "\r\n" } else { "\n" };
-    let mut after = file.before.clone();
+    let newline = if file.content.contains("\r\n") { "\r\n" } else { "\n" };
+    let mut after = file.content.clone();
     if !after.is_empty() {
         let lines = if after.ends_with('\n') { 1 } else { 2 };
         after.push_str(&newline.repeat(lines));
@@ -35,16 +36,16 @@ pub(crate) fn edit(file: &Text, arguments: &[String]) -> Result<String, Failure>
 }
 
 /// Refuses a file in which another helper, or more than one, is named.
-pub(crate) fn check(said: &Said, path: &Path) -> Result<(), Failure> {
+pub(crate) fn check(said: &CliConfig, path: &Path) -> Result<(), VerbFailure> {
     match said.helpers.as_slice() {
         [] => Ok(()),
         [helper] if helper.name == HELPER => Ok(()),
-        [Helper { name, .. }] => Err(Failure::new(format!(
+        [HelperBlock { name, .. }] => Err(VerbFailure::new(format!(
             "`{}` names another credentials helper, `{name}`, and Terraform uses one only",
             path.display()
         ))
         .hint("remove its block and run this again, or use `get-token` for this registry")),
-        _ => Err(Failure::new(format!(
+        _ => Err(VerbFailure::new(format!(
             "`{}` has more than one `credentials_helper` block",
             path.display()
         ))
@@ -53,9 +54,9 @@ pub(crate) fn check(said: &Said, path: &Path) -> Result<(), Failure> {
 }
 
 /// Refuses a file that cannot be edited safely, and says what to write by hand.
-fn unreadable(path: &Path, problem: &str, arguments: &[String]) -> Failure {
+fn unreadable(path: &Path, problem: &str, arguments: &[String]) -> VerbFailure {
     let block: Vec<_> = block(arguments).split_whitespace().map(str::to_owned).collect();
-    Failure::new(format!("`{}` is left as it is: {problem}", path.display()))
+    VerbFailure::new(format!("`{}` is left as it is: {problem}", path.display()))
         .hint(format!("write into it `{}`", block.join(" ")))
 }
 
@@ -79,10 +80,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("terraformrc");
         std::fs::write(&path, before).unwrap();
-        let text = edit(&Text::read(&path).unwrap(), &[]).map_err(|failure| failure.to_string())?;
+        let text =
+            edit(&TextFile::read(&path).unwrap(), &[]).map_err(|failure| failure.to_string())?;
         std::fs::write(&path, &text).unwrap();
         assert_eq!(
-            edit(&Text::read(&path).unwrap(), &[]).unwrap(),
+            edit(&TextFile::read(&path).unwrap(), &[]).unwrap(),
             text,
             "a second time changes nothing"
         );

@@ -9,28 +9,28 @@ use similar::TextDiff;
 use terraform_credentials_stile::private_file;
 
 use crate::terraform;
-use crate::verb::Failure;
+use crate::verb::VerbFailure;
 
 /// Longest wait for another process that changes the same file.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// A text file as it is now; one that does not exist is empty.
 #[derive(Debug, Clone)]
-pub(crate) struct Text {
+pub(crate) struct TextFile {
     /// Where the person sees it.
     pub(crate) path: PathBuf,
     /// Where it is, links followed.
     real_path: PathBuf,
     /// What it says.
-    pub(crate) before: String,
+    pub(crate) content: String,
     permissions: Option<fs::Permissions>,
 }
 
-impl Text {
+impl TextFile {
     /// Reads a file.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Path) -> Result<Self, VerbFailure> {
         let failed = |error: io::Error| {
-            Failure::new(format!("`{}` cannot be read: {error}", path.display()))
+            VerbFailure::new(format!("`{}` cannot be read: {error}", path.display()))
         };
         let real_path = match fs::canonicalize(path) {
             Ok(real_path) => real_path,
@@ -41,50 +41,50 @@ impl Text {
                 return Ok(Self {
                     path: path.to_owned(),
                     real_path: path.to_owned(),
-                    before: String::new(),
+                    content: String::new(),
                     permissions: None,
                 });
             }
             Err(error) => return Err(failed(error)),
         };
-        let before = fs::read_to_string(&real_path).map_err(failed)?;
+        let content = fs::read_to_string(&real_path).map_err(failed)?;
         let permissions = Some(fs::metadata(&real_path).map_err(failed)?.permissions());
-        Ok(Self { path: path.to_owned(), real_path, before, permissions })
+        Ok(Self { path: path.to_owned(), real_path, content, permissions })
     }
 
     /// The change to that text, if it is one; what its owner made read-only is not replaced, though its folder would allow that.
-    pub(crate) fn replaced(&self, after: String) -> Result<Option<Change>, Failure> {
-        if after == self.before {
+    pub(crate) fn changed_to(&self, after: String) -> Result<Option<FileChange>, VerbFailure> {
+        if after == self.content {
             return Ok(None);
         }
         if self.permissions.as_ref().is_some_and(fs::Permissions::readonly) {
             let path = self.path.display();
-            return Err(Failure::new(format!("`{path}` is read-only and stays as it is"))
+            return Err(VerbFailure::new(format!("`{path}` is read-only and stays as it is"))
                 .hint(format!("chmod u+w {path}, if you mean it")));
         }
-        Ok(Some(Change::Text { file: self.clone(), after }))
+        Ok(Some(FileChange::TextFile { file: self.clone(), after }))
     }
 
     fn write(&self, after: &str) -> io::Result<()> {
-        let mut aside = aside(&self.real_path)?;
-        aside.write_all(after.as_bytes())?;
+        let mut temporary = temporary_file(&self.real_path)?;
+        temporary.write_all(after.as_bytes())?;
         // A new file is for its owner alone, which is how it is made.
         if let Some(permissions) = &self.permissions {
-            aside.as_file().set_permissions(permissions.clone())?;
+            temporary.as_file().set_permissions(permissions.clone())?;
         }
-        aside.as_file().sync_all()?;
-        aside.persist(&self.real_path)?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(&self.real_path)?;
         Ok(())
     }
 }
 
 /// One thing to change.
 #[derive(Debug)]
-pub(crate) enum Change {
+pub(crate) enum FileChange {
     /// A text becomes another.
-    Text {
+    TextFile {
         /// The file.
-        file: Text,
+        file: TextFile,
         /// What it is to say.
         after: String,
     },
@@ -97,14 +97,14 @@ pub(crate) enum Change {
     },
 }
 
-impl Change {
+impl FileChange {
     /// What would change, for a person to read.
     pub(crate) fn diff(&self) -> String {
         match self {
-            Self::Text { file, after } => {
+            Self::TextFile { file, after } => {
                 let path = file.path.display().to_string();
                 let (before, after): (Vec<_>, Vec<_>) =
-                    (file.before.lines().collect(), after.lines().collect());
+                    (file.content.lines().collect(), after.lines().collect());
                 // No lines around the change: a CLI configuration holds tokens.
                 TextDiff::from_slices(&before, &after)
                     .unified_diff()
@@ -117,17 +117,17 @@ impl Change {
     }
 
     /// What was changed.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         match self {
-            Self::Text { file, .. } => format!("wrote `{}`", file.path.display()),
+            Self::TextFile { file, .. } => format!("wrote `{}`", file.path.display()),
             Self::Program { to, .. } => format!("copied the program to `{}`", to.display()),
         }
     }
 
     /// Keeps others from changing the text between the reading and the writing; a program is the same from whoever copies it.
-    pub(crate) fn lock(&self) -> Result<Option<fs::File>, Failure> {
-        let Self::Text { file, .. } = self else { return Ok(None) };
-        let unlocked = || Failure::new(format!("`{}` cannot be locked", file.path.display()));
+    pub(crate) fn lock(&self) -> Result<Option<fs::File>, VerbFailure> {
+        let Self::TextFile { file, .. } = self else { return Ok(None) };
+        let unlocked = || VerbFailure::new(format!("`{}` cannot be locked", file.path.display()));
         let lock = private_file::lock(&file.real_path, LOCK_LIMIT);
         lock.map(Some).ok_or_else(|| {
             unlocked().hint("another install may be at it, or its folder cannot be written")
@@ -135,19 +135,19 @@ impl Change {
     }
 
     /// Makes it.
-    pub(crate) fn make(&self) -> Result<(), Failure> {
+    pub(crate) fn apply(&self) -> Result<(), VerbFailure> {
         let (path, made) = match self {
-            Self::Text { file, after } => (&file.path, file.write(after)),
+            Self::TextFile { file, after } => (&file.path, file.write(after)),
             Self::Program { from, to } => (to, copy_program(from, to)),
         };
         made.map_err(|error| {
-            Failure::new(format!("`{}` cannot be written: {error}", path.display()))
+            VerbFailure::new(format!("`{}` cannot be written: {error}", path.display()))
         })
     }
 }
 
 /// Copies of the running program that the folders still lack.
-pub(crate) fn programs(folders: &[PathBuf]) -> Result<Vec<Change>, Failure> {
+pub(crate) fn programs(folders: &[PathBuf]) -> Result<Vec<FileChange>, VerbFailure> {
     let from = std::env::current_exe().and_then(fs::canonicalize)?;
     let program = fs::read(&from)?;
     let mut changes = Vec::new();
@@ -156,7 +156,7 @@ pub(crate) fn programs(folders: &[PathBuf]) -> Result<Vec<Change>, Failure> {
         if fs::read(&to).is_ok_and(|there| there == program) && is_executable(&to) {
             continue;
         }
-        changes.push(Change::Program { from: from.clone(), to });
+        changes.push(FileChange::Program { from: from.clone(), to });
     }
     Ok(changes)
 }
@@ -174,16 +174,16 @@ pub(crate) fn is_executable(path: &Path) -> bool {
 }
 
 fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
-    let mut aside = aside(to)?;
-    io::copy(&mut fs::File::open(from)?, aside.as_file_mut())?;
+    let mut temporary = temporary_file(to)?;
+    io::copy(&mut fs::File::open(from)?, temporary.as_file_mut())?;
     #[cfg(unix)]
-    aside.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    aside.persist(to)?;
+    temporary.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    temporary.persist(to)?;
     Ok(())
 }
 
 /// A new file beside the one it is going to replace.
-fn aside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+fn temporary_file(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;

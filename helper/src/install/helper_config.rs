@@ -6,20 +6,24 @@ use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 use stile_protocol::audience::Audience;
 
 use crate::cli::Install;
-use crate::install::file::Text;
-use crate::verb::{Context, Failure};
+use crate::install::file::TextFile;
+use crate::verb::{VerbContext, VerbFailure};
 
 /// The text with the host's table as it was asked for; the same text if it says so already.
-pub(crate) fn edit(file: &Text, context: &Context, wanted: &Install) -> Result<String, Failure> {
+pub(crate) fn edit(
+    file: &TextFile,
+    context: &VerbContext,
+    wanted: &Install,
+) -> Result<String, VerbFailure> {
     // A file that the helper itself would refuse is not added to.
-    Config::parse(&file.before, &file.path)?;
+    Config::parse(&file.content, &file.path)?;
     let damaged = || {
-        Failure::new(format!(
+        VerbFailure::new(format!(
             "`{}` has no table where `registry` should be one",
             file.path.display()
         ))
     };
-    let mut document: DocumentMut = file.before.parse().map_err(|_| damaged())?;
+    let mut document: DocumentMut = file.content.parse().map_err(|_| damaged())?;
     let mut implicit = Table::new();
     implicit.set_implicit(true);
     let registries = document
@@ -92,9 +96,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, before).unwrap();
-        let context = Context {
+        let context = VerbContext {
             environment: Environment::default(),
-            clock: Clock::set_to(DateTime::UNIX_EPOCH),
+            clock: Clock::starting_at(DateTime::UNIX_EPOCH),
             config: None,
             region: None,
             profile: profile.map(str::to_owned),
@@ -107,7 +111,7 @@ mod tests {
             rc_file: None,
             dry_run: false,
         };
-        edit(&Text::read(&path).unwrap(), &context, &wanted).map_err(|failure| failure.message)
+        edit(&TextFile::read(&path).unwrap(), &context, &wanted).map_err(|failure| failure.message)
     }
 
     #[test]

@@ -6,19 +6,21 @@ use base64::Engine as _;
 use chrono::{DateTime, NaiveDateTime, TimeDelta};
 use stile_protocol::exchange::{Namespaces, RequestDocument};
 
-use crate::support::{Broker, Machine, Request, http, now, refusal, rfc3339, token_reply};
+use crate::support::{
+    ReceivedRequest, Sandbox, StubBroker, http, now, refusal, rfc3339, token_reply,
+};
 
 const GET: [&str; 2] = ["get", "registry.example.com"];
 const TOKEN: &str = "{\"token\":\"stile_v4.local.number-0\"}\n";
 const TIME: &str = "2026-11-20T10:11:12Z";
 
-fn document(request: &Request) -> RequestDocument {
+fn document(request: &ReceivedRequest) -> RequestDocument {
     let encoded = request.json()["request"].as_str().unwrap().to_owned();
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).unwrap();
     RequestDocument::parse(&bytes).unwrap()
 }
 
-fn amz_date(request: &Request) -> DateTime<chrono::Utc> {
+fn amz_date(request: &ReceivedRequest) -> DateTime<chrono::Utc> {
     let text = request.json()["amz_date"].as_str().unwrap().to_owned();
     NaiveDateTime::parse_from_str(&text, "%Y%m%dT%H%M%SZ").unwrap().and_utc()
 }
@@ -54,8 +56,8 @@ fn what_a_broker_says_instead_of_a_token_is_passed_on_as_one_line() {
             "403 Forbidden: Missing Authentication Token".to_owned(),
         ),
     ] {
-        let broker = Broker::new(move |_, _| answer.clone());
-        Machine::of(&broker)
+        let broker = StubBroker::new(move |_, _| answer.clone());
+        Sandbox::of(&broker)
             .run(&GET)
             .fails_with(&format!("no token for `registry.example.com`: {line}"));
         assert_eq!(broker.requests().len(), 1);
@@ -73,8 +75,8 @@ fn an_answer_that_is_no_token_is_refused() {
         (http("200 OK", "", &long), "answered with more than 65536 bytes"),
         (http("403 Forbidden", "", &long), "answered with more than 65536 bytes"),
     ] {
-        let broker = Broker::new(move |_, _| answer.clone());
-        let run = Machine::of(&broker).run(&GET);
+        let broker = StubBroker::new(move |_, _| answer.clone());
+        let run = Sandbox::of(&broker).run(&GET);
         assert!(run.stderr.contains(&format!("`{}/v1/token` {problem}", broker.url)), "{run:?}");
         assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1));
     }
@@ -85,10 +87,10 @@ fn a_proof_is_never_sent_where_an_answer_points() {
     for status in
         ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"]
     {
-        let elsewhere = Broker::generous();
+        let elsewhere = StubBroker::granting_every_token();
         let location = format!("location: {}/v1/token\r\n", elsewhere.url);
-        let broker = Broker::new(move |_, _| http(status, &location, ""));
-        Machine::of(&broker).run(&GET).fails_with(&format!(
+        let broker = StubBroker::new(move |_, _| http(status, &location, ""));
+        Sandbox::of(&broker).run(&GET).fails_with(&format!(
             "no token for `registry.example.com`: `{}/v1/token` answered with a redirect ({status}), and proofs and tokens are never \
              sent on; hint: set `url` in the helper's `config.toml` to where the registry itself answers",
             broker.url
@@ -99,9 +101,9 @@ fn a_proof_is_never_sent_where_an_answer_points() {
 
 #[test]
 fn what_is_sent_is_the_exchange_request_and_nothing_else() {
-    let broker = Broker::generous();
+    let broker = StubBroker::granting_every_token();
     let before = now();
-    Machine::of(&broker).run(&GET).prints(TOKEN);
+    Sandbox::of(&broker).run(&GET).prints(TOKEN);
     let request = &broker.requests()[0];
     assert_eq!(request.line, "POST /v1/token HTTP/1.1");
     assert_eq!(request.headers["content-type"], "application/json");
@@ -133,14 +135,14 @@ fn a_clock_that_is_wrong_is_told_and_corrected_once() {
     for (code, minutes, told) in
         [("proof_expired", 14, "behind"), ("proof_from_future", -14, "ahead of")]
     {
-        let broker = Broker::new(move |number, request| match number {
+        let broker = StubBroker::new(move |number, request| match number {
             0 => {
                 let server_time = amz_date(request) + TimeDelta::minutes(minutes);
                 refusal("401 Unauthorized", code, "the clock is wrong", None, &rfc3339(server_time))
             }
             _ => token_reply("stile_v4.local.number-0", 3600),
         });
-        let run = Machine::of(&broker).run(&GET);
+        let run = Sandbox::of(&broker).run(&GET);
         assert_eq!((run.stdout.as_str(), run.code), (TOKEN, 0));
         let minutes_told = |line: &str| {
             line.contains("14 min 0 s")
@@ -163,10 +165,10 @@ fn a_clock_that_is_wrong_is_told_and_corrected_once() {
 
 #[test]
 fn a_clock_that_stays_wrong_is_not_chased() {
-    let broker = Broker::new(|_, _| {
+    let broker = StubBroker::new(|_, _| {
         refusal("401 Unauthorized", "proof_expired", "the proof is too old", None, &rfc3339(now()))
     });
-    Machine::of(&broker)
+    Sandbox::of(&broker)
         .run(&GET)
         .fails_with("no token for `registry.example.com`: the proof is too old");
     assert_eq!(broker.requests().len(), 2);
@@ -181,7 +183,7 @@ fn no_proof_is_signed_for_a_day_that_an_answer_names() {
         ("proof_expired", TimeDelta::minutes(26 * 60 + 1), ["1 d 2 h behind"; 2]),
         ("proof_from_future", TimeDelta::minutes(-26 * 60 - 1), ["1 d 2 h ahead of"; 2]),
     ] {
-        let broker = Broker::new(move |number, request| match number {
+        let broker = StubBroker::new(move |number, request| match number {
             0 => refusal(
                 "401 Unauthorized",
                 code,
@@ -198,7 +200,7 @@ fn no_proof_is_signed_for_a_day_that_an_answer_names() {
                  answers for it\n"
             )
         });
-        let run = Machine::of(&broker).run(&GET);
+        let run = Sandbox::of(&broker).run(&GET);
         assert!(lines.contains(&run.stderr), "{}", run.stderr);
         assert_eq!(
             (run.stdout.as_str(), run.code, broker.requests().len()),
@@ -215,14 +217,14 @@ fn a_clock_that_is_set_for_another_time_zone_is_corrected() {
         ("proof_expired", most, "1 d 1 h behind"),
         ("proof_from_future", -most, "1 d 1 h ahead of"),
     ] {
-        let broker = Broker::new(move |number, request| match number {
+        let broker = StubBroker::new(move |number, request| match number {
             0 => {
                 let server_time = amz_date(request) + TimeDelta::minutes(minutes);
                 refusal("401 Unauthorized", code, "the clock is wrong", None, &rfc3339(server_time))
             }
             _ => token_reply("stile_v4.local.number-0", 3600),
         });
-        let run = Machine::of(&broker).run(&GET);
+        let run = Sandbox::of(&broker).run(&GET);
         assert_eq!((run.stdout.as_str(), run.code, broker.requests().len()), (TOKEN, 0, 2));
         assert!(run.stderr.contains(told), "{}", run.stderr);
     }
@@ -230,16 +232,16 @@ fn a_clock_that_is_set_for_another_time_zone_is_corrected() {
 
 #[test]
 fn a_token_is_got_once_and_then_read_from_a_private_file() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
     for _ in 0..3 {
-        machine.run(&GET).prints(TOKEN);
+        sandbox.run(&GET).prints(TOKEN);
     }
     assert_eq!(broker.requests().len(), 1);
-    let kept: Vec<_> = machine
+    let kept: Vec<_> = sandbox
         .files()
         .into_iter()
-        .filter(|(path, _)| path.starts_with(machine.path(".cache")))
+        .filter(|(path, _)| path.starts_with(sandbox.path(".cache")))
         .collect();
     for (path, bytes) in &kept {
         assert_eq!(
@@ -250,40 +252,40 @@ fn a_token_is_got_once_and_then_read_from_a_private_file() {
         );
         assert!(!String::from_utf8_lossy(bytes).contains("wJalrXUtnFEMI"));
     }
-    machine.run(&["forget", "registry.example.com"]).prints("");
-    machine.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
-    let other_keys = machine.with("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLF");
+    sandbox.run(&["forget", "registry.example.com"]).prints("");
+    sandbox.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
+    let other_keys = sandbox.with("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLF");
     other_keys.run(&GET).prints("{\"token\":\"stile_v4.local.number-2\"}\n");
 }
 
 #[test]
 fn what_others_keep_in_the_same_folder_stays() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
     // As on Windows, where what can be had again lies beside what cannot.
-    let shared = machine.path("local").to_str().unwrap().to_owned();
-    let machine = machine.with("XDG_CACHE_HOME", &shared).with("XDG_DATA_HOME", &shared);
-    machine.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"by-login\"}").prints("");
+    let shared = sandbox.path("local").to_str().unwrap().to_owned();
+    let sandbox = sandbox.with("XDG_CACHE_HOME", &shared).with("XDG_DATA_HOME", &shared);
+    sandbox.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"by-login\"}").prints("");
     for name in ["local/stile/tokens.json", "local/stile/notes.txt"] {
         let file =
-            std::fs::OpenOptions::new().append(true).create(true).open(machine.path(name)).unwrap();
+            std::fs::OpenOptions::new().append(true).create(true).open(sandbox.path(name)).unwrap();
         file.set_modified((now() - TimeDelta::hours(25)).into()).unwrap();
     }
-    machine.run(&GET).prints(TOKEN);
-    machine.run(&["get", "app.terraform.io"]).prints("{\"token\":\"by-login\"}\n");
-    assert!(machine.path("local/stile/notes.txt").exists());
+    sandbox.run(&GET).prints(TOKEN);
+    sandbox.run(&["get", "app.terraform.io"]).prints("{\"token\":\"by-login\"}\n");
+    assert!(sandbox.path("local/stile/notes.txt").exists());
 }
 
 #[test]
 fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
-    machine.run(&GET).prints(TOKEN);
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
+    sandbox.run(&GET).prints(TOKEN);
     let is_token = |path: &std::path::Path| {
         path.extension().is_some_and(|extension| extension == "json")
-            && path.starts_with(machine.path(".cache"))
+            && path.starts_with(sandbox.path(".cache"))
     };
-    let (path, whole) = machine.files().into_iter().find(|(path, _)| is_token(path)).unwrap();
+    let (path, whole) = sandbox.files().into_iter().find(|(path, _)| is_token(path)).unwrap();
     let expired = String::from_utf8(whole.clone())
         .unwrap()
         .replace(&now().format("%Y-").to_string(), "2001-");
@@ -297,15 +299,15 @@ fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
         &|| std::fs::write(&path, &expired).unwrap(),
         &|| std::fs::write(&path, &other_host).unwrap(),
         &|| {
-            std::fs::rename(&path, machine.path("moved")).unwrap();
-            symlink(machine.path("moved"), &path).unwrap();
+            std::fs::rename(&path, sandbox.path("moved")).unwrap();
+            symlink(sandbox.path("moved"), &path).unwrap();
         },
     ];
     for (at, spoil) in spoilt.iter().enumerate() {
         spoil();
         let expected = format!("{{\"token\":\"stile_v4.local.number-{}\"}}\n", at + 1);
-        machine.run(&GET).prints(&expected);
-        machine.run(&GET).prints(&expected);
+        sandbox.run(&GET).prints(&expected);
+        sandbox.run(&GET).prints(&expected);
         let metadata = std::fs::symlink_metadata(&path).unwrap();
         assert!(
             metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600,
@@ -317,27 +319,27 @@ fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
 #[test]
 fn a_token_that_is_nearly_over_when_it_comes_is_used_but_not_kept() {
     let broker =
-        Broker::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 240));
-    let machine = Machine::of(&broker);
-    machine.run(&GET).prints(TOKEN);
-    machine.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
+        StubBroker::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 240));
+    let sandbox = Sandbox::of(&broker);
+    sandbox.run(&GET).prints(TOKEN);
+    sandbox.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
 }
 
 #[test]
 fn a_cache_that_cannot_be_written_costs_a_mint_and_nothing_else() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker).with("XDG_CACHE_HOME", "/proc/nowhere");
-    machine.run(&GET).prints(TOKEN);
-    machine.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker).with("XDG_CACHE_HOME", "/proc/nowhere");
+    sandbox.run(&GET).prints(TOKEN);
+    sandbox.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
 }
 
 #[test]
 fn many_processes_at_once_get_one_token_between_them() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
     std::thread::scope(|scope| {
         for _ in 0..20 {
-            scope.spawn(|| machine.run(&GET).prints(TOKEN));
+            scope.spawn(|| sandbox.run(&GET).prints(TOKEN));
         }
     });
     assert_eq!(broker.requests().len(), 1);
@@ -345,25 +347,25 @@ fn many_processes_at_once_get_one_token_between_them() {
 
 #[test]
 fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
-    let broker = Broker::generous();
+    let broker = StubBroker::granting_every_token();
     let prefix = "no token for `registry.example.com`: ";
-    let starts = |machine: Machine, expected: &str, hint: &str| {
-        let run = machine.run(&GET);
+    let starts = |sandbox: Sandbox, expected: &str, hint: &str| {
+        let run = sandbox.run(&GET);
         assert!(run.stderr.starts_with(&format!("stile: {prefix}{expected}")), "{}", run.stderr);
         assert!(run.stderr.contains(&format!("hint: {hint}")), "{}", run.stderr);
         assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1));
     };
     starts(
-        Machine::of(&broker).without_keys(),
+        Sandbox::of(&broker).without_keys(),
         "no AWS credentials were found",
         "sign in with `aws sso login`",
     );
     starts(
-        Machine::of(&broker).without_keys().with("AWS_REGION", ""),
+        Sandbox::of(&broker).without_keys().with("AWS_REGION", ""),
         "no AWS region is set",
         "set `AWS_REGION`",
     );
-    let named = Machine::of(&broker);
+    let named = Sandbox::of(&broker);
     named.write(
         ".config/stile/config.toml",
         &format!(
@@ -372,7 +374,7 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
         ),
     );
     starts(named, "the AWS profile `deploy` gave no credentials", "look at the profile");
-    let missing = Machine::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
+    let missing = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
     let role = r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z"}"#;
     missing.write("keys.json", role);
     missing.write(
@@ -383,19 +385,19 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
         ),
     );
     starts(missing, "the AWS profile `deploi` gave no credentials", "look at the profile");
-    let nowhere = Machine::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
+    let nowhere = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
     starts(nowhere, "the AWS profile `deploi` gave no credentials", "look at the profile");
-    let region_only = Machine::of(&broker).without_keys().with("AWS_PROFILE", "plain");
+    let region_only = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "plain");
     region_only.write(".aws/config", "[profile plain]\nregion = us-west-2\n");
     starts(region_only, "no AWS credentials were found", "sign in with `aws sso login`");
-    let process = Machine::of(&broker).without_keys();
+    let process = Sandbox::of(&broker).without_keys();
     process.write(".aws/config", "[default]\ncredential_process = /bin/false\n");
     starts(
         process,
         "AWS credentials from the AWS profile could not be loaded",
         "sign in with `aws sso login`",
     );
-    let old = Machine::of(&broker).without_keys();
+    let old = Sandbox::of(&broker).without_keys();
     old.write(
         "old.json",
         r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z","Expiration":"2020-01-01T00:00:00Z"}"#,
@@ -409,7 +411,7 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
         "the AWS credentials from the AWS profile expired at 2020-01-01T00:00:00Z",
         "sign in",
     );
-    let web = Machine::of(&broker)
+    let web = Sandbox::of(&broker)
         .without_keys()
         .with("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/ci");
     starts(
@@ -422,7 +424,7 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
 
 #[test]
 fn a_region_that_cannot_be_signed_for_is_told() {
-    let broker = Broker::generous();
+    let broker = StubBroker::granting_every_token();
     for (name, value, line) in [
         (
             "AWS_REGION",
@@ -437,21 +439,21 @@ fn a_region_that_cannot_be_signed_for_is_told() {
              hint: set `region` in the helper's `config.toml` to a US region",
         ),
     ] {
-        let machine = Machine::of(&broker).with(name, value);
-        machine.run(&GET).fails_with(&format!("no token for `registry.example.com`: {line}"));
+        let sandbox = Sandbox::of(&broker).with(name, value);
+        sandbox.run(&GET).fails_with(&format!("no token for `registry.example.com`: {line}"));
     }
     assert!(broker.requests().is_empty());
 }
 
 #[test]
 fn a_profile_that_is_named_signs_even_where_the_environment_has_keys() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
-    machine.write(
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
+    sandbox.write(
         ".aws/config",
         "[profile deploy]\nregion = us-west-2\naws_access_key_id = AKIAIOSFODNN7PROFILE\naws_secret_access_key = other\n",
     );
-    machine.run(&["--profile", "deploy", "get", "registry.example.com"]).prints(TOKEN);
+    sandbox.run(&["--profile", "deploy", "get", "registry.example.com"]).prints(TOKEN);
     let body = broker.requests()[0].json();
     assert_eq!(body["access_key_id"], "AKIAIOSFODNN7PROFILE");
     assert!(body.get("session_token").is_none());

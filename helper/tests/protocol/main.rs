@@ -14,13 +14,13 @@ mod support;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use crate::support::{Broker, Machine};
+use crate::support::{Sandbox, StubBroker};
 
 const MANAGED: &str = "[registry.\"registry.example.com\"]\nurl = \"http://127.0.0.1:9\"\n";
 
 #[test]
 fn a_host_that_is_no_stile_registry_gets_an_empty_object() {
-    for machine in [Machine::new(), Machine::new().configured(MANAGED)] {
+    for sandbox in [Sandbox::new(), Sandbox::new().configured(MANAGED)] {
         for host in [
             "registry.terraform.io",
             "app.terraform.io",
@@ -31,20 +31,20 @@ fn a_host_that_is_no_stile_registry_gets_an_empty_object() {
             "x y",
             "",
         ] {
-            machine.run(&["get", host]).prints("{}\n");
+            sandbox.run(&["get", host]).prints("{}\n");
         }
     }
 }
 
 #[test]
 fn a_machine_without_a_home_still_answers_for_other_hosts() {
-    let machine = Machine::new().with("HOME", "").with("XDG_CONFIG_HOME", "relative");
-    machine.run(&["get", "registry.terraform.io"]).prints("{}\n");
+    let sandbox = Sandbox::new().with("HOME", "").with("XDG_CONFIG_HOME", "relative");
+    sandbox.run(&["get", "registry.terraform.io"]).prints("{}\n");
 }
 
 #[test]
 fn what_is_no_verb_says_nothing_on_stdout_and_fails() {
-    let machine = Machine::new();
+    let sandbox = Sandbox::new();
     for arguments in [
         &[][..],
         &["get"],
@@ -53,7 +53,7 @@ fn what_is_no_verb_says_nothing_on_stdout_and_fails() {
         &["help", "get"],
         &["--nothing"],
     ] {
-        let run = machine.run(arguments);
+        let run = sandbox.run(arguments);
         assert_eq!(
             (run.stdout.as_str(), run.code, run.stderr.is_empty()),
             ("", 1, false),
@@ -64,8 +64,8 @@ fn what_is_no_verb_says_nothing_on_stdout_and_fails() {
 
 #[test]
 fn a_registry_that_does_not_answer_is_one_line_and_a_failure() {
-    let machine = Machine::new().configured(MANAGED);
-    machine.run(&["get", "registry.example.com"]).fails_with(
+    let sandbox = Sandbox::new().configured(MANAGED);
+    sandbox.run(&["get", "registry.example.com"]).fails_with(
         "no token for `registry.example.com`: `http://127.0.0.1:9/v1/token` cannot be reached: Connection refused (os error 111); \
          hint: look at the network, and at `url` in the helper's `config.toml`",
     );
@@ -73,14 +73,14 @@ fn a_registry_that_does_not_answer_is_one_line_and_a_failure() {
 
 #[test]
 fn terraforms_own_arguments_stand_before_the_verb() {
-    let broker = Broker::generous();
-    let machine = Machine::new();
-    machine.write(
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::new();
+    sandbox.write(
         "elsewhere.toml",
         &format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url),
     );
-    let config = machine.path("elsewhere.toml");
-    let run = machine.run(&[
+    let config = sandbox.path("elsewhere.toml");
+    let run = sandbox.run(&[
         "--config",
         config.to_str().unwrap(),
         "--region",
@@ -90,7 +90,7 @@ fn terraforms_own_arguments_stand_before_the_verb() {
     ]);
     run.prints("{\"token\":\"stile_v4.local.number-0\"}\n");
     assert_eq!(broker.requests()[0].json()["region"], "us-west-2");
-    let by_variable = machine.with("STILE_CONFIG", config.to_str().unwrap());
+    let by_variable = sandbox.with("STILE_CONFIG", config.to_str().unwrap());
     by_variable
         .run(&["get", "registry.example.com"])
         .prints("{\"token\":\"stile_v4.local.number-0\"}\n");
@@ -111,15 +111,15 @@ fn a_configuration_that_means_nothing_is_never_skipped() {
              `http://registry.example.com` is plain HTTP, which is for loopback addresses only; use `https`",
         ),
     ] {
-        let machine = Machine::new().configured(text);
+        let sandbox = Sandbox::new().configured(text);
         for host in ["registry.example.com", "registry.terraform.io"] {
-            machine.run(&["get", host]).fails_with(&format!("no token for `{host}`: {problem}"));
+            sandbox.run(&["get", host]).fails_with(&format!("no token for `{host}`: {problem}"));
         }
-        machine
+        sandbox
             .run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"x\"}")
             .fails_with(problem);
     }
-    let missing = Machine::new().with("STILE_CONFIG", "/nonexistent/config.toml");
+    let missing = Sandbox::new().with("STILE_CONFIG", "/nonexistent/config.toml");
     missing.run(&["get", "registry.terraform.io"]).fails_with(
         "no token for `registry.terraform.io`: `/nonexistent/config.toml` cannot be read: No such file or directory (os error 2)",
     );
@@ -127,55 +127,55 @@ fn a_configuration_that_means_nothing_is_never_skipped() {
 
 #[test]
 fn a_login_elsewhere_is_kept_and_given_back_and_forgotten() {
-    let machine = Machine::new().configured(MANAGED);
-    machine.run(&["forget", "app.terraform.io"]).prints("");
-    machine.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"first\"}\n").prints("");
-    machine
+    let sandbox = Sandbox::new().configured(MANAGED);
+    sandbox.run(&["forget", "app.terraform.io"]).prints("");
+    sandbox.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"first\"}\n").prints("");
+    sandbox
         .run_with_stdin(&["store", "localhost:8080"], "{\"token\":\"other \\\"quoted\\\"\"}")
         .prints("");
-    machine.run_with_stdin(&["store", "app.terraform.io"], "{ \"token\": \"second\" }").prints("");
-    machine.run(&["get", "app.terraform.io"]).prints("{\"token\":\"second\"}\n");
-    machine.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
-    let file = machine.path(".local/share/stile/tokens.json");
+    sandbox.run_with_stdin(&["store", "app.terraform.io"], "{ \"token\": \"second\" }").prints("");
+    sandbox.run(&["get", "app.terraform.io"]).prints("{\"token\":\"second\"}\n");
+    sandbox.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
+    let file = sandbox.path(".local/share/stile/tokens.json");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    machine.run(&["forget", "app.terraform.io"]).prints("");
-    machine.run(&["forget", "app.terraform.io"]).prints("");
-    machine.run(&["get", "app.terraform.io"]).prints("{}\n");
-    machine.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
+    sandbox.run(&["forget", "app.terraform.io"]).prints("");
+    sandbox.run(&["forget", "app.terraform.io"]).prints("");
+    sandbox.run(&["get", "app.terraform.io"]).prints("{}\n");
+    sandbox.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
 }
 
 #[test]
 fn a_folder_that_is_none_is_named() {
-    let machine = Machine::new().configured(MANAGED);
-    machine.write(".cache/stile", "");
-    machine
+    let sandbox = Sandbox::new().configured(MANAGED);
+    sandbox.write(".cache/stile", "");
+    sandbox
         .run(&["forget", "registry.example.com"])
         .fails_with("`~/.cache/stile` cannot be used: Not a directory (os error 20)");
 }
 
 #[test]
 fn many_logins_at_once_are_all_kept() {
-    let machine = Machine::new();
+    let sandbox = Sandbox::new();
     let hosts: Vec<_> = (0..12).map(|number| format!("host-{number}.example")).collect();
     std::thread::scope(|scope| {
         for host in &hosts {
-            let machine = &machine;
+            let sandbox = &sandbox;
             scope.spawn(move || {
-                machine
+                sandbox
                     .run_with_stdin(&["store", host], &format!("{{\"token\":\"{host}\"}}"))
                     .prints("")
             });
         }
     });
     for host in &hosts {
-        machine.run(&["get", host]).prints(&format!("{{\"token\":\"{host}\"}}\n"));
+        sandbox.run(&["get", host]).prints(&format!("{{\"token\":\"{host}\"}}\n"));
     }
 }
 
 #[test]
 fn what_cannot_be_stored_is_refused_and_changes_nothing() {
-    let machine = Machine::new().configured(MANAGED);
-    let before = machine.files();
+    let sandbox = Sandbox::new().configured(MANAGED);
+    let before = sandbox.files();
     for (host, stdin, line) in [
         (
             "registry.example.com",
@@ -195,7 +195,7 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
         ),
         ("a.example", "{\"token\":\"\"}", "standard input: `token` must be one line of text"),
     ] {
-        machine.run_with_stdin(&["store", host], stdin).fails_with(line);
+        sandbox.run_with_stdin(&["store", host], stdin).fails_with(line);
     }
     for stdin in [
         "",
@@ -204,7 +204,7 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
         "{\"tokens\":\"sekret\"}",
         "[\"sekret\"]",
     ] {
-        let run = machine.run_with_stdin(&["store", "a.example"], stdin);
+        let run = sandbox.run_with_stdin(&["store", "a.example"], stdin);
         assert_eq!(
             (run.stdout.as_str(), run.code, run.stderr.lines().count()),
             ("", 1, 1),
@@ -217,31 +217,31 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
         );
     }
     let long = format!("{{\"token\":\"{}\"}}", "x".repeat(4097));
-    machine
+    sandbox
         .run_with_stdin(&["store", "a.example"], &long)
         .fails_with("standard input: `token` is too long, and 4096 bytes are the most");
-    assert_eq!(machine.files(), before);
+    assert_eq!(sandbox.files(), before);
 }
 
 #[test]
 fn stored_tokens_that_others_could_have_read_or_written_are_not_used() {
-    let machine = Machine::new();
-    machine.run_with_stdin(&["store", "a.example"], "{\"token\":\"x\"}").prints("");
-    let file = machine.path(".local/share/stile/tokens.json");
+    let sandbox = Sandbox::new();
+    sandbox.run_with_stdin(&["store", "a.example"], "{\"token\":\"x\"}").prints("");
+    let file = sandbox.path(".local/share/stile/tokens.json");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-    machine.run(&["get", "a.example"]).prints("{}\n");
-    machine.run_with_stdin(&["store", "b.example"], "{\"token\":\"y\"}").fails_with(
+    sandbox.run(&["get", "a.example"]).prints("{}\n");
+    sandbox.run_with_stdin(&["store", "b.example"], "{\"token\":\"y\"}").fails_with(
         "`~/.local/share/stile/tokens.json` is open to other users; hint: make it yours alone: `chmod 600 ~/.local/share/stile/tokens.json`",
     );
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    machine.run(&["get", "a.example"]).prints("{\"token\":\"x\"}\n");
-    std::fs::rename(&file, machine.path("moved.json")).unwrap();
-    symlink(machine.path("moved.json"), &file).unwrap();
-    machine.run(&["get", "a.example"]).prints("{}\n");
+    sandbox.run(&["get", "a.example"]).prints("{\"token\":\"x\"}\n");
+    std::fs::rename(&file, sandbox.path("moved.json")).unwrap();
+    symlink(sandbox.path("moved.json"), &file).unwrap();
+    sandbox.run(&["get", "a.example"]).prints("{}\n");
     std::fs::remove_file(&file).unwrap();
-    machine.write(".local/share/stile/tokens.json", "{\"a.exa");
+    sandbox.write(".local/share/stile/tokens.json", "{\"a.exa");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    machine
+    sandbox
         .run(&["forget", "a.example"])
         .fails_with("`~/.local/share/stile/tokens.json` is damaged; hint: remove it, and log in again to the hosts it was for");
 }

@@ -8,25 +8,25 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// A home folder of its own, and an environment in which nothing else is set.
-pub(crate) struct Machine {
+pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
     environment: Vec<(String, String)>,
 }
 
 /// What one run of the program gave.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct ProgramOutput {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) code: i32,
 }
 
-impl Machine {
+impl Sandbox {
     /// A machine with AWS keys in its environment and no way to any other credentials.
     pub(crate) fn new() -> Self {
-        let machine = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
-        let home = machine.folder.path().to_str().unwrap().to_owned();
-        machine
+        let sandbox = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
+        let home = sandbox.folder.path().to_str().unwrap().to_owned();
+        sandbox
             .with("HOME", &home)
             .with("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLE")
             .with("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
@@ -57,7 +57,7 @@ impl Machine {
     }
 
     /// A machine on which that host is a registry which the broker serves.
-    pub(crate) fn of(broker: &Broker) -> Self {
+    pub(crate) fn of(broker: &StubBroker) -> Self {
         Self::new()
             .configured(&format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url))
     }
@@ -94,11 +94,11 @@ impl Machine {
         files
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn run(&self, arguments: &[&str]) -> ProgramOutput {
         self.run_with_stdin(arguments, "")
     }
 
-    pub(crate) fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Run {
+    pub(crate) fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> ProgramOutput {
         let mut child = Command::new(env!("CARGO_BIN_EXE_terraform-credentials-stile"))
             .args(arguments)
             .env_clear()
@@ -115,7 +115,7 @@ impl Machine {
         let text = |bytes: Vec<u8>| {
             String::from_utf8(bytes).unwrap().replace(self.folder.path().to_str().unwrap(), "~")
         };
-        Run {
+        ProgramOutput {
             stdout: text(output.stdout),
             stderr: text(output.stderr),
             code: output.status.code().unwrap(),
@@ -123,7 +123,7 @@ impl Machine {
     }
 }
 
-impl Run {
+impl ProgramOutput {
     /// Nothing on stdout, one line on stderr, and a 1.
     #[track_caller]
     pub(crate) fn fails_with(&self, line: &str) {
@@ -142,13 +142,13 @@ impl Run {
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub(crate) struct ReceivedRequest {
     pub(crate) line: String,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: String,
 }
 
-impl Request {
+impl ReceivedRequest {
     /// The body as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap()
@@ -156,14 +156,16 @@ impl Request {
 }
 
 /// Answers on loopback as it is told to, and remembers what it was asked.
-pub(crate) struct Broker {
+pub(crate) struct StubBroker {
     pub(crate) url: String,
-    requests: Arc<Mutex<Vec<Request>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
-impl Broker {
+impl StubBroker {
     /// Answers each request by its number (from 0) and content.
-    pub(crate) fn new(answer: impl Fn(usize, &Request) -> String + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        answer: impl Fn(usize, &ReceivedRequest) -> String + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -179,19 +181,19 @@ impl Broker {
     }
 
     /// Gives a good token to everybody.
-    pub(crate) fn generous() -> Self {
+    pub(crate) fn granting_every_token() -> Self {
         Self::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 3600))
     }
 
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
         self.requests.lock().unwrap().clone()
     }
 }
 
 fn serve(
     mut stream: TcpStream,
-    seen: &Mutex<Vec<Request>>,
-    answer: &(impl Fn(usize, &Request) -> String + ?Sized),
+    seen: &Mutex<Vec<ReceivedRequest>>,
+    answer: &(impl Fn(usize, &ReceivedRequest) -> String + ?Sized),
 ) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut lines = (&mut reader).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
@@ -204,7 +206,7 @@ fn serve(
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    let request = Request { line, headers, body: String::from_utf8(body).unwrap() };
+    let request = ReceivedRequest { line, headers, body: String::from_utf8(body).unwrap() };
     let number = {
         let mut seen = seen.lock().unwrap();
         seen.push(request.clone());
