@@ -1,4 +1,4 @@
-//! `doctor`: walks the whole way that a token takes, one line a step, each with its hint.
+//! `doctor`: checks every step from AWS credentials to an authorised call, one line for each step.
 
 use chrono::{SecondsFormat, TimeDelta};
 use reqwest::StatusCode;
@@ -15,14 +15,14 @@ use crate::terraform::{self, CliConfig, HELPER};
 use crate::verb::{VerbContext, VerbFailure, block_on};
 use crate::{terminal, whoami};
 
-/// How far a clock may be off: what a broker takes for a proof from the future.
+/// Largest accepted clock skew. A broker rejects a proof that is further in the future.
 const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(120);
 
-/// Walks it for one host, or for every host that is configured; fails if a step did.
+/// Checks one host, or every configured host. It fails if a step fails.
 pub(crate) fn run(context: &VerbContext, host: Option<&Audience>) -> Result<(), VerbFailure> {
     let mut report = DoctorReport::default();
     report.step("plugin", check_plugin(context));
-    // What Terraform passes to the helper decides what the helper does.
+    // Terraform passes the `args` of the block to the helper, so the checks must use them too.
     let flags =
         terraform::own_block(&context.environment).and_then(|(_, helper)| helper.flags().ok());
     let context = &flags.map_or_else(|| context.clone(), |flags| context.with_fallback(flags));
@@ -32,7 +32,7 @@ pub(crate) fn run(context: &VerbContext, host: Option<&Audience>) -> Result<(), 
             report.line(
                 "-",
                 "helper configuration",
-                &format!("there is no `{}`, so nothing is signed for anybody", path.display()),
+                &format!("`{}` does not exist, so no registry is configured", path.display()),
             );
             config
         }
@@ -53,7 +53,7 @@ pub(crate) fn run(context: &VerbContext, host: Option<&Audience>) -> Result<(), 
         let failure = VerbFailure::new("no registry is configured");
         report.step(
             "registry",
-            Err(failure.hint("terraform-credentials-stile install --registry-host HOST")),
+            Err(failure.hint("run `terraform-credentials-stile install --registry-host HOST`")),
         );
     }
     for host in &hosts {
@@ -84,7 +84,7 @@ fn check_host(context: &VerbContext, host: &Audience, report: &mut DoctorReport)
     let described = |token: &Token| {
         let expires = token.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true);
         let notice = token.clock_notice().map_or_else(String::new, |notice| format!("; {notice}"));
-        format!("a token for `{}` until {expires}{notice}", token.principal)
+        format!("got a token for `{}`, valid until {expires}{notice}", token.principal)
     };
     let Some(token) = report.step_with("exchange", minted, described) else {
         return report.skip("authorised call");
@@ -95,74 +95,74 @@ fn check_host(context: &VerbContext, host: &Audience, report: &mut DoctorReport)
     );
 }
 
-/// That the program lies where Terraform looks, and runs.
+/// Checks that the program is in a folder that Terraform searches, and that it is executable.
 fn check_plugin(context: &VerbContext) -> Result<String, VerbFailure> {
     let folders = terraform::plugin_folders(&context.environment);
-    let hint = "terraform-credentials-stile install --registry-host HOST";
+    let hint = "run `terraform-credentials-stile install --registry-host HOST`";
     let Some(path) = folders.iter().find_map(|folder| terraform::program_in(folder)) else {
-        let looked: Vec<_> =
+        let searched: Vec<_> =
             folders.iter().map(|folder| format!("`{}`", folder.display())).collect();
         return Err(
-            VerbFailure::new(format!("the program is not in {}", looked.join(" or "))).hint(hint)
+            VerbFailure::new(format!("the program is not in {}", searched.join(" or "))).hint(hint)
         );
     };
     if !is_executable(&path) {
-        return Err(VerbFailure::new(format!("`{}` cannot be run", path.display()))
-            .hint(format!("chmod +x {}", path.display())));
+        return Err(VerbFailure::new(format!("`{}` is not executable", path.display()))
+            .hint(format!("run `chmod +x {}`", path.display())));
     }
     Ok(format!("`{}`", path.display()))
 }
 
-/// That Terraform will ask this helper for the host, and nothing stands before it.
+/// Checks that Terraform runs this helper for the host, and that no other setting overrides it.
 fn check_cli_config(context: &VerbContext, host: &Audience) -> Result<String, VerbFailure> {
     let environment = &context.environment;
     if let Some(name) = terraform::token_variable(environment, host) {
         return Err(VerbFailure::new(format!(
-            "`{name}` is set, so Terraform does not ask the helper"
+            "`{name}` is set, so Terraform does not run the helper"
         ))
-        .hint(format!("unset {name}")));
+        .hint(format!("unset `{name}`")));
     }
     let mut helper_in = None;
     for path in terraform::files(environment) {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(&path)
-            .map_err(|error| VerbFailure::new(format!("`{shown}` cannot be read: {error}")))?;
-        let said = CliConfig::read(&text, &path)
+            .map_err(|error| VerbFailure::new(format!("cannot read `{shown}`: {error}")))?;
+        let config = CliConfig::read(&text, &path)
             .map_err(|problem| VerbFailure::new(format!("`{shown}`: {problem}")))?;
-        if said.overrides_helper(host) {
+        if config.overrides_helper(host) {
             let failure = VerbFailure::new(format!(
-                "`{shown}` has a `credentials \"{host}\"` block, so Terraform does not ask the helper"
+                "`{shown}` has a `credentials \"{host}\"` block, so Terraform does not run the helper"
             ));
             return Err(failure.hint("remove that block"));
         }
-        if let Some(other) = said.helpers.iter().find(|helper| helper.name != HELPER) {
+        if let Some(other) = config.helpers.iter().find(|helper| helper.name != HELPER) {
             return Err(VerbFailure::new(format!(
-                "`{shown}` names another helper, `{}`",
+                "`{shown}` configures another helper, `{}`",
                 other.name
             ))
-            .hint("leave one `credentials_helper` block"));
+            .hint("keep only one `credentials_helper` block"));
         }
-        if let Some(helper) = said.own_block() {
+        if let Some(helper) = config.own_block() {
             let flags = helper
                 .flags()
                 .map_err(|problem| VerbFailure::new(format!("`{shown}`: {problem}")))?;
             if let (Some(read), Some(looked_at)) = (flags.config, &context.config)
                 && !is_same_path(&read, looked_at)
             {
-                let described = format!(
-                    "`{shown}` has the helper read `{}`, and not `{}`",
+                let problem = format!(
+                    "the block in `{shown}` makes the helper read `{}`, not `{}`",
                     read.display(),
                     looked_at.display()
                 );
-                return Err(VerbFailure::new(described)
-                    .hint("leave `--config` out, or change the `args` of the block"));
+                return Err(VerbFailure::new(problem)
+                    .hint("omit `--config`, or change the `args` of the block"));
             }
             helper_in = Some(shown);
         }
     }
-    let missing = || VerbFailure::new(format!("no `credentials_helper \"{HELPER}\"` block"));
-    helper_in.map(|shown| format!("`{shown}` names the helper")).ok_or_else(|| {
-        missing().hint(format!("terraform-credentials-stile install --registry-host {host}"))
+    let missing = || VerbFailure::new(format!("found no `credentials_helper \"{HELPER}\"` block"));
+    helper_in.map(|shown| format!("`{shown}` configures the helper")).ok_or_else(|| {
+        missing().hint(format!("run `terraform-credentials-stile install --registry-host {host}`"))
     })
 }
 
@@ -175,14 +175,14 @@ async fn check_credentials(
         .await
         .map_err(failed)?;
     let until = credentials::expiry(&loaded.credentials).map_or_else(
-        || "no expiry known".to_owned(),
-        |at| format!("until {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        || "without a known expiry".to_owned(),
+        |at| format!("valid until {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)),
     );
     let key = loaded.credentials.access_key_id();
-    Ok(format!("`{key}` from {}, {until}, signing for {}", loaded.provider, loaded.region))
+    Ok(format!("`{key}` from {}, {until}, for region {}", loaded.provider, loaded.region))
 }
 
-/// That the service is there and offers what Terraform looks for, and that its clock is ours.
+/// Checks that the registry serves Terraform's discovery document, and that its clock agrees.
 async fn check_discovery(
     context: &VerbContext,
     registry: &RegistryConfig,
@@ -192,10 +192,10 @@ async fn check_discovery(
         .url_for("/.well-known/terraform.json")
         .map_err(|error| VerbFailure::new(error.to_string()))?;
     let response = call::send(client.get(url)).await?;
-    let hint = "look at `url` in the helper's `config.toml`: is that a Stile registry?";
+    let hint = "check that `url` in the helper's `config.toml` is the address of a Stile registry";
     if !response.status.is_success() {
         return Err(VerbFailure::new(format!(
-            "`{}` answered {}",
+            "`{}` responded with {}",
             response.url,
             response.refusal().message
         ))
@@ -204,40 +204,40 @@ async fn check_discovery(
     let document: Option<serde_json::Value> = serde_json::from_slice(&response.body).ok();
     if document.as_ref().and_then(|document| document.get("modules.v1")?.as_str()).is_none() {
         return Err(
-            VerbFailure::new(format!("`{}` offers no `modules.v1`", response.url)).hint(hint)
+            VerbFailure::new(format!("`{}` does not list `modules.v1`", response.url)).hint(hint)
         );
     }
     let Some(date) = response.date else {
-        return Ok("modules.v1; the registry does not tell its time".to_owned());
+        return Ok("modules.v1; the response has no `Date` header to compare clocks".to_owned());
     };
     let skew = date - context.clock.now();
     if skew.abs() > TOLERATED_SKEW {
         let failure = VerbFailure::new(format!(
-            "this computer's clock is {} s off the registry's",
+            "this computer's clock differs from the registry's by {} s",
             skew.num_seconds().abs()
         ));
-        return Err(failure.hint("set the clock, for example by turning time synchronisation on"));
+        return Err(failure.hint("correct the clock, for example by enabling time synchronisation"));
     }
     Ok("modules.v1; the clocks agree".to_owned())
 }
 
-/// That a token opens the registry: the kept one, since Terraform gets that as long as there is one, and else the new one.
+/// Checks that the registry accepts a token: the cached one, which Terraform would get, or the new.
 async fn check_authorised_call(
     context: &VerbContext,
     registry: &RegistryConfig,
     new: &Token,
 ) -> Result<String, VerbFailure> {
     let scope = registry.scope();
-    let Some(kept) = token::cached(registry, &scope, &context.environment, context.clock.now())
+    let Some(cached) = token::cached(registry, &scope, &context.environment, context.clock.now())
     else {
         return describe_grants(&whoami::parse(&whoami::request(context, registry, new).await?)?);
     };
-    let response = whoami::request(context, registry, &kept).await?;
+    let response = whoami::request(context, registry, &cached).await?;
     if response.status != StatusCode::UNAUTHORIZED {
         return describe_grants(&whoami::parse(&response)?);
     }
     token::forget(registry, &scope, &context.environment)?;
-    let described = "the kept token was refused, so it is dropped; with a new one";
+    let described = "the registry rejected the cached token, now deleted; with a new token";
     let known =
         whoami::request(context, registry, new).await.and_then(|response| whoami::parse(&response));
     known
@@ -248,13 +248,13 @@ async fn check_authorised_call(
 
 fn describe_grants(known: &whoami::WhoamiReply) -> Result<String, VerbFailure> {
     if known.grants.is_empty() {
-        let failure = VerbFailure::new(format!("`{}` has no grant", known.principal));
+        let failure = VerbFailure::new(format!("`{}` has no grants", known.principal));
         return Err(failure.hint(format!(
-            "ask the registry's operator for `stile-admin grant create --principal {}`",
+            "ask the registry's operator to run `stile-admin grant create --principal {}`",
             known.principal
         )));
     }
-    Ok(format!("`{}` holds {} grant(s)", known.principal, known.grants.len()))
+    Ok(format!("`{}` has {} grant(s)", known.principal, known.grants.len()))
 }
 
 #[derive(Debug, Default)]
@@ -289,7 +289,7 @@ impl DoctorReport {
     }
 
     fn skip(&mut self, name: &str) {
-        self.line("-", name, "not tried");
+        self.line("-", name, "skipped");
     }
 
     fn end(&self) -> Result<(), VerbFailure> {

@@ -1,6 +1,6 @@
-//! Sends a proof and gets a token; a proof that was late by the broker's clock is made anew once, by that clock.
+//! Exchanges a proof for a token. If the clocks differ, it signs once more with the broker's time.
 //!
-//! Nothing is signed for a time that no time zone explains, whatever the broker says.
+//! It never signs for a time that a wrong time zone cannot explain.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Client;
@@ -16,74 +16,75 @@ use crate::credentials::LoadedCredentials;
 use crate::iam_exchange;
 use crate::proof::{ProofError, ProofSigner, SigningError};
 
-/// How far the broker's clock may be from ours for a proof to be signed for its time.
+/// Largest clock skew for which the helper signs with the broker's time.
 ///
-/// Covers a clock that is set for another time zone, from UTC−12 to UTC+14. The time is the word of whoever answers: without
-/// a bound, who answers as the registry once collects proofs that begin to be good in months, for as long as the key lives.
+/// It covers a clock that is set to another time zone, from UTC−12 to UTC+14. The response is not
+/// trusted: without a limit, an attacker who impersonates the registry once could collect proofs that
+/// become valid months later.
 const MAX_SKEW: TimeDelta = TimeDelta::hours(26);
 
 /// Longest token that Terraform can send through every gateway, in bytes.
 const MAX_TOKEN: usize = 4096;
 
-/// What came of an exchange.
+/// The result of an exchange.
 #[derive(Debug)]
 pub struct ExchangedToken {
-    /// The broker's response.
+    /// The body of the response.
     pub reply: TokenReply,
-    /// When the token ends, by the broker's clock.
+    /// When the token expires, by the broker's clock.
     pub expires_at: DateTime<Utc>,
-    /// How far the broker's clock is before ours, where that was in the way.
+    /// How far the broker's clock is ahead of this one, if the helper had to correct for it.
     pub skew: Option<TimeDelta>,
 }
 
-/// Why there is no token.
+/// Why an exchange gave no token.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// The region has no row in the table.
-    #[error("`{0}` is no AWS region that this version knows")]
+    /// The region table has no such region.
+    #[error("this version of the helper does not know the AWS region `{0}`")]
     UnknownRegion(String),
-    /// No randomness is to be had.
-    #[error("the system gives no random bytes")]
+    /// The operating system returned no random bytes.
+    #[error("cannot get random bytes from the operating system")]
     NoRandomBytes,
-    /// No proof could be made.
+    /// The proof could not be signed.
     #[error(transparent)]
     Proof(#[from] ProofError),
     /// The request for `execute-api` or `lambda` could not be signed.
-    #[error("the request could not be signed")]
+    #[error("cannot sign the request")]
     Signing(#[source] SigningError),
-    /// The broker names a time that no time zone explains.
+    /// The broker's time differs by more than [`MAX_SKEW`].
     #[error(
-        "this computer's clock is {} the registry's, and nothing is signed for a time more than {} h away",
+        "this computer's clock is {} the registry's, and the helper corrects at most {} h",
         clock::describe_skew(*.0),
         MAX_SKEW.num_hours()
     )]
     ClockTooFarOff(TimeDelta),
-    /// Nobody answered.
+    /// The call got no response.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The broker says no.
+    /// The broker rejects the request.
     #[error("{}", .0.message)]
     Refused(Refusal),
-    /// The broker, or something before it, is down.
-    #[error("the registry could not answer: {}", .0.message)]
+    /// The broker, or a proxy in front of it, is unavailable.
+    #[error("the registry is unavailable: {}", .0.message)]
     Unavailable(Refusal),
-    /// The response is no token.
-    #[error("`{0}` answered with something that is no token")]
+    /// The response does not contain a valid token.
+    #[error("the response of `{0}` does not contain a valid token")]
     InvalidReply(reqwest::Url),
 }
 
 impl ExchangeError {
-    /// The next step, where there is one.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownRegion(_) => Some("set `region` in the helper's `config.toml` to one that the registry accepts".to_owned()),
+            Self::UnknownRegion(_) => Some("set `region` in the helper's `config.toml` to a region that the registry accepts".to_owned()),
             Self::Proof(ProofError::NoFipsHost(_)) => Some("set `region` in the helper's `config.toml` to a US region".to_owned()),
             Self::ClockTooFarOff(_) => {
-                Some("set this computer's clock; if it is right, then the registry's is not, or somebody else answers for it".to_owned())
+                Some("set this computer's clock; if it is correct, the registry's clock is wrong, or the response is not from the registry".to_owned())
             }
             Self::Call(error) => error.hint().map(str::to_owned),
             Self::Refused(refusal) | Self::Unavailable(refusal) => refusal.hint.clone(),
-            Self::InvalidReply(_) => Some("look at `url` in the helper's `config.toml`: is that a Stile registry?".to_owned()),
+            Self::InvalidReply(_) => Some("check that `url` in the helper's `config.toml` is the address of a Stile registry".to_owned()),
             Self::NoRandomBytes | Self::Proof(ProofError::Signing(_)) | Self::Signing(_) => None,
         }
     }
@@ -130,7 +131,7 @@ async fn request_token(
     }
     let region = Region::named(&loaded.region)
         .ok_or_else(|| ExchangeError::UnknownRegion(loaded.region.clone()))?;
-    // A new document each time, so that no two proofs are alike.
+    // Each document has a new nonce, so that no two proofs are equal.
     let document = RequestDocument::new(scope.ttl, scope.namespaces.clone(), scope.permissions)
         .map_err(|_| ExchangeError::NoRandomBytes)?
         .to_bytes();
@@ -148,7 +149,7 @@ async fn request_token(
     Ok(call::send(client.post(url).header(CONTENT_TYPE, "application/json").body(body)).await?)
 }
 
-/// The broker's time, where it says that the proof's was the fault.
+/// Returns the broker's time if the broker rejected the proof because of its time.
 fn time_of_clock_error(response: &BrokerResponse) -> Option<DateTime<Utc>> {
     if response.status.is_success() {
         return None;
@@ -168,7 +169,7 @@ fn parse_reply(response: &BrokerResponse) -> Result<(TokenReply, DateTime<Utc>),
     }
     let unreadable = || ExchangeError::InvalidReply(response.url.clone());
     let reply: TokenReply = serde_json::from_slice(&response.body).map_err(|_| unreadable())?;
-    // The token becomes a header, and a line of shell or HCL: nothing in it may end either.
+    // The token goes into a header, a shell command or HCL, so it must not contain a delimiter.
     let plain =
         reply.token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
     if reply.token.is_empty() || reply.token.len() > MAX_TOKEN || !plain {
@@ -202,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_usable_token_is_refused_without_being_shown() {
+    fn an_unusable_token_is_rejected_and_not_printed() {
         let long = "a".repeat(MAX_TOKEN + 1);
         for token in ["", "a b", "a\nb", "a\"b", "a$b", "é", &long] {
             let error = parse_reply(&response(200, &token_reply(token, "2026-11-20T11:11:12Z")))
                 .unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "`https://registry.example.com/v1/token` answered with something that is no token"
+                "the response of `https://registry.example.com/v1/token` does not contain a valid token"
             );
         }
         for body in ["", "{}", "[]", "<html>", &token_reply("a", "tomorrow")] {
@@ -221,15 +222,15 @@ mod tests {
     }
 
     #[test]
-    fn no_and_down_are_different_errors() {
+    fn a_rejection_and_an_outage_are_different_errors() {
         let body = r#"{"error":"x","message":"a sentence","server_time":"2026-11-20T10:11:12Z"}"#;
         for (status, expected) in [
             (400, "a sentence"),
             (401, "a sentence"),
             (403, "a sentence"),
-            (429, "the registry could not answer: a sentence"),
-            (502, "the registry could not answer: a sentence"),
-            (503, "the registry could not answer: a sentence"),
+            (429, "the registry is unavailable: a sentence"),
+            (502, "the registry is unavailable: a sentence"),
+            (503, "the registry is unavailable: a sentence"),
         ] {
             assert_eq!(
                 parse_reply(&response(status, body)).unwrap_err().to_string(),
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_wrong_clock_is_worth_a_second_proof() {
+    fn only_a_clock_error_leads_to_a_second_proof() {
         for (code, expected) in [
             ("proof_replayed", false),
             ("expired_credentials", false),
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_comes_with_its_end() {
+    fn a_valid_reply_gives_the_token_and_its_expiry() {
         let (reply, expires_at) = parse_reply(&response(
             200,
             &token_reply("stile_v4.local.a-_B", "2026-11-20T11:11:12Z"),

@@ -1,4 +1,4 @@
-//! `get-token`: a new token for tools that know no credentials helper, in the form they read.
+//! `get-token`: prints a new token for tools that do not support credentials helpers.
 
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::{MAX_NAMESPACES, Namespaces};
@@ -9,10 +9,10 @@ use crate::cli::{GetToken, TokenFormat};
 use crate::verb::{VerbContext, VerbFailure, block_on};
 use crate::{terminal, terraform};
 
-/// Prints the token; nothing at all is printed on stdout unless there is one.
+/// Prints a new token. On failure it prints nothing to stdout.
 pub(crate) fn run(context: &VerbContext, wanted: &GetToken) -> Result<(), VerbFailure> {
     let host = &wanted.registry_host;
-    // What cannot be printed is known before anything is asked for.
+    // Check that the token can be printed in this format before requesting one.
     render(wanted.form, host, "")?;
     let failed = |failure: VerbFailure| failure.context(format_args!("no token for `{host}`"));
     let mut registry = find_registry(context, host).map_err(failed)?;
@@ -32,13 +32,13 @@ pub(crate) fn run(context: &VerbContext, wanted: &GetToken) -> Result<(), VerbFa
         && context.registry(host).is_ok()
     {
         terminal::note(&format!(
-            "the helper serves `{host}` already; in the same CLI configuration this block would switch it off"
+            "the helper already provides tokens for `{host}`; if you add this block to the same CLI configuration, Terraform ignores the helper"
         ));
     }
     Ok(terminal::print(&render(wanted.form, host, token.expose())?)?)
 }
 
-/// The registry as configured, or else reached at its own name: whoever types a host into this command means it.
+/// Returns the configured registry, or default settings: the user named the host explicitly.
 fn find_registry(context: &VerbContext, host: &Audience) -> Result<RegistryConfig, VerbFailure> {
     match context.load_config()?.registry(host) {
         Some(registry) => Ok(context.with_flags(registry)),
@@ -48,7 +48,7 @@ fn find_registry(context: &VerbContext, host: &Audience) -> Result<RegistryConfi
     }
 }
 
-/// A token in the form that somebody reads.
+/// Renders a token in the requested format.
 fn render(form: TokenFormat, host: &Audience, token: &str) -> Result<String, VerbFailure> {
     Ok(match form {
         TokenFormat::Token => format!("{token}\n"),
@@ -57,12 +57,12 @@ fn render(form: TokenFormat, host: &Audience, token: &str) -> Result<String, Ver
     })
 }
 
-/// The variable in which Terraform looks for a host's token: dots as `_`, dashes as `__`.
+/// Returns the variable in which Terraform looks for a host's token: `.` becomes `_`, `-` becomes `__`.
 fn token_variable(host: &Audience) -> Result<String, VerbFailure> {
     if host.port().is_some() {
-        let problem = format!("`{host}` has a port, and no shell variable can spell that");
+        let problem = format!("`{host}` has a port, which a shell variable name cannot contain");
         return Err(VerbFailure::new(problem)
-            .hint("use `get-token config`, whose block goes into the CLI configuration"));
+            .hint("use `get-token config`, and add its block to the CLI configuration"));
     }
     Ok(format!("TF_TOKEN_{}", host.as_str().replace('-', "__").replace('.', "_")))
 }
@@ -94,13 +94,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_with_a_port_has_no_variable() {
+    fn a_host_with_a_port_has_no_token_variable() {
         let failure = token_variable(&Audience::parse("127.0.0.1:8443").unwrap()).unwrap_err();
         assert!(failure.to_string().contains("`get-token config`"), "{failure}");
     }
 
     #[test]
-    fn the_variable_is_the_one_that_terraform_reads() {
+    fn the_token_variable_is_named_as_terraform_expects() {
         for (host, expected) in [
             ("registry.example.com", "TF_TOKEN_registry_example_com"),
             ("my-registry.example.com:443", "TF_TOKEN_my__registry_example_com"),

@@ -1,6 +1,6 @@
-//! The exchange where AWS itself verifies the signature: API Gateway or a Lambda function URL with `AWS_IAM`.
+//! Signs the token request for API Gateway or a Lambda function URL with `AWS_IAM` authorisation.
 //!
-//! The request that is signed is the one that is sent, so this is no proof: the gateway tells the broker who called.
+//! AWS verifies this request itself and passes the caller's identity to the broker, so it needs no proof.
 
 use aws_sigv4::http_request::{SignableBody, SignableRequest};
 use chrono::{DateTime, Utc};
@@ -13,16 +13,16 @@ use crate::config::{RegistryConfig, TokenScope};
 use crate::credentials::LoadedCredentials;
 use crate::proof::{SigningError, sign_v4};
 
-/// The address and the headers of the signed `GET`.
+/// The URL and the headers of the signed `GET` request.
 #[derive(Debug)]
 pub struct SignedGet {
-    /// The address with its query.
+    /// The URL with its query.
     pub url: Url,
     /// `authorization`, `x-amz-date` and, with temporary credentials, `x-amz-security-token`.
     pub headers: HeaderMap,
 }
 
-/// Signs the request for a token.
+/// Signs the token request.
 pub fn sign(
     registry: &RegistryConfig,
     loaded: &LoadedCredentials,
@@ -43,7 +43,7 @@ pub fn sign(
     Ok(SignedGet { url, headers })
 }
 
-/// The broker takes each parameter once, and lists with commas.
+/// Builds the URL. The broker accepts each parameter once, and lists separated by commas.
 fn address(registry: &RegistryConfig, scope: &TokenScope) -> Result<Url, url::ParseError> {
     let mut url = registry.url_for("/v1/token")?;
     let mut query = url.query_pairs_mut();
@@ -74,7 +74,7 @@ mod tests {
     use crate::proof::reference_sigv4;
 
     #[test]
-    fn the_request_that_is_sent_is_the_one_that_was_signed() {
+    fn the_signature_covers_the_request_that_is_sent() {
         let base = "https://a1b2.execute-api.eu-central-1.amazonaws.com/prod";
         let namespaces = Namespaces::List(vec![
             Namespace::parse("zeta").unwrap(),

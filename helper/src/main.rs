@@ -1,4 +1,4 @@
-//! `terraform-credentials-stile`: one line a verb; takes the clock, and turns what went wrong into one line and a 1.
+//! `terraform-credentials-stile`: runs one verb, and reports a failure as one line and exit code 1.
 
 mod cli;
 mod doctor;
@@ -21,7 +21,7 @@ use crate::cli::{Cli, Verb};
 use crate::verb::VerbContext;
 
 fn main() -> ExitCode {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the helper takes the time")]
+    #[expect(clippy::disallowed_methods, reason = "only `main` reads the system clock")]
     let clock = Clock::starting_at(chrono::Utc::now());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -1,4 +1,4 @@
-//! Files that only their owner may read: checked before they are believed, written temporary and renamed into place.
+//! Reads and writes files that only their owner may access: checks owner and mode, replaces atomically.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -6,49 +6,48 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Longest file that is read or written, in bytes; a larger one is none of ours.
+/// Largest file that the helper reads or writes, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
 
-/// How the name of a file begins that is being written temporary.
+/// Prefix of a temporary file's name.
 const TEMPORARY_PREFIX: &str = ".stile-";
 
-/// And how it ends.
+/// Suffix of a temporary file's name.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// What a lock's name has after that of its file.
+/// Suffix that the name of a lock file adds to the name of the locked file.
 const LOCK_SUFFIX: &str = ".lock";
 
-/// Why a private file gave nothing.
+/// Why a private file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateFileError {
-    /// There is none.
-    #[error("there is no `{}`", .0.display())]
+    /// The file does not exist.
+    #[error("`{}` does not exist", .0.display())]
     NotFound(PathBuf),
-    /// Somebody else could have written it, or could read it.
+    /// Another user could have read or written the file.
     #[error("`{}` {problem}", .path.display())]
     Untrusted {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         problem: &'static str,
     },
-    /// More would be in it than is ever read.
-    #[error("`{}` would hold more than {MAX_FILE} bytes", .0.display())]
+    /// The new content is longer than the limit for reading.
+    #[error("`{}` would be larger than {MAX_FILE} bytes", .0.display())]
     TooLarge(PathBuf),
-    /// It could not be read or written.
-    #[error("`{}` cannot be used", .path.display())]
+    /// An input or output error.
+    #[error("cannot access `{}`", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// Reads a file if it is a plain one, belongs to us, and no one else may read or write it.
+/// Reads a regular file that belongs to this user and that no other user may access.
 ///
-/// A secret that lay open may have been taken, and one that another user planted would be sent in our name:
-/// so neither is used.
+/// Another user may have copied a readable token, and may have planted a writable one.
 pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => PrivateFileError::NotFound(path.to_owned()),
@@ -61,7 +60,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
     let file = open_without_following(OpenOptions::new().read(true), path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(exposed("is not a plain file"));
+        return Err(exposed("is not a regular file"));
     }
     check_owner(&metadata).map_err(exposed)?;
     if metadata.len() > MAX_FILE {
@@ -72,16 +71,16 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
     Ok(bytes)
 }
 
-/// Whether a file must outlive a power cut.
+/// Whether a write must survive a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// It can be had again: not worth waiting for the disk.
+    /// No: the data can be fetched again, so do not wait for the disk.
     Cached,
-    /// It is the only copy.
+    /// Yes: this is the only copy.
     Durable,
 }
 
-/// Writes a file that only its owner may read, whole or not at all; its folder is made if it is missing.
+/// Writes a file atomically, readable only by its owner. It creates a missing folder.
 pub fn write(path: &Path, bytes: &[u8], keep: Durability) -> Result<(), PrivateFileError> {
     let failed = |source: io::Error| PrivateFileError::Io { path: path.to_owned(), source };
     let folder = path.parent().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
@@ -102,19 +101,19 @@ fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).tempfile_in(folder)
 }
 
-/// Whether a file is called as one that is being written temporary: an old one was left by a process that was killed.
+/// Tells whether a name is that of a temporary file. A killed process leaves one behind.
 pub fn is_temporary(name: &str) -> bool {
     name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|rest| rest.ends_with(TEMPORARY_SUFFIX))
 }
 
-/// Whether a folder is one, no link to one, and belongs to us.
+/// Tells whether a path is a folder of this user, and not a symbolic link.
 pub fn is_owned_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir() && is_ours(&metadata))
 }
 
-/// Holds the lock beside a file until it is dropped; `None` where no lock could be had within the limit.
+/// Takes the lock file of a file and holds it until the result is dropped.
 ///
-/// It is for callers to say whether they can go on without.
+/// It returns `None` on an error or timeout, and the caller decides whether to continue without it.
 pub fn lock(path: &Path, limit: Duration) -> Option<File> {
     make_folder(path.parent()?).ok()?;
     let mut lock_path = path.as_os_str().to_owned();
@@ -138,15 +137,15 @@ pub fn lock(path: &Path, limit: Duration) -> Option<File> {
     receiver.recv_timeout(limit).ok()
 }
 
-/// The name of the file that a lock of that name is beside, if it is one.
+/// Returns the name of the file that a lock file locks, or `None` for another file's name.
 pub fn locked_file_name(name: &str) -> Option<&str> {
     name.strip_suffix(LOCK_SUFFIX)
 }
 
-/// Removes a lock that nobody holds.
+/// Deletes a lock file that no process holds.
 ///
-/// It is held while it goes. Whoever opened it just before may have it after that, while another makes a new one: so that is
-/// for locks which only spare work, and not for those of what is changed.
+/// A process that opened the old file just before can lock it while another locks a new file. Use
+/// this function only for locks that avoid duplicate work, never for locks that protect data.
 pub fn remove_lock(lock_path: &Path) {
     let Ok(lock) = open_without_following(OpenOptions::new().write(true), lock_path) else {
         return;
@@ -167,7 +166,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 #[cfg(unix)]
 fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    // Not following closes the gap between the look and the opening; not blocking keeps a planted pipe from hanging us.
+    // NOFOLLOW closes the gap between check and open. NONBLOCK prevents a planted pipe from blocking.
     let flags =
         rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
     options.custom_flags(flags.bits().cast_signed()).open(path)
@@ -181,10 +180,10 @@ fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<
 #[cfg(unix)]
 fn check_owner(metadata: &fs::Metadata) -> Result<(), &'static str> {
     if !is_ours(metadata) {
-        return Err("belongs to another user");
+        return Err("is owned by another user");
     }
     if std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0 {
-        Err("is open to other users")
+        Err("is accessible to other users")
     } else {
         Ok(())
     }
@@ -212,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_could_read_or_plant_is_not_believed() {
+    fn a_file_that_other_users_can_access_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         assert!(matches!(read(&path), Err(PrivateFileError::NotFound(_))));
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_aside_can_be_told_by_its_name() {
+    fn a_temporary_file_is_recognised_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
         for (name, expected) in [
             (".stile-Ab12Cd.tmp", true),
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_private_and_comes_back() {
+    fn a_written_file_is_private_and_readable_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/file");
         write(&path, b"one", Durability::Durable).unwrap();
@@ -260,13 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_no_plain_file_is_none_and_nobody_waits_for_it() {
+    fn a_lock_file_that_is_not_a_regular_file_is_never_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let (path, lock_path) = (folder.path().join("file"), folder.path().join("file.lock"));
         assert!(std::process::Command::new("mkfifo").arg(&lock_path).status().unwrap().success());
-        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe that nobody reads");
+        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe without a reader");
         let _reader = OpenOptions::new().read(true).write(true).open(&lock_path).unwrap();
-        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe that somebody reads");
+        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe with a reader");
         fs::remove_file(&lock_path).unwrap();
         symlink(folder.path().join("elsewhere"), &lock_path).unwrap();
         assert!(lock(&path, Duration::from_secs(60)).is_none(), "a link");
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_again_is_not_written() {
+    fn a_file_too_large_to_read_again_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let most = vec![b'x'; usize::try_from(MAX_FILE).unwrap()];
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_had_by_one_at_a_time_and_nobody_waits_for_ever() {
+    fn only_one_holder_has_a_lock_and_waiting_has_a_timeout() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let held = lock(&path, Duration::ZERO);

@@ -1,7 +1,7 @@
 //! Terraform's credentials helper protocol: `get`, `store`, `forget`.
 //!
-//! `get` is asked for every host, so for one that is no Stile registry it answers from two small files:
-//! no runtime, no AWS configuration, no socket.
+//! Terraform runs `get` for every host. For a host that is not a Stile registry, `get` reads only
+//! two small files: it starts no async runtime, reads no AWS configuration and opens no socket.
 
 use std::io::Read as _;
 
@@ -14,13 +14,13 @@ use crate::stored::{self, StoredTokens};
 use crate::terminal;
 use crate::verb::{VerbContext, VerbFailure, block_on};
 
-/// Longest object that `store` reads, in bytes.
+/// Largest input that `store` reads, in bytes.
 const MAX_STDIN: u64 = 64 * 1024;
 
-/// Longest token that is kept, in bytes; a longer one would not go through as a header.
+/// Longest token that `store` accepts, in bytes. Servers reject a longer header.
 const MAX_TOKEN: usize = 4096;
 
-/// Prints one JSON object: the token, or nothing in it where there is none to have.
+/// Prints a JSON object with the token of a host, or an empty object if there is none.
 pub(crate) fn get(context: &VerbContext, host: &str) -> Result<(), VerbFailure> {
     let failed = |failure: VerbFailure| {
         failure.context(format_args!("no token for `{}`", stored::printable(host)))
@@ -35,11 +35,11 @@ pub(crate) fn get(context: &VerbContext, host: &str) -> Result<(), VerbFailure> 
     Ok(terminal::print(&product)?)
 }
 
-/// Keeps a token that `terraform login` got from somebody else.
+/// Stores a token that `terraform login` got from another host.
 pub(crate) fn store(context: &VerbContext, host: &str) -> Result<(), VerbFailure> {
     if find_registry(&context.load_config()?, host).is_some() {
         return Err(VerbFailure::new(format!(
-            "the token for `{}` comes from AWS; nothing to store",
+            "`{}` is a Stile registry, whose tokens come from AWS credentials; there is nothing to store",
             stored::printable(host)
         )));
     }
@@ -49,15 +49,13 @@ pub(crate) fn store(context: &VerbContext, host: &str) -> Result<(), VerbFailure
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(MAX_STDIN + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_STDIN {
-        return Err(VerbFailure::new(format!(
-            "standard input: it is too long, and {MAX_STDIN} bytes are the most"
-        )));
+        return Err(VerbFailure::new(format!("stdin: the input is longer than {MAX_STDIN} bytes")));
     }
     let token = read_credentials(&bytes)?;
     StoredTokens::of(context).ok_or_else(no_data_folder)?.store(&key, &token)
 }
 
-/// Drops what is kept for a host, whether it was stored or came from AWS; nothing kept is no failure.
+/// Deletes the stored and the cached tokens of a host. It succeeds if there are none.
 pub(crate) fn forget(context: &VerbContext, host: &str) -> Result<(), VerbFailure> {
     let key = stored::host_key(host).ok_or_else(|| {
         VerbFailure::new(format!("`{}` is not a host name", stored::printable(host)))
@@ -92,27 +90,25 @@ fn token_json(token: &str) -> String {
     format!("{}\n", serde_json::json!({ "token": token }))
 }
 
-/// Reads `{"token": "…"}`; a property that could not be given back is refused, as the protocol demands.
+/// Parses `{"token": "…"}`. As the protocol requires, it rejects properties that it cannot store.
 fn read_credentials(bytes: &[u8]) -> Result<String, VerbFailure> {
     let wrong = |error: stile_protocol::strict_json::FieldError| {
-        VerbFailure::new(format!("standard input: {error}"))
+        VerbFailure::new(format!("stdin: {error}"))
     };
     let mut object = StrictObject::parse(bytes).map_err(wrong)?;
     let token = object.string("token").map_err(wrong)?;
     object.finish().map_err(wrong)?;
     if token.len() > MAX_TOKEN {
-        return Err(VerbFailure::new(format!(
-            "standard input: `token` is too long, and {MAX_TOKEN} bytes are the most"
-        )));
+        return Err(VerbFailure::new(format!("stdin: `token` is longer than {MAX_TOKEN} bytes")));
     }
     if token.is_empty() || token.chars().any(char::is_control) {
-        return Err(VerbFailure::new("standard input: `token` must be one line of text"));
+        return Err(VerbFailure::new("stdin: `token` must be one line of text"));
     }
     Ok(token)
 }
 
 fn no_data_folder() -> VerbFailure {
-    VerbFailure::new("there is no folder to keep tokens in").hint("set `HOME`")
+    VerbFailure::new("cannot find the folder for stored tokens").hint("set `HOME`")
 }
 
 #[cfg(test)]
@@ -120,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_given_back_is_not_taken() {
+    fn input_that_cannot_be_returned_unchanged_is_rejected() {
         for input in [
             "",
             "garbage",
@@ -136,7 +132,7 @@ mod tests {
         ] {
             let failure = read_credentials(input.as_bytes()).unwrap_err().to_string();
             assert!(
-                failure.starts_with("standard input: ") && !failure.contains("sekret"),
+                failure.starts_with("stdin: ") && !failure.contains("sekret"),
                 "{input}: {failure}"
             );
         }

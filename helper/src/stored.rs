@@ -73,7 +73,7 @@ impl StoredTokens {
             Err(PrivateFileError::NotFound(_)) => Ok(BTreeMap::new()),
             Err(error @ PrivateFileError::Untrusted { .. }) => {
                 Err(VerbFailure::new(message::chain(&error))
-                    .hint(format!("make it yours alone: `chmod 600 {path}`")))
+                    .hint(format!("restrict it to its owner: `chmod 600 {path}`")))
             }
             Err(error @ (PrivateFileError::Io { .. } | PrivateFileError::TooLarge(_))) => {
                 Err(VerbFailure::new(message::chain(&error)))

@@ -1,4 +1,4 @@
-//! Where Terraform and OpenTofu look, and what their CLI configuration says; nothing is changed here.
+//! Finds and parses the CLI configuration of Terraform and OpenTofu. It changes nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -10,20 +10,20 @@ use terraform_credentials_stile::config::Environment;
 
 use crate::cli::Cli;
 
-/// The name after `terraform-credentials-`, by which the CLI configuration calls the program.
+/// The helper's name in the CLI configuration: the part after `terraform-credentials-`.
 pub(crate) const HELPER: &str = "stile";
 
-/// The program's file name in a plugin folder.
+/// Returns the program's file name in a plugin folder.
 pub(crate) fn program_name() -> String {
     format!("terraform-credentials-{HELPER}{}", std::env::consts::EXE_SUFFIX)
 }
 
-/// The CLI configuration file that Terraform reads.
+/// Returns the CLI configuration file that Terraform reads.
 pub(crate) fn rc_file(environment: &Environment) -> Option<PathBuf> {
     environment.terraform_rc.clone().or_else(|| usual_rc_file(environment))
 }
 
-/// The CLI configuration file where no variable names one.
+/// Returns the default CLI configuration file.
 pub(crate) fn usual_rc_file(environment: &Environment) -> Option<PathBuf> {
     if cfg!(windows) {
         return Some(environment.app_data.as_ref()?.join("terraform.rc"));
@@ -31,7 +31,7 @@ pub(crate) fn usual_rc_file(environment: &Environment) -> Option<PathBuf> {
     Some(environment.home.as_ref()?.join(".terraformrc"))
 }
 
-/// The file that OpenTofu reads in place of Terraform's, if there is one.
+/// Returns the file that OpenTofu reads instead of Terraform's, if it exists.
 pub(crate) fn tofu_rc_file(environment: &Environment) -> Option<PathBuf> {
     if environment.terraform_rc.is_some() {
         return None;
@@ -39,7 +39,7 @@ pub(crate) fn tofu_rc_file(environment: &Environment) -> Option<PathBuf> {
     Some(environment.home.as_ref()?.join(".tofurc")).filter(|path| path.exists())
 }
 
-/// Terraform's own folder, and OpenTofu's if it has been made.
+/// Returns Terraform's plugin folder, and OpenTofu's if OpenTofu has a folder.
 pub(crate) fn plugin_folders(environment: &Environment) -> Vec<PathBuf> {
     let base = if cfg!(windows) {
         environment.app_data.as_ref().map(|folder| folder.join("terraform.d"))
@@ -54,7 +54,7 @@ pub(crate) fn plugin_folders(environment: &Environment) -> Vec<PathBuf> {
     [base, tofu].into_iter().flatten().map(|folder| folder.join("plugins")).collect()
 }
 
-/// The program in a plugin folder, or in its folder for this platform.
+/// Finds the program in a plugin folder or in its subfolder for this platform.
 pub(crate) fn program_in(folder: &Path) -> Option<PathBuf> {
     search_folders(folder)
         .into_iter()
@@ -62,7 +62,7 @@ pub(crate) fn program_in(folder: &Path) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-/// Whether Terraform or OpenTofu looks for helpers in that folder.
+/// Tells whether Terraform or OpenTofu searches a folder for helpers.
 pub(crate) fn is_searched(folder: &Path, environment: &Environment) -> bool {
     let absolute =
         |folder: &Path| std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
@@ -82,7 +82,7 @@ fn search_folders(folder: &Path) -> [PathBuf; 2] {
     [folder.to_owned(), folder.join(format!("{os}_{arch}"))]
 }
 
-/// Files beside the CLI configuration that Terraform reads as well, as long as no variable names another file.
+/// Returns the additional files that Terraform reads if no variable names another file.
 pub(crate) fn extra_config_files(environment: &Environment) -> Vec<PathBuf> {
     let Some(folder) = environment.home.as_ref().map(|home| home.join(".terraform.d")) else {
         return Vec::new();
@@ -96,9 +96,9 @@ pub(crate) fn extra_config_files(environment: &Environment) -> Vec<PathBuf> {
     files
 }
 
-/// The `TF_TOKEN_…` variable that is set for a host, for which no helper is asked then.
+/// Returns the `TF_TOKEN_…` variable that is set for a host. It makes Terraform ignore the helper.
 ///
-/// After the prefix `__` is a dash and `_` a dot; dashes, dots and a port may stand there themselves.
+/// In its name `__` means a dash and `_` a dot. Dashes, dots and a port may also appear directly.
 pub(crate) fn token_variable<'a>(environment: &'a Environment, host: &Audience) -> Option<&'a str> {
     let means = |name: &str| {
         Audience::parse(&name.strip_prefix("TF_TOKEN_")?.replace("__", "-").replace('_', ".")).ok()
@@ -110,7 +110,7 @@ pub(crate) fn token_variable<'a>(environment: &'a Environment, host: &Audience) 
         .find(|name| means(name).as_ref() == Some(host))
 }
 
-/// The block in which this helper is named, and the file that it stands in.
+/// Finds the block that configures this helper, and the file that contains it.
 pub(crate) fn own_block(environment: &Environment) -> Option<(PathBuf, HelperBlock)> {
     files(environment).into_iter().find_map(|path| {
         let config = CliConfig::read(&std::fs::read_to_string(&path).ok()?, &path).ok()?;
@@ -118,7 +118,7 @@ pub(crate) fn own_block(environment: &Environment) -> Option<(PathBuf, HelperBlo
     })
 }
 
-/// Every file of CLI configuration that Terraform reads.
+/// Returns every CLI configuration file that Terraform reads.
 pub(crate) fn files(environment: &Environment) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         rc_file(environment).into_iter().filter(|path| path.exists()).collect();
@@ -128,34 +128,34 @@ pub(crate) fn files(environment: &Environment) -> Vec<PathBuf> {
     files
 }
 
-/// What a CLI configuration says about credentials.
+/// The settings of a CLI configuration that concern credentials.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct CliConfig {
-    /// The helpers; Terraform wants one at most.
+    /// The `credentials_helper` blocks. Terraform accepts at most one.
     pub(crate) helpers: Vec<HelperBlock>,
-    /// The hosts that have a `credentials` block, for which no helper is asked.
+    /// The hosts with a `credentials` block. Terraform ignores the helper for them.
     pub(crate) hosts: Vec<String>,
 }
 
-/// One helper that a CLI configuration names.
+/// One `credentials_helper` block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HelperBlock {
-    /// Its name; that of a block without a label is empty.
+    /// The helper's name. It is empty for a block without a label.
     pub(crate) name: String,
-    /// What Terraform passes before the verb; `None` where that is no list of strings.
+    /// The arguments before the verb, or `None` if they are not a list of strings.
     args: Option<Vec<String>>,
 }
 
 impl HelperBlock {
-    /// What the program is told by `args`, read as the program itself reads it.
+    /// Parses `args` as the program itself does.
     pub(crate) fn flags(&self) -> Result<Cli, String> {
-        let problem = || "the `args` of its block are not flags of this program".to_owned();
+        let problem = || "the `args` of the block are not flags of this program".to_owned();
         Cli::parse_before_verb(self.args.as_ref().ok_or_else(problem)?).ok_or_else(problem)
     }
 }
 
 impl CliConfig {
-    /// Reads HCL, or JSON where the file's name says so.
+    /// Parses HCL, or JSON if the file's extension is `json`.
     pub(crate) fn read(text: &str, path: &Path) -> Result<Self, String> {
         if path.extension().is_some_and(|extension| extension == "json") {
             Self::read_json(text)
@@ -164,20 +164,20 @@ impl CliConfig {
         }
     }
 
-    /// Whether a `credentials` block takes the host away from every helper.
+    /// Tells whether a `credentials` block makes Terraform ignore the helper for a host.
     pub(crate) fn overrides_helper(&self, host: &Audience) -> bool {
-        self.hosts.iter().any(|config| Audience::parse(config).as_ref() == Ok(host))
+        self.hosts.iter().any(|label| Audience::parse(label).as_ref() == Ok(host))
     }
 
-    /// The block that names this helper.
+    /// Returns the block that configures this helper.
     pub(crate) fn own_block(&self) -> Option<&HelperBlock> {
         self.helpers.iter().find(|helper| helper.name == HELPER)
     }
 
-    /// Terraform takes `name "label" {…}` and `name = { label = {…} }` for the same.
+    /// Parses HCL. To Terraform, `name "label" {…}` and `name = { label = {…} }` mean the same.
     fn read_hcl(text: &str) -> Result<Self, String> {
         let body: Body = text.parse().map_err(|error: hcl_edit::parser::Error| {
-            format!("it cannot be read as HCL at line {}", error.location().line())
+            format!("line {} is not valid HCL", error.location().line())
         })?;
         let mut config = Self::default();
         for structure in &body {
@@ -198,7 +198,7 @@ impl CliConfig {
 
     fn read_json(text: &str) -> Result<Self, String> {
         let value: Value =
-            serde_json::from_str(text).map_err(|_| "it cannot be read as JSON".to_owned())?;
+            serde_json::from_str(text).map_err(|_| "it is not valid JSON".to_owned())?;
         let mut config = Self::default();
         value
             .as_object()
@@ -234,7 +234,7 @@ impl CliConfig {
     }
 }
 
-/// Strings, lists and objects as JSON; what would have to be worked out first is null.
+/// Converts strings, lists and objects to JSON. Expressions that need evaluation become null.
 fn value(expression: &Expression) -> Value {
     match expression {
         Expression::String(text) => Value::String(text.as_str().to_owned()),
@@ -260,16 +260,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_hcl_is_not_guessed_at() {
+    fn invalid_hcl_or_json_is_an_error() {
         assert_eq!(
             CliConfig::read("a = 1\nb = = 2\n", Path::new("rc")).unwrap_err(),
-            "it cannot be read as HCL at line 2"
+            "line 2 is not valid HCL"
         );
         assert!(CliConfig::read("{", Path::new("x.tfrc.json")).is_err());
     }
 
     #[test]
-    fn a_variable_is_known_in_each_of_its_spellings() {
+    fn a_token_variable_is_recognised_in_each_spelling() {
         for (name, host, found) in [
             ("TF_TOKEN_registry_example_com", "registry.example.com", true),
             ("TF_TOKEN_my__registry_example_com", "my-registry.example.com", true),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn helpers_and_hosts_are_found_wherever_they_stand() {
+    fn helper_blocks_and_hosts_are_found_in_hcl_and_json() {
         let hcl = "# credentials_helper \"no\" {}\nplugin_cache_dir = \"x\"\ncredentials_helper \"stile\" { args = [] }\n\
                    credentials \"Registry.example.com\" {\n  token = \"x\"\n}\nhost \"a.example\" {\n  services = {}\n}\n";
         let config = CliConfig::read(hcl, Path::new(".terraformrc")).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_says_what_a_block_says() {
+    fn an_attribute_means_the_same_as_a_block() {
         let args = "args = [\"--config\", \"x\"]";
         let block =
             format!("credentials_helper \"vault\" {{ {args} }}\ncredentials \"a.example\" {{}}\n");
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_are_no_flags_are_not_guessed_at() {
+    fn arguments_that_are_not_flags_are_an_error() {
         for args in ["\"x\"", "[1]", "[\"get\"]", "[\"--no-such\"]", "[\"--config\"]", "[local.x]"]
         {
             let config = CliConfig::read(

@@ -1,4 +1,4 @@
-//! `whoami`: whom a registry takes the caller for, and what that principal may do there.
+//! `whoami`: shows the caller's principal and grants on a registry.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use terraform_credentials_stile::token::{self, Token};
 use crate::terminal;
 use crate::verb::{VerbContext, VerbFailure, block_on};
 
-/// What `GET /v1/whoami` says.
+/// The response body of `GET /v1/whoami`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct WhoamiReply {
     pub(crate) principal: String,
@@ -26,7 +26,7 @@ pub(crate) struct WhoamiReply {
     pub(crate) grants: Vec<HeldGrant>,
 }
 
-/// One grant that the caller holds.
+/// One grant of the caller.
 #[derive(Debug, Deserialize)]
 pub(crate) struct HeldGrant {
     principal: String,
@@ -35,18 +35,18 @@ pub(crate) struct HeldGrant {
     expires_at: Option<String>,
 }
 
-/// Prints it.
+/// Prints the principal and its grants.
 pub(crate) fn run(context: &VerbContext, host: &Audience) -> Result<(), VerbFailure> {
     let registry = context.registry(host)?;
     let failed =
-        |failure: VerbFailure| failure.context(format_args!("`{host}` does not say who you are"));
+        |failure: VerbFailure| failure.context(format_args!("cannot identify you to `{host}`"));
     let known = block_on(async {
         let scope = registry.scope();
         let mut token =
             token::for_host(&registry, &scope, &context.environment, context.clock).await?;
         let mut response = request(context, &registry, &token).await?;
         if response.status == StatusCode::UNAUTHORIZED && token.cached {
-            // Revoked since it was kept: a new one shows what holds now.
+            // The cached token was revoked: a new one shows the current state.
             token::forget(&registry, &scope, &context.environment)?;
             token = token::for_host(&registry, &scope, &context.environment, context.clock).await?;
             response = request(context, &registry, &token).await?;
@@ -56,7 +56,7 @@ pub(crate) fn run(context: &VerbContext, host: &Audience) -> Result<(), VerbFail
     Ok(terminal::print(&render(&known.map_err(failed)?))?)
 }
 
-/// Makes the authorised call.
+/// Requests `/v1/whoami` with a token.
 pub(crate) async fn request(
     context: &VerbContext,
     registry: &RegistryConfig,
@@ -68,14 +68,14 @@ pub(crate) async fn request(
     Ok(call::send(client.get(url).bearer_auth(token.expose())).await?)
 }
 
-/// Reads what came back.
+/// Parses the response.
 pub(crate) fn parse(response: &BrokerResponse) -> Result<WhoamiReply, VerbFailure> {
     if !response.status.is_success() {
         let refusal = response.refusal();
         return Err(VerbFailure { message: refusal.message, hint: refusal.hint });
     }
     serde_json::from_slice(&response.body)
-        .map_err(|_| VerbFailure::new(format!("`{}` answered with something else", response.url)))
+        .map_err(|_| VerbFailure::new(format!("cannot parse the response of `{}`", response.url)))
 }
 
 fn render(known: &WhoamiReply) -> String {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_so() {
+    fn a_principal_without_grants_is_shown_as_such() {
         let page = render(&known("[]"));
         assert!(page.ends_with("grants       none\n"), "{page}");
     }

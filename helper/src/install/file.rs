@@ -1,4 +1,4 @@
-//! Changes to files: planned as text, shown as a diff, made whole or not at all.
+//! Plans changes to files, shows them as a diff, and applies each one atomically.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -11,17 +11,17 @@ use terraform_credentials_stile::private_file;
 use crate::terraform;
 use crate::verb::VerbFailure;
 
-/// Longest wait for another process that changes the same file.
+/// Timeout for the lock of a file that another process changes.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
-/// A text file as it is now; one that does not exist is empty.
+/// The current content of a text file. A file that does not exist is empty.
 #[derive(Debug, Clone)]
 pub(crate) struct TextFile {
-    /// Where the person sees it.
+    /// The path as the user knows it.
     pub(crate) path: PathBuf,
-    /// Where it is, links followed.
+    /// The path after following symbolic links.
     real_path: PathBuf,
-    /// What it says.
+    /// The text.
     pub(crate) content: String,
     permissions: Option<fs::Permissions>,
 }
@@ -30,7 +30,7 @@ impl TextFile {
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> Result<Self, VerbFailure> {
         let failed = |error: io::Error| {
-            VerbFailure::new(format!("`{}` cannot be read: {error}", path.display()))
+            VerbFailure::new(format!("cannot read `{}`: {error}", path.display()))
         };
         let real_path = match fs::canonicalize(path) {
             Ok(real_path) => real_path,
@@ -52,15 +52,15 @@ impl TextFile {
         Ok(Self { path: path.to_owned(), real_path, content, permissions })
     }
 
-    /// The change to that text, if it is one; what its owner made read-only is not replaced, though its folder would allow that.
+    /// Plans a change to this text, or `None` if the text is equal. It rejects a read-only file.
     pub(crate) fn changed_to(&self, after: String) -> Result<Option<FileChange>, VerbFailure> {
         if after == self.content {
             return Ok(None);
         }
         if self.permissions.as_ref().is_some_and(fs::Permissions::readonly) {
             let path = self.path.display();
-            return Err(VerbFailure::new(format!("`{path}` is read-only and stays as it is"))
-                .hint(format!("chmod u+w {path}, if you mean it")));
+            return Err(VerbFailure::new(format!("`{path}` is read-only"))
+                .hint(format!("run `chmod u+w {path}` to allow the change")));
         }
         Ok(Some(FileChange::TextFile { file: self.clone(), after }))
     }
@@ -68,7 +68,7 @@ impl TextFile {
     fn write(&self, after: &str) -> io::Result<()> {
         let mut temporary = temporary_file(&self.real_path)?;
         temporary.write_all(after.as_bytes())?;
-        // A new file is for its owner alone, which is how it is made.
+        // A new file keeps the mode of the temporary file: only its owner may read it.
         if let Some(permissions) = &self.permissions {
             temporary.as_file().set_permissions(permissions.clone())?;
         }
@@ -78,34 +78,34 @@ impl TextFile {
     }
 }
 
-/// One thing to change.
+/// One planned change.
 #[derive(Debug)]
 pub(crate) enum FileChange {
-    /// A text becomes another.
+    /// Replace the content of a text file.
     TextFile {
         /// The file.
         file: TextFile,
-        /// What it is to say.
+        /// The new text.
         after: String,
     },
-    /// This program is copied.
+    /// Copy this program.
     Program {
-        /// From where it runs.
+        /// The running program.
         from: PathBuf,
-        /// To where Terraform looks.
+        /// The path in Terraform's plugin folder.
         to: PathBuf,
     },
 }
 
 impl FileChange {
-    /// What would change, for a person to read.
+    /// Renders the change as a diff.
     pub(crate) fn diff(&self) -> String {
         match self {
             Self::TextFile { file, after } => {
                 let path = file.path.display().to_string();
                 let (before, after): (Vec<_>, Vec<_>) =
                     (file.content.lines().collect(), after.lines().collect());
-                // No lines around the change: a CLI configuration holds tokens.
+                // No context lines: a CLI configuration may contain tokens.
                 TextDiff::from_slices(&before, &after)
                     .unified_diff()
                     .context_radius(0)
@@ -116,7 +116,7 @@ impl FileChange {
         }
     }
 
-    /// What was changed.
+    /// Describes the applied change in one line.
     pub(crate) fn summary(&self) -> String {
         match self {
             Self::TextFile { file, .. } => format!("wrote `{}`", file.path.display()),
@@ -124,36 +124,36 @@ impl FileChange {
         }
     }
 
-    /// Keeps others from changing the text between the reading and the writing; a program is the same from whoever copies it.
+    /// Locks a text file, so that no other install changes it. Copying a program needs no lock.
     pub(crate) fn lock(&self) -> Result<Option<fs::File>, VerbFailure> {
         let Self::TextFile { file, .. } = self else { return Ok(None) };
-        let unlocked = || VerbFailure::new(format!("`{}` cannot be locked", file.path.display()));
+        let unlocked = || VerbFailure::new(format!("cannot lock `{}`", file.path.display()));
         let lock = private_file::lock(&file.real_path, LOCK_LIMIT);
         lock.map(Some).ok_or_else(|| {
-            unlocked().hint("another install may be at it, or its folder cannot be written")
+            unlocked().hint("check for another running install, and that its folder is writable")
         })
     }
 
-    /// Makes it.
+    /// Applies the change.
     pub(crate) fn apply(&self) -> Result<(), VerbFailure> {
         let (path, made) = match self {
             Self::TextFile { file, after } => (&file.path, file.write(after)),
             Self::Program { from, to } => (to, copy_program(from, to)),
         };
         made.map_err(|error| {
-            VerbFailure::new(format!("`{}` cannot be written: {error}", path.display()))
+            VerbFailure::new(format!("cannot write `{}`: {error}", path.display()))
         })
     }
 }
 
-/// Copies of the running program that the folders still lack.
+/// Plans a copy of the running program for each folder that lacks it.
 pub(crate) fn programs(folders: &[PathBuf]) -> Result<Vec<FileChange>, VerbFailure> {
     let from = std::env::current_exe().and_then(fs::canonicalize)?;
     let program = fs::read(&from)?;
     let mut changes = Vec::new();
     for folder in folders {
         let to = folder.join(terraform::program_name());
-        if fs::read(&to).is_ok_and(|there| there == program) && is_executable(&to) {
+        if fs::read(&to).is_ok_and(|existing| existing == program) && is_executable(&to) {
             continue;
         }
         changes.push(FileChange::Program { from: from.clone(), to });
@@ -161,13 +161,13 @@ pub(crate) fn programs(folders: &[PathBuf]) -> Result<Vec<FileChange>, VerbFailu
     Ok(changes)
 }
 
-/// Whether the system would run it.
+/// Tells whether the operating system would execute the file.
 #[cfg(unix)]
 pub(crate) fn is_executable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// Whether the system would run it.
+/// Tells whether the operating system would execute the file.
 #[cfg(not(unix))]
 pub(crate) fn is_executable(path: &Path) -> bool {
     path.is_file()
@@ -182,7 +182,7 @@ fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A new file beside the one it is going to replace.
+/// Creates a temporary file in the folder of the file that it will replace.
 fn temporary_file(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,4 +1,4 @@
-//! `get` for a Stile registry: what is sent, what is made of every answer, and what is kept.
+//! `get` for a Stile registry: the request, every kind of response, and the cache.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -26,9 +26,9 @@ fn amz_date(request: &ReceivedRequest) -> DateTime<chrono::Utc> {
 }
 
 #[test]
-fn what_a_broker_says_instead_of_a_token_is_passed_on_as_one_line() {
+fn an_error_of_the_broker_is_printed_as_one_line() {
     let denied = "no grant for `aws:111122223333:role/deploy`";
-    for (answer, line) in [
+    for (response, line) in [
         (
             refusal("403 Forbidden", "no_grant", denied, Some("ask its owner"), TIME),
             format!("{denied}; hint: ask its owner"),
@@ -45,18 +45,18 @@ fn what_a_broker_says_instead_of_a_token_is_passed_on_as_one_line() {
                 Some("try again"),
                 TIME,
             ),
-            "the registry could not answer: STS is away; hint: try again".to_owned(),
+            "the registry is unavailable: STS is away; hint: try again".to_owned(),
         ),
         (
             http("502 Bad Gateway", "", "<html>"),
-            "the registry could not answer: 502 Bad Gateway".to_owned(),
+            "the registry is unavailable: 502 Bad Gateway".to_owned(),
         ),
         (
             http("403 Forbidden", "", "{\"message\":\"Missing Authentication Token\"}"),
             "403 Forbidden: Missing Authentication Token".to_owned(),
         ),
     ] {
-        let broker = StubBroker::new(move |_, _| answer.clone());
+        let broker = StubBroker::new(move |_, _| response.clone());
         Sandbox::of(&broker)
             .run(&GET)
             .fails_with(&format!("no token for `registry.example.com`: {line}"));
@@ -65,17 +65,17 @@ fn what_a_broker_says_instead_of_a_token_is_passed_on_as_one_line() {
 }
 
 #[test]
-fn an_answer_that_is_no_token_is_refused() {
+fn a_response_without_a_valid_token_is_rejected() {
     let long = "x".repeat(70_000);
-    for (answer, problem) in [
-        (http("200 OK", "", ""), "answered with something that is no token"),
-        (http("200 OK", "", "{}"), "answered with something that is no token"),
-        (token_reply("two words", 3600), "answered with something that is no token"),
-        (token_reply("line\nbreak", 3600), "answered with something that is no token"),
-        (http("200 OK", "", &long), "answered with more than 65536 bytes"),
-        (http("403 Forbidden", "", &long), "answered with more than 65536 bytes"),
+    for (response, problem) in [
+        (http("200 OK", "", ""), "does not contain a valid token"),
+        (http("200 OK", "", "{}"), "does not contain a valid token"),
+        (token_reply("two words", 3600), "does not contain a valid token"),
+        (token_reply("line\nbreak", 3600), "does not contain a valid token"),
+        (http("200 OK", "", &long), "responded with more than 65536 bytes"),
+        (http("403 Forbidden", "", &long), "responded with more than 65536 bytes"),
     ] {
-        let broker = StubBroker::new(move |_, _| answer.clone());
+        let broker = StubBroker::new(move |_, _| response.clone());
         let run = Sandbox::of(&broker).run(&GET);
         assert!(run.stderr.contains(&format!("`{}/v1/token` {problem}", broker.url)), "{run:?}");
         assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1));
@@ -83,7 +83,7 @@ fn an_answer_that_is_no_token_is_refused() {
 }
 
 #[test]
-fn a_proof_is_never_sent_where_an_answer_points() {
+fn a_proof_never_follows_a_redirect() {
     for status in
         ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"]
     {
@@ -91,8 +91,8 @@ fn a_proof_is_never_sent_where_an_answer_points() {
         let location = format!("location: {}/v1/token\r\n", elsewhere.url);
         let broker = StubBroker::new(move |_, _| http(status, &location, ""));
         Sandbox::of(&broker).run(&GET).fails_with(&format!(
-            "no token for `registry.example.com`: `{}/v1/token` answered with a redirect ({status}), and proofs and tokens are never \
-             sent on; hint: set `url` in the helper's `config.toml` to where the registry itself answers",
+            "no token for `registry.example.com`: `{}/v1/token` responded with a redirect ({status}), and proofs and tokens never \
+             follow one; hint: set `url` in the helper's `config.toml` to the registry's final address",
             broker.url
         ));
         assert!(elsewhere.requests().is_empty());
@@ -100,7 +100,7 @@ fn a_proof_is_never_sent_where_an_answer_points() {
 }
 
 #[test]
-fn what_is_sent_is_the_exchange_request_and_nothing_else() {
+fn the_helper_sends_only_the_exchange_request() {
     let broker = StubBroker::granting_every_token();
     let before = now();
     Sandbox::of(&broker).run(&GET).prints(TOKEN);
@@ -127,12 +127,12 @@ fn what_is_sent_is_the_exchange_request_and_nothing_else() {
         (asked.ttl, &asked.namespaces, asked.permissions.to_string().as_str()),
         (3600, &Namespaces::All, "download")
     );
-    assert!(!request.body.contains("wJalrXUtnFEMI"), "the secret key stays here");
+    assert!(!request.body.contains("wJalrXUtnFEMI"), "the request contains no secret key");
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_told_and_corrected_once() {
-    for (code, minutes, told) in
+fn a_wrong_clock_is_reported_and_corrected_once() {
+    for (code, minutes, direction) in
         [("proof_expired", 14, "behind"), ("proof_from_future", -14, "ahead of")]
     {
         let broker = StubBroker::new(move |number, request| match number {
@@ -144,14 +144,14 @@ fn a_clock_that_is_wrong_is_told_and_corrected_once() {
         });
         let run = Sandbox::of(&broker).run(&GET);
         assert_eq!((run.stdout.as_str(), run.code), (TOKEN, 0));
-        let minutes_told = |line: &str| {
+        let names_the_skew = |line: &str| {
             line.contains("14 min 0 s")
                 || line.contains("13 min 59 s")
                 || line.contains("14 min 1 s")
         };
         assert!(
-            minutes_told(&run.stderr)
-                && run.stderr.contains(told)
+            names_the_skew(&run.stderr)
+                && run.stderr.contains(direction)
                 && run.stderr.lines().count() == 1,
             "{}",
             run.stderr
@@ -164,7 +164,7 @@ fn a_clock_that_is_wrong_is_told_and_corrected_once() {
 }
 
 #[test]
-fn a_clock_that_stays_wrong_is_not_chased() {
+fn a_second_clock_error_is_final() {
     let broker = StubBroker::new(|_, _| {
         refusal("401 Unauthorized", "proof_expired", "the proof is too old", None, &rfc3339(now()))
     });
@@ -175,8 +175,8 @@ fn a_clock_that_stays_wrong_is_not_chased() {
 }
 
 #[test]
-fn no_proof_is_signed_for_a_day_that_an_answer_names() {
-    for (code, ahead, told) in [
+fn a_proof_is_never_signed_for_a_time_more_than_26_hours_away() {
+    for (code, ahead, skews) in [
         ("proof_from_future", TimeDelta::days(90), ["90 d 0 h behind", "89 d 23 h behind"]),
         ("proof_expired", TimeDelta::days(90), ["90 d 0 h behind", "89 d 23 h behind"]),
         ("proof_from_future", TimeDelta::days(-90), ["90 d 0 h ahead of", "89 d 23 h ahead of"]),
@@ -193,11 +193,11 @@ fn no_proof_is_signed_for_a_day_that_an_answer_names() {
             ),
             _ => token_reply("stile_v4.local.number-0", 3600),
         });
-        let lines = told.map(|told| {
+        let lines = skews.map(|skew| {
             format!(
-                "stile: no token for `registry.example.com`: this computer's clock is {told} the registry's, and nothing is signed for a \
-                 time more than 26 h away; hint: set this computer's clock; if it is right, then the registry's is not, or somebody else \
-                 answers for it\n"
+                "stile: no token for `registry.example.com`: this computer's clock is {skew} the registry's, and the helper corrects at \
+                 most 26 h; hint: set this computer's clock; if it is correct, the registry's clock is wrong, or the response is not \
+                 from the registry\n"
             )
         });
         let run = Sandbox::of(&broker).run(&GET);
@@ -211,9 +211,9 @@ fn no_proof_is_signed_for_a_day_that_an_answer_names() {
 }
 
 #[test]
-fn a_clock_that_is_set_for_another_time_zone_is_corrected() {
+fn a_clock_that_is_set_to_another_time_zone_is_corrected() {
     let most = 26 * 60 - 1;
-    for (code, minutes, told) in [
+    for (code, minutes, direction) in [
         ("proof_expired", most, "1 d 1 h behind"),
         ("proof_from_future", -most, "1 d 1 h ahead of"),
     ] {
@@ -226,24 +226,24 @@ fn a_clock_that_is_set_for_another_time_zone_is_corrected() {
         });
         let run = Sandbox::of(&broker).run(&GET);
         assert_eq!((run.stdout.as_str(), run.code, broker.requests().len()), (TOKEN, 0, 2));
-        assert!(run.stderr.contains(told), "{}", run.stderr);
+        assert!(run.stderr.contains(direction), "{}", run.stderr);
     }
 }
 
 #[test]
-fn a_token_is_got_once_and_then_read_from_a_private_file() {
+fn a_token_is_minted_once_and_then_read_from_a_private_file() {
     let broker = StubBroker::granting_every_token();
     let sandbox = Sandbox::of(&broker);
     for _ in 0..3 {
         sandbox.run(&GET).prints(TOKEN);
     }
     assert_eq!(broker.requests().len(), 1);
-    let kept: Vec<_> = sandbox
+    let cached: Vec<_> = sandbox
         .files()
         .into_iter()
         .filter(|(path, _)| path.starts_with(sandbox.path(".cache")))
         .collect();
-    for (path, bytes) in &kept {
+    for (path, bytes) in &cached {
         assert_eq!(
             std::fs::metadata(path).unwrap().permissions().mode() & 0o777,
             0o600,
@@ -259,10 +259,10 @@ fn a_token_is_got_once_and_then_read_from_a_private_file() {
 }
 
 #[test]
-fn what_others_keep_in_the_same_folder_stays() {
+fn the_cache_deletes_no_other_files_in_its_folder() {
     let broker = StubBroker::granting_every_token();
     let sandbox = Sandbox::of(&broker);
-    // As on Windows, where what can be had again lies beside what cannot.
+    // As on Windows, where the cache and the stored tokens share a folder.
     let shared = sandbox.path("local").to_str().unwrap().to_owned();
     let sandbox = sandbox.with("XDG_CACHE_HOME", &shared).with("XDG_DATA_HOME", &shared);
     sandbox.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"by-login\"}").prints("");
@@ -277,7 +277,7 @@ fn what_others_keep_in_the_same_folder_stays() {
 }
 
 #[test]
-fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
+fn an_untrusted_cache_file_is_replaced_by_a_private_one() {
     let broker = StubBroker::granting_every_token();
     let sandbox = Sandbox::of(&broker);
     sandbox.run(&GET).prints(TOKEN);
@@ -317,7 +317,7 @@ fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
 }
 
 #[test]
-fn a_token_that_is_nearly_over_when_it_comes_is_used_but_not_kept() {
+fn a_token_that_expires_soon_is_used_but_not_read_from_the_cache() {
     let broker =
         StubBroker::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 240));
     let sandbox = Sandbox::of(&broker);
@@ -326,7 +326,7 @@ fn a_token_that_is_nearly_over_when_it_comes_is_used_but_not_kept() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_costs_a_mint_and_nothing_else() {
+fn a_cache_that_cannot_be_written_costs_only_a_new_token() {
     let broker = StubBroker::granting_every_token();
     let sandbox = Sandbox::of(&broker).with("XDG_CACHE_HOME", "/proc/nowhere");
     sandbox.run(&GET).prints(TOKEN);
@@ -334,7 +334,7 @@ fn a_cache_that_cannot_be_written_costs_a_mint_and_nothing_else() {
 }
 
 #[test]
-fn many_processes_at_once_get_one_token_between_them() {
+fn many_parallel_processes_share_one_new_token() {
     let broker = StubBroker::granting_every_token();
     let sandbox = Sandbox::of(&broker);
     std::thread::scope(|scope| {
@@ -346,7 +346,7 @@ fn many_processes_at_once_get_one_token_between_them() {
 }
 
 #[test]
-fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
+fn an_error_names_the_provider_that_has_no_credentials() {
     let broker = StubBroker::granting_every_token();
     let prefix = "no token for `registry.example.com`: ";
     let starts = |sandbox: Sandbox, expected: &str, hint: &str| {
@@ -357,7 +357,7 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
     };
     starts(
         Sandbox::of(&broker).without_keys(),
-        "no AWS credentials were found",
+        "found no AWS credentials",
         "sign in with `aws sso login`",
     );
     starts(
@@ -373,7 +373,7 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
             broker.url
         ),
     );
-    starts(named, "the AWS profile `deploy` gave no credentials", "look at the profile");
+    starts(named, "the AWS profile `deploy` has no credentials", "check the profile");
     let missing = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
     let role = r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z"}"#;
     missing.write("keys.json", role);
@@ -384,17 +384,17 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
             missing.path("keys.json").display()
         ),
     );
-    starts(missing, "the AWS profile `deploi` gave no credentials", "look at the profile");
+    starts(missing, "the AWS profile `deploi` has no credentials", "check the profile");
     let nowhere = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
-    starts(nowhere, "the AWS profile `deploi` gave no credentials", "look at the profile");
+    starts(nowhere, "the AWS profile `deploi` has no credentials", "check the profile");
     let region_only = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "plain");
     region_only.write(".aws/config", "[profile plain]\nregion = us-west-2\n");
-    starts(region_only, "no AWS credentials were found", "sign in with `aws sso login`");
+    starts(region_only, "found no AWS credentials", "sign in with `aws sso login`");
     let process = Sandbox::of(&broker).without_keys();
     process.write(".aws/config", "[default]\ncredential_process = /bin/false\n");
     starts(
         process,
-        "AWS credentials from the AWS profile could not be loaded",
+        "cannot load AWS credentials from the AWS profile",
         "sign in with `aws sso login`",
     );
     let old = Sandbox::of(&broker).without_keys();
@@ -416,26 +416,26 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
         .with("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/ci");
     starts(
         web.with("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent/token"),
-        "AWS credentials from web identity could not be loaded",
-        "look at `AWS_ROLE_ARN`",
+        "cannot load AWS credentials from web identity",
+        "check `AWS_ROLE_ARN`",
     );
     assert!(broker.requests().is_empty(), "nothing was sent");
 }
 
 #[test]
-fn a_region_that_cannot_be_signed_for_is_told() {
+fn an_unusable_region_is_an_error() {
     let broker = StubBroker::granting_every_token();
     for (name, value, line) in [
         (
             "AWS_REGION",
             "eu-attacker-1",
-            "`eu-attacker-1` is no AWS region that this version knows; \
-             hint: set `region` in the helper's `config.toml` to one that the registry accepts",
+            "this version of the helper does not know the AWS region `eu-attacker-1`; \
+             hint: set `region` in the helper's `config.toml` to a region that the registry accepts",
         ),
         (
             "AWS_USE_FIPS_ENDPOINT",
             "true",
-            "the AWS configuration asks for FIPS endpoints, and STS has none in `eu-central-1`; \
+            "the AWS configuration requires FIPS endpoints, and STS has none in `eu-central-1`; \
              hint: set `region` in the helper's `config.toml` to a US region",
         ),
     ] {
@@ -446,7 +446,7 @@ fn a_region_that_cannot_be_signed_for_is_told() {
 }
 
 #[test]
-fn a_profile_that_is_named_signs_even_where_the_environment_has_keys() {
+fn a_named_profile_takes_precedence_over_keys_in_the_environment() {
     let broker = StubBroker::granting_every_token();
     let sandbox = Sandbox::of(&broker);
     sandbox.write(

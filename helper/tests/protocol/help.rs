@@ -1,9 +1,9 @@
-//! The help pages, whole: they are how the program is taught.
+//! Snapshots of every help page.
 
 use crate::support::Sandbox;
 
 #[test]
-fn every_page_teaches() {
+fn every_help_page_matches_its_snapshot() {
     let sandbox = Sandbox::new();
     for verb in ["", "get", "store", "forget", "get-token", "install", "whoami", "doctor"] {
         let arguments: Vec<_> =

@@ -1,4 +1,4 @@
-//! `install`: what it writes, what it leaves alone, and what it refuses.
+//! `install`: the files that it writes, keeps and refuses to edit.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -13,25 +13,25 @@ fn mode(sandbox: &Sandbox, name: &str) -> u32 {
 }
 
 #[test]
-fn what_stands_in_the_way_is_refused_and_nothing_is_changed_at_all() {
+fn a_conflicting_file_is_an_error_and_no_file_changes() {
     for (file, text, line) in [
         (
             ".terraformrc",
             "credentials_helper \"vault\" {}\n",
-            "`~/.terraformrc` names another credentials helper, `vault`, and Terraform uses one only; \
+            "`~/.terraformrc` configures another credentials helper, `vault`, and Terraform uses only one; \
              hint: remove its block and run this again, or use `get-token` for this registry",
         ),
         (
             ".terraform.d/own.tfrc",
             "credentials_helper \"vault\" {}\n",
-            "`~/.terraform.d/own.tfrc` names another credentials helper, `vault`, and Terraform uses one only; \
+            "`~/.terraform.d/own.tfrc` configures another credentials helper, `vault`, and Terraform uses only one; \
              hint: remove its block and run this again, or use `get-token` for this registry",
         ),
         (
             ".terraformrc",
             "host \"x\" {\n",
-            "`~/.terraformrc` is left as it is: it cannot be read as HCL at line 1; \
-             hint: write into it `credentials_helper \"stile\" { args = [] }`",
+            "cannot edit `~/.terraformrc`: line 1 is not valid HCL; \
+             hint: add `credentials_helper \"stile\" { args = [] }` to it",
         ),
         (
             ".config/stile/config.toml",
@@ -49,14 +49,14 @@ fn what_stands_in_the_way_is_refused_and_nothing_is_changed_at_all() {
 }
 
 #[test]
-fn it_writes_three_files_once() {
+fn a_first_install_writes_three_files_and_a_second_none() {
     let sandbox = Sandbox::new();
     let run = sandbox.run(&INSTALL);
     assert_eq!(
         run.stderr,
         "stile: copied the program to `~/.terraform.d/plugins/terraform-credentials-stile`\n\
          stile: wrote `~/.config/stile/config.toml`\nstile: wrote `~/.terraformrc`\n\
-         stile: now try `terraform-credentials-stile doctor registry.example.com`\n"
+         stile: run `terraform-credentials-stile doctor registry.example.com` to check the installation\n"
     );
     assert_eq!((run.stdout.as_str(), run.code), ("", 0));
     assert_eq!(sandbox.read(".terraformrc"), BLOCK);
@@ -67,12 +67,12 @@ fn it_writes_three_files_once() {
 
     let before = sandbox.files();
     let again = sandbox.run(&INSTALL);
-    assert_eq!(again.stderr, "stile: everything is in place already; nothing changed\n");
+    assert_eq!(again.stderr, "stile: everything is already installed; nothing changed\n");
     assert_eq!((again.code, sandbox.files()), (0, before));
 }
 
 #[test]
-fn a_second_registry_goes_beside_the_first() {
+fn a_second_registry_is_added_to_the_first() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.run(&INSTALL).code, 0);
     let more = [
@@ -95,7 +95,7 @@ fn a_second_registry_goes_beside_the_first() {
 }
 
 #[test]
-fn of_many_installs_at_once_none_is_lost() {
+fn parallel_installs_keep_every_registry() {
     let sandbox = Sandbox::new();
     let hosts: Vec<_> = (0..8).map(|number| format!("host-{number}.example")).collect();
     std::thread::scope(|scope| {
@@ -114,7 +114,7 @@ fn of_many_installs_at_once_none_is_lost() {
 }
 
 #[test]
-fn a_block_that_is_there_already_is_enough() {
+fn an_existing_block_is_not_changed() {
     for (file, text, config, warned) in [
         (
             ".terraformrc",
@@ -141,7 +141,7 @@ fn a_block_that_is_there_already_is_enough() {
 }
 
 #[test]
-fn what_is_written_is_what_the_block_has_the_helper_read() {
+fn install_edits_the_file_that_the_block_makes_the_helper_read() {
     let sandbox = Sandbox::new();
     let own = sandbox.path("own.toml");
     let table = "[registry.\"registry.example.com\"]\nurl = \"http://127.0.0.1:9\"\n";
@@ -155,18 +155,18 @@ fn what_is_written_is_what_the_block_has_the_helper_read() {
     );
     let before = sandbox.files();
     sandbox.run(&[&INSTALL[..], &["--config", "other.toml"]].concat()).fails_with(
-        "the block in `~/.terraformrc` has the helper read `~/own.toml`, and nobody would read `other.toml`; \
-         hint: leave `--config` out, or change the `args` of the block",
+        "the block in `~/.terraformrc` makes the helper read `~/own.toml`, so it would ignore `other.toml`; \
+         hint: omit `--config`, or change the `args` of the block",
     );
     assert_eq!(sandbox.files(), before);
     let run = sandbox.run(&INSTALL);
-    let told = "stile: the block in `~/.terraformrc` has the helper read `~/own.toml`, so it is that file that counts\n";
-    assert!(run.code == 0 && run.stderr.starts_with(told), "{}", run.stderr);
+    let notice = "stile: the block in `~/.terraformrc` makes the helper read `~/own.toml`, so `install` edits that file\n";
+    assert!(run.code == 0 && run.stderr.starts_with(notice), "{}", run.stderr);
     assert_eq!(sandbox.read("own.toml"), format!("{table}ttl = 3600\n"));
     assert!(!sandbox.path(".config/stile/config.toml").exists());
     assert_eq!(
         sandbox.run(&[&INSTALL[..], &["--config", "own.toml"]].concat()).stderr,
-        "stile: everything is in place already; nothing changed\n"
+        "stile: everything is already installed; nothing changed\n"
     );
 
     let doctor = sandbox.run(&["doctor"]).stdout;
@@ -176,24 +176,26 @@ fn what_is_written_is_what_the_block_has_the_helper_read() {
         "{doctor}"
     );
     let doctor = sandbox.run(&["doctor", "registry.example.com", "--config", "/dev/null"]).stdout;
-    assert!(doctor.contains("FAIL CLI configuration: `~/.terraformrc` has the helper read `~/own.toml`, and not `/dev/null`"), "{doctor}");
+    assert!(doctor.contains("FAIL CLI configuration: the block in `~/.terraformrc` makes the helper read `~/own.toml`, not `/dev/null`"), "{doctor}");
 }
 
 #[test]
-fn what_is_read_only_is_left_alone() {
+fn a_read_only_file_is_not_replaced() {
     let sandbox = Sandbox::new();
     sandbox.write(".terraformrc", "");
     std::fs::set_permissions(sandbox.path(".terraformrc"), std::fs::Permissions::from_mode(0o444))
         .unwrap();
     let before = sandbox.files();
-    sandbox.run(&INSTALL).fails_with("`~/.terraformrc` is read-only and stays as it is; hint: chmod u+w ~/.terraformrc, if you mean it");
+    sandbox.run(&INSTALL).fails_with(
+        "`~/.terraformrc` is read-only; hint: run `chmod u+w ~/.terraformrc` to allow the change",
+    );
     assert_eq!(sandbox.files(), before);
 }
 
 #[test]
-fn what_was_there_stays_with_its_mode_and_its_link() {
+fn an_edited_file_keeps_its_content_mode_and_link() {
     let sandbox = Sandbox::new();
-    let before = "# mine\nplugin_cache_dir   = \"x\"   # kept\ncredentials \"app.terraform.io\" { token=\"sekret\" }";
+    let before = "# mine\nplugin_cache_dir   = \"x\"   # comment\ncredentials \"app.terraform.io\" { token=\"sekret\" }";
     sandbox.write("dotfiles/terraformrc", before);
     std::fs::set_permissions(
         sandbox.path("dotfiles/terraformrc"),
@@ -208,7 +210,7 @@ fn what_was_there_stays_with_its_mode_and_its_link() {
 }
 
 #[test]
-fn a_dry_run_shows_the_change_and_no_secret_and_makes_none() {
+fn a_dry_run_shows_the_changes_without_secrets_and_makes_none() {
     let sandbox = Sandbox::new();
     sandbox.write(".terraformrc", "credentials \"app.terraform.io\" { token=\"sekret\" }");
     let before = sandbox.files();
@@ -234,7 +236,7 @@ fn a_dry_run_shows_the_change_and_no_secret_and_makes_none() {
 }
 
 #[test]
-fn what_takes_the_host_away_from_the_helper_is_told() {
+fn settings_that_override_the_helper_are_reported() {
     let sandbox = Sandbox::new().with("TF_TOKEN_registry_example_com", "x");
     sandbox.write(".terraformrc", "credentials \"Registry.example.com\" {}\n");
     sandbox.write(
@@ -246,8 +248,8 @@ fn what_takes_the_host_away_from_the_helper_is_told() {
     for line in [
         "`~/.terraform.d/credentials.tfrc.json` has a `credentials \"registry.example.com\"` block",
         "`~/.terraformrc` has a `credentials \"registry.example.com\"` block",
-        "`TF_TOKEN_registry_example_com` is set, so Terraform will not ask the helper; unset it",
-        "OpenTofu reads `~/.tofurc` instead; run this again with `--rc-file ~/.tofurc` for it",
+        "`TF_TOKEN_registry_example_com` is set, so Terraform will not run the helper; unset it",
+        "OpenTofu reads `~/.tofurc` instead; to configure it, run this again with `--rc-file ~/.tofurc`",
     ] {
         assert!(run.stderr.contains(line), "{line}\n{}", run.stderr);
     }
@@ -255,7 +257,7 @@ fn what_takes_the_host_away_from_the_helper_is_told() {
 }
 
 #[test]
-fn the_places_can_be_named() {
+fn flags_and_variables_choose_the_paths() {
     let sandbox = Sandbox::new().with("TF_CLI_CONFIG_FILE", "named.tfrc");
     std::fs::create_dir_all(sandbox.path(".local/share/opentofu")).unwrap();
     assert_eq!(sandbox.run(&INSTALL).code, 0);
@@ -267,7 +269,7 @@ fn the_places_can_be_named() {
     let run = sandbox.run(&[&INSTALL[..], &wanted].concat());
     assert_eq!((run.code, run.stderr.lines().count()), (0, 5), "{}", run.stderr);
     assert!(
-        run.stderr.starts_with("stile: Terraform does not look in `here` for helpers\n"),
+        run.stderr.starts_with("stile: Terraform does not search `here` for helpers\n"),
         "{}",
         run.stderr
     );

@@ -1,10 +1,7 @@
-//! The real program, as Terraform and people run it: exact bytes of stdout and stderr, and the exit code.
+//! Runs the real program and checks the exact stdout, stderr and exit code.
 
 #![cfg(unix)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test stops at the first thing that is not as it must be"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails at the first unexpected value")]
 
 mod exchange;
 mod help;
@@ -19,7 +16,7 @@ use crate::support::{Sandbox, StubBroker};
 const MANAGED: &str = "[registry.\"registry.example.com\"]\nurl = \"http://127.0.0.1:9\"\n";
 
 #[test]
-fn a_host_that_is_no_stile_registry_gets_an_empty_object() {
+fn get_prints_an_empty_object_for_a_host_that_is_not_a_stile_registry() {
     for sandbox in [Sandbox::new(), Sandbox::new().configured(MANAGED)] {
         for host in [
             "registry.terraform.io",
@@ -37,13 +34,13 @@ fn a_host_that_is_no_stile_registry_gets_an_empty_object() {
 }
 
 #[test]
-fn a_machine_without_a_home_still_answers_for_other_hosts() {
+fn get_works_for_other_hosts_without_a_home_folder() {
     let sandbox = Sandbox::new().with("HOME", "").with("XDG_CONFIG_HOME", "relative");
     sandbox.run(&["get", "registry.terraform.io"]).prints("{}\n");
 }
 
 #[test]
-fn what_is_no_verb_says_nothing_on_stdout_and_fails() {
+fn an_invalid_command_fails_with_empty_stdout() {
     let sandbox = Sandbox::new();
     for arguments in [
         &[][..],
@@ -63,16 +60,16 @@ fn what_is_no_verb_says_nothing_on_stdout_and_fails() {
 }
 
 #[test]
-fn a_registry_that_does_not_answer_is_one_line_and_a_failure() {
+fn an_unreachable_registry_is_a_failure_with_one_line() {
     let sandbox = Sandbox::new().configured(MANAGED);
     sandbox.run(&["get", "registry.example.com"]).fails_with(
-        "no token for `registry.example.com`: `http://127.0.0.1:9/v1/token` cannot be reached: Connection refused (os error 111); \
-         hint: look at the network, and at `url` in the helper's `config.toml`",
+        "no token for `registry.example.com`: cannot reach `http://127.0.0.1:9/v1/token`: Connection refused (os error 111); \
+         hint: check the network, and `url` in the helper's `config.toml`",
     );
 }
 
 #[test]
-fn terraforms_own_arguments_stand_before_the_verb() {
+fn flags_from_the_cli_configuration_come_before_the_verb() {
     let broker = StubBroker::granting_every_token();
     let sandbox = Sandbox::new();
     sandbox.write(
@@ -94,11 +91,11 @@ fn terraforms_own_arguments_stand_before_the_verb() {
     by_variable
         .run(&["get", "registry.example.com"])
         .prints("{\"token\":\"stile_v4.local.number-0\"}\n");
-    assert_eq!(broker.requests().len(), 1, "the region decides how a token is got, not which");
+    assert_eq!(broker.requests().len(), 1, "the region is not part of the cache key");
 }
 
 #[test]
-fn a_configuration_that_means_nothing_is_never_skipped() {
+fn an_invalid_configuration_is_an_error_for_every_host() {
     for (text, problem) in [
         (
             "[registry.\"registry.example.com\"]\nregoin = \"x\"\n",
@@ -108,7 +105,7 @@ fn a_configuration_that_means_nothing_is_never_skipped() {
         (
             "[registry.\"registry.example.com\"]\nurl = \"http://registry.example.com\"\n",
             "`~/.config/stile/config.toml` [registry.\"registry.example.com\"]: \
-             `http://registry.example.com` is plain HTTP, which is for loopback addresses only; use `https`",
+             `http://registry.example.com` is plain HTTP, which only loopback addresses may use; use `https`",
         ),
     ] {
         let sandbox = Sandbox::new().configured(text);
@@ -121,12 +118,12 @@ fn a_configuration_that_means_nothing_is_never_skipped() {
     }
     let missing = Sandbox::new().with("STILE_CONFIG", "/nonexistent/config.toml");
     missing.run(&["get", "registry.terraform.io"]).fails_with(
-        "no token for `registry.terraform.io`: `/nonexistent/config.toml` cannot be read: No such file or directory (os error 2)",
+        "no token for `registry.terraform.io`: cannot read `/nonexistent/config.toml`: No such file or directory (os error 2)",
     );
 }
 
 #[test]
-fn a_login_elsewhere_is_kept_and_given_back_and_forgotten() {
+fn a_token_of_another_host_can_be_stored_read_and_deleted() {
     let sandbox = Sandbox::new().configured(MANAGED);
     sandbox.run(&["forget", "app.terraform.io"]).prints("");
     sandbox.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"first\"}\n").prints("");
@@ -145,16 +142,16 @@ fn a_login_elsewhere_is_kept_and_given_back_and_forgotten() {
 }
 
 #[test]
-fn a_folder_that_is_none_is_named() {
+fn a_cache_folder_that_is_a_file_is_an_error_for_forget() {
     let sandbox = Sandbox::new().configured(MANAGED);
     sandbox.write(".cache/stile", "");
     sandbox
         .run(&["forget", "registry.example.com"])
-        .fails_with("`~/.cache/stile` cannot be used: Not a directory (os error 20)");
+        .fails_with("cannot access `~/.cache/stile`: Not a directory (os error 20)");
 }
 
 #[test]
-fn many_logins_at_once_are_all_kept() {
+fn parallel_stores_keep_every_token() {
     let sandbox = Sandbox::new();
     let hosts: Vec<_> = (0..12).map(|number| format!("host-{number}.example")).collect();
     std::thread::scope(|scope| {
@@ -173,27 +170,27 @@ fn many_logins_at_once_are_all_kept() {
 }
 
 #[test]
-fn what_cannot_be_stored_is_refused_and_changes_nothing() {
+fn input_that_cannot_be_stored_is_rejected_and_changes_nothing() {
     let sandbox = Sandbox::new().configured(MANAGED);
     let before = sandbox.files();
     for (host, stdin, line) in [
         (
             "registry.example.com",
             "{\"token\":\"sekret\"}",
-            "the token for `registry.example.com` comes from AWS; nothing to store",
+            "`registry.example.com` is a Stile registry, whose tokens come from AWS credentials; there is nothing to store",
         ),
         (
             "Registry.Example.com:443",
             "{\"token\":\"sekret\"}",
-            "the token for `Registry.Example.com:443` comes from AWS; nothing to store",
+            "`Registry.Example.com:443` is a Stile registry, whose tokens come from AWS credentials; there is nothing to store",
         ),
         ("../../x", "{\"token\":\"sekret\"}", "`../../x` is not a host name"),
         (
             "a.example",
             "{\"token\":\"sekret\\r\\nx: y\"}",
-            "standard input: `token` must be one line of text",
+            "stdin: `token` must be one line of text",
         ),
-        ("a.example", "{\"token\":\"\"}", "standard input: `token` must be one line of text"),
+        ("a.example", "{\"token\":\"\"}", "stdin: `token` must be one line of text"),
     ] {
         sandbox.run_with_stdin(&["store", host], stdin).fails_with(line);
     }
@@ -211,7 +208,7 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
             "{stdin}"
         );
         assert!(
-            run.stderr.starts_with("stile: standard input: ") && !run.stderr.contains("sekret"),
+            run.stderr.starts_with("stile: stdin: ") && !run.stderr.contains("sekret"),
             "{}",
             run.stderr
         );
@@ -219,19 +216,19 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
     let long = format!("{{\"token\":\"{}\"}}", "x".repeat(4097));
     sandbox
         .run_with_stdin(&["store", "a.example"], &long)
-        .fails_with("standard input: `token` is too long, and 4096 bytes are the most");
+        .fails_with("stdin: `token` is longer than 4096 bytes");
     assert_eq!(sandbox.files(), before);
 }
 
 #[test]
-fn stored_tokens_that_others_could_have_read_or_written_are_not_used() {
+fn stored_tokens_in_an_untrusted_file_are_not_used() {
     let sandbox = Sandbox::new();
     sandbox.run_with_stdin(&["store", "a.example"], "{\"token\":\"x\"}").prints("");
     let file = sandbox.path(".local/share/stile/tokens.json");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     sandbox.run(&["get", "a.example"]).prints("{}\n");
     sandbox.run_with_stdin(&["store", "b.example"], "{\"token\":\"y\"}").fails_with(
-        "`~/.local/share/stile/tokens.json` is open to other users; hint: make it yours alone: `chmod 600 ~/.local/share/stile/tokens.json`",
+        "`~/.local/share/stile/tokens.json` is accessible to other users; hint: restrict it to its owner: `chmod 600 ~/.local/share/stile/tokens.json`",
     );
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     sandbox.run(&["get", "a.example"]).prints("{\"token\":\"x\"}\n");

@@ -1,4 +1,4 @@
-//! What people run by hand: `get-token`, `whoami`, `doctor`.
+//! The verbs that users run: `get-token`, `whoami`, `doctor`.
 
 use crate::support::{ProgramOutput, Sandbox, StubBroker, http, now, token_reply};
 
@@ -27,7 +27,7 @@ fn full_broker() -> StubBroker {
 }
 
 #[test]
-fn a_token_is_printed_in_the_form_that_was_asked_for() {
+fn get_token_prints_a_new_token_in_each_format() {
     for (form, expected) in [
         ("token", "stile_v4.local.number-0\n"),
         (
@@ -39,29 +39,29 @@ fn a_token_is_printed_in_the_form_that_was_asked_for() {
         let broker = StubBroker::granting_every_token();
         let sandbox = Sandbox::of(&broker);
         sandbox.run(&[&["get-token", form], &HOST[..]].concat()).prints(expected);
-        assert!(!sandbox.path(".cache").exists(), "a token that was handed out is not kept");
+        assert!(!sandbox.path(".cache").exists(), "`get-token` does not cache its token");
     }
 }
 
 #[test]
-fn a_block_that_would_switch_the_helper_off_is_told() {
+fn get_token_warns_about_a_block_that_overrides_the_helper() {
     let broker = StubBroker::granting_every_token();
     let sandbox = Sandbox::of(&broker);
     sandbox.write(".terraformrc", "credentials_helper \"stile\" {}\n");
-    for (form, told) in [
+    for (form, warning) in [
         ("token", ""),
         (
             "config",
-            "stile: the helper serves `registry.example.com` already; in the same CLI configuration this block would switch it off\n",
+            "stile: the helper already provides tokens for `registry.example.com`; if you add this block to the same CLI configuration, Terraform ignores the helper\n",
         ),
     ] {
         let run = sandbox.run(&[&["get-token", form], &HOST[..]].concat());
-        assert_eq!((run.stderr.as_str(), run.code), (told, 0), "{form}");
+        assert_eq!((run.stderr.as_str(), run.code), (warning, 0), "{form}");
     }
 }
 
 #[test]
-fn what_was_asked_for_is_what_the_document_says() {
+fn the_request_document_contains_the_requested_scope() {
     let broker = StubBroker::granting_every_token();
     let sandbox = Sandbox::of(&broker);
     let wanted = [
@@ -93,7 +93,7 @@ fn what_was_asked_for_is_what_the_document_says() {
 }
 
 #[test]
-fn a_gateway_that_verifies_signatures_itself_is_asked_by_a_signed_get() {
+fn a_gateway_that_verifies_signatures_gets_a_signed_get_request() {
     for service in ["execute-api", "lambda"] {
         let broker = StubBroker::granting_every_token();
         let lists =
@@ -117,16 +117,16 @@ fn a_gateway_that_verifies_signatures_itself_is_asked_by_a_signed_get() {
 }
 
 #[test]
-fn nothing_is_on_stdout_unless_there_is_a_token() {
+fn get_token_prints_nothing_to_stdout_on_failure() {
     let sandbox = Sandbox::new();
     let port = ["--registry-host", "127.0.0.1:9"];
     sandbox.run(&[&["get-token", "env"], &port[..]].concat()).fails_with(
-        "`127.0.0.1:9` has a port, and no shell variable can spell that; \
-         hint: use `get-token config`, whose block goes into the CLI configuration",
+        "`127.0.0.1:9` has a port, which a shell variable name cannot contain; \
+         hint: use `get-token config`, and add its block to the CLI configuration",
     );
     sandbox.run(&[&["get-token", "token"], &port[..]].concat()).fails_with(
-        "no token for `127.0.0.1:9`: `https://127.0.0.1:9/v1/token` cannot be reached: Connection refused (os error 111); \
-         hint: look at the network, and at `url` in the helper's `config.toml`",
+        "no token for `127.0.0.1:9`: cannot reach `https://127.0.0.1:9/v1/token`: Connection refused (os error 111); \
+         hint: check the network, and `url` in the helper's `config.toml`",
     );
     for wrong in [
         &["get-token", "token"][..],
@@ -158,10 +158,10 @@ fn nothing_is_on_stdout_unless_there_is_a_token() {
 }
 
 #[test]
-fn whoami_is_for_registries_only_and_says_what_stands_in_the_way() {
+fn whoami_fails_for_an_unknown_host_and_for_a_rejected_token() {
     Sandbox::new().run(&["whoami", "registry.example.com"]).fails_with(
-        "`registry.example.com` is not in the helper's configuration, so nothing is signed for it; \
-         hint: terraform-credentials-stile install --registry-host registry.example.com",
+        "`registry.example.com` is not configured as a Stile registry; \
+         hint: run `terraform-credentials-stile install --registry-host registry.example.com`",
     );
     let broker = StubBroker::new(|_, request| match request.line.starts_with("POST") {
         true => token_reply("stile_v4.local.x", 3600),
@@ -173,8 +173,8 @@ fn whoami_is_for_registries_only_and_says_what_stands_in_the_way() {
     });
     Sandbox::of(&broker)
         .run(&["whoami", "registry.example.com"])
-        .fails_with("`registry.example.com` does not say who you are: no good token");
-    assert_eq!(broker.requests().len(), 2, "a token that is new is not got again");
+        .fails_with("cannot identify you to `registry.example.com`: no good token");
+    assert_eq!(broker.requests().len(), 2, "a rejected new token is not replaced");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn whoami_shows_the_principal_and_its_grants() {
 }
 
 #[test]
-fn a_kept_token_that_was_revoked_is_got_anew_by_whoami() {
+fn whoami_replaces_a_revoked_cached_token() {
     let broker = StubBroker::new(|_, request| {
         match request.headers.get("authorization").map(String::as_str) {
             None if request.line.starts_with("POST") => {
@@ -207,12 +207,12 @@ fn a_kept_token_that_was_revoked_is_got_anew_by_whoami() {
     assert_ne!(
         sandbox.run(&["get", "registry.example.com"]).stdout,
         first,
-        "the revoked one is dropped"
+        "the revoked token is deleted"
     );
 }
 
 #[test]
-fn doctor_tries_the_token_that_terraform_gets_and_drops_it_where_it_is_dead() {
+fn doctor_tries_the_cached_token_and_deletes_a_rejected_one() {
     let broker = StubBroker::new(|number, request| {
         match request.headers.get("authorization").map(String::as_str) {
             None => token_reply(&format!("stile_v4.local.number-{number}"), 3600),
@@ -221,38 +221,38 @@ fn doctor_tries_the_token_that_terraform_gets_and_drops_it_where_it_is_dead() {
         }
     });
     let sandbox = Sandbox::of(&broker);
-    let kept = "{\"token\":\"stile_v4.local.number-0\"}\n";
-    sandbox.run(&["get", "registry.example.com"]).prints(kept);
+    let cached = "{\"token\":\"stile_v4.local.number-0\"}\n";
+    sandbox.run(&["get", "registry.example.com"]).prints(cached);
     let call = |run: ProgramOutput| {
         run.stdout.lines().find(|line| line.contains("authorised call")).unwrap().to_owned()
     };
     assert_eq!(
         call(sandbox.run(&["doctor"])),
-        "ok   authorised call: the kept token was refused, so it is dropped; with a new one: `aws:111122223333:role/deploy` holds 1 grant(s)"
+        "ok   authorised call: the registry rejected the cached token, now deleted; with a new token: `aws:111122223333:role/deploy` has 1 grant(s)"
     );
-    assert_ne!(sandbox.run(&["get", "registry.example.com"]).stdout, kept);
+    assert_ne!(sandbox.run(&["get", "registry.example.com"]).stdout, cached);
     assert_eq!(
         call(sandbox.run(&["doctor"])),
-        "ok   authorised call: `aws:111122223333:role/deploy` holds 1 grant(s)"
+        "ok   authorised call: `aws:111122223333:role/deploy` has 1 grant(s)"
     );
 }
 
 #[test]
-fn doctor_says_what_is_missing_and_how_to_mend_it() {
+fn doctor_names_what_is_missing_and_how_to_fix_it() {
     let sandbox = Sandbox::new();
     let run = sandbox.run(&["doctor", "registry.example.com"]);
     insta::assert_snapshot!(run.stdout, @r#"
-    FAIL plugin: the program is not in `~/.terraform.d/plugins`; hint: terraform-credentials-stile install --registry-host HOST
-    -    helper configuration: there is no `~/.config/stile/config.toml`, so nothing is signed for anybody
-    FAIL CLI configuration: no `credentials_helper "stile"` block; hint: terraform-credentials-stile install --registry-host registry.example.com
-    FAIL registry: `registry.example.com` is not in the helper's configuration, so nothing is signed for it; hint: terraform-credentials-stile install --registry-host registry.example.com
+    FAIL plugin: the program is not in `~/.terraform.d/plugins`; hint: run `terraform-credentials-stile install --registry-host HOST`
+    -    helper configuration: `~/.config/stile/config.toml` does not exist, so no registry is configured
+    FAIL CLI configuration: found no `credentials_helper "stile"` block; hint: run `terraform-credentials-stile install --registry-host registry.example.com`
+    FAIL registry: `registry.example.com` is not configured as a Stile registry; hint: run `terraform-credentials-stile install --registry-host registry.example.com`
     "#);
     assert_eq!((run.stderr.as_str(), run.code), ("stile: 3 steps failed\n", 1));
     assert_eq!(sandbox.run(&["doctor"]).code, 1, "no registry at all");
 }
 
 #[test]
-fn doctor_names_what_stands_before_the_helper() {
+fn doctor_names_settings_that_override_the_helper() {
     let broker = full_broker();
     for (name, value, file, text, expected) in [
         (
@@ -281,7 +281,7 @@ fn doctor_names_what_stands_before_the_helper() {
             "x",
             ".terraformrc",
             "credentials_helper \"vault\" {}\n",
-            "names another helper, `vault`",
+            "configures another helper, `vault`",
         ),
     ] {
         let sandbox = Sandbox::of(&broker).with(name, value);
@@ -293,22 +293,23 @@ fn doctor_names_what_stands_before_the_helper() {
 }
 
 #[test]
-fn doctor_walks_the_whole_way_after_an_install() {
+fn doctor_passes_every_step_after_an_install() {
     let broker = full_broker();
     let sandbox = Sandbox::of(&broker);
     assert_eq!(sandbox.run(&[&["install"], &HOST[..]].concat()).code, 0);
     let run = sandbox.run(&["doctor"]);
     let stdout = run.stdout.replace(&broker.url, "http://BROKER");
-    let expiry = stdout.find("until 2").map(|at| stdout[at + 6..at + 26].to_owned()).unwrap();
+    let expiry =
+        stdout.find("valid until 2").map(|at| stdout[at + 12..at + 32].to_owned()).unwrap();
     insta::assert_snapshot!(stdout.replace(&expiry, "LATER"), @r"
     ok   plugin: `~/.terraform.d/plugins/terraform-credentials-stile`
     ok   helper configuration: `~/.config/stile/config.toml`
-    ok   CLI configuration: `~/.terraformrc` names the helper
+    ok   CLI configuration: `~/.terraformrc` configures the helper
     ok   registry: `registry.example.com` at http://BROKER
-    ok   AWS credentials: `ASIAIOSFODNN7EXAMPLE` from the environment, no expiry known, signing for eu-central-1
+    ok   AWS credentials: `ASIAIOSFODNN7EXAMPLE` from the environment, without a known expiry, for region eu-central-1
     ok   discovery and clock: modules.v1; the clocks agree
-    ok   exchange: a token for `aws:111122223333:role/deploy` until LATER
-    ok   authorised call: `aws:111122223333:role/deploy` holds 1 grant(s)
+    ok   exchange: got a token for `aws:111122223333:role/deploy`, valid until LATER
+    ok   authorised call: `aws:111122223333:role/deploy` has 1 grant(s)
     ");
     assert_eq!((run.stderr.as_str(), run.code), ("", 0));
 }

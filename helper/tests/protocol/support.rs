@@ -1,4 +1,4 @@
-//! A person's machine with nothing on it but the program, and somebody on loopback who answers in a broker's place.
+//! A sandbox to run the program in, and a stub broker on a loopback address.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-/// A home folder of its own, and an environment in which nothing else is set.
+/// A temporary home folder and an environment with only the given variables.
 pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
     environment: Vec<(String, String)>,
 }
 
-/// What one run of the program gave.
+/// The output and exit code of one run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ProgramOutput {
     pub(crate) stdout: String,
@@ -22,7 +22,7 @@ pub(crate) struct ProgramOutput {
 }
 
 impl Sandbox {
-    /// A machine with AWS keys in its environment and no way to any other credentials.
+    /// Creates a sandbox with AWS keys in its environment and no other credentials.
     pub(crate) fn new() -> Self {
         let sandbox = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
         let home = sandbox.folder.path().to_str().unwrap().to_owned();
@@ -37,12 +37,12 @@ impl Sandbox {
 
     /// Sets a variable.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        self.environment.retain(|(there, _)| there != name);
+        self.environment.retain(|(existing, _)| existing != name);
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Takes the AWS keys out of the environment.
+    /// Removes the AWS keys from the environment.
     pub(crate) fn without_keys(mut self) -> Self {
         self.environment.retain(|(name, _)| {
             !name.starts_with("AWS_") || name == "AWS_REGION" || name == "AWS_EC2_METADATA_DISABLED"
@@ -56,7 +56,7 @@ impl Sandbox {
         self
     }
 
-    /// A machine on which that host is a registry which the broker serves.
+    /// Creates a sandbox in which `registry.example.com` is a registry of the stub broker.
     pub(crate) fn of(broker: &StubBroker) -> Self {
         Self::new()
             .configured(&format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url))
@@ -76,7 +76,7 @@ impl Sandbox {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// Every file below the home folder with what it holds.
+    /// Returns every file below the home folder with its content.
     pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         fn walk(folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
             for entry in std::fs::read_dir(folder).unwrap() {
@@ -109,7 +109,7 @@ impl Sandbox {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A program that fails early does not read it.
+        // A program that fails early may not read stdin.
         let _written = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
         let text = |bytes: Vec<u8>| {
@@ -124,7 +124,7 @@ impl Sandbox {
 }
 
 impl ProgramOutput {
-    /// Nothing on stdout, one line on stderr, and a 1.
+    /// Asserts empty stdout, this one line on stderr, and exit code 1.
     #[track_caller]
     pub(crate) fn fails_with(&self, line: &str) {
         assert_eq!(
@@ -133,14 +133,14 @@ impl ProgramOutput {
         );
     }
 
-    /// That on stdout and nothing else.
+    /// Asserts this stdout, empty stderr, and exit code 0.
     #[track_caller]
     pub(crate) fn prints(&self, product: &str) {
         assert_eq!(*self, Self { stdout: product.to_owned(), stderr: String::new(), code: 0 });
     }
 }
 
-/// A request as it arrived.
+/// A request that the stub broker received.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceivedRequest {
     pub(crate) line: String,
@@ -149,38 +149,38 @@ pub(crate) struct ReceivedRequest {
 }
 
 impl ReceivedRequest {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
-/// Answers on loopback as it is told to, and remembers what it was asked.
+/// Responds on a loopback address as the test wants, and records the requests.
 pub(crate) struct StubBroker {
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl StubBroker {
-    /// Answers each request by its number (from 0) and content.
+    /// Starts a broker whose response depends on the request and its number, from 0.
     pub(crate) fn new(
-        answer: impl Fn(usize, &ReceivedRequest) -> String + Send + Sync + 'static,
+        response: impl Fn(usize, &ReceivedRequest) -> String + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
-        let answer = Arc::new(answer);
+        let response = Arc::new(response);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-                std::thread::spawn(move || serve(stream, &seen, answer.as_ref()));
+                let (seen, response) = (Arc::clone(&seen), Arc::clone(&response));
+                std::thread::spawn(move || serve(stream, &seen, response.as_ref()));
             }
         });
         Self { url, requests }
     }
 
-    /// Gives a good token to everybody.
+    /// Starts a broker that grants a token to every request.
     pub(crate) fn granting_every_token() -> Self {
         Self::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 3600))
     }
@@ -193,7 +193,7 @@ impl StubBroker {
 fn serve(
     mut stream: TcpStream,
     seen: &Mutex<Vec<ReceivedRequest>>,
-    answer: &(impl Fn(usize, &ReceivedRequest) -> String + ?Sized),
+    response: &(impl Fn(usize, &ReceivedRequest) -> String + ?Sized),
 ) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut lines = (&mut reader).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
@@ -212,10 +212,10 @@ fn serve(
         seen.push(request.clone());
         seen.len() - 1
     };
-    let _written = stream.write_all(answer(number, &request).as_bytes());
+    let _written = stream.write_all(response(number, &request).as_bytes());
 }
 
-/// A whole HTTP answer.
+/// Builds an HTTP response.
 pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -223,7 +223,7 @@ pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// The answer that carries a token, good for that many seconds from now.
+/// Builds a response with a token that expires after this many seconds.
 pub(crate) fn token_reply(token: &str, seconds: i64) -> String {
     let expires_at = now() + chrono::TimeDelta::seconds(seconds);
     let body = serde_json::json!({
@@ -233,7 +233,7 @@ pub(crate) fn token_reply(token: &str, seconds: i64) -> String {
     http("200 OK", "", &body.to_string())
 }
 
-/// A refusal as a broker words it.
+/// Builds a broker's error response.
 pub(crate) fn refusal(
     status: &str,
     code: &str,
@@ -249,10 +249,10 @@ pub(crate) fn refusal(
     http(status, "", &body.to_string())
 }
 
-/// The time by which the program under test goes.
+/// Returns the system time, as the program under test sees it.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the program under test takes the system's time, and its answers must fit that"
+    reason = "the program under test uses the system time, and the responses must match it"
 )]
 pub(crate) fn now() -> chrono::DateTime<chrono::Utc> {
     chrono::Utc::now()
