@@ -183,7 +183,7 @@ impl CliConfig {
         for structure in &body {
             match structure {
                 Structure::Attribute(attribute) => {
-                    config.add(attribute.key.as_str(), &value(&attribute.value))
+                    config.add(attribute.key.as_str(), &value(&attribute.value));
                 }
                 Structure::Block(block) => {
                     let content =
@@ -211,7 +211,7 @@ impl CliConfig {
     fn add(&mut self, name: &str, labelled: &Value) {
         match labelled {
             Value::Object(labelled) => {
-                labelled.iter().for_each(|(label, content)| self.add_one(name, label, content))
+                labelled.iter().for_each(|(label, content)| self.add_one(name, label, content));
             }
             Value::Array(several) => several.iter().for_each(|labelled| self.add(name, labelled)),
             _ => {}

@@ -102,7 +102,7 @@ fn parallel_installs_keep_every_registry() {
         for host in &hosts {
             let sandbox = &sandbox;
             scope.spawn(move || {
-                assert_eq!(sandbox.run(&["install", "--registry-host", host]).code, 0)
+                assert_eq!(sandbox.run(&["install", "--registry-host", host]).code, 0);
             });
         }
     });

@@ -160,7 +160,7 @@ fn parallel_stores_keep_every_token() {
             scope.spawn(move || {
                 sandbox
                     .run_with_stdin(&["store", host], &format!("{{\"token\":\"{host}\"}}"))
-                    .prints("")
+                    .prints("");
             });
         }
     });

@@ -82,9 +82,9 @@ impl Sandbox {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
-                    walk(&path, files)
+                    walk(&path, files);
                 } else {
-                    files.push((path.clone(), std::fs::read(&path).unwrap()))
+                    files.push((path.clone(), std::fs::read(&path).unwrap()));
                 }
             }
         }
