@@ -220,6 +220,75 @@ fn input_that_cannot_be_stored_is_rejected_and_changes_nothing() {
     assert_eq!(sandbox.files(), before);
 }
 
+/// Writes `tokens.json` so that only its owner may access it.
+fn write_tokens(sandbox: &Sandbox, text: &str) {
+    sandbox.write(".local/share/stile/tokens.json", text);
+    let file = sandbox.path(".local/share/stile/tokens.json");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn stored_tokens_of_the_release_before_versions_are_read_and_kept() {
+    let sandbox = Sandbox::new();
+    write_tokens(&sandbox, include_str!("../fixtures/before-versions/tokens.json"));
+    sandbox.run(&["get", "app.terraform.io"]).prints("{\"token\":\"first\"}\n");
+    sandbox.run_with_stdin(&["store", "a.example"], "{\"token\":\"third\"}").prints("");
+    sandbox.run(&["get", "app.terraform.io"]).prints("{\"token\":\"first\"}\n");
+    assert_eq!(
+        sandbox.read(".local/share/stile/tokens.json"),
+        r#"{"$version":"1","a.example":"third","app.terraform.io":"first","localhost:8080":"second"}"#
+    );
+}
+
+#[test]
+fn stored_tokens_keep_what_a_newer_program_added() {
+    let sandbox = Sandbox::new();
+    write_tokens(
+        &sandbox,
+        r#"{"$later":[1],"$version":"1","a.example":{"token":"x"},"b.example":"y"}"#,
+    );
+    sandbox.run(&["get", "a.example"]).prints("{}\n");
+    sandbox.run(&["get", "b.example"]).prints("{\"token\":\"y\"}\n");
+    sandbox.run(&["forget", "b.example"]).prints("");
+    assert_eq!(
+        sandbox.read(".local/share/stile/tokens.json"),
+        r#"{"$later":[1],"$version":"1","a.example":{"token":"x"}}"#
+    );
+}
+
+#[test]
+fn stored_tokens_of_a_newer_version_are_neither_used_nor_changed() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (text, problem) in [
+        (
+            r#"{"$version":"99","a.example":"x"}"#,
+            format!("has format version 99, and this program ({version}) supports version 1"),
+        ),
+        (
+            r#"{"$crit":["$audience"],"$audience":"y","a.example":"x"}"#,
+            format!(
+                "requires support for `$audience`, which this program ({version}) does not have"
+            ),
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        write_tokens(&sandbox, text);
+        let before = sandbox.read(".local/share/stile/tokens.json");
+        let line = format!(
+            "`~/.local/share/stile/tokens.json` {problem}; \
+             hint: use the newer version of `terraform-credentials-stile`"
+        );
+        let run = sandbox.run(&["get", "a.example"]);
+        assert_eq!(
+            (run.stdout.as_str(), run.stderr, run.code),
+            ("{}\n", format!("stile: {line}\n"), 0)
+        );
+        sandbox.run_with_stdin(&["store", "a.example"], "{\"token\":\"z\"}").fails_with(&line);
+        sandbox.run(&["forget", "a.example"]).fails_with(&line);
+        assert_eq!(sandbox.read(".local/share/stile/tokens.json"), before);
+    }
+}
+
 #[test]
 fn stored_tokens_in_an_untrusted_file_are_not_used() {
     let sandbox = Sandbox::new();
@@ -236,9 +305,8 @@ fn stored_tokens_in_an_untrusted_file_are_not_used() {
     symlink(sandbox.path("moved.json"), &file).unwrap();
     sandbox.run(&["get", "a.example"]).prints("{}\n");
     std::fs::remove_file(&file).unwrap();
-    sandbox.write(".local/share/stile/tokens.json", "{\"a.exa");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    write_tokens(&sandbox, "{\"a.exa");
     sandbox
         .run(&["forget", "a.example"])
-        .fails_with("`~/.local/share/stile/tokens.json` is damaged; hint: remove it, and log in again to the hosts it was for");
+        .fails_with("`~/.local/share/stile/tokens.json` is damaged; hint: delete it, and run `terraform login` for its hosts again");
 }
