@@ -1,6 +1,9 @@
 //! Reads the environment and `stile/config.toml`: which hosts are Stile registries, and their settings.
 //!
 //! The helper signs requests only for the hosts in that file.
+//!
+//! Users write this file, so an unknown key is an error: a misspelled `profile` must not let other
+//! credentials sign. The file may name its format `version`, which is 1 if the key is missing.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,6 +17,9 @@ use stile_protocol::exchange::{MAX_TTL, MIN_TTL, Namespaces};
 use stile_protocol::names::{Permission, Permissions};
 use stile_protocol::region::Region;
 use url::Url;
+
+/// The format version of `config.toml` that this program supports.
+const VERSION: i64 = 1;
 
 /// Default lifetime of a token, in seconds.
 pub const DEFAULT_TTL: i64 = 3600;
@@ -250,6 +256,18 @@ impl Config {
             place,
             problem,
         };
+        // Check the version first: a file of a newer version may have any other keys.
+        if let Ok(ConfigVersion { version: Some(version) }) = toml::from_str(text)
+            && version != VERSION
+        {
+            return Err(invalid(
+                String::new(),
+                format!(
+                    "the file has format version {version}, and this program ({}) supports version {VERSION}",
+                    env!("CARGO_PKG_VERSION")
+                ),
+            ));
+        }
         let file: ConfigFile = toml::from_str(text).map_err(|error| {
             let line = error
                 .span()
@@ -279,9 +297,17 @@ impl Config {
     }
 }
 
+/// The key that every format version has in common.
+#[derive(Deserialize)]
+struct ConfigVersion {
+    version: Option<i64>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
+    #[serde(rename = "version")]
+    _version: Option<i64>,
     #[serde(default)]
     registry: BTreeMap<String, RegistryTable>,
 }
@@ -419,11 +445,31 @@ mod tests {
         assert!(
             parse("[registries]\n")
                 .unwrap_err()
-                .contains("unknown field `registries`, expected `registry`")
+                .contains("unknown field `registries`, expected `version` or `registry`")
         );
         assert!(parse("[registry.localhost]\n").unwrap_err().contains("`localhost` has no dot"));
         let duplicate = "[registry.\"a.example\"]\n[registry.\"A.example:443\"]\n";
         assert_eq!(parse(duplicate).unwrap_err(), "`config.toml`: `a.example` has two tables");
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_rejected_with_both_versions() {
+        let table = "[registry.\"a.example\"]\n";
+        assert_eq!(parse(&format!("version = 1\n{table}")).unwrap().registries().count(), 1);
+        for (text, version) in [
+            (format!("version = 2\n{table}later = 1\n"), 2),
+            ("version = 99\nregistries = []\n".to_owned(), 99),
+            ("version = 0\n".to_owned(), 0),
+        ] {
+            let program = env!("CARGO_PKG_VERSION");
+            assert_eq!(
+                parse(&text).unwrap_err(),
+                format!(
+                    "`config.toml`: the file has format version {version}, and this program ({program}) supports version 1"
+                )
+            );
+        }
+        assert!(parse("version = \"1\"\n").unwrap_err().contains("line 1: invalid type"));
     }
 
     #[test]
