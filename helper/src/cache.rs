@@ -9,10 +9,10 @@
 //! - A reader ignores unknown fields, unless `crit` lists them. `crit` names the fields that a
 //!   reader must understand, as in RFC 7515, section 4.1.11. If it lists an unknown name, the
 //!   reader fetches a new token and replaces the file.
-//! - A later version must use another file name, for example `HOST-KEY.v2.json`, so that two
-//!   installed versions of the program do not replace each other's tokens. If a file nevertheless
-//!   has a newer version, the reader fetches a new token and does not replace the file. The sweep
-//!   deletes the file after a day without a change, as any other.
+//! - A later version must use another file name, for example `HOST-KEY.v2.json`. Then two installed
+//!   programs do not replace each other's tokens. If a file nevertheless has a newer version, the
+//!   reader fetches a new token and does not replace the file. The sweep deletes the file after a
+//!   day without a change, as any other.
 //! - [`forget`] deletes the files of every version.
 //!
 //! Programs before the `version` field reject it, so they fetch a new token and replace the file.

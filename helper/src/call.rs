@@ -199,10 +199,10 @@ impl BrokerResponse {
             };
         }
         let body: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
-        let said = body
+        let text = body
             .as_ref()
             .and_then(|body| body.get("message").or_else(|| body.get("Message"))?.as_str());
-        let message = match said {
+        let message = match text {
             Some(text) => format!("{}: {}", self.status, message::one_line(text)),
             None => self.status.to_string(),
         };
