@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use stile_broker::store::{Aws, Embedded, Place, Store};
 use stile_protocol::audience::Audience;
+use stile_store::{Aws, Embedded, Place, Store};
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
 use crate::failure::Failure;

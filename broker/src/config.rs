@@ -10,9 +10,10 @@ use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
 
-use crate::registry::LINK_LIFETIME;
-use crate::store::Place;
-use crate::sts::{Endpoint, EndpointError, Endpoints, IamSource, IamSourceError};
+use crate::authn::gateway::{IamSource, IamSourceError};
+use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints};
+use stile_core::package::SIGNED_URL_LIFETIME;
+use stile_store::Place;
 
 /// Whether this process is a Lambda function, which Lambda says by naming the address of its runtime API.
 pub fn under_lambda() -> bool {
@@ -110,7 +111,7 @@ pub struct Options {
     #[arg(long, env = "STILE_AUTHORIZER_BASE", value_name = "PATH")]
     pub authorizer_base: Option<String>,
     /// Let a link to an archive be good for this many seconds, from 60 to 3600
-    #[arg(long, env = "STILE_LINK_TTL", value_name = "SECONDS", default_value_t = LINK_LIFETIME)]
+    #[arg(long, env = "STILE_LINK_TTL", value_name = "SECONDS", default_value_t = SIGNED_URL_LIFETIME)]
     pub link_ttl: i64,
 
     /// Ask STS at its FIPS 140 endpoints only

@@ -52,6 +52,7 @@ pub mod left_out;
 pub mod local_sts;
 pub mod meter;
 pub mod moto;
+pub mod operator;
 pub mod process;
 pub mod programs;
 pub mod proof;

@@ -216,9 +216,8 @@ pub(super) async fn without_the_table_a_known_caller_is_not_refused(backend: Bac
         let sdk = ground.test.aws().sdk().to_builder().endpoint_url(throttled.endpoint()).build();
         let audience =
             stile_protocol::audience::Audience::parse(stile_tests::test_broker::HOST).unwrap();
-        let store =
-            stile_broker::store::Aws::over(ground.test.aws().place.clone(), Some(audience), &sdk);
-        let process = ground.test.over(stile_broker::store::Store::Aws(store));
+        let store = stile_store::Aws::over(ground.test.aws().place.clone(), Some(audience), &sdk);
+        let process = ground.test.over(stile_store::Store::Aws(store));
         process.sts.know(identity.clone());
         let outcome = ground
             .watch_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof))
