@@ -8,7 +8,7 @@ use crate::config::{Config, ConfigError, Kept};
 use crate::principal_cache::PrincipalCache;
 use crate::tokens::Tokens;
 use stile_core::clock::Clock;
-use stile_store::{Aws, Embedded, Store, StoreError};
+use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Store, StoreError};
 
 /// Why there is no broker.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +45,16 @@ pub fn assemble(
     store: Store,
     clock: Clock,
 ) -> Result<Broker, BootError> {
-    let endpoints = config.sts.clone();
     Ok(Broker {
         audience: audience.clone(),
         regions: config.regions.clone(),
-        sts: Sts::new(audience.clone(), config.fips, &config.regions, endpoints)?,
+        sts: Sts::new(
+            audience.clone(),
+            config.fips,
+            &config.regions,
+            config.sts.clone(),
+            config.sts_timeouts,
+        )?,
         single_flight: SingleFlight::default(),
         limits: Limits::default(),
         store,
@@ -69,10 +74,17 @@ async fn open_store(config: &Config) -> Result<(Store, Audience), BootError> {
     let told = config.host.clone();
     match &config.kept {
         Kept::Folder(folder) => {
-            Ok((Store::Embedded(Embedded::open(folder)?), told.ok_or(ConfigError::NoHost)?))
+            let deadlines = config
+                .store_timeout
+                .map_or_else(EmbeddedDeadlines::default, EmbeddedDeadlines::within);
+            let store = Embedded::open(folder, deadlines)?;
+            Ok((Store::Embedded(store), told.ok_or(ConfigError::NoHost)?))
         }
         Kept::Aws { place, emulator } => {
-            let store = Aws::connect(place.clone(), told.clone(), emulator.as_deref()).await;
+            let deadlines =
+                config.store_timeout.map_or_else(AwsDeadlines::default, AwsDeadlines::within);
+            let store =
+                Aws::connect(place.clone(), told.clone(), emulator.as_deref(), deadlines).await;
             let host = match told {
                 Some(host) => host,
                 None => store
