@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use stile_broker::app::Broker;
+use stile_broker::audit::Folding;
 use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
 use stile_broker::boot;
@@ -204,6 +205,7 @@ impl TestBroker {
                 audience,
                 store,
                 Clock::given(move || for_broker.load(Ordering::SeqCst)),
+                Folding::Off,
             )
             .unwrap(),
         );
