@@ -75,20 +75,20 @@ impl Embedded {
 /// Reads the keyring; an empty one where there is no file.
 pub(super) fn read(path: &Path) -> Result<Keyring, StoreError> {
     let failed = |error: std::io::Error| {
-        StoreError::new(format!("`{}` cannot be read", path.display()), error)
+        StoreError::unavailable(format!("`{}` cannot be read", path.display()), error)
     };
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Keyring::default()),
         other => other.map_err(failed)?,
     };
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(StoreError::busy(&format!(
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        return Err(StoreError::misconfigured(format!(
             "`{0}` can be read by others than its owner; hint: `chmod 600 {0}`, and rotate the keys",
             path.display()
         )));
     }
     let text = Zeroizing::new(fs::read(path).map_err(failed)?);
-    let malformed = || StoreError::busy(&format!("`{}` is not a keyring", path.display()));
+    let malformed = || StoreError::corrupt(format!("`{}` is not a keyring", path.display()));
     let document: Document = serde_json::from_slice(&text).map_err(|_| malformed())?;
     let keys = document.keys.iter().map(key).collect::<Option<Vec<_>>>().ok_or_else(malformed)?;
     Ok(Keyring::kept(document.revision, keys))
@@ -102,7 +102,7 @@ fn key(document: &KeyDocument) -> Option<Key> {
 
 fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreError> {
     let failed = |error: std::io::Error| {
-        StoreError::new(format!("`{}` cannot be written", path.display()), error)
+        StoreError::unavailable(format!("`{}` cannot be written", path.display()), error)
     };
     let folder = path.parent().unwrap_or(path);
     // The lock is on a file of its own: the keyring itself is renamed over, and a lock would stay with the old one.
@@ -113,7 +113,12 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
         .open(path.with_extension("lock"))
         .map_err(failed)?;
     give_to_owner_of(folder, &lock).map_err(failed)?;
-    wait_for(&lock).map_err(failed)?;
+    if !lock_in_time(&lock).map_err(failed)? {
+        return Err(StoreError::busy(format!(
+            "somebody else holds the lock of `{}`",
+            path.display()
+        )));
+    }
     if read(path)?.revision != revision {
         return Ok(false);
     }
@@ -138,16 +143,16 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
     Ok(true)
 }
 
-/// Takes the lock, or says that somebody else has had it for too long.
-fn wait_for(lock: &File) -> std::io::Result<()> {
+/// Takes the lock; false where somebody else holds it for too long.
+fn lock_in_time(lock: &File) -> std::io::Result<bool> {
     for _ in 0..100 {
         match lock.try_lock() {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) => std::thread::park_timeout(Duration::from_millis(50)),
         }
     }
-    Err(ErrorKind::TimedOut.into())
+    Ok(false)
 }
 
 /// Gives the file to whoever owns the folder: written by root, it would lock the broker's own user out.
