@@ -25,9 +25,9 @@ use crate::authn::sigv4::{AnswerError, StsError};
 use crate::tokens::KeyError;
 use stile_core::clock::rfc3339;
 use stile_core::grants::Refusal;
-use stile_core::package::UploadError;
 use stile_core::package::archive::ArchiveError;
-use stile_store::StoreError;
+use stile_core::package::UploadError;
+use stile_store::{StoreError, StoreErrorKind};
 
 /// Seconds after which a caller may try again what could not be decided.
 const RETRY_AFTER: &str = "2";
@@ -177,16 +177,41 @@ impl ApiError {
         }
     }
 
-    /// The store is down.
+    /// The store gives no answer: it is down, and the caller may try again, or an operator must repair it first.
     pub fn store(error: StoreError) -> Self {
-        Self::new(ErrorCode::StoreUnavailable, "the registry's store cannot be reached")
-            .caused_by(error)
+        let code = ErrorCode::StoreUnavailable;
+        Self::of_kind(error.kind(), code, "the registry's store cannot be reached", error)
     }
 
     /// There is no key.
     pub fn key(error: KeyError) -> Self {
-        Self::new(ErrorCode::KeyUnavailable, "the registry's keys cannot be reached")
-            .caused_by(error)
+        let kind = error.kind();
+        let code = ErrorCode::KeyUnavailable;
+        Self::of_kind(kind, code, "the registry's keys cannot be reached", error)
+    }
+
+    /// `retryable` and its message where trying again may help; `internal` where an operator must repair the store first.
+    fn of_kind(
+        kind: StoreErrorKind,
+        retryable: ErrorCode,
+        message: &str,
+        error: impl Error + Send + Sync + 'static,
+    ) -> Self {
+        match kind {
+            StoreErrorKind::Unavailable | StoreErrorKind::Busy => Self::new(retryable, message),
+            StoreErrorKind::Corrupt => {
+                tracing::error!(
+                    alarm = "corrupt_store",
+                    error = &error as &dyn Error,
+                    "the store holds something that cannot be read"
+                );
+                Self::new(ErrorCode::Internal, "the registry cannot read its store")
+            }
+            StoreErrorKind::Misconfigured => {
+                Self::new(ErrorCode::Internal, "the registry is not set up correctly")
+            }
+        }
+        .caused_by(error)
     }
 
     /// Why there is no token.
