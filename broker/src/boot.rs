@@ -14,7 +14,7 @@ use crate::shared_failure_mutex::SharedFailureMutex;
 use crate::tokens::{KeyError, Tokens};
 use stile_core::clock::Clock;
 use stile_core::principal::Principal;
-use stile_core::token::Listed;
+use stile_core::token::KeyringSummary;
 use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Store, StoreError};
 
 /// Exchanges in the works at once, identical ones included; past that callers are asked to come back.
@@ -159,7 +159,9 @@ impl Broker {
     async fn health_check(&self, now: i64) -> Result<(), BootError> {
         self.store.health_check().await?;
         // As it is kept, not as this process remembers it.
-        self.tokens.follow(&Listed::from(&self.store.keyring().await?), &self.store, now).await?;
+        self.tokens
+            .follow(&KeyringSummary::from(&self.store.keyring().await?), &self.store, now)
+            .await?;
         self.tokens.minting_key(&self.store, now).await?;
         Ok(())
     }

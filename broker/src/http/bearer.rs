@@ -14,9 +14,11 @@ use super::error::ApiError;
 use super::run_detached::run_detached;
 use crate::boot::Broker;
 use stile_core::clock::rfc3339;
-use stile_core::grants::{Access, PrincipalState, Reach, Right, decide, reach};
+use stile_core::grants::{
+    Access, PermittedNamespaces, PrincipalState, Right, decide, permitted_namespaces,
+};
 use stile_core::principal::Principal;
-use stile_core::token::{Claims, MAX_TOKEN};
+use stile_core::token::{Claims, MAX_TOKEN_LEN};
 
 /// The holder of a token that opened and is not revoked, and what is known of it.
 #[derive(Debug)]
@@ -44,8 +46,8 @@ impl Caller {
     }
 
     /// Every namespace the caller may do something in.
-    pub fn reach(&self, permission: Permission) -> Reach {
-        reach(&self.claims, &self.state, permission, self.now)
+    pub fn permitted_namespaces(&self, permission: Permission) -> PermittedNamespaces {
+        permitted_namespaces(&self.claims, &self.state, permission, self.now)
     }
 }
 
@@ -90,7 +92,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (Some(value), None) = (all.next(), all.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let plain = !token.is_empty()
-        && token.len() <= MAX_TOKEN
+        && token.len() <= MAX_TOKEN_LEN
         && token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     (scheme.eq_ignore_ascii_case("bearer") && plain).then_some(token)
 }

@@ -91,7 +91,7 @@ async fn exchange(
 
     let (entitlement, key) = entitled(broker, caller, &proof.unverified_document, now).await?;
     let principal = entitlement.caller().principal().clone();
-    let pin = entitlement.pin();
+    let pin = entitlement.new_pin();
     let recorded = match broker.store.record(single_use, pin, now).await.map_err(ApiError::store)? {
         SingleUseOutcome::Recorded(recorded) => recorded,
         SingleUseOutcome::Replayed => {

@@ -161,7 +161,7 @@ async fn summaries(
         ApiError::new(ErrorCode::InvalidRequest, "`offset` and `limit` must be whole numbers")
     })?;
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let reach = caller.reach(Permission::Download);
+    let reach = caller.permitted_namespaces(Permission::Download);
     let mut found = broker
         .store
         .modules(&reach, namespace.as_ref(), page.offset, limit + 1)

@@ -19,7 +19,9 @@ use super::run_detached::run_detached;
 use crate::audit;
 use crate::boot::Broker;
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
-use stile_core::package::{Format, MAX_ARCHIVE, PackageAddress, Upload, UploadError, Version};
+use stile_core::package::{
+    ArchiveUpload, Format, MAX_ARCHIVE, PackageAddress, UploadError, Version,
+};
 use stile_store::Published;
 
 /// How long a sender may pause.
@@ -64,12 +66,12 @@ pub(super) async fn publish(
     broker: &Broker,
     caller: &Caller,
     path: &ModulePath,
-    upload: Upload,
+    upload: ArchiveUpload,
     format: Format,
 ) -> Result<Done, ApiError> {
     let archive = {
         let _turn = broker.checks.acquire().await;
-        upload.check(format).await.map_err(ApiError::upload)?
+        upload.verify(format).await.map_err(ApiError::upload)?
     };
     let access = path.access(&caller.again(broker).await?, bad_name)?;
     let version = path.version()?;
@@ -183,7 +185,7 @@ fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
     })
 }
 
-async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> {
+async fn receive(broker: &Broker, request: Request) -> Result<ArchiveUpload, ApiError> {
     let length = request
         .headers()
         .get(header::CONTENT_LENGTH)
@@ -192,7 +194,7 @@ async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> 
     if length.is_some_and(|length| length > limit.bytes()) {
         return Err(limit.exceeded());
     }
-    let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
+    let mut upload = ArchiveUpload::start(&broker.store.incoming()).map_err(ApiError::upload)?;
     let mut body = request.into_body();
     let begun = Instant::now();
     loop {

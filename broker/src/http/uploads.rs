@@ -20,7 +20,7 @@ use super::run_detached::run_detached;
 use crate::audit;
 use crate::boot::Broker;
 use stile_core::clock::rfc3339;
-use stile_core::package::{Announced, MAX_ARCHIVE, Upload, UploadError, UploadId};
+use stile_core::package::{AnnouncedArchive, ArchiveUpload, MAX_ARCHIVE, UploadError, UploadId};
 use stile_store::{FetchedUpload, PendingUpload};
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads`.
@@ -37,7 +37,7 @@ pub async fn begin(
     let access = path.access(&caller, publish::bad_name)?;
     let version = path.version()?;
     let limit = DirectLimit::of(&request);
-    let announced = Announced::parse(&read_json(request).await?)
+    let announced = AnnouncedArchive::parse(&read_json(request).await?)
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
     if announced.bytes > MAX_ARCHIVE {
         return Err(ApiError::upload(UploadError::TooLarge));
@@ -101,11 +101,11 @@ async fn finish(
     path: &ModulePath,
     mut pending: PendingUpload,
 ) -> Result<Done, ApiError> {
-    let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
+    let mut upload = ArchiveUpload::start(&broker.store.incoming()).map_err(ApiError::upload)?;
     let fetched =
         broker.store.fetch_upload(&mut pending, &mut upload).await.map_err(ApiError::store)?;
     let done = match fetched {
-        FetchedUpload::All if upload.is(pending.announced()) => {
+        FetchedUpload::All if upload.matches(pending.announced()) => {
             publish::publish(broker, caller, path, upload, pending.announced().format).await
         }
         FetchedUpload::All => {
@@ -133,7 +133,7 @@ async fn nothing_there(
     broker: &Broker,
     caller: &Caller,
     path: &ModulePath,
-    announced: &Announced,
+    announced: &AnnouncedArchive,
 ) -> Result<Done, ApiError> {
     let access = path.access(&caller.again(broker).await?, publish::bad_name)?;
     let version = path.version()?;

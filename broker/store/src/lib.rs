@@ -15,13 +15,13 @@ pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use embedded::{Embedded, Made};
 
 use stile_core::grants::{
-    Download, Grant, GrantAccess, GrantNamespace, OperatorAccess, PackageAccess, Pin,
-    PrincipalState, Reach, Upload as UploadRight,
+    Download, Grant, GrantAccess, GrantNamespace, OperatorAccess, PackageAccess,
+    PermittedNamespaces, Pin, PrincipalState, Upload as UploadRight,
 };
 use stile_core::identity::SingleUse;
 use stile_core::package::{
-    Announced, Format, ModuleSummary, PackageAddress, SignedUrl, Upload, UploadId, VerifiedArchive,
-    Version,
+    AnnouncedArchive, ArchiveUpload, Format, ModuleSummary, PackageAddress, SignedUrl, UploadId,
+    VerifiedArchive, Version,
 };
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Keyring, TokenId};
@@ -290,7 +290,7 @@ impl Store {
             namespace: access.namespace().clone(),
             permissions: new.permissions,
             expires_at: new.expires_at,
-            created_by: access.by().to_owned(),
+            created_by: access.actor().to_owned(),
             created_at: now,
         };
         match self {
@@ -444,7 +444,7 @@ impl Store {
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
     ) -> Result<Option<Published>, StoreError> {
         let PackageAddress::Module(address) = access.address();
         match self {
@@ -460,7 +460,7 @@ impl Store {
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
         now: i64,
     ) -> Result<Option<UploadSession>, StoreError> {
         let PackageAddress::Module(address) = access.address();
@@ -494,7 +494,7 @@ impl Store {
     pub async fn fetch_upload(
         &self,
         pending: &mut PendingUpload,
-        into: &mut Upload,
+        into: &mut ArchiveUpload,
     ) -> Result<FetchedUpload, StoreError> {
         match self {
             Self::Embedded(_) => Ok(FetchedUpload::Nothing),
@@ -512,7 +512,7 @@ impl Store {
     /// The modules within reach, in order of address, from `offset` on; at most `limit`.
     pub async fn modules(
         &self,
-        reach: &Reach,
+        reach: &PermittedNamespaces,
         namespace: Option<&Namespace>,
         offset: usize,
         limit: usize,
