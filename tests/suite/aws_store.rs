@@ -442,7 +442,7 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
     let other = Store::Aws(aws.store(Some("other.example.com")));
     assert!(other.keyring().await.is_err(), "this registry's keyring does not open for another");
     aws.dynamodb("DeleteItem", json!({"Key": key})).await;
-    assert!(other.replace_keyring(0, Keyring::default().next(NOW).unwrap()).await.unwrap());
+    assert!(other.replace_keyring(0, Keyring::default().rotated(NOW).unwrap()).await.unwrap());
     let mut planted = aws.dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
     planted["audience"]["S"] = HOST.into();
     for (what, blob) in

@@ -122,7 +122,7 @@ async fn an_operator_writes_the_host_once() {
     aws.dynamodb("DeleteItem", json!({"Key": {"pk": {"S": "host"}, "sk": {"S": "host"}}})).await;
     assert!(
         Store::Aws(store(&aws, Some(HOST)))
-            .replace_keyring(0, Keyring::default().next(NOW).unwrap())
+            .replace_keyring(0, Keyring::default().rotated(NOW).unwrap())
             .await
             .unwrap()
     );

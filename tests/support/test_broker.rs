@@ -203,7 +203,7 @@ impl TestBroker {
                 &config,
                 audience,
                 store,
-                Clock::given(move || for_broker.load(Ordering::SeqCst)),
+                Clock::from_fn(move || for_broker.load(Ordering::SeqCst)),
             )
             .unwrap(),
         );

@@ -17,13 +17,13 @@ pub use embedded::{Embedded, Made};
 pub use error::{StoreError, StoreErrorKind};
 
 use stile_core::grants::{
-    Download, Grant, GrantAccess, GrantNamespace, OperatorAccess, PackageAccess, Pin,
-    PrincipalState, Reach, Upload as UploadRight,
+    Download, Grant, GrantAccess, GrantNamespace, OperatorAccess, PackageAccess,
+    PermittedNamespaces, Pin, PrincipalState, Upload as UploadRight,
 };
 use stile_core::identity::SingleUse;
 use stile_core::package::{
-    Announced, Format, ModuleSummary, PackageAddress, SignedUrl, Upload, UploadId, VerifiedArchive,
-    Version,
+    AnnouncedArchive, ArchiveUpload, Format, ModuleSummary, PackageAddress, SignedUrl, UploadId,
+    VerifiedArchive, Version,
 };
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Keyring, TokenId};
@@ -268,7 +268,7 @@ impl Store {
             namespace: access.namespace().clone(),
             permissions: new.permissions,
             expires_at: new.expires_at,
-            created_by: access.by().to_owned(),
+            created_by: access.actor().to_owned(),
             created_at: now,
         };
         match self {
@@ -422,7 +422,7 @@ impl Store {
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
     ) -> Result<Option<Published>, StoreError> {
         let PackageAddress::Module(address) = access.address();
         match self {
@@ -438,7 +438,7 @@ impl Store {
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
         now: i64,
     ) -> Result<Option<UploadSession>, StoreError> {
         let PackageAddress::Module(address) = access.address();
@@ -472,7 +472,7 @@ impl Store {
     pub async fn fetch_upload(
         &self,
         pending: &mut PendingUpload,
-        into: &mut Upload,
+        into: &mut ArchiveUpload,
     ) -> Result<FetchedUpload, StoreError> {
         match self {
             Self::Embedded(_) => Ok(FetchedUpload::Nothing),
@@ -490,7 +490,7 @@ impl Store {
     /// The modules within reach, in order of address, from `offset` on; at most `limit`.
     pub async fn modules(
         &self,
-        reach: &Reach,
+        reach: &PermittedNamespaces,
         namespace: Option<&Namespace>,
         offset: usize,
         limit: usize,

@@ -19,7 +19,7 @@ use super::table::{
     Key as RowKey, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text,
 };
 use crate::{StoreError, StoreErrorKind};
-use stile_core::token::{Key, KeyId, Keyring, Listed};
+use stile_core::token::{Key, KeyId, Keyring, KeyringSummary};
 
 /// What the blob is for. KMS binds it to this and to the registry's host: a blob of another registry, or one that was
 /// encrypted for anything else under the same key, does not open.
@@ -60,15 +60,15 @@ pub(super) fn audience(row: &Row) -> Option<&str> {
 }
 
 /// What stands there in the clear; nothing where there is no row.
-pub(super) fn listed(row: Option<&Row>) -> Result<Listed, StoreError> {
+pub(super) fn listed(row: Option<&Row>) -> Result<KeyringSummary, StoreError> {
     let read = |row: &Row| {
         let sealed = Sealed::read(row)?;
-        Some(Listed {
+        Some(KeyringSummary {
             revision: sealed.revision,
             ids: sealed.keys.iter().map(|key| KeyId::parse(&key.id)).collect::<Option<_>>()?,
         })
     };
-    row.map_or_else(|| Ok(Listed::default()), |row| read(row).ok_or_else(malformed))
+    row.map_or_else(|| Ok(KeyringSummary::default()), |row| read(row).ok_or_else(malformed))
 }
 
 impl Aws {
@@ -154,7 +154,7 @@ impl Aws {
         let Some(blob) = &sealed.blob else {
             // Dropped: no key is left, and none may be named.
             return if sealed.keys.is_empty() {
-                Ok(Keyring::kept(sealed.revision, Vec::new()))
+                Ok(Keyring::stored(sealed.revision, Vec::new()))
             } else {
                 Err(malformed())
             };
@@ -169,7 +169,10 @@ impl Aws {
         let secrets =
             answer.plaintext.map(Blob::into_inner).ok_or_else(|| silent("a plaintext"))?;
         let secrets = Zeroizing::new(secrets);
-        sealed.keys(&secrets).map(|keys| Keyring::kept(sealed.revision, keys)).ok_or_else(malformed)
+        sealed
+            .keys(&secrets)
+            .map(|keys| Keyring::stored(sealed.revision, keys))
+            .ok_or_else(malformed)
     }
 
     async fn seal(&self, audience: String, keyring: &Keyring) -> Result<Sealed, StoreError> {
@@ -247,7 +250,7 @@ impl Sealed {
                 return None;
             }
             let secret = Zeroizing::new(<[u8; 32]>::try_from(secret).ok()?);
-            Some(Key::kept(KeyId::parse(&clear.id)?, secret, clear.created_at, clear.mints_from))
+            Some(Key::stored(KeyId::parse(&clear.id)?, secret, clear.created_at, clear.mints_from))
         };
         self.keys.iter().zip(secrets.chunks_exact(RECORD)).map(key).collect()
     }
@@ -285,7 +288,7 @@ mod tests {
 
     #[test]
     fn secrets_go_with_the_ids_they_were_kept_under_and_no_others() {
-        let keyring = Keyring::default().next(0).unwrap().next(100_000).unwrap();
+        let keyring = Keyring::default().rotated(0).unwrap().rotated(100_000).unwrap();
         let ids: Vec<String> =
             keyring.keys().iter().map(|key| key.id().as_str().to_owned()).collect();
         let clear = |id: &String| ClearKey { id: id.clone(), created_at: 1, mints_from: 1 };

@@ -65,7 +65,7 @@ impl Embedded {
         blocking(move || {
             let keyring = read(&path)?;
             let count = keyring.keys().len();
-            Ok((count == 0 || replace(&path, keyring.revision, &keyring.dropped(), deadline)?)
+            Ok((count == 0 || replace(&path, keyring.revision, &keyring.cleared(), deadline)?)
                 .then_some(count))
         })
         .await
@@ -91,13 +91,13 @@ pub(super) fn read(path: &Path) -> Result<Keyring, StoreError> {
     let malformed = || StoreError::corrupt(format!("`{}` is not a keyring", path.display()));
     let document: Document = serde_json::from_slice(&text).map_err(|_| malformed())?;
     let keys = document.keys.iter().map(key).collect::<Option<Vec<_>>>().ok_or_else(malformed)?;
-    Ok(Keyring::kept(document.revision, keys))
+    Ok(Keyring::stored(document.revision, keys))
 }
 
 fn key(document: &KeyDocument) -> Option<Key> {
     let bytes = Zeroizing::new(decode_base64url(&document.secret)?);
     let secret = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?);
-    Some(Key::kept(KeyId::parse(&document.id)?, secret, document.created_at, document.mints_from))
+    Some(Key::stored(KeyId::parse(&document.id)?, secret, document.created_at, document.mints_from))
 }
 
 fn replace(
@@ -186,7 +186,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
         assert_eq!(read(&path).unwrap().revision, 0);
-        let first = Keyring::default().next(5).unwrap();
+        let first = Keyring::default().rotated(5).unwrap();
         assert!(replace(&path, 0, &first, LONG).unwrap());
         let kept = read(&path).unwrap();
         assert_eq!(kept.revision, 1);
@@ -198,7 +198,8 @@ mod tests {
     fn of_two_who_replace_the_same_revision_one_wins() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
-        let (one, two) = (Keyring::default().next(5).unwrap(), Keyring::default().next(5).unwrap());
+        let (one, two) =
+            (Keyring::default().rotated(5).unwrap(), Keyring::default().rotated(5).unwrap());
         assert!(replace(&path, 0, &one, LONG).unwrap());
         assert!(!replace(&path, 0, &two, LONG).unwrap());
         assert_eq!(read(&path).unwrap().keys()[0].id(), one.keys()[0].id());
@@ -208,7 +209,7 @@ mod tests {
     fn a_keyring_that_others_can_read_or_that_is_none_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
-        replace(&path, 0, &Keyring::default().next(5).unwrap(), LONG).unwrap();
+        replace(&path, 0, &Keyring::default().rotated(5).unwrap(), LONG).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("chmod 600"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();

@@ -8,9 +8,9 @@ use stile_protocol::names::{ModuleAddress, Namespace};
 
 use super::{Embedded, archives, blocking, database_error};
 use crate::{Package, Published, StoreError};
-use stile_core::grants::Reach;
+use stile_core::grants::PermittedNamespaces;
 use stile_core::package::{
-    Announced, Format, ModuleSummary, VerifiedArchive, Version, versions_document,
+    AnnouncedArchive, Format, ModuleSummary, VerifiedArchive, Version, versions_document,
 };
 
 impl Embedded {
@@ -95,7 +95,7 @@ impl Embedded {
         &self,
         address: ModuleAddress,
         version: Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
     ) -> Result<Option<Published>, StoreError> {
         let Some(kept) = self.package(address, version).await? else { return Ok(None) };
         let (outcome, place) =
@@ -107,14 +107,14 @@ impl Embedded {
 
     pub(crate) async fn modules(
         &self,
-        reach: &Reach,
+        reach: &PermittedNamespaces,
         namespace: Option<Namespace>,
         offset: usize,
         limit: usize,
     ) -> Result<Vec<ModuleSummary>, StoreError> {
         let within = match reach {
-            Reach::Every => None,
-            Reach::Some(namespaces) => {
+            PermittedNamespaces::All => None,
+            PermittedNamespaces::Only(namespaces) => {
                 let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
                 Some(serde_json::to_string(&names).map_err(|error| {
                     StoreError::unavailable("the namespaces cannot be written", error)
