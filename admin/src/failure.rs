@@ -4,10 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use stile_broker::principal::TypedError;
-use stile_broker::store::StoreError;
+use stile_core::principal::TypedError;
 use stile_protocol::audience::AudienceError;
 use stile_protocol::names::NameError;
+use stile_store::StoreError;
 use terraform_credentials_stile::call::CallError;
 use terraform_credentials_stile::config::ConfigError;
 use terraform_credentials_stile::exchange::ExchangeError;

@@ -1,9 +1,9 @@
 //! `stile-admin`: one line a noun; takes the clock, and turns what went wrong into one line and an exit code.
 
 mod api;
-mod beside;
 mod cli;
 mod commands;
+mod direct_upload;
 mod failure;
 mod output;
 mod pack;
@@ -14,7 +14,7 @@ mod when;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use stile_broker::clock::Clock;
+use stile_core::clock::Clock;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Noun};

@@ -6,7 +6,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use stile_broker::registry::archive::Limits;
+use stile_core::package::archive::Limits;
 use walkdir::{DirEntry, WalkDir};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
@@ -190,8 +190,8 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::time::{Duration, SystemTime};
 
-    use stile_broker::registry::Format;
-    use stile_broker::registry::archive::inspect;
+    use stile_core::package::Format;
+    use stile_core::package::archive::inspect;
 
     use super::*;
 

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use stile_broker::store::{
-    Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store,
-};
 use stile_protocol::audience::Audience;
+use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
 use terraform_credentials_stile::config::{Config, Environment, Registry, check_region};
 
 use crate::failure::Failure;

@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, RequestBuilder};
 use sha2::{Digest as _, Sha256};
-use stile_broker::registry::archive::{ArchiveError, Limits, inspect};
-use stile_broker::registry::{Format, MAX_ARCHIVE};
+use stile_core::package::archive::{ArchiveError, Limits, inspect};
+use stile_core::package::{Format, MAX_ARCHIVE};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use crate::api::{Answer, send};

@@ -1,14 +1,15 @@
 //! One event a decision: who, what, and how it was decided. No token, key, signature or link is ever in one.
 
-use crate::grants::Access;
 use crate::http::Minted;
-use crate::sts::CallerIdentity;
+use stile_core::grants::{Access, Right};
+use stile_core::identity::Identity;
+use stile_core::principal::UniqueId;
 
 /// What an exchange came to, and whether a `proof` or a `gateway` told who called; `Err` has the code of the refusal.
-pub fn exchange(by: &str, caller: Option<&CallerIdentity>, outcome: Result<&Minted, &str>) {
+pub fn exchange(by: &str, caller: Option<&Identity>, outcome: Result<&Minted, &str>) {
     let principal = caller.map(|caller| caller.principal().as_str());
-    let session = caller.and_then(CallerIdentity::session_name);
-    let unique_id = caller.map(|caller| caller.unique_id().as_str());
+    let session = caller.and_then(Identity::session);
+    let unique_id = caller.and_then(|caller| caller.unique_id()).map(UniqueId::as_str);
     match outcome {
         Ok(minted) => {
             let reply = minted.reply();
@@ -24,7 +25,7 @@ pub fn exchange(by: &str, caller: Option<&CallerIdentity>, outcome: Result<&Mint
 }
 
 /// A package was handed out or changed.
-pub fn package(event: &str, access: &Access, what: &str, outcome: &str) {
+pub fn package<R: Right>(event: &str, access: &Access<R>, what: &str, outcome: &str) {
     tracing::info!(
         target: "audit", event, decision = outcome, principal = access.principal().as_str(), namespace = access.namespace().as_str(),
         permission = access.permission().as_str(), package = what,

@@ -6,15 +6,16 @@ use stile_protocol::audience::Audience;
 use stile_protocol::region::Region;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::clock::Clock;
+use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::config::{Config, ConfigError, Kept};
-use crate::one_at_a_time::OneAtATime;
-use crate::principal::Principal;
-use crate::shares::{Share, Shares};
-use crate::standings::Standings;
-use crate::store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Store, StoreError};
-use crate::sts::{SingleFlight, Sts};
-use crate::token::{KeyError, Listed, Tokens};
+use crate::per_key_limit::{PerKeyLimit, PerKeyPermit};
+use crate::principal_cache::PrincipalCache;
+use crate::shared_failure_mutex::SharedFailureMutex;
+use crate::tokens::{KeyError, Tokens};
+use stile_core::clock::Clock;
+use stile_core::principal::Principal;
+use stile_core::token::Listed;
+use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Store, StoreError};
 
 /// Exchanges in the works at once, identical ones included; past that callers are asked to come back.
 const EXCHANGES: usize = 2048;
@@ -47,13 +48,13 @@ pub struct Broker {
     /// The room for archives that are arriving.
     pub uploads: Arc<Semaphore>,
     /// How much of that room each principal has.
-    pub uploaders: Shares<Principal>,
+    pub uploaders: PerKeyLimit<Principal>,
     /// The turns to look into an archive, which takes a processor and tens of megabytes.
     pub checks: Arc<Semaphore>,
     /// What is kept.
     pub store: Store,
     /// What is known of callers.
-    pub standings: Standings,
+    pub principal_cache: PrincipalCache,
     /// How long a link to an archive is good for, in seconds.
     pub link_ttl: i64,
     /// Tokens, and the keys they are under.
@@ -62,14 +63,14 @@ pub struct Broker {
     pub default_ttl: i64,
     /// The time.
     pub clock: Clock,
-    ready_at: OneAtATime<Option<i64>>,
+    ready_at: SharedFailureMutex<Option<i64>>,
 }
 
 /// An archive's room while it arrives.
 #[derive(Debug)]
 pub struct UploadRoom {
     _room: OwnedSemaphorePermit,
-    _share: Share<Principal>,
+    _share: PerKeyPermit<Principal>,
 }
 
 /// Why there is no broker.
@@ -124,22 +125,22 @@ impl Broker {
             single_flight: SingleFlight::default(),
             exchanges: Arc::new(Semaphore::new(EXCHANGES)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
-            uploaders: Shares::new(UPLOADS_OF_ONE),
+            uploaders: PerKeyLimit::new(UPLOADS_OF_ONE),
             checks: Arc::new(Semaphore::new(CHECKS)),
             store,
-            standings: Standings::default(),
+            principal_cache: PrincipalCache::default(),
             link_ttl: config.link_ttl,
             tokens: Tokens::new(audience, config.max_ttl),
             default_ttl: config.default_ttl,
             clock,
-            ready_at: OneAtATime::default(),
+            ready_at: SharedFailureMutex::default(),
         })
     }
 
     /// Whether it can do its work now: the store answers and there is a key.
     pub async fn ready(&self) -> Result<(), BootError> {
         let now = self.clock.now();
-        let mut ready_at = self.ready_at.turn().await;
+        let mut ready_at = self.ready_at.lock().await;
         if ready_at.is_some_and(|at| (0..READY).contains(&now.saturating_sub(at))) {
             return Ok(());
         }
@@ -147,7 +148,7 @@ impl Broker {
             return Err(StoreError::busy("it was not ready a moment ago").into());
         }
         *ready_at = None;
-        let looked = self.look(now).await;
+        let looked = self.health_check(now).await;
         match looked {
             Ok(()) => *ready_at = Some(now),
             Err(_) => ready_at.failed(),
@@ -155,8 +156,8 @@ impl Broker {
         looked
     }
 
-    async fn look(&self, now: i64) -> Result<(), BootError> {
-        self.store.reach().await?;
+    async fn health_check(&self, now: i64) -> Result<(), BootError> {
+        self.store.health_check().await?;
         // As it is kept, not as this process remembers it.
         self.tokens.follow(&Listed::from(&self.store.keyring().await?), &self.store, now).await?;
         self.tokens.minting_key(&self.store, now).await?;

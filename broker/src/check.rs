@@ -3,9 +3,9 @@
 use std::error::Error;
 
 use crate::boot::Broker;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::http;
+use stile_core::clock::Clock;
 
 /// One thing that was looked at.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
                 Ok(Some(_)) => found(format!("{as_told}, as {} says", config.kept), Ok(())),
                 Err(error) => found(as_told, Err(told(&error))),
             }
-            for (part, outcome) in broker.store.look().await {
+            for (part, outcome) in broker.store.diagnose().await {
                 found(part, outcome.map_err(|error| told(&error)));
             }
             let key = broker.tokens.minting_key(&broker.store, broker.clock.now()).await;
@@ -48,7 +48,7 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
             for region in config.regions.iter().take(tried) {
                 found(
                     format!("STS in {}", region.name),
-                    broker.sts.reach(region).await.map_err(|error| told(&error)),
+                    broker.sts.health_check(region).await.map_err(|error| told(&error)),
                 );
             }
         }

@@ -14,11 +14,10 @@ use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
 
 pub use self::authorizer_base::AuthorizerBase;
-use crate::registry::LINK_LIFETIME;
-use crate::store::{Place, STORE_TIMEOUT};
-use crate::sts::{
-    Endpoint, EndpointError, Endpoints, IamSource, IamSourceError, STS_TIMEOUT, StsTimeouts,
-};
+use crate::authn::gateway::{IamSource, IamSourceError};
+use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTimeouts};
+use stile_core::package::SIGNED_URL_LIFETIME;
+use stile_store::{Place, STORE_TIMEOUT};
 
 /// Whether this process is a Lambda function, which Lambda says by naming the address of its runtime API.
 pub fn under_lambda() -> bool {
@@ -116,7 +115,7 @@ pub struct Options {
     #[arg(long, env = "STILE_AUTHORIZER_BASE", value_name = "PATH")]
     pub authorizer_base: Option<String>,
     /// Let a link to an archive be good for this many seconds, from 60 to 3600
-    #[arg(long, env = "STILE_LINK_TTL", value_name = "SECONDS", default_value_t = LINK_LIFETIME)]
+    #[arg(long, env = "STILE_LINK_TTL", value_name = "SECONDS", default_value_t = SIGNED_URL_LIFETIME)]
     pub link_ttl: i64,
 
     /// Ask STS at its FIPS 140 endpoints only

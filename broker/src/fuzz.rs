@@ -3,20 +3,9 @@
 //! No part of the service: only tests and the programs in `tests/fuzz/` are built with it. The bodies stand beside the
 //! rooms that they try, which so need not show to anybody what they keep to themselves.
 
+pub use crate::authn::sigv4::fuzz::{request_body, request_document, sts_answer};
 pub use crate::http::fuzz::{bearer_header, lambda_event};
-pub use crate::principal::fuzz::arn;
-pub use crate::registry::archive::fuzz::archive;
-pub use crate::sts::fuzz::{request_body, request_document, sts_answer};
-pub use crate::token::fuzz::token;
-
-/// What became of the bytes, so that a replay can tell a seed that is good no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// They were what they claimed to be.
-    Taken,
-    /// They were not, and an error said so.
-    Refused,
-}
+pub use stile_core::fuzz::{Verdict, archive, arn, is_plain, token};
 
 /// A fuzz target.
 pub type Target = fn(&[u8]) -> Verdict;
@@ -32,11 +21,6 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("archive", archive),
     ("lambda_event", lambda_event),
 ];
-
-/// Whether a sentence may stand in a reply and on one line of a log, whatever was sent.
-pub(crate) fn is_plain(sentence: &str) -> bool {
-    sentence.len() <= 600 && !sentence.contains(char::is_control)
-}
 
 #[cfg(test)]
 mod tests {

@@ -8,12 +8,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use stile_broker::store::{Aws, Store};
-use stile_broker::token::Keyring;
+use stile_core::token::Keyring;
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_store::{Aws, Store};
 use stile_tests::emulated_aws::{
     ACCESS_KEY_ID, EmulatedAws, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN,
 };
+use stile_tests::operator::AsOperator as _;
 use stile_tests::patience::{self, past_deadlines};
 use stile_tests::programs::{ADMIN, BROKER, Setup, free_port, program};
 use stile_tests::sigv4::{Request, Scope};
@@ -518,7 +519,7 @@ async fn five_thousand_grants_are_listed_page_by_page() {
         (0..5000).map(|n| grant_row("grants", &format!("{} acme", other(n)), &other(n), &by)),
     )
     .await;
-    let grants = test.store().grants(None, None).await.unwrap();
+    let grants = test.store().as_operator().grants(None, None).await.unwrap();
     assert_eq!(grants.len(), 5001);
     assert!(grants.is_sorted_by_key(|grant| grant.principal.to_string()));
     assert!(test.aws().meter.taken()["dynamodb Query"] > 1);
@@ -574,7 +575,7 @@ async fn put(test: &TestBroker, rows: impl Iterator<Item = Value>) {
     }
 }
 
-/// What is read for one request that is decided anew: a refresh of the caller's standing and the list, in bytes, by a
+/// What is read for one request that is decided anew: a refresh of the caller's state and the list, in bytes, by a
 /// process that knows its keys and by one that has just started.
 async fn decision(test: &TestBroker, token: &str) -> [usize; 2] {
     let meter = &test.aws().meter;
@@ -616,7 +617,7 @@ async fn a_list_that_takes_several_answers_is_read_to_its_last() {
             .await;
     }
     test.aws().meter.taken();
-    assert_eq!(test.store().grants(None, None).await.unwrap().len(), 150);
+    assert_eq!(test.store().as_operator().grants(None, None).await.unwrap().len(), 150);
     assert!(test.aws().meter.taken()["dynamodb Query"] > 1);
 }
 
@@ -626,16 +627,16 @@ async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
     let aws = test.aws();
     let made = Aws::init_over(aws.place.clone(), &aws.sdk(), patience::aws()).await.unwrap();
     assert!(!made.table && !made.bucket && !made.key, "{made:?}");
-    let looked = test.store().look().await;
+    let looked = test.store().diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_ok()), "{looked:?}");
-    let elsewhere = stile_broker::store::Place {
+    let elsewhere = stile_store::Place {
         table: "no-such-table".to_owned(),
         bucket: "no-such-bucket".to_owned(),
         kms_key: "alias/no-such-key".to_owned(),
         bucket_kms_key: None,
     };
     let nothing = Store::Aws(Aws::over(elsewhere, None, &aws.sdk(), patience::aws()));
-    let looked = nothing.look().await;
+    let looked = nothing.diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_err()), "{looked:?}");
     let said = looked[0].1.as_ref().unwrap_err().to_string();
     assert!(said.contains("stile-admin store init --table no-such-table"), "{said}");

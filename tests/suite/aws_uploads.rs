@@ -12,9 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_broker::http::lambda::Function;
-use stile_broker::store::{Aws, Store};
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_store::{Aws, Store};
 use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use stile_tests::events::{Sent, Shape};
 use stile_tests::identity::Identity;
@@ -63,7 +63,7 @@ impl Registry {
         assert_eq!(
             test.get("/v1/whoami", &token).await.status,
             200,
-            "the caller's standing is read, and remembered"
+            "the caller's state is read, and remembered"
         );
         test.aws().meter.taken();
         Some(Self { function: test.function(None, None), test, token })

@@ -5,6 +5,7 @@ use axum::http::Request;
 use serde_json::json;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::operator::AsOperator as _;
 use stile_tests::test_broker::{Backend, HOST, TestBroker, deploy, module_zip, namespaces, role};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
@@ -168,7 +169,7 @@ async fn what_is_revoked_ends_within_ten_seconds_in_every_process_and_mints_no_m
     assert_eq!((answers(&token).await, answers(&next).await), (vec![200, 200], vec![200, 200]));
     let claims =
         test.broker.tokens.open(&token, test.store(), test.time()).await.unwrap().claims.clone();
-    test.store().revoke_token(claims.id().clone(), test.time()).await.unwrap();
+    test.store().as_operator().revoke_token(claims.id().clone(), test.time()).await.unwrap();
     test.advance(10);
     assert_eq!(
         (answers(&token).await, answers(&next).await),
@@ -177,7 +178,7 @@ async fn what_is_revoked_ends_within_ten_seconds_in_every_process_and_mints_no_m
     );
 
     let principal = claims.principal().clone();
-    test.store().revoke_principal(principal.clone(), test.time()).await.unwrap();
+    test.store().as_operator().revoke_principal(principal.clone(), test.time()).await.unwrap();
     let identity = deploy();
     test.sts.know(identity.clone());
     assert_eq!(
@@ -187,7 +188,7 @@ async fn what_is_revoked_ends_within_ten_seconds_in_every_process_and_mints_no_m
     );
     test.advance(10);
     assert_eq!(answers(&next).await, [401, 401], "every token of the principal");
-    assert!(test.store().lift(principal).await.unwrap());
+    assert!(test.store().as_operator().lift(principal).await.unwrap());
     test.advance(10);
     assert_eq!(
         (answers(&token).await, answers(&next).await),
@@ -267,7 +268,7 @@ async fn whoami_tells_the_bearer_what_is_known_of_it() {
 #[tokio::test]
 async fn after_every_key_was_dropped_the_next_token_is_good_at_once() {
     let Some((test, token)) = published().await else { return };
-    assert_eq!(test.store().drop_keys().await.unwrap(), Some(1));
+    assert_eq!(test.store().as_operator().drop_keys().await.unwrap(), Some(1));
     let next = test.token(&deploy(), &[Download]).await;
     assert_eq!(test.get(VERSIONS, &next).await.status, 200);
     test.advance(10);

@@ -9,13 +9,14 @@ use std::cell::Cell;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_broker::http::lambda::Function;
-use stile_broker::principal::{Principal, UniqueId};
-use stile_broker::store::{Change, Claim, Created, StoreError, Updated};
-use stile_broker::token::TokenId;
+use stile_core::principal::{Principal, UniqueId};
+use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::Permissions;
+use stile_store::{Change, Created, SingleUseOutcome, StoreError, Updated};
 use stile_tests::events::{Sent, Shape, golden};
 use stile_tests::meter::{Fault, Meter};
+use stile_tests::operator::AsOperator as _;
 use stile_tests::patience::past_deadlines;
 use stile_tests::programs::client;
 use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
@@ -217,7 +218,14 @@ impl Registry {
                 self.test.grant(who.as_str(), "acme", &[Download]).await
             }
             Flow::Lift => {
-                assert!(self.test.store().revoke_principal(who, self.test.time()).await.unwrap())
+                assert!(
+                    self.test
+                        .store()
+                        .as_operator()
+                        .revoke_principal(who, self.test.time())
+                        .await
+                        .unwrap()
+                )
             }
             Flow::Unpin => pin(&self.test, &name, who).await.unwrap(),
             Flow::Restore => self.test.aws().lose_objects().await,
@@ -277,8 +285,8 @@ impl Case<'_> {
                 process.exchange(&self.proof).await.into()
             }
             Flow::Pin => Told::of(pin(process, &self.name, self.who()).await),
-            Flow::Unpin => Told::of(process.store().unpin(self.who()).await),
-            Flow::Lift => Told::of(process.store().lift(self.who()).await),
+            Flow::Unpin => Told::of(process.store().as_operator().unpin(self.who()).await),
+            Flow::Lift => Told::of(process.store().as_operator().lift(self.who()).await),
             Flow::Change => {
                 let change = Change {
                     set: [Upload].into_iter().collect(),
@@ -288,6 +296,7 @@ impl Case<'_> {
                 Told::of(
                     process
                         .store()
+                        .as_operator()
                         .update_grant(self.who(), "acme".parse().unwrap(), change)
                         .await
                         .map(|updated| {
@@ -295,10 +304,14 @@ impl Case<'_> {
                         }),
                 )
             }
-            Flow::Ungrant => {
-                Told::of(process.store().delete_grant(self.who(), "acme".parse().unwrap()).await)
-            }
-            Flow::RevokeAll => Told::of(process.store().drop_keys().await.map(drop)),
+            Flow::Ungrant => Told::of(
+                process
+                    .store()
+                    .as_operator()
+                    .delete_grant(self.who(), "acme".parse().unwrap())
+                    .await,
+            ),
+            Flow::RevokeAll => Told::of(process.store().as_operator().drop_keys().await.map(drop)),
             Flow::Gateway => {
                 let mut event = golden("iam_function_url");
                 let (whom, [_, user, caller, _]) = gateway::identity(&mut event);
@@ -323,13 +336,18 @@ impl Case<'_> {
             Flow::Restore => {
                 process.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), token).await.into()
             }
-            Flow::Revoke => {
-                Told::of(process.store().revoke_token(self.jti.clone(), process.time()).await)
-            }
+            Flow::Revoke => Told::of(
+                process.store().as_operator().revoke_token(self.jti.clone(), process.time()).await,
+            ),
             Flow::Grant => {
-                Told::of(process.store().create_grant(self.grant(), None).await.map(|created| {
-                    assert!(matches!(created, Created::Done | Created::Exists(_)), "{created:?}");
-                }))
+                Told::of(process.store().as_operator().create_grant(self.grant(), None).await.map(
+                    |created| {
+                        assert!(
+                            matches!(created, Created::Done(_) | Created::Exists(_)),
+                            "{created:?}"
+                        );
+                    },
+                ))
             }
         }
     }
@@ -352,8 +370,8 @@ impl Case<'_> {
         self.flow == Flow::Complete && calls[..=step].iter().any(|call| call == "s3 DELETE")
     }
 
-    fn grant(&self) -> stile_broker::grants::Grant {
-        stile_broker::grants::Grant {
+    fn grant(&self) -> stile_core::grants::Grant {
+        stile_core::grants::Grant {
             principal: self.who(),
             namespace: "acme".parse().unwrap(),
             permissions: [Download].into_iter().collect(),
@@ -389,10 +407,16 @@ impl Case<'_> {
             }
             Flow::Grant | Flow::Change | Flow::Ungrant => {
                 let who = self.who();
-                let listed = test.store().grants(Some(who.clone()), None).await.unwrap().len();
-                let on_namespace =
-                    test.store().grants(None, Some("acme".parse().unwrap())).await.unwrap();
-                let counts = test.store().standing(vec![who.clone()]).await.unwrap().grants.len();
+                let listed =
+                    test.store().as_operator().grants(Some(who.clone()), None).await.unwrap().len();
+                let on_namespace = test
+                    .store()
+                    .as_operator()
+                    .grants(None, Some("acme".parse().unwrap()))
+                    .await
+                    .unwrap();
+                let counts =
+                    test.store().principal_state(vec![who.clone()]).await.unwrap().grants.len();
                 let found = on_namespace.iter().filter(|grant| grant.principal == who).count();
                 assert!(listed == found && found == counts, "{what}: {listed} {found} {counts}");
             }
@@ -435,9 +459,12 @@ fn principal(text: &str) -> Principal {
 async fn pin(process: &TestBroker, name: &str, who: Principal) -> Result<(), StoreError> {
     let pin = (who, UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap());
     let digest = std::array::from_fn(|at| name.as_bytes().get(at).copied().unwrap_or_default());
-    let claim =
-        process.store().claim(digest, process.time() + 900, Some(pin), process.time()).await?;
-    assert!(!matches!(claim, Claim::PinnedToAnother));
+    let claim = process
+        .store()
+        .as_operator()
+        .claim(digest, process.time() + 900, Some(pin), process.time())
+        .await?;
+    assert!(!matches!(claim, SingleUseOutcome::PinnedToAnother));
     Ok(())
 }
 

@@ -2,12 +2,13 @@
 //! nobody can tell whether it took place is neither a yes nor a no.
 
 use serde_json::Value;
-use stile_broker::grants::{Grant, Pin};
-use stile_broker::principal::{Principal, UniqueId};
-use stile_broker::store::Created;
+use stile_core::grants::{Grant, Pin};
+use stile_core::principal::{Principal, UniqueId};
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_store::Created;
 use stile_tests::identity::Identity;
 use stile_tests::meter::Fault;
+use stile_tests::operator::AsOperator as _;
 use stile_tests::test_broker::{ACCOUNT, Backend, TestBroker, deploy, role};
 
 const READ: &str = "dynamodb BatchGetItem";
@@ -87,9 +88,15 @@ impl Asked {
             .claims
             .id()
             .clone();
-        test.store().revoke_token(id, test.time()).await.unwrap();
+        test.store().as_operator().revoke_token(id, test.time()).await.unwrap();
         let of_revoked = test.token(&named("gone"), &[Download]).await;
-        assert!(test.store().revoke_principal(principal("gone"), test.time()).await.unwrap());
+        assert!(
+            test.store()
+                .as_operator()
+                .revoke_principal(principal("gone"), test.time())
+                .await
+                .unwrap()
+        );
         test.token(&named("anew"), &[Download]).await;
         Some(Self { test, good, revoked, of_revoked })
     }
@@ -124,6 +131,7 @@ impl Asked {
         };
         let grant = async |name: &str, pin: Option<Pin>| match process
             .store()
+            .as_operator()
             .create_grant(grant(name), pin)
             .await
         {
@@ -145,7 +153,7 @@ impl Asked {
             Question::TokenOfRevoked => whoami(&self.of_revoked).await,
             Question::GrantThatDiffersByCase => grant("Deploy", None).await,
             Question::GrantPinnedOtherwise => {
-                grant("anew", Some(Pin::Id(UniqueId::parse(OTHER_ID).unwrap()))).await
+                grant("anew", Some(Pin::Pinned(UniqueId::parse(OTHER_ID).unwrap()))).await
             }
         };
         self.test.aws().meter.mend();

@@ -11,14 +11,15 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rustix::process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit};
 use serde_json::Value;
-use stile_broker::grants::Grant;
-use stile_broker::principal::Principal;
-use stile_broker::store::{Change, Embedded, EmbeddedDeadlines, Store};
-use stile_broker::token::TokenId;
+use stile_core::grants::Grant;
+use stile_core::principal::Principal;
+use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::Permissions as Rights;
+use stile_store::{Change, Embedded, EmbeddedDeadlines, Store};
 use stile_tests::left_out::{left_out, tool};
 use stile_tests::local_sts::LocalSts;
+use stile_tests::operator::AsOperator as _;
 use stile_tests::patience;
 use stile_tests::programs::{BROKER, Broker, Setup, client, free_port, program};
 use stile_tests::proof::{Proof, document};
@@ -414,12 +415,12 @@ impl Drop for SmallDisk {
 
 /// Everything that an operator sees, and the files there are.
 async fn seen(test: &TestBroker) -> String {
-    let grants = test.store().grants(None, None).await.unwrap();
-    let revoked = test.store().revocations().await.unwrap();
+    let grants = test.store().as_operator().grants(None, None).await.unwrap();
+    let revoked = test.store().as_operator().revocations().await.unwrap();
     let keys = test.store().keyring().await.unwrap().revision;
     let pin = test
         .store()
-        .standing(vec![Principal::parse_stored(&role("deploy")).unwrap()])
+        .principal_state(vec![Principal::parse_stored(&role("deploy")).unwrap()])
         .await
         .unwrap()
         .pin;
@@ -455,7 +456,7 @@ async fn change(test: &TestBroker, which: &str) -> bool {
                 created_by: "test".to_owned(),
                 created_at: now,
             };
-            store.create_grant(grant, None).await.is_ok()
+            store.as_operator().create_grant(grant, None).await.is_ok()
         }
         "update" => {
             let change = Change {
@@ -463,14 +464,22 @@ async fn change(test: &TestBroker, which: &str) -> bool {
                 clear: [Upload].into_iter().collect(),
                 expires_at: None,
             };
-            store.update_grant(who("other"), "acme".parse().unwrap(), change).await.is_ok()
+            store
+                .as_operator()
+                .update_grant(who("other"), "acme".parse().unwrap(), change)
+                .await
+                .is_ok()
         }
-        "delete" => store.delete_grant(who("third"), "acme".parse().unwrap()).await.is_ok(),
-        "unpin" => store.unpin(who("deploy")).await.is_ok(),
-        "revoke a token" => store.revoke_token(TokenId::random().unwrap(), now).await.is_ok(),
-        "revoke a principal" => store.revoke_principal(who("new"), now).await.is_ok(),
-        "lift" => store.lift(who("gone")).await.is_ok(),
-        _ => store.drop_keys().await.is_ok(),
+        "delete" => {
+            store.as_operator().delete_grant(who("third"), "acme".parse().unwrap()).await.is_ok()
+        }
+        "unpin" => store.as_operator().unpin(who("deploy")).await.is_ok(),
+        "revoke a token" => {
+            store.as_operator().revoke_token(TokenId::random().unwrap(), now).await.is_ok()
+        }
+        "revoke a principal" => store.as_operator().revoke_principal(who("new"), now).await.is_ok(),
+        "lift" => store.as_operator().lift(who("gone")).await.is_ok(),
+        _ => store.as_operator().drop_keys().await.is_ok(),
     }
 }
 
@@ -484,6 +493,7 @@ async fn without_room_no_key_is_made_and_what_is_said_to_be_changed_is_and_nothi
     }
     assert!(
         test.store()
+            .as_operator()
             .revoke_principal(Principal::parse_stored(&role("gone")).unwrap(), test.time())
             .await
             .unwrap()

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use stile_broker::store::HostKept;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_store::HostKept;
 use stile_tests::dev_ca::DevCa;
 use stile_tests::emulated_aws::EmulatedAws;
 use stile_tests::events::{Sent, Shape};

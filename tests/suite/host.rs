@@ -1,10 +1,10 @@
 //! Which registry a table is for: written there once, read by every broker that is not told, and never overruled by one that is.
 
 use serde_json::{Value, json};
-use stile_broker::store::{Aws, HostKept, Store};
-use stile_broker::token::Keyring;
+use stile_core::token::Keyring;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::Download;
+use stile_store::{Aws, HostKept, Store};
 use stile_tests::emulated_aws::EmulatedAws;
 use stile_tests::home::{Home, Ran};
 use stile_tests::local_sts::{LocalSts, fixed_clock};

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use stile_broker::principal::Principal;
-use stile_broker::store::Store;
+use stile_core::principal::Principal;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_store::Store;
 use stile_tests::emulated_aws::EmulatedAws;
 use stile_tests::identity::Identity;
 use stile_tests::local_sts::LocalSts;
+use stile_tests::operator::AsOperator as _;
 use stile_tests::patience;
 use stile_tests::process::Process;
 use stile_tests::programs::{ADMIN, Broker, Setup, free_port, program};
@@ -129,7 +130,7 @@ impl Registry {
                 (Some(aws), store)
             }
         };
-        let grant = stile_broker::grants::Grant {
+        let grant = stile_core::grants::Grant {
             principal: Principal::parse_stored(&role("deploy")).unwrap(),
             namespace: "acme".parse().unwrap(),
             permissions: [Download, Upload].into_iter().collect(),
@@ -137,7 +138,7 @@ impl Registry {
             created_by: "test".to_owned(),
             created_at: system_time(),
         };
-        store.create_grant(grant, None).await.unwrap();
+        store.as_operator().create_grant(grant, None).await.unwrap();
         let identity = deploy();
         let sts = LocalSts::start([identity.clone()], Arc::new(system_time));
         let (port, chance) = (free_port(), Chance::draw(test));
@@ -390,13 +391,18 @@ impl Registry {
 
     async fn check_operator(&mut self, what: &str) {
         let other = Principal::parse_stored(&role("other")).unwrap();
-        let grants = self.store.grants(Some(other.clone()), None).await.unwrap();
-        let standing = self.store.standing(vec![other.clone()]).await.unwrap();
-        assert_eq!(grants, standing.grants, "{what}: what is listed counts, and nothing else");
+        let grants = self.store.as_operator().grants(Some(other.clone()), None).await.unwrap();
+        let state = self.store.principal_state(vec![other.clone()]).await.unwrap();
+        assert_eq!(grants, state.grants, "{what}: what is listed counts, and nothing else");
         for (namespace, may_be) in &mut self.ledger.grants {
             let found = grants.iter().find(|grant| grant.namespace.to_string() == *namespace);
             let found = found.map(|grant| grant.permissions.to_string()).unwrap_or_default();
-            let listed = self.store.grants(None, Some(namespace.parse().unwrap())).await.unwrap();
+            let listed = self
+                .store
+                .as_operator()
+                .grants(None, Some(namespace.parse().unwrap()))
+                .await
+                .unwrap();
             assert_eq!(
                 listed.is_empty(),
                 found.is_empty(),
@@ -408,7 +414,7 @@ impl Registry {
             );
             *may_be = [found].into();
         }
-        let revoked = standing.revoked.is_some();
+        let revoked = state.revoked.is_some();
         assert!(self.ledger.revoked.contains(&revoked), "{what}: revoked {revoked}");
         self.ledger.revoked = [revoked].into();
     }

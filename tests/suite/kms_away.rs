@@ -1,8 +1,9 @@
 //! KMS opens the keyring and seals the next one. While it is away, what needs neither goes on, and every token can be ended.
 
-use stile_broker::token::ROTATION;
+use stile_core::token::ROTATION;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::meter::Fault;
+use stile_tests::operator::AsOperator as _;
 use stile_tests::programs::{ADMIN, program};
 use stile_tests::test_broker::{Backend, TestBroker, deploy, module_zip, role};
 
@@ -130,7 +131,7 @@ async fn many_who_come_when_the_keyring_was_removed_are_all_refused_and_nobody_w
             let key = serde_json::json!({"pk": {"S": "keyring"}, "sk": {"S": "keyring"}});
             test.aws().dynamodb("DeleteItem", serde_json::json!({"Key": key})).await;
         } else {
-            assert_eq!(test.store().drop_keys().await.unwrap(), Some(1));
+            assert_eq!(test.store().as_operator().drop_keys().await.unwrap(), Some(1));
         }
         for process in [&test, &other] {
             process.advance(10);
@@ -160,7 +161,7 @@ async fn a_table_that_was_restored_and_counted_on_opens_none_of_the_keys_it_has_
     let met = test.store().keyring().await.unwrap();
     // Restored to before the rotation, and every key dropped: of the same revision as the keyring that both know.
     assert!(test.store().replace_keyring(met.revision, before).await.unwrap());
-    assert_eq!(test.store().drop_keys().await.unwrap(), Some(1));
+    assert_eq!(test.store().as_operator().drop_keys().await.unwrap(), Some(1));
     assert_eq!(test.store().keyring().await.unwrap().revision, met.revision);
     for process in [&test, &other] {
         process.advance(10);

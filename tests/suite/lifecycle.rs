@@ -1,8 +1,9 @@
 //! How what was given ends: revoked, lifted, pinned anew, expired; in every process, and with the store away.
 
-use stile_broker::principal::Principal;
-use stile_broker::token::TokenId;
+use stile_core::principal::Principal;
+use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::operator::AsOperator as _;
 use stile_tests::test_broker::{TestBroker, deploy, module_zip, role};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
@@ -49,13 +50,19 @@ async fn whatever_is_revoked_is_good_for_nothing_in_any_process_after_ten_second
         }
         let store = test.store();
         match revoked {
-            Revoked::Token => {
-                store.revoke_token(token_id(&test, &token).await, test.time()).await.unwrap()
-            }
+            Revoked::Token => store
+                .as_operator()
+                .revoke_token(token_id(&test, &token).await, test.time())
+                .await
+                .unwrap(),
             Revoked::Principal | Revoked::Account => {
-                assert!(store.revoke_principal(who.clone(), test.time()).await.unwrap())
+                assert!(
+                    store.as_operator().revoke_principal(who.clone(), test.time()).await.unwrap()
+                )
             }
-            Revoked::Everyone => assert_eq!(store.drop_keys().await.unwrap(), Some(1)),
+            Revoked::Everyone => {
+                assert_eq!(store.as_operator().drop_keys().await.unwrap(), Some(1))
+            }
         }
         for process in &processes {
             let identity = deploy();
@@ -91,7 +98,7 @@ async fn whatever_is_revoked_is_good_for_nothing_in_any_process_after_ten_second
             );
         }
         if [Revoked::Principal, Revoked::Account].contains(&revoked) {
-            assert!(test.store().lift(who).await.unwrap());
+            assert!(test.store().as_operator().lift(who).await.unwrap());
             for process in &processes {
                 process.advance(10);
                 assert_eq!(
@@ -116,7 +123,7 @@ async fn a_role_made_anew_is_let_in_when_it_is_pinned_anew_and_what_its_forerunn
     let anew = original.clone().recreated();
     test.sts.know(anew.clone());
     assert_eq!(test.exchange(&test.proof(&anew).build()).await.error(), "403 principal_recreated");
-    assert!(test.store().unpin(principal(&role("deploy"))).await.unwrap());
+    assert!(test.store().as_operator().unpin(principal(&role("deploy"))).await.unwrap());
     let next = test.token(&anew, &[Download]).await;
     for process in [&test, &other] {
         process.advance(10);
@@ -143,7 +150,7 @@ async fn a_grant_ends_at_its_second_whatever_is_remembered_and_whatever_the_tabl
         ("future", Some(i64::MAX)),
         ("open", None),
     ] {
-        let grant = stile_broker::grants::Grant {
+        let grant = stile_core::grants::Grant {
             principal: principal(&role("deploy")),
             namespace: namespace.parse().unwrap(),
             permissions: [Download].into_iter().collect(),
@@ -151,7 +158,7 @@ async fn a_grant_ends_at_its_second_whatever_is_remembered_and_whatever_the_tabl
             created_by: "test".to_owned(),
             created_at: test.time(),
         };
-        test.store().create_grant(grant, None).await.unwrap();
+        test.store().as_operator().create_grant(grant, None).await.unwrap();
     }
     let token = test.token(&deploy(), &[Download]).await;
     for (seconds, expected) in [(0, 200), (20, 200), (4, 200), (1, 403), (0, 403)] {
@@ -195,7 +202,11 @@ async fn with_the_store_away_minting_stops_at_once_and_what_was_revoked_before_s
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let (token, revoked) =
         (test.token(&deploy(), &[Download]).await, test.token(&deploy(), &[Download]).await);
-    test.store().revoke_token(token_id(&test, &revoked).await, test.time()).await.unwrap();
+    test.store()
+        .as_operator()
+        .revoke_token(token_id(&test, &revoked).await, test.time())
+        .await
+        .unwrap();
     assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
     let cold = test.restarted();
     test.break_store();

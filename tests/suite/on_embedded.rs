@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use stile_broker::store::{EmbeddedDeadlines, Store};
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_store::{EmbeddedDeadlines, Store};
 use stile_tests::patience;
 use stile_tests::test_broker::{Backend, TestBroker, deploy, embedded, module_zip, role};
 

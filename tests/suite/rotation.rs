@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde_json::Value;
-use stile_broker::token::{PUBLISHED_AHEAD, ROTATION};
+use stile_core::token::{PUBLISHED_AHEAD, ROTATION};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::Download;
 use stile_protocol::region::REGIONS;

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::Request;
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
 use stile_tests::identity::Identity;
+use stile_tests::operator::AsOperator as _;
 use stile_tests::test_broker::{TestBroker, deploy, module_zip, role};
 
 /// One request a route; the paths are those of the router with their parameters filled in.
@@ -62,7 +63,11 @@ async fn every_route_answers_every_credential_state_as_written_here() {
     foreign.grant(&role("deploy"), "acme", &[Download]).await;
     states.push(("foreign key", Some(foreign.token(&deploy(), &[Download]).await)));
     let revoked = test.token(&named("revoked"), &[Download]).await;
-    test.store().revoke_principal(named_principal("revoked"), test.time()).await.unwrap();
+    test.store()
+        .as_operator()
+        .revoke_principal(named_principal("revoked"), test.time())
+        .await
+        .unwrap();
     states.push(("revoked", Some(revoked)));
     let elsewhere =
         test.token(&named("elsewhere"), &[CreateGrant, DeleteGrant, Download, Upload]).await;
@@ -96,8 +101,8 @@ async fn every_route_answers_every_credential_state_as_written_here() {
     insta::assert_snapshot!(table);
 }
 
-fn named_principal(name: &str) -> stile_broker::principal::Principal {
-    stile_broker::principal::Principal::parse_stored(&role(name)).unwrap()
+fn named_principal(name: &str) -> stile_core::principal::Principal {
+    stile_core::principal::Principal::parse_stored(&role(name)).unwrap()
 }
 
 /// Ways to add routes that are not read here, so that nobody may go them.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use stile_broker::grants::{Grant, Pin};
-use stile_broker::principal::{Principal, UniqueId};
-use stile_broker::store::{Change, Claim, Created, Store, Updated};
-use stile_broker::token::TokenId;
+use stile_core::grants::{Grant, Pin};
+use stile_core::principal::{Principal, UniqueId};
+use stile_core::token::TokenId;
 use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::Permission::{self, Download, Upload};
 use stile_protocol::names::Permissions;
+use stile_store::{Change, Created, SingleUseOutcome, Store, Updated};
+use stile_tests::operator::AsOperator as _;
 use stile_tests::test_broker::{NOW, TestBroker, role};
 
 /// How much longer than needed is remembered, in seconds.
@@ -46,18 +47,22 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
     let (store, deploy) = (test.store(), principal(&role("deploy")));
     let acme = || "acme".parse().unwrap();
     assert_eq!(
-        store.update_grant(deploy.clone(), acme(), Change::default()).await.unwrap(),
+        store.as_operator().update_grant(deploy.clone(), acme(), Change::default()).await.unwrap(),
         Updated::Absent
     );
-    assert!(!store.delete_grant(deploy.clone(), acme()).await.unwrap());
+    assert!(!store.as_operator().delete_grant(deploy.clone(), acme()).await.unwrap());
     let first = grant(&role("deploy"), "acme", &[Download], Some(NOW + 60));
-    assert_eq!(store.create_grant(first.clone(), None).await.unwrap(), Created::Done);
+    let created = store.as_operator().create_grant(first.clone(), None).await.unwrap();
+    assert_eq!(created, Created::Done(first.clone()));
     let wider = grant(&role("deploy"), "acme", &[Download, Upload], None);
-    assert_eq!(store.create_grant(wider, None).await.unwrap(), Created::Exists(first.clone()));
+    assert_eq!(
+        store.as_operator().create_grant(wider, None).await.unwrap(),
+        Created::Exists(first.clone())
+    );
     let add = Change { set: permissions(&[Upload]), ..Change::default() };
     let added = Grant { permissions: permissions(&[Download, Upload]), ..first.clone() };
     assert_eq!(
-        store.update_grant(deploy.clone(), acme(), add).await.unwrap(),
+        store.as_operator().update_grant(deploy.clone(), acme(), add).await.unwrap(),
         Updated::Done(added)
     );
     let swap =
@@ -65,28 +70,28 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
     let swapped =
         Grant { permissions: permissions(&[Upload]), expires_at: Some(NOW + 90), ..first };
     assert_eq!(
-        store.update_grant(deploy.clone(), acme(), swap).await.unwrap(),
+        store.as_operator().update_grant(deploy.clone(), acme(), swap).await.unwrap(),
         Updated::Done(swapped.clone())
     );
     let none = Change { clear: permissions(&[Upload]), ..Change::default() };
     assert_eq!(
-        store.update_grant(deploy.clone(), acme(), none).await.unwrap(),
+        store.as_operator().update_grant(deploy.clone(), acme(), none).await.unwrap(),
         Updated::WouldBeEmpty
     );
     for found in [
-        store.grants(Some(deploy.clone()), None).await.unwrap(),
-        store.grants(None, Some(acme())).await.unwrap(),
-        store.grants(Some(deploy.clone()), Some(acme())).await.unwrap(),
-        store.grants(None, None).await.unwrap(),
-        store.standing(vec![deploy.clone()]).await.unwrap().grants,
+        store.as_operator().grants(Some(deploy.clone()), None).await.unwrap(),
+        store.as_operator().grants(None, Some(acme())).await.unwrap(),
+        store.as_operator().grants(Some(deploy.clone()), Some(acme())).await.unwrap(),
+        store.as_operator().grants(None, None).await.unwrap(),
+        store.principal_state(vec![deploy.clone()]).await.unwrap().grants,
     ] {
         assert_eq!(found, std::slice::from_ref(&swapped));
     }
-    assert!(store.delete_grant(deploy.clone(), acme()).await.unwrap());
-    assert!(!store.delete_grant(deploy.clone(), acme()).await.unwrap());
-    assert_eq!(store.grants(None, None).await.unwrap(), []);
-    assert_eq!(store.grants(None, Some(acme())).await.unwrap(), []);
-    assert_eq!(store.standing(vec![deploy]).await.unwrap().grants, []);
+    assert!(store.as_operator().delete_grant(deploy.clone(), acme()).await.unwrap());
+    assert!(!store.as_operator().delete_grant(deploy.clone(), acme()).await.unwrap());
+    assert_eq!(store.as_operator().grants(None, None).await.unwrap(), []);
+    assert_eq!(store.as_operator().grants(None, Some(acme())).await.unwrap(), []);
+    assert_eq!(store.principal_state(vec![deploy]).await.unwrap().grants, []);
 }
 
 #[tokio::test]
@@ -97,14 +102,15 @@ async fn a_name_that_differs_by_case_alone_is_free_again_when_its_last_grant_is_
     test.grant(&role("deploy"), "b", &[Download]).await;
     let twin = || grant(&role("Deploy"), "a", &[Download], None);
     let differs = Created::DiffersByCase(principal(&role("deploy")));
-    assert_eq!(store.create_grant(twin(), None).await.unwrap(), differs);
+    assert_eq!(store.as_operator().create_grant(twin(), None).await.unwrap(), differs);
     test.ungrant(&role("deploy"), "a").await;
-    assert_eq!(store.create_grant(twin(), None).await.unwrap(), differs);
+    assert_eq!(store.as_operator().create_grant(twin(), None).await.unwrap(), differs);
     test.ungrant(&role("deploy"), "b").await;
-    assert_eq!(store.create_grant(twin(), None).await.unwrap(), Created::Done);
+    let created = store.as_operator().create_grant(twin(), None).await.unwrap();
+    assert_eq!(created, Created::Done(twin()));
     let back = grant(&role("deploy"), "a", &[Download], None);
     assert_eq!(
-        store.create_grant(back, None).await.unwrap(),
+        store.as_operator().create_grant(back, None).await.unwrap(),
         Created::DiffersByCase(principal(&role("Deploy")))
     );
 }
@@ -119,6 +125,7 @@ async fn lists_are_in_order_and_grants_that_are_made_at_once_are_all_there() {
                 (Arc::clone(&store), if n == 0 { "*".to_owned() } else { format!("n{n:02}") });
             tokio::spawn(async move {
                 store
+                    .as_operator()
                     .create_grant(grant(&role("deploy"), &on, &[Download], None), None)
                     .await
                     .unwrap()
@@ -126,21 +133,23 @@ async fn lists_are_in_order_and_grants_that_are_made_at_once_are_all_there() {
         })
         .collect();
     for task in made {
-        assert_eq!(task.await.unwrap(), Created::Done);
+        assert!(matches!(task.await.unwrap(), Created::Done(_)));
     }
     test.grant(&role("a"), "n01", &[Download]).await;
     test.grant(&role("deploy-2"), "n01", &[Download]).await;
     test.grant("account:aws:111122223333", "n01", &[Download]).await;
-    let all = store.grants(None, None).await.unwrap();
+    let all = store.as_operator().grants(None, None).await.unwrap();
     assert_eq!(all.len(), 15);
     let mut sorted = all.clone();
     sorted.sort_by_key(|grant| (grant.principal.to_string(), grant.namespace.to_string()));
     assert_eq!(told(&all), told(&sorted));
     assert_eq!(
-        told(&store.grants(Some(principal(&role("deploy"))), None).await.unwrap()).len(),
+        told(&store.as_operator().grants(Some(principal(&role("deploy"))), None).await.unwrap())
+            .len(),
         12
     );
     let on_one: Vec<String> = store
+        .as_operator()
         .grants(None, Some("n01".parse().unwrap()))
         .await
         .unwrap()
@@ -161,46 +170,52 @@ async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wa
     let (old, new) = (id("AROAEXAMPLEEXAMPLE222"), id("AROAOTHEROTHEROTHER22"));
     let claim = async |digest: u8, who: &str, pin: &UniqueId| {
         store
+            .as_operator()
             .claim([digest; 32], NOW + 900, Some((principal(&role(who)), pin.clone())), NOW)
             .await
             .unwrap()
     };
-    assert!(matches!(claim(1, "deploy", &old).await, Claim::Claimed(_)));
-    assert!(matches!(claim(1, "deploy", &old).await, Claim::Replayed));
-    assert!(matches!(claim(2, "deploy", &old).await, Claim::Claimed(_)), "the same id again");
-    assert!(matches!(claim(3, "deploy", &new).await, Claim::PinnedToAnother));
-    assert!(store.unpin(principal(&role("deploy"))).await.unwrap());
-    assert!(!store.unpin(principal(&role("deploy"))).await.unwrap());
-    assert!(matches!(claim(4, "deploy", &new).await, Claim::Claimed(_)));
+    assert!(matches!(claim(1, "deploy", &old).await, SingleUseOutcome::Recorded(_)));
+    assert!(matches!(claim(1, "deploy", &old).await, SingleUseOutcome::Replayed));
+    assert!(
+        matches!(claim(2, "deploy", &old).await, SingleUseOutcome::Recorded(_)),
+        "the same id again"
+    );
+    assert!(matches!(claim(3, "deploy", &new).await, SingleUseOutcome::PinnedToAnother));
+    assert!(store.as_operator().unpin(principal(&role("deploy"))).await.unwrap());
+    assert!(!store.as_operator().unpin(principal(&role("deploy"))).await.unwrap());
+    assert!(matches!(claim(4, "deploy", &new).await, SingleUseOutcome::Recorded(_)));
     for (who, pin, kept) in [
-        ("set", Pin::Id(old.clone()), Pin::Id(old.clone())),
-        ("none", Pin::Never, Pin::Never),
-        ("open", Pin::Open, Pin::Open),
+        ("set", Pin::Pinned(old.clone()), Pin::Pinned(old.clone())),
+        ("none", Pin::Disabled, Pin::Disabled),
+        ("open", Pin::Unpinned, Pin::Unpinned),
     ] {
+        let wanted = grant(&role(who), "acme", &[Download], None);
+        let created = store.as_operator().create_grant(wanted.clone(), Some(pin)).await.unwrap();
+        assert_eq!(created, Created::Done(wanted));
         assert_eq!(
-            store
-                .create_grant(grant(&role(who), "acme", &[Download], None), Some(pin))
-                .await
-                .unwrap(),
-            Created::Done
+            store.principal_state(vec![principal(&role(who))]).await.unwrap().pin,
+            kept,
+            "{who}"
         );
-        assert_eq!(store.standing(vec![principal(&role(who))]).await.unwrap().pin, kept, "{who}");
     }
-    assert!(matches!(claim(5, "none", &new).await, Claim::Claimed(_)));
-    assert_eq!(store.standing(vec![principal(&role("none"))]).await.unwrap().pin, Pin::Never);
-    assert!(matches!(claim(6, "set", &new).await, Claim::PinnedToAnother));
-    for other in [Pin::Never, Pin::Id(new)] {
+    assert!(matches!(claim(5, "none", &new).await, SingleUseOutcome::Recorded(_)));
+    assert_eq!(
+        store.principal_state(vec![principal(&role("none"))]).await.unwrap().pin,
+        Pin::Disabled
+    );
+    assert!(matches!(claim(6, "set", &new).await, SingleUseOutcome::PinnedToAnother));
+    for other in [Pin::Disabled, Pin::Pinned(new)] {
         let another = grant(&role("set"), "other", &[Download], None);
         assert_eq!(
-            store.create_grant(another, Some(other)).await.unwrap(),
-            Created::PinnedOtherwise(Pin::Id(old.clone()))
+            store.as_operator().create_grant(another, Some(other)).await.unwrap(),
+            Created::PinnedOtherwise(Pin::Pinned(old.clone()))
         );
     }
-    for (on, same) in [("same", Some(Pin::Id(old))), ("none", None)] {
-        assert_eq!(
-            store.create_grant(grant(&role("set"), on, &[Download], None), same).await.unwrap(),
-            Created::Done
-        );
+    for (on, same) in [("same", Some(Pin::Pinned(old))), ("none", None)] {
+        let wanted = grant(&role("set"), on, &[Download], None);
+        let created = store.as_operator().create_grant(wanted.clone(), same).await.unwrap();
+        assert_eq!(created, Created::Done(wanted));
     }
 }
 
@@ -210,27 +225,33 @@ async fn what_is_revoked_is_known_until_it_can_be_forgotten_or_is_lifted() {
     let (store, deploy, account) =
         (test.store(), principal(&role("deploy")), principal("account:aws:111122223333"));
     let (first, second) = (TokenId::random().unwrap(), TokenId::random().unwrap());
-    store.revoke_token(first.clone(), 1000).await.unwrap();
+    store.as_operator().revoke_token(first.clone(), 1000).await.unwrap();
     for (now, remembered) in [(1000 + MAX_TTL + 60 + DAY, true), (1000 + MAX_TTL + 61 + DAY, false)]
     {
-        store.revoke_token(second.clone(), now).await.unwrap();
-        let standing = store.standing(vec![deploy.clone()]).await.unwrap();
+        store.as_operator().revoke_token(second.clone(), now).await.unwrap();
+        let state = store.principal_state(vec![deploy.clone()]).await.unwrap();
         assert_eq!(
-            (standing.revoked_tokens.contains(&first), standing.revoked_tokens.contains(&second)),
+            (state.revoked_tokens.contains(&first), state.revoked_tokens.contains(&second)),
             (remembered, true),
             "{now}"
         );
-        assert_eq!(store.revocations().await.unwrap().tokens.len(), if remembered { 2 } else { 1 });
+        assert_eq!(
+            store.as_operator().revocations().await.unwrap().tokens.len(),
+            if remembered { 2 } else { 1 }
+        );
     }
-    assert!(!store.lift(account.clone()).await.unwrap());
-    assert!(store.revoke_principal(account.clone(), 5).await.unwrap());
-    assert!(!store.revoke_principal(account.clone(), 9).await.unwrap(), "the first time counts");
-    assert_eq!(store.revocations().await.unwrap().principals[0].revoked_at, 5);
+    assert!(!store.as_operator().lift(account.clone()).await.unwrap());
+    assert!(store.as_operator().revoke_principal(account.clone(), 5).await.unwrap());
+    assert!(
+        !store.as_operator().revoke_principal(account.clone(), 9).await.unwrap(),
+        "the first time counts"
+    );
+    assert_eq!(store.as_operator().revocations().await.unwrap().principals[0].revoked_at, 5);
     assert_eq!(
-        store.standing(vec![deploy.clone(), account.clone()]).await.unwrap().revoked,
+        store.principal_state(vec![deploy.clone(), account.clone()]).await.unwrap().revoked,
         Some(account.clone())
     );
-    assert_eq!(store.standing(vec![deploy.clone()]).await.unwrap().revoked, None);
-    assert!(store.lift(account.clone()).await.unwrap());
-    assert_eq!(store.standing(vec![deploy, account]).await.unwrap().revoked, None);
+    assert_eq!(store.principal_state(vec![deploy.clone()]).await.unwrap().revoked, None);
+    assert!(store.as_operator().lift(account.clone()).await.unwrap());
+    assert_eq!(store.principal_state(vec![deploy, account]).await.unwrap().revoked, None);
 }

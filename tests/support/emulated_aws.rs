@@ -6,8 +6,8 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use serde_json::{Value, json};
-use stile_broker::store::{Aws, Place};
 use stile_protocol::audience::Audience;
+use stile_store::{Aws, Place};
 
 use crate::left_out::left_out;
 use crate::meter::Meter;

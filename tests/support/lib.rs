@@ -53,6 +53,7 @@ pub mod left_out;
 pub mod local_sts;
 pub mod meter;
 pub mod moto;
+pub mod operator;
 pub mod patience;
 pub mod process;
 pub mod programs;

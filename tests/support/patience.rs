@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use stile_broker::store::{AwsDeadlines, EmbeddedDeadlines};
-use stile_broker::sts::StsTimeouts;
+use stile_broker::authn::sigv4::StsTimeouts;
+use stile_store::{AwsDeadlines, EmbeddedDeadlines};
 
 /// A backstop: what takes so long would never come.
 pub const BACKSTOP: Duration = Duration::from_secs(600);

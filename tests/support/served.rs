@@ -93,6 +93,6 @@ impl Served {
 
     /// The file of a published archive.
     pub fn archive(&self, sha256: &str) -> PathBuf {
-        self.test.store().archives().unwrap().archive(sha256, stile_broker::registry::Format::Zip)
+        self.test.store().archives().unwrap().archive(sha256, stile_core::package::Format::Zip)
     }
 }

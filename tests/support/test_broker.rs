@@ -9,20 +9,21 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::{Value, json};
+use stile_broker::authn::gateway::IamSource;
+use stile_broker::authn::sigv4::{Endpoint, Endpoints};
 use stile_broker::boot::Broker;
-use stile_broker::clock::Clock;
 use stile_broker::config::{AuthorizerBase, Config, Kept};
-use stile_broker::grants::Grant;
 use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, Server};
-use stile_broker::principal::Principal;
-use stile_broker::registry::LINK_LIFETIME;
-use stile_broker::store::{Created, Embedded, EmbeddedDeadlines, Store};
-use stile_broker::sts::{Endpoint, Endpoints, IamSource};
+use stile_core::clock::Clock;
+use stile_core::grants::Grant;
+use stile_core::package::SIGNED_URL_LIFETIME;
+use stile_core::principal::Principal;
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permission};
 use stile_protocol::region::{REGIONS, Region};
+use stile_store::{Created, Embedded, EmbeddedDeadlines, Store};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
@@ -32,6 +33,7 @@ use crate::emulated_aws::EmulatedAws;
 use crate::identity::Identity;
 use crate::local_sts::LocalSts;
 use crate::meter::Meter;
+use crate::operator::AsOperator as _;
 use crate::patience;
 use crate::proof::{Proof, document};
 
@@ -189,7 +191,7 @@ impl TestBroker {
             default_ttl: 3600,
             iam_source: None,
             authorizer_base: None,
-            link_ttl: LINK_LIFETIME,
+            link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
             store_timeout: Some(patience::BACKSTOP),
@@ -364,10 +366,9 @@ impl TestBroker {
 
     /// Takes a grant away.
     pub async fn ungrant(&self, principal: &str, namespace: &str) {
-        let done = self
-            .store()
-            .delete_grant(Principal::parse_stored(principal).unwrap(), namespace.parse().unwrap())
-            .await;
+        let principal = Principal::parse_stored(principal).unwrap();
+        let done =
+            self.store().as_operator().delete_grant(principal, namespace.parse().unwrap()).await;
         assert!(done.unwrap(), "there was a grant");
     }
 
@@ -537,7 +538,8 @@ pub(crate) async fn grant(
         created_by: "test".to_owned(),
         created_at: now,
     };
-    assert_eq!(store.create_grant(grant, None).await.unwrap(), Created::Done);
+    let created = store.as_operator().create_grant(grant.clone(), None).await.unwrap();
+    assert_eq!(created, Created::Done(grant));
 }
 
 /// A broker that serves over TCP until this is dropped.

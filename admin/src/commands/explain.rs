@@ -5,8 +5,8 @@ mod difference;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use stile_broker::grants::{Grant, GrantNamespace, Pin, Standing, granted};
-use stile_broker::principal::{Kind, Principal, UniqueId, parse_typed};
+use stile_core::grants::{Grant, GrantNamespace, Pin, PrincipalState, granted};
+use stile_core::principal::{Kind, Principal, UniqueId, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 
 use self::difference::Difference;
@@ -26,8 +26,8 @@ pub(super) async fn run(context: &Context, wanted: &GrantExplain) -> Done {
     let namespace = namespace(&wanted.on.namespace)?;
     let store = wanted.store.open().await?;
     let reaching = reaching(&caller);
-    let standing = store.standing(reaching.clone()).await?;
-    let all = store.grants(None, None).await?;
+    let state = store.principal_state(reaching.clone()).await?;
+    let all = store.grants(&context.operator(), None, None).await?;
     let question = Question {
         target: &wanted.store,
         caller: &caller,
@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context, wanted: &GrantExplain) -> Done {
         permission: wanted.permission,
         now: context.now,
     };
-    let answer = question.answer(&standing, &all)?;
+    let answer = question.answer(&state, &all)?;
     if let Answer::Yes { on_condition_of: Some(pinned), .. } = &answer {
         notice(format_args!(
             "that holds as long as AWS's unique id of it is `{}`; `--unique-id` asks about another",
@@ -85,13 +85,13 @@ enum Answer {
 }
 
 impl Question<'_> {
-    fn answer(&self, standing: &Standing, all: &[Grant]) -> Result<Answer, Failure> {
-        if let Some(principal) = &standing.revoked {
+    fn answer(&self, state: &PrincipalState, all: &[Grant]) -> Result<Answer, Failure> {
+        if let Some(principal) = &state.revoked {
             return Ok(Answer::Revoked(principal.clone()));
         }
-        let pinned = match &standing.pin {
-            Pin::Id(id) => Some(id.clone()),
-            Pin::Open | Pin::Never => None,
+        let pinned = match &state.pin {
+            Pin::Pinned(id) => Some(id.clone()),
+            Pin::Unpinned | Pin::Disabled => None,
         };
         // Where nothing is pinned and no id was given, any will do.
         let any = || {
@@ -105,12 +105,12 @@ impl Question<'_> {
                 (GrantNamespace::Every, GrantNamespace::Every) => None,
                 (GrantNamespace::Every, GrantNamespace::One(_)) => return false,
             };
-            let alone = Standing { grants: vec![(*grant).clone()], ..standing.clone() };
-            granted(self.caller, &id, &alone, namespace, self.permission, self.now).is_ok()
+            let alone = PrincipalState { grants: vec![(*grant).clone()], ..state.clone() };
+            granted(self.caller, Some(&id), &alone, namespace, self.permission, self.now).is_ok()
         };
-        let by: Vec<Grant> = standing.grants.iter().filter(lets_in).cloned().collect();
+        let by: Vec<Grant> = state.grants.iter().filter(lets_in).cloned().collect();
         if by.is_empty() {
-            return Ok(Answer::No(self.nearest(standing, all)));
+            return Ok(Answer::No(self.nearest(state, all)));
         }
         let by_name_alone = by.iter().all(|grant| grant.principal.is_concrete());
         let on_condition_of = pinned.filter(|_| self.id.is_none() && by_name_alone);
@@ -118,10 +118,10 @@ impl Question<'_> {
     }
 
     /// The grant with the fewest and slightest differences.
-    fn nearest(&self, standing: &Standing, all: &[Grant]) -> Option<(Grant, Vec<Difference>)> {
+    fn nearest(&self, state: &PrincipalState, all: &[Grant]) -> Option<(Grant, Vec<Difference>)> {
         let near = all.iter().filter_map(|grant| {
             let mut differences = difference::of_principals(self.reaching, &grant.principal)?;
-            self.rest_differs(standing, grant, &mut differences);
+            self.rest_differs(state, grant, &mut differences);
             differences.sort();
             Some((grant, differences))
         });
@@ -136,7 +136,12 @@ impl Question<'_> {
         .map(|(grant, differences)| (grant.clone(), differences))
     }
 
-    fn rest_differs(&self, standing: &Standing, grant: &Grant, differences: &mut Vec<Difference>) {
+    fn rest_differs(
+        &self,
+        state: &PrincipalState,
+        grant: &Grant,
+        differences: &mut Vec<Difference>,
+    ) {
         let covered = match self.namespace {
             GrantNamespace::One(namespace) => grant.namespace.covers(namespace),
             GrantNamespace::Every => grant.namespace == GrantNamespace::Every,
@@ -150,7 +155,7 @@ impl Question<'_> {
         if let Some(end) = grant.expires_at.filter(|end| *end <= self.now) {
             differences.push(Difference::Expiry(end));
         }
-        if let (Pin::Id(pinned), Some(id)) = (&standing.pin, self.id)
+        if let (Pin::Pinned(pinned), Some(id)) = (&state.pin, self.id)
             && pinned != id
             && grant.principal == *self.caller
         {
@@ -282,7 +287,7 @@ impl Question<'_> {
 mod tests {
     use std::collections::HashSet;
 
-    use stile_broker::token::Listed;
+    use stile_core::token::Listed;
 
     use super::*;
 
@@ -317,7 +322,7 @@ mod tests {
         let reaching = reaching(&caller);
         let grants =
             all.iter().filter(|grant| reaching.contains(&grant.principal)).cloned().collect();
-        let standing = Standing {
+        let state = PrincipalState {
             grants,
             pin,
             revoked: None,
@@ -334,7 +339,7 @@ mod tests {
             permission,
             now: NOW,
         }
-        .answer(&standing, all)
+        .answer(&state, all)
         .unwrap()
     }
 
@@ -375,7 +380,7 @@ mod tests {
                 vec!["partition"],
             ),
         ] {
-            let Answer::No(found) = answer(caller, None, Pin::Open, &all) else {
+            let Answer::No(found) = answer(caller, None, Pin::Unpinned, &all) else {
                 panic!("{caller} is let in by {all:?}")
             };
             let expected = nearest.map(|at| all[at].clone());
@@ -402,7 +407,7 @@ mod tests {
             let all =
                 [grant(who, on, Some(NOW + 1)), grant("aws:111122223333:role/other", "acme", None)];
             let expected = Answer::Yes { by: vec![all[0].clone()], on_condition_of: None };
-            assert_eq!(answer(caller, None, Pin::Open, &all), expected, "{caller} {who} {on}");
+            assert_eq!(answer(caller, None, Pin::Unpinned, &all), expected, "{caller} {who} {on}");
         }
     }
 
@@ -410,14 +415,14 @@ mod tests {
     fn a_pinned_id_decides_what_is_granted_by_name_and_nothing_else() {
         let (old, new) = ("AROAEXAMPLEEXAMPLE222", "AROAOTHEROTHEROTHER22");
         let by_name = [grant(DEPLOY, "acme", None)];
-        let pin = || Pin::Id(unique_id(old));
+        let pin = || Pin::Pinned(unique_id(old));
         let yes = |by: &[Grant], condition: Option<&str>| Answer::Yes {
             by: by.to_vec(),
             on_condition_of: condition.map(unique_id),
         };
         assert_eq!(answer(DEPLOY, None, pin(), &by_name), yes(&by_name, Some(old)));
         assert_eq!(answer(DEPLOY, Some(old), pin(), &by_name), yes(&by_name, None));
-        assert_eq!(answer(DEPLOY, Some(new), Pin::Never, &by_name), yes(&by_name, None));
+        assert_eq!(answer(DEPLOY, Some(new), Pin::Disabled, &by_name), yes(&by_name, None));
         let no = Answer::No(Some((by_name[0].clone(), vec![Difference::UniqueId(old.to_owned())])));
         assert_eq!(answer(DEPLOY, Some(new), pin(), &by_name), no);
         let by_account = [grant("account:aws:111122223333", "acme", None)];
@@ -440,15 +445,15 @@ mod tests {
             now: NOW,
         };
         for (grants, allowed) in [(&all[..1], false), (&all[..], true)] {
-            let standing = Standing {
+            let state = PrincipalState {
                 grants: grants.to_vec(),
-                pin: Pin::Open,
+                pin: Pin::Unpinned,
                 revoked: None,
                 revoked_tokens: HashSet::new(),
                 keyring: Listed::default(),
             };
             assert_eq!(
-                matches!(question.answer(&standing, grants).unwrap(), Answer::Yes { .. }),
+                matches!(question.answer(&state, grants).unwrap(), Answer::Yes { .. }),
                 allowed
             );
         }

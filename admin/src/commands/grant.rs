@@ -4,11 +4,11 @@ use std::fmt;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use stile_broker::clock::rfc3339;
-use stile_broker::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
-use stile_broker::principal::{Kind, Principal, UniqueId, parse_typed};
-use stile_broker::store::{Change, Created, Updated};
+use stile_core::clock::rfc3339;
+use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
+use stile_core::principal::{Kind, Principal, UniqueId, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
+use stile_store::{Change, Created, NewGrant, Updated};
 use terraform_credentials_stile::message::one_line;
 
 use super::{Context, Done, explain, typed};
@@ -46,16 +46,10 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
         confirmed(&principal, typed.needs_confirmation, &namespace)?;
     }
     typed.notices.iter().for_each(notice);
-    let grant = Grant {
-        principal,
-        namespace,
-        permissions,
-        expires_at,
-        created_by: context.user.clone(),
-        created_at: context.now,
-    };
-    match wanted.store.open().await?.create_grant(grant.clone(), pin).await? {
-        Created::Done => context
+    let access = context.operator().grants_on(namespace);
+    let new = NewGrant { principal: principal.clone(), permissions, expires_at, pin };
+    match wanted.store.open().await?.create_grant(&access, new, context.now).await? {
+        Created::Done(grant) => context
             .output
             .outcome(format_args!("created {}", Told(&grant)), &with_status("created", &grant)),
         Created::Exists(there) => {
@@ -70,8 +64,7 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
         }
         Created::DiffersByCase(twin) => {
             let problem = format!(
-                "`{}` differs only by case from `{twin}`, which has grants already",
-                grant.principal
+                "`{principal}` differs only by case from `{twin}`, which has grants already"
             );
             let hint = format!(
                 "IAM takes both for one name; type `{}`, or delete its grants first",
@@ -82,17 +75,16 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
         Created::PinnedOtherwise(_) => {
             let told = format!(
                 "`{}` has another pin already, which counts for all its grants",
-                grant.principal.as_typed()
+                principal.as_typed()
             );
             Err(Failure::refused(told).hint(format!(
                 "forget that pin first: `{} --role-arn {}`",
                 wanted.store.command("grant repin"),
-                grant.principal.as_typed()
+                principal.as_typed()
             )))
         }
         Created::TooMany => Err(Failure::refused(format!(
-            "`{}` holds grants on {MAX_GRANTS} namespaces, the most there can be",
-            grant.principal
+            "`{principal}` holds grants on {MAX_GRANTS} namespaces, the most there can be"
         ))
         .hint("grant on `*` instead, which is all namespaces")),
     }
@@ -118,8 +110,8 @@ fn confirmed(
 
 fn pin(principal: &Principal, wanted: &GrantCreate) -> Result<Option<Pin>, Failure> {
     let pin = match &wanted.unique_id {
-        Some(text) => Pin::Id(unique_id(principal, text)?),
-        None if wanted.no_pin => Pin::Never,
+        Some(text) => Pin::Pinned(unique_id(principal, text)?),
+        None if wanted.no_pin => Pin::Disabled,
         None => return Ok(None),
     };
     concrete(principal)?;
@@ -175,7 +167,7 @@ async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
         .store
         .open()
         .await?
-        .update_grant(principal.clone(), namespace.clone(), change)
+        .update_grant(&context.operator().grants_on(namespace.clone()), principal.clone(), change)
         .await?
     {
         Updated::Done(grant) => {
@@ -213,7 +205,8 @@ async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
 async fn delete(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
     let (principal, namespace) =
         (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
-    if !wanted.store.open().await?.delete_grant(principal.clone(), namespace.clone()).await? {
+    let access = context.operator().grants_on(namespace.clone());
+    if !wanted.store.open().await?.delete_grant(&access, principal.clone()).await? {
         return Err(absent(&principal, &namespace)
             .hint(format!("`{}` shows what there is", wanted.store.command("grant list"))));
     }
@@ -226,16 +219,19 @@ async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
     let (principal, namespace) =
         (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
     let store = wanted.store.open().await?;
-    let found = store.grants(Some(principal.clone()), Some(namespace.clone())).await?.pop();
+    let found = store
+        .grants(&context.operator(), Some(principal.clone()), Some(namespace.clone()))
+        .await?
+        .pop();
     let grant = found.ok_or_else(|| {
         absent(&principal, &namespace)
             .hint(format!("`{}` shows what there is", wanted.store.command("grant list")))
     })?;
-    let pin = store.standing(vec![principal]).await?.pin;
+    let pin = store.principal_state(vec![principal]).await?.pin;
     let id = match &pin {
-        Pin::Open => None,
-        Pin::Never => Some("not pinned"),
-        Pin::Id(id) => Some(id.as_str()),
+        Pin::Unpinned => None,
+        Pin::Disabled => Some("not pinned"),
+        Pin::Pinned(id) => Some(id.as_str()),
     };
     let mut json = object(&grant);
     json["unique_id"] = id.into();
@@ -265,7 +261,8 @@ async fn list(context: &Context, wanted: GrantList) -> Result<(), Failure> {
     let principal =
         wanted.principal.as_deref().map(|text| typed(text, wanted.exact)).transpose()?;
     let namespace = wanted.namespace.as_deref().map(namespace).transpose()?;
-    let grants = wanted.store.open().await?.grants(principal, namespace).await?;
+    let grants =
+        wanted.store.open().await?.grants(&context.operator(), principal, namespace).await?;
     let row = |grant: &Grant| {
         vec![
             grant.principal.to_string(),
@@ -290,7 +287,7 @@ async fn repin(context: &Context, wanted: GrantRepin) -> Result<(), Failure> {
     // A pin is a role's own, so a role of IAM Identity Center is meant as it is.
     let principal = parse_typed(&wanted.principal, true)?.principal;
     concrete(&principal)?;
-    if !wanted.store.open().await?.unpin(principal.clone()).await? {
+    if !wanted.store.open().await?.unpin(&context.operator(), principal.clone()).await? {
         return Err(Failure::refused(format!("no unique id is pinned for `{principal}`"))
             .hint("its next token pins one by itself"));
     }

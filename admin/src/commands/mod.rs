@@ -8,7 +8,8 @@ pub(crate) mod token;
 
 use std::process::ExitCode;
 
-use stile_broker::principal::{Principal, parse_typed};
+use stile_core::grants::OperatorAccess;
+use stile_core::principal::{Principal, parse_typed};
 
 use crate::failure::Failure;
 use crate::output::{Output, notice};
@@ -22,6 +23,13 @@ pub(crate) struct Context {
     pub(crate) user: String,
     /// Unix seconds.
     pub(crate) now: i64,
+}
+
+impl Context {
+    /// The right of whoever has the store open, which AWS or the file system gave.
+    pub(crate) fn operator(&self) -> OperatorAccess {
+        OperatorAccess::at_the_store(&self.user)
+    }
 }
 
 /// What a command ends with: an exit code where it gave an answer, and else why not.

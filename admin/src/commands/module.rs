@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use reqwest::Client;
 use serde::Deserialize;
 use serde_json::json;
-use stile_broker::registry::{MAX_IN_ANY_EVENT, Version};
+use stile_core::package::{MAX_IN_ANY_EVENT, Version};
 use stile_protocol::names::{ModuleAddress, Namespace, Permission};
 use terraform_credentials_stile::token::Token;
 
 use super::{Context, Done};
 use crate::api::{Answer, Api};
-use crate::beside::{self, Way};
 use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
+use crate::direct_upload::{self, Way};
 use crate::failure::Failure;
 use crate::upload::Archive;
 
@@ -67,9 +67,9 @@ async fn sent(
 ) -> Result<Answer, Failure> {
     let path = format!("/v1/modules/{address}/{version}");
     if archive.bytes() > MAX_IN_ANY_EVENT {
-        match beside::begin(api, &path, archive).await? {
+        match direct_upload::begin(api, &path, archive).await? {
             Way::Done(answer) => return Ok(answer),
-            Way::Beside(upload) => return beside::send(api, &path, archive, &upload).await,
+            Way::Beside(upload) => return direct_upload::send(api, &path, archive, &upload).await,
             Way::Direct => {}
         }
     }

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use stile_broker::store::{Aws, AwsDeadlines, Embedded, HostKept, Place};
 use stile_protocol::audience::Audience;
+use stile_store::{Aws, AwsDeadlines, Embedded, HostKept, Place};
 
 use super::{Context, Done};
 use crate::cli::{StoreInit, StoreVerb};

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use stile_broker::clock::rfc3339;
-use stile_broker::store::Store;
-use stile_broker::token::TokenId;
+use stile_core::clock::rfc3339;
+use stile_core::grants::OperatorAccess;
+use stile_core::token::TokenId;
+use stile_store::Store;
 
 use super::{Context, Done, typed};
 use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
@@ -36,8 +37,12 @@ async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> 
     }
     if let Some(text) = &wanted.principal {
         let principal = typed(text, wanted.exact)?;
-        let new =
-            wanted.store.open().await?.revoke_principal(principal.clone(), context.now).await?;
+        let new = wanted
+            .store
+            .open()
+            .await?
+            .revoke_principal(&context.operator(), principal.clone(), context.now)
+            .await?;
         let line = if new {
             format!("revoked {principal}")
         } else {
@@ -51,7 +56,7 @@ async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> 
         return Err(Failure::refused("`--all` revokes every token there is, everybody's")
             .hint("repeat with `--yes` if that is meant"));
     }
-    let dropped = drop_keys(&wanted.store.open().await?).await?;
+    let dropped = drop_keys(&context.operator(), &wanted.store.open().await?).await?;
     let line = if dropped == 0 {
         "nothing to revoke: there are no keys, so no token is good"
     } else {
@@ -67,7 +72,7 @@ async fn revoke_token(context: &Context, target: &StoreTarget, text: &str) -> Re
         Failure::refused("that is not a token's id")
             .hint("type the `token_id` of the audit log, 22 characters, and not the token itself")
     })?;
-    target.open().await?.revoke_token(id.clone(), context.now).await?;
+    target.open().await?.revoke_token(&context.operator(), id.clone(), context.now).await?;
     notice(KEPT);
     context.output.outcome(
         format!("revoked token {}", id.as_str()),
@@ -76,9 +81,9 @@ async fn revoke_token(context: &Context, target: &StoreTarget, text: &str) -> Re
 }
 
 /// Drops every key, and says how many there were.
-async fn drop_keys(store: &Store) -> Result<usize, Failure> {
+async fn drop_keys(operator: &OperatorAccess, store: &Store) -> Result<usize, Failure> {
     for _ in 0..ATTEMPTS {
-        if let Some(count) = store.drop_keys().await? {
+        if let Some(count) = store.drop_keys(operator).await? {
             return Ok(count);
         }
     }
@@ -88,7 +93,7 @@ async fn drop_keys(store: &Store) -> Result<usize, Failure> {
 
 async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
     let principal = typed(&wanted.principal, wanted.exact)?;
-    if !wanted.store.open().await?.lift(principal.clone()).await? {
+    if !wanted.store.open().await?.lift(&context.operator(), principal.clone()).await? {
         return Err(Failure::refused(format!("`{principal}` is not revoked"))
             .hint(format!("`{}` shows what is", wanted.store.command("token list"))));
     }
@@ -99,7 +104,7 @@ async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
 }
 
 async fn list(context: &Context, target: &StoreTarget) -> Result<(), Failure> {
-    let revocations = target.open().await?.revocations().await?;
+    let revocations = target.open().await?.revocations(&context.operator()).await?;
     let principals = revocations.principals.iter().map(|revoked| {
         let since = rfc3339(revoked.revoked_at);
         let json = json!({ "kind": "principal", "id": revoked.principal, "revoked_at": since });

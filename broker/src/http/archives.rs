@@ -13,7 +13,7 @@ use tower_http::services::ServeFile;
 
 use super::error::ApiError;
 use crate::boot::Broker;
-use crate::registry::{Link, LinkError};
+use stile_core::package::{SignedUrl, SignedUrlError};
 
 /// `GET` and `HEAD /v1/archives/{file}`.
 pub async fn fetch(
@@ -25,14 +25,14 @@ pub async fn fetch(
         .store
         .archives()
         .ok_or_else(|| ApiError::not_found("archives are not handed out here"))?;
-    let Path(file) = file.map_err(|_| ApiError::link(LinkError::Invalid))?;
+    let Path(file) = file.map_err(|_| ApiError::link(SignedUrlError::Invalid))?;
     let now = broker.clock.now();
     let keys = broker
         .tokens
-        .derived(&Link::purpose(&broker.audience), &broker.store, now)
+        .derived(&SignedUrl::purpose(&broker.audience), &broker.store, now)
         .await
         .map_err(ApiError::key)?;
-    let link = Link::open(&file, request.uri().query().unwrap_or_default(), &keys, now)
+    let link = SignedUrl::open(&file, request.uri().query().unwrap_or_default(), &keys, now)
         .map_err(ApiError::link)?;
     let served = ServeFile::new(shelf.archive(&link.sha256, link.format)).oneshot(request).await;
     let mut response = served.map_err(|_| lost())?.into_response();

@@ -11,19 +11,19 @@ use secrecy::{ExposeSecret, SecretString};
 use stile_protocol::names::{Namespace, Permission};
 
 use super::error::ApiError;
-use super::lasting::to_its_end;
+use super::run_detached::run_detached;
 use crate::boot::Broker;
-use crate::clock::rfc3339;
-use crate::grants::{Access, Reach, Standing, decide, reach};
-use crate::principal::Principal;
-use crate::token::{Claims, MAX_TOKEN};
+use stile_core::clock::rfc3339;
+use stile_core::grants::{Access, PrincipalState, Reach, Right, decide, reach};
+use stile_core::principal::Principal;
+use stile_core::token::{Claims, MAX_TOKEN};
 
 /// The holder of a token that opened and is not revoked, and what is known of it.
 #[derive(Debug)]
 pub struct Caller {
     token: SecretString,
     claims: Claims,
-    standing: Arc<Standing>,
+    state: Arc<PrincipalState>,
     now: i64,
 }
 
@@ -39,18 +39,13 @@ impl Caller {
     }
 
     /// The right to do something in a namespace, decided before anything is looked up there.
-    pub fn access(
-        &self,
-        namespace: &Namespace,
-        permission: Permission,
-    ) -> Result<Access, ApiError> {
-        decide(&self.claims, &self.standing, namespace, permission, self.now)
-            .map_err(ApiError::refusal)
+    pub fn access<R: Right>(&self, namespace: &Namespace) -> Result<Access<R>, ApiError> {
+        decide(&self.claims, &self.state, namespace, self.now).map_err(ApiError::refusal)
     }
 
     /// Every namespace the caller may do something in.
     pub fn reach(&self, permission: Permission) -> Reach {
-        reach(&self.claims, &self.standing, permission, self.now)
+        reach(&self.claims, &self.state, permission, self.now)
     }
 }
 
@@ -62,7 +57,7 @@ impl FromRequestParts<Arc<Broker>> for Caller {
         let broker = Arc::clone(broker);
         // Runs to its end though whoever asks hangs up: what was asked of the store is then known, and is not asked again
         // for each who does so.
-        to_its_end(async move { authenticate(token.expose_secret(), &broker).await }).await
+        run_detached(async move { authenticate(token.expose_secret(), &broker).await }).await
     }
 }
 
@@ -70,26 +65,21 @@ async fn authenticate(token: &str, broker: &Broker) -> Result<Caller, ApiError> 
     let now = broker.clock.now();
     let opened = broker.tokens.open(token, &broker.store, now).await.map_err(ApiError::open)?;
     let claims = opened.claims.clone();
-    let standing = broker
-        .standings
+    let state = broker
+        .principal_cache
         .recent(claims.principal(), &broker.store, now)
         .await
         .map_err(ApiError::store)?;
     broker
         .tokens
-        .confirm(&opened.key_id, &standing.keyring, &broker.store, now)
+        .confirm(&opened.key_id, &state.keyring, &broker.store, now)
         .await
         .map_err(ApiError::open)?;
-    if standing.revoked.is_some() || standing.revoked_tokens.contains(claims.id()) {
+    if state.revoked.is_some() || state.revoked_tokens.contains(claims.id()) {
         return Err(ApiError::unauthorized());
     }
-    // Of a standing the age counts, which a clock that was set back must not lessen; of a grant the end.
-    Ok(Caller {
-        token: token.to_owned().into(),
-        claims,
-        standing,
-        now: broker.tokens.never_back(now),
-    })
+    // Of a state the age counts, which a clock that was set back must not lessen; of a grant the end.
+    Ok(Caller { token: token.to_owned().into(), claims, state, now: broker.tokens.never_back(now) })
 }
 
 /// The token of the one `Authorization` header: the scheme in any case, one space (RFC 6750, section 2.1).
@@ -108,7 +98,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// `GET /v1/whoami`.
 pub async fn whoami(State(_): State<Arc<Broker>>, caller: Caller) -> impl IntoResponse {
     let grants: Vec<_> = caller
-        .standing
+        .state
         .grants
         .iter()
         .map(|grant| {

@@ -12,15 +12,15 @@ use axum::response::{IntoResponse, Response};
 use stile_protocol::audience::Audience;
 use stile_protocol::reply::{ErrorCode, ErrorReply};
 
+use crate::authn::sigv4::proof::ProofError;
+use crate::authn::sigv4::{AnswerError, StsError};
 use crate::boot::Broker;
-use crate::clock::rfc3339;
-use crate::grants::Refusal;
-use crate::proof::ProofError;
-use crate::registry::archive::ArchiveError;
-use crate::registry::{LinkError, UploadError};
-use crate::store::StoreError;
-use crate::sts::{AnswerError, StsError};
-use crate::token::{KeyError, OpenError};
+use crate::tokens::{KeyError, OpenError};
+use stile_core::clock::rfc3339;
+use stile_core::grants::Refusal;
+use stile_core::package::archive::ArchiveError;
+use stile_core::package::{SignedUrlError, UploadError};
+use stile_store::StoreError;
 
 /// Seconds after which a caller may try again what could not be decided.
 const RETRY_AFTER: &str = "2";
@@ -191,7 +191,7 @@ impl ApiError {
     }
 
     /// A link gives nothing.
-    pub fn link(error: LinkError) -> Self {
+    pub fn link(error: SignedUrlError) -> Self {
         Self::new(ErrorCode::OutOfScope, error.to_string())
     }
 
@@ -276,7 +276,7 @@ impl ApiError {
 }
 
 impl IntoResponse for ApiError {
-    /// Status and headers; the body is put on by [`dress`], which knows who reads it.
+    /// Status and headers; the body is put on by [`render_errors`], which knows who reads it.
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
         let headers = response.headers_mut();
@@ -296,7 +296,11 @@ impl IntoResponse for ApiError {
 ///
 /// Terraform prints the body of a refused `…/download` as it is, so that is one plain line; other registry routes have
 /// the public registry's shape; everything else has the error object.
-pub async fn dress(State(broker): State<Arc<Broker>>, request: Request, next: Next) -> Response {
+pub async fn render_errors(
+    State(broker): State<Arc<Broker>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let path = request.uri().path();
     let (registry, download) = (path.starts_with("/v1/modules"), path.ends_with("/download"));
     let response = next.run(request).await;

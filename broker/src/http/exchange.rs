@@ -15,21 +15,19 @@ use stile_protocol::region::Region;
 use stile_protocol::reply::{ErrorCode, TokenReply};
 
 use super::error::ApiError;
-use super::lasting::to_its_end;
+use super::run_detached::run_detached;
 use crate::audit;
+use crate::authn::sigv4::FlightRole;
+use crate::authn::sigv4::proof::Proof;
 use crate::boot::Broker;
-use crate::clock::rfc3339;
-use crate::grants::{Entitlement, Refusal, entitle};
-use crate::proof::Proof;
-use crate::store::{Claim, Claimed};
-use crate::sts::{CallerIdentity, Turn};
-use crate::token::Key;
+use stile_core::clock::rfc3339;
+use stile_core::grants::{Entitlement, Refusal, entitle};
+use stile_core::identity::{Authenticated, Identity};
+use stile_core::token::Key;
+use stile_store::{Recorded, SingleUseOutcome};
 
 /// How long a client may take to send 16 KiB.
 const BODY: Duration = Duration::from_secs(10);
-
-/// How long a used proof is remembered after it was signed, in seconds: as long as AWS itself would take it.
-const REMEMBERED: i64 = 15 * 60;
 
 /// `POST /v1/token`.
 pub async fn mint(
@@ -47,7 +45,7 @@ pub async fn mint(
         );
         minted
     };
-    Ok(Json(to_its_end(minted).await?.into_reply()))
+    Ok(Json(run_detached(minted).await?.into_reply()))
 }
 
 /// A token on its way out, and what the audit log may know of it.
@@ -72,7 +70,7 @@ impl Minted {
 async fn exchange(
     broker: &Broker,
     request: Request,
-    identified: &mut Option<CallerIdentity>,
+    identified: &mut Option<Identity>,
 ) -> Result<Minted, ApiError> {
     let body = read_json(request).await?;
     let now = broker.clock.now();
@@ -80,11 +78,11 @@ async fn exchange(
     proof.check_time(now).map_err(|error| ApiError::proof(&error))?;
     let region = enabled(broker, &proof.unverified_region)?;
 
-    let _room = broker.exchanges.try_acquire().map_err(|_| crowded())?;
-    let Turn::Leader(leader) = broker.single_flight.join(proof.digest()).await else {
+    let _room = broker.exchanges.try_acquire().map_err(|_| overloaded())?;
+    let FlightRole::Leader(leader) = broker.single_flight.join(proof.digest()).await else {
         return Err(replayed());
     };
-    let caller = broker
+    let Authenticated { identity: caller, single_use } = broker
         .sts
         .identify(&proof, region)
         .await
@@ -92,39 +90,37 @@ async fn exchange(
     *identified = Some(caller.clone());
 
     let (entitlement, key) = entitled(broker, caller, &proof.unverified_document, now).await?;
-    let (principal, id) =
-        (entitlement.caller().principal().clone(), entitlement.caller().unique_id().clone());
-    let pin = entitlement.pins().then(|| (principal.clone(), id));
-    let keep_until = proof.unverified_signed_at.saturating_add(REMEMBERED);
-    let claimed = match broker
-        .store
-        .claim(proof.signature_digest(), keep_until, pin, now)
-        .await
-        .map_err(ApiError::store)?
-    {
-        Claim::Claimed(claimed) => claimed,
-        Claim::Replayed => {
+    let principal = entitlement.caller().principal().clone();
+    let pin = entitlement.pin();
+    let recorded = match broker.store.record(single_use, pin, now).await.map_err(ApiError::store)? {
+        SingleUseOutcome::Recorded(recorded) => recorded,
+        SingleUseOutcome::Replayed => {
             leader.spent();
             return Err(replayed());
         }
-        Claim::PinnedToAnother => return Err(ApiError::refusal(Refusal::Recreated { principal })),
+        SingleUseOutcome::PinnedToAnother => {
+            return Err(ApiError::refusal(Refusal::Recreated { principal }));
+        }
     };
     leader.spent();
-    sealed(broker, &key, &entitlement, claimed, now)
+    sealed(broker, &key, &entitlement, recorded, now)
 }
 
 /// What the caller may have of what it asks for, and the key for it.
 pub(super) async fn entitled(
     broker: &Broker,
-    caller: CallerIdentity,
+    caller: Identity,
     document: &RequestDocument,
     now: i64,
 ) -> Result<(Entitlement, Key), ApiError> {
-    let standing =
-        broker.store.standing(caller.principals().to_vec()).await.map_err(ApiError::store)?;
+    let state = broker
+        .store
+        .principal_state(caller.principals().to_vec())
+        .await
+        .map_err(ApiError::store)?;
     // Keys that an operator has dropped since must not mint what nothing will open.
-    broker.tokens.follow(&standing.keyring, &broker.store, now).await.map_err(ApiError::key)?;
-    let entitlement = entitle(caller, document, &standing, now).map_err(ApiError::refusal)?;
+    broker.tokens.follow(&state.keyring, &broker.store, now).await.map_err(ApiError::key)?;
+    let entitlement = entitle(caller, document, &state, now).map_err(ApiError::refusal)?;
     let key = broker.tokens.minting_key(&broker.store, now).await.map_err(ApiError::key)?;
     Ok((entitlement, key))
 }
@@ -134,11 +130,11 @@ pub(super) fn sealed(
     broker: &Broker,
     key: &Key,
     entitlement: &Entitlement,
-    claimed: Claimed,
+    recorded: Recorded,
     now: i64,
 ) -> Result<Minted, ApiError> {
     let (token, claims) =
-        broker.tokens.mint(key, entitlement, claimed, now).map_err(ApiError::key)?;
+        broker.tokens.mint(key, entitlement, recorded, now).map_err(ApiError::key)?;
     Ok(Minted {
         token_id: claims.id().as_str().to_owned(),
         reply: TokenReply {
@@ -152,7 +148,7 @@ pub(super) fn sealed(
 }
 
 /// What a caller is told when there is no room for one more exchange.
-pub(super) fn crowded() -> ApiError {
+pub(super) fn overloaded() -> ApiError {
     ApiError::new(ErrorCode::Throttled, "too many exchanges are in the works")
 }
 

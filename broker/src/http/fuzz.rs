@@ -14,16 +14,17 @@ use tempfile::TempDir;
 
 use super::bearer::bearer;
 use super::lambda::Function;
+use crate::authn::gateway::IamSource;
+use crate::authn::sigv4::{Endpoint, Endpoints, StsTimeouts};
 use crate::boot::Broker;
-use crate::clock::Clock;
 use crate::config::{AuthorizerBase, Config, Kept};
 use crate::fuzz::Verdict;
-use crate::grants::Grant;
-use crate::principal::Principal;
-use crate::registry::LINK_LIFETIME;
-use crate::store::{Embedded, EmbeddedDeadlines, Store};
-use crate::sts::{Endpoint, Endpoints, IamSource, StsTimeouts};
-use crate::token::MAX_TOKEN;
+use stile_core::clock::Clock;
+use stile_core::grants::OperatorAccess;
+use stile_core::package::SIGNED_URL_LIFETIME;
+use stile_core::principal::Principal;
+use stile_core::token::MAX_TOKEN;
+use stile_store::{Embedded, EmbeddedDeadlines, NewGrant, Store};
 
 /// Each line as one `Authorization` header.
 pub fn bearer_header(bytes: &[u8]) -> Verdict {
@@ -113,7 +114,7 @@ impl Registry {
             default_ttl: 3600,
             iam_source: None,
             authorizer_base: None,
-            link_ttl: LINK_LIFETIME,
+            link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             store_timeout: None,
             sts_timeouts: StsTimeouts::default(),
@@ -124,15 +125,15 @@ impl Registry {
             .enable_all()
             .build()
             .expect("a runtime starts");
-        let grant = Grant {
+        let access =
+            OperatorAccess::at_the_store("fuzz").grants_on("acme".parse().expect("a namespace"));
+        let grant = NewGrant {
             principal: Principal::parse_stored(GRANTED).expect("a principal"),
-            namespace: "acme".parse().expect("a namespace"),
             permissions: [Permission::Download].into_iter().collect(),
             expires_at: None,
-            created_by: "fuzz".to_owned(),
-            created_at: NOW,
+            pin: None,
         };
-        runtime.block_on(store.create_grant(grant, None)).expect("a grant is kept");
+        runtime.block_on(store.create_grant(&access, grant, NOW)).expect("a grant is kept");
         let broker = Arc::new(
             Broker::over(&config, audience, store, Clock::given(|| NOW)).expect("a broker starts"),
         );

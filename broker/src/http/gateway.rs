@@ -20,13 +20,14 @@ use stile_protocol::strict_json::FieldError;
 use url::form_urlencoded;
 
 use super::error::ApiError;
-use super::exchange::{Minted, crowded, entitled, sealed};
+use super::exchange::{Minted, entitled, overloaded, sealed};
 use crate::audit;
+use crate::authn::gateway::GatewayCaller;
 use crate::boot::Broker;
-use crate::grants::Refusal;
-use crate::store::Claim;
-use crate::sts::{CallerIdentity, GatewayCaller};
-use crate::token::KeyError;
+use crate::tokens::KeyError;
+use stile_core::grants::Refusal;
+use stile_core::identity::{Authenticated, Identity};
+use stile_store::SingleUseOutcome;
 
 /// `GET /v1/token`.
 pub async fn mint(
@@ -65,26 +66,26 @@ async fn exchange(
     broker: &Broker,
     caller: &GatewayCaller,
     query: &str,
-    identified: &mut Option<CallerIdentity>,
+    identified: &mut Option<Identity>,
 ) -> Result<Minted, ApiError> {
     let now = broker.clock.now();
     let document = asked_for(query, broker.default_ttl)?;
-    let _room = broker.exchanges.try_acquire().map_err(|_| crowded())?;
+    let _room = broker.exchanges.try_acquire().map_err(|_| overloaded())?;
     let partitions: Vec<Partition> = broker.regions.iter().map(|region| region.partition).collect();
-    let (caller, verified) = caller.identify(&partitions).map_err(ApiError::gateway)?;
+    let Authenticated { identity: caller, single_use } =
+        caller.identify(&partitions).map_err(ApiError::gateway)?;
     *identified = Some(caller.clone());
 
     let (entitlement, key) = entitled(broker, caller, &document, now).await?;
-    let (principal, id) =
-        (entitlement.caller().principal().clone(), entitlement.caller().unique_id().clone());
-    let pin = entitlement.pins().then(|| (principal.clone(), id));
-    let claimed = match broker.store.pin(verified, pin).await.map_err(ApiError::store)? {
-        Claim::Claimed(claimed) => claimed,
-        Claim::PinnedToAnother | Claim::Replayed => {
+    let principal = entitlement.caller().principal().clone();
+    let pin = entitlement.pin();
+    let recorded = match broker.store.record(single_use, pin, now).await.map_err(ApiError::store)? {
+        SingleUseOutcome::Recorded(recorded) => recorded,
+        SingleUseOutcome::PinnedToAnother | SingleUseOutcome::Replayed => {
             return Err(ApiError::refusal(Refusal::Recreated { principal }));
         }
     };
-    sealed(broker, &key, &entitlement, claimed, now)
+    sealed(broker, &key, &entitlement, recorded, now)
 }
 
 /// Reads the query: each parameter once, none but the three, lists with commas.

@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use stile_protocol::reply::ErrorCode;
 
 use super::error::ApiError;
-use super::lasting::to_its_end;
+use super::run_detached::run_detached;
 use crate::boot::{BootError, Broker};
 
 /// `GET /healthz`: the process answers.
@@ -19,7 +19,7 @@ pub async fn alive() -> impl IntoResponse {
 /// `GET /readyz`: the store answers and there is a key.
 pub async fn ready(State(broker): State<Arc<Broker>>) -> Result<impl IntoResponse, ApiError> {
     // To its end though whoever asks hangs up: else each who does so would have the store looked at anew.
-    to_its_end(async move { broker.ready().await.map_err(unready) }).await?;
+    run_detached(async move { broker.ready().await.map_err(unready) }).await?;
     Ok(Json(serde_json::json!({ "status": "ready" })))
 }
 

@@ -10,9 +10,9 @@ pub(crate) mod fuzz;
 mod gateway;
 mod health;
 pub mod lambda;
-mod lasting;
 mod modules;
 mod publish;
+mod run_detached;
 mod serve;
 mod trace;
 mod uploads;
@@ -67,7 +67,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
         })
         // From the last to the first that a request meets.
         .layer(CatchPanicLayer::custom(trace::panicked))
-        .layer(from_fn_with_state(Arc::clone(&broker), error::dress))
+        .layer(from_fn_with_state(Arc::clone(&broker), error::render_errors))
         .layer(axum::middleware::from_fn(trace::request))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,

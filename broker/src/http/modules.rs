@@ -8,17 +8,17 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
-use stile_protocol::names::{ModuleAddress, ModuleName, Namespace, Permission, System};
+use stile_protocol::names::{ModuleName, NameError, Namespace, Permission, System};
 use stile_protocol::reply::ErrorCode;
 
 use super::bearer::Caller;
 use super::error::ApiError;
 use crate::audit;
 use crate::boot::Broker;
-use crate::clock::rfc3339;
-use crate::grants::Access;
-use crate::registry::{Link, ModuleSummary, Version};
-use crate::store::Location;
+use stile_core::clock::rfc3339;
+use stile_core::grants::{Download, PackageAccess, Right};
+use stile_core::package::{ModuleSummary, SignedUrl, Version};
+use stile_store::Location;
 
 /// Most modules in one answer of a list.
 const PAGE: usize = 100;
@@ -36,22 +36,21 @@ pub struct ModulePath {
 }
 
 impl ModulePath {
-    /// The right first, then the address: whoever lacks the right learns nothing of what is there.
-    pub fn access(
+    /// The right to this module. The right comes first, then the address: a caller without the right learns nothing
+    /// of what exists. `bad_name` is the answer to a holder of the right who asks for what is not an address.
+    pub fn access<R: Right>(
         &self,
         caller: &Caller,
-        permission: Permission,
-    ) -> Result<(Access, Result<ModuleAddress, ApiError>), ApiError> {
-        // Nobody can hold a grant on what is no namespace.
+        bad_name: impl FnOnce(NameError) -> ApiError,
+    ) -> Result<PackageAccess<R>, ApiError> {
+        // Nobody can hold a grant on what is not a namespace.
         let namespace = Namespace::parse(&self.namespace)
             .map_err(|error| ApiError::new(ErrorCode::NoGrant, error.to_string()))?;
-        let access = caller.access(&namespace, permission)?;
-        let address = ModuleName::parse(&self.name)
-            .and_then(|name| {
-                System::parse(&self.system).map(|system| ModuleAddress { namespace, name, system })
-            })
-            .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()));
-        Ok((access, address))
+        let access = caller.access(&namespace)?;
+        let parts = ModuleName::parse(&self.name)
+            .and_then(|name| System::parse(&self.system).map(|system| (name, system)));
+        let (name, system) = parts.map_err(bad_name)?;
+        Ok(access.module(name, system))
     }
 
     /// What stands where an upload is named.
@@ -73,11 +72,10 @@ pub async fn versions(
     path: Result<Path<ModulePath>, PathRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Path(path) = path.map_err(|_| no_module())?;
-    let (access, address) = path.access(&caller, Permission::Download)?;
-    let address = address.map_err(|_| no_module())?;
+    let access = path.access(&caller, |_| no_module())?;
     let document = broker
         .store
-        .versions_document(&access, &address)
+        .versions_document(&access)
         .await
         .map_err(ApiError::store)?
         .ok_or_else(no_module)?;
@@ -91,29 +89,33 @@ pub async fn download(
     path: Result<Path<ModulePath>, PathRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Path(path) = path.map_err(|_| no_module())?;
-    let (access, address) = path.access(&caller, Permission::Download)?;
     let absent = || ApiError::not_found("there is no such version");
-    let (address, version) =
-        (address.map_err(|_| absent())?, path.version().map_err(|_| absent())?);
+    let access = path.access(&caller, |_| absent())?;
+    let version = path.version().map_err(|_| absent())?;
     let now = broker.clock.now();
     let found = broker
         .store
-        .location(&access, &address, &version, now, broker.link_ttl)
+        .location(&access, &version, now, broker.link_ttl)
         .await
         .map_err(ApiError::store)?;
     let location = match found.ok_or_else(absent)? {
-        Location::Elsewhere(url) => url,
-        Location::Here(link) => {
+        Location::Presigned(url) => url,
+        Location::Local(link) => {
             let keys = broker
                 .tokens
-                .derived(&Link::purpose(&broker.audience), &broker.store, now)
+                .derived(&SignedUrl::purpose(&broker.audience), &broker.store, now)
                 .await
                 .map_err(ApiError::key)?;
             link.to_location(&keys)
                 .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the link cannot be signed"))?
         }
     };
-    audit::package("download", &access, &format!("{address} {version}"), "allowed");
+    audit::package(
+        "download",
+        access.access(),
+        &format!("{} {version}", access.address()),
+        "allowed",
+    );
     Ok((StatusCode::NO_CONTENT, [("x-terraform-get", location)]))
 }
 
@@ -144,7 +146,7 @@ pub async fn list_namespace(
     let Path(text) = path.map_err(|_| no_module())?;
     let namespace = Namespace::parse(&text)
         .map_err(|error| ApiError::new(ErrorCode::NoGrant, error.to_string()))?;
-    caller.access(&namespace, Permission::Download)?;
+    caller.access::<Download>(&namespace)?;
     summaries(&broker, &caller, Some(namespace), page).await
 }
 

@@ -8,18 +8,19 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
-use stile_protocol::names::{ModuleAddress, Permission};
+use stile_protocol::names::NameError;
 use stile_protocol::reply::ErrorCode;
 use tokio::time::Instant;
 
 use super::bearer::Caller;
 use super::error::ApiError;
-use super::lasting::to_its_end;
 use super::modules::ModulePath;
+use super::run_detached::run_detached;
 use crate::audit;
 use crate::boot::Broker;
-use crate::registry::{Format, MAX_ARCHIVE, Upload, UploadError, Version};
-use crate::store::Published;
+use stile_core::grants::{PackageAccess, Upload as UploadRight};
+use stile_core::package::{Format, MAX_ARCHIVE, PackageAddress, Upload, UploadError, Version};
+use stile_store::Published;
 
 /// How long a sender may pause.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -41,23 +42,21 @@ pub async fn module(
     request: Request,
 ) -> Result<Done, ApiError> {
     let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
-    let (access, address) = path.access(&caller, Permission::Upload)?;
-    address?;
+    let _: PackageAccess<UploadRight> = path.access(&caller, bad_name)?;
     path.version()?;
     let format = format(request.headers())?;
-    let room = broker.upload_room(caller.principal()).ok_or_else(crowded)?;
+    let room = broker.upload_room(caller.principal()).ok_or_else(overloaded)?;
 
     let upload = tokio::time::timeout(WHOLE, receive(&broker, request));
     let upload = upload.await.map_err(|_| {
         ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes")
     })??;
-    drop(access);
     // Runs to its end though the sender hangs up: what is published is on record, and so is who published it.
     let published = async move {
         let _room = room;
         publish(&broker, &caller, &path, upload, format).await
     };
-    to_its_end(published).await
+    run_detached(published).await
 }
 
 /// Checks what arrived and lists it, if the sender may still do that: a grant that was taken away meanwhile counts.
@@ -72,16 +71,18 @@ pub(super) async fn publish(
         let _turn = broker.checks.acquire().await;
         upload.check(format).await.map_err(ApiError::upload)?
     };
-    let (access, address) = path.access(&caller.again(broker).await?, Permission::Upload)?;
-    let (address, version) = (address?, path.version()?);
+    let access = path.access(&caller.again(broker).await?, bad_name)?;
+    let version = path.version()?;
     let sha256 = archive.sha256().to_owned();
     let published = broker
         .store
-        .publish(&access, &address, &version, archive, broker.clock.now())
+        .publish(&access, &version, archive, broker.clock.now())
         .await
         .map_err(ApiError::store)?;
-    audit::package("publish", &access, &format!("{address} {version}"), outcome(published));
-    answer(published, &address, &version, &sha256)
+    let address = access.address();
+    let what = format!("{address} {version}");
+    audit::package("publish", access.access(), &what, outcome(published));
+    answer(published, address, &version, &sha256)
 }
 
 const fn outcome(published: Published) -> &'static str {
@@ -93,10 +94,15 @@ const fn outcome(published: Published) -> &'static str {
     }
 }
 
+/// What a publisher is told whose address is not one.
+pub(super) fn bad_name(error: NameError) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, error.to_string())
+}
+
 /// What a publisher is told.
 pub(super) fn answer(
     published: Published,
-    address: &ModuleAddress,
+    address: &PackageAddress,
     version: &Version,
     sha256: &str,
 ) -> Result<Done, ApiError> {
@@ -125,12 +131,12 @@ pub(super) fn answer(
 pub(super) type Done = (StatusCode, Json<serde_json::Value>);
 
 /// What a publisher is told when there is no room for one more archive.
-pub(super) fn crowded() -> ApiError {
+pub(super) fn overloaded() -> ApiError {
     ApiError::new(ErrorCode::Throttled, "too many archives are arriving")
 }
 
 /// Whether so many bytes are too few after that time.
-fn drips(bytes: u64, after: Duration) -> bool {
+fn too_slow(bytes: u64, after: Duration) -> bool {
     after > PAUSE && bytes < after.as_secs() * SLOWEST
 }
 
@@ -204,7 +210,7 @@ async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> 
                         return Err(limit.exceeded());
                     }
                     upload.write(&chunk).await.map_err(ApiError::upload)?;
-                    if length != Some(upload.bytes()) && drips(upload.bytes(), begun.elapsed()) {
+                    if length != Some(upload.bytes()) && too_slow(upload.bytes(), begun.elapsed()) {
                         return Err(ApiError::new(
                             ErrorCode::RequestTimeout,
                             "the archive arrives at less than 2 KiB a second",
@@ -232,7 +238,7 @@ mod tests {
             (40 * largest_in_time, 40, false),
         ] {
             assert_eq!(
-                drips(bytes, Duration::from_secs(seconds)),
+                too_slow(bytes, Duration::from_secs(seconds)),
                 expected,
                 "{bytes} bytes in {seconds} s"
             );

@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::config::TlsFiles;
-use crate::shares::{Shares, network};
+use crate::per_key_limit::{PerKeyLimit, network};
 
 /// Connections at once; past that the next ones wait in the system's queue.
 const CONNECTIONS: usize = 1024;
@@ -154,7 +154,7 @@ impl Server {
     pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS));
-        let shares = self.tls.is_some().then(|| Shares::new(SHARE));
+        let shares = self.tls.is_some().then(|| PerKeyLimit::new(SHARE));
         tokio::pin!(stop);
         loop {
             let accepted = async {
@@ -180,7 +180,7 @@ impl Server {
                 continue;
             }
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
-            // When it gets crowded, a connection is for one request: whoever keeps one open keeps others out.
+            // When it gets overloaded, a connection is for one request: whoever keeps one open keeps others out.
             let keep_alive = room.available_permits() > CONNECTIONS / 4;
             tokio::spawn(async move {
                 connection(stream, tls, router, watcher, keep_alive).await;

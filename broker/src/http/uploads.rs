@@ -9,20 +9,19 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
-use stile_protocol::names::Permission;
 use stile_protocol::reply::ErrorCode;
 
 use super::bearer::Caller;
 use super::error::ApiError;
 use super::exchange::read_json;
-use super::lasting::to_its_end;
 use super::modules::ModulePath;
 use super::publish::{self, DirectLimit, Done, answer};
+use super::run_detached::run_detached;
 use crate::audit;
 use crate::boot::Broker;
-use crate::clock::rfc3339;
-use crate::registry::{Announced, MAX_ARCHIVE, Upload, UploadError, UploadId};
-use crate::store::{Fetched, Pending};
+use stile_core::clock::rfc3339;
+use stile_core::package::{Announced, MAX_ARCHIVE, Upload, UploadError, UploadId};
+use stile_store::{FetchedUpload, PendingUpload};
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads`.
 ///
@@ -35,8 +34,8 @@ pub async fn begin(
     request: Request,
 ) -> Result<Done, ApiError> {
     let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
-    let (access, address) = path.access(&caller, Permission::Upload)?;
-    let (address, version) = (address?, path.version()?);
+    let access = path.access(&caller, publish::bad_name)?;
+    let version = path.version()?;
     let limit = DirectLimit::of(&request);
     let announced = Announced::parse(&read_json(request).await?)
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
@@ -44,27 +43,25 @@ pub async fn begin(
         return Err(ApiError::upload(UploadError::TooLarge));
     }
 
-    let published = broker
-        .store
-        .published(&access, &address, &version, &announced)
-        .await
-        .map_err(ApiError::store)?;
+    let published =
+        broker.store.published(&access, &version, &announced).await.map_err(ApiError::store)?;
     if let Some(published) = published {
-        return answer(published, &address, &version, &announced.sha256);
+        return answer(published, access.address(), &version, &announced.sha256);
     }
     if announced.bytes <= limit.bytes() {
         let told = serde_json::json!({
-            "module": address.to_string(), "version": version.to_string(), "sha256": announced.sha256, "status": "direct",
+            "module": access.address().to_string(), "version": version.to_string(), "sha256": announced.sha256, "status": "direct",
         });
         return Ok((StatusCode::OK, Json(told)));
     }
     let begun = broker
         .store
-        .begin_upload(&access, &address, &version, &announced, broker.clock.now())
+        .begin_upload(&access, &version, &announced, broker.clock.now())
         .await
         .map_err(ApiError::store)?;
     let begun = begun.ok_or_else(|| limit.exceeded())?;
-    audit::package("upload", &access, &format!("{address} {version}"), "begun");
+    let what = format!("{} {version}", access.address());
+    audit::package("upload", access.access(), &what, "begun");
     let headers: BTreeMap<String, String> = begun.headers.into_iter().collect();
     let told = serde_json::json!({
         "upload": begun.id.as_str(), "url": begun.url, "headers": headers, "expires_at": rfc3339(begun.expires_at),
@@ -79,13 +76,13 @@ pub async fn complete(
     path: Result<Path<ModulePath>, PathRejection>,
 ) -> Result<Done, ApiError> {
     let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
-    let (access, address) = path.access(&caller, Permission::Upload)?;
-    let (address, version) = (address?, path.version()?);
+    let access = path.access(&caller, publish::bad_name)?;
+    let version = path.version()?;
     let id = UploadId::parse(path.upload()).ok_or_else(unknown)?;
-    let room = broker.upload_room(caller.principal()).ok_or_else(publish::crowded)?;
+    let room = broker.upload_room(caller.principal()).ok_or_else(publish::overloaded)?;
     let pending = broker
         .store
-        .pending_upload(&access, &address, &version, &id, broker.clock.now())
+        .pending_upload(&access, &version, &id, broker.clock.now())
         .await
         .map_err(ApiError::store)?;
     let pending = pending.ok_or_else(unknown)?;
@@ -95,34 +92,34 @@ pub async fn complete(
         let _room = room;
         finish(&broker, &caller, &path, pending).await
     };
-    to_its_end(completed).await
+    run_detached(completed).await
 }
 
 async fn finish(
     broker: &Broker,
     caller: &Caller,
     path: &ModulePath,
-    mut pending: Pending,
+    mut pending: PendingUpload,
 ) -> Result<Done, ApiError> {
     let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
     let fetched =
         broker.store.fetch_upload(&mut pending, &mut upload).await.map_err(ApiError::store)?;
     let done = match fetched {
-        Fetched::All if upload.is(pending.announced()) => {
+        FetchedUpload::All if upload.is(pending.announced()) => {
             publish::publish(broker, caller, path, upload, pending.announced().format).await
         }
-        Fetched::All => {
+        FetchedUpload::All => {
             Err(ApiError::new(ErrorCode::BadArchive, "what was uploaded is not what was announced")
                 .hint("begin the upload again"))
         }
-        Fetched::Nothing => nothing_there(broker, caller, path, pending.announced()).await,
+        FetchedUpload::Nothing => nothing_there(broker, caller, path, pending.announced()).await,
     };
     // What can still come to something stays: its sender may try again.
     let over = match &done {
         Ok(_) => true,
         Err(error) => {
             error.code() == ErrorCode::Conflict
-                || error.code() == ErrorCode::BadArchive && fetched == Fetched::All
+                || error.code() == ErrorCode::BadArchive && fetched == FetchedUpload::All
         }
     };
     if over {
@@ -138,10 +135,10 @@ async fn nothing_there(
     path: &ModulePath,
     announced: &Announced,
 ) -> Result<Done, ApiError> {
-    let (access, address) = path.access(&caller.again(broker).await?, Permission::Upload)?;
-    let (address, version) = (address?, path.version()?);
-    match broker.store.published(&access, &address, &version, announced).await.map_err(ApiError::store)? {
-        Some(published) => answer(published, &address, &version, &announced.sha256),
+    let access = path.access(&caller.again(broker).await?, publish::bad_name)?;
+    let version = path.version()?;
+    match broker.store.published(&access, &version, announced).await.map_err(ApiError::store)? {
+        Some(published) => answer(published, access.address(), &version, &announced.sha256),
         None => Err(ApiError::new(ErrorCode::BadArchive, "nothing was put at the URL of this upload")
             .hint("put the archive there, with the headers that came with it, and complete the upload then")),
     }

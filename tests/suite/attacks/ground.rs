@@ -82,7 +82,7 @@ impl Ground {
         ground
     }
 
-    /// Fills the caches, so that none is filled while calls are counted: the caller's standing, and the one look at the
+    /// Fills the caches, so that none is filled while calls are counted: the caller's state, and the one look at the
     /// keyring in ten seconds that an unknown key id may cause.
     pub(super) async fn refresh(&self) {
         assert_eq!(self.test.get("/v1/whoami", &self.token).await.status, 200);

@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use stile_broker::principal::Principal;
-use stile_broker::store::{Embedded, Store};
+use stile_core::principal::Principal;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{self, Download, Upload};
+use stile_store::{Embedded, Store};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::identity::Identity;
 use crate::local_sts::LocalSts;
+use crate::operator::operator;
 use crate::patience;
 use crate::programs::{Broker, Setup, free_port};
 use crate::proof::{Proof, document, with};
@@ -136,7 +137,11 @@ impl Registry {
         registry.revoked = registry.token(&gone, 43_200, &[Download]).await;
         registry.stranger = registry.token(&stranger, 43_200, &[Download]).await;
         store
-            .revoke_principal(Principal::parse_stored(&role("gone")).unwrap(), system_time())
+            .revoke_principal(
+                &operator(),
+                Principal::parse_stored(&role("gone")).unwrap(),
+                system_time(),
+            )
             .await
             .unwrap();
         assert_eq!(registry.publish("vpc", "1.0.0").await, "201");

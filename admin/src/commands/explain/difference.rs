@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use stile_broker::clock::rfc3339;
-use stile_broker::principal::{Kind, Principal};
+use stile_core::clock::rfc3339;
+use stile_core::principal::{Kind, Principal};
 
 /// One thing that differs; the slighter it is, the less.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

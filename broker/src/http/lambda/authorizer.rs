@@ -23,7 +23,7 @@ use super::shape::without_stage;
 use crate::audit;
 use crate::boot::Broker;
 use crate::config::AuthorizerBase;
-use crate::grants::Access;
+use stile_core::grants::{Download, Right, Upload};
 
 /// Answers one question of the given type.
 pub(super) async fn answer(
@@ -134,7 +134,7 @@ impl Question {
         })
     }
 
-    async fn decide(&self, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Access, No> {
+    async fn decide(&self, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Allowed, No> {
         let mut request = Request::new(());
         *request.headers_mut() = self.headers.clone();
         let caller = Caller::from_request_parts(&mut request.into_parts().0, broker)
@@ -145,14 +145,32 @@ impl Question {
             })?;
         let refused = || No::Access(caller.principal().to_string());
         let (namespace, permission) = needed(base, &self.method, &self.path).ok_or_else(refused)?;
-        let access = caller.access(&namespace, permission).map_err(|error| {
+        match permission {
+            Permission::Upload => self.allowed::<Upload>(&caller, &namespace),
+            _ => self.allowed::<Download>(&caller, &namespace),
+        }
+    }
+
+    fn allowed<R: Right>(&self, caller: &Caller, namespace: &Namespace) -> Result<Allowed, No> {
+        let access = caller.access::<R>(namespace).map_err(|error| {
             tracing::info!(target: "audit", event = "authorize", decision = "refused", code = error.code().as_str(),
-                principal = caller.principal().as_str(), namespace = namespace.as_str(), permission = permission.as_str());
-            refused()
+                principal = caller.principal().as_str(), namespace = namespace.as_str(), permission = R::PERMISSION.as_str());
+            No::Access(caller.principal().to_string())
         })?;
         audit::package("authorize", &access, &format!("{} {}", self.method, self.path), "allowed");
-        Ok(access)
+        Ok(Allowed {
+            principal: access.principal().to_string(),
+            namespace: access.namespace().to_string(),
+            permission: R::PERMISSION,
+        })
     }
+}
+
+/// What was decided, as the guarded registry may read it.
+struct Allowed {
+    principal: String,
+    namespace: String,
+    permission: Permission,
 }
 
 /// What a request needs: the table of `docs/lambda.md`. Whatever is not in it, nobody may.
@@ -184,7 +202,7 @@ async fn policy(
     };
     match question.decide(base, broker).await {
         Ok(access) => {
-            let mut answer = statement("Allow", access.principal().as_str());
+            let mut answer = statement("Allow", &access.principal);
             answer["context"] = context(&access);
             Ok(answer)
         }
@@ -194,7 +212,7 @@ async fn policy(
     }
 }
 
-fn simple(access: Option<&Access>) -> Value {
+fn simple(access: Option<&Allowed>) -> Value {
     match access {
         None => json!({"isAuthorized": false}),
         Some(access) => json!({"isAuthorized": true, "context": context(access)}),
@@ -202,11 +220,11 @@ fn simple(access: Option<&Access>) -> Value {
 }
 
 /// What the guarded registry may read of the decision.
-fn context(access: &Access) -> Value {
+fn context(access: &Allowed) -> Value {
     json!({
-        "principal": access.principal().as_str(),
-        "namespace": access.namespace().as_str(),
-        "permission": access.permission().as_str(),
+        "principal": access.principal,
+        "namespace": access.namespace,
+        "permission": access.permission.as_str(),
     })
 }
 

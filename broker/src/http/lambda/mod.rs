@@ -20,9 +20,9 @@ use serde_json::value::RawValue;
 use tower::ServiceExt;
 
 use super::DirectLimit;
+use crate::authn::gateway::IamSource;
 use crate::boot::Broker;
 use crate::config::{AuthorizerBase, Config};
-use crate::sts::IamSource;
 
 /// Why an event has no answer; Lambda's runtime API is told so, and the gateway makes of it what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -104,7 +104,7 @@ impl Function {
             .as_ref()
             .and_then(|source| source.caller_of(shape::unverified_context(&event)));
         let limit = DirectLimit(shape::largest_archive(&event));
-        let target = shape::tame(&mut event);
+        let target = shape::normalize(&mut event);
         let router = self.router.clone();
         let service = service_fn(move |request: lambda_http::Request| {
             let (mut parts, body) = request.into_parts();

@@ -6,8 +6,8 @@
 use axum::http::{HeaderMap, Uri, header};
 use lambda_http::request::LambdaRequest;
 
-use crate::registry::{MAX_IN_ANY_EVENT, MAX_IN_EVENT};
-use crate::sts::UnverifiedContext;
+use crate::authn::gateway::UnverifiedContext;
+use stile_core::package::{MAX_IN_ANY_EVENT, MAX_IN_EVENT};
 
 /// The stage that API Gateway's console invokes without asking who may.
 const TEST_STAGE: &str = "test-invoke-stage";
@@ -35,7 +35,7 @@ impl Target {
 }
 
 /// Takes what is for the client to choose, and would be misread, out of the event.
-pub(super) fn tame(event: &mut LambdaRequest) -> Target {
+pub(super) fn normalize(event: &mut LambdaRequest) -> Target {
     match event {
         LambdaRequest::ApiGatewayV1(event) => {
             one_set_of_headers(&mut event.headers, &event.multi_value_headers);
@@ -158,7 +158,7 @@ mod tests {
 
     fn tamed(event: &Value) -> (LambdaRequest, Target) {
         let mut event: LambdaRequest = serde_json::from_str(&event.to_string()).unwrap();
-        let target = tame(&mut event);
+        let target = normalize(&mut event);
         (event, target)
     }
 

@@ -3,10 +3,11 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, Request};
 use serde_json::Value;
-use stile_broker::principal::Principal;
-use stile_broker::token::TokenId;
+use stile_core::principal::Principal;
+use stile_core::token::TokenId;
 use stile_protocol::names::Permission::Download;
 use stile_tests::identity::Identity;
+use stile_tests::operator::AsOperator as _;
 use stile_tests::test_broker::{ACCOUNT, Backend, TestBroker, deploy, role};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -83,7 +84,7 @@ pub(super) async fn a_token_under_a_dropped_key_is_refused(backend: Backend) {
     let ground = Ground::plain(backend).await;
     let old = forge::forged(&ground.test, &Forged::default(), &Values::new()).await;
     assert_eq!(status(&ground.test, &old).await, 200);
-    assert_eq!(ground.test.store().drop_keys().await.unwrap(), Some(1));
+    assert_eq!(ground.test.store().as_operator().drop_keys().await.unwrap(), Some(1));
     let next = ground.test.token(&deploy(), &[Download]).await;
     ground.test.advance(10);
     assert_eq!(status(&ground.test, &next).await, 200);
@@ -118,6 +119,7 @@ pub(super) async fn what_is_revoked_is_refused_everywhere(backend: Backend) {
     ground
         .test
         .store()
+        .as_operator()
         .revoke_token(id(&ground.test, &by_id).await, ground.test.time())
         .await
         .unwrap();
@@ -127,12 +129,13 @@ pub(super) async fn what_is_revoked_is_refused_everywhere(backend: Backend) {
     ground
         .test
         .store()
+        .as_operator()
         .revoke_principal(Principal::parse_stored(&role("another")).unwrap(), ground.test.time())
         .await
         .unwrap();
     pass(10);
     everywhere(&of_another, 401, "a role").await;
-    assert_eq!(ground.test.store().drop_keys().await.unwrap(), Some(1));
+    assert_eq!(ground.test.store().as_operator().drop_keys().await.unwrap(), Some(1));
     pass(10);
     everywhere(&ground.token, 401, "everybody").await;
 }

@@ -317,8 +317,8 @@ pub(super) async fn credentials_that_end_soon_are_got_anew(backend: Backend) {
         assert_eq!(token(&get(&home, served.host()).await), first);
         assert_eq!(provider.asked(), 2, "{answers}: a token that is kept needs none");
     }
-    let lasting = Provider::start(&fresh, 3600).await;
-    let mut short = lasting.before(without_keys(&served, &fresh));
+    let run_detached = Provider::start(&fresh, 3600).await;
+    let mut short = run_detached.before(without_keys(&served, &fresh));
     short.configure_helper(&format!("[registry.\"{}\"]\nttl = 300\n", served.host()));
     let first = token(&get(&short, served.host()).await);
     assert_ne!(
@@ -326,7 +326,7 @@ pub(super) async fn credentials_that_end_soon_are_got_anew(backend: Backend) {
         first,
         "less than five minutes are left of it"
     );
-    assert_eq!(lasting.asked(), 2, "once for each token");
+    assert_eq!(run_detached.asked(), 2, "once for each token");
 
     // What is nearly over still signs where there is nothing better.
     let soon = Provider::start(&fresh, 20).await;

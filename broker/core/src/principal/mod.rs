@@ -1,0 +1,402 @@
+//! The canonical IAM principal: whom a grant is for, as the one text that is stored and compared byte for byte.
+//!
+//! A principal is a name, not evidence: which one a caller is, AWS alone says, and [`parse_caller_arn`] reads.
+
+mod aliases;
+mod arn;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
+mod typed;
+mod unique_id;
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use stile_protocol::region::Partition;
+
+pub use self::arn::{CallerArn, CallerArnError, parse_caller_arn};
+pub use self::typed::{Typed, TypedError, parse_typed};
+pub use self::unique_id::UniqueId;
+
+/// A text that is no stored principal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a stored principal")]
+pub struct PrincipalError(String);
+
+/// What a principal stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// One role, whatever its path and session.
+    Role,
+    /// One user, whatever its path.
+    User,
+    /// A permission set of IAM Identity Center in one account, whatever the suffix of the role it is provisioned as.
+    PermissionSet,
+    /// Every role and user of an account; never EC2 instance identity, which no caller ARN is read from.
+    Account,
+}
+
+/// A canonical principal, for example `aws:111122223333:role/deploy`.
+///
+/// Equality and order are those of the text's bytes: IAM shows names in their own case, and nothing is folded here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Principal {
+    text: String,
+    kind: Kind,
+    partition: Partition,
+}
+
+impl Principal {
+    /// Reads what [`Display`](fmt::Display) wrote, and nothing else: no trimming, no folding, no ARN.
+    pub fn parse_stored(text: &str) -> Result<Self, PrincipalError> {
+        read_stored(text).ok_or_else(|| PrincipalError(shown(text)))
+    }
+
+    /// What it stands for.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The partition of the account.
+    pub const fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// The account: 12 digits, as text, since some begin with a zero.
+    pub fn account(&self) -> &str {
+        let at = self.kind.prefix().len() + self.partition.as_str().len() + 1;
+        &self.text[at..at + ACCOUNT_DIGITS]
+    }
+
+    /// The canonical text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is one role or one user, to which a unique id can be pinned.
+    pub const fn is_concrete(&self) -> bool {
+        matches!(self.kind, Kind::Role | Kind::User)
+    }
+
+    /// Whether its issuer gives it an id that outlives no deletion, as AWS does for roles and users.
+    pub const fn has_unique_id(&self) -> bool {
+        self.is_concrete()
+    }
+
+    /// The text with ASCII letters in lower case: alike for principals that differ only by case, which must not both be granted.
+    pub fn folded(&self) -> String {
+        self.text.to_ascii_lowercase()
+    }
+
+    fn new(kind: Kind, partition: Partition, account: &str, name: &str) -> Option<Self> {
+        if !is_account(account) {
+            return None;
+        }
+        let text = match kind {
+            Kind::Role if is_name(name, LONGEST_NAME) => {
+                format!("{partition}:{account}:role/{name}")
+            }
+            Kind::User if is_name(name, LONGEST_NAME) => {
+                format!("{partition}:{account}:user/{name}")
+            }
+            Kind::PermissionSet if is_name(name, LONGEST_PERMISSION_SET) => {
+                format!("sso:{partition}:{account}/{name}")
+            }
+            Kind::Account if name.is_empty() => format!("account:{partition}:{account}"),
+            _ => return None,
+        };
+        Some(Self { text, kind, partition })
+    }
+}
+
+impl Kind {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Role | Self::User => "",
+            Self::PermissionSet => "sso:",
+            Self::Account => "account:",
+        }
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+fn read_stored(text: &str) -> Option<Principal> {
+    if let Some(rest) = text.strip_prefix("account:") {
+        let (partition, account) = rest.split_once(':')?;
+        return Principal::new(Kind::Account, Partition::named(partition)?, account, "");
+    }
+    if let Some(rest) = text.strip_prefix("sso:") {
+        let (partition, rest) = rest.split_once(':')?;
+        let (account, name) = rest.split_once('/')?;
+        return Principal::new(Kind::PermissionSet, Partition::named(partition)?, account, name);
+    }
+    let (partition, rest) = text.split_once(':')?;
+    let (account, rest) = rest.split_once(':')?;
+    let (kind, name) = match rest.split_once('/')? {
+        ("role", name) => (Kind::Role, name),
+        ("user", name) => (Kind::User, name),
+        _ => return None,
+    };
+    Principal::new(kind, Partition::named(partition)?, account, name)
+}
+
+const ACCOUNT_DIGITS: usize = 12;
+
+/// The longest name IAM gives a role or a user (IAM and AWS STS quotas).
+const LONGEST_NAME: usize = 64;
+
+/// The longest name of a permission set: with `AWSReservedSSO_` and its suffix it fills a role's name.
+const LONGEST_PERMISSION_SET: usize = 32;
+
+fn is_account(text: &str) -> bool {
+    text.len() == ACCOUNT_DIGITS && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_name(text: &str, longest: usize) -> bool {
+    (1..=longest).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
+}
+
+/// The permission set behind a role that IAM Identity Center made, by the role's name.
+///
+/// Only for the shape `AWSReservedSSO_<set>_<16 lower-case hex digits>`, and the set is taken whole: a looser match would let one set's
+/// holder pass for another whose name begins alike.
+fn permission_set_of(role: &str) -> Option<&str> {
+    let (set, suffix) = role.strip_prefix(RESERVED_SSO)?.rsplit_once('_')?;
+    let hex = suffix.len() == 16 && suffix.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (hex && !set.is_empty()).then_some(set)
+}
+
+const RESERVED_SSO: &str = "AWSReservedSSO_";
+
+/// What the name of a role begins with that only an AWS service may assume.
+const SERVICE_LINKED: &str = "AWSServiceRoleFor";
+
+/// A name's last part, and the path before it where there is one, from what follows `role/` or `user/` in an ARN.
+///
+/// A path is printable ASCII between slashes, at most 512 bytes (IAM, `CreateRole`); `:` and empty parts are refused.
+fn split_path(text: &str) -> Option<(Option<&str>, &str)> {
+    let Some((path, name)) = text.rsplit_once('/') else {
+        return Some((None, text));
+    };
+    let plain = path
+        .split('/')
+        .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && b != b':'));
+    (plain && path.len() <= 510).then_some((Some(path), name))
+}
+
+/// A text as an error may show it: one line, not too long.
+fn shown(text: &str) -> String {
+    text.chars().take(120).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+impl FromStr for Principal {
+    type Err = PrincipalError;
+
+    fn from_str(text: &str) -> Result<Self, PrincipalError> {
+        Self::parse_stored(text)
+    }
+}
+
+impl Ord for Principal {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl PartialOrd for Principal {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Serialize for Principal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Principal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse_stored(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nothing_but_the_canonical_text_is_read_back() {
+        for text in [
+            "",
+            "*",
+            "aws",
+            "aws:111122223333",
+            "aws:111122223333:",
+            "aws:111122223333:role",
+            "aws:111122223333:role/",
+            "aws:111122223333:Role/deploy",
+            "aws:111122223333:group/deploy",
+            "aws:111122223333:role/Org/deploy",
+            "aws:111122223333:role/deploy/",
+            "aws:111122223333:role/de ploy",
+            "aws:111122223333:role/deploy\n",
+            " aws:111122223333:role/deploy",
+            "aws:111122223333:role/d\u{435}ploy",
+            "aws:111122223333:role/a*b",
+            "aws:111122223333:role/x|.*",
+            "aws:111122223333:role/a)|(?:.*",
+            "aws:111122223333:role/^a",
+            "aws:11112222333:role/deploy",
+            "aws:1111222233334:role/deploy",
+            "aws:11112222333a:role/deploy",
+            "aws:\u{661}11122223333:role/deploy",
+            "aws::role/deploy",
+            "AWS:111122223333:role/deploy",
+            "aws-moon:111122223333:role/deploy",
+            "arn:aws:iam::111122223333:role/deploy",
+            "sso:111122223333/Admin",
+            "sso:aws:111122223333/",
+            "sso:aws:111122223333/a/b",
+            "sso:aws:111122223333/123456789012345678901234567890123",
+            "SSO:aws:111122223333/Admin",
+            "account:111122223333",
+            "account:aws:111122223333/",
+            "account:aws:111122223333:role/deploy",
+            "account:aws:*",
+            &format!("aws:111122223333:role/{}", "a".repeat(65)),
+        ] {
+            assert!(Principal::parse_stored(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_kind_is_read_back_as_it_was_written() {
+        for (text, kind, partition, account) in [
+            ("aws:111122223333:role/deploy", Kind::Role, Partition::Aws, "111122223333"),
+            (
+                "aws-us-gov:012345678901:user/a+=,.@_-b",
+                Kind::User,
+                Partition::AwsUsGov,
+                "012345678901",
+            ),
+            (
+                "sso:aws-cn:111122223333/Admin",
+                Kind::PermissionSet,
+                Partition::AwsCn,
+                "111122223333",
+            ),
+            ("account:aws-eusc:111122223333", Kind::Account, Partition::AwsEusc, "111122223333"),
+        ] {
+            let principal = Principal::parse_stored(text).unwrap();
+            assert_eq!(principal.to_string(), text);
+            assert_eq!(
+                (principal.kind(), principal.partition(), principal.account()),
+                (kind, partition, account)
+            );
+            assert_eq!(principal.is_concrete(), matches!(kind, Kind::Role | Kind::User));
+            let json = serde_json::to_string(&principal).unwrap();
+            assert_eq!(serde_json::from_str::<Principal>(&json).unwrap(), principal);
+        }
+        assert!(serde_json::from_str::<Principal>("111122223333").is_err());
+    }
+
+    #[test]
+    fn names_that_differ_only_by_case_are_two_principals_that_fold_alike() {
+        let upper = Principal::parse_stored("aws:111122223333:role/Deploy").unwrap();
+        let lower = Principal::parse_stored("aws:111122223333:role/deploy").unwrap();
+        assert_ne!(upper, lower);
+        assert!(upper < lower, "bytes decide");
+        assert_eq!(upper.folded(), lower.folded());
+    }
+
+    #[test]
+    fn a_role_and_a_user_of_one_name_do_not_fold_alike() {
+        let role = Principal::parse_stored("aws:111122223333:role/ci").unwrap();
+        let user = Principal::parse_stored("aws:111122223333:user/ci").unwrap();
+        assert_ne!(role, user);
+        assert_ne!(role.folded(), user.folded());
+    }
+
+    #[test]
+    fn a_permission_set_is_known_only_by_a_suffix_of_exactly_16_lower_case_hex_digits() {
+        for role in [
+            "deploy",
+            "AWSReservedSSO_",
+            "AWSReservedSSO_Admin",
+            "AWSReservedSSO_0123456789abcdef",
+            "AWSReservedSSO__0123456789abcdef",
+            "AWSReservedSSO_Admin_0123456789abcde",
+            "AWSReservedSSO_Admin_0123456789abcdef0",
+            "AWSReservedSSO_Admin_0123456789ABCDEF",
+            "AWSReservedSSO_Admin_0123456789abcdeg",
+            "awsreservedsso_Admin_0123456789abcdef",
+            "xAWSReservedSSO_Admin_0123456789abcdef",
+        ] {
+            assert_eq!(permission_set_of(role), None, "{role}");
+        }
+        for (role, set) in [
+            ("AWSReservedSSO_Admin_0123456789abcdef", "Admin"),
+            ("AWSReservedSSO_Admin_Read_0123456789abcdef", "Admin_Read"),
+            ("AWSReservedSSO_0123456789abcdef_0123456789abcdef", "0123456789abcdef"),
+        ] {
+            assert_eq!(permission_set_of(role), Some(set));
+        }
+    }
+
+    /// Texts that are nearly principals, more of them than chance would find.
+    pub(super) fn near_principals() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            Just("arn:"),
+            Just("aws:"),
+            Just("aws-cn:"),
+            Just("iam::"),
+            Just("sts::"),
+            Just("sso:"),
+            Just("account:"),
+            Just("111122223333"),
+            Just(":"),
+            Just("/"),
+            Just("role/"),
+            Just("user/"),
+            Just("assumed-role/"),
+            Just("root"),
+            Just("federated-user/x"),
+            Just("aws:ec2-instance/i-0abc"),
+            Just("AWSReservedSSO_Admin_0123456789abcdef"),
+            Just("AWSServiceRoleForSupport"),
+            Just("deploy"),
+            Just("D\u{e9}ploy"),
+            Just("*"),
+            Just("\0"),
+        ];
+        let whole = "(arn:aws(-cn)?:(iam|sts)::[0-9]{11,12}|(sso:|account:)?aws(-cn)?:[0-9]{12}):?(role|user|assumed-role|/)?(/[A-Za-z_*]{0,3}){0,3}";
+        prop_oneof![
+            any::<String>(),
+            proptest::collection::vec(part, 0..9).prop_map(|parts| parts.concat()),
+            whole
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_stored_text_is_the_only_text_of_its_principal(one in near_principals(), other in near_principals()) {
+            if let Ok(principal) = Principal::parse_stored(&one) {
+                prop_assert_eq!(principal.to_string(), one.clone());
+                prop_assert_eq!(principal.account().len(), 12);
+                if let Ok(second) = Principal::parse_stored(&other) {
+                    prop_assert_eq!(principal == second, one == other);
+                }
+            }
+        }
+    }
+}

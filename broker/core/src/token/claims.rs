@@ -1,0 +1,333 @@
+//! What a token says: who, where, what, until when.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use stile_protocol::exchange::{self, Namespaces};
+use stile_protocol::names::Permissions;
+use stile_protocol::strict_json::{FieldError, StrictObject};
+
+use crate::critical::{self, CRIT};
+use crate::principal::{Principal, UniqueId};
+
+/// How far ahead of ours the clock of the process that minted a token may be, in seconds.
+const MAX_AHEAD: i64 = 60;
+
+/// The claims that this program understands.
+const KNOWN: [&str; 7] = ["jti", "sub", "uid", "iat", "exp", "ns", "perm"];
+
+/// A token's own id: 128 random bits as 22 base64url characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenId(String);
+
+impl TokenId {
+    /// A new one.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    /// Reads one.
+    pub fn parse(text: &str) -> Option<Self> {
+        exchange::is_base64url(text, 16).then(|| Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a new token says, apart from its id: what [`Entitlement::claims`](crate::grants::Entitlement::claims) passes on.
+pub(crate) struct NewClaims<'a> {
+    pub(crate) principal: &'a Principal,
+    pub(crate) unique_id: Option<&'a UniqueId>,
+    pub(crate) namespaces: &'a Namespaces,
+    pub(crate) permissions: Permissions,
+    pub(crate) issued_at: i64,
+    pub(crate) expires_at: i64,
+}
+
+/// The claims of one token. Made only from an [`Entitlement`](crate::grants::Entitlement), or by opening a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    jti: TokenId,
+    sub: Principal,
+    uid: Option<UniqueId>,
+    iat: i64,
+    exp: i64,
+    ns: Namespaces,
+    perm: Permissions,
+}
+
+impl Claims {
+    /// The claims of a new token, with an id of its own.
+    pub(crate) fn new(claims: &NewClaims<'_>) -> Result<Self, getrandom::Error> {
+        Ok(Self {
+            jti: TokenId::random()?,
+            sub: claims.principal.clone(),
+            uid: claims.unique_id.cloned(),
+            iat: claims.issued_at,
+            exp: claims.expires_at,
+            ns: claims.namespaces.clone(),
+            perm: claims.permissions,
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(
+        sub: Principal,
+        ns: Namespaces,
+        perm: Permissions,
+        iat: i64,
+        exp: i64,
+    ) -> Self {
+        let uid = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
+        Self { jti: TokenId::random().unwrap(), sub, uid: Some(uid), iat, exp, ns, perm }
+    }
+
+    /// The token's own id.
+    pub const fn id(&self) -> &TokenId {
+        &self.jti
+    }
+
+    /// Whom it is for.
+    pub const fn principal(&self) -> &Principal {
+        &self.sub
+    }
+
+    /// The issuer's unchangeable id of the principal, if it has one.
+    pub const fn unique_id(&self) -> Option<&UniqueId> {
+        self.uid.as_ref()
+    }
+
+    /// When it ends, Unix seconds.
+    pub const fn expires_at(&self) -> i64 {
+        self.exp
+    }
+
+    /// Where it is good.
+    pub const fn namespaces(&self) -> &Namespaces {
+        &self.ns
+    }
+
+    /// What it is good for.
+    pub const fn permissions(&self) -> Permissions {
+        self.perm
+    }
+
+    /// Whether it lives at `now`; a lowered maximum also ends what was given longer before.
+    pub fn live(&self, max_ttl: i64, now: i64) -> bool {
+        let started = self.iat <= now.saturating_add(MAX_AHEAD);
+        let spans = self
+            .exp
+            .checked_sub(self.iat)
+            .is_some_and(|span| (1..=exchange::MAX_TTL).contains(&span));
+        started && spans && now < self.exp && now < self.iat.saturating_add(max_ttl)
+    }
+
+    /// The sealed form.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut claims = serde_json::json!({
+            "jti": self.jti.as_str(), "sub": self.sub.to_string(),
+            "iat": self.iat, "exp": self.exp, "ns": self.ns, "perm": self.perm,
+        });
+        if let Some(uid) = &self.uid {
+            claims["uid"] = uid.as_str().into();
+        }
+        claims.to_string().into_bytes()
+    }
+
+    /// Reads what was under the seal.
+    ///
+    /// A newer broker may have written it. A claim that this program does not know is ignored, unless `crit` lists it:
+    /// then it may restrict, and the token is not accepted.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, FieldError> {
+        let mut object = StrictObject::parse(bytes)?;
+        let jti = object.string("jti")?;
+        let sub = object.string("sub")?;
+        let uid = object.optional_string("uid")?;
+        if !critical::understood(object.take_optional(CRIT).as_ref(), &KNOWN) {
+            return Err(FieldError::new(CRIT, "a list of claims that this broker understands"));
+        }
+        let claims = Self {
+            jti: TokenId::parse(&jti).ok_or_else(|| FieldError::new("jti", "a token id"))?,
+            sub: Principal::parse_stored(&sub)
+                .ok()
+                .filter(Principal::is_concrete)
+                .ok_or_else(|| FieldError::new("sub", "a role or user"))?,
+            uid: uid
+                .map(|uid| UniqueId::parse(&uid).ok_or(()))
+                .transpose()
+                .map_err(|()| FieldError::new("uid", "a unique id"))?,
+            iat: object.integer("iat")?,
+            exp: object.integer("exp")?,
+            ns: exchange::parse_namespaces("ns", object.take("ns")?)?,
+            perm: exchange::parse_permissions("perm", object.take("perm")?)?,
+        };
+        // Without it, a role that was deleted and created again would pass for the one that was granted.
+        if claims.sub.has_unique_id() && claims.uid.is_none() {
+            return Err(FieldError::new("uid", "the unique id of the role or user"));
+        }
+        Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use stile_protocol::names::{Namespace, Permission};
+
+    use super::*;
+
+    fn good() -> Claims {
+        let sub = Principal::parse_stored("aws:111122223333:role/deploy").unwrap();
+        Claims::for_test(
+            sub,
+            Namespaces::All,
+            Permissions::NONE.with(Permission::Download),
+            1000,
+            4600,
+        )
+    }
+
+    #[test]
+    fn claims_out_of_their_grammar_are_refused() {
+        let value: Value = serde_json::from_slice(&good().to_bytes()).unwrap();
+        let many: Vec<String> = (0..10_000).map(|n| format!("n{n}")).collect();
+        for (field, bad) in [
+            ("jti", json!("short")),
+            ("sub", json!("account:aws:111122223333")),
+            ("sub", json!("*")),
+            ("uid", json!("x")),
+            ("iat", json!("1000")),
+            ("exp", json!(1.5)),
+            ("ns", json!([])),
+            ("ns", json!(many)),
+            ("ns", Value::Null),
+            ("perm", json!([])),
+            ("crit", json!(["x"])),
+            ("crit", json!([])),
+            ("crit", json!("exp")),
+            ("uid", Value::Null),
+        ] {
+            let mut changed = value.clone();
+            changed[field] = bad;
+            assert!(Claims::parse(changed.to_string().as_bytes()).is_err(), "{field}");
+        }
+        for field in ["jti", "sub", "uid", "iat", "exp", "ns", "perm"] {
+            let mut changed = value.clone();
+            changed.as_object_mut().unwrap().remove(field);
+            assert!(Claims::parse(changed.to_string().as_bytes()).is_err(), "{field}");
+        }
+        let twin = value.to_string().replacen('{', "{\"exp\":9999999999,", 1);
+        assert!(Claims::parse(twin.as_bytes()).is_err());
+        let claims = good();
+        assert_eq!(Claims::parse(&claims.to_bytes()), Ok(claims));
+    }
+
+    #[test]
+    fn a_claim_of_a_newer_broker_is_ignored_unless_it_says_that_it_restricts() {
+        let mut newer: Value = serde_json::from_slice(&good().to_bytes()).unwrap();
+        newer["jti"] = json!(good().id().as_str());
+        newer["hours"] = json!("09:00-17:00");
+        assert!(Claims::parse(newer.to_string().as_bytes()).is_ok());
+        newer["crit"] = json!(["hours"]);
+        assert!(Claims::parse(newer.to_string().as_bytes()).is_err());
+        newer["crit"] = json!(["exp", "ns"]);
+        assert!(Claims::parse(newer.to_string().as_bytes()).is_ok(), "it knows these");
+    }
+
+    #[test]
+    fn an_end_at_any_limit_of_numbers_never_makes_a_token_live_longer() {
+        let with = |iat: &str, exp: &str| {
+            let text = String::from_utf8(good().to_bytes()).unwrap();
+            let text = text
+                .replace("\"exp\":4600", &format!("\"exp\":{exp}"))
+                .replace("\"iat\":1000", &format!("\"iat\":{iat}"));
+            Claims::parse(text.as_bytes())
+        };
+        for exp in [
+            "9223372036854775808",
+            "18446744073709551615",
+            "-9223372036854775809",
+            "1e400",
+            "4600.0",
+            "4.6e3",
+            "-0.0",
+            "null",
+            "\"4600\"",
+        ] {
+            assert!(with("1000", exp).is_err() && with(exp, "4600").is_err(), "{exp}");
+        }
+        // Beyond the calendar of chrono, which ends in the year 262142, and at the ends of the numbers themselves.
+        let limits = [
+            i64::MIN,
+            i64::MIN + 1,
+            -8_334_601_228_801,
+            -1,
+            0,
+            8_210_266_876_799,
+            8_210_266_876_800,
+            i64::MAX - 1,
+            i64::MAX,
+        ];
+        for exp in limits {
+            for iat in limits {
+                let claims = with(&iat.to_string(), &exp.to_string()).unwrap();
+                for now in limits.into_iter().chain([1000, 4599]) {
+                    let lives = claims.live(exchange::MAX_TTL, now);
+                    let may = now < exp
+                        && i128::from(exp) - i128::from(iat) <= 43_200
+                        && i128::from(iat) <= i128::from(now) + 60;
+                    assert!(!lives || may, "{iat} {exp} {now}");
+                }
+                assert!(!claims.live(exchange::MAX_TTL, exp), "{exp} is over at its end");
+                assert!(!crate::clock::rfc3339(claims.expires_at()).is_empty(), "and is told");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_lives_from_its_minting_until_the_second_before_its_end() {
+        for (iat, exp, max_ttl, now, expected) in [
+            (1000, 4600, 3600, 4599, true),
+            (1000, 4600, 3600, 4600, false),
+            (1000, 4600, 600, 1599, true),
+            (1000, 4600, 600, 1600, false),
+            (1060, 4600, 3600, 1000, true),
+            (1061, 4600, 3600, 1000, false),
+            (1000, 1000 + 43_201, 43_200, 1000, false),
+            (1000, 1000, 3600, 999, false),
+            (1000, 999, 3600, 998, false),
+            (i64::MIN, i64::MAX, 3600, 1000, false),
+            (1000, i64::MAX, i64::MAX, 1000, false),
+            (i64::MAX, i64::MAX, 3600, i64::MAX, false),
+            (i64::MAX - 10, i64::MAX, 3600, i64::MAX - 5, true),
+        ] {
+            let mut claims = good();
+            (claims.iat, claims.exp) = (iat, exp);
+            assert_eq!(claims.live(max_ttl, now), expected, "{iat} {exp} {max_ttl} {now}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn claims_are_read_back_as_they_were_written(
+            name in "[A-Za-z0-9+=,.@_-]{1,64}", names in proptest::collection::hash_set("[a-z][a-z0-9]{2,20}", 0..32), perm in 1..16_u8,
+            iat: i64, exp: i64,
+        ) {
+            let names: Vec<_> = names.into_iter().filter(|name| name != "all" && name != "search").collect();
+            let ns = match names.as_slice() {
+                [] => Namespaces::All,
+                names => Namespaces::List(names.iter().map(|name| Namespace::parse(name).unwrap()).collect()),
+            };
+            let all = [Permission::CreateGrant, Permission::DeleteGrant, Permission::Download, Permission::Upload];
+            let perm = (0..4).filter(|bit| perm & (1 << bit) != 0).map(|bit| all[bit]).collect();
+            let sub = Principal::parse_stored(&format!("aws:111122223333:user/{name}")).unwrap();
+            let claims = Claims::for_test(sub, ns, perm, iat, exp);
+            prop_assert_eq!(Claims::parse(&claims.to_bytes()), Ok(claims));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! An operator at the store, as the admin program is one: tests change grants and revocations through it.
+
+use stile_core::grants::{Grant, GrantNamespace, OperatorAccess, Pin};
+use stile_core::identity::SingleUse;
+use stile_core::principal::{Principal, UniqueId};
+use stile_core::token::TokenId;
+use stile_store::{
+    Change, Created, NewGrant, Revocations, SingleUseOutcome, Store, StoreError, Updated,
+};
+
+/// The operator of a test.
+pub fn operator() -> OperatorAccess {
+    OperatorAccess::at_the_store("test")
+}
+
+/// A store that an operator has open.
+#[derive(Debug)]
+pub struct Operated<'a>(&'a Store);
+
+/// Opens a store as its operator.
+pub trait AsOperator {
+    /// The store, with the right of its operator.
+    fn as_operator(&self) -> Operated<'_>;
+}
+
+impl AsOperator for Store {
+    fn as_operator(&self) -> Operated<'_> {
+        Operated(self)
+    }
+}
+
+impl Operated<'_> {
+    /// Makes that grant, by its `created_by` and at its `created_at`.
+    pub async fn create_grant(
+        &self,
+        grant: Grant,
+        pin: Option<Pin>,
+    ) -> Result<Created, StoreError> {
+        let access = OperatorAccess::at_the_store(grant.created_by).grants_on(grant.namespace);
+        let Grant { principal, permissions, expires_at, created_at, .. } = grant;
+        let new = NewGrant { principal, permissions, expires_at, pin };
+        self.0.create_grant(&access, new, created_at).await
+    }
+
+    /// Changes a grant.
+    pub async fn update_grant(
+        &self,
+        principal: Principal,
+        namespace: GrantNamespace,
+        change: Change,
+    ) -> Result<Updated, StoreError> {
+        self.0.update_grant(&operator().grants_on(namespace), principal, change).await
+    }
+
+    /// Deletes a grant.
+    pub async fn delete_grant(
+        &self,
+        principal: Principal,
+        namespace: GrantNamespace,
+    ) -> Result<bool, StoreError> {
+        self.0.delete_grant(&operator().grants_on(namespace), principal).await
+    }
+
+    /// Lists grants.
+    pub async fn grants(
+        &self,
+        principal: Option<Principal>,
+        namespace: Option<GrantNamespace>,
+    ) -> Result<Vec<Grant>, StoreError> {
+        self.0.grants(&operator(), principal, namespace).await
+    }
+
+    /// Clears a pin.
+    pub async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
+        self.0.unpin(&operator(), principal).await
+    }
+
+    /// Revokes a token.
+    pub async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
+        self.0.revoke_token(&operator(), id, now).await
+    }
+
+    /// Revokes a principal.
+    pub async fn revoke_principal(
+        &self,
+        principal: Principal,
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        self.0.revoke_principal(&operator(), principal, now).await
+    }
+
+    /// Lifts the revocation of a principal.
+    pub async fn lift(&self, principal: Principal) -> Result<bool, StoreError> {
+        self.0.lift(&operator(), principal).await
+    }
+
+    /// Lists what is revoked.
+    pub async fn revocations(&self) -> Result<Revocations, StoreError> {
+        self.0.revocations(&operator()).await
+    }
+
+    /// Drops every key.
+    pub async fn drop_keys(&self) -> Result<Option<usize>, StoreError> {
+        self.0.drop_keys(&operator()).await
+    }
+
+    /// Records a proof as used, as a mint does.
+    pub async fn claim(
+        &self,
+        digest: [u8; 32],
+        keep_until: i64,
+        pin: Option<(Principal, UniqueId)>,
+        now: i64,
+    ) -> Result<SingleUseOutcome, StoreError> {
+        self.0.record(SingleUse::Record { digest, keep_until }, pin, now).await
+    }
+}
