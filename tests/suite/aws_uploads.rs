@@ -18,15 +18,14 @@ use stile_store::{Aws, Store};
 use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use stile_tests::events::{Sent, Shape};
 use stile_tests::identity::Identity;
-use stile_tests::lambda;
 use stile_tests::meter::Fault;
-use stile_tests::patience;
 use stile_tests::programs::{ADMIN, BROKER, client, program};
 use stile_tests::served::{Served, system_time};
 use stile_tests::sigv4::{Request, Scope};
 use stile_tests::test_broker::{
     Backend, HOST, NOW, Reply, TestBroker, deploy, large_zip, module_zip, role,
 };
+use stile_tests::{lambda, patience};
 use url::Url;
 
 use crate::lambda::answer;

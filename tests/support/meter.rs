@@ -20,9 +20,8 @@ use tokio::net::TcpSocket;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::fault::Fault;
-use crate::patience;
 use crate::programs::client;
-use crate::rights;
+use crate::{patience, rights};
 
 /// A running proxy; it ends when dropped.
 pub struct Meter {

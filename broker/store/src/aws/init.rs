@@ -17,11 +17,14 @@ use aws_sdk_s3::types::{
     ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
 };
 
+<<<<<<< HEAD
 use super::super::AwsDeadlines;
+=======
+>>>>>>> main
 use super::table::{PK, SK, TTL};
 use super::uploads::UPLOADS;
 use super::{Aws, Place, configuration};
-use crate::StoreError;
+use crate::{AwsDeadlines, StoreError};
 
 /// How long a new table may take.
 const TABLE: Duration = Duration::from_secs(120);

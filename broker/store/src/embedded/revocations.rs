@@ -124,8 +124,7 @@ fn readable<T>(rows: &[(String, i64)], read: impl Fn(&(String, i64)) -> Option<T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::EmbeddedDeadlines;
-    use crate::SingleUseOutcome;
+    use crate::{EmbeddedDeadlines, SingleUseOutcome};
     use stile_core::grants::Pin;
     use stile_core::principal::UniqueId;
 
