@@ -17,10 +17,6 @@ use aws_sdk_s3::types::{
     ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
 };
 
-<<<<<<< HEAD
-use super::super::AwsDeadlines;
-=======
->>>>>>> main
 use super::table::{PK, SK, TTL};
 use super::uploads::UPLOADS;
 use super::{Aws, Place, configuration};
