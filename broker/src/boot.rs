@@ -15,7 +15,7 @@ use crate::tokens::{KeyError, Tokens};
 use stile_core::clock::Clock;
 use stile_core::principal::Principal;
 use stile_core::token::Listed;
-use stile_store::{Aws, Embedded, Store, StoreError};
+use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Store, StoreError};
 
 /// Exchanges in the works at once, identical ones included; past that callers are asked to come back.
 const EXCHANGES: usize = 2048;
@@ -115,7 +115,13 @@ impl Broker {
         Ok(Self {
             audience: audience.clone(),
             regions: config.regions.clone(),
-            sts: Sts::new(audience.clone(), config.fips, &config.regions, config.sts.clone())?,
+            sts: Sts::new(
+                audience.clone(),
+                config.fips,
+                &config.regions,
+                config.sts.clone(),
+                config.sts_timeouts,
+            )?,
             single_flight: SingleFlight::default(),
             exchanges: Arc::new(Semaphore::new(EXCHANGES)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
@@ -178,10 +184,17 @@ async fn open(config: &Config) -> Result<(Store, Audience), BootError> {
     let told = config.host.clone();
     match &config.kept {
         Kept::Folder(folder) => {
-            Ok((Store::Embedded(Embedded::open(folder)?), told.ok_or(ConfigError::NoHost)?))
+            let deadlines = config
+                .store_timeout
+                .map_or_else(EmbeddedDeadlines::default, EmbeddedDeadlines::within);
+            let store = Embedded::open(folder, deadlines)?;
+            Ok((Store::Embedded(store), told.ok_or(ConfigError::NoHost)?))
         }
         Kept::Aws { place, emulator } => {
-            let store = Aws::connect(place.clone(), told.clone(), emulator.as_deref()).await;
+            let deadlines =
+                config.store_timeout.map_or_else(AwsDeadlines::default, AwsDeadlines::within);
+            let store =
+                Aws::connect(place.clone(), told.clone(), emulator.as_deref(), deadlines).await;
             let host = match told {
                 Some(host) => host,
                 None => store

@@ -37,7 +37,7 @@ fn documented() -> Value {
 }
 
 fn store(aws: &EmulatedAws, host: Option<&str>) -> Aws {
-    Aws::over(aws.place.clone(), host.map(|host| Audience::parse(host).unwrap()), &aws.sdk())
+    aws.store(host)
 }
 
 #[tokio::test]

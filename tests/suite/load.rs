@@ -107,6 +107,12 @@ async fn who_hangs_up_has_nothing_looked_at_again() {
         test.advance(10);
         calls(&test);
         test.aws().meter.trouble("", .., Fault::Hang);
+        let asked = test.aws().meter.stuck();
+        let garbage = made_up();
+        tokio::select! {
+            reply = test.get(VERSIONS, &garbage) => panic!("{}", reply.text()),
+            () = asked => {}
+        }
         for _ in 0..50 {
             let _ = tokio::time::timeout(HASTE, test.get(VERSIONS, &made_up())).await;
         }

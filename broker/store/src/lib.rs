@@ -1,6 +1,7 @@
 //! What is kept, one method a question. The answers are the same whichever store gives them.
 
 mod aws;
+mod deadlines;
 mod embedded;
 mod error;
 
@@ -11,6 +12,7 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::{Namespace, Permissions};
 
 pub use aws::{Aws, AwsMade, PendingUpload, Place};
+pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use embedded::{Embedded, Made};
 pub use error::{StoreError, StoreErrorKind};
 

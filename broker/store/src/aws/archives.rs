@@ -1,7 +1,5 @@
 //! Archives as objects: written once, under a key that says what they are and what is in them, and never written over.
 
-use std::time::Duration;
-
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -21,12 +19,6 @@ use super::genuine::{Genuine, is_from_aws};
 use super::modules::Kept;
 use crate::{Package, StoreError};
 use stile_core::package::{VerifiedArchive, Version};
-
-/// How long an object may take on its way, beside [`SLOWEST`]; one try of it half as long.
-const OBJECT: Duration = Duration::from_secs(10);
-
-/// The slowest way to S3 that is waited for, in bytes a second: 4 MB, all that fits into a function, are there in time.
-const SLOWEST: u64 = 1_000_000;
 
 /// A client that adds nothing of its own to what is sent.
 pub(super) fn client(sdk: &SdkConfig) -> Client {
@@ -73,7 +65,7 @@ impl Aws {
                 .bucket_key_enabled(true);
         }
         let put = put.customize().config_override(
-            aws_sdk_s3::config::Builder::new().timeout_config(patience(archive.bytes())),
+            aws_sdk_s3::config::Builder::new().timeout_config(self.patience(archive.bytes())),
         );
         match Box::pin(put.send()).await {
             // S3 says the checksum again where it has checked it.
@@ -92,7 +84,7 @@ impl Aws {
         let failed = || format!("`{key}` cannot be read back");
         let asked = self.s3.get_object().bucket(&self.place.bucket).key(key).customize();
         let asked = asked.config_override(
-            aws_sdk_s3::config::Builder::new().timeout_config(patience(archive.bytes())),
+            aws_sdk_s3::config::Builder::new().timeout_config(self.patience(archive.bytes())),
         );
         let mut answer = Box::pin(asked.send())
             .await
@@ -108,7 +100,7 @@ impl Aws {
             Ok(())
         };
         // The client's own patience ends where the body begins.
-        let read = tokio::time::timeout(longest(archive.bytes()), read)
+        let read = tokio::time::timeout(self.deadlines.of_object(archive.bytes()), read)
             .await
             .map_err(|error| StoreError::unavailable(failed(), error))?;
         read.map_err(|error: ByteStreamError| StoreError::unavailable(failed(), error))?;
@@ -179,6 +171,12 @@ impl Aws {
         }
     }
 
+    /// The limits of a call that moves so many bytes.
+    pub(super) fn patience(&self, bytes: u64) -> TimeoutConfig {
+        let whole = self.deadlines.of_object(bytes);
+        TimeoutConfig::builder().operation_timeout(whole).operation_attempt_timeout(whole).build()
+    }
+
     fn versioned(&self, id: Option<String>) -> Result<String, StoreError> {
         id.filter(|id| id != "null").ok_or_else(|| self.unversioned())
     }
@@ -212,16 +210,6 @@ fn is_absent(error: &SdkError<HeadObjectError>) -> bool {
         .is_some_and(|response| response.status().as_u16() == 404 && is_from_aws(response))
 }
 
-/// How long so many bytes may take on their way.
-pub(super) fn longest(bytes: u64) -> Duration {
-    OBJECT + Duration::from_secs(bytes / SLOWEST)
-}
-
-pub(super) fn patience(bytes: u64) -> TimeoutConfig {
-    let whole = longest(bytes);
-    TimeoutConfig::builder().operation_timeout(whole).operation_attempt_timeout(whole).build()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,11 +223,5 @@ mod tests {
         let path = format!("modules/acme/vpc/aws/1.0.0-rc.1/{}", "ab".repeat(32));
         assert_eq!(key(&address, &version, &package(Format::Zip)), format!("{path}.zip"));
         assert_eq!(key(&address, &version, &package(Format::TarGz)), format!("{path}.tar.gz"));
-    }
-
-    #[test]
-    fn what_fits_into_a_function_is_written_before_the_function_ends() {
-        assert!(longest(4_000_000) < Duration::from_secs(25));
-        assert!(longest(100_000_000) < Duration::from_secs(120));
     }
 }

@@ -20,7 +20,7 @@ use aws_sdk_s3::types::{
 use super::table::{PK, SK, TTL};
 use super::uploads::UPLOADS;
 use super::{Aws, Place, configuration};
-use crate::{StoreError, StoreErrorKind};
+use crate::{AwsDeadlines, StoreError, StoreErrorKind};
 
 /// How long a new table may take.
 const TABLE: Duration = Duration::from_secs(120);
@@ -40,13 +40,21 @@ impl Aws {
     /// Makes what is missing; safe to repeat. What is there is not changed.
     ///
     /// A key is made only under an alias, `alias/…`: an id is not for the caller to choose.
-    pub async fn init(place: Place, emulator: Option<&str>) -> Result<AwsMade, StoreError> {
-        Self::init_over(place, &configuration(emulator).await).await
+    pub async fn init(
+        place: Place,
+        emulator: Option<&str>,
+        deadlines: AwsDeadlines,
+    ) -> Result<AwsMade, StoreError> {
+        Self::init_over(place, &configuration(emulator).await, deadlines).await
     }
 
     /// The same, over a configuration of the SDK's that is there.
-    pub async fn init_over(place: Place, sdk: &SdkConfig) -> Result<AwsMade, StoreError> {
-        let store = Self::over(place, None, sdk);
+    pub async fn init_over(
+        place: Place,
+        sdk: &SdkConfig,
+        deadlines: AwsDeadlines,
+    ) -> Result<AwsMade, StoreError> {
+        let store = Self::over(place, None, sdk, deadlines);
         let key = store.make_key().await?;
         let bucket = store.make_bucket(sdk.region().map(AsRef::as_ref)).await?;
         let table = store.make_table().await?;

@@ -17,18 +17,17 @@ use stile_core::package::Version;
 /// Shortest link that is given, in seconds: a client needs some time to follow it.
 const SHORTEST: i64 = 30;
 
-/// How long credentials may take to come.
-const CREDENTIALS: Duration = Duration::from_secs(4);
-
 /// What links are signed with.
 pub(super) struct Signer {
     provider: Option<SharedCredentialsProvider>,
     credentials: Mutex<Option<Credentials>>,
+    /// How long credentials may take to come.
+    deadline: Duration,
 }
 
 impl Signer {
-    pub(super) fn new(provider: Option<SharedCredentialsProvider>) -> Self {
-        Self { provider, credentials: Mutex::default() }
+    pub(super) fn new(provider: Option<SharedCredentialsProvider>, deadline: Duration) -> Self {
+        Self { provider, credentials: Mutex::default(), deadline }
     }
 
     /// Credentials, and how long a link by them is good: `ttl`, or as long as they live.
@@ -47,7 +46,7 @@ impl Signer {
             .provider
             .as_ref()
             .ok_or_else(|| StoreError::misconfigured("there are no AWS credentials"))?;
-        let asked = tokio::time::timeout(CREDENTIALS, provider.provide_credentials()).await;
+        let asked = tokio::time::timeout(self.deadline, provider.provide_credentials()).await;
         let fresh = asked
             .map_err(|error| {
                 StoreError::unavailable("AWS credentials did not come in time", error)

@@ -11,7 +11,7 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use stile_protocol::names::ModuleAddress;
 
 use super::Aws;
-use super::archives::{checksum, longest, patience};
+use super::archives::checksum;
 use super::genuine::is_from_aws;
 use super::mint::MARGIN;
 use super::retry::Retry;
@@ -118,8 +118,10 @@ impl Aws {
         into: &mut Upload,
     ) -> Result<FetchedUpload, StoreError> {
         // The client's own limit ends when an answer begins.
-        let fetched =
-            tokio::time::timeout(longest(pending.announced.bytes), self.fetch(pending, into));
+        let fetched = tokio::time::timeout(
+            self.deadlines.of_object(pending.announced.bytes),
+            self.fetch(pending, into),
+        );
         fetched
             .await
             .map_err(|error| StoreError::unavailable("an upload was not fetched in time", error))?
@@ -140,7 +142,8 @@ impl Aws {
             .key(object_key(&pending.id))
             .customize();
         let asked = asked.config_override(
-            aws_sdk_s3::config::Builder::new().timeout_config(patience(pending.announced.bytes)),
+            aws_sdk_s3::config::Builder::new()
+                .timeout_config(self.patience(pending.announced.bytes)),
         );
         let mut answer = match Box::pin(asked.send()).await {
             Ok(answer) => answer,

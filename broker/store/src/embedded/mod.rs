@@ -16,17 +16,13 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
 
-use crate::{StoreError, StoreErrorKind};
-
-/// How long a writer waits for another before the store counts as down.
-const BUSY: Duration = Duration::from_secs(5);
+use crate::{EmbeddedDeadlines, StoreError, StoreErrorKind};
 
 /// Bytes that must fit on the disk for the store to count as writable.
 const ROOM: usize = 64 * 1024;
@@ -43,6 +39,7 @@ pub struct Embedded {
     folder: Arc<PathBuf>,
     pool: Pool<SqliteConnectionManager>,
     writers: Arc<Semaphore>,
+    deadlines: EmbeddedDeadlines,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -62,7 +59,7 @@ pub struct Made {
 
 impl Embedded {
     /// Makes what is missing of the folder, readable by its owner alone; safe to repeat.
-    pub fn init(folder: &Path) -> Result<Made, StoreError> {
+    pub fn init(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Made, StoreError> {
         let made_folder = !folder.exists();
         let failed = |error: std::io::Error| {
             StoreError::unavailable(format!("`{}` cannot be made", folder.display()), error)
@@ -77,13 +74,13 @@ impl Embedded {
             fs::set_permissions(&database, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         }
         let mut connection = Connection::open(&database).map_err(database_error)?;
-        configure(&mut connection).map_err(database_error)?;
+        configure(&mut connection, deadlines).map_err(database_error)?;
         schema::create(&mut connection)?;
         Ok(Made { folder: made_folder, database: made_database })
     }
 
     /// Opens a folder that was made before; a mistyped path never becomes a new, empty registry.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
         let database = folder.join(DATABASE);
         if !database.is_file() {
             return Err(StoreError::misconfigured(format!(
@@ -94,14 +91,15 @@ impl Embedded {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // Looked at directly first: the pool would go on trying, and say only that it has waited.
         let mut first = Connection::open_with_flags(&database, flags).map_err(database_error)?;
-        configure(&mut first).map_err(database_error)?;
+        configure(&mut first, deadlines).map_err(database_error)?;
         schema::check(&mut first)?;
-        let manager =
-            SqliteConnectionManager::file(&database).with_flags(flags).with_init(configure);
+        let manager = SqliteConnectionManager::file(&database)
+            .with_flags(flags)
+            .with_init(move |connection| configure(connection, deadlines));
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(Some(1))
-            .connection_timeout(BUSY)
+            .connection_timeout(deadlines.connection)
             .build(manager)
             .map_err(|error| {
                 StoreError::unavailable(format!("`{}` cannot be opened", database.display()), error)
@@ -110,6 +108,7 @@ impl Embedded {
             folder: Arc::new(folder.to_path_buf()),
             pool,
             writers: Arc::new(Semaphore::new(WRITERS)),
+            deadlines,
         };
         archives::sweep(&store.incoming(), "");
         archives::sweep(folder, keyring_file::ASIDE);
@@ -161,7 +160,8 @@ impl Embedded {
     ) -> Result<T, StoreError> {
         let store = self.clone();
         // Not for ever: where the database is locked, each before us waits for as long as a writer may.
-        let turn = tokio::time::timeout(BUSY, Arc::clone(&self.writers).acquire_owned());
+        let turn =
+            tokio::time::timeout(self.deadlines.writer, Arc::clone(&self.writers).acquire_owned());
         let turn = turn.await.map_err(|_| StoreError::busy("too many wait to write"))?;
         blocking(move || {
             let _turn = turn;
@@ -186,8 +186,8 @@ impl Embedded {
 const DATABASE: &str = "stile.sqlite3";
 
 /// `FULL`: in WAL mode a commit is synced, so what was acknowledged survives a crash of the machine as well.
-fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY)?;
+fn configure(connection: &mut Connection, deadlines: EmbeddedDeadlines) -> rusqlite::Result<()> {
+    connection.busy_timeout(deadlines.writer)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "trusted_schema", false)?;
