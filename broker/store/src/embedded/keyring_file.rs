@@ -120,7 +120,7 @@ fn replace(
     give_to_owner_of(folder, &lock).map_err(failed)?;
     if !lock_in_time(&lock, deadline).map_err(failed)? {
         return Err(StoreError::busy(format!(
-            "somebody else holds the lock of `{}`",
+            "another process holds the lock of `{}`",
             path.display()
         )));
     }
