@@ -1,19 +1,23 @@
 //! Reads the configuration, from flags and the environment, once. Nothing here switches a check off.
 
+mod authorizer_base;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
 
+pub use self::authorizer_base::AuthorizerBase;
 use crate::authn::gateway::{IamSource, IamSourceError};
-use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints};
+use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTimeouts};
 use stile_core::package::SIGNED_URL_LIFETIME;
-use stile_store::Place;
+use stile_store::{Place, STORE_TIMEOUT};
 
 /// Whether this process is a Lambda function, which Lambda says by naming the address of its runtime API.
 pub fn under_lambda() -> bool {
@@ -125,6 +129,18 @@ pub struct Options {
     #[arg(long, env = "STILE_STS_ENDPOINT", value_name = "ENDPOINT", value_delimiter = ',')]
     pub sts_endpoint: Vec<String>,
 
+    /// Wait for the store no longer than this many seconds, from 1 to 600
+    ///
+    /// A request that waits longer is answered with 503. Default: 4 with `--table`, 5 with `--data`.
+    #[arg(long, env = "STILE_STORE_TIMEOUT", value_name = "SECONDS")]
+    pub store_timeout: Option<u64>,
+
+    /// Wait for STS no longer than this many seconds, from 1 to 600
+    ///
+    /// An exchange that waits longer is answered with 504. Default: 3.
+    #[arg(long, env = "STILE_STS_TIMEOUT", value_name = "SECONDS")]
+    pub sts_timeout: Option<u64>,
+
     /// Log at this level: error, warn, info, debug, or per module as in `info,stile_broker=debug`
     #[arg(long, env = "STILE_LOG", value_name = "LEVEL", default_value = "info")]
     pub log: String,
@@ -189,6 +205,10 @@ pub struct Config {
     pub fips: bool,
     /// Where STS is asked elsewhere than at AWS.
     pub sts: Endpoints,
+    /// How long the broker waits for the store, where that differs from the store's default.
+    pub store_timeout: Option<Duration>,
+    /// How long the broker waits for STS.
+    pub sts_timeouts: StsTimeouts,
 }
 
 /// What is wrong with the configuration.
@@ -227,6 +247,12 @@ pub enum ConfigError {
     /// Links would live too long, or not long enough to be followed.
     #[error("`--link-ttl` must be from {min} to {max} seconds", min = LINK_TTL.start(), max = LINK_TTL.end())]
     LinkTtl,
+    /// The wait for the store is out of bounds.
+    #[error("`--store-timeout` must be from {min} to {max} seconds", min = STORE_TIMEOUT.start(), max = STORE_TIMEOUT.end())]
+    StoreTimeout,
+    /// The wait for STS is out of bounds.
+    #[error("`--sts-timeout` must be from {min} to {max} seconds", min = STS_TIMEOUT.start(), max = STS_TIMEOUT.end())]
+    StsTimeout,
     /// There is no store, or there are two.
     #[error(
         "exactly one of `--data` and `--table` is needed; hint: `--data DIR` keeps everything on this machine"
@@ -289,6 +315,10 @@ impl TryFrom<Options> for Config {
         if !LINK_TTL.contains(&options.link_ttl) {
             return Err(ConfigError::LinkTtl);
         }
+        let store_timeout = within(options.store_timeout, &STORE_TIMEOUT)
+            .map_err(|OutOfBounds| ConfigError::StoreTimeout)?;
+        let sts_timeout = within(options.sts_timeout, &STS_TIMEOUT)
+            .map_err(|OutOfBounds| ConfigError::StsTimeout)?;
         let endpoints = said(&options.sts_endpoint)
             .iter()
             .map(|text| Endpoint::parse(text))
@@ -311,40 +341,29 @@ impl TryFrom<Options> for Config {
             link_ttl: options.link_ttl,
             fips: options.fips,
             sts,
+            store_timeout,
+            sts_timeouts: sts_timeout.map_or_else(StsTimeouts::default, StsTimeouts::within),
         })
+    }
+}
+
+/// A number of seconds that is less than the least, or more than the most.
+struct OutOfBounds;
+
+/// So many seconds, if they are within bounds.
+fn within(
+    seconds: Option<u64>,
+    bounds: &RangeInclusive<u64>,
+) -> Result<Option<Duration>, OutOfBounds> {
+    match seconds {
+        Some(seconds) if !bounds.contains(&seconds) => Err(OutOfBounds),
+        other => Ok(other.map(Duration::from_secs)),
     }
 }
 
 /// A variable that is set to nothing says nothing.
 fn said(list: &[String]) -> Vec<String> {
     if list == [""] { Vec::new() } else { list.to_vec() }
-}
-
-/// The path below which a guarded registry has its routes: empty for the root, else `/…` without a slash at its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuthorizerBase(String);
-
-impl AuthorizerBase {
-    /// Reads a path.
-    pub fn parse(text: &str) -> Option<Self> {
-        let inner = text.strip_prefix('/')?;
-        let inner = inner.strip_suffix('/').unwrap_or(inner);
-        let plain = |part: &str| {
-            !matches!(part, "" | "." | "..")
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        };
-        match inner {
-            "" => Some(Self(String::new())),
-            inner => inner.split('/').all(plain).then(|| Self(format!("/{inner}"))),
-        }
-    }
-
-    /// What every route begins with.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// How long links may live: longer than a client needs to follow one, and no longer than any credentials they are signed with.
@@ -447,6 +466,10 @@ mod tests {
             (vec!["--sts-endpoint", "https://sts.example.com"], "VPC endpoint"),
             (vec!["--link-ttl", "59"], "from 60 to 3600"),
             (vec!["--link-ttl", "3601"], "from 60 to 3600"),
+            (vec!["--store-timeout", "0"], "`--store-timeout` must be from 1 to 600 seconds"),
+            (vec!["--store-timeout", "601"], "`--store-timeout` must be from 1 to 600 seconds"),
+            (vec!["--sts-timeout", "0"], "`--sts-timeout` must be from 1 to 600 seconds"),
+            (vec!["--sts-timeout", "601"], "`--sts-timeout` must be from 1 to 600 seconds"),
             (vec!["--table", "t"], "exactly one of `--data` and `--table`"),
             (vec!["--bucket", "b"], "`--bucket` goes with `--table`"),
         ] {
@@ -534,15 +557,15 @@ mod tests {
     }
 
     #[test]
-    fn an_authorizers_base_has_one_spelling() {
-        for (given, expected) in [("/", ""), ("/terraform", "/terraform"), ("/a/b.c/", "/a/b.c")] {
-            assert_eq!(
-                config(&["--authorizer-base", given]).unwrap().authorizer_base.unwrap().as_str(),
-                expected
-            );
-        }
-        assert_eq!(config(&[]).unwrap().authorizer_base, None);
-        assert_eq!(config(&[]).unwrap().iam_source, None);
+    fn the_waits_for_store_and_sts_are_an_operators_to_choose() {
+        let unset = config(&[]).unwrap();
+        assert_eq!((unset.store_timeout, unset.sts_timeouts.total.as_secs()), (None, 3));
+        let set = config(&["--store-timeout", "600", "--sts-timeout", "60"]).unwrap();
+        assert_eq!(set.store_timeout, Some(Duration::from_secs(600)));
+        assert_eq!(
+            (set.sts_timeouts.connect.as_secs(), set.sts_timeouts.total.as_secs()),
+            (20, 60)
+        );
     }
 
     #[test]

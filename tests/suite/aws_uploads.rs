@@ -18,7 +18,6 @@ use stile_store::{Aws, Store};
 use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use stile_tests::events::{Sent, Shape};
 use stile_tests::identity::Identity;
-use stile_tests::lambda;
 use stile_tests::meter::Fault;
 use stile_tests::programs::{ADMIN, BROKER, client, program};
 use stile_tests::served::{Served, system_time};
@@ -26,6 +25,7 @@ use stile_tests::sigv4::{Request, Scope};
 use stile_tests::test_broker::{
     Backend, HOST, NOW, Reply, TestBroker, deploy, large_zip, module_zip, role,
 };
+use stile_tests::{lambda, patience};
 use url::Url;
 
 use crate::lambda::answer;
@@ -197,7 +197,8 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
         let aws = registry.test.aws();
         let mut place = aws.place.clone();
         place.bucket_kms_key = kms_key.map(str::to_owned);
-        let store = Aws::over(place, Some(Audience::parse(HOST).unwrap()), &aws.sdk());
+        let audience = Some(Audience::parse(HOST).unwrap());
+        let store = Aws::over(place, audience, &aws.sdk(), patience::aws());
         let other = registry.test.over(Store::Aws(store));
         let registry = Registry {
             function: other.function(None, None),
@@ -339,11 +340,7 @@ async fn the_address_of_an_upload_never_outlives_the_credentials_that_signed_it(
         let expires_at = left
             .map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
         let aws = registry.test.aws();
-        let store = Aws::over(
-            aws.place.clone(),
-            Some(Audience::parse(HOST).unwrap()),
-            &aws.sdk_of(expires_at),
-        );
+        let store = aws.store_over(&aws.sdk_of(expires_at), Some(HOST));
         let other = registry.test.over(Store::Aws(store));
         let signing = Registry {
             function: other.function(None, None),

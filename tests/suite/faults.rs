@@ -17,6 +17,7 @@ use stile_store::{Change, Created, SingleUseOutcome, StoreError, Updated};
 use stile_tests::events::{Sent, Shape, golden};
 use stile_tests::meter::{Fault, Meter};
 use stile_tests::operator::AsOperator as _;
+use stile_tests::patience::past_deadlines;
 use stile_tests::programs::client;
 use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
 
@@ -503,7 +504,7 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
         for fault in faults {
             let case = registry.case(flow).await;
             registry.meter().trouble("", step.., fault.clone());
-            let told = case.run().await;
+            let told = within_patience(registry, fault, case.run()).await;
             let calls = registry.meter().taken_in_order();
             let what = format!(
                 "{flow:?}, {fault:?} from step {step} on, which called {calls:?}: {told:?}"
@@ -519,7 +520,8 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
                 is_down(&told, &what);
             }
             if step == 0 {
-                let ready: Told = case.process.get_anonymously("/readyz").await.into();
+                let ready = case.process.get_anonymously("/readyz");
+                let ready: Told = within_patience(registry, fault, ready).await.into();
                 is_down(&ready, &format!("{what}, readiness: {ready:?}"));
             }
             registry.meter().mend();
@@ -532,11 +534,32 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
     unreachable!("{flow:?} has no end");
 }
 
-/// All flows at once, since each waits for as long as a service does, and a broker's time is its own.
+/// What comes of work while calls go wrong; where they hang, the clock jumps to the deadlines.
+async fn within_patience<T>(
+    registry: &Registry,
+    fault: &Fault,
+    work: impl Future<Output = T>,
+) -> T {
+    if fault.takes_long() {
+        past_deadlines(registry.meter().stuck(), work).await.0
+    } else {
+        work.await
+    }
+}
+
+/// All flows at once, since each waits between its attempts.
 async fn every_flow_outlives(faults: Vec<Fault>) {
     let Some(registries) = Registry::for_each_flow().await else { return };
     let flows = registries.iter().map(|(flow, registry)| each_step_of(*flow, registry, &faults));
     futures_util::future::join_all(flows).await;
+}
+
+/// One flow after the other, since the clock that jumps is that of all of them.
+async fn every_flow_outlives_its_deadlines(fault: Fault) {
+    let Some(registries) = Registry::for_each_flow().await else { return };
+    for (flow, registry) in &registries {
+        each_step_of(*flow, registry, std::slice::from_ref(&fault)).await;
+    }
 }
 
 #[tokio::test]
@@ -598,12 +621,12 @@ async fn a_page_in_the_place_of_one_answer_is_down_and_says_of_nothing_that_it_i
 
 #[tokio::test]
 async fn aws_that_hangs_is_down_at_every_step_of_every_flow() {
-    every_flow_outlives(vec![Fault::Hang]).await;
+    every_flow_outlives_its_deadlines(Fault::Hang).await;
 }
 
 #[tokio::test]
 async fn aws_that_hangs_in_the_middle_of_an_answer_is_down_at_every_step_of_every_flow() {
-    every_flow_outlives(vec![Fault::Stall]).await;
+    every_flow_outlives_its_deadlines(Fault::Stall).await;
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
 //! STS is gone, hangs, throttles or lies, and `stile-broker check` is asked what is wrong: each is told apart, and nothing
 //! is used up or written.
 
-use std::time::Duration;
-
+use futures_util::future::join_all;
 use serde_json::Value;
 use stile_protocol::names::Permission::Download;
 use stile_tests::emulated_aws::EmulatedAws;
 use stile_tests::local_sts::{LocalSts, fixed_clock};
 use stile_tests::meter::{Fault, Meter};
+use stile_tests::patience::{self, past_deadlines};
 use stile_tests::programs::{BROKER, program};
 use stile_tests::test_broker::{Backend, Place, TestBroker, deploy, role};
 
@@ -35,7 +35,7 @@ fn faults(elsewhere: &Meter) -> Vec<(Fault, &'static str, usize)> {
     ]
 }
 
-/// One broker for each fault, all at once: those that hang wait for each other's time.
+/// One broker for each fault, one after the other: where STS hangs, the clock jumps to the deadlines.
 async fn each_fault_is_told_apart(backend: Backend) {
     let nowhere = LocalSts::start([], fixed_clock(0));
     let elsewhere = Meter::start(nowhere.endpoint());
@@ -43,41 +43,40 @@ async fn each_fault_is_told_apart(backend: Backend) {
     let (first, _line) = TestBroker::start_on_a_line(place.clone());
     first.grant(&role("deploy"), "acme", &[Download]).await;
     let token = first.token(&deploy(), &[Download]).await;
-    let mut running = Vec::new();
     for (fault, expected, calls) in faults(&elsewhere) {
         let (test, line) = TestBroker::start_on_a_line(place.clone());
-        let token = token.clone();
-        running.push(async move {
-            let identity = deploy();
-            test.sts.know(identity.clone());
-            let proof = test.proof(&identity).build();
-            line.trouble("", .., fault.clone());
-            let reply = test.exchange(&proof).await;
-            assert_eq!(reply.error(), expected, "{fault:?}: {}", reply.text());
-            assert_eq!(!reply.header("retry-after").is_empty(), reply.status == 503, "{fault:?}");
-            assert_eq!(line.taken().get("sts GetCallerIdentity"), Some(&calls), "{fault:?}");
-            assert_eq!(
-                test.get("/v1/whoami", &token).await.status,
-                200,
-                "{fault:?}: who has a token goes on"
-            );
-            assert_eq!(
-                test.get_anonymously("/readyz").await.status,
-                200,
-                "{fault:?}: the store and the keys are there"
-            );
-            line.mend();
-            let minted = test.exchange(&proof).await;
-            assert_eq!(minted.status, 200, "{fault:?}, and mended: {}", minted.text());
-            assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed", "{fault:?}");
-            // One hiccup is tried over where the failure says that nobody was asked, or that it is worth it.
-            line.trouble("", ..1, fault.clone());
-            let tried_over = test.exchange(&test.proof(&identity).build()).await;
-            let expected = if calls == 2 { "200 -" } else { expected };
-            assert_eq!(tried_over.error(), expected, "{fault:?} once");
-        });
+        let exchange = async |proof: &Value| match fault.takes_long() {
+            true => past_deadlines(line.stuck(), test.exchange(proof)).await.0,
+            false => test.exchange(proof).await,
+        };
+        let identity = deploy();
+        test.sts.know(identity.clone());
+        let proof = test.proof(&identity).build();
+        line.trouble("", .., fault.clone());
+        let reply = exchange(&proof).await;
+        assert_eq!(reply.error(), expected, "{fault:?}: {}", reply.text());
+        assert_eq!(!reply.header("retry-after").is_empty(), reply.status == 503, "{fault:?}");
+        assert_eq!(line.taken().get("sts GetCallerIdentity"), Some(&calls), "{fault:?}");
+        assert_eq!(
+            test.get("/v1/whoami", &token).await.status,
+            200,
+            "{fault:?}: who has a token goes on"
+        );
+        assert_eq!(
+            test.get_anonymously("/readyz").await.status,
+            200,
+            "{fault:?}: the store and the keys are there"
+        );
+        line.mend();
+        let minted = test.exchange(&proof).await;
+        assert_eq!(minted.status, 200, "{fault:?}, and mended: {}", minted.text());
+        assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed", "{fault:?}");
+        // One hiccup is tried over where the failure says that nobody was asked, or that it is worth it.
+        line.trouble("", ..1, fault.clone());
+        let tried_over = exchange(&test.proof(&identity).build()).await;
+        let expected = if calls == 2 { "200 -" } else { expected };
+        assert_eq!(tried_over.error(), expected, "{fault:?} once");
     }
-    futures_util::future::join_all(running).await;
     assert_eq!(elsewhere.taken_in_order(), [""; 0], "a redirect is not followed");
 
     let (test, line) = TestBroker::start_on_a_line(place);
@@ -113,15 +112,25 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
         let proofs: Vec<Value> = (0..12).map(|_| cold.proof(&identity).build()).collect();
         meter.taken();
         meter.trouble(on, .., Fault::Hang);
-        let mints = futures_util::future::join_all(proofs.iter().map(|proof| cold.exchange(proof)));
-        let reads = futures_util::future::join_all((0..12).map(|_| cold.get("/v1/whoami", &token)));
-        let looks =
-            futures_util::future::join_all((0..12).map(|_| cold.get_anonymously("/readyz")));
-        // In turns each would take seconds; together they are done in the time of a few.
-        let all = tokio::time::timeout(Duration::from_secs(30), async {
-            tokio::join!(mints, reads, looks)
-        });
-        let (mints, reads, looks) = all.await.expect("nobody waits for all the others");
+        let mints = join_all(proofs.iter().map(|proof| cold.exchange(proof)));
+        // The clock must not jump while STS is asked: each mint has its answer when it comes to the table.
+        let others = async {
+            meter.met("dynamodb BatchGetItem", proofs.len()).await;
+            let reads = join_all((0..12).map(|_| cold.get("/v1/whoami", &token)));
+            let looks = join_all((0..12).map(|_| cold.get_anonymously("/readyz")));
+            tokio::join!(reads, looks)
+        };
+        let stuck = async {
+            meter.met("dynamodb BatchGetItem", proofs.len()).await;
+            meter.is_stuck().await;
+        };
+        let all = async { tokio::join!(mints, others) };
+        let ((mints, (reads, looks)), jumped) = past_deadlines(stuck, all).await;
+        // In turns each would wait for a deadline; together they wait for a few.
+        assert!(
+            jumped < 6 * patience::aws().call,
+            "{what}: somebody waited for others, {jumped:?}"
+        );
         for reply in mints.iter().chain(&reads).chain(&looks) {
             assert_eq!(reply.status, 503, "{what}: {}", reply.text());
         }
@@ -138,8 +147,12 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
 }
 
 /// What `stile-broker check` prints, each line by what it is about, and how it ends.
-fn check(aws: &EmulatedAws, line: &Meter) -> (Option<i32>, Vec<(String, bool)>, String) {
-    let mut command = std::process::Command::new(program(BROKER));
+async fn check(
+    aws: &EmulatedAws,
+    sts: &Meter,
+    waits: [(&'static str, &'static str); 2],
+) -> (Option<i32>, Vec<(String, bool)>, String) {
+    let mut command = tokio::process::Command::new(program(BROKER));
     command.args([
         "check",
         "--regions",
@@ -147,30 +160,34 @@ fn check(aws: &EmulatedAws, line: &Meter) -> (Option<i32>, Vec<(String, bool)>, 
         "--host",
         "registry.example.com",
         "--sts-endpoint",
-        &line.endpoint(),
+        &sts.endpoint(),
     ]);
-    let output = command.env_clear().envs(aws.environment()).output().unwrap();
+    let output = command.env_clear().envs(aws.environment()).envs(waits).output().await.unwrap();
     let said =
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    let parts = ["table", "bucket", "KMS key", "keyring", "STS"];
     let of = |part: &str| {
         let line =
             said.lines().find(|line| line.contains(&format!("  {part}"))).unwrap_or_default();
         (part.to_owned(), line.starts_with("ok"))
     };
-    (output.status.code(), parts.map(of).into(), said.clone())
+    (output.status.code(), PARTS.map(of).into(), said.clone())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// What `stile-broker check` looks at.
+const PARTS: [&str; 5] = ["table", "bucket", "KMS key", "keyring", "STS"];
+
+/// How long the program waits where one service hangs and the others must be found well, in seconds.
+const HANGING: &str = "15";
+
+#[tokio::test]
 async fn check_names_what_is_down_and_nothing_else() {
-    let Some(aws) = EmulatedAws::start().await else { return };
+    // Of its own: while one service hangs, the others have their time and no more.
+    let Some(aws) = EmulatedAws::start_alone().await else { return };
     let sts = LocalSts::start([], fixed_clock(0));
     let well = |names: &[&str]| -> Vec<(String, bool)> {
-        ["table", "bucket", "KMS key", "keyring", "STS"]
-            .map(|part| (part.to_owned(), !names.contains(&part)))
-            .into()
+        PARTS.map(|part| (part.to_owned(), !names.contains(&part))).into()
     };
-    let cases: Vec<(&str, Option<Fault>, &[&str])> = vec![
+    let cases: [(&str, Option<Fault>, &[&str]); 13] = [
         ("dynamodb", Some(Fault::Close), &["table", "keyring"]),
         ("dynamodb", Some(Fault::Hang), &["table", "keyring"]),
         ("dynamodb", Some(Fault::Throttle), &["table", "keyring"]),
@@ -185,20 +202,25 @@ async fn check_names_what_is_down_and_nothing_else() {
         ("sts", Some(Fault::Hang), &["STS"]),
         ("", None, &[]),
     ];
-    let aws = &aws;
-    for (service, fault, failed) in cases {
-        let line = Meter::start(sts.endpoint());
-        match (&fault, service) {
-            (None, _) => {}
-            (Some(fault), "sts") => line.trouble("", .., fault.clone()),
-            (Some(fault), _) => aws.meter.trouble(service, .., fault.clone()),
+    // Each on lines of its own, all at once: those that hang wait for each other's time.
+    let (aws, sts) = (&aws, &sts);
+    let each = cases.map(|(service, fault, failed)| async move {
+        let (line, aws) = (Meter::start(sts.endpoint()), aws.on_another_line());
+        let mut waits = patience::VARIABLES;
+        if let Some(fault) = &fault {
+            let (meter, on, wait) =
+                if service == "sts" { (&line, "", 1) } else { (&aws.meter, service, 0) };
+            meter.trouble(on, .., fault.clone());
+            if fault.takes_long() {
+                waits[wait].1 = HANGING;
+            }
         }
-        let (code, parts, said) = check(aws, &line);
+        let (code, parts, said) = check(&aws, &line, waits).await;
         assert_eq!(
             (code, &parts),
             (Some(i32::from(!failed.is_empty())), &well(failed)),
             "{service} {fault:?}: {said}"
         );
-        aws.meter.mend();
-    }
+    });
+    join_all(each).await;
 }

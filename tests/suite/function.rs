@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{Aws, HostKept};
+use stile_store::HostKept;
 use stile_tests::dev_ca::DevCa;
 use stile_tests::emulated_aws::EmulatedAws;
 use stile_tests::events::{Sent, Shape};
@@ -23,7 +23,7 @@ use stile_tests::test_broker::{HOST, allow, deploy, namespaces, role};
 /// A table that says which registry it is for, on whose namespace `deploy` may do everything.
 async fn table_for(host: &str) -> Option<EmulatedAws> {
     let aws = EmulatedAws::start().await?;
-    let store = Aws::over(aws.place.clone(), None, &aws.sdk());
+    let store = aws.store(None);
     assert_eq!(store.keep_host(&Audience::parse(host).unwrap()).await.unwrap(), HostKept::Made);
     allow(&aws, &role("deploy"), "acme", &[Download, Upload]).await;
     aws.meter.taken();

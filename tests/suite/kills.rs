@@ -16,17 +16,18 @@ use sha2::{Digest, Sha256};
 use stile_core::principal::Principal;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{Aws, Embedded, Store};
+use stile_store::Store;
 use stile_tests::emulated_aws::EmulatedAws;
 use stile_tests::identity::Identity;
 use stile_tests::local_sts::LocalSts;
 use stile_tests::operator::AsOperator as _;
+use stile_tests::patience;
 use stile_tests::process::Process;
 use stile_tests::programs::{ADMIN, Broker, Setup, free_port, program};
 use stile_tests::proof::{Proof, document};
 use stile_tests::seed::Chance;
 use stile_tests::served::system_time;
-use stile_tests::test_broker::{Backend, deploy, module_zip, role};
+use stile_tests::test_broker::{Backend, deploy, embedded, module_zip, role};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -121,12 +122,11 @@ impl Registry {
         let (aws, store) = match backend {
             Backend::Embedded => {
                 let data = folder.path().join("data");
-                Embedded::init(&data).unwrap();
-                (None, Store::Embedded(Embedded::open(&data).unwrap()))
+                (None, Store::Embedded(embedded(&data, patience::embedded())))
             }
             Backend::Aws => {
                 let aws = EmulatedAws::start().await?;
-                let store = Store::Aws(Aws::over(aws.place.clone(), None, &aws.sdk()));
+                let store = Store::Aws(aws.store(None));
                 (Some(aws), store)
             }
         };
@@ -186,6 +186,7 @@ impl Registry {
         command
             .args(arguments)
             .env_clear()
+            .envs(patience::VARIABLES)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -255,11 +256,9 @@ impl Registry {
         self.forget_calls();
         let mut broker = self.setup().spawn(&self.folder.path().join("broker.log"));
         let touches = touches(self.aws.as_ref(), broker.id());
-        // On a machine that is too busy for the store's deadlines it may give up as well.
-        let said = |words: &str| broker.log().contains(words);
-        let hit =
-            self.starts.aim(&mut self.chance, touches, || said(ADDED) || said("error: ")).await;
-        let added = said(ADDED);
+        let has_added = || broker.log().contains(ADDED);
+        let hit = self.starts.aim(&mut self.chance, touches, has_added).await;
+        let added = has_added();
         broker.kill_9();
         let after = self.store.keyring().await.unwrap();
         let rotations = if added { 1..=1 } else { 0..=1 };
@@ -516,7 +515,7 @@ async fn moment(chance: &mut Chance, longest: Duration) {
 
 /// Waits until something is so.
 async fn until(mut is_so: impl FnMut() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+    let waited = patience::wait(async {
         let mut tick = tokio::time::interval(Duration::from_millis(1));
         while !is_so() {
             tick.tick().await;

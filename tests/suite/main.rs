@@ -7,6 +7,7 @@ mod authorizer;
 mod aws_store;
 mod aws_uploads;
 mod crash;
+mod direction;
 mod faults;
 mod faults_at_sts;
 mod faults_in_part;

@@ -1,9 +1,16 @@
 //! The flows on the embedded store, and what is true of it alone: its keyring is locked, and its archives are files.
 
+use std::time::Duration;
+
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::test_broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_store::{EmbeddedDeadlines, Store};
+use stile_tests::patience;
+use stile_tests::test_broker::{Backend, TestBroker, deploy, embedded, module_zip, role};
 
 const BACKEND: Backend = Backend::Embedded;
+
+/// A deadline of something that hangs by design.
+const SHORT: Duration = Duration::from_millis(100);
 
 #[path = "bearer.rs"]
 mod bearer;
@@ -31,6 +38,8 @@ mod uploads;
 #[tokio::test]
 async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
     let test = TestBroker::start();
+    let deadlines = EmbeddedDeadlines { keyring: SHORT, ..patience::embedded() };
+    let test = test.over(Store::Embedded(embedded(test.data(), deadlines)));
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let first = test.token(&deploy(), &[Download, Upload]).await;
     assert_eq!(
@@ -53,7 +62,7 @@ async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
     assert_eq!(
         test.exchange(&test.proof(&identity).build()).await.error(),
         "503 key_unavailable",
-        "and a held lock is waited for no longer than seconds"
+        "and a held lock is waited for no longer than its deadline"
     );
 }
 

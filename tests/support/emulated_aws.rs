@@ -1,16 +1,18 @@
-//! AWS for one test: a table, a bucket and a key of its own in a moto that all tests of a program share, behind a meter.
+//! AWS for one test: a table, a bucket and a key of its own, in a moto that all tests share or that is its own; behind a meter.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use serde_json::{Value, json};
+use stile_protocol::audience::Audience;
 use stile_store::{Aws, Place};
 
 use crate::left_out::left_out;
 use crate::meter::Meter;
 use crate::moto::Moto;
+use crate::patience;
 use crate::programs::client;
 
 /// The key id that everything is signed with; moto does not look.
@@ -32,6 +34,8 @@ pub struct EmulatedAws {
     pub meter: Meter,
     /// What they are called.
     pub place: Place,
+    /// Where they are, if that is shared with no other test.
+    own: Option<Arc<Moto>>,
 }
 
 impl EmulatedAws {
@@ -42,6 +46,19 @@ impl EmulatedAws {
             left_out("python3", "the same on DynamoDB, S3 and KMS");
             return None;
         };
+        Some(Self::made(Meter::start(moto.endpoint()), None).await)
+    }
+
+    /// Makes them in an emulator of their own: for a test that asks so much of it that others would wait.
+    pub async fn start_alone() -> Option<Self> {
+        let Some(moto) = Moto::start() else {
+            left_out("python3", "the same on DynamoDB, S3 and KMS");
+            return None;
+        };
+        Some(Self::made(Meter::start(moto.endpoint()), Some(Arc::new(moto))).await)
+    }
+
+    async fn made(meter: Meter, own: Option<Arc<Moto>>) -> Self {
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
         let name = format!("stile-{}", hex::encode(random));
@@ -51,23 +68,16 @@ impl EmulatedAws {
             kms_key: format!("alias/{name}"),
             bucket_kms_key: None,
         };
-        let emulated = Self { meter: Meter::start(moto.endpoint()), place };
-        // On a busy machine a call may run into the store's own deadline; what is there already is not made again.
-        let mut made = Aws::init_over(emulated.place.clone(), &emulated.sdk()).await;
-        for _ in 0..5 {
-            if made.is_err() {
-                made = Aws::init_over(emulated.place.clone(), &emulated.sdk()).await;
-            }
-        }
-        made.unwrap();
+        let emulated = Self { meter, place, own };
+        Aws::init_over(emulated.place.clone(), &emulated.sdk(), patience::aws()).await.unwrap();
         emulated.meter.taken();
-        Some(emulated)
+        emulated
     }
 
     /// The same table, bucket and key on a line of its own.
     #[must_use]
     pub fn on_another_line(&self) -> Self {
-        Self { meter: self.meter.another(), place: self.place.clone() }
+        Self { meter: self.meter.another(), place: self.place.clone(), own: self.own.clone() }
     }
 
     /// How the SDK reaches them.
@@ -94,7 +104,7 @@ impl EmulatedAws {
 
     /// What a program needs in its environment to reach them.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
+        [
             ("STILE_TABLE", self.place.table.clone()),
             ("STILE_BUCKET", self.place.bucket.clone()),
             ("STILE_KMS_KEY", self.place.kms_key.clone()),
@@ -104,6 +114,20 @@ impl EmulatedAws {
             ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY.to_owned()),
             ("AWS_SESSION_TOKEN", SESSION_TOKEN.to_owned()),
         ]
+        .into_iter()
+        .chain(patience::VARIABLES.map(|(name, value)| (name, value.to_owned())))
+        .collect()
+    }
+
+    /// The store that is made of them, for that registry where one is named.
+    pub fn store(&self, host: Option<&str>) -> Aws {
+        self.store_over(&self.sdk(), host)
+    }
+
+    /// The same as that configuration of the SDK reaches it.
+    pub fn store_over(&self, sdk: &SdkConfig, host: Option<&str>) -> Aws {
+        let audience = host.map(|host| Audience::parse(host).unwrap());
+        Aws::over(self.place.clone(), audience, sdk, patience::aws())
     }
 
     /// Calls DynamoDB as somebody would who has the table and not this program; `{TABLE}` is not needed, it is added.

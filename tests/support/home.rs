@@ -3,15 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::identity::Identity;
 use crate::left_out::search_path;
-
-/// How long one command may take: Terraform waits a minute for S3 to say the same thing several times.
-const PATIENCE: Duration = Duration::from_secs(600);
+use crate::patience;
 
 /// A home, and the variables that programs run in it see; nothing else is in their environment.
 #[derive(Debug)]
@@ -33,10 +30,14 @@ pub struct Ran {
 }
 
 impl Home {
-    /// An empty home that is gone when this is dropped.
+    /// An empty home, whose programs wait long for what they need, and that is gone when this is dropped.
     pub fn temporary() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { _temporary: Some(folder), ..Self::at(PathBuf::new()) }.moved_in()
+        let mut home = Self { _temporary: Some(folder), ..Self::at(PathBuf::new()) }.moved_in();
+        for (name, value) in patience::VARIABLES {
+            home.variable(name, value);
+        }
+        home
     }
 
     /// A home in that folder, which stays.
@@ -134,8 +135,8 @@ impl Home {
 impl Ran {
     /// Runs a command to its end.
     pub async fn of(mut command: tokio::process::Command) -> Self {
-        let Ok(output) = tokio::time::timeout(PATIENCE, command.output()).await else {
-            panic!("`{:?}` did not end within {PATIENCE:?}", command.as_std())
+        let Some(output) = patience::wait(command.output()).await else {
+            panic!("`{:?}` does not end", command.as_std())
         };
         let output = match output {
             Ok(output) => output,
@@ -185,7 +186,9 @@ mod tests {
                 "AWS_REGION",
                 "AWS_SECRET_ACCESS_KEY",
                 "HOME",
-                "PATH"
+                "PATH",
+                "STILE_STORE_TIMEOUT",
+                "STILE_STS_TIMEOUT"
             ]
         );
         assert!(ran.stdout.contains("AWS_REGION=eu-central-1\n"), "{}", ran.stdout);

@@ -18,10 +18,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::patience;
 use crate::process::Process;
-
-/// How long a function may take for an event, its start included.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A function that runs; killed when dropped.
 pub struct Function {
@@ -62,6 +60,7 @@ impl Function {
         let mut command = Command::new(program);
         command
             .env_clear()
+            .envs(patience::VARIABLES)
             .envs(variables.iter().copied())
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string());
         command
@@ -81,10 +80,10 @@ impl Function {
     /// Waits until it has started: until it asks for its first event.
     pub async fn started(&self) {
         let mut asked = self.api.asked.subscribe();
-        let started = tokio::time::timeout(PATIENCE, asked.wait_for(|times| *times > 0)).await;
+        let started = patience::wait(asked.wait_for(|times| *times > 0)).await;
         assert!(
-            started.is_ok(),
-            "the function ({:?}) did not start within {PATIENCE:?}:\n{}",
+            started.is_some(),
+            "the function ({:?}) does not start:\n{}",
             self.ended(),
             self.log()
         );
@@ -92,7 +91,7 @@ impl Function {
 
     /// Waits until it has ended by itself.
     pub async fn ends(&self) -> std::process::ExitStatus {
-        let ended = tokio::time::timeout(PATIENCE, async {
+        let ended = patience::wait(async {
             let mut tick = tokio::time::interval(Duration::from_millis(20));
             loop {
                 tick.tick().await;
@@ -101,9 +100,7 @@ impl Function {
                 }
             }
         });
-        ended.await.unwrap_or_else(|_| {
-            panic!("the function did not end within {PATIENCE:?}:\n{}", self.log())
-        })
+        ended.await.unwrap_or_else(|| panic!("the function does not end:\n{}", self.log()))
     }
 
     /// Its answer to an event, or the error it reports.
@@ -115,13 +112,9 @@ impl Function {
         let (sender, receiver) = oneshot::channel();
         self.api.answers().insert(id.clone(), sender);
         self.queue.send((id, event.clone())).unwrap();
-        match tokio::time::timeout(PATIENCE, receiver).await {
-            Ok(answer) => answer.unwrap(),
-            Err(_) => panic!(
-                "the function ({:?}) did not answer within {PATIENCE:?}:\n{}",
-                self.ended(),
-                self.log()
-            ),
+        match patience::wait(receiver).await {
+            Some(answer) => answer.unwrap(),
+            None => panic!("the function ({:?}) does not answer:\n{}", self.ended(), self.log()),
         }
     }
 

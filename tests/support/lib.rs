@@ -17,6 +17,7 @@
 //! | [`lambda`] | Lambda's runtime API, and the broker as a function behind it |
 //! | [`events`] | requests as gateways hand them to a function |
 //! | [`front_door`] | HTTPS before a function, as a function URL is |
+//! | [`patience`] | how long tests wait, and a clock that jumps to deadlines |
 //! | [`process`] | a child process that does not outlive its test |
 //! | [`test_broker`] | the real broker in this process, with a clock the test sets |
 //! | [`served`] | the same, served over TLS for programs to reach |
@@ -53,6 +54,7 @@ pub mod local_sts;
 pub mod meter;
 pub mod moto;
 pub mod operator;
+pub mod patience;
 pub mod process;
 pub mod programs;
 pub mod proof;

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,15 +19,13 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::answers::identity_xml;
 use crate::identity::Identity;
+use crate::patience;
 
 /// Most requests that are remembered.
 const REMEMBERED: usize = 1000;
 
 /// Largest request body that is read, in bytes.
 const MAX_BODY: usize = 1 << 20;
-
-/// Longest wait for calls that a test expects.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Tells Unix seconds.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -179,9 +176,8 @@ impl LocalSts {
     /// Waits until so many calls have arrived in all, held back or not.
     pub async fn arrived(&self, calls: usize) {
         let mut counted = self.shared.calls.subscribe();
-        let enough =
-            tokio::time::timeout(PATIENCE, counted.wait_for(|count| *count >= calls)).await;
-        assert!(enough.is_ok(), "{} calls to STS instead of {calls}", self.calls());
+        let enough = patience::wait(counted.wait_for(|count| *count >= calls)).await;
+        assert!(enough.is_some(), "{} calls to STS instead of {calls}", self.calls());
     }
 
     /// Closes the gate: calls arrive and are counted, and no answer leaves.

@@ -17,11 +17,11 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpSocket;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::fault::Fault;
 use crate::programs::client;
-use crate::rights;
+use crate::{patience, rights};
 
 /// A running proxy; it ends when dropped.
 pub struct Meter {
@@ -45,6 +45,10 @@ struct Shared {
     calls: Mutex<Vec<String>>,
     bytes: AtomicUsize,
     troubles: Mutex<Vec<Trouble>>,
+    /// Said whenever a call is met.
+    met: watch::Sender<()>,
+    /// How many calls have been left without an answer, or without its end.
+    stuck: watch::Sender<usize>,
 }
 
 /// Which of the calls to come go wrong, and how.
@@ -71,6 +75,8 @@ impl Meter {
             calls: Mutex::default(),
             bytes: AtomicUsize::default(),
             troubles: Mutex::default(),
+            met: watch::Sender::default(),
+            stuck: watch::Sender::default(),
         });
         let (stop, stopped) = oneshot::channel();
         let (presence, changes) = mpsc::unbounded_channel();
@@ -143,6 +149,40 @@ impl Meter {
     /// The same, one by one.
     pub fn taken_in_order(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.calls.lock().unwrap())
+    }
+
+    /// Waits until so many calls of that name have been met since the last look at them.
+    pub async fn met(&self, name: &str, times: usize) {
+        let mut met = self.shared.met.subscribe();
+        let enough = || {
+            let calls = self.shared.calls.lock().unwrap();
+            calls.iter().filter(|call| *call == name).count() >= times
+        };
+        let came = patience::wait(async {
+            while !enough() {
+                met.changed().await.unwrap();
+            }
+        });
+        assert!(came.await.is_some(), "{:?} instead of {times} {name}", self.taken());
+    }
+
+    /// Waits until a call is stuck, if none has been so far.
+    pub async fn is_stuck(&self) {
+        let mut stuck = self.shared.stuck.subscribe();
+        let came = patience::wait(stuck.wait_for(|calls| *calls > 0));
+        assert!(came.await.is_some(), "nothing is stuck");
+    }
+
+    /// Waits until a call that comes from now on is stuck: it gets no answer, or an answer without an end.
+    pub fn stuck(&self) -> impl Future<Output = ()> + use<> {
+        let mut stuck = self.shared.stuck.subscribe();
+        stuck.mark_unchanged();
+        async move {
+            // The line may be gone before anything was stuck.
+            if stuck.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// How many bytes the bodies of all answers had since the last look.
@@ -244,11 +284,12 @@ async fn forward(
     let fault = shared.fault(&name);
     let service = name.split(' ').next().unwrap_or_default().to_owned();
     shared.calls.lock().unwrap().push(name);
+    shared.met.send_replace(());
     // An upload that its sender gave up is nobody's call.
     let body =
         axum::body::to_bytes(Body::new(body), usize::MAX).await.map_err(std::io::Error::other)?;
     if let Some(fault) = fault.as_ref().filter(|fault| !fault.takes_place()) {
-        return fault.clone().answer(&service).await;
+        return fault.clone().answer(&service, &shared.stuck).await;
     }
     // To ask who one is, nobody needs a right.
     if service != "sts" {
@@ -270,7 +311,9 @@ async fn forward(
     shared.bytes.fetch_add(answered.len(), Ordering::SeqCst);
     match fault {
         None => Ok(response.body(Body::from(answered)).unwrap()),
-        Some(fault) => fault.bend(&body, response.body(Body::empty()).unwrap(), &answered),
+        Some(fault) => {
+            fault.bend(&body, response.body(Body::empty()).unwrap(), &answered, &shared.stuck)
+        }
     }
 }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a process may take to end when it is asked to.
-const GRACE: Duration = Duration::from_secs(20);
+use crate::patience;
 
 /// A running child; killed and reaped when dropped.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ impl Process {
     /// Asks it to end, and waits until it has; how it ended is its answer.
     pub async fn terminate(&mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
-        let ended = tokio::time::timeout(GRACE, async {
+        let ended = patience::wait(async {
             let mut tick = tokio::time::interval(Duration::from_millis(10));
             loop {
                 tick.tick().await;
@@ -57,10 +56,8 @@ impl Process {
             }
         });
         match ended.await {
-            Ok(status) => status,
-            Err(_) => {
-                panic!("process {} did not end within {GRACE:?} of being asked to", self.id())
-            }
+            Some(status) => status,
+            None => panic!("process {} does not end though it was asked to", self.id()),
         }
     }
 }

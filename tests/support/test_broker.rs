@@ -9,9 +9,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::{Value, json};
+use stile_broker::app::Broker;
 use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
-use stile_broker::boot::Broker;
+use stile_broker::boot;
 use stile_broker::config::{AuthorizerBase, Config, Kept};
 use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, Server};
@@ -23,7 +24,7 @@ use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permission};
 use stile_protocol::region::{REGIONS, Region};
-use stile_store::{Aws, Created, Embedded, Store};
+use stile_store::{Created, Embedded, EmbeddedDeadlines, Store};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
@@ -34,6 +35,7 @@ use crate::identity::Identity;
 use crate::local_sts::LocalSts;
 use crate::meter::Meter;
 use crate::operator::AsOperator as _;
+use crate::patience;
 use crate::proof::{Proof, document};
 
 /// When every test begins, Unix seconds: 2026-11-20T10:11:12Z.
@@ -84,15 +86,12 @@ impl Place {
 
     fn open(&self, audience: &Audience) -> (Kept, Store) {
         match self {
-            Self::Folder(data) => {
-                Embedded::init(data.path()).unwrap();
-                (
-                    Kept::Folder(data.path().to_path_buf()),
-                    Store::Embedded(Embedded::open(data.path()).unwrap()),
-                )
-            }
+            Self::Folder(data) => (
+                Kept::Folder(data.path().to_path_buf()),
+                Store::Embedded(embedded(data.path(), patience::embedded())),
+            ),
             Self::Aws(aws) => {
-                let store = Aws::over(aws.place.clone(), Some(audience.clone()), &aws.sdk());
+                let store = aws.store(Some(audience.as_str()));
                 (
                     Kept::Aws { place: aws.place.clone(), emulator: Some(aws.meter.endpoint()) },
                     Store::Aws(store),
@@ -123,6 +122,12 @@ impl TestBroker {
     /// The same on that store; none, and that is noted, where a tool is missing.
     pub async fn start_on(backend: Backend) -> Option<Self> {
         let place = Place::new(backend).await?;
+        Some(Self::start_at(HOST, 3600, place, &REGIONS.iter().collect::<Vec<_>>()))
+    }
+
+    /// The same on an AWS that it shares with no other test.
+    pub async fn start_alone_on_aws() -> Option<Self> {
+        let place = Place::Aws(Arc::new(EmulatedAws::start_alone().await?));
         Some(Self::start_at(HOST, 3600, place, &REGIONS.iter().collect::<Vec<_>>()))
     }
 
@@ -190,9 +195,11 @@ impl TestBroker {
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
+            store_timeout: Some(patience::BACKSTOP),
+            sts_timeouts: patience::sts(),
         };
         let broker = Arc::new(
-            Broker::over(
+            boot::assemble(
                 &config,
                 audience,
                 store,
@@ -483,6 +490,12 @@ impl TestBroker {
     }
 }
 
+/// Makes what is missing of a data folder, and opens it.
+pub fn embedded(folder: &Path, deadlines: EmbeddedDeadlines) -> Embedded {
+    Embedded::init(folder, deadlines).unwrap();
+    Embedded::open(folder, deadlines).unwrap()
+}
+
 /// Makes a data folder in which one principal holds permissions on one namespace, for a broker that is to run over it.
 pub async fn make_data(
     folder: &Path,
@@ -490,9 +503,8 @@ pub async fn make_data(
     namespace: &str,
     permissions: &[Permission],
 ) {
-    Embedded::init(folder).unwrap();
     grant(
-        &Store::Embedded(Embedded::open(folder).unwrap()),
+        &Store::Embedded(embedded(folder, patience::embedded())),
         principal,
         namespace,
         permissions,
@@ -508,7 +520,7 @@ pub async fn allow(
     namespace: &str,
     permissions: &[Permission],
 ) {
-    let store = Store::Aws(Aws::over(aws.place.clone(), None, &aws.sdk()));
+    let store = Store::Aws(aws.store(None));
     grant(&store, principal, namespace, permissions, NOW).await;
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use stile_core::grants::{Grant, GrantNamespace, Pin, PrincipalState, granted};
-use stile_core::principal::{Kind, Principal, UniqueId, parse_typed};
+use stile_core::principal::{Principal, UniqueId, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 
 use self::difference::Difference;
@@ -52,13 +52,10 @@ pub(super) async fn run(context: &Context, wanted: &GrantExplain) -> Done {
 fn reaching(caller: &Principal) -> Vec<Principal> {
     let mut reaching = vec![caller.clone()];
     reaching.extend(caller.aliases());
-    if caller.kind() == Kind::PermissionSet {
+    if let Principal::PermissionSet(set) = caller {
         // Whoever has the set has a role of the account.
-        reaching.extend(Principal::parse_stored(&format!(
-            "account:{}:{}",
-            caller.partition(),
-            caller.account()
-        )));
+        let account = format!("account:{}:{}", set.partition(), set.account());
+        reaching.extend(Principal::parse_stored(&account));
     }
     reaching
 }
@@ -125,10 +122,10 @@ impl Question<'_> {
             differences.sort();
             Some((grant, differences))
         });
-        let rank = |grant: &Grant| match grant.principal.kind() {
-            Kind::Role | Kind::User => 0,
-            Kind::PermissionSet => 1,
-            Kind::Account => 2,
+        let rank = |grant: &Grant| match grant.principal {
+            Principal::Role(_) | Principal::User(_) => 0,
+            Principal::PermissionSet(_) => 1,
+            Principal::Account(_) => 2,
         };
         near.min_by_key(|(grant, differences)| {
             (differences.len(), differences.clone(), rank(grant))
@@ -268,7 +265,7 @@ impl Question<'_> {
         let principal = self
             .reaching
             .iter()
-            .find(|principal| principal.kind() == Kind::PermissionSet)
+            .find(|principal| matches!(principal, Principal::PermissionSet(_)))
             .unwrap_or(self.caller);
         format!(
             "`{} {}{}`",

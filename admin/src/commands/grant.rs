@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
-use stile_core::principal::{Kind, Principal, UniqueId, parse_typed};
+use stile_core::principal::{AwsPrincipal, Principal, UniqueId, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 use stile_store::{Change, Created, NewGrant, Updated};
 use terraform_credentials_stile::message::one_line;
@@ -97,8 +97,8 @@ fn confirmed(
 ) -> Result<(), Failure> {
     let hint = "repeat with `--yes` if that is meant";
     if whole_account {
-        let problem =
-            format!("`{principal}` is every role and user of account `{}`", principal.account());
+        let account = principal.aws().map_or("", AwsPrincipal::account);
+        let problem = format!("`{principal}` is every role and user of account `{account}`");
         return Err(Failure::refused(problem).hint(hint));
     }
     if *namespace == GrantNamespace::Every {
@@ -120,10 +120,10 @@ fn pin(principal: &Principal, wanted: &GrantCreate) -> Result<Option<Pin>, Failu
 
 /// Reads the unique id of that role or user.
 pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, Failure> {
-    let prefix = match principal.kind() {
-        Kind::Role => "AROA",
-        Kind::User => "AIDA",
-        Kind::PermissionSet | Kind::Account => "",
+    let prefix = match principal {
+        Principal::Role(_) => "AROA",
+        Principal::User(_) => "AIDA",
+        Principal::PermissionSet(_) | Principal::Account(_) => "",
     };
     let wrong = || {
         Failure::refused(format!(
@@ -137,8 +137,10 @@ pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, F
 
 fn lookup(principal: &Principal) -> String {
     let name = principal.as_str().rsplit_once('/').map_or("NAME", |(_, name)| name);
-    match principal.kind() {
-        Kind::User => format!("`aws iam get-user --user-name {name} --query User.UserId` shows it"),
+    match principal {
+        Principal::User(_) => {
+            format!("`aws iam get-user --user-name {name} --query User.UserId` shows it")
+        }
         _ => format!("`aws iam get-role --role-name {name} --query Role.RoleId` shows it"),
     }
 }

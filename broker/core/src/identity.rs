@@ -2,7 +2,7 @@
 
 use stile_protocol::region::Partition;
 
-use crate::principal::{CallerArnError, Kind, Principal, UniqueId, parse_caller_arn};
+use crate::principal::{CallerArnError, Principal, UniqueId, parse_caller_arn};
 
 /// Who vouches for an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +54,10 @@ impl Identity {
             Some((id, session)) => (id, Some(session)),
             None => (user_id, None),
         };
-        if caller.account() != account {
+        if caller.account != account {
             return Err(IdentityError::Inconsistent("the ARN is of another account"));
         }
-        if !partitions.contains(&caller.partition()) {
+        if !partitions.contains(&caller.partition) {
             return Err(IdentityError::Inconsistent(
                 "the ARN is of another partition than the region",
             ));
@@ -65,8 +65,7 @@ impl Identity {
         if user_id_session != caller.session_name.as_deref() {
             return Err(IdentityError::Inconsistent("UserId and Arn name different sessions"));
         }
-        let prefix = if caller.principal.kind() == Kind::Role { "AROA" } else { "AIDA" };
-        if !id.starts_with(prefix) {
+        if !id.starts_with(caller.unique_id_prefix()) {
             return Err(IdentityError::Inconsistent("UserId is of another kind than Arn"));
         }
         let unique_id = UniqueId::parse(id)

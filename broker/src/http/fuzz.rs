@@ -15,16 +15,16 @@ use tempfile::TempDir;
 use super::bearer::bearer;
 use super::lambda::Function;
 use crate::authn::gateway::IamSource;
-use crate::authn::sigv4::{Endpoint, Endpoints};
-use crate::boot::Broker;
+use crate::authn::sigv4::{Endpoint, Endpoints, StsTimeouts};
+use crate::boot;
 use crate::config::{AuthorizerBase, Config, Kept};
-use crate::fuzz::Verdict;
 use stile_core::clock::Clock;
+use stile_core::fuzz::Verdict;
 use stile_core::grants::OperatorAccess;
 use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_core::principal::Principal;
 use stile_core::token::MAX_TOKEN;
-use stile_store::{Embedded, NewGrant, Store};
+use stile_store::{Embedded, EmbeddedDeadlines, NewGrant, Store};
 
 /// Each line as one `Authorization` header.
 pub fn bearer_header(bytes: &[u8]) -> Verdict {
@@ -99,8 +99,10 @@ struct Registry {
 impl Registry {
     fn start() -> Self {
         let data = tempfile::tempdir().expect("there is room for a folder");
-        Embedded::init(data.path()).expect("a data folder is made");
-        let store = Store::Embedded(Embedded::open(data.path()).expect("and opened"));
+        Embedded::init(data.path(), EmbeddedDeadlines::default()).expect("a data folder is made");
+        let store = Store::Embedded(
+            Embedded::open(data.path(), EmbeddedDeadlines::default()).expect("and opened"),
+        );
         let audience = Audience::parse("registry.example.com").expect("a registry's host");
         let config = Config {
             host: Some(audience.clone()),
@@ -114,6 +116,8 @@ impl Registry {
             authorizer_base: None,
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
+            store_timeout: None,
+            sts_timeouts: StsTimeouts::default(),
             // Nobody answers there: no event gets as far as to ask.
             sts: Endpoints::new([Endpoint::parse("http://127.0.0.1:9").expect("an endpoint")]),
         };
@@ -131,7 +135,8 @@ impl Registry {
         };
         runtime.block_on(store.create_grant(&access, grant, NOW)).expect("a grant is kept");
         let broker = Arc::new(
-            Broker::over(&config, audience, store, Clock::given(|| NOW)).expect("a broker starts"),
+            boot::assemble(&config, audience, store, Clock::given(|| NOW))
+                .expect("a broker starts"),
         );
         let function = |source: Option<&str>| {
             let source = source.map(|source| IamSource::parse(source).expect("a source"));

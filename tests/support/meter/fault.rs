@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::Response;
 use hyper::body::Frame;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// More than anybody has asked for: 10 MB.
 const LARGE: usize = 10 * 1024 * 1024;
@@ -64,7 +65,11 @@ impl Fault {
     }
 
     /// The answer that is no genuine one; an error is a connection that closes. `service` is who was called.
-    pub(super) async fn answer(self, service: &str) -> Result<Response<Body>, std::io::Error> {
+    pub(super) async fn answer(
+        self,
+        service: &str,
+        stuck: &watch::Sender<usize>,
+    ) -> Result<Response<Body>, std::io::Error> {
         let answer = |status: u16, content_type: &str, body: String| {
             Ok(Response::builder()
                 .status(status)
@@ -74,7 +79,10 @@ impl Fault {
         };
         match self {
             Self::Close => Err(ErrorKind::ConnectionReset.into()),
-            Self::Hang => std::future::pending().await,
+            Self::Hang => {
+                stuck.send_modify(|calls| *calls += 1);
+                std::future::pending().await
+            }
             Self::Throttle => answer_of(service, true),
             Self::Fail => answer_of(service, false),
             Self::NoBucket => {
@@ -114,6 +122,7 @@ impl Fault {
         asked: &[u8],
         mut response: Response<Body>,
         body: &Bytes,
+        stuck: &watch::Sender<usize>,
     ) -> Result<Response<Body>, std::io::Error> {
         if let Self::LeaveOver(begins) = self {
             let body = without(begins, asked, body);
@@ -127,7 +136,8 @@ impl Fault {
         response.headers_mut().insert("content-length", body.len().into());
         let first = body.slice(..body.len() / 2);
         Ok(response.map(|_| {
-            Body::new(Half { first: Some(first), under_way: false, waits: self == Self::Stall })
+            let stuck = (self == Self::Stall).then(|| stuck.clone());
+            Body::new(Half { first: Some(first), under_way: false, stuck })
         }))
     }
 }
@@ -189,7 +199,8 @@ struct Half {
     first: Option<Bytes>,
     /// What was given has been sent, and with it the head.
     under_way: bool,
-    waits: bool,
+    /// Where it is said that it waits, if it does.
+    stuck: Option<watch::Sender<usize>>,
 }
 
 impl hyper::body::Body for Half {
@@ -202,13 +213,18 @@ impl hyper::body::Body for Half {
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         match self.first.take() {
             Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
-            None if self.waits => Poll::Pending,
             None if !self.under_way => {
                 self.under_way = true;
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            None => Poll::Ready(Some(Err(ErrorKind::ConnectionReset.into()))),
+            None => match &self.stuck {
+                Some(stuck) => {
+                    stuck.send_modify(|calls| *calls += 1);
+                    Poll::Pending
+                }
+                None => Poll::Ready(Some(Err(ErrorKind::ConnectionReset.into()))),
+            },
         }
     }
 }

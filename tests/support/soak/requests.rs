@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use crate::identity::Identity;
 use crate::local_sts::LocalSts;
 use crate::operator::operator;
+use crate::patience;
 use crate::programs::{Broker, Setup, free_port};
 use crate::proof::{Proof, document, with};
 use crate::served::system_time;
@@ -111,7 +112,7 @@ impl Registry {
             Setup::new(free_port(), &data).sts(&sts.endpoint()).start(Path::new("/dev/null")).await;
         let named = |name: &str| Identity::role(ACCOUNT, name, "i-0abc");
         let (deploy, gone, stranger) = (deploy(), named("gone"), named("stranger"));
-        let store = Store::Embedded(Embedded::open(&data).unwrap());
+        let store = Store::Embedded(Embedded::open(&data, patience::embedded()).unwrap());
         for (who, namespace) in [("gone", "acme"), ("stranger", "elsewhere")] {
             crate::test_broker::grant(&store, &role(who), namespace, &[Download], system_time())
                 .await;

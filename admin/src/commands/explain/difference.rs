@@ -3,7 +3,7 @@
 use std::fmt;
 
 use stile_core::clock::rfc3339;
-use stile_core::principal::{Kind, Principal};
+use stile_core::principal::Principal;
 
 /// One thing that differs; the slighter it is, the less.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +47,8 @@ pub(super) fn of_principals(
     let ours = match own {
         Some(own) => name(own),
         None => {
-            let (set, suffix) = reserved(name(caller)).filter(|_| caller.kind() == Kind::Role)?;
+            let (set, suffix) =
+                reserved(name(caller)).filter(|_| matches!(caller, Principal::Role(_)))?;
             differences.push(Difference::NoSuffix(suffix.to_owned()));
             set
         }
@@ -64,24 +65,21 @@ pub(super) fn of_principals(
         });
     }
     let own = own.unwrap_or(caller);
-    if granted.kind() == Kind::Account
-        && granted.partition() != own.partition()
-        && granted.account() != own.account()
-    {
-        return None;
-    }
-    if granted.partition() != own.partition() {
-        differences.push(Difference::Partition(granted.partition().to_string()));
-    }
-    if granted.account() != own.account() {
-        differences.push(Difference::Account(granted.account().to_owned()));
+    if let (Some(theirs), Some(ours)) = (granted.aws(), own.aws()) {
+        let (partition, account) =
+            (theirs.partition() != ours.partition(), theirs.account() != ours.account());
+        if matches!(granted, Principal::Account(_)) && partition && account {
+            return None;
+        }
+        if partition {
+            differences.push(Difference::Partition(theirs.partition().to_string()));
+        }
+        if account {
+            differences.push(Difference::Account(theirs.account().to_owned()));
+        }
     }
     if concrete && granted.kind() != own.kind() {
-        differences.push(Difference::Kind(if granted.kind() == Kind::Role {
-            "role"
-        } else {
-            "user"
-        }));
+        differences.push(Difference::Kind(granted.kind()));
     }
     Some(differences)
 }

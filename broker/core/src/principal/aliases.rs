@@ -1,33 +1,28 @@
 //! What else a role or user is granted through, and how its owner would write it.
 
-use super::{Kind, Principal, permission_set_of};
+use super::{Principal, permission_set_of};
 
 impl Principal {
-    /// The permission set a role stands for, if any, and every role and user of the account; none for what is no role or user.
+    /// What else a caller's grants come through: the permission set that a role stands for, and every role and user of
+    /// the account. Empty for what is not one caller.
     pub fn aliases(&self) -> Vec<Self> {
-        if !self.is_concrete() {
-            return Vec::new();
-        }
-        let set = if self.kind == Kind::Role { permission_set_of(self.name()) } else { None };
-        let set =
-            set.and_then(|set| Self::new(Kind::PermissionSet, self.partition, self.account(), set));
-        set.into_iter()
-            .chain(Self::new(Kind::Account, self.partition, self.account(), ""))
-            .collect()
+        let (set, aws) = match self {
+            Self::Role(role) => (permission_set_of(role.name()), role),
+            Self::User(user) => (None, user),
+            Self::PermissionSet(_) | Self::Account(_) => return Vec::new(),
+        };
+        let set = set.and_then(|set| Self::permission_set(aws.partition(), aws.account(), set));
+        set.into_iter().chain(Self::account(aws.partition(), aws.account())).collect()
     }
 
     /// The ARN of a role or user, or the text of another principal: what its owner would look for.
     pub fn as_typed(&self) -> String {
-        let kind = match self.kind {
-            Kind::Role => "role",
-            Kind::User => "user",
-            Kind::PermissionSet | Kind::Account => return self.text.clone(),
+        let (kind, aws) = match self {
+            Self::Role(role) => ("role", role),
+            Self::User(user) => ("user", user),
+            Self::PermissionSet(_) | Self::Account(_) => return self.to_string(),
         };
-        format!("arn:{}:iam::{}:{kind}/{}", self.partition, self.account(), self.name())
-    }
-
-    fn name(&self) -> &str {
-        self.text.rsplit_once('/').map_or("", |(_, name)| name)
+        format!("arn:{}:iam::{}:{kind}/{}", aws.partition(), aws.account(), aws.name())
     }
 }
 

@@ -2,13 +2,17 @@
 
 use stile_protocol::region::Partition;
 
-use super::{Kind, Principal, SERVICE_LINKED, is_account, split_path};
+use super::{Principal, SERVICE_LINKED, is_account, split_path};
 
 /// Who signed, as AWS names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallerArn {
     /// The one role or user.
     pub principal: Principal,
+    /// The partition, which must be that of the region whose STS answered.
+    pub partition: Partition,
+    /// The account, 12 digits.
+    pub account: String,
     /// The session of a role, for the audit log only: whoever assumes the role chooses it, so it never authorises.
     pub session_name: Option<String>,
     /// What else the caller is: the permission set that the role stands for, and every role and user of the account.
@@ -16,19 +20,14 @@ pub struct CallerArn {
 }
 
 impl CallerArn {
-    /// The partition, which must be that of the region whose STS answered.
-    pub const fn partition(&self) -> Partition {
-        self.principal.partition()
-    }
-
-    /// The account, 12 digits.
-    pub fn account(&self) -> &str {
-        self.principal.account()
-    }
-
     /// The principals whose grants apply, at most three, the role or user first.
     pub fn principals(&self) -> impl Iterator<Item = &Principal> {
         std::iter::once(&self.principal).chain(&self.aliases)
+    }
+
+    /// What the unique id of such a caller begins with (IAM user guide, "Unique identifiers").
+    pub const fn unique_id_prefix(&self) -> &'static str {
+        if matches!(self.principal, Principal::Role(_)) { "AROA" } else { "AIDA" }
     }
 }
 
@@ -65,17 +64,24 @@ fn split(arn: &str) -> Option<(Partition, &str, &str, &str)> {
 }
 
 fn caller(partition: Partition, service: &str, account: &str, resource: &str) -> Option<CallerArn> {
-    let (kind, name, session_name) = match (service, resource.split_once('/')?) {
+    let (principal, session_name) = match (service, resource.split_once('/')?) {
         ("sts", ("assumed-role", rest)) => {
             let (role, session) =
                 rest.split_once('/').filter(|(_, session)| is_session_name(session))?;
-            (Kind::Role, role, Some(session.to_owned()))
+            (Principal::role(partition, account, role)?, Some(session.to_owned()))
         }
-        ("iam", ("user", rest)) => (Kind::User, split_path(rest)?.1, None),
+        ("iam", ("user", rest)) => {
+            (Principal::user(partition, account, split_path(rest)?.1)?, None)
+        }
         _ => return None,
     };
-    let principal = Principal::new(kind, partition, account, name)?;
-    Some(CallerArn { aliases: principal.aliases(), principal, session_name })
+    Some(CallerArn {
+        aliases: principal.aliases(),
+        principal,
+        partition,
+        account: account.to_owned(),
+        session_name,
+    })
 }
 
 /// Why callers of the resource's kind are never let in, if they are not.
@@ -117,6 +123,7 @@ fn is_session_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::AwsPrincipal;
     use super::super::tests::near_principals;
     use super::*;
     use proptest::prelude::*;
@@ -302,7 +309,7 @@ mod tests {
                     prop_assert!(caller.principals().count() <= 3);
                     for principal in caller.principals() {
                         prop_assert_eq!(&Principal::parse_stored(principal.as_str()).unwrap(), principal);
-                        prop_assert_eq!(principal.account(), caller.account());
+                        prop_assert_eq!(principal.aws().map(AwsPrincipal::account), Some(caller.account.as_str()));
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! What the fuzz target `arn` tries on names of principals; no part of the service.
 
-use super::{Kind, Principal, parse_caller_arn, parse_typed};
+use super::{AwsPrincipal, Principal, parse_caller_arn, parse_typed};
 use crate::fuzz::{Verdict, is_plain};
 
 /// As AWS's word on a caller, as what an administrator typed, and as what was stored.
@@ -18,19 +18,23 @@ pub fn arn(bytes: &[u8]) -> Verdict {
         for principal in caller.principals() {
             is_canonical(principal);
             assert_eq!(
-                (principal.partition(), principal.account()),
-                (caller.partition(), caller.account())
+                principal.aws().map(|aws| (aws.partition(), aws.account())),
+                Some((caller.partition, caller.account.as_str()))
             );
         }
-        assert_eq!(caller.session_name.is_some(), caller.principal.kind() == Kind::Role);
+        assert_eq!(caller.session_name.is_some(), matches!(caller.principal, Principal::Role(_)));
     }
     for exact in [false, true] {
         match parse_typed(text, exact) {
             Ok(typed) => {
                 verdict = Verdict::Taken;
                 is_canonical(&typed.principal);
-                assert!(text.contains(typed.principal.account()), "an account is never made up");
-                assert_eq!(typed.needs_confirmation, typed.principal.kind() == Kind::Account);
+                let account = typed.principal.aws().map_or("", AwsPrincipal::account);
+                assert!(text.contains(account), "an account is never made up");
+                assert_eq!(
+                    typed.needs_confirmation,
+                    matches!(typed.principal, Principal::Account(_))
+                );
                 // A notice may name the path, which may be of 512 bytes.
                 let halves = |notice: &String| notice.split("was dropped").all(is_plain);
                 assert!(typed.notices.iter().all(halves), "{:?}", typed.notices);

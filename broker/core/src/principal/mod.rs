@@ -1,9 +1,10 @@
-//! The canonical IAM principal: whom a grant is for, as the one text that is stored and compared byte for byte.
+//! The canonical principal: whom a grant is for, as the one text that is stored and compared byte for byte.
 //!
 //! A principal is a name, not evidence: which one a caller is, AWS alone says, and [`parse_caller_arn`] reads.
 
 mod aliases;
 mod arn;
+mod aws;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod typed;
@@ -17,6 +18,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use stile_protocol::region::Partition;
 
 pub use self::arn::{CallerArn, CallerArnError, parse_caller_arn};
+pub use self::aws::AwsPrincipal;
+use self::aws::{LONGEST_NAME, LONGEST_PERMISSION_SET, is_account};
 pub use self::typed::{Typed, TypedError, parse_typed};
 pub use self::unique_id::UniqueId;
 
@@ -25,27 +28,19 @@ pub use self::unique_id::UniqueId;
 #[error("`{0}` is not a stored principal")]
 pub struct PrincipalError(String);
 
-/// What a principal stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// One role, whatever its path and session.
-    Role,
-    /// One user, whatever its path.
-    User,
-    /// A permission set of IAM Identity Center in one account, whatever the suffix of the role it is provisioned as.
-    PermissionSet,
-    /// Every role and user of an account; never EC2 instance identity, which no caller ARN is read from.
-    Account,
-}
-
-/// A canonical principal, for example `aws:111122223333:role/deploy`.
+/// Whom a grant is for, for example `aws:111122223333:role/deploy`. A closed list, since each kind is compared its own way.
 ///
 /// Equality and order are those of the text's bytes: IAM shows names in their own case, and nothing is folded here.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Principal {
-    text: String,
-    kind: Kind,
-    partition: Partition,
+pub enum Principal {
+    /// One IAM role, whatever its path and session.
+    Role(AwsPrincipal),
+    /// One IAM user, whatever its path.
+    User(AwsPrincipal),
+    /// A permission set of IAM Identity Center in one account, whatever the suffix of the role it is provisioned as.
+    PermissionSet(AwsPrincipal),
+    /// Every role and user of an account; never EC2 instance identity, which no caller ARN is read from.
+    Account(AwsPrincipal),
 }
 
 impl Principal {
@@ -54,114 +49,93 @@ impl Principal {
         read_stored(text).ok_or_else(|| PrincipalError(shown(text)))
     }
 
-    /// What it stands for.
-    pub const fn kind(&self) -> Kind {
-        self.kind
+    /// Partition, account and name, of a principal that AWS has.
+    pub const fn aws(&self) -> Option<&AwsPrincipal> {
+        match self {
+            Self::Role(aws) | Self::User(aws) | Self::PermissionSet(aws) | Self::Account(aws) => {
+                Some(aws)
+            }
+        }
     }
 
-    /// The partition of the account.
-    pub const fn partition(&self) -> Partition {
-        self.partition
-    }
-
-    /// The account: 12 digits, as text, since some begin with a zero.
-    pub fn account(&self) -> &str {
-        let at = self.kind.prefix().len() + self.partition.as_str().len() + 1;
-        &self.text[at..at + ACCOUNT_DIGITS]
+    /// What kind it is, as a person would say.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Role(_) => "role",
+            Self::User(_) => "user",
+            Self::PermissionSet(_) => "permission set",
+            Self::Account(_) => "account",
+        }
     }
 
     /// The canonical text.
     pub fn as_str(&self) -> &str {
-        &self.text
+        match self {
+            Self::Role(aws) | Self::User(aws) | Self::PermissionSet(aws) | Self::Account(aws) => {
+                aws.as_str()
+            }
+        }
     }
 
-    /// Whether it is one role or one user, to which a unique id can be pinned.
+    /// Whether it is one caller, such as a role or a user, to which a unique id can be pinned.
     pub const fn is_concrete(&self) -> bool {
-        matches!(self.kind, Kind::Role | Kind::User)
+        matches!(self, Self::Role(_) | Self::User(_))
     }
 
-    /// Whether its issuer gives it an id that outlives no deletion, as AWS does for roles and users.
+    /// Whether its issuer gives it an id that a later principal of the same name does not get, as AWS does for roles and
+    /// users.
     pub const fn has_unique_id(&self) -> bool {
-        self.is_concrete()
+        matches!(self, Self::Role(_) | Self::User(_))
     }
 
     /// The text with ASCII letters in lower case: alike for principals that differ only by case, which must not both be granted.
     pub fn folded(&self) -> String {
-        self.text.to_ascii_lowercase()
+        self.as_str().to_ascii_lowercase()
     }
 
-    fn new(kind: Kind, partition: Partition, account: &str, name: &str) -> Option<Self> {
-        if !is_account(account) {
-            return None;
-        }
-        let text = match kind {
-            Kind::Role if is_name(name, LONGEST_NAME) => {
-                format!("{partition}:{account}:role/{name}")
-            }
-            Kind::User if is_name(name, LONGEST_NAME) => {
-                format!("{partition}:{account}:user/{name}")
-            }
-            Kind::PermissionSet if is_name(name, LONGEST_PERMISSION_SET) => {
-                format!("sso:{partition}:{account}/{name}")
-            }
-            Kind::Account if name.is_empty() => format!("account:{partition}:{account}"),
-            _ => return None,
-        };
-        Some(Self { text, kind, partition })
+    fn role(partition: Partition, account: &str, name: &str) -> Option<Self> {
+        AwsPrincipal::new("", partition, account, ":role/", Some((name, LONGEST_NAME)))
+            .map(Self::Role)
     }
-}
 
-impl Kind {
-    const fn prefix(self) -> &'static str {
-        match self {
-            Self::Role | Self::User => "",
-            Self::PermissionSet => "sso:",
-            Self::Account => "account:",
-        }
+    fn user(partition: Partition, account: &str, name: &str) -> Option<Self> {
+        AwsPrincipal::new("", partition, account, ":user/", Some((name, LONGEST_NAME)))
+            .map(Self::User)
+    }
+
+    fn permission_set(partition: Partition, account: &str, name: &str) -> Option<Self> {
+        let name = Some((name, LONGEST_PERMISSION_SET));
+        AwsPrincipal::new("sso:", partition, account, "/", name).map(Self::PermissionSet)
+    }
+
+    fn account(partition: Partition, account: &str) -> Option<Self> {
+        AwsPrincipal::new("account:", partition, account, "", None).map(Self::Account)
     }
 }
 
 impl fmt::Display for Principal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
+        formatter.write_str(self.as_str())
     }
 }
 
 fn read_stored(text: &str) -> Option<Principal> {
     if let Some(rest) = text.strip_prefix("account:") {
         let (partition, account) = rest.split_once(':')?;
-        return Principal::new(Kind::Account, Partition::named(partition)?, account, "");
+        return Principal::account(Partition::named(partition)?, account);
     }
     if let Some(rest) = text.strip_prefix("sso:") {
         let (partition, rest) = rest.split_once(':')?;
         let (account, name) = rest.split_once('/')?;
-        return Principal::new(Kind::PermissionSet, Partition::named(partition)?, account, name);
+        return Principal::permission_set(Partition::named(partition)?, account, name);
     }
     let (partition, rest) = text.split_once(':')?;
     let (account, rest) = rest.split_once(':')?;
-    let (kind, name) = match rest.split_once('/')? {
-        ("role", name) => (Kind::Role, name),
-        ("user", name) => (Kind::User, name),
-        _ => return None,
-    };
-    Principal::new(kind, Partition::named(partition)?, account, name)
-}
-
-const ACCOUNT_DIGITS: usize = 12;
-
-/// The longest name IAM gives a role or a user (IAM and AWS STS quotas).
-const LONGEST_NAME: usize = 64;
-
-/// The longest name of a permission set: with `AWSReservedSSO_` and its suffix it fills a role's name.
-const LONGEST_PERMISSION_SET: usize = 32;
-
-fn is_account(text: &str) -> bool {
-    text.len() == ACCOUNT_DIGITS && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-fn is_name(text: &str, longest: usize) -> bool {
-    (1..=longest).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
+    match rest.split_once('/')? {
+        ("role", name) => Principal::role(Partition::named(partition)?, account, name),
+        ("user", name) => Principal::user(Partition::named(partition)?, account, name),
+        _ => None,
+    }
 }
 
 /// The permission set behind a role that IAM Identity Center made, by the role's name.
@@ -207,7 +181,7 @@ impl FromStr for Principal {
 
 impl Ord for Principal {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.text.cmp(&other.text)
+        self.as_str().cmp(other.as_str())
     }
 }
 
@@ -219,7 +193,7 @@ impl PartialOrd for Principal {
 
 impl Serialize for Principal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -281,29 +255,36 @@ mod tests {
 
     #[test]
     fn every_kind_is_read_back_as_it_was_written() {
-        for (text, kind, partition, account) in [
-            ("aws:111122223333:role/deploy", Kind::Role, Partition::Aws, "111122223333"),
+        type Kind = fn(AwsPrincipal) -> Principal;
+        let cases: [(&str, Kind, Partition, &str); 4] = [
+            ("aws:111122223333:role/deploy", Principal::Role, Partition::Aws, "111122223333"),
             (
                 "aws-us-gov:012345678901:user/a+=,.@_-b",
-                Kind::User,
+                Principal::User,
                 Partition::AwsUsGov,
                 "012345678901",
             ),
             (
                 "sso:aws-cn:111122223333/Admin",
-                Kind::PermissionSet,
+                Principal::PermissionSet,
                 Partition::AwsCn,
                 "111122223333",
             ),
-            ("account:aws-eusc:111122223333", Kind::Account, Partition::AwsEusc, "111122223333"),
-        ] {
+            (
+                "account:aws-eusc:111122223333",
+                Principal::Account,
+                Partition::AwsEusc,
+                "111122223333",
+            ),
+        ];
+        for (text, kind, partition, account) in cases {
             let principal = Principal::parse_stored(text).unwrap();
             assert_eq!(principal.to_string(), text);
-            assert_eq!(
-                (principal.kind(), principal.partition(), principal.account()),
-                (kind, partition, account)
-            );
-            assert_eq!(principal.is_concrete(), matches!(kind, Kind::Role | Kind::User));
+            let aws = principal.aws().unwrap().clone();
+            assert_eq!((aws.partition(), aws.account()), (partition, account));
+            assert_eq!(kind(aws), principal);
+            let concrete = matches!(principal, Principal::Role(_) | Principal::User(_));
+            assert_eq!(principal.is_concrete(), concrete);
             let json = serde_json::to_string(&principal).unwrap();
             assert_eq!(serde_json::from_str::<Principal>(&json).unwrap(), principal);
         }
@@ -392,7 +373,7 @@ mod tests {
         fn a_stored_text_is_the_only_text_of_its_principal(one in near_principals(), other in near_principals()) {
             if let Ok(principal) = Principal::parse_stored(&one) {
                 prop_assert_eq!(principal.to_string(), one.clone());
-                prop_assert_eq!(principal.account().len(), 12);
+                prop_assert_eq!(principal.aws().map(|aws| aws.account().len()), Some(12));
                 if let Ok(second) = Principal::parse_stored(&other) {
                     prop_assert_eq!(principal == second, one == other);
                 }

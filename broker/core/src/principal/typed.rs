@@ -5,7 +5,9 @@
 use stile_protocol::region::Partition;
 
 use super::arn::{parse_caller_arn, unsupported};
-use super::{Kind, Principal, RESERVED_SSO, is_account, permission_set_of, shown, split_path};
+use super::{
+    AwsPrincipal, Principal, RESERVED_SSO, is_account, permission_set_of, shown, split_path,
+};
 
 /// What was typed, as it will be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,16 +101,18 @@ fn canonical(text: &str, principal: Principal) -> Result<Typed, TypedError> {
     if let Some((_, resource)) =
         principal.as_str().rsplit_once(':').filter(|_| principal.is_concrete())
     {
-        allowed(text, resource, principal.account())?;
+        let account = principal.aws().map_or("", AwsPrincipal::account);
+        allowed(text, resource, account)?;
     }
-    let all = principal.kind() == Kind::Account;
-    let notices = all.then(|| {
-        format!(
+    let notices: Vec<String> = match &principal {
+        Principal::Account(aws) => vec![format!(
             "every role and user of account `{}` is let in, but never EC2 instance identity",
-            principal.account()
-        )
-    });
-    Ok(Typed { principal, notices: notices.into_iter().collect(), needs_confirmation: all })
+            aws.account()
+        )],
+        _ => Vec::new(),
+    };
+    let needs_confirmation = matches!(principal, Principal::Account(_));
+    Ok(Typed { principal, notices, needs_confirmation })
 }
 
 /// Refuses a resource of a kind that never gets in, with what does.
@@ -156,8 +160,12 @@ fn arn(text: &str, rest: &str, exact: bool) -> Result<Typed, TypedError> {
         ("sts", Some(("assumed-role", rest))) => {
             assumed_role(text, rest, partition, account, exact)
         }
-        ("iam", Some(("role", rest))) => named(text, Kind::Role, rest, partition, account, exact),
-        ("iam", Some(("user", rest))) => named(text, Kind::User, rest, partition, account, exact),
+        ("iam", Some(("role", rest))) => {
+            named(text, Principal::role, rest, partition, account, exact)
+        }
+        ("iam", Some(("user", rest))) => {
+            named(text, Principal::user, rest, partition, account, exact)
+        }
         _ => refused("is not the ARN of a role or a user", FORMS),
     }
 }
@@ -170,10 +178,8 @@ fn assumed_role(
     exact: bool,
 ) -> Result<Typed, TypedError> {
     let Ok(caller) = parse_caller_arn(text) else {
-        let role = rest
-            .split('/')
-            .next()
-            .and_then(|role| Principal::new(Kind::Role, partition, account, role));
+        let role =
+            rest.split('/').next().and_then(|role| Principal::role(partition, account, role));
         let hint = role.map_or_else(|| FORMS.to_owned(), |role| format!("`{}`", role.as_typed()));
         return Err(refusal(text, "is not the ARN of a role's session", &hint));
     };
@@ -186,14 +192,14 @@ fn assumed_role(
 
 fn named(
     text: &str,
-    kind: Kind,
+    of: fn(Partition, &str, &str) -> Option<Principal>,
     rest: &str,
     partition: Partition,
     account: &str,
     exact: bool,
 ) -> Result<Typed, TypedError> {
-    let parts = split_path(rest)
-        .and_then(|(path, name)| Some((path, Principal::new(kind, partition, account, name)?)));
+    let parts =
+        split_path(rest).and_then(|(path, name)| Some((path, of(partition, account, name)?)));
     let Some((path, principal)) = parts else {
         return Err(refusal(text, "has no name that IAM allows", FORMS));
     };
@@ -204,10 +210,15 @@ fn named(
 
 /// Puts the permission set in the place of the role that IAM Identity Center made for it, unless exactly the role is meant.
 fn reserved(principal: Principal, mut notices: Vec<String>, exact: bool) -> Typed {
-    let role = principal.as_str().rsplit_once(":role/").map_or("", |(_, role)| role);
-    let set = permission_set_of(role).and_then(|set| {
-        Principal::new(Kind::PermissionSet, principal.partition(), principal.account(), set)
-    });
+    let (role, set) = match &principal {
+        Principal::Role(aws) => {
+            let set = permission_set_of(aws.name());
+            let set =
+                set.and_then(|set| Principal::permission_set(aws.partition(), aws.account(), set));
+            (aws.name().to_owned(), set)
+        }
+        _ => (String::new(), None),
+    };
     let principal = match set {
         Some(set) if exact => {
             notices.push(format!("the role gets another name when the permission set is provisioned anew; `{set}` would outlast that"));

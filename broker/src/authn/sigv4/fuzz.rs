@@ -10,7 +10,7 @@ use super::answer::{self, Outcome};
 use super::request::reconstruct;
 use crate::authn::sigv4::proof::{MAX_AGE, MAX_AHEAD, Proof};
 use stile_core::fuzz::{Verdict, is_plain};
-use stile_core::principal::{Kind, Principal};
+use stile_core::principal::{AwsPrincipal, Principal};
 
 /// The body of an exchange: whatever of it is taken, the request to STS is the template but for its fields.
 pub fn request_body(bytes: &[u8]) -> Verdict {
@@ -140,9 +140,11 @@ pub fn sts_answer(bytes: &[u8]) -> Verdict {
     assert!(principal.is_concrete() && caller.principals().len() <= 3);
     for each in caller.principals() {
         assert_eq!(Principal::parse_stored(each.as_str()).as_ref(), Ok(each));
-        assert_eq!((each.partition(), each.account()), (Partition::Aws, principal.account()));
+        let aws = each.aws().expect("a principal of AWS");
+        assert_eq!(aws.partition(), Partition::Aws);
+        assert_eq!(Some(aws.account()), principal.aws().map(AwsPrincipal::account));
     }
-    let role = principal.kind() == Kind::Role;
+    let role = matches!(principal, Principal::Role(_));
     assert_eq!(caller.unique_id().is_some_and(|id| id.as_str().starts_with("AROA")), role);
     assert_eq!(caller.session().is_some(), role);
     assert!(

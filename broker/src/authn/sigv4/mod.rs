@@ -14,6 +14,7 @@ mod single_flight;
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,17 +33,36 @@ use stile_core::identity::{Authenticated, Identity, SingleUse};
 /// Longest answer that is read, in bytes; an endless one must not fill the memory.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Time to connect.
-const CONNECT: Duration = Duration::from_secs(1);
-
-/// Time for everything, both attempts together; a hanging STS must not hold a caller longer.
-const TOTAL: Duration = Duration::from_secs(3);
-
 /// How long a used proof is remembered after it was signed, in seconds: as long as AWS itself would accept it.
 const REMEMBERED: i64 = 15 * 60;
 
 /// Requests to one region's STS at once: a region that hangs holds these and no others.
 const IN_FLIGHT_PER_REGION: usize = 64;
+
+/// The time limits that an operator may choose for STS, in seconds.
+pub const STS_TIMEOUT: RangeInclusive<u64> = 1..=600;
+
+/// Time limits of a request to STS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StsTimeouts {
+    /// Opening a connection.
+    pub connect: Duration,
+    /// The whole request with both attempts; an STS that hangs must not hold a caller longer.
+    pub total: Duration,
+}
+
+impl StsTimeouts {
+    /// Limits under which STS is waited for no longer than `total`.
+    pub fn within(total: Duration) -> Self {
+        Self { connect: total / 3, total }
+    }
+}
+
+impl Default for StsTimeouts {
+    fn default() -> Self {
+        Self::within(Duration::from_secs(3))
+    }
+}
 
 /// Why STS did not vouch for the proof.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +80,7 @@ pub enum StsError {
     #[error("the server that answered for STS could not prove its name")]
     NotSts(#[source] reqwest::Error),
     /// No answer in time.
-    #[error("STS did not answer within 3 seconds")]
+    #[error("STS did not answer in time")]
     Timeout,
 }
 
@@ -72,6 +92,7 @@ pub struct Sts {
     http: reqwest::Client,
     endpoints: Endpoints,
     in_flight: HashMap<&'static str, Arc<Semaphore>>,
+    timeouts: StsTimeouts,
 }
 
 impl Sts {
@@ -82,18 +103,19 @@ impl Sts {
         fips: bool,
         regions: &[&'static Region],
         endpoints: Endpoints,
+        timeouts: StsTimeouts,
     ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(TOTAL)
+            .connect_timeout(timeouts.connect)
+            .timeout(timeouts.total)
             .build()?;
         let in_flight = regions
             .iter()
             .map(|region| (region.name, Arc::new(Semaphore::new(IN_FLIGHT_PER_REGION))))
             .collect();
-        Ok(Self { audience, fips, http, endpoints, in_flight })
+        Ok(Self { audience, fips, http, endpoints, in_flight, timeouts })
     }
 
     /// Asks the region's STS who signed the proof.
@@ -104,7 +126,7 @@ impl Sts {
     ) -> Result<Authenticated, StsError> {
         let slots = self.in_flight.get(region.name).ok_or(StsError::Busy)?;
         let _slot = slots.try_acquire().map_err(|_| StsError::Busy)?;
-        let identity = tokio::time::timeout(TOTAL, self.ask_twice(proof, region))
+        let identity = tokio::time::timeout(self.timeouts.total, self.ask_twice(proof, region))
             .await
             .map_err(|_| StsError::Timeout)??;
         let single_use = SingleUse::Record {
@@ -231,9 +253,15 @@ mod tests {
         // An address that nobody can listen on: whoever is let through finds nobody, at once.
         let nobody = Endpoints::new([Endpoint::parse("http://127.0.0.1:0").unwrap()]);
         let regions = ["us-east-1", "us-west-2"].map(|name| Region::named(name).unwrap());
-        let sts =
-            Sts::new(Audience::parse("registry.example.com").unwrap(), false, &regions, nobody)
-                .unwrap();
+        let audience = Audience::parse("registry.example.com").unwrap();
+        let sts = Sts::new(
+            audience,
+            false,
+            &regions,
+            nobody,
+            StsTimeouts::within(Duration::from_secs(600)),
+        )
+        .unwrap();
         let document = r#"{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":3600,"namespaces":"all","permissions":["download"]}"#;
         let proof = json!({
             "version": 1, "region": "us-east-1", "amz_date": "20261120T101112Z", "access_key_id": "AKIAEXAMPLEEXAMPLE22",

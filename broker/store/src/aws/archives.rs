@@ -1,7 +1,5 @@
 //! Archives as objects: written once, under a key that says what they are and what is in them, and never written over.
 
-use std::time::Duration;
-
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -21,12 +19,6 @@ use super::genuine::{Genuine, is_from_aws};
 use super::modules::Kept;
 use crate::{Package, StoreError};
 use stile_core::package::{VerifiedArchive, Version};
-
-/// How long an object may take on its way, beside [`SLOWEST`]; one try of it half as long.
-const OBJECT: Duration = Duration::from_secs(10);
-
-/// The slowest way to S3 that is waited for, in bytes a second: 4 MB, all that fits into a function, are there in time.
-const SLOWEST: u64 = 1_000_000;
 
 /// A client that adds nothing of its own to what is sent.
 pub(super) fn client(sdk: &SdkConfig) -> Client {
@@ -55,7 +47,7 @@ impl Aws {
         let checksum = checksum(archive.sha256())?;
         let body = ByteStream::from_path(archive.path())
             .await
-            .map_err(|error| StoreError::new("the archive cannot be read", error))?;
+            .map_err(|error| StoreError::unavailable("the archive cannot be read", error))?;
         let mut put = self
             .s3
             .put_object()
@@ -73,7 +65,7 @@ impl Aws {
                 .bucket_key_enabled(true);
         }
         let put = put.customize().config_override(
-            aws_sdk_s3::config::Builder::new().timeout_config(patience(archive.bytes())),
+            aws_sdk_s3::config::Builder::new().timeout_config(self.patience(archive.bytes())),
         );
         match Box::pin(put.send()).await {
             // S3 says the checksum again where it has checked it.
@@ -83,7 +75,7 @@ impl Aws {
             Ok(_) => self.read_back(&key, archive).await,
             // It is there: from a publish that died half-way, or from one at the same time.
             Err(error) if is_there(&error) => self.read_back(&key, archive).await,
-            Err(error) => Err(StoreError::new(format!("`{key}` cannot be written"), error)),
+            Err(error) => Err(StoreError::unavailable(format!("`{key}` cannot be written"), error)),
         }
     }
 
@@ -92,10 +84,11 @@ impl Aws {
         let failed = || format!("`{key}` cannot be read back");
         let asked = self.s3.get_object().bucket(&self.place.bucket).key(key).customize();
         let asked = asked.config_override(
-            aws_sdk_s3::config::Builder::new().timeout_config(patience(archive.bytes())),
+            aws_sdk_s3::config::Builder::new().timeout_config(self.patience(archive.bytes())),
         );
-        let mut answer =
-            Box::pin(asked.send()).await.map_err(|error| StoreError::new(failed(), error))?;
+        let mut answer = Box::pin(asked.send())
+            .await
+            .map_err(|error| StoreError::unavailable(failed(), error))?;
         let (mut hash, mut bytes) = (Sha256::new(), 0);
         let read = async {
             // What is longer is something else, however long.
@@ -107,17 +100,19 @@ impl Aws {
             Ok(())
         };
         // The client's own patience ends where the body begins.
-        let read = tokio::time::timeout(longest(archive.bytes()), read)
+        let read = tokio::time::timeout(self.deadlines.of_object(archive.bytes()), read)
             .await
-            .map_err(|error| StoreError::new(failed(), error))?;
-        read.map_err(|error: ByteStreamError| StoreError::new(failed(), error))?;
+            .map_err(|error| StoreError::unavailable(failed(), error))?;
+        read.map_err(|error: ByteStreamError| StoreError::unavailable(failed(), error))?;
         if hex::encode(hash.finalize()) != archive.sha256() {
             tracing::error!(
                 alarm = "archive_differs",
                 key,
                 "an object in the bucket is not what its name says"
             );
-            return Err(StoreError::busy(&format!("`{key}` is in the bucket with other content")));
+            return Err(StoreError::corrupt(format!(
+                "`{key}` is in the bucket with other content"
+            )));
         }
         self.versioned(answer.version_id)
     }
@@ -140,9 +135,10 @@ impl Aws {
         match Box::pin(asked).await {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) => Ok(false),
-            Err(error) => {
-                Err(StoreError::new(format!("whether `{key}` is there cannot be told"), error))
-            }
+            Err(error) => Err(StoreError::unavailable(
+                format!("whether `{key}` is there cannot be told"),
+                error,
+            )),
         }
     }
 
@@ -150,7 +146,10 @@ impl Aws {
     pub(super) async fn reach_bucket(&self) -> Result<(), StoreError> {
         let asked = self.s3.head_bucket().bucket(&self.place.bucket).send();
         Box::pin(asked).await.map(drop).map_err(|error| {
-            StoreError::new(format!("bucket `{}` cannot be reached", self.place.bucket), error)
+            StoreError::unavailable(
+                format!("bucket `{}` cannot be reached", self.place.bucket),
+                error,
+            )
         })
     }
 
@@ -159,7 +158,7 @@ impl Aws {
         self.reach_bucket().await?;
         let asked = self.s3.get_bucket_versioning().bucket(&self.place.bucket).send();
         let failed = |error| {
-            StoreError::new(
+            StoreError::unavailable(
                 format!("whether bucket `{}` keeps versions cannot be read", self.place.bucket),
                 error,
             )
@@ -172,13 +171,19 @@ impl Aws {
         }
     }
 
+    /// The limits of a call that moves so many bytes.
+    pub(super) fn patience(&self, bytes: u64) -> TimeoutConfig {
+        let whole = self.deadlines.of_object(bytes);
+        TimeoutConfig::builder().operation_timeout(whole).operation_attempt_timeout(whole).build()
+    }
+
     fn versioned(&self, id: Option<String>) -> Result<String, StoreError> {
         id.filter(|id| id != "null").ok_or_else(|| self.unversioned())
     }
 
     /// Without versions, whoever may write to the bucket could change what was checked after it was.
     fn unversioned(&self) -> StoreError {
-        StoreError::busy(&format!(
+        StoreError::misconfigured(format!(
             "bucket `{}` keeps no versions; hint: enable versioning on it",
             self.place.bucket
         ))
@@ -187,9 +192,9 @@ impl Aws {
 
 /// A digest as S3 writes it.
 pub(super) fn checksum(sha256: &str) -> Result<String, StoreError> {
-    hex::decode(sha256)
-        .map(|digest| STANDARD.encode(digest))
-        .map_err(|error| StoreError::new("the digest is none", error))
+    hex::decode(sha256).map(|digest| STANDARD.encode(digest)).map_err(|error| {
+        StoreError::corrupt("the digest of an archive is not hexadecimal").caused_by(error)
+    })
 }
 
 fn is_there(error: &SdkError<PutObjectError>) -> bool {
@@ -205,16 +210,6 @@ fn is_absent(error: &SdkError<HeadObjectError>) -> bool {
         .is_some_and(|response| response.status().as_u16() == 404 && is_from_aws(response))
 }
 
-/// How long so many bytes may take on their way.
-pub(super) fn longest(bytes: u64) -> Duration {
-    OBJECT + Duration::from_secs(bytes / SLOWEST)
-}
-
-pub(super) fn patience(bytes: u64) -> TimeoutConfig {
-    let whole = longest(bytes);
-    TimeoutConfig::builder().operation_timeout(whole).operation_attempt_timeout(whole).build()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,11 +223,5 @@ mod tests {
         let path = format!("modules/acme/vpc/aws/1.0.0-rc.1/{}", "ab".repeat(32));
         assert_eq!(key(&address, &version, &package(Format::Zip)), format!("{path}.zip"));
         assert_eq!(key(&address, &version, &package(Format::TarGz)), format!("{path}.tar.gz"));
-    }
-
-    #[test]
-    fn what_fits_into_a_function_is_written_before_the_function_ends() {
-        assert!(longest(4_000_000) < Duration::from_secs(25));
-        assert!(longest(100_000_000) < Duration::from_secs(120));
     }
 }

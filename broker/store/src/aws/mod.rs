@@ -27,16 +27,7 @@ use stile_protocol::audience::Audience;
 pub use init::AwsMade;
 pub use uploads::PendingUpload;
 
-use super::StoreError;
-
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(1);
-
-/// How long one try of a call may take.
-const ATTEMPT: Duration = Duration::from_millis(1500);
-
-/// How long a call may take with all its tries: several fit into the deadline of a function or a gateway.
-const CALL: Duration = Duration::from_secs(4);
+use super::{AwsDeadlines, StoreError};
 
 /// How often a call is sent at most.
 const ATTEMPTS: u32 = 3;
@@ -64,6 +55,7 @@ pub struct Aws {
     kms: aws_sdk_kms::Client,
     keyring: Arc<keyring::Opened>,
     signer: Arc<location::Signer>,
+    deadlines: AwsDeadlines,
 }
 
 impl std::fmt::Debug for Aws {
@@ -76,13 +68,23 @@ impl Aws {
     /// The store as the SDK's own variables and files let it be reached; `emulator` answers for all of AWS where given.
     ///
     /// `audience` is the registry the keyring is for. Without one, as operators have it, it is what the table says.
-    pub async fn connect(place: Place, audience: Option<Audience>, emulator: Option<&str>) -> Self {
-        Self::over(place, audience, &configuration(emulator).await)
+    pub async fn connect(
+        place: Place,
+        audience: Option<Audience>,
+        emulator: Option<&str>,
+        deadlines: AwsDeadlines,
+    ) -> Self {
+        Self::over(place, audience, &configuration(emulator).await, deadlines)
     }
 
     /// The store over a configuration of the SDK's that is there.
-    pub fn over(place: Place, audience: Option<Audience>, sdk: &SdkConfig) -> Self {
-        let sdk = bounded(sdk);
+    pub fn over(
+        place: Place,
+        audience: Option<Audience>,
+        sdk: &SdkConfig,
+        deadlines: AwsDeadlines,
+    ) -> Self {
+        let sdk = bounded(sdk, deadlines);
         Self {
             place: Arc::new(place),
             audience,
@@ -94,7 +96,11 @@ impl Aws {
                 aws_sdk_kms::config::Builder::from(&sdk).interceptor(genuine::Genuine).build(),
             ),
             keyring: Arc::default(),
-            signer: Arc::new(location::Signer::new(sdk.credentials_provider())),
+            signer: Arc::new(location::Signer::new(
+                sdk.credentials_provider(),
+                deadlines.credentials,
+            )),
+            deadlines,
         }
     }
 
@@ -132,11 +138,11 @@ async fn configuration(emulator: Option<&str>) -> SdkConfig {
 }
 
 /// The same, with every call bounded.
-fn bounded(sdk: &SdkConfig) -> SdkConfig {
+fn bounded(sdk: &SdkConfig, deadlines: AwsDeadlines) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .operation_attempt_timeout(ATTEMPT)
-        .operation_timeout(CALL)
+        .connect_timeout(deadlines.connect)
+        .operation_attempt_timeout(deadlines.attempt)
+        .operation_timeout(deadlines.call)
         .build();
     let retries = RetryConfig::standard()
         .with_max_attempts(ATTEMPTS)

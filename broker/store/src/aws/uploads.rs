@@ -11,7 +11,7 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use stile_protocol::names::ModuleAddress;
 
 use super::Aws;
-use super::archives::{checksum, longest, patience};
+use super::archives::checksum;
 use super::genuine::is_from_aws;
 use super::mint::MARGIN;
 use super::retry::Retry;
@@ -58,7 +58,7 @@ impl Aws {
         now: i64,
     ) -> Result<UploadSession, StoreError> {
         let id = UploadId::random().map_err(|error| {
-            StoreError::new("there is no randomness to name an upload with", error)
+            StoreError::unavailable("there is no randomness to name an upload with", error)
         })?;
         let begun = self.presigned_put(id, announced, now).await?;
         let complete_until = now.saturating_add(COMPLETE_WITHIN);
@@ -118,11 +118,13 @@ impl Aws {
         into: &mut Upload,
     ) -> Result<FetchedUpload, StoreError> {
         // The client's own limit ends when an answer begins.
-        let fetched =
-            tokio::time::timeout(longest(pending.announced.bytes), self.fetch(pending, into));
+        let fetched = tokio::time::timeout(
+            self.deadlines.of_object(pending.announced.bytes),
+            self.fetch(pending, into),
+        );
         fetched
             .await
-            .map_err(|error| StoreError::new("an upload was not fetched in time", error))?
+            .map_err(|error| StoreError::unavailable("an upload was not fetched in time", error))?
     }
 
     async fn fetch(
@@ -131,7 +133,7 @@ impl Aws {
         into: &mut Upload,
     ) -> Result<FetchedUpload, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::new("an upload cannot be fetched", error)
+            StoreError::unavailable("an upload cannot be fetched", error)
         };
         let asked = self
             .s3
@@ -140,7 +142,8 @@ impl Aws {
             .key(object_key(&pending.id))
             .customize();
         let asked = asked.config_override(
-            aws_sdk_s3::config::Builder::new().timeout_config(patience(pending.announced.bytes)),
+            aws_sdk_s3::config::Builder::new()
+                .timeout_config(self.patience(pending.announced.bytes)),
         );
         let mut answer = match Box::pin(asked.send()).await {
             Ok(answer) => answer,
@@ -191,7 +194,7 @@ impl Aws {
         now: i64,
     ) -> Result<UploadSession, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::new("an upload cannot be signed", error)
+            StoreError::unavailable("an upload cannot be signed", error)
         };
         let (credentials, ttl) = self.signer.credentials(now, PUT_WITHIN).await?;
         let seconds = |count: i64| Duration::from_secs(count.try_into().unwrap_or_default());
@@ -228,7 +231,9 @@ impl Aws {
             .presigned(config.map_err(|error| failed(error.into()))?);
         let signed = Box::pin(signed).await.map_err(|error| failed(error.into()))?;
         let headers = bound(&signed).ok_or_else(|| {
-            StoreError::busy("an upload's address would take other bytes than were announced")
+            StoreError::misconfigured(
+                "an upload's address would take other bytes than were announced",
+            )
         })?;
         Ok(UploadSession {
             id,
@@ -276,5 +281,5 @@ fn read_announced(row: &Row) -> Option<Announced> {
 }
 
 fn unreadable() -> StoreError {
-    StoreError::busy("an upload in the store cannot be read")
+    StoreError::corrupt("an upload in the store cannot be read")
 }

@@ -181,13 +181,14 @@ mod tests {
     use stile_protocol::names::Permission;
 
     use super::*;
+    use crate::EmbeddedDeadlines;
     use stile_core::principal::UniqueId;
 
     #[tokio::test]
     async fn a_pin_is_never_set_over_another() {
         let folder = tempfile::tempdir().unwrap();
-        Embedded::init(folder.path()).unwrap();
-        let store = Embedded::open(folder.path()).unwrap();
+        Embedded::init(folder.path(), EmbeddedDeadlines::default()).unwrap();
+        let store = Embedded::open(folder.path(), EmbeddedDeadlines::default()).unwrap();
         let grant = |namespace: &str| Grant {
             principal: Principal::parse_stored("aws:111122223333:role/deploy").unwrap(),
             namespace: namespace.parse().unwrap(),

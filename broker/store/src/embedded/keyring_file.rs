@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -56,16 +56,16 @@ impl Embedded {
         revision: i64,
         next: Keyring,
     ) -> Result<bool, StoreError> {
-        let path = self.keyring_path();
-        blocking(move || replace(&path, revision, &next)).await
+        let (path, deadline) = (self.keyring_path(), self.deadlines.keyring);
+        blocking(move || replace(&path, revision, &next, deadline)).await
     }
 
     pub(crate) async fn drop_keys(&self) -> Result<Option<usize>, StoreError> {
-        let path = self.keyring_path();
+        let (path, deadline) = (self.keyring_path(), self.deadlines.keyring);
         blocking(move || {
             let keyring = read(&path)?;
             let count = keyring.keys().len();
-            Ok((count == 0 || replace(&path, keyring.revision, &keyring.dropped())?)
+            Ok((count == 0 || replace(&path, keyring.revision, &keyring.dropped(), deadline)?)
                 .then_some(count))
         })
         .await
@@ -75,20 +75,20 @@ impl Embedded {
 /// Reads the keyring; an empty one where there is no file.
 pub(super) fn read(path: &Path) -> Result<Keyring, StoreError> {
     let failed = |error: std::io::Error| {
-        StoreError::new(format!("`{}` cannot be read", path.display()), error)
+        StoreError::unavailable(format!("`{}` cannot be read", path.display()), error)
     };
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Keyring::default()),
         other => other.map_err(failed)?,
     };
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(StoreError::busy(&format!(
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        return Err(StoreError::misconfigured(format!(
             "`{0}` can be read by others than its owner; hint: `chmod 600 {0}`, and rotate the keys",
             path.display()
         )));
     }
     let text = Zeroizing::new(fs::read(path).map_err(failed)?);
-    let malformed = || StoreError::busy(&format!("`{}` is not a keyring", path.display()));
+    let malformed = || StoreError::corrupt(format!("`{}` is not a keyring", path.display()));
     let document: Document = serde_json::from_slice(&text).map_err(|_| malformed())?;
     let keys = document.keys.iter().map(key).collect::<Option<Vec<_>>>().ok_or_else(malformed)?;
     Ok(Keyring::kept(document.revision, keys))
@@ -100,9 +100,14 @@ fn key(document: &KeyDocument) -> Option<Key> {
     Some(Key::kept(KeyId::parse(&document.id)?, secret, document.created_at, document.mints_from))
 }
 
-fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreError> {
+fn replace(
+    path: &Path,
+    revision: i64,
+    next: &Keyring,
+    deadline: Duration,
+) -> Result<bool, StoreError> {
     let failed = |error: std::io::Error| {
-        StoreError::new(format!("`{}` cannot be written", path.display()), error)
+        StoreError::unavailable(format!("`{}` cannot be written", path.display()), error)
     };
     let folder = path.parent().unwrap_or(path);
     // The lock is on a file of its own: the keyring itself is renamed over, and a lock would stay with the old one.
@@ -113,7 +118,12 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
         .open(path.with_extension("lock"))
         .map_err(failed)?;
     give_to_owner_of(folder, &lock).map_err(failed)?;
-    wait_for(&lock).map_err(failed)?;
+    if !lock_in_time(&lock, deadline).map_err(failed)? {
+        return Err(StoreError::busy(format!(
+            "somebody else holds the lock of `{}`",
+            path.display()
+        )));
+    }
     if read(path)?.revision != revision {
         return Ok(false);
     }
@@ -138,16 +148,22 @@ fn replace(path: &Path, revision: i64, next: &Keyring) -> Result<bool, StoreErro
     Ok(true)
 }
 
-/// Takes the lock, or says that somebody else has had it for too long.
-fn wait_for(lock: &File) -> std::io::Result<()> {
-    for _ in 0..100 {
+/// How often the lock is tried while another process holds it.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Takes the lock; false when another process holds it until the deadline.
+fn lock_in_time(lock: &File, deadline: Duration) -> std::io::Result<bool> {
+    let started = Instant::now();
+    loop {
         match lock.try_lock() {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
             Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) => std::thread::park_timeout(Duration::from_millis(50)),
+            Err(TryLockError::WouldBlock) if started.elapsed() < deadline => {
+                std::thread::park_timeout(LOCK_INTERVAL.min(deadline));
+            }
+            Err(TryLockError::WouldBlock) => return Ok(false),
         }
     }
-    Err(ErrorKind::TimedOut.into())
 }
 
 /// Gives the file to whoever owns the folder: written by root, it would lock the broker's own user out.
@@ -163,13 +179,15 @@ fn give_to_owner_of(folder: &Path, file: &File) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(600);
+
     #[test]
     fn a_keyring_comes_back_as_it_was_and_only_its_owner_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
         assert_eq!(read(&path).unwrap().revision, 0);
         let first = Keyring::default().next(5).unwrap();
-        assert!(replace(&path, 0, &first).unwrap());
+        assert!(replace(&path, 0, &first, LONG).unwrap());
         let kept = read(&path).unwrap();
         assert_eq!(kept.revision, 1);
         assert_eq!(kept.keys()[0].secret(), first.keys()[0].secret());
@@ -181,8 +199,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
         let (one, two) = (Keyring::default().next(5).unwrap(), Keyring::default().next(5).unwrap());
-        assert!(replace(&path, 0, &one).unwrap());
-        assert!(!replace(&path, 0, &two).unwrap());
+        assert!(replace(&path, 0, &one, LONG).unwrap());
+        assert!(!replace(&path, 0, &two, LONG).unwrap());
         assert_eq!(read(&path).unwrap().keys()[0].id(), one.keys()[0].id());
     }
 
@@ -190,7 +208,7 @@ mod tests {
     fn a_keyring_that_others_can_read_or_that_is_none_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
-        replace(&path, 0, &Keyring::default().next(5).unwrap()).unwrap();
+        replace(&path, 0, &Keyring::default().next(5).unwrap(), LONG).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("chmod 600"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();

@@ -16,17 +16,13 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
 
-use super::StoreError;
-
-/// How long a writer waits for another before the store counts as down.
-const BUSY: Duration = Duration::from_secs(5);
+use crate::{EmbeddedDeadlines, StoreError, StoreErrorKind};
 
 /// Bytes that must fit on the disk for the store to count as writable.
 const ROOM: usize = 64 * 1024;
@@ -43,6 +39,7 @@ pub struct Embedded {
     folder: Arc<PathBuf>,
     pool: Pool<SqliteConnectionManager>,
     writers: Arc<Semaphore>,
+    deadlines: EmbeddedDeadlines,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -62,10 +59,10 @@ pub struct Made {
 
 impl Embedded {
     /// Makes what is missing of the folder, readable by its owner alone; safe to repeat.
-    pub fn init(folder: &Path) -> Result<Made, StoreError> {
+    pub fn init(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Made, StoreError> {
         let made_folder = !folder.exists();
         let failed = |error: std::io::Error| {
-            StoreError::new(format!("`{}` cannot be made", folder.display()), error)
+            StoreError::unavailable(format!("`{}` cannot be made", folder.display()), error)
         };
         for path in [folder.to_path_buf(), folder.join("archives"), folder.join("incoming")] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
@@ -77,16 +74,16 @@ impl Embedded {
             fs::set_permissions(&database, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         }
         let mut connection = Connection::open(&database).map_err(database_error)?;
-        configure(&mut connection).map_err(database_error)?;
+        configure(&mut connection, deadlines).map_err(database_error)?;
         schema::create(&mut connection)?;
         Ok(Made { folder: made_folder, database: made_database })
     }
 
     /// Opens a folder that was made before; a mistyped path never becomes a new, empty registry.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
         let database = folder.join(DATABASE);
         if !database.is_file() {
-            return Err(StoreError::busy(&format!(
+            return Err(StoreError::misconfigured(format!(
                 "`{0}` is not a data folder; hint: make one with `stile-admin store init --data {0}`",
                 folder.display()
             )));
@@ -94,22 +91,24 @@ impl Embedded {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // Looked at directly first: the pool would go on trying, and say only that it has waited.
         let mut first = Connection::open_with_flags(&database, flags).map_err(database_error)?;
-        configure(&mut first).map_err(database_error)?;
+        configure(&mut first, deadlines).map_err(database_error)?;
         schema::check(&mut first)?;
-        let manager =
-            SqliteConnectionManager::file(&database).with_flags(flags).with_init(configure);
+        let manager = SqliteConnectionManager::file(&database)
+            .with_flags(flags)
+            .with_init(move |connection| configure(connection, deadlines));
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(Some(1))
-            .connection_timeout(BUSY)
+            .connection_timeout(deadlines.connection)
             .build(manager)
             .map_err(|error| {
-                StoreError::new(format!("`{}` cannot be opened", database.display()), error)
+                StoreError::unavailable(format!("`{}` cannot be opened", database.display()), error)
             })?;
         let store = Self {
             folder: Arc::new(folder.to_path_buf()),
             pool,
             writers: Arc::new(Semaphore::new(WRITERS)),
+            deadlines,
         };
         archives::sweep(&store.incoming(), "");
         archives::sweep(folder, keyring_file::ASIDE);
@@ -136,7 +135,10 @@ impl Embedded {
                 let room = tempfile::NamedTempFile::new_in(folder)
                     .and_then(|mut file| file.write_all(&[0; ROOM]));
                 room.map_err(|error| {
-                    StoreError::new(format!("`{}` cannot be written", folder.display()), error)
+                    StoreError::unavailable(
+                        format!("`{}` cannot be written", folder.display()),
+                        error,
+                    )
                 })
             })
         })
@@ -158,7 +160,8 @@ impl Embedded {
     ) -> Result<T, StoreError> {
         let store = self.clone();
         // Not for ever: where the database is locked, each before us waits for as long as a writer may.
-        let turn = tokio::time::timeout(BUSY, Arc::clone(&self.writers).acquire_owned());
+        let turn =
+            tokio::time::timeout(self.deadlines.writer, Arc::clone(&self.writers).acquire_owned());
         let turn = turn.await.map_err(|_| StoreError::busy("too many wait to write"))?;
         blocking(move || {
             let _turn = turn;
@@ -174,15 +177,17 @@ impl Embedded {
     }
 
     fn connection(&self) -> Result<r2d2::PooledConnection<SqliteConnectionManager>, StoreError> {
-        self.pool.get().map_err(|error| StoreError::new("the database does not answer", error))
+        self.pool
+            .get()
+            .map_err(|error| StoreError::unavailable("the database does not answer", error))
     }
 }
 
 const DATABASE: &str = "stile.sqlite3";
 
 /// `FULL`: in WAL mode a commit is synced, so what was acknowledged survives a crash of the machine as well.
-fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY)?;
+fn configure(connection: &mut Connection, deadlines: EmbeddedDeadlines) -> rusqlite::Result<()> {
+    connection.busy_timeout(deadlines.writer)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "trusted_schema", false)?;
@@ -190,7 +195,21 @@ fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
 }
 
 fn database_error(error: rusqlite::Error) -> StoreError {
-    StoreError::new("the database cannot be read or written", error)
+    use rusqlite::{Error, ErrorCode};
+    let kind = match &error {
+        Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreErrorKind::Busy,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreErrorKind::Corrupt,
+            _ => StoreErrorKind::Unavailable,
+        },
+        // A column that somebody wrote by hand.
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::Utf8Error(..)
+        | Error::InvalidColumnType(..) => StoreErrorKind::Corrupt,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind, "the database cannot be read or written").caused_by(error)
 }
 
 /// Works on a thread that may wait; what is logged there is the request's that asked for it.
@@ -200,5 +219,5 @@ async fn blocking<T: Send + 'static>(
     let request = tracing::Span::current();
     tokio::task::spawn_blocking(move || request.in_scope(work))
         .await
-        .map_err(|error| StoreError::new("the store's work was cut off", error))?
+        .map_err(|error| StoreError::unavailable("the store's work was cut off", error))?
 }

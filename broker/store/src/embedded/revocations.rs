@@ -124,7 +124,7 @@ fn readable<T>(rows: &[(String, i64)], read: impl Fn(&(String, i64)) -> Option<T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SingleUseOutcome;
+    use crate::{EmbeddedDeadlines, SingleUseOutcome};
     use stile_core::grants::Pin;
     use stile_core::principal::UniqueId;
 
@@ -134,8 +134,8 @@ mod tests {
 
     fn opened() -> (tempfile::TempDir, Embedded) {
         let folder = tempfile::tempdir().unwrap();
-        Embedded::init(folder.path()).unwrap();
-        let store = Embedded::open(folder.path()).unwrap();
+        Embedded::init(folder.path(), EmbeddedDeadlines::default()).unwrap();
+        let store = Embedded::open(folder.path(), EmbeddedDeadlines::default()).unwrap();
         (folder, store)
     }
 

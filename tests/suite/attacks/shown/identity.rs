@@ -214,9 +214,7 @@ pub(super) async fn without_the_table_a_known_caller_is_not_refused(backend: Bac
             body: body.into(),
         });
         let sdk = ground.test.aws().sdk().to_builder().endpoint_url(throttled.endpoint()).build();
-        let audience =
-            stile_protocol::audience::Audience::parse(stile_tests::test_broker::HOST).unwrap();
-        let store = stile_store::Aws::over(ground.test.aws().place.clone(), Some(audience), &sdk);
+        let store = ground.test.aws().store_over(&sdk, Some(stile_tests::test_broker::HOST));
         let process = ground.test.over(stile_store::Store::Aws(store));
         process.sts.know(identity.clone());
         let outcome = ground
