@@ -2,8 +2,9 @@
 //! a package is. Nothing here reads a clock; `now` is an argument.
 //!
 //! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`identity`], [`token`],
-//! [`package`], [`grants`].
+//! [`package`], [`grants`], [`audit`].
 
+pub mod audit;
 pub mod clock;
 pub mod critical;
 #[cfg(any(test, feature = "fuzz"))]
