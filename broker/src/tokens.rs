@@ -11,7 +11,7 @@ use stile_protocol::audience::Audience;
 use crate::shared_failure_mutex::{SharedFailureGuard, SharedFailureMutex};
 use stile_core::grants::Entitlement;
 use stile_core::token::{Claims, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, Sealed, seal};
-use stile_store::{Recorded, Store, StoreError};
+use stile_store::{Recorded, Store, StoreError, StoreErrorKind};
 
 /// How many opened tokens are remembered; garbage never opens, so only real callers take the room.
 const REMEMBERED: usize = 10_000;
@@ -30,6 +30,16 @@ pub enum KeyError {
     /// The system gives no random bytes, or sealing failed.
     #[error("no key can be made or used")]
     Crypto,
+}
+
+impl KeyError {
+    /// What kind of failure it is, in the store's terms.
+    pub const fn kind(&self) -> StoreErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Crypto => StoreErrorKind::Unavailable,
+        }
+    }
 }
 
 /// Why a token does not open.
@@ -55,9 +65,11 @@ pub struct Opened {
 #[derive(Debug, Default)]
 struct Refresh {
     tried_at: Option<i64>,
-    failed: bool,
+    failed: Option<StoreErrorKind>,
     followed_at: Option<i64>,
-    follow_failed: bool,
+    follow_failed: Option<StoreErrorKind>,
+    /// How the latest failure was one, for those who waited for it.
+    latest_failure: Option<StoreErrorKind>,
 }
 
 impl Refresh {
@@ -99,10 +111,11 @@ impl Tokens {
         {
             return Ok(key);
         }
-        let guard = self.refresh.lock().await;
+        let mut guard = self.refresh.lock().await;
         waited_for_nothing(&guard)?;
         let key = self.lasting_key(store, now).await;
-        if key.is_err() {
+        if let Err(error) = &key {
+            guard.latest_failure = Some(error.kind());
             guard.failed();
         }
         key
@@ -249,11 +262,7 @@ impl Tokens {
         if !guard.followed_lately(now) {
             return self.look_again(guard, store, now).await;
         }
-        if guard.follow_failed {
-            Err(StoreError::busy("the keyring could not be read a moment ago").into())
-        } else {
-            Ok(())
-        }
+        guard.follow_failed.map_or(Ok(()), |kind| Err(a_moment_ago(kind)))
     }
 
     /// Drops the keys that a newer list has no more: that needs neither KMS nor the store, and holds when both are gone.
@@ -271,8 +280,10 @@ impl Tokens {
         now: i64,
     ) -> Result<(), KeyError> {
         let read = store.keyring().await;
-        (guard.followed_at, guard.follow_failed) = (Some(now), read.is_err());
-        if read.is_err() {
+        let failure = read.as_ref().err().map(StoreError::kind);
+        (guard.followed_at, guard.follow_failed) = (Some(now), failure);
+        if failure.is_some() {
+            guard.latest_failure = failure;
             guard.failed();
         }
         self.meet(read?);
@@ -329,16 +340,15 @@ impl Tokens {
         }
         waited_for_nothing(&refresh)?;
         if refresh.tried_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at))) {
-            return Err(if refresh.failed {
-                KeyError::Store(StoreError::busy("the keyring could not be read a moment ago"))
-                    .into()
-            } else {
-                OpenError::Invalid
-            });
+            return Err(refresh
+                .failed
+                .map_or(OpenError::Invalid, |kind| a_moment_ago(kind).into()));
         }
         let read = store.keyring().await;
-        (refresh.tried_at, refresh.failed) = (Some(now), read.is_err());
-        if read.is_err() {
+        let failure = read.as_ref().err().map(StoreError::kind);
+        (refresh.tried_at, refresh.failed) = (Some(now), failure);
+        if failure.is_some() {
+            refresh.latest_failure = failure;
             refresh.failed();
         }
         let keyring = self.meet(read.map_err(KeyError::Store)?);
@@ -359,10 +369,15 @@ impl Tokens {
 /// Who waited while the keyring could not be reached is not told after another try as long.
 fn waited_for_nothing(guard: &SharedFailureGuard<'_, Refresh>) -> Result<(), KeyError> {
     if guard.failed_meanwhile() {
-        Err(StoreError::busy("the keyring could not be reached a moment ago").into())
+        Err(a_moment_ago(guard.latest_failure.unwrap_or(StoreErrorKind::Unavailable)))
     } else {
         Ok(())
     }
+}
+
+/// The failure of an earlier read, for a request that did not cause another.
+fn a_moment_ago(kind: StoreErrorKind) -> KeyError {
+    StoreError::new(kind, "the keyring could not be read a moment ago").into()
 }
 
 #[cfg(test)]

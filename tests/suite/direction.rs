@@ -19,7 +19,24 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
     ),
     ("stile_store", "broker/store/src", &["deadlines", "embedded", "aws"]),
     ("terraform_credentials_stile", "helper/src", &[]),
-    ("stile_broker", "broker/src", &[]),
+    (
+        "stile_broker",
+        "broker/src",
+        &[
+            "per_key_limit",
+            "shared_failure_mutex",
+            "authn",
+            "tokens",
+            "principal_cache",
+            "config",
+            "app",
+            "audit",
+            "boot",
+            "http",
+            "fuzz",
+            "check",
+        ],
+    ),
     ("stile_admin", "admin/src", &[]),
 ];
 

@@ -4,12 +4,11 @@ use stile_core::token::ROTATION_INTERVAL;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::meter::Fault;
 use stile_tests::operator::AsOperator as _;
+use stile_tests::patience::BACKSTOP;
 use stile_tests::programs::{ADMIN, program};
 use stile_tests::test_broker::{Backend, TestBroker, deploy, module_zip, role};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
-/// How long is waited for what would wait for ever.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 const DOWNLOAD: &str = "/v1/modules/acme/vpc/aws/1.0.0/download";
 
@@ -137,13 +136,13 @@ async fn many_who_come_when_the_keyring_was_removed_are_all_refused_and_nobody_w
             process.advance(10);
             let all =
                 futures_util::future::join_all((0..20).map(|_| process.get(VERSIONS, &token)));
-            let answers = tokio::time::timeout(PATIENCE, all)
+            let answers = tokio::time::timeout(BACKSTOP, all)
                 .await
                 .expect("nobody waits for whoever waits for him");
             assert!(answers.iter().all(|answer| answer.status == 401), "{answers:?}");
         }
         test.sts.know(identity.clone());
-        let minted = tokio::time::timeout(PATIENCE, test.exchange(&test.proof(&identity).build()))
+        let minted = tokio::time::timeout(BACKSTOP, test.exchange(&test.proof(&identity).build()))
             .await
             .expect("minting goes on");
         assert_eq!(minted.error(), "200 -");

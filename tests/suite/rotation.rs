@@ -42,9 +42,6 @@ const KEYS: i64 = 4;
 /// How many exchanges each process has in the works at once.
 const AT_ONCE: usize = 4;
 
-/// How often a mint is tried again that was answered 503, with a proof of its own as clients do.
-const AGAIN: usize = 20;
-
 /// Mints `batch` tokens at each time, in two processes by turns; gives how many, and how many were asked about their end.
 async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize, usize)> {
     let place = Place::new(backend).await?;
@@ -106,18 +103,10 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
 
 /// A whole exchange: a signed proof, which the STS checks.
 async fn mint(process: &TestBroker, identity: &Identity, life: i64) -> (i64, String) {
-    let mut last = None;
-    for _ in 0..AGAIN {
-        let proof =
-            process.proof(identity).document(&document(life, Namespaces::All, &[Download])).build();
-        let reply = process.exchange(&proof).await;
-        if reply.status == 200 {
-            return (life, reply.json()["token"].as_str().unwrap().to_owned());
-        }
-        assert_eq!(reply.status, 503, "{reply:?}");
-        last = Some(reply);
-    }
-    panic!("no token was minted: {last:?}")
+    let document = document(life, Namespaces::All, &[Download]);
+    let reply = process.exchange(&process.proof(identity).document(&document).build()).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    (life, reply.json()["token"].as_str().unwrap().to_owned())
 }
 
 /// The key a token says it is under.

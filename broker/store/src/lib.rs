@@ -3,6 +3,7 @@
 mod aws;
 mod deadlines;
 mod embedded;
+mod error;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use stile_protocol::names::{Namespace, Permissions};
 pub use aws::{Aws, AwsMade, PendingUpload, Place};
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use embedded::{Embedded, Made};
+pub use error::{StoreError, StoreErrorKind};
 
 use stile_core::grants::{
     Download, Grant, GrantAccess, GrantNamespace, OperatorAccess, PackageAccess,
@@ -25,30 +27,6 @@ use stile_core::package::{
 };
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Keyring, TokenId};
-
-/// The store cannot be reached, or what is in it cannot be read: "down", never "no".
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub struct StoreError {
-    what: String,
-    #[source]
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl StoreError {
-    /// A failure with its cause.
-    pub fn new(
-        what: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self { what: what.into(), source: Some(source.into()) }
-    }
-
-    /// Too much at once, or tried too lately.
-    pub fn busy(what: &str) -> Self {
-        Self { what: what.to_owned(), source: None }
-    }
-}
 
 /// Evidence that an authentication was not used before, and that what had to be pinned is pinned. Made only by the store.
 #[derive(Debug)]

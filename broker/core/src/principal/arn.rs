@@ -216,7 +216,7 @@ mod tests {
         ] {
             match parse_caller_arn(arn) {
                 Err(CallerArnError::Unsupported(sentence)) => {
-                    assert!(sentence.contains(word), "{arn}: {sentence}")
+                    assert!(sentence.contains(word), "{arn}: {sentence}");
                 }
                 other => panic!("{arn}: {other:?}"),
             }

@@ -47,15 +47,15 @@ impl TypedPrincipalError {
 ///
 /// [`TypedPrincipalError`], with a hint, if the text is not exactly one principal.
 pub fn parse_typed(text: &str, exact: bool) -> Result<TypedPrincipal, TypedPrincipalError> {
-    let refused = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
+    let rejected = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
     if let Some(sign) = text.chars().find(|c| "*?^$|()[]{}\\".contains(*c)) {
-        return refused(
+        return rejected(
             &format!("contains `{sign}`, but a grant cannot apply to a pattern"),
             ONE_OR_ALL,
         );
     }
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return refused(
+        return rejected(
             "is empty or contains an invalid character",
             "the principal in ASCII characters, without spaces and quotes",
         );
@@ -72,13 +72,13 @@ pub fn parse_typed(text: &str, exact: bool) -> Result<TypedPrincipal, TypedPrinc
         return canonical(text, principal);
     }
     if is_account(text) {
-        return refused(
+        return rejected(
             "is an account id, which does not say which of its roles and users you mean",
             &format!("`account:{text}` for all its roles and users, or the ARN of one role"),
         );
     }
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        return refused(
+        return rejected(
             "is a number, but not an account id",
             "all 12 digits of the account id, including leading zeros, as in `account:012345678901`",
         );
@@ -86,12 +86,12 @@ pub fn parse_typed(text: &str, exact: bool) -> Result<TypedPrincipal, TypedPrinc
     if ["AROA", "AIDA"].iter().any(|kind| text.starts_with(kind))
         && text.bytes().all(|b| b.is_ascii_alphanumeric())
     {
-        return refused(
+        return rejected(
             "is a unique id, not a name",
             "the ARN of the role or user, and pass the id as `--unique-id`",
         );
     }
-    refused("is not a principal", FORMS)
+    rejected("is not a principal", FORMS)
 }
 
 const ONE_OR_ALL: &str = "the ARN of one role, such as `arn:aws:iam::111122223333:role/deploy`, or `account:111122223333` for all roles and users of an account";
@@ -148,25 +148,25 @@ fn allowed(text: &str, resource: &str, account: &str) -> Result<(), TypedPrincip
 }
 
 fn arn(text: &str, rest: &str, exact: bool) -> Result<TypedPrincipal, TypedPrincipalError> {
-    let refused = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
+    let rejected = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
     let parts: Vec<&str> = rest.splitn(5, ':').collect();
     let &[partition, service, region, account, resource] = parts.as_slice() else {
-        return refused("is not a complete ARN", FORMS);
+        return rejected("is not a complete ARN", FORMS);
     };
     let Some(partition) = Partition::named(partition) else {
-        return refused("names an unknown AWS partition", FORMS);
+        return rejected("names an unknown AWS partition", FORMS);
     };
     if service == "sso" {
-        return refused(
+        return rejected(
             "names a permission set by an id, which AWS does not report for callers",
             "`sso:111122223333/PermissionSet`, by its name",
         );
     }
     if !matches!(service, "iam" | "sts") || !region.is_empty() {
-        return refused("is not the ARN of a role or a user", FORMS);
+        return rejected("is not the ARN of a role or a user", FORMS);
     }
     if !is_account(account) {
-        return refused(
+        return rejected(
             "has no valid account id",
             "the account id with all 12 digits, including leading zeros",
         );
@@ -182,7 +182,7 @@ fn arn(text: &str, rest: &str, exact: bool) -> Result<TypedPrincipal, TypedPrinc
         ("iam", Some(("user", rest))) => {
             named(text, Principal::user, rest, partition, account, exact)
         }
-        _ => refused("is not the ARN of a role or a user", FORMS),
+        _ => rejected("is not the ARN of a role or a user", FORMS),
     }
 }
 

@@ -299,10 +299,10 @@ mod tests {
     #[test]
     fn a_cleared_keyring_has_no_keys_and_its_next_key_mints_at_once() {
         let first = Keyring::default().rotated(0).unwrap();
-        let dropped = first.cleared();
-        assert!(dropped.key(first.keys()[0].id()).is_none());
-        assert_eq!(dropped.revision, 2);
-        assert!(dropped.rotated(5).unwrap().minting_key(5).is_some());
+        let cleared = first.cleared();
+        assert!(cleared.key(first.keys()[0].id()).is_none());
+        assert_eq!(cleared.revision, 2);
+        assert!(cleared.rotated(5).unwrap().minting_key(5).is_some());
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_kms::error::SdkError;
+use aws_sdk_kms::operation::decrypt::DecryptError;
 use aws_sdk_kms::primitives::Blob;
 use serde::{Deserialize, Serialize};
 use stile_protocol::audience::Audience;
@@ -16,7 +18,7 @@ use super::retry::Retry;
 use super::table::{
     Key as RowKey, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text,
 };
-use crate::StoreError;
+use crate::{StoreError, StoreErrorKind};
 use stile_core::token::{Key, KeyId, Keyring, KeyringSummary};
 
 /// What the blob is for. KMS binds it to this and to the registry's host: a blob of another registry, or one that was
@@ -139,7 +141,7 @@ impl Aws {
 
     fn is_ours(&self, sealed: &Sealed) -> Result<(), StoreError> {
         if self.audience.as_ref().is_some_and(|audience| audience.as_str() != sealed.audience) {
-            return Err(StoreError::busy(&format!(
+            return Err(StoreError::misconfigured(format!(
                 "the keyring in the table is that of registry `{}`",
                 sealed.audience
             )));
@@ -163,10 +165,10 @@ impl Aws {
             .ciphertext_blob(Blob::new(blob.as_slice()))
             .key_id(&self.place.kms_key);
         let asked = asked.set_encryption_context(Some(context(&sealed.audience)));
-        let answer = Box::pin(asked.send())
-            .await
-            .map_err(|error| StoreError::new("KMS does not open the keyring", error))?;
-        let secrets = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
+        let answer = Box::pin(asked.send()).await.map_err(|error| unopened(error))?;
+        let secrets =
+            answer.plaintext.map(Blob::into_inner).ok_or_else(|| silent("a plaintext"))?;
+        let secrets = Zeroizing::new(secrets);
         sealed
             .keys(&secrets)
             .map(|keys| Keyring::stored(sealed.revision, keys))
@@ -193,10 +195,15 @@ impl Aws {
                 .key_id(&self.place.kms_key)
                 .plaintext(Blob::new(secrets.as_slice()));
             let asked = asked.set_encryption_context(Some(context(&audience)));
-            let answer = Box::pin(asked.send())
-                .await
-                .map_err(|error| StoreError::new("KMS does not encrypt the keyring", error))?;
-            blob = Some(answer.ciphertext_blob.map(Blob::into_inner).ok_or_else(malformed)?);
+            let answer = Box::pin(asked.send()).await.map_err(|error| {
+                StoreError::unavailable("KMS does not encrypt the keyring", error)
+            })?;
+            blob = Some(
+                answer
+                    .ciphertext_blob
+                    .map(Blob::into_inner)
+                    .ok_or_else(|| silent("a ciphertext"))?,
+            );
         }
         Ok(Sealed { revision: keyring.revision, audience, keys, blob })
     }
@@ -206,7 +213,7 @@ impl Aws {
         let row = self.row(&key()).await?;
         let kept = row.as_ref().and_then(audience).and_then(|text| Audience::parse(text).ok());
         kept.map(|audience| audience.as_str().to_owned())
-            .ok_or_else(|| StoreError::busy("the table has no keyring yet"))
+            .ok_or_else(|| StoreError::misconfigured("the table has no keyring yet"))
     }
 }
 
@@ -222,7 +229,7 @@ impl Sealed {
 
     fn write(&self) -> Result<Write, StoreError> {
         let keys = serde_json::to_string(&self.keys)
-            .map_err(|error| StoreError::new("the keyring cannot be written", error))?;
+            .map_err(|error| StoreError::unavailable("the keyring cannot be written", error))?;
         let blob = self.blob.as_ref().map(|blob| ("blob", bytes(blob.as_slice())));
         let clear = [
             ("revision", number(self.revision)),
@@ -254,8 +261,25 @@ fn context(audience: &str) -> HashMap<String, String> {
         .into()
 }
 
+/// A blob that KMS knows for none of its own, or for another registry's, stays so; every other failure passes.
+fn unopened(error: SdkError<DecryptError>) -> StoreError {
+    let said = error.as_service_error();
+    let kind = if said.is_some_and(DecryptError::is_invalid_ciphertext_exception) {
+        StoreErrorKind::Corrupt
+    } else if said.is_some_and(DecryptError::is_incorrect_key_exception) {
+        StoreErrorKind::Misconfigured
+    } else {
+        StoreErrorKind::Unavailable
+    };
+    StoreError::new(kind, "KMS does not open the keyring").caused_by(error)
+}
+
+fn silent(lacks: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, format!("KMS answered without {lacks}"))
+}
+
 fn malformed() -> StoreError {
-    StoreError::busy("the keyring in the table cannot be read")
+    StoreError::corrupt("the keyring in the table cannot be read")
 }
 
 #[cfg(test)]

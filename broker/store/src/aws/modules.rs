@@ -236,7 +236,7 @@ impl Aws {
         let Some(row) = self.row(&version_key(address, version)).await? else { return Ok(None) };
         read_kept(&row)
             .map(Some)
-            .ok_or_else(|| StoreError::busy("a version in the store cannot be read"))
+            .ok_or_else(|| StoreError::corrupt("a version in the store cannot be read"))
     }
 }
 
@@ -321,7 +321,7 @@ fn compare(kept: &Package, sha256: &str) -> Published {
 }
 
 fn unreadable() -> StoreError {
-    StoreError::busy("the versions of a module in the store cannot be read")
+    StoreError::corrupt("the versions of a module in the store cannot be read")
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Aws {
         now: i64,
     ) -> Result<UploadSession, StoreError> {
         let id = UploadId::random().map_err(|error| {
-            StoreError::new("there is no randomness to name an upload with", error)
+            StoreError::unavailable("there is no randomness to name an upload with", error)
         })?;
         let begun = self.presigned_put(id, announced, now).await?;
         let complete_until = now.saturating_add(COMPLETE_WITHIN);
@@ -126,7 +126,7 @@ impl Aws {
         );
         fetched
             .await
-            .map_err(|error| StoreError::new("an upload was not fetched in time", error))?
+            .map_err(|error| StoreError::unavailable("an upload was not fetched in time", error))?
     }
 
     async fn fetch(
@@ -135,7 +135,7 @@ impl Aws {
         into: &mut ArchiveUpload,
     ) -> Result<FetchedUpload, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::new("an upload cannot be fetched", error)
+            StoreError::unavailable("an upload cannot be fetched", error)
         };
         let asked = self
             .s3
@@ -196,7 +196,7 @@ impl Aws {
         now: i64,
     ) -> Result<UploadSession, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::new("an upload cannot be signed", error)
+            StoreError::unavailable("an upload cannot be signed", error)
         };
         let (credentials, ttl) = self.signer.credentials(now, PUT_WITHIN).await?;
         let seconds = |count: i64| Duration::from_secs(count.try_into().unwrap_or_default());
@@ -233,7 +233,9 @@ impl Aws {
             .presigned(config.map_err(|error| failed(error.into()))?);
         let signed = Box::pin(signed).await.map_err(|error| failed(error.into()))?;
         let headers = bound(&signed).ok_or_else(|| {
-            StoreError::busy("an upload's address would take other bytes than were announced")
+            StoreError::misconfigured(
+                "an upload's address would take other bytes than were announced",
+            )
         })?;
         Ok(UploadSession {
             id,
@@ -281,5 +283,5 @@ fn read_announced(row: &Row) -> Option<AnnouncedArchive> {
 }
 
 fn unreadable() -> StoreError {
-    StoreError::busy("an upload in the store cannot be read")
+    StoreError::corrupt("an upload in the store cannot be read")
 }

@@ -127,6 +127,6 @@ pub(super) fn pin_of(connection: &Connection, principal: &Principal) -> Result<P
         // An id nobody can have is no reason to let everybody in.
         Some(Some(text)) => UniqueId::parse(&text)
             .map(Pin::Pinned)
-            .ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read")),
+            .ok_or_else(|| StoreError::corrupt("a pinned unique id in the store cannot be read")),
     }
 }

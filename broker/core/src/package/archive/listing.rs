@@ -60,10 +60,10 @@ impl<'a> Listing<'a> {
     pub(super) fn add(&mut self, name: &[u8], kind: EntryKind) -> Result<String, ArchiveError> {
         self.count_entry()?;
         let printable = printable(name);
-        let refused = |problem| ArchiveError::entry(&printable, problem);
+        let rejected = |problem| ArchiveError::entry(&printable, problem);
         let name =
-            std::str::from_utf8(name).map_err(|_| refused("has a name that is not UTF-8"))?;
-        let parts = parts(name, kind).map_err(refused)?;
+            std::str::from_utf8(name).map_err(|_| rejected("has a name that is not UTF-8"))?;
+        let parts = parts(name, kind).map_err(rejected)?;
         let (mut path, mut folded) = (String::new(), String::new());
         for (at, part) in parts.iter().enumerate() {
             if at > 0 {
@@ -90,11 +90,11 @@ impl<'a> Listing<'a> {
             self.paths.insert(folded.to_owned(), (path.to_owned(), kind));
             return Ok(());
         };
-        let refused =
+        let rejected =
             |problem: &str| Err(ArchiveError::entry(&printable(path.as_bytes()), problem));
         if there != path {
             let twin = printable(there.as_bytes());
-            return refused(&format!(
+            return rejected(&format!(
                 "differs only by case from `{twin}`, so both are one file on macOS and Windows"
             ));
         }
@@ -102,9 +102,9 @@ impl<'a> Listing<'a> {
             (EntryKind::Implied, EntryKind::Folder) => *is = EntryKind::Folder,
             (EntryKind::Implied | EntryKind::Folder, EntryKind::Implied) => {}
             (EntryKind::File, EntryKind::File) | (EntryKind::Folder, EntryKind::Folder) => {
-                return refused("appears twice");
+                return rejected("appears twice");
             }
-            _ => return refused("is both a file and a folder"),
+            _ => return rejected("is both a file and a folder"),
         }
         Ok(())
     }

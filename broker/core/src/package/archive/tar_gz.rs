@@ -9,7 +9,7 @@ use tar::{Archive, Entry, EntryType, PaxExtensions};
 use super::listing::{EntryKind, Listing};
 use super::{ArchiveError, ArchiveFile};
 
-/// EntryKind headers, padding and the end may take of the stream for each entry, beside the files.
+/// Maximum overhead in bytes per allowed entry: headers and padding in the unpacked stream.
 const MAX_OVERHEAD_PER_ENTRY: u64 = 4_096;
 
 /// Maximum size in bytes of one entry's headers, including long names and extended attributes.
@@ -96,45 +96,45 @@ fn check_entry<R: Read>(
     name: &str,
     kind: EntryKind,
 ) -> Result<(), ArchiveError> {
-    let refused = |problem: &str| Err(ArchiveError::entry(name, problem));
+    let rejected = |problem: &str| Err(ArchiveError::entry(name, problem));
     let header = entry.header();
     match header.entry_type() {
         EntryType::Regular | EntryType::Directory => {}
-        EntryType::Symlink => return refused("is a symbolic link; replace it with its target"),
-        EntryType::Link => return refused("is a hard link; replace it with its target"),
-        EntryType::Char | EntryType::Block => return refused("is a device"),
-        EntryType::Fifo => return refused("is a pipe"),
-        EntryType::GNUSparse => return refused("is a sparse file; pack it without holes"),
-        _ => return refused("is neither a file nor a folder"),
+        EntryType::Symlink => return rejected("is a symbolic link; replace it with its target"),
+        EntryType::Link => return rejected("is a hard link; replace it with its target"),
+        EntryType::Char | EntryType::Block => return rejected("is a device"),
+        EntryType::Fifo => return rejected("is a pipe"),
+        EntryType::GNUSparse => return rejected("is a sparse file; pack it without holes"),
+        _ => return rejected("is neither a file nor a folder"),
     }
     if header.as_bytes().ends_with(b"tar\0") {
-        return refused("has a header in the star format, whose paths are ambiguous");
+        return rejected("has a header in the star format, whose paths are ambiguous");
     }
     match (header.mode(), kind) {
-        (Err(_), _) => return refused("is damaged"),
+        (Err(_), _) => return rejected("is damaged"),
         (Ok(mode), EntryKind::File) if mode & 0o6000 != 0 => {
-            return refused("is set-user-id or set-group-id");
+            return rejected("is set-user-id or set-group-id");
         }
-        (Ok(mode), _) if mode & 0o4000 != 0 => return refused("is set-user-id"),
+        (Ok(mode), _) if mode & 0o4000 != 0 => return rejected("is set-user-id"),
         _ => {}
     }
     if kind == EntryKind::Folder && entry.size() != 0 {
-        return refused("is a folder with data");
+        return rejected("is a folder with data");
     }
-    let Ok(records) = entry.pax_extensions() else { return refused("is damaged") };
+    let Ok(records) = entry.pax_extensions() else { return rejected("is damaged") };
     let mut paths = 0;
     for record in records.into_iter().flatten() {
-        let Ok(record) = record else { return refused("has a damaged extended header") };
+        let Ok(record) = record else { return rejected("has a damaged extended header") };
         match record.key_bytes() {
             b"size" => {
-                return refused(
+                return rejected(
                     "has its size in an extended header, which is only necessary above 8 GB",
                 );
             }
-            b"path" if paths > 0 => return refused("has two names"),
+            b"path" if paths > 0 => return rejected("has two names"),
             b"path" => paths += 1,
             key if key.starts_with(b"GNU.sparse.") => {
-                return refused("is a sparse file; pack it without holes");
+                return rejected("is a sparse file; pack it without holes");
             }
             _ => {}
         }

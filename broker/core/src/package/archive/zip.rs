@@ -136,30 +136,30 @@ fn members<R: Read + Seek>(
         let kind =
             if entry.name_raw().ends_with(b"/") { EntryKind::Folder } else { EntryKind::File };
         let name = listing.add(entry.name_raw(), kind)?;
-        let refused = |problem: &str| Err(ArchiveError::entry(&name, problem));
+        let rejected = |problem: &str| Err(ArchiveError::entry(&name, problem));
         if entry.encrypted() {
-            return refused("is encrypted");
+            return rejected("is encrypted");
         }
         if !matches!(entry.compression(), CompressionMethod::Stored | CompressionMethod::Deflated) {
-            return refused("uses a compression method other than deflate");
+            return rejected("uses a compression method other than deflate");
         }
         let (mode, marked) =
             (entry.external_attributes() >> 16, entry.external_attributes() & 0x10 != 0);
         match (mode & 0o170_000, kind) {
             (0, EntryKind::File) if marked => {
-                return refused("is marked as a folder, but named as a file");
+                return rejected("is marked as a folder, but named as a file");
             }
             (0, _) | (0o100_000, EntryKind::File) | (0o040_000, EntryKind::Folder) => {}
-            (0o100_000, _) => return refused("is marked as a file, but named as a folder"),
-            (0o040_000, _) => return refused("is marked as a folder, but named as a file"),
-            (0o120_000, _) => return refused("is a symbolic link; replace it with its target"),
-            _ => return refused("is neither a file nor a folder"),
+            (0o100_000, _) => return rejected("is marked as a file, but named as a folder"),
+            (0o040_000, _) => return rejected("is marked as a folder, but named as a file"),
+            (0o120_000, _) => return rejected("is a symbolic link; replace it with its target"),
+            _ => return rejected("is neither a file nor a folder"),
         }
         if mode & 0o4000 != 0 || kind == EntryKind::File && mode & 0o2000 != 0 {
-            return refused("is set-user-id or set-group-id");
+            return rejected("is set-user-id or set-group-id");
         }
         if kind == EntryKind::Folder && entry.size() != 0 {
-            return refused("is a folder with data");
+            return rejected("is a folder with data");
         }
         let (raw_name, data) = (entry.name_raw().to_vec(), entry.data_start().ok_or_else(damaged)?);
         members.push(ZipMember {
