@@ -255,7 +255,7 @@ mod tests {
         let now = Arc::new(AtomicI64::new(0));
         let clock = Arc::clone(&now);
         let log =
-            AuditLog::new(Clock::given(move || clock.load(Ordering::SeqCst)), Folding::ByMinute);
+            AuditLog::new(Clock::from_fn(move || clock.load(Ordering::SeqCst)), Folding::ByMinute);
         for _ in 0..3 {
             let mut draft = log.draft(Kind::Whoami, None);
             draft.refused(ErrorCode::Unauthorized);

@@ -24,9 +24,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::bearer::Token;
 use crate::config::{Environment, RegistryConfig, TokenScope};
 use crate::private_file::{self, Durability, PrivateFileError};
-use crate::token::Token;
 
 /// Minimum remaining lifetime of a cached token: `terraform init` may run long and cannot renew it.
 const MIN_REMAINING_LIFE: TimeDelta = TimeDelta::minutes(5);

@@ -3,6 +3,8 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`identity`] | throw-away AWS credentials, and who STS says they are |
+//! | [`archives`] | archives of modules |
+//! | [`reply`] | an answer of the broker |
 //! | [`sigv4`] | Signature Version 4, written a second time so that nothing vouches for itself |
 //! | [`local_sts`] | an STS on loopback that really checks signatures |
 //! | [`proof`] | proofs as the helper would sign them, and as an attacker would bend them |
@@ -39,6 +41,7 @@
     reason = "a support that fails should fail its test at once"
 )]
 
+pub mod archives;
 pub mod demo;
 pub mod dev_ca;
 pub mod emulated_aws;
@@ -60,6 +63,7 @@ pub mod programs;
 pub mod proof;
 pub mod provider;
 pub mod recorder;
+pub mod reply;
 pub mod rights;
 pub mod seed;
 pub mod served;

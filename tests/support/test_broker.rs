@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
-use serde_json::{Value, json};
+use axum::http::Request;
+use serde_json::Value;
 use stile_broker::app::Broker;
 use stile_broker::audit::Folding;
 use stile_broker::authn::gateway::IamSource;
@@ -30,6 +30,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
+pub use crate::archives::{large_zip, module_zip};
 use crate::dev_ca::Files;
 use crate::emulated_aws::EmulatedAws;
 use crate::identity::Identity;
@@ -38,6 +39,7 @@ use crate::meter::Meter;
 use crate::operator::AsOperator as _;
 use crate::patience;
 use crate::proof::{Proof, document};
+pub use crate::reply::Reply;
 
 /// When every test begins, Unix seconds: 2026-11-20T10:11:12Z.
 pub const NOW: i64 = 1_795_169_472;
@@ -204,7 +206,7 @@ impl TestBroker {
                 &config,
                 audience,
                 store,
-                Clock::given(move || for_broker.load(Ordering::SeqCst)),
+                Clock::from_fn(move || for_broker.load(Ordering::SeqCst)),
                 Folding::Off,
             )
             .unwrap(),
@@ -552,72 +554,7 @@ pub struct Serving {
     _stop: oneshot::Sender<()>,
 }
 
-/// An answer, read to its end.
-#[derive(Debug)]
-pub struct Reply {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body.
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    async fn read(response: Response<Body>) -> Self {
-        let (parts, body) = response.into_parts();
-        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
-        Self { status: parts.status, headers: parts.headers, body }
-    }
-
-    /// The body as text.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// The body as JSON, `null` where it is none.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
-    }
-
-    /// The status and the code of an error, `401 proof_replayed`.
-    pub fn error(&self) -> String {
-        format!("{} {}", self.status.as_u16(), self.json()["error"].as_str().unwrap_or("-"))
-    }
-
-    /// One header as text, empty where it is not there.
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    }
-}
-
 /// A namespace list.
 pub fn namespaces(names: &[&str]) -> Namespaces {
     Namespaces::List(names.iter().map(|name| Namespace::parse(name).unwrap()).collect())
-}
-
-/// A good archive of exactly that many bytes, which no two lengths share.
-pub fn large_zip(bytes: usize) -> Vec<u8> {
-    use std::io::Write;
-    let stored =
-        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    let with = |filling: usize| {
-        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        zip.start_file("main.tf", stored).unwrap();
-        zip.start_file("filling", stored).unwrap();
-        zip.write_all(&vec![b'x'; filling]).unwrap();
-        zip.finish().unwrap().into_inner()
-    };
-    let archive = with(bytes - with(0).len());
-    assert_eq!(archive.len(), bytes);
-    archive
-}
-
-/// A zip with one Terraform file, which says what it is given.
-pub fn module_zip(says: &str) -> Vec<u8> {
-    use std::io::Write;
-    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    zip.start_file("main.tf", zip::write::SimpleFileOptions::default()).unwrap();
-    writeln!(zip, "output \"says\" {{\n  value = {}\n}}", json!(says)).unwrap();
-    zip.finish().unwrap().into_inner()
 }

@@ -378,7 +378,7 @@ mod tests {
         known.principal = Some(Principal::parse_stored("aws:111122223333:role/deploy").unwrap());
         assert!(known.anonymous().is_none());
         let mut operator = refused();
-        operator.operator(&OperatorAccess::at_the_store("alice"));
+        operator.operator(&OperatorAccess::for_store_writer("alice"));
         assert!(operator.anonymous().is_none());
         let mut allowed = Event::new(Kind::Fetch);
         allowed.outcome(Outcome::Allowed);

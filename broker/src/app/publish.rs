@@ -5,7 +5,7 @@ use super::broker::Broker;
 use super::limits::UploadPermit;
 use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
-use stile_core::package::{Format, PackageAddress, Upload, UploadError, Version};
+use stile_core::package::{ArchiveUpload, Format, PackageAddress, UploadError, Version};
 use stile_store::{Published, StoreError};
 
 /// What came of publishing.
@@ -44,8 +44,8 @@ pub fn permit(broker: &Broker, bearer: &Bearer) -> Result<UploadPermit, PublishE
 }
 
 /// An empty upload, to be filled with what the publisher sends.
-pub fn begin(broker: &Broker) -> Result<Upload, PublishError> {
-    Ok(Upload::begin(&broker.store.incoming())?)
+pub fn begin(broker: &Broker) -> Result<ArchiveUpload, PublishError> {
+    Ok(ArchiveUpload::start(&broker.store.incoming())?)
 }
 
 /// Checks what arrived and lists it, if the publisher may still do that: a grant that was taken away meanwhile counts.
@@ -54,14 +54,14 @@ pub async fn publish(
     bearer: &Bearer,
     access: &PackageAccess<UploadRight>,
     version: Version,
-    upload: Upload,
+    upload: ArchiveUpload,
     format: Format,
     event: &mut Event,
 ) -> Result<Publication, PublishError> {
     event.package(access.address(), Some(&version));
     let archive = {
         let _permit = broker.limits.checks.acquire().await;
-        upload.check(format).await?
+        upload.verify(format).await?
     };
     let access = bearer.decide_again(broker, access, event).await?;
     let sha256 = archive.sha256().to_owned();

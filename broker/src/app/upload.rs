@@ -7,7 +7,7 @@ use super::broker::Broker;
 use super::publish::{self, Publication, PublishError};
 use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
-use stile_core::package::{Announced, UploadError, UploadId, Version, archive};
+use stile_core::package::{AnnouncedArchive, UploadError, UploadId, Version, archive};
 use stile_store::{FetchedUpload, PendingUpload, Published, StoreError, UploadSession};
 
 /// How an announced archive is to be published.
@@ -58,7 +58,7 @@ pub async fn begin(
     broker: &Broker,
     access: &PackageAccess<UploadRight>,
     version: &Version,
-    announced: &Announced,
+    announced: &AnnouncedArchive,
     direct: u64,
     event: &mut Event,
 ) -> Result<Begun, SessionError> {
@@ -95,7 +95,7 @@ pub async fn complete(
     let mut upload = publish::begin(broker)?;
     let fetched = broker.store.fetch_upload(&mut pending, &mut upload).await?;
     let done = match fetched {
-        FetchedUpload::All if upload.is(pending.announced()) => {
+        FetchedUpload::All if upload.matches(pending.announced()) => {
             let format = pending.announced().format;
             publish::publish(broker, bearer, access, version, upload, format, event)
                 .await
@@ -118,7 +118,7 @@ const fn is_over(done: &Result<Publication, SessionError>) -> bool {
         Ok(publication) => !matches!(publication.outcome, Published::Full),
         Err(SessionError::NotAnnounced) => true,
         Err(SessionError::Publish(PublishError::Upload(UploadError::Archive(error)))) => {
-            matches!(error, archive::ArchiveError::Refused { .. })
+            matches!(error, archive::ArchiveError::Rejected { .. })
         }
         Err(_) => false,
     }
@@ -142,7 +142,7 @@ async fn published(
     broker: &Broker,
     access: &PackageAccess<UploadRight>,
     version: &Version,
-    announced: &Announced,
+    announced: &AnnouncedArchive,
     event: &mut Event,
 ) -> Result<Option<Publication>, StoreError> {
     let outcome = broker.store.published(access, version, announced).await?;

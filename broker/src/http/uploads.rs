@@ -20,7 +20,7 @@ use crate::app::authorize::Bearer;
 use crate::app::upload::{self, Begun, SessionError};
 use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
-use stile_core::package::{Announced, MAX_ARCHIVE, UploadError};
+use stile_core::package::{AnnouncedArchive, MAX_ARCHIVE, UploadError};
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads`.
 ///
@@ -48,7 +48,7 @@ async fn session(
     let access = path.access(bearer, event, bad_name)?;
     let version = path.version()?;
     let limit = DirectLimit::of(&request);
-    let announced = Announced::parse(&read_json(request).await?)
+    let announced = AnnouncedArchive::parse(&read_json(request).await?)
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
     if announced.bytes > MAX_ARCHIVE {
         return Err(ApiError::upload(UploadError::TooLarge));
