@@ -196,7 +196,7 @@ async fn every_answer_of_an_authorizer_has_one_event() {
             ),
             (
                 about(question(name, &token), "OPTIONS", vpc),
-                ("refused", Some("not_found"), Some(&principal)),
+                ("refused", Some("no_grant"), Some(&principal)),
             ),
             (about(question(name, "garbage"), "GET", vpc), ("refused", Some("unauthorized"), None)),
             (
