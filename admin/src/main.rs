@@ -11,11 +11,18 @@ mod target;
 mod upload;
 mod when;
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 use stile_core::clock::Clock;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::cli::{Cli, Noun};
 use crate::commands::{Context, Done, grant, module, store, token};
@@ -24,7 +31,10 @@ use crate::output::Output;
 
 fn main() -> ExitCode {
     let Cli { output, noun } = Cli::parse();
-    alarms();
+    if let Err(failure) = logs(cli::audit_log()) {
+        output::complain(&failure);
+        return failure.exit_code();
+    }
     let context = Context {
         output: Output::new(output),
         user: cli::local_user(),
@@ -53,14 +63,29 @@ fn run(context: &Context, noun: Noun) -> Done {
     done
 }
 
-/// Lets the store say on stderr what in it cannot be read.
-fn alarms() {
-    let ours = EnvFilter::new("stile_broker=error");
-    tracing_subscriber::fmt()
-        .with_env_filter(ours)
+/// Has the store's alarms printed on stderr, and the events of the audit log appended to their file.
+///
+/// Without that file no command runs: a change that was to be on record must not be made in silence.
+fn logs(audit: Option<PathBuf>) -> Result<(), Failure> {
+    let alarms = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .without_time()
         .with_target(false)
-        .init();
+        .with_filter(EnvFilter::new("stile_store=error,stile_core=error"));
+    let events = audit.map(|path| audit_file(&path)).transpose()?.map(|file| {
+        let lines = fmt::layer().json().flatten_event(true).with_writer(Arc::new(file));
+        lines.with_filter(Targets::new().with_target("audit", LevelFilter::INFO))
+    });
+    tracing_subscriber::registry().with(alarms).with(events).init();
+    Ok(())
+}
+
+fn audit_file(path: &Path) -> Result<File, Failure> {
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.map_err(|error| {
+        let what = format!("cannot open the audit log `{}`; nothing was changed", path.display());
+        Failure::caused(what, &error)
+            .hint("set `STILE_AUDIT_LOG` to a file that you can write, or leave it out")
+    })
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
 use stile_core::principal::{AwsPrincipal, Principal, UniqueId, parse_typed};
@@ -11,7 +12,7 @@ use stile_protocol::names::{Permission, Permissions};
 use stile_store::{Change, Created, NewGrant, Updated};
 use terraform_credentials_stile::message::one_line;
 
-use super::{Context, Done, explain, typed};
+use super::{Context, Done, explain, record, typed};
 use crate::cli::{GrantCreate, GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::failure::Failure;
 use crate::output::notice;
@@ -48,7 +49,18 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
     typed.notices.iter().for_each(notice);
     let access = context.operator().grant_access(namespace);
     let new = NewGrant { principal: principal.clone(), permissions, expires_at, pin };
-    match wanted.store.open().await?.create_grant(&access, new, context.now).await? {
+    let store = wanted.store.open().await?;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    event.grant(access.namespace(), Some(permissions.to_string()));
+    let created = store.create_grant(&access, new, context.now).await;
+    match record(event, created, |created| match created {
+        Created::Done(_) => Outcome::Created,
+        Created::Exists(_) | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
+            Outcome::Conflict
+        }
+        Created::TooMany => Outcome::Full,
+    })? {
         Created::Done(grant) => context
             .output
             .outcome(format_args!("created {}", Told(&grant)), &with_status("created", &grant)),
@@ -165,17 +177,21 @@ async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
         return Err(Failure::refused("there is nothing to change")
             .hint("name a permission, as in `--upload` or `--download=false`, or a new end with `--expires`"));
     }
-    match wanted
-        .store
-        .open()
-        .await?
-        .update_grant(
-            &context.operator().grant_access(namespace.clone()),
-            principal.clone(),
-            change,
-        )
-        .await?
-    {
+    let store = wanted.store.open().await?;
+    let access = context.operator().grant_access(namespace.clone());
+    let updated = store.update_grant(&access, principal.clone(), change).await;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    let held = match &updated {
+        Ok(Updated::Done(grant)) => Some(grant.permissions.to_string()),
+        _ => None,
+    };
+    event.grant(&namespace, held);
+    match record(event, updated, |updated| match updated {
+        Updated::Done(_) => Outcome::Changed,
+        Updated::Absent => Outcome::Absent,
+        Updated::WouldBeEmpty => Outcome::Conflict,
+    })? {
         Updated::Done(grant) => {
             if grant.expires_at.is_some_and(|end| end <= context.now) {
                 notice(
@@ -212,7 +228,12 @@ async fn delete(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
     let (principal, namespace) =
         (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
     let access = context.operator().grant_access(namespace.clone());
-    if !wanted.store.open().await?.delete_grant(&access, principal.clone()).await? {
+    let deleted = wanted.store.open().await?.delete_grant(&access, principal.clone()).await;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    event.grant(&namespace, None);
+    if !record(event, deleted, |deleted| if *deleted { Outcome::Deleted } else { Outcome::Absent })?
+    {
         return Err(absent(&principal, &namespace)
             .hint(format!("`{}` shows what there is", wanted.store.command("grant list"))));
     }
@@ -293,7 +314,11 @@ async fn repin(context: &Context, wanted: GrantRepin) -> Result<(), Failure> {
     // A pin is a role's own, so a role of IAM Identity Center is meant as it is.
     let principal = parse_typed(&wanted.principal, true)?.principal;
     concrete(&principal)?;
-    if !wanted.store.open().await?.unpin(&context.operator(), principal.clone()).await? {
+    let cleared = wanted.store.open().await?.unpin(&context.operator(), principal.clone()).await;
+    let mut event = context.event(Kind::Repin);
+    event.about(&principal);
+    if !record(event, cleared, |cleared| if *cleared { Outcome::Cleared } else { Outcome::Absent })?
+    {
         return Err(Failure::refused(format!("no unique id is pinned for `{principal}`"))
             .hint("its next token pins one by itself"));
     }

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use serde_json::json;
+use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
-use stile_core::grants::OperatorAccess;
 use stile_core::token::TokenId;
+use stile_protocol::reply::ErrorCode;
 use stile_store::Store;
 
-use super::{Context, Done, typed};
+use super::{Context, Done, record, typed};
 use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
 use crate::failure::Failure;
 use crate::output::notice;
@@ -42,7 +43,11 @@ async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> 
             .open()
             .await?
             .revoke_principal(&context.operator(), principal.clone(), context.now)
-            .await?;
+            .await;
+        let mut event = context.event(Kind::Revoke);
+        event.about(&principal);
+        let new =
+            record(event, new, |new| if *new { Outcome::Revoked } else { Outcome::Unchanged })?;
         let line = if new {
             format!("revoked {principal}")
         } else {
@@ -56,7 +61,7 @@ async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> 
         return Err(Failure::refused("`--all` revokes every token there is, everybody's")
             .hint("repeat with `--yes` if that is meant"));
     }
-    let dropped = drop_keys(&context.operator(), &wanted.store.open().await?).await?;
+    let dropped = drop_keys(context, &wanted.store.open().await?).await?;
     let line = if dropped == 0 {
         "nothing to revoke: there are no keys, so no token is good"
     } else {
@@ -72,7 +77,11 @@ async fn revoke_token(context: &Context, target: &StoreTarget, text: &str) -> Re
         Failure::refused("that is not a token's id")
             .hint("type the `token_id` of the audit log, 22 characters, and not the token itself")
     })?;
-    target.open().await?.revoke_token(&context.operator(), id.clone(), context.now).await?;
+    let store = target.open().await?;
+    let revoked = store.revoke_token(&context.operator(), id.clone(), context.now).await;
+    let mut event = context.event(Kind::Revoke);
+    event.token(&id);
+    record(event, revoked, |()| Outcome::Revoked)?;
     notice(KEPT);
     context.output.outcome(
         format!("revoked token {}", id.as_str()),
@@ -81,11 +90,23 @@ async fn revoke_token(context: &Context, target: &StoreTarget, text: &str) -> Re
 }
 
 /// Drops every key, and says how many there were.
-async fn drop_keys(operator: &OperatorAccess, store: &Store) -> Result<usize, Failure> {
+async fn drop_keys(context: &Context, store: &Store) -> Result<usize, Failure> {
+    let (mut event, mut dropped) = (context.event(Kind::Key), Ok(None));
     for _ in 0..ATTEMPTS {
-        if let Some(count) = store.drop_keys(operator).await? {
-            return Ok(count);
+        dropped = store.drop_keys(&context.operator()).await;
+        if !matches!(dropped, Ok(None)) {
+            break;
         }
+    }
+    if matches!(dropped, Ok(None)) {
+        event.refused(ErrorCode::Conflict);
+    }
+    let outcome = |count: &Option<usize>| match count {
+        Some(0) => Outcome::Unchanged,
+        _ => Outcome::Dropped,
+    };
+    if let Some(count) = record(event, dropped, outcome)? {
+        return Ok(count);
     }
     Err(Failure::not_tried("the keyring changes all the time, and the keys were not dropped")
         .hint("run it again"))
@@ -93,7 +114,10 @@ async fn drop_keys(operator: &OperatorAccess, store: &Store) -> Result<usize, Fa
 
 async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
     let principal = typed(&wanted.principal, wanted.exact)?;
-    if !wanted.store.open().await?.lift(&context.operator(), principal.clone()).await? {
+    let lifted = wanted.store.open().await?.lift(&context.operator(), principal.clone()).await;
+    let mut event = context.event(Kind::Lift);
+    event.about(&principal);
+    if !record(event, lifted, |lifted| if *lifted { Outcome::Lifted } else { Outcome::Absent })? {
         return Err(Failure::refused(format!("`{principal}` is not revoked"))
             .hint(format!("`{}` shows what is", wanted.store.command("token list"))));
     }
