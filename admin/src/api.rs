@@ -14,7 +14,7 @@ use stile_protocol::names::{Namespace, Permission, Permissions};
 use stile_protocol::reply::ErrorReply;
 use terraform_credentials_stile::call::{self, CallError};
 use terraform_credentials_stile::clock::Clock;
-use terraform_credentials_stile::config::{Environment, Registry, Scope, is_loopback};
+use terraform_credentials_stile::config::{Environment, RegistryConfig, TokenScope, is_loopback};
 use terraform_credentials_stile::message::{one_line, root_cause};
 use terraform_credentials_stile::token::{self, Token};
 
@@ -34,11 +34,11 @@ const LONGEST_WAIT: u64 = 5;
 /// A broker, and what is asked of it.
 #[derive(Debug)]
 pub(crate) struct Api {
-    registry: Registry,
+    registry: RegistryConfig,
     environment: Environment,
     clock: Clock,
     client: Client,
-    scope: Scope,
+    scope: TokenScope,
 }
 
 /// What a broker answered.
@@ -62,10 +62,10 @@ impl Api {
         let environment = Environment::read();
         let registry = target.registry(&environment)?;
         let client = call::client(&registry.url, &environment)?;
-        let clock = Clock::set_to(DateTime::from_timestamp(now, 0).unwrap_or_default());
+        let clock = Clock::starting_at(DateTime::from_timestamp(now, 0).unwrap_or_default());
         let namespaces =
             namespace.map_or(Namespaces::All, |namespace| Namespaces::List(vec![namespace]));
-        let scope = Scope {
+        let scope = TokenScope {
             ttl: registry.ttl,
             namespaces,
             permissions: Permissions::NONE.with(permission),
@@ -76,7 +76,7 @@ impl Api {
     /// Where a path of the service is.
     pub(crate) fn at(&self, path: &str) -> Result<Url, Failure> {
         self.registry
-            .at(path)
+            .url_for(path)
             .map_err(|error| Failure::caused(format_args!("`{path}` is no path"), &error))
     }
 
@@ -86,7 +86,7 @@ impl Api {
         url.set_query(None);
         // On this machine anybody may listen, so only a broker that is on it itself may send us there.
         if url.scheme() == "http" && !is_loopback(&self.registry.url) {
-            return Err(CallError::Plain(url).into());
+            return Err(CallError::UnsupportedScheme(url).into());
         }
         Ok(call::client(&url, &self.environment)?)
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use stile_protocol::audience::Audience;
 use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
-use terraform_credentials_stile::config::{Config, Environment, Registry, check_region};
+use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
 use crate::failure::Failure;
 
@@ -164,11 +164,11 @@ pub(crate) struct ApiTarget {
 
 impl ApiTarget {
     /// The registry as configured, or else reached at its own name: whoever types a host means it.
-    pub(crate) fn registry(&self, environment: &Environment) -> Result<Registry, Failure> {
+    pub(crate) fn registry(&self, environment: &Environment) -> Result<RegistryConfig, Failure> {
         let config = Config::load(self.config.as_deref(), environment)?;
         let mut registry = match config.registry(&self.registry_host) {
             Some(registry) => registry.clone(),
-            None => Registry::of(self.registry_host.clone()).map_err(Failure::not_tried)?,
+            None => RegistryConfig::new(self.registry_host.clone()).map_err(Failure::not_tried)?,
         };
         if self.region.is_some() {
             registry.region.clone_from(&self.region);

@@ -1,6 +1,7 @@
 //! One event a decision: who, what, and how it was decided. No token, key, signature or link is ever in one.
 
-use crate::http::Minted;
+use crate::app::mint::Minted;
+use stile_core::clock::rfc3339;
 use stile_core::grants::{Access, Right};
 use stile_core::identity::Identity;
 use stile_core::principal::UniqueId;
@@ -12,10 +13,10 @@ pub fn exchange(by: &str, caller: Option<&Identity>, outcome: Result<&Minted, &s
     let unique_id = caller.and_then(|caller| caller.unique_id()).map(UniqueId::as_str);
     match outcome {
         Ok(minted) => {
-            let reply = minted.reply();
+            let claims = &minted.claims;
             tracing::info!(
-                target: "audit", event = "exchange", by, decision = "minted", principal, session, unique_id, token_id = minted.token_id,
-                namespaces = %reply.namespaces, permissions = %reply.permissions, expires_at = reply.expires_at,
+                target: "audit", event = "exchange", by, decision = "minted", principal, session, unique_id, token_id = claims.id().as_str(),
+                namespaces = %claims.namespaces(), permissions = %claims.permissions(), expires_at = rfc3339(claims.expires_at()),
             );
         }
         Err(code) => {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::boot::Broker;
+use crate::boot;
 use crate::config::Config;
 use crate::http;
 use stile_core::clock::Clock;
@@ -28,7 +28,7 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
             http::tls(files).map(drop).map_err(|error| told(&error)),
         );
     }
-    match Broker::new(config, clock).await {
+    match boot::open(config, clock).await {
         Err(error) => found(config.kept.to_string(), Err(told(&error))),
         Ok(broker) => {
             let (as_told, host) =

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use stile_broker::boot::Broker;
 use stile_broker::config::{Config, Options, under_lambda};
-use stile_broker::{check, http};
+use stile_broker::{boot, check, http};
 use stile_core::clock::Clock;
 use stile_core::package::sweep;
 use tokio::signal::unix::{SignalKind, signal};
@@ -74,7 +73,7 @@ async fn main() -> ExitCode {
 async fn serve(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let tls = config.tls.as_ref().map(http::tls).transpose()?;
-    let broker = Arc::new(Broker::new(&config, Clock::system()).await?);
+    let broker = Arc::new(boot::open(&config, Clock::system()).await?);
     broker.ready().await?;
     sweep(&broker.store.incoming(), ABANDONED);
     let host = broker.audience.clone();
@@ -102,7 +101,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 /// that, and no failed start. Where the host is told, nothing is reached at all.
 async fn answer_events(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
-    let broker = Arc::new(Broker::new(&config, Clock::system()).await?);
+    let broker = Arc::new(boot::open(&config, Clock::system()).await?);
     // A function that ran out of time is started again where it was, and no other writes there.
     sweep(&broker.store.incoming(), Duration::ZERO);
     let router = http::router(Arc::clone(&broker));

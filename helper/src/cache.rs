@@ -1,6 +1,21 @@
-//! Keeps tokens in private files, one for each (host, whose credentials, scope), until they are nearly over.
+//! Caches tokens in private files, one for each host, set of credentials and scope.
 //!
-//! A cache that cannot be read or written costs a mint, never a failure.
+//! A cache that cannot be read or written costs a new token, never a failure.
+//!
+//! # Format
+//!
+//! A file contains one JSON object with a format `version`. A file without it has version 1.
+//!
+//! - A reader ignores unknown fields, unless `crit` lists them. `crit` names the fields that a
+//!   reader must understand, as in RFC 7515, section 4.1.11. If it lists an unknown name, the
+//!   reader fetches a new token and replaces the file.
+//! - A later version must use another file name, for example `HOST-KEY.v2.json`. Then two installed
+//!   programs do not replace each other's tokens. If a file nevertheless has a newer version, the
+//!   reader fetches a new token and does not replace the file. The sweep deletes the file after a
+//!   day without a change, as any other.
+//! - [`forget`] deletes the files of every version.
+//!
+//! Programs before the `version` field reject it, so they fetch a new token and replace the file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,42 +24,53 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Environment, Registry, Scope};
-use crate::private_file::{self, Keep, PrivateFileError};
-use crate::token::Token;
+use crate::bearer::Token;
+use crate::config::{Environment, RegistryConfig, TokenScope};
+use crate::private_file::{self, Durability, PrivateFileError};
 
-/// What must be left of a token for it to be used: a long `terraform init` has no way to get another.
-const MIN_LEFT: TimeDelta = TimeDelta::minutes(5);
+/// Minimum remaining lifetime of a cached token: `terraform init` may run long and cannot renew it.
+const MIN_REMAINING_LIFE: TimeDelta = TimeDelta::minutes(5);
 
-/// Longest wait for another process that is getting the same token.
+/// Timeout for another process that fetches the same token.
 const LOCK_LIMIT: Duration = Duration::from_secs(15);
 
-/// Files of no use since that long are removed; no token lives longer than half of it.
+/// Age at which the sweep deletes unchanged files. No token lives longer than half of it.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// Hex digits of a file's name that tell the host.
+/// Number of hex digits in a file name that identify the host.
 const HOST_DIGITS: usize = 16;
 
-/// Hex digits of a file's name that tell the rest: a whole SHA-256.
+/// Number of hex digits in a file name that identify the cache key: a whole SHA-256.
 const KEY_DIGITS: usize = 64;
 
-/// The place of one token.
+/// The format version that this program writes, and the newest that it reads.
+const VERSION: u64 = 1;
+
+/// The fields that this program understands, so that `crit` may list them.
+const FIELDS: [&str; 8] =
+    ["version", "crit", "host", "key", "token", "expires_at", "principal", "skew_seconds"];
+
+/// The cache file of one token.
 #[derive(Debug)]
-pub struct Slot {
+pub struct CacheSlot {
     path: PathBuf,
     host: String,
     key: String,
 }
 
-/// Held while a token is being got, so that parallel processes get one between them.
+/// A lock for fetching a token, so that parallel processes share one new token.
 #[derive(Debug)]
-pub struct Turn(
+pub struct FetchLock(
     #[expect(dead_code, reason = "holds the lock until it is dropped")] Option<std::fs::File>,
 );
 
+/// The content of a cache file.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
+struct CachedToken {
+    #[serde(default = "first_version")]
+    version: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    crit: Vec<String>,
     host: String,
     key: String,
     token: String,
@@ -53,21 +79,43 @@ struct Entry {
     skew_seconds: i64,
 }
 
-impl Slot {
-    /// The place of that token, or none where the platform has no cache folder.
-    pub fn of(registry: &Registry, scope: &Scope, environment: &Environment) -> Option<Self> {
+/// The field that every version has in common.
+#[derive(Deserialize)]
+struct CacheVersion {
+    #[serde(default = "first_version")]
+    version: u64,
+}
+
+/// The version of a file without the `version` field.
+const fn first_version() -> u64 {
+    1
+}
+
+impl CacheSlot {
+    /// Returns the cache file of a token, or `None` if the platform has no cache folder.
+    pub fn of(
+        registry: &RegistryConfig,
+        scope: &TokenScope,
+        environment: &Environment,
+    ) -> Option<Self> {
         let folder = folder(environment)?;
         let key = key(registry, scope, environment);
         let path = folder.join(format!("{}-{key}.json", host_digest(registry.host.as_str())));
         Some(Self { path, host: registry.host.to_string(), key })
     }
 
-    /// The token, if there is one that is good for a while yet.
+    /// Returns the cached token, if the file is usable and the token does not expire soon.
     pub fn read(&self, now: DateTime<Utc>) -> Option<Token> {
-        let entry: Entry = serde_json::from_slice(&private_file::read(&self.path).ok()?).ok()?;
+        let entry: CachedToken =
+            serde_json::from_slice(&private_file::read(&self.path).ok()?).ok()?;
+        if entry.version != VERSION
+            || !entry.crit.iter().all(|name| FIELDS.contains(&name.as_str()))
+        {
+            return None;
+        }
         let skew = TimeDelta::try_seconds(entry.skew_seconds)?;
         let left = entry.expires_at.signed_duration_since(now.checked_add_signed(skew)?);
-        if entry.host != self.host || entry.key != self.key || left < MIN_LEFT {
+        if entry.host != self.host || entry.key != self.key || left < MIN_REMAINING_LIFE {
             return None;
         }
         Some(Token {
@@ -79,14 +127,19 @@ impl Slot {
         })
     }
 
-    /// Waits until no other process is getting this token, or has taken too long.
-    pub fn wait_for_turn(&self) -> Turn {
-        Turn(private_file::lock(&self.path, LOCK_LIMIT))
+    /// Waits until no other process fetches this token, or until the timeout.
+    pub fn lock_fetch(&self) -> FetchLock {
+        FetchLock(private_file::lock(&self.path, LOCK_LIMIT))
     }
 
-    /// Keeps a token; a folder that cannot be written keeps none.
+    /// Caches a token. It ignores write errors and does not replace a file of a newer version.
     pub fn write(&self, token: &Token) {
-        let entry = Entry {
+        if self.has_newer_version() {
+            return;
+        }
+        let entry = CachedToken {
+            version: VERSION,
+            crit: Vec::new(),
             host: self.host.clone(),
             key: self.key.clone(),
             token: token.expose().to_owned(),
@@ -95,11 +148,19 @@ impl Slot {
             skew_seconds: token.skew.unwrap_or_default().num_seconds(),
         };
         if let Ok(bytes) = serde_json::to_vec(&entry) {
-            let _kept = private_file::write(&self.path, &bytes, Keep::Cached);
+            let _written = private_file::write(&self.path, &bytes, Durability::Cached);
         }
     }
 
-    /// Drops the token; one that is not there is dropped already.
+    /// Tells whether a newer version of this program wrote the file.
+    fn has_newer_version(&self) -> bool {
+        private_file::read(&self.path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<CacheVersion>(&bytes).ok())
+            .is_some_and(|file| file.version > VERSION)
+    }
+
+    /// Deletes the cached token. It succeeds if there is none.
     pub fn clear(&self) -> std::io::Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
@@ -107,10 +168,10 @@ impl Slot {
         }
     }
 
-    /// Removes what the cache itself left and has been of no use for long, for this host or another.
+    /// Deletes old files of this cache, for every host.
     ///
-    /// On Windows the tokens of `terraform login` lie in the same folder, and what is behind a link is nobody knows whose:
-    /// so a file goes by its name, and only out of a folder that is our own.
+    /// On Windows the stored tokens of `terraform login` are in the same folder, and a symbolic link
+    /// could lead to another user's files. So the sweep checks file names and the folder's owner.
     pub fn sweep(&self, now: DateTime<Utc>) {
         let is_stale = |entry: &std::fs::DirEntry| {
             let changed = entry
@@ -124,7 +185,8 @@ impl Slot {
                     .is_ok_and(|age| age > SWEEP_AFTER)
             })
         };
-        let Some(folder) = self.path.parent().filter(|folder| private_file::is_own_folder(folder))
+        let Some(folder) =
+            self.path.parent().filter(|folder| private_file::is_owned_folder(folder))
         else {
             return;
         };
@@ -134,16 +196,16 @@ impl Slot {
             .filter(is_stale)
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect();
-        // A token stands before its lock, which goes after it and never without it.
+        // Sorting puts a token before its lock file, which is deleted only after the token.
         names.sort();
         for name in names {
             let path = folder.join(&name);
-            match private_file::locked_by(&name) {
-                None if is_kept(&name) || private_file::is_aside(&name) => {
-                    drop(std::fs::remove_file(path))
+            match private_file::locked_file_name(&name) {
+                None if is_token_file(&name) || private_file::is_temporary(&name) => {
+                    drop(std::fs::remove_file(path));
                 }
-                Some(kept) if is_kept(kept) && !folder.join(kept).exists() => {
-                    private_file::remove_lock(&path)
+                Some(locked) if is_token_file(locked) && !folder.join(locked).exists() => {
+                    private_file::remove_lock(&path);
                 }
                 _ => {}
             }
@@ -151,7 +213,7 @@ impl Slot {
     }
 }
 
-/// Drops every token of a host, whoever's credentials it came from.
+/// Deletes every cached token of a host, for all credentials and format versions.
 pub fn forget(host: &str, environment: &Environment) -> Result<(), PrivateFileError> {
     let Some(folder) = folder(environment) else { return Ok(()) };
     let failed = |path: PathBuf| |source| PrivateFileError::Io { path, source };
@@ -179,8 +241,8 @@ fn host_digest(host: &str) -> String {
     digest(&serde_json::json!(host)).chars().take(HOST_DIGITS).collect()
 }
 
-/// Whether a file is called as a token's is, whatever host and credentials it is for.
-fn is_kept(name: &str) -> bool {
+/// Tells whether a name is that of a cache file of this format version, for any host.
+fn is_token_file(name: &str) -> bool {
     let hex = |text: &str, digits| {
         text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
@@ -188,8 +250,8 @@ fn is_kept(name: &str) -> bool {
     parts.is_some_and(|(host, key)| hex(host, HOST_DIGITS) && hex(key, KEY_DIGITS))
 }
 
-/// Everything that decides which token it is; what merely decides how to get it is left out.
-fn key(registry: &Registry, scope: &Scope, environment: &Environment) -> String {
+/// Returns the cache key: a digest of every setting that decides which token the broker issues.
+fn key(registry: &RegistryConfig, scope: &TokenScope, environment: &Environment) -> String {
     let changed: Vec<_> = environment
         .aws_files_changed()
         .into_iter()
@@ -207,249 +269,4 @@ fn digest(value: &serde_json::Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use stile_protocol::audience::Audience;
-    use stile_protocol::exchange::Namespaces;
-    use stile_protocol::names::Permission;
-
-    use super::*;
-
-    fn now() -> DateTime<Utc> {
-        "2026-11-20T10:00:00Z".parse().unwrap()
-    }
-
-    fn token(minutes: i64) -> Token {
-        let expires_at = now() + TimeDelta::minutes(minutes);
-        Token {
-            secret: "stile_v4.local.x".into(),
-            expires_at,
-            principal: "aws:111122223333:role/a".into(),
-            skew: None,
-            cached: false,
-        }
-    }
-
-    fn registry(host: &str) -> Registry {
-        Registry::of(Audience::parse(host).unwrap()).unwrap()
-    }
-
-    struct Place {
-        _folder: tempfile::TempDir,
-        environment: Environment,
-    }
-
-    impl Place {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let environment = Environment {
-                cache_folder: Some(folder.path().to_owned()),
-                ..Environment::default()
-            };
-            Self { _folder: folder, environment }
-        }
-
-        fn slot(&self, host: &str) -> Slot {
-            let registry = registry(host);
-            Slot::of(&registry, &registry.scope(), &self.environment).unwrap()
-        }
-    }
-
-    #[test]
-    fn a_token_that_is_nearly_over_is_not_used() {
-        let place = Place::new();
-        let slot = place.slot("a.example");
-        for (minutes, used) in [(-1, false), (0, false), (4, false), (5, true), (60, true)] {
-            slot.write(&token(minutes));
-            assert_eq!(slot.read(now()).is_some(), used, "{minutes} minutes left");
-        }
-        let behind = Token { skew: Some(TimeDelta::minutes(14)), ..token(18) };
-        slot.write(&behind);
-        assert!(slot.read(now()).is_none(), "by the broker's clock only four minutes are left");
-    }
-
-    #[test]
-    fn a_file_that_is_not_this_tokens_own_is_ignored_and_rewritten() {
-        let place = Place::new();
-        let slot = place.slot("a.example");
-        slot.write(&token(60));
-        let whole = std::fs::read(&slot.path).unwrap();
-        let other = place.slot("b.example");
-        private_file::write(&other.path, &whole, Keep::Cached).unwrap();
-        assert!(other.read(now()).is_none(), "another host's");
-        for length in [0, 1, whole.len() / 2, whole.len() - 1] {
-            private_file::write(&slot.path, whole.get(..length).unwrap(), Keep::Cached).unwrap();
-            assert!(slot.read(now()).is_none(), "cut at {length}");
-        }
-        slot.write(&token(60));
-        assert_eq!(slot.read(now()).unwrap().expose(), "stile_v4.local.x");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_file_that_others_can_read_is_ignored_and_rewritten() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let place = Place::new();
-        let slot = place.slot("a.example");
-        slot.write(&token(60));
-        std::fs::set_permissions(&slot.path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(slot.read(now()).is_none());
-        slot.write(&token(60));
-        assert!(slot.read(now()).is_some());
-    }
-
-    #[test]
-    fn whose_credentials_they_are_and_what_for_make_another_token() {
-        let place = Place::new();
-        let plain = registry("a.example");
-        let first = place.slot("a.example").key;
-        let mut others = vec![place.slot("b.example").key];
-        for changed in [
-            Registry { profile: Some("ci".to_owned()), ..plain.clone() },
-            Registry { ttl: 900, ..plain.clone() },
-            Registry { permissions: plain.permissions.with(Permission::Upload), ..plain.clone() },
-            Registry { url: url::Url::parse("https://b.example").unwrap(), ..plain.clone() },
-        ] {
-            others.push(key(&changed, &changed.scope(), &place.environment));
-        }
-        let list = Namespaces::List(vec!["acme".parse().unwrap()]);
-        others.push(key(&plain, &Scope { namespaces: list, ..plain.scope() }, &place.environment));
-        for (name, value) in [
-            ("AWS_ACCESS_KEY_ID", "AKIA1"),
-            ("AWS_ACCESS_KEY_ID", "AKIA2"),
-            ("AWS_PROFILE", "x"),
-            ("AWS_ROLE_ARN", "y"),
-        ] {
-            let environment =
-                Environment { aws: vec![(name, value.to_owned())], ..place.environment.clone() };
-            others.push(key(&plain, &plain.scope(), &environment));
-        }
-        for (at, other) in others.iter().enumerate() {
-            assert!(
-                *other != first && !others.iter().take(at).any(|earlier| earlier == other),
-                "number {at}"
-            );
-        }
-        assert_eq!(place.slot("a.example").key, first);
-    }
-
-    #[test]
-    fn forgetting_a_host_drops_its_tokens_and_no_others() {
-        let place = Place::new();
-        forget("a.example", &place.environment).unwrap();
-        let (slot, other) = (place.slot("a.example"), place.slot("b.example"));
-        slot.write(&token(60));
-        other.write(&token(60));
-        forget("a.example", &place.environment).unwrap();
-        assert!(slot.read(now()).is_none() && other.read(now()).is_some());
-    }
-
-    /// When the youngest file in the folder was changed.
-    fn changed(folder: &Path) -> DateTime<Utc> {
-        let changed = |entry: std::io::Result<std::fs::DirEntry>| {
-            entry.unwrap().metadata().unwrap().modified().unwrap()
-        };
-        std::fs::read_dir(folder).unwrap().map(changed).max().unwrap().into()
-    }
-
-    #[test]
-    fn what_has_been_of_no_use_for_long_is_swept_away() {
-        let place = Place::new();
-        let (slot, other) = (place.slot("a.example"), place.slot("b.example"));
-        drop((slot.wait_for_turn(), other.wait_for_turn()));
-        slot.write(&token(60));
-        other.write(&token(60));
-        let folder = slot.path.parent().unwrap();
-        std::fs::write(folder.join(".stile-Ab12Cd.tmp"), "cut off").unwrap();
-        let count = || std::fs::read_dir(folder).unwrap().count();
-        slot.sweep(changed(folder) + TimeDelta::hours(23));
-        assert_eq!(count(), 5);
-        slot.sweep(changed(folder) + TimeDelta::hours(25));
-        assert_eq!(count(), 0);
-    }
-
-    #[test]
-    fn what_the_helper_did_not_name_is_never_swept_away() {
-        let place = Place::new();
-        let slot = place.slot("a.example");
-        slot.write(&token(60));
-        let (folder, own) =
-            (slot.path.parent().unwrap(), slot.path.file_name().unwrap().to_str().unwrap());
-        let (host, key) = own.strip_suffix(".json").unwrap().split_once('-').unwrap();
-        let mut names = vec![
-            "tokens.json".to_owned(),
-            "tokens.json.lock".to_owned(),
-            "config.toml".to_owned(),
-            ".tmpAb12Cd".to_owned(),
-            ".stile-".to_owned(),
-            "notes.tmp".to_owned(),
-            format!("{host}.json"),
-            format!("{host}-.json"),
-            format!("{host}-{host}.json"),
-            format!("{host}-{key}"),
-            format!("{host}-{key}.toml"),
-            format!(
-                "{}-{key}.json",
-                host.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A")
-            ),
-            format!("x{host}-{key}.json"),
-            format!("{host}-{key}.json.lock.lock"),
-        ];
-        for name in &names {
-            std::fs::write(folder.join(name), "somebody's").unwrap();
-        }
-        names.push(format!("{host}-{}.json", "0".repeat(KEY_DIGITS)));
-        std::fs::create_dir(folder.join(names.last().unwrap())).unwrap();
-        slot.sweep(changed(folder) + TimeDelta::hours(25));
-        let mut left: Vec<_> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
-        names.sort();
-        assert_eq!(left, names);
-    }
-
-    #[test]
-    fn a_lock_that_somebody_holds_or_whose_token_is_there_stays() {
-        let place = Place::new();
-        let (held, kept) = (place.slot("a.example"), place.slot("b.example"));
-        let turn = held.wait_for_turn();
-        drop(kept.wait_for_turn());
-        kept.write(&token(60));
-        let folder = held.path.parent().unwrap();
-        let lock = |slot: &Slot| PathBuf::from(format!("{}.lock", slot.path.display()));
-        let later = changed(folder) + TimeDelta::hours(25);
-        std::fs::File::open(&kept.path).unwrap().set_modified(later.into()).unwrap();
-        held.sweep(later);
-        assert!(lock(&held).exists() && lock(&kept).exists());
-        drop(turn);
-        held.sweep(later);
-        assert!(!lock(&held).exists() && lock(&kept).exists());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn nothing_is_swept_away_behind_a_link() {
-        let place = Place::new();
-        let slot = place.slot("a.example");
-        slot.write(&token(60));
-        let folder = slot.path.parent().unwrap();
-        let elsewhere = folder.with_file_name("elsewhere");
-        std::fs::rename(folder, &elsewhere).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, folder).unwrap();
-        slot.sweep(changed(&elsewhere) + TimeDelta::hours(25));
-        assert!(slot.path.exists(), "a folder that is a link");
-        std::fs::remove_file(folder).unwrap();
-        std::fs::rename(&elsewhere, folder).unwrap();
-        std::fs::rename(&slot.path, place.environment.cache_folder.as_ref().unwrap().join("moved"))
-            .unwrap();
-        std::os::unix::fs::symlink("../moved", &slot.path).unwrap();
-        slot.sweep(changed(folder) + TimeDelta::hours(25));
-        assert!(
-            std::fs::symlink_metadata(&slot.path).is_ok(),
-            "a link that is named like a token's file"
-        );
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! One HTTP call to a broker: trusted roots, time and size limits, and never a second address.
+//! Sends one HTTP request to a broker: root certificates, timeouts, a size limit, no redirects.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,84 +11,84 @@ use stile_protocol::reply::ErrorReply;
 use crate::config::{Environment, is_loopback};
 use crate::message;
 
-/// Longest time to connect: Terraform waits for its helper without a limit of its own.
+/// Connect timeout. Terraform itself waits for its helper without a limit.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time for a whole call.
+/// Timeout of a whole call.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest answer that is read, in bytes; a broker's are a few hundred.
-pub const MAX_ANSWER: usize = 64 * 1024;
+/// Longest response body that the helper reads, in bytes. A broker sends a few hundred.
+pub const MAX_RESPONSE: usize = 64 * 1024;
 
-/// Why there is no answer.
+/// Why a call got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The roots that `SSL_CERT_FILE` names cannot be used.
-    #[error("`SSL_CERT_FILE` names `{}`, which cannot be used", .path.display())]
-    BadRoots {
+    /// The helper cannot load the root certificates that `SSL_CERT_FILE` names.
+    #[error("cannot load root certificates from `{}` (set by `SSL_CERT_FILE`)", .path.display())]
+    BadTrustRoots {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The platform gives no roots, or the like.
-    #[error("TLS cannot be set up: {0}")]
+    /// The helper cannot build the client or the request, for example without root certificates.
+    #[error("cannot set up the HTTP client: {0}")]
     Setup(String),
-    /// The address is not one that may be called.
-    #[error("`{0}` is neither `https` nor a loopback address")]
-    Plain(Url),
-    /// Nobody answered, or not under a name that can be trusted.
-    #[error("`{url}` cannot be reached: {cause}")]
+    /// The URL is neither `https` nor plain HTTP to a loopback address.
+    #[error("`{0}` is neither an `https` URL nor a loopback address")]
+    UnsupportedScheme(Url),
+    /// The connection failed, or the certificate is not trusted.
+    #[error("cannot reach `{url}`: {cause}")]
     Unreachable {
-        /// Who was called.
+        /// The URL that the helper called.
         url: Url,
         /// The innermost cause.
         cause: String,
     },
-    /// The answer took too long.
-    #[error("`{0}` did not answer in time")]
+    /// The response took longer than the timeout.
+    #[error("`{0}` did not respond in time")]
     TimedOut(Url),
-    /// The answer sends the caller elsewhere.
-    #[error("`{url}` answered with a redirect ({status}), and proofs and tokens are never sent on")]
+    /// The response is a redirect.
+    #[error("`{url}` responded with a redirect ({status}), and proofs and tokens never follow one")]
     Redirected {
-        /// Who was called.
+        /// The URL that the helper called.
         url: Url,
         /// The status.
         status: StatusCode,
     },
-    /// The answer is longer than any that a broker gives.
-    #[error("`{0}` answered with more than {MAX_ANSWER} bytes")]
-    TooLong(Url),
+    /// The response body is longer than [`MAX_RESPONSE`].
+    #[error("`{0}` responded with more than {MAX_RESPONSE} bytes")]
+    ResponseTooLarge(Url),
 }
 
 impl CallError {
-    /// The next step, where there is one.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::BadRoots { .. } => {
-                Some("name a PEM file of root certificates, or unset it to trust the platform's")
-            }
+            Self::BadTrustRoots { .. } => Some(
+                "set `SSL_CERT_FILE` to a PEM file of root certificates, or unset it to use the platform's",
+            ),
             Self::Unreachable { cause, .. } if cause.contains("UnknownIssuer") => Some(
-                "if the registry has a certificate authority of its own, name its PEM file in `SSL_CERT_FILE`",
+                "if the registry uses a private certificate authority, set `SSL_CERT_FILE` to its PEM file",
             ),
             Self::Unreachable { .. } | Self::TimedOut(_) => {
-                Some("look at the network, and at `url` in the helper's `config.toml`")
+                Some("check the network, and `url` in the helper's `config.toml`")
             }
             Self::Redirected { .. } => {
-                Some("set `url` in the helper's `config.toml` to where the registry itself answers")
+                Some("set `url` in the helper's `config.toml` to the registry's final address")
             }
-            Self::Setup(_) | Self::Plain(_) | Self::TooLong(_) => None,
+            Self::Setup(_) | Self::UnsupportedScheme(_) | Self::ResponseTooLarge(_) => None,
         }
     }
 }
 
-/// A client for that address alone.
+/// Builds an HTTP client for one URL.
 ///
-/// It follows no redirect: a proof or a token must not go where an answer points.
+/// It follows no redirects: a response must not decide where a proof or a token goes.
 pub fn client(url: &Url, environment: &Environment) -> Result<Client, CallError> {
     let plain = url.scheme() == "http";
     if plain && !is_loopback(url) || !plain && url.scheme() != "https" {
-        return Err(CallError::Plain(url.clone()));
+        return Err(CallError::UnsupportedScheme(url.clone()));
     }
     let builder = Client::builder()
         .user_agent(concat!("terraform-credentials-stile/", env!("CARGO_PKG_VERSION")))
@@ -96,14 +96,15 @@ pub fn client(url: &Url, environment: &Environment) -> Result<Client, CallError>
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)
         .https_only(!plain);
-    // As Go's clients do: what is on this machine is never asked of a proxy.
+    // As Go's HTTP client does: requests to loopback bypass any proxy.
     let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
     let builder = if plain {
-        // Reading the roots is the dearest part of a call, and plain HTTP needs none.
+        // Loading root certificates is the slowest part of a call, and plain HTTP needs none.
         builder.tls_certs_only([])
     } else if let Some(path) = &environment.ssl_cert_file {
         builder.tls_certs_only(
-            roots(path).map_err(|source| CallError::BadRoots { path: path.clone(), source })?,
+            roots(path)
+                .map_err(|source| CallError::BadTrustRoots { path: path.clone(), source })?,
         )
     } else {
         builder
@@ -116,27 +117,27 @@ fn roots(
 ) -> Result<Vec<Certificate>, Box<dyn std::error::Error + Send + Sync>> {
     let certificates = Certificate::from_pem_bundle(&std::fs::read(path)?)?;
     if certificates.is_empty() {
-        Err("it holds no PEM certificate".into())
+        Err("the file contains no PEM certificate".into())
     } else {
         Ok(certificates)
     }
 }
 
-/// What a broker answered.
+/// A broker's response.
 #[derive(Debug)]
-pub struct Answer {
-    /// Who answered.
+pub struct BrokerResponse {
+    /// The URL that responded.
     pub url: Url,
     /// The status; never a redirect.
     pub status: StatusCode,
-    /// The broker's clock, where it says.
+    /// The `Date` header: the broker's clock.
     pub date: Option<DateTime<Utc>>,
-    /// The body, at most [`MAX_ANSWER`] bytes.
+    /// The body, at most [`MAX_RESPONSE`] bytes.
     pub body: Vec<u8>,
 }
 
-/// Makes the call.
-pub async fn send(request: RequestBuilder) -> Result<Answer, CallError> {
+/// Sends a request and reads the whole response.
+pub async fn send(request: RequestBuilder) -> Result<BrokerResponse, CallError> {
     let (client, request) = request.build_split();
     let request = request.map_err(|error| CallError::Setup(message::root_cause(&error)))?;
     let url = request.url().clone();
@@ -149,12 +150,12 @@ pub async fn send(request: RequestBuilder) -> Result<Answer, CallError> {
     let date = date(response.headers());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(CallError::TooLong(url));
+        if body.len() + chunk.len() > MAX_RESPONSE {
+            return Err(CallError::ResponseTooLarge(url));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { url, status, date, body })
+    Ok(BrokerResponse { url, status, date, body })
 }
 
 fn failure(url: &Url, error: reqwest::Error) -> CallError {
@@ -168,23 +169,23 @@ fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     Some(DateTime::parse_from_rfc2822(headers.get(DATE)?.to_str().ok()?).ok()?.to_utc())
 }
 
-/// A broker that said something other than yes.
+/// A response that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The status.
     pub status: StatusCode,
-    /// The code, where a broker answered; other things on the way have none.
+    /// The broker's error code. Responses of proxies and gateways have none.
     pub code: Option<String>,
-    /// What it says, as one line.
+    /// The message, as one line.
     pub message: String,
-    /// The next step, where it names one.
+    /// What the user can do about it, if the broker says so.
     pub hint: Option<String>,
-    /// Its clock.
+    /// The broker's clock.
     pub server_time: Option<DateTime<Utc>>,
 }
 
-impl Answer {
-    /// Reads what is not a success: a broker's error object, or whatever a gateway in between wrote.
+impl BrokerResponse {
+    /// Parses a response that is not a success: a broker's error object, or a gateway's text.
     pub fn refusal(&self) -> Refusal {
         if let Ok(reply) = serde_json::from_slice::<ErrorReply>(&self.body) {
             let server_time =
@@ -198,10 +199,10 @@ impl Answer {
             };
         }
         let body: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
-        let said = body
+        let text = body
             .as_ref()
             .and_then(|body| body.get("message").or_else(|| body.get("Message"))?.as_str());
-        let message = match said {
+        let message = match text {
             Some(text) => format!("{}: {}", self.status, message::one_line(text)),
             None => self.status.to_string(),
         };
@@ -213,9 +214,9 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
+    fn response(status: u16, body: &str) -> BrokerResponse {
         let url = Url::parse("https://registry.example.com/v1/token").unwrap();
-        Answer {
+        BrokerResponse {
             url,
             status: StatusCode::from_u16(status).unwrap(),
             date: None,
@@ -224,15 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_to_another_machine_has_no_client() {
+    fn plain_http_to_another_machine_is_rejected() {
         for text in ["http://registry.example.com", "http://10.0.0.1", "ftp://127.0.0.1"] {
             let error = client(&Url::parse(text).unwrap(), &Environment::default()).unwrap_err();
-            assert!(matches!(error, CallError::Plain(_)), "{text}");
+            assert!(matches!(error, CallError::UnsupportedScheme(_)), "{text}");
         }
     }
 
     #[test]
-    fn roots_that_are_none_are_an_error_and_not_the_platforms() {
+    fn unusable_root_certificates_are_an_error_and_never_fall_back_to_the_platforms() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("roots.pem");
         let url = Url::parse("https://registry.example.com").unwrap();
@@ -249,9 +250,9 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_read_whoever_wrote_it() {
+    fn a_refusal_by_a_broker_or_a_gateway_is_parsed() {
         let error = r#"{"error":"no_grant","message":"no\ngrant","hint":"ask","server_time":"2026-11-20T10:11:12Z"}"#;
-        let refusal = answer(403, error).refusal();
+        let refusal = response(403, error).refusal();
         assert_eq!(
             (refusal.code.as_deref(), refusal.message.as_str(), refusal.hint.as_deref()),
             (Some("no_grant"), "no grant", Some("ask"))
@@ -264,7 +265,7 @@ mod tests {
             (500, "[]", "500 Internal Server Error"),
             (404, "", "404 Not Found"),
         ] {
-            let refusal = answer(status, body).refusal();
+            let refusal = response(status, body).refusal();
             assert_eq!((refusal.code, refusal.message.as_str()), (None, expected), "{body}");
         }
     }

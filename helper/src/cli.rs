@@ -1,4 +1,4 @@
-//! The command line: verbs, flags and the help that teaches them.
+//! The command line: verbs, flags and their help.
 
 use std::path::PathBuf;
 
@@ -8,15 +8,16 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::{Namespace, Permission};
 use terraform_credentials_stile::config::{Service, check_region, check_ttl};
 
-/// Heading of the flags that every verb takes.
-const EVERYWHERE: &str = "Everywhere";
+/// Help heading of the flags that every verb takes.
+const GLOBAL_OPTIONS: &str = "Global options";
 
-/// Enter a private Terraform registry with the AWS identity you already have
+/// Authenticate to a private Terraform registry with your AWS identity
 ///
 /// Terraform runs this program for each registry host and sends the token that it prints.
-/// It signs only for the hosts in its `config.toml`; for every other host it says that it has nothing.
+/// It signs requests only for the hosts in its `config.toml`. For other hosts it prints a stored
+/// token, or an empty object.
 ///
-/// To begin: `terraform-credentials-stile install --registry-host registry.example.com`,
+/// To start, run `terraform-credentials-stile install --registry-host registry.example.com`,
 /// then `terraform-credentials-stile doctor`.
 #[derive(Debug, Parser)]
 #[command(
@@ -31,24 +32,24 @@ pub(crate) struct Cli {
     /// Default: `stile/config.toml` in the platform's configuration folder. Variable: `STILE_CONFIG`.
     ///
     /// Example: `--config /etc/stile/config.toml`
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE", env = "STILE_CONFIG", hide_env = true)]
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "FILE", env = "STILE_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
 
     /// Sign for this AWS region
     ///
-    /// Default: `region` in `config.toml`, else what AWS tools use. Variable: `AWS_REGION`.
+    /// Default: `region` in `config.toml`, else the region that AWS tools use. Variable: `AWS_REGION`.
     ///
     /// Example: `--region eu-central-1`
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "REGION", value_parser = |text: &str| check_region(text.to_owned()))]
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "REGION", value_parser = |text: &str| check_region(text.to_owned()))]
     pub(crate) region: Option<String>,
 
-    /// Use the credentials of this AWS profile, and no others
+    /// Use only the credentials of this AWS profile
     ///
-    /// Default: `profile` in `config.toml`, else what AWS tools find first: keys in the environment
-    /// go before `AWS_PROFILE`.
+    /// Default: `profile` in `config.toml`, else the credentials that AWS tools find first. Keys in
+    /// the environment take precedence over `AWS_PROFILE`.
     ///
     /// Example: `--profile deploy`
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) profile: Option<String>,
 
     #[command(subcommand)]
@@ -56,8 +57,8 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// What arguments say that Terraform passes before the verb, if they are flags.
-    pub(crate) fn before_a_verb(arguments: &[String]) -> Option<Self> {
+    /// Parses the arguments that Terraform passes before the verb; `None` if they are not flags.
+    pub(crate) fn parse_before_verb(arguments: &[String]) -> Option<Self> {
         let arguments = arguments.iter().map(String::as_str);
         Self::try_parse_from(
             ["terraform-credentials-stile"]
@@ -77,29 +78,29 @@ pub(crate) enum Verb {
         #[arg(value_name = "HOST")]
         host: String,
     },
-    /// Keep the token on standard input for a host that is no Stile registry, for `terraform login`
+    /// Store a token from stdin for a host that is not a Stile registry (used by `terraform login`)
     Store {
         /// The host, as Terraform spells it
         #[arg(value_name = "HOST")]
         host: String,
     },
-    /// Drop what is kept for a host, for `terraform logout`
+    /// Delete the tokens of a host (used by `terraform logout`)
     Forget {
         /// The host, as Terraform spells it
         #[arg(value_name = "HOST")]
         host: String,
     },
-    /// Print a new token, for tools that know no credentials helper
+    /// Print a new token for tools that do not support credentials helpers
     ///
     /// Example: `t=$(terraform-credentials-stile get-token env --registry-host registry.example.com) && eval "$t"`
     GetToken(GetToken),
-    /// Put the program where Terraform looks for it, and configure both
+    /// Install the program as Terraform's credentials helper and configure a registry
     ///
-    /// Run twice, it changes nothing; another credentials helper is never replaced.
+    /// A second run changes nothing. It never replaces another credentials helper.
     ///
     /// Example: `terraform-credentials-stile install --registry-host registry.example.com --profile deploy`
     Install(Install),
-    /// Show whom a registry takes you for, and what you may do there
+    /// Show your principal and your grants on a registry
     ///
     /// Example: `terraform-credentials-stile whoami registry.example.com`
     Whoami {
@@ -107,7 +108,7 @@ pub(crate) enum Verb {
         #[arg(value_name = "HOST", value_parser = parse_host)]
         host: Audience,
     },
-    /// Walk the whole way to a token and tell what is wrong on it
+    /// Check every step from AWS credentials to an authorised call
     ///
     /// Example: `terraform-credentials-stile doctor registry.example.com`
     Doctor {
@@ -119,11 +120,11 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Args)]
 pub(crate) struct GetToken {
-    /// How to print it
+    /// The output format
     #[arg(value_enum, value_name = "FORM")]
-    pub(crate) form: Form,
+    pub(crate) form: TokenFormat,
 
-    /// Get the token for this registry
+    /// Request the token from this registry
     ///
     /// Required.
     ///
@@ -131,15 +132,15 @@ pub(crate) struct GetToken {
     #[arg(long, value_name = "HOST", value_parser = parse_host)]
     pub(crate) registry_host: Audience,
 
-    /// Ask for a token that lives this long
+    /// Request a token with this lifetime
     ///
-    /// Default: `ttl` in `config.toml`, else 3600. The registry may give less.
+    /// Default: `ttl` in `config.toml`, else 3600. The registry may shorten it.
     ///
     /// Example: `--time 900`
     #[arg(short = 'T', long, value_name = "SECONDS", value_parser = parse_ttl)]
     pub(crate) time: Option<i64>,
 
-    /// Sign for what verifies the signature at this registry
+    /// Sign for the service that verifies signatures for this registry
     ///
     /// Default: `service` in `config.toml`, else `sts`.
     ///
@@ -147,15 +148,15 @@ pub(crate) struct GetToken {
     #[arg(long, value_enum, value_name = "SERVICE")]
     pub(crate) service: Option<Service>,
 
-    /// Ask for these namespaces only
+    /// Restrict the token to these namespaces
     ///
-    /// Default: every namespace you have a grant on.
+    /// Default: every namespace on which you have a grant.
     ///
     /// Example: `--namespace acme,tools`
     #[arg(long, value_name = "NS", value_delimiter = ',')]
     pub(crate) namespace: Vec<Namespace>,
 
-    /// Ask for these permissions
+    /// Request these permissions
     ///
     /// One or more of `create_grant`, `delete_grant`, `download`, `upload`.
     /// Default: `permissions` in `config.toml`, else `download`.
@@ -166,7 +167,7 @@ pub(crate) struct GetToken {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Form {
+pub(crate) enum TokenFormat {
     /// The token and a newline
     Token,
     /// A `credentials` block for the CLI configuration
@@ -177,7 +178,7 @@ pub(crate) enum Form {
 
 #[derive(Debug, Args)]
 pub(crate) struct Install {
-    /// Get tokens for this registry
+    /// Configure this registry
     ///
     /// Required.
     ///
@@ -185,7 +186,7 @@ pub(crate) struct Install {
     #[arg(long, value_name = "HOST", value_parser = parse_host)]
     pub(crate) registry_host: Audience,
 
-    /// Sign for what verifies the signature at this registry
+    /// Sign for the service that verifies signatures for this registry
     ///
     /// Default: `sts`.
     ///
@@ -193,23 +194,23 @@ pub(crate) struct Install {
     #[arg(long, value_enum, value_name = "SERVICE")]
     pub(crate) service: Option<Service>,
 
-    /// Ask for tokens that live this long
+    /// Request tokens with this lifetime
     ///
-    /// Default: 3600. Becomes `ttl` in `config.toml`.
+    /// Default: 3600. Written to `config.toml` as `ttl`.
     ///
     /// Example: `--expiration-window 7200`
     #[arg(long, value_name = "SECONDS", value_parser = parse_ttl)]
     pub(crate) expiration_window: Option<i64>,
 
-    /// Put the program into this folder, and no other
+    /// Copy the program to this folder only
     ///
-    /// Default: `~/.terraform.d/plugins`, and OpenTofu's folder if it has one.
+    /// Default: `~/.terraform.d/plugins`, and OpenTofu's plugin folder if OpenTofu is installed.
     ///
     /// Example: `--plugin-directory ~/.terraform.d/plugins/linux_amd64`
     #[arg(long, value_name = "DIR")]
     pub(crate) plugin_directory: Option<PathBuf>,
 
-    /// Edit this CLI configuration
+    /// Edit this CLI configuration file
     ///
     /// Default: `~/.terraformrc`. Variable: `TF_CLI_CONFIG_FILE`.
     ///
@@ -217,7 +218,7 @@ pub(crate) struct Install {
     #[arg(long, value_name = "FILE")]
     pub(crate) rc_file: Option<PathBuf>,
 
-    /// Show what would change, and change nothing
+    /// Show the changes without making them
     ///
     /// Default: off.
     ///

@@ -1,6 +1,9 @@
-//! Reads the environment, once, and `stile/config.toml`: which hosts are Stile registries and how each is reached.
+//! Reads the environment and `stile/config.toml`: which hosts are Stile registries, and their settings.
 //!
-//! Nothing is signed for a host that is not in the file.
+//! The helper signs requests only for the hosts in that file.
+//!
+//! Users write this file, so an unknown key is an error: a misspelled `profile` must not let other
+//! credentials sign. The file may name its format `version`, which is 1 if the key is missing.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,10 +18,13 @@ use stile_protocol::names::{Permission, Permissions};
 use stile_protocol::region::Region;
 use url::Url;
 
-/// Life of a token that nobody chose, in seconds.
+/// The format version of `config.toml` that this program supports.
+const VERSION: i64 = 1;
+
+/// Default lifetime of a token, in seconds.
 pub const DEFAULT_TTL: i64 = 3600;
 
-/// What decides whose credentials the AWS chain finds; part of a cached token's name.
+/// Variables that decide which credentials the AWS chain finds. They are part of the cache key.
 const AWS_VARIABLES: [&str; 9] = [
     "AWS_ACCESS_KEY_ID",
     AWS_PROFILE,
@@ -34,26 +40,26 @@ const AWS_PROFILE: &str = "AWS_PROFILE";
 const AWS_CONFIG_FILE: &str = "AWS_CONFIG_FILE";
 const AWS_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 
-/// What the helper takes from its surroundings.
+/// The environment variables and platform folders that the helper uses.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    /// The person's own folder.
+    /// The user's home folder.
     pub home: Option<PathBuf>,
-    /// Where configuration lives on this platform.
+    /// The platform's folder for configuration.
     pub config_folder: Option<PathBuf>,
-    /// Where what can be had again lives.
+    /// The platform's folder for caches.
     pub cache_folder: Option<PathBuf>,
-    /// Where what cannot be had again lives.
+    /// The platform's folder for data.
     pub data_folder: Option<PathBuf>,
-    /// `APPDATA`: where Terraform looks on Windows.
+    /// `APPDATA`: the parent of Terraform's files on Windows.
     pub app_data: Option<PathBuf>,
-    /// `SSL_CERT_FILE`: roots to trust instead of the platform's.
+    /// `SSL_CERT_FILE`: root certificates that replace the platform's.
     pub ssl_cert_file: Option<PathBuf>,
     /// `TF_CLI_CONFIG_FILE`, or its old name `TERRAFORM_CONFIG`.
     pub terraform_rc: Option<PathBuf>,
-    /// Names of the `TF_TOKEN_…` variables; their values are never read.
+    /// Names of the `TF_TOKEN_…` variables. The helper never reads their values.
     pub token_variables: Vec<String>,
-    /// The AWS variables that decide whose credentials are found, none of them a secret.
+    /// The AWS variables that decide which credentials are used. None of them is a secret.
     pub aws: Vec<(&'static str, String)>,
 }
 
@@ -88,12 +94,12 @@ impl Environment {
         }
     }
 
-    /// Where `config.toml` is if nothing says otherwise.
+    /// Returns the default path of `config.toml`.
     pub fn default_config(&self) -> Option<PathBuf> {
         self.config_folder.as_ref().map(|folder| folder.join("stile").join("config.toml"))
     }
 
-    /// The profile that `AWS_PROFILE` names; keys in the environment go before it.
+    /// Returns the profile that `AWS_PROFILE` names. Keys in the environment take precedence over it.
     pub fn aws_profile(&self) -> Option<&str> {
         self.aws
             .iter()
@@ -101,7 +107,7 @@ impl Environment {
             .map(|(_, value)| value.as_str())
     }
 
-    /// When the AWS configuration files last changed, so that a profile that now means somebody else is noticed.
+    /// Returns when the AWS configuration files last changed: a profile may now be another principal.
     pub fn aws_files_changed(&self) -> Vec<Option<SystemTime>> {
         let named = |variable| {
             self.aws
@@ -118,44 +124,44 @@ impl Environment {
     }
 }
 
-/// Why the configuration cannot be used.
+/// Why the helper cannot use its configuration file.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It cannot be read.
-    #[error("`{}` cannot be read", .path.display())]
+    /// The file cannot be read.
+    #[error("cannot read `{}`", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// What it says means nothing.
+    /// The content is invalid.
     #[error("`{}`{place}: {problem}", .path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// The line or table at fault, with a space before it.
+        /// The line or table with the problem, with a space before it.
         place: String,
-        /// What is wrong, and what would be right.
+        /// What is wrong, and which values are valid.
         problem: String,
     },
 }
 
-/// What signs and verifies on the way to a token.
+/// The AWS service that verifies the caller's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Service {
-    /// A proof that the broker has STS answer
+    /// The broker sends the signed request to STS
     #[default]
     Sts,
-    /// A request that API Gateway verifies (`AWS_IAM`)
+    /// API Gateway verifies the request (`AWS_IAM`)
     ExecuteApi,
-    /// A request that a Lambda function URL verifies (`AWS_IAM`)
+    /// A Lambda function URL verifies the request (`AWS_IAM`)
     Lambda,
 }
 
 impl Service {
-    /// The name, as in a credential scope.
+    /// Returns the service name of the SigV4 credential scope.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sts => "sts",
@@ -165,28 +171,28 @@ impl Service {
     }
 }
 
-/// One registry host and how to get a token for it.
+/// The settings of one registry: its host, and how to get a token for it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Registry {
-    /// The host as Terraform spells it: what proofs and tokens are for.
+pub struct RegistryConfig {
+    /// The host as Terraform writes it: the audience of proofs and tokens.
     pub host: Audience,
-    /// Where the service is reached, without a slash at its end.
+    /// The base URL of the broker.
     pub url: Url,
-    /// The region to sign for, instead of the one the AWS configuration says.
+    /// The region to sign for. It overrides the AWS configuration.
     pub region: Option<String>,
-    /// The AWS profile whose credentials sign, and no others.
+    /// The only AWS profile whose credentials may sign.
     pub profile: Option<String>,
-    /// What verifies the signature.
+    /// The service that verifies the signature.
     pub service: Service,
-    /// Life of the tokens, in seconds.
+    /// Lifetime of requested tokens, in seconds.
     pub ttl: i64,
-    /// What the tokens are for.
+    /// Permissions of requested tokens.
     pub permissions: Permissions,
 }
 
-impl Registry {
-    /// A registry about which nothing is known but its host.
-    pub fn of(host: Audience) -> Result<Self, String> {
+impl RegistryConfig {
+    /// Creates a registry with the default settings of its host.
+    pub fn new(host: Audience) -> Result<Self, String> {
         let url = parse_url(&format!("https://{host}"))?;
         let permissions = Permissions::NONE.with(Permission::Download);
         Ok(Self {
@@ -200,36 +206,36 @@ impl Registry {
         })
     }
 
-    /// An address of the service; `path` starts with a slash.
-    pub fn at(&self, path: &str) -> Result<Url, url::ParseError> {
+    /// Returns the URL of a path of the broker. The path starts with a slash.
+    pub fn url_for(&self, path: &str) -> Result<Url, url::ParseError> {
         Url::parse(&format!("{}{path}", self.url.as_str().trim_end_matches('/')))
     }
 
-    /// What Terraform's own tokens are for: everything this registry's table says, in every namespace.
-    pub fn scope(&self) -> Scope {
-        Scope { ttl: self.ttl, namespaces: Namespaces::All, permissions: self.permissions }
+    /// Returns the scope of Terraform's tokens: the configured permissions, in every namespace.
+    pub fn scope(&self) -> TokenScope {
+        TokenScope { ttl: self.ttl, namespaces: Namespaces::All, permissions: self.permissions }
     }
 }
 
-/// What a token is asked for.
+/// The lifetime, namespaces and permissions to request for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
-    /// Its life, in seconds.
+pub struct TokenScope {
+    /// Lifetime, in seconds.
     pub ttl: i64,
-    /// Where it is good.
+    /// The namespaces in which the token is valid.
     pub namespaces: Namespaces,
-    /// What it is good for.
+    /// The permissions of the token.
     pub permissions: Permissions,
 }
 
-/// Every registry of the configuration file.
+/// The configuration file: every registry by its host.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    registries: BTreeMap<Audience, Registry>,
+    registries: BTreeMap<Audience, RegistryConfig>,
 }
 
 impl Config {
-    /// Reads the file that was named, or the platform's own; only the latter may be missing.
+    /// Reads the given file or the default one. Only the default file may be missing.
     pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
         let Some(path) = named.map(Path::to_owned).or_else(|| environment.default_config()) else {
             return Ok(Self::default());
@@ -243,13 +249,25 @@ impl Config {
         }
     }
 
-    /// Reads the text of the file at `path`, which is only named in errors.
+    /// Parses the text of the file. Errors name its `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let invalid = |place: String, problem: String| ConfigError::Invalid {
             path: path.to_owned(),
             place,
             problem,
         };
+        // Check the version first: a file of a newer version may have any other keys.
+        if let Ok(ConfigVersion { version: Some(version) }) = toml::from_str(text)
+            && version != VERSION
+        {
+            return Err(invalid(
+                String::new(),
+                format!(
+                    "the file has format version {version}, and this program ({}) supports version {VERSION}",
+                    env!("CARGO_PKG_VERSION")
+                ),
+            ));
+        }
         let file: ConfigFile = toml::from_str(text).map_err(|error| {
             let line = error
                 .span()
@@ -261,27 +279,35 @@ impl Config {
             let registry = table
                 .check(&host)
                 .map_err(|problem| invalid(format!(" [registry.\"{host}\"]"), problem))?;
-            if let Some(twin) = registries.insert(registry.host.clone(), registry) {
-                return Err(invalid(String::new(), format!("`{}` has two tables", twin.host)));
+            if let Some(first) = registries.insert(registry.host.clone(), registry) {
+                return Err(invalid(String::new(), format!("`{}` has two tables", first.host)));
             }
         }
         Ok(Self { registries })
     }
 
-    /// The registry of that host, if it is one.
-    pub fn registry(&self, host: &Audience) -> Option<&Registry> {
+    /// Returns the settings of a host, if it is a configured registry.
+    pub fn registry(&self, host: &Audience) -> Option<&RegistryConfig> {
         self.registries.get(host)
     }
 
-    /// Every registry, by host.
-    pub fn registries(&self) -> impl Iterator<Item = &Registry> {
+    /// Iterates over the registries, ordered by host.
+    pub fn registries(&self) -> impl Iterator<Item = &RegistryConfig> {
         self.registries.values()
     }
+}
+
+/// The key that every format version has in common.
+#[derive(Deserialize)]
+struct ConfigVersion {
+    version: Option<i64>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
+    #[serde(rename = "version")]
+    _version: Option<i64>,
     #[serde(default)]
     registry: BTreeMap<String, RegistryTable>,
 }
@@ -299,8 +325,9 @@ struct RegistryTable {
 }
 
 impl RegistryTable {
-    fn check(self, host: &str) -> Result<Registry, String> {
-        let mut registry = Registry::of(Audience::parse(host).map_err(|error| error.to_string())?)?;
+    fn check(self, host: &str) -> Result<RegistryConfig, String> {
+        let mut registry =
+            RegistryConfig::new(Audience::parse(host).map_err(|error| error.to_string())?)?;
         if let Some(region) = self.region {
             registry.region = Some(check_region(region)?);
         }
@@ -314,16 +341,16 @@ impl RegistryTable {
             registry.permissions = permissions;
         }
         if registry.permissions.is_empty() {
-            return Err("`permissions` is empty; a token must be for something".to_owned());
+            return Err("`permissions` is empty; a token needs at least one".to_owned());
         }
         if let Some(url) = self.url {
             registry.url = parse_url(&url)?;
         }
-        Ok(Registry { profile: self.profile, service: self.service, ..registry })
+        Ok(RegistryConfig { profile: self.profile, service: self.service, ..registry })
     }
 }
 
-/// Reads the life of a token.
+/// Checks the lifetime of a token.
 pub fn check_ttl(ttl: i64) -> Result<i64, String> {
     if (MIN_TTL..=MAX_TTL).contains(&ttl) {
         Ok(ttl)
@@ -332,38 +359,38 @@ pub fn check_ttl(ttl: i64) -> Result<i64, String> {
     }
 }
 
-/// Reads the name of a region; only a row of the table is one.
+/// Checks that an AWS region exists in the region table.
 pub fn check_region(name: String) -> Result<String, String> {
     if Region::named(&name).is_some() {
         Ok(name)
     } else {
-        Err(format!("`{name}` is no AWS region, such as `eu-central-1`"))
+        Err(format!("`{name}` is not an AWS region such as `eu-central-1`"))
     }
 }
 
-/// Reads the address of a broker.
+/// Parses the URL of a broker.
 ///
-/// A proof or a token sent over plain HTTP is everybody's on the way, so that is for loopback alone.
+/// Plain HTTP would show proofs and tokens to the network, so only loopback addresses may use it.
 pub fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("`{text}` is no URL: {error}"))?;
+    let url = Url::parse(text).map_err(|error| format!("`{text}` is not a URL: {error}"))?;
     if !url.username().is_empty()
         || url.password().is_some()
         || url.query().is_some()
         || url.fragment().is_some()
     {
-        return Err("`url` must be a plain address, without user, query or fragment".to_owned());
+        return Err("`url` must not have a user, a query or a fragment".to_owned());
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         "http" => Err(format!(
-            "`{text}` is plain HTTP, which is for loopback addresses only; use `https`"
+            "`{text}` is plain HTTP, which only loopback addresses may use; use `https`"
         )),
         other => Err(format!("`url` must be `https`, not `{other}`")),
     }
 }
 
-/// Whether a URL leads to this machine, as far as its text can tell.
+/// Tells whether the host of a URL is a loopback address or `localhost`. It resolves no names.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -390,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_with_a_sentence() {
+    fn an_invalid_setting_is_rejected_with_a_clear_error() {
         let place = "`config.toml` [registry.\"registry.example.com\"]: ";
         for (line, expected) in [
             (
@@ -402,31 +429,51 @@ mod tests {
             ("service = \"ec2\"", "`config.toml` line 2: unknown variant `ec2`, expected one of `sts`, `execute-api`, `lambda`".to_owned()),
             ("ttl = 59", format!("{place}`ttl` must be from 60 to 43200 seconds")),
             ("ttl = 43201", format!("{place}`ttl` must be from 60 to 43200 seconds")),
-            ("region = \"us-east-1.evil.org\"", format!("{place}`us-east-1.evil.org` is no AWS region, such as `eu-central-1`")),
-            ("permissions = []", format!("{place}`permissions` is empty; a token must be for something")),
+            ("region = \"us-east-1.evil.org\"", format!("{place}`us-east-1.evil.org` is not an AWS region such as `eu-central-1`")),
+            ("permissions = []", format!("{place}`permissions` is empty; a token needs at least one")),
             ("profile = \"\"", format!("{place}`profile` is empty")),
             (
                 "url = \"http://registry.example.com\"",
-                format!("{place}`http://registry.example.com` is plain HTTP, which is for loopback addresses only; use `https`"),
+                format!("{place}`http://registry.example.com` is plain HTTP, which only loopback addresses may use; use `https`"),
             ),
             ("url = \"ftp://registry.example.com\"", format!("{place}`url` must be `https`, not `ftp`")),
-            ("url = \"https://a@b.example\"", format!("{place}`url` must be a plain address, without user, query or fragment")),
-            ("url = \"https://b.example?x=1\"", format!("{place}`url` must be a plain address, without user, query or fragment")),
+            ("url = \"https://a@b.example\"", format!("{place}`url` must not have a user, a query or a fragment")),
+            ("url = \"https://b.example?x=1\"", format!("{place}`url` must not have a user, a query or a fragment")),
         ] {
             assert_eq!(table(line).unwrap_err(), expected, "{line}");
         }
         assert!(
             parse("[registries]\n")
                 .unwrap_err()
-                .contains("unknown field `registries`, expected `registry`")
+                .contains("unknown field `registries`, expected `version` or `registry`")
         );
         assert!(parse("[registry.localhost]\n").unwrap_err().contains("`localhost` has no dot"));
-        let twins = "[registry.\"a.example\"]\n[registry.\"A.example:443\"]\n";
-        assert_eq!(parse(twins).unwrap_err(), "`config.toml`: `a.example` has two tables");
+        let duplicate = "[registry.\"a.example\"]\n[registry.\"A.example:443\"]\n";
+        assert_eq!(parse(duplicate).unwrap_err(), "`config.toml`: `a.example` has two tables");
     }
 
     #[test]
-    fn only_loopback_may_be_plain() {
+    fn a_file_of_another_version_is_rejected_with_both_versions() {
+        let table = "[registry.\"a.example\"]\n";
+        assert_eq!(parse(&format!("version = 1\n{table}")).unwrap().registries().count(), 1);
+        for (text, version) in [
+            (format!("version = 2\n{table}later = 1\n"), 2),
+            ("version = 99\nregistries = []\n".to_owned(), 99),
+            ("version = 0\n".to_owned(), 0),
+        ] {
+            let program = env!("CARGO_PKG_VERSION");
+            assert_eq!(
+                parse(&text).unwrap_err(),
+                format!(
+                    "`config.toml`: the file has format version {version}, and this program ({program}) supports version 1"
+                )
+            );
+        }
+        assert!(parse("version = \"1\"\n").unwrap_err().contains("line 1: invalid type"));
+    }
+
+    #[test]
+    fn only_loopback_addresses_may_use_plain_http() {
         for (text, allowed) in [
             ("http://127.0.0.1:8443", true),
             ("http://127.9.9.9", true),
@@ -443,20 +490,20 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_lines_has_every_default() {
+    fn an_empty_table_has_every_default() {
         let config = parse("[registry.\"Registry.Example.com:443\"]\n").unwrap();
         let host = Audience::parse("registry.example.com").unwrap();
         let registry = config.registry(&host).unwrap();
-        assert_eq!(registry, &Registry::of(host).unwrap());
+        assert_eq!(registry, &RegistryConfig::new(host).unwrap());
         assert_eq!(
-            registry.at("/v1/token").unwrap().as_str(),
+            registry.url_for("/v1/token").unwrap().as_str(),
             "https://registry.example.com/v1/token"
         );
         assert_eq!((registry.ttl, registry.permissions.to_string().as_str()), (3600, "download"));
     }
 
     #[test]
-    fn every_line_of_a_table_counts() {
+    fn every_setting_of_a_table_is_used() {
         let config = table(
             "region = \"eu-central-1\"\nprofile = \"ci\"\nservice = \"execute-api\"\nttl = 900\n\
              permissions = [\"upload\", \"download\"]\nurl = \"https://api.example.com/prod/\"",
@@ -468,13 +515,13 @@ mod tests {
         assert_eq!((registry.service, registry.ttl), (Service::ExecuteApi, 900));
         assert_eq!(registry.permissions.to_string(), "download,upload");
         assert_eq!(
-            registry.at("/v1/token").unwrap().as_str(),
+            registry.url_for("/v1/token").unwrap().as_str(),
             "https://api.example.com/prod/v1/token"
         );
     }
 
     #[test]
-    fn only_a_file_that_nobody_named_may_be_missing() {
+    fn only_the_default_file_may_be_missing() {
         let folder = tempfile::tempdir().unwrap();
         let environment =
             Environment { config_folder: Some(folder.path().to_owned()), ..Environment::default() };

@@ -1,7 +1,8 @@
-//! Finds AWS credentials and a region as every AWS tool does: environment, profile, web identity, container, instance.
+//! Finds AWS credentials and a region: environment, profile, web identity, container, instance.
 //!
-//! The order is that of the SDK's default chain; it is walked here so that an error can name the provider that failed.
-//! A profile that somebody named is used alone, as with `aws --profile`: keys in the environment must not stand in for it.
+//! The order is that of the SDK's default chain. This module tries the providers itself, so that an
+//! error can name the provider that failed. If the user names a profile, the helper tries only that
+//! profile, as `aws --profile` does: keys in the environment must not replace it.
 
 use std::time::Duration;
 
@@ -20,113 +21,113 @@ use aws_credential_types::provider::error::CredentialsError as SdkError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use crate::config::{Environment, Registry};
+use crate::config::{Environment, RegistryConfig};
 use crate::message;
 
-/// Longest time to look: Terraform runs its helper up to three times, and waits for it without a limit.
+/// Timeout for all providers together. Terraform runs its helper up to three times, without a limit.
 ///
-/// The SDK starts a `credential_process` itself, so one that hangs is left behind.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The SDK starts a `credential_process` itself, so a hanging one outlives the helper.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What must be left of credentials for whoever gave them not to be asked once more.
+/// Remaining lifetime below which the helper asks a provider for newer credentials.
 ///
-/// The buffer of the SDK's identity cache (`IdentityCache::lazy`, 10 s), which only its service clients have: longer, since
-/// an exchange may take ten seconds, and credentials end by AWS's clock and not by ours.
-const BUFFER: TimeDelta = TimeDelta::minutes(1);
+/// The SDK's `IdentityCache::lazy`, which only its service clients use, has a buffer of 10 s. This
+/// one is longer: an exchange may take ten seconds, and credentials expire by the clock of AWS.
+const EXPIRY_BUFFER: TimeDelta = TimeDelta::minutes(1);
 
-/// How long is waited for better ones: less than what is left of the time for all providers after a slow first answer.
-const SECOND_ASK: Duration = Duration::from_secs(3);
+/// Timeout for newer credentials. It leaves time for a slow first call within [`LOAD_TIMEOUT`].
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What signs.
+/// Credentials and a region to sign with.
 #[derive(Debug)]
-pub struct Loaded {
-    /// The credentials; their `Debug` shows no secret.
+pub struct LoadedCredentials {
+    /// The credentials. Their `Debug` output contains no secret.
     pub credentials: Credentials,
-    /// Who gave them.
-    pub provider: Provider,
+    /// The provider of the credentials.
+    pub provider: CredentialProvider,
     /// The region to sign for.
     pub region: String,
-    /// Whether the AWS configuration allows FIPS endpoints only.
+    /// Whether the AWS configuration requires FIPS endpoints.
     pub fips: bool,
 }
 
-/// Why there is nothing to sign with.
+/// Why the helper has no credentials to sign with.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// Nobody has credentials.
+    /// No provider has credentials.
     #[error(
-        "no AWS credentials were found: not in the environment, a profile, web identity, a container or instance metadata"
+        "found no AWS credentials in the environment, a profile, web identity, a container or instance metadata"
     )]
-    None,
-    /// The profile that was named has none.
-    #[error("the AWS profile `{profile}` gave no credentials")]
-    NoProfile {
+    NotFound,
+    /// The named profile has no credentials.
+    #[error("the AWS profile `{profile}` has no credentials")]
+    EmptyProfile {
         /// The profile.
         profile: String,
-        /// What the SDK says.
+        /// The error of the SDK.
         source: Box<SdkError>,
     },
-    /// A provider is set up and failed; no other is asked in its place.
-    #[error("AWS credentials from {provider} could not be loaded")]
+    /// A configured provider failed. The helper tries no other provider instead.
+    #[error("cannot load AWS credentials from {provider}")]
     Failed {
         /// The provider.
-        provider: Provider,
-        /// What the SDK says.
+        provider: CredentialProvider,
+        /// The error of the SDK.
         source: Box<SdkError>,
     },
-    /// They are over.
+    /// The credentials have expired.
     #[error("the AWS credentials from {provider} expired at {expired_at}")]
     Expired {
         /// The provider.
-        provider: Provider,
-        /// When, RFC 3339.
+        provider: CredentialProvider,
+        /// The time of expiry, RFC 3339.
         expired_at: String,
     },
-    /// Looking took too long.
-    #[error("no AWS credentials came within {} seconds", LIMIT.as_secs())]
+    /// The providers took longer than the timeout.
+    #[error("loading AWS credentials took more than {} seconds", LOAD_TIMEOUT.as_secs())]
     TimedOut,
-    /// Nothing says which region's STS to use.
+    /// No AWS region is configured.
     #[error("no AWS region is set")]
     NoRegion,
 }
 
 impl CredentialsError {
-    /// The next step.
+    /// What the user can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::None => {
-                "sign in with `aws sso login`, set `AWS_PROFILE`, or name a `profile` in the helper's `config.toml`"
+            Self::NotFound => {
+                "sign in with `aws sso login`, set `AWS_PROFILE`, or set `profile` in the helper's `config.toml`"
             }
-            Self::NoProfile { .. } => {
-                "look at the profile with `aws configure list --profile NAME`, and sign in with `aws sso login`"
+            Self::EmptyProfile { .. } => {
+                "check the profile with `aws configure list --profile NAME`, or sign in with `aws sso login`"
             }
             Self::Failed { provider, .. } | Self::Expired { provider, .. } => provider.hint(),
-            Self::TimedOut => "try `aws sts get-caller-identity`, which looks in the same places",
+            Self::TimedOut => "run `aws sts get-caller-identity`, which uses the same providers",
             Self::NoRegion => {
-                "set `AWS_REGION`, a `region` in the AWS profile, or `region` in the helper's `config.toml`"
+                "set `AWS_REGION`, `region` in the AWS profile, or `region` in the helper's `config.toml`"
             }
         }
     }
 }
 
-/// Finds what signs for a registry.
+/// Loads the AWS credentials and the region to sign with for a registry.
 pub async fn load(
-    registry: &Registry,
+    registry: &RegistryConfig,
     environment: &Environment,
     now: DateTime<Utc>,
-) -> Result<Loaded, CredentialsError> {
-    tokio::time::timeout(LIMIT, find(registry, environment, now))
+) -> Result<LoadedCredentials, CredentialsError> {
+    tokio::time::timeout(LOAD_TIMEOUT, resolve(registry, environment, now))
         .await
         .map_err(|_| CredentialsError::TimedOut)?
 }
 
-async fn find(
-    registry: &Registry,
+async fn resolve(
+    registry: &RegistryConfig,
     environment: &Environment,
     now: DateTime<Utc>,
-) -> Result<Loaded, CredentialsError> {
+) -> Result<LoadedCredentials, CredentialsError> {
     let profile = registry.profile.as_deref();
-    // Two tries: off EC2 nobody answers, and a person waits for each.
+    // Two attempts only: outside EC2 each one runs into its timeout, and the user waits.
     let metadata = imds::Client::builder().max_attempts(2).build();
     let region = match &registry.region {
         Some(region) => Region::new(region.clone()),
@@ -142,14 +143,15 @@ async fn find(
         .with_region(Some(region.clone()))
         .with_use_fips(Some(fips));
 
-    let (provider, credentials) = walk(profile, environment, &settings, &metadata, now).await?;
+    let (provider, credentials) =
+        first_credentials(profile, environment, &settings, &metadata, now).await?;
     if let Some(expiry) = expiry(&credentials).filter(|expiry| *expiry <= now) {
         return Err(CredentialsError::Expired {
             provider,
             expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true),
         });
     }
-    Ok(Loaded { credentials, provider, region: region.to_string(), fips })
+    Ok(LoadedCredentials { credentials, provider, region: region.to_string(), fips })
 }
 
 async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region> {
@@ -165,7 +167,7 @@ async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region
         Box::new(of_instance),
     ];
     for provider in chain {
-        // A variable that is set to nothing says nothing.
+        // An empty variable counts as unset.
         if let Some(region) = provider.region().await.filter(|region| !region.as_ref().is_empty()) {
             return Some(region);
         }
@@ -173,26 +175,26 @@ async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region
     None
 }
 
-async fn walk(
+async fn first_credentials(
     profile: Option<&str>,
     environment: &Environment,
     settings: &ProviderConfig,
     metadata: &imds::Client,
     now: DateTime<Utc>,
-) -> Result<(Provider, Credentials), CredentialsError> {
-    let chain: &[Provider] =
-        if profile.is_some() { &[Provider::Profile] } else { &Provider::CHAIN };
+) -> Result<(CredentialProvider, Credentials), CredentialsError> {
+    let chain: &[CredentialProvider] =
+        if profile.is_some() { &[CredentialProvider::Profile] } else { &CredentialProvider::CHAIN };
     for provider in chain {
-        match (ask(&provider.build(profile, settings, metadata), now).await, profile) {
+        match (provide_fresh(&provider.build(profile, settings, metadata), now).await, profile) {
             (Ok(credentials), _) => return Ok((*provider, credentials)),
             (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
-                return Err(CredentialsError::NoProfile {
+                return Err(CredentialsError::EmptyProfile {
                     profile: profile.to_owned(),
                     source: Box::new(source),
                 });
             }
             (Err(source @ SdkError::CredentialsNotLoaded(_)), None)
-                if *provider == Provider::Instance && went_unanswered(&source) =>
+                if *provider == CredentialProvider::Instance && metadata_timed_out(&source) =>
             {
                 return Err(CredentialsError::Failed {
                     provider: *provider,
@@ -202,9 +204,10 @@ async fn walk(
             (Err(source @ SdkError::CredentialsNotLoaded(_)), None) => {
                 match environment.aws_profile() {
                     Some(profile)
-                        if *provider == Provider::Profile && is_missing(&source, environment) =>
+                        if *provider == CredentialProvider::Profile
+                            && is_missing_profile(&source, environment) =>
                     {
-                        return Err(CredentialsError::NoProfile {
+                        return Err(CredentialsError::EmptyProfile {
                             profile: profile.to_owned(),
                             source: Box::new(source),
                         });
@@ -220,21 +223,21 @@ async fn walk(
             }
         }
     }
-    Err(CredentialsError::None)
+    Err(CredentialsError::NotFound)
 }
 
-/// Asks a provider, and once more where what it gives is over or nearly: agents refresh when they are asked.
+/// Gets credentials from a provider, and asks again if they expire soon: agents refresh on request.
 ///
-/// What is nearly over still signs where nothing better comes, or not soon.
-async fn ask(
+/// If the second call gives nothing better in time, the helper uses the first credentials.
+async fn provide_fresh(
     provider: &SharedCredentialsProvider,
     now: DateTime<Utc>,
 ) -> Result<Credentials, SdkError> {
     let credentials = provider.provide_credentials().await?;
-    if expiry(&credentials).is_none_or(|expiry| expiry.signed_duration_since(now) > BUFFER) {
+    if expiry(&credentials).is_none_or(|expiry| expiry.signed_duration_since(now) > EXPIRY_BUFFER) {
         return Ok(credentials);
     }
-    match tokio::time::timeout(SECOND_ASK, provider.provide_credentials()).await {
+    match tokio::time::timeout(REFRESH_TIMEOUT, provider.provide_credentials()).await {
         Ok(Ok(second)) if expiry(&second).is_none_or(|end| Some(end) > expiry(&credentials)) => {
             Ok(second)
         }
@@ -242,44 +245,45 @@ async fn ask(
     }
 }
 
-/// When credentials end, where they say.
+/// Returns when credentials expire, if they have an expiry.
 pub fn expiry(credentials: &Credentials) -> Option<DateTime<Utc>> {
     credentials.expiry().map(DateTime::from)
 }
 
-/// Whether instance metadata took the call and its answer never came, as in a container that its hop limit does not reach.
+/// Tells whether instance metadata accepted the request and its response never arrived.
 ///
-/// Elsewhere than on EC2 nobody is there at all; the SDK says "not loaded" of both, and tells them apart in words alone.
-fn went_unanswered(error: &SdkError) -> bool {
-    let said = message::chain(error);
-    ["HTTP read timeout", "client error (SendRequest)"].iter().any(|words| said.contains(words))
+/// This happens in a container that is beyond the hop limit. Outside EC2 nothing accepts the request.
+/// The SDK reports "not loaded" for both, and only the text of the error differs.
+fn metadata_timed_out(error: &SdkError) -> bool {
+    let text = message::chain(error);
+    ["HTTP read timeout", "client error (SendRequest)"].iter().any(|part| text.contains(part))
 }
 
-/// Whether there is no such profile; one that is there may name a region alone, and then others are asked for credentials.
+/// Tells whether a profile does not exist. An existing one may set only a region.
 ///
-/// The SDK gives a reason for the former only, and none where there is no file that could have any profile.
-fn is_missing(error: &SdkError, environment: &Environment) -> bool {
+/// The SDK error has a source only for a missing profile, and none if there is no AWS file at all.
+fn is_missing_profile(error: &SdkError, environment: &Environment) -> bool {
     std::error::Error::source(error).is_some()
         || environment.aws_files_changed().iter().all(Option::is_none)
 }
 
-/// Who gives credentials.
+/// A provider of AWS credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Provider {
-    /// `AWS_ACCESS_KEY_ID` and its companions.
+pub enum CredentialProvider {
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
     Environment,
     /// A profile of the AWS configuration: keys, SSO, an assumed role, a `credential_process`.
     Profile,
-    /// A token file and a role, as on EKS and in CI.
+    /// A web identity token file and a role, for example on EKS or in CI.
     WebIdentity,
-    /// The endpoint of ECS, EKS Pod Identity or CloudShell.
+    /// The container endpoint of ECS, EKS Pod Identity or CloudShell.
     Container,
-    /// EC2's metadata service, version 2.
+    /// The EC2 instance metadata service, version 2.
     Instance,
 }
 
-impl Provider {
-    /// The order in which they are asked.
+impl CredentialProvider {
+    /// The providers in the order in which the helper tries them.
     const CHAIN: [Self; 5] =
         [Self::Environment, Self::Profile, Self::WebIdentity, Self::Container, Self::Instance];
 
@@ -318,25 +322,25 @@ impl Provider {
     const fn hint(self) -> &'static str {
         match self {
             Self::Environment => {
-                "set `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for a role, `AWS_SESSION_TOKEN` anew"
+                "renew `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for a role, `AWS_SESSION_TOKEN`"
             }
             Self::Profile => {
-                "sign in with `aws sso login`, or look at the profile with `aws configure list`"
+                "sign in with `aws sso login`, or check the profile with `aws configure list`"
             }
             Self::WebIdentity => {
-                "look at `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` and the trust policy of the role"
+                "check `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` and the trust policy of the role"
             }
             Self::Container => {
-                "look at `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI` and the role of the task or pod"
+                "check `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI`, and the role of the task or pod"
             }
             Self::Instance => {
-                "give the instance a role; from inside a container its metadata hop limit must be 2"
+                "attach a role to the instance; inside a container, set its metadata hop limit to 2"
             }
         }
     }
 }
 
-impl std::fmt::Display for Provider {
+impl std::fmt::Display for CredentialProvider {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Environment => "the environment",

@@ -1,6 +1,6 @@
-//! Sends a proof and gets a token; a proof that was late by the broker's clock is made anew once, by that clock.
+//! Exchanges a proof for a token. If the clocks differ, it signs once more with the broker's time.
 //!
-//! Nothing is signed for a time that no time zone explains, whatever the broker says.
+//! It never signs for a time that a wrong time zone cannot explain.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Client;
@@ -9,82 +9,83 @@ use stile_protocol::exchange::RequestDocument;
 use stile_protocol::region::Region;
 use stile_protocol::reply::{ErrorCode, TokenReply};
 
-use crate::call::{self, Answer, CALL_TIMEOUT, CallError, Refusal};
+use crate::call::{self, BrokerResponse, CALL_TIMEOUT, CallError, Refusal};
 use crate::clock::{self, Clock};
-use crate::config::{Registry, Scope, Service};
-use crate::credentials::Loaded;
+use crate::config::{RegistryConfig, Service, TokenScope};
+use crate::credentials::LoadedCredentials;
 use crate::iam_exchange;
-use crate::proof::{ProofError, Signer, SigningError};
+use crate::proof::{ProofError, ProofSigner, SigningError};
 
-/// How far the broker's clock may be from ours for a proof to be signed for its time.
+/// Largest clock skew for which the helper signs with the broker's time.
 ///
-/// Covers a clock that is set for another time zone, from UTC−12 to UTC+14. The time is the word of whoever answers: without
-/// a bound, who answers as the registry once collects proofs that begin to be good in months, for as long as the key lives.
+/// It covers a clock that is set to another time zone, from UTC−12 to UTC+14. The response is not
+/// trusted: without a limit, an attacker who impersonates the registry once could collect proofs that
+/// become valid months later.
 const MAX_SKEW: TimeDelta = TimeDelta::hours(26);
 
 /// Longest token that Terraform can send through every gateway, in bytes.
 const MAX_TOKEN: usize = 4096;
 
-/// What came of an exchange.
+/// The result of an exchange.
 #[derive(Debug)]
-pub struct Exchanged {
-    /// The broker's answer.
+pub struct ExchangedToken {
+    /// The body of the response.
     pub reply: TokenReply,
-    /// When the token ends, by the broker's clock.
+    /// When the token expires, by the broker's clock.
     pub expires_at: DateTime<Utc>,
-    /// How far the broker's clock is before ours, where that was in the way.
+    /// How far the broker's clock is ahead of this one, if the helper had to correct for it.
     pub skew: Option<TimeDelta>,
 }
 
-/// Why there is no token.
+/// Why an exchange gave no token.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// The region has no row in the table.
-    #[error("`{0}` is no AWS region that this version knows")]
+    /// The region table has no such region.
+    #[error("this version of the helper does not know the AWS region `{0}`")]
     UnknownRegion(String),
-    /// No randomness is to be had.
-    #[error("the system gives no random bytes")]
-    Random,
-    /// No proof could be made.
+    /// The operating system returned no random bytes.
+    #[error("cannot get random bytes from the operating system")]
+    NoRandomBytes,
+    /// The proof could not be signed.
     #[error(transparent)]
     Proof(#[from] ProofError),
     /// The request for `execute-api` or `lambda` could not be signed.
-    #[error("the request could not be signed")]
+    #[error("cannot sign the request")]
     Signing(#[source] SigningError),
-    /// The broker names a time that no time zone explains.
+    /// The broker's time differs by more than [`MAX_SKEW`].
     #[error(
-        "this computer's clock is {} the registry's, and nothing is signed for a time more than {} h away",
-        clock::apart(*.0),
+        "this computer's clock is {} the registry's, and the helper corrects at most {} h",
+        clock::describe_skew(*.0),
         MAX_SKEW.num_hours()
     )]
-    TooFarOff(TimeDelta),
-    /// Nobody answered.
+    ClockTooFarOff(TimeDelta),
+    /// The call got no response.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The broker says no.
+    /// The broker rejects the request.
     #[error("{}", .0.message)]
     Refused(Refusal),
-    /// The broker, or something before it, is down.
-    #[error("the registry could not answer: {}", .0.message)]
-    Down(Refusal),
-    /// The answer is no token.
-    #[error("`{0}` answered with something that is no token")]
-    Unreadable(reqwest::Url),
+    /// The broker, or a proxy in front of it, is unavailable.
+    #[error("the registry is unavailable: {}", .0.message)]
+    Unavailable(Refusal),
+    /// The response does not contain a valid token.
+    #[error("the response of `{0}` does not contain a valid token")]
+    InvalidReply(reqwest::Url),
 }
 
 impl ExchangeError {
-    /// The next step, where there is one.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownRegion(_) => Some("set `region` in the helper's `config.toml` to one that the registry accepts".to_owned()),
+            Self::UnknownRegion(_) => Some("set `region` in the helper's `config.toml` to a region that the registry accepts".to_owned()),
             Self::Proof(ProofError::NoFipsHost(_)) => Some("set `region` in the helper's `config.toml` to a US region".to_owned()),
-            Self::TooFarOff(_) => {
-                Some("set this computer's clock; if it is right, then the registry's is not, or somebody else answers for it".to_owned())
+            Self::ClockTooFarOff(_) => {
+                Some("set this computer's clock; if it is correct, the registry's clock is wrong, or the response is not from the registry".to_owned())
             }
             Self::Call(error) => error.hint().map(str::to_owned),
-            Self::Refused(refusal) | Self::Down(refusal) => refusal.hint.clone(),
-            Self::Unreadable(_) => Some("look at `url` in the helper's `config.toml`: is that a Stile registry?".to_owned()),
-            Self::Random | Self::Proof(ProofError::Signing(_)) | Self::Signing(_) => None,
+            Self::Refused(refusal) | Self::Unavailable(refusal) => refusal.hint.clone(),
+            Self::InvalidReply(_) => Some("check that `url` in the helper's `config.toml` is the address of a Stile registry".to_owned()),
+            Self::NoRandomBytes | Self::Proof(ProofError::Signing(_)) | Self::Signing(_) => None,
         }
     }
 }
@@ -92,37 +93,37 @@ impl ExchangeError {
 /// Exchanges AWS credentials for a token.
 pub async fn exchange(
     client: &Client,
-    registry: &Registry,
-    loaded: &Loaded,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    loaded: &LoadedCredentials,
+    scope: &TokenScope,
     clock: Clock,
-) -> Result<Exchanged, ExchangeError> {
+) -> Result<ExchangedToken, ExchangeError> {
     let deadline = tokio::time::Instant::now() + CALL_TIMEOUT;
     let whole = async {
         let signed_at = clock.now();
-        let answer = ask(client, registry, loaded, scope, signed_at).await?;
-        let Some(server_time) = wrong_clock(&answer) else { return Ok((answer, None)) };
+        let response = request_token(client, registry, loaded, scope, signed_at).await?;
+        let Some(server_time) = time_of_clock_error(&response) else { return Ok((response, None)) };
         let skew = server_time - signed_at;
         if skew.abs() > MAX_SKEW {
-            return Err(ExchangeError::TooFarOff(skew));
+            return Err(ExchangeError::ClockTooFarOff(skew));
         }
-        let answer = ask(client, registry, loaded, scope, server_time).await?;
-        Ok((answer, Some(skew)))
+        let response = request_token(client, registry, loaded, scope, server_time).await?;
+        Ok((response, Some(skew)))
     };
-    let (answer, skew) = tokio::time::timeout_at(deadline, whole)
+    let (response, skew) = tokio::time::timeout_at(deadline, whole)
         .await
         .map_err(|_| CallError::TimedOut(registry.url.clone()))??;
-    let (reply, expires_at) = read(&answer)?;
-    Ok(Exchanged { reply, expires_at, skew })
+    let (reply, expires_at) = parse_reply(&response)?;
+    Ok(ExchangedToken { reply, expires_at, skew })
 }
 
-async fn ask(
+async fn request_token(
     client: &Client,
-    registry: &Registry,
-    loaded: &Loaded,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    loaded: &LoadedCredentials,
+    scope: &TokenScope,
     now: DateTime<Utc>,
-) -> Result<Answer, ExchangeError> {
+) -> Result<BrokerResponse, ExchangeError> {
     if registry.service != Service::Sts {
         let signed =
             iam_exchange::sign(registry, loaded, scope, now).map_err(ExchangeError::Signing)?;
@@ -130,44 +131,45 @@ async fn ask(
     }
     let region = Region::named(&loaded.region)
         .ok_or_else(|| ExchangeError::UnknownRegion(loaded.region.clone()))?;
-    // A new document each time, so that no two proofs are alike.
+    // Each document has a new nonce, so that no two proofs are equal.
     let document = RequestDocument::new(scope.ttl, scope.namespaces.clone(), scope.permissions)
-        .map_err(|_| ExchangeError::Random)?
+        .map_err(|_| ExchangeError::NoRandomBytes)?
         .to_bytes();
-    let signer = Signer {
+    let signer = ProofSigner {
         credentials: &loaded.credentials,
         region,
         fips: loaded.fips,
         audience: &registry.host,
     };
     let proof = signer.prove(&document, now)?;
-    let url =
-        registry.at("/v1/token").map_err(|_| ExchangeError::Unreadable(registry.url.clone()))?;
-    let body = serde_json::to_vec(&proof).map_err(|_| ExchangeError::Unreadable(url.clone()))?;
+    let url = registry
+        .url_for("/v1/token")
+        .map_err(|_| ExchangeError::InvalidReply(registry.url.clone()))?;
+    let body = serde_json::to_vec(&proof).map_err(|_| ExchangeError::InvalidReply(url.clone()))?;
     Ok(call::send(client.post(url).header(CONTENT_TYPE, "application/json").body(body)).await?)
 }
 
-/// The broker's time, where it says that the proof's was the fault.
-fn wrong_clock(answer: &Answer) -> Option<DateTime<Utc>> {
-    if answer.status.is_success() {
+/// Returns the broker's time if the broker rejected the proof because of its time.
+fn time_of_clock_error(response: &BrokerResponse) -> Option<DateTime<Utc>> {
+    if response.status.is_success() {
         return None;
     }
-    let refusal = answer.refusal();
+    let refusal = response.refusal();
     let code = refusal.code?;
     let clocks = [ErrorCode::ProofExpired.as_str(), ErrorCode::ProofFromFuture.as_str()];
     if clocks.contains(&code.as_str()) { refusal.server_time } else { None }
 }
 
-fn read(answer: &Answer) -> Result<(TokenReply, DateTime<Utc>), ExchangeError> {
-    if answer.status.is_server_error() || answer.status.as_u16() == 429 {
-        return Err(ExchangeError::Down(answer.refusal()));
+fn parse_reply(response: &BrokerResponse) -> Result<(TokenReply, DateTime<Utc>), ExchangeError> {
+    if response.status.is_server_error() || response.status.as_u16() == 429 {
+        return Err(ExchangeError::Unavailable(response.refusal()));
     }
-    if !answer.status.is_success() {
-        return Err(ExchangeError::Refused(answer.refusal()));
+    if !response.status.is_success() {
+        return Err(ExchangeError::Refused(response.refusal()));
     }
-    let unreadable = || ExchangeError::Unreadable(answer.url.clone());
-    let reply: TokenReply = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
-    // The token becomes a header, and a line of shell or HCL: nothing in it may end either.
+    let unreadable = || ExchangeError::InvalidReply(response.url.clone());
+    let reply: TokenReply = serde_json::from_slice(&response.body).map_err(|_| unreadable())?;
+    // The token goes into a header, a shell command or HCL, so it must not contain a delimiter.
     let plain =
         reply.token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
     if reply.token.is_empty() || reply.token.len() > MAX_TOKEN || !plain {
@@ -184,9 +186,9 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
+    fn response(status: u16, body: &str) -> BrokerResponse {
         let url = Url::parse("https://registry.example.com/v1/token").unwrap();
-        Answer {
+        BrokerResponse {
             url,
             status: StatusCode::from_u16(status).unwrap(),
             date: None,
@@ -201,41 +203,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_usable_token_is_refused_without_being_shown() {
+    fn an_unusable_token_is_rejected_and_not_printed() {
         let long = "a".repeat(MAX_TOKEN + 1);
         for token in ["", "a b", "a\nb", "a\"b", "a$b", "é", &long] {
-            let error =
-                read(&answer(200, &token_reply(token, "2026-11-20T11:11:12Z"))).unwrap_err();
+            let error = parse_reply(&response(200, &token_reply(token, "2026-11-20T11:11:12Z")))
+                .unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "`https://registry.example.com/v1/token` answered with something that is no token"
+                "the response of `https://registry.example.com/v1/token` does not contain a valid token"
             );
         }
         for body in ["", "{}", "[]", "<html>", &token_reply("a", "tomorrow")] {
             assert!(
-                matches!(read(&answer(200, body)), Err(ExchangeError::Unreadable(_))),
+                matches!(parse_reply(&response(200, body)), Err(ExchangeError::InvalidReply(_))),
                 "{body}"
             );
         }
     }
 
     #[test]
-    fn no_and_down_are_different_errors() {
+    fn a_rejection_and_an_outage_are_different_errors() {
         let body = r#"{"error":"x","message":"a sentence","server_time":"2026-11-20T10:11:12Z"}"#;
         for (status, expected) in [
             (400, "a sentence"),
             (401, "a sentence"),
             (403, "a sentence"),
-            (429, "the registry could not answer: a sentence"),
-            (502, "the registry could not answer: a sentence"),
-            (503, "the registry could not answer: a sentence"),
+            (429, "the registry is unavailable: a sentence"),
+            (502, "the registry is unavailable: a sentence"),
+            (503, "the registry is unavailable: a sentence"),
         ] {
-            assert_eq!(read(&answer(status, body)).unwrap_err().to_string(), expected, "{status}");
+            assert_eq!(
+                parse_reply(&response(status, body)).unwrap_err().to_string(),
+                expected,
+                "{status}"
+            );
         }
     }
 
     #[test]
-    fn only_a_wrong_clock_is_worth_a_second_proof() {
+    fn only_a_clock_error_leads_to_a_second_proof() {
         for (code, expected) in [
             ("proof_replayed", false),
             ("expired_credentials", false),
@@ -246,17 +252,19 @@ mod tests {
             let body = format!(
                 r#"{{"error":"{code}","message":"m","server_time":"2026-11-20T10:11:12Z"}}"#
             );
-            assert_eq!(wrong_clock(&answer(401, &body)).is_some(), expected, "{code}");
+            assert_eq!(time_of_clock_error(&response(401, &body)).is_some(), expected, "{code}");
         }
         let without_time = r#"{"error":"proof_expired","message":"m","server_time":"soon"}"#;
-        assert_eq!(wrong_clock(&answer(401, without_time)), None);
+        assert_eq!(time_of_clock_error(&response(401, without_time)), None);
     }
 
     #[test]
-    fn a_token_comes_with_its_end() {
-        let (reply, expires_at) =
-            read(&answer(200, &token_reply("stile_v4.local.a-_B", "2026-11-20T11:11:12Z")))
-                .unwrap();
+    fn a_valid_reply_gives_the_token_and_its_expiry() {
+        let (reply, expires_at) = parse_reply(&response(
+            200,
+            &token_reply("stile_v4.local.a-_B", "2026-11-20T11:11:12Z"),
+        ))
+        .unwrap();
         assert_eq!(reply.token, "stile_v4.local.a-_B");
         assert_eq!(expires_at.timestamp(), 1_795_173_072);
     }

@@ -1,71 +1,73 @@
-//! `get-token`: a new token for tools that know no credentials helper, in the form they read.
+//! `get-token`: prints a new token for tools that do not support credentials helpers.
 
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::{MAX_NAMESPACES, Namespaces};
-use terraform_credentials_stile::config::{Registry, Scope};
+use terraform_credentials_stile::config::{RegistryConfig, TokenScope};
 use terraform_credentials_stile::token;
 
-use crate::cli::{Form, GetToken};
-use crate::verb::{Context, Failure, wait};
+use crate::cli::{GetToken, TokenFormat};
+use crate::verb::{VerbContext, VerbFailure, block_on};
 use crate::{terminal, terraform};
 
-/// Prints the token; nothing at all is printed on stdout unless there is one.
-pub(crate) fn run(context: &Context, wanted: &GetToken) -> Result<(), Failure> {
+/// Prints a new token. On failure it prints nothing to stdout.
+pub(crate) fn run(context: &VerbContext, wanted: &GetToken) -> Result<(), VerbFailure> {
     let host = &wanted.registry_host;
-    // What cannot be printed is known before anything is asked for.
-    printed(wanted.form, host, "")?;
-    let failed = |failure: Failure| failure.of(format_args!("no token for `{host}`"));
-    let mut registry = registry(context, host).map_err(failed)?;
+    // Check that the token can be printed in this format before requesting one.
+    render(wanted.form, host, "")?;
+    let failed = |failure: VerbFailure| failure.context(format_args!("no token for `{host}`"));
+    let mut registry = find_registry(context, host).map_err(failed)?;
     if let Some(service) = wanted.service {
         registry.service = service;
     }
     let scope = scope(&registry, wanted)?;
-    let token = wait(async {
+    let token = block_on(async {
         Ok(token::mint(&registry, &scope, &context.environment, context.clock).await?)
     })
     .map_err(failed)?;
     if let Some(notice) = token.clock_notice() {
         terminal::note(&notice);
     }
-    if wanted.form == Form::Config
+    if wanted.form == TokenFormat::Config
         && terraform::own_block(&context.environment).is_some()
         && context.registry(host).is_ok()
     {
         terminal::note(&format!(
-            "the helper serves `{host}` already; in the same CLI configuration this block would switch it off"
+            "the helper already provides tokens for `{host}`; if you add this block to the same CLI configuration, Terraform ignores the helper"
         ));
     }
-    Ok(terminal::print(&printed(wanted.form, host, token.expose())?)?)
+    Ok(terminal::print(&render(wanted.form, host, token.expose())?)?)
 }
 
-/// The registry as configured, or else reached at its own name: whoever types a host into this command means it.
-fn registry(context: &Context, host: &Audience) -> Result<Registry, Failure> {
+/// Returns the configured registry, or default settings: the user named the host explicitly.
+fn find_registry(context: &VerbContext, host: &Audience) -> Result<RegistryConfig, VerbFailure> {
     match context.load_config()?.registry(host) {
         Some(registry) => Ok(context.with_flags(registry)),
-        None => Ok(context.with_flags(&Registry::of(host.clone()).map_err(Failure::new)?)),
+        None => {
+            Ok(context.with_flags(&RegistryConfig::new(host.clone()).map_err(VerbFailure::new)?))
+        }
     }
 }
 
-/// A token in the form that somebody reads.
-fn printed(form: Form, host: &Audience, token: &str) -> Result<String, Failure> {
+/// Renders a token in the requested format.
+fn render(form: TokenFormat, host: &Audience, token: &str) -> Result<String, VerbFailure> {
     Ok(match form {
-        Form::Token => format!("{token}\n"),
-        Form::Config => format!("credentials \"{host}\" {{\n  token = \"{token}\"\n}}\n"),
-        Form::Env => format!("export {}={token}\n", variable(host)?),
+        TokenFormat::Token => format!("{token}\n"),
+        TokenFormat::Config => format!("credentials \"{host}\" {{\n  token = \"{token}\"\n}}\n"),
+        TokenFormat::Env => format!("export {}={token}\n", token_variable(host)?),
     })
 }
 
-/// The variable in which Terraform looks for a host's token: dots as `_`, dashes as `__`.
-fn variable(host: &Audience) -> Result<String, Failure> {
+/// Returns the variable in which Terraform looks for a host's token: `.` becomes `_`, `-` becomes `__`.
+fn token_variable(host: &Audience) -> Result<String, VerbFailure> {
     if host.port().is_some() {
-        let problem = format!("`{host}` has a port, and no shell variable can spell that");
-        return Err(Failure::new(problem)
-            .hint("use `get-token config`, whose block goes into the CLI configuration"));
+        let problem = format!("`{host}` has a port, which a shell variable name cannot contain");
+        return Err(VerbFailure::new(problem)
+            .hint("use `get-token config`, and add its block to the CLI configuration"));
     }
     Ok(format!("TF_TOKEN_{}", host.as_str().replace('-', "__").replace('.', "_")))
 }
 
-fn scope(registry: &Registry, wanted: &GetToken) -> Result<Scope, Failure> {
+fn scope(registry: &RegistryConfig, wanted: &GetToken) -> Result<TokenScope, VerbFailure> {
     let mut scope = registry.scope();
     if let Some(ttl) = wanted.time {
         scope.ttl = ttl;
@@ -78,7 +80,7 @@ fn scope(registry: &Registry, wanted: &GetToken) -> Result<Scope, Failure> {
         list.sort();
         list.dedup();
         if list.len() > MAX_NAMESPACES {
-            return Err(Failure::new(format!(
+            return Err(VerbFailure::new(format!(
                 "a token can name at most {MAX_NAMESPACES} namespaces"
             )));
         }
@@ -92,20 +94,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_with_a_port_has_no_variable() {
-        let failure = variable(&Audience::parse("127.0.0.1:8443").unwrap()).unwrap_err();
+    fn a_host_with_a_port_has_no_token_variable() {
+        let failure = token_variable(&Audience::parse("127.0.0.1:8443").unwrap()).unwrap_err();
         assert!(failure.to_string().contains("`get-token config`"), "{failure}");
     }
 
     #[test]
-    fn the_variable_is_the_one_that_terraform_reads() {
+    fn the_token_variable_is_named_as_terraform_expects() {
         for (host, expected) in [
             ("registry.example.com", "TF_TOKEN_registry_example_com"),
             ("my-registry.example.com:443", "TF_TOKEN_my__registry_example_com"),
             ("café.fr", "TF_TOKEN_xn____caf__dma_fr"),
             ("127.0.0.1", "TF_TOKEN_127_0_0_1"),
         ] {
-            assert_eq!(variable(&Audience::parse(host).unwrap()).unwrap(), expected, "{host}");
+            assert_eq!(
+                token_variable(&Audience::parse(host).unwrap()).unwrap(),
+                expected,
+                "{host}"
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The exchange where AWS itself verifies the signature: API Gateway or a Lambda function URL with `AWS_IAM`.
+//! Signs the token request for API Gateway or a Lambda function URL with `AWS_IAM` authorisation.
 //!
-//! The request that is signed is the one that is sent, so this is no proof: the gateway tells the broker who called.
+//! AWS verifies this request itself and passes the caller's identity to the broker, so it needs no proof.
 
 use aws_sigv4::http_request::{SignableBody, SignableRequest};
 use chrono::{DateTime, Utc};
@@ -9,24 +9,24 @@ use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permission};
 use url::Url;
 
-use crate::config::{Registry, Scope};
-use crate::credentials::Loaded;
+use crate::config::{RegistryConfig, TokenScope};
+use crate::credentials::LoadedCredentials;
 use crate::proof::{SigningError, sign_v4};
 
-/// The address and the headers of the signed `GET`.
+/// The URL and the headers of the signed `GET` request.
 #[derive(Debug)]
 pub struct SignedGet {
-    /// The address with its query.
+    /// The URL with its query.
     pub url: Url,
     /// `authorization`, `x-amz-date` and, with temporary credentials, `x-amz-security-token`.
     pub headers: HeaderMap,
 }
 
-/// Signs the request for a token.
+/// Signs the token request.
 pub fn sign(
-    registry: &Registry,
-    loaded: &Loaded,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    loaded: &LoadedCredentials,
+    scope: &TokenScope,
     now: DateTime<Utc>,
 ) -> Result<SignedGet, SigningError> {
     let url = address(registry, scope)?;
@@ -43,9 +43,9 @@ pub fn sign(
     Ok(SignedGet { url, headers })
 }
 
-/// The broker takes each parameter once, and lists with commas.
-fn address(registry: &Registry, scope: &Scope) -> Result<Url, url::ParseError> {
-    let mut url = registry.at("/v1/token")?;
+/// Builds the URL. The broker accepts each parameter once, and lists separated by commas.
+fn address(registry: &RegistryConfig, scope: &TokenScope) -> Result<Url, url::ParseError> {
+    let mut url = registry.url_for("/v1/token")?;
     let mut query = url.query_pairs_mut();
     query.append_pair("expiration_seconds", &scope.ttl.to_string());
     if let Namespaces::List(list) = &scope.namespaces {
@@ -70,18 +70,18 @@ mod tests {
 
     use super::*;
     use crate::config::{Service, parse_url};
-    use crate::credentials::Provider;
-    use crate::proof::by_hand;
+    use crate::credentials::CredentialProvider;
+    use crate::proof::reference_sigv4;
 
     #[test]
-    fn the_request_that_is_sent_is_the_one_that_was_signed() {
+    fn the_signature_covers_the_request_that_is_sent() {
         let base = "https://a1b2.execute-api.eu-central-1.amazonaws.com/prod";
         let namespaces = Namespaces::List(vec![
             Namespace::parse("zeta").unwrap(),
             Namespace::parse("acme").unwrap(),
         ]);
         let permissions = Permissions::NONE.with(Permission::Upload).with(Permission::Download);
-        let scope = Scope { ttl: 900, namespaces, permissions };
+        let scope = TokenScope { ttl: 900, namespaces, permissions };
         for (service, name, token) in [
             (Service::ExecuteApi, "execute-api", Some("tok+en/=")),
             (Service::Lambda, "lambda", None),
@@ -94,11 +94,18 @@ mod tests {
                 "test",
             );
             let region = "eu-central-1".to_owned();
-            let loaded =
-                Loaded { credentials, provider: Provider::Environment, region, fips: false };
+            let loaded = LoadedCredentials {
+                credentials,
+                provider: CredentialProvider::Environment,
+                region,
+                fips: false,
+            };
             let host = Audience::parse("registry.example.com").unwrap();
-            let registry =
-                Registry { url: parse_url(base).unwrap(), service, ..Registry::of(host).unwrap() };
+            let registry = RegistryConfig {
+                url: parse_url(base).unwrap(),
+                service,
+                ..RegistryConfig::new(host).unwrap()
+            };
 
             let signed =
                 sign(&registry, &loaded, &scope, "2026-11-20T10:11:12Z".parse().unwrap()).unwrap();
@@ -111,15 +118,20 @@ mod tests {
             ];
             headers.extend(token.map(|token| ("x-amz-security-token", token)));
             let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
-            let request = by_hand::Request {
+            let request = reference_sigv4::Request {
                 method: "GET",
                 path: "/prod/v1/token",
                 query,
                 headers: &headers,
                 body: "",
             };
-            let signature =
-                by_hand::signature(&request, "secret", "20261120T101112Z", "eu-central-1", name);
+            let signature = reference_sigv4::signature(
+                &request,
+                "secret",
+                "20261120T101112Z",
+                "eu-central-1",
+                name,
+            );
             assert_eq!(
                 signed.headers["authorization"].to_str().unwrap(),
                 format!(

@@ -1,6 +1,6 @@
-//! `install`: the program where Terraform looks for it, the helper's configuration, the CLI configuration.
+//! `install`: copies the program, and edits the helper's configuration and the CLI configuration.
 //!
-//! Everything is read and decided first, so that a refusal leaves every file as it was. No network.
+//! It plans every change before it writes, so that an error changes no file. It uses no network.
 
 mod cli_config;
 pub(crate) mod file;
@@ -9,37 +9,39 @@ mod helper_config;
 use std::path::{Path, PathBuf};
 
 use crate::cli::Install;
-use crate::install::file::{Change, Text};
+use crate::install::file::{FileChange, TextFile};
 use crate::terminal;
-use crate::terraform::{self, Helper, Said};
-use crate::verb::{Context, Failure};
+use crate::terraform::{self, CliConfig, HelperBlock};
+use crate::verb::{VerbContext, VerbFailure};
 
-/// Installs, or shows what installing would change.
-pub(crate) fn run(context: &Context, wanted: &Install) -> Result<(), Failure> {
+/// Installs the helper, or shows the changes with `--dry-run`.
+pub(crate) fn run(context: &VerbContext, wanted: &Install) -> Result<(), VerbFailure> {
     let mut plan = plan(context, wanted)?;
     let mut locks = Vec::new();
     if !wanted.dry_run {
         for change in &plan.changes {
             locks.extend(change.lock()?);
         }
-        // What another install wrote since then is there now, and stays.
+        // Another install may have written since the first plan: plan again under the locks.
         plan = self::plan(context, wanted)?;
     }
     for warning in &plan.warnings {
         terminal::note(warning);
     }
     if wanted.dry_run {
-        return Ok(terminal::print(&plan.changes.iter().map(Change::diff).collect::<String>())?);
+        return Ok(terminal::print(
+            &plan.changes.iter().map(FileChange::diff).collect::<String>(),
+        )?);
     }
     for change in &plan.changes {
-        change.make()?;
-        terminal::note(&change.told());
+        change.apply()?;
+        terminal::note(&change.summary());
     }
     if plan.changes.is_empty() {
-        terminal::note("everything is in place already; nothing changed");
+        terminal::note("everything is already installed; nothing changed");
     } else {
         terminal::note(&format!(
-            "now try `terraform-credentials-stile doctor {}`",
+            "run `terraform-credentials-stile doctor {}` to check the installation",
             wanted.registry_host
         ));
     }
@@ -47,12 +49,12 @@ pub(crate) fn run(context: &Context, wanted: &Install) -> Result<(), Failure> {
 }
 
 #[derive(Debug)]
-struct Plan {
-    changes: Vec<Change>,
+struct InstallPlan {
+    changes: Vec<FileChange>,
     warnings: Vec<String>,
 }
 
-fn plan(context: &Context, wanted: &Install) -> Result<Plan, Failure> {
+fn plan(context: &VerbContext, wanted: &Install) -> Result<InstallPlan, VerbFailure> {
     let environment = &context.environment;
     let rc_path =
         wanted.rc_file.clone().or_else(|| terraform::rc_file(environment)).ok_or_else(no_home)?;
@@ -64,107 +66,117 @@ fn plan(context: &Context, wanted: &Install) -> Result<Plan, Failure> {
         return Err(no_home());
     }
 
-    let rc = Text::read(&rc_path)?;
-    let others = others(context, &rc)?;
-    let rc_said = Said::read(&rc.before, &rc.path);
-    let mut all =
-        others.iter().map(|other| (&other.path, &other.said)).chain([(&rc.path, &rc_said)]);
+    let rc = TextFile::read(&rc_path)?;
+    let extra_files = extra_configs(context, &rc)?;
+    let rc_config = CliConfig::read(&rc.content, &rc.path);
+    let mut all = extra_files
+        .iter()
+        .map(|extra| (&extra.path, &extra.config))
+        .chain([(&rc.path, &rc_config)]);
     let block =
-        all.find_map(|(path, said)| Some((path.as_path(), said.as_ref().ok()?.own_block()?)));
-    let mut warnings = shadows(context, wanted, &rc, &others);
+        all.find_map(|(path, config)| Some((path.as_path(), config.as_ref().ok()?.own_block()?)));
+    let mut warnings = override_warnings(context, wanted, &rc, &extra_files);
     let config_path = config_path(context, block, &mut warnings)?;
-    let config = Text::read(&config_path)?;
+    let config = TextFile::read(&config_path)?;
     let arguments = arguments(context, &config_path)?;
-    let rc_after = if others.iter().any(|other| other.names_a_helper()) {
-        rc.before.clone()
+    let rc_after = if extra_files.iter().any(|extra| extra.names_a_helper()) {
+        rc.content.clone()
     } else {
         cli_config::edit(&rc, &arguments)?
     };
     let reads_another =
-        |(_, helper): (_, &Helper)| helper.flags().is_ok_and(|flags| flags.config.is_none());
+        |(_, helper): (_, &HelperBlock)| helper.flags().is_ok_and(|flags| flags.config.is_none());
     if !arguments.is_empty() && block.is_some_and(reads_another) {
         warnings
-            .push(format!("the block that is there stays; its `args` should be `{arguments:?}`"));
+            .push(format!("the existing block is unchanged; its `args` should be `{arguments:?}`"));
     }
     if let Some(tofu) = terraform::tofu_rc_file(environment)
         .filter(|tofu| wanted.rc_file.is_none() && *tofu != rc_path)
     {
         warnings.push(format!(
-            "OpenTofu reads `{0}` instead; run this again with `--rc-file {0}` for it",
+            "OpenTofu reads `{0}` instead; to configure it, run this again with `--rc-file {0}`",
             tofu.display()
         ));
     }
     if let Some(folder) = wanted
         .plugin_directory
         .as_deref()
-        .filter(|folder| !terraform::is_looked_in(folder, environment))
+        .filter(|folder| !terraform::is_searched(folder, environment))
     {
-        warnings.push(format!("Terraform does not look in `{}` for helpers", folder.display()));
+        warnings.push(format!("Terraform does not search `{}` for helpers", folder.display()));
     }
-    // The CLI configuration comes last: until it is written, Terraform knows nothing of the rest.
+    // The CLI configuration comes last: Terraform runs the helper only after that change.
     let mut changes = file::programs(&folders)?;
-    changes.extend(config.replaced(helper_config::edit(&config, context, wanted)?)?);
-    changes.extend(rc.replaced(rc_after)?);
-    Ok(Plan { changes, warnings })
+    changes.extend(config.changed_to(helper_config::edit(&config, context, wanted)?)?);
+    changes.extend(rc.changed_to(rc_after)?);
+    Ok(InstallPlan { changes, warnings })
 }
 
-/// A file that Terraform reads beside the CLI configuration, and what it says.
+/// A file that Terraform reads in addition to the CLI configuration, and its parsed content.
 #[derive(Debug)]
-struct Other {
+struct ExtraConfigFile {
     path: PathBuf,
-    said: Result<Said, String>,
+    config: Result<CliConfig, String>,
 }
 
-impl Other {
+impl ExtraConfigFile {
     fn names_a_helper(&self) -> bool {
-        self.said.as_ref().is_ok_and(|said| !said.helpers.is_empty())
+        self.config.as_ref().is_ok_and(|config| !config.helpers.is_empty())
     }
 }
 
-/// The files beside the usual CLI configuration; one that names another helper is in the way.
-fn others(context: &Context, rc: &Text) -> Result<Vec<Other>, Failure> {
+/// Reads the additional configuration files. It fails if one of them configures another helper.
+fn extra_configs(
+    context: &VerbContext,
+    rc: &TextFile,
+) -> Result<Vec<ExtraConfigFile>, VerbFailure> {
     if Some(&rc.path) != terraform::usual_rc_file(&context.environment).as_ref() {
         return Ok(Vec::new());
     }
-    let mut others = Vec::new();
-    for path in terraform::other_files(&context.environment) {
-        let said = Said::read(&Text::read(&path)?.before, &path);
-        if let Ok(said) = &said {
-            cli_config::check(said, &path)?;
+    let mut extra_files = Vec::new();
+    for path in terraform::extra_config_files(&context.environment) {
+        let config = CliConfig::read(&TextFile::read(&path)?.content, &path);
+        if let Ok(config) = &config {
+            cli_config::check(config, &path)?;
         }
-        others.push(Other { path, said });
+        extra_files.push(ExtraConfigFile { path, config });
     }
-    Ok(others)
+    Ok(extra_files)
 }
 
-/// What would silently keep Terraform from asking the helper for this host.
-fn shadows(context: &Context, wanted: &Install, rc: &Text, others: &[Other]) -> Vec<String> {
+/// Lists the settings that silently stop Terraform from running the helper for this host.
+fn override_warnings(
+    context: &VerbContext,
+    wanted: &Install,
+    rc: &TextFile,
+    extra_files: &[ExtraConfigFile],
+) -> Vec<String> {
     let host = &wanted.registry_host;
     let mut warnings = Vec::new();
     if let Some(name) = terraform::token_variable(&context.environment, host) {
-        warnings.push(format!("`{name}` is set, so Terraform will not ask the helper; unset it"));
+        warnings.push(format!("`{name}` is set, so Terraform will not run the helper; unset it"));
     }
-    let rc_said = Said::read(&rc.before, &rc.path);
-    for (path, said) in
-        others.iter().map(|other| (&other.path, &other.said)).chain([(&rc.path, &rc_said)])
+    let rc_config = CliConfig::read(&rc.content, &rc.path);
+    for (path, config) in
+        extra_files.iter().map(|extra| (&extra.path, &extra.config)).chain([(&rc.path, &rc_config)])
     {
         let path = path.display();
-        match said {
-            Err(problem) => warnings.push(format!("`{path}` is left out of account: {problem}")),
-            Ok(said) if said.shadows(host) => warnings
-                .push(format!("`{path}` has a `credentials \"{host}\"` block, so Terraform will not ask the helper; remove that block")),
+        match config {
+            Err(problem) => warnings.push(format!("ignored `{path}`: {problem}")),
+            Ok(config) if config.overrides_helper(host) => warnings
+                .push(format!("`{path}` has a `credentials \"{host}\"` block, so Terraform will not run the helper; remove that block")),
             Ok(_) => {}
         }
     }
     warnings
 }
 
-/// The configuration to write: the one that the helper will read when Terraform runs it.
+/// Returns the configuration file to write: the one that the helper reads when Terraform runs it.
 fn config_path(
-    context: &Context,
-    block: Option<(&Path, &Helper)>,
+    context: &VerbContext,
+    block: Option<(&Path, &HelperBlock)>,
     warnings: &mut Vec<String>,
-) -> Result<PathBuf, Failure> {
+) -> Result<PathBuf, VerbFailure> {
     let default = || context.environment.default_config().ok_or_else(no_home);
     let Some((file, helper)) = block else {
         return context.config.clone().map_or_else(default, Ok);
@@ -182,41 +194,43 @@ fn config_path(
         (Some(named), None) => Ok(named),
         (None, Some(read)) => {
             warnings.push(format!(
-                "the block in `{file}` has the helper read `{}`, so it is that file that counts",
+                "the block in `{file}` makes the helper read `{}`, so `install` edits that file",
                 read.display()
             ));
             Ok(read)
         }
-        (Some(named), Some(read)) if is_same(&named, &read) => Ok(named),
+        (Some(named), Some(read)) if is_same_path(&named, &read) => Ok(named),
         (Some(named), Some(read)) => {
-            let told = format!(
-                "the block in `{file}` has the helper read `{}`, and nobody would read `{}`",
+            let problem = format!(
+                "the block in `{file}` makes the helper read `{}`, so it would ignore `{}`",
                 read.display(),
                 named.display()
             );
-            Err(Failure::new(told).hint("leave `--config` out, or change the `args` of the block"))
+            Err(VerbFailure::new(problem)
+                .hint("omit `--config`, or change the `args` of the block"))
         }
     }
 }
 
-/// Whether two paths name one file.
-pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+/// Tells whether two paths are equal as absolute paths.
+pub(crate) fn is_same_path(one: &Path, other: &Path) -> bool {
     std::path::absolute(one).ok() == std::path::absolute(other).ok()
 }
 
-/// What Terraform must hand over so that the helper reads the configuration that is written here.
-fn arguments(context: &Context, config_path: &Path) -> Result<Vec<String>, Failure> {
+/// Returns the `args` that make the helper read this configuration file.
+fn arguments(context: &VerbContext, config_path: &Path) -> Result<Vec<String>, VerbFailure> {
     if context.config.is_none()
         || context.environment.default_config().as_deref() == Some(config_path)
     {
         return Ok(Vec::new());
     }
     let path = std::path::absolute(config_path)?;
-    let path =
-        path.to_str().ok_or_else(|| Failure::new(format!("`{}` is not UTF-8", path.display())))?;
+    let path = path
+        .to_str()
+        .ok_or_else(|| VerbFailure::new(format!("`{}` is not UTF-8", path.display())))?;
     Ok(vec!["--config".to_owned(), path.to_owned()])
 }
 
-fn no_home() -> Failure {
-    Failure::new("there is no home folder to install into").hint("set `HOME`")
+fn no_home() -> VerbFailure {
+    VerbFailure::new("cannot find the home folder").hint("set `HOME`")
 }

@@ -1,15 +1,19 @@
-//! From the AWS identity somebody already has to a registry's token: what the credentials helper and the admin CLI share.
+//! Exchanges AWS credentials for registry tokens; the credentials helper and the admin CLI share it.
 //!
-//! | room | what happens there |
+//! | module | purpose |
 //! |---|---|
 //! | [`config`] | reads the environment and `stile/config.toml`: which hosts are Stile registries |
-//! | [`credentials`] | finds AWS credentials and a region, as every AWS tool does |
-//! | [`proof`] | signs the one STS request: a proof |
-//! | [`exchange`] | sends a proof, gets a token; [`iam_exchange`] does it where AWS itself verifies the signature |
-//! | [`call`] | one HTTP call to a broker: limits, trusted roots, no redirects |
-//! | [`cache`] | keeps tokens in private files until they are nearly over |
-//! | [`token`] | the whole way, cache first |
+//! | [`credentials`] | finds AWS credentials and a region with the providers of the AWS SDK |
+//! | [`proof`] | signs the STS request that proves the caller's identity |
+//! | [`exchange`] | sends a proof and gets a token |
+//! | [`iam_exchange`] | signs the token request for gateways where AWS verifies the signature |
+//! | [`call`] | sends one HTTP request to a broker: limits, root certificates, no redirects |
+//! | [`cache`] | stores tokens in private files until shortly before they expire |
+//! | [`token`] | returns a token from the cache or from an exchange |
+//! | [`private_file`] | reads and writes files that only their owner may access |
+//! | [`message`], [`clock`] | error texts for users; the clock |
 
+pub mod bearer;
 pub mod cache;
 pub mod call;
 pub mod clock;

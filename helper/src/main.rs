@@ -1,4 +1,4 @@
-//! `terraform-credentials-stile`: one line a verb; takes the clock, and turns what went wrong into one line and a 1.
+//! `terraform-credentials-stile`: runs one verb, and reports a failure as one line and exit code 1.
 
 mod cli;
 mod doctor;
@@ -18,11 +18,11 @@ use terraform_credentials_stile::clock::Clock;
 use terraform_credentials_stile::config::Environment;
 
 use crate::cli::{Cli, Verb};
-use crate::verb::Context;
+use crate::verb::VerbContext;
 
 fn main() -> ExitCode {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the helper takes the time")]
-    let clock = Clock::set_to(chrono::Utc::now());
+    #[expect(clippy::disallowed_methods, reason = "only `main` reads the system clock")]
+    let clock = Clock::starting_at(chrono::Utc::now());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         }
     };
     let Cli { config, region, profile, verb } = cli;
-    let context = Context { environment: Environment::read(), clock, config, region, profile };
+    let context = VerbContext { environment: Environment::read(), clock, config, region, profile };
     let for_terraform = matches!(verb, Verb::Get { .. } | Verb::Store { .. } | Verb::Forget { .. });
     let done = match verb {
         Verb::Get { host } => protocol::get(&context, &host),
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            terminal::complain(&failure.to_string(), for_terraform);
+            terminal::report_failure(&failure.to_string(), for_terraform);
             ExitCode::FAILURE
         }
     }

@@ -1,11 +1,11 @@
-//! Errors as people read them: one line, causes joined, nothing in it that a terminal would obey.
+//! Formats errors for users: one line with all causes, without terminal control characters.
 
 use std::error::Error;
 
-/// Longest text of somebody else that is shown, in characters.
-const LONGEST: usize = 800;
+/// Longest line that is shown, in characters.
+const MAX_TEXT: usize = 800;
 
-/// An error and its causes, joined by colons; a cause that says the same again is left out.
+/// Joins an error and its causes with colons. It omits a cause whose text is already included.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -19,7 +19,7 @@ pub fn chain(error: &dyn Error) -> String {
     one_line(&text)
 }
 
-/// The innermost cause: what really happened, without the names of the layers it came through.
+/// Returns the text of the innermost cause.
 pub fn root_cause(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(cause) = innermost.source() {
@@ -28,23 +28,23 @@ pub fn root_cause(error: &dyn Error) -> String {
     one_line(&innermost.to_string())
 }
 
-/// One line of bounded length without control characters.
+/// Reduces a text to one line of limited length without control characters.
 ///
-/// What a server says ends on a terminal, and an escape sequence there could rewrite what the person sees.
+/// A server's message is printed to a terminal, where an escape sequence could change what the user sees.
 pub fn one_line(text: &str) -> String {
     let words: Vec<&str> = text
         .split(|c: char| c.is_whitespace() || is_unprintable(c))
         .filter(|word| !word.is_empty())
         .collect();
     let line = words.join(" ");
-    if line.chars().count() <= LONGEST {
+    if line.chars().count() <= MAX_TEXT {
         line
     } else {
-        line.chars().take(LONGEST).chain("…".chars()).collect()
+        line.chars().take(MAX_TEXT).chain("…".chars()).collect()
     }
 }
 
-/// Control characters, and the marks that turn the direction of writing.
+/// Tells whether a character is a control character or changes the text direction.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -56,17 +56,17 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{text}")]
-    struct Told {
+    struct ChainedError {
         text: &'static str,
-        source: Option<Box<Told>>,
+        source: Option<Box<ChainedError>>,
     }
 
-    fn told(text: &'static str, source: Option<Told>) -> Told {
-        Told { text, source: source.map(Box::new) }
+    fn chained(text: &'static str, source: Option<ChainedError>) -> ChainedError {
+        ChainedError { text, source: source.map(Box::new) }
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_not_passed_on() {
+    fn control_characters_are_removed_and_long_text_is_cut() {
         for (text, expected) in [
             ("a\u{1b}[2Jb", "a [2Jb"),
             ("one\r\ntwo\n", "one two"),
@@ -77,13 +77,13 @@ mod tests {
         ] {
             assert_eq!(one_line(text), expected, "{text:?}");
         }
-        assert_eq!(one_line(&"é".repeat(LONGEST + 1)).chars().count(), LONGEST + 1);
+        assert_eq!(one_line(&"é".repeat(MAX_TEXT + 1)).chars().count(), MAX_TEXT + 1);
     }
 
     #[test]
-    fn causes_are_told_once_each() {
-        let error = told("no token", Some(told("no room", Some(told("no room", None)))));
-        assert_eq!(chain(&error), "no token: no room");
-        assert_eq!(root_cause(&error), "no room");
+    fn each_cause_appears_once() {
+        let error = chained("no token", Some(chained("no space", Some(chained("no space", None)))));
+        assert_eq!(chain(&error), "no token: no space");
+        assert_eq!(root_cause(&error), "no space");
     }
 }

@@ -1,4 +1,4 @@
-//! Files that only their owner may read: checked before they are believed, written aside and renamed into place.
+//! Reads and writes files that only their owner may access: checks owner and mode, replaces atomically.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -6,62 +6,61 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Longest file that is read or written, in bytes; a larger one is none of ours.
+/// Largest file that the helper reads or writes, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
 
-/// How the name of a file begins that is being written aside.
-const ASIDE: &str = ".stile-";
+/// Prefix of a temporary file's name.
+const TEMPORARY_PREFIX: &str = ".stile-";
 
-/// And how it ends.
-const ASIDE_END: &str = ".tmp";
+/// Suffix of a temporary file's name.
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// What a lock's name has after that of its file.
-const LOCK_END: &str = ".lock";
+/// Suffix that the name of a lock file adds to the name of the locked file.
+const LOCK_SUFFIX: &str = ".lock";
 
-/// Why a private file gave nothing.
+/// Why a private file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateFileError {
-    /// There is none.
-    #[error("there is no `{}`", .0.display())]
-    Absent(PathBuf),
-    /// Somebody else could have written it, or could read it.
+    /// The file does not exist.
+    #[error("`{}` does not exist", .0.display())]
+    NotFound(PathBuf),
+    /// Another user could have read or written the file.
     #[error("`{}` {problem}", .path.display())]
-    Exposed {
+    Untrusted {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         problem: &'static str,
     },
-    /// More would be in it than is ever read.
-    #[error("`{}` would hold more than {MAX_FILE} bytes", .0.display())]
+    /// The new content is longer than the limit for reading.
+    #[error("`{}` would be larger than {MAX_FILE} bytes", .0.display())]
     TooLarge(PathBuf),
-    /// It could not be read or written.
-    #[error("`{}` cannot be used", .path.display())]
+    /// An input or output error.
+    #[error("cannot access `{}`", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// Reads a file if it is a plain one, belongs to us, and no one else may read or write it.
+/// Reads a regular file that belongs to this user and that no other user may access.
 ///
-/// A secret that lay open may have been taken, and one that another user planted would be sent in our name:
-/// so neither is used.
+/// Another user may have copied a readable token, and may have planted a writable one.
 pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
     let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => PrivateFileError::Absent(path.to_owned()),
+        io::ErrorKind::NotFound => PrivateFileError::NotFound(path.to_owned()),
         _ => PrivateFileError::Io { path: path.to_owned(), source },
     };
-    let exposed = |problem| PrivateFileError::Exposed { path: path.to_owned(), problem };
+    let exposed = |problem| PrivateFileError::Untrusted { path: path.to_owned(), problem };
     if fs::symlink_metadata(path).map_err(failed)?.file_type().is_symlink() {
         return Err(exposed("is a symbolic link"));
     }
     let file = open_without_following(OpenOptions::new().read(true), path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(exposed("is not a plain file"));
+        return Err(exposed("is not a regular file"));
     }
     check_owner(&metadata).map_err(exposed)?;
     if metadata.len() > MAX_FILE {
@@ -72,53 +71,53 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
     Ok(bytes)
 }
 
-/// Whether a file must outlive a power cut.
+/// Whether a write must survive a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// It can be had again: not worth waiting for the disk.
+pub enum Durability {
+    /// No: the data can be fetched again, so do not wait for the disk.
     Cached,
-    /// It is the only copy.
+    /// Yes: this is the only copy.
     Durable,
 }
 
-/// Writes a file that only its owner may read, whole or not at all; its folder is made if it is missing.
-pub fn write(path: &Path, bytes: &[u8], keep: Keep) -> Result<(), PrivateFileError> {
+/// Writes a file atomically, readable only by its owner. It creates a missing folder.
+pub fn write(path: &Path, bytes: &[u8], keep: Durability) -> Result<(), PrivateFileError> {
     let failed = |source: io::Error| PrivateFileError::Io { path: path.to_owned(), source };
     let folder = path.parent().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(PrivateFileError::TooLarge(path.to_owned()));
     }
     make_folder(folder).map_err(failed)?;
-    let mut aside = aside(folder).map_err(failed)?;
-    aside.write_all(bytes).map_err(failed)?;
-    if keep == Keep::Durable {
-        aside.as_file().sync_all().map_err(failed)?;
+    let mut temporary = temporary_file(folder).map_err(failed)?;
+    temporary.write_all(bytes).map_err(failed)?;
+    if keep == Durability::Durable {
+        temporary.as_file().sync_all().map_err(failed)?;
     }
-    aside.persist(path).map_err(|error| failed(error.error))?;
+    temporary.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
 
-fn aside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(ASIDE).suffix(ASIDE_END).tempfile_in(folder)
+fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).tempfile_in(folder)
 }
 
-/// Whether a file is called as one that is being written aside: an old one was left by a process that was killed.
-pub fn is_aside(name: &str) -> bool {
-    name.strip_prefix(ASIDE).is_some_and(|rest| rest.ends_with(ASIDE_END))
+/// Tells whether a name is that of a temporary file. A killed process leaves one behind.
+pub fn is_temporary(name: &str) -> bool {
+    name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|rest| rest.ends_with(TEMPORARY_SUFFIX))
 }
 
-/// Whether a folder is one, no link to one, and belongs to us.
-pub fn is_own_folder(path: &Path) -> bool {
+/// Tells whether a path is a folder of this user, and not a symbolic link.
+pub fn is_owned_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir() && is_ours(&metadata))
 }
 
-/// Holds the lock beside a file until it is dropped; `None` where no lock could be had within the limit.
+/// Takes the lock file of a file and holds it until the result is dropped.
 ///
-/// It is for callers to say whether they can go on without.
+/// It returns `None` on an error or timeout, and the caller decides whether to continue without it.
 pub fn lock(path: &Path, limit: Duration) -> Option<File> {
     make_folder(path.parent()?).ok()?;
     let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(LOCK_END);
+    lock_path.push(LOCK_SUFFIX);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
@@ -138,15 +137,15 @@ pub fn lock(path: &Path, limit: Duration) -> Option<File> {
     receiver.recv_timeout(limit).ok()
 }
 
-/// The name of the file that a lock of that name is beside, if it is one.
-pub fn locked_by(name: &str) -> Option<&str> {
-    name.strip_suffix(LOCK_END)
+/// Returns the name of the file that a lock file locks, or `None` for another file's name.
+pub fn locked_file_name(name: &str) -> Option<&str> {
+    name.strip_suffix(LOCK_SUFFIX)
 }
 
-/// Removes a lock that nobody holds.
+/// Deletes a lock file that no process holds.
 ///
-/// It is held while it goes. Whoever opened it just before may have it after that, while another makes a new one: so that is
-/// for locks which only spare work, and not for those of what is changed.
+/// A process that opened the old file just before can lock it while another locks a new file. Use
+/// this function only for locks that avoid duplicate work, never for locks that protect data.
 pub fn remove_lock(lock_path: &Path) {
     let Ok(lock) = open_without_following(OpenOptions::new().write(true), lock_path) else {
         return;
@@ -167,7 +166,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 #[cfg(unix)]
 fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    // Not following closes the gap between the look and the opening; not blocking keeps a planted pipe from hanging us.
+    // NOFOLLOW closes the gap between check and open. NONBLOCK prevents a planted pipe from blocking.
     let flags =
         rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
     options.custom_flags(flags.bits().cast_signed()).open(path)
@@ -181,10 +180,10 @@ fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<
 #[cfg(unix)]
 fn check_owner(metadata: &fs::Metadata) -> Result<(), &'static str> {
     if !is_ours(metadata) {
-        return Err("belongs to another user");
+        return Err("is owned by another user");
     }
     if std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0 {
-        Err("is open to other users")
+        Err("is accessible to other users")
     } else {
         Ok(())
     }
@@ -212,28 +211,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_could_read_or_plant_is_not_believed() {
+    fn a_file_that_other_users_can_access_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        assert!(matches!(read(&path), Err(PrivateFileError::Absent(_))));
+        assert!(matches!(read(&path), Err(PrivateFileError::NotFound(_))));
         for mode in [0o604, 0o640, 0o602, 0o620, 0o666] {
             fs::write(&path, "x").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(read(&path), Err(PrivateFileError::Exposed { .. })), "{mode:o}");
+            assert!(matches!(read(&path), Err(PrivateFileError::Untrusted { .. })), "{mode:o}");
         }
         let elsewhere = folder.path().join("elsewhere");
-        write(&elsewhere, b"x", Keep::Cached).unwrap();
+        write(&elsewhere, b"x", Durability::Cached).unwrap();
         fs::remove_file(&path).unwrap();
         symlink(&elsewhere, &path).unwrap();
         assert!(matches!(
             read(&path),
-            Err(PrivateFileError::Exposed { problem: "is a symbolic link", .. })
+            Err(PrivateFileError::Untrusted { problem: "is a symbolic link", .. })
         ));
-        assert!(matches!(read(folder.path()), Err(PrivateFileError::Exposed { .. })));
+        assert!(matches!(read(folder.path()), Err(PrivateFileError::Untrusted { .. })));
     }
 
     #[test]
-    fn what_is_written_aside_can_be_told_by_its_name() {
+    fn a_temporary_file_is_recognised_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
         for (name, expected) in [
             (".stile-Ab12Cd.tmp", true),
@@ -241,32 +240,32 @@ mod tests {
             (".tmpAb12Cd", false),
             ("tokens.json", false),
         ] {
-            assert_eq!(is_aside(name), expected, "{name}");
+            assert_eq!(is_temporary(name), expected, "{name}");
         }
-        let written = aside(folder.path()).unwrap();
-        assert!(is_aside(written.path().file_name().unwrap().to_str().unwrap()));
+        let written = temporary_file(folder.path()).unwrap();
+        assert!(is_temporary(written.path().file_name().unwrap().to_str().unwrap()));
     }
 
     #[test]
-    fn what_was_written_is_private_and_comes_back() {
+    fn a_written_file_is_private_and_readable_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/file");
-        write(&path, b"one", Keep::Durable).unwrap();
+        write(&path, b"one", Durability::Durable).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        write(&path, b"two", Keep::Cached).unwrap();
+        write(&path, b"two", Durability::Cached).unwrap();
         assert_eq!(read(&path).unwrap(), b"two");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     }
 
     #[test]
-    fn a_lock_that_is_no_plain_file_is_none_and_nobody_waits_for_it() {
+    fn a_lock_file_that_is_not_a_regular_file_is_never_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let (path, lock_path) = (folder.path().join("file"), folder.path().join("file.lock"));
         assert!(std::process::Command::new("mkfifo").arg(&lock_path).status().unwrap().success());
-        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe that nobody reads");
+        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe without a reader");
         let _reader = OpenOptions::new().read(true).write(true).open(&lock_path).unwrap();
-        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe that somebody reads");
+        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe with a reader");
         fs::remove_file(&lock_path).unwrap();
         symlink(folder.path().join("elsewhere"), &lock_path).unwrap();
         assert!(lock(&path, Duration::from_secs(60)).is_none(), "a link");
@@ -274,20 +273,20 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_again_is_not_written() {
+    fn a_file_too_large_to_read_again_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let most = vec![b'x'; usize::try_from(MAX_FILE).unwrap()];
-        write(&path, &most, Keep::Cached).unwrap();
+        write(&path, &most, Durability::Cached).unwrap();
         assert!(matches!(
-            write(&path, &[&most[..], b"x"].concat(), Keep::Cached),
+            write(&path, &[&most[..], b"x"].concat(), Durability::Cached),
             Err(PrivateFileError::TooLarge(_))
         ));
         assert_eq!(read(&path).unwrap(), most);
     }
 
     #[test]
-    fn a_lock_is_had_by_one_at_a_time_and_nobody_waits_for_ever() {
+    fn only_one_holder_has_a_lock_and_waiting_has_a_timeout() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let held = lock(&path, Duration::ZERO);

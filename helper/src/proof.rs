@@ -1,4 +1,4 @@
-//! Makes a proof: signs the one STS request that the broker will write anew, and sends nothing.
+//! Makes a proof: signs the STS request that the broker rebuilds. It sends nothing.
 
 use aws_credential_types::Credentials;
 use aws_sigv4::SigningOutput;
@@ -13,35 +13,35 @@ use stile_protocol::exchange::{ExchangeRequest, document_digest};
 use stile_protocol::region::Region;
 use stile_protocol::signed_request;
 
-/// What a proof is made with, and for whom.
+/// Signs proofs with AWS credentials for one registry.
 #[derive(Debug, Clone, Copy)]
-pub struct Signer<'a> {
+pub struct ProofSigner<'a> {
     /// The AWS credentials.
     pub credentials: &'a Credentials,
-    /// The region whose STS is to be asked.
+    /// The region whose STS verifies the proof.
     pub region: &'static Region,
-    /// Whether only FIPS hosts may be asked.
+    /// Whether to use only FIPS endpoints.
     pub fips: bool,
-    /// The registry it is for.
+    /// The registry for which the proof is valid.
     pub audience: &'a Audience,
 }
 
-/// Why no proof was made.
+/// Why a proof could not be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProofError {
-    /// The region has no such STS.
-    #[error("the AWS configuration asks for FIPS endpoints, and STS has none in `{0}`")]
+    /// STS has no FIPS endpoint in the region.
+    #[error("the AWS configuration requires FIPS endpoints, and STS has none in `{0}`")]
     NoFipsHost(&'static str),
-    /// The credentials cannot be signed with, such as a session token that is no header value.
-    #[error("the AWS credentials cannot be signed with")]
+    /// Signing failed, for example because the session token is not a valid header value.
+    #[error("cannot sign with the AWS credentials")]
     Signing(#[from] SigningError),
 }
 
-/// What the signing library says.
+/// An error of the signing library.
 pub type SigningError = Box<dyn std::error::Error + Send + Sync>;
 
-impl Signer<'_> {
-    /// Signs the bytes of a request document as of `now`.
+impl ProofSigner<'_> {
+    /// Signs a proof for the bytes of a request document, with `now` as its time.
     pub fn prove(
         &self,
         document: &[u8],
@@ -81,7 +81,7 @@ impl Signer<'_> {
     }
 }
 
-/// Signs with Signature Version 4; the session token, if there is one, is always under the signature.
+/// Signs a request with Signature Version 4. The signature always covers a session token.
 pub(crate) fn sign_v4(
     request: SignableRequest<'_>,
     credentials: &Credentials,
@@ -100,20 +100,20 @@ pub(crate) fn sign_v4(
     Ok(sign(request, &parameters.into())?)
 }
 
-/// An instant as AWS writes it.
+/// Formats a time for the `x-amz-date` header.
 fn amz_date(now: DateTime<Utc>) -> String {
     now.format("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// SigV4 written out by hand from AWS's description, to hold the library's defaults against.
+/// A reference implementation of SigV4, written from AWS's documentation to check the library.
 ///
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
 #[cfg(test)]
-pub(crate) mod by_hand {
+pub(crate) mod reference_sigv4 {
     use hmac::{Hmac, KeyInit as _, Mac as _};
     use sha2::{Digest as _, Sha256};
 
-    /// What a signature is made from; header names must be lower case and sorted.
+    /// The input of a signature. Header names must be lower case and sorted.
     pub(crate) struct Request<'a> {
         pub(crate) method: &'a str,
         pub(crate) path: &'a str,
@@ -189,7 +189,7 @@ mod tests {
         let key = if token.is_some() { "ASIAIOSFODNN7EXAMPLE" } else { "AKIAIOSFODNN7EXAMPLE" };
         let credentials = Credentials::new(key, SECRET, token.map(str::to_owned), None, "test");
         let audience = Audience::parse("registry.example.com:8443").unwrap();
-        let signer = Signer {
+        let signer = ProofSigner {
             credentials: &credentials,
             region: Region::named(region).unwrap(),
             fips,
@@ -199,21 +199,21 @@ mod tests {
     }
 
     #[test]
-    fn a_region_without_fips_endpoint_is_not_signed_for_where_only_those_may_be_used() {
+    fn a_region_without_a_fips_endpoint_is_an_error_if_fips_is_required() {
         let error = prove(None, "eu-central-1", true).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the AWS configuration asks for FIPS endpoints, and STS has none in `eu-central-1`"
+            "the AWS configuration requires FIPS endpoints, and STS has none in `eu-central-1`"
         );
     }
 
     #[test]
-    fn a_session_token_that_is_no_header_value_is_an_error() {
+    fn a_session_token_that_is_not_a_header_value_is_an_error() {
         assert!(matches!(prove(Some("a\nb"), "us-east-1", false), Err(ProofError::Signing(_))));
     }
 
     #[test]
-    fn the_signature_is_over_exactly_the_request_that_the_broker_writes() {
+    fn the_signature_covers_exactly_the_request_that_the_broker_rebuilds() {
         for (token, region, fips, host) in [
             (None, "us-east-1", false, "sts.us-east-1.amazonaws.com"),
             (None, "us-east-1", true, "sts-fips.us-east-1.amazonaws.com"),
@@ -238,7 +238,7 @@ mod tests {
             }
             let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
             assert_eq!(names.join(";"), signed_headers(token.is_some()));
-            let request = by_hand::Request {
+            let request = reference_sigv4::Request {
                 method: "POST",
                 path: "/",
                 query: "",
@@ -247,7 +247,8 @@ mod tests {
             };
 
             let proof = prove(token, region, fips).unwrap();
-            let expected = by_hand::signature(&request, SECRET, "20261120T101112Z", region, "sts");
+            let expected =
+                reference_sigv4::signature(&request, SECRET, "20261120T101112Z", region, "sts");
             assert_eq!(proof.signature.expose_secret(), expected, "{region}");
             assert_eq!(
                 (proof.amz_date.as_str(), proof.region.as_str()),

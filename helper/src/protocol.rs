@@ -1,82 +1,83 @@
 //! Terraform's credentials helper protocol: `get`, `store`, `forget`.
 //!
-//! `get` is asked for every host, so for one that is no Stile registry it answers from two small files:
-//! no runtime, no AWS configuration, no socket.
+//! Terraform runs `get` for every host. For a host that is not a Stile registry, `get` reads only
+//! two small files: it starts no async runtime, reads no AWS configuration and opens no socket.
 
 use std::io::Read as _;
 
 use stile_protocol::audience::Audience;
 use stile_protocol::strict_json::StrictObject;
-use terraform_credentials_stile::config::{Config, Registry};
+use terraform_credentials_stile::config::{Config, RegistryConfig};
 use terraform_credentials_stile::{cache, token};
 
 use crate::stored::{self, StoredTokens};
 use crate::terminal;
-use crate::verb::{Context, Failure, wait};
+use crate::verb::{VerbContext, VerbFailure, block_on};
 
-/// Longest object that `store` reads, in bytes.
+/// Largest input that `store` reads, in bytes.
 const MAX_STDIN: u64 = 64 * 1024;
 
-/// Longest token that is kept, in bytes; a longer one would not go through as a header.
+/// Longest token that `store` accepts, in bytes. Servers reject a longer header.
 const MAX_TOKEN: usize = 4096;
 
-/// Prints one JSON object: the token, or nothing in it where there is none to have.
-pub(crate) fn get(context: &Context, host: &str) -> Result<(), Failure> {
-    let failed =
-        |failure: Failure| failure.of(format_args!("no token for `{}`", stored::shown(host)));
+/// Prints a JSON object with the token of a host, or an empty object if there is none.
+pub(crate) fn get(context: &VerbContext, host: &str) -> Result<(), VerbFailure> {
+    let failed = |failure: VerbFailure| {
+        failure.context(format_args!("no token for `{}`", stored::printable(host)))
+    };
     let config = context.load_config().map_err(failed)?;
-    let product = match registry(&config, host) {
-        Some(registry) => object(&managed_token(context, registry).map_err(failed)?),
-        None => stored::key(host)
+    let product = match find_registry(&config, host) {
+        Some(registry) => token_json(&registry_token(context, registry).map_err(failed)?),
+        None => stored::host_key(host)
             .and_then(|key| StoredTokens::of(context)?.token(&key))
-            .map_or_else(|| "{}\n".to_owned(), |token| object(&token)),
+            .map_or_else(|| "{}\n".to_owned(), |token| token_json(&token)),
     };
     Ok(terminal::print(&product)?)
 }
 
-/// Keeps a token that `terraform login` got from somebody else.
-pub(crate) fn store(context: &Context, host: &str) -> Result<(), Failure> {
-    if registry(&context.load_config()?, host).is_some() {
-        return Err(Failure::new(format!(
-            "the token for `{}` comes from AWS; nothing to store",
-            stored::shown(host)
+/// Stores a token that `terraform login` got from another host.
+pub(crate) fn store(context: &VerbContext, host: &str) -> Result<(), VerbFailure> {
+    if find_registry(&context.load_config()?, host).is_some() {
+        return Err(VerbFailure::new(format!(
+            "`{}` is a Stile registry, whose tokens come from AWS credentials; there is nothing to store",
+            stored::printable(host)
         )));
     }
-    let key = stored::key(host)
-        .ok_or_else(|| Failure::new(format!("`{}` is not a host name", stored::shown(host))))?;
+    let key = stored::host_key(host).ok_or_else(|| {
+        VerbFailure::new(format!("`{}` is not a host name", stored::printable(host)))
+    })?;
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(MAX_STDIN + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_STDIN {
-        return Err(Failure::new(format!(
-            "standard input: it is too long, and {MAX_STDIN} bytes are the most"
-        )));
+        return Err(VerbFailure::new(format!("stdin: the input is longer than {MAX_STDIN} bytes")));
     }
     let token = read_credentials(&bytes)?;
-    StoredTokens::of(context).ok_or_else(no_folder)?.keep(&key, &token)
+    StoredTokens::of(context).ok_or_else(no_data_folder)?.store(&key, &token)
 }
 
-/// Drops what is kept for a host, whether it was stored or came from AWS; nothing kept is no failure.
-pub(crate) fn forget(context: &Context, host: &str) -> Result<(), Failure> {
-    let key = stored::key(host)
-        .ok_or_else(|| Failure::new(format!("`{}` is not a host name", stored::shown(host))))?;
-    if let Some(registry) = registry(&context.load_config()?, host) {
+/// Deletes the stored and the cached tokens of a host. It succeeds if there are none.
+pub(crate) fn forget(context: &VerbContext, host: &str) -> Result<(), VerbFailure> {
+    let key = stored::host_key(host).ok_or_else(|| {
+        VerbFailure::new(format!("`{}` is not a host name", stored::printable(host)))
+    })?;
+    if let Some(registry) = find_registry(&context.load_config()?, host) {
         cache::forget(registry.host.as_str(), &context.environment)?;
     }
-    StoredTokens::of(context).ok_or_else(no_folder)?.drop(&key)
+    StoredTokens::of(context).ok_or_else(no_data_folder)?.remove(&key)
 }
 
-fn registry<'a>(config: &'a Config, host: &str) -> Option<&'a Registry> {
+fn find_registry<'a>(config: &'a Config, host: &str) -> Option<&'a RegistryConfig> {
     config.registry(&Audience::parse(host).ok()?)
 }
 
-fn managed_token(context: &Context, registry: &Registry) -> Result<String, Failure> {
+fn registry_token(context: &VerbContext, registry: &RegistryConfig) -> Result<String, VerbFailure> {
     let registry = context.with_flags(registry);
     let scope = registry.scope();
     if let Some(token) = token::cached(&registry, &scope, &context.environment, context.clock.now())
     {
         return Ok(token.expose().to_owned());
     }
-    let token = wait(async {
+    let token = block_on(async {
         Ok(token::for_host(&registry, &scope, &context.environment, context.clock).await?)
     })?;
     if let Some(notice) = token.clock_notice() {
@@ -85,31 +86,29 @@ fn managed_token(context: &Context, registry: &Registry) -> Result<String, Failu
     Ok(token.expose().to_owned())
 }
 
-fn object(token: &str) -> String {
+fn token_json(token: &str) -> String {
     format!("{}\n", serde_json::json!({ "token": token }))
 }
 
-/// Reads `{"token": "…"}`; a property that could not be given back is refused, as the protocol demands.
-fn read_credentials(bytes: &[u8]) -> Result<String, Failure> {
+/// Parses `{"token": "…"}`. As the protocol requires, it rejects properties that it cannot store.
+fn read_credentials(bytes: &[u8]) -> Result<String, VerbFailure> {
     let wrong = |error: stile_protocol::strict_json::FieldError| {
-        Failure::new(format!("standard input: {error}"))
+        VerbFailure::new(format!("stdin: {error}"))
     };
     let mut object = StrictObject::parse(bytes).map_err(wrong)?;
     let token = object.string("token").map_err(wrong)?;
     object.finish().map_err(wrong)?;
     if token.len() > MAX_TOKEN {
-        return Err(Failure::new(format!(
-            "standard input: `token` is too long, and {MAX_TOKEN} bytes are the most"
-        )));
+        return Err(VerbFailure::new(format!("stdin: `token` is longer than {MAX_TOKEN} bytes")));
     }
     if token.is_empty() || token.chars().any(char::is_control) {
-        return Err(Failure::new("standard input: `token` must be one line of text"));
+        return Err(VerbFailure::new("stdin: `token` must be one line of text"));
     }
     Ok(token)
 }
 
-fn no_folder() -> Failure {
-    Failure::new("there is no folder to keep tokens in").hint("set `HOME`")
+fn no_data_folder() -> VerbFailure {
+    VerbFailure::new("cannot find the folder for stored tokens").hint("set `HOME`")
 }
 
 #[cfg(test)]
@@ -117,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_given_back_is_not_taken() {
+    fn input_that_cannot_be_returned_unchanged_is_rejected() {
         for input in [
             "",
             "garbage",
@@ -133,7 +132,7 @@ mod tests {
         ] {
             let failure = read_credentials(input.as_bytes()).unwrap_err().to_string();
             assert!(
-                failure.starts_with("standard input: ") && !failure.contains("sekret"),
+                failure.starts_with("stdin: ") && !failure.contains("sekret"),
                 "{input}: {failure}"
             );
         }

@@ -1,56 +1,58 @@
-//! Where words for a person go: stderr, and the terminal itself where Terraform would swallow stderr.
+//! Writes messages to stderr, and to the terminal when Terraform hides the helper's stderr.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// Says something beside the point, on stderr.
+/// Writes a notice to stderr.
 pub(crate) fn note(line: &str) {
     let _written = writeln!(io::stderr(), "stile: {line}");
 }
 
-/// Says why there is no result: on stderr and, if Terraform stands between us and the person, on the terminal too.
+/// Writes a failure to stderr and, if Terraform runs the helper, also to the terminal.
 ///
-/// Terraform shows a helper's stderr for providers only; for modules the person would see nothing but a 401.
-pub(crate) fn complain(line: &str, for_terraform: bool) {
+/// Terraform shows a helper's stderr only for providers. For modules the user would see only a 401.
+pub(crate) fn report_failure(line: &str, for_terraform: bool) {
     note(line);
     if for_terraform
         && !io::stderr().is_terminal()
-        && let Ok(mut terminal) = open()
-        && is_ours(&terminal)
+        && let Ok(mut terminal) = open_terminal()
+        && in_foreground(&terminal)
     {
         let _written = writeln!(terminal, "stile: {line}");
     }
 }
 
-/// Writes what was asked for to stdout, whole.
-pub(crate) fn print(product: &str) -> io::Result<()> {
+/// Writes the result to stdout and flushes it.
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(product.as_bytes())?;
+    stdout.write_all(text.as_bytes())?;
     stdout.flush()
 }
 
 #[cfg(unix)]
-fn open() -> io::Result<File> {
+fn open_terminal() -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    // It must become nobody's controlling terminal, and one whose output is held must not hold Terraform up.
+    // NOCTTY: do not become a controlling terminal. NONBLOCK: paused output must not block Terraform.
     let flags = rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::NONBLOCK;
     OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open("/dev/tty")
 }
 
-/// Whether we are in the terminal's foreground: under `stty tostop` writing from the background would stop Terraform and us.
+/// Tells whether this process is in the foreground of the terminal.
+///
+/// Under `stty tostop` a write from the background would stop Terraform and the helper.
 #[cfg(unix)]
-fn is_ours(terminal: &File) -> bool {
+fn in_foreground(terminal: &File) -> bool {
     rustix::termios::tcgetpgrp(terminal)
         .is_ok_and(|foreground| foreground == rustix::process::getpgrp())
 }
 
 #[cfg(not(unix))]
-fn is_ours(_terminal: &File) -> bool {
+fn in_foreground(_terminal: &File) -> bool {
     true
 }
 
 #[cfg(windows)]
-fn open() -> io::Result<File> {
+fn open_terminal() -> io::Result<File> {
     OpenOptions::new().write(true).open("CONOUT$")
 }
 
@@ -59,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_our_terminal_is_not_written_to() {
-        assert!(!is_ours(&File::open("/dev/null").unwrap()));
+    fn a_file_that_is_not_a_terminal_is_never_in_the_foreground() {
+        assert!(!in_foreground(&File::open("/dev/null").unwrap()));
     }
 }

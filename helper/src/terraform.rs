@@ -1,4 +1,4 @@
-//! Where Terraform and OpenTofu look, and what their CLI configuration says; nothing is changed here.
+//! Finds and parses the CLI configuration of Terraform and OpenTofu. It changes nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -10,20 +10,20 @@ use terraform_credentials_stile::config::Environment;
 
 use crate::cli::Cli;
 
-/// The name after `terraform-credentials-`, by which the CLI configuration calls the program.
+/// The helper's name in the CLI configuration: the part after `terraform-credentials-`.
 pub(crate) const HELPER: &str = "stile";
 
-/// The program's file name in a plugin folder.
+/// Returns the program's file name in a plugin folder.
 pub(crate) fn program_name() -> String {
     format!("terraform-credentials-{HELPER}{}", std::env::consts::EXE_SUFFIX)
 }
 
-/// The CLI configuration file that Terraform reads.
+/// Returns the CLI configuration file that Terraform reads.
 pub(crate) fn rc_file(environment: &Environment) -> Option<PathBuf> {
     environment.terraform_rc.clone().or_else(|| usual_rc_file(environment))
 }
 
-/// The CLI configuration file where no variable names one.
+/// Returns the default CLI configuration file.
 pub(crate) fn usual_rc_file(environment: &Environment) -> Option<PathBuf> {
     if cfg!(windows) {
         return Some(environment.app_data.as_ref()?.join("terraform.rc"));
@@ -31,7 +31,7 @@ pub(crate) fn usual_rc_file(environment: &Environment) -> Option<PathBuf> {
     Some(environment.home.as_ref()?.join(".terraformrc"))
 }
 
-/// The file that OpenTofu reads in place of Terraform's, if there is one.
+/// Returns the file that OpenTofu reads instead of Terraform's, if it exists.
 pub(crate) fn tofu_rc_file(environment: &Environment) -> Option<PathBuf> {
     if environment.terraform_rc.is_some() {
         return None;
@@ -39,7 +39,7 @@ pub(crate) fn tofu_rc_file(environment: &Environment) -> Option<PathBuf> {
     Some(environment.home.as_ref()?.join(".tofurc")).filter(|path| path.exists())
 }
 
-/// Terraform's own folder, and OpenTofu's if it has been made.
+/// Returns Terraform's plugin folder, and OpenTofu's if OpenTofu has a folder.
 pub(crate) fn plugin_folders(environment: &Environment) -> Vec<PathBuf> {
     let base = if cfg!(windows) {
         environment.app_data.as_ref().map(|folder| folder.join("terraform.d"))
@@ -54,22 +54,25 @@ pub(crate) fn plugin_folders(environment: &Environment) -> Vec<PathBuf> {
     [base, tofu].into_iter().flatten().map(|folder| folder.join("plugins")).collect()
 }
 
-/// The program in a plugin folder, or in its folder for this platform.
+/// Finds the program in a plugin folder or in its subfolder for this platform.
 pub(crate) fn program_in(folder: &Path) -> Option<PathBuf> {
-    places(folder).into_iter().map(|folder| folder.join(program_name())).find(|path| path.exists())
+    search_folders(folder)
+        .into_iter()
+        .map(|folder| folder.join(program_name()))
+        .find(|path| path.exists())
 }
 
-/// Whether Terraform or OpenTofu looks for helpers in that folder.
-pub(crate) fn is_looked_in(folder: &Path, environment: &Environment) -> bool {
+/// Tells whether Terraform or OpenTofu searches a folder for helpers.
+pub(crate) fn is_searched(folder: &Path, environment: &Environment) -> bool {
     let absolute =
         |folder: &Path| std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     plugin_folders(environment)
         .iter()
-        .flat_map(|plugins| places(plugins))
+        .flat_map(|plugins| search_folders(plugins))
         .any(|place| absolute(&place) == absolute(folder))
 }
 
-fn places(folder: &Path) -> [PathBuf; 2] {
+fn search_folders(folder: &Path) -> [PathBuf; 2] {
     let os = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -79,8 +82,8 @@ fn places(folder: &Path) -> [PathBuf; 2] {
     [folder.to_owned(), folder.join(format!("{os}_{arch}"))]
 }
 
-/// Files beside the CLI configuration that Terraform reads as well, as long as no variable names another file.
-pub(crate) fn other_files(environment: &Environment) -> Vec<PathBuf> {
+/// Returns the additional files that Terraform reads if no variable names another file.
+pub(crate) fn extra_config_files(environment: &Environment) -> Vec<PathBuf> {
     let Some(folder) = environment.home.as_ref().map(|home| home.join(".terraform.d")) else {
         return Vec::new();
     };
@@ -93,9 +96,9 @@ pub(crate) fn other_files(environment: &Environment) -> Vec<PathBuf> {
     files
 }
 
-/// The `TF_TOKEN_…` variable that is set for a host, for which no helper is asked then.
+/// Returns the `TF_TOKEN_…` variable that is set for a host. It makes Terraform ignore the helper.
 ///
-/// After the prefix `__` is a dash and `_` a dot; dashes, dots and a port may stand there themselves.
+/// In its name `__` means a dash and `_` a dot. Dashes, dots and a port may also appear directly.
 pub(crate) fn token_variable<'a>(environment: &'a Environment, host: &Audience) -> Option<&'a str> {
     let means = |name: &str| {
         Audience::parse(&name.strip_prefix("TF_TOKEN_")?.replace("__", "-").replace('_', ".")).ok()
@@ -107,52 +110,52 @@ pub(crate) fn token_variable<'a>(environment: &'a Environment, host: &Audience) 
         .find(|name| means(name).as_ref() == Some(host))
 }
 
-/// The block in which this helper is named, and the file that it stands in.
-pub(crate) fn own_block(environment: &Environment) -> Option<(PathBuf, Helper)> {
+/// Finds the block that configures this helper, and the file that contains it.
+pub(crate) fn own_block(environment: &Environment) -> Option<(PathBuf, HelperBlock)> {
     files(environment).into_iter().find_map(|path| {
-        let said = Said::read(&std::fs::read_to_string(&path).ok()?, &path).ok()?;
-        Some((path, said.own_block()?.clone()))
+        let config = CliConfig::read(&std::fs::read_to_string(&path).ok()?, &path).ok()?;
+        Some((path, config.own_block()?.clone()))
     })
 }
 
-/// Every file of CLI configuration that Terraform reads.
+/// Returns every CLI configuration file that Terraform reads.
 pub(crate) fn files(environment: &Environment) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         rc_file(environment).into_iter().filter(|path| path.exists()).collect();
     if environment.terraform_rc.is_none() {
-        files.extend(other_files(environment));
+        files.extend(extra_config_files(environment));
     }
     files
 }
 
-/// What a CLI configuration says about credentials.
+/// The settings of a CLI configuration that concern credentials.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Said {
-    /// The helpers; Terraform wants one at most.
-    pub(crate) helpers: Vec<Helper>,
-    /// The hosts that have a `credentials` block, for which no helper is asked.
+pub(crate) struct CliConfig {
+    /// The `credentials_helper` blocks. Terraform accepts at most one.
+    pub(crate) helpers: Vec<HelperBlock>,
+    /// The hosts with a `credentials` block. Terraform ignores the helper for them.
     pub(crate) hosts: Vec<String>,
 }
 
-/// One helper that a CLI configuration names.
+/// One `credentials_helper` block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Helper {
-    /// Its name; that of a block without a label is empty.
+pub(crate) struct HelperBlock {
+    /// The helper's name. It is empty for a block without a label.
     pub(crate) name: String,
-    /// What Terraform passes before the verb; `None` where that is no list of strings.
+    /// The arguments before the verb, or `None` if they are not a list of strings.
     args: Option<Vec<String>>,
 }
 
-impl Helper {
-    /// What the program is told by `args`, read as the program itself reads it.
+impl HelperBlock {
+    /// Parses `args` as the program itself does.
     pub(crate) fn flags(&self) -> Result<Cli, String> {
-        let problem = || "the `args` of its block are not flags of this program".to_owned();
-        Cli::before_a_verb(self.args.as_ref().ok_or_else(problem)?).ok_or_else(problem)
+        let problem = || "the `args` of the block are not flags of this program".to_owned();
+        Cli::parse_before_verb(self.args.as_ref().ok_or_else(problem)?).ok_or_else(problem)
     }
 }
 
-impl Said {
-    /// Reads HCL, or JSON where the file's name says so.
+impl CliConfig {
+    /// Parses HCL, or JSON if the file's extension is `json`.
     pub(crate) fn read(text: &str, path: &Path) -> Result<Self, String> {
         if path.extension().is_some_and(|extension| extension == "json") {
             Self::read_json(text)
@@ -161,54 +164,54 @@ impl Said {
         }
     }
 
-    /// Whether a `credentials` block takes the host away from every helper.
-    pub(crate) fn shadows(&self, host: &Audience) -> bool {
-        self.hosts.iter().any(|said| Audience::parse(said).as_ref() == Ok(host))
+    /// Tells whether a `credentials` block makes Terraform ignore the helper for a host.
+    pub(crate) fn overrides_helper(&self, host: &Audience) -> bool {
+        self.hosts.iter().any(|label| Audience::parse(label).as_ref() == Ok(host))
     }
 
-    /// The block that names this helper.
-    pub(crate) fn own_block(&self) -> Option<&Helper> {
+    /// Returns the block that configures this helper.
+    pub(crate) fn own_block(&self) -> Option<&HelperBlock> {
         self.helpers.iter().find(|helper| helper.name == HELPER)
     }
 
-    /// Terraform takes `name "label" {…}` and `name = { label = {…} }` for the same.
+    /// Parses HCL. To Terraform, `name "label" {…}` and `name = { label = {…} }` mean the same.
     fn read_hcl(text: &str) -> Result<Self, String> {
         let body: Body = text.parse().map_err(|error: hcl_edit::parser::Error| {
-            format!("it cannot be read as HCL at line {}", error.location().line())
+            format!("line {} is not valid HCL", error.location().line())
         })?;
-        let mut said = Self::default();
+        let mut config = Self::default();
         for structure in &body {
             match structure {
                 Structure::Attribute(attribute) => {
-                    said.add(attribute.key.as_str(), &value(&attribute.value))
+                    config.add(attribute.key.as_str(), &value(&attribute.value));
                 }
                 Structure::Block(block) => {
                     let content =
                         block.body.attributes().map(|it| (it.key.to_string(), value(&it.value)));
                     let label = block.labels.first().map_or("", |label| label.as_str());
-                    said.add_one(block.ident.as_str(), label, &Value::Object(content.collect()));
+                    config.add_one(block.ident.as_str(), label, &Value::Object(content.collect()));
                 }
             }
         }
-        Ok(said)
+        Ok(config)
     }
 
     fn read_json(text: &str) -> Result<Self, String> {
         let value: Value =
-            serde_json::from_str(text).map_err(|_| "it cannot be read as JSON".to_owned())?;
-        let mut said = Self::default();
+            serde_json::from_str(text).map_err(|_| "it is not valid JSON".to_owned())?;
+        let mut config = Self::default();
         value
             .as_object()
             .into_iter()
             .flatten()
-            .for_each(|(name, labelled)| said.add(name, labelled));
-        Ok(said)
+            .for_each(|(name, labelled)| config.add(name, labelled));
+        Ok(config)
     }
 
     fn add(&mut self, name: &str, labelled: &Value) {
         match labelled {
             Value::Object(labelled) => {
-                labelled.iter().for_each(|(label, content)| self.add_one(name, label, content))
+                labelled.iter().for_each(|(label, content)| self.add_one(name, label, content));
             }
             Value::Array(several) => several.iter().for_each(|labelled| self.add(name, labelled)),
             _ => {}
@@ -223,7 +226,7 @@ impl Said {
                 let args = content
                     .get("args")
                     .map_or(Some(Vec::new()), |args| args.as_array().and_then(strings));
-                self.helpers.push(Helper { name: label.to_owned(), args });
+                self.helpers.push(HelperBlock { name: label.to_owned(), args });
             }
             "credentials" if !label.is_empty() => self.hosts.push(label.to_owned()),
             _ => {}
@@ -231,7 +234,7 @@ impl Said {
     }
 }
 
-/// Strings, lists and objects as JSON; what would have to be worked out first is null.
+/// Converts strings, lists and objects to JSON. Expressions that need evaluation become null.
 fn value(expression: &Expression) -> Value {
     match expression {
         Expression::String(text) => Value::String(text.as_str().to_owned()),
@@ -257,16 +260,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_hcl_is_not_guessed_at() {
+    fn invalid_hcl_or_json_is_an_error() {
         assert_eq!(
-            Said::read("a = 1\nb = = 2\n", Path::new("rc")).unwrap_err(),
-            "it cannot be read as HCL at line 2"
+            CliConfig::read("a = 1\nb = = 2\n", Path::new("rc")).unwrap_err(),
+            "line 2 is not valid HCL"
         );
-        assert!(Said::read("{", Path::new("x.tfrc.json")).is_err());
+        assert!(CliConfig::read("{", Path::new("x.tfrc.json")).is_err());
     }
 
     #[test]
-    fn a_variable_is_known_in_each_of_its_spellings() {
+    fn a_token_variable_is_recognised_in_each_spelling() {
         for (name, host, found) in [
             ("TF_TOKEN_registry_example_com", "registry.example.com", true),
             ("TF_TOKEN_my__registry_example_com", "my-registry.example.com", true),
@@ -287,55 +290,55 @@ mod tests {
     }
 
     #[test]
-    fn helpers_and_hosts_are_found_wherever_they_stand() {
+    fn helper_blocks_and_hosts_are_found_in_hcl_and_json() {
         let hcl = "# credentials_helper \"no\" {}\nplugin_cache_dir = \"x\"\ncredentials_helper \"stile\" { args = [] }\n\
                    credentials \"Registry.example.com\" {\n  token = \"x\"\n}\nhost \"a.example\" {\n  services = {}\n}\n";
-        let said = Said::read(hcl, Path::new(".terraformrc")).unwrap();
-        let helper = Helper { name: "stile".to_owned(), args: Some(Vec::new()) };
+        let config = CliConfig::read(hcl, Path::new(".terraformrc")).unwrap();
+        let helper = HelperBlock { name: "stile".to_owned(), args: Some(Vec::new()) };
         assert_eq!(
-            said,
-            Said { helpers: vec![helper], hosts: vec!["Registry.example.com".to_owned()] }
+            config,
+            CliConfig { helpers: vec![helper], hosts: vec!["Registry.example.com".to_owned()] }
         );
-        assert!(said.shadows(&Audience::parse("registry.example.com").unwrap()));
-        assert!(!said.shadows(&Audience::parse("a.example").unwrap()));
+        assert!(config.overrides_helper(&Audience::parse("registry.example.com").unwrap()));
+        assert!(!config.overrides_helper(&Audience::parse("a.example").unwrap()));
         let json = r#"{"credentials":{"app.terraform.io":{"token":"x"}}}"#;
-        let said = Said::read(json, Path::new("credentials.tfrc.json")).unwrap();
-        assert_eq!(said.hosts, ["app.terraform.io"]);
+        let config = CliConfig::read(json, Path::new("credentials.tfrc.json")).unwrap();
+        assert_eq!(config.hosts, ["app.terraform.io"]);
     }
 
     #[test]
-    fn an_attribute_says_what_a_block_says() {
+    fn an_attribute_means_the_same_as_a_block() {
         let args = "args = [\"--config\", \"x\"]";
         let block =
             format!("credentials_helper \"vault\" {{ {args} }}\ncredentials \"a.example\" {{}}\n");
-        let expected = Said::read(&block, Path::new("rc")).unwrap();
+        let expected = CliConfig::read(&block, Path::new("rc")).unwrap();
         assert_eq!(expected.helpers[0].args.as_deref().unwrap(), ["--config", "x"]);
         for (text, name) in [
             (format!("credentials_helper = {{ vault = {{ {args} }} }}\ncredentials = {{ \"a.example\" = {{}} }}\n"), "rc"),
             (format!("credentials_helper = [{{ \"vault\" = {{ {args} }} }}]\ncredentials = [{{ \"a.example\" = {{}} }}]\n"), "rc"),
             (r#"{"credentials":{"a.example":{}},"credentials_helper":[{"vault":{"args":["--config","x"]}}]}"#.to_owned(), "x.json"),
         ] {
-            assert_eq!(Said::read(&text, Path::new(name)).unwrap(), expected, "{text}");
+            assert_eq!(CliConfig::read(&text, Path::new(name)).unwrap(), expected, "{text}");
         }
     }
 
     #[test]
-    fn arguments_that_are_no_flags_are_not_guessed_at() {
+    fn arguments_that_are_not_flags_are_an_error() {
         for args in ["\"x\"", "[1]", "[\"get\"]", "[\"--no-such\"]", "[\"--config\"]", "[local.x]"]
         {
-            let said = Said::read(
+            let config = CliConfig::read(
                 &format!("credentials_helper \"stile\" {{ args = {args} }}\n"),
                 Path::new("rc"),
             )
             .unwrap();
-            assert!(said.own_block().unwrap().flags().is_err(), "{args}");
+            assert!(config.own_block().unwrap().flags().is_err(), "{args}");
         }
-        let said = Said::read(
+        let config = CliConfig::read(
             "credentials_helper \"stile\" { args = [\"--config=x\", \"--profile\", \"y\"] }\n",
             Path::new("rc"),
         )
         .unwrap();
-        let flags = said.own_block().unwrap().flags().unwrap();
+        let flags = config.own_block().unwrap().flags().unwrap();
         assert_eq!(
             (flags.config.unwrap().to_str(), flags.profile.as_deref()),
             (Some("x"), Some("y"))

@@ -1,51 +1,23 @@
-//! The whole way to a token: the cache, and else AWS credentials, a proof, the exchange.
+//! Returns a token for a registry: from the cache, or from an exchange of AWS credentials.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use secrecy::{ExposeSecret as _, SecretString};
+use chrono::{DateTime, Utc};
 
-use crate::cache::Slot;
+pub use crate::bearer::Token;
+
+use crate::cache::CacheSlot;
 use crate::call::{self, CallError};
-use crate::clock::{self, Clock};
-use crate::config::{Environment, Registry, Scope};
+use crate::clock::Clock;
+use crate::config::{Environment, RegistryConfig, TokenScope};
 use crate::credentials::{self, CredentialsError};
 use crate::exchange::{self, ExchangeError};
 
-/// A bearer token and what is known of it.
-#[derive(Debug, Clone)]
-pub struct Token {
-    pub(crate) secret: SecretString,
-    /// When it ends, by the broker's clock.
-    pub expires_at: DateTime<Utc>,
-    /// Whom it is for, canonical.
-    pub principal: String,
-    /// How far the broker's clock is before ours, where it was in the way of this exchange.
-    pub skew: Option<TimeDelta>,
-    /// Whether it was got earlier and only read from its file.
-    pub cached: bool,
-}
-
-impl Token {
-    /// The token itself, for the header or the one place where it is the product.
-    pub fn expose(&self) -> &str {
-        self.secret.expose_secret()
-    }
-
-    /// What to say of a clock that is wrong, if this exchange found that it is.
-    pub fn clock_notice(&self) -> Option<String> {
-        Some(format!(
-            "this computer's clock is {} the registry's; signed by the registry's",
-            clock::apart(self.skew?)
-        ))
-    }
-}
-
-/// Why there is no token.
+/// Why the helper got no token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Nothing to sign with.
+    /// The helper found no credentials to sign with.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// No client for the address.
+    /// The helper could not build an HTTP client.
     #[error(transparent)]
     Call(#[from] CallError),
     /// The exchange failed.
@@ -54,7 +26,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// The next step, where there is one.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Credentials(error) => Some(error.hint().to_owned()),
@@ -64,31 +36,31 @@ impl TokenError {
     }
 }
 
-/// The token that an earlier call left, without any work beyond reading one file.
+/// Returns the cached token, if there is a usable one. It only reads one file.
 pub fn cached(
-    registry: &Registry,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    scope: &TokenScope,
     environment: &Environment,
     now: DateTime<Utc>,
 ) -> Option<Token> {
-    Slot::of(registry, scope, environment)?.read(now)
+    CacheSlot::of(registry, scope, environment)?.read(now)
 }
 
-/// A token for a registry, from the cache or new; parallel processes get one between them.
+/// Returns a token from the cache, or mints one. Parallel processes share one new token.
 pub async fn for_host(
-    registry: &Registry,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    scope: &TokenScope,
     environment: &Environment,
     clock: Clock,
 ) -> Result<Token, TokenError> {
-    let Some(slot) = Slot::of(registry, scope, environment) else {
+    let Some(slot) = CacheSlot::of(registry, scope, environment) else {
         return mint(registry, scope, environment, clock).await;
     };
     if let Some(token) = slot.read(clock.now()) {
         return Ok(token);
     }
-    let _turn = slot.wait_for_turn();
-    // Whoever had the turn before has most likely left the token we want.
+    let _lock = slot.lock_fetch();
+    // The previous holder of the lock has most likely cached the token.
     if let Some(token) = slot.read(clock.now()) {
         return Ok(token);
     }
@@ -98,10 +70,10 @@ pub async fn for_host(
     Ok(token)
 }
 
-/// A new token, which no later call will get.
+/// Mints a new token and does not cache it.
 pub async fn mint(
-    registry: &Registry,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    scope: &TokenScope,
     environment: &Environment,
     clock: Clock,
 ) -> Result<Token, TokenError> {
@@ -117,34 +89,11 @@ pub async fn mint(
     })
 }
 
-/// Drops the one token that the cache has for this, so that the next is a new one; other scopes' tokens stay.
+/// Deletes the cached token of one scope, so that the next call mints a new one.
 pub fn forget(
-    registry: &Registry,
-    scope: &Scope,
+    registry: &RegistryConfig,
+    scope: &TokenScope,
     environment: &Environment,
 ) -> std::io::Result<()> {
-    Slot::of(registry, scope, environment).map_or(Ok(()), |slot| slot.clear())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wrong_clock_is_told_by_how_much_and_which_way() {
-        let token = |skew| Token {
-            secret: "x".into(),
-            expires_at: DateTime::UNIX_EPOCH,
-            principal: String::new(),
-            skew: Some(TimeDelta::seconds(skew)),
-            cached: false,
-        };
-        for (skew, expected) in [
-            (843, "clock is 14 min 3 s behind the registry's"),
-            (-200, "clock is 3 min 20 s ahead of the registry's"),
-        ] {
-            assert!(token(skew).clock_notice().unwrap().contains(expected), "{skew}");
-        }
-        assert!(!format!("{:?}", token(0)).contains("\"x\""));
-    }
+    CacheSlot::of(registry, scope, environment).map_or(Ok(()), |slot| slot.clear())
 }

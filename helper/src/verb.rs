@@ -1,4 +1,4 @@
-//! What every verb is given, and the one way in which every verb fails.
+//! The input and the failure type that all verbs share.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,16 +6,16 @@ use std::path::PathBuf;
 use stile_protocol::audience::{Audience, AudienceError};
 use terraform_credentials_stile::call::CallError;
 use terraform_credentials_stile::clock::Clock;
-use terraform_credentials_stile::config::{Config, ConfigError, Environment, Registry};
+use terraform_credentials_stile::config::{Config, ConfigError, Environment, RegistryConfig};
 use terraform_credentials_stile::message;
 use terraform_credentials_stile::private_file::PrivateFileError;
 use terraform_credentials_stile::token::TokenError;
 
 use crate::cli::Cli;
 
-/// What the verbs work with.
+/// The environment, the clock and the global flags of one run.
 #[derive(Debug, Clone)]
-pub(crate) struct Context {
+pub(crate) struct VerbContext {
     pub(crate) environment: Environment,
     pub(crate) clock: Clock,
     pub(crate) config: Option<PathBuf>,
@@ -23,9 +23,9 @@ pub(crate) struct Context {
     pub(crate) profile: Option<String>,
 }
 
-impl Context {
-    /// The same with what those flags say where this call's own say nothing.
-    pub(crate) fn or(&self, flags: Cli) -> Self {
+impl VerbContext {
+    /// Fills in flags that this run does not set.
+    pub(crate) fn with_fallback(&self, flags: Cli) -> Self {
         let own = self.clone();
         Self {
             config: own.config.or(flags.config),
@@ -35,13 +35,13 @@ impl Context {
         }
     }
 
-    /// The configuration file.
-    pub(crate) fn load_config(&self) -> Result<Config, Failure> {
+    /// Reads the configuration file.
+    pub(crate) fn load_config(&self) -> Result<Config, VerbFailure> {
         Ok(Config::load(self.config.as_deref(), &self.environment)?)
     }
 
-    /// A registry as this call means it: what was said on the command line goes before the file.
-    pub(crate) fn with_flags(&self, registry: &Registry) -> Registry {
+    /// Applies the command line flags to a registry. They take precedence over the file.
+    pub(crate) fn with_flags(&self, registry: &RegistryConfig) -> RegistryConfig {
         let mut registry = registry.clone();
         if self.region.is_some() {
             registry.region.clone_from(&self.region);
@@ -52,56 +52,58 @@ impl Context {
         registry
     }
 
-    /// The registry of that host; only what is configured is signed for.
-    pub(crate) fn registry(&self, host: &Audience) -> Result<Registry, Failure> {
+    /// Returns the registry of a host. It fails for a host that is not configured.
+    pub(crate) fn registry(&self, host: &Audience) -> Result<RegistryConfig, VerbFailure> {
         let missing = || {
-            let failure = Failure::new(format!(
-                "`{host}` is not in the helper's configuration, so nothing is signed for it"
-            ));
-            failure.hint(format!("terraform-credentials-stile install --registry-host {host}"))
+            let failure =
+                VerbFailure::new(format!("`{host}` is not configured as a Stile registry"));
+            failure
+                .hint(format!("run `terraform-credentials-stile install --registry-host {host}`"))
         };
         Ok(self.with_flags(self.load_config()?.registry(host).ok_or_else(missing)?))
     }
 }
 
-/// Runs what has to wait for others; a verb that does not need it never starts it.
-pub(crate) fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// Runs an async operation. Verbs that need no async runtime never start one.
+pub(crate) fn block_on<T>(
+    work: impl Future<Output = Result<T, VerbFailure>>,
+) -> Result<T, VerbFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
-        .map_err(|error| Failure::new(format!("the system gives no event queue: {error}")))?;
+        .map_err(|error| VerbFailure::new(format!("cannot start the async runtime: {error}")))?;
     let done = runtime.block_on(work);
-    // A name is looked up on a thread that cannot be broken off, and a limit that waits for its end is none.
+    // A DNS lookup blocks its thread and cannot be cancelled, so do not wait for it after a timeout.
     runtime.shutdown_background();
     done
 }
 
-/// Why a verb gave nothing: one line, and the next step if there is one.
+/// Why a verb failed: one line, and a hint if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct VerbFailure {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
 }
 
-impl Failure {
-    /// A failure without a next step.
+impl VerbFailure {
+    /// Creates a failure without a hint.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
 
-    /// The failure of something bigger, which is put before it.
+    /// Prefixes the message with the operation that failed.
     #[must_use]
-    pub(crate) fn of(self, what: impl fmt::Display) -> Self {
+    pub(crate) fn context(self, what: impl fmt::Display) -> Self {
         Self { message: format!("{what}: {}", self.message), hint: self.hint }
     }
 
-    /// The same with a next step.
+    /// Adds a hint: what the user can do about it.
     #[must_use]
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for VerbFailure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.hint {
             Some(hint) => write!(formatter, "{}; hint: {hint}", self.message),
@@ -110,37 +112,37 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<TokenError> for Failure {
+impl From<TokenError> for VerbFailure {
     fn from(error: TokenError) -> Self {
         Self { message: message::chain(&error), hint: error.hint() }
     }
 }
 
-impl From<CallError> for Failure {
+impl From<CallError> for VerbFailure {
     fn from(error: CallError) -> Self {
         Self { message: message::chain(&error), hint: error.hint().map(str::to_owned) }
     }
 }
 
-impl From<ConfigError> for Failure {
+impl From<ConfigError> for VerbFailure {
     fn from(error: ConfigError) -> Self {
         Self::new(message::chain(&error))
     }
 }
 
-impl From<PrivateFileError> for Failure {
+impl From<PrivateFileError> for VerbFailure {
     fn from(error: PrivateFileError) -> Self {
         Self::new(message::chain(&error))
     }
 }
 
-impl From<AudienceError> for Failure {
+impl From<AudienceError> for VerbFailure {
     fn from(error: AudienceError) -> Self {
         Self::new(message::one_line(&error.to_string()))
     }
 }
 
-impl From<std::io::Error> for Failure {
+impl From<std::io::Error> for VerbFailure {
     fn from(error: std::io::Error) -> Self {
         Self::new(message::one_line(&error.to_string()))
     }
@@ -151,9 +153,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_that_cannot_be_broken_off_is_not_waited_for() {
+    fn a_blocking_task_that_cannot_be_cancelled_is_not_waited_for() {
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let done = wait(async {
+        let done = block_on(async {
             let (begin, begun) = tokio::sync::oneshot::channel();
             tokio::task::spawn_blocking(move || {
                 begin.send(()).unwrap();

@@ -1,4 +1,4 @@
-//! `whoami`: whom a registry takes the caller for, and what that principal may do there.
+//! `whoami`: shows the caller's principal and grants on a registry.
 
 use std::fmt::Write as _;
 
@@ -7,76 +7,78 @@ use serde::Deserialize;
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permissions;
-use terraform_credentials_stile::call::{self, Answer};
-use terraform_credentials_stile::config::Registry;
+use terraform_credentials_stile::call::{self, BrokerResponse};
+use terraform_credentials_stile::config::RegistryConfig;
 use terraform_credentials_stile::message::one_line;
 use terraform_credentials_stile::token::{self, Token};
 
 use crate::terminal;
-use crate::verb::{Context, Failure, wait};
+use crate::verb::{VerbContext, VerbFailure, block_on};
 
-/// What `GET /v1/whoami` says.
+/// The response body of `GET /v1/whoami`.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Whoami {
+pub(crate) struct WhoamiReply {
     pub(crate) principal: String,
     expires_at: String,
     namespaces: Namespaces,
     permissions: Permissions,
     #[serde(default)]
-    pub(crate) grants: Vec<Grant>,
+    pub(crate) grants: Vec<HeldGrant>,
 }
 
-/// One grant that the caller holds.
+/// One grant of the caller.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Grant {
+pub(crate) struct HeldGrant {
     principal: String,
     namespace: String,
     permissions: Permissions,
     expires_at: Option<String>,
 }
 
-/// Prints it.
-pub(crate) fn run(context: &Context, host: &Audience) -> Result<(), Failure> {
+/// Prints the principal and its grants.
+pub(crate) fn run(context: &VerbContext, host: &Audience) -> Result<(), VerbFailure> {
     let registry = context.registry(host)?;
-    let failed = |failure: Failure| failure.of(format_args!("`{host}` does not say who you are"));
-    let known = wait(async {
+    let failed =
+        |failure: VerbFailure| failure.context(format_args!("cannot identify you to `{host}`"));
+    let known = block_on(async {
         let scope = registry.scope();
         let mut token =
             token::for_host(&registry, &scope, &context.environment, context.clock).await?;
-        let mut answer = ask(context, &registry, &token).await?;
-        if answer.status == StatusCode::UNAUTHORIZED && token.cached {
-            // Revoked since it was kept: a new one shows what holds now.
+        let mut response = request(context, &registry, &token).await?;
+        if response.status == StatusCode::UNAUTHORIZED && token.cached {
+            // The cached token was revoked: a new one shows the current state.
             token::forget(&registry, &scope, &context.environment)?;
             token = token::for_host(&registry, &scope, &context.environment, context.clock).await?;
-            answer = ask(context, &registry, &token).await?;
+            response = request(context, &registry, &token).await?;
         }
-        read(&answer)
+        parse(&response)
     });
-    Ok(terminal::print(&page(&known.map_err(failed)?))?)
+    Ok(terminal::print(&render(&known.map_err(failed)?))?)
 }
 
-/// Makes the authorised call.
-pub(crate) async fn ask(
-    context: &Context,
-    registry: &Registry,
+/// Requests `/v1/whoami` with a token.
+pub(crate) async fn request(
+    context: &VerbContext,
+    registry: &RegistryConfig,
     token: &Token,
-) -> Result<Answer, Failure> {
+) -> Result<BrokerResponse, VerbFailure> {
     let client = call::client(&registry.url, &context.environment)?;
-    let url = registry.at("/v1/whoami").map_err(|error| Failure::new(error.to_string()))?;
+    let url =
+        registry.url_for("/v1/whoami").map_err(|error| VerbFailure::new(error.to_string()))?;
     Ok(call::send(client.get(url).bearer_auth(token.expose())).await?)
 }
 
-/// Reads what came back.
-pub(crate) fn read(answer: &Answer) -> Result<Whoami, Failure> {
-    if !answer.status.is_success() {
-        let refusal = answer.refusal();
-        return Err(Failure { message: refusal.message, hint: refusal.hint });
+/// Parses the response.
+pub(crate) fn parse(response: &BrokerResponse) -> Result<WhoamiReply, VerbFailure> {
+    if !response.status.is_success() {
+        let refusal = response.refusal();
+        return Err(VerbFailure { message: refusal.message, hint: refusal.hint });
     }
-    serde_json::from_slice(&answer.body)
-        .map_err(|_| Failure::new(format!("`{}` answered with something else", answer.url)))
+    serde_json::from_slice(&response.body)
+        .map_err(|_| VerbFailure::new(format!("cannot parse the response of `{}`", response.url)))
 }
 
-fn page(known: &Whoami) -> String {
+fn render(known: &WhoamiReply) -> String {
     let mut page = String::new();
     let mut line = |name: &str, value: &str| {
         let _infallible = writeln!(page, "{name:<12} {}", one_line(value));
@@ -108,7 +110,7 @@ fn page(known: &Whoami) -> String {
 mod tests {
     use super::*;
 
-    fn known(grants: &str) -> Whoami {
+    fn known(grants: &str) -> WhoamiReply {
         let body = format!(
             r#"{{"principal":"aws:111122223333:role/deploy","expires_at":"2026-11-20T11:11:12Z","namespaces":"all",
                 "permissions":["download"],"grants":{grants},"later":1}}"#
@@ -117,8 +119,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_so() {
-        let page = page(&known("[]"));
+    fn a_principal_without_grants_is_shown_as_such() {
+        let page = render(&known("[]"));
         assert!(page.ends_with("grants       none\n"), "{page}");
     }
 
@@ -126,7 +128,7 @@ mod tests {
     fn every_grant_has_a_line() {
         let grants = r#"[{"principal":"aws:111122223333:role/deploy","namespace":"acme","permissions":["upload","download"],"expires_at":null},
             {"principal":"aws:111122223333:account","namespace":"tools","permissions":["download"],"expires_at":"2026-12-01T00:00:00Z"}]"#;
-        insta::assert_snapshot!(page(&known(grants)), @r"
+        insta::assert_snapshot!(render(&known(grants)), @r"
         principal    aws:111122223333:role/deploy
         expires      2026-11-20T11:11:12Z
         namespaces   all

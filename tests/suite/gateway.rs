@@ -7,8 +7,8 @@ use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::events::{Sent, Shape, golden};
 use stile_tests::test_broker::{TestBroker, module_zip, role};
-use terraform_credentials_stile::config::{Registry, Scope, Service};
-use terraform_credentials_stile::credentials::{Loaded, Provider};
+use terraform_credentials_stile::config::{RegistryConfig, Service, TokenScope};
+use terraform_credentials_stile::credentials::{CredentialProvider, LoadedCredentials};
 use terraform_credentials_stile::iam_exchange;
 
 use crate::lambda::{API, answer};
@@ -120,9 +120,9 @@ async fn what_the_helper_asks_for_is_what_it_gets() {
     test.grant(&role("deploy"), "zeta", &[Download, Upload]).await;
     let credentials =
         Credentials::new("ASIAIOSFODNN7EXAMPLE", "secret", Some("token".to_owned()), None, "test");
-    let loaded = Loaded {
+    let loaded = LoadedCredentials {
         credentials,
-        provider: Provider::Environment,
+        provider: CredentialProvider::Environment,
         region: "us-east-1".to_owned(),
         fips: false,
     };
@@ -138,13 +138,13 @@ async fn what_the_helper_asks_for_is_what_it_gets() {
         ),
     ] {
         let scope =
-            Scope { ttl: 900, namespaces, permissions: permissions.iter().copied().collect() };
+            TokenScope { ttl: 900, namespaces, permissions: permissions.iter().copied().collect() };
         for (name, shape, source) in SIGNED {
             let service =
                 if shape == Shape::FunctionUrl { Service::Lambda } else { Service::ExecuteApi };
-            let registry = Registry {
+            let registry = RegistryConfig {
                 service,
-                ..Registry::of(Audience::parse("registry.example.com").unwrap()).unwrap()
+                ..RegistryConfig::new(Audience::parse("registry.example.com").unwrap()).unwrap()
             };
             let url = iam_exchange::sign(
                 &registry,

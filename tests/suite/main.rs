@@ -10,6 +10,7 @@ mod aws_store;
 mod aws_upload_urls;
 mod aws_uploads;
 mod crash;
+mod direction;
 mod faults;
 mod faults_at_sts;
 mod faults_flows;

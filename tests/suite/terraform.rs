@@ -97,7 +97,7 @@ async fn without_a_token_that_is_good_terraform_says_401() {
     let helper = without_keys.home.run(&program(HELPER), &["get", served.host()]).await;
     assert_eq!((helper.code, helper.stdout.as_str()), (Some(1), ""));
     assert!(
-        helper.stderr.contains("no AWS credentials were found")
+        helper.stderr.contains("found no AWS credentials")
             && helper.stderr.contains("hint: sign in"),
         "{}",
         helper.stderr

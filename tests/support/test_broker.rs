@@ -9,9 +9,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::Value;
+use stile_broker::app::Broker;
 use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
-use stile_broker::boot::Broker;
+use stile_broker::boot;
 use stile_broker::config::{AuthorizerBase, Config, Kept};
 use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, Server};
@@ -200,7 +201,7 @@ impl TestBroker {
             sts_timeouts: patience::sts(),
         };
         let broker = Arc::new(
-            Broker::over(
+            boot::assemble(
                 &config,
                 audience,
                 store,

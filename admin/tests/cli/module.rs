@@ -173,7 +173,7 @@ fn what_the_broker_says_is_told_and_no_and_down_have_two_codes() {
         (
             http("302 Found", "location: https://evil.example\r\n", ""),
             2,
-            "answered with a redirect (302 Found)",
+            "responded with a redirect (302 Found)",
         ),
     ] {
         let broker = Broker::new(move |_, _| answer.clone());
@@ -245,7 +245,7 @@ fn nobody_who_answers_is_no_refusal() {
     let run = machine.run(PUBLISH);
     assert_eq!((run.stdout.as_str(), run.code), ("", 2));
     assert!(
-        run.stderr.starts_with("error: `acme/vpc/aws` 1.2.0 was not published: no token for `registry.example.com`: `http://127.0.0.1:1/v1/token` cannot be reached"),
+        run.stderr.starts_with("error: `acme/vpc/aws` 1.2.0 was not published: no token for `registry.example.com`: cannot reach `http://127.0.0.1:1/v1/token`"),
         "{}",
         run.stderr
     );

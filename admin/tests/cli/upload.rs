@@ -146,9 +146,9 @@ fn what_the_bucket_says_is_one_sentence_with_its_code_and_what_to_do() {
         (
             http("302 Found", "location: https://evil.example/\r\n", ""),
             2,
-            "answered with a redirect (302 Found)",
+            "responded with a redirect (302 Found)",
         ),
-        (String::new(), 2, "cannot be reached"),
+        (String::new(), 2, "cannot reach `"),
     ] {
         let broker = registry(Box::leak(answer.into_boxed_str()));
         let run = with_large_module(&broker).run(PUBLISH);
@@ -180,9 +180,9 @@ fn an_archive_goes_to_no_address_that_others_can_listen_at() {
         (
             "http://bucket.s3.amazonaws.com/uploads/x",
             None,
-            "is neither `https` nor a loopback address",
+            "is neither an `https` URL nor a loopback address",
         ),
-        ("ftp://127.0.0.1/uploads/x", None, "is neither `https` nor a loopback address"),
+        ("ftp://127.0.0.1/uploads/x", None, "is neither an `https` URL nor a loopback address"),
         ("uploads/x", None, "the registry wants the archive at what is no URL"),
         (
             "https://bucket.s3.amazonaws.com/uploads/x",

@@ -1,28 +1,28 @@
-//! The registry's host as Terraform spells it: lower case, punycode, the port kept unless it is 443.
+//! The registry's host as Terraform writes it: lower case, punycode, with a port other than 443.
 
 use std::fmt;
 
 use idna::AsciiDenyList;
 
-/// A registry host in its one spelling: the audience of proofs and tokens.
+/// A registry host in canonical form: the audience of proofs and tokens.
 ///
-/// A proof made for one audience is useless at another, so both sides must spell it alike.
+/// A proof is valid for one audience only, so helper and broker must use the same form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Audience(String);
 
-/// Why a text is no registry host.
+/// Why a text is not a registry host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AudienceError {
-    /// Not a host name, or a port that is none.
+    /// The host name or the port is invalid.
     #[error("`{0}` is not a host name with an optional port")]
     Malformed(String),
-    /// Terraform refuses registry hosts without a dot.
-    #[error("`{0}` has no dot, and Terraform refuses such registry hosts")]
+    /// Terraform rejects registry hosts without a dot.
+    #[error("`{0}` has no dot, and Terraform accepts only registry hosts with a dot")]
     NoDot(String),
 }
 
 impl Audience {
-    /// Reads a host as a person types it, Unicode or punycode, in any case.
+    /// Parses a host in Unicode or punycode, in upper or lower case.
     pub fn parse(typed: &str) -> Result<Self, AudienceError> {
         let malformed = || AudienceError::Malformed(typed.chars().take(260).collect());
         let (host, port) = match typed.split_once(':') {
@@ -46,17 +46,17 @@ impl Audience {
         }))
     }
 
-    /// The canonical text.
+    /// Returns the canonical text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The host without its port.
+    /// Returns the host without its port.
     pub fn host(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()
     }
 
-    /// The port, where it is not 443.
+    /// Returns the port, unless it is 443.
     pub fn port(&self) -> Option<u16> {
         self.0.split_once(':').and_then(|(_, port)| port.parse().ok())
     }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn a_text_that_is_not_a_host_is_rejected() {
         for typed in [
             "",
             ".",
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_host_becomes_one() {
+    fn every_spelling_of_a_host_has_the_same_canonical_form() {
         for (typed, expected) in [
             ("registry.example.com", "registry.example.com"),
             ("Registry.Example.COM:443", "registry.example.com"),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn host_and_port_come_apart() {
+    fn host_and_port_are_returned_separately() {
         let audience = Audience::parse("127.0.0.1:8443").unwrap();
         assert_eq!((audience.host(), audience.port()), ("127.0.0.1", Some(8443)));
         assert_eq!(Audience::parse("a.example:443").unwrap().port(), None);

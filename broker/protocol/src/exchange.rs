@@ -1,4 +1,4 @@
-//! `POST /v1/token`: the message, and inside it the request document, which says what the caller asks for.
+//! `POST /v1/token`: the request body, and the request document in it that names the wanted token.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::names::{Namespace, Permission, Permissions};
 use crate::strict_json::{FieldError, StrictObject, string_list};
 
-/// The only version of the exchange there is.
+/// The version of the exchange protocol.
 pub const VERSION: i64 = 1;
 
 /// Longest request body, in bytes.
@@ -24,31 +24,31 @@ pub const MAX_DOCUMENT: usize = 4 * 1024;
 /// Longest session token, in bytes.
 pub const MAX_SESSION_TOKEN: usize = 8192;
 
-/// Shortest life of a token that can be asked for, in seconds.
+/// Shortest lifetime that a caller can request for a token, in seconds.
 pub const MIN_TTL: i64 = 60;
 
-/// Longest life of any token, in seconds: what AWS itself gives a role's session.
+/// Longest lifetime of any token, in seconds: the longest session of an AWS role.
 pub const MAX_TTL: i64 = 43_200;
 
-/// Most namespaces that one token can name.
+/// Maximum number of namespaces in one token.
 pub const MAX_NAMESPACES: usize = 32;
 
 /// The body of `POST /v1/token`: the values from which the broker rebuilds the signed request.
 ///
-/// It carries values, never a request: no field of it is a URL, a header or a body.
+/// It contains only values: no field is a URL, a header or a body.
 #[derive(Debug)]
 pub struct ExchangeRequest {
-    /// The region whose STS is to be asked.
+    /// The region whose STS verifies the signature.
     pub region: String,
-    /// When it was signed, `YYYYMMDDTHHMMSSZ`.
+    /// The time of signing, `YYYYMMDDTHHMMSSZ`.
     pub amz_date: String,
     /// The access key id of the credentials.
     pub access_key_id: String,
-    /// The session token, exactly with temporary credentials.
+    /// The session token. Only temporary credentials have one.
     pub session_token: Option<SecretString>,
-    /// The SigV4 signature, 64 lower-case hex digits; whoever has it can use it once, until it expires.
+    /// The SigV4 signature, 64 lower-case hex digits. Its holder can use it once, until it expires.
     pub signature: SecretString,
-    /// The request document's bytes.
+    /// The bytes of the request document.
     pub document: Vec<u8>,
 }
 
@@ -68,17 +68,17 @@ impl Serialize for ExchangeRequest {
     }
 }
 
-/// Which namespaces a token is for.
+/// The namespaces for which a token is valid.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Namespaces {
-    /// Every namespace the caller has a grant on, at each request anew.
+    /// Every namespace on which the caller has a grant when it makes a request.
     All,
-    /// These, 1 to 32 and distinct.
+    /// A list of 1 to 32 distinct namespaces.
     List(Vec<Namespace>),
 }
 
 impl Namespaces {
-    /// Whether the namespace is among them.
+    /// Tells whether they include a namespace.
     pub fn cover(&self, namespace: &Namespace) -> bool {
         match self {
             Self::All => true,
@@ -113,21 +113,21 @@ impl fmt::Display for Namespaces {
     }
 }
 
-/// What the caller asks for. Its bytes are under the signature, so nothing can be widened on the way.
+/// The token that the caller requests. The signature covers its bytes, so nobody can widen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestDocument {
     /// 16 random bytes in base64url, so that two requests within one second differ.
     pub nonce: String,
-    /// Life of the token asked for, in seconds.
+    /// The requested lifetime of the token, in seconds.
     pub ttl: i64,
-    /// The namespaces asked for.
+    /// The requested namespaces.
     pub namespaces: Namespaces,
-    /// The permissions asked for, at least one.
+    /// The requested permissions, at least one.
     pub permissions: Permissions,
 }
 
 impl RequestDocument {
-    /// A document with a fresh nonce.
+    /// Creates a document with a new nonce.
     pub fn new(
         ttl: i64,
         namespaces: Namespaces,
@@ -138,7 +138,7 @@ impl RequestDocument {
         Ok(Self { nonce: URL_SAFE_NO_PAD.encode(nonce), ttl, namespaces, permissions })
     }
 
-    /// The bytes to sign and send.
+    /// Returns the bytes to sign and send.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::json!({
             "nonce": self.nonce, "ttl": self.ttl, "namespaces": self.namespaces, "permissions": self.permissions,
@@ -147,7 +147,7 @@ impl RequestDocument {
         .into_bytes()
     }
 
-    /// Reads the bytes that were signed.
+    /// Parses the signed bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, FieldError> {
         let mut object = StrictObject::parse(bytes)?;
         let nonce = object.string("nonce")?;
@@ -168,58 +168,58 @@ impl RequestDocument {
     }
 }
 
-/// Reads `"all"`, or a list of 1 to 32 distinct namespaces; an empty list is an error, never "all".
+/// Parses `"all"`, or a list of 1 to 32 distinct namespaces. An empty list is an error.
 pub fn parse_namespaces(field: &str, value: serde_json::Value) -> Result<Namespaces, FieldError> {
     if value == "all" {
         return Ok(Namespaces::All);
     }
-    let must = || {
+    let invalid = || {
         FieldError::new(
             field,
             format_args!("`all` or a list of 1 to {MAX_NAMESPACES} distinct namespaces"),
         )
     };
-    let texts = string_list(field, value).map_err(|_| must())?;
+    let texts = string_list(field, value).map_err(|_| invalid())?;
     if !(1..=MAX_NAMESPACES).contains(&texts.len()) {
-        return Err(must());
+        return Err(invalid());
     }
     let mut list: Vec<Namespace> = Vec::with_capacity(texts.len());
     for text in texts {
-        let namespace = Namespace::parse(&text).map_err(|_| must())?;
+        let namespace = Namespace::parse(&text).map_err(|_| invalid())?;
         if list.contains(&namespace) {
-            return Err(must());
+            return Err(invalid());
         }
         list.push(namespace);
     }
     Ok(Namespaces::List(list))
 }
 
-/// Reads a list of 1 to 4 distinct permissions.
+/// Parses a list of 1 to 4 distinct permissions.
 pub fn parse_permissions(field: &str, value: serde_json::Value) -> Result<Permissions, FieldError> {
-    let must = || FieldError::new(field, "a list of 1 to 4 distinct permissions");
-    let texts = string_list(field, value).map_err(|_| must())?;
+    let invalid = || FieldError::new(field, "a list of 1 to 4 distinct permissions");
+    let texts = string_list(field, value).map_err(|_| invalid())?;
     let mut permissions = Permissions::NONE;
     for text in texts {
-        let permission: Permission = text.parse().map_err(|_| must())?;
+        let permission: Permission = text.parse().map_err(|_| invalid())?;
         if permissions.contains(permission) {
-            return Err(must());
+            return Err(invalid());
         }
         permissions = permissions.with(permission);
     }
-    if permissions.is_empty() { Err(must()) } else { Ok(permissions) }
+    if permissions.is_empty() { Err(invalid()) } else { Ok(permissions) }
 }
 
-/// What stands in `x-stile-request`: lower-case hex SHA-256 of the document's bytes.
+/// Returns the value of `x-stile-request`: the SHA-256 of the document in lower-case hex.
 pub fn document_digest(document: &[u8]) -> String {
     hex::encode(Sha256::digest(document))
 }
 
-/// Whether a text is the one base64url spelling of that many bytes, without padding.
+/// Tells whether a text is canonical, unpadded base64url of this many bytes.
 pub fn is_base64url(text: &str, length: usize) -> bool {
     decode_base64url(text).is_some_and(|bytes| bytes.len() == length)
 }
 
-/// Decodes canonical, unpadded base64url; stray bits at the end are refused, so one text has one meaning.
+/// Decodes canonical, unpadded base64url. It rejects stray bits at the end, so the text is unique.
 pub fn decode_base64url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    fn refused(document: &str) -> String {
+    fn rejection(document: &str) -> String {
         RequestDocument::parse(document.as_bytes()).unwrap_err().problem
     }
 
@@ -241,9 +241,9 @@ mod tests {
             ("namespaces", "\"all\""),
             ("permissions", "[\"download\"]"),
         ];
-        for entry in &mut fields {
-            if entry.0 == field {
-                entry.1 = value;
+        for (name, text) in &mut fields {
+            if *name == field {
+                *text = value;
             }
         }
         let body: Vec<_> =
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_out_of_its_grammar_names_the_field() {
+    fn an_error_in_a_document_names_the_field() {
         for (field, value) in [
             ("nonce", "\"\""),
             ("nonce", "\"AAAAAAAAAAAAAAAAAAAAAB\""),
@@ -278,7 +278,7 @@ mod tests {
             ("permissions", "[\"admin\"]"),
             ("permissions", "\"download\""),
         ] {
-            let problem = refused(&with(field, value));
+            let problem = rejection(&with(field, value));
             assert!(
                 problem.starts_with(&format!("`{field}` must be")) || problem.contains("JSON"),
                 "{field} {value}: {problem}"
@@ -286,17 +286,17 @@ mod tests {
         }
         let many: Vec<_> = (0..33).map(|n| format!("\"n{n}\"")).collect();
         assert!(
-            refused(&with("namespaces", &format!("[{}]", many.join(","))))
+            rejection(&with("namespaces", &format!("[{}]", many.join(","))))
                 .starts_with("`namespaces`")
         );
         assert_eq!(
-            refused(&with("", "").replacen('{', "{\"host\":\"evil.org\",", 1)),
+            rejection(&with("", "").replacen('{', "{\"host\":\"evil.org\",", 1)),
             "field `host` is not known"
         );
     }
 
     #[test]
-    fn what_was_written_is_read_back() {
+    fn a_written_document_parses_to_the_same_document() {
         let document = RequestDocument::new(
             900,
             Namespaces::List(vec![Namespace::parse("acme").unwrap()]),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_shows_no_secret_in_debug() {
+    fn the_debug_output_of_a_request_has_no_secrets() {
         let request = ExchangeRequest {
             region: "us-east-1".into(),
             amz_date: "20261120T101112Z".into(),
@@ -321,7 +321,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_input_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = RequestDocument::parse(&bytes);
         }
     }

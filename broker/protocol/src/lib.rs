@@ -1,14 +1,14 @@
-//! The wire contract between the helper and the broker: grammars, limits, messages; no I/O and no clock.
+//! The wire protocol between helper and broker: messages, grammars and limits, without I/O or a clock.
 //!
-//! | room | what is in it |
+//! | module | contents |
 //! |---|---|
-//! | [`audience`] | the registry's host as Terraform spells it, the one thing both sides must agree on |
-//! | [`region`] | AWS regions and the host of STS in each |
-//! | [`signed_request`] | the one STS request that helper signs and broker reconstructs |
-//! | [`exchange`] | `POST /v1/token`: what is sent, what is asked for |
-//! | [`reply`] | what comes back: a token, or an error with its code |
+//! | [`audience`] | the registry's host in canonical form |
+//! | [`region`] | AWS regions and the STS host of each |
+//! | [`signed_request`] | the STS request that the helper signs and the broker rebuilds |
+//! | [`exchange`] | the request body of `POST /v1/token` |
+//! | [`reply`] | responses: a token, or an error with its code |
 //! | [`names`] | namespaces, module addresses, permissions |
-//! | [`strict_json`] | JSON in which every field is known, present once and of its type |
+//! | [`strict_json`] | parses JSON objects and rejects unknown, duplicate or mistyped fields |
 
 pub mod audience;
 pub mod exchange;

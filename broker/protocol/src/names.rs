@@ -1,11 +1,11 @@
-//! Namespaces, module addresses and permissions: the names a token or a grant is about.
+//! Namespaces, module addresses and permissions: the names in tokens and grants.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A name that does not fit its grammar, told so that its owner can mend it.
+/// A name that violates its grammar. The message contains the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} `{name}` {problem}")]
 pub struct NameError {
@@ -31,14 +31,14 @@ macro_rules! name {
         pub struct $type(String);
 
         impl $type {
-            /// Reads the name exactly: no trimming, no folding.
+            /// Parses the name without trimming or case folding.
             pub fn parse(text: &str) -> Result<Self, NameError> {
                 let check: fn(&str) -> Result<(), &'static str> = $check;
                 check(text).map_err(|problem| NameError::new($what, text, problem))?;
                 Ok(Self(text.to_owned()))
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -73,36 +73,36 @@ macro_rules! name {
 }
 
 name! {
-    /// A namespace: the first part of an address, and what a grant is on.
+    /// A namespace: the first part of a module address. A grant applies to one namespace.
     Namespace, "namespace", check_namespace
 }
 name! {
     /// The name of a module.
     ModuleName, "module name", |text| {
-        if fits(text, b"-_", 64) { Ok(()) } else { Err("must be 1 to 64 of `a-z`, `0-9`, `-`, `_`, with a letter or digit at both ends") }
+        if matches_grammar(text, b"-_", 64) { Ok(()) } else { Err("must be 1 to 64 of `a-z`, `0-9`, `-`, `_`, with a letter or digit at both ends") }
     }
 }
 name! {
-    /// The system a module is for, such as `aws`.
+    /// The target system of a module, for example `aws`.
     System, "system", |text| {
-        if fits(text, b"", 64) { Ok(()) } else { Err("must be 1 to 64 of `a-z` and `0-9`") }
+        if matches_grammar(text, b"", 64) { Ok(()) } else { Err("must be 1 to 64 of `a-z` and `0-9`") }
     }
 }
 
-/// Where a route or a list stands under `/v1/modules/`, no namespace can be.
+/// Paths under `/v1/modules/` that are routes, so no namespace can have these names.
 const RESERVED: [&str; 2] = ["search", "all"];
 
 fn check_namespace(text: &str) -> Result<(), &'static str> {
     if RESERVED.contains(&text) {
         return Err("is reserved");
     }
-    if fits(text, b"-", 64) && !text.contains("--") {
+    if matches_grammar(text, b"-", 64) && !text.contains("--") {
         return Ok(());
     }
     Err("must be 1 to 64 of `a-z`, `0-9` and single `-`, with a letter or digit at both ends")
 }
 
-fn fits(text: &str, inner: &[u8], longest: usize) -> bool {
+fn matches_grammar(text: &str, inner: &[u8], longest: usize) -> bool {
     let bytes = text.as_bytes();
     let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     (1..=longest).contains(&bytes.len())
@@ -111,7 +111,7 @@ fn fits(text: &str, inner: &[u8], longest: usize) -> bool {
         && bytes.last().is_some_and(plain)
 }
 
-/// `namespace/name/system`: one module of a registry, all its versions.
+/// The address `namespace/name/system` of a module with all its versions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModuleAddress {
     /// The namespace.
@@ -150,25 +150,25 @@ impl fmt::Display for ModuleAddress {
     }
 }
 
-/// One thing a grant lets its principal do in a namespace.
+/// One permission of a grant in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Permission {
-    /// Give others what one holds.
+    /// Grant permissions that the principal itself has.
     CreateGrant = 1,
-    /// Take grants away.
+    /// Delete grants.
     DeleteGrant = 2,
-    /// Read modules and providers.
+    /// Download modules and providers.
     Download = 4,
     /// Publish modules and providers.
     Upload = 8,
 }
 
 impl Permission {
-    /// Every permission, in the order of their names.
+    /// Every permission, ordered by name.
     pub const ALL: [Self; 4] = [Self::CreateGrant, Self::DeleteGrant, Self::Download, Self::Upload];
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CreateGrant => "create_grant",
@@ -207,45 +207,45 @@ impl Permissions {
     /// No permission.
     pub const NONE: Self = Self(0);
 
-    /// Whether the permission is in the set.
+    /// Tells whether the set contains a permission.
     pub const fn contains(self, permission: Permission) -> bool {
         self.0 & permission as u8 != 0
     }
 
-    /// Whether nothing is in the set.
+    /// Tells whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The set with one more permission.
+    /// Returns the set with this permission.
     #[must_use]
     pub const fn with(self, permission: Permission) -> Self {
         Self(self.0 | permission as u8)
     }
 
-    /// The set with one permission less.
+    /// Returns the set without this permission.
     #[must_use]
     pub const fn without(self, permission: Permission) -> Self {
         Self(self.0 & !(permission as u8))
     }
 
-    /// What is in either set.
+    /// Returns the union of both sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The permissions in the order of their names.
+    /// Iterates over the permissions, ordered by name.
     pub fn iter(self) -> impl Iterator<Item = Permission> {
         Permission::ALL.into_iter().filter(move |permission| self.contains(*permission))
     }
 
-    /// The bits a store keeps.
+    /// Returns the bits for storage.
     pub const fn bits(self) -> u8 {
         self.0
     }
 
-    /// Reads stored bits; a bit that means nothing makes the whole set unreadable.
+    /// Parses stored bits. An unknown bit makes the whole set invalid.
     pub const fn from_bits(bits: u8) -> Option<Self> {
         if bits < 16 { Some(Self(bits)) } else { None }
     }
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_is_never_trimmed_folded_or_decoded() {
+    fn a_namespace_is_never_trimmed_case_folded_or_decoded() {
         let long = "a".repeat(65);
         for text in [
             "",
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions_add_up_and_come_back_in_order() {
+    fn a_permission_set_is_ordered_and_survives_storage() {
         let set: Permissions = [Permission::Upload, Permission::Download].into_iter().collect();
         assert_eq!(set.to_string(), "download,upload");
         assert_eq!(set.without(Permission::Upload).to_string(), "download");

@@ -1,10 +1,11 @@
-//! AWS regions, their partitions, and the host of STS in each: looked up here, never built from what somebody sent.
+//! The table of AWS regions with their partitions and STS hosts. No host is ever built from input.
 //!
-//! Conjur's CVE-2025-49827 was a region pasted into a host name. Here a region that is not a row has no host.
+//! In CVE-2025-49827 Conjur inserted a region from a request into a host name. Here only a region
+//! in the table has a host.
 
 use std::fmt;
 
-/// A group of regions with accounts and names of its own.
+/// An AWS partition: a group of regions with its own accounts and ARNs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Partition {
     /// The commercial regions.
@@ -15,13 +16,13 @@ pub enum Partition {
     AwsUsGov,
     /// The European Sovereign Cloud.
     AwsEusc,
-    /// The isolated regions, by their letter; `aws-iso` itself has none.
+    /// The isolated regions of `aws-iso`.
     AwsIso,
-    /// `aws-iso-b`.
+    /// The isolated regions of `aws-iso-b`.
     AwsIsoB,
-    /// `aws-iso-e`.
+    /// The isolated regions of `aws-iso-e`.
     AwsIsoE,
-    /// `aws-iso-f`.
+    /// The isolated regions of `aws-iso-f`.
     AwsIsoF,
 }
 
@@ -38,7 +39,7 @@ impl Partition {
         Self::AwsIsoF,
     ];
 
-    /// The name that stands in ARNs.
+    /// Returns the name as in ARNs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Aws => "aws",
@@ -52,7 +53,7 @@ impl Partition {
         }
     }
 
-    /// What its host names end in, without a leading dot.
+    /// Returns the suffix of its host names, without a leading dot.
     pub const fn dns_suffix(self) -> &'static str {
         match self {
             Self::Aws | Self::AwsUsGov => "amazonaws.com",
@@ -65,7 +66,7 @@ impl Partition {
         }
     }
 
-    /// The partition of that name.
+    /// Returns the partition with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|partition| partition.as_str() == name)
     }
@@ -77,26 +78,26 @@ impl fmt::Display for Partition {
     }
 }
 
-/// One row: a region, its partition and the hosts of its STS.
+/// A region with its partition and its STS hosts: one row of the table.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Region {
     /// The region's name.
     pub name: &'static str,
-    /// The partition its callers must belong to.
+    /// The partition of the region. Callers must belong to it.
     pub partition: Partition,
-    /// The host that is signed.
+    /// The STS host, which the signature covers.
     pub host: &'static str,
-    /// The host that is signed where only FIPS 140 endpoints may be used.
+    /// The STS host for callers that require FIPS 140 endpoints.
     pub fips_host: Option<&'static str>,
 }
 
 impl Region {
-    /// The row of that name; none is guessed.
+    /// Returns the region with exactly this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         REGIONS.iter().find(|region| region.name == name)
     }
 
-    /// The host to sign for.
+    /// Returns the STS host to sign for.
     pub fn host(&self, fips: bool) -> Option<&'static str> {
         if fips { self.fips_host } else { Some(self.host) }
     }
@@ -118,7 +119,7 @@ macro_rules! regions {
 
 /// Every region, from the endpoint metadata that AWS publishes with its SDKs (botocore 1.44.5).
 ///
-/// The global endpoint is not a row: a proof for it would say nothing of the partition's region.
+/// The global endpoint is missing on purpose: a proof for it would not name a region.
 pub static REGIONS: &[Region] = regions! {
     Aws "amazonaws.com":
         "af-south-1", "ap-east-1", "ap-east-2", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2",
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_no_row_has_no_host() {
+    fn a_name_that_is_not_in_the_region_table_has_no_host() {
         for name in [
             "evil.org?us-east-1",
             "us-east-1.evil.org",
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn every_host_is_sts_its_region_and_the_partitions_suffix() {
+    fn every_host_consists_of_sts_the_region_and_the_suffix_of_the_partition() {
         for region in REGIONS {
             assert_eq!(
                 region.host,
@@ -187,7 +188,7 @@ mod tests {
                     format!("{expected}.{}.{}", region.name, region.partition.dns_suffix())
                 );
             }
-            assert_eq!(Region::named(region.name), Some(region), "no name stands twice");
+            assert_eq!(Region::named(region.name), Some(region), "every name is unique");
         }
     }
 

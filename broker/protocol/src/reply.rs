@@ -1,22 +1,22 @@
-//! What comes back from the exchange: a token, or an error whose code programs may rely on.
+//! Responses of the broker: a token, or an error with a stable code.
 
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::Namespaces;
 use crate::names::Permissions;
 
-/// The `200` of `POST /v1/token`.
+/// The body of a `200` response to `POST /v1/token`.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct TokenReply {
     /// The bearer token, opaque to its holder.
     pub token: String,
-    /// When it ends, RFC 3339 in UTC; may be sooner than was asked for.
+    /// When the token expires, RFC 3339 in UTC. It may be earlier than requested.
     pub expires_at: String,
-    /// Whom the token is for, canonical.
+    /// The principal of the token, in canonical form.
     pub principal: String,
-    /// The namespaces it is good for.
+    /// The namespaces for which the token is valid.
     pub namespaces: Namespaces,
-    /// The permissions it is good for.
+    /// The permissions of the token.
     pub permissions: Permissions,
 }
 
@@ -31,14 +31,14 @@ impl std::fmt::Debug for TokenReply {
     }
 }
 
-/// Every refusal that is not a registry route's.
+/// The body of an error response, except on the routes of Terraform's registry protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReply {
-    /// The code, one of [`ErrorCode`]'s names; a newer broker may send others.
+    /// The name of an [`ErrorCode`]. A newer broker may send other codes.
     pub error: String,
-    /// One plain sentence.
+    /// One sentence for the user.
     pub message: String,
-    /// The next step, where there is one.
+    /// What the user can do about it, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// The broker's clock, RFC 3339 in UTC.
@@ -47,7 +47,7 @@ pub struct ErrorReply {
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $code:ident = $name:literal,)+) => {
-        /// What went wrong, as programs see it.
+        /// The stable code of an error, for programs.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
             $($(#[$doc])* $code,)+
@@ -57,7 +57,7 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &[Self] = &[$(Self::$code,)+];
 
-            /// The name on the wire.
+            /// Returns the name on the wire.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$code => $name,)+
@@ -68,67 +68,67 @@ macro_rules! codes {
 }
 
 codes! {
-    /// A field is missing, unknown, twice there or out of its grammar.
+    /// A field is missing, unknown, duplicate or invalid.
     InvalidRequest = "invalid_request",
-    /// The exchange has no such version.
+    /// The broker does not support this version of the exchange.
     UnsupportedVersion = "unsupported_version",
-    /// AWS has no such region.
+    /// AWS has no region with this name.
     BadRegion = "bad_region",
-    /// The operator did not enable that region.
+    /// The operator has not enabled the region.
     RegionNotEnabled = "region_not_enabled",
-    /// Signed too long ago, by the broker's clock.
+    /// The proof is too old, by the broker's clock.
     ProofExpired = "proof_expired",
-    /// Signed in the future, by the broker's clock.
+    /// The proof is from the future, by the broker's clock.
     ProofFromFuture = "proof_from_future",
-    /// AWS says the signature is for another request.
+    /// STS reports that the signature does not match the request.
     SignatureMismatch = "signature_mismatch",
-    /// AWS does not know the credentials.
+    /// STS does not know the credentials.
     InvalidCredentials = "invalid_credentials",
     /// The credentials have expired.
     ExpiredCredentials = "expired_credentials",
-    /// The proof was used already.
+    /// The proof was already used.
     ProofReplayed = "proof_replayed",
-    /// No token, or none that is good.
+    /// The token is missing or invalid.
     Unauthorized = "unauthorized",
-    /// Nobody granted this.
+    /// No grant allows this.
     NoGrant = "no_grant",
-    /// The token was not made for this.
+    /// The scope of the token does not include this.
     OutOfScope = "out_of_scope",
-    /// A kind of identity that is never let in.
+    /// The broker never accepts this kind of identity.
     UnsupportedPrincipal = "unsupported_principal",
-    /// A principal of the same name, deleted and made anew.
+    /// The principal was deleted, and a new one has its name.
     PrincipalRecreated = "principal_recreated",
     /// An operator revoked the principal.
     PrincipalRevoked = "principal_revoked",
-    /// No such thing.
+    /// The requested object does not exist.
     NotFound = "not_found",
-    /// There is something else under that name already.
+    /// Something else already exists under this name.
     Conflict = "conflict",
-    /// The route has no such method.
+    /// The route does not support the method.
     MethodNotAllowed = "method_not_allowed",
-    /// The sender was too slow.
+    /// The client sent its request too slowly.
     RequestTimeout = "request_timeout",
-    /// The body is too long.
+    /// The body is too large.
     TooLarge = "too_large",
-    /// The body's type or encoding is not accepted.
+    /// The broker does not accept the media type or encoding of the body.
     UnsupportedMediaType = "unsupported_media_type",
     /// The archive cannot be published.
     BadArchive = "bad_archive",
-    /// Too much at once.
+    /// Too many requests at once.
     Throttled = "throttled",
-    /// STS cannot be reached, or says that it is overloaded.
+    /// STS is unreachable or overloaded.
     StsUnavailable = "sts_unavailable",
-    /// The store cannot be reached.
+    /// The store is unreachable.
     StoreUnavailable = "store_unavailable",
-    /// There is no key to seal or open tokens with.
+    /// The broker has no key to seal or open tokens.
     KeyUnavailable = "key_unavailable",
-    /// STS answered with something that is not its answer.
+    /// The response of STS is invalid.
     StsBadResponse = "sts_bad_response",
-    /// STS's answer contradicts itself.
+    /// The response of STS contradicts itself.
     StsInconsistent = "sts_inconsistent",
-    /// STS did not answer in time.
+    /// STS did not respond in time.
     StsTimeout = "sts_timeout",
-    /// A fault of the broker's own.
+    /// An internal error of the broker.
     Internal = "internal",
 }
 
@@ -137,14 +137,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_codes_share_a_name() {
+    fn every_code_has_its_own_name() {
         let names: std::collections::HashSet<_> =
             ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), ErrorCode::ALL.len());
     }
 
     #[test]
-    fn a_reply_shows_no_token_in_debug() {
+    fn the_debug_output_of_a_reply_has_no_token() {
         let reply: TokenReply = serde_json::from_str(
             r#"{"token":"stile_v4.local.x","expires_at":"2026-11-20T11:11:12Z","principal":"aws:111122223333:role/deploy","namespaces":["acme"],"permissions":["download"]}"#,
         )

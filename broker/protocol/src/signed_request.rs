@@ -1,11 +1,11 @@
-//! The one request to STS that exists: the helper signs it, the broker writes it anew and sends it.
+//! The only request to STS: the helper signs it, and the broker rebuilds and sends it.
 //!
 //! ```text
 //! POST / HTTP/1.1
 //! host: <host of the region>
 //! content-type: application/x-www-form-urlencoded; charset=utf-8
 //! x-amz-date: <amz_date>
-//! x-amz-security-token: <session token>        with temporary credentials only
+//! x-amz-security-token: <session token>        only with temporary credentials
 //! x-stile-audience: <the registry's host>
 //! x-stile-request: <hex SHA-256 of the request document>
 //!
@@ -18,24 +18,24 @@ pub const METHOD: &str = "POST";
 /// The path.
 pub const PATH: &str = "/";
 
-/// The whole body: the only action a proof can ever stand for.
+/// The whole body: a proof can never request another action.
 ///
-/// A body the client chooses was Vault's CVE-2020-16250 and Consul's SECVULN-8630.
+/// In CVE-2020-16250 (Vault) and SECVULN-8630 (Consul) the client chose the body.
 pub const BODY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 
-/// The body's type.
+/// The content type of the body.
 pub const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
-/// The service of the credential scope.
+/// The service name in the credential scope.
 pub const SERVICE: &str = "sts";
 
-/// Carries the audience; signed, so a proof made for one registry is useless at another.
+/// The header with the audience. It is signed, so a proof is valid for one registry only.
 pub const AUDIENCE_HEADER: &str = "x-stile-audience";
 
-/// Carries the digest of the request document; signed, so what is asked for cannot be widened.
+/// The header with the digest of the request document. It is signed, so nobody can widen the request.
 pub const REQUEST_HEADER: &str = "x-stile-request";
 
-/// The names under the signature, in the order SigV4 wants them.
+/// Returns the names of the signed headers, in the order that SigV4 requires.
 pub const fn signed_headers(with_session_token: bool) -> &'static str {
     if with_session_token {
         "content-type;host;x-amz-date;x-amz-security-token;x-stile-audience;x-stile-request"
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_audience_and_the_request_are_always_under_the_signature() {
+    fn the_signature_always_covers_the_audience_and_the_request() {
         for with_session_token in [false, true] {
             let names: Vec<_> = signed_headers(with_session_token).split(';').collect();
             assert!(

@@ -1,25 +1,25 @@
-//! One JSON object in which every field is known, present once and of its type.
+//! Parses a JSON object and rejects unknown, duplicate or mistyped fields.
 //!
-//! `serde`'s derived readers would do most of this, but they take an array for a struct, and their errors
-//! repeat the value they refuse, which may be a secret. Errors here name the field and never its value.
+//! Derived `serde` parsers are not strict enough: they accept an array for a struct, and their errors
+//! repeat the rejected value, which may be a secret. Errors here name the field, never its value.
 
 use std::fmt;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-/// Why an object was refused: the field, and one plain clause about it.
+/// Why an object is invalid: the field and the problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct FieldError {
-    /// The field at fault, empty where the whole body is.
+    /// The invalid field. It is empty if the whole body is invalid.
     pub field: String,
-    /// A clause for the sender; holds no value that was sent.
+    /// The problem in words. It contains no value from the body.
     pub problem: String,
 }
 
 impl FieldError {
-    /// A fault of one field, told as "`field` must be …".
+    /// Creates the error "`field` must be …".
     pub fn new(field: &str, must: impl fmt::Display) -> Self {
         Self { field: field.to_owned(), problem: format!("`{field}` must be {must}") }
     }
@@ -29,33 +29,31 @@ impl FieldError {
     }
 }
 
-/// The fields of one object, taken out one by one; what is left at the end is unknown.
+/// The fields of an object. The caller takes the known ones; the rest is unknown.
 #[derive(Debug)]
 pub struct StrictObject {
     fields: Vec<(String, Value)>,
 }
 
 impl StrictObject {
-    /// Reads exactly one JSON object: no byte order mark, no twin fields, nothing behind it.
+    /// Parses exactly one JSON object without byte order mark, duplicate fields or data after it.
     pub fn parse(bytes: &[u8]) -> Result<Self, FieldError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let fields = deserializer.deserialize_map(FieldsVisitor).map_err(|error| {
             let text = error.to_string();
-            match text.strip_prefix(TWIN) {
+            match text.strip_prefix(DUPLICATE) {
                 Some(rest) => FieldError::whole(format!(
-                    "field {} is there twice",
+                    "field {} appears twice",
                     rest.split(" at line").next().unwrap_or_default()
                 )),
                 None => FieldError::whole("the body must be one JSON object in UTF-8"),
             }
         })?;
-        deserializer
-            .end()
-            .map_err(|_| FieldError::whole("there is something behind the JSON object"))?;
+        deserializer.end().map_err(|_| FieldError::whole("there is data after the JSON object"))?;
         Ok(Self { fields })
     }
 
-    /// Takes a field that must be there.
+    /// Takes a required field.
     pub fn take(&mut self, field: &str) -> Result<Value, FieldError> {
         self.take_optional(field).ok_or_else(|| FieldError {
             field: field.to_owned(),
@@ -63,40 +61,40 @@ impl StrictObject {
         })
     }
 
-    /// Takes a field that may be absent; `null` is a value, not an absence.
+    /// Takes an optional field. `null` counts as a value.
     pub fn take_optional(&mut self, field: &str) -> Option<Value> {
         let at = self.fields.iter().position(|(name, _)| name == field)?;
         Some(self.fields.swap_remove(at).1)
     }
 
-    /// Takes a string.
+    /// Takes a required string.
     pub fn string(&mut self, field: &str) -> Result<String, FieldError> {
         into_string(field, self.take(field)?)
     }
 
-    /// Takes a string that may be absent.
+    /// Takes an optional string.
     pub fn optional_string(&mut self, field: &str) -> Result<Option<String>, FieldError> {
         self.take_optional(field).map(|value| into_string(field, value)).transpose()
     }
 
-    /// Takes an integer; `1.0` and `1e3` are not integers here.
+    /// Takes a required integer. `1.0` and `1e3` are not integers.
     pub fn integer(&mut self, field: &str) -> Result<i64, FieldError> {
         self.take(field)?.as_i64().ok_or_else(|| FieldError::new(field, "an integer"))
     }
 
-    /// Ends the reading: any field nobody took is an error.
+    /// Finishes parsing: a field that the caller did not take is an error.
     pub fn finish(self) -> Result<(), FieldError> {
         match self.fields.first() {
             None => Ok(()),
             Some((name, _)) => Err(FieldError {
-                field: short(name),
-                problem: format!("field `{}` is not known", short(name)),
+                field: sanitize_name(name),
+                problem: format!("field `{}` is not known", sanitize_name(name)),
             }),
         }
     }
 }
 
-/// The items of a list of strings.
+/// Returns the items of a list of strings.
 pub fn string_list(field: &str, value: Value) -> Result<Vec<String>, FieldError> {
     let Value::Array(items) = value else {
         return Err(FieldError::new(field, "a list of strings"));
@@ -117,12 +115,13 @@ fn into_string(field: &str, value: Value) -> Result<String, FieldError> {
     }
 }
 
-/// An unknown name, cut and cleaned so that it may stand in a reply or a log line.
-fn short(name: &str) -> String {
+/// Shortens an unknown field name and removes special characters, so that it is safe to log.
+fn sanitize_name(name: &str) -> String {
     name.chars().take(40).map(|c| if c.is_ascii_graphic() && c != '`' { c } else { '?' }).collect()
 }
 
-const TWIN: &str = "twin field ";
+/// Prefix of the error that the visitor returns for a duplicate field.
+const DUPLICATE: &str = "duplicate field ";
 
 struct FieldsVisitor;
 
@@ -137,9 +136,12 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         let mut fields: Vec<(String, Value)> = Vec::new();
         while let Some((name, value)) = map.next_entry::<String, Value>()? {
             if fields.iter().any(|(known, _)| *known == name) {
-                return Err(serde::de::Error::custom(format!("{TWIN}`{}`", short(&name))));
+                return Err(serde::de::Error::custom(format!(
+                    "{DUPLICATE}`{}`",
+                    sanitize_name(&name)
+                )));
             }
-            // A message has a dozen fields; the bound keeps the search for twins from growing with the square.
+            // The search for duplicates is quadratic, so limit the number of fields.
             if fields.len() == 64 {
                 return Err(serde::de::Error::custom("too many fields"));
             }
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_one_object_is_refused() {
+    fn anything_but_one_object_is_rejected() {
         for body in
             ["", "null", "[]", "\"x\"", "1", "[\"a\"]", "\u{feff}{}", "{\"a\":\"b\"", "{'a':1}"]
         {
@@ -179,14 +181,14 @@ mod tests {
             problem("[".repeat(10_000).as_bytes()),
             "the body must be one JSON object in UTF-8"
         );
-        assert_eq!(problem(br#"{"a":"b"}{}"#), "there is something behind the JSON object");
-        assert_eq!(problem(br#"{"a":"b"} x"#), "there is something behind the JSON object");
+        assert_eq!(problem(br#"{"a":"b"}{}"#), "there is data after the JSON object");
+        assert_eq!(problem(br#"{"a":"b"} x"#), "there is data after the JSON object");
     }
 
     #[test]
-    fn twin_missing_and_unknown_fields_are_named_without_their_values() {
-        assert_eq!(problem(br#"{"a":"secret","a":"secret"}"#), "field `a` is there twice");
-        assert_eq!(problem(br#"{"a":"x","\u0061":"secret"}"#), "field `a` is there twice");
+    fn errors_name_duplicate_missing_and_unknown_fields_without_their_values() {
+        assert_eq!(problem(br#"{"a":"secret","a":"secret"}"#), "field `a` appears twice");
+        assert_eq!(problem(br#"{"a":"x","\u0061":"secret"}"#), "field `a` appears twice");
         assert_eq!(problem(b"{}"), "field `a` is missing");
         assert_eq!(problem(br#"{"a":7}"#), "`a` must be a string");
         assert_eq!(problem(br#"{"a":"x","A":"secret"}"#), "field `A` is not known");
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_integer_is_an_integer() {
+    fn only_an_integer_is_accepted_as_an_integer() {
         for (body, expected) in [
             ("1", Some(1)),
             ("-1", Some(-1)),

@@ -10,16 +10,23 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use stile_protocol::audience::Audience;
+use stile_protocol::names::NameError;
 use stile_protocol::reply::{ErrorCode, ErrorReply};
 
+use crate::app::Broker;
+use crate::app::archive::ArchiveError as SignedArchiveError;
+use crate::app::authorize::{AccessError, AuthenticateError, DecideAgainError};
+use crate::app::catalogue::CatalogueError;
+use crate::app::mint::MintError;
+use crate::app::publish::PublishError;
+use crate::app::upload::SessionError;
 use crate::authn::sigv4::proof::ProofError;
 use crate::authn::sigv4::{AnswerError, StsError};
-use crate::boot::Broker;
-use crate::tokens::{KeyError, OpenError};
+use crate::tokens::KeyError;
 use stile_core::clock::rfc3339;
 use stile_core::grants::Refusal;
+use stile_core::package::UploadError;
 use stile_core::package::archive::ArchiveError;
-use stile_core::package::{SignedUrlError, UploadError};
 use stile_store::StoreError;
 
 /// Seconds after which a caller may try again what could not be decided.
@@ -182,17 +189,94 @@ impl ApiError {
             .caused_by(error)
     }
 
-    /// A token does not open, or whether it does cannot be told.
-    pub fn open(error: OpenError) -> Self {
+    /// Why there is no token.
+    pub fn mint(error: MintError, broker: &Broker) -> Self {
+        let enabled = || {
+            let names: Vec<_> = broker.regions.iter().map(|region| region.name).collect();
+            format!("sign for one of: {}", names.join(", "))
+        };
         match error {
-            OpenError::Invalid => Self::unauthorized(),
-            OpenError::Key(error) => Self::key(error),
+            MintError::Proof(error) => Self::proof(&error),
+            MintError::RegionNotEnabled(_) => {
+                Self::new(ErrorCode::RegionNotEnabled, error.to_string()).hint(enabled())
+            }
+            MintError::NoRegion => {
+                Self::new(ErrorCode::BadRegion, error.to_string()).hint(enabled())
+            }
+            MintError::Overloaded => Self::new(ErrorCode::Throttled, error.to_string()),
+            MintError::Replayed => Self::new(ErrorCode::ProofReplayed, error.to_string())
+                .hint("make a new proof for each token"),
+            MintError::Sts(error) => Self::sts(error, &broker.audience),
+            MintError::Gateway(error) => Self::gateway(error),
+            MintError::Refused(refusal) => Self::refusal(refusal),
+            MintError::Store(error) => Self::store(error),
+            MintError::Key(error) => Self::key(error),
         }
     }
 
-    /// A link gives nothing.
-    pub fn link(error: SignedUrlError) -> Self {
-        Self::new(ErrorCode::OutOfScope, error.to_string())
+    /// Why a token authenticates nobody.
+    pub fn authenticate(error: AuthenticateError) -> Self {
+        match error {
+            AuthenticateError::Invalid => Self::unauthorized(),
+            AuthenticateError::Key(error) => Self::key(error),
+            AuthenticateError::Store(error) => Self::store(error),
+        }
+    }
+
+    /// Why a bearer gets no access; `bad_name` answers a holder of the right who names what is not an address.
+    pub fn access(error: AccessError, bad_name: impl FnOnce(NameError) -> Self) -> Self {
+        match error {
+            AccessError::NoNamespace(error) => Self::new(ErrorCode::NoGrant, error.to_string()),
+            AccessError::Refused(refusal) => Self::refusal(refusal),
+            AccessError::BadName(error) => bad_name(error),
+        }
+    }
+
+    /// Why nothing can be read; `absent` is the answer where there is nothing.
+    pub fn catalogue(error: CatalogueError, absent: impl FnOnce() -> Self) -> Self {
+        match error {
+            CatalogueError::Absent => absent(),
+            CatalogueError::Store(error) => Self::store(error),
+            CatalogueError::Key(error) => Self::key(error),
+            CatalogueError::Sign => Self::new(ErrorCode::Internal, error.to_string()),
+        }
+    }
+
+    /// Why a signed URL gives nothing.
+    pub fn archive(error: SignedArchiveError) -> Self {
+        match error {
+            SignedArchiveError::NotHere => Self::not_found(error.to_string()),
+            SignedArchiveError::Url(error) => Self::new(ErrorCode::OutOfScope, error.to_string()),
+            SignedArchiveError::Key(error) => Self::key(error),
+        }
+    }
+
+    /// Why nothing was published.
+    pub fn publish(error: PublishError) -> Self {
+        match error {
+            PublishError::Overloaded => Self::new(ErrorCode::Throttled, error.to_string()),
+            PublishError::Upload(error) => Self::upload(error),
+            PublishError::Right(DecideAgainError::Authenticate(error)) => Self::authenticate(error),
+            PublishError::Right(DecideAgainError::Refused(refusal)) => Self::refusal(refusal),
+            PublishError::Store(error) => Self::store(error),
+        }
+    }
+
+    /// Why an upload session cannot be begun or completed.
+    pub fn upload_session(error: SessionError) -> Self {
+        let message = error.to_string();
+        match error {
+            SessionError::DirectOnly => Self::new(ErrorCode::TooLarge, message),
+            SessionError::Unknown => Self::not_found(message)
+                .hint("begin it again: what was published already is told there"),
+            SessionError::Nothing => Self::new(ErrorCode::BadArchive, message).hint(
+                "put the archive there, with the headers that came with it, and complete the upload then",
+            ),
+            SessionError::NotAnnounced => {
+                Self::new(ErrorCode::BadArchive, message).hint("begin the upload again")
+            }
+            SessionError::Publish(error) => Self::publish(error),
+        }
     }
 
     /// An upload came to nothing.

@@ -16,10 +16,10 @@ use super::bearer::bearer;
 use super::lambda::Function;
 use crate::authn::gateway::IamSource;
 use crate::authn::sigv4::{Endpoint, Endpoints, StsTimeouts};
-use crate::boot::Broker;
+use crate::boot;
 use crate::config::{AuthorizerBase, Config, Kept};
-use crate::fuzz::Verdict;
 use stile_core::clock::Clock;
+use stile_core::fuzz::Verdict;
 use stile_core::grants::OperatorAccess;
 use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_core::principal::Principal;
@@ -135,7 +135,8 @@ impl Registry {
         };
         runtime.block_on(store.create_grant(&access, grant, NOW)).expect("a grant is kept");
         let broker = Arc::new(
-            Broker::over(&config, audience, store, Clock::given(|| NOW)).expect("a broker starts"),
+            boot::assemble(&config, audience, store, Clock::given(|| NOW))
+                .expect("a broker starts"),
         );
         let function = |source: Option<&str>| {
             let source = source.map(|source| IamSource::parse(source).expect("a source"));

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
@@ -14,20 +13,18 @@ use stile_protocol::exchange::{
     MAX_TTL, MIN_TTL, Namespaces, RequestDocument, parse_namespaces, parse_permissions,
 };
 use stile_protocol::names::{Permission, Permissions};
-use stile_protocol::region::Partition;
 use stile_protocol::reply::ErrorCode;
 use stile_protocol::strict_json::FieldError;
 use url::form_urlencoded;
 
 use super::error::ApiError;
-use super::exchange::{Minted, entitled, overloaded, sealed};
+use super::exchange::reply;
+use crate::app::Broker;
+use crate::app::mint::{Minted, by_gateway};
 use crate::audit;
 use crate::authn::gateway::GatewayCaller;
-use crate::boot::Broker;
 use crate::tokens::KeyError;
-use stile_core::grants::Refusal;
-use stile_core::identity::{Authenticated, Identity};
-use stile_store::SingleUseOutcome;
+use stile_core::identity::Identity;
 
 /// `GET /v1/token`.
 pub async fn mint(
@@ -46,7 +43,7 @@ pub async fn mint(
         identified.as_ref(),
         minted.as_ref().map_err(|error| error.code().as_str()),
     );
-    Ok(Json(minted?.into_reply()).into_response())
+    Ok(reply(minted?).into_response())
 }
 
 /// Every other method: `GET` is one of the route's for those alone whom a gateway vouches for, so nobody else is told of it.
@@ -68,24 +65,10 @@ async fn exchange(
     query: &str,
     identified: &mut Option<Identity>,
 ) -> Result<Minted, ApiError> {
-    let now = broker.clock.now();
     let document = asked_for(query, broker.default_ttl)?;
-    let _room = broker.exchanges.try_acquire().map_err(|_| overloaded())?;
-    let partitions: Vec<Partition> = broker.regions.iter().map(|region| region.partition).collect();
-    let Authenticated { identity: caller, single_use } =
-        caller.identify(&partitions).map_err(ApiError::gateway)?;
-    *identified = Some(caller.clone());
-
-    let (entitlement, key) = entitled(broker, caller, &document, now).await?;
-    let principal = entitlement.caller().principal().clone();
-    let pin = entitlement.pin();
-    let recorded = match broker.store.record(single_use, pin, now).await.map_err(ApiError::store)? {
-        SingleUseOutcome::Recorded(recorded) => recorded,
-        SingleUseOutcome::PinnedToAnother | SingleUseOutcome::Replayed => {
-            return Err(ApiError::refusal(Refusal::Recreated { principal }));
-        }
-    };
-    sealed(broker, &key, &entitlement, recorded, now)
+    by_gateway(broker, caller, &document, identified)
+        .await
+        .map_err(|error| ApiError::mint(error, broker))
 }
 
 /// Reads the query: each parameter once, none but the three, lists with commas.

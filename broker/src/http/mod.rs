@@ -9,6 +9,7 @@ mod exchange;
 pub(crate) mod fuzz;
 mod gateway;
 mod health;
+mod json_body;
 pub mod lambda;
 mod modules;
 mod publish;
@@ -27,12 +28,10 @@ use stile_protocol::reply::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-pub use exchange::Minted;
-pub use publish::DirectLimit;
 pub use serve::{ServeError, Server, tls};
 pub use trace::have_panics_logged;
 
-use crate::boot::Broker;
+use crate::app::Broker;
 use error::ApiError;
 
 /// The whole service.

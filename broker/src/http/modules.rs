@@ -1,4 +1,4 @@
-//! Reading modules: their versions, where one is downloaded, and lists. The right to is decided before anything is looked up.
+//! Reading modules: their versions, where one is downloaded, and lists.
 
 use std::sync::Arc;
 
@@ -8,17 +8,16 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
-use stile_protocol::names::{ModuleName, NameError, Namespace, Permission, System};
+use stile_protocol::names::{NameError, Namespace};
 use stile_protocol::reply::ErrorCode;
 
-use super::bearer::Caller;
 use super::error::ApiError;
+use crate::app::authorize::Bearer;
+use crate::app::{Broker, catalogue};
 use crate::audit;
-use crate::boot::Broker;
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess, Right};
-use stile_core::package::{ModuleSummary, SignedUrl, Version};
-use stile_store::Location;
+use stile_core::package::{ModuleSummary, Version};
 
 /// Most modules in one answer of a list.
 const PAGE: usize = 100;
@@ -36,24 +35,19 @@ pub struct ModulePath {
 }
 
 impl ModulePath {
-    /// The right to this module. The right comes first, then the address: a caller without the right learns nothing
-    /// of what exists. `bad_name` is the answer to a holder of the right who asks for what is not an address.
+    /// The right to this module. `bad_name` is the answer to a holder of the right who asks for what is not an
+    /// address.
     pub fn access<R: Right>(
         &self,
-        caller: &Caller,
+        bearer: &Bearer,
         bad_name: impl FnOnce(NameError) -> ApiError,
     ) -> Result<PackageAccess<R>, ApiError> {
-        // Nobody can hold a grant on what is not a namespace.
-        let namespace = Namespace::parse(&self.namespace)
-            .map_err(|error| ApiError::new(ErrorCode::NoGrant, error.to_string()))?;
-        let access = caller.access(&namespace)?;
-        let parts = ModuleName::parse(&self.name)
-            .and_then(|name| System::parse(&self.system).map(|system| (name, system)));
-        let (name, system) = parts.map_err(bad_name)?;
-        Ok(access.module(name, system))
+        bearer
+            .module(&self.namespace, &self.name, &self.system)
+            .map_err(|error| ApiError::access(error, bad_name))
     }
 
-    /// What stands where an upload is named.
+    /// The segment that names an upload session.
     pub fn upload(&self) -> &str {
         &self.upload
     }
@@ -68,48 +62,30 @@ impl ModulePath {
 /// `GET /v1/modules/{namespace}/{name}/{system}/versions`.
 pub async fn versions(
     State(broker): State<Arc<Broker>>,
-    caller: Caller,
+    bearer: Bearer,
     path: Result<Path<ModulePath>, PathRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Path(path) = path.map_err(|_| no_module())?;
-    let access = path.access(&caller, |_| no_module())?;
-    let document = broker
-        .store
-        .versions_document(&access)
+    let access = path.access(&bearer, |_| no_module())?;
+    let document = catalogue::versions(&broker, &access)
         .await
-        .map_err(ApiError::store)?
-        .ok_or_else(no_module)?;
+        .map_err(|error| ApiError::catalogue(error, no_module))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], document))
 }
 
 /// `GET /v1/modules/{namespace}/{name}/{system}/{version}/download`.
 pub async fn download(
     State(broker): State<Arc<Broker>>,
-    caller: Caller,
+    bearer: Bearer,
     path: Result<Path<ModulePath>, PathRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Path(path) = path.map_err(|_| no_module())?;
     let absent = || ApiError::not_found("there is no such version");
-    let access = path.access(&caller, |_| absent())?;
+    let access = path.access(&bearer, |_| absent())?;
     let version = path.version().map_err(|_| absent())?;
-    let now = broker.clock.now();
-    let found = broker
-        .store
-        .location(&access, &version, now, broker.link_ttl)
+    let location = catalogue::download(&broker, &access, &version)
         .await
-        .map_err(ApiError::store)?;
-    let location = match found.ok_or_else(absent)? {
-        Location::Presigned(url) => url,
-        Location::Local(link) => {
-            let keys = broker
-                .tokens
-                .derived(&SignedUrl::purpose(&broker.audience), &broker.store, now)
-                .await
-                .map_err(ApiError::key)?;
-            link.to_location(&keys)
-                .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the link cannot be signed"))?
-        }
-    };
+        .map_err(|error| ApiError::catalogue(error, absent))?;
     audit::package(
         "download",
         access.access(),
@@ -127,62 +103,60 @@ pub struct Page {
     limit: Option<usize>,
 }
 
-/// `GET /v1/modules`: everything the caller may read.
+/// `GET /v1/modules`: everything the bearer may read.
 pub async fn list(
     State(broker): State<Arc<Broker>>,
-    caller: Caller,
+    bearer: Bearer,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
-    summaries(&broker, &caller, None, page).await
+    summaries(&broker, &bearer, None, page).await
 }
 
 /// `GET /v1/modules/{namespace}`: the same, of one namespace.
 pub async fn list_namespace(
     State(broker): State<Arc<Broker>>,
-    caller: Caller,
+    bearer: Bearer,
     path: Result<Path<String>, PathRejection>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Path(text) = path.map_err(|_| no_module())?;
-    let namespace = Namespace::parse(&text)
-        .map_err(|error| ApiError::new(ErrorCode::NoGrant, error.to_string()))?;
-    caller.access::<Download>(&namespace)?;
-    summaries(&broker, &caller, Some(namespace), page).await
+    let access = bearer
+        .namespace::<Download>(&text)
+        .map_err(|error| ApiError::access(error, |_| no_module()))?;
+    summaries(&broker, &bearer, Some(access.namespace()), page).await
 }
 
 /// The public registry's shape of a list.
 async fn summaries(
     broker: &Broker,
-    caller: &Caller,
-    namespace: Option<Namespace>,
+    bearer: &Bearer,
+    namespace: Option<&Namespace>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    let Query(page) = page.map_err(|_| {
+    let Query(Page { offset, limit }) = page.map_err(|_| {
         ApiError::new(ErrorCode::InvalidRequest, "`offset` and `limit` must be whole numbers")
     })?;
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let reach = caller.reach(Permission::Download);
-    let mut found = broker
-        .store
-        .modules(&reach, namespace.as_ref(), page.offset, limit + 1)
+    let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let found = catalogue::list(broker, bearer, namespace, offset, limit)
         .await
-        .map_err(ApiError::store)?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let mut meta = serde_json::json!({ "limit": limit, "current_offset": page.offset });
-    if more {
-        meta["next_offset"] = (page.offset + limit).into();
+        .map_err(|error| ApiError::catalogue(error, no_module))?;
+    let mut meta = serde_json::json!({ "limit": limit, "current_offset": offset });
+    if found.more {
+        meta["next_offset"] = (offset + limit).into();
     }
-    Ok(Json(
-        serde_json::json!({ "meta": meta, "modules": found.iter().map(summary).collect::<Vec<_>>() }),
-    ))
+    let modules: Vec<_> = found.modules.iter().map(summary).collect();
+    Ok(Json(serde_json::json!({ "meta": meta, "modules": modules })))
 }
 
 fn summary(module: &ModuleSummary) -> serde_json::Value {
     let ModuleSummary { address, latest, published_at } = module;
     serde_json::json!({
-        "id": format!("{address}/{latest}"), "namespace": address.namespace, "name": address.name, "provider": address.system,
-        "version": latest.to_string(), "published_at": rfc3339(*published_at),
+        "id": format!("{address}/{latest}"),
+        "namespace": address.namespace,
+        "name": address.name,
+        "provider": address.system,
+        "version": latest.to_string(),
+        "published_at": rfc3339(*published_at),
     })
 }
 

@@ -12,14 +12,14 @@ use stile_protocol::names::NameError;
 use stile_protocol::reply::ErrorCode;
 use tokio::time::Instant;
 
-use super::bearer::Caller;
 use super::error::ApiError;
 use super::modules::ModulePath;
 use super::run_detached::run_detached;
+use crate::app::Broker;
+use crate::app::authorize::Bearer;
+use crate::app::publish::{self, Publication};
 use crate::audit;
-use crate::boot::Broker;
-use stile_core::grants::{PackageAccess, Upload as UploadRight};
-use stile_core::package::{Format, MAX_ARCHIVE, PackageAddress, Upload, UploadError, Version};
+use stile_core::package::{Format, MAX_ARCHIVE, Upload, UploadError};
 use stile_store::Published;
 
 /// How long a sender may pause.
@@ -37,55 +37,34 @@ const SLOWEST: u64 = 2 * 1024;
 /// `201` when it is new, `200` when the same bytes were published before, `409` when other bytes were.
 pub async fn module(
     State(broker): State<Arc<Broker>>,
-    caller: Caller,
+    bearer: Bearer,
     path: Result<Path<ModulePath>, PathRejection>,
     request: Request,
 ) -> Result<Done, ApiError> {
     let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
-    let _: PackageAccess<UploadRight> = path.access(&caller, bad_name)?;
-    path.version()?;
+    let access = path.access(&bearer, bad_name)?;
+    let version = path.version()?;
     let format = format(request.headers())?;
-    let room = broker.upload_room(caller.principal()).ok_or_else(overloaded)?;
+    let permit = publish::permit(&broker, &bearer).map_err(ApiError::publish)?;
 
     let upload = tokio::time::timeout(WHOLE, receive(&broker, request));
     let upload = upload.await.map_err(|_| {
         ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes")
     })??;
-    // Runs to its end though the sender hangs up: what is published is on record, and so is who published it.
+    // Ends though the sender hangs up: what is published is on record, and so is who published it.
     let published = async move {
-        let _room = room;
-        publish(&broker, &caller, &path, upload, format).await
+        let _permit = permit;
+        let publication =
+            publish::publish(&broker, &bearer, &access, version, upload, format).await;
+        let publication = publication.map_err(ApiError::publish)?;
+        let what = format!("{} {}", publication.address, publication.version);
+        audit::package("publish", access.access(), &what, outcome(publication.outcome));
+        answer(&publication)
     };
     run_detached(published).await
 }
 
-/// Checks what arrived and lists it, if the sender may still do that: a grant that was taken away meanwhile counts.
-pub(super) async fn publish(
-    broker: &Broker,
-    caller: &Caller,
-    path: &ModulePath,
-    upload: Upload,
-    format: Format,
-) -> Result<Done, ApiError> {
-    let archive = {
-        let _turn = broker.checks.acquire().await;
-        upload.check(format).await.map_err(ApiError::upload)?
-    };
-    let access = path.access(&caller.again(broker).await?, bad_name)?;
-    let version = path.version()?;
-    let sha256 = archive.sha256().to_owned();
-    let published = broker
-        .store
-        .publish(&access, &version, archive, broker.clock.now())
-        .await
-        .map_err(ApiError::store)?;
-    let address = access.address();
-    let what = format!("{address} {version}");
-    audit::package("publish", access.access(), &what, outcome(published));
-    answer(published, address, &version, &sha256)
-}
-
-const fn outcome(published: Published) -> &'static str {
+pub(super) const fn outcome(published: Published) -> &'static str {
     match published {
         Published::Created => "created",
         Published::Same => "unchanged",
@@ -100,40 +79,37 @@ pub(super) fn bad_name(error: NameError) -> ApiError {
 }
 
 /// What a publisher is told.
-pub(super) fn answer(
-    published: Published,
-    address: &PackageAddress,
-    version: &Version,
-    sha256: &str,
-) -> Result<Done, ApiError> {
-    if published == Published::Full {
-        return Err(ApiError::new(
-            ErrorCode::TooLarge,
-            format!("`{address}` has as many versions as a module can have"),
-        )
-        .hint("publish under another name from here on"));
-    }
-    let status = if published == Published::Created { StatusCode::CREATED } else { StatusCode::OK };
-    if published == Published::Different {
-        return Err(ApiError::new(
-            ErrorCode::Conflict,
-            format!("`{address}` {version} is published already, with other content"),
-        )
-        .hint("a version never changes once it is published; publish the next one"));
-    }
+pub(super) fn answer(publication: &Publication) -> Result<Done, ApiError> {
+    let Publication { address, version, sha256, outcome: published } = publication;
+    let status = match published {
+        Published::Created => StatusCode::CREATED,
+        Published::Same => StatusCode::OK,
+        Published::Full => {
+            return Err(ApiError::new(
+                ErrorCode::TooLarge,
+                format!("`{address}` has as many versions as a module can have"),
+            )
+            .hint("publish under another name from here on"));
+        }
+        Published::Different => {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!("`{address}` {version} is published already, with other content"),
+            )
+            .hint("a version never changes once it is published; publish the next one"));
+        }
+    };
     let told = serde_json::json!({
-        "module": address.to_string(), "version": version.to_string(), "sha256": sha256, "status": outcome(published),
+        "module": address.to_string(),
+        "version": version.to_string(),
+        "sha256": sha256,
+        "status": outcome(*published),
     });
     Ok((status, Json(told)))
 }
 
 /// The answer to a publisher whose archive was taken, or may come.
 pub(super) type Done = (StatusCode, Json<serde_json::Value>);
-
-/// What a publisher is told when there is no room for one more archive.
-pub(super) fn overloaded() -> ApiError {
-    ApiError::new(ErrorCode::Throttled, "too many archives are arriving")
-}
 
 /// Whether so many bytes are too few after that time.
 fn too_slow(bytes: u64, after: Duration) -> bool {
@@ -192,7 +168,7 @@ async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> 
     if length.is_some_and(|length| length > limit.bytes()) {
         return Err(limit.exceeded());
     }
-    let mut upload = Upload::begin(&broker.store.incoming()).map_err(ApiError::upload)?;
+    let mut upload = publish::begin(broker).map_err(ApiError::publish)?;
     let mut body = request.into_body();
     let begun = Instant::now();
     loop {

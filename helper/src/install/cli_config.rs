@@ -1,4 +1,4 @@
-//! The CLI configuration: the `credentials_helper` block is added at its end, and every byte before it stays.
+//! Appends the `credentials_helper` block to the CLI configuration and keeps every byte before it.
 
 use std::path::Path;
 
@@ -6,57 +6,58 @@ use hcl_edit::expr::{Array, Expression};
 use hcl_edit::structure::{Attribute, Block, Body};
 use hcl_edit::{Decorate as _, Ident};
 
-use crate::install::file::Text;
-use crate::terraform::{HELPER, Helper, Said};
-use crate::verb::Failure;
+use crate::install::file::TextFile;
+use crate::terraform::{CliConfig, HELPER, HelperBlock};
+use crate::verb::VerbFailure;
 
-/// The text with the block in it; the same text if it is there already.
-pub(crate) fn edit(file: &Text, arguments: &[String]) -> Result<String, Failure> {
+/// Returns the text with the block. If the block exists, it returns the text unchanged.
+pub(crate) fn edit(file: &TextFile, arguments: &[String]) -> Result<String, VerbFailure> {
     let read = |text: &str| {
-        Said::read(text, &file.path).map_err(|problem| unreadable(&file.path, &problem, arguments))
+        CliConfig::read(text, &file.path)
+            .map_err(|problem| unreadable(&file.path, &problem, arguments))
     };
-    let said = read(&file.before)?;
-    check(&said, &file.path)?;
-    if !said.helpers.is_empty() {
-        return Ok(file.before.clone());
+    let config = read(&file.content)?;
+    check(&config, &file.path)?;
+    if !config.helpers.is_empty() {
+        return Ok(file.content.clone());
     }
-    let newline = if file.before.contains("\r\n") { "\r\n" } else { "\n" };
-    let mut after = file.before.clone();
+    let newline = if file.content.contains("\r\n") { "\r\n" } else { "\n" };
+    let mut after = file.content.clone();
     if !after.is_empty() {
         let lines = if after.ends_with('\n') { 1 } else { 2 };
         after.push_str(&newline.repeat(lines));
     }
     after.push_str(&block(arguments).replace('\n', newline));
-    // What was there may have been open at its end in a way that no reader minds, such as a comment.
+    // The end of the old text may swallow the block, for example in an unterminated comment.
     if check(&read(&after)?, &file.path).is_err() || read(&after)?.own_block().is_none() {
-        return Err(unreadable(&file.path, "the block cannot stand at its end", arguments));
+        return Err(unreadable(&file.path, "a block at its end would not be parsed", arguments));
     }
     Ok(after)
 }
 
-/// Refuses a file in which another helper, or more than one, is named.
-pub(crate) fn check(said: &Said, path: &Path) -> Result<(), Failure> {
-    match said.helpers.as_slice() {
+/// Rejects a file that configures another helper, or several helpers.
+pub(crate) fn check(config: &CliConfig, path: &Path) -> Result<(), VerbFailure> {
+    match config.helpers.as_slice() {
         [] => Ok(()),
         [helper] if helper.name == HELPER => Ok(()),
-        [Helper { name, .. }] => Err(Failure::new(format!(
-            "`{}` names another credentials helper, `{name}`, and Terraform uses one only",
+        [HelperBlock { name, .. }] => Err(VerbFailure::new(format!(
+            "`{}` configures another credentials helper, `{name}`, and Terraform uses only one",
             path.display()
         ))
         .hint("remove its block and run this again, or use `get-token` for this registry")),
-        _ => Err(Failure::new(format!(
+        _ => Err(VerbFailure::new(format!(
             "`{}` has more than one `credentials_helper` block",
             path.display()
         ))
-        .hint("leave one, and run this again")),
+        .hint("keep only one, and run this again")),
     }
 }
 
-/// Refuses a file that cannot be edited safely, and says what to write by hand.
-fn unreadable(path: &Path, problem: &str, arguments: &[String]) -> Failure {
+/// Builds the error for a file that cannot be edited safely; the hint gives the block to add.
+fn unreadable(path: &Path, problem: &str, arguments: &[String]) -> VerbFailure {
     let block: Vec<_> = block(arguments).split_whitespace().map(str::to_owned).collect();
-    Failure::new(format!("`{}` is left as it is: {problem}", path.display()))
-        .hint(format!("write into it `{}`", block.join(" ")))
+    VerbFailure::new(format!("cannot edit `{}`: {problem}", path.display()))
+        .hint(format!("add `{}` to it", block.join(" ")))
 }
 
 fn block(arguments: &[String]) -> String {
@@ -79,31 +80,35 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("terraformrc");
         std::fs::write(&path, before).unwrap();
-        let text = edit(&Text::read(&path).unwrap(), &[]).map_err(|failure| failure.to_string())?;
+        let text =
+            edit(&TextFile::read(&path).unwrap(), &[]).map_err(|failure| failure.to_string())?;
         std::fs::write(&path, &text).unwrap();
         assert_eq!(
-            edit(&Text::read(&path).unwrap(), &[]).unwrap(),
+            edit(&TextFile::read(&path).unwrap(), &[]).unwrap(),
             text,
-            "a second time changes nothing"
+            "a second edit changes nothing"
         );
         Ok(text)
     }
 
     #[test]
-    fn what_cannot_be_edited_safely_is_refused() {
+    fn a_file_that_cannot_be_edited_safely_is_rejected() {
         for (before, expected) in [
-            ("credentials_helper \"vault\" {}\n", "names another credentials helper, `vault`"),
+            ("credentials_helper \"vault\" {}\n", "configures another credentials helper, `vault`"),
             (
                 "credentials_helper \"stile\" {}\ncredentials_helper \"x\" {}\n",
                 "more than one `credentials_helper` block",
             ),
-            ("credentials_helper = { vault = {} }\n", "names another credentials helper, `vault`"),
-            ("credentials_helper {}\n", "names another credentials helper"),
+            (
+                "credentials_helper = { vault = {} }\n",
+                "configures another credentials helper, `vault`",
+            ),
+            ("credentials_helper {}\n", "configures another credentials helper"),
             (
                 "host \"a\" {\n",
-                "cannot be read as HCL at line 1; hint: write into it `credentials_helper \"stile\" { args = [] }`",
+                "line 1 is not valid HCL; hint: add `credentials_helper \"stile\" { args = [] }` to it",
             ),
-            ("{\"credentials\": {}}", "cannot be read as HCL"),
+            ("{\"credentials\": {}}", "is not valid HCL"),
         ] {
             let failure = edited(before).unwrap_err();
             assert!(failure.contains(expected), "{failure}");
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_that_was_there_stays() {
+    fn an_edit_keeps_every_byte_of_the_file() {
         for (before, between) in [
             ("", ""),
             ("# only a comment", "\n\n"),
@@ -130,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_quoted_as_hcl_needs() {
+    fn arguments_are_quoted_as_hcl_strings() {
         let arguments = ["--config".to_owned(), "/a \"b\" ${c}".to_owned()];
         let text = block(&arguments);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Changes to files: planned as text, shown as a diff, made whole or not at all.
+//! Plans changes to files, shows them as a diff, and applies each one atomically.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -9,28 +9,28 @@ use similar::TextDiff;
 use terraform_credentials_stile::private_file;
 
 use crate::terraform;
-use crate::verb::Failure;
+use crate::verb::VerbFailure;
 
-/// Longest wait for another process that changes the same file.
+/// Timeout for the lock of a file that another process changes.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
-/// A text file as it is now; one that does not exist is empty.
+/// The current content of a text file. A file that does not exist is empty.
 #[derive(Debug, Clone)]
-pub(crate) struct Text {
-    /// Where the person sees it.
+pub(crate) struct TextFile {
+    /// The path as the user knows it.
     pub(crate) path: PathBuf,
-    /// Where it is, links followed.
+    /// The path after following symbolic links.
     real_path: PathBuf,
-    /// What it says.
-    pub(crate) before: String,
+    /// The text.
+    pub(crate) content: String,
     permissions: Option<fs::Permissions>,
 }
 
-impl Text {
+impl TextFile {
     /// Reads a file.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Path) -> Result<Self, VerbFailure> {
         let failed = |error: io::Error| {
-            Failure::new(format!("`{}` cannot be read: {error}", path.display()))
+            VerbFailure::new(format!("cannot read `{}`: {error}", path.display()))
         };
         let real_path = match fs::canonicalize(path) {
             Ok(real_path) => real_path,
@@ -41,71 +41,71 @@ impl Text {
                 return Ok(Self {
                     path: path.to_owned(),
                     real_path: path.to_owned(),
-                    before: String::new(),
+                    content: String::new(),
                     permissions: None,
                 });
             }
             Err(error) => return Err(failed(error)),
         };
-        let before = fs::read_to_string(&real_path).map_err(failed)?;
+        let content = fs::read_to_string(&real_path).map_err(failed)?;
         let permissions = Some(fs::metadata(&real_path).map_err(failed)?.permissions());
-        Ok(Self { path: path.to_owned(), real_path, before, permissions })
+        Ok(Self { path: path.to_owned(), real_path, content, permissions })
     }
 
-    /// The change to that text, if it is one; what its owner made read-only is not replaced, though its folder would allow that.
-    pub(crate) fn replaced(&self, after: String) -> Result<Option<Change>, Failure> {
-        if after == self.before {
+    /// Plans a change to this text, or `None` if the text is equal. It rejects a read-only file.
+    pub(crate) fn changed_to(&self, after: String) -> Result<Option<FileChange>, VerbFailure> {
+        if after == self.content {
             return Ok(None);
         }
         if self.permissions.as_ref().is_some_and(fs::Permissions::readonly) {
             let path = self.path.display();
-            return Err(Failure::new(format!("`{path}` is read-only and stays as it is"))
-                .hint(format!("chmod u+w {path}, if you mean it")));
+            return Err(VerbFailure::new(format!("`{path}` is read-only"))
+                .hint(format!("run `chmod u+w {path}` to allow the change")));
         }
-        Ok(Some(Change::Text { file: self.clone(), after }))
+        Ok(Some(FileChange::TextFile { file: self.clone(), after }))
     }
 
     fn write(&self, after: &str) -> io::Result<()> {
-        let mut aside = aside(&self.real_path)?;
-        aside.write_all(after.as_bytes())?;
-        // A new file is for its owner alone, which is how it is made.
+        let mut temporary = temporary_file(&self.real_path)?;
+        temporary.write_all(after.as_bytes())?;
+        // A new file keeps the mode of the temporary file: only its owner may read it.
         if let Some(permissions) = &self.permissions {
-            aside.as_file().set_permissions(permissions.clone())?;
+            temporary.as_file().set_permissions(permissions.clone())?;
         }
-        aside.as_file().sync_all()?;
-        aside.persist(&self.real_path)?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(&self.real_path)?;
         Ok(())
     }
 }
 
-/// One thing to change.
+/// One planned change.
 #[derive(Debug)]
-pub(crate) enum Change {
-    /// A text becomes another.
-    Text {
+pub(crate) enum FileChange {
+    /// Replace the content of a text file.
+    TextFile {
         /// The file.
-        file: Text,
-        /// What it is to say.
+        file: TextFile,
+        /// The new text.
         after: String,
     },
-    /// This program is copied.
+    /// Copy this program.
     Program {
-        /// From where it runs.
+        /// The running program.
         from: PathBuf,
-        /// To where Terraform looks.
+        /// The path in Terraform's plugin folder.
         to: PathBuf,
     },
 }
 
-impl Change {
-    /// What would change, for a person to read.
+impl FileChange {
+    /// Renders the change as a diff.
     pub(crate) fn diff(&self) -> String {
         match self {
-            Self::Text { file, after } => {
+            Self::TextFile { file, after } => {
                 let path = file.path.display().to_string();
                 let (before, after): (Vec<_>, Vec<_>) =
-                    (file.before.lines().collect(), after.lines().collect());
-                // No lines around the change: a CLI configuration holds tokens.
+                    (file.content.lines().collect(), after.lines().collect());
+                // No context lines: a CLI configuration may contain tokens.
                 TextDiff::from_slices(&before, &after)
                     .unified_diff()
                     .context_radius(0)
@@ -116,74 +116,74 @@ impl Change {
         }
     }
 
-    /// What was changed.
-    pub(crate) fn told(&self) -> String {
+    /// Describes the applied change in one line.
+    pub(crate) fn summary(&self) -> String {
         match self {
-            Self::Text { file, .. } => format!("wrote `{}`", file.path.display()),
+            Self::TextFile { file, .. } => format!("wrote `{}`", file.path.display()),
             Self::Program { to, .. } => format!("copied the program to `{}`", to.display()),
         }
     }
 
-    /// Keeps others from changing the text between the reading and the writing; a program is the same from whoever copies it.
-    pub(crate) fn lock(&self) -> Result<Option<fs::File>, Failure> {
-        let Self::Text { file, .. } = self else { return Ok(None) };
-        let unlocked = || Failure::new(format!("`{}` cannot be locked", file.path.display()));
+    /// Locks a text file, so that no other install changes it. Copying a program needs no lock.
+    pub(crate) fn lock(&self) -> Result<Option<fs::File>, VerbFailure> {
+        let Self::TextFile { file, .. } = self else { return Ok(None) };
+        let unlocked = || VerbFailure::new(format!("cannot lock `{}`", file.path.display()));
         let lock = private_file::lock(&file.real_path, LOCK_LIMIT);
         lock.map(Some).ok_or_else(|| {
-            unlocked().hint("another install may be at it, or its folder cannot be written")
+            unlocked().hint("check for another running install, and that its folder is writable")
         })
     }
 
-    /// Makes it.
-    pub(crate) fn make(&self) -> Result<(), Failure> {
+    /// Applies the change.
+    pub(crate) fn apply(&self) -> Result<(), VerbFailure> {
         let (path, made) = match self {
-            Self::Text { file, after } => (&file.path, file.write(after)),
+            Self::TextFile { file, after } => (&file.path, file.write(after)),
             Self::Program { from, to } => (to, copy_program(from, to)),
         };
         made.map_err(|error| {
-            Failure::new(format!("`{}` cannot be written: {error}", path.display()))
+            VerbFailure::new(format!("cannot write `{}`: {error}", path.display()))
         })
     }
 }
 
-/// Copies of the running program that the folders still lack.
-pub(crate) fn programs(folders: &[PathBuf]) -> Result<Vec<Change>, Failure> {
+/// Plans a copy of the running program for each folder that lacks it.
+pub(crate) fn programs(folders: &[PathBuf]) -> Result<Vec<FileChange>, VerbFailure> {
     let from = std::env::current_exe().and_then(fs::canonicalize)?;
     let program = fs::read(&from)?;
     let mut changes = Vec::new();
     for folder in folders {
         let to = folder.join(terraform::program_name());
-        if fs::read(&to).is_ok_and(|there| there == program) && is_executable(&to) {
+        if fs::read(&to).is_ok_and(|existing| existing == program) && is_executable(&to) {
             continue;
         }
-        changes.push(Change::Program { from: from.clone(), to });
+        changes.push(FileChange::Program { from: from.clone(), to });
     }
     Ok(changes)
 }
 
-/// Whether the system would run it.
+/// Tells whether the operating system would execute the file.
 #[cfg(unix)]
 pub(crate) fn is_executable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// Whether the system would run it.
+/// Tells whether the operating system would execute the file.
 #[cfg(not(unix))]
 pub(crate) fn is_executable(path: &Path) -> bool {
     path.is_file()
 }
 
 fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
-    let mut aside = aside(to)?;
-    io::copy(&mut fs::File::open(from)?, aside.as_file_mut())?;
+    let mut temporary = temporary_file(to)?;
+    io::copy(&mut fs::File::open(from)?, temporary.as_file_mut())?;
     #[cfg(unix)]
-    aside.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    aside.persist(to)?;
+    temporary.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    temporary.persist(to)?;
     Ok(())
 }
 
-/// A new file beside the one it is going to replace.
-fn aside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+/// Creates a temporary file in the folder of the file that it will replace.
+fn temporary_file(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;

@@ -1,4 +1,4 @@
-//! The helper's own `config.toml`: one host's table is set, and every other line and comment stays.
+//! Edits one host's table in the helper's `config.toml` and keeps every other line and comment.
 
 use terraform_credentials_stile::config::{Config, DEFAULT_TTL};
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
@@ -6,20 +6,20 @@ use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 use stile_protocol::audience::Audience;
 
 use crate::cli::Install;
-use crate::install::file::Text;
-use crate::verb::{Context, Failure};
+use crate::install::file::TextFile;
+use crate::verb::{VerbContext, VerbFailure};
 
-/// The text with the host's table as it was asked for; the same text if it says so already.
-pub(crate) fn edit(file: &Text, context: &Context, wanted: &Install) -> Result<String, Failure> {
-    // A file that the helper itself would refuse is not added to.
-    Config::parse(&file.before, &file.path)?;
-    let damaged = || {
-        Failure::new(format!(
-            "`{}` has no table where `registry` should be one",
-            file.path.display()
-        ))
-    };
-    let mut document: DocumentMut = file.before.parse().map_err(|_| damaged())?;
+/// Returns the text with the requested settings for the host.
+pub(crate) fn edit(
+    file: &TextFile,
+    context: &VerbContext,
+    wanted: &Install,
+) -> Result<String, VerbFailure> {
+    // Do not edit a file that the helper would reject.
+    Config::parse(&file.content, &file.path)?;
+    let damaged =
+        || VerbFailure::new(format!("`registry` in `{}` is not a table", file.path.display()));
+    let mut document: DocumentMut = file.content.parse().map_err(|_| damaged())?;
     let mut implicit = Table::new();
     implicit.set_implicit(true);
     let registries = document
@@ -57,13 +57,13 @@ pub(crate) fn edit(file: &Text, context: &Context, wanted: &Install) -> Result<S
     Ok(after)
 }
 
-/// Sets a value, keeping the comment that stands behind it.
+/// Sets a value and keeps the comment after it.
 fn set(table: &mut dyn TableLike, name: &str, mut value: Value) {
     match table.get_mut(name).and_then(Item::as_value_mut) {
-        Some(there) if same(there, &value) => {}
-        Some(there) => {
-            *value.decor_mut() = there.decor().clone();
-            *there = value;
+        Some(existing) if same(existing, &value) => {}
+        Some(existing) => {
+            *value.decor_mut() = existing.decor().clone();
+            *existing = value;
         }
         None => {
             table.insert(name, Item::Value(value));
@@ -92,9 +92,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, before).unwrap();
-        let context = Context {
+        let context = VerbContext {
             environment: Environment::default(),
-            clock: Clock::set_to(DateTime::UNIX_EPOCH),
+            clock: Clock::starting_at(DateTime::UNIX_EPOCH),
             config: None,
             region: None,
             profile: profile.map(str::to_owned),
@@ -107,11 +107,11 @@ mod tests {
             rc_file: None,
             dry_run: false,
         };
-        edit(&Text::read(&path).unwrap(), &context, &wanted).map_err(|failure| failure.message)
+        edit(&TextFile::read(&path).unwrap(), &context, &wanted).map_err(|failure| failure.message)
     }
 
     #[test]
-    fn a_file_that_the_helper_would_refuse_is_not_added_to() {
+    fn a_file_that_the_helper_would_reject_is_not_edited() {
         for before in [
             "regoin = 1\n",
             "registry = 1\n",
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn other_tables_and_comments_stay_and_a_second_time_changes_nothing() {
+    fn an_edit_keeps_other_tables_and_comments_and_a_second_one_changes_nothing() {
         let table = "[registry.\"registry.example.com\"]\nttl = 3600\n";
         let own = "# mine\n[registry.\"Registry.example.com\"] # here\nttl = 900 # short\nprofile = \"a\" # who\n";
         for (before, profile, window, expected) in [

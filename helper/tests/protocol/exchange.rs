@@ -1,4 +1,4 @@
-//! `get` for a Stile registry: what is sent, what is made of every answer, and what is kept.
+//! `get` for a Stile registry: the request, every kind of response, and the cache.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -6,27 +6,29 @@ use base64::Engine as _;
 use chrono::{DateTime, NaiveDateTime, TimeDelta};
 use stile_protocol::exchange::{Namespaces, RequestDocument};
 
-use crate::support::{Broker, Machine, Request, http, now, refusal, rfc3339, token_reply};
+use crate::support::{
+    ReceivedRequest, Sandbox, StubBroker, http, now, refusal, rfc3339, token_reply,
+};
 
 const GET: [&str; 2] = ["get", "registry.example.com"];
 const TOKEN: &str = "{\"token\":\"stile_v4.local.number-0\"}\n";
 const TIME: &str = "2026-11-20T10:11:12Z";
 
-fn document(request: &Request) -> RequestDocument {
+fn document(request: &ReceivedRequest) -> RequestDocument {
     let encoded = request.json()["request"].as_str().unwrap().to_owned();
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).unwrap();
     RequestDocument::parse(&bytes).unwrap()
 }
 
-fn amz_date(request: &Request) -> DateTime<chrono::Utc> {
+fn amz_date(request: &ReceivedRequest) -> DateTime<chrono::Utc> {
     let text = request.json()["amz_date"].as_str().unwrap().to_owned();
     NaiveDateTime::parse_from_str(&text, "%Y%m%dT%H%M%SZ").unwrap().and_utc()
 }
 
 #[test]
-fn what_a_broker_says_instead_of_a_token_is_passed_on_as_one_line() {
+fn an_error_of_the_broker_is_printed_as_one_line() {
     let denied = "no grant for `aws:111122223333:role/deploy`";
-    for (answer, line) in [
+    for (response, line) in [
         (
             refusal("403 Forbidden", "no_grant", denied, Some("ask its owner"), TIME),
             format!("{denied}; hint: ask its owner"),
@@ -43,19 +45,19 @@ fn what_a_broker_says_instead_of_a_token_is_passed_on_as_one_line() {
                 Some("try again"),
                 TIME,
             ),
-            "the registry could not answer: STS is away; hint: try again".to_owned(),
+            "the registry is unavailable: STS is away; hint: try again".to_owned(),
         ),
         (
             http("502 Bad Gateway", "", "<html>"),
-            "the registry could not answer: 502 Bad Gateway".to_owned(),
+            "the registry is unavailable: 502 Bad Gateway".to_owned(),
         ),
         (
             http("403 Forbidden", "", "{\"message\":\"Missing Authentication Token\"}"),
             "403 Forbidden: Missing Authentication Token".to_owned(),
         ),
     ] {
-        let broker = Broker::new(move |_, _| answer.clone());
-        Machine::of(&broker)
+        let broker = StubBroker::new(move |_, _| response.clone());
+        Sandbox::of(&broker)
             .run(&GET)
             .fails_with(&format!("no token for `registry.example.com`: {line}"));
         assert_eq!(broker.requests().len(), 1);
@@ -63,34 +65,34 @@ fn what_a_broker_says_instead_of_a_token_is_passed_on_as_one_line() {
 }
 
 #[test]
-fn an_answer_that_is_no_token_is_refused() {
+fn a_response_without_a_valid_token_is_rejected() {
     let long = "x".repeat(70_000);
-    for (answer, problem) in [
-        (http("200 OK", "", ""), "answered with something that is no token"),
-        (http("200 OK", "", "{}"), "answered with something that is no token"),
-        (token_reply("two words", 3600), "answered with something that is no token"),
-        (token_reply("line\nbreak", 3600), "answered with something that is no token"),
-        (http("200 OK", "", &long), "answered with more than 65536 bytes"),
-        (http("403 Forbidden", "", &long), "answered with more than 65536 bytes"),
+    for (response, problem) in [
+        (http("200 OK", "", ""), "does not contain a valid token"),
+        (http("200 OK", "", "{}"), "does not contain a valid token"),
+        (token_reply("two words", 3600), "does not contain a valid token"),
+        (token_reply("line\nbreak", 3600), "does not contain a valid token"),
+        (http("200 OK", "", &long), "responded with more than 65536 bytes"),
+        (http("403 Forbidden", "", &long), "responded with more than 65536 bytes"),
     ] {
-        let broker = Broker::new(move |_, _| answer.clone());
-        let run = Machine::of(&broker).run(&GET);
+        let broker = StubBroker::new(move |_, _| response.clone());
+        let run = Sandbox::of(&broker).run(&GET);
         assert!(run.stderr.contains(&format!("`{}/v1/token` {problem}", broker.url)), "{run:?}");
         assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1));
     }
 }
 
 #[test]
-fn a_proof_is_never_sent_where_an_answer_points() {
+fn a_proof_never_follows_a_redirect() {
     for status in
         ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"]
     {
-        let elsewhere = Broker::generous();
+        let elsewhere = StubBroker::granting_every_token();
         let location = format!("location: {}/v1/token\r\n", elsewhere.url);
-        let broker = Broker::new(move |_, _| http(status, &location, ""));
-        Machine::of(&broker).run(&GET).fails_with(&format!(
-            "no token for `registry.example.com`: `{}/v1/token` answered with a redirect ({status}), and proofs and tokens are never \
-             sent on; hint: set `url` in the helper's `config.toml` to where the registry itself answers",
+        let broker = StubBroker::new(move |_, _| http(status, &location, ""));
+        Sandbox::of(&broker).run(&GET).fails_with(&format!(
+            "no token for `registry.example.com`: `{}/v1/token` responded with a redirect ({status}), and proofs and tokens never \
+             follow one; hint: set `url` in the helper's `config.toml` to the registry's final address",
             broker.url
         ));
         assert!(elsewhere.requests().is_empty());
@@ -98,10 +100,10 @@ fn a_proof_is_never_sent_where_an_answer_points() {
 }
 
 #[test]
-fn what_is_sent_is_the_exchange_request_and_nothing_else() {
-    let broker = Broker::generous();
+fn the_helper_sends_only_the_exchange_request() {
+    let broker = StubBroker::granting_every_token();
     let before = now();
-    Machine::of(&broker).run(&GET).prints(TOKEN);
+    Sandbox::of(&broker).run(&GET).prints(TOKEN);
     let request = &broker.requests()[0];
     assert_eq!(request.line, "POST /v1/token HTTP/1.1");
     assert_eq!(request.headers["content-type"], "application/json");
@@ -125,31 +127,31 @@ fn what_is_sent_is_the_exchange_request_and_nothing_else() {
         (asked.ttl, &asked.namespaces, asked.permissions.to_string().as_str()),
         (3600, &Namespaces::All, "download")
     );
-    assert!(!request.body.contains("wJalrXUtnFEMI"), "the secret key stays here");
+    assert!(!request.body.contains("wJalrXUtnFEMI"), "the request contains no secret key");
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_told_and_corrected_once() {
-    for (code, minutes, told) in
+fn a_wrong_clock_is_reported_and_corrected_once() {
+    for (code, minutes, direction) in
         [("proof_expired", 14, "behind"), ("proof_from_future", -14, "ahead of")]
     {
-        let broker = Broker::new(move |number, request| match number {
+        let broker = StubBroker::new(move |number, request| match number {
             0 => {
                 let server_time = amz_date(request) + TimeDelta::minutes(minutes);
                 refusal("401 Unauthorized", code, "the clock is wrong", None, &rfc3339(server_time))
             }
             _ => token_reply("stile_v4.local.number-0", 3600),
         });
-        let run = Machine::of(&broker).run(&GET);
+        let run = Sandbox::of(&broker).run(&GET);
         assert_eq!((run.stdout.as_str(), run.code), (TOKEN, 0));
-        let minutes_told = |line: &str| {
+        let names_the_skew = |line: &str| {
             line.contains("14 min 0 s")
                 || line.contains("13 min 59 s")
                 || line.contains("14 min 1 s")
         };
         assert!(
-            minutes_told(&run.stderr)
-                && run.stderr.contains(told)
+            names_the_skew(&run.stderr)
+                && run.stderr.contains(direction)
                 && run.stderr.lines().count() == 1,
             "{}",
             run.stderr
@@ -162,26 +164,26 @@ fn a_clock_that_is_wrong_is_told_and_corrected_once() {
 }
 
 #[test]
-fn a_clock_that_stays_wrong_is_not_chased() {
-    let broker = Broker::new(|_, _| {
+fn a_second_clock_error_is_final() {
+    let broker = StubBroker::new(|_, _| {
         refusal("401 Unauthorized", "proof_expired", "the proof is too old", None, &rfc3339(now()))
     });
-    Machine::of(&broker)
+    Sandbox::of(&broker)
         .run(&GET)
         .fails_with("no token for `registry.example.com`: the proof is too old");
     assert_eq!(broker.requests().len(), 2);
 }
 
 #[test]
-fn no_proof_is_signed_for_a_day_that_an_answer_names() {
-    for (code, ahead, told) in [
+fn a_proof_is_never_signed_for_a_time_more_than_26_hours_away() {
+    for (code, ahead, skews) in [
         ("proof_from_future", TimeDelta::days(90), ["90 d 0 h behind", "89 d 23 h behind"]),
         ("proof_expired", TimeDelta::days(90), ["90 d 0 h behind", "89 d 23 h behind"]),
         ("proof_from_future", TimeDelta::days(-90), ["90 d 0 h ahead of", "89 d 23 h ahead of"]),
         ("proof_expired", TimeDelta::minutes(26 * 60 + 1), ["1 d 2 h behind"; 2]),
         ("proof_from_future", TimeDelta::minutes(-26 * 60 - 1), ["1 d 2 h ahead of"; 2]),
     ] {
-        let broker = Broker::new(move |number, request| match number {
+        let broker = StubBroker::new(move |number, request| match number {
             0 => refusal(
                 "401 Unauthorized",
                 code,
@@ -191,14 +193,14 @@ fn no_proof_is_signed_for_a_day_that_an_answer_names() {
             ),
             _ => token_reply("stile_v4.local.number-0", 3600),
         });
-        let lines = told.map(|told| {
+        let lines = skews.map(|skew| {
             format!(
-                "stile: no token for `registry.example.com`: this computer's clock is {told} the registry's, and nothing is signed for a \
-                 time more than 26 h away; hint: set this computer's clock; if it is right, then the registry's is not, or somebody else \
-                 answers for it\n"
+                "stile: no token for `registry.example.com`: this computer's clock is {skew} the registry's, and the helper corrects at \
+                 most 26 h; hint: set this computer's clock; if it is correct, the registry's clock is wrong, or the response is not \
+                 from the registry\n"
             )
         });
-        let run = Machine::of(&broker).run(&GET);
+        let run = Sandbox::of(&broker).run(&GET);
         assert!(lines.contains(&run.stderr), "{}", run.stderr);
         assert_eq!(
             (run.stdout.as_str(), run.code, broker.requests().len()),
@@ -209,39 +211,39 @@ fn no_proof_is_signed_for_a_day_that_an_answer_names() {
 }
 
 #[test]
-fn a_clock_that_is_set_for_another_time_zone_is_corrected() {
+fn a_clock_that_is_set_to_another_time_zone_is_corrected() {
     let most = 26 * 60 - 1;
-    for (code, minutes, told) in [
+    for (code, minutes, direction) in [
         ("proof_expired", most, "1 d 1 h behind"),
         ("proof_from_future", -most, "1 d 1 h ahead of"),
     ] {
-        let broker = Broker::new(move |number, request| match number {
+        let broker = StubBroker::new(move |number, request| match number {
             0 => {
                 let server_time = amz_date(request) + TimeDelta::minutes(minutes);
                 refusal("401 Unauthorized", code, "the clock is wrong", None, &rfc3339(server_time))
             }
             _ => token_reply("stile_v4.local.number-0", 3600),
         });
-        let run = Machine::of(&broker).run(&GET);
+        let run = Sandbox::of(&broker).run(&GET);
         assert_eq!((run.stdout.as_str(), run.code, broker.requests().len()), (TOKEN, 0, 2));
-        assert!(run.stderr.contains(told), "{}", run.stderr);
+        assert!(run.stderr.contains(direction), "{}", run.stderr);
     }
 }
 
 #[test]
-fn a_token_is_got_once_and_then_read_from_a_private_file() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
+fn a_token_is_minted_once_and_then_read_from_a_private_file() {
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
     for _ in 0..3 {
-        machine.run(&GET).prints(TOKEN);
+        sandbox.run(&GET).prints(TOKEN);
     }
     assert_eq!(broker.requests().len(), 1);
-    let kept: Vec<_> = machine
+    let cached: Vec<_> = sandbox
         .files()
         .into_iter()
-        .filter(|(path, _)| path.starts_with(machine.path(".cache")))
+        .filter(|(path, _)| path.starts_with(sandbox.path(".cache")))
         .collect();
-    for (path, bytes) in &kept {
+    for (path, bytes) in &cached {
         assert_eq!(
             std::fs::metadata(path).unwrap().permissions().mode() & 0o777,
             0o600,
@@ -250,40 +252,40 @@ fn a_token_is_got_once_and_then_read_from_a_private_file() {
         );
         assert!(!String::from_utf8_lossy(bytes).contains("wJalrXUtnFEMI"));
     }
-    machine.run(&["forget", "registry.example.com"]).prints("");
-    machine.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
-    let other_keys = machine.with("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLF");
+    sandbox.run(&["forget", "registry.example.com"]).prints("");
+    sandbox.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
+    let other_keys = sandbox.with("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLF");
     other_keys.run(&GET).prints("{\"token\":\"stile_v4.local.number-2\"}\n");
 }
 
 #[test]
-fn what_others_keep_in_the_same_folder_stays() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
-    // As on Windows, where what can be had again lies beside what cannot.
-    let shared = machine.path("local").to_str().unwrap().to_owned();
-    let machine = machine.with("XDG_CACHE_HOME", &shared).with("XDG_DATA_HOME", &shared);
-    machine.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"by-login\"}").prints("");
+fn the_cache_deletes_no_other_files_in_its_folder() {
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
+    // As on Windows, where the cache and the stored tokens share a folder.
+    let shared = sandbox.path("local").to_str().unwrap().to_owned();
+    let sandbox = sandbox.with("XDG_CACHE_HOME", &shared).with("XDG_DATA_HOME", &shared);
+    sandbox.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"by-login\"}").prints("");
     for name in ["local/stile/tokens.json", "local/stile/notes.txt"] {
         let file =
-            std::fs::OpenOptions::new().append(true).create(true).open(machine.path(name)).unwrap();
+            std::fs::OpenOptions::new().append(true).create(true).open(sandbox.path(name)).unwrap();
         file.set_modified((now() - TimeDelta::hours(25)).into()).unwrap();
     }
-    machine.run(&GET).prints(TOKEN);
-    machine.run(&["get", "app.terraform.io"]).prints("{\"token\":\"by-login\"}\n");
-    assert!(machine.path("local/stile/notes.txt").exists());
+    sandbox.run(&GET).prints(TOKEN);
+    sandbox.run(&["get", "app.terraform.io"]).prints("{\"token\":\"by-login\"}\n");
+    assert!(sandbox.path("local/stile/notes.txt").exists());
 }
 
 #[test]
-fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
-    machine.run(&GET).prints(TOKEN);
+fn an_untrusted_cache_file_is_replaced_by_a_private_one() {
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
+    sandbox.run(&GET).prints(TOKEN);
     let is_token = |path: &std::path::Path| {
         path.extension().is_some_and(|extension| extension == "json")
-            && path.starts_with(machine.path(".cache"))
+            && path.starts_with(sandbox.path(".cache"))
     };
-    let (path, whole) = machine.files().into_iter().find(|(path, _)| is_token(path)).unwrap();
+    let (path, whole) = sandbox.files().into_iter().find(|(path, _)| is_token(path)).unwrap();
     let expired = String::from_utf8(whole.clone())
         .unwrap()
         .replace(&now().format("%Y-").to_string(), "2001-");
@@ -297,15 +299,15 @@ fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
         &|| std::fs::write(&path, &expired).unwrap(),
         &|| std::fs::write(&path, &other_host).unwrap(),
         &|| {
-            std::fs::rename(&path, machine.path("moved")).unwrap();
-            symlink(machine.path("moved"), &path).unwrap();
+            std::fs::rename(&path, sandbox.path("moved")).unwrap();
+            symlink(sandbox.path("moved"), &path).unwrap();
         },
     ];
     for (at, spoil) in spoilt.iter().enumerate() {
         spoil();
         let expected = format!("{{\"token\":\"stile_v4.local.number-{}\"}}\n", at + 1);
-        machine.run(&GET).prints(&expected);
-        machine.run(&GET).prints(&expected);
+        sandbox.run(&GET).prints(&expected);
+        sandbox.run(&GET).prints(&expected);
         let metadata = std::fs::symlink_metadata(&path).unwrap();
         assert!(
             metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600,
@@ -315,55 +317,55 @@ fn a_kept_token_that_cannot_be_trusted_is_got_anew_and_kept_privately() {
 }
 
 #[test]
-fn a_token_that_is_nearly_over_when_it_comes_is_used_but_not_kept() {
+fn a_token_that_expires_soon_is_used_but_not_read_from_the_cache() {
     let broker =
-        Broker::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 240));
-    let machine = Machine::of(&broker);
-    machine.run(&GET).prints(TOKEN);
-    machine.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
+        StubBroker::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 240));
+    let sandbox = Sandbox::of(&broker);
+    sandbox.run(&GET).prints(TOKEN);
+    sandbox.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_costs_a_mint_and_nothing_else() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker).with("XDG_CACHE_HOME", "/proc/nowhere");
-    machine.run(&GET).prints(TOKEN);
-    machine.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
+fn a_cache_that_cannot_be_written_costs_only_a_new_token() {
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker).with("XDG_CACHE_HOME", "/proc/nowhere");
+    sandbox.run(&GET).prints(TOKEN);
+    sandbox.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
 }
 
 #[test]
-fn many_processes_at_once_get_one_token_between_them() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
+fn many_parallel_processes_share_one_new_token() {
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
     std::thread::scope(|scope| {
         for _ in 0..20 {
-            scope.spawn(|| machine.run(&GET).prints(TOKEN));
+            scope.spawn(|| sandbox.run(&GET).prints(TOKEN));
         }
     });
     assert_eq!(broker.requests().len(), 1);
 }
 
 #[test]
-fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
-    let broker = Broker::generous();
+fn an_error_names_the_provider_that_has_no_credentials() {
+    let broker = StubBroker::granting_every_token();
     let prefix = "no token for `registry.example.com`: ";
-    let starts = |machine: Machine, expected: &str, hint: &str| {
-        let run = machine.run(&GET);
+    let starts = |sandbox: Sandbox, expected: &str, hint: &str| {
+        let run = sandbox.run(&GET);
         assert!(run.stderr.starts_with(&format!("stile: {prefix}{expected}")), "{}", run.stderr);
         assert!(run.stderr.contains(&format!("hint: {hint}")), "{}", run.stderr);
         assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1));
     };
     starts(
-        Machine::of(&broker).without_keys(),
-        "no AWS credentials were found",
+        Sandbox::of(&broker).without_keys(),
+        "found no AWS credentials",
         "sign in with `aws sso login`",
     );
     starts(
-        Machine::of(&broker).without_keys().with("AWS_REGION", ""),
+        Sandbox::of(&broker).without_keys().with("AWS_REGION", ""),
         "no AWS region is set",
         "set `AWS_REGION`",
     );
-    let named = Machine::of(&broker);
+    let named = Sandbox::of(&broker);
     named.write(
         ".config/stile/config.toml",
         &format!(
@@ -371,8 +373,8 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
             broker.url
         ),
     );
-    starts(named, "the AWS profile `deploy` gave no credentials", "look at the profile");
-    let missing = Machine::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
+    starts(named, "the AWS profile `deploy` has no credentials", "check the profile");
+    let missing = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
     let role = r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z"}"#;
     missing.write("keys.json", role);
     missing.write(
@@ -382,20 +384,20 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
             missing.path("keys.json").display()
         ),
     );
-    starts(missing, "the AWS profile `deploi` gave no credentials", "look at the profile");
-    let nowhere = Machine::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
-    starts(nowhere, "the AWS profile `deploi` gave no credentials", "look at the profile");
-    let region_only = Machine::of(&broker).without_keys().with("AWS_PROFILE", "plain");
+    starts(missing, "the AWS profile `deploi` has no credentials", "check the profile");
+    let nowhere = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
+    starts(nowhere, "the AWS profile `deploi` has no credentials", "check the profile");
+    let region_only = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "plain");
     region_only.write(".aws/config", "[profile plain]\nregion = us-west-2\n");
-    starts(region_only, "no AWS credentials were found", "sign in with `aws sso login`");
-    let process = Machine::of(&broker).without_keys();
+    starts(region_only, "found no AWS credentials", "sign in with `aws sso login`");
+    let process = Sandbox::of(&broker).without_keys();
     process.write(".aws/config", "[default]\ncredential_process = /bin/false\n");
     starts(
         process,
-        "AWS credentials from the AWS profile could not be loaded",
+        "cannot load AWS credentials from the AWS profile",
         "sign in with `aws sso login`",
     );
-    let old = Machine::of(&broker).without_keys();
+    let old = Sandbox::of(&broker).without_keys();
     old.write(
         "old.json",
         r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z","Expiration":"2020-01-01T00:00:00Z"}"#,
@@ -409,49 +411,49 @@ fn credentials_that_cannot_be_had_name_who_should_have_given_them() {
         "the AWS credentials from the AWS profile expired at 2020-01-01T00:00:00Z",
         "sign in",
     );
-    let web = Machine::of(&broker)
+    let web = Sandbox::of(&broker)
         .without_keys()
         .with("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/ci");
     starts(
         web.with("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent/token"),
-        "AWS credentials from web identity could not be loaded",
-        "look at `AWS_ROLE_ARN`",
+        "cannot load AWS credentials from web identity",
+        "check `AWS_ROLE_ARN`",
     );
     assert!(broker.requests().is_empty(), "nothing was sent");
 }
 
 #[test]
-fn a_region_that_cannot_be_signed_for_is_told() {
-    let broker = Broker::generous();
+fn an_unusable_region_is_an_error() {
+    let broker = StubBroker::granting_every_token();
     for (name, value, line) in [
         (
             "AWS_REGION",
             "eu-attacker-1",
-            "`eu-attacker-1` is no AWS region that this version knows; \
-             hint: set `region` in the helper's `config.toml` to one that the registry accepts",
+            "this version of the helper does not know the AWS region `eu-attacker-1`; \
+             hint: set `region` in the helper's `config.toml` to a region that the registry accepts",
         ),
         (
             "AWS_USE_FIPS_ENDPOINT",
             "true",
-            "the AWS configuration asks for FIPS endpoints, and STS has none in `eu-central-1`; \
+            "the AWS configuration requires FIPS endpoints, and STS has none in `eu-central-1`; \
              hint: set `region` in the helper's `config.toml` to a US region",
         ),
     ] {
-        let machine = Machine::of(&broker).with(name, value);
-        machine.run(&GET).fails_with(&format!("no token for `registry.example.com`: {line}"));
+        let sandbox = Sandbox::of(&broker).with(name, value);
+        sandbox.run(&GET).fails_with(&format!("no token for `registry.example.com`: {line}"));
     }
     assert!(broker.requests().is_empty());
 }
 
 #[test]
-fn a_profile_that_is_named_signs_even_where_the_environment_has_keys() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
-    machine.write(
+fn a_named_profile_takes_precedence_over_keys_in_the_environment() {
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
+    sandbox.write(
         ".aws/config",
         "[profile deploy]\nregion = us-west-2\naws_access_key_id = AKIAIOSFODNN7PROFILE\naws_secret_access_key = other\n",
     );
-    machine.run(&["--profile", "deploy", "get", "registry.example.com"]).prints(TOKEN);
+    sandbox.run(&["--profile", "deploy", "get", "registry.example.com"]).prints(TOKEN);
     let body = broker.requests()[0].json();
     assert_eq!(body["access_key_id"], "AKIAIOSFODNN7PROFILE");
     assert!(body.get("session_token").is_none());

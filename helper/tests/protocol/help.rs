@@ -1,14 +1,14 @@
-//! The help pages, whole: they are how the program is taught.
+//! Snapshots of every help page.
 
-use crate::support::Machine;
+use crate::support::Sandbox;
 
 #[test]
-fn every_page_teaches() {
-    let machine = Machine::new();
+fn every_help_page_matches_its_snapshot() {
+    let sandbox = Sandbox::new();
     for verb in ["", "get", "store", "forget", "get-token", "install", "whoami", "doctor"] {
         let arguments: Vec<_> =
             [verb, "--help"].into_iter().filter(|argument| !argument.is_empty()).collect();
-        let run = machine.run(&arguments);
+        let run = sandbox.run(&arguments);
         assert_eq!((run.stderr.as_str(), run.code), ("", 0));
         let name = if verb.is_empty() { "help" } else { verb };
         insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "../snapshots" }, {
@@ -19,7 +19,7 @@ fn every_page_teaches() {
 
 #[test]
 fn the_version_is_one_line() {
-    Machine::new().run(&["--version"]).prints(concat!(
+    Sandbox::new().run(&["--version"]).prints(concat!(
         "terraform-credentials-stile ",
         env!("CARGO_PKG_VERSION"),
         "\n"

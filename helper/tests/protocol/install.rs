@@ -1,37 +1,37 @@
-//! `install`: what it writes, what it leaves alone, and what it refuses.
+//! `install`: the files that it writes, keeps and refuses to edit.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use crate::support::Machine;
+use crate::support::Sandbox;
 
 const INSTALL: [&str; 3] = ["install", "--registry-host", "registry.example.com"];
 const BLOCK: &str = "credentials_helper \"stile\" {\n  args = []\n}\n";
 const TABLE: &str = "[registry.\"registry.example.com\"]\nttl = 3600\n";
 
-fn mode(machine: &Machine, name: &str) -> u32 {
-    std::fs::metadata(machine.path(name)).unwrap().permissions().mode() & 0o777
+fn mode(sandbox: &Sandbox, name: &str) -> u32 {
+    std::fs::metadata(sandbox.path(name)).unwrap().permissions().mode() & 0o777
 }
 
 #[test]
-fn what_stands_in_the_way_is_refused_and_nothing_is_changed_at_all() {
+fn a_conflicting_file_is_an_error_and_no_file_changes() {
     for (file, text, line) in [
         (
             ".terraformrc",
             "credentials_helper \"vault\" {}\n",
-            "`~/.terraformrc` names another credentials helper, `vault`, and Terraform uses one only; \
+            "`~/.terraformrc` configures another credentials helper, `vault`, and Terraform uses only one; \
              hint: remove its block and run this again, or use `get-token` for this registry",
         ),
         (
             ".terraform.d/own.tfrc",
             "credentials_helper \"vault\" {}\n",
-            "`~/.terraform.d/own.tfrc` names another credentials helper, `vault`, and Terraform uses one only; \
+            "`~/.terraform.d/own.tfrc` configures another credentials helper, `vault`, and Terraform uses only one; \
              hint: remove its block and run this again, or use `get-token` for this registry",
         ),
         (
             ".terraformrc",
             "host \"x\" {\n",
-            "`~/.terraformrc` is left as it is: it cannot be read as HCL at line 1; \
-             hint: write into it `credentials_helper \"stile\" { args = [] }`",
+            "cannot edit `~/.terraformrc`: line 1 is not valid HCL; \
+             hint: add `credentials_helper \"stile\" { args = [] }` to it",
         ),
         (
             ".config/stile/config.toml",
@@ -40,41 +40,41 @@ fn what_stands_in_the_way_is_refused_and_nothing_is_changed_at_all() {
              `region`, `profile`, `service`, `ttl`, `permissions`, `url`",
         ),
     ] {
-        let machine = Machine::new();
-        machine.write(file, text);
-        let before = machine.files();
-        machine.run(&INSTALL).fails_with(line);
-        assert_eq!(machine.files(), before);
+        let sandbox = Sandbox::new();
+        sandbox.write(file, text);
+        let before = sandbox.files();
+        sandbox.run(&INSTALL).fails_with(line);
+        assert_eq!(sandbox.files(), before);
     }
 }
 
 #[test]
-fn it_writes_three_files_once() {
-    let machine = Machine::new();
-    let run = machine.run(&INSTALL);
+fn a_first_install_writes_three_files_and_a_second_none() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.run(&INSTALL);
     assert_eq!(
         run.stderr,
         "stile: copied the program to `~/.terraform.d/plugins/terraform-credentials-stile`\n\
          stile: wrote `~/.config/stile/config.toml`\nstile: wrote `~/.terraformrc`\n\
-         stile: now try `terraform-credentials-stile doctor registry.example.com`\n"
+         stile: run `terraform-credentials-stile doctor registry.example.com` to check the installation\n"
     );
     assert_eq!((run.stdout.as_str(), run.code), ("", 0));
-    assert_eq!(machine.read(".terraformrc"), BLOCK);
-    assert_eq!(machine.read(".config/stile/config.toml"), TABLE);
-    assert_eq!(mode(&machine, ".terraformrc"), 0o600);
-    assert_eq!(mode(&machine, ".config/stile/config.toml"), 0o600);
-    assert_eq!(mode(&machine, ".terraform.d/plugins/terraform-credentials-stile"), 0o755);
+    assert_eq!(sandbox.read(".terraformrc"), BLOCK);
+    assert_eq!(sandbox.read(".config/stile/config.toml"), TABLE);
+    assert_eq!(mode(&sandbox, ".terraformrc"), 0o600);
+    assert_eq!(mode(&sandbox, ".config/stile/config.toml"), 0o600);
+    assert_eq!(mode(&sandbox, ".terraform.d/plugins/terraform-credentials-stile"), 0o755);
 
-    let before = machine.files();
-    let again = machine.run(&INSTALL);
-    assert_eq!(again.stderr, "stile: everything is in place already; nothing changed\n");
-    assert_eq!((again.code, machine.files()), (0, before));
+    let before = sandbox.files();
+    let again = sandbox.run(&INSTALL);
+    assert_eq!(again.stderr, "stile: everything is already installed; nothing changed\n");
+    assert_eq!((again.code, sandbox.files()), (0, before));
 }
 
 #[test]
-fn a_second_registry_goes_beside_the_first() {
-    let machine = Machine::new();
-    assert_eq!(machine.run(&INSTALL).code, 0);
+fn a_second_registry_is_added_to_the_first() {
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.run(&INSTALL).code, 0);
     let more = [
         "--expiration-window",
         "900",
@@ -86,35 +86,35 @@ fn a_second_registry_goes_beside_the_first() {
         "lambda",
     ];
     assert_eq!(
-        machine.run(&[&["install", "--registry-host", "b.example"], &more[..]].concat()).code,
+        sandbox.run(&[&["install", "--registry-host", "b.example"], &more[..]].concat()).code,
         0
     );
     let second = "[registry.\"b.example\"]\nttl = 900\nregion = \"us-east-1\"\nprofile = \"ci\"\nservice = \"lambda\"\n";
-    assert_eq!(machine.read(".config/stile/config.toml"), format!("{TABLE}\n{second}"));
-    assert_eq!(machine.read(".terraformrc"), BLOCK);
+    assert_eq!(sandbox.read(".config/stile/config.toml"), format!("{TABLE}\n{second}"));
+    assert_eq!(sandbox.read(".terraformrc"), BLOCK);
 }
 
 #[test]
-fn of_many_installs_at_once_none_is_lost() {
-    let machine = Machine::new();
+fn parallel_installs_keep_every_registry() {
+    let sandbox = Sandbox::new();
     let hosts: Vec<_> = (0..8).map(|number| format!("host-{number}.example")).collect();
     std::thread::scope(|scope| {
         for host in &hosts {
-            let machine = &machine;
+            let sandbox = &sandbox;
             scope.spawn(move || {
-                assert_eq!(machine.run(&["install", "--registry-host", host]).code, 0)
+                assert_eq!(sandbox.run(&["install", "--registry-host", host]).code, 0);
             });
         }
     });
-    let config = machine.read(".config/stile/config.toml");
+    let config = sandbox.read(".config/stile/config.toml");
     for host in &hosts {
         assert!(config.contains(&format!("[registry.\"{host}\"]")), "{host}: {config}");
     }
-    assert_eq!(machine.read(".terraformrc"), BLOCK);
+    assert_eq!(sandbox.read(".terraformrc"), BLOCK);
 }
 
 #[test]
-fn a_block_that_is_there_already_is_enough() {
+fn an_existing_block_is_not_changed() {
     for (file, text, config, warned) in [
         (
             ".terraformrc",
@@ -125,12 +125,12 @@ fn a_block_that_is_there_already_is_enough() {
         (".terraform.d/own.tfrc", "credentials_helper \"stile\" {}\n", None, false),
         (".terraformrc", "credentials_helper \"stile\" {}\n", Some("own.toml"), true),
     ] {
-        let machine = Machine::new();
-        machine.write(file, text);
+        let sandbox = Sandbox::new();
+        sandbox.write(file, text);
         let flags: Vec<_> = config.into_iter().flat_map(|config| ["--config", config]).collect();
-        let run = machine.run(&[&INSTALL[..], &flags].concat());
-        assert_eq!((run.code, machine.read(file).as_str()), (0, text));
-        assert!(file == ".terraformrc" || !machine.path(".terraformrc").exists());
+        let run = sandbox.run(&[&INSTALL[..], &flags].concat());
+        assert_eq!((run.code, sandbox.read(file).as_str()), (0, text));
+        assert!(file == ".terraformrc" || !sandbox.path(".terraformrc").exists());
         assert_eq!(
             run.stderr.contains("its `args` should be `[\"--config\""),
             warned,
@@ -141,78 +141,80 @@ fn a_block_that_is_there_already_is_enough() {
 }
 
 #[test]
-fn what_is_written_is_what_the_block_has_the_helper_read() {
-    let machine = Machine::new();
-    let own = machine.path("own.toml");
+fn install_edits_the_file_that_the_block_makes_the_helper_read() {
+    let sandbox = Sandbox::new();
+    let own = sandbox.path("own.toml");
     let table = "[registry.\"registry.example.com\"]\nurl = \"http://127.0.0.1:9\"\n";
-    machine.write("own.toml", table);
-    machine.write(
+    sandbox.write("own.toml", table);
+    sandbox.write(
         ".terraformrc",
         &format!(
             "credentials_helper \"stile\" {{ args = [\"--config\", \"{}\"] }}\n",
             own.display()
         ),
     );
-    let before = machine.files();
-    machine.run(&[&INSTALL[..], &["--config", "other.toml"]].concat()).fails_with(
-        "the block in `~/.terraformrc` has the helper read `~/own.toml`, and nobody would read `other.toml`; \
-         hint: leave `--config` out, or change the `args` of the block",
+    let before = sandbox.files();
+    sandbox.run(&[&INSTALL[..], &["--config", "other.toml"]].concat()).fails_with(
+        "the block in `~/.terraformrc` makes the helper read `~/own.toml`, so it would ignore `other.toml`; \
+         hint: omit `--config`, or change the `args` of the block",
     );
-    assert_eq!(machine.files(), before);
-    let run = machine.run(&INSTALL);
-    let told = "stile: the block in `~/.terraformrc` has the helper read `~/own.toml`, so it is that file that counts\n";
-    assert!(run.code == 0 && run.stderr.starts_with(told), "{}", run.stderr);
-    assert_eq!(machine.read("own.toml"), format!("{table}ttl = 3600\n"));
-    assert!(!machine.path(".config/stile/config.toml").exists());
+    assert_eq!(sandbox.files(), before);
+    let run = sandbox.run(&INSTALL);
+    let notice = "stile: the block in `~/.terraformrc` makes the helper read `~/own.toml`, so `install` edits that file\n";
+    assert!(run.code == 0 && run.stderr.starts_with(notice), "{}", run.stderr);
+    assert_eq!(sandbox.read("own.toml"), format!("{table}ttl = 3600\n"));
+    assert!(!sandbox.path(".config/stile/config.toml").exists());
     assert_eq!(
-        machine.run(&[&INSTALL[..], &["--config", "own.toml"]].concat()).stderr,
-        "stile: everything is in place already; nothing changed\n"
+        sandbox.run(&[&INSTALL[..], &["--config", "own.toml"]].concat()).stderr,
+        "stile: everything is already installed; nothing changed\n"
     );
 
-    let doctor = machine.run(&["doctor"]).stdout;
+    let doctor = sandbox.run(&["doctor"]).stdout;
     assert!(
         doctor.contains("ok   helper configuration: `~/own.toml`\n")
             && doctor.contains("ok   registry: `registry.example.com`"),
         "{doctor}"
     );
-    let doctor = machine.run(&["doctor", "registry.example.com", "--config", "/dev/null"]).stdout;
-    assert!(doctor.contains("FAIL CLI configuration: `~/.terraformrc` has the helper read `~/own.toml`, and not `/dev/null`"), "{doctor}");
+    let doctor = sandbox.run(&["doctor", "registry.example.com", "--config", "/dev/null"]).stdout;
+    assert!(doctor.contains("FAIL CLI configuration: the block in `~/.terraformrc` makes the helper read `~/own.toml`, not `/dev/null`"), "{doctor}");
 }
 
 #[test]
-fn what_is_read_only_is_left_alone() {
-    let machine = Machine::new();
-    machine.write(".terraformrc", "");
-    std::fs::set_permissions(machine.path(".terraformrc"), std::fs::Permissions::from_mode(0o444))
+fn a_read_only_file_is_not_replaced() {
+    let sandbox = Sandbox::new();
+    sandbox.write(".terraformrc", "");
+    std::fs::set_permissions(sandbox.path(".terraformrc"), std::fs::Permissions::from_mode(0o444))
         .unwrap();
-    let before = machine.files();
-    machine.run(&INSTALL).fails_with("`~/.terraformrc` is read-only and stays as it is; hint: chmod u+w ~/.terraformrc, if you mean it");
-    assert_eq!(machine.files(), before);
+    let before = sandbox.files();
+    sandbox.run(&INSTALL).fails_with(
+        "`~/.terraformrc` is read-only; hint: run `chmod u+w ~/.terraformrc` to allow the change",
+    );
+    assert_eq!(sandbox.files(), before);
 }
 
 #[test]
-fn what_was_there_stays_with_its_mode_and_its_link() {
-    let machine = Machine::new();
-    let before = "# mine\nplugin_cache_dir   = \"x\"   # kept\ncredentials \"app.terraform.io\" { token=\"sekret\" }";
-    machine.write("dotfiles/terraformrc", before);
+fn an_edited_file_keeps_its_content_mode_and_link() {
+    let sandbox = Sandbox::new();
+    let before = "# mine\nplugin_cache_dir   = \"x\"   # comment\ncredentials \"app.terraform.io\" { token=\"sekret\" }";
+    sandbox.write("dotfiles/terraformrc", before);
     std::fs::set_permissions(
-        machine.path("dotfiles/terraformrc"),
+        sandbox.path("dotfiles/terraformrc"),
         std::fs::Permissions::from_mode(0o640),
     )
     .unwrap();
-    symlink("dotfiles/terraformrc", machine.path(".terraformrc")).unwrap();
-    assert_eq!(machine.run(&INSTALL).code, 0);
-    assert!(std::fs::symlink_metadata(machine.path(".terraformrc")).unwrap().is_symlink());
-    assert_eq!(machine.read("dotfiles/terraformrc"), format!("{before}\n\n{BLOCK}"));
-    assert_eq!(mode(&machine, "dotfiles/terraformrc"), 0o640);
+    symlink("dotfiles/terraformrc", sandbox.path(".terraformrc")).unwrap();
+    assert_eq!(sandbox.run(&INSTALL).code, 0);
+    assert!(std::fs::symlink_metadata(sandbox.path(".terraformrc")).unwrap().is_symlink());
+    assert_eq!(sandbox.read("dotfiles/terraformrc"), format!("{before}\n\n{BLOCK}"));
+    assert_eq!(mode(&sandbox, "dotfiles/terraformrc"), 0o640);
 }
 
 #[test]
-fn a_dry_run_shows_the_change_and_no_secret_and_makes_none() {
-    let machine = Machine::new();
-    machine.write(".terraformrc", "credentials \"app.terraform.io\" { token=\"sekret\" }");
-    let before = machine.files();
-    let run = machine.run(&[&INSTALL[..], &["--dry-run"]].concat());
+fn a_dry_run_shows_the_changes_without_secrets_and_makes_none() {
+    let sandbox = Sandbox::new();
+    sandbox.write(".terraformrc", "credentials \"app.terraform.io\" { token=\"sekret\" }");
+    let before = sandbox.files();
+    let run = sandbox.run(&[&INSTALL[..], &["--dry-run"]].concat());
     let program = env!("CARGO_BIN_EXE_terraform-credentials-stile");
     insta::assert_snapshot!(run.stdout.replace(program, "PROGRAM"), @r#"
     copy PROGRAM to ~/.terraform.d/plugins/terraform-credentials-stile
@@ -230,24 +232,24 @@ fn a_dry_run_shows_the_change_and_no_secret_and_makes_none() {
     +}
     "#);
     assert_eq!((run.stderr.as_str(), run.code), ("", 0));
-    assert_eq!(machine.files(), before);
+    assert_eq!(sandbox.files(), before);
 }
 
 #[test]
-fn what_takes_the_host_away_from_the_helper_is_told() {
-    let machine = Machine::new().with("TF_TOKEN_registry_example_com", "x");
-    machine.write(".terraformrc", "credentials \"Registry.example.com\" {}\n");
-    machine.write(
+fn settings_that_override_the_helper_are_reported() {
+    let sandbox = Sandbox::new().with("TF_TOKEN_registry_example_com", "x");
+    sandbox.write(".terraformrc", "credentials \"Registry.example.com\" {}\n");
+    sandbox.write(
         ".terraform.d/credentials.tfrc.json",
         "{\"credentials\":{\"registry.example.com\":{\"token\":\"x\"}}}",
     );
-    machine.write(".tofurc", "");
-    let run = machine.run(&INSTALL);
+    sandbox.write(".tofurc", "");
+    let run = sandbox.run(&INSTALL);
     for line in [
         "`~/.terraform.d/credentials.tfrc.json` has a `credentials \"registry.example.com\"` block",
         "`~/.terraformrc` has a `credentials \"registry.example.com\"` block",
-        "`TF_TOKEN_registry_example_com` is set, so Terraform will not ask the helper; unset it",
-        "OpenTofu reads `~/.tofurc` instead; run this again with `--rc-file ~/.tofurc` for it",
+        "`TF_TOKEN_registry_example_com` is set, so Terraform will not run the helper; unset it",
+        "OpenTofu reads `~/.tofurc` instead; to configure it, run this again with `--rc-file ~/.tofurc`",
     ] {
         assert!(run.stderr.contains(line), "{line}\n{}", run.stderr);
     }
@@ -255,42 +257,42 @@ fn what_takes_the_host_away_from_the_helper_is_told() {
 }
 
 #[test]
-fn the_places_can_be_named() {
-    let machine = Machine::new().with("TF_CLI_CONFIG_FILE", "named.tfrc");
-    std::fs::create_dir_all(machine.path(".local/share/opentofu")).unwrap();
-    assert_eq!(machine.run(&INSTALL).code, 0);
-    assert_eq!(machine.read("named.tfrc"), BLOCK);
-    assert!(machine.path(".local/share/opentofu/plugins/terraform-credentials-stile").exists());
+fn flags_and_variables_choose_the_paths() {
+    let sandbox = Sandbox::new().with("TF_CLI_CONFIG_FILE", "named.tfrc");
+    std::fs::create_dir_all(sandbox.path(".local/share/opentofu")).unwrap();
+    assert_eq!(sandbox.run(&INSTALL).code, 0);
+    assert_eq!(sandbox.read("named.tfrc"), BLOCK);
+    assert!(sandbox.path(".local/share/opentofu/plugins/terraform-credentials-stile").exists());
 
-    let machine = Machine::new().with("TF_CLI_CONFIG_FILE", "unused");
+    let sandbox = Sandbox::new().with("TF_CLI_CONFIG_FILE", "unused");
     let wanted = ["--rc-file", "rc", "--plugin-directory", "here", "--config", "own/config.toml"];
-    let run = machine.run(&[&INSTALL[..], &wanted].concat());
+    let run = sandbox.run(&[&INSTALL[..], &wanted].concat());
     assert_eq!((run.code, run.stderr.lines().count()), (0, 5), "{}", run.stderr);
     assert!(
-        run.stderr.starts_with("stile: Terraform does not look in `here` for helpers\n"),
+        run.stderr.starts_with("stile: Terraform does not search `here` for helpers\n"),
         "{}",
         run.stderr
     );
-    let usual = machine.path(".terraform.d/plugins");
-    let run = machine.run(
+    let usual = sandbox.path(".terraform.d/plugins");
+    let run = sandbox.run(
         &[&INSTALL[..], &["--dry-run", "--plugin-directory", usual.to_str().unwrap()]].concat(),
     );
     assert_eq!((run.stderr.as_str(), run.code), ("", 0));
-    let config = machine.path("own/config.toml");
+    let config = sandbox.path("own/config.toml");
     assert_eq!(
-        machine.read("rc"),
+        sandbox.read("rc"),
         format!(
             "credentials_helper \"stile\" {{\n  args = [\"--config\", \"{}\"]\n}}\n",
             config.display()
         )
     );
-    assert_eq!(machine.read("own/config.toml"), TABLE);
+    assert_eq!(sandbox.read("own/config.toml"), TABLE);
     let is_lock =
         |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "lock");
     let places: Vec<_> =
-        machine.files().into_iter().map(|(path, _)| path).filter(|path| !is_lock(path)).collect();
+        sandbox.files().into_iter().map(|(path, _)| path).filter(|path| !is_lock(path)).collect();
     assert_eq!(
         places,
-        [machine.path("here/terraform-credentials-stile"), config, machine.path("rc")]
+        [sandbox.path("here/terraform-credentials-stile"), config, sandbox.path("rc")]
     );
 }

@@ -1,10 +1,7 @@
-//! The real program, as Terraform and people run it: exact bytes of stdout and stderr, and the exit code.
+//! Runs the real program and checks the exact stdout, stderr and exit code.
 
 #![cfg(unix)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test stops at the first thing that is not as it must be"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails at the first unexpected value")]
 
 mod exchange;
 mod help;
@@ -14,13 +11,13 @@ mod support;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use crate::support::{Broker, Machine};
+use crate::support::{Sandbox, StubBroker};
 
 const MANAGED: &str = "[registry.\"registry.example.com\"]\nurl = \"http://127.0.0.1:9\"\n";
 
 #[test]
-fn a_host_that_is_no_stile_registry_gets_an_empty_object() {
-    for machine in [Machine::new(), Machine::new().configured(MANAGED)] {
+fn get_prints_an_empty_object_for_a_host_that_is_not_a_stile_registry() {
+    for sandbox in [Sandbox::new(), Sandbox::new().configured(MANAGED)] {
         for host in [
             "registry.terraform.io",
             "app.terraform.io",
@@ -31,20 +28,20 @@ fn a_host_that_is_no_stile_registry_gets_an_empty_object() {
             "x y",
             "",
         ] {
-            machine.run(&["get", host]).prints("{}\n");
+            sandbox.run(&["get", host]).prints("{}\n");
         }
     }
 }
 
 #[test]
-fn a_machine_without_a_home_still_answers_for_other_hosts() {
-    let machine = Machine::new().with("HOME", "").with("XDG_CONFIG_HOME", "relative");
-    machine.run(&["get", "registry.terraform.io"]).prints("{}\n");
+fn get_works_for_other_hosts_without_a_home_folder() {
+    let sandbox = Sandbox::new().with("HOME", "").with("XDG_CONFIG_HOME", "relative");
+    sandbox.run(&["get", "registry.terraform.io"]).prints("{}\n");
 }
 
 #[test]
-fn what_is_no_verb_says_nothing_on_stdout_and_fails() {
-    let machine = Machine::new();
+fn an_invalid_command_fails_with_empty_stdout() {
+    let sandbox = Sandbox::new();
     for arguments in [
         &[][..],
         &["get"],
@@ -53,7 +50,7 @@ fn what_is_no_verb_says_nothing_on_stdout_and_fails() {
         &["help", "get"],
         &["--nothing"],
     ] {
-        let run = machine.run(arguments);
+        let run = sandbox.run(arguments);
         assert_eq!(
             (run.stdout.as_str(), run.code, run.stderr.is_empty()),
             ("", 1, false),
@@ -63,24 +60,24 @@ fn what_is_no_verb_says_nothing_on_stdout_and_fails() {
 }
 
 #[test]
-fn a_registry_that_does_not_answer_is_one_line_and_a_failure() {
-    let machine = Machine::new().configured(MANAGED);
-    machine.run(&["get", "registry.example.com"]).fails_with(
-        "no token for `registry.example.com`: `http://127.0.0.1:9/v1/token` cannot be reached: Connection refused (os error 111); \
-         hint: look at the network, and at `url` in the helper's `config.toml`",
+fn an_unreachable_registry_is_a_failure_with_one_line() {
+    let sandbox = Sandbox::new().configured(MANAGED);
+    sandbox.run(&["get", "registry.example.com"]).fails_with(
+        "no token for `registry.example.com`: cannot reach `http://127.0.0.1:9/v1/token`: Connection refused (os error 111); \
+         hint: check the network, and `url` in the helper's `config.toml`",
     );
 }
 
 #[test]
-fn terraforms_own_arguments_stand_before_the_verb() {
-    let broker = Broker::generous();
-    let machine = Machine::new();
-    machine.write(
+fn flags_from_the_cli_configuration_come_before_the_verb() {
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::new();
+    sandbox.write(
         "elsewhere.toml",
         &format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url),
     );
-    let config = machine.path("elsewhere.toml");
-    let run = machine.run(&[
+    let config = sandbox.path("elsewhere.toml");
+    let run = sandbox.run(&[
         "--config",
         config.to_str().unwrap(),
         "--region",
@@ -90,15 +87,15 @@ fn terraforms_own_arguments_stand_before_the_verb() {
     ]);
     run.prints("{\"token\":\"stile_v4.local.number-0\"}\n");
     assert_eq!(broker.requests()[0].json()["region"], "us-west-2");
-    let by_variable = machine.with("STILE_CONFIG", config.to_str().unwrap());
+    let by_variable = sandbox.with("STILE_CONFIG", config.to_str().unwrap());
     by_variable
         .run(&["get", "registry.example.com"])
         .prints("{\"token\":\"stile_v4.local.number-0\"}\n");
-    assert_eq!(broker.requests().len(), 1, "the region decides how a token is got, not which");
+    assert_eq!(broker.requests().len(), 1, "the region is not part of the cache key");
 }
 
 #[test]
-fn a_configuration_that_means_nothing_is_never_skipped() {
+fn an_invalid_configuration_is_an_error_for_every_host() {
     for (text, problem) in [
         (
             "[registry.\"registry.example.com\"]\nregoin = \"x\"\n",
@@ -108,94 +105,94 @@ fn a_configuration_that_means_nothing_is_never_skipped() {
         (
             "[registry.\"registry.example.com\"]\nurl = \"http://registry.example.com\"\n",
             "`~/.config/stile/config.toml` [registry.\"registry.example.com\"]: \
-             `http://registry.example.com` is plain HTTP, which is for loopback addresses only; use `https`",
+             `http://registry.example.com` is plain HTTP, which only loopback addresses may use; use `https`",
         ),
     ] {
-        let machine = Machine::new().configured(text);
+        let sandbox = Sandbox::new().configured(text);
         for host in ["registry.example.com", "registry.terraform.io"] {
-            machine.run(&["get", host]).fails_with(&format!("no token for `{host}`: {problem}"));
+            sandbox.run(&["get", host]).fails_with(&format!("no token for `{host}`: {problem}"));
         }
-        machine
+        sandbox
             .run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"x\"}")
             .fails_with(problem);
     }
-    let missing = Machine::new().with("STILE_CONFIG", "/nonexistent/config.toml");
+    let missing = Sandbox::new().with("STILE_CONFIG", "/nonexistent/config.toml");
     missing.run(&["get", "registry.terraform.io"]).fails_with(
-        "no token for `registry.terraform.io`: `/nonexistent/config.toml` cannot be read: No such file or directory (os error 2)",
+        "no token for `registry.terraform.io`: cannot read `/nonexistent/config.toml`: No such file or directory (os error 2)",
     );
 }
 
 #[test]
-fn a_login_elsewhere_is_kept_and_given_back_and_forgotten() {
-    let machine = Machine::new().configured(MANAGED);
-    machine.run(&["forget", "app.terraform.io"]).prints("");
-    machine.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"first\"}\n").prints("");
-    machine
+fn a_token_of_another_host_can_be_stored_read_and_deleted() {
+    let sandbox = Sandbox::new().configured(MANAGED);
+    sandbox.run(&["forget", "app.terraform.io"]).prints("");
+    sandbox.run_with_stdin(&["store", "app.terraform.io"], "{\"token\":\"first\"}\n").prints("");
+    sandbox
         .run_with_stdin(&["store", "localhost:8080"], "{\"token\":\"other \\\"quoted\\\"\"}")
         .prints("");
-    machine.run_with_stdin(&["store", "app.terraform.io"], "{ \"token\": \"second\" }").prints("");
-    machine.run(&["get", "app.terraform.io"]).prints("{\"token\":\"second\"}\n");
-    machine.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
-    let file = machine.path(".local/share/stile/tokens.json");
+    sandbox.run_with_stdin(&["store", "app.terraform.io"], "{ \"token\": \"second\" }").prints("");
+    sandbox.run(&["get", "app.terraform.io"]).prints("{\"token\":\"second\"}\n");
+    sandbox.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
+    let file = sandbox.path(".local/share/stile/tokens.json");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    machine.run(&["forget", "app.terraform.io"]).prints("");
-    machine.run(&["forget", "app.terraform.io"]).prints("");
-    machine.run(&["get", "app.terraform.io"]).prints("{}\n");
-    machine.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
+    sandbox.run(&["forget", "app.terraform.io"]).prints("");
+    sandbox.run(&["forget", "app.terraform.io"]).prints("");
+    sandbox.run(&["get", "app.terraform.io"]).prints("{}\n");
+    sandbox.run(&["get", "localhost:8080"]).prints("{\"token\":\"other \\\"quoted\\\"\"}\n");
 }
 
 #[test]
-fn a_folder_that_is_none_is_named() {
-    let machine = Machine::new().configured(MANAGED);
-    machine.write(".cache/stile", "");
-    machine
+fn a_cache_folder_that_is_a_file_is_an_error_for_forget() {
+    let sandbox = Sandbox::new().configured(MANAGED);
+    sandbox.write(".cache/stile", "");
+    sandbox
         .run(&["forget", "registry.example.com"])
-        .fails_with("`~/.cache/stile` cannot be used: Not a directory (os error 20)");
+        .fails_with("cannot access `~/.cache/stile`: Not a directory (os error 20)");
 }
 
 #[test]
-fn many_logins_at_once_are_all_kept() {
-    let machine = Machine::new();
+fn parallel_stores_keep_every_token() {
+    let sandbox = Sandbox::new();
     let hosts: Vec<_> = (0..12).map(|number| format!("host-{number}.example")).collect();
     std::thread::scope(|scope| {
         for host in &hosts {
-            let machine = &machine;
+            let sandbox = &sandbox;
             scope.spawn(move || {
-                machine
+                sandbox
                     .run_with_stdin(&["store", host], &format!("{{\"token\":\"{host}\"}}"))
-                    .prints("")
+                    .prints("");
             });
         }
     });
     for host in &hosts {
-        machine.run(&["get", host]).prints(&format!("{{\"token\":\"{host}\"}}\n"));
+        sandbox.run(&["get", host]).prints(&format!("{{\"token\":\"{host}\"}}\n"));
     }
 }
 
 #[test]
-fn what_cannot_be_stored_is_refused_and_changes_nothing() {
-    let machine = Machine::new().configured(MANAGED);
-    let before = machine.files();
+fn input_that_cannot_be_stored_is_rejected_and_changes_nothing() {
+    let sandbox = Sandbox::new().configured(MANAGED);
+    let before = sandbox.files();
     for (host, stdin, line) in [
         (
             "registry.example.com",
             "{\"token\":\"sekret\"}",
-            "the token for `registry.example.com` comes from AWS; nothing to store",
+            "`registry.example.com` is a Stile registry, whose tokens come from AWS credentials; there is nothing to store",
         ),
         (
             "Registry.Example.com:443",
             "{\"token\":\"sekret\"}",
-            "the token for `Registry.Example.com:443` comes from AWS; nothing to store",
+            "`Registry.Example.com:443` is a Stile registry, whose tokens come from AWS credentials; there is nothing to store",
         ),
         ("../../x", "{\"token\":\"sekret\"}", "`../../x` is not a host name"),
         (
             "a.example",
             "{\"token\":\"sekret\\r\\nx: y\"}",
-            "standard input: `token` must be one line of text",
+            "stdin: `token` must be one line of text",
         ),
-        ("a.example", "{\"token\":\"\"}", "standard input: `token` must be one line of text"),
+        ("a.example", "{\"token\":\"\"}", "stdin: `token` must be one line of text"),
     ] {
-        machine.run_with_stdin(&["store", host], stdin).fails_with(line);
+        sandbox.run_with_stdin(&["store", host], stdin).fails_with(line);
     }
     for stdin in [
         "",
@@ -204,44 +201,112 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
         "{\"tokens\":\"sekret\"}",
         "[\"sekret\"]",
     ] {
-        let run = machine.run_with_stdin(&["store", "a.example"], stdin);
+        let run = sandbox.run_with_stdin(&["store", "a.example"], stdin);
         assert_eq!(
             (run.stdout.as_str(), run.code, run.stderr.lines().count()),
             ("", 1, 1),
             "{stdin}"
         );
         assert!(
-            run.stderr.starts_with("stile: standard input: ") && !run.stderr.contains("sekret"),
+            run.stderr.starts_with("stile: stdin: ") && !run.stderr.contains("sekret"),
             "{}",
             run.stderr
         );
     }
     let long = format!("{{\"token\":\"{}\"}}", "x".repeat(4097));
-    machine
+    sandbox
         .run_with_stdin(&["store", "a.example"], &long)
-        .fails_with("standard input: `token` is too long, and 4096 bytes are the most");
-    assert_eq!(machine.files(), before);
+        .fails_with("stdin: `token` is longer than 4096 bytes");
+    assert_eq!(sandbox.files(), before);
+}
+
+/// Writes `tokens.json` so that only its owner may access it.
+fn write_tokens(sandbox: &Sandbox, text: &str) {
+    sandbox.write(".local/share/stile/tokens.json", text);
+    let file = sandbox.path(".local/share/stile/tokens.json");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[test]
-fn stored_tokens_that_others_could_have_read_or_written_are_not_used() {
-    let machine = Machine::new();
-    machine.run_with_stdin(&["store", "a.example"], "{\"token\":\"x\"}").prints("");
-    let file = machine.path(".local/share/stile/tokens.json");
+fn stored_tokens_of_the_release_before_versions_are_read_and_kept() {
+    let sandbox = Sandbox::new();
+    write_tokens(&sandbox, include_str!("../fixtures/before-versions/tokens.json"));
+    sandbox.run(&["get", "app.terraform.io"]).prints("{\"token\":\"first\"}\n");
+    sandbox.run_with_stdin(&["store", "a.example"], "{\"token\":\"third\"}").prints("");
+    sandbox.run(&["get", "app.terraform.io"]).prints("{\"token\":\"first\"}\n");
+    assert_eq!(
+        sandbox.read(".local/share/stile/tokens.json"),
+        r#"{"$version":"1","a.example":"third","app.terraform.io":"first","localhost:8080":"second"}"#
+    );
+}
+
+#[test]
+fn stored_tokens_keep_what_a_newer_program_added() {
+    let sandbox = Sandbox::new();
+    write_tokens(
+        &sandbox,
+        r#"{"$later":[1],"$version":"1","a.example":{"token":"x"},"b.example":"y"}"#,
+    );
+    sandbox.run(&["get", "a.example"]).prints("{}\n");
+    sandbox.run(&["get", "b.example"]).prints("{\"token\":\"y\"}\n");
+    sandbox.run(&["forget", "b.example"]).prints("");
+    assert_eq!(
+        sandbox.read(".local/share/stile/tokens.json"),
+        r#"{"$later":[1],"$version":"1","a.example":{"token":"x"}}"#
+    );
+}
+
+#[test]
+fn stored_tokens_of_a_newer_version_are_neither_used_nor_changed() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (text, problem) in [
+        (
+            r#"{"$version":"99","a.example":"x"}"#,
+            format!("has format version 99, and this program ({version}) supports version 1"),
+        ),
+        (
+            r#"{"$crit":["$audience"],"$audience":"y","a.example":"x"}"#,
+            format!(
+                "requires support for `$audience`, which this program ({version}) does not have"
+            ),
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        write_tokens(&sandbox, text);
+        let before = sandbox.read(".local/share/stile/tokens.json");
+        let line = format!(
+            "`~/.local/share/stile/tokens.json` {problem}; \
+             hint: use the newer version of `terraform-credentials-stile`"
+        );
+        let run = sandbox.run(&["get", "a.example"]);
+        assert_eq!(
+            (run.stdout.as_str(), run.stderr, run.code),
+            ("{}\n", format!("stile: {line}\n"), 0)
+        );
+        sandbox.run_with_stdin(&["store", "a.example"], "{\"token\":\"z\"}").fails_with(&line);
+        sandbox.run(&["forget", "a.example"]).fails_with(&line);
+        assert_eq!(sandbox.read(".local/share/stile/tokens.json"), before);
+    }
+}
+
+#[test]
+fn stored_tokens_in_an_untrusted_file_are_not_used() {
+    let sandbox = Sandbox::new();
+    sandbox.run_with_stdin(&["store", "a.example"], "{\"token\":\"x\"}").prints("");
+    let file = sandbox.path(".local/share/stile/tokens.json");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-    machine.run(&["get", "a.example"]).prints("{}\n");
-    machine.run_with_stdin(&["store", "b.example"], "{\"token\":\"y\"}").fails_with(
-        "`~/.local/share/stile/tokens.json` is open to other users; hint: make it yours alone: `chmod 600 ~/.local/share/stile/tokens.json`",
+    sandbox.run(&["get", "a.example"]).prints("{}\n");
+    sandbox.run_with_stdin(&["store", "b.example"], "{\"token\":\"y\"}").fails_with(
+        "`~/.local/share/stile/tokens.json` is accessible to other users; hint: restrict it to its owner: `chmod 600 ~/.local/share/stile/tokens.json`",
     );
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    machine.run(&["get", "a.example"]).prints("{\"token\":\"x\"}\n");
-    std::fs::rename(&file, machine.path("moved.json")).unwrap();
-    symlink(machine.path("moved.json"), &file).unwrap();
-    machine.run(&["get", "a.example"]).prints("{}\n");
+    sandbox.run(&["get", "a.example"]).prints("{\"token\":\"x\"}\n");
+    std::fs::rename(&file, sandbox.path("moved.json")).unwrap();
+    symlink(sandbox.path("moved.json"), &file).unwrap();
+    sandbox.run(&["get", "a.example"]).prints("{}\n");
     std::fs::remove_file(&file).unwrap();
-    machine.write(".local/share/stile/tokens.json", "{\"a.exa");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    machine
+    write_tokens(&sandbox, "{\"a.exa");
+    sandbox
         .run(&["forget", "a.example"])
-        .fails_with("`~/.local/share/stile/tokens.json` is damaged; hint: remove it, and log in again to the hosts it was for");
+        .fails_with("`~/.local/share/stile/tokens.json` is damaged; hint: delete it, and run `terraform login` for its hosts again");
 }

@@ -1,6 +1,6 @@
-//! What people run by hand: `get-token`, `whoami`, `doctor`.
+//! The verbs that users run: `get-token`, `whoami`, `doctor`.
 
-use crate::support::{Broker, Machine, Run, http, now, token_reply};
+use crate::support::{ProgramOutput, Sandbox, StubBroker, http, now, token_reply};
 
 const HOST: [&str; 2] = ["--registry-host", "registry.example.com"];
 
@@ -13,8 +13,8 @@ fn whoami_reply() -> String {
     )
 }
 
-fn whole_broker() -> Broker {
-    Broker::new(|number, request| match request.line.split(' ').nth(1).unwrap() {
+fn full_broker() -> StubBroker {
+    StubBroker::new(|number, request| match request.line.split(' ').nth(1).unwrap() {
         "/v1/token" => token_reply(&format!("stile_v4.local.number-{number}"), 3600),
         "/v1/whoami" => whoami_reply(),
         "/.well-known/terraform.json" => http(
@@ -27,7 +27,7 @@ fn whole_broker() -> Broker {
 }
 
 #[test]
-fn a_token_is_printed_in_the_form_that_was_asked_for() {
+fn get_token_prints_a_new_token_in_each_format() {
     for (form, expected) in [
         ("token", "stile_v4.local.number-0\n"),
         (
@@ -36,34 +36,34 @@ fn a_token_is_printed_in_the_form_that_was_asked_for() {
         ),
         ("env", "export TF_TOKEN_registry_example_com=stile_v4.local.number-0\n"),
     ] {
-        let broker = Broker::generous();
-        let machine = Machine::of(&broker);
-        machine.run(&[&["get-token", form], &HOST[..]].concat()).prints(expected);
-        assert!(!machine.path(".cache").exists(), "a token that was handed out is not kept");
+        let broker = StubBroker::granting_every_token();
+        let sandbox = Sandbox::of(&broker);
+        sandbox.run(&[&["get-token", form], &HOST[..]].concat()).prints(expected);
+        assert!(!sandbox.path(".cache").exists(), "`get-token` does not cache its token");
     }
 }
 
 #[test]
-fn a_block_that_would_switch_the_helper_off_is_told() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
-    machine.write(".terraformrc", "credentials_helper \"stile\" {}\n");
-    for (form, told) in [
+fn get_token_warns_about_a_block_that_overrides_the_helper() {
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
+    sandbox.write(".terraformrc", "credentials_helper \"stile\" {}\n");
+    for (form, warning) in [
         ("token", ""),
         (
             "config",
-            "stile: the helper serves `registry.example.com` already; in the same CLI configuration this block would switch it off\n",
+            "stile: the helper already provides tokens for `registry.example.com`; if you add this block to the same CLI configuration, Terraform ignores the helper\n",
         ),
     ] {
-        let run = machine.run(&[&["get-token", form], &HOST[..]].concat());
-        assert_eq!((run.stderr.as_str(), run.code), (told, 0), "{form}");
+        let run = sandbox.run(&[&["get-token", form], &HOST[..]].concat());
+        assert_eq!((run.stderr.as_str(), run.code), (warning, 0), "{form}");
     }
 }
 
 #[test]
-fn what_was_asked_for_is_what_the_document_says() {
-    let broker = Broker::generous();
-    let machine = Machine::of(&broker);
+fn the_request_document_contains_the_requested_scope() {
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker);
     let wanted = [
         "-T",
         "900",
@@ -76,7 +76,7 @@ fn what_was_asked_for_is_what_the_document_says() {
         "--region",
         "us-east-2",
     ];
-    machine
+    sandbox
         .run(&[&["get-token", "token"], &HOST[..], &wanted].concat())
         .prints("stile_v4.local.number-0\n");
     let body = broker.requests()[0].json();
@@ -93,13 +93,13 @@ fn what_was_asked_for_is_what_the_document_says() {
 }
 
 #[test]
-fn a_gateway_that_verifies_signatures_itself_is_asked_by_a_signed_get() {
+fn a_gateway_that_verifies_signatures_gets_a_signed_get_request() {
     for service in ["execute-api", "lambda"] {
-        let broker = Broker::generous();
+        let broker = StubBroker::granting_every_token();
         let lists =
             ["--namespace", "zeta", "--namespace", "acme", "--permission", "upload,download"];
         let wanted = [&["--service", service, "--time", "600"], &lists[..]].concat();
-        Machine::of(&broker)
+        Sandbox::of(&broker)
             .run(&[&["get-token", "token"], &HOST[..], &wanted].concat())
             .prints("stile_v4.local.number-0\n");
         let request = &broker.requests()[0];
@@ -117,16 +117,16 @@ fn a_gateway_that_verifies_signatures_itself_is_asked_by_a_signed_get() {
 }
 
 #[test]
-fn nothing_is_on_stdout_unless_there_is_a_token() {
-    let machine = Machine::new();
+fn get_token_prints_nothing_to_stdout_on_failure() {
+    let sandbox = Sandbox::new();
     let port = ["--registry-host", "127.0.0.1:9"];
-    machine.run(&[&["get-token", "env"], &port[..]].concat()).fails_with(
-        "`127.0.0.1:9` has a port, and no shell variable can spell that; \
-         hint: use `get-token config`, whose block goes into the CLI configuration",
+    sandbox.run(&[&["get-token", "env"], &port[..]].concat()).fails_with(
+        "`127.0.0.1:9` has a port, which a shell variable name cannot contain; \
+         hint: use `get-token config`, and add its block to the CLI configuration",
     );
-    machine.run(&[&["get-token", "token"], &port[..]].concat()).fails_with(
-        "no token for `127.0.0.1:9`: `https://127.0.0.1:9/v1/token` cannot be reached: Connection refused (os error 111); \
-         hint: look at the network, and at `url` in the helper's `config.toml`",
+    sandbox.run(&[&["get-token", "token"], &port[..]].concat()).fails_with(
+        "no token for `127.0.0.1:9`: cannot reach `https://127.0.0.1:9/v1/token`: Connection refused (os error 111); \
+         hint: check the network, and `url` in the helper's `config.toml`",
     );
     for wrong in [
         &["get-token", "token"][..],
@@ -148,7 +148,7 @@ fn nothing_is_on_stdout_unless_there_is_a_token() {
         ],
         &["get-token", "token", "--registry-host", "registry.example.com", "--service", "ec2"],
     ] {
-        let run = machine.run(wrong);
+        let run = sandbox.run(wrong);
         assert_eq!(
             (run.stdout.as_str(), run.code, run.stderr.starts_with("error: ")),
             ("", 1, true),
@@ -158,12 +158,12 @@ fn nothing_is_on_stdout_unless_there_is_a_token() {
 }
 
 #[test]
-fn whoami_is_for_registries_only_and_says_what_stands_in_the_way() {
-    Machine::new().run(&["whoami", "registry.example.com"]).fails_with(
-        "`registry.example.com` is not in the helper's configuration, so nothing is signed for it; \
-         hint: terraform-credentials-stile install --registry-host registry.example.com",
+fn whoami_fails_for_an_unknown_host_and_for_a_rejected_token() {
+    Sandbox::new().run(&["whoami", "registry.example.com"]).fails_with(
+        "`registry.example.com` is not configured as a Stile registry; \
+         hint: run `terraform-credentials-stile install --registry-host registry.example.com`",
     );
-    let broker = Broker::new(|_, request| match request.line.starts_with("POST") {
+    let broker = StubBroker::new(|_, request| match request.line.starts_with("POST") {
         true => token_reply("stile_v4.local.x", 3600),
         false => http(
             "401 Unauthorized",
@@ -171,16 +171,16 @@ fn whoami_is_for_registries_only_and_says_what_stands_in_the_way() {
             r#"{"error":"unauthorized","message":"no good token","server_time":"2026-11-20T10:11:12Z"}"#,
         ),
     });
-    Machine::of(&broker)
+    Sandbox::of(&broker)
         .run(&["whoami", "registry.example.com"])
-        .fails_with("`registry.example.com` does not say who you are: no good token");
-    assert_eq!(broker.requests().len(), 2, "a token that is new is not got again");
+        .fails_with("cannot identify you to `registry.example.com`: no good token");
+    assert_eq!(broker.requests().len(), 2, "a rejected new token is not replaced");
 }
 
 #[test]
 fn whoami_shows_the_principal_and_its_grants() {
-    let broker = whole_broker();
-    Machine::of(&broker).run(&["whoami", "registry.example.com"]).prints(
+    let broker = full_broker();
+    Sandbox::of(&broker).run(&["whoami", "registry.example.com"]).prints(
         "principal    aws:111122223333:role/deploy\nexpires      2026-11-20T11:11:12Z\nnamespaces   all\npermissions  download\n\
          grants       acme: download\n",
     );
@@ -188,71 +188,72 @@ fn whoami_shows_the_principal_and_its_grants() {
 }
 
 #[test]
-fn a_kept_token_that_was_revoked_is_got_anew_by_whoami() {
-    let broker =
-        Broker::new(|_, request| match request.headers.get("authorization").map(String::as_str) {
+fn whoami_replaces_a_revoked_cached_token() {
+    let broker = StubBroker::new(|_, request| {
+        match request.headers.get("authorization").map(String::as_str) {
             None if request.line.starts_with("POST") => {
                 token_reply(&format!("t{}", request.json()["signature"].as_str().unwrap()), 3600)
             }
             Some(_) if request.line.ends_with("HTTP/1.1") => http("401 Unauthorized", "", "{}"),
             _ => http("404 Not Found", "", ""),
-        });
-    let machine = Machine::of(&broker);
-    let first = machine.run(&["get", "registry.example.com"]).stdout;
-    let run = machine.run(&["whoami", "registry.example.com"]);
+        }
+    });
+    let sandbox = Sandbox::of(&broker);
+    let first = sandbox.run(&["get", "registry.example.com"]).stdout;
+    let run = sandbox.run(&["whoami", "registry.example.com"]);
     assert_eq!(run.code, 1);
     let posts = broker.requests().iter().filter(|request| request.line.starts_with("POST")).count();
     assert_eq!(posts, 2);
     assert_ne!(
-        machine.run(&["get", "registry.example.com"]).stdout,
+        sandbox.run(&["get", "registry.example.com"]).stdout,
         first,
-        "the revoked one is dropped"
+        "the revoked token is deleted"
     );
 }
 
 #[test]
-fn doctor_tries_the_token_that_terraform_gets_and_drops_it_where_it_is_dead() {
-    let broker = Broker::new(|number, request| {
+fn doctor_tries_the_cached_token_and_deletes_a_rejected_one() {
+    let broker = StubBroker::new(|number, request| {
         match request.headers.get("authorization").map(String::as_str) {
             None => token_reply(&format!("stile_v4.local.number-{number}"), 3600),
             Some("Bearer stile_v4.local.number-0") => http("401 Unauthorized", "", "{}"),
             Some(_) => whoami_reply(),
         }
     });
-    let machine = Machine::of(&broker);
-    let kept = "{\"token\":\"stile_v4.local.number-0\"}\n";
-    machine.run(&["get", "registry.example.com"]).prints(kept);
-    let call = |run: Run| {
+    let sandbox = Sandbox::of(&broker);
+    let cached = "{\"token\":\"stile_v4.local.number-0\"}\n";
+    sandbox.run(&["get", "registry.example.com"]).prints(cached);
+    let call = |run: ProgramOutput| {
         run.stdout.lines().find(|line| line.contains("authorised call")).unwrap().to_owned()
     };
     assert_eq!(
-        call(machine.run(&["doctor"])),
-        "ok   authorised call: the kept token was refused, so it is dropped; with a new one: `aws:111122223333:role/deploy` holds 1 grant(s)"
+        call(sandbox.run(&["doctor"])),
+        "ok   authorised call: the registry rejected the cached token, now deleted; with a new token: `aws:111122223333:role/deploy` has 1 grant(s)"
     );
-    assert_ne!(machine.run(&["get", "registry.example.com"]).stdout, kept);
+    assert_ne!(sandbox.run(&["get", "registry.example.com"]).stdout, cached);
     assert_eq!(
-        call(machine.run(&["doctor"])),
-        "ok   authorised call: `aws:111122223333:role/deploy` holds 1 grant(s)"
+        call(sandbox.run(&["doctor"])),
+        "ok   authorised call: `aws:111122223333:role/deploy` has 1 grant(s)"
     );
 }
 
 #[test]
-fn doctor_says_what_is_missing_and_how_to_mend_it() {
-    let machine = Machine::new();
-    let run = machine.run(&["doctor", "registry.example.com"]);
+fn doctor_names_what_is_missing_and_how_to_fix_it() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.run(&["doctor", "registry.example.com"]);
     insta::assert_snapshot!(run.stdout, @r#"
-    FAIL plugin: the program is not in `~/.terraform.d/plugins`; hint: terraform-credentials-stile install --registry-host HOST
-    -    helper configuration: there is no `~/.config/stile/config.toml`, so nothing is signed for anybody
-    FAIL CLI configuration: no `credentials_helper "stile"` block; hint: terraform-credentials-stile install --registry-host registry.example.com
-    FAIL registry: `registry.example.com` is not in the helper's configuration, so nothing is signed for it; hint: terraform-credentials-stile install --registry-host registry.example.com
+    FAIL plugin: the program is not in `~/.terraform.d/plugins`; hint: run `terraform-credentials-stile install --registry-host HOST`
+    -    helper configuration: `~/.config/stile/config.toml` does not exist, so no registry is configured
+    FAIL CLI configuration: found no `credentials_helper "stile"` block; hint: run `terraform-credentials-stile install --registry-host registry.example.com`
+    FAIL registry: `registry.example.com` is not configured as a Stile registry; hint: run `terraform-credentials-stile install --registry-host registry.example.com`
     "#);
     assert_eq!((run.stderr.as_str(), run.code), ("stile: 3 steps failed\n", 1));
-    assert_eq!(machine.run(&["doctor"]).code, 1, "no registry at all");
+    assert_eq!(sandbox.run(&["doctor"]).code, 1, "no registry at all");
 }
 
 #[test]
-fn doctor_names_what_stands_before_the_helper() {
-    let broker = whole_broker();
+fn doctor_names_settings_that_override_the_helper() {
+    let broker = full_broker();
     for (name, value, file, text, expected) in [
         (
             "TF_TOKEN_registry_example_com",
@@ -280,34 +281,35 @@ fn doctor_names_what_stands_before_the_helper() {
             "x",
             ".terraformrc",
             "credentials_helper \"vault\" {}\n",
-            "names another helper, `vault`",
+            "configures another helper, `vault`",
         ),
     ] {
-        let machine = Machine::of(&broker).with(name, value);
-        machine.write(file, text);
-        let run = machine.run(&["doctor"]);
+        let sandbox = Sandbox::of(&broker).with(name, value);
+        sandbox.write(file, text);
+        let run = sandbox.run(&["doctor"]);
         let line = run.stdout.lines().find(|line| line.contains("CLI configuration")).unwrap();
         assert!(line.starts_with("FAIL") && line.contains(expected), "{line}");
     }
 }
 
 #[test]
-fn doctor_walks_the_whole_way_after_an_install() {
-    let broker = whole_broker();
-    let machine = Machine::of(&broker);
-    assert_eq!(machine.run(&[&["install"], &HOST[..]].concat()).code, 0);
-    let run = machine.run(&["doctor"]);
+fn doctor_passes_every_step_after_an_install() {
+    let broker = full_broker();
+    let sandbox = Sandbox::of(&broker);
+    assert_eq!(sandbox.run(&[&["install"], &HOST[..]].concat()).code, 0);
+    let run = sandbox.run(&["doctor"]);
     let stdout = run.stdout.replace(&broker.url, "http://BROKER");
-    let expiry = stdout.find("until 2").map(|at| stdout[at + 6..at + 26].to_owned()).unwrap();
+    let expiry =
+        stdout.find("valid until 2").map(|at| stdout[at + 12..at + 32].to_owned()).unwrap();
     insta::assert_snapshot!(stdout.replace(&expiry, "LATER"), @r"
     ok   plugin: `~/.terraform.d/plugins/terraform-credentials-stile`
     ok   helper configuration: `~/.config/stile/config.toml`
-    ok   CLI configuration: `~/.terraformrc` names the helper
+    ok   CLI configuration: `~/.terraformrc` configures the helper
     ok   registry: `registry.example.com` at http://BROKER
-    ok   AWS credentials: `ASIAIOSFODNN7EXAMPLE` from the environment, no expiry known, signing for eu-central-1
+    ok   AWS credentials: `ASIAIOSFODNN7EXAMPLE` from the environment, without a known expiry, for region eu-central-1
     ok   discovery and clock: modules.v1; the clocks agree
-    ok   exchange: a token for `aws:111122223333:role/deploy` until LATER
-    ok   authorised call: `aws:111122223333:role/deploy` holds 1 grant(s)
+    ok   exchange: got a token for `aws:111122223333:role/deploy`, valid until LATER
+    ok   authorised call: `aws:111122223333:role/deploy` has 1 grant(s)
     ");
     assert_eq!((run.stderr.as_str(), run.code), ("", 0));
 }

@@ -1,4 +1,4 @@
-//! A person's machine with nothing on it but the program, and somebody on loopback who answers in a broker's place.
+//! A sandbox to run the program in, and a stub broker on a loopback address.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -7,26 +7,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-/// A home folder of its own, and an environment in which nothing else is set.
-pub(crate) struct Machine {
+/// A temporary home folder and an environment with only the given variables.
+pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
     environment: Vec<(String, String)>,
 }
 
-/// What one run of the program gave.
+/// The output and exit code of one run.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct ProgramOutput {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) code: i32,
 }
 
-impl Machine {
-    /// A machine with AWS keys in its environment and no way to any other credentials.
+impl Sandbox {
+    /// Creates a sandbox with AWS keys in its environment and no other credentials.
     pub(crate) fn new() -> Self {
-        let machine = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
-        let home = machine.folder.path().to_str().unwrap().to_owned();
-        machine
+        let sandbox = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
+        let home = sandbox.folder.path().to_str().unwrap().to_owned();
+        sandbox
             .with("HOME", &home)
             .with("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLE")
             .with("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
@@ -37,12 +37,12 @@ impl Machine {
 
     /// Sets a variable.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        self.environment.retain(|(there, _)| there != name);
+        self.environment.retain(|(existing, _)| existing != name);
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Takes the AWS keys out of the environment.
+    /// Removes the AWS keys from the environment.
     pub(crate) fn without_keys(mut self) -> Self {
         self.environment.retain(|(name, _)| {
             !name.starts_with("AWS_") || name == "AWS_REGION" || name == "AWS_EC2_METADATA_DISABLED"
@@ -56,8 +56,8 @@ impl Machine {
         self
     }
 
-    /// A machine on which that host is a registry which the broker serves.
-    pub(crate) fn of(broker: &Broker) -> Self {
+    /// Creates a sandbox in which `registry.example.com` is a registry of the stub broker.
+    pub(crate) fn of(broker: &StubBroker) -> Self {
         Self::new()
             .configured(&format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url))
     }
@@ -76,15 +76,15 @@ impl Machine {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// Every file below the home folder with what it holds.
+    /// Returns every file below the home folder with its content.
     pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         fn walk(folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
-                    walk(&path, files)
+                    walk(&path, files);
                 } else {
-                    files.push((path.clone(), std::fs::read(&path).unwrap()))
+                    files.push((path.clone(), std::fs::read(&path).unwrap()));
                 }
             }
         }
@@ -94,11 +94,11 @@ impl Machine {
         files
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn run(&self, arguments: &[&str]) -> ProgramOutput {
         self.run_with_stdin(arguments, "")
     }
 
-    pub(crate) fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Run {
+    pub(crate) fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> ProgramOutput {
         let mut child = Command::new(env!("CARGO_BIN_EXE_terraform-credentials-stile"))
             .args(arguments)
             .env_clear()
@@ -109,13 +109,13 @@ impl Machine {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A program that fails early does not read it.
+        // A program that fails early may not read stdin.
         let _written = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
         let text = |bytes: Vec<u8>| {
             String::from_utf8(bytes).unwrap().replace(self.folder.path().to_str().unwrap(), "~")
         };
-        Run {
+        ProgramOutput {
             stdout: text(output.stdout),
             stderr: text(output.stderr),
             code: output.status.code().unwrap(),
@@ -123,8 +123,8 @@ impl Machine {
     }
 }
 
-impl Run {
-    /// Nothing on stdout, one line on stderr, and a 1.
+impl ProgramOutput {
+    /// Asserts empty stdout, this one line on stderr, and exit code 1.
     #[track_caller]
     pub(crate) fn fails_with(&self, line: &str) {
         assert_eq!(
@@ -133,65 +133,67 @@ impl Run {
         );
     }
 
-    /// That on stdout and nothing else.
+    /// Asserts this stdout, empty stderr, and exit code 0.
     #[track_caller]
     pub(crate) fn prints(&self, product: &str) {
         assert_eq!(*self, Self { stdout: product.to_owned(), stderr: String::new(), code: 0 });
     }
 }
 
-/// A request as it arrived.
+/// A request that the stub broker received.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub(crate) struct ReceivedRequest {
     pub(crate) line: String,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: String,
 }
 
-impl Request {
-    /// The body as JSON.
+impl ReceivedRequest {
+    /// Returns the body as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
-/// Answers on loopback as it is told to, and remembers what it was asked.
-pub(crate) struct Broker {
+/// Responds on a loopback address as the test wants, and records the requests.
+pub(crate) struct StubBroker {
     pub(crate) url: String,
-    requests: Arc<Mutex<Vec<Request>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
-impl Broker {
-    /// Answers each request by its number (from 0) and content.
-    pub(crate) fn new(answer: impl Fn(usize, &Request) -> String + Send + Sync + 'static) -> Self {
+impl StubBroker {
+    /// Starts a broker whose response depends on the request and its number, from 0.
+    pub(crate) fn new(
+        response: impl Fn(usize, &ReceivedRequest) -> String + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
-        let answer = Arc::new(answer);
+        let response = Arc::new(response);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-                std::thread::spawn(move || serve(stream, &seen, answer.as_ref()));
+                let (seen, response) = (Arc::clone(&seen), Arc::clone(&response));
+                std::thread::spawn(move || serve(stream, &seen, response.as_ref()));
             }
         });
         Self { url, requests }
     }
 
-    /// Gives a good token to everybody.
-    pub(crate) fn generous() -> Self {
+    /// Starts a broker that grants a token to every request.
+    pub(crate) fn granting_every_token() -> Self {
         Self::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 3600))
     }
 
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
         self.requests.lock().unwrap().clone()
     }
 }
 
 fn serve(
     mut stream: TcpStream,
-    seen: &Mutex<Vec<Request>>,
-    answer: &(impl Fn(usize, &Request) -> String + ?Sized),
+    seen: &Mutex<Vec<ReceivedRequest>>,
+    response: &(impl Fn(usize, &ReceivedRequest) -> String + ?Sized),
 ) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut lines = (&mut reader).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
@@ -204,16 +206,16 @@ fn serve(
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    let request = Request { line, headers, body: String::from_utf8(body).unwrap() };
+    let request = ReceivedRequest { line, headers, body: String::from_utf8(body).unwrap() };
     let number = {
         let mut seen = seen.lock().unwrap();
         seen.push(request.clone());
         seen.len() - 1
     };
-    let _written = stream.write_all(answer(number, &request).as_bytes());
+    let _written = stream.write_all(response(number, &request).as_bytes());
 }
 
-/// A whole HTTP answer.
+/// Builds an HTTP response.
 pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -221,7 +223,7 @@ pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// The answer that carries a token, good for that many seconds from now.
+/// Builds a response with a token that expires after this many seconds.
 pub(crate) fn token_reply(token: &str, seconds: i64) -> String {
     let expires_at = now() + chrono::TimeDelta::seconds(seconds);
     let body = serde_json::json!({
@@ -231,7 +233,7 @@ pub(crate) fn token_reply(token: &str, seconds: i64) -> String {
     http("200 OK", "", &body.to_string())
 }
 
-/// A refusal as a broker words it.
+/// Builds a broker's error response.
 pub(crate) fn refusal(
     status: &str,
     code: &str,
@@ -247,10 +249,10 @@ pub(crate) fn refusal(
     http(status, "", &body.to_string())
 }
 
-/// The time by which the program under test goes.
+/// Returns the system time, as the program under test sees it.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the program under test takes the system's time, and its answers must fit that"
+    reason = "the program under test uses the system time, and the responses must match it"
 )]
 pub(crate) fn now() -> chrono::DateTime<chrono::Utc> {
     chrono::Utc::now()

@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn the_name_is_taken_from_a_refusal_and_from_nothing_else() {
         for (words, expected) in [
-            ("stile: no AWS credentials were found; hint: sign in", None),
+            ("stile: found no AWS credentials; hint: sign in", None),
             ("hint: ask an operator for `stile-admin grant create --role-arn", None),
             (
                 "hint: ask an operator for `stile-admin grant create --role-arn arn:aws:iam::111122223333:role/deploy --namespace NAMESPACE`",

@@ -92,7 +92,7 @@ mod tests {
                 body("\"zip\"", "1", &"AB".repeat(32)),
                 "`sha256` must be 64 lower-case hexadecimal digits",
             ),
-            (body("\"zip\"", "1,\"bytes\":2", &digest), "field `bytes` is there twice"),
+            (body("\"zip\"", "1,\"bytes\":2", &digest), "field `bytes` appears twice"),
             (body("\"zip\"", "1,\"url\":\"x\"", &digest), "field `url` is not known"),
         ] {
             assert_eq!(Announced::parse(body.as_bytes()).unwrap_err().problem, expected, "{body}");

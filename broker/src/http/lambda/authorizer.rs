@@ -5,24 +5,26 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, header};
+use axum::http::Method;
 use lambda_http::aws_lambda_events::apigw::{
     ApiGatewayCustomAuthorizerRequest, ApiGatewayCustomAuthorizerRequestTypeRequest,
     ApiGatewayV2CustomAuthorizerV2Request,
 };
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use stile_protocol::names::{Namespace, Permission};
 use stile_protocol::reply::ErrorCode;
 
-use super::super::bearer::Caller;
-use super::Failure;
+use super::failure::Failure;
 use super::shape::without_stage;
+use crate::app::Broker;
+use crate::app::authorize::{Bearer, token_of};
 use crate::audit;
-use crate::boot::Broker;
 use crate::config::AuthorizerBase;
+use crate::http::bearer::{authenticate, bearer};
+use crate::http::error::ApiError;
 use stile_core::grants::{Download, Right, Upload};
 
 /// Answers one question of the given type.
@@ -59,9 +61,9 @@ struct Version {
     version: Option<String>,
 }
 
-/// May the holder of what is in the headers do this to that path?
+/// May the bearer of this token do this to that path?
 struct Question {
-    headers: HeaderMap,
+    token: Option<SecretString>,
     method: Method,
     path: String,
     arn: String,
@@ -81,12 +83,8 @@ impl Question {
     fn token(event: &RawValue) -> Option<Self> {
         let event: ApiGatewayCustomAuthorizerRequest = serde_json::from_str(event.get()).ok()?;
         let arn = MethodArn::parse(event.method_arn.as_deref()?)?;
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            header::AUTHORIZATION,
-            HeaderValue::from_str(event.authorization_token.as_deref()?).ok()?,
-        );
-        Some(Self { headers, method: arn.method(), path: arn.path(), arn: event.method_arn? })
+        let token = token_of(event.authorization_token.as_deref()?).map(SecretString::from);
+        Some(Self { token, method: arn.method(), path: arn.path(), arn: event.method_arn? })
     }
 
     fn request_v1(event: &RawValue) -> Option<Self> {
@@ -107,7 +105,7 @@ impl Question {
         };
         let (method, path) = (arn.method(), arn.path());
         (of_one_api && of_one_request).then_some(Self {
-            headers,
+            token: bearer(&headers).map(SecretString::from),
             method,
             path,
             arn: event.method_arn?,
@@ -127,7 +125,7 @@ impl Question {
             && without_stage(raw_path, Some(arn.stage)) == arn.path();
         let (method, path) = (arn.method(), arn.path());
         (of_one_api && of_one_request).then_some(Self {
-            headers: event.headers,
+            token: bearer(&event.headers).map(SecretString::from),
             method,
             path,
             arn: event.route_arn?,
@@ -135,24 +133,22 @@ impl Question {
     }
 
     async fn decide(&self, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Allowed, No> {
-        let mut request = Request::new(());
-        *request.headers_mut() = self.headers.clone();
-        let caller = Caller::from_request_parts(&mut request.into_parts().0, broker)
-            .await
-            .map_err(|error| match error.code() {
-                ErrorCode::Unauthorized => No::Token,
-                _ => No::Unknown,
-            })?;
-        let refused = || No::Access(caller.principal().to_string());
+        let bearer = authenticate(broker, self.token.clone()).await;
+        let bearer = bearer.map_err(|error| match error.code() {
+            ErrorCode::Unauthorized => No::Token,
+            _ => No::Unknown,
+        })?;
+        let refused = || No::Access(bearer.principal().to_string());
         let (namespace, permission) = needed(base, &self.method, &self.path).ok_or_else(refused)?;
         match permission {
-            Permission::Upload => self.allowed::<Upload>(&caller, &namespace),
-            _ => self.allowed::<Download>(&caller, &namespace),
+            Permission::Upload => self.allowed::<Upload>(&bearer, &namespace),
+            _ => self.allowed::<Download>(&bearer, &namespace),
         }
     }
 
-    fn allowed<R: Right>(&self, caller: &Caller, namespace: &Namespace) -> Result<Allowed, No> {
-        let access = caller.access::<R>(namespace).map_err(|error| {
+    fn allowed<R: Right>(&self, caller: &Bearer, namespace: &Namespace) -> Result<Allowed, No> {
+        let access = caller.access::<R>(namespace).map_err(|refusal| {
+            let error = ApiError::refusal(refusal);
             tracing::info!(target: "audit", event = "authorize", decision = "refused", code = error.code().as_str(),
                 principal = caller.principal().as_str(), namespace = namespace.as_str(), permission = R::PERMISSION.as_str());
             No::Access(caller.principal().to_string())

@@ -72,7 +72,10 @@ pub(super) async fn a_proof_is_never_sent_on(backend: Backend) {
         let served =
             Served::start_on(backend, redirects).await.expect("the tools were looked for before");
         let home = served.home(&deploy());
-        fails(&get(&home, served.host()).await, &["answered with a redirect", "never sent on"]);
+        fails(
+            &get(&home, served.host()).await,
+            &["responded with a redirect", "proofs and tokens never follow one"],
+        );
         assert_eq!(served.test.sts.calls(), 0);
     }
     let mut plain = Home::temporary();
@@ -243,8 +246,8 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
     let mut pod = provider.before(without_keys(&served, &identity));
     pod.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "another");
     let container = [
-        "AWS credentials from the container endpoint could not be loaded",
-        "hint: look at `AWS_CONTAINER_CREDENTIALS_FULL_URI`",
+        "cannot load AWS credentials from the container endpoint",
+        "hint: check `AWS_CONTAINER_CREDENTIALS_FULL_URI`",
     ];
     fails(&get(&pod, served.host()).await, &container);
     pod.variable(
@@ -263,15 +266,15 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
         instance.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", too_far_away(closes).await);
         assert_eq!(instance.run(&program(HELPER), &["forget", served.host()]).await.code, Some(0));
         let says = [
-            "AWS credentials from instance metadata could not be loaded",
-            "hint: give the instance a role",
-            "hop limit must be 2",
+            "cannot load AWS credentials from instance metadata",
+            "hint: attach a role to the instance",
+            "hop limit to 2",
         ];
         fails(&get(&instance, served.host()).await, &says);
     }
     instance
         .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://127.0.0.1:{}", free_port()));
-    fails(&get(&instance, served.host()).await, &["no AWS credentials were found", "hint: "]);
+    fails(&get(&instance, served.host()).await, &["found no AWS credentials", "hint: "]);
 
     let process = without_keys(&served, &identity);
     let keys = json!({
@@ -295,7 +298,7 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
     fails(&get(&signed_out, served.host()).await, &["profile", "`aws sso login`"]);
 
     let nothing = without_keys(&served, &identity);
-    fails(&get(&nothing, served.host()).await, &["no AWS credentials were found", "hint: "]);
+    fails(&get(&nothing, served.host()).await, &["found no AWS credentials", "hint: "]);
 }
 
 /// Whoever hands out what is nearly over is asked once more, and what is over signs nothing. The token that came of it is used
@@ -441,7 +444,7 @@ pub(super) async fn verbs_follow_the_protocol(backend: Backend) {
         "[\"stile_v4.local.x\"]",
         "{\"token\":\"a\\nb\"}",
     ] {
-        fails(&with_stdin(&["store", "a.example"], garbage).await, &["standard input"]);
+        fails(&with_stdin(&["store", "a.example"], garbage).await, &["stdin: "]);
     }
     let unknown = with_stdin(&["revoke", host], "stile_v4.local.x").await;
     assert!(
