@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use stile_core::principal::TypedError;
+use stile_core::principal::TypedPrincipalError;
 use stile_protocol::audience::AudienceError;
 use stile_protocol::names::NameError;
 use stile_store::StoreError;
@@ -99,8 +99,8 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<TypedError> for Failure {
-    fn from(error: TypedError) -> Self {
+impl From<TypedPrincipalError> for Failure {
+    fn from(error: TypedPrincipalError) -> Self {
         Self::refused(error.to_string()).hint(error.hint())
     }
 }

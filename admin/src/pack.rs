@@ -6,7 +6,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use stile_core::package::archive::Limits;
+use stile_core::package::archive::ArchiveLimits;
 use walkdir::{DirEntry, WalkDir};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
@@ -54,7 +54,7 @@ pub(crate) enum PackError {
 
 /// Packs what is in the folder, with the folder's own files at the top.
 pub(crate) fn pack(folder: &Path) -> Result<Packed, PackError> {
-    let (files, state) = files(folder, &Limits::default())?;
+    let (files, state) = files(folder, &ArchiveLimits::default())?;
     let file = tempfile::tempfile().map_err(PackError::Unwritable)?;
     let mut archive = ZipWriter::new(BufWriter::new(file));
     for entry in &files {
@@ -116,7 +116,7 @@ impl Entry {
 }
 
 /// The files to pack in the order of their names, and the names of the state that is not.
-fn files(folder: &Path, limits: &Limits) -> Result<(Vec<Entry>, Vec<String>), PackError> {
+fn files(folder: &Path, limits: &ArchiveLimits) -> Result<(Vec<Entry>, Vec<String>), PackError> {
     let (mut files, mut state, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
     let walk =
         WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|entry| !is_left_out(entry));
@@ -241,8 +241,8 @@ mod tests {
         );
         let two = folder(&["a.tf", "b.tf"]);
         for limits in [
-            Limits { entries: 1, ..Limits::default() },
-            Limits { unpacked_bytes: 8, ..Limits::default() },
+            ArchiveLimits { entries: 1, ..ArchiveLimits::default() },
+            ArchiveLimits { unpacked_bytes: 8, ..ArchiveLimits::default() },
         ] {
             assert!(
                 matches!(files(two.path(), &limits), Err(PackError::TooLarge { .. })),
@@ -279,7 +279,7 @@ mod tests {
             let folder = folder(&["main.tf"]);
             let path = folder.path().join("main.tf");
             File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
-            let (walked, _) = files(folder.path(), &Limits::default()).unwrap();
+            let (walked, _) = files(folder.path(), &ArchiveLimits::default()).unwrap();
             assert!(walked[0].read().is_ok());
             change(&path);
             let error = walked[0].read().unwrap_err().to_string();
@@ -354,7 +354,7 @@ mod tests {
             .unwrap();
         fs::write(folder.path().join("large.bin"), vec![7; 300_000]).unwrap();
         let mut packed = pack(folder.path()).unwrap();
-        let contents = inspect(&mut packed.file, Format::Zip, &Limits::default()).unwrap();
+        let contents = inspect(&mut packed.file, Format::Zip, &ArchiveLimits::default()).unwrap();
         assert_eq!(contents.files, 4);
         let link = tempfile::tempdir().unwrap();
         symlink(folder.path(), link.path().join("module")).unwrap();

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, RequestBuilder};
 use sha2::{Digest as _, Sha256};
-use stile_core::package::archive::{ArchiveError, Limits, inspect};
+use stile_core::package::archive::{ArchiveError, ArchiveLimits, inspect};
 use stile_core::package::{Format, MAX_ARCHIVE};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
@@ -75,9 +75,9 @@ impl Archive {
                 "the archive has {bytes} bytes, and {MAX_ARCHIVE} is the most"
             )));
         }
-        inspect(&mut file, format, &Limits::default()).map_err(|error| match error {
+        inspect(&mut file, format, &ArchiveLimits::default()).map_err(|error| match error {
             ArchiveError::Unreadable(error) => unreadable(error),
-            ArchiveError::Refused { .. } => {
+            ArchiveError::Rejected { .. } => {
                 error.hint().map_or(refused(&error), |hint| refused(&error).hint(hint))
             }
         })?;

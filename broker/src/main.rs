@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use stile_broker::config::{Config, Options, under_lambda};
 use stile_broker::{boot, check, http};
 use stile_core::clock::Clock;
-use stile_core::package::sweep;
+use stile_core::package::sweep_uploads;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Metadata;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -75,7 +75,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let tls = config.tls.as_ref().map(http::tls).transpose()?;
     let broker = Arc::new(boot::open(&config, Clock::system()).await?);
     broker.ready().await?;
-    sweep(&broker.store.incoming(), ABANDONED);
+    sweep_uploads(&broker.store.incoming(), ABANDONED);
     let host = broker.audience.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let server = http::Server::bind(config.listen, tls).await?;
@@ -103,7 +103,7 @@ async fn answer_events(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let broker = Arc::new(boot::open(&config, Clock::system()).await?);
     // A function that ran out of time is started again where it was, and no other writes there.
-    sweep(&broker.store.incoming(), Duration::ZERO);
+    sweep_uploads(&broker.store.incoming(), Duration::ZERO);
     let router = http::router(Arc::clone(&broker));
     http::lambda::serve(router, broker, &config).await.map_err(|error| anyhow::anyhow!(error))
 }

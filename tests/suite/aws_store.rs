@@ -180,7 +180,7 @@ async fn an_object_that_is_not_what_its_name_says_is_never_listed() {
     test.aws()
         .put_object(&format!("/modules/acme/vpc/aws/2.0.0/{sha256}.zip"), &module_zip("planted"))
         .await;
-    assert_eq!(test.publish("acme/vpc/aws", "2.0.0", archive, &token).await.status, 503);
+    assert_eq!(test.publish("acme/vpc/aws", "2.0.0", archive, &token).await.status, 500);
     assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
 }
 
@@ -230,7 +230,7 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
     let other = Store::Aws(aws.store(Some("other.example.com")));
     assert!(other.keyring().await.is_err(), "this registry's keyring does not open for another");
     aws.dynamodb("DeleteItem", json!({"Key": key})).await;
-    assert!(other.replace_keyring(0, Keyring::default().next(NOW).unwrap()).await.unwrap());
+    assert!(other.replace_keyring(0, Keyring::default().rotated(NOW).unwrap()).await.unwrap());
     let mut planted = aws.dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
     planted["audience"]["S"] = HOST.into();
     for (what, blob) in
@@ -240,12 +240,12 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
         aws.dynamodb("PutItem", json!({"Item": planted})).await;
         let cold = test.restarted();
         let reply = cold.get(VERSIONS, &token).await;
-        assert_eq!(reply.status, 503, "{what}: {}", reply.text());
+        assert_eq!(reply.status, 500, "{what}: {}", reply.text());
         let identity = deploy();
         cold.sts.know(identity.clone());
         assert_eq!(
             cold.exchange(&cold.proof(&identity).build()).await.error(),
-            "503 key_unavailable",
+            "500 internal",
             "{what}"
         );
     }

@@ -122,7 +122,7 @@ async fn an_operator_writes_the_host_once() {
     aws.dynamodb("DeleteItem", json!({"Key": {"pk": {"S": "host"}, "sk": {"S": "host"}}})).await;
     assert!(
         Store::Aws(store(&aws, Some(HOST)))
-            .replace_keyring(0, Keyring::default().next(NOW).unwrap())
+            .replace_keyring(0, Keyring::default().rotated(NOW).unwrap())
             .await
             .unwrap()
     );
@@ -178,9 +178,9 @@ async fn a_table_that_turns_out_to_be_another_registrys_mints_and_opens_nothing(
     let cold = test.restarted();
     let identity = deploy();
     cold.sts.know(identity.clone());
-    assert_eq!(cold.exchange(&cold.proof(&identity).build()).await.error(), "503 key_unavailable");
-    assert_eq!(cold.get("/v1/whoami", &token).await.status, 503);
-    assert_eq!(cold.get_anonymously("/readyz").await.status, 503);
+    assert_eq!(cold.exchange(&cold.proof(&identity).build()).await.error(), "500 internal");
+    assert_eq!(cold.get("/v1/whoami", &token).await.status, 500);
+    assert_eq!(cold.get_anonymously("/readyz").await.status, 500);
     test.aws().dynamodb("PutItem", json!({"Item": documented()})).await;
     assert_eq!(test.restarted().get("/v1/whoami", &token).await.status, 200);
 }

@@ -1,6 +1,6 @@
 //! KMS opens the keyring and seals the next one. While it is away, what needs neither goes on, and every token can be ended.
 
-use stile_core::token::ROTATION;
+use stile_core::token::ROTATION_INTERVAL;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::meter::Fault;
 use stile_tests::operator::AsOperator as _;
@@ -63,8 +63,8 @@ async fn every_token_is_revoked_while_kms_is_away_by_who_may_not_use_the_key() {
 #[tokio::test]
 async fn reading_goes_on_when_the_keyring_was_followed_while_kms_is_away() {
     let Some((test, other)) = two_processes().await else { return };
-    test.advance(ROTATION - 60);
-    other.advance(ROTATION - 60);
+    test.advance(ROTATION_INTERVAL - 60);
+    other.advance(ROTATION_INTERVAL - 60);
     let token = test.token(&deploy(), &[Download]).await;
     assert_eq!(other.get(VERSIONS, &token).await.status, 200);
     test.advance(60);
@@ -101,7 +101,7 @@ async fn reading_goes_on_when_the_keyring_was_followed_while_kms_is_away() {
 #[tokio::test]
 async fn a_table_that_goes_away_after_a_rotation_does_not_end_the_reading() {
     let Some((test, _)) = two_processes().await else { return };
-    test.advance(ROTATION - 1);
+    test.advance(ROTATION_INTERVAL - 1);
     let token = test.token(&deploy(), &[Download]).await;
     assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
     test.advance(1);
@@ -153,8 +153,8 @@ async fn many_who_come_when_the_keyring_was_removed_are_all_refused_and_nobody_w
 async fn a_table_that_was_restored_and_counted_on_opens_none_of_the_keys_it_has_no_more() {
     let Some((test, other)) = two_processes().await else { return };
     let before = test.store().keyring().await.unwrap();
-    test.advance(ROTATION);
-    other.advance(ROTATION);
+    test.advance(ROTATION_INTERVAL);
+    other.advance(ROTATION_INTERVAL);
     let token = test.token(&deploy(), &[Download]).await;
     assert_eq!(other.get(VERSIONS, &token).await.status, 200);
     let met = test.store().keyring().await.unwrap();

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde_json::Value;
-use stile_core::token::{PUBLISHED_AHEAD, ROTATION};
+use stile_core::token::{ACTIVATION_DELAY, ROTATION_INTERVAL};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::Download;
 use stile_protocol::region::REGIONS;
@@ -23,14 +23,14 @@ use stile_tests::test_broker::{Backend, HOST, NOW, Place, TestBroker, deploy, ro
 const MINTS: [i64; 10] = [
     0,
     1,
-    PUBLISHED_AHEAD - 1,
-    PUBLISHED_AHEAD,
-    PUBLISHED_AHEAD + 1,
+    ACTIVATION_DELAY - 1,
+    ACTIVATION_DELAY,
+    ACTIVATION_DELAY + 1,
     3600,
     20_000,
     43_200,
     60_000,
-    ROTATION - 1,
+    ROTATION_INTERVAL - 1,
 ];
 
 /// How long tokens live, in seconds, in turns: as short as can be, as by default, and as long as can be.
@@ -51,8 +51,9 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
     processes[0].grant(&role("deploy"), "acme", &[Download]).await;
     processes.iter().for_each(|process| process.sts.know(identity.clone()));
 
-    let mints: BTreeSet<i64> =
-        (0..KEYS).flat_map(|key| MINTS.map(|after| NOW + key * ROTATION + after)).collect();
+    let mints: BTreeSet<i64> = (0..KEYS)
+        .flat_map(|key| MINTS.map(|after| NOW + key * ROTATION_INTERVAL + after))
+        .collect();
     let mut stops = mints.clone();
     // Under the second at which they end, in order.
     let mut alive: BTreeMap<i64, Vec<String>> = BTreeMap::new();

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
-use serde_json::Value;
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use serde_json::{Value, json};
 use stile_broker::app::Broker;
 use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
@@ -205,7 +205,7 @@ impl TestBroker {
                 &config,
                 audience,
                 store,
-                Clock::given(move || for_broker.load(Ordering::SeqCst)),
+                Clock::from_fn(move || for_broker.load(Ordering::SeqCst)),
             )
             .unwrap(),
         );

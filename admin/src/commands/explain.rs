@@ -5,7 +5,7 @@ mod difference;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use stile_core::grants::{Grant, GrantNamespace, Pin, PrincipalState, granted};
+use stile_core::grants::{Grant, GrantNamespace, Pin, PrincipalState, check_grants};
 use stile_core::principal::{Principal, UniqueId, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 
@@ -99,11 +99,12 @@ impl Question<'_> {
         let lets_in = |grant: &&Grant| {
             let namespace = match (self.namespace, &grant.namespace) {
                 (GrantNamespace::One(namespace), _) => Some(namespace),
-                (GrantNamespace::Every, GrantNamespace::Every) => None,
-                (GrantNamespace::Every, GrantNamespace::One(_)) => return false,
+                (GrantNamespace::All, GrantNamespace::All) => None,
+                (GrantNamespace::All, GrantNamespace::One(_)) => return false,
             };
             let alone = PrincipalState { grants: vec![(*grant).clone()], ..state.clone() };
-            granted(self.caller, Some(&id), &alone, namespace, self.permission, self.now).is_ok()
+            check_grants(self.caller, Some(&id), &alone, namespace, self.permission, self.now)
+                .is_ok()
         };
         let by: Vec<Grant> = state.grants.iter().filter(lets_in).cloned().collect();
         if by.is_empty() {
@@ -141,7 +142,7 @@ impl Question<'_> {
     ) {
         let covered = match self.namespace {
             GrantNamespace::One(namespace) => grant.namespace.covers(namespace),
-            GrantNamespace::Every => grant.namespace == GrantNamespace::Every,
+            GrantNamespace::All => grant.namespace == GrantNamespace::All,
         };
         if !covered {
             differences.push(Difference::Namespace(grant.namespace.to_string()));
@@ -162,7 +163,7 @@ impl Question<'_> {
 
     fn lines(&self, answer: &Answer) -> String {
         let Self { namespace, permission, .. } = self;
-        let caller = self.caller.as_typed();
+        let caller = self.caller.display_name();
         match answer {
             Answer::Yes { by, .. } => {
                 let by: Vec<String> =
@@ -248,7 +249,7 @@ impl Question<'_> {
                     format!(
                         "`{} --role-arn {}`, if the new one is to have it",
                         self.target.command("grant repin"),
-                        self.caller.as_typed()
+                        self.caller.display_name()
                     )
                 }
                 _ => self.create(),
@@ -284,7 +285,7 @@ impl Question<'_> {
 mod tests {
     use std::collections::HashSet;
 
-    use stile_core::token::Listed;
+    use stile_core::token::KeyringSummary;
 
     use super::*;
 
@@ -324,7 +325,7 @@ mod tests {
             pin,
             revoked: None,
             revoked_tokens: HashSet::new(),
-            keyring: Listed::default(),
+            keyring: KeyringSummary::default(),
         };
         let permission = Permission::Download;
         Question {
@@ -431,7 +432,7 @@ mod tests {
         let (caller, all) =
             (principal(DEPLOY), [grant(DEPLOY, "acme", None), grant(DEPLOY, "*", None)]);
         let reaching = reaching(&caller);
-        let namespace = GrantNamespace::Every;
+        let namespace = GrantNamespace::All;
         let question = Question {
             target: &StoreTarget::of("d"),
             caller: &caller,
@@ -447,7 +448,7 @@ mod tests {
                 pin: Pin::Unpinned,
                 revoked: None,
                 revoked_tokens: HashSet::new(),
-                keyring: Listed::default(),
+                keyring: KeyringSummary::default(),
             };
             assert_eq!(
                 matches!(question.answer(&state, grants).unwrap(), Answer::Yes { .. }),

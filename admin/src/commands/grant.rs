@@ -46,7 +46,7 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
         confirmed(&principal, typed.needs_confirmation, &namespace)?;
     }
     typed.notices.iter().for_each(notice);
-    let access = context.operator().grants_on(namespace);
+    let access = context.operator().grant_access(namespace);
     let new = NewGrant { principal: principal.clone(), permissions, expires_at, pin };
     match wanted.store.open().await?.create_grant(&access, new, context.now).await? {
         Created::Done(grant) => context
@@ -68,19 +68,19 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
             );
             let hint = format!(
                 "IAM takes both for one name; type `{}`, or delete its grants first",
-                twin.as_typed()
+                twin.display_name()
             );
             Err(Failure::refused(problem).hint(hint))
         }
         Created::PinnedOtherwise(_) => {
             let told = format!(
                 "`{}` has another pin already, which counts for all its grants",
-                principal.as_typed()
+                principal.display_name()
             );
             Err(Failure::refused(told).hint(format!(
                 "forget that pin first: `{} --role-arn {}`",
                 wanted.store.command("grant repin"),
-                principal.as_typed()
+                principal.display_name()
             )))
         }
         Created::TooMany => Err(Failure::refused(format!(
@@ -101,7 +101,7 @@ fn confirmed(
         let problem = format!("`{principal}` is every role and user of account `{account}`");
         return Err(Failure::refused(problem).hint(hint));
     }
-    if *namespace == GrantNamespace::Every {
+    if *namespace == GrantNamespace::All {
         return Err(Failure::refused("a grant on `*` is on every namespace there is and will be")
             .hint(hint));
     }
@@ -169,7 +169,11 @@ async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
         .store
         .open()
         .await?
-        .update_grant(&context.operator().grants_on(namespace.clone()), principal.clone(), change)
+        .update_grant(
+            &context.operator().grant_access(namespace.clone()),
+            principal.clone(),
+            change,
+        )
         .await?
     {
         Updated::Done(grant) => {
@@ -207,7 +211,7 @@ async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
 async fn delete(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
     let (principal, namespace) =
         (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
-    let access = context.operator().grants_on(namespace.clone());
+    let access = context.operator().grant_access(namespace.clone());
     if !wanted.store.open().await?.delete_grant(&access, principal.clone()).await? {
         return Err(absent(&principal, &namespace)
             .hint(format!("`{}` shows what there is", wanted.store.command("grant list"))));
@@ -361,17 +365,17 @@ impl fmt::Display for Flags<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(principal, namespace) = self;
         // Typed as an ARN, a role of IAM Identity Center would become its permission set.
-        let reserved = parse_typed(&principal.as_typed(), false)
+        let reserved = parse_typed(&principal.display_name(), false)
             .is_ok_and(|typed| typed.principal != **principal);
         let flag = if principal.is_concrete() { "--role-arn" } else { "--principal" };
         write!(
             formatter,
             "{flag} {}{}",
-            principal.as_typed(),
+            principal.display_name(),
             if reserved { " --exact" } else { "" }
         )?;
         match namespace {
-            GrantNamespace::Every => formatter.write_str(" --namespace '*'"),
+            GrantNamespace::All => formatter.write_str(" --namespace '*'"),
             GrantNamespace::One(namespace) => write!(formatter, " --namespace {namespace}"),
         }
     }

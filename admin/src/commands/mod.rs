@@ -28,7 +28,7 @@ pub(crate) struct Context {
 impl Context {
     /// The right of whoever has the store open, which AWS or the file system gave.
     pub(crate) fn operator(&self) -> OperatorAccess {
-        OperatorAccess::at_the_store(&self.user)
+        OperatorAccess::for_store_writer(&self.user)
     }
 }
 

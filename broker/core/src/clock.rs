@@ -9,7 +9,7 @@ pub struct Clock(Arc<dyn Fn() -> i64 + Send + Sync>);
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self::given(|| {
+        Self::from_fn(|| {
             #[expect(clippy::disallowed_methods, reason = "the one place where the clock is taken")]
             let now = std::time::SystemTime::now();
             now.duration_since(std::time::UNIX_EPOCH)
@@ -18,7 +18,7 @@ impl Clock {
     }
 
     /// A clock of the caller's.
-    pub fn given(now: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+    pub fn from_fn(now: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 

@@ -10,9 +10,9 @@ pub use crate::token::fuzz::token;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// They were what they claimed to be.
-    Taken,
+    Accepted,
     /// They were not, and an error said so.
-    Refused,
+    Rejected,
 }
 
 /// Whether a sentence may stand in a reply and on one line of a log, whatever was sent.

@@ -39,7 +39,7 @@ impl Identity {
     /// The identity of an IAM role or user, if account, ARN and user id agree with each other.
     ///
     /// `partitions` are those that the issuer can speak for. Source: AWS STS, `GetCallerIdentity`.
-    pub fn of_iam(
+    pub fn from_iam(
         issuer: Issuer,
         account: &str,
         arn: &str,

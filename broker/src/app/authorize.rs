@@ -8,11 +8,12 @@ use stile_protocol::names::{ModuleAddress, ModuleName, NameError, Namespace, Per
 use super::broker::Broker;
 use crate::tokens::{KeyError, OpenError};
 use stile_core::grants::{
-    Access, Grant, PackageAccess, PrincipalState, Reach, Refusal, Right, decide, reach,
+    Access, Grant, PackageAccess, PermittedNamespaces, PrincipalState, Refusal, Right, decide,
+    permitted_namespaces,
 };
 use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
-use stile_core::token::{Claims, MAX_TOKEN};
+use stile_core::token::{Claims, MAX_TOKEN_LEN};
 use stile_store::StoreError;
 
 /// The bearer of a token that opened and is not revoked, with the bearer's grants. Made only by [`authenticate`].
@@ -67,7 +68,7 @@ pub enum DecideAgainError {
 pub fn token_of(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     let plain = !token.is_empty()
-        && token.len() <= MAX_TOKEN
+        && token.len() <= MAX_TOKEN_LEN
         && token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     (scheme.eq_ignore_ascii_case("bearer") && plain).then_some(token)
 }
@@ -134,8 +135,8 @@ impl Bearer {
     }
 
     /// Every namespace in which the bearer has the permission.
-    pub fn reach(&self, permission: Permission) -> Reach {
-        reach(&self.claims, &self.state, permission, self.now)
+    pub fn reach(&self, permission: Permission) -> PermittedNamespaces {
+        permitted_namespaces(&self.claims, &self.state, permission, self.now)
     }
 
     /// Who it is.

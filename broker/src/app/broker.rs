@@ -9,7 +9,7 @@ use crate::principal_cache::PrincipalCache;
 use crate::shared_failure_mutex::SharedFailureMutex;
 use crate::tokens::{KeyError, Tokens};
 use stile_core::clock::Clock;
-use stile_core::token::Listed;
+use stile_core::token::KeyringSummary;
 use stile_store::{Store, StoreError};
 
 /// How long a good answer of [`Broker::ready`] holds, in seconds: anybody may ask, and each check writes.
@@ -82,7 +82,9 @@ impl Broker {
     async fn health_check(&self, now: i64) -> Result<(), NotReady> {
         self.store.health_check().await?;
         // The keyring in the store, not the one that this process remembers.
-        self.tokens.follow(&Listed::from(&self.store.keyring().await?), &self.store, now).await?;
+        self.tokens
+            .follow(&KeyringSummary::from(&self.store.keyring().await?), &self.store, now)
+            .await?;
         self.tokens.minting_key(&self.store, now).await?;
         Ok(())
     }

@@ -107,7 +107,7 @@ async fn mint(
     broker.tokens.follow(&state.keyring, &broker.store, now).await?;
     let entitlement = entitle(identity, document, &state, now).map_err(MintError::Refused)?;
     let key = broker.tokens.minting_key(&broker.store, now).await?;
-    let recorded = match broker.store.record(single_use, entitlement.pin(), now).await? {
+    let recorded = match broker.store.record(single_use, entitlement.new_pin(), now).await? {
         SingleUseOutcome::Recorded(recorded) => recorded,
         SingleUseOutcome::Replayed => {
             leader.inspect(|leader| leader.spent());

@@ -6,7 +6,7 @@ use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::publish::{self, Publication, PublishError};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
-use stile_core::package::{Announced, UploadError, UploadId, Version, archive};
+use stile_core::package::{AnnouncedArchive, UploadError, UploadId, Version, archive};
 use stile_store::{FetchedUpload, PendingUpload, Published, StoreError, UploadSession};
 
 /// How an announced archive is to be published.
@@ -57,7 +57,7 @@ pub async fn begin(
     broker: &Broker,
     access: &PackageAccess<UploadRight>,
     version: &Version,
-    announced: &Announced,
+    announced: &AnnouncedArchive,
     direct: u64,
 ) -> Result<Begun, SessionError> {
     if let Some(publication) = published(broker, access, version, announced).await? {
@@ -87,7 +87,7 @@ pub async fn complete(
     let mut upload = publish::begin(broker)?;
     let fetched = broker.store.fetch_upload(&mut pending, &mut upload).await?;
     let done = match fetched {
-        FetchedUpload::All if upload.is(pending.announced()) => {
+        FetchedUpload::All if upload.matches(pending.announced()) => {
             let format = pending.announced().format;
             publish::publish(broker, bearer, access, version, upload, format)
                 .await
@@ -108,7 +108,7 @@ const fn is_over(done: &Result<Publication, SessionError>) -> bool {
         Ok(publication) => !matches!(publication.outcome, Published::Full),
         Err(SessionError::NotAnnounced) => true,
         Err(SessionError::Publish(PublishError::Upload(UploadError::Archive(error)))) => {
-            matches!(error, archive::ArchiveError::Refused { .. })
+            matches!(error, archive::ArchiveError::Rejected { .. })
         }
         Err(_) => false,
     }
@@ -131,7 +131,7 @@ async fn published(
     broker: &Broker,
     access: &PackageAccess<UploadRight>,
     version: &Version,
-    announced: &Announced,
+    announced: &AnnouncedArchive,
 ) -> Result<Option<Publication>, StoreError> {
     let outcome = broker.store.published(access, version, announced).await?;
     Ok(outcome.map(|outcome| Publication {

@@ -82,8 +82,13 @@ pub struct GatewayCaller {
 impl GatewayCaller {
     /// The caller's identity, under every check that STS's answer is under.
     pub fn identify(&self, partitions: &[Partition]) -> Result<Authenticated, AnswerError> {
-        let identity =
-            Identity::of_iam(Issuer::Gateway, &self.account, &self.arn, &self.user_id, partitions)?;
+        let identity = Identity::from_iam(
+            Issuer::Gateway,
+            &self.account,
+            &self.arn,
+            &self.user_id,
+            partitions,
+        )?;
         let id = |text: &str| text.split(':').next().map(str::to_owned);
         if id(&self.user_id) != id(&self.caller_id) {
             return Err(AnswerError::Inconsistent("it speaks of two callers"));

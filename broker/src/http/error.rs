@@ -27,7 +27,7 @@ use stile_core::clock::rfc3339;
 use stile_core::grants::Refusal;
 use stile_core::package::UploadError;
 use stile_core::package::archive::ArchiveError;
-use stile_store::StoreError;
+use stile_store::{StoreError, StoreErrorKind};
 
 /// Seconds after which a caller may try again what could not be decided.
 const RETRY_AFTER: &str = "2";
@@ -161,7 +161,7 @@ impl ApiError {
                 let flag = permission.as_str().replace('_', "-");
                 Self::new(ErrorCode::NoGrant, message).hint(format!(
                     "ask an operator for `stile-admin grant create --role-arn {} --namespace {namespace} --{flag}`",
-                    principal.as_typed()
+                    principal.display_name()
                 ))
             }
             Refusal::OutOfScope { .. } => Self::new(ErrorCode::OutOfScope, message)
@@ -169,7 +169,7 @@ impl ApiError {
             Refusal::Recreated { principal } => Self::new(ErrorCode::PrincipalRecreated, message)
                 .hint(format!(
                     "ask an operator for `stile-admin grant repin --role-arn {}`",
-                    principal.as_typed()
+                    principal.display_name()
                 )),
             Refusal::Revoked { .. } => {
                 Self::new(ErrorCode::PrincipalRevoked, message).hint("ask an operator to lift it")
@@ -177,16 +177,41 @@ impl ApiError {
         }
     }
 
-    /// The store is down.
+    /// The store gives no answer: it is down, and the caller may try again, or an operator must repair it first.
     pub fn store(error: StoreError) -> Self {
-        Self::new(ErrorCode::StoreUnavailable, "the registry's store cannot be reached")
-            .caused_by(error)
+        let code = ErrorCode::StoreUnavailable;
+        Self::of_kind(error.kind(), code, "the registry's store cannot be reached", error)
     }
 
     /// There is no key.
     pub fn key(error: KeyError) -> Self {
-        Self::new(ErrorCode::KeyUnavailable, "the registry's keys cannot be reached")
-            .caused_by(error)
+        let kind = error.kind();
+        let code = ErrorCode::KeyUnavailable;
+        Self::of_kind(kind, code, "the registry's keys cannot be reached", error)
+    }
+
+    /// `retryable` and its message where trying again may help; `internal` where an operator must repair the store first.
+    fn of_kind(
+        kind: StoreErrorKind,
+        retryable: ErrorCode,
+        message: &str,
+        error: impl Error + Send + Sync + 'static,
+    ) -> Self {
+        match kind {
+            StoreErrorKind::Unavailable | StoreErrorKind::Busy => Self::new(retryable, message),
+            StoreErrorKind::Corrupt => {
+                tracing::error!(
+                    alarm = "corrupt_store",
+                    error = &error as &dyn Error,
+                    "the store holds something that cannot be read"
+                );
+                Self::new(ErrorCode::Internal, "the registry cannot read its store")
+            }
+            StoreErrorKind::Misconfigured => {
+                Self::new(ErrorCode::Internal, "the registry is not set up correctly")
+            }
+        }
+        .caused_by(error)
     }
 
     /// Why there is no token.
@@ -283,7 +308,7 @@ impl ApiError {
     pub fn upload(error: UploadError) -> Self {
         match error {
             UploadError::TooLarge => Self::new(ErrorCode::TooLarge, error.to_string()),
-            UploadError::Archive(refused @ ArchiveError::Refused { .. }) => {
+            UploadError::Archive(refused @ ArchiveError::Rejected { .. }) => {
                 let hint = refused.hint();
                 let error = Self::new(ErrorCode::BadArchive, refused.to_string());
                 hint.map_or(error.clone(), |hint| error.hint(hint))

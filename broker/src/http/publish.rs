@@ -19,7 +19,7 @@ use crate::app::Broker;
 use crate::app::authorize::Bearer;
 use crate::app::publish::{self, Publication};
 use crate::audit;
-use stile_core::package::{Format, MAX_ARCHIVE, Upload, UploadError};
+use stile_core::package::{ArchiveUpload, Format, MAX_ARCHIVE, UploadError};
 use stile_store::Published;
 
 /// How long a sender may pause.
@@ -159,7 +159,7 @@ fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
     })
 }
 
-async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> {
+async fn receive(broker: &Broker, request: Request) -> Result<ArchiveUpload, ApiError> {
     let length = request
         .headers()
         .get(header::CONTENT_LENGTH)

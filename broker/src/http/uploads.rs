@@ -19,7 +19,7 @@ use crate::app::authorize::Bearer;
 use crate::app::upload::{self, Begun, SessionError};
 use crate::audit;
 use stile_core::clock::rfc3339;
-use stile_core::package::{Announced, MAX_ARCHIVE, UploadError};
+use stile_core::package::{AnnouncedArchive, MAX_ARCHIVE, UploadError};
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads`.
 ///
@@ -35,7 +35,7 @@ pub async fn begin(
     let access = path.access(&bearer, bad_name)?;
     let version = path.version()?;
     let limit = DirectLimit::of(&request);
-    let announced = Announced::parse(&read_json(request).await?)
+    let announced = AnnouncedArchive::parse(&read_json(request).await?)
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
     if announced.bytes > MAX_ARCHIVE {
         return Err(ApiError::upload(UploadError::TooLarge));

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{ModuleAddress, ModuleName, Namespace, Permission, System};
 
-use super::{Grant, GrantNamespace, PrincipalState, Refusal, granted};
+use super::{Grant, GrantNamespace, PrincipalState, Refusal, check_grants};
 use crate::package::PackageAddress;
 use crate::principal::Principal;
 use crate::token::Claims;
@@ -135,25 +135,30 @@ fn allowed(
     if !claims.permissions().contains(permission) || !claims.namespaces().cover(namespace) {
         return Err(Refusal::OutOfScope { namespace: namespace.clone(), permission });
     }
-    granted(claims.principal(), claims.unique_id(), state, Some(namespace), permission, now)
+    check_grants(claims.principal(), claims.unique_id(), state, Some(namespace), permission, now)
 }
 
 /// Every namespace the holder may do something in, now. Made only by [`reach`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum PermittedNamespaces {
     /// All there are.
-    Every,
+    All,
     /// These; may be none.
-    Some(BTreeSet<Namespace>),
+    Only(BTreeSet<Namespace>),
 }
 
 /// Where the holder of this token may do this; nothing it may not see is in it.
-pub fn reach(claims: &Claims, state: &PrincipalState, permission: Permission, now: i64) -> Reach {
+pub fn permitted_namespaces(
+    claims: &Claims,
+    state: &PrincipalState,
+    permission: Permission,
+    now: i64,
+) -> PermittedNamespaces {
     let named = match claims.namespaces() {
         Namespaces::List(list) => list.clone(),
         Namespaces::All => {
             let on_every = |grant: &Grant| {
-                grant.namespace == GrantNamespace::Every
+                grant.namespace == GrantNamespace::All
                     && grant.allows(permission, now)
                     && state.counts(grant, claims.unique_id())
             };
@@ -161,19 +166,19 @@ pub fn reach(claims: &Claims, state: &PrincipalState, permission: Permission, no
                 && claims.permissions().contains(permission)
                 && state.grants.iter().any(on_every)
             {
-                return Reach::Every;
+                return PermittedNamespaces::All;
             }
             state
                 .grants
                 .iter()
                 .filter_map(|grant| match &grant.namespace {
                     GrantNamespace::One(namespace) => Some(namespace.clone()),
-                    GrantNamespace::Every => None,
+                    GrantNamespace::All => None,
                 })
                 .collect()
         }
     };
-    Reach::Some(
+    PermittedNamespaces::Only(
         named
             .into_iter()
             .filter(|namespace| allowed(claims, state, namespace, permission, now).is_ok())
@@ -233,7 +238,10 @@ mod tests {
             decide::<Download>(&claims, &state, &namespace("a"), 0),
             Err(Refusal::Revoked { .. })
         ));
-        assert_eq!(reach(&claims, &state, Permission::Download, 0), Reach::Some(BTreeSet::new()));
+        assert_eq!(
+            permitted_namespaces(&claims, &state, Permission::Download, 0),
+            PermittedNamespaces::Only(BTreeSet::new())
+        );
     }
 
     #[test]
@@ -246,16 +254,22 @@ mod tests {
         ]);
         let all = claims(Namespaces::All, &[Permission::Download, Permission::CreateGrant]);
         assert_eq!(
-            reach(&all, &state, Permission::Download, 0),
-            Reach::Some([namespace("a")].into())
+            permitted_namespaces(&all, &state, Permission::Download, 0),
+            PermittedNamespaces::Only([namespace("a")].into())
         );
-        assert_eq!(reach(&all, &state, Permission::CreateGrant, 0), Reach::Every);
-        assert_eq!(reach(&all, &state, Permission::Upload, 0), Reach::Some(BTreeSet::new()));
+        assert_eq!(
+            permitted_namespaces(&all, &state, Permission::CreateGrant, 0),
+            PermittedNamespaces::All
+        );
+        assert_eq!(
+            permitted_namespaces(&all, &state, Permission::Upload, 0),
+            PermittedNamespaces::Only(BTreeSet::new())
+        );
         let listed =
             claims(Namespaces::List(vec![namespace("a"), namespace("z")]), &[Permission::Download]);
         assert_eq!(
-            reach(&listed, &state, Permission::Download, 0),
-            Reach::Some([namespace("a")].into())
+            permitted_namespaces(&listed, &state, Permission::Download, 0),
+            PermittedNamespaces::Only([namespace("a")].into())
         );
     }
 }

@@ -3,7 +3,7 @@
 use stile_protocol::exchange::{Namespaces, RequestDocument};
 use stile_protocol::names::Permissions;
 
-use super::{Pin, PrincipalState, Refusal, granted};
+use super::{Pin, PrincipalState, Refusal, check_grants};
 use crate::identity::Identity;
 use crate::principal::{Principal, UniqueId};
 use crate::token::{Claims, NewClaims};
@@ -53,7 +53,7 @@ impl Entitlement {
     }
 
     /// What this mint pins: the unique id of a role or user that was granted something by name and has no pin yet.
-    pub fn pin(&self) -> Option<(Principal, UniqueId)> {
+    pub fn new_pin(&self) -> Option<(Principal, UniqueId)> {
         let id = self.caller.unique_id().filter(|_| self.pins)?;
         Some((self.caller.principal().clone(), id.clone()))
     }
@@ -71,7 +71,7 @@ pub fn entitle(
     }
     let check = |namespace| {
         document.permissions.iter().try_for_each(|permission| {
-            granted(caller.principal(), caller.unique_id(), state, namespace, permission, now)
+            check_grants(caller.principal(), caller.unique_id(), state, namespace, permission, now)
         })
     };
     match &document.namespaces {

@@ -3,6 +3,7 @@
 use stile_protocol::names::Namespace;
 
 use super::{Access, CreateGrant, DeleteGrant, GrantNamespace};
+use crate::principal::Principal;
 
 /// The right of an operator: of someone who can write to the store directly, past the broker.
 ///
@@ -15,7 +16,7 @@ pub struct OperatorAccess {
 
 impl OperatorAccess {
     /// The operator of that name, who has the store open.
-    pub fn at_the_store(operator: impl Into<String>) -> Self {
+    pub fn for_store_writer(operator: impl Into<String>) -> Self {
         Self { operator: operator.into() }
     }
 
@@ -25,8 +26,8 @@ impl OperatorAccess {
     }
 
     /// The right to change grants on any namespace, or on all.
-    pub fn grants_on(&self, namespace: GrantNamespace) -> GrantAccess {
-        GrantAccess { by: self.operator.clone(), namespace }
+    pub fn grant_access(&self, namespace: GrantNamespace) -> GrantAccess {
+        GrantAccess { actor: self.operator.clone(), namespace }
     }
 }
 
@@ -35,14 +36,14 @@ impl OperatorAccess {
 /// Made from an [`OperatorAccess`], or from an [`Access`] that was decided for `create_grant` or `delete_grant`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantAccess {
-    by: String,
+    actor: String,
     namespace: GrantNamespace,
 }
 
 impl GrantAccess {
     /// Who changes the grants, for the records: a principal, or an operator's name.
-    pub fn by(&self) -> &str {
-        &self.by
+    pub fn actor(&self) -> &str {
+        &self.actor
     }
 
     /// What the grants are on.
@@ -50,19 +51,19 @@ impl GrantAccess {
         &self.namespace
     }
 
-    fn held(by: &impl ToString, namespace: &Namespace) -> Self {
-        Self { by: by.to_string(), namespace: GrantNamespace::One(namespace.clone()) }
+    fn of_principal(principal: &Principal, namespace: &Namespace) -> Self {
+        Self { actor: principal.to_string(), namespace: GrantNamespace::One(namespace.clone()) }
     }
 }
 
 impl From<&Access<CreateGrant>> for GrantAccess {
     fn from(access: &Access<CreateGrant>) -> Self {
-        Self::held(access.principal(), access.namespace())
+        Self::of_principal(access.principal(), access.namespace())
     }
 }
 
 impl From<&Access<DeleteGrant>> for GrantAccess {
     fn from(access: &Access<DeleteGrant>) -> Self {
-        Self::held(access.principal(), access.namespace())
+        Self::of_principal(access.principal(), access.namespace())
     }
 }

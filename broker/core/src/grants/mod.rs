@@ -14,13 +14,14 @@ use std::str::FromStr;
 use stile_protocol::names::{NameError, Namespace, Permission, Permissions};
 
 pub use decide::{
-    Access, CreateGrant, DeleteGrant, Download, PackageAccess, Reach, Right, Upload, decide, reach,
+    Access, CreateGrant, DeleteGrant, Download, PackageAccess, PermittedNamespaces, Right, Upload,
+    decide, permitted_namespaces,
 };
 pub use entitle::{Entitlement, entitle};
 pub use evidence::{GrantAccess, OperatorAccess};
 
 use crate::principal::{Principal, UniqueId};
-use crate::token::{Listed, TokenId};
+use crate::token::{KeyringSummary, TokenId};
 
 /// Most namespaces one principal may hold grants on; past that, grant on `*`.
 pub const MAX_GRANTS: usize = 2_000;
@@ -29,7 +30,7 @@ pub const MAX_GRANTS: usize = 2_000;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum GrantNamespace {
     /// Every namespace, written `*`.
-    Every,
+    All,
     /// This one.
     One(Namespace),
 }
@@ -38,7 +39,7 @@ impl GrantNamespace {
     /// Whether the namespace falls under it. No other patterns exist.
     pub fn covers(&self, namespace: &Namespace) -> bool {
         match self {
-            Self::Every => true,
+            Self::All => true,
             Self::One(one) => one == namespace,
         }
     }
@@ -47,7 +48,7 @@ impl GrantNamespace {
 impl fmt::Display for GrantNamespace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Every => formatter.write_str("*"),
+            Self::All => formatter.write_str("*"),
             Self::One(namespace) => namespace.fmt(formatter),
         }
     }
@@ -57,7 +58,7 @@ impl FromStr for GrantNamespace {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text == "*" { Ok(Self::Every) } else { Namespace::parse(text).map(Self::One) }
+        if text == "*" { Ok(Self::All) } else { Namespace::parse(text).map(Self::One) }
     }
 }
 
@@ -117,7 +118,7 @@ pub struct PrincipalState {
     /// The tokens that are revoked one by one.
     pub revoked_tokens: HashSet<TokenId>,
     /// The keyring at the time, so that a dropped key is noticed everywhere.
-    pub keyring: Listed,
+    pub keyring: KeyringSummary,
 }
 
 impl PrincipalState {
@@ -134,7 +135,7 @@ impl PrincipalState {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nobody granted it.
-    #[error("`{}` has no `{permission}` on {}", .principal.as_typed(), match .namespace { Some(namespace) => format!("namespace `{namespace}`"), None => "any namespace".to_owned() })]
+    #[error("`{}` has no `{permission}` on {}", .principal.display_name(), match .namespace { Some(namespace) => format!("namespace `{namespace}`"), None => "any namespace".to_owned() })]
     NoGrant {
         /// Who asked.
         principal: Principal,
@@ -152,13 +153,13 @@ pub enum Refusal {
         permission: Permission,
     },
     /// The name is the same, and what AWS calls by it is another.
-    #[error("`{}` was deleted in AWS and made anew since it was granted", .principal.as_typed())]
+    #[error("`{}` was deleted in AWS and made anew since it was granted", .principal.display_name())]
     Recreated {
         /// Who asked.
         principal: Principal,
     },
     /// An operator revoked the principal.
-    #[error("`{}` is revoked", .principal.as_typed())]
+    #[error("`{}` is revoked", .principal.display_name())]
     Revoked {
         /// Who is revoked.
         principal: Principal,
@@ -169,7 +170,7 @@ pub enum Refusal {
 ///
 /// A role or user made anew under an old name loses the grants of that name; what reaches it through its permission set
 /// or account is not about the name, and stays.
-pub fn granted(
+pub fn check_grants(
     principal: &Principal,
     unique_id: Option<&UniqueId>,
     state: &PrincipalState,
@@ -233,7 +234,7 @@ pub(crate) mod tests {
             pin: Pin::Unpinned,
             revoked: None,
             revoked_tokens: HashSet::new(),
-            keyring: Listed::default(),
+            keyring: KeyringSummary::default(),
         }
     }
 
@@ -246,7 +247,7 @@ pub(crate) mod tests {
         now: i64,
     ) -> Result<(), Refusal> {
         let id = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
-        granted(&principal(DEPLOY), Some(&id), state, Some(&namespace(on)), permission, now)
+        check_grants(&principal(DEPLOY), Some(&id), state, Some(&namespace(on)), permission, now)
     }
 
     #[test]

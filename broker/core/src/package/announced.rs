@@ -6,7 +6,7 @@ use super::archive::Format;
 
 /// What is to come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announced {
+pub struct AnnouncedArchive {
     /// What kind of archive.
     pub format: Format,
     /// How long it is; S3 and the completion take neither more nor less.
@@ -15,7 +15,7 @@ pub struct Announced {
     pub sha256: String,
 }
 
-impl Announced {
+impl AnnouncedArchive {
     /// Reads `{"format": …, "bytes": …, "sha256": …}` and nothing else.
     pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
         let mut object = StrictObject::parse(body)?;
@@ -95,10 +95,18 @@ mod tests {
             (body("\"zip\"", "1,\"bytes\":2", &digest), "field `bytes` appears twice"),
             (body("\"zip\"", "1,\"url\":\"x\"", &digest), "field `url` is not known"),
         ] {
-            assert_eq!(Announced::parse(body.as_bytes()).unwrap_err().problem, expected, "{body}");
+            assert_eq!(
+                AnnouncedArchive::parse(body.as_bytes()).unwrap_err().problem,
+                expected,
+                "{body}"
+            );
         }
-        let good = Announced::parse(body("\"tar.gz\"", "5000000", &digest).as_bytes()).unwrap();
-        assert_eq!(good, Announced { format: Format::TarGz, bytes: 5_000_000, sha256: digest });
+        let good =
+            AnnouncedArchive::parse(body("\"tar.gz\"", "5000000", &digest).as_bytes()).unwrap();
+        assert_eq!(
+            good,
+            AnnouncedArchive { format: Format::TarGz, bytes: 5_000_000, sha256: digest }
+        );
     }
 
     #[test]

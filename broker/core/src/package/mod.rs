@@ -10,10 +10,10 @@ mod version;
 use stile_protocol::names::ModuleAddress;
 
 pub use address::PackageAddress;
-pub use announced::{Announced, UploadId};
+pub use announced::{AnnouncedArchive, UploadId};
 pub use archive::Format;
 pub use signed_url::{LIFETIME as SIGNED_URL_LIFETIME, SignedUrl, SignedUrlError};
-pub use upload::{Upload, UploadError, VerifiedArchive, sweep};
+pub use upload::{ArchiveUpload, UploadError, VerifiedArchive, sweep_uploads};
 pub use version::{Version, VersionError};
 
 /// Largest archive that may be sent, in bytes.

@@ -7,14 +7,14 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
-use super::archive::{self, ArchiveError, Format, Limits};
-use super::{Announced, MAX_ARCHIVE};
+use super::archive::{self, ArchiveError, ArchiveLimits, Format};
+use super::{AnnouncedArchive, MAX_ARCHIVE};
 
 /// What the names of files begin with that uploads grow in.
 const INCOMING: &str = ".stile-incoming-";
 
 /// Removes what uploads left in the folder that were not dropped, because their process was killed.
-pub fn sweep(folder: &Path, older_than: Duration) {
+pub fn sweep_uploads(folder: &Path, older_than: Duration) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries
         .flatten()
@@ -47,16 +47,16 @@ pub enum UploadError {
 
 /// An upload that grows. Dropped, it leaves nothing behind.
 #[derive(Debug)]
-pub struct Upload {
+pub struct ArchiveUpload {
     file: NamedTempFile,
     writer: tokio::fs::File,
     hash: Sha256,
     bytes: u64,
 }
 
-impl Upload {
+impl ArchiveUpload {
     /// Starts one in the folder.
-    pub fn begin(folder: &Path) -> Result<Self, UploadError> {
+    pub fn start(folder: &Path) -> Result<Self, UploadError> {
         let file = tempfile::Builder::new()
             .prefix(INCOMING)
             .tempfile_in(folder)
@@ -81,18 +81,18 @@ impl Upload {
     }
 
     /// Whether what has arrived is what was announced, to the last byte.
-    pub fn is(&self, announced: &Announced) -> bool {
+    pub fn matches(&self, announced: &AnnouncedArchive) -> bool {
         self.bytes == announced.bytes
             && hex::encode(self.hash.clone().finalize()) == announced.sha256
     }
 
     /// Ends it, and looks at what it is.
-    pub async fn check(mut self, format: Format) -> Result<VerifiedArchive, UploadError> {
+    pub async fn verify(mut self, format: Format) -> Result<VerifiedArchive, UploadError> {
         self.writer.flush().await.map_err(UploadError::Disk)?;
         let (mut file, sha256, bytes) = (self.file, hex::encode(self.hash.finalize()), self.bytes);
         let checked = tokio::task::spawn_blocking(move || {
             std::io::Seek::rewind(file.as_file_mut()).map_err(UploadError::Disk)?;
-            archive::inspect(file.as_file_mut(), format, &Limits::default())
+            archive::inspect(file.as_file_mut(), format, &ArchiveLimits::default())
                 .map_err(UploadError::Archive)?;
             Ok(VerifiedArchive { file, sha256, bytes, format })
         });
@@ -100,7 +100,7 @@ impl Upload {
     }
 }
 
-/// An archive whose every entry was looked at: what may be kept. Made only by [`Upload::check`].
+/// An archive whose every entry was looked at: what may be kept. Made only by [`ArchiveUpload::verify`].
 #[derive(Debug)]
 pub struct VerifiedArchive {
     file: NamedTempFile,
@@ -145,12 +145,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let names = || std::fs::read_dir(folder.path()).unwrap().count();
         std::fs::write(folder.path().join("else"), "").unwrap();
-        let upload = Upload::begin(folder.path()).unwrap();
+        let upload = ArchiveUpload::start(folder.path()).unwrap();
         let (_file, path) = upload.file.keep().unwrap();
         assert!(path.is_file() && names() == 2);
-        sweep(folder.path(), Duration::from_secs(3600));
+        sweep_uploads(folder.path(), Duration::from_secs(3600));
         assert_eq!(names(), 2, "somebody may be writing it");
-        sweep(folder.path(), Duration::ZERO);
+        sweep_uploads(folder.path(), Duration::ZERO);
         assert_eq!(names(), 1);
     }
 }

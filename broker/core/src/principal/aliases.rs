@@ -16,7 +16,7 @@ impl Principal {
     }
 
     /// The ARN of a role or user, or the text of another principal: what its owner would look for.
-    pub fn as_typed(&self) -> String {
+    pub fn display_name(&self) -> String {
         let (kind, aws) = match self {
             Self::Role(role) => ("role", role),
             Self::User(user) => ("user", user),
@@ -61,7 +61,7 @@ mod tests {
             ("aws:111122223333:user/alice", "arn:aws:iam::111122223333:user/alice"),
             ("sso:aws:111122223333/Admin", "sso:aws:111122223333/Admin"),
         ] {
-            assert_eq!(Principal::parse_stored(text).unwrap().as_typed(), expected);
+            assert_eq!(Principal::parse_stored(text).unwrap().display_name(), expected);
         }
     }
 }

@@ -6,10 +6,10 @@ use stile_protocol::region::Partition;
 const ACCOUNT_DIGITS: usize = 12;
 
 /// The longest name IAM gives a role or a user (IAM and AWS STS quotas).
-pub(super) const LONGEST_NAME: usize = 64;
+pub(super) const MAX_NAME_LEN: usize = 64;
 
 /// The longest name of a permission set: with `AWSReservedSSO_` and its suffix it fills a role's name.
-pub(super) const LONGEST_PERMISSION_SET: usize = 32;
+pub(super) const MAX_PERMISSION_SET_LEN: usize = 32;
 
 /// A principal of one AWS account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -5,10 +5,10 @@ use crate::fuzz::{Verdict, is_plain};
 
 /// As AWS's word on a caller, as what an administrator typed, and as what was stored.
 pub fn arn(bytes: &[u8]) -> Verdict {
-    let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Refused };
-    let mut verdict = Verdict::Refused;
+    let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Rejected };
+    let mut verdict = Verdict::Rejected;
     if let Ok(caller) = parse_caller_arn(text) {
-        verdict = Verdict::Taken;
+        verdict = Verdict::Accepted;
         assert_eq!(
             caller.principal.as_str(),
             named_by_hand(text),
@@ -27,7 +27,7 @@ pub fn arn(bytes: &[u8]) -> Verdict {
     for exact in [false, true] {
         match parse_typed(text, exact) {
             Ok(typed) => {
-                verdict = Verdict::Taken;
+                verdict = Verdict::Accepted;
                 is_canonical(&typed.principal);
                 let account = typed.principal.aws().map_or("", AwsPrincipal::account);
                 assert!(text.contains(account), "an account is never made up");
@@ -43,7 +43,7 @@ pub fn arn(bytes: &[u8]) -> Verdict {
         }
     }
     if let Ok(principal) = Principal::parse_stored(text) {
-        verdict = Verdict::Taken;
+        verdict = Verdict::Accepted;
         assert_eq!(principal.as_str(), text, "a principal has one text");
         // Nobody types a service's own role, and nobody calls as one: such a row is read and lets nobody in.
         if let Ok(typed) = parse_typed(text, false) {

@@ -19,8 +19,8 @@ use stile_protocol::region::Partition;
 
 pub use self::arn::{CallerArn, CallerArnError, parse_caller_arn};
 pub use self::aws::AwsPrincipal;
-use self::aws::{LONGEST_NAME, LONGEST_PERMISSION_SET, is_account};
-pub use self::typed::{Typed, TypedError, parse_typed};
+use self::aws::{MAX_NAME_LEN, MAX_PERMISSION_SET_LEN, is_account};
+pub use self::typed::{TypedPrincipal, TypedPrincipalError, parse_typed};
 pub use self::unique_id::UniqueId;
 
 /// A text that is no stored principal.
@@ -46,7 +46,7 @@ pub enum Principal {
 impl Principal {
     /// Reads what [`Display`](fmt::Display) wrote, and nothing else: no trimming, no folding, no ARN.
     pub fn parse_stored(text: &str) -> Result<Self, PrincipalError> {
-        read_stored(text).ok_or_else(|| PrincipalError(shown(text)))
+        read_stored(text).ok_or_else(|| PrincipalError(printable(text)))
     }
 
     /// Partition, account and name, of a principal that AWS has.
@@ -94,17 +94,17 @@ impl Principal {
     }
 
     fn role(partition: Partition, account: &str, name: &str) -> Option<Self> {
-        AwsPrincipal::new("", partition, account, ":role/", Some((name, LONGEST_NAME)))
+        AwsPrincipal::new("", partition, account, ":role/", Some((name, MAX_NAME_LEN)))
             .map(Self::Role)
     }
 
     fn user(partition: Partition, account: &str, name: &str) -> Option<Self> {
-        AwsPrincipal::new("", partition, account, ":user/", Some((name, LONGEST_NAME)))
+        AwsPrincipal::new("", partition, account, ":user/", Some((name, MAX_NAME_LEN)))
             .map(Self::User)
     }
 
     fn permission_set(partition: Partition, account: &str, name: &str) -> Option<Self> {
-        let name = Some((name, LONGEST_PERMISSION_SET));
+        let name = Some((name, MAX_PERMISSION_SET_LEN));
         AwsPrincipal::new("sso:", partition, account, "/", name).map(Self::PermissionSet)
     }
 
@@ -167,7 +167,7 @@ fn split_path(text: &str) -> Option<(Option<&str>, &str)> {
 }
 
 /// A text as an error may show it: one line, not too long.
-fn shown(text: &str) -> String {
+fn printable(text: &str) -> String {
     text.chars().take(120).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -6,12 +6,12 @@ use stile_protocol::region::Partition;
 
 use super::arn::{parse_caller_arn, unsupported};
 use super::{
-    AwsPrincipal, Principal, RESERVED_SSO, is_account, permission_set_of, shown, split_path,
+    AwsPrincipal, Principal, RESERVED_SSO, is_account, permission_set_of, printable, split_path,
 };
 
 /// What was typed, as it will be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Typed {
+pub struct TypedPrincipal {
     /// The principal.
     pub principal: Principal,
     /// What the administrator should know: one sentence each.
@@ -23,13 +23,13 @@ pub struct Typed {
 /// A text that names no principal, and what to type instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` {problem}")]
-pub struct TypedError {
+pub struct TypedPrincipalError {
     text: String,
     problem: String,
     hint: String,
 }
 
-impl TypedError {
+impl TypedPrincipalError {
     /// What to type instead.
     pub fn hint(&self) -> &str {
         &self.hint
@@ -40,7 +40,7 @@ impl TypedError {
 ///
 /// A role that IAM Identity Center made stands for its permission set, since the role gets another name when the set is provisioned anew;
 /// `exact` keeps the role. The canonical text is always taken as it is.
-pub fn parse_typed(text: &str, exact: bool) -> Result<Typed, TypedError> {
+pub fn parse_typed(text: &str, exact: bool) -> Result<TypedPrincipal, TypedPrincipalError> {
     let refused = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
     if let Some(sign) = text.chars().find(|c| "*?^$|()[]{}\\".contains(*c)) {
         return refused(&format!("has a `{sign}`, and a grant is never for a pattern"), ONE_OR_ALL);
@@ -89,15 +89,19 @@ const ONE_OR_ALL: &str = "the ARN of one role, such as `arn:aws:iam::11112222333
 
 const FORMS: &str = "`arn:aws:iam::111122223333:role/deploy`, `arn:aws:iam::111122223333:user/alice`, `sso:111122223333/PermissionSet` or `account:111122223333`; before the account, `sso:` and `account:` also take a partition, as in `sso:aws-us-gov:111122223333/PermissionSet`";
 
-fn refusal(text: &str, problem: &str, hint: &str) -> TypedError {
-    TypedError { text: shown(text), problem: problem.to_owned(), hint: format!("type {hint}") }
+fn refusal(text: &str, problem: &str, hint: &str) -> TypedPrincipalError {
+    TypedPrincipalError {
+        text: printable(text),
+        problem: problem.to_owned(),
+        hint: format!("type {hint}"),
+    }
 }
 
 fn starts_with_account(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-fn canonical(text: &str, principal: Principal) -> Result<Typed, TypedError> {
+fn canonical(text: &str, principal: Principal) -> Result<TypedPrincipal, TypedPrincipalError> {
     if let Some((_, resource)) =
         principal.as_str().rsplit_once(':').filter(|_| principal.is_concrete())
     {
@@ -112,11 +116,11 @@ fn canonical(text: &str, principal: Principal) -> Result<Typed, TypedError> {
         _ => Vec::new(),
     };
     let needs_confirmation = matches!(principal, Principal::Account(_));
-    Ok(Typed { principal, notices, needs_confirmation })
+    Ok(TypedPrincipal { principal, notices, needs_confirmation })
 }
 
 /// Refuses a resource of a kind that never gets in, with what does.
-fn allowed(text: &str, resource: &str, account: &str) -> Result<(), TypedError> {
+fn allowed(text: &str, resource: &str, account: &str) -> Result<(), TypedPrincipalError> {
     let Some(sentence) = unsupported(resource) else {
         return Ok(());
     };
@@ -134,7 +138,7 @@ fn allowed(text: &str, resource: &str, account: &str) -> Result<(), TypedError> 
     Err(refusal(text, &format!("cannot be granted anything: {sentence}"), &hint))
 }
 
-fn arn(text: &str, rest: &str, exact: bool) -> Result<Typed, TypedError> {
+fn arn(text: &str, rest: &str, exact: bool) -> Result<TypedPrincipal, TypedPrincipalError> {
     let refused = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
     let parts: Vec<&str> = rest.splitn(5, ':').collect();
     let &[partition, service, region, account, resource] = parts.as_slice() else {
@@ -176,11 +180,12 @@ fn assumed_role(
     partition: Partition,
     account: &str,
     exact: bool,
-) -> Result<Typed, TypedError> {
+) -> Result<TypedPrincipal, TypedPrincipalError> {
     let Ok(caller) = parse_caller_arn(text) else {
         let role =
             rest.split('/').next().and_then(|role| Principal::role(partition, account, role));
-        let hint = role.map_or_else(|| FORMS.to_owned(), |role| format!("`{}`", role.as_typed()));
+        let hint =
+            role.map_or_else(|| FORMS.to_owned(), |role| format!("`{}`", role.display_name()));
         return Err(refusal(text, "is not the ARN of a role's session", &hint));
     };
     let session = caller.session_name.unwrap_or_default();
@@ -197,7 +202,7 @@ fn named(
     partition: Partition,
     account: &str,
     exact: bool,
-) -> Result<Typed, TypedError> {
+) -> Result<TypedPrincipal, TypedPrincipalError> {
     let parts =
         split_path(rest).and_then(|(path, name)| Some((path, of(partition, account, name)?)));
     let Some((path, principal)) = parts else {
@@ -209,7 +214,7 @@ fn named(
 }
 
 /// Puts the permission set in the place of the role that IAM Identity Center made for it, unless exactly the role is meant.
-fn reserved(principal: Principal, mut notices: Vec<String>, exact: bool) -> Typed {
+fn reserved(principal: Principal, mut notices: Vec<String>, exact: bool) -> TypedPrincipal {
     let (role, set) = match &principal {
         Principal::Role(aws) => {
             let set = permission_set_of(aws.name());
@@ -240,7 +245,7 @@ fn reserved(principal: Principal, mut notices: Vec<String>, exact: bool) -> Type
             principal
         }
     };
-    Typed { principal, notices, needs_confirmation: false }
+    TypedPrincipal { principal, notices, needs_confirmation: false }
 }
 
 #[cfg(test)]

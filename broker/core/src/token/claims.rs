@@ -10,10 +10,10 @@ use crate::critical::{self, CRIT};
 use crate::principal::{Principal, UniqueId};
 
 /// How far ahead of ours the clock of the process that minted a token may be, in seconds.
-const MAX_AHEAD: i64 = 60;
+const MAX_CLOCK_SKEW: i64 = 60;
 
 /// The claims that this program understands.
-const KNOWN: [&str; 7] = ["jti", "sub", "uid", "iat", "exp", "ns", "perm"];
+const KNOWN_CLAIMS: [&str; 7] = ["jti", "sub", "uid", "iat", "exp", "ns", "perm"];
 
 /// A token's own id: 128 random bits as 22 base64url characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,8 +117,8 @@ impl Claims {
     }
 
     /// Whether it lives at `now`; a lowered maximum also ends what was given longer before.
-    pub fn live(&self, max_ttl: i64, now: i64) -> bool {
-        let started = self.iat <= now.saturating_add(MAX_AHEAD);
+    pub fn is_valid_at(&self, max_ttl: i64, now: i64) -> bool {
+        let started = self.iat <= now.saturating_add(MAX_CLOCK_SKEW);
         let spans = self
             .exp
             .checked_sub(self.iat)
@@ -147,7 +147,7 @@ impl Claims {
         let jti = object.string("jti")?;
         let sub = object.string("sub")?;
         let uid = object.optional_string("uid")?;
-        if !critical::understood(object.take_optional(CRIT).as_ref(), &KNOWN) {
+        if !critical::understood(object.take_optional(CRIT).as_ref(), &KNOWN_CLAIMS) {
             return Err(FieldError::new(CRIT, "a list of claims that this broker understands"));
         }
         let claims = Self {
@@ -277,13 +277,13 @@ mod tests {
             for iat in limits {
                 let claims = with(&iat.to_string(), &exp.to_string()).unwrap();
                 for now in limits.into_iter().chain([1000, 4599]) {
-                    let lives = claims.live(exchange::MAX_TTL, now);
+                    let lives = claims.is_valid_at(exchange::MAX_TTL, now);
                     let may = now < exp
                         && i128::from(exp) - i128::from(iat) <= 43_200
                         && i128::from(iat) <= i128::from(now) + 60;
                     assert!(!lives || may, "{iat} {exp} {now}");
                 }
-                assert!(!claims.live(exchange::MAX_TTL, exp), "{exp} is over at its end");
+                assert!(!claims.is_valid_at(exchange::MAX_TTL, exp), "{exp} is over at its end");
                 assert!(!crate::clock::rfc3339(claims.expires_at()).is_empty(), "and is told");
             }
         }
@@ -308,7 +308,7 @@ mod tests {
         ] {
             let mut claims = good();
             (claims.iat, claims.exp) = (iat, exp);
-            assert_eq!(claims.live(max_ttl, now), expected, "{iat} {exp} {max_ttl} {now}");
+            assert_eq!(claims.is_valid_at(max_ttl, now), expected, "{iat} {exp} {max_ttl} {now}");
         }
     }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::claims::Claims;
 use super::keyring::{Key, KeyId};
-use super::seal::{MAX_TOKEN, Sealed, seal_bytes};
+use super::seal::{MAX_TOKEN_LEN, Sealed, seal_bytes};
 use crate::fuzz::{Verdict, is_plain};
 
 /// A token under [`KEY`] for [`AUDIENCE`], as one may have been overheard.
@@ -21,7 +21,7 @@ static AUDIENCE: LazyLock<Audience> =
 
 static KEY: LazyLock<Key> = LazyLock::new(|| {
     let id = KeyId::parse("AAAAAAAAAAAAAAAAAAAAAA").expect("a key id");
-    Key::kept(id, Zeroizing::new([7; 32]), 0, 0)
+    Key::stored(id, Zeroizing::new([7; 32]), 0, 0)
 });
 
 /// As a token that somebody sends, and as a message under a seal of ours.
@@ -34,7 +34,7 @@ pub fn token(bytes: &[u8]) -> Verdict {
                 GENUINE.as_bytes(),
                 "a token has one spelling, and nobody else makes one"
             );
-            Verdict::Taken
+            Verdict::Accepted
         }
         None => under,
     }
@@ -42,7 +42,7 @@ pub fn token(bytes: &[u8]) -> Verdict {
 
 fn opened(text: &str) -> Option<Vec<u8>> {
     let sealed = Sealed::parse(text)?;
-    assert!(text.len() <= MAX_TOKEN);
+    assert!(text.len() <= MAX_TOKEN_LEN);
     let parts: Vec<_> = text.split('.').collect();
     for part in parts.iter().skip(2) {
         let bytes = exchange::decode_base64url(part).expect("looked at already");
@@ -59,7 +59,7 @@ fn claims(message: &[u8]) -> Verdict {
         .ok()
         .filter(|text| !text.is_empty())
         .and_then(|_| seal_bytes(&KEY, &AUDIENCE, message));
-    if let Some(sealed) = sealed.filter(|sealed| sealed.len() <= MAX_TOKEN) {
+    if let Some(sealed) = sealed.filter(|sealed| sealed.len() <= MAX_TOKEN_LEN) {
         assert_eq!(opened(&sealed).as_deref(), Some(message), "opening undoes sealing");
         let sum = message
             .iter()
@@ -77,7 +77,7 @@ fn claims(message: &[u8]) -> Verdict {
         Ok(claims) => claims,
         Err(error) => {
             assert!(is_plain(&error.problem), "{error}");
-            return Verdict::Refused;
+            return Verdict::Rejected;
         }
     };
     assert_eq!(
@@ -88,11 +88,14 @@ fn claims(message: &[u8]) -> Verdict {
     assert!(claims.principal().is_concrete());
     let end = claims.expires_at();
     for max_ttl in [exchange::MIN_TTL, exchange::MAX_TTL] {
-        assert!(!claims.live(max_ttl, end) && !claims.live(max_ttl, i64::MAX), "they end");
         assert!(
-            !claims.live(max_ttl, end.saturating_sub(max_ttl).saturating_sub(61)),
+            !claims.is_valid_at(max_ttl, end) && !claims.is_valid_at(max_ttl, i64::MAX),
+            "they end"
+        );
+        assert!(
+            !claims.is_valid_at(max_ttl, end.saturating_sub(max_ttl).saturating_sub(61)),
             "and were not yet"
         );
     }
-    Verdict::Taken
+    Verdict::Accepted
 }

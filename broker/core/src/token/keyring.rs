@@ -11,16 +11,16 @@ use stile_protocol::exchange;
 use zeroize::Zeroizing;
 
 /// Age at which a key is followed by the next, in seconds.
-pub const ROTATION: i64 = 24 * 3600;
+pub const ROTATION_INTERVAL: i64 = 24 * 3600;
 
 /// Between a key's publication and its first use, in seconds, so that every process has met it by then.
-pub const PUBLISHED_AHEAD: i64 = 300;
+pub const ACTIVATION_DELAY: i64 = 300;
 
 /// Most keys alive at once.
 pub const MAX_KEYS: usize = 4;
 
 /// How long after its last mint a key may be needed, in seconds: the longest token, and what clocks differ by.
-const OPENS_FOR: i64 = exchange::MAX_TTL + 60;
+const RETENTION_AFTER_MINT: i64 = exchange::MAX_TTL + 60;
 
 /// A key's name: 128 random bits as 22 base64url characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -68,7 +68,12 @@ impl Key {
     }
 
     /// One that was kept.
-    pub fn kept(id: KeyId, secret: Zeroizing<[u8; 32]>, created_at: i64, mints_from: i64) -> Self {
+    pub fn stored(
+        id: KeyId,
+        secret: Zeroizing<[u8; 32]>,
+        created_at: i64,
+        mints_from: i64,
+    ) -> Self {
         Self { id, secret, created_at, mints_from }
     }
 
@@ -113,7 +118,7 @@ pub struct Keyring {
 
 impl Keyring {
     /// A keyring as it was kept.
-    pub fn kept(revision: i64, mut keys: Vec<Key>) -> Self {
+    pub fn stored(revision: i64, mut keys: Vec<Key>) -> Self {
         keys.sort_by_key(Key::mints_from);
         Self { revision, keys }
     }
@@ -129,33 +134,38 @@ impl Keyring {
     }
 
     /// The key to mint with now.
-    pub fn minting(&self, now: i64) -> Option<&Key> {
+    pub fn minting_key(&self, now: i64) -> Option<&Key> {
         self.keys.iter().rev().find(|key| key.mints_from <= now)
     }
 
     /// Whether this keyring should be followed by the next before anything is minted under it.
     ///
     /// A process that has not looked for a day is due as well: so no key mints once its successor has been met.
-    pub fn due(&self, now: i64) -> bool {
-        self.keys.last().is_none_or(|newest| now >= newest.created_at.saturating_add(ROTATION))
+    pub fn rotation_due(&self, now: i64) -> bool {
+        self.keys
+            .last()
+            .is_none_or(|newest| now >= newest.created_at.saturating_add(ROTATION_INTERVAL))
     }
 
     /// The keyring that follows: with the next key, without those whose last token has expired.
     ///
     /// The first key of all mints at once; every later one when all have had time to meet it.
-    pub fn next(&self, now: i64) -> Result<Self, getrandom::Error> {
-        let mints_from =
-            if self.minting(now).is_none() { now } else { now.saturating_add(PUBLISHED_AHEAD) };
+    pub fn rotated(&self, now: i64) -> Result<Self, getrandom::Error> {
+        let mints_from = if self.minting_key(now).is_none() {
+            now
+        } else {
+            now.saturating_add(ACTIVATION_DELAY)
+        };
         let mut keys: Vec<Key> = Vec::with_capacity(MAX_KEYS);
         for (at, key) in self.keys.iter().enumerate() {
             let followed_at = self.keys.get(at + 1).map_or(mints_from, |next| next.mints_from);
-            if now < followed_at.saturating_add(OPENS_FOR) {
+            if now < followed_at.saturating_add(RETENTION_AFTER_MINT) {
                 keys.push(key.clone());
             }
         }
         while keys.len() >= MAX_KEYS {
             // The oldest goes, unless it is the one that mints; then the one after it, which never did.
-            let minting = self.minting(now).map(Key::id);
+            let minting = self.minting_key(now).map(Key::id);
             keys.remove(usize::from(keys.first().map(Key::id) == minting));
         }
         keys.push(Key::random(now, mints_from)?);
@@ -164,16 +174,16 @@ impl Keyring {
 
     /// The same without the keys that are not listed.
     #[must_use]
-    pub fn only(&self, listed: &Listed) -> Self {
+    pub fn restricted_to(&self, listed: &KeyringSummary) -> Self {
         Self {
             revision: self.revision,
-            keys: self.keys.iter().filter(|key| listed.has(&key.id)).cloned().collect(),
+            keys: self.keys.iter().filter(|key| listed.contains(&key.id)).cloned().collect(),
         }
     }
 
     /// The keyring that opens nothing any more: what revokes every token at once.
     #[must_use]
-    pub fn dropped(&self) -> Self {
+    pub fn cleared(&self) -> Self {
         Self { revision: self.revision.saturating_add(1), keys: Vec::new() }
     }
 }
@@ -189,28 +199,28 @@ pub struct DerivedKeys {
 
 /// What a read of the store says of a keyring in the clear: enough to know that a key is gone, and to open nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listed {
+pub struct KeyringSummary {
     /// Its revision.
     pub revision: i64,
     /// The names of the keys alive.
     pub ids: Vec<KeyId>,
 }
 
-impl Listed {
+impl KeyringSummary {
     /// Whether a key of that name is alive.
-    pub fn has(&self, id: &KeyId) -> bool {
+    pub fn contains(&self, id: &KeyId) -> bool {
         self.ids.contains(id)
     }
 
     /// Whether it is that keyring. The revision alone does not say it: one that was restored counts on from where it was.
-    pub fn is(&self, keyring: &Keyring) -> bool {
+    pub fn matches(&self, keyring: &Keyring) -> bool {
         self.revision == keyring.revision
             && self.ids.len() == keyring.keys.len()
-            && keyring.keys.iter().all(|key| self.has(&key.id))
+            && keyring.keys.iter().all(|key| self.contains(&key.id))
     }
 }
 
-impl From<&Keyring> for Listed {
+impl From<&Keyring> for KeyringSummary {
     fn from(keyring: &Keyring) -> Self {
         Self {
             revision: keyring.revision,
@@ -228,55 +238,61 @@ mod tests {
     #[test]
     fn the_first_key_mints_at_once_and_the_next_when_all_have_met_it() {
         let empty = Keyring::default();
-        assert!(empty.due(0) && empty.minting(0).is_none());
-        let first = empty.next(1000).unwrap();
-        let old = first.minting(1000).unwrap().id().clone();
-        assert!(!first.due(1000 + DAY - 1) && first.due(1000 + DAY));
+        assert!(empty.rotation_due(0) && empty.minting_key(0).is_none());
+        let first = empty.rotated(1000).unwrap();
+        let old = first.minting_key(1000).unwrap().id().clone();
+        assert!(!first.rotation_due(1000 + DAY - 1) && first.rotation_due(1000 + DAY));
         let now = 1000 + DAY;
-        let second = first.next(now).unwrap();
+        let second = first.rotated(now).unwrap();
         assert_eq!(second.revision, 2);
-        assert_eq!(second.minting(now + PUBLISHED_AHEAD - 1).unwrap().id(), &old);
-        assert_ne!(second.minting(now + PUBLISHED_AHEAD).unwrap().id(), &old);
-        assert!(!second.due(now + PUBLISHED_AHEAD));
+        assert_eq!(second.minting_key(now + ACTIVATION_DELAY - 1).unwrap().id(), &old);
+        assert_ne!(second.minting_key(now + ACTIVATION_DELAY).unwrap().id(), &old);
+        assert!(!second.rotation_due(now + ACTIVATION_DELAY));
     }
 
     #[test]
     fn a_key_is_kept_until_the_last_token_under_it_has_expired() {
-        let first = Keyring::default().next(0).unwrap();
-        let second = first.next(DAY).unwrap();
+        let first = Keyring::default().rotated(0).unwrap();
+        let second = first.rotated(DAY).unwrap();
         let old = first.keys()[0].id();
-        let last_mint = DAY + PUBLISHED_AHEAD - 1;
-        assert!(second.next(last_mint + exchange::MAX_TTL).unwrap().key(old).is_some());
-        assert!(second.next(DAY + PUBLISHED_AHEAD + OPENS_FOR).unwrap().key(old).is_none());
+        let last_mint = DAY + ACTIVATION_DELAY - 1;
+        assert!(second.rotated(last_mint + exchange::MAX_TTL).unwrap().key(old).is_some());
+        assert!(
+            second
+                .rotated(DAY + ACTIVATION_DELAY + RETENTION_AFTER_MINT)
+                .unwrap()
+                .key(old)
+                .is_none()
+        );
     }
 
     #[test]
     fn no_more_than_four_keys_live_however_often_they_rotate() {
         let mut keyring = Keyring::default();
         for now in 0..10 {
-            keyring = keyring.next(now).unwrap();
+            keyring = keyring.rotated(now).unwrap();
             assert!(keyring.keys().len() <= MAX_KEYS);
         }
-        assert!(keyring.minting(9).is_some(), "something still mints");
+        assert!(keyring.minting_key(9).is_some(), "something still mints");
     }
 
     #[test]
     fn a_dropped_keyring_opens_nothing_and_its_next_key_mints_at_once() {
-        let first = Keyring::default().next(0).unwrap();
-        let dropped = first.dropped();
+        let first = Keyring::default().rotated(0).unwrap();
+        let dropped = first.cleared();
         assert!(dropped.key(first.keys()[0].id()).is_none());
         assert_eq!(dropped.revision, 2);
-        assert!(dropped.next(5).unwrap().minting(5).is_some());
+        assert!(dropped.rotated(5).unwrap().minting_key(5).is_some());
     }
 
     #[test]
     fn what_is_listed_is_a_keyring_of_the_same_revision_and_the_same_keys() {
         let (first, other) =
-            (Keyring::default().next(0).unwrap(), Keyring::default().next(0).unwrap());
-        let listed = Listed::from(&first);
-        assert!(listed.is(&first) && listed.has(first.keys()[0].id()));
-        assert!(!listed.is(&other), "a restored keyring that counted on");
-        assert!(!listed.is(&first.dropped()) && !listed.is(&first.next(1).unwrap()));
+            (Keyring::default().rotated(0).unwrap(), Keyring::default().rotated(0).unwrap());
+        let listed = KeyringSummary::from(&first);
+        assert!(listed.matches(&first) && listed.contains(first.keys()[0].id()));
+        assert!(!listed.matches(&other), "a restored keyring that counted on");
+        assert!(!listed.matches(&first.cleared()) && !listed.matches(&first.rotated(1).unwrap()));
     }
 
     #[test]

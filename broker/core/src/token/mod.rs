@@ -8,5 +8,7 @@ mod seal;
 
 pub(crate) use claims::NewClaims;
 pub use claims::{Claims, TokenId};
-pub use keyring::{DerivedKeys, Key, KeyId, Keyring, Listed, MAX_KEYS, PUBLISHED_AHEAD, ROTATION};
-pub use seal::{MAX_TOKEN, Sealed, seal};
+pub use keyring::{
+    ACTIVATION_DELAY, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, MAX_KEYS, ROTATION_INTERVAL,
+};
+pub use seal::{MAX_TOKEN_LEN, Sealed, seal};

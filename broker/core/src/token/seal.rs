@@ -13,7 +13,7 @@ use super::claims::Claims;
 use super::keyring::{Key, KeyId};
 
 /// Longest token that is looked at, in bytes: what fits every gateway's header limit.
-pub const MAX_TOKEN: usize = 4096;
+pub const MAX_TOKEN_LEN: usize = 4096;
 
 /// What every token begins with, so that secret scanners can know one.
 const PREFIX: &str = "stile_";
@@ -33,7 +33,7 @@ pub struct Sealed<'a> {
 impl<'a> Sealed<'a> {
     /// Looks at length, prefix, alphabet and key id, in that order.
     pub fn parse(token: &'a str) -> Option<Self> {
-        if token.len() > MAX_TOKEN {
+        if token.len() > MAX_TOKEN_LEN {
             return None;
         }
         let paseto = token.strip_prefix(PREFIX)?;

@@ -8,11 +8,11 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use super::{ArchiveError, Contents, Format, Limits, inspect};
+use super::{ArchiveContents, ArchiveError, ArchiveLimits, Format, inspect};
 use crate::fuzz::{Verdict, is_plain};
 
 /// Small, so that a bomb is quick.
-const LIMITS: Limits = Limits { unpacked_bytes: 1_000_000, entries: 1_000 };
+const LIMITS: ArchiveLimits = ArchiveLimits { unpacked_bytes: 1_000_000, entries: 1_000 };
 
 /// As the format they begin like; what begins like neither is a bare tar archive, whose checksums are made good and which
 /// is compressed, since no mutation gets a checksum right.
@@ -28,11 +28,11 @@ pub fn archive(bytes: &[u8]) -> Verdict {
                 Format::TarGz => from_tar_gz(&bytes),
             };
             unpacks_inside(&entries, contents);
-            Verdict::Taken
+            Verdict::Accepted
         }
-        Err(ArchiveError::Refused { message, .. }) => {
+        Err(ArchiveError::Rejected { message, .. }) => {
             assert!(is_plain(&message), "{message:?}");
-            Verdict::Refused
+            Verdict::Rejected
         }
         Err(error @ ArchiveError::Unreadable(_)) => {
             unreachable!("the archive's fault passed for the disk's: {error:?}")
@@ -41,9 +41,9 @@ pub fn archive(bytes: &[u8]) -> Verdict {
 }
 
 /// An entry as a reader gives it that refuses nothing: its name, and the bytes of a file.
-type Entry = (String, Option<u64>);
+type EntrySummary = (String, Option<u64>);
 
-fn unpacks_inside(entries: &[Entry], contents: Contents) {
+fn unpacks_inside(entries: &[EntrySummary], contents: ArchiveContents) {
     let inside = |name: &str| {
         Path::new(name)
             .components()
@@ -54,11 +54,14 @@ fn unpacks_inside(entries: &[Entry], contents: Contents) {
         "{entries:?}"
     );
     let files: Vec<u64> = entries.iter().filter_map(|(_, size)| *size).collect();
-    assert_eq!(contents, Contents { files: files.len(), unpacked_bytes: files.iter().sum() });
+    assert_eq!(
+        contents,
+        ArchiveContents { files: files.len(), unpacked_bytes: files.iter().sum() }
+    );
     assert!(contents.unpacked_bytes <= LIMITS.unpacked_bytes && entries.len() <= LIMITS.entries);
 }
 
-fn from_zip(bytes: &[u8]) -> Vec<Entry> {
+fn from_zip(bytes: &[u8]) -> Vec<EntrySummary> {
     let mut archive =
         ::zip::ZipArchive::new(Cursor::new(bytes)).expect("a zip archive that was taken is one");
     let read = (0..archive.len()).map(|at| {
@@ -73,7 +76,7 @@ fn from_zip(bytes: &[u8]) -> Vec<Entry> {
     read.collect()
 }
 
-fn from_tar_gz(bytes: &[u8]) -> Vec<Entry> {
+fn from_tar_gz(bytes: &[u8]) -> Vec<EntrySummary> {
     let mut archive = tar::Archive::new(GzDecoder::new(bytes));
     let entries = archive.entries().expect("a tar archive that was taken is one");
     let read = entries.filter_map(|entry| {

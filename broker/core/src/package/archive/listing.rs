@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
-use super::{ArchiveError, Contents, Limits};
+use super::{ArchiveContents, ArchiveError, ArchiveLimits};
 
 /// The longest path of an entry in bytes; every operating system has less room than 4,096.
-const LONGEST_PATH: usize = 1_024;
+const MAX_PATH_LEN: usize = 1_024;
 
 /// The longest part of a path in bytes that file systems take.
-const LONGEST_PART: usize = 255;
+const MAX_PART_LEN: usize = 255;
 
 /// How many folders deep an entry may be; with the longest path it bounds the work that names can cause.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum EntryKind {
     File,
     Folder,
     /// A folder that only the path of an entry names.
@@ -25,25 +25,25 @@ pub(super) enum What {
 
 /// What an archive would unpack to, so far.
 pub(super) struct Listing<'a> {
-    limits: &'a Limits,
+    limits: &'a ArchiveLimits,
     entries: usize,
     files: usize,
     unpacked_bytes: u64,
     /// By the path with case folded: two entries of one key are one file on macOS and Windows.
-    paths: HashMap<String, (String, What)>,
+    paths: HashMap<String, (String, EntryKind)>,
 }
 
 impl<'a> Listing<'a> {
-    pub(super) fn new(limits: &'a Limits) -> Self {
+    pub(super) fn new(limits: &'a ArchiveLimits) -> Self {
         Self { limits, entries: 0, files: 0, unpacked_bytes: 0, paths: HashMap::new() }
     }
 
-    pub(super) const fn limits(&self) -> &'a Limits {
+    pub(super) const fn limits(&self) -> &'a ArchiveLimits {
         self.limits
     }
 
     /// Counts something of which the archive must not have too many.
-    pub(super) fn count(&mut self) -> Result<(), ArchiveError> {
+    pub(super) fn count_entry(&mut self) -> Result<(), ArchiveError> {
         self.entries += 1;
         if self.entries > self.limits.entries { Err(self.too_many()) } else { Ok(()) }
     }
@@ -56,13 +56,13 @@ impl<'a> Listing<'a> {
     }
 
     /// Takes an entry into the list, or refuses its name; returns the name as messages show it.
-    pub(super) fn enter(&mut self, name: &[u8], what: What) -> Result<String, ArchiveError> {
-        self.count()?;
-        let shown = shown(name);
+    pub(super) fn add(&mut self, name: &[u8], kind: EntryKind) -> Result<String, ArchiveError> {
+        self.count_entry()?;
+        let shown = printable(name);
         let refused = |problem| ArchiveError::entry(&shown, problem);
         let name =
             std::str::from_utf8(name).map_err(|_| refused("has a name that is not UTF-8"))?;
-        let parts = parts(name, what).map_err(refused)?;
+        let parts = parts(name, kind).map_err(refused)?;
         let (mut path, mut folded) = (String::new(), String::new());
         for (at, part) in parts.iter().enumerate() {
             if at > 0 {
@@ -71,31 +71,36 @@ impl<'a> Listing<'a> {
             }
             path.push_str(part);
             folded.extend(part.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase));
-            self.note(&path, &folded, if at + 1 < parts.len() { What::Implied } else { what })?;
+            self.record(
+                &path,
+                &folded,
+                if at + 1 < parts.len() { EntryKind::Implied } else { kind },
+            )?;
         }
-        self.files += usize::from(what == What::File);
+        self.files += usize::from(kind == EntryKind::File);
         Ok(shown)
     }
 
-    fn note(&mut self, path: &str, folded: &str, what: What) -> Result<(), ArchiveError> {
+    fn record(&mut self, path: &str, folded: &str, kind: EntryKind) -> Result<(), ArchiveError> {
         let Some((there, is)) = self.paths.get_mut(folded) else {
             if self.paths.len() >= self.limits.entries {
                 return Err(self.too_many());
             }
-            self.paths.insert(folded.to_owned(), (path.to_owned(), what));
+            self.paths.insert(folded.to_owned(), (path.to_owned(), kind));
             return Ok(());
         };
-        let refused = |problem: &str| Err(ArchiveError::entry(&shown(path.as_bytes()), problem));
+        let refused =
+            |problem: &str| Err(ArchiveError::entry(&printable(path.as_bytes()), problem));
         if there != path {
-            let twin = shown(there.as_bytes());
+            let twin = printable(there.as_bytes());
             return refused(&format!(
                 "differs only by case from `{twin}`, and macOS and Windows would make one of the two"
             ));
         }
-        match (*is, what) {
-            (What::Implied, What::Folder) => *is = What::Folder,
-            (What::Implied | What::Folder, What::Implied) => {}
-            (What::File, What::File) | (What::Folder, What::Folder) => {
+        match (*is, kind) {
+            (EntryKind::Implied, EntryKind::Folder) => *is = EntryKind::Folder,
+            (EntryKind::Implied | EntryKind::Folder, EntryKind::Implied) => {}
+            (EntryKind::File, EntryKind::File) | (EntryKind::Folder, EntryKind::Folder) => {
                 return refused("is there twice");
             }
             _ => return refused("is both a file and a folder"),
@@ -104,7 +109,7 @@ impl<'a> Listing<'a> {
     }
 
     /// Unpacks a file of a declared size into nothing.
-    pub(super) fn unpack(
+    pub(super) fn measure(
         &mut self,
         name: &str,
         declared: u64,
@@ -136,22 +141,22 @@ impl<'a> Listing<'a> {
     }
 
     /// Says what is in the archive, if a module is.
-    pub(super) fn finish(self) -> Result<Contents, ArchiveError> {
+    pub(super) fn finish(self) -> Result<ArchiveContents, ArchiveError> {
         let files = || {
             self.paths
                 .values()
-                .filter(|(_, what)| *what == What::File)
+                .filter(|(_, kind)| *kind == EntryKind::File)
                 .map(|(path, _)| path.as_str())
         };
         let below = files().filter(|path| is_terraform(path)).collect::<Vec<_>>();
         let nested =
             |path: &&str| path.strip_prefix("modules/").is_some_and(|rest| rest.contains('/'));
         if below.iter().any(|path| !path.contains('/') || nested(path)) {
-            return Ok(Contents { files: self.files, unpacked_bytes: self.unpacked_bytes });
+            return Ok(ArchiveContents { files: self.files, unpacked_bytes: self.unpacked_bytes });
         }
         let mut tops: Vec<&str> = files()
             .filter_map(|path| path.split('/').next())
-            .filter(|top| !is_bycatch(top))
+            .filter(|top| !is_metadata(top))
             .collect();
         tops.sort_unstable();
         tops.dedup();
@@ -159,7 +164,7 @@ impl<'a> Listing<'a> {
             (true, _) => ArchiveError::archive("has no `.tf` file").or_hint("send a Terraform module, with its `.tf` files at the top"),
             (false, [top]) => ArchiveError::archive(format_args!(
                 "has no `.tf` file at the top: everything in it is inside the folder `{}`",
-                shown(top.as_bytes())
+                printable(top.as_bytes())
             ))
             .or_hint("pack what is in the folder instead of the folder, as in `tar -C FOLDER -czf module.tar.gz .`"),
             (false, _) => ArchiveError::archive("has no `.tf` file at the top")
@@ -171,11 +176,11 @@ impl<'a> Listing<'a> {
 /// The parts of a path without a leading `./`, if it stays inside the folder it is unpacked in, on every operating system.
 ///
 /// A name that one program mends and another obeys is what lets an archive write elsewhere ("zip slip"), so no name is mended here.
-fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
+fn parts(name: &str, kind: EntryKind) -> Result<Vec<&str>, &'static str> {
     if name.is_empty() {
         return Err("has no name");
     }
-    if name.len() > LONGEST_PATH {
+    if name.len() > MAX_PATH_LEN {
         return Err("has a path of more than 1,024 bytes");
     }
     if name
@@ -193,10 +198,11 @@ fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
     if name.starts_with('/') {
         return Err("has an absolute path");
     }
-    let name = if what == What::Folder { name.strip_suffix('/').unwrap_or(name) } else { name };
+    let name =
+        if kind == EntryKind::Folder { name.strip_suffix('/').unwrap_or(name) } else { name };
     let name = if name == "." { "" } else { name.strip_prefix("./").unwrap_or(name) };
     if name.is_empty() {
-        return if what == What::Folder { Ok(Vec::new()) } else { Err("has no name") };
+        return if kind == EntryKind::Folder { Ok(Vec::new()) } else { Err("has no name") };
     }
     let mut parts = Vec::new();
     for part in name.split('/') {
@@ -209,13 +215,13 @@ fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
                     "has a part in its path that ends in a dot or a space, which Windows drops",
                 );
             }
-            _ if part.len() > LONGEST_PART => {
+            _ if part.len() > MAX_PART_LEN => {
                 return Err("has a part in its path of more than 255 bytes");
             }
             _ => parts.push(part),
         }
     }
-    if parts.len() > DEEPEST { Err("is more than 32 folders deep") } else { Ok(parts) }
+    if parts.len() > MAX_DEPTH { Err("is more than 32 folders deep") } else { Ok(parts) }
 }
 
 /// Whether Terraform or OpenTofu reads the file as part of a module; hidden files they pass over.
@@ -226,12 +232,12 @@ fn is_terraform(path: &str) -> bool {
 }
 
 /// Whether a program packed it beside what it was told to pack.
-fn is_bycatch(top: &str) -> bool {
+fn is_metadata(top: &str) -> bool {
     top.starts_with('.') || top == "__MACOSX"
 }
 
 /// A name as a message may show it: one line, not too long, and nothing that rearranges it.
-fn shown(name: &[u8]) -> String {
+fn printable(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
     let plain = |c: char| {
         if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '`') {

@@ -72,14 +72,14 @@ impl Format {
 /// The numbers bound what a bomb costs: a few kilobytes sent can ask for gigabytes to be unpacked. No size that an archive declares is
 /// trusted; bytes are counted as they come out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ArchiveLimits {
     /// Bytes in all files together, unpacked.
     pub unpacked_bytes: u64,
     /// Files and folders, those included that only a path names.
     pub entries: usize,
 }
 
-impl Default for Limits {
+impl Default for ArchiveLimits {
     fn default() -> Self {
         Self { unpacked_bytes: 100_000_000, entries: 10_000 }
     }
@@ -87,7 +87,7 @@ impl Default for Limits {
 
 /// What is in a good archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Contents {
+pub struct ArchiveContents {
     /// How many files.
     pub files: usize,
     /// Their bytes, unpacked.
@@ -99,7 +99,7 @@ pub struct Contents {
 pub enum ArchiveError {
     /// Its sender must mend it.
     #[error("{message}")]
-    Refused {
+    Rejected {
         /// One sentence that names the entry.
         message: String,
         /// The next step, where there is one.
@@ -114,22 +114,22 @@ impl ArchiveError {
     /// The sender's next step, where there is one.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Refused { hint, .. } => *hint,
+            Self::Rejected { hint, .. } => *hint,
             Self::Unreadable(_) => None,
         }
     }
 
     fn archive(problem: impl std::fmt::Display) -> Self {
-        Self::Refused { message: format!("the archive {problem}"), hint: None }
+        Self::Rejected { message: format!("the archive {problem}"), hint: None }
     }
 
     fn entry(name: &str, problem: impl std::fmt::Display) -> Self {
-        Self::Refused { message: format!("the archive's entry `{name}` {problem}"), hint: None }
+        Self::Rejected { message: format!("the archive's entry `{name}` {problem}"), hint: None }
     }
 
     fn or_hint(self, hint: &'static str) -> Self {
         match self {
-            Self::Refused { message, .. } => Self::Refused { message, hint: Some(hint) },
+            Self::Rejected { message, .. } => Self::Rejected { message, hint: Some(hint) },
             unreadable => unreadable,
         }
     }
@@ -138,10 +138,14 @@ impl ArchiveError {
 /// Reads the whole archive, every file in it to the end, and says what is in it.
 ///
 /// Memory stays within some tens of megabytes, whatever was sent. Blocks while it reads. The file's position afterwards is of no meaning.
-pub fn inspect(file: &mut File, format: Format, limits: &Limits) -> Result<Contents, ArchiveError> {
+pub fn inspect(
+    file: &mut File,
+    format: Format,
+    limits: &ArchiveLimits,
+) -> Result<ArchiveContents, ArchiveError> {
     file.rewind().map_err(ArchiveError::Unreadable)?;
     let failure = RefCell::new(None);
-    let disk = Disk { file, failure: &failure };
+    let disk = ArchiveFile { file, failure: &failure };
     let mut listing = Listing::new(limits);
     let outcome = match format {
         Format::Zip => zip::read(disk, &mut listing),
@@ -156,12 +160,12 @@ pub fn inspect(file: &mut File, format: Format, limits: &Limits) -> Result<Conte
 
 /// The file on disk, which remembers that it failed: behind a decoder, a broken disk would pass for a broken archive.
 #[derive(Clone, Copy)]
-struct Disk<'a> {
+struct ArchiveFile<'a> {
     file: &'a File,
     failure: &'a RefCell<Option<io::Error>>,
 }
 
-impl Read for Disk<'_> {
+impl Read for ArchiveFile<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read(buffer).inspect_err(|error| {
             if error.kind() != io::ErrorKind::Interrupted {
@@ -171,7 +175,7 @@ impl Read for Disk<'_> {
     }
 }
 
-impl Seek for Disk<'_> {
+impl Seek for ArchiveFile<'_> {
     /// Fails for positions only that no file has, which is the archive's fault.
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         self.file.seek(position)

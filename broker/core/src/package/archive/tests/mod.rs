@@ -5,8 +5,8 @@ mod property;
 mod tar_gz;
 mod zip;
 
-use self::pack::{Tarred, Zipped, inspected, tar_gz_of, tarred, zip_of, zipped};
-use super::{ArchiveError, Contents, Format, Limits, inspect};
+use self::pack::{TarEntry, ZipEntry, inspected, tar_entry, tar_gz_of, zip_entry, zip_of};
+use super::{ArchiveContents, ArchiveError, ArchiveLimits, Format, inspect};
 
 /// Names that are refused in either format, and a word of the sentence.
 const BAD_NAMES: &[(&str, &str)] = &[
@@ -37,16 +37,19 @@ const BAD_NAMES: &[(&str, &str)] = &[
     (".../b.tf", "dot or a space"),
 ];
 
-fn refusal(outcome: Result<Contents, ArchiveError>) -> String {
+fn refusal(outcome: Result<ArchiveContents, ArchiveError>) -> String {
     match outcome {
-        Err(ArchiveError::Refused { message, .. }) => message,
+        Err(ArchiveError::Rejected { message, .. }) => message,
         other => panic!("not refused: {other:?}"),
     }
 }
 
-fn both(entries: &[(&str, &[u8])], limits: &Limits) -> [Result<Contents, ArchiveError>; 2] {
-    let zip: Vec<Zipped> = entries.iter().map(|(name, data)| zipped(name, data)).collect();
-    let tar: Vec<Tarred> = entries.iter().map(|(name, data)| tarred(name, data)).collect();
+fn both(
+    entries: &[(&str, &[u8])],
+    limits: &ArchiveLimits,
+) -> [Result<ArchiveContents, ArchiveError>; 2] {
+    let zip: Vec<ZipEntry> = entries.iter().map(|(name, data)| zip_entry(name, data)).collect();
+    let tar: Vec<TarEntry> = entries.iter().map(|(name, data)| tar_entry(name, data)).collect();
     [
         inspected(&zip_of(&zip), Format::Zip, limits),
         inspected(&tar_gz_of(&tar), Format::TarGz, limits),
@@ -58,7 +61,7 @@ fn a_name_that_could_lead_elsewhere_is_refused_and_shown_on_one_line() {
     let long = [vec!["d"; 33].join("/"), "p".repeat(256), vec!["x".repeat(250); 5].join("/")];
     let long = long.iter().map(String::as_str).zip(["32 folders", "255 bytes", "1,024 bytes"]);
     for (name, word) in BAD_NAMES.iter().copied().chain(long) {
-        for outcome in both(&[("main.tf", b""), (name, b"x")], &Limits::default()) {
+        for outcome in both(&[("main.tf", b""), (name, b"x")], &ArchiveLimits::default()) {
             let message = refusal(outcome);
             assert!(
                 message.contains(word) && message.starts_with("the archive's entry `"),
@@ -83,7 +86,7 @@ fn entries_that_some_computers_would_make_one_are_refused() {
         (["a/b.tf", "a"], "both a file and a folder"),
     ] {
         let entries = entries.map(|name| (name, &b""[..]));
-        for outcome in both(&entries, &Limits::default()) {
+        for outcome in both(&entries, &ArchiveLimits::default()) {
             let message = refusal(outcome);
             assert!(message.contains(word) || message.contains("twice"), "{entries:?}: {message}");
         }
@@ -112,7 +115,7 @@ fn an_archive_without_a_module_at_its_top_is_told_what_is_wrong() {
     ];
     for (names, word, hint) in cases {
         let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b""[..])).collect();
-        for outcome in both(&entries, &Limits::default()) {
+        for outcome in both(&entries, &ArchiveLimits::default()) {
             let error = outcome.unwrap_err();
             assert!(error.to_string().contains(word), "{names:?}: {error}");
             assert!(
@@ -148,10 +151,10 @@ fn a_module_is_taken_in_either_format() {
             .map(|name| (*name, if name.ends_with('/') { &b""[..] } else { b"data" }))
             .collect();
         let files = names.iter().filter(|name| !name.ends_with('/')).count();
-        for outcome in both(&entries, &Limits::default()) {
+        for outcome in both(&entries, &ArchiveLimits::default()) {
             assert_eq!(
                 outcome.unwrap(),
-                Contents { files, unpacked_bytes: 4 * files as u64 },
+                ArchiveContents { files, unpacked_bytes: 4 * files as u64 },
                 "{names:?}"
             );
         }
@@ -160,7 +163,7 @@ fn a_module_is_taken_in_either_format() {
 
 #[test]
 fn the_unpacked_size_is_counted_to_the_byte() {
-    let limits = Limits { unpacked_bytes: 1_000, ..Limits::default() };
+    let limits = ArchiveLimits { unpacked_bytes: 1_000, ..ArchiveLimits::default() };
     for (sizes, good) in
         [([1_000, 0], true), ([500, 500], true), ([1_001, 0], false), ([500, 501], false)]
     {
@@ -179,7 +182,7 @@ fn the_unpacked_size_is_counted_to_the_byte() {
 
 #[test]
 fn entries_are_counted_with_the_folders_that_only_paths_name() {
-    let limits = Limits { entries: 3, ..Limits::default() };
+    let limits = ArchiveLimits { entries: 3, ..ArchiveLimits::default() };
     for (names, good) in [
         (vec!["main.tf", "b", "c"], true),
         (vec!["main.tf", "a/b"], true),
@@ -208,24 +211,32 @@ fn what_is_no_archive_is_refused() {
         &[0; 2_048],
     ] {
         for format in Format::ALL {
-            refusal(inspected(bytes, format, &Limits::default()));
+            refusal(inspected(bytes, format, &ArchiveLimits::default()));
         }
     }
-    refusal(inspected(&zip_of(&[zipped("main.tf", b"")]), Format::TarGz, &Limits::default()));
-    refusal(inspected(&tar_gz_of(&[tarred("main.tf", b"")]), Format::Zip, &Limits::default()));
+    refusal(inspected(
+        &zip_of(&[zip_entry("main.tf", b"")]),
+        Format::TarGz,
+        &ArchiveLimits::default(),
+    ));
+    refusal(inspected(
+        &tar_gz_of(&[tar_entry("main.tf", b"")]),
+        Format::Zip,
+        &ArchiveLimits::default(),
+    ));
 }
 
 #[test]
 fn an_archive_cut_short_anywhere_is_refused() {
     let data: Vec<u8> = (0..=255).collect();
     let whole = [
-        (Format::Zip, zip_of(&[zipped("main.tf", &data), zipped("b/c.tf", b"x")])),
-        (Format::TarGz, tar_gz_of(&[tarred("main.tf", &data), tarred("b/c.tf", b"x")])),
+        (Format::Zip, zip_of(&[zip_entry("main.tf", &data), zip_entry("b/c.tf", b"x")])),
+        (Format::TarGz, tar_gz_of(&[tar_entry("main.tf", &data), tar_entry("b/c.tf", b"x")])),
     ];
     for (format, bytes) in whole {
-        assert!(inspected(&bytes, format, &Limits::default()).is_ok());
+        assert!(inspected(&bytes, format, &ArchiveLimits::default()).is_ok());
         for length in 0..bytes.len() {
-            refusal(inspected(&bytes[..length], format, &Limits::default()));
+            refusal(inspected(&bytes[..length], format, &ArchiveLimits::default()));
         }
     }
 }
@@ -234,11 +245,11 @@ fn an_archive_cut_short_anywhere_is_refused() {
 fn a_disk_that_fails_is_not_the_archives_fault() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("archive");
-    std::fs::write(&path, tar_gz_of(&[tarred("main.tf", b"")])).unwrap();
+    std::fs::write(&path, tar_gz_of(&[tar_entry("main.tf", b"")])).unwrap();
     for format in Format::ALL {
         let mut unreadable = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         assert!(matches!(
-            inspect(&mut unreadable, format, &Limits::default()),
+            inspect(&mut unreadable, format, &ArchiveLimits::default()),
             Err(ArchiveError::Unreadable(_))
         ));
     }
@@ -257,7 +268,7 @@ fn a_format_is_known_by_its_names_and_first_bytes() {
     for text in ["", "ZIP", ".zip", "gz", "tgz"] {
         assert_eq!(Format::from_extension(text), None, "{text}");
     }
-    assert_eq!(Format::sniff(&zip_of(&[zipped("a", b"")])), Some(Format::Zip));
+    assert_eq!(Format::sniff(&zip_of(&[zip_entry("a", b"")])), Some(Format::Zip));
     assert_eq!(Format::sniff(&zip_of(&[])), Some(Format::Zip));
     assert_eq!(Format::sniff(&tar_gz_of(&[])), Some(Format::TarGz));
     for bytes in [&b""[..], b"PK", b"PK\x07\x08", b"#!/bin/sh", b"MZ"] {

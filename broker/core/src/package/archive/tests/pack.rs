@@ -6,14 +6,14 @@ use std::io::{Seek, Write};
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder};
 
-use super::super::{ArchiveError, Contents, Format, Limits, inspect};
+use super::super::{ArchiveContents, ArchiveError, ArchiveLimits, Format, inspect};
 
 /// Puts the bytes in a file and has them inspected.
 pub(super) fn inspected(
     bytes: &[u8],
     format: Format,
-    limits: &Limits,
-) -> Result<Contents, ArchiveError> {
+    limits: &ArchiveLimits,
+) -> Result<ArchiveContents, ArchiveError> {
     let mut file: File = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
@@ -22,7 +22,7 @@ pub(super) fn inspected(
 
 /// One entry of a tar archive.
 #[derive(Clone)]
-pub(super) struct Tarred {
+pub(super) struct TarEntry {
     pub name: Vec<u8>,
     pub kind: u8,
     pub mode: u32,
@@ -33,9 +33,9 @@ pub(super) struct Tarred {
     pub link: String,
 }
 
-pub(super) fn tarred(name: &str, data: &[u8]) -> Tarred {
+pub(super) fn tar_entry(name: &str, data: &[u8]) -> TarEntry {
     let kind = if name.ends_with('/') { b'5' } else { b'0' };
-    Tarred {
+    TarEntry {
         name: name.into(),
         kind,
         mode: 0o644,
@@ -45,7 +45,7 @@ pub(super) fn tarred(name: &str, data: &[u8]) -> Tarred {
     }
 }
 
-impl Tarred {
+impl TarEntry {
     pub(super) fn kind(mut self, kind: u8) -> Self {
         self.kind = kind;
         self
@@ -109,7 +109,7 @@ pub(super) fn padded(data: &[u8]) -> Vec<u8> {
 }
 
 /// Extended headers for the next entry (`x`) or for all (`g`).
-pub(super) fn pax(kind: u8, records: &[(&str, &str)]) -> Tarred {
+pub(super) fn pax(kind: u8, records: &[(&str, &str)]) -> TarEntry {
     let mut data = Vec::new();
     for (key, value) in records {
         let rest = key.len() + value.len() + 3;
@@ -119,11 +119,18 @@ pub(super) fn pax(kind: u8, records: &[(&str, &str)]) -> Tarred {
         }
         data.extend(format!("{length} {key}={value}\n").bytes());
     }
-    Tarred { name: b"pax".to_vec(), kind, mode: 0o644, data, size: None, link: "target".to_owned() }
+    TarEntry {
+        name: b"pax".to_vec(),
+        kind,
+        mode: 0o644,
+        data,
+        size: None,
+        link: "target".to_owned(),
+    }
 }
 
-pub(super) fn tar_of(entries: &[Tarred]) -> Vec<u8> {
-    let mut bytes: Vec<u8> = entries.iter().flat_map(Tarred::bytes).collect();
+pub(super) fn tar_of(entries: &[TarEntry]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = entries.iter().flat_map(TarEntry::bytes).collect();
     bytes.resize(bytes.len() + 1_024, 0);
     bytes
 }
@@ -134,13 +141,13 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-pub(super) fn tar_gz_of(entries: &[Tarred]) -> Vec<u8> {
+pub(super) fn tar_gz_of(entries: &[TarEntry]) -> Vec<u8> {
     gzip(&tar_of(entries))
 }
 
 /// One entry of a zip archive, with what its directory line says where that differs.
 #[derive(Clone)]
-pub(super) struct Zipped {
+pub(super) struct ZipEntry {
     pub name: Vec<u8>,
     pub listed_name: Option<Vec<u8>>,
     pub data: Vec<u8>,
@@ -159,8 +166,8 @@ pub(super) struct Zipped {
     pub descriptor: Option<Vec<u8>>,
 }
 
-pub(super) fn zipped(name: &str, data: &[u8]) -> Zipped {
-    Zipped {
+pub(super) fn zip_entry(name: &str, data: &[u8]) -> ZipEntry {
+    ZipEntry {
         name: name.into(),
         listed_name: None,
         data: data.to_vec(),
@@ -176,7 +183,7 @@ pub(super) fn zipped(name: &str, data: &[u8]) -> Zipped {
     }
 }
 
-impl Zipped {
+impl ZipEntry {
     pub(super) fn unix(mut self, mode: u32) -> Self {
         self.attributes = mode << 16;
         self
@@ -209,13 +216,13 @@ impl Zipped {
     }
 }
 
-pub(super) fn zip_of(entries: &[Zipped]) -> Vec<u8> {
+pub(super) fn zip_of(entries: &[ZipEntry]) -> Vec<u8> {
     zip_with(entries, entries.len() as u16, b"", b"")
 }
 
 /// A zip archive whose last record counts so many entries, with a comment, and with something before its directory.
 pub(super) fn zip_with(
-    entries: &[Zipped],
+    entries: &[ZipEntry],
     count: u16,
     comment: &[u8],
     before_directory: &[u8],

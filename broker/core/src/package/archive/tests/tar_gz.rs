@@ -4,43 +4,45 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::{Read, Write};
 
-use super::super::{Format, Limits};
-use super::pack::{Tarred, gzip, inspected, pax, tar_gz_of, tar_of, tarred};
+use super::super::{ArchiveLimits, Format};
+use super::pack::{TarEntry, gzip, inspected, pax, tar_entry, tar_gz_of, tar_of};
 use super::refusal;
 
 fn refused(bytes: &[u8]) -> String {
-    refusal(inspected(bytes, Format::TarGz, &Limits::default()))
+    refusal(inspected(bytes, Format::TarGz, &ArchiveLimits::default()))
 }
 
-fn good() -> Tarred {
-    tarred("main.tf", b"locals {}\n")
+fn good() -> TarEntry {
+    tar_entry("main.tf", b"locals {}\n")
 }
 
 #[test]
 fn what_is_no_plain_file_or_folder_is_refused() {
     for (entry, word) in [
-        (tarred("a", b"").kind(b'1'), "hard link"),
-        (tarred("a", b"").kind(b'2'), "symbolic link"),
-        (tarred("a", b"").kind(b'3'), "device"),
-        (tarred("a", b"").kind(b'4'), "device"),
-        (tarred("a", b"").kind(b'6'), "pipe"),
-        (tarred("a", b"").kind(b'7'), "neither"),
-        (tarred("a", b"").kind(b'S'), "`a` is a sparse file"),
-        (tarred("a", b"").kind(b'V'), "neither"),
-        (tarred("a", b"").kind(b'Z'), "neither"),
-        (tarred("a/", b"").kind(b'0'), "empty part"),
-        (tarred("a/", b"").kind(0), "empty part"),
-        (tarred("a/", b"x"), "folder with data"),
-        (tarred("a", b"").mode(0o4755), "set-user-id"),
-        (tarred("a", b"").mode(0o2755), "set-group-id"),
-        (tarred("a/", b"").mode(0o4755), "set-user-id"),
-        (tarred("", b""), "no name"),
+        (tar_entry("a", b"").kind(b'1'), "hard link"),
+        (tar_entry("a", b"").kind(b'2'), "symbolic link"),
+        (tar_entry("a", b"").kind(b'3'), "device"),
+        (tar_entry("a", b"").kind(b'4'), "device"),
+        (tar_entry("a", b"").kind(b'6'), "pipe"),
+        (tar_entry("a", b"").kind(b'7'), "neither"),
+        (tar_entry("a", b"").kind(b'S'), "`a` is a sparse file"),
+        (tar_entry("a", b"").kind(b'V'), "neither"),
+        (tar_entry("a", b"").kind(b'Z'), "neither"),
+        (tar_entry("a/", b"").kind(b'0'), "empty part"),
+        (tar_entry("a/", b"").kind(0), "empty part"),
+        (tar_entry("a/", b"x"), "folder with data"),
+        (tar_entry("a", b"").mode(0o4755), "set-user-id"),
+        (tar_entry("a", b"").mode(0o2755), "set-group-id"),
+        (tar_entry("a/", b"").mode(0o4755), "set-user-id"),
+        (tar_entry("", b""), "no name"),
     ] {
         let message = refused(&tar_gz_of(&[good(), entry]));
         assert!(message.contains(word), "{word}: {message}");
     }
-    let shared = tarred("a/", b"").mode(0o2775);
-    assert!(inspected(&tar_gz_of(&[good(), shared]), Format::TarGz, &Limits::default()).is_ok());
+    let shared = tar_entry("a/", b"").mode(0o2775);
+    assert!(
+        inspected(&tar_gz_of(&[good(), shared]), Format::TarGz, &ArchiveLimits::default()).is_ok()
+    );
 }
 
 #[test]
@@ -56,11 +58,11 @@ fn a_name_that_is_no_text_is_refused() {
 fn long_names_are_judged_whole() {
     let long = format!("{}/{}.tf", "d".repeat(90), "f".repeat(90));
     let up = format!("{}/../../{}", "d".repeat(90), "f".repeat(90));
-    let gnu = [good(), tarred(&long, b"")];
-    let posix = [good(), pax(b'x', &[("mtime", "1.5"), ("path", &long)]), tarred("short", b"")];
-    assert!(inspected(&tar_gz_of(&gnu), Format::TarGz, &Limits::default()).is_ok());
-    assert!(inspected(&tar_gz_of(&posix), Format::TarGz, &Limits::default()).is_ok());
-    assert!(refused(&tar_gz_of(&[good(), tarred(&up, b"")])).contains("`..`"));
+    let gnu = [good(), tar_entry(&long, b"")];
+    let posix = [good(), pax(b'x', &[("mtime", "1.5"), ("path", &long)]), tar_entry("short", b"")];
+    assert!(inspected(&tar_gz_of(&gnu), Format::TarGz, &ArchiveLimits::default()).is_ok());
+    assert!(inspected(&tar_gz_of(&posix), Format::TarGz, &ArchiveLimits::default()).is_ok());
+    assert!(refused(&tar_gz_of(&[good(), tar_entry(&up, b"")])).contains("`..`"));
     for (record, word) in [
         (("path", "../evil.tf"), "`..`"),
         (("path", "/evil.tf"), "absolute"),
@@ -68,27 +70,28 @@ fn long_names_are_judged_whole() {
         (("GNU.sparse.major", "1"), "sparse"),
         (("GNU.sparse.name", "x"), "sparse"),
     ] {
-        let message = refused(&tar_gz_of(&[good(), pax(b'x', &[record]), tarred("b", b"")]));
+        let message = refused(&tar_gz_of(&[good(), pax(b'x', &[record]), tar_entry("b", b"")]));
         assert!(message.contains(word), "{message}");
     }
     assert!(
         refused(&tar_gz_of(&[
             good(),
             pax(b'x', &[("path", "a"), ("path", "b")]),
-            tarred("c", b"")
+            tar_entry("c", b"")
         ]))
         .contains("two names")
     );
     let mut broken = pax(b'x', &[("path", "a")]);
     broken.data[0] = b'7';
-    assert!(refused(&tar_gz_of(&[good(), broken, tarred("c", b"")])).contains("damaged"));
+    assert!(refused(&tar_gz_of(&[good(), broken, tar_entry("c", b"")])).contains("damaged"));
 }
 
 #[test]
 fn a_global_header_may_hold_a_comment_alone() {
     let commit = pax(b'g', &[("comment", "8c8b2e8")]);
     assert!(
-        inspected(&tar_gz_of(&[commit.clone(), good()]), Format::TarGz, &Limits::default()).is_ok()
+        inspected(&tar_gz_of(&[commit.clone(), good()]), Format::TarGz, &ArchiveLimits::default())
+            .is_ok()
     );
     for entries in [
         vec![pax(b'g', &[("path", "../evil.tf")]), good()],
@@ -98,14 +101,14 @@ fn a_global_header_may_hold_a_comment_alone() {
     ] {
         assert!(refused(&tar_gz_of(&entries)).contains("global header"));
     }
-    let limits = Limits { entries: 3, ..Limits::default() };
+    let limits = ArchiveLimits { entries: 3, ..ArchiveLimits::default() };
     let many = [commit.clone(), commit.clone(), commit, good()];
     assert!(refusal(inspected(&tar_gz_of(&many), Format::TarGz, &limits)).contains("more than 3"));
 }
 
 #[test]
 fn headers_are_not_read_into_memory_without_end() {
-    let name = Tarred {
+    let name = TarEntry {
         name: b"././@LongLink".to_vec(),
         kind: b'L',
         mode: 0,
@@ -115,13 +118,13 @@ fn headers_are_not_read_into_memory_without_end() {
     };
     let record = pax(b'x', &[("comment", &"c".repeat(200_000))]);
     for entry in [name, record] {
-        assert!(refused(&tar_gz_of(&[good(), entry, tarred("b", b"")])).contains("64 KiB"));
+        assert!(refused(&tar_gz_of(&[good(), entry, tar_entry("b", b"")])).contains("64 KiB"));
     }
 }
 
 #[test]
 fn a_bomb_is_stopped_where_the_limit_is() {
-    let limits = Limits { unpacked_bytes: 1_000_000, entries: 10 };
+    let limits = ArchiveLimits { unpacked_bytes: 1_000_000, entries: 10 };
     let zeros = std::io::repeat(0).take(64 << 20);
     let bomb = |head: &[u8]| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -130,8 +133,8 @@ fn a_bomb_is_stopped_where_the_limit_is() {
         encoder.finish().unwrap()
     };
     for head in [
-        tarred("a", b"").size(64 << 20).bytes(),
-        tarred("a", b"").size(1 << 50).bytes(),
+        tar_entry("a", b"").size(64 << 20).bytes(),
+        tar_entry("a", b"").size(1 << 50).bytes(),
         good().bytes(),
     ] {
         let message = refusal(inspected(&bomb(&head), Format::TarGz, &limits));
@@ -159,14 +162,14 @@ fn nothing_may_follow_the_end() {
     }
     let blocks = gzip(&[tar, vec![0; 8_192]].concat());
     assert!(
-        inspected(&blocks, Format::TarGz, &Limits::default()).is_ok(),
+        inspected(&blocks, Format::TarGz, &ArchiveLimits::default()).is_ok(),
         "GNU tar fills up its last block"
     );
 }
 
 #[test]
 fn a_damaged_archive_is_refused() {
-    let tar = tar_of(&[good(), tarred("b", b"x")]);
+    let tar = tar_of(&[good(), tar_entry("b", b"x")]);
     let mut checksum = tar.clone();
     checksum[1_024] ^= 1;
     assert!(refused(&gzip(&checksum)).contains("after its entry `main.tf`"));
