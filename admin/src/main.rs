@@ -55,7 +55,7 @@ fn run(context: &Context, noun: Noun) -> Done {
 
 /// Lets the store say on stderr what in it cannot be read.
 fn alarms() {
-    let ours = EnvFilter::new("stile_broker=error");
+    let ours = EnvFilter::new("stile_core=error,stile_store=error");
     tracing_subscriber::fmt()
         .with_env_filter(ours)
         .with_writer(std::io::stderr)

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
-use serde_json::{Value, json};
+use axum::http::Request;
+use serde_json::Value;
 use stile_broker::app::Broker;
+use stile_broker::audit::Folding;
 use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
 use stile_broker::boot;
@@ -206,6 +207,7 @@ impl TestBroker {
                 audience,
                 store,
                 Clock::from_fn(move || for_broker.load(Ordering::SeqCst)),
+                Folding::Off,
             )
             .unwrap(),
         );

@@ -195,16 +195,16 @@ mod tests {
                 ),
                 "EC2 instance identity",
             ),
-            (with("nonsense", ID, "111122223333"), "out of the grammar"),
-            (with("", "", ""), "out of the grammar"),
-            (with(ARN, ID, "444455556666"), "another account"),
+            (with("nonsense", ID, "111122223333"), "malformed"),
+            (with("", "", ""), "malformed"),
+            (with(ARN, ID, "444455556666"), "different account"),
             (
                 with("arn:aws-cn:sts::111122223333:assumed-role/deploy/i-0abc", ID, "111122223333"),
-                "another partition",
+                "different partitions",
             ),
             (with(ARN, "AROAEXAMPLEEXAMPLE222:other", "111122223333"), "different sessions"),
-            (with(ARN, "AIDAEXAMPLEEXAMPLE222:i-0abc", "111122223333"), "another kind"),
-            (with(ARN, "AROA:i-0abc", "111122223333"), "out of the grammar"),
+            (with(ARN, "AIDAEXAMPLEEXAMPLE222:i-0abc", "111122223333"), "different types"),
+            (with(ARN, "AROA:i-0abc", "111122223333"), "malformed"),
             (
                 UnverifiedContext {
                     caller_id: Some("AROAOTHEROTHEROTHER22:i-0abc".to_owned()),

@@ -1,4 +1,4 @@
-//! What a token says, the keys it is sealed under, and how it is sealed and opened. No clock and no I/O.
+//! Access tokens: claims, keys, sealing and opening. It has no clock and no I/O.
 
 mod claims;
 #[cfg(any(test, feature = "fuzz"))]

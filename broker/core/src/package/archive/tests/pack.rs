@@ -1,4 +1,4 @@
-//! Packs archives byte by byte, good ones and those that no packing program would make.
+//! Builds archives byte by byte: valid ones, and invalid ones that no packing program creates.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -8,7 +8,7 @@ use flate2::write::{DeflateEncoder, GzEncoder};
 
 use super::super::{ArchiveContents, ArchiveError, ArchiveLimits, Format, inspect};
 
-/// Puts the bytes in a file and has them inspected.
+/// Writes the bytes into a file and inspects it.
 pub(super) fn inspected(
     bytes: &[u8],
     format: Format,
@@ -27,9 +27,9 @@ pub(super) struct TarEntry {
     pub kind: u8,
     pub mode: u32,
     pub data: Vec<u8>,
-    /// What the header says, where it lies.
+    /// The size in the header, if it is wrong.
     pub size: Option<u64>,
-    /// What a link stands for.
+    /// The target of a link.
     pub link: String,
 }
 
@@ -66,7 +66,7 @@ impl TarEntry {
         self
     }
 
-    /// The header and the padded data; a name that does not fit goes ahead in an entry of its own, as GNU tar does it.
+    /// Returns the header and the padded data. As in GNU tar, an entry before it contains a long name.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         if self.name.len() > 100 {
@@ -81,8 +81,8 @@ impl TarEntry {
             bytes = long.bytes();
         }
         let mut header = tar::Header::new_gnu();
-        let kept = self.name.len().min(100);
-        header.as_old_mut().name[..kept].copy_from_slice(&self.name[..kept]);
+        let length = self.name.len().min(100);
+        header.as_old_mut().name[..length].copy_from_slice(&self.name[..length]);
         header.set_entry_type(tar::EntryType::new(self.kind));
         header.set_mode(self.mode);
         header.set_uid(0);
@@ -108,7 +108,7 @@ pub(super) fn padded(data: &[u8]) -> Vec<u8> {
     data
 }
 
-/// Extended headers for the next entry (`x`) or for all (`g`).
+/// Returns extended headers for the next entry (`x`) or for all entries (`g`).
 pub(super) fn pax(kind: u8, records: &[(&str, &str)]) -> TarEntry {
     let mut data = Vec::new();
     for (key, value) in records {
@@ -145,7 +145,7 @@ pub(super) fn tar_gz_of(entries: &[TarEntry]) -> Vec<u8> {
     gzip(&tar_of(entries))
 }
 
-/// One entry of a zip archive, with what its directory line says where that differs.
+/// One entry of a zip archive, with optional wrong values for the directory.
 #[derive(Clone)]
 pub(super) struct ZipEntry {
     pub name: Vec<u8>,
@@ -155,14 +155,14 @@ pub(super) struct ZipEntry {
     pub flags: u16,
     pub attributes: u32,
     pub extra: Vec<u8>,
-    /// What the directory says of the unpacked size, where it lies.
+    /// The unpacked size in the directory, if it is wrong.
     pub size: Option<u32>,
     pub crc: Option<u32>,
-    /// What stands before the local header.
+    /// Data before the local header.
     pub gap: Vec<u8>,
-    /// Where the directory says that the entry is, where it lies.
+    /// The position in the directory, if it is wrong.
     pub at: Option<u32>,
-    /// Replaces what follows the data.
+    /// Replaces the data descriptor.
     pub descriptor: Option<Vec<u8>>,
 }
 
@@ -220,7 +220,7 @@ pub(super) fn zip_of(entries: &[ZipEntry]) -> Vec<u8> {
     zip_with(entries, entries.len() as u16, b"", b"")
 }
 
-/// A zip archive whose last record counts so many entries, with a comment, and with something before its directory.
+/// Builds a zip archive with a given entry count, a comment, and extra data before the directory.
 pub(super) fn zip_with(
     entries: &[ZipEntry],
     count: u16,

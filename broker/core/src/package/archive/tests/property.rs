@@ -1,4 +1,4 @@
-//! Whatever is taken unpacks inside its folder, as told; whatever bytes are sent, there is an answer.
+//! Property tests: accepted archives unpack inside the target folder, and no input causes a panic.
 
 use std::io::{Cursor, Read};
 use std::path::{Component, Path};
@@ -28,16 +28,16 @@ fn names() -> impl Strategy<Value = String> {
         .prop_map(|(parts, end)| parts.join("/") + if end == 0 { "/" } else { "" })
 }
 
-/// What an entry is in the archive, whatever its name looks like.
+/// The kind of an entry, independent of its name.
 #[derive(Debug, Clone)]
 enum Kind {
-    /// A file or, with a `/` at its end, a folder.
+    /// A file, or a folder if the name ends with `/`.
     AsNamed(Vec<u8>),
     /// A folder.
     Folder,
-    /// A symbolic link to that.
+    /// A symbolic link to the target.
     Symlink(&'static str),
-    /// A hard link to that.
+    /// A hard link to the target.
     HardLink(&'static str),
 }
 
@@ -50,7 +50,7 @@ fn entries() -> impl Strategy<Value = Vec<(String, Kind)>> {
         1 => target.clone().prop_map(Kind::Symlink),
         1 => target.prop_map(Kind::HardLink),
     ];
-    // Names that are there twice, in two spellings, or lead through another entry.
+    // Names that often collide, differ only in form, or lead through another entry.
     let known = prop::sample::select(
         &["main.tf", "./main.tf", "MAIN.tf", "a", "a/", "a/b", "a/evil.tf", "A/b", "./a/b"][..],
     );
@@ -82,11 +82,11 @@ fn as_tar(entries: &[(String, Kind)]) -> Vec<u8> {
     tar_of(&tar.collect::<Vec<_>>())
 }
 
-/// Unpacks as a program would that trusts every entry: joins, makes folders and links, writes through what is there.
+/// Unpacks as a program that trusts every entry: it creates links and follows existing ones.
 fn unpack(folder: &Path, entries: &[(Vec<u8>, Kind)]) {
     for (name, is) in entries {
         let name = std::str::from_utf8(name).unwrap();
-        // Before anything is written, so that a test that fails has harmed nobody.
+        // This assertion is before any write, so that a failing test does no harm.
         assert!(
             Path::new(name)
                 .components()
@@ -110,8 +110,8 @@ fn unpack(folder: &Path, entries: &[(Vec<u8>, Kind)]) {
     }
 }
 
-/// Unpacks for real, and looks at what is there then: inside as many files and bytes as were told, and nothing beside.
-fn unpacks(contents: ArchiveContents, entries: &[(Vec<u8>, Kind)]) {
+/// Unpacks on disk, and checks that only the folder has changed and has the reported content.
+fn assert_unpacks_inside(contents: ArchiveContents, entries: &[(Vec<u8>, Kind)]) {
     let around = tempfile::tempdir().unwrap();
     let inside = around.path().join("module");
     std::fs::create_dir(&inside).unwrap();
@@ -119,7 +119,7 @@ fn unpacks(contents: ArchiveContents, entries: &[(Vec<u8>, Kind)]) {
     assert_eq!(
         std::fs::read_dir(around.path()).unwrap().count(),
         1,
-        "something beside the folder: {entries:?}"
+        "a file outside the folder: {entries:?}"
     );
     let sizes = sizes(&inside);
     assert_eq!(
@@ -129,7 +129,7 @@ fn unpacks(contents: ArchiveContents, entries: &[(Vec<u8>, Kind)]) {
     );
 }
 
-/// How long each file below the folder is; links are not followed, and there are none.
+/// Returns the size of each file below the folder, and asserts that there are no links.
 fn sizes(folder: &Path) -> Vec<u64> {
     let mut sizes = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -177,32 +177,32 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn what_is_taken_from_a_zip_unpacks_inside_its_folder(entries in entries()) {
+    fn an_accepted_zip_archive_unpacks_inside_its_folder(entries in entries()) {
         let bytes = as_zip(&entries);
         if let Ok(contents) = inspected(&bytes, Format::Zip, &ArchiveLimits::default()) {
-            unpacks(contents, &read_zip(&bytes));
+            assert_unpacks_inside(contents, &read_zip(&bytes));
         }
     }
 
     #[test]
-    fn what_is_taken_from_a_tar_unpacks_inside_its_folder(entries in entries()) {
+    fn an_accepted_tar_archive_unpacks_inside_its_folder(entries in entries()) {
         let bytes = as_tar(&entries);
         if let Ok(contents) = inspected(&gzip(&bytes), Format::TarGz, &ArchiveLimits::default()) {
-            unpacks(contents, &read_tar(&bytes));
+            assert_unpacks_inside(contents, &read_tar(&bytes));
         }
     }
 
     #[test]
-    fn a_changed_byte_never_panics_nor_leads_elsewhere(entries in entries(), at: prop::sample::Index, byte: u8) {
+    fn a_changed_byte_causes_no_panic_and_no_write_outside_the_folder(entries in entries(), at: prop::sample::Index, byte: u8) {
         for (format, mut bytes) in [(Format::Zip, as_zip(&entries)), (Format::TarGz, as_tar(&entries))] {
             let at = at.index(bytes.len());
             bytes[at] = byte;
             match format {
                 Format::Zip => if let Ok(contents) = inspected(&bytes, format, &ArchiveLimits::default()) {
-                    unpacks(contents, &read_zip(&bytes));
+                    assert_unpacks_inside(contents, &read_zip(&bytes));
                 },
                 Format::TarGz => if let Ok(contents) = inspected(&gzip(&bytes), format, &ArchiveLimits::default()) {
-                    unpacks(contents, &read_tar(&bytes));
+                    assert_unpacks_inside(contents, &read_tar(&bytes));
                 },
             }
         }

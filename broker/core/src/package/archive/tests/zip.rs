@@ -1,14 +1,14 @@
-//! What is refused in zip archives alone.
+//! Tests of the inspection of zip archives.
 
 use super::super::{ArchiveLimits, Format};
 use super::pack::{ZipEntry, inspected, zip_entry, zip_of, zip_with};
-use super::refusal;
+use super::rejection_of;
 
-fn refused(bytes: &[u8]) -> String {
-    refusal(inspected(bytes, Format::Zip, &ArchiveLimits::default()))
+fn rejection(bytes: &[u8]) -> String {
+    rejection_of(inspected(bytes, Format::Zip, &ArchiveLimits::default()))
 }
 
-fn taken(bytes: &[u8]) {
+fn assert_accepted(bytes: &[u8]) {
     inspected(bytes, Format::Zip, &ArchiveLimits::default()).unwrap();
 }
 
@@ -17,7 +17,7 @@ fn good() -> ZipEntry {
 }
 
 #[test]
-fn what_is_no_plain_file_or_folder_is_refused() {
+fn zip_entries_must_be_regular_files_or_folders() {
     for (entry, word) in [
         (zip_entry("a", b"").unix(0o120_777), "symbolic link"),
         (zip_entry("a/", b"").unix(0o120_777), "symbolic link"),
@@ -39,7 +39,7 @@ fn what_is_no_plain_file_or_folder_is_refused() {
         (zip_entry("", b"").with(|entry| entry.name = b"a\xff".to_vec()), "not UTF-8"),
         (zip_entry("", b"").with(|entry| entry.name = b"a\0b.tf".to_vec()), "control"),
     ] {
-        let message = refused(&zip_of(&[good(), entry]));
+        let message = rejection(&zip_of(&[good(), entry]));
         assert!(message.contains(word), "{word}: {message}");
     }
     for entry in [
@@ -47,27 +47,27 @@ fn what_is_no_plain_file_or_folder_is_refused() {
         zip_entry("a/", b"").unix(0o042_775),
         zip_entry("a/", b"").with(|entry| entry.attributes = 0x10),
     ] {
-        taken(&zip_of(&[good(), entry]));
+        assert_accepted(&zip_of(&[good(), entry]));
     }
-    taken(&zip_of(&[good().with(|entry| entry.method = 0)]));
+    assert_accepted(&zip_of(&[good().with(|entry| entry.method = 0)]));
 }
 
 #[test]
-fn sizes_and_checksums_must_be_those_of_the_data() {
+fn sizes_and_checksums_must_match_the_data() {
     for (entry, word) in [
         (good().with(|entry| entry.size = Some(3)), "`main.tf` is damaged"),
-        (good().with(|entry| entry.size = Some(300)), "`main.tf` is cut short"),
+        (good().with(|entry| entry.size = Some(300)), "`main.tf` is truncated"),
         (good().with(|entry| entry.crc = Some(1)), "`main.tf` is damaged"),
         (
             good().with(|entry| entry.flags = 8).with(|entry| entry.descriptor = Some(vec![])),
-            "something other than its size",
+            "invalid data descriptor",
         ),
         (
             good().with(|entry| entry.flags = 8).with(|entry| entry.descriptor = Some(vec![0; 16])),
-            "something other than its size",
+            "invalid data descriptor",
         ),
     ] {
-        let message = refused(&zip_of(&[entry]));
+        let message = rejection(&zip_of(&[entry]));
         assert!(message.contains(word), "{word}: {message}");
     }
     for signature in [&b"PK\x07\x08"[..], b""] {
@@ -75,7 +75,7 @@ fn sizes_and_checksums_must_be_those_of_the_data() {
             for data in [&b""[..], b"x"] {
                 let entry = zip_entry("main.tf", data).with(|entry| entry.flags = 8);
                 let descriptor = entry.described(signature, width);
-                taken(&zip_of(&[
+                assert_accepted(&zip_of(&[
                     entry.with(|entry| entry.descriptor = Some(descriptor)),
                     zip_entry("b", b"x"),
                 ]));
@@ -85,11 +85,11 @@ fn sizes_and_checksums_must_be_those_of_the_data() {
 }
 
 #[test]
-fn a_bomb_is_stopped_where_the_limit_is() {
+fn the_unpacked_size_of_a_zip_archive_is_limited() {
     let limits = ArchiveLimits { unpacked_bytes: 1_000_000, entries: 10 };
     let zeros = vec![0; 20_000_000];
     for size in [None, Some(5)] {
-        let message = refusal(inspected(
+        let message = rejection_of(inspected(
             &zip_of(&[zip_entry("main.tf", &zeros).with(|entry| entry.size = size)]),
             Format::Zip,
             &limits,
@@ -116,14 +116,14 @@ fn every_byte_must_belong_to_one_entry() {
             "belongs to no entry",
         ),
         (
-            "a script before, counted",
+            "a script before, with adjusted offsets",
             zip_of(&[good().with(|entry| entry.gap = b"#!/bin/sh\n".to_vec())]),
             "data before it",
         ),
         (
             "a hidden entry",
             zip_of(&[good(), zip_entry("b", b"").with(|entry| entry.gap = inner[..40].to_vec())]),
-            "tells two things",
+            "is inconsistent",
         ),
         (
             "a gap",
@@ -131,16 +131,16 @@ fn every_byte_must_belong_to_one_entry() {
             "data before it",
         ),
         ("a gap before the directory", zip_with(&[good()], 1, b"", b"xx"), "belongs to no entry"),
-        ("something behind", [whole.clone(), b"x".to_vec()].concat(), "goes on after its end"),
-        ("an archive behind", [&whole[..], &whole].concat(), "belongs to no entry"),
+        ("a byte after", [whole.clone(), b"x".to_vec()].concat(), "after its end record"),
+        ("an archive after", [&whole[..], &whole].concat(), "belongs to no entry"),
         ("an archive in the comment", zip_with(&[good()], 1, &inner, b""), "belongs to no entry"),
         ("a second end in the comment", zip_with(&[good()], 1, b"PK\x05\x06", b""), "damaged"),
         (
             "fewer entries counted",
             zip_with(&[good(), zip_entry("b", b"x")], 1, b"", b""),
-            "tells two things",
+            "is inconsistent",
         ),
-        ("something in the directory", padded, "more in it than its entries"),
+        ("extra data in the directory", padded, "more than its entries"),
         ("more entries counted", zip_with(&[good()], 2, b"", b""), "damaged directory"),
         (
             "one entry's data for two",
@@ -153,18 +153,18 @@ fn every_byte_must_belong_to_one_entry() {
             "two entries of one name",
         ),
     ] {
-        let message = refused(&bytes);
+        let message = rejection(&bytes);
         assert!(message.contains(word), "{what}: {message}");
     }
-    taken(&zip_with(&[good()], 1, b"8c8b2e8f0d", b""));
+    assert_accepted(&zip_with(&[good()], 1, b"8c8b2e8f0d", b""));
 }
 
 #[test]
-fn the_directory_and_the_entries_must_tell_the_same() {
+fn the_directory_and_the_entries_must_agree() {
     let twice = zip_entry("b.tf", b"locals {}\n").with(|entry| entry.at = Some(0));
     let renamed = good().with(|entry| entry.listed_name = Some(b"evil.tf".to_vec()));
     for entries in [vec![renamed], vec![good(), twice]] {
-        assert!(refused(&zip_of(&entries)).contains("tells two things of one entry"));
+        assert!(rejection(&zip_of(&entries)).contains("describe an entry differently"));
     }
 }
 
@@ -182,20 +182,20 @@ fn an_entry_has_one_name() {
         ]
         .concat()
     };
-    let message = refused(&zip_of(&[good().with(|entry| entry.extra = second(b"evil.tf"))]));
-    assert!(message.contains("two names") || message.contains("tells two things"), "{message}");
-    taken(&zip_of(&[good().with(|entry| entry.extra = second(b"main.tf"))]));
+    let message = rejection(&zip_of(&[good().with(|entry| entry.extra = second(b"evil.tf"))]));
+    assert!(message.contains("two names") || message.contains("is inconsistent"), "{message}");
+    assert_accepted(&zip_of(&[good().with(|entry| entry.extra = second(b"main.tf"))]));
 }
 
 #[test]
-fn parts_and_zip64_are_refused() {
+fn split_and_zip64_archives_are_rejected() {
     let whole = zip_of(&[good()]);
     let end = whole.len() - 22;
     let located = [&whole[..end], b"PK\x06\x07", &[0; 16], &whole[end..]].concat();
-    assert!(refused(&located).contains("zip64"));
+    assert!(rejection(&located).contains("zip64"));
     for (at, value, word) in [
-        (4, &b"\x01\0"[..], "one part"),
-        (8, b"\x02\0", "one part"),
+        (4, &b"\x01\0"[..], "split archive"),
+        (8, b"\x02\0", "split archive"),
         (8, b"\xff\xff\xff\xff", "zip64"),
         (8, b"\xfe\xff\xfe\xff", "more than 10000"),
         (12, b"\xff\xff\xff\x7f", "directory that is too long"),
@@ -203,7 +203,7 @@ fn parts_and_zip64_are_refused() {
     ] {
         let mut bytes = whole.clone();
         bytes[end + at..end + at + value.len()].copy_from_slice(value);
-        let message = refused(&bytes);
+        let message = rejection(&bytes);
         assert!(message.contains(word), "{word}: {message}");
     }
 }
