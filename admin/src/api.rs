@@ -22,9 +22,6 @@ use crate::failure::Failure;
 use crate::output::notice;
 use crate::target::ApiTarget;
 
-/// Longest time for a call that only asks.
-pub(crate) const ASK: Duration = Duration::from_secs(30);
-
 /// Longest answer that is read, in bytes: a module with some hundred thousand versions.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
@@ -59,7 +56,7 @@ impl Api {
         namespace: Option<Namespace>,
         now: i64,
     ) -> Result<Self, Failure> {
-        let environment = Environment::read();
+        let environment = Environment { timeout: target.timeout(), ..Environment::read() };
         let registry = target.registry(&environment)?;
         let client = call::client(&registry.url, &environment)?;
         let clock = Clock::starting_at(DateTime::from_timestamp(now, 0).unwrap_or_default());
@@ -71,6 +68,11 @@ impl Api {
             permissions: Permissions::NONE.with(permission),
         };
         Ok(Self { registry, environment, clock, client, scope })
+    }
+
+    /// Longest time for a call that only asks.
+    pub(crate) fn patience(&self) -> Duration {
+        3 * call::timeout(&self.environment)
     }
 
     /// Where a path of the service is.
@@ -96,7 +98,8 @@ impl Api {
         let url = self.at(path)?;
         let answer = self
             .call(async |client: &Client, token: &Token| {
-                send(client.get(url.clone()).bearer_auth(token.expose()).timeout(ASK)).await
+                send(client.get(url.clone()).bearer_auth(token.expose()).timeout(self.patience()))
+                    .await
             })
             .await?;
         answer.read()

@@ -3,7 +3,6 @@
 //! What the broker names is asked with exactly the headers it gives, and never with the token.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
@@ -12,12 +11,12 @@ use serde_json::{Value, json};
 use terraform_credentials_stile::message::one_line;
 use terraform_credentials_stile::token::Token;
 
-use crate::api::{ASK, Answer, Api, send as ask};
+use crate::api::{Answer, Api, send as ask};
 use crate::failure::Failure;
 use crate::upload::Archive;
 
-/// Longest time for completing: the broker fetches the archive, looks through it and puts it in its place.
-const COMPLETE: Duration = Duration::from_secs(300);
+/// How many times longer completing may take: the broker fetches the archive, looks through it and puts it in its place.
+const COMPLETE: u32 = 10;
 
 /// What to do after a failure on the way: nothing that was done is lost or in the way.
 const AGAIN: &str =
@@ -47,7 +46,7 @@ pub(crate) async fn begin(api: &Api, path: &str, archive: &Archive) -> Result<Wa
     let url = api.at(&format!("{path}/uploads"))?;
     let announced = json!({ "format": archive.format().extension(), "bytes": archive.bytes(), "sha256": archive.sha256() }).to_string();
     let request = async |client: &Client, token: &Token| {
-        let request = client.post(url.clone()).bearer_auth(token.expose()).timeout(ASK);
+        let request = client.post(url.clone()).bearer_auth(token.expose()).timeout(api.patience());
         ask(request.header(CONTENT_TYPE, "application/json").body(announced.clone())).await
     };
     let answer = api.call(request).await?;
@@ -73,7 +72,8 @@ pub(crate) async fn send(
     put(api, archive, upload).await?;
     let url = api.at(&format!("{path}/uploads/{}", upload.upload))?;
     let request = async |client: &Client, token: &Token| {
-        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(COMPLETE)).await
+        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(COMPLETE * api.patience()))
+            .await
     };
     api.call(request).await.map_err(|failure| failure.or_hint(AGAIN))
 }

@@ -162,7 +162,7 @@ impl Question {
         event: &mut Event,
     ) -> Result<Allowed, ApiError> {
         let (namespace, permission) = needed(base, &self.method, &self.path)
-            .ok_or_else(|| ApiError::not_found("no right is for this method and path"))?;
+            .ok_or_else(|| ApiError::new(ErrorCode::NoGrant, "nobody may do this"))?;
         match permission {
             Permission::Upload => allowed(bearer.access::<Upload>(&namespace, event)),
             _ => allowed(bearer.access::<Download>(&namespace, event)),
