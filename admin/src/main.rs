@@ -4,12 +4,12 @@ mod api;
 mod cli;
 mod commands;
 mod direct_upload;
-mod failure;
+mod error;
+mod expiry;
 mod output;
 mod pack;
 mod target;
 mod upload;
-mod when;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -25,31 +25,31 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::cli::{Cli, Noun};
-use crate::commands::{Context, Done, grant, module, store, token};
-use crate::failure::Failure;
+use crate::commands::{CommandResult, Context, grant, module, store, token};
+use crate::error::CommandError;
 use crate::output::Output;
 
 fn main() -> ExitCode {
     let Cli { output, noun } = Cli::parse();
-    if let Err(failure) = logs(cli::audit_log()) {
-        output::complain(&failure);
-        return failure.exit_code();
+    if let Err(error) = logs(cli::audit_log()) {
+        output::print_error(&error);
+        return error.exit_code();
     }
     let context = Context {
         output: Output::new(output),
         user: cli::local_user(),
         now: Clock::system().now(),
     };
-    run(&context, noun).unwrap_or_else(|failure| {
-        output::complain(&failure);
-        failure.exit_code()
+    run(&context, noun).unwrap_or_else(|error| {
+        output::print_error(&error);
+        error.exit_code()
     })
 }
 
-fn run(context: &Context, noun: Noun) -> Done {
+fn run(context: &Context, noun: Noun) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::caused("the system gives no event queue", &error))?;
+    let runtime = runtime
+        .map_err(|error| CommandError::failed_because("the system gives no event queue", &error))?;
     let done = runtime.block_on(async {
         match noun {
             Noun::Store { verb } => store::run(context, verb).await,
@@ -63,16 +63,16 @@ fn run(context: &Context, noun: Noun) -> Done {
     done
 }
 
-/// Has the store's alarms printed on stderr, and the events of the audit log appended to their file.
+/// Prints the store's alarms on stderr, and appends the audit events to their file.
 ///
-/// Without that file no command runs: a change that was to be on record must not be made in silence.
-fn logs(audit: Option<PathBuf>) -> Result<(), Failure> {
+/// Without that file no command runs: a change that the operator wants on record must not be made in silence.
+fn logs(audit: Option<PathBuf>) -> Result<(), CommandError> {
     let alarms = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .without_time()
         .with_target(false)
-        .with_filter(EnvFilter::new("stile_store=error,stile_core=error"));
+        .with_filter(EnvFilter::new("stile_core=error,stile_store=error"));
     let events = audit.map(|path| audit_file(&path)).transpose()?.map(|file| {
         let lines = fmt::layer().json().flatten_event(true).with_writer(Arc::new(file));
         lines.with_filter(Targets::new().with_target("audit", LevelFilter::INFO))
@@ -81,11 +81,11 @@ fn logs(audit: Option<PathBuf>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn audit_file(path: &Path) -> Result<File, Failure> {
+fn audit_file(path: &Path) -> Result<File, CommandError> {
     let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     opened.map_err(|error| {
         let what = format!("cannot open the audit log `{}`; nothing was changed", path.display());
-        Failure::caused(what, &error)
+        CommandError::failed_because(what, &error)
             .hint("set `STILE_AUDIT_LOG` to a file that you can write, or leave it out")
     })
 }
