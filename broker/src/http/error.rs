@@ -401,32 +401,38 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Gives an error the body its reader expects.
-///
-/// Terraform prints the body of a refused `…/download` as it is, so that is one plain line; other registry routes have
-/// the public registry's shape; everything else has the error object.
+/// The body that the readers of a route expect of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorShape {
+    /// One line of text: Terraform prints the body of a refused download as it is.
+    Line,
+    /// The public registry's list: `{"errors": ["…"]}`.
+    List,
+    /// Stile's own object, with code, message and hint.
+    Object,
+}
+
+/// Gives an error the body that its route declares.
 pub async fn render_errors(
-    State(broker): State<Arc<Broker>>,
+    State((shape, broker)): State<(ErrorShape, Arc<Broker>)>,
     request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path();
-    let (registry, download) = (path.starts_with("/v1/modules"), path.ends_with("/download"));
     let response = next.run(request).await;
     let Some(error) = response.extensions().get::<ApiError>().cloned() else { return response };
     let (mut parts, _) = response.into_parts();
-    let body = if registry && download {
-        format!("{}\n", error.sentence()).into_response()
-    } else if registry {
-        Json(serde_json::json!({ "errors": [error.sentence()] })).into_response()
-    } else {
-        let reply = ErrorReply {
+    let body = match shape {
+        ErrorShape::Line => format!("{}\n", error.sentence()).into_response(),
+        ErrorShape::List => {
+            Json(serde_json::json!({ "errors": [error.sentence()] })).into_response()
+        }
+        ErrorShape::Object => Json(ErrorReply {
             error: error.code.as_str().to_owned(),
             message: error.message,
             hint: error.hint,
             server_time: rfc3339(broker.clock.now()),
-        };
-        Json(reply).into_response()
+        })
+        .into_response(),
     };
     let (body_parts, body) = body.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
