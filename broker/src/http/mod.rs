@@ -1,23 +1,19 @@
 //! Every route, and the order of what every request passes through.
 
-mod archives;
+mod archive_body;
+mod convert;
 mod decision;
 mod discovery;
 mod error;
-mod exchange;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
-mod gateway;
 mod health;
 mod json_body;
 pub mod lambda;
-mod modules;
-mod publish;
 mod run_detached;
 mod serve;
 mod trace;
-mod uploads;
-mod whoami;
+mod v1;
 
 use std::sync::Arc;
 
@@ -34,6 +30,7 @@ pub use trace::have_panics_logged;
 
 use crate::app::Broker;
 use error::{ApiError, ErrorShape};
+use v1::{archives, exchange, gateway, modules, publish, uploads, whoami};
 
 /// The whole service.
 pub fn router(broker: Arc<Broker>) -> Router {
