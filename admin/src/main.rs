@@ -1,4 +1,4 @@
-//! `stile-admin`: one line a noun; takes the clock, and turns what went wrong into one line and an exit code.
+//! `stile-admin`: dispatches commands, and reports errors as one line with an exit code.
 
 mod api;
 mod cli;
@@ -24,7 +24,7 @@ use crate::output::Output;
 
 fn main() -> ExitCode {
     let Cli { output, noun } = Cli::parse();
-    alarms();
+    init_logging();
     let context = Context {
         output: Output::new(output),
         user: cli::local_user(),
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 fn run(context: &Context, noun: Noun) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
-        .map_err(|error| CommandError::failed_because("the system gives no event queue", &error))?;
+        .map_err(|error| CommandError::failed_because("cannot start the async runtime", &error))?;
     let done = runtime.block_on(async {
         match noun {
             Noun::Store { verb } => store::run(context, verb).await,
@@ -48,13 +48,13 @@ fn run(context: &Context, noun: Noun) -> CommandResult {
             Noun::Module { verb } => module::run(context, verb).await,
         }
     });
-    // A name is looked up on a thread that cannot be broken off, and a limit that waits for its end is none.
+    // A DNS lookup runs on a thread that cannot be cancelled. Waiting for it would exceed the timeout.
     runtime.shutdown_background();
     done
 }
 
-/// Lets the store say on stderr what in it cannot be read.
-fn alarms() {
+/// Prints the store's alarms to stderr, for example about rows that it cannot read.
+fn init_logging() {
     let ours = EnvFilter::new("stile_core=error,stile_store=error");
     tracing_subscriber::fmt()
         .with_env_filter(ours)
