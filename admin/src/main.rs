@@ -55,7 +55,7 @@ fn run(context: &Context, noun: Noun) -> CommandResult {
 
 /// Prints the store's alarms to stderr, for example about rows that it cannot read.
 fn init_logging() {
-    let ours = EnvFilter::new("stile_broker=error");
+    let ours = EnvFilter::new("stile_core=error,stile_store=error");
     tracing_subscriber::fmt()
         .with_env_filter(ours)
         .with_writer(std::io::stderr)
