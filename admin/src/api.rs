@@ -23,9 +23,6 @@ use crate::error::CommandError;
 use crate::output::notice;
 use crate::target::ApiTarget;
 
-/// Timeout of a request without an archive.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Maximum length of a response in bytes: enough for some hundred thousand versions of a module.
 ///
 /// It prevents a hostile server from filling the memory.
@@ -62,7 +59,7 @@ impl Api {
         namespace: Option<Namespace>,
         now: i64,
     ) -> Result<Self, CommandError> {
-        let environment = Environment::read();
+        let environment = Environment { timeout: target.timeout(), ..Environment::read() };
         let registry = target.registry(&environment)?;
         let client = call::client(&registry.url, &environment)?;
         let clock = Clock::starting_at(DateTime::from_timestamp(now, 0).unwrap_or_default());
@@ -74,6 +71,11 @@ impl Api {
             permissions: Permissions::NONE.with(permission),
         };
         Ok(Self { registry, environment, clock, client, scope })
+    }
+
+    /// Returns the timeout of a request without an archive.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        3 * call::timeout(&self.environment)
     }
 
     /// Returns the URL of a path of the service.
@@ -101,8 +103,13 @@ impl Api {
         let url = self.at(path)?;
         let answer = self
             .call(async |client: &Client, token: &Token| {
-                send(client.get(url.clone()).bearer_auth(token.expose()).timeout(REQUEST_TIMEOUT))
-                    .await
+                send(
+                    client
+                        .get(url.clone())
+                        .bearer_auth(token.expose())
+                        .timeout(self.request_timeout()),
+                )
+                .await
             })
             .await?;
         answer.read()

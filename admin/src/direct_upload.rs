@@ -3,7 +3,6 @@
 //! The request to the bucket has exactly the headers from the broker, and never the token.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
@@ -12,12 +11,13 @@ use serde_json::{Value, json};
 use terraform_credentials_stile::message::one_line;
 use terraform_credentials_stile::token::Token;
 
-use crate::api::{Api, ApiResponse, REQUEST_TIMEOUT, send as ask};
+use crate::api::{Api, ApiResponse, send as ask};
 use crate::error::CommandError;
 use crate::upload::Archive;
 
-/// Timeout of the completion, in which the broker fetches, inspects and stores the archive.
-const COMPLETION_TIMEOUT: Duration = Duration::from_secs(300);
+/// The timeout of the completion, as a multiple of the request timeout. In it, the broker fetches,
+/// inspects and stores the archive.
+const COMPLETION_FACTOR: u32 = 10;
 
 /// The hint after an error. A repeated command is safe.
 const RETRY_HINT: &str =
@@ -51,7 +51,8 @@ pub(crate) async fn announce(
     let url = api.at(&format!("{path}/uploads"))?;
     let announced = json!({ "format": archive.format().extension(), "bytes": archive.bytes(), "sha256": archive.sha256() }).to_string();
     let request = async |client: &Client, token: &Token| {
-        let request = client.post(url.clone()).bearer_auth(token.expose()).timeout(REQUEST_TIMEOUT);
+        let request =
+            client.post(url.clone()).bearer_auth(token.expose()).timeout(api.request_timeout());
         ask(request.header(CONTENT_TYPE, "application/json").body(announced.clone())).await
     };
     let answer = api.call(request).await?;
@@ -81,7 +82,8 @@ pub(crate) async fn send(
     put(api, archive, upload).await?;
     let url = api.at(&format!("{path}/uploads/{}", upload.upload))?;
     let request = async |client: &Client, token: &Token| {
-        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(COMPLETION_TIMEOUT)).await
+        let timeout = COMPLETION_FACTOR * api.request_timeout();
+        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(timeout)).await
     };
     api.call(request).await.map_err(|error| error.or_hint(RETRY_HINT))
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use stile_protocol::audience::Audience;
 use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
+use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
 use crate::error::CommandError;
@@ -160,9 +161,22 @@ pub(crate) struct ApiTarget {
     /// Example: `--profile deploy`
     #[arg(long, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     profile: Option<String>,
+
+    /// Wait at most this many seconds for a token, and three times as long for a response, from 1 to 600
+    ///
+    /// Default: 10. Variable: `STILE_TIMEOUT`.
+    /// Example: `--timeout 30`
+    #[arg(long, value_name = "SECONDS", env = "STILE_TIMEOUT", hide_env = true,
+        value_parser = clap::value_parser!(u64).range(TIMEOUT_SECONDS))]
+    timeout: Option<u64>,
 }
 
 impl ApiTarget {
+    /// Returns the timeout of a call, if the user set one.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
+    }
+
     /// Returns the configured registry, or a registry at its own host name if none is configured.
     pub(crate) fn registry(
         &self,

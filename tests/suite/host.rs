@@ -101,11 +101,7 @@ async fn an_operator_writes_the_host_once() {
     let Some(aws) = EmulatedAws::start().await else { return };
     for (host, code, says) in [
         ("localhost", 2, "has no dot"),
-        (
-            "Registry.Example.com:443",
-            0,
-            "the table is now for registry `registry.example.com`",
-        ),
+        ("Registry.Example.com:443", 0, "the table is now for registry `registry.example.com`"),
         (HOST, 0, "the table was already for registry `registry.example.com`"),
         (
             "other.example.com",

@@ -4,8 +4,9 @@
 //! argument.
 //!
 //! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`identity`], [`token`],
-//! [`package`], [`grants`].
+//! [`package`], [`grants`], [`audit`].
 
+pub mod audit;
 pub mod clock;
 pub mod critical;
 #[cfg(any(test, feature = "fuzz"))]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::broker::Broker;
 use crate::tokens::KeyError;
+use stile_core::audit::Event;
 use stile_core::package::{SignedUrl, SignedUrlError};
 
 /// An archive that may be sent to whom the signed URL was given.
@@ -34,6 +35,7 @@ pub async fn open(
     broker: &Broker,
     file: Option<&str>,
     query: &str,
+    event: &mut Event,
 ) -> Result<Archive, ArchiveError> {
     let shelf = broker.store.archives().ok_or(ArchiveError::NotHere)?;
     let file = file.ok_or(SignedUrlError::Invalid)?;
@@ -41,5 +43,6 @@ pub async fn open(
     let purpose = SignedUrl::purpose(&broker.audience);
     let keys = broker.tokens.derived(&purpose, &broker.store, now).await?;
     let url = SignedUrl::open(file, query, &keys, now)?;
+    event.resource(format!("{}.{}", url.sha256, url.format.extension()));
     Ok(Archive { file: shelf.archive(&url.sha256, url.format), url })
 }

@@ -1,9 +1,12 @@
 //! The parts of one registry that every use case works with, and whether they can do their work.
 
+use std::sync::Arc;
+
 use stile_protocol::audience::Audience;
 use stile_protocol::region::Region;
 
 use super::limits::Limits;
+use crate::audit::AuditLog;
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::principal_cache::PrincipalCache;
 use crate::shared_failure_mutex::SharedFailureMutex;
@@ -26,6 +29,8 @@ pub struct Broker {
     pub sts: Sts,
     /// Identical proofs in flight.
     pub single_flight: SingleFlight,
+    /// Every decision.
+    pub audit: Arc<AuditLog>,
     /// How much runs at once.
     pub limits: Limits,
     /// Records, archives and keys.

@@ -3,6 +3,7 @@
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::limits::UploadPermit;
+use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::{ArchiveUpload, Format, PackageAddress, UploadError, Version};
 use stile_store::{Published, StoreError};
@@ -55,13 +56,26 @@ pub async fn publish(
     version: Version,
     upload: ArchiveUpload,
     format: Format,
+    event: &mut Event,
 ) -> Result<Publication, PublishError> {
+    event.package(access.address(), Some(&version));
     let archive = {
         let _permit = broker.limits.checks.acquire().await;
         upload.verify(format).await?
     };
-    let access = bearer.decide_again(broker, access).await?;
+    let access = bearer.decide_again(broker, access, event).await?;
     let sha256 = archive.sha256().to_owned();
     let outcome = broker.store.publish(&access, &version, archive, broker.clock.now()).await?;
+    event.outcome(logged(outcome));
     Ok(Publication { address: access.address().clone(), version, sha256, outcome })
+}
+
+/// What the audit log says of it.
+pub(super) const fn logged(outcome: Published) -> Outcome {
+    match outcome {
+        Published::Created => Outcome::Created,
+        Published::Same => Outcome::Unchanged,
+        Published::Different => Outcome::Conflict,
+        Published::Full => Outcome::Full,
+    }
 }

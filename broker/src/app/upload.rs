@@ -5,6 +5,7 @@
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::publish::{self, Publication, PublishError};
+use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::{AnnouncedArchive, UploadError, UploadId, Version, archive};
 use stile_store::{FetchedUpload, PendingUpload, Published, StoreError, UploadSession};
@@ -59,16 +60,21 @@ pub async fn begin(
     version: &Version,
     announced: &AnnouncedArchive,
     direct: u64,
+    event: &mut Event,
 ) -> Result<Begun, SessionError> {
-    if let Some(publication) = published(broker, access, version, announced).await? {
+    event.package(access.address(), Some(version));
+    if let Some(publication) = published(broker, access, version, announced, event).await? {
         return Ok(Begun::Published(publication));
     }
     if announced.bytes <= direct {
+        event.outcome(Outcome::Direct);
         return Ok(Begun::Direct);
     }
     let now = broker.clock.now();
     let begun = broker.store.begin_upload(access, version, announced, now).await?;
-    begun.map(Begun::Session).ok_or(SessionError::DirectOnly)
+    let session = begun.ok_or(SessionError::DirectOnly)?;
+    event.outcome(Outcome::Begun);
+    Ok(Begun::Session(session))
 }
 
 /// Completes an upload session: fetches what was put into the bucket and publishes it.
@@ -78,7 +84,9 @@ pub async fn complete(
     access: &PackageAccess<UploadRight>,
     version: Version,
     id: &str,
+    event: &mut Event,
 ) -> Result<Publication, SessionError> {
+    event.package(access.address(), Some(&version));
     let id = UploadId::parse(id).ok_or(SessionError::Unknown)?;
     let _permit = publish::permit(broker, bearer)?;
     let now = broker.clock.now();
@@ -89,12 +97,14 @@ pub async fn complete(
     let done = match fetched {
         FetchedUpload::All if upload.matches(pending.announced()) => {
             let format = pending.announced().format;
-            publish::publish(broker, bearer, access, version, upload, format)
+            publish::publish(broker, bearer, access, version, upload, format, event)
                 .await
                 .map_err(SessionError::Publish)
         }
         FetchedUpload::All => Err(SessionError::NotAnnounced),
-        FetchedUpload::Nothing => nothing_there(broker, bearer, access, &version, &pending).await,
+        FetchedUpload::Nothing => {
+            nothing_there(broker, bearer, access, &version, &pending, event).await
+        }
     };
     if is_over(&done) {
         broker.store.end_upload(pending).await;
@@ -121,9 +131,10 @@ async fn nothing_there(
     access: &PackageAccess<UploadRight>,
     version: &Version,
     pending: &PendingUpload,
+    event: &mut Event,
 ) -> Result<Publication, SessionError> {
-    let access = bearer.decide_again(broker, access).await?;
-    let publication = published(broker, &access, version, pending.announced()).await?;
+    let access = bearer.decide_again(broker, access, event).await?;
+    let publication = published(broker, &access, version, pending.announced(), event).await?;
     publication.ok_or(SessionError::Nothing)
 }
 
@@ -132,8 +143,10 @@ async fn published(
     access: &PackageAccess<UploadRight>,
     version: &Version,
     announced: &AnnouncedArchive,
+    event: &mut Event,
 ) -> Result<Option<Publication>, StoreError> {
     let outcome = broker.store.published(access, version, announced).await?;
+    outcome.map(publish::logged).into_iter().for_each(|outcome| event.outcome(outcome));
     Ok(outcome.map(|outcome| Publication {
         address: access.address().clone(),
         version: version.clone(),

@@ -12,8 +12,9 @@ use stile_protocol::names::Permission;
 use stile_protocol::region::Region;
 use tempfile::TempDir;
 
-use super::bearer::bearer;
+use super::decision::bearer;
 use super::lambda::Function;
+use crate::audit::Folding;
 use crate::authn::gateway::IamSource;
 use crate::authn::sigv4::{Endpoint, Endpoints, StsTimeouts};
 use crate::boot;
@@ -137,7 +138,7 @@ impl Registry {
         };
         runtime.block_on(store.create_grant(&access, grant, NOW)).expect("a grant is kept");
         let broker = Arc::new(
-            boot::assemble(&config, audience, store, Clock::from_fn(|| NOW))
+            boot::assemble(&config, audience, store, Clock::from_fn(|| NOW), Folding::Off)
                 .expect("a broker starts"),
         );
         let function = |source: Option<&str>| {
