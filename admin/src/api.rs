@@ -74,7 +74,7 @@ impl Api {
     }
 
     /// Returns the timeout of a request without an archive.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn request_timeout(&self) -> Duration {
         3 * call::timeout(&self.environment)
     }
 
@@ -103,8 +103,13 @@ impl Api {
         let url = self.at(path)?;
         let answer = self
             .call(async |client: &Client, token: &Token| {
-                send(client.get(url.clone()).bearer_auth(token.expose()).timeout(self.patience()))
-                    .await
+                send(
+                    client
+                        .get(url.clone())
+                        .bearer_auth(token.expose())
+                        .timeout(self.request_timeout()),
+                )
+                .await
             })
             .await?;
         answer.read()

@@ -15,7 +15,8 @@ use crate::api::{Api, ApiResponse, send as ask};
 use crate::error::CommandError;
 use crate::upload::Archive;
 
-/// How many times longer the completion may take, in which the broker fetches, inspects and stores the archive.
+/// The timeout of the completion, as a multiple of the request timeout. In it, the broker fetches,
+/// inspects and stores the archive.
 const COMPLETION_FACTOR: u32 = 10;
 
 /// The hint after an error. A repeated command is safe.
@@ -50,7 +51,8 @@ pub(crate) async fn announce(
     let url = api.at(&format!("{path}/uploads"))?;
     let announced = json!({ "format": archive.format().extension(), "bytes": archive.bytes(), "sha256": archive.sha256() }).to_string();
     let request = async |client: &Client, token: &Token| {
-        let request = client.post(url.clone()).bearer_auth(token.expose()).timeout(api.patience());
+        let request =
+            client.post(url.clone()).bearer_auth(token.expose()).timeout(api.request_timeout());
         ask(request.header(CONTENT_TYPE, "application/json").body(announced.clone())).await
     };
     let answer = api.call(request).await?;
@@ -80,7 +82,7 @@ pub(crate) async fn send(
     put(api, archive, upload).await?;
     let url = api.at(&format!("{path}/uploads/{}", upload.upload))?;
     let request = async |client: &Client, token: &Token| {
-        let timeout = COMPLETION_FACTOR * api.patience();
+        let timeout = COMPLETION_FACTOR * api.request_timeout();
         ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(timeout)).await
     };
     api.call(request).await.map_err(|error| error.or_hint(RETRY_HINT))

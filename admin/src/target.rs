@@ -162,7 +162,7 @@ pub(crate) struct ApiTarget {
     #[arg(long, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     profile: Option<String>,
 
-    /// Wait at most this many seconds for a token, and three times as long for an answer, from 1 to 600
+    /// Wait at most this many seconds for a token, and three times as long for a response, from 1 to 600
     ///
     /// Default: 10. Variable: `STILE_TIMEOUT`.
     /// Example: `--timeout 30`
@@ -172,7 +172,7 @@ pub(crate) struct ApiTarget {
 }
 
 impl ApiTarget {
-    /// Returns the timeout of a request, if the user set one.
+    /// Returns the timeout of a call, if the user set one.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.timeout.map(Duration::from_secs)
     }
