@@ -18,15 +18,15 @@ use terraform_credentials_stile::config::{Environment, RegistryConfig, TokenScop
 use terraform_credentials_stile::message::{one_line, root_cause};
 use terraform_credentials_stile::token::{self, Token};
 
-use crate::failure::Failure;
+use crate::error::CommandError;
 use crate::output::notice;
 use crate::target::ApiTarget;
 
 /// Longest answer that is read, in bytes: a module with some hundred thousand versions.
-const MAX_ANSWER: usize = 8 * 1024 * 1024;
+const MAX_RESPONSE_LEN: usize = 8 * 1024 * 1024;
 
 /// Longest wait before a busy broker is asked again, in seconds.
-const LONGEST_WAIT: u64 = 5;
+const MAX_RETRY_DELAY: u64 = 5;
 
 /// A broker, and what is asked of it.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct Api {
 
 /// What a broker answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ApiResponse {
     url: Url,
     /// The status; never a redirect.
     pub(crate) status: StatusCode,
@@ -55,7 +55,7 @@ impl Api {
         permission: Permission,
         namespace: Option<Namespace>,
         now: i64,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let environment = Environment { timeout: target.timeout(), ..Environment::read() };
         let registry = target.registry(&environment)?;
         let client = call::client(&registry.url, &environment)?;
@@ -76,14 +76,14 @@ impl Api {
     }
 
     /// Where a path of the service is.
-    pub(crate) fn at(&self, path: &str) -> Result<Url, Failure> {
-        self.registry
-            .url_for(path)
-            .map_err(|error| Failure::caused(format_args!("`{path}` is no path"), &error))
+    pub(crate) fn at(&self, path: &str) -> Result<Url, CommandError> {
+        self.registry.url_for(path).map_err(|error| {
+            CommandError::failed_because(format_args!("`{path}` is no path"), &error)
+        })
     }
 
     /// A client for an address that the broker names: the same trust and limits, and no token goes there.
-    pub(crate) fn client_for(&self, url: &Url) -> Result<Client, Failure> {
+    pub(crate) fn client_for(&self, url: &Url) -> Result<Client, CommandError> {
         let mut url = url.clone();
         url.set_query(None);
         // On this machine anybody may listen, so only a broker that is on it itself may send us there.
@@ -94,7 +94,7 @@ impl Api {
     }
 
     /// Asks, and reads the answer to a "yes".
-    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
         let url = self.at(path)?;
         let answer = self
             .call(async |client: &Client, token: &Token| {
@@ -108,24 +108,26 @@ impl Api {
     /// Makes a call; the request is made anew for each attempt.
     pub(crate) async fn call(
         &self,
-        request: impl AsyncFn(&Client, &Token) -> Result<Answer, Failure>,
-    ) -> Result<Answer, Failure> {
+        request: impl AsyncFn(&Client, &Token) -> Result<ApiResponse, CommandError>,
+    ) -> Result<ApiResponse, CommandError> {
         let mut token = self.token().await?;
         let (mut renewed, mut repeated) = (!token.cached, false);
         loop {
             let outcome = request(&self.client, &token).await;
             // A broker that refuses a token may hang up on whoever is still sending, before the refusal is read.
-            let refused = outcome.as_ref().map_or_else(Failure::is_hang_up, |answer| {
-                answer.status == StatusCode::UNAUTHORIZED
-            });
+            let refused =
+                outcome.as_ref().map_or_else(CommandError::is_connection_closed, |answer| {
+                    answer.status == StatusCode::UNAUTHORIZED
+                });
             if refused && !renewed {
                 renewed = true;
-                token::forget(&self.registry, &self.scope, &self.environment)
-                    .map_err(|error| Failure::caused("the old token cannot be dropped", &error))?;
+                token::forget(&self.registry, &self.scope, &self.environment).map_err(|error| {
+                    CommandError::failed_because("the old token cannot be dropped", &error)
+                })?;
                 token = self.token().await?;
                 continue;
             }
-            if let Some(wait) = outcome.as_ref().ok().and_then(Answer::busy)
+            if let Some(wait) = outcome.as_ref().ok().and_then(ApiResponse::busy)
                 && !repeated
             {
                 repeated = true;
@@ -136,12 +138,13 @@ impl Api {
         }
     }
 
-    async fn token(&self) -> Result<Token, Failure> {
+    async fn token(&self) -> Result<Token, CommandError> {
         let host = &self.registry.host;
         let token =
             token::for_host(&self.registry, &self.scope, &self.environment, self.clock).await;
-        let token = token
-            .map_err(|error| Failure::from(error).of(format_args!("no token for `{host}`")))?;
+        let token = token.map_err(|error| {
+            CommandError::from(error).context(format_args!("no token for `{host}`"))
+        })?;
         if let Some(clock) = token.clock_notice() {
             notice(clock);
         }
@@ -150,7 +153,7 @@ impl Api {
 }
 
 /// Sends one request and reads the whole answer.
-pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
+pub(crate) async fn send(request: RequestBuilder) -> Result<ApiResponse, CommandError> {
     let request = request.header(USER_AGENT, concat!("stile-admin/", env!("CARGO_PKG_VERSION")));
     let (client, request) = request.build_split();
     let request = request.map_err(|error| CallError::Setup(root_cause(&error)))?;
@@ -163,28 +166,29 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
             CallError::Unreachable { url: url.clone(), cause: root_cause(&error.without_url()) }
         }
     };
-    let mut response = client.execute(request).await.map_err(|error| match is_hang_up(&error) {
-        true => Failure::from(failed(error)).hang_up(),
-        false => failed(error).into(),
-    })?;
+    let mut response =
+        client.execute(request).await.map_err(|error| match is_connection_closed(&error) {
+            true => CommandError::from(failed(error)).connection_closed(),
+            false => failed(error).into(),
+        })?;
     let status = response.status();
     if status.is_redirection() {
         return Err(CallError::Redirected { url, status }.into());
     }
     let (headers, mut body) = (response.headers().clone(), Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(Failure::not_tried(format!(
-                "`{url}` answered with more than {MAX_ANSWER} bytes"
+        if body.len() + chunk.len() > MAX_RESPONSE_LEN {
+            return Err(CommandError::failed(format!(
+                "`{url}` answered with more than {MAX_RESPONSE_LEN} bytes"
             )));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { url, status, headers, body })
+    Ok(ApiResponse { url, status, headers, body })
 }
 
 /// Whether whoever was called broke off while it was being sent to; what stops on our side is no such thing.
-fn is_hang_up(error: &reqwest::Error) -> bool {
+fn is_connection_closed(error: &reqwest::Error) -> bool {
     let broken = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::ConnectionAborted];
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -205,19 +209,19 @@ struct Errors {
     errors: Vec<String>,
 }
 
-impl Answer {
+impl ApiResponse {
     /// The body as it came.
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
     }
 
     /// Reads a "yes", or says what was said instead.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, CommandError> {
         if !self.status.is_success() {
             return Err(self.refusal());
         }
         serde_json::from_slice(&self.body).map_err(|_| {
-            Failure::not_tried(format!("`{}` answered with something else", self.url))
+            CommandError::failed(format!("`{}` answered with something else", self.url))
                 .hint("look at `url` in the helper's `config.toml`: is that a Stile registry?")
         })
     }
@@ -232,24 +236,24 @@ impl Answer {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .unwrap_or(1);
-        Some(Duration::from_secs(LONGEST_WAIT.min(seconds)))
+        Some(Duration::from_secs(MAX_RETRY_DELAY.min(seconds)))
     }
 
     /// "No" and "down" are two things, and an answer that no broker gives is neither.
-    fn refusal(&self) -> Failure {
+    fn refusal(&self) -> CommandError {
         let down = self.status.is_server_error()
             || matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-        let failure = |message: String| match down {
-            true => Failure::not_tried(format!("the registry could not answer: {message}")),
-            false => Failure::refused(message),
+        let error = |message: String| match down {
+            true => CommandError::failed(format!("the registry could not answer: {message}")),
+            false => CommandError::refused(message),
         };
         if let Ok(reply) = serde_json::from_slice::<ErrorReply>(&self.body) {
-            let failure = failure(one_line(&reply.message));
-            return reply.hint.map_or(failure.clone(), |hint| failure.hint(one_line(&hint)));
+            let error = error(one_line(&reply.message));
+            return reply.hint.map_or(error.clone(), |hint| error.hint(one_line(&hint)));
         }
         match serde_json::from_slice::<Errors>(&self.body) {
-            Ok(Errors { errors }) if !errors.is_empty() => failure(one_line(&errors.join("; "))),
-            _ => failure(format!("`{}` answered {}", self.url, self.status)),
+            Ok(Errors { errors }) if !errors.is_empty() => error(one_line(&errors.join("; "))),
+            _ => error(format!("`{}` answered {}", self.url, self.status)),
         }
     }
 }
@@ -258,13 +262,13 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Answer {
+    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> ApiResponse {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
         let url = Url::parse("https://registry.example.com/v1/modules").unwrap();
-        Answer {
+        ApiResponse {
             url,
             status: StatusCode::from_u16(status).unwrap(),
             headers,

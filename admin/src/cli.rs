@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use stile_protocol::audience::Audience;
 
 pub(crate) use self::grant::*;
-use crate::output::Form;
+use crate::output::OutputFormat;
 use crate::target::{ApiTarget, StoreTarget};
 
 /// Manage a private Terraform registry: who may do what there, and what is published
@@ -35,7 +35,7 @@ pub(crate) struct Cli {
         default_value = "table",
         hide_default_value = true
     )]
-    pub(crate) output: Form,
+    pub(crate) output: OutputFormat,
 
     #[command(subcommand)]
     pub(crate) noun: Noun,

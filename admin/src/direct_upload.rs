@@ -11,38 +11,42 @@ use serde_json::{Value, json};
 use terraform_credentials_stile::message::one_line;
 use terraform_credentials_stile::token::Token;
 
-use crate::api::{Answer, Api, send as ask};
-use crate::failure::Failure;
+use crate::api::{Api, ApiResponse, send as ask};
+use crate::error::CommandError;
 use crate::upload::Archive;
 
-/// How many times longer completing may take: the broker fetches the archive, looks through it and puts it in its place.
-const COMPLETE: u32 = 10;
+/// How many times longer completing may take: the broker fetches the archive, reads it and puts it in its place.
+const COMPLETION_FACTOR: u32 = 10;
 
-/// What to do after a failure on the way: nothing that was done is lost or in the way.
-const AGAIN: &str =
+/// What to do after a error on the way: nothing that was done is lost or in the way.
+const RETRY_HINT: &str =
     "run the same command again; it begins a new upload, or finds the version published";
 
 /// Which way the archive is to go.
 #[derive(Debug)]
-pub(crate) enum Way {
+pub(crate) enum UploadRoute {
     /// None: the registry has it already, as this answer says.
-    Done(Answer),
+    Published(ApiResponse),
     /// Straight to the registry.
-    Direct,
+    ThroughRegistry,
     /// Beside it.
-    Beside(Upload),
+    ToBucket(PresignedUpload),
 }
 
 /// Where the registry wants the archive.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Upload {
+pub(crate) struct PresignedUpload {
     upload: String,
     url: String,
     headers: BTreeMap<String, String>,
 }
 
 /// Announces the archive, and is told which way it is to go.
-pub(crate) async fn begin(api: &Api, path: &str, archive: &Archive) -> Result<Way, Failure> {
+pub(crate) async fn announce(
+    api: &Api,
+    path: &str,
+    archive: &Archive,
+) -> Result<UploadRoute, CommandError> {
     let url = api.at(&format!("{path}/uploads"))?;
     let announced = json!({ "format": archive.format().extension(), "bytes": archive.bytes(), "sha256": archive.sha256() }).to_string();
     let request = async |client: &Client, token: &Token| {
@@ -51,43 +55,47 @@ pub(crate) async fn begin(api: &Api, path: &str, archive: &Archive) -> Result<Wa
     };
     let answer = api.call(request).await?;
     if answer.status == StatusCode::CREATED {
-        return Ok(Way::Beside(answer.read()?));
+        return Ok(UploadRoute::ToBucket(answer.read()?));
     }
     let told: Value = answer.read()?;
-    Ok(if told["status"] == "direct" { Way::Direct } else { Way::Done(answer) })
+    Ok(if told["status"] == "direct" {
+        UploadRoute::ThroughRegistry
+    } else {
+        UploadRoute::Published(answer)
+    })
 }
 
-/// Puts the archive where it is wanted, and completes the upload.
+/// Puts the archive where it is args, and completes the upload.
 pub(crate) async fn send(
     api: &Api,
     path: &str,
     archive: &Archive,
-    upload: &Upload,
-) -> Result<Answer, Failure> {
+    upload: &PresignedUpload,
+) -> Result<ApiResponse, CommandError> {
     let plain =
         !upload.upload.is_empty() && upload.upload.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if !plain {
-        return Err(Failure::not_tried("the registry named an upload that can be none"));
+        return Err(CommandError::failed("the registry named an upload that can be none"));
     }
     put(api, archive, upload).await?;
     let url = api.at(&format!("{path}/uploads/{}", upload.upload))?;
     let request = async |client: &Client, token: &Token| {
-        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(COMPLETE * api.patience()))
-            .await
+        let timeout = COMPLETION_FACTOR * api.patience();
+        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(timeout)).await
     };
-    api.call(request).await.map_err(|failure| failure.or_hint(AGAIN))
+    api.call(request).await.map_err(|error| error.or_hint(RETRY_HINT))
 }
 
-async fn put(api: &Api, archive: &Archive, upload: &Upload) -> Result<(), Failure> {
+async fn put(api: &Api, archive: &Archive, upload: &PresignedUpload) -> Result<(), CommandError> {
     let url = Url::parse(&upload.url)
-        .map_err(|_| Failure::not_tried("the registry wants the archive at what is no URL"))?;
+        .map_err(|_| CommandError::failed("the registry wants the archive at what is no URL"))?;
     let mut request = api.client_for(&url)?.put(url.clone());
     let bytes = archive.bytes().to_string();
     for (name, value) in &upload.headers {
-        let unusable = || Failure::not_tried("the registry named a header that cannot be sent");
+        let unusable = || CommandError::failed("the registry named a header that cannot be sent");
         let name = HeaderName::try_from(name).map_err(|_| unusable())?;
         if name == CONTENT_LENGTH && *value != bytes {
-            return Err(Failure::not_tried(format!(
+            return Err(CommandError::failed(format!(
                 "the registry wants {value} bytes, and the archive has {bytes}"
             )));
         }
@@ -95,18 +103,22 @@ async fn put(api: &Api, archive: &Archive, upload: &Upload) -> Result<(), Failur
     }
     // The query is as good as a password, so it is in no message.
     let place = url.host_str().unwrap_or_default();
-    let answer = archive.send(request).await.map_err(|failure| failure.or_hint(AGAIN))?;
+    let answer = archive.send(request).await.map_err(|error| error.or_hint(RETRY_HINT))?;
     if answer.status.is_success() {
         return Ok(());
     }
-    Err(refused(place, answer.status, answer.body()).hint(AGAIN))
+    Err(refused(place, answer.status, answer.body()).hint(RETRY_HINT))
 }
 
 /// What S3 says when it does not take something, by its code: its sentence can repeat what was signed.
-fn refused(place: &str, status: StatusCode, body: &[u8]) -> Failure {
+fn refused(place: &str, status: StatusCode, body: &[u8]) -> CommandError {
     let code = code(body).map_or_else(|| status.to_string(), |code| format!("`{code}` ({status})"));
     let message = format!("`{place}` did not take the archive: {code}");
-    if status.is_server_error() { Failure::not_tried(message) } else { Failure::refused(message) }
+    if status.is_server_error() {
+        CommandError::failed(message)
+    } else {
+        CommandError::refused(message)
+    }
 }
 
 fn code(body: &[u8]) -> Option<String> {
@@ -149,9 +161,9 @@ mod tests {
             (403, "<html>".to_owned(), "`b.s3.example` did not take the archive: 403 Forbidden"),
             (403, String::new(), "`b.s3.example` did not take the archive: 403 Forbidden"),
         ] {
-            let failure =
+            let error =
                 refused("b.s3.example", StatusCode::from_u16(status).unwrap(), body.as_bytes());
-            assert_eq!(failure.to_string(), expected);
+            assert_eq!(error.to_string(), expected);
         }
     }
 }

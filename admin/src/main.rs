@@ -4,12 +4,12 @@ mod api;
 mod cli;
 mod commands;
 mod direct_upload;
-mod failure;
+mod error;
+mod expiry;
 mod output;
 mod pack;
 mod target;
 mod upload;
-mod when;
 
 use std::process::ExitCode;
 
@@ -18,8 +18,8 @@ use stile_core::clock::Clock;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Noun};
-use crate::commands::{Context, Done, grant, module, store, token};
-use crate::failure::Failure;
+use crate::commands::{CommandResult, Context, grant, module, store, token};
+use crate::error::CommandError;
 use crate::output::Output;
 
 fn main() -> ExitCode {
@@ -30,16 +30,16 @@ fn main() -> ExitCode {
         user: cli::local_user(),
         now: Clock::system().now(),
     };
-    run(&context, noun).unwrap_or_else(|failure| {
-        output::complain(&failure);
-        failure.exit_code()
+    run(&context, noun).unwrap_or_else(|error| {
+        output::print_error(&error);
+        error.exit_code()
     })
 }
 
-fn run(context: &Context, noun: Noun) -> Done {
+fn run(context: &Context, noun: Noun) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::caused("the system gives no event queue", &error))?;
+    let runtime = runtime
+        .map_err(|error| CommandError::failed_because("the system gives no event queue", &error))?;
     let done = runtime.block_on(async {
         match noun {
             Noun::Store { verb } => store::run(context, verb).await,

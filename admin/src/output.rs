@@ -11,11 +11,11 @@ use comfy_table::presets::NOTHING;
 use serde_json::Value;
 use terraform_credentials_stile::message::one_line;
 
-use crate::failure::Failure;
+use crate::error::CommandError;
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Form {
+pub(crate) enum OutputFormat {
     /// Lines and columns, for people
     Table,
     /// JSON, for programs
@@ -25,20 +25,24 @@ pub(crate) enum Form {
 /// Standard output, in the form that was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
-    form: Form,
+    form: OutputFormat,
 }
 
 impl Output {
     /// Output in that form.
-    pub(crate) const fn new(form: Form) -> Self {
+    pub(crate) const fn new(form: OutputFormat) -> Self {
         Self { form }
     }
 
     /// Prints one outcome: a line, or an object.
-    pub(crate) fn outcome(self, lines: impl fmt::Display, json: &Value) -> Result<(), Failure> {
+    pub(crate) fn outcome(
+        self,
+        lines: impl fmt::Display,
+        json: &Value,
+    ) -> Result<(), CommandError> {
         print(&match self.form {
-            Form::Table => format!("{lines}\n"),
-            Form::Json => format!("{json:#}\n"),
+            OutputFormat::Table => format!("{lines}\n"),
+            OutputFormat::Json => format!("{json:#}\n"),
         })
     }
 
@@ -49,14 +53,14 @@ impl Output {
         header: &[&str],
         rows: &[Vec<String>],
         json: &Value,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         match self.form {
-            Form::Json => print(&format!("{json:#}\n")),
-            Form::Table if rows.is_empty() => {
+            OutputFormat::Json => print(&format!("{json:#}\n")),
+            OutputFormat::Table if rows.is_empty() => {
                 notice(format_args!("there are no {what}"));
                 Ok(())
             }
-            Form::Table => print(&table(header, rows)),
+            OutputFormat::Table => print(&table(header, rows)),
         }
     }
 }
@@ -67,8 +71,8 @@ pub(crate) fn notice(text: impl fmt::Display) {
 }
 
 /// Says why there is no data.
-pub(crate) fn complain(failure: &Failure) {
-    let _written = writeln!(io::stderr(), "error: {failure}");
+pub(crate) fn print_error(error: &CommandError) {
+    let _written = writeln!(io::stderr(), "error: {error}");
 }
 
 /// Columns two spaces apart; what a terminal would obey is taken out of every cell.
@@ -85,12 +89,12 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-/// Writes it whole; whoever reads only the beginning has what they wanted.
-fn print(text: &str) -> Result<(), Failure> {
+/// Writes it whole; whoever reads only the beginning has what they args.
+fn print(text: &str) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::caused("standard output cannot be written", &error))
+            Err(CommandError::failed_because("standard output cannot be written", &error))
         }
         _ => Ok(()),
     }

@@ -13,7 +13,7 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 
 /// A packed folder.
 #[derive(Debug)]
-pub(crate) struct Packed {
+pub(crate) struct PackedFolder {
     /// The archive, gone when dropped.
     pub(crate) file: File,
     /// Files of Terraform's state that were left out.
@@ -25,7 +25,7 @@ pub(crate) struct Packed {
 pub(crate) enum PackError {
     /// Its owner must mend it.
     #[error("`{}` {problem}", .path.display())]
-    Refused {
+    Rejected {
         /// The entry.
         path: PathBuf,
         /// What is wrong with it.
@@ -53,7 +53,7 @@ pub(crate) enum PackError {
 }
 
 /// Packs what is in the folder, with the folder's own files at the top.
-pub(crate) fn pack(folder: &Path) -> Result<Packed, PackError> {
+pub(crate) fn pack(folder: &Path) -> Result<PackedFolder, PackError> {
     let (files, state) = files(folder, &ArchiveLimits::default())?;
     let file = tempfile::tempfile().map_err(PackError::Unwritable)?;
     let mut archive = ZipWriter::new(BufWriter::new(file));
@@ -70,21 +70,21 @@ pub(crate) fn pack(folder: &Path) -> Result<Packed, PackError> {
     }
     let written = archive.finish().map_err(|error| PackError::Unwritable(error.into()))?;
     let file = written.into_inner().map_err(|error| PackError::Unwritable(error.into_error()))?;
-    Ok(Packed { file, state })
+    Ok(PackedFolder { file, state })
 }
 
-struct Entry {
+struct FileToPack {
     name: String,
     path: PathBuf,
     metadata: Metadata,
 }
 
-impl Entry {
+impl FileToPack {
     /// Reads the file that the walk saw, and no other that was put in its place since.
     fn read(&self) -> Result<Vec<u8>, PackError> {
         use std::os::unix::fs::OpenOptionsExt as _;
         let unreadable = |source| PackError::Unreadable { path: self.path.clone(), source };
-        let changed = || PackError::Refused {
+        let changed = || PackError::Rejected {
             path: self.path.clone(),
             problem: "changed while it was packed",
         };
@@ -116,13 +116,16 @@ impl Entry {
 }
 
 /// The files to pack in the order of their names, and the names of the state that is not.
-fn files(folder: &Path, limits: &ArchiveLimits) -> Result<(Vec<Entry>, Vec<String>), PackError> {
+fn files(
+    folder: &Path,
+    limits: &ArchiveLimits,
+) -> Result<(Vec<FileToPack>, Vec<String>), PackError> {
     let (mut files, mut state, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
     let walk =
-        WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|entry| !is_left_out(entry));
+        WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|entry| !is_skipped(entry));
     for entry in walk {
         let entry = entry.map_err(|error| unreadable(folder, error))?;
-        let refused = |problem| PackError::Refused { path: entry.path().to_owned(), problem };
+        let refused = |problem| PackError::Rejected { path: entry.path().to_owned(), problem };
         if entry.path_is_symlink() {
             return Err(refused(
                 "is a symbolic link, and links are never published; put what it stands for in its place",
@@ -142,7 +145,7 @@ fn files(folder: &Path, limits: &ArchiveLimits) -> Result<(Vec<Entry>, Vec<Strin
         }
         let metadata = entry.metadata().map_err(|error| unreadable(folder, error))?;
         bytes = bytes.saturating_add(metadata.len());
-        files.push(Entry { name, path: entry.path().to_owned(), metadata });
+        files.push(FileToPack { name, path: entry.path().to_owned(), metadata });
         if bytes > limits.unpacked_bytes || files.len() > limits.entries {
             let limit = format!(
                 "it may have at most {} bytes in {} files",
@@ -157,7 +160,7 @@ fn files(folder: &Path, limits: &ArchiveLimits) -> Result<(Vec<Entry>, Vec<Strin
 }
 
 /// What lies in a module's folder and is not the module: its history, and what `terraform init` put there.
-fn is_left_out(entry: &DirEntry) -> bool {
+fn is_skipped(entry: &DirEntry) -> bool {
     entry.file_name() == ".git" || entry.file_name() == ".terraform" && entry.file_type().is_dir()
 }
 

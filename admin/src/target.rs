@@ -10,7 +10,7 @@ use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Place, STORE_T
 use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
-use crate::failure::Failure;
+use crate::error::CommandError;
 
 /// A store to work on directly: one of a folder and a table.
 #[derive(Debug, Default, Args)]
@@ -52,7 +52,7 @@ pub(crate) struct StoreTarget {
 
 /// Which store it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Named {
+pub(crate) enum StoreLocation {
     /// The one in this folder.
     Folder(PathBuf),
     /// The one on AWS.
@@ -66,12 +66,12 @@ impl StoreTarget {
     }
 
     /// Opens it.
-    pub(crate) async fn open(&self) -> Result<Store, Failure> {
-        match self.named()? {
-            Named::Folder(folder) => {
+    pub(crate) async fn open(&self) -> Result<Store, CommandError> {
+        match self.location()? {
+            StoreLocation::Folder(folder) => {
                 Ok(Store::Embedded(Embedded::open(&folder, self.embedded_deadlines())?))
             }
-            Named::Aws(place) => {
+            StoreLocation::Aws(place) => {
                 let connected = Aws::connect(place, None, None, self.aws_deadlines());
                 Ok(Store::Aws(Box::pin(connected).await))
             }
@@ -79,17 +79,17 @@ impl StoreTarget {
     }
 
     /// Which one is meant.
-    pub(crate) fn named(&self) -> Result<Named, Failure> {
-        let lacks = |flag| Failure::not_tried(format!("`--table` needs `{flag}`"));
+    pub(crate) fn location(&self) -> Result<StoreLocation, CommandError> {
+        let lacks = |flag| CommandError::failed(format!("`--table` needs `{flag}`"));
         match (&self.data, &self.table) {
-            (Some(folder), None) => Ok(Named::Folder(folder.clone())),
-            (None, Some(table)) => Ok(Named::Aws(Place {
+            (Some(folder), None) => Ok(StoreLocation::Folder(folder.clone())),
+            (None, Some(table)) => Ok(StoreLocation::Aws(Place {
                 table: table.clone(),
                 bucket: self.bucket.clone().ok_or_else(|| lacks("--bucket"))?,
                 kms_key: self.kms_key.clone().ok_or_else(|| lacks("--kms-key"))?,
                 bucket_kms_key: None,
             })),
-            _ => Err(Failure::not_tried("exactly one of `--data` and `--table` is needed")
+            _ => Err(CommandError::failed("exactly one of `--data` and `--table` is needed")
                 .hint("`--data DIR`, or `--table NAME --bucket NAME --kms-key KEY`")),
         }
     }
@@ -178,11 +178,16 @@ impl ApiTarget {
     }
 
     /// The registry as configured, or else reached at its own name: whoever types a host means it.
-    pub(crate) fn registry(&self, environment: &Environment) -> Result<RegistryConfig, Failure> {
+    pub(crate) fn registry(
+        &self,
+        environment: &Environment,
+    ) -> Result<RegistryConfig, CommandError> {
         let config = Config::load(self.config.as_deref(), environment)?;
         let mut registry = match config.registry(&self.registry_host) {
             Some(registry) => registry.clone(),
-            None => RegistryConfig::new(self.registry_host.clone()).map_err(Failure::not_tried)?,
+            None => {
+                RegistryConfig::new(self.registry_host.clone()).map_err(CommandError::failed)?
+            }
         };
         if self.region.is_some() {
             registry.region.clone_from(&self.region);

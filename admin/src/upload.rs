@@ -15,13 +15,13 @@ use stile_core::package::archive::{ArchiveError, ArchiveLimits, inspect};
 use stile_core::package::{Format, MAX_ARCHIVE};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use crate::api::{Answer, send};
-use crate::failure::Failure;
+use crate::api::{ApiResponse, send};
+use crate::error::CommandError;
 use crate::output::notice;
 use crate::pack::{PackError, pack};
 
 /// Longest time for an upload; the broker itself gives up after 15 minutes.
-const UPLOAD: Duration = Duration::from_secs(960);
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(960);
 
 /// How much of the archive is read at a time.
 const CHUNK: usize = 64 * 1024;
@@ -37,12 +37,15 @@ pub(crate) struct Archive {
 
 impl Archive {
     /// Packs a folder or opens a file, and looks through it before anything is asked of the network.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(path: &Path) -> Result<Self, CommandError> {
         let unreadable = |error: io::Error| {
-            Failure::caused(format_args!("`{}` cannot be read", path.display()), &error)
+            CommandError::failed_because(
+                format_args!("`{}` cannot be read", path.display()),
+                &error,
+            )
         };
         let refused = |problem: &dyn std::fmt::Display| {
-            Failure::refused(format!("`{}` cannot be published: {problem}", path.display()))
+            CommandError::refused(format!("`{}` cannot be published: {problem}", path.display()))
         };
         let (mut file, format) = if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
             let packed = pack(path).map_err(|error| pack_failure(&error))?;
@@ -101,7 +104,7 @@ impl Archive {
     }
 
     /// Sends it to a broker, as what it is.
-    pub(crate) async fn post(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+    pub(crate) async fn post(&self, request: RequestBuilder) -> Result<ApiResponse, CommandError> {
         self.send(
             request
                 .header(CONTENT_TYPE, self.format.content_type())
@@ -111,9 +114,10 @@ impl Archive {
     }
 
     /// Sends it from its beginning, piece by piece, with the headers that the request has; the bar is for a person who watches.
-    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
-        let unreadable =
-            |error: io::Error| Failure::caused("the archive cannot be read any more", &error);
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<ApiResponse, CommandError> {
+        let unreadable = |error: io::Error| {
+            CommandError::failed_because("the archive cannot be read any more", &error)
+        };
         let mut file = tokio::fs::File::from_std(self.file.try_clone().map_err(unreadable)?);
         file.seek(SeekFrom::Start(0)).await.map_err(unreadable)?;
         let (mut sender, body) = Channel::<Bytes, io::Error>::new(4);
@@ -136,20 +140,20 @@ impl Archive {
                 }
             }
         };
-        let request = request.timeout(UPLOAD).body(Body::wrap(body));
+        let request = request.timeout(UPLOAD_TIMEOUT).body(Body::wrap(body));
         let (answer, ()) = tokio::join!(send(request), sending);
         bar.finish_and_clear();
         answer
     }
 }
 
-fn pack_failure(error: &PackError) -> Failure {
+fn pack_failure(error: &PackError) -> CommandError {
     match error {
-        PackError::Refused { .. } | PackError::TooLarge { .. } => {
-            Failure::refused(error.to_string())
+        PackError::Rejected { .. } | PackError::TooLarge { .. } => {
+            CommandError::refused(error.to_string())
         }
         PackError::Unreadable { .. } | PackError::Unwritable(_) => {
-            Failure::caused("the folder was not packed", error)
+            CommandError::failed_because("the folder was not packed", error)
         }
     }
 }

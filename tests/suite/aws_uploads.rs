@@ -14,7 +14,7 @@ use stile_tests::events::{Sent, Shape};
 use stile_tests::identity::Identity;
 use stile_tests::lambda;
 use stile_tests::programs::{ADMIN, BROKER, client, program};
-use stile_tests::served::{Served, system_time};
+use stile_tests::served::Served;
 use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
 use url::Url;
 
@@ -416,7 +416,6 @@ async fn through(function: &lambda::Function, request: HttpRequest<Body>) -> Res
 
 #[tokio::test]
 async fn the_operators_program_publishes_through_a_function_what_no_event_carries() {
-    // Built before a clock is set, which then stands still.
     let (broker, admin) = (program(BROKER), program(ADMIN));
     let function = Arc::new(OnceLock::new());
     let between = Arc::clone(&function);
@@ -443,8 +442,6 @@ async fn the_operators_program_publishes_through_a_function_what_no_event_carrie
         assert_eq!(ran.stdout, format!("{word} acme/vpc/aws 1.0.0 (sha256:{sha256})\n"));
     }
     assert_eq!(served.test.archives().await, 1);
-    // The function made the registry's first key, by the system's clock.
-    served.test.set_time(system_time());
     let token = served.test.token(&identity, &[Download]).await;
     let location = served
         .test

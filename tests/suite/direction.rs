@@ -79,7 +79,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
         "admin/src",
         &[
             "when",
-            "failure",
+            "error",
             "output",
             "target",
             "cli",

@@ -22,6 +22,7 @@
 //! | [`patience`] | how long tests wait, and a clock that jumps to deadlines |
 //! | [`process`] | a child process that does not outlive its test |
 //! | [`test_broker`] | the real broker in this process, with a clock the test sets |
+//! | [`test_clock`] | that clock |
 //! | [`served`] | the same, served over TLS for programs to reach |
 //! | [`home`] | a home folder and an environment for those programs |
 //! | [`demo`] | the demo, step by step |
@@ -74,4 +75,5 @@ pub mod terraform;
 pub mod terraform_docs;
 pub mod terraform_release;
 pub mod test_broker;
+pub mod test_clock;
 pub mod venv;

@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -40,6 +39,7 @@ use crate::operator::AsOperator as _;
 use crate::patience;
 use crate::proof::{Proof, document};
 pub use crate::reply::Reply;
+use crate::test_clock::TestClock;
 
 /// When every test begins, Unix seconds: 2026-11-20T10:11:12Z.
 pub const NOW: i64 = 1_795_169_472;
@@ -111,7 +111,7 @@ pub struct TestBroker {
     /// The broker itself.
     pub broker: Arc<Broker>,
     router: Router,
-    now: Arc<AtomicI64>,
+    clock: Arc<TestClock>,
     audience: String,
     place: Place,
 }
@@ -182,9 +182,9 @@ impl TestBroker {
         asked_at: impl FnOnce(&LocalSts) -> String,
     ) -> Self {
         let host = audience.as_str().to_owned();
-        let now = Arc::new(AtomicI64::new(NOW));
-        let (for_sts, for_broker) = (Arc::clone(&now), Arc::clone(&now));
-        let sts = LocalSts::start([], Arc::new(move || for_sts.load(Ordering::SeqCst)));
+        let clock = Arc::new(TestClock::at(NOW));
+        let (for_sts, for_broker) = (Arc::clone(&clock), Arc::clone(&clock));
+        let sts = LocalSts::start([], Arc::new(move || for_sts.now()));
         let config = Config {
             host: Some(audience.clone()),
             kept,
@@ -206,12 +206,19 @@ impl TestBroker {
                 &config,
                 audience,
                 store,
-                Clock::from_fn(move || for_broker.load(Ordering::SeqCst)),
+                Clock::from_fn(move || for_broker.now()),
                 Folding::Off,
             )
             .unwrap(),
         );
-        Self { sts, router: http::router(Arc::clone(&broker)), broker, now, audience: host, place }
+        Self {
+            sts,
+            router: http::router(Arc::clone(&broker)),
+            broker,
+            clock,
+            audience: host,
+            place,
+        }
     }
 
     /// Another process of the same registry: the same store, host and time, nothing remembered.
@@ -223,7 +230,7 @@ impl TestBroker {
     pub fn restarted_as(&self, host: &str, max_ttl: i64) -> Self {
         let again =
             Self::start_at(host, max_ttl, self.place.clone(), &REGIONS.iter().collect::<Vec<_>>());
-        again.set_time(self.time());
+        again.clock.follow(&self.clock);
         again
     }
 
@@ -232,7 +239,7 @@ impl TestBroker {
         let place = Place::Aws(Arc::new(self.aws().on_another_line()));
         let again =
             Self::start_at(&self.audience, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
-        again.set_time(self.time());
+        again.clock.follow(&self.clock);
         again
     }
 
@@ -248,7 +255,7 @@ impl TestBroker {
             &REGIONS.iter().collect::<Vec<_>>(),
             LocalSts::endpoint,
         );
-        again.set_time(self.time());
+        again.clock.follow(&self.clock);
         again
     }
 
@@ -264,7 +271,7 @@ impl TestBroker {
             &REGIONS.iter().collect::<Vec<_>>(),
             |_| url.to_owned(),
         );
-        again.set_time(self.time());
+        again.clock.follow(&self.clock);
         again
     }
 
@@ -351,17 +358,22 @@ impl TestBroker {
 
     /// The time, Unix seconds.
     pub fn time(&self) -> i64 {
-        self.now.load(Ordering::SeqCst)
+        self.clock.now()
     }
 
-    /// Sets the time of broker and STS.
+    /// Has broker and STS go by the system's clock, so many seconds ahead of it.
+    pub fn go_by_system_time(&self, ahead: i64) {
+        self.clock.go_on(ahead);
+    }
+
+    /// Sets the time of broker and STS, where it stands still.
     pub fn set_time(&self, now: i64) {
-        self.now.store(now, Ordering::SeqCst);
+        self.clock.set(now);
     }
 
     /// Lets time pass.
     pub fn advance(&self, seconds: i64) {
-        self.now.fetch_add(seconds, Ordering::SeqCst);
+        self.clock.advance(seconds);
     }
 
     /// Grants.

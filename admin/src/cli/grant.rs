@@ -52,7 +52,7 @@ pub(crate) enum GrantVerb {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Who {
+pub(crate) struct PrincipalArgs {
     /// Name the role or user by its ARN
     ///
     /// Required. As `--principal` also a permission set (`sso:111122223333/Admin`) or all roles and users
@@ -69,7 +69,7 @@ pub(crate) struct Who {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Where {
+pub(crate) struct NamespaceArgs {
     /// Name the namespace
     ///
     /// Required. `*` is all there are and will be. Example: `--namespace acme`
@@ -82,9 +82,9 @@ pub(crate) struct GrantCreate {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
     #[command(flatten)]
-    pub(crate) who: Who,
+    pub(crate) who: PrincipalArgs,
     #[command(flatten)]
-    pub(crate) on: Where,
+    pub(crate) on: NamespaceArgs,
 
     /// Let it read modules and providers
     ///
@@ -154,9 +154,9 @@ pub(crate) struct GrantUpdate {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
     #[command(flatten)]
-    pub(crate) who: Who,
+    pub(crate) who: PrincipalArgs,
     #[command(flatten)]
-    pub(crate) on: Where,
+    pub(crate) on: NamespaceArgs,
 
     /// Let it read modules and providers, or no more
     ///
@@ -211,9 +211,9 @@ pub(crate) struct GrantOne {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
     #[command(flatten)]
-    pub(crate) who: Who,
+    pub(crate) who: PrincipalArgs,
     #[command(flatten)]
-    pub(crate) on: Where,
+    pub(crate) on: NamespaceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -252,7 +252,7 @@ pub(crate) struct GrantExplain {
     pub(crate) principal: String,
 
     #[command(flatten)]
-    pub(crate) on: Where,
+    pub(crate) on: NamespaceArgs,
 
     /// Ask about this permission
     ///

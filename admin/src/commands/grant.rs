@@ -11,56 +11,56 @@ use stile_protocol::names::{Permission, Permissions};
 use stile_store::{Change, Created, NewGrant, Updated};
 use terraform_credentials_stile::message::one_line;
 
-use super::{Context, Done, explain, typed};
+use super::{CommandResult, Context, existing_principal, explain};
 use crate::cli::{GrantCreate, GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
-use crate::failure::Failure;
+use crate::error::CommandError;
+use crate::expiry;
 use crate::output::notice;
-use crate::when;
 
 /// Runs one verb.
-pub(crate) async fn run(context: &Context, verb: GrantVerb) -> Done {
+pub(crate) async fn run(context: &Context, verb: GrantVerb) -> CommandResult {
     match verb {
-        GrantVerb::Create(wanted) => create(context, wanted).await?,
-        GrantVerb::Update(wanted) => update(context, wanted).await?,
-        GrantVerb::Delete(wanted) => delete(context, wanted).await?,
-        GrantVerb::Show(wanted) => show(context, wanted).await?,
-        GrantVerb::List(wanted) => list(context, wanted).await?,
-        GrantVerb::Explain(wanted) => return explain::run(context, &wanted).await,
-        GrantVerb::Repin(wanted) => repin(context, wanted).await?,
+        GrantVerb::Create(args) => create(context, args).await?,
+        GrantVerb::Update(args) => update(context, args).await?,
+        GrantVerb::Delete(args) => delete(context, args).await?,
+        GrantVerb::Show(args) => show(context, args).await?,
+        GrantVerb::List(args) => list(context, args).await?,
+        GrantVerb::Explain(args) => return explain::run(context, &args).await,
+        GrantVerb::Repin(args) => repin(context, args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
-    let typed = parse_typed(&wanted.who.principal, wanted.who.exact)?;
-    let (principal, namespace) = (typed.principal, namespace(&wanted.on.namespace)?);
-    let permissions = wanted.permissions();
+async fn create(context: &Context, args: GrantCreate) -> Result<(), CommandError> {
+    let typed = parse_typed(&args.who.principal, args.who.exact)?;
+    let (principal, namespace) = (typed.principal, namespace(&args.on.namespace)?);
+    let permissions = args.permissions();
     if permissions.is_empty() {
-        return Err(Failure::refused("a grant without any permission allows nothing").hint(
+        return Err(CommandError::refused("a grant without any permission allows nothing").hint(
             "add one or more of `--download`, `--upload`, `--create-grant`, `--delete-grant`",
         ));
     }
-    let expires_at = end(wanted.expires.as_deref(), context.now)?;
-    let pin = pin(&principal, &wanted)?;
-    if !wanted.yes {
+    let expires_at = end(args.expires.as_deref(), context.now)?;
+    let pin = pin(&principal, &args)?;
+    if !args.yes {
         confirmed(&principal, typed.needs_confirmation, &namespace)?;
     }
     typed.notices.iter().for_each(notice);
     let access = context.operator().grant_access(namespace);
     let new = NewGrant { principal: principal.clone(), permissions, expires_at, pin };
-    match wanted.store.open().await?.create_grant(&access, new, context.now).await? {
-        Created::Done(grant) => context
-            .output
-            .outcome(format_args!("created {}", Told(&grant)), &with_status("created", &grant)),
+    match args.store.open().await?.create_grant(&access, new, context.now).await? {
+        Created::Done(grant) => context.output.outcome(
+            format_args!("created {}", GrantLine(&grant)),
+            &with_status("created", &grant),
+        ),
         Created::Exists(there) => {
-            Err(Failure::refused(format!("there is a grant already: {}", Told(&there))).hint(
-                format!(
+            Err(CommandError::refused(format!("there is a grant already: {}", GrantLine(&there)))
+                .hint(format!(
                     "change it with `{} {}{}`",
-                    wanted.store.command("grant update"),
-                    Flags(&there.principal, &there.namespace),
-                    flags(permissions)
-                ),
-            ))
+                    args.store.command("grant update"),
+                    GrantFlags(&there.principal, &there.namespace),
+                    permission_flags(permissions)
+                )))
         }
         Created::DiffersByCase(twin) => {
             let problem = format!(
@@ -70,20 +70,20 @@ async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
                 "IAM takes both for one name; type `{}`, or delete its grants first",
                 twin.display_name()
             );
-            Err(Failure::refused(problem).hint(hint))
+            Err(CommandError::refused(problem).hint(hint))
         }
         Created::PinnedOtherwise(_) => {
             let told = format!(
                 "`{}` has another pin already, which counts for all its grants",
                 principal.display_name()
             );
-            Err(Failure::refused(told).hint(format!(
+            Err(CommandError::refused(told).hint(format!(
                 "forget that pin first: `{} --role-arn {}`",
-                wanted.store.command("grant repin"),
+                args.store.command("grant repin"),
                 principal.display_name()
             )))
         }
-        Created::TooMany => Err(Failure::refused(format!(
+        Created::TooMany => Err(CommandError::refused(format!(
             "`{principal}` holds grants on {MAX_GRANTS} namespaces, the most there can be"
         ))
         .hint("grant on `*` instead, which is all namespaces")),
@@ -94,24 +94,26 @@ fn confirmed(
     principal: &Principal,
     whole_account: bool,
     namespace: &GrantNamespace,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let hint = "repeat with `--yes` if that is meant";
     if whole_account {
         let account = principal.aws().map_or("", AwsPrincipal::account);
         let problem = format!("`{principal}` is every role and user of account `{account}`");
-        return Err(Failure::refused(problem).hint(hint));
+        return Err(CommandError::refused(problem).hint(hint));
     }
     if *namespace == GrantNamespace::All {
-        return Err(Failure::refused("a grant on `*` is on every namespace there is and will be")
-            .hint(hint));
+        return Err(CommandError::refused(
+            "a grant on `*` is on every namespace there is and will be",
+        )
+        .hint(hint));
     }
     Ok(())
 }
 
-fn pin(principal: &Principal, wanted: &GrantCreate) -> Result<Option<Pin>, Failure> {
-    let pin = match &wanted.unique_id {
+fn pin(principal: &Principal, args: &GrantCreate) -> Result<Option<Pin>, CommandError> {
+    let pin = match &args.unique_id {
         Some(text) => Pin::Pinned(unique_id(principal, text)?),
-        None if wanted.no_pin => Pin::Disabled,
+        None if args.no_pin => Pin::Disabled,
         None => return Ok(None),
     };
     concrete(principal)?;
@@ -119,14 +121,14 @@ fn pin(principal: &Principal, wanted: &GrantCreate) -> Result<Option<Pin>, Failu
 }
 
 /// Reads the unique id of that role or user.
-pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, Failure> {
+pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, CommandError> {
     let prefix = match principal {
         Principal::Role(_) => "AROA",
         Principal::User(_) => "AIDA",
         Principal::PermissionSet(_) | Principal::Account(_) => "",
     };
     let wrong = || {
-        Failure::refused(format!(
+        CommandError::refused(format!(
             "`{}` is not the unique id of a role (`AROA…`) or a user (`AIDA…`), whichever it is",
             one_line(text)
         ))
@@ -145,27 +147,26 @@ fn lookup(principal: &Principal) -> String {
     }
 }
 
-fn concrete(principal: &Principal) -> Result<(), Failure> {
+fn concrete(principal: &Principal) -> Result<(), CommandError> {
     if principal.is_concrete() {
         return Ok(());
     }
-    Err(Failure::refused(format!(
+    Err(CommandError::refused(format!(
         "`{principal}` is no single role or user, so it has no unique id"
     ))
     .hint("name one role or user by its ARN"))
 }
 
-async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
+async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError> {
     let (principal, namespace) =
-        (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
-    let expires_at = end(wanted.expires.as_deref(), context.now)?;
-    let change =
-        Change { set: wanted.permissions(true), clear: wanted.permissions(false), expires_at };
+        (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
+    let expires_at = end(args.expires.as_deref(), context.now)?;
+    let change = Change { set: args.permissions(true), clear: args.permissions(false), expires_at };
     if change.set.is_empty() && change.clear.is_empty() && expires_at.is_none() {
-        return Err(Failure::refused("there is nothing to change")
+        return Err(CommandError::refused("there is nothing to change")
             .hint("name a permission, as in `--upload` or `--download=false`, or a new end with `--expires`"));
     }
-    match wanted
+    match args
         .store
         .open()
         .await?
@@ -182,56 +183,58 @@ async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
                     "the grant has expired and allows nothing; hint: give it a new end with `--expires`",
                 );
             }
-            context
-                .output
-                .outcome(format_args!("updated {}", Told(&grant)), &with_status("updated", &grant))
+            context.output.outcome(
+                format_args!("updated {}", GrantLine(&grant)),
+                &with_status("updated", &grant),
+            )
         }
         Updated::Absent => {
-            let flags = flags(if change.set.is_empty() {
+            let flags = permission_flags(if change.set.is_empty() {
                 Permissions::NONE.with(Permission::Download)
             } else {
                 change.set
             });
             let hint = format!(
                 "make it with `{} {}{flags}`",
-                wanted.store.command("grant create"),
-                Flags(&principal, &namespace)
+                args.store.command("grant create"),
+                GrantFlags(&principal, &namespace)
             );
             Err(absent(&principal, &namespace).hint(hint))
         }
-        Updated::WouldBeEmpty => Err(Failure::refused("the grant would allow nothing any more")
-            .hint(format!(
+        Updated::WouldBeEmpty => {
+            Err(CommandError::refused("the grant would allow nothing any more").hint(format!(
                 "remove it with `{} {}`",
-                wanted.store.command("grant delete"),
-                Flags(&principal, &namespace)
-            ))),
+                args.store.command("grant delete"),
+                GrantFlags(&principal, &namespace)
+            )))
+        }
     }
 }
 
-async fn delete(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
+async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
-        (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
+        (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
     let access = context.operator().grant_access(namespace.clone());
-    if !wanted.store.open().await?.delete_grant(&access, principal.clone()).await? {
+    if !args.store.open().await?.delete_grant(&access, principal.clone()).await? {
         return Err(absent(&principal, &namespace)
-            .hint(format!("`{}` shows what there is", wanted.store.command("grant list"))));
+            .hint(format!("`{}` shows what there is", args.store.command("grant list"))));
     }
     let json =
         json!({ "status": "deleted", "principal": principal, "namespace": namespace.to_string() });
     context.output.outcome(format_args!("deleted {principal} on {namespace}"), &json)
 }
 
-async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
+async fn show(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
-        (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
-    let store = wanted.store.open().await?;
+        (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
+    let store = args.store.open().await?;
     let found = store
         .grants(&context.operator(), Some(principal.clone()), Some(namespace.clone()))
         .await?
         .pop();
     let grant = found.ok_or_else(|| {
         absent(&principal, &namespace)
-            .hint(format!("`{}` shows what there is", wanted.store.command("grant list")))
+            .hint(format!("`{}` shows what there is", args.store.command("grant list")))
     })?;
     let pin = store.principal_state(vec![principal]).await?.pin;
     let id = match &pin {
@@ -263,12 +266,11 @@ async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
     context.output.outcome(lines.join("\n"), &json)
 }
 
-async fn list(context: &Context, wanted: GrantList) -> Result<(), Failure> {
+async fn list(context: &Context, args: GrantList) -> Result<(), CommandError> {
     let principal =
-        wanted.principal.as_deref().map(|text| typed(text, wanted.exact)).transpose()?;
-    let namespace = wanted.namespace.as_deref().map(namespace).transpose()?;
-    let grants =
-        wanted.store.open().await?.grants(&context.operator(), principal, namespace).await?;
+        args.principal.as_deref().map(|text| existing_principal(text, args.exact)).transpose()?;
+    let namespace = args.namespace.as_deref().map(namespace).transpose()?;
+    let grants = args.store.open().await?.grants(&context.operator(), principal, namespace).await?;
     let row = |grant: &Grant| {
         vec![
             grant.principal.to_string(),
@@ -289,12 +291,12 @@ async fn list(context: &Context, wanted: GrantList) -> Result<(), Failure> {
     )
 }
 
-async fn repin(context: &Context, wanted: GrantRepin) -> Result<(), Failure> {
+async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> {
     // A pin is a role's own, so a role of IAM Identity Center is meant as it is.
-    let principal = parse_typed(&wanted.principal, true)?.principal;
+    let principal = parse_typed(&args.principal, true)?.principal;
     concrete(&principal)?;
-    if !wanted.store.open().await?.unpin(&context.operator(), principal.clone()).await? {
-        return Err(Failure::refused(format!("no unique id is pinned for `{principal}`"))
+    if !args.store.open().await?.unpin(&context.operator(), principal.clone()).await? {
+        return Err(CommandError::refused(format!("no unique id is pinned for `{principal}`"))
             .hint("its next token pins one by itself"));
     }
     let line =
@@ -303,18 +305,18 @@ async fn repin(context: &Context, wanted: GrantRepin) -> Result<(), Failure> {
 }
 
 /// Reads a namespace, or `*`.
-pub(super) fn namespace(text: &str) -> Result<GrantNamespace, Failure> {
+pub(super) fn namespace(text: &str) -> Result<GrantNamespace, CommandError> {
     Ok(text.parse()?)
 }
 
-fn end(text: Option<&str>, now: i64) -> Result<Option<i64>, Failure> {
-    text.map(|text| when::parse(text, now))
+fn end(text: Option<&str>, now: i64) -> Result<Option<i64>, CommandError> {
+    text.map(|text| expiry::parse(text, now))
         .transpose()
-        .map_err(|error| Failure::refused(format!("`--expires`: {error}")))
+        .map_err(|error| CommandError::refused(format!("`--expires`: {error}")))
 }
 
-fn absent(principal: &Principal, namespace: &GrantNamespace) -> Failure {
-    Failure::refused(format!("there is no grant for `{principal}` on `{namespace}`"))
+fn absent(principal: &Principal, namespace: &GrantNamespace) -> CommandError {
+    CommandError::refused(format!("there is no grant for `{principal}` on `{namespace}`"))
 }
 
 fn expiry(grant: &Grant, now: i64) -> String {
@@ -340,9 +342,9 @@ fn with_status(status: &str, grant: &Grant) -> Value {
 }
 
 /// A grant on one line.
-pub(super) struct Told<'a>(pub(super) &'a Grant);
+pub(super) struct GrantLine<'a>(pub(super) &'a Grant);
 
-impl fmt::Display for Told<'_> {
+impl fmt::Display for GrantLine<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Grant { principal, namespace, permissions, expires_at, .. } = self.0;
         write!(formatter, "{principal} on {namespace}: {permissions}")?;
@@ -351,7 +353,7 @@ impl fmt::Display for Told<'_> {
 }
 
 /// Permissions as flags, each with a space before it.
-pub(super) fn flags(permissions: Permissions) -> String {
+pub(super) fn permission_flags(permissions: Permissions) -> String {
     permissions
         .iter()
         .map(|permission| format!(" --{}", permission.as_str().replace('_', "-")))
@@ -359,9 +361,9 @@ pub(super) fn flags(permissions: Permissions) -> String {
 }
 
 /// A grant's principal and namespace as flags, safe to paste into a shell.
-pub(super) struct Flags<'a>(pub(super) &'a Principal, pub(super) &'a GrantNamespace);
+pub(super) struct GrantFlags<'a>(pub(super) &'a Principal, pub(super) &'a GrantNamespace);
 
-impl fmt::Display for Flags<'_> {
+impl fmt::Display for GrantFlags<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(principal, namespace) = self;
         // Typed as an ARN, a role of IAM Identity Center would become its permission set.

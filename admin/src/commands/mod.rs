@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use stile_core::grants::OperatorAccess;
 use stile_core::principal::{Principal, parse_typed};
 
-use crate::failure::Failure;
+use crate::error::CommandError;
 use crate::output::{Output, notice};
 
 /// What every command is given.
@@ -33,10 +33,10 @@ impl Context {
 }
 
 /// What a command ends with: an exit code where it gave an answer, and else why not.
-pub(crate) type Done = Result<ExitCode, Failure>;
+pub(crate) type CommandResult = Result<ExitCode, CommandError>;
 
 /// The principal that was typed for something that is there already, with what was left out of it said.
-fn typed(text: &str, exact: bool) -> Result<Principal, Failure> {
+fn existing_principal(text: &str, exact: bool) -> Result<Principal, CommandError> {
     let typed = parse_typed(text, exact)?;
     // That an account is large matters to whoever grants it something, and to nobody else.
     if !typed.needs_confirmation {

@@ -6,21 +6,21 @@ use serde_json::json;
 use stile_protocol::audience::Audience;
 use stile_store::{Aws, AwsDeadlines, Embedded, HostKept, Place};
 
-use super::{Context, Done};
+use super::{CommandResult, Context};
 use crate::cli::{StoreInit, StoreVerb};
-use crate::failure::Failure;
-use crate::target::Named;
+use crate::error::CommandError;
+use crate::target::StoreLocation;
 
 /// Runs one verb.
-pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
+pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
     let StoreVerb::Init(StoreInit { store, host }) = verb;
-    let (line, told) = match store.named()? {
-        Named::Folder(_) if host.is_some() => {
-            return Err(Failure::not_tried(
+    let (line, told) = match store.location()? {
+        StoreLocation::Folder(_) if host.is_some() => {
+            return Err(CommandError::failed(
                 "`--host` goes with `--table`: with `--data`, the broker is told its host",
             ));
         }
-        Named::Folder(folder) => {
+        StoreLocation::Folder(folder) => {
             let made = Embedded::init(&folder, store.embedded_deadlines())?;
             let data = folder.display();
             let line = match (made.folder, made.database) {
@@ -33,7 +33,7 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
                 json!({ "data": data.to_string(), "made_folder": made.folder, "made_database": made.database }),
             )
         }
-        Named::Aws(place) => {
+        StoreLocation::Aws(place) => {
             let deadlines = store.aws_deadlines();
             let made = Box::pin(Aws::init(place.clone(), None, deadlines)).await?;
             let parts = [
@@ -71,13 +71,13 @@ async fn keep_host(
     place: Place,
     host: &Audience,
     deadlines: AwsDeadlines,
-) -> Result<bool, Failure> {
+) -> Result<bool, CommandError> {
     let table = place.table.clone();
     let store = Box::pin(Aws::connect(place, None, None, deadlines)).await;
     match store.keep_host(host).await? {
         HostKept::Made => Ok(true),
         HostKept::Same => Ok(false),
-        HostKept::Another(other) => Err(Failure::refused(format!(
+        HostKept::Another(other) => Err(CommandError::refused(format!(
             "table `{table}` is for registry `{other}`, not `{host}`"
         ))
         .hint("make another table for another registry: tokens and keys are for one host")),

@@ -32,17 +32,17 @@ pub(super) enum Difference {
 
 /// How the principal that was granted differs from the one of its kind among those that reach the caller, the caller itself
 /// first; `None` where they have nothing in common.
-pub(super) fn of_principals(
-    reaching: &[Principal],
+pub(super) fn between_principals(
+    principals: &[Principal],
     granted: &Principal,
 ) -> Option<Vec<Difference>> {
-    let caller = reaching.first()?;
-    if reaching.contains(granted) {
+    let caller = principals.first()?;
+    if principals.contains(granted) {
         return Some(Vec::new());
     }
     let concrete = granted.is_concrete();
     let own =
-        reaching.iter().find(|own| own.kind() == granted.kind() || concrete && own.is_concrete());
+        principals.iter().find(|own| own.kind() == granted.kind() || concrete && own.is_concrete());
     let (theirs, mut differences) = (name(granted), Vec::new());
     let ours = match own {
         Some(own) => name(own),
@@ -86,7 +86,7 @@ pub(super) fn of_principals(
 
 impl Difference {
     /// What differs, in a word or two.
-    pub(super) const fn word(&self) -> &'static str {
+    pub(super) const fn label(&self) -> &'static str {
         match self {
             Self::Expiry(_) => "expiry",
             Self::UniqueId(_) => "unique id",
@@ -103,7 +103,7 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: ", self.word())?;
+        write!(formatter, "{}: ", self.label())?;
         match self {
             Self::Expiry(end) => write!(formatter, "the grant was over at {}", rfc3339(*end)),
             Self::UniqueId(pinned) => write!(
@@ -144,7 +144,7 @@ fn reserved(role: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reaching;
+    use super::super::principals;
     use super::*;
 
     const SSO: &str = "aws:111122223333:role/AWSReservedSSO_Admin_0123456789abcdef";
@@ -152,9 +152,9 @@ mod tests {
     fn words(caller: &str, granted: &str) -> Option<Vec<&'static str>> {
         let principal = |text| Principal::parse_stored(text).unwrap();
         Some(
-            of_principals(&reaching(&principal(caller)), &principal(granted))?
+            between_principals(&principals(&principal(caller)), &principal(granted))?
                 .iter()
-                .map(Difference::word)
+                .map(Difference::label)
                 .collect(),
         )
     }

@@ -16,36 +16,46 @@ use terraform_credentials_stile::token::TokenError;
 
 /// What the exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ErrorKind {
     /// 1: it was refused, or there is no such thing.
     Refused,
     /// 2: it could not be tried: no network, no store.
-    NotTried,
+    Failed,
 }
 
 /// Why a verb came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    kind: Kind,
+pub(crate) struct CommandError {
+    kind: ErrorKind,
     message: String,
     hint: Option<String>,
-    hang_up: bool,
+    connection_closed: bool,
 }
 
-impl Failure {
+impl CommandError {
     /// It was refused, or there is no such thing.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, message: message.into(), hint: None, hang_up: false }
+        Self {
+            kind: ErrorKind::Refused,
+            message: message.into(),
+            hint: None,
+            connection_closed: false,
+        }
     }
 
     /// It could not be tried.
-    pub(crate) fn not_tried(message: impl Into<String>) -> Self {
-        Self { kind: Kind::NotTried, message: message.into(), hint: None, hang_up: false }
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self {
+            kind: ErrorKind::Failed,
+            message: message.into(),
+            hint: None,
+            connection_closed: false,
+        }
     }
 
     /// It could not be tried, and that is why.
-    pub(crate) fn caused(what: impl fmt::Display, error: &dyn Error) -> Self {
-        Self::not_tried(format!("{what}: {}", message::chain(error)))
+    pub(crate) fn failed_because(what: impl fmt::Display, error: &dyn Error) -> Self {
+        Self::failed(format!("{what}: {}", message::chain(error)))
     }
 
     /// The same with a next step.
@@ -62,35 +72,35 @@ impl Failure {
 
     /// The failure of something bigger, which is put before it.
     #[must_use]
-    pub(crate) fn of(self, what: impl fmt::Display) -> Self {
+    pub(crate) fn context(self, what: impl fmt::Display) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
 
     /// The same where the other side broke off while it was being sent to.
     #[must_use]
-    pub(crate) fn hang_up(self) -> Self {
-        Self { hang_up: true, ..self }
+    pub(crate) fn connection_closed(self) -> Self {
+        Self { connection_closed: true, ..self }
     }
 
     /// Whether the other side broke off while it was being sent to.
-    pub(crate) const fn is_hang_up(&self) -> bool {
-        self.hang_up
+    pub(crate) const fn is_connection_closed(&self) -> bool {
+        self.connection_closed
     }
 
     /// The program's exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
-            Kind::Refused => ExitCode::from(1),
-            Kind::NotTried => ExitCode::from(2),
+            ErrorKind::Refused => ExitCode::from(1),
+            ErrorKind::Failed => ExitCode::from(2),
         }
     }
 
-    fn with(self, hint: Option<String>) -> Self {
+    fn with_hint_of(self, hint: Option<String>) -> Self {
         Self { hint, ..self }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.hint {
             Some(hint) => write!(formatter, "{}; hint: {hint}", self.message),
@@ -99,50 +109,50 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<TypedPrincipalError> for Failure {
+impl From<TypedPrincipalError> for CommandError {
     fn from(error: TypedPrincipalError) -> Self {
         Self::refused(error.to_string()).hint(error.hint())
     }
 }
 
-impl From<NameError> for Failure {
+impl From<NameError> for CommandError {
     fn from(error: NameError) -> Self {
         Self::refused(error.to_string())
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        Self::not_tried(message::chain(&error))
+        Self::failed(message::chain(&error))
     }
 }
 
-impl From<AudienceError> for Failure {
+impl From<AudienceError> for CommandError {
     fn from(error: AudienceError) -> Self {
-        Self::not_tried(message::chain(&error))
+        Self::failed(message::chain(&error))
     }
 }
 
-impl From<ConfigError> for Failure {
+impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
-        Self::not_tried(message::chain(&error))
+        Self::failed(message::chain(&error))
     }
 }
 
-impl From<CallError> for Failure {
+impl From<CallError> for CommandError {
     fn from(error: CallError) -> Self {
-        Self::not_tried(message::chain(&error)).with(error.hint().map(str::to_owned))
+        Self::failed(message::chain(&error)).with_hint_of(error.hint().map(str::to_owned))
     }
 }
 
-impl From<TokenError> for Failure {
+impl From<TokenError> for CommandError {
     /// A registry that says no is a refusal; everything else on the way to a token is down.
     fn from(error: TokenError) -> Self {
         let kind = if matches!(error, TokenError::Exchange(ExchangeError::Refused(_))) {
-            Kind::Refused
+            ErrorKind::Refused
         } else {
-            Kind::NotTried
+            ErrorKind::Failed
         };
-        Self { kind, message: message::chain(&error), hint: error.hint(), hang_up: false }
+        Self { kind, message: message::chain(&error), hint: error.hint(), connection_closed: false }
     }
 }
