@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
 use stile_core::principal::{AwsPrincipal, Principal, parse_typed};
@@ -11,7 +12,7 @@ use stile_store::{Change, Created, NewGrant, Updated};
 use terraform_credentials_stile::message::one_line;
 
 use super::grant_text::{GrantFlags, GrantLine, namespace, object, permission_flags, unique_id};
-use super::{CommandResult, Context, existing_principal, explain};
+use super::{CommandResult, Context, existing_principal, explain, record};
 use crate::cli::{GrantCreate, GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::error::CommandError;
 use crate::expiry;
@@ -48,7 +49,18 @@ async fn create(context: &Context, args: GrantCreate) -> Result<(), CommandError
     typed.notices.iter().for_each(notice);
     let access = context.operator().grant_access(namespace);
     let new = NewGrant { principal: principal.clone(), permissions, expires_at, pin };
-    match args.store.open().await?.create_grant(&access, new, context.now).await? {
+    let store = args.store.open().await?;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    event.grant(access.namespace(), Some(permissions.to_string()));
+    let created = store.create_grant(&access, new, context.now).await;
+    match record(event, created, |created| match created {
+        Created::Done(_) => Outcome::Created,
+        Created::Exists(_) | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
+            Outcome::Conflict
+        }
+        Created::TooMany => Outcome::Full,
+    })? {
         Created::Done(grant) => context.output.outcome(
             format_args!("created {}", GrantLine(&grant)),
             &with_status("created", &grant),
@@ -139,17 +151,21 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
         return Err(CommandError::refused("the update has no changes")
             .hint("add a permission, such as `--upload` or `--download=false`, or a new expiry with `--expires`"));
     }
-    match args
-        .store
-        .open()
-        .await?
-        .update_grant(
-            &context.operator().grant_access(namespace.clone()),
-            principal.clone(),
-            change,
-        )
-        .await?
-    {
+    let store = args.store.open().await?;
+    let access = context.operator().grant_access(namespace.clone());
+    let updated = store.update_grant(&access, principal.clone(), change).await;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    let held = match &updated {
+        Ok(Updated::Done(grant)) => Some(grant.permissions.to_string()),
+        _ => None,
+    };
+    event.grant(&namespace, held);
+    match record(event, updated, |updated| match updated {
+        Updated::Done(_) => Outcome::Changed,
+        Updated::Absent => Outcome::Absent,
+        Updated::WouldBeEmpty => Outcome::Conflict,
+    })? {
         Updated::Done(grant) => {
             if grant.expires_at.is_some_and(|end| end <= context.now) {
                 notice(
@@ -188,7 +204,12 @@ async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
     let access = context.operator().grant_access(namespace.clone());
-    if !args.store.open().await?.delete_grant(&access, principal.clone()).await? {
+    let deleted = args.store.open().await?.delete_grant(&access, principal.clone()).await;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    event.grant(&namespace, None);
+    if !record(event, deleted, |deleted| if *deleted { Outcome::Deleted } else { Outcome::Absent })?
+    {
         return Err(absent(&principal, &namespace)
             .hint(format!("`{}` lists all grants", args.store.command("grant list"))));
     }
@@ -268,7 +289,11 @@ async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> 
     // Each role has its own pin, so a permission set must not replace the role.
     let principal = parse_typed(&args.principal, true)?.principal;
     concrete(&principal)?;
-    if !args.store.open().await?.unpin(&context.operator(), principal.clone()).await? {
+    let cleared = args.store.open().await?.unpin(&context.operator(), principal.clone()).await;
+    let mut event = context.event(Kind::Repin);
+    event.about(&principal);
+    if !record(event, cleared, |cleared| if *cleared { Outcome::Cleared } else { Outcome::Absent })?
+    {
         return Err(CommandError::refused(format!("`{principal}` has no pinned unique id"))
             .hint("its next token pins its current id"));
     }
