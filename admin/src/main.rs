@@ -1,4 +1,4 @@
-//! `stile-admin`: one line a noun; takes the clock, and turns what went wrong into one line and an exit code.
+//! `stile-admin`: dispatches commands, and reports errors as one line with an exit code.
 
 mod api;
 mod cli;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 fn run(context: &Context, noun: Noun) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
-        .map_err(|error| CommandError::failed_because("the system gives no event queue", &error))?;
+        .map_err(|error| CommandError::failed_because("cannot start the async runtime", &error))?;
     let done = runtime.block_on(async {
         match noun {
             Noun::Store { verb } => store::run(context, verb).await,
@@ -58,7 +58,7 @@ fn run(context: &Context, noun: Noun) -> CommandResult {
             Noun::Module { verb } => module::run(context, verb).await,
         }
     });
-    // A name is looked up on a thread that cannot be broken off, and a limit that waits for its end is none.
+    // A DNS lookup runs on a thread that cannot be cancelled. Waiting for it would exceed the timeout.
     runtime.shutdown_background();
     done
 }

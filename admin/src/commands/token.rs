@@ -1,4 +1,4 @@
-//! `token`: revokes a token, a principal or everything, lifts what was revoked of a principal, and lists.
+//! `token`: revokes a token, a principal or all tokens, lifts and lists revocations.
 
 use std::process::ExitCode;
 
@@ -15,14 +15,14 @@ use crate::error::CommandError;
 use crate::output::notice;
 use crate::target::StoreTarget;
 
-/// How often the keys are dropped anew when a broker adds one in the same moment.
+/// Maximum number of attempts to delete all keys, if a broker adds a key at the same time.
 const MAX_ATTEMPTS: usize = 10;
 
-/// What is out does not know that it is dead: said wherever a token may have been kept.
-const CACHED_TOKEN_NOTICE: &str = "a credentials helper hands out the token that it kept until that ends; \
-                    hint: `terraform-credentials-stile forget HOST` drops it at once, on the machine of whoever had it";
+/// The notice after each revocation: helpers do not know about it.
+const CACHED_TOKEN_NOTICE: &str = "credentials helpers still return a cached token until it expires; \
+                    hint: run `terraform-credentials-stile forget HOST` on each machine that has it";
 
-/// Runs one verb.
+/// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: TokenVerb) -> CommandResult {
     match verb {
         TokenVerb::Revoke(args) => revoke(context, &args).await?,
@@ -51,24 +51,24 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
         let line = if new {
             format!("revoked {principal}")
         } else {
-            format!("unchanged: {principal} was revoked already")
+            format!("unchanged: {principal} is already revoked")
         };
         let status = if new { "revoked" } else { "unchanged" };
         notice(CACHED_TOKEN_NOTICE);
         return context.output.outcome(line, &json!({ "status": status, "principal": principal }));
     }
     if !args.yes {
-        return Err(CommandError::refused("`--all` revokes every token there is, everybody's")
-            .hint("repeat with `--yes` if that is meant"));
+        return Err(CommandError::refused("`--all` revokes the tokens of all principals")
+            .hint("add `--yes` to confirm"));
     }
-    let dropped = drop_keys(context, &args.store.open().await?).await?;
-    let line = if dropped == 0 {
-        "nothing to revoke: there are no keys, so no token is good"
+    let deleted = drop_keys(context, &args.store.open().await?).await?;
+    let line = if deleted == 0 {
+        "unchanged: there are no keys, so no token is valid"
     } else {
         notice(CACHED_TOKEN_NOTICE);
-        "revoked every token"
+        "revoked all tokens"
     };
-    context.output.outcome(line, &json!({ "status": if dropped == 0 { "unchanged" } else { "revoked" }, "dropped_keys": dropped }))
+    context.output.outcome(line, &json!({ "status": if deleted == 0 { "unchanged" } else { "revoked" }, "dropped_keys": deleted }))
 }
 
 async fn revoke_token(
@@ -76,10 +76,10 @@ async fn revoke_token(
     target: &StoreTarget,
     text: &str,
 ) -> Result<(), CommandError> {
-    // What was typed is not shown: it may well be the token itself.
+    // The error does not contain the input, because it may be the token itself (secret leak).
     let id = TokenId::parse(text).ok_or_else(|| {
-        CommandError::refused("that is not a token's id")
-            .hint("type the `token_id` of the audit log, 22 characters, and not the token itself")
+        CommandError::refused("the argument is not a token id")
+            .hint("use the `token_id` of the audit log (22 characters), not the token itself")
     })?;
     let store = target.open().await?;
     let revoked = store.revoke_token(&context.operator(), id.clone(), context.now).await;
@@ -93,7 +93,7 @@ async fn revoke_token(
     )
 }
 
-/// Drops every key, and says how many there were.
+/// Deletes all keys, and returns their number.
 async fn drop_keys(context: &Context, store: &Store) -> Result<usize, CommandError> {
     let (mut event, mut dropped) = (context.event(Kind::Key), Ok(None));
     for _ in 0..MAX_ATTEMPTS {
@@ -112,8 +112,10 @@ async fn drop_keys(context: &Context, store: &Store) -> Result<usize, CommandErr
     if let Some(count) = record(event, dropped, outcome)? {
         return Ok(count);
     }
-    Err(CommandError::failed("the keyring changes all the time, and the keys were not dropped")
-        .hint("run it again"))
+    Err(CommandError::failed(
+        "could not delete the keys, because the keyring changed during each attempt",
+    )
+    .hint("run the command again"))
 }
 
 async fn lift(context: &Context, args: &TokenLift) -> Result<(), CommandError> {
@@ -123,7 +125,7 @@ async fn lift(context: &Context, args: &TokenLift) -> Result<(), CommandError> {
     event.about(&principal);
     if !record(event, lifted, |lifted| if *lifted { Outcome::Lifted } else { Outcome::Absent })? {
         return Err(CommandError::refused(format!("`{principal}` is not revoked"))
-            .hint(format!("`{}` shows what is", args.store.command("token list"))));
+            .hint(format!("`{}` lists all revocations", args.store.command("token list"))));
     }
     context.output.outcome(
         format!("lifted {principal}"),
