@@ -11,15 +11,15 @@ use sha2::{Digest, Sha256};
 use stile_core::token::Keyring;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::{Aws, Store};
-use stile_tests::emulated_aws::{
+use stile_tests::aws::emulated::{
     ACCESS_KEY_ID, EmulatedAws, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN,
 };
-use stile_tests::operator::AsOperator as _;
-use stile_tests::patience::{self, past_deadlines};
-use stile_tests::programs::{ADMIN, BROKER, Setup, free_port, program};
-use stile_tests::sigv4::{Request, Scope};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{Backend, HOST, NOW, TestBroker, deploy, module_zip, role};
+use stile_tests::process::programs::{ADMIN, BROKER, Setup, free_port, program};
+use stile_tests::sts::sigv4::{Request, Scope};
 use stile_tests::terraform::as_fetched;
-use stile_tests::test_broker::{Backend, HOST, NOW, TestBroker, deploy, module_zip, role};
+use stile_tests::time_limits::{self, past_deadlines};
 use tokio::sync::Notify;
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
@@ -329,7 +329,7 @@ async fn a_link_never_outlives_the_credentials_that_signed_it() {
 
 /// Whether it took no more than six of the store's deadlines, which is what a gateway waits.
 fn in_time(jumped: Duration) -> bool {
-    jumped < 6 * patience::aws().call
+    jumped < 6 * time_limits::aws().call
 }
 
 /// Credentials as a container's endpoint gives them, which may not answer.
@@ -625,7 +625,7 @@ async fn a_list_that_takes_several_answers_is_read_to_its_last() {
 async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
     let Some((test, _)) = published().await else { return };
     let aws = test.aws();
-    let made = Aws::init_over(aws.place.clone(), &aws.sdk(), patience::aws()).await.unwrap();
+    let made = Aws::init_over(aws.place.clone(), &aws.sdk(), time_limits::aws()).await.unwrap();
     assert!(!made.table && !made.bucket && !made.key, "{made:?}");
     let looked = test.store().diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_ok()), "{looked:?}");
@@ -635,7 +635,7 @@ async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
         kms_key: "alias/no-such-key".to_owned(),
         bucket_kms_key: None,
     };
-    let nothing = Store::Aws(Aws::over(elsewhere, None, &aws.sdk(), patience::aws()));
+    let nothing = Store::Aws(Aws::over(elsewhere, None, &aws.sdk(), time_limits::aws()));
     let looked = nothing.diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_err()), "{looked:?}");
     let said = looked[0].1.as_ref().unwrap_err().to_string();

@@ -15,17 +15,17 @@ use stile_broker::http::lambda::Function;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::{Aws, Store};
-use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
-use stile_tests::events::{Sent, Shape};
-use stile_tests::identity::Identity;
-use stile_tests::meter::Fault;
-use stile_tests::programs::{ADMIN, BROKER, client, program};
-use stile_tests::served::{Served, system_time};
-use stile_tests::sigv4::{Request, Scope};
-use stile_tests::test_broker::{
+use stile_tests::aws::emulated::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use stile_tests::aws::proxy::Fault;
+use stile_tests::broker::served::{Served, system_time};
+use stile_tests::broker::{
     Backend, HOST, NOW, Reply, TestBroker, deploy, large_zip, module_zip, role,
 };
-use stile_tests::{lambda, patience};
+use stile_tests::lambda::events::{Sent, Shape};
+use stile_tests::process::programs::{ADMIN, BROKER, client, program};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::sigv4::{Request, Scope};
+use stile_tests::{lambda, time_limits};
 use url::Url;
 
 use crate::lambda::answer;
@@ -198,7 +198,7 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
         let mut place = aws.place.clone();
         place.bucket_kms_key = kms_key.map(str::to_owned);
         let audience = Some(Audience::parse(HOST).unwrap());
-        let store = Aws::over(place, audience, &aws.sdk(), patience::aws());
+        let store = Aws::over(place, audience, &aws.sdk(), time_limits::aws());
         let other = registry.test.over(Store::Aws(store));
         let registry = Registry {
             function: other.function(None, None),

@@ -5,8 +5,8 @@ use axum::http::Request;
 use serde_json::json;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{Backend, HOST, TestBroker, deploy, module_zip, namespaces, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{Backend, HOST, TestBroker, deploy, module_zip, namespaces, role};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 

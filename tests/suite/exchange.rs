@@ -5,11 +5,11 @@ use axum::http::Request;
 use serde_json::{Value, json};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::identity::Identity;
-use stile_tests::local_sts::{Answer, LocalSts, fixed_clock, identity_xml};
-use stile_tests::patience::{self, past_deadlines};
-use stile_tests::proof::{document, document_of, with, with_document, without};
-use stile_tests::test_broker::{HOST, NOW, Place, TestBroker, deploy, namespaces, role};
+use stile_tests::broker::{HOST, NOW, Place, TestBroker, deploy, namespaces, role};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::local::{Answer, LocalSts, fixed_clock, identity_xml};
+use stile_tests::sts::proof::{document, document_of, with, with_document, without};
+use stile_tests::time_limits::{self, past_deadlines};
 
 fn with_a_byte_behind(proof: &Value, text: &str, byte: u8) -> Vec<u8> {
     let proof = proof.to_string();
@@ -479,7 +479,7 @@ async fn an_sts_that_does_not_answer_is_given_its_time_and_no_more() {
     let (reply, jumped) = past_deadlines(arrived, test.exchange(&proof)).await;
     assert_eq!(reply.error(), "504 sts_timeout");
     // What was over before the call arrived is the machine's own time.
-    let given = patience::sts().total;
+    let given = time_limits::sts().total;
     assert!((given / 2..2 * given).contains(&jumped), "{jumped:?} of {given:?}");
     let nobody = TestBroker::start();
     let body = nobody.proof(&identity).build();

@@ -14,12 +14,12 @@ use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::Permissions;
 use stile_store::{Change, Created, SingleUseOutcome, StoreError, Updated};
-use stile_tests::events::{Sent, Shape, golden};
-use stile_tests::meter::{Fault, Meter};
-use stile_tests::operator::AsOperator as _;
-use stile_tests::patience::past_deadlines;
-use stile_tests::programs::client;
-use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use stile_tests::aws::proxy::{Fault, Meter};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use stile_tests::lambda::events::{Sent, Shape, golden};
+use stile_tests::process::programs::client;
+use stile_tests::time_limits::past_deadlines;
 
 use crate::{authorizer, gateway, lambda};
 

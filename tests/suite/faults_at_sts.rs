@@ -4,12 +4,12 @@
 use futures_util::future::join_all;
 use serde_json::Value;
 use stile_protocol::names::Permission::Download;
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::local_sts::{LocalSts, fixed_clock};
-use stile_tests::meter::{Fault, Meter};
-use stile_tests::patience::{self, past_deadlines};
-use stile_tests::programs::{BROKER, program};
-use stile_tests::test_broker::{Backend, Place, TestBroker, deploy, role};
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::aws::proxy::{Fault, Meter};
+use stile_tests::broker::{Backend, Place, TestBroker, deploy, role};
+use stile_tests::process::programs::{BROKER, program};
+use stile_tests::sts::local::{LocalSts, fixed_clock};
+use stile_tests::time_limits::{self, past_deadlines};
 
 fn answer(status: u16, content_type: &'static str, body: impl Into<String>) -> Fault {
     Fault::Answer { status, content_type, body: body.into() }
@@ -128,7 +128,7 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
         let ((mints, (reads, looks)), jumped) = past_deadlines(stuck, all).await;
         // In turns each would wait for a deadline; together they wait for a few.
         assert!(
-            jumped < 6 * patience::aws().call,
+            jumped < 6 * time_limits::aws().call,
             "{what}: somebody waited for others, {jumped:?}"
         );
         for reply in mints.iter().chain(&reads).chain(&looks) {
@@ -206,7 +206,7 @@ async fn check_names_what_is_down_and_nothing_else() {
     let (aws, sts) = (&aws, &sts);
     let each = cases.map(|(service, fault, failed)| async move {
         let (line, aws) = (Meter::start(sts.endpoint()), aws.on_another_line());
-        let mut waits = patience::VARIABLES;
+        let mut waits = time_limits::VARIABLES;
         if let Some(fault) = &fault {
             let (meter, on, wait) =
                 if service == "sts" { (&line, "", 1) } else { (&aws.meter, service, 0) };

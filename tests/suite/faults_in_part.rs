@@ -6,10 +6,10 @@ use stile_core::grants::{Grant, Pin};
 use stile_core::principal::{Principal, UniqueId};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::Created;
-use stile_tests::identity::Identity;
-use stile_tests::meter::Fault;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{ACCOUNT, Backend, TestBroker, deploy, role};
+use stile_tests::aws::proxy::Fault;
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{ACCOUNT, Backend, TestBroker, deploy, role};
+use stile_tests::sts::identity::Identity;
 
 const READ: &str = "dynamodb BatchGetItem";
 

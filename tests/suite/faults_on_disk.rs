@@ -17,16 +17,16 @@ use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::Permissions as Rights;
 use stile_store::{Change, Embedded, EmbeddedDeadlines, Store};
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::local_sts::LocalSts;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::patience;
-use stile_tests::programs::{BROKER, Broker, Setup, client, free_port, program};
-use stile_tests::proof::{Proof, document};
-use stile_tests::served::system_time;
-use stile_tests::test_broker::{
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{
     Backend, HOST, Reply, TestBroker, deploy, embedded, make_data, module_zip, role,
 };
+use stile_tests::process::programs::{BROKER, Broker, Setup, client, free_port, program};
+use stile_tests::skipped::{skipped, tool};
+use stile_tests::sts::local::LocalSts;
+use stile_tests::sts::proof::{Proof, document};
+use stile_tests::time_limits;
 use tempfile::TempDir;
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
@@ -142,7 +142,7 @@ async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new
 #[tokio::test]
 async fn a_database_that_somebody_has_locked_is_waited_for_and_then_is_down() {
     let (test, token) = published().await;
-    let deadlines = EmbeddedDeadlines { writer: SHORT, ..patience::embedded() };
+    let deadlines = EmbeddedDeadlines { writer: SHORT, ..time_limits::embedded() };
     let test = test.over(Store::Embedded(embedded(test.data(), deadlines)));
     // Whose token it is, is read before the lock.
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
@@ -194,7 +194,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
     ] {
         // A copy: the broker that runs has the genuine one open.
         let copy = aside.path().join(way);
-        Embedded::init(&copy, patience::embedded()).unwrap();
+        Embedded::init(&copy, time_limits::embedded()).unwrap();
         let copied = copy.join("stile.sqlite3");
         for rest in ["stile.sqlite3-wal", "stile.sqlite3-shm"] {
             let _ = fs::remove_file(copy.join(rest));
@@ -205,7 +205,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
             "empty" => fs::write(&copied, "").unwrap(),
             _ => fs::remove_file(&copied).unwrap(),
         }
-        let error = Embedded::open(&copy, patience::embedded()).unwrap_err();
+        let error = Embedded::open(&copy, time_limits::embedded()).unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         let refused = format!("{error}: {source}");
         assert!(refused.contains(says), "{way}: {refused}");
@@ -297,7 +297,7 @@ impl Running {
 
     /// Readiness, asked until it is so: a good answer is believed for two seconds.
     async fn is_ready(&self, expected: u16) {
-        let asked = patience::wait(async {
+        let asked = time_limits::wait(async {
             let mut tick = tokio::time::interval(Duration::from_millis(100));
             while self.get("/readyz").await.0 != expected {
                 tick.tick().await;
@@ -383,7 +383,7 @@ impl SmallDisk {
             mounted.unwrap().status.success()
         });
         if !mounted {
-            left_out("mount", "a disk without room, where no limit stands in for one");
+            skipped("mount", "a disk without room, where no limit stands in for one");
             return None;
         }
         Some(Self(folder))
@@ -566,7 +566,7 @@ async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
         (true, Some(setpriv)) => {
             vec![setpriv.as_str(), "--bounding-set=-dac_override,-dac_read_search", "--"]
         }
-        (true, None) => return left_out("setpriv", "a data folder that is read-only, as root"),
+        (true, None) => return skipped("setpriv", "a data folder that is read-only, as root"),
     };
     let running = Running::start(&given_up).await;
     let data = running.data();

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::HostKept;
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{HOST, allow, deploy, namespaces, role};
 use stile_tests::dev_ca::DevCa;
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::events::{Sent, Shape};
-use stile_tests::front_door::FrontDoor;
-use stile_tests::home::Home;
 use stile_tests::lambda::Function;
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::local_sts::LocalSts;
-use stile_tests::programs::{ADMIN, BROKER, HELPER, free_port, program, workspace};
-use stile_tests::proof::{Proof, document};
-use stile_tests::served::system_time;
+use stile_tests::lambda::events::{Sent, Shape};
+use stile_tests::lambda::function_url::FunctionUrlServer;
+use stile_tests::process::home::Home;
+use stile_tests::process::programs::{ADMIN, BROKER, HELPER, free_port, program, workspace};
+use stile_tests::skipped::{skipped, tool};
+use stile_tests::sts::local::LocalSts;
+use stile_tests::sts::proof::{Proof, document};
 use stile_tests::terraform::Terraform;
-use stile_tests::test_broker::{HOST, allow, deploy, namespaces, role};
 
 /// A table that says which registry it is for, on whose namespace `deploy` may do everything.
 async fn table_for(host: &str) -> Option<EmulatedAws> {
@@ -107,7 +107,7 @@ pub(crate) async fn cold_starts(program: &Path) {
 /// An operator grants, a publisher publishes through the function, and Terraform installs from it.
 pub(crate) async fn terraform_installs(program_file: &Path) {
     let Some(terraform) = tool("terraform") else {
-        return left_out("terraform", "a module is installed from a function");
+        return skipped("terraform", "a module is installed from a function");
     };
     let port = free_port();
     let host = format!("127.0.0.1:{port}");
@@ -116,7 +116,7 @@ pub(crate) async fn terraform_installs(program_file: &Path) {
     let sts = LocalSts::start([identity.clone()], Arc::new(system_time));
     let files = DevCa::new(system_time()).write(folder.path(), &["127.0.0.1"]);
     let function = Arc::new(start(program_file, &aws, &sts, &folder.path().join("log")).await);
-    let _door = FrontDoor::open(port, &files, Arc::clone(&function)).await;
+    let _door = FunctionUrlServer::open(port, &files, Arc::clone(&function)).await;
 
     let mut home = Home::temporary();
     home.trust(&files.ca);

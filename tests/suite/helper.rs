@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 use stile_protocol::names::Permission::Download;
-use stile_tests::home::{Home, Ran};
-use stile_tests::identity::Identity;
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::programs::{HELPER, free_port, program};
-use stile_tests::served::Served;
-use stile_tests::test_broker::{deploy, role};
+use stile_tests::broker::served::Served;
+use stile_tests::broker::{deploy, role};
+use stile_tests::process::home::{Home, Ran};
+use stile_tests::process::programs::{HELPER, free_port, program};
+use stile_tests::skipped::{skipped, tool};
+use stile_tests::sts::identity::Identity;
 
 /// Terraform asks for it on every `init` that uses an ordinary provider.
 const PUBLIC: &str = "registry.terraform.io";
@@ -46,12 +46,12 @@ async fn sockets(
 #[tokio::test]
 async fn for_a_host_that_is_none_of_ours_it_opens_no_socket() {
     let shows = "`get` opens no socket for other hosts";
-    let Some(strace) = tool("strace") else { return left_out("strace", shows) };
+    let Some(strace) = tool("strace") else { return skipped("strace", shows) };
     let helper = program(HELPER);
     let plain = Home::temporary();
     let (allowed, _) = sockets(&strace, &plain, Path::new("/bin/sh"), &["-c", "exit 7"]).await;
     if allowed.code != Some(7) {
-        return left_out("permission to trace a process", shows);
+        return skipped("permission to trace a process", shows);
     }
 
     let mut configured = Home::temporary();

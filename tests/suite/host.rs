@@ -5,13 +5,13 @@ use stile_core::token::Keyring;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::Download;
 use stile_store::{Aws, HostKept, Store};
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::home::{Home, Ran};
-use stile_tests::local_sts::{LocalSts, fixed_clock};
-use stile_tests::programs::{ADMIN, BROKER, Setup, free_port, program, workspace};
-use stile_tests::proof::Proof;
-use stile_tests::served::system_time;
-use stile_tests::test_broker::{Backend, HOST, NOW, TestBroker, allow, deploy, role};
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{Backend, HOST, NOW, TestBroker, allow, deploy, role};
+use stile_tests::process::home::{Home, Ran};
+use stile_tests::process::programs::{ADMIN, BROKER, Setup, free_port, program, workspace};
+use stile_tests::sts::local::{LocalSts, fixed_clock};
+use stile_tests::sts::proof::Proof;
 
 /// The item as `docs/aws.md` has it, for whoever makes the table with something else than `stile-admin`.
 const ITEM: &str =

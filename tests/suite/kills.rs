@@ -17,17 +17,17 @@ use stile_core::principal::Principal;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::Store;
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::identity::Identity;
-use stile_tests::local_sts::LocalSts;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::patience;
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{Backend, deploy, embedded, module_zip, role};
 use stile_tests::process::Process;
-use stile_tests::programs::{ADMIN, Broker, Setup, free_port, program};
-use stile_tests::proof::{Proof, document};
+use stile_tests::process::programs::{ADMIN, Broker, Setup, free_port, program};
 use stile_tests::seed::Chance;
-use stile_tests::served::system_time;
-use stile_tests::test_broker::{Backend, deploy, embedded, module_zip, role};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::local::LocalSts;
+use stile_tests::sts::proof::{Proof, document};
+use stile_tests::time_limits;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -122,7 +122,7 @@ impl Registry {
         let (aws, store) = match backend {
             Backend::Embedded => {
                 let data = folder.path().join("data");
-                (None, Store::Embedded(embedded(&data, patience::embedded())))
+                (None, Store::Embedded(embedded(&data, time_limits::embedded())))
             }
             Backend::Aws => {
                 let aws = EmulatedAws::start().await?;
@@ -186,7 +186,7 @@ impl Registry {
         command
             .args(arguments)
             .env_clear()
-            .envs(patience::VARIABLES)
+            .envs(time_limits::VARIABLES)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -515,7 +515,7 @@ async fn moment(chance: &mut Chance, longest: Duration) {
 
 /// Waits until something is so.
 async fn until(mut is_so: impl FnMut() -> bool) {
-    let waited = patience::wait(async {
+    let waited = time_limits::wait(async {
         let mut tick = tokio::time::interval(Duration::from_millis(1));
         while !is_so() {
             tick.tick().await;

@@ -2,10 +2,10 @@
 
 use stile_core::token::ROTATION;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::meter::Fault;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::programs::{ADMIN, program};
-use stile_tests::test_broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::aws::proxy::Fault;
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::process::programs::{ADMIN, program};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 /// How long is waited for what would wait for ever.

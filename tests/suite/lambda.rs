@@ -4,10 +4,10 @@ use axum::http::header;
 use serde_json::{Value, json};
 use stile_broker::http::lambda::{Failure, Function};
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::events::{Sent, Shape, golden};
+use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, namespaces, role};
 use stile_tests::lambda;
-use stile_tests::programs::{BROKER, program, target};
-use stile_tests::test_broker::{Reply, TestBroker, deploy, module_zip, namespaces, role};
+use stile_tests::lambda::events::{Sent, Shape, golden};
+use stile_tests::process::programs::{BROKER, program, target};
 
 use crate::authorizer::question;
 use crate::function::{cold_starts, terraform_installs};

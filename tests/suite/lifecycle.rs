@@ -3,8 +3,8 @@
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{TestBroker, deploy, module_zip, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{TestBroker, deploy, module_zip, role};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
@@ -174,9 +174,9 @@ async fn a_grant_ends_at_its_second_whatever_is_remembered_and_whatever_the_tabl
     }
     let identity = deploy();
     test.sts.know(identity.clone());
-    let only = stile_tests::proof::document(
+    let only = stile_tests::sts::proof::document(
         600,
-        stile_tests::test_broker::namespaces(&["acme"]),
+        stile_tests::broker::namespaces(&["acme"]),
         &[Download],
     );
     assert_eq!(

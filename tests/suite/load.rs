@@ -8,10 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::identity::Identity;
-use stile_tests::meter::Fault;
-use stile_tests::proof::{with, with_document};
-use stile_tests::test_broker::{Backend, HOST, NOW, Place, TestBroker, deploy, module_zip, role};
+use stile_tests::aws::proxy::Fault;
+use stile_tests::broker::{Backend, HOST, NOW, Place, TestBroker, deploy, module_zip, role};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::proof::{with, with_document};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 

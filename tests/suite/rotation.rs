@@ -15,9 +15,9 @@ use stile_core::token::{PUBLISHED_AHEAD, ROTATION};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::Download;
 use stile_protocol::region::REGIONS;
-use stile_tests::identity::Identity;
-use stile_tests::proof::document;
-use stile_tests::test_broker::{Backend, HOST, NOW, Place, TestBroker, deploy, role};
+use stile_tests::broker::{Backend, HOST, NOW, Place, TestBroker, deploy, role};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::proof::document;
 
 /// When tokens are minted, in seconds after each key is due to be followed.
 const MINTS: [i64; 10] = [

@@ -6,9 +6,9 @@ use std::path::Path;
 use axum::body::Body;
 use axum::http::Request;
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
-use stile_tests::identity::Identity;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{TestBroker, deploy, module_zip, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{TestBroker, deploy, module_zip, role};
+use stile_tests::sts::identity::Identity;
 
 /// One request a route; the paths are those of the router with their parameters filled in.
 const ROUTES: [(&str, &str, &str); 14] = [

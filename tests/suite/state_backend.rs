@@ -6,13 +6,13 @@ mod locks;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION};
-use stile_tests::home::words;
-use stile_tests::iam::{Decision, Request, granted};
-use stile_tests::programs::client;
-use stile_tests::recorder::{Call, Recorder};
-use stile_tests::state_backend::{Backends, Module, Project, source};
-use stile_tests::terraform_docs::differences;
+use stile_tests::aws::emulated::{ACCESS_KEY_ID, REGION};
+use stile_tests::aws::iam::{Decision, Request, granted};
+use stile_tests::aws::recorder::{Call, Recorder};
+use stile_tests::process::home::words;
+use stile_tests::process::programs::client;
+use stile_tests::terraform::docs::differences;
+use stile_tests::terraform::state_backend::{Backends, Module, Project, source};
 
 /// The backend of the example that old clients use too.
 const WITH_TABLE: &str = "Payments & Cards";
@@ -284,7 +284,7 @@ fn table_request(backends: &Backends, action: &str) -> Request {
     let table = backends.text(WITH_TABLE, "lock_table");
     Request::new(
         action,
-        &format!("arn:aws:dynamodb:{REGION}:{}:table/{table}", stile_tests::moto::ACCOUNT),
+        &format!("arn:aws:dynamodb:{REGION}:{}:table/{table}", stile_tests::aws::moto::ACCOUNT),
     )
 }
 

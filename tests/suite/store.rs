@@ -9,8 +9,8 @@ use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::Permission::{self, Download, Upload};
 use stile_protocol::names::Permissions;
 use stile_store::{Change, Created, SingleUseOutcome, Store, Updated};
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{NOW, TestBroker, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{NOW, TestBroker, role};
 
 /// How much longer than needed is remembered, in seconds.
 const DAY: i64 = 24 * 3600;

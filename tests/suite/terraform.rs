@@ -11,12 +11,12 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::home::{Ran, words};
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::programs::{HELPER, program};
-use stile_tests::served::Served;
+use stile_tests::broker::served::Served;
+use stile_tests::broker::{Backend, deploy, module_zip, role};
+use stile_tests::process::home::{Ran, words};
+use stile_tests::process::programs::{HELPER, program};
+use stile_tests::skipped::{skipped, tool};
 use stile_tests::terraform::Terraform;
-use stile_tests::test_broker::{Backend, deploy, module_zip, role};
 use tokio::sync::Notify;
 
 const INITIALIZED: &str = "Terraform has been successfully initialized!";
@@ -36,7 +36,7 @@ async fn registry_behind(
     shows: &str,
 ) -> Option<(Served, PathBuf)> {
     let Some(terraform) = tool("terraform") else {
-        left_out("terraform", shows);
+        skipped("terraform", shows);
         return None;
     };
     let served = Served::start_on(super::BACKEND, between).await?;
@@ -129,7 +129,7 @@ async fn a_refused_exchange_is_told_on_the_terminal_since_terraform_swallows_it(
     assert_eq!(helper.stderr.lines().count(), 1, "{}", helper.stderr);
 
     let Some(python) = tool("python3") else {
-        return left_out("python3", "the helper's line on Terraform's terminal");
+        return skipped("python3", "the helper's line on Terraform's terminal");
     };
     let mut command = terraform.home.command(&python, ["-c", ON_A_TERMINAL]);
     command

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use crate::left_out::wanted_seed;
+use crate::skipped::wanted_seed;
 
 /// Random numbers, the same for the same seed.
 #[derive(Debug)]

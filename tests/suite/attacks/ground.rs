@@ -5,10 +5,10 @@ use axum::http::Request;
 use serde_json::Value;
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
 use stile_protocol::region::{REGIONS, Region};
-use stile_tests::identity::Identity;
-use stile_tests::journal::{Journal, Logged};
-use stile_tests::local_sts::Seen;
-use stile_tests::test_broker::{Backend, HOST, Place, Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::broker::journal::{Journal, Logged};
+use stile_tests::broker::{Backend, HOST, Place, Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::local::Seen;
 
 use super::file::{Calls, World};
 use super::forge;

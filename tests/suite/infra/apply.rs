@@ -5,23 +5,23 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use stile_tests::aws::moto::Moto;
+use stile_tests::aws::proxy::Meter;
+use stile_tests::aws::rights::{self, Policy, Right};
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{deploy, large_zip, module_zip};
 use stile_tests::dev_ca::DevCa;
-use stile_tests::front_door::FrontDoor;
-use stile_tests::home::{Home, Ran};
-use stile_tests::identity::Identity;
 use stile_tests::lambda::Function;
-use stile_tests::left_out::left_out;
-use stile_tests::local_sts::LocalSts;
-use stile_tests::meter::Meter;
-use stile_tests::moto::Moto;
-use stile_tests::programs::{
+use stile_tests::lambda::function_url::FunctionUrlServer;
+use stile_tests::process::home::{Home, Ran};
+use stile_tests::process::programs::{
     ADMIN, BROKER, Broker, HELPER, Setup, client, free_port, program, target, workspace,
 };
-use stile_tests::provider::terraform_on;
-use stile_tests::rights::{self, Policy, Right};
-use stile_tests::served::system_time;
+use stile_tests::skipped::skipped;
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::local::LocalSts;
 use stile_tests::terraform::Terraform;
-use stile_tests::test_broker::{deploy, large_zip, module_zip};
+use stile_tests::terraform::provider::terraform_on;
 use tempfile::TempDir;
 
 use super::plan::copy_infra;
@@ -87,7 +87,7 @@ struct Applied {
 impl Applied {
     async fn start(shows: &str) -> Option<Self> {
         let Some(moto) = Moto::start() else {
-            left_out("python3", shows);
+            skipped("python3", shows);
             return None;
         };
         let terraform = terraform_on(&moto.endpoint(), shows)?;
@@ -285,7 +285,7 @@ impl AtWork {
 
     /// Runs Terraform's own `init` on a module of the registry.
     async fn install(&self, version: &str) -> (Terraform, Ran) {
-        let program_file = stile_tests::left_out::tool("terraform").unwrap();
+        let program_file = stile_tests::skipped::tool("terraform").unwrap();
         let terraform = Terraform::new(&program_file, self.home(&deploy()));
         terraform.install_helper(&program(HELPER));
         // What DNS and API Gateway do elsewhere: the registry's name leads to the broker.
@@ -378,7 +378,7 @@ fn whatever_the_suite_has_called_is_granted() {
     let read = |name: &str| std::fs::read_to_string(target().join(name)).unwrap_or_default();
     let (called, granted) = (read(rights::CALLED), read(GRANTED));
     if granted.is_empty() {
-        return left_out("hashicorp/aws", "every call of the suite is one that the module grants");
+        return skipped("hashicorp/aws", "every call of the suite is one that the module grants");
     }
     let granted: BTreeSet<&str> = granted.lines().chain(BY_HAND).collect();
     let refused: BTreeSet<&str> = called.lines().filter(|call| !granted.contains(call)).collect();
@@ -508,7 +508,7 @@ async fn too_large_for_an_event(applied: &Applied, work: &AtWork) {
     );
     let files = DevCa::new(system_time()).write(applied.folder.path(), &["127.0.0.1"]);
     let port = free_port();
-    let _door = FrontDoor::open(port, &files, Arc::clone(&function)).await;
+    let _door = FunctionUrlServer::open(port, &files, Arc::clone(&function)).await;
 
     let mut publisher = work.home(&deploy());
     publisher.trust(&files.ca);

@@ -1,9 +1,9 @@
 //! The policies that were applied, as data: what a project's role, the key and the bucket let happen, and what not.
 
 use serde_json::Value;
-use stile_tests::iam::{Decision, Request};
-use stile_tests::moto::ACCOUNT;
-use stile_tests::state_backend::Backends;
+use stile_tests::aws::iam::{Decision, Request};
+use stile_tests::aws::moto::ACCOUNT;
+use stile_tests::terraform::state_backend::Backends;
 
 use super::{WITH_TABLE, table_request};
 

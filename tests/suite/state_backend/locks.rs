@@ -1,8 +1,8 @@
 //! Projects that write, and who is kept from writing meanwhile: in a file, in a table, and across the two.
 
-use stile_tests::recorder::Recorder;
-use stile_tests::state_backend::{Backends, Project};
-use stile_tests::terraform_release::terraform_release;
+use stile_tests::aws::recorder::Recorder;
+use stile_tests::terraform::release::terraform_release;
+use stile_tests::terraform::state_backend::{Backends, Project};
 
 use super::{WITH_TABLE, WITHOUT_TABLE, encryption, initialised, project};
 

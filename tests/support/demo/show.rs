@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::home::{Home, Ran};
-use crate::programs::workspace;
+use crate::process::home::{Home, Ran};
+use crate::process::programs::workspace;
 
 /// A step did not hold, and what was seen of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

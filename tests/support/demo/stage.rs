@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::Sts;
 use super::show::{Failed, Show, short};
+use crate::broker::served::system_time;
 use crate::dev_ca::{DevCa, Files};
-use crate::home::Home;
-use crate::identity::Identity;
-use crate::local_sts::LocalSts;
-use crate::programs::{Broker, Setup, free_port, target};
-use crate::served::system_time;
+use crate::process::home::Home;
+use crate::process::programs::{Broker, Setup, free_port, target};
+use crate::sts::identity::Identity;
+use crate::sts::local::LocalSts;
 
 /// The port the registry is on, if nobody else is.
 const PORT: u16 = 8443;

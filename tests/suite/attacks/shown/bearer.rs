@@ -6,9 +6,9 @@ use serde_json::Value;
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::names::Permission::Download;
-use stile_tests::identity::Identity;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{ACCOUNT, Backend, TestBroker, deploy, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{ACCOUNT, Backend, TestBroker, deploy, role};
+use stile_tests::sts::identity::Identity;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::file::Forged;

@@ -11,11 +11,11 @@ use axum::Router;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::Download;
-use stile_tests::home::{Home, Ran};
-use stile_tests::identity::Identity;
-use stile_tests::programs::{HELPER, free_port, program};
-use stile_tests::served::{Served, system_time};
-use stile_tests::test_broker::{Backend, deploy, role};
+use stile_tests::broker::served::{Served, system_time};
+use stile_tests::broker::{Backend, deploy, role};
+use stile_tests::process::home::{Home, Ran};
+use stile_tests::process::programs::{HELPER, free_port, program};
+use stile_tests::sts::identity::Identity;
 use tokio::io::AsyncWriteExt as _;
 
 async fn served(backend: Backend) -> Served {

@@ -13,12 +13,12 @@ use axum::body::{Body, Bytes};
 use axum::http::Request;
 use hyper::body::Frame;
 use stile_protocol::names::Permission::Download;
-use stile_tests::identity::Identity;
-use stile_tests::local_sts::{Clock, LocalSts};
-use stile_tests::programs::{Setup, free_port};
-use stile_tests::proof::Proof;
-use stile_tests::served::system_time;
-use stile_tests::test_broker::{ACCOUNT, Backend, Place, TestBroker, role};
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{ACCOUNT, Backend, Place, TestBroker, role};
+use stile_tests::process::programs::{Setup, free_port};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::local::{Clock, LocalSts};
+use stile_tests::sts::proof::Proof;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

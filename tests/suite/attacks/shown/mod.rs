@@ -9,7 +9,7 @@ mod sts;
 
 use std::pin::Pin;
 
-use stile_tests::test_broker::{Backend, TestBroker};
+use stile_tests::broker::{Backend, TestBroker};
 
 /// A test that runs on a store.
 pub(super) type Show = fn(Backend) -> Pin<Box<dyn Future<Output = ()>>>;

@@ -3,8 +3,8 @@
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::Value;
-use stile_tests::identity::Identity;
-use stile_tests::test_broker::{Backend, deploy};
+use stile_tests::broker::{Backend, deploy};
+use stile_tests::sts::identity::Identity;
 
 use super::super::ground::{Ground, exchange, secrets};
 

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::programs::target;
+use crate::process::programs::target;
 
 /// The program of that name on `PATH`.
 pub fn tool(name: &str) -> Option<PathBuf> {
@@ -32,7 +32,7 @@ fn variable(name: &str) -> Option<OsString> {
 }
 
 /// Says on stderr and in `target/left-out.txt` that something could not be shown for want of a tool.
-pub fn left_out(tool: &str, what: &str) {
+pub fn skipped(tool: &str, what: &str) {
     write_left_out(&target().join("left-out.txt"), tool, what);
     let _ = writeln!(std::io::stderr(), "left out, for want of {tool}: {what}");
 }

@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use crate::aws::emulated::EmulatedAws;
 use crate::dev_ca::Files;
-use crate::emulated_aws::EmulatedAws;
-use crate::patience;
 use crate::process::Process;
+use crate::time_limits;
 
 /// The service.
 pub const BROKER: &str = "stile-broker";
@@ -95,7 +95,7 @@ impl Setup {
 
     fn bare(port: u16) -> Self {
         let mut command = Command::new(program(BROKER));
-        command.arg("serve").env_clear().envs(patience::VARIABLES);
+        command.arg("serve").env_clear().envs(time_limits::VARIABLES);
         command
             .env("STILE_HOST", format!("127.0.0.1:{port}"))
             .env("STILE_LISTEN", format!("127.0.0.1:{port}"));
@@ -214,7 +214,7 @@ impl Broker {
     }
 
     async fn ready(&mut self) {
-        let answers = patience::wait(async {
+        let answers = time_limits::wait(async {
             let mut tick = tokio::time::interval(ASK);
             loop {
                 tick.tick().await;

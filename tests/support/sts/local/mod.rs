@@ -18,8 +18,8 @@ use axum::response::Response;
 use tokio::sync::{oneshot, watch};
 
 pub use self::answers::identity_xml;
-use crate::identity::Identity;
-use crate::patience;
+use crate::sts::identity::Identity;
+use crate::time_limits;
 
 /// Most requests that are remembered.
 const REMEMBERED: usize = 1000;
@@ -176,7 +176,7 @@ impl LocalSts {
     /// Waits until so many calls have arrived in all, held back or not.
     pub async fn arrived(&self, calls: usize) {
         let mut counted = self.shared.calls.subscribe();
-        let enough = patience::wait(counted.wait_for(|count| *count >= calls)).await;
+        let enough = time_limits::wait(counted.wait_for(|count| *count >= calls)).await;
         assert!(enough.is_some(), "{} calls to STS instead of {calls}", self.calls());
     }
 

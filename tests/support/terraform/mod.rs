@@ -1,8 +1,13 @@
 //! The real Terraform, in a home of its own.
 
+pub mod docs;
+pub mod provider;
+pub mod release;
+pub mod state_backend;
+
 use std::path::{Path, PathBuf};
 
-use crate::home::{Home, Ran};
+use crate::process::home::{Home, Ran};
 
 /// The URL that a location is fetched by: Terraform's installer takes its own parameters off, and decodes, sorts and
 /// encodes the others anew, as Go does it.
@@ -123,9 +128,9 @@ mod tests {
     use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
     use super::*;
+    use crate::broker::served::system_time;
     use crate::dev_ca::DevCa;
-    use crate::left_out::{left_out, tool};
-    use crate::served::system_time;
+    use crate::skipped::{skipped, tool};
 
     /// Answers discovery and an empty list to all, and tells the first line of each request.
     fn serve(cert: &str, key: &str) -> (u16, mpsc::Receiver<String>) {
@@ -175,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn terraform_trusts_the_authority_it_is_given_and_no_other() {
         let Some(program) = tool("terraform") else {
-            return left_out("terraform", "Terraform accepts the development CA");
+            return skipped("terraform", "Terraform accepts the development CA");
         };
         let now = system_time();
         let (ca, folder) = (DevCa::new(now), tempfile::tempdir().unwrap());

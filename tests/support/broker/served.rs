@@ -7,11 +7,11 @@ use axum::Router;
 use stile_protocol::region::REGIONS;
 use tempfile::TempDir;
 
+use crate::broker::{Backend, Place, Serving, TestBroker};
 use crate::dev_ca::{DevCa, Files};
-use crate::home::Home;
-use crate::identity::Identity;
-use crate::programs::free_port;
-use crate::test_broker::{Backend, Place, Serving, TestBroker};
+use crate::process::home::Home;
+use crate::process::programs::free_port;
+use crate::sts::identity::Identity;
 
 /// The system's clock, Unix seconds: what real programs go by.
 pub fn system_time() -> i64 {

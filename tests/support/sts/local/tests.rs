@@ -9,7 +9,7 @@ use stile_protocol::signed_request::{BODY, CONTENT_TYPE};
 
 use super::answers::Refusal;
 use super::*;
-use crate::proof::Proof;
+use crate::sts::proof::Proof;
 
 const NOW: i64 = 1_795_169_472;
 const AUDIENCE: &str = "127.0.0.1:8443";
@@ -271,7 +271,7 @@ fn what_the_library_of_aws_signs_is_accepted() {
 #[test]
 fn a_proof_is_what_the_library_of_aws_would_have_signed() {
     let identity = alice();
-    let document = crate::proof::document(
+    let document = crate::sts::proof::document(
         900,
         stile_protocol::exchange::Namespaces::All,
         &[stile_protocol::names::Permission::Upload],

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use stile_protocol::audience::Audience;
 use stile_store::{Aws, Place};
 
-use crate::left_out::left_out;
-use crate::meter::Meter;
-use crate::moto::Moto;
-use crate::patience;
-use crate::programs::client;
+use crate::aws::moto::Moto;
+use crate::aws::proxy::Meter;
+use crate::process::programs::client;
+use crate::skipped::skipped;
+use crate::time_limits;
 
 /// The key id that everything is signed with; moto does not look.
 pub const ACCESS_KEY_ID: &str = "ASIAEXAMPLEEXAMPLE22";
@@ -43,7 +43,7 @@ impl EmulatedAws {
     pub async fn start() -> Option<Self> {
         static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
         let Some(moto) = MOTO.get_or_init(Moto::start) else {
-            left_out("python3", "the same on DynamoDB, S3 and KMS");
+            skipped("python3", "the same on DynamoDB, S3 and KMS");
             return None;
         };
         Some(Self::made(Meter::start(moto.endpoint()), None).await)
@@ -52,7 +52,7 @@ impl EmulatedAws {
     /// Makes them in an emulator of their own: for a test that asks so much of it that others would wait.
     pub async fn start_alone() -> Option<Self> {
         let Some(moto) = Moto::start() else {
-            left_out("python3", "the same on DynamoDB, S3 and KMS");
+            skipped("python3", "the same on DynamoDB, S3 and KMS");
             return None;
         };
         Some(Self::made(Meter::start(moto.endpoint()), Some(Arc::new(moto))).await)
@@ -69,7 +69,7 @@ impl EmulatedAws {
             bucket_kms_key: None,
         };
         let emulated = Self { meter, place, own };
-        Aws::init_over(emulated.place.clone(), &emulated.sdk(), patience::aws()).await.unwrap();
+        Aws::init_over(emulated.place.clone(), &emulated.sdk(), time_limits::aws()).await.unwrap();
         emulated.meter.taken();
         emulated
     }
@@ -115,7 +115,7 @@ impl EmulatedAws {
             ("AWS_SESSION_TOKEN", SESSION_TOKEN.to_owned()),
         ]
         .into_iter()
-        .chain(patience::VARIABLES.map(|(name, value)| (name, value.to_owned())))
+        .chain(time_limits::VARIABLES.map(|(name, value)| (name, value.to_owned())))
         .collect()
     }
 
@@ -127,7 +127,7 @@ impl EmulatedAws {
     /// The same as that configuration of the SDK reaches it.
     pub fn store_over(&self, sdk: &SdkConfig, host: Option<&str>) -> Aws {
         let audience = host.map(|host| Audience::parse(host).unwrap());
-        Aws::over(self.place.clone(), audience, sdk, patience::aws())
+        Aws::over(self.place.clone(), audience, sdk, time_limits::aws())
     }
 
     /// Calls DynamoDB as somebody would who has the table and not this program; `{TABLE}` is not needed, it is added.

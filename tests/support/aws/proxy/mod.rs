@@ -20,8 +20,9 @@ use tokio::net::TcpSocket;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::fault::Fault;
-use crate::programs::client;
-use crate::{patience, rights};
+use crate::aws::rights;
+use crate::process::programs::client;
+use crate::time_limits;
 
 /// A running proxy; it ends when dropped.
 pub struct Meter {
@@ -158,7 +159,7 @@ impl Meter {
             let calls = self.shared.calls.lock().unwrap();
             calls.iter().filter(|call| *call == name).count() >= times
         };
-        let came = patience::wait(async {
+        let came = time_limits::wait(async {
             while !enough() {
                 met.changed().await.unwrap();
             }
@@ -169,7 +170,7 @@ impl Meter {
     /// Waits until a call is stuck, if none has been so far.
     pub async fn is_stuck(&self) {
         let mut stuck = self.shared.stuck.subscribe();
-        let came = patience::wait(stuck.wait_for(|calls| *calls > 0));
+        let came = time_limits::wait(stuck.wait_for(|calls| *calls > 0));
         assert!(came.await.is_some(), "nothing is stuck");
     }
 
@@ -350,7 +351,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_are_counted_by_name_and_a_cut_line_refuses_until_it_is_mended() {
-        let sts = crate::local_sts::LocalSts::start([], crate::local_sts::fixed_clock(0));
+        let sts = crate::sts::local::LocalSts::start([], crate::sts::local::fixed_clock(0));
         let meter = Meter::start(sts.endpoint());
         let client = client(None);
         let call = || {
@@ -371,7 +372,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_that_is_taken_away_refuses_to_be_connected_to_and_comes_back_where_it_was() {
-        let sts = crate::local_sts::LocalSts::start([], crate::local_sts::fixed_clock(0));
+        let sts = crate::sts::local::LocalSts::start([], crate::sts::local::fixed_clock(0));
         let meter = Meter::start(sts.endpoint());
         for _ in 0..3 {
             meter.remove();
@@ -386,7 +387,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_calls_that_are_named_go_wrong_and_no_others() {
-        let sts = crate::local_sts::LocalSts::start([], crate::local_sts::fixed_clock(0));
+        let sts = crate::sts::local::LocalSts::start([], crate::sts::local::fixed_clock(0));
         let meter = Meter::start(sts.endpoint());
         let client = client(None);
         let call = async |action: &str| {

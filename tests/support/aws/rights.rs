@@ -11,9 +11,9 @@ use std::sync::Mutex;
 use axum::http::request::Parts;
 use serde_json::Value;
 
-use crate::emulated_aws::REGION;
-use crate::moto::ACCOUNT;
-use crate::programs::target;
+use crate::aws::emulated::REGION;
+use crate::aws::moto::ACCOUNT;
+use crate::process::programs::target;
 
 /// One right that a call needs, with what a condition could ask of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::programs::client;
+use crate::process::programs::client;
 
 /// A running proxy; it ends when dropped.
 #[derive(Debug)]

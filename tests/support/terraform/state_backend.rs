@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::home::Ran;
-use crate::left_out::{left_out, tool};
-use crate::moto::Moto;
-use crate::programs::workspace;
-use crate::provider::{emulated, terraform_on};
-use crate::recorder::Recorder;
+use crate::aws::moto::Moto;
+use crate::aws::recorder::Recorder;
+use crate::process::home::Ran;
+use crate::process::programs::workspace;
+use crate::skipped::{skipped, tool};
 use crate::terraform::Terraform;
+use crate::terraform::provider::{emulated, terraform_on};
 
 /// What a project manages in these tests: nothing that any provider but the built-in one knows.
 const PROJECT: &str = "variable \"word\" {\n  type = string\n}\n\nresource \"terraform_data\" \"it\" {\n  input = var.word\n}\n";
@@ -66,7 +66,7 @@ impl Backends {
     /// Applies the example; none, and that is noted, where a tool is missing.
     pub async fn apply(shows: &str) -> Option<Self> {
         let Some(moto) = Moto::start() else {
-            left_out("python3", shows);
+            skipped("python3", shows);
             return None;
         };
         let module = Module::copied(&moto.endpoint(), shows)?;

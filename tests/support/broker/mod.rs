@@ -1,5 +1,9 @@
 //! The real broker in this process, with a clock the test sets and an STS on loopback; requests come in memory or over TCP.
 
+pub mod journal;
+pub mod operator;
+pub mod served;
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,14 +32,14 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
+use crate::aws::emulated::EmulatedAws;
+use crate::aws::proxy::Meter;
+use crate::broker::operator::AsOperator as _;
 use crate::dev_ca::Files;
-use crate::emulated_aws::EmulatedAws;
-use crate::identity::Identity;
-use crate::local_sts::LocalSts;
-use crate::meter::Meter;
-use crate::operator::AsOperator as _;
-use crate::patience;
-use crate::proof::{Proof, document};
+use crate::sts::identity::Identity;
+use crate::sts::local::LocalSts;
+use crate::sts::proof::{Proof, document};
+use crate::time_limits;
 
 /// When every test begins, Unix seconds: 2026-11-20T10:11:12Z.
 pub const NOW: i64 = 1_795_169_472;
@@ -87,7 +91,7 @@ impl Place {
         match self {
             Self::Folder(data) => (
                 Kept::Folder(data.path().to_path_buf()),
-                Store::Embedded(embedded(data.path(), patience::embedded())),
+                Store::Embedded(embedded(data.path(), time_limits::embedded())),
             ),
             Self::Aws(aws) => {
                 let store = aws.store(Some(audience.as_str()));
@@ -194,8 +198,8 @@ impl TestBroker {
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
-            store_timeout: Some(patience::BACKSTOP),
-            sts_timeouts: patience::sts(),
+            store_timeout: Some(time_limits::BACKSTOP),
+            sts_timeouts: time_limits::sts(),
         };
         let broker = Arc::new(
             Broker::over(
@@ -336,7 +340,7 @@ impl TestBroker {
             let reply = self.get_anonymously(location).await;
             return (reply.status.as_u16(), reply.body);
         }
-        let answer = crate::programs::client(None)
+        let answer = crate::process::programs::client(None)
             .get(crate::terraform::as_fetched(location))
             .send()
             .await
@@ -503,7 +507,7 @@ pub async fn make_data(
     permissions: &[Permission],
 ) {
     grant(
-        &Store::Embedded(embedded(folder, patience::embedded())),
+        &Store::Embedded(embedded(folder, time_limits::embedded())),
         principal,
         namespace,
         permissions,
