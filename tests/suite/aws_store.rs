@@ -42,7 +42,7 @@ async fn published_on(test: TestBroker) -> (TestBroker, String) {
         test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
         201
     );
-    test.aws().meter.taken();
+    test.aws().proxy.take_counts();
     (test, token)
 }
 
@@ -53,9 +53,9 @@ fn calls<const N: usize>(calls: [(&str, usize); N]) -> BTreeMap<String, usize> {
 #[tokio::test]
 async fn what_is_fresh_is_not_asked_again_and_what_is_refused_asks_nobody() {
     let Some((test, token)) = published().await else { return };
-    let meter = &test.aws().meter;
+    let proxy = &test.aws().proxy;
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
-    assert_eq!(meter.taken(), calls([("dynamodb GetItem", 1)]));
+    assert_eq!(proxy.take_counts(), calls([("dynamodb GetItem", 1)]));
     for (path, token, status, expected) in [
         (VERSIONS, token.as_str(), 200, calls([("dynamodb GetItem", 1)])),
         (DOWNLOAD, &token, 204, calls([("dynamodb GetItem", 1)])),
@@ -66,12 +66,12 @@ async fn what_is_fresh_is_not_asked_again_and_what_is_refused_asks_nobody() {
         ("/v1/whoami", &token, 200, calls([])),
     ] {
         assert_eq!(test.get(path, token).await.status.as_u16(), status, "{path}");
-        assert_eq!(meter.taken(), expected, "{path}");
+        assert_eq!(proxy.take_counts(), expected, "{path}");
     }
     test.advance(10);
     assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
     assert_eq!(
-        meter.taken(),
+        proxy.take_counts(),
         calls([("dynamodb BatchGetItem", 1)]),
         "one refresh, and KMS has nothing to do with it"
     );
@@ -80,43 +80,43 @@ async fn what_is_fresh_is_not_asked_again_and_what_is_refused_asks_nobody() {
 #[tokio::test]
 async fn a_mint_is_one_read_and_one_write_and_a_cold_start_one_decryption() {
     let Some((test, _)) = published().await else { return };
-    let meter = &test.aws().meter;
+    let proxy = &test.aws().proxy;
     let sts = test.sts.calls();
     let token = test.token(&deploy(), &[Download]).await;
     assert_eq!(
-        meter.taken(),
+        proxy.take_counts(),
         calls([("dynamodb BatchGetItem", 1), ("dynamodb TransactWriteItems", 1)])
     );
     assert_eq!(test.sts.calls() - sts, 1);
 
     let cold = test.restarted();
     assert_eq!(cold.get_anonymously("/readyz").await.status, 200);
-    assert_eq!(meter.taken().get("kms Decrypt"), Some(&1));
+    assert_eq!(proxy.take_counts().get("kms Decrypt"), Some(&1));
     assert_eq!(cold.get(VERSIONS, &token).await.status, 200);
-    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
+    assert_eq!(proxy.take_counts(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
 
     // A key nobody knows leads to one look at the keyring, which is as it was: KMS is not asked.
     let Some((_, strangers)) = published().await else { return };
     for _ in 0..3 {
         assert_eq!(cold.get(VERSIONS, &strangers).await.status, 401);
     }
-    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1)]));
+    assert_eq!(proxy.take_counts(), calls([("dynamodb BatchGetItem", 1)]));
 }
 
 #[tokio::test]
 async fn a_replay_in_another_process_costs_one_refused_write() {
     let Some((test, _)) = published().await else { return };
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     assert_eq!(test.exchange(&proof).await.status, 200);
     let other = test.restarted();
-    other.sts.know(identity);
+    other.sts.add_identity(identity);
     assert_eq!(other.get_anonymously("/readyz").await.status, 200);
-    test.aws().meter.taken();
+    test.aws().proxy.take_counts();
     assert_eq!(other.exchange(&proof).await.error(), "401 proof_replayed");
     assert_eq!(
-        test.aws().meter.taken(),
+        test.aws().proxy.take_counts(),
         calls([("dynamodb BatchGetItem", 1), ("dynamodb TransactWriteItems", 1)])
     );
 }
@@ -127,7 +127,7 @@ async fn without_aws_all_is_503_and_nothing_is_half_written_and_it_goes_on_witho
     let objects = test.archives().await;
     test.break_store();
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     for (what, reply) in [
         ("versions", test.get(VERSIONS, &token).await),
@@ -149,7 +149,7 @@ async fn without_aws_all_is_503_and_nothing_is_half_written_and_it_goes_on_witho
             reply.text()
         );
     }
-    test.mend_store();
+    test.repair_store();
     assert_eq!(test.archives().await, objects);
     assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
@@ -229,7 +229,7 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
         path,
         format!(
             "{}/{}/modules/acme/vpc/aws/1.0.0/{sha256}.zip",
-            aws.meter.endpoint(),
+            aws.proxy.endpoint(),
             aws.place.bucket
         )
     );
@@ -275,7 +275,7 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
         .split('&')
         .filter(|pair| !pair.starts_with("X-Amz-Signature="))
         .collect();
-    let host = aws.meter.endpoint().replace("http://", "");
+    let host = aws.proxy.endpoint().replace("http://", "");
     let address = url::Url::parse(path).unwrap();
     let request = Request {
         method: "GET",
@@ -383,11 +383,14 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
     let (unsigned, jumped) = past_deadlines(missed.notified(), signing.get(DOWNLOAD, &token)).await;
     assert!(in_time(jumped), "{jumped:?}");
     assert_eq!(unsigned.status, 503, "{}", unsigned.text());
-    assert!(test.aws().meter.taken().contains_key("dynamodb GetItem"), "the version was read");
+    assert!(
+        test.aws().proxy.take_counts().contains_key("dynamodb GetItem"),
+        "the version was read"
+    );
     let identity = deploy();
-    process.sts.know(identity.clone());
+    process.sts.add_identity(identity.clone());
     let proof = process.proof(&identity).build();
-    test.aws().meter.taken();
+    test.aws().proxy.take_counts();
     // A call of its own each, and all of them in the time that a gateway waits for one.
     let looks = async {
         tokio::join!(
@@ -410,7 +413,7 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
             reply.text()
         );
     }
-    assert_eq!(test.aws().meter.taken(), calls([]), "nobody is called without them");
+    assert_eq!(test.aws().proxy.take_counts(), calls([]), "nobody is called without them");
     come.store(true, Ordering::SeqCst);
     process.advance(10);
     assert_eq!(process.exchange(&proof).await.status, 200, "the proof was not used up");
@@ -454,7 +457,7 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
         let reply = cold.get(VERSIONS, &token).await;
         assert_eq!(reply.status, 503, "{what}: {}", reply.text());
         let identity = deploy();
-        cold.sts.know(identity.clone());
+        cold.sts.add_identity(identity.clone());
         assert_eq!(
             cold.exchange(&cold.proof(&identity).build()).await.error(),
             "503 key_unavailable",
@@ -500,7 +503,7 @@ async fn four_thousand_versions_are_listed_and_one_more_is_added() {
     test.aws().dynamodb("PutItem", json!({"Item": row})).await;
     let listed = |reply: &Value| reply["modules"][0]["versions"].as_array().unwrap().len();
     assert_eq!(listed(&test.get(VERSIONS, &token).await.json()), 4000);
-    assert_eq!(test.aws().meter.taken(), calls([("dynamodb GetItem", 1)]));
+    assert_eq!(test.aws().proxy.take_counts(), calls([("dynamodb GetItem", 1)]));
     assert_eq!(test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token).await.status, 201);
     let all = test.get(VERSIONS, &token).await.json();
     assert_eq!(
@@ -522,7 +525,7 @@ async fn five_thousand_grants_are_listed_page_by_page() {
     let grants = test.store().as_operator().grants(None, None).await.unwrap();
     assert_eq!(grants.len(), 5001);
     assert!(grants.is_sorted_by_key(|grant| grant.principal.to_string()));
-    assert!(test.aws().meter.taken()["dynamodb Query"] > 1);
+    assert!(test.aws().proxy.take_counts()["dynamodb Query"] > 1);
 }
 
 #[tokio::test]
@@ -578,20 +581,20 @@ async fn put(test: &TestBroker, rows: impl Iterator<Item = Value>) {
 /// What is read for one request that is decided anew: a refresh of the caller's state and the list, in bytes, by a
 /// process that knows its keys and by one that has just started.
 async fn decision(test: &TestBroker, token: &str) -> [usize; 2] {
-    let meter = &test.aws().meter;
+    let proxy = &test.aws().proxy;
     let cold = test.restarted();
     test.advance(10);
-    meter.taken();
-    meter.bytes_taken();
+    proxy.take_counts();
+    proxy.take_bytes();
     assert_eq!(test.get(VERSIONS, token).await.status, 200);
-    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
-    let warm = meter.bytes_taken();
+    assert_eq!(proxy.take_counts(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
+    let warm = proxy.take_bytes();
     assert_eq!(cold.get(VERSIONS, token).await.status, 200);
     assert_eq!(
-        meter.taken(),
+        proxy.take_counts(),
         calls([("dynamodb BatchGetItem", 2), ("dynamodb GetItem", 1), ("kms Decrypt", 1)])
     );
-    [warm, meter.bytes_taken()]
+    [warm, proxy.take_bytes()]
 }
 
 #[tokio::test]
@@ -616,9 +619,9 @@ async fn a_list_that_takes_several_answers_is_read_to_its_last() {
             )
             .await;
     }
-    test.aws().meter.taken();
+    test.aws().proxy.take_counts();
     assert_eq!(test.store().as_operator().grants(None, None).await.unwrap().len(), 150);
-    assert!(test.aws().meter.taken()["dynamodb Query"] > 1);
+    assert!(test.aws().proxy.take_counts()["dynamodb Query"] > 1);
 }
 
 #[tokio::test]
@@ -648,7 +651,7 @@ async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
     let broker = Setup::on_aws(port, &aws)
-        .sts(&aws.meter.endpoint())
+        .sts(&aws.proxy.endpoint())
         .start(&folder.path().join("log"))
         .await;
     let ready = broker.client().get(broker.url("/readyz")).send().await.unwrap();
@@ -662,7 +665,7 @@ async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
             "--host",
             &broker.host(),
             "--sts-endpoint",
-            &aws.meter.endpoint(),
+            &aws.proxy.endpoint(),
         ]);
         command
             .env_clear()

@@ -64,7 +64,7 @@ impl Registry {
             200,
             "the caller's state is read, and remembered"
         );
-        test.aws().meter.taken();
+        test.aws().proxy.take_counts();
         Some(Self { function: test.function(None, None), test, token })
     }
 
@@ -142,9 +142,12 @@ fn calls<const N: usize>(calls: [(&str, usize); N]) -> BTreeMap<String, usize> {
 #[tokio::test]
 async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_upload_is_gone() {
     let Some(registry) = Registry::start().await else { return };
-    let (archive, meter) = (large_zip(LARGE), &registry.test.aws().meter);
+    let (archive, proxy) = (large_zip(LARGE), &registry.test.aws().proxy);
     let told = registry.begin("1.0.0", &archive).await;
-    assert_eq!(meter.taken(), calls([("dynamodb GetItem", 1), ("dynamodb TransactWriteItems", 1)]));
+    assert_eq!(
+        proxy.take_counts(),
+        calls([("dynamodb GetItem", 1), ("dynamodb TransactWriteItems", 1)])
+    );
     assert_eq!(told.expires_at, "2026-11-20T10:26:12Z");
     let early = registry.complete("1.0.0", &told).await;
     assert_eq!(early.status, 400, "{}", early.text());
@@ -157,7 +160,7 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
     );
 
     told.put(&archive).await;
-    meter.taken();
+    proxy.take_counts();
     let done = registry.complete("1.0.0", &told).await;
     let sha256 = hex::encode(Sha256::digest(&archive));
     assert_eq!(done.status, 201, "{}", done.text());
@@ -174,7 +177,7 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
         ("s3 PUT", 1),
         ("s3 DELETE", 1),
     ];
-    assert_eq!(meter.taken(), calls(expected));
+    assert_eq!(proxy.take_counts(), calls(expected));
     assert_eq!(registry.fetched("1.0.0").await, (200, archive.clone()));
     assert_eq!(registry.test.archives().await, 1, "the upload is gone");
     assert_eq!(registry.row(&told).await, Value::Null);
@@ -208,7 +211,7 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
         let told = registry.begin("1.0.0", &archive).await;
 
         assert_eq!(told.id.len(), 32);
-        let place = format!("{}/{}/uploads/{}", aws.meter.endpoint(), aws.place.bucket, told.id);
+        let place = format!("{}/{}/uploads/{}", aws.proxy.endpoint(), aws.place.bucket, told.id);
         assert_eq!(told.url.as_str().split_once('?').unwrap().0, place);
         let digest = STANDARD.encode(Sha256::digest(&archive));
         let mut expected = vec![
@@ -250,7 +253,7 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
             .split('&')
             .filter(|pair| !pair.starts_with("X-Amz-Signature="))
             .collect();
-        let host = aws.meter.endpoint().replace("http://", "");
+        let host = aws.proxy.endpoint().replace("http://", "");
         let signature = |changed: Option<(&str, &str)>| {
             let mut sent: Vec<(String, String)> = told
                 .headers
@@ -301,9 +304,9 @@ async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_comple
     let archive = large_zip(LARGE);
     let told = registry.begin("1.0.0", &archive).await;
     // What was cut off on its way is not there, and is in the way of nothing.
-    registry.test.aws().meter.trouble("s3 PUT", ..1, Fault::Close);
+    registry.test.aws().proxy.inject("s3 PUT", ..1, Fault::Close);
     assert!(client(None).put(told.url.clone()).body(archive.clone()).send().await.is_err());
-    registry.test.aws().meter.mend();
+    registry.test.aws().proxy.repair();
     told.put(&archive).await;
     for _ in 0..3 {
         told.put_for(&archive, 412).await;
@@ -458,7 +461,7 @@ async fn a_grant_that_is_taken_away_ends_an_upload_that_was_begun() {
     let archive = large_zip(LARGE);
     let told = registry.begin("1.0.0", &archive).await;
     told.put(&archive).await;
-    registry.test.ungrant(&role("deploy"), "acme").await;
+    registry.test.delete_grant(&role("deploy"), "acme").await;
     registry.test.advance(10);
     assert_eq!(registry.complete("1.0.0", &told).await.status, 403);
     assert_eq!(registry.test.archives().await, 1, "only what was put there");
@@ -475,7 +478,7 @@ async fn a_completion_that_died_half_way_can_be_repeated() {
     told.put(&archive).await;
     registry.test.break_store();
     assert_eq!(registry.complete("1.0.0", &told).await.status, 503);
-    registry.test.mend_store();
+    registry.test.repair_store();
     let row = registry.row(&told).await;
     assert_eq!(registry.complete("1.0.0", &told).await.status, 201);
 
@@ -530,14 +533,14 @@ async fn an_archive_that_was_lost_in_the_bucket_comes_back_when_it_is_published_
         test.publish("acme/vpc/aws", "1.0.0", archive.to_vec(), &registry.token).await
     };
     assert_eq!(publish(&small).await.status, 201);
-    test.aws().meter.taken();
+    test.aws().proxy.take_counts();
     let unchanged = publish(&small).await;
     assert_eq!(
         (unchanged.status.as_u16(), unchanged.json()["status"].as_str()),
         (200, Some("unchanged"))
     );
     assert_eq!(
-        test.aws().meter.taken(),
+        test.aws().proxy.take_counts(),
         calls([("dynamodb GetItem", 1), ("s3 HEAD", 1)]),
         "it is looked for, and nothing is written"
     );

@@ -54,7 +54,7 @@ impl Registry {
 
     async fn token(&self, broker: &Broker) -> String {
         let identity = deploy();
-        self.sts.know(identity.clone());
+        self.sts.add_identity(identity.clone());
         let document = document(3600, Namespaces::All, &[Download, Upload]);
         let proof = Proof::new(&identity)
             .audience(&broker.host())

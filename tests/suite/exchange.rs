@@ -154,7 +154,7 @@ async fn the_time_window_is_five_minutes_back_and_two_ahead() {
         (-1200, "401 proof_expired", 0),
     ] {
         let identity = deploy();
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let before = test.sts.calls();
         let reply = test.exchange(&test.proof(&identity).now(NOW + offset).build()).await;
         assert_eq!(
@@ -168,7 +168,7 @@ async fn the_time_window_is_five_minutes_back_and_two_ahead() {
     }
     test.set_time(1_795_219_201);
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let before_midnight = test.proof(&identity).now(1_795_219_199).build();
     assert!(
         before_midnight["amz_date"].as_str().unwrap().contains("T235959Z"),
@@ -186,7 +186,7 @@ async fn a_changed_proof_is_a_signature_mismatch_at_sts() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let good =
         test.proof(&identity).document(&document(600, namespaces(&["acme"]), &[Download])).build();
     let widened = String::from_utf8(document_of(&good)).unwrap().replace("download", "upload");
@@ -223,7 +223,7 @@ async fn the_request_to_sts_is_the_template_and_nothing_else() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let body = test.proof(&identity).region("cn-north-1").build().to_string();
     let request = Request::post("/v1/token")
         .header("content-type", "application/json")
@@ -260,7 +260,7 @@ async fn a_proof_mints_one_token_however_it_is_sent_again() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     assert_eq!(test.exchange(&proof).await.status, 200);
     test.advance(1);
@@ -270,7 +270,7 @@ async fn a_proof_mints_one_token_however_it_is_sent_again() {
     assert_eq!(test.sts.calls(), 1, "what this process remembers costs nothing");
 
     let other = test.restarted();
-    other.sts.know(identity);
+    other.sts.add_identity(identity);
     assert_eq!(other.exchange(&proof).await.error(), "401 proof_replayed");
     assert_eq!(other.sts.calls(), 1, "another process asks once, and the store refuses");
 }
@@ -282,7 +282,7 @@ async fn of_a_hundred_copies_at_once_one_is_minted_and_sts_is_asked_once() {
     };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     test.sts.hold();
     let sent: Vec<_> = (0..100)
@@ -291,13 +291,13 @@ async fn of_a_hundred_copies_at_once_one_is_minted_and_sts_is_asked_once() {
             tokio::spawn(async move { test.exchange(&proof).await.error() })
         })
         .collect();
-    test.sts.arrived(1).await;
+    test.sts.wait_for_calls(1).await;
     let bent = with_document(proof, br#"{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":43200,"namespaces":"all","permissions":["upload"]}"#);
     let rider = tokio::spawn({
         let test = std::sync::Arc::clone(&test);
         async move { test.exchange(&bent).await.error() }
     });
-    test.sts.arrived(2).await;
+    test.sts.wait_for_calls(2).await;
     test.sts.release();
     let mut outcomes = Vec::new();
     for task in sent {
@@ -369,7 +369,7 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let xml = |text: String| Answer::xml(text);
     let genuine = identity_xml(&identity);
     let raw = |status, content_type: &str, body: &str| Answer::Raw {
@@ -475,7 +475,7 @@ async fn an_sts_that_does_not_answer_is_given_its_time_and_no_more() {
     let identity = deploy();
     test.sts.answer(Answer::Hang);
     let proof = test.proof(&identity).build();
-    let arrived = test.sts.arrived(test.sts.calls() + 1);
+    let arrived = test.sts.wait_for_calls(test.sts.calls() + 1);
     let (reply, jumped) = past_deadlines(arrived, test.exchange(&proof)).await;
     assert_eq!(reply.error(), "504 sts_timeout");
     // What was over before the call arrived is the machine's own time.
@@ -523,7 +523,7 @@ async fn who_is_not_granted_is_refused_by_name() {
             "role/other",
         ),
     ] {
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let reply = test
             .exchange(&test.proof(&identity).document(&document(600, ask, &permissions)).build())
             .await;
@@ -542,7 +542,7 @@ async fn a_token_says_what_was_asked_and_lives_no_longer_than_the_operator_allow
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let reply = test
         .exchange(
             &test
@@ -578,7 +578,7 @@ async fn every_way_to_reach_a_caller_counts() {
         "AWSReservedSSO_Admin_0123456789abcdef",
         "alice@example.com",
     );
-    test.sts.know(sso.clone());
+    test.sts.add_identity(sso.clone());
     for (ask, permission, expected) in [
         ("acme", Download, 200),
         ("common", Upload, 200),
@@ -602,7 +602,7 @@ async fn every_way_to_reach_a_caller_counts() {
         "AWSReservedSSO_Admin2_0123456789abcdef",
     ] {
         let identity = Identity::role("111122223333", near, "bob");
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let reply = test
             .exchange(
                 &test
@@ -623,7 +623,7 @@ async fn a_role_made_anew_under_its_old_name_is_refused() {
     let original = deploy();
     let token = test.token(&original, &[Download]).await;
     let anew = original.recreated();
-    test.sts.know(anew.clone());
+    test.sts.add_identity(anew.clone());
     let ask = |names: &[&str]| {
         test.proof(&anew).document(&document(600, namespaces(names), &[Download])).build()
     };
@@ -643,7 +643,7 @@ async fn without_a_store_or_a_keyring_nothing_is_minted() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     test.break_store();
     let reply = test.exchange(&test.proof(&identity).build()).await;
     assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{}", reply.text());
@@ -653,7 +653,7 @@ async fn without_a_store_or_a_keyring_nothing_is_minted() {
         reply.text()
     );
     assert_eq!(test.get_anonymously("/readyz").await.status, 503);
-    test.mend_store();
+    test.repair_store();
     assert_eq!(
         test.exchange(&test.proof(&identity).build()).await.status,
         200,

@@ -14,7 +14,7 @@ use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::Permissions;
 use stile_store::{Change, Created, SingleUseOutcome, StoreError, Updated};
-use stile_tests::aws::proxy::{Fault, Meter};
+use stile_tests::aws::proxy::{AwsProxy, Fault};
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
 use stile_tests::lambda::events::{Sent, Shape, golden};
@@ -172,7 +172,7 @@ impl Registry {
             test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
             201
         );
-        test.aws().meter.taken();
+        test.aws().proxy.take_counts();
         Some(Self { test, token, cases: Cell::new(1) })
     }
 
@@ -184,7 +184,7 @@ impl Registry {
             let registry = match flow.is_alone() {
                 true => Self::start().await?,
                 false => Self {
-                    test: shared.test.on_another_line(),
+                    test: shared.test.behind_another_proxy(),
                     token: shared.token.clone(),
                     cases: Cell::default(),
                 },
@@ -195,8 +195,8 @@ impl Registry {
         Some(registries)
     }
 
-    fn meter(&self) -> &Meter {
-        &self.test.aws().meter
+    fn proxy(&self) -> &AwsProxy {
+        &self.test.aws().proxy
     }
 
     async fn case(&self, flow: Flow) -> Case<'_> {
@@ -233,9 +233,9 @@ impl Registry {
             _ => {}
         }
         let identity = deploy();
-        process.sts.know(identity.clone());
+        process.sts.add_identity(identity.clone());
         let proof = process.proof(&identity).build();
-        self.meter().taken();
+        self.proxy().take_counts();
         Case { registry: self, flow, process, name, proof, jti: TokenId::random().unwrap(), upload }
     }
 
@@ -262,7 +262,7 @@ impl Registry {
         let case = self.case(flow).await;
         let told = case.run().await;
         assert!(told.status < 300, "{flow:?}: {told:?}");
-        self.meter().taken_in_order()
+        self.proxy().take_names()
     }
 }
 
@@ -503,15 +503,15 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
     for step in 0..STEPS {
         for fault in faults {
             let case = registry.case(flow).await;
-            registry.meter().trouble("", step.., fault.clone());
+            registry.proxy().inject("", step.., fault.clone());
             let told = within_patience(registry, fault, case.run()).await;
-            let calls = registry.meter().taken_in_order();
+            let calls = registry.proxy().take_names();
             let what = format!(
                 "{flow:?}, {fault:?} from step {step} on, which called {calls:?}: {told:?}"
             );
             let Some(_in_trouble) = calls.get(step) else {
                 assert!(step > 0 && told.status < 300, "{what}");
-                registry.meter().mend();
+                registry.proxy().repair();
                 return;
             };
             if case.is_over(&calls, step) {
@@ -524,7 +524,7 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
                 let ready: Told = within_patience(registry, fault, ready).await.into();
                 is_down(&ready, &format!("{what}, readiness: {ready:?}"));
             }
-            registry.meter().mend();
+            registry.proxy().repair();
             case.is_whole(&what).await;
             if !case.is_over(&calls, step) {
                 case.works_again(&what, fault).await;
@@ -541,7 +541,7 @@ async fn within_patience<T>(
     work: impl Future<Output = T>,
 ) -> T {
     if fault.takes_long() {
-        past_deadlines(registry.meter().stuck(), work).await.0
+        past_deadlines(registry.proxy().next_stuck(), work).await.0
     } else {
         work.await
     }
@@ -565,7 +565,7 @@ async fn every_flow_outlives_its_deadlines(fault: Fault) {
 #[tokio::test]
 async fn aws_that_answers_in_any_wrong_way_is_down_at_every_step_of_every_flow() {
     let Some(elsewhere) = Registry::start().await else { return };
-    let redirect = Fault::Redirect(elsewhere.meter().endpoint());
+    let redirect = Fault::Redirect(elsewhere.proxy().endpoint());
     let faults = [
         Fault::Close,
         Fault::Fail,
@@ -577,7 +577,7 @@ async fn aws_that_answers_in_any_wrong_way_is_down_at_every_step_of_every_flow()
         Fault::Truncate,
     ];
     every_flow_outlives(faults.into_iter().chain([404, 403].map(page)).collect()).await;
-    assert_eq!(elsewhere.meter().taken_in_order(), [""; 0], "a redirect is not followed");
+    assert_eq!(elsewhere.proxy().take_names(), [""; 0], "a redirect is not followed");
 }
 
 /// A page of a proxy's, which refuses or knows no such page.
@@ -597,9 +597,9 @@ async fn a_page_in_the_place_of_one_answer_is_down_and_says_of_nothing_that_it_i
         for (step, call) in calls.iter().enumerate() {
             for fault in [404, 403].map(page) {
                 let case = registry.case(flow).await;
-                registry.meter().trouble("", step..=step, fault.clone());
+                registry.proxy().inject("", step..=step, fault.clone());
                 let told = case.run().await;
-                registry.meter().mend();
+                registry.proxy().repair();
                 let what = format!("{flow:?}, {fault:?} in the place of {call}: {told:?}");
                 if case.is_over(&calls, step) {
                     assert!(told.status < 300, "{what}");
@@ -613,9 +613,9 @@ async fn a_page_in_the_place_of_one_answer_is_down_and_says_of_nothing_that_it_i
     // Without its bucket, nothing is known of what was put there.
     let Some(registry) = Registry::start().await else { return };
     let case = registry.case(Flow::Complete).await;
-    registry.meter().trouble("s3 GET", .., Fault::NoBucket);
+    registry.proxy().inject("s3 GET", .., Fault::NoBucket);
     is_down(&case.run().await, "there is no bucket");
-    registry.meter().mend();
+    registry.proxy().repair();
     assert_eq!(case.run().await.status, 201);
 }
 
@@ -637,11 +637,11 @@ async fn one_hiccup_at_any_step_is_tried_over_and_nobody_notices() {
         for (step, call) in calls.iter().enumerate() {
             let fault = [Fault::Close, Fault::Fail, Fault::Throttle][step % 3].clone();
             let case = registry.case(flow).await;
-            registry.meter().trouble("", step..=step, fault.clone());
+            registry.proxy().inject("", step..=step, fault.clone());
             let told = case.run().await;
             assert!(told.status < 300, "{flow:?}, {fault:?} once at {call}: {told:?}");
             case.is_whole("a hiccup").await;
-            registry.meter().mend();
+            registry.proxy().repair();
         }
     }
 }
@@ -653,7 +653,7 @@ async fn each_service_that_is_gone_stops_what_leans_on_it_and_nothing_else() {
         let calls = registry.calls(flow).await;
         for service in ["dynamodb", "kms", "s3"] {
             let case = registry.case(flow).await;
-            registry.meter().trouble(service, .., Fault::Close);
+            registry.proxy().inject(service, .., Fault::Close);
             let told = case.run().await;
             let what = format!("{flow:?} without {service}, which calls {calls:?}: {told:?}");
             if calls.iter().any(|call| call.starts_with(service)) {
@@ -661,16 +661,16 @@ async fn each_service_that_is_gone_stops_what_leans_on_it_and_nothing_else() {
             } else {
                 assert!(told.status < 300, "{what}");
             }
-            registry.meter().mend();
+            registry.proxy().repair();
             case.is_whole(&what).await;
         }
     }
     // And with nobody there at all.
     let case = registry.case(Flow::Mint).await;
-    registry.meter().remove();
+    registry.proxy().refuse_connections();
     is_down(&case.run().await, "nobody listens");
     is_down(&case.process.get_anonymously("/readyz").await.into(), "nobody listens");
-    registry.meter().mend();
+    registry.proxy().repair();
     assert_eq!(case.run().await.status, 200);
     assert_eq!(case.process.get_anonymously("/readyz").await.status, 200);
 }

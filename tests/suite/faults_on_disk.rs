@@ -115,7 +115,7 @@ async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new
         let cold = test.restarted();
         test.advance(2);
         let identity = deploy();
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let proof = test.proof(&identity).build();
         is_down(&test.exchange(&proof).await, way);
         is_down(&test.get_anonymously("/readyz").await, way);
@@ -147,7 +147,7 @@ async fn a_database_that_somebody_has_locked_is_waited_for_and_then_is_down() {
     // Whose token it is, is read before the lock.
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     let somebody = Connection::open(test.data().join("stile.sqlite3")).unwrap();
     somebody.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -233,7 +233,7 @@ impl Running {
         let sts = LocalSts::start([deploy()], std::sync::Arc::new(system_time));
         let setup = Setup::new(free_port(), &folder.path().join("data"))
             .sts(&sts.endpoint())
-            .by_way_of(by_way_of);
+            .wrapped_by(by_way_of);
         let broker = setup.start(&folder.path().join("broker.log")).await;
         let mut running = Self { folder, sts, broker, token: String::new() };
         let (status, answer) = running.mint(&running.proof()).await;
@@ -249,7 +249,7 @@ impl Running {
 
     fn proof(&self) -> Value {
         let identity = deploy();
-        self.sts.know(identity.clone());
+        self.sts.add_identity(identity.clone());
         let document =
             document(3600, stile_protocol::exchange::Namespaces::All, &[Download, Upload]);
         Proof::new(&identity)
@@ -505,7 +505,7 @@ async fn without_room_no_key_is_made_and_what_is_said_to_be_changed_is_and_nothi
     );
     let identity = deploy();
     let before = seen(&test).await;
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
 
     disk.fill();

@@ -26,7 +26,7 @@ async fn table_for(host: &str) -> Option<EmulatedAws> {
     let store = aws.store(None);
     assert_eq!(store.keep_host(&Audience::parse(host).unwrap()).await.unwrap(), HostKept::Made);
     allow(&aws, &role("deploy"), "acme", &[Download, Upload]).await;
-    aws.meter.taken();
+    aws.proxy.take_counts();
     Some(aws)
 }
 
@@ -57,7 +57,7 @@ async fn a_function_without_a_host_and_without_its_table_does_not_start_and_says
     let function = start(&program(BROKER), &aws, &sts, &log).await;
     assert!(!function.ends().await.success());
     assert!(function.log().contains("store init --table"), "{}", function.log());
-    aws.meter.cut();
+    aws.proxy.cut();
     let function = start(&program(BROKER), &aws, &sts, &log).await;
     assert!(!function.ends().await.success());
     assert!(function.log().contains("cannot be read"), "{}", function.log());
@@ -70,14 +70,18 @@ pub(crate) async fn cold_starts(program: &Path) {
     let sts = LocalSts::start([identity.clone()], Arc::new(system_time));
     let first = start(program, &aws, &sts, &folder.path().join("first")).await;
     first.started().await;
-    assert_eq!(aws.meter.taken(), [("dynamodb GetItem".to_owned(), 1)].into(), "the host alone");
+    assert_eq!(
+        aws.proxy.take_counts(),
+        [("dynamodb GetItem".to_owned(), 1)].into(),
+        "the host alone"
+    );
     let wanted = document(900, namespaces(&["acme"]), &[Download]);
     let proof = Proof::new(&identity).audience(HOST).now(system_time()).document(&wanted).build();
     let sent = Sent::new("POST", "/v1/token").body("application/json", proof.to_string());
     let reply =
         Shape::FunctionUrl.reply(&first.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap());
     assert_eq!(reply.status, 200, "{}\n{}", reply.text(), first.log());
-    let calls = aws.meter.taken();
+    let calls = aws.proxy.take_counts();
     assert_eq!(
         (calls.get("kms Encrypt"), calls.get("kms Decrypt")),
         (Some(&1), None),
@@ -87,7 +91,11 @@ pub(crate) async fn cold_starts(program: &Path) {
 
     let next = start(program, &aws, &sts, &folder.path().join("next")).await;
     next.started().await;
-    assert_eq!(aws.meter.taken(), [("dynamodb GetItem".to_owned(), 1)].into(), "the host alone");
+    assert_eq!(
+        aws.proxy.take_counts(),
+        [("dynamodb GetItem".to_owned(), 1)].into(),
+        "the host alone"
+    );
     let sent = Sent::new("GET", "/v1/modules/acme/vpc/aws/versions").bearer(&token);
     for (what, expected) in [
         (
@@ -100,7 +108,7 @@ pub(crate) async fn cold_starts(program: &Path) {
             Shape::FunctionUrl.reply(&next.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap());
         assert_eq!(reply.status, 404, "{}\n{}", reply.text(), next.log());
         let expected = expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-        assert_eq!(aws.meter.taken(), expected, "{what}");
+        assert_eq!(aws.proxy.take_counts(), expected, "{what}");
     }
 }
 
@@ -146,7 +154,7 @@ pub(crate) async fn terraform_installs(program_file: &Path) {
     );
     let installed = std::fs::read_to_string(terraform.installed("vpc").join("main.tf")).unwrap();
     assert_eq!(installed, std::fs::read_to_string(module.join("main.tf")).unwrap());
-    let calls = aws.meter.taken();
+    let calls = aws.proxy.take_counts();
     assert_eq!(
         (calls.get("kms Encrypt"), calls.get("kms Decrypt")),
         (Some(&1), None),

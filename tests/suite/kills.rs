@@ -23,7 +23,7 @@ use stile_tests::broker::served::system_time;
 use stile_tests::broker::{Backend, deploy, embedded, module_zip, role};
 use stile_tests::process::Process;
 use stile_tests::process::programs::{ADMIN, Broker, Setup, free_port, program};
-use stile_tests::seed::Chance;
+use stile_tests::seed::SeededRandom;
 use stile_tests::sts::identity::Identity;
 use stile_tests::sts::local::LocalSts;
 use stile_tests::sts::proof::{Proof, document};
@@ -108,7 +108,7 @@ struct Registry {
     identity: Identity,
     port: u16,
     store: Store,
-    chance: Chance,
+    chance: SeededRandom,
     ledger: Ledger,
     starts: Aimed,
     changes: Aimed,
@@ -141,7 +141,7 @@ impl Registry {
         store.as_operator().create_grant(grant, None).await.unwrap();
         let identity = deploy();
         let sts = LocalSts::start([identity.clone()], Arc::new(system_time));
-        let (port, chance) = (free_port(), Chance::draw(test));
+        let (port, chance) = (free_port(), SeededRandom::new(test));
         let ledger = Ledger { revoked: [false].into(), ..Ledger::default() };
         let (starts, changes) = (Aimed::default(), Aimed::default());
         Some(Self {
@@ -200,7 +200,7 @@ impl Registry {
     /// Nothing that was called before counts.
     fn forget_calls(&self) {
         if let Some(aws) = &self.aws {
-            aws.meter.taken();
+            aws.proxy.take_counts();
         }
     }
 
@@ -468,7 +468,7 @@ impl Aimed {
     /// Waits for the moment of the next kill of something that runs already, and says where it hits.
     async fn aim(
         &mut self,
-        chance: &mut Chance,
+        chance: &mut SeededRandom,
         mut touches: impl FnMut() -> bool,
         mut is_done: impl FnMut() -> bool,
     ) -> Hit {
@@ -504,7 +504,7 @@ impl Aimed {
 }
 
 /// A moment from now, at most so far away.
-async fn moment(chance: &mut Chance, longest: Duration) {
+async fn moment(chance: &mut SeededRandom, longest: Duration) {
     let longest = u64::try_from(longest.as_micros()).unwrap().max(1);
     let _ = tokio::time::timeout(
         Duration::from_micros(chance.below(longest)),
@@ -530,7 +530,7 @@ fn touches(aws: Option<&EmulatedAws>, pid: u32) -> impl FnMut() -> bool {
     move || match aws {
         None => has_open(pid, "stile.sqlite3"),
         Some(aws) => {
-            has_called = has_called || !aws.meter.taken_in_order().is_empty();
+            has_called = has_called || !aws.proxy.take_names().is_empty();
             has_called
         }
     }

@@ -126,7 +126,7 @@ async fn a_proof_is_exchanged_and_an_archive_published_through_every_shape() {
     let function = test.function(None, None);
     for (number, shape) in Shape::ALL.into_iter().enumerate() {
         let identity = deploy();
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let permissions = [Download, Upload].into_iter().collect();
         let document =
             stile_protocol::exchange::RequestDocument::new(900, namespaces(&["acme"]), permissions)

@@ -371,7 +371,7 @@ async fn a_grant_taken_away_during_an_upload_ends_it() {
     let meanwhile = async {
         send.send(head).await.unwrap();
         send.reserve().await.unwrap();
-        test.ungrant(&role("deploy"), "acme").await;
+        test.delete_grant(&role("deploy"), "acme").await;
         test.advance(10);
         send.send(tail).await.unwrap();
         drop(send);

@@ -58,7 +58,7 @@ async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
         "though the key is due"
     );
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     assert_eq!(
         test.exchange(&test.proof(&identity).build()).await.error(),
         "503 key_unavailable",

@@ -52,7 +52,7 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
         || TestBroker::start_at(HOST, 43_200, place.clone(), &REGIONS.iter().collect::<Vec<_>>());
     let (processes, identity) = ([process(), process()], deploy());
     processes[0].grant(&role("deploy"), "acme", &[Download]).await;
-    processes.iter().for_each(|process| process.sts.know(identity.clone()));
+    processes.iter().for_each(|process| process.sts.add_identity(identity.clone()));
 
     let mints: BTreeSet<i64> =
         (0..KEYS).flat_map(|key| MINTS.map(|after| NOW + key * ROTATION + after)).collect();

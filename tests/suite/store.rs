@@ -103,9 +103,9 @@ async fn a_name_that_differs_by_case_alone_is_free_again_when_its_last_grant_is_
     let twin = || grant(&role("Deploy"), "a", &[Download], None);
     let differs = Created::DiffersByCase(principal(&role("deploy")));
     assert_eq!(store.as_operator().create_grant(twin(), None).await.unwrap(), differs);
-    test.ungrant(&role("deploy"), "a").await;
+    test.delete_grant(&role("deploy"), "a").await;
     assert_eq!(store.as_operator().create_grant(twin(), None).await.unwrap(), differs);
-    test.ungrant(&role("deploy"), "b").await;
+    test.delete_grant(&role("deploy"), "b").await;
     let created = store.as_operator().create_grant(twin(), None).await.unwrap();
     assert_eq!(created, Created::Done(twin()));
     let back = grant(&role("deploy"), "a", &[Download], None);

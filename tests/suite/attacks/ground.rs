@@ -96,7 +96,7 @@ impl Ground {
         let panics = self.journal.taken().panics;
         assert!(panics.is_empty(), "something panicked between two requests: {panics:?}");
         if self.test.backend() == Backend::Aws {
-            self.test.aws().meter.taken();
+            self.test.aws().proxy.take_counts();
         }
     }
 
@@ -176,7 +176,7 @@ impl Ground {
         if self.test.backend() == Backend::Embedded {
             return calls;
         }
-        for (name, count) in self.test.aws().meter.taken() {
+        for (name, count) in self.test.aws().proxy.take_counts() {
             match name.as_str() {
                 "dynamodb GetItem"
                 | "dynamodb BatchGetItem"

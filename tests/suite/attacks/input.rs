@@ -35,7 +35,7 @@ pub(super) async fn send(ground: &Ground, input: &Input, case: &Must) -> Vec<Str
 async fn send_once(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     let test = &ground.test;
     let identity = identity(&input.caller);
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let mut values = Values::from([
         ("token", ground.token.clone()),
         ("identity", identity_xml(&identity)),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use stile_tests::process::home::Ran;
+use stile_tests::process::home::CommandOutput;
 use stile_tests::process::programs::workspace;
 use stile_tests::skipped::{skipped, tool};
 use stile_tests::terraform::Terraform;
@@ -47,7 +47,7 @@ pub(super) fn folders() -> Vec<PathBuf> {
     found
 }
 
-async fn run(terraform: &Terraform, folder: &Path, arguments: &[&str]) -> Ran {
+async fn run(terraform: &Terraform, folder: &Path, arguments: &[&str]) -> CommandOutput {
     let folder = format!("-chdir=infra/{}", folder.display());
     terraform.run(&[&[folder.as_str()], arguments, &["-no-color"]].concat()).await
 }

@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::aws::emulated::EmulatedAws;
-use crate::aws::proxy::Meter;
+use crate::aws::proxy::AwsProxy;
 use crate::broker::operator::AsOperator as _;
 use crate::dev_ca::Files;
 use crate::sts::identity::Identity;
@@ -96,7 +96,7 @@ impl Place {
             Self::Aws(aws) => {
                 let store = aws.store(Some(audience.as_str()));
                 (
-                    Kept::Aws { place: aws.place.clone(), emulator: Some(aws.meter.endpoint()) },
+                    Kept::Aws { place: aws.place.clone(), emulator: Some(aws.proxy.endpoint()) },
                     Store::Aws(store),
                 )
             }
@@ -157,11 +157,11 @@ impl TestBroker {
     }
 
     /// A broker for [`HOST`] at that place, and the line on which it asks STS.
-    pub fn start_on_a_line(place: Place) -> (Self, Meter) {
+    pub fn start_with_sts_proxy(place: Place) -> (Self, AwsProxy) {
         let audience = Audience::parse(HOST).unwrap();
         let (kept, store) = place.open(&audience);
         let mut line = None;
-        let metered = |sts: &LocalSts| line.insert(Meter::start(sts.endpoint())).endpoint();
+        let metered = |sts: &LocalSts| line.insert(AwsProxy::start(sts.endpoint())).endpoint();
         let test = Self::assemble(
             audience,
             3600,
@@ -227,8 +227,8 @@ impl TestBroker {
     }
 
     /// The same as [`Self::restarted`] on AWS, by a line of its own.
-    pub fn on_another_line(&self) -> Self {
-        let place = Place::Aws(Arc::new(self.aws().on_another_line()));
+    pub fn behind_another_proxy(&self) -> Self {
+        let place = Place::Aws(Arc::new(self.aws().behind_another_proxy()));
         let again =
             Self::start_at(&self.audience, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
         again.set_time(self.time());
@@ -301,12 +301,12 @@ impl TestBroker {
                 }
                 std::fs::create_dir(keyring).unwrap();
             }
-            Place::Aws(aws) => aws.meter.cut(),
+            Place::Aws(aws) => aws.proxy.cut(),
         }
     }
 
     /// Makes it work again.
-    pub fn mend_store(&self) {
+    pub fn repair_store(&self) {
         match &self.place {
             Place::Folder(data) => {
                 let (keyring, aside) =
@@ -316,7 +316,7 @@ impl TestBroker {
                     std::fs::rename(aside, keyring).unwrap();
                 }
             }
-            Place::Aws(aws) => aws.meter.mend(),
+            Place::Aws(aws) => aws.proxy.repair(),
         }
     }
 
@@ -369,7 +369,7 @@ impl TestBroker {
     }
 
     /// Takes a grant away.
-    pub async fn ungrant(&self, principal: &str, namespace: &str) {
+    pub async fn delete_grant(&self, principal: &str, namespace: &str) {
         let principal = Principal::parse_stored(principal).unwrap();
         let done =
             self.store().as_operator().delete_grant(principal, namespace.parse().unwrap()).await;
@@ -415,7 +415,7 @@ impl TestBroker {
         permissions: &[Permission],
         ttl: i64,
     ) -> String {
-        self.sts.know(identity.clone());
+        self.sts.add_identity(identity.clone());
         let proof = self.proof(identity).document(&document(ttl, namespaces, permissions)).build();
         let reply = self.exchange(&proof).await;
         assert_eq!(reply.status, 200, "{reply:?}");

@@ -83,7 +83,7 @@ impl Served {
 
     /// A home that trusts it, whose helper is configured for it, with the identity's AWS keys in the environment.
     pub fn home(&self, identity: &Identity) -> Home {
-        self.test.sts.know(identity.clone());
+        self.test.sts.add_identity(identity.clone());
         let mut home = Home::temporary();
         home.trust(&self.files.ca);
         home.act_as(identity, "us-east-1");

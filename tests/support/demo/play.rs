@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::show::{End, Failed, Show, Typed, say, short};
 use super::stage::{Stage, failed};
 use super::{Sts, refusals, requests};
-use crate::process::home::{Home, Ran};
+use crate::process::home::{CommandOutput, Home};
 use crate::process::programs::{ADMIN, BROKER, Broker, HELPER, program, workspace};
 use crate::skipped::tool;
 use crate::sts::identity::Identity;
@@ -100,7 +100,7 @@ impl Play {
         name: &str,
         arguments: &[&str],
         end: End,
-    ) -> Result<Ran, Failed> {
+    ) -> Result<CommandOutput, Failed> {
         self.show
             .run(&self.deploy.home, typed(self.deploy.name, &program(name), arguments), end)
             .await

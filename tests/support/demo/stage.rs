@@ -107,7 +107,7 @@ impl Stage {
     pub(super) fn home_of(&self, role: &str) -> (Home, Identity) {
         let identity = Identity::role(ACCOUNT, role, "demo");
         if let Some(sts) = &self.sts {
-            sts.know(identity.clone());
+            sts.add_identity(identity.clone());
         }
         let mut home = Home::at(self.home_folder());
         home.act_as(&identity, "us-east-1");

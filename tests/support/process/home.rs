@@ -20,7 +20,7 @@ pub struct Home {
 
 /// How a command ended, and what the user saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ran {
+pub struct CommandOutput {
     /// The exit code; none after a signal.
     pub code: Option<i32>,
     /// What it printed.
@@ -119,8 +119,8 @@ impl Home {
     }
 
     /// Runs a program to its end, in the home's own folder.
-    pub async fn run(&self, program: &Path, arguments: &[&str]) -> Ran {
-        Ran::of(self.command(program, arguments)).await
+    pub async fn run(&self, program: &Path, arguments: &[&str]) -> CommandOutput {
+        CommandOutput::of(self.command(program, arguments)).await
     }
 
     fn moved_in(mut self) -> Self {
@@ -132,7 +132,7 @@ impl Home {
     }
 }
 
-impl Ran {
+impl CommandOutput {
     /// Runs a command to its end.
     pub async fn of(mut command: tokio::process::Command) -> Self {
         let Some(output) = time_limits::wait(command.output()).await else {

@@ -84,7 +84,7 @@ impl Setup {
     }
 
     /// A broker that is told by these variables alone which registry it is, on that port of 127.0.0.1.
-    pub fn told(port: u16, variables: &[(String, String)]) -> Self {
+    pub fn from_variables(port: u16, variables: &[(String, String)]) -> Self {
         let mut setup = Self::bare(port);
         setup
             .command
@@ -132,7 +132,7 @@ impl Setup {
 
     /// Has another program start it, which is given the broker's own command behind its arguments; nothing changes for none.
     #[must_use]
-    pub fn by_way_of(mut self, other: &[&str]) -> Self {
+    pub fn wrapped_by(mut self, other: &[&str]) -> Self {
         if let Some((program, arguments)) = other.split_first() {
             let mut command = Command::new(program);
             command

@@ -129,7 +129,7 @@ impl Registry {
             _folder: folder,
         };
         for identity in [&deploy, &gone, &stranger] {
-            registry.sts.know(identity.clone());
+            registry.sts.add_identity(identity.clone());
         }
         registry.good = registry.token(&deploy, 43_200, &[Download, Upload]).await;
         registry.short = (Instant::now(), registry.token(&deploy, 60, &[Download]).await);

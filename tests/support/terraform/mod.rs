@@ -7,7 +7,7 @@ pub mod state_backend;
 
 use std::path::{Path, PathBuf};
 
-use crate::process::home::{Home, Ran};
+use crate::process::home::{CommandOutput, Home};
 
 /// The URL that a location is fetched by: Terraform's installer takes its own parameters off, and decodes, sorts and
 /// encodes the others anew, as Go does it.
@@ -100,20 +100,20 @@ impl Terraform {
     }
 
     /// Runs `terraform init`.
-    pub async fn init(&self) -> Ran {
+    pub async fn init(&self) -> CommandOutput {
         self.run(&["init", "-input=false", "-no-color"]).await
     }
 
     /// Runs `terraform get -update`.
-    pub async fn get_update(&self) -> Ran {
+    pub async fn get_update(&self) -> CommandOutput {
         self.run(&["get", "-update", "-no-color"]).await
     }
 
     /// Runs a command in the folder of `main.tf`.
-    pub async fn run(&self, arguments: &[&str]) -> Ran {
+    pub async fn run(&self, arguments: &[&str]) -> CommandOutput {
         let mut command = self.home.command(&self.program, arguments);
         command.current_dir(self.configuration());
-        Ran::of(command).await
+        CommandOutput::of(command).await
     }
 }
 

@@ -28,7 +28,7 @@ async fn asks_as(
     answer: &str,
     calls: &str,
 ) -> Outcome {
-    ground.test.sts.know(identity.clone());
+    ground.test.sts.add_identity(identity.clone());
     let proof = ground
         .test
         .proof(&identity)
@@ -182,7 +182,7 @@ pub(super) async fn a_row_that_cannot_be_read_leaves_the_others_good(backend: Ba
 pub(super) async fn without_the_table_a_known_caller_is_not_refused(backend: Backend) {
     let ground = Ground::plain(backend).await;
     let identity = deploy();
-    ground.test.sts.know(identity.clone());
+    ground.test.sts.add_identity(identity.clone());
     let proof = ground.test.proof(&identity).build();
     super::without_table(&ground.test, "grants", true);
     let outcome = ground.watch(exchange(proof.to_string()), &secrets(&identity, &proof)).await;
@@ -216,7 +216,7 @@ pub(super) async fn without_the_table_a_known_caller_is_not_refused(backend: Bac
         let sdk = ground.test.aws().sdk().to_builder().endpoint_url(throttled.endpoint()).build();
         let store = ground.test.aws().store_over(&sdk, Some(stile_tests::broker::HOST));
         let process = ground.test.over(stile_store::Store::Aws(store));
-        process.sts.know(identity.clone());
+        process.sts.add_identity(identity.clone());
         let outcome = ground
             .watch_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof))
             .await;

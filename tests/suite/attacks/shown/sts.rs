@@ -73,14 +73,14 @@ pub(super) async fn an_sts_that_hangs_holds_one_region_and_no_other(backend: Bac
                 let ground = std::rc::Rc::clone(&ground);
                 async move {
                     let identity = deploy();
-                    ground.test.sts.know(identity.clone());
+                    ground.test.sts.add_identity(identity.clone());
                     let proof = ground.test.proof(&identity).region(region).build();
                     ground.test.exchange(&proof).await
                 }
             };
             let hanging: Vec<_> =
                 (0..IN_FLIGHT).map(|_| tokio::task::spawn_local(send("us-east-1"))).collect();
-            ground.test.sts.arrived(before + IN_FLIGHT).await;
+            ground.test.sts.wait_for_calls(before + IN_FLIGHT).await;
             let refused = send("us-east-1").await;
             assert_eq!(
                 (refused.error().as_str(), ground.test.sts.calls() - before),

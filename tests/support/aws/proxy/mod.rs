@@ -1,9 +1,12 @@
-//! A proxy on loopback before an emulator of AWS: it counts calls and the bytes of answers, can be cut off as a network is, and
-//! can have any call go wrong in any way.
+//! A proxy on loopback in front of an emulator of AWS.
+//!
+//! It counts and records calls, describes them for the judge of policies, can cut the connection as a network does,
+//! holds single calls back, and injects faults.
 
+mod call;
 mod fault;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::{Bound, RangeBounds};
@@ -19,64 +22,89 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpSocket;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use self::call::Hold;
+pub use self::call::{CALLS, Call, HeldCall};
 pub use self::fault::Fault;
-use crate::aws::rights;
+use crate::aws::policy::{self, AwsRequest};
 use crate::process::programs::client;
 use crate::time_limits;
 
-/// A running proxy; it ends when dropped.
-pub struct Meter {
+/// A running proxy. It stops when dropped.
+pub struct AwsProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     presence: mpsc::UnboundedSender<Presence>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-    /// Holds the port while nobody listens on it.
-    _place: TcpSocket,
+    /// Reserves the port while the proxy does not listen on it.
+    _reserved: TcpSocket,
 }
 
-/// Whether anybody listens, and who is told when that is so.
+/// Whether the proxy listens, and a channel that reports when that is so.
 type Presence = (bool, std::sync::mpsc::Sender<()>);
 
 struct Shared {
     target: String,
+    /// Whether the calls go to the file [`CALLS`].
+    listed: bool,
     client: reqwest::Client,
     cut: AtomicBool,
-    /// Said when the line is cut, to those who are in the middle of something.
+    /// Tells open connections that the proxy was cut.
     cuts: broadcast::Sender<()>,
-    calls: Mutex<Vec<String>>,
+    calls: Mutex<Calls>,
     bytes: AtomicUsize,
-    troubles: Mutex<Vec<Trouble>>,
-    /// Said whenever a call is met.
-    met: watch::Sender<()>,
-    /// How many calls have been left without an answer, or without its end.
+    injections: Mutex<Vec<Injection>>,
+    holds: Mutex<Vec<Hold>>,
+    /// Changes whenever a call arrives.
+    arrived: watch::Sender<()>,
+    /// How many calls got no answer, or an answer without its end.
     stuck: watch::Sender<usize>,
 }
 
-/// Which of the calls to come go wrong, and how.
-struct Trouble {
-    on: String,
+#[derive(Default)]
+struct Calls {
+    all: Vec<Call>,
+    /// How many of them the test has taken.
+    taken: usize,
+}
+
+/// A fault, and which of the future calls get it.
+struct Injection {
+    prefix: String,
     met: usize,
     which: (Bound<usize>, Bound<usize>),
     fault: Fault,
 }
 
-impl Meter {
-    /// Starts one on a free port, before `target`, a URL without a path.
+impl AwsProxy {
+    /// Starts a proxy on a free port in front of `target`, a URL without a path.
+    ///
+    /// Its signed calls also go to the file [`CALLS`], which a test compares with the registry's policies.
     pub fn start(target: String) -> Self {
-        let place = TcpSocket::new_v4().unwrap();
-        place.set_reuseaddr(true).unwrap();
-        place.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let address = place.local_addr().unwrap();
+        Self::start_with(target, true)
+    }
+
+    /// The same for programs that do not act for the registry: their calls do not go to the file.
+    pub fn start_unlisted(target: String) -> Self {
+        Self::start_with(target, false)
+    }
+
+    fn start_with(target: String, listed: bool) -> Self {
+        let reserved = TcpSocket::new_v4().unwrap();
+        reserved.set_reuseaddr(true).unwrap();
+        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = reserved.local_addr().unwrap();
         let listener = listen(address);
         let shared = Arc::new(Shared {
             target,
+            listed,
             client: client(None),
             cut: AtomicBool::new(false),
             cuts: broadcast::Sender::new(1),
             calls: Mutex::default(),
             bytes: AtomicUsize::default(),
-            troubles: Mutex::default(),
-            met: watch::Sender::default(),
+            injections: Mutex::default(),
+            holds: Mutex::default(),
+            arrived: watch::Sender::default(),
             stuck: watch::Sender::default(),
         });
         let (stop, stopped) = oneshot::channel();
@@ -93,13 +121,13 @@ impl Meter {
                 }
             });
         });
-        Self { address, shared, presence, running: Some((stop, thread)), _place: place }
+        Self { address, shared, presence, running: Some((stop, thread)), _reserved: reserved }
     }
 
-    /// Another line to the same, with nothing counted and nothing wrong.
+    /// Starts another proxy in front of the same target, with no calls and no faults.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self::start(self.shared.target.clone())
+        Self::start_with(self.shared.target.clone(), self.shared.listed)
     }
 
     /// Where it listens, as `http://127.0.0.1:PORT`.
@@ -107,94 +135,117 @@ impl Meter {
         format!("http://{}", self.address)
     }
 
-    /// Cuts the line: whoever calls, or is in the middle of a call, finds the connection closed.
+    /// Closes every connection, and every new one at once.
     pub fn cut(&self) {
         self.shared.cut.store(true, Ordering::SeqCst);
         let _ = self.shared.cuts.send(());
     }
 
-    /// Takes it away: whoever connects is refused, and those who are connected are cut off.
-    pub fn remove(&self) {
+    /// Closes every connection and stops listening, so that new connections are refused.
+    pub fn refuse_connections(&self) {
         self.cut();
         self.listening(false);
     }
 
-    /// Has calls go wrong from now on: those whose name begins with `on`, as `dynamodb` or `s3 PUT`, everything where it is
-    /// empty; and of these the ones in `which`, counted from 0.
-    pub fn trouble(&self, on: &str, which: impl RangeBounds<usize>, fault: Fault) {
+    /// Injects a fault into future calls whose name starts with `prefix`, such as `dynamodb` or `s3 PUT`.
+    ///
+    /// An empty prefix means every call. Of these calls, the ones in `which` get the fault, counted from 0.
+    pub fn inject(&self, prefix: &str, which: impl RangeBounds<usize>, fault: Fault) {
         let which = (which.start_bound().cloned(), which.end_bound().cloned());
-        self.shared.troubles.lock().unwrap().push(Trouble {
-            on: on.to_owned(),
+        self.shared.injections.lock().unwrap().push(Injection {
+            prefix: prefix.to_owned(),
             met: 0,
             which,
             fault,
         });
     }
 
-    /// Mends it, whatever was done to it.
-    pub fn mend(&self) {
-        self.shared.troubles.lock().unwrap().clear();
+    /// Removes all faults, and listens and connects again.
+    pub fn repair(&self) {
+        self.shared.injections.lock().unwrap().clear();
         self.listening(true);
         self.shared.cut.store(false, Ordering::SeqCst);
     }
 
-    /// What was called since the last look, by service and action, as `dynamodb GetItem` or `s3 PUT`.
-    pub fn taken(&self) -> BTreeMap<String, usize> {
+    /// Holds back the next call with that method and path, before the target sees it.
+    pub fn hold(&self, method: &str, path: &str) -> HeldCall {
+        let (hold, held) = call::hold(method, path);
+        self.shared.holds.lock().unwrap().push(hold);
+        held
+    }
+
+    /// Every call so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.calls.lock().unwrap().all.clone()
+    }
+
+    /// What the calls so far that this key has signed asked of IAM.
+    pub fn requests_by(&self, access_key_id: &str) -> BTreeSet<AwsRequest> {
+        let calls = self.shared.calls.lock().unwrap();
+        let signed = calls.all.iter().filter(|call| call.access_key_id == access_key_id);
+        signed.flat_map(|call| call.requests.iter().cloned()).collect()
+    }
+
+    /// Counts the calls since the last look, by name: `dynamodb GetItem`, `s3 PUT`.
+    pub fn take_counts(&self) -> BTreeMap<String, usize> {
         let mut counted = BTreeMap::new();
-        for name in self.taken_in_order() {
+        for name in self.take_names() {
             *counted.entry(name).or_default() += 1;
         }
         counted
     }
 
-    /// The same, one by one.
-    pub fn taken_in_order(&self) -> Vec<String> {
-        std::mem::take(&mut *self.shared.calls.lock().unwrap())
+    /// The names of the calls since the last look, in order.
+    pub fn take_names(&self) -> Vec<String> {
+        let mut calls = self.shared.calls.lock().unwrap();
+        let names = calls.all[calls.taken..].iter().map(|call| call.name.clone()).collect();
+        calls.taken = calls.all.len();
+        names
     }
 
-    /// Waits until so many calls of that name have been met since the last look at them.
-    pub async fn met(&self, name: &str, times: usize) {
-        let mut met = self.shared.met.subscribe();
+    /// Waits until that many calls with that name have arrived since the last look.
+    pub async fn wait_for_calls(&self, name: &str, times: usize) {
+        let mut arrived = self.shared.arrived.subscribe();
         let enough = || {
             let calls = self.shared.calls.lock().unwrap();
-            calls.iter().filter(|call| *call == name).count() >= times
+            calls.all[calls.taken..].iter().filter(|call| call.name == name).count() >= times
         };
         let came = time_limits::wait(async {
             while !enough() {
-                met.changed().await.unwrap();
+                arrived.changed().await.unwrap();
             }
         });
-        assert!(came.await.is_some(), "{:?} instead of {times} {name}", self.taken());
+        assert!(came.await.is_some(), "{:?} instead of {times} {name}", self.take_counts());
     }
 
-    /// Waits until a call is stuck, if none has been so far.
-    pub async fn is_stuck(&self) {
+    /// Waits until a call is stuck; returns at once if one was stuck before.
+    pub async fn wait_until_stuck(&self) {
         let mut stuck = self.shared.stuck.subscribe();
         let came = time_limits::wait(stuck.wait_for(|calls| *calls > 0));
-        assert!(came.await.is_some(), "nothing is stuck");
+        assert!(came.await.is_some(), "no call is stuck");
     }
 
-    /// Waits until a call that comes from now on is stuck: it gets no answer, or an answer without an end.
-    pub fn stuck(&self) -> impl Future<Output = ()> + use<> {
+    /// Waits until a future call is stuck: it gets no answer, or an answer without an end.
+    pub fn next_stuck(&self) -> impl Future<Output = ()> + use<> {
         let mut stuck = self.shared.stuck.subscribe();
         stuck.mark_unchanged();
         async move {
-            // The line may be gone before anything was stuck.
+            // The proxy may be dropped before any call is stuck.
             if stuck.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// How many bytes the bodies of all answers had since the last look.
-    pub fn bytes_taken(&self) -> usize {
+    /// The total size of all response bodies since the last look.
+    pub fn take_bytes(&self) -> usize {
         self.shared.bytes.swap(0, Ordering::SeqCst)
     }
 
     fn listening(&self, on: bool) {
-        let (tell, told) = std::sync::mpsc::channel();
-        self.presence.send((on, tell)).unwrap();
-        told.recv().unwrap();
+        let (done, is_done) = std::sync::mpsc::channel();
+        self.presence.send((on, done)).unwrap();
+        is_done.recv().unwrap();
     }
 }
 
@@ -204,13 +255,13 @@ fn listen(address: SocketAddr) -> TcpListener {
     listener
 }
 
-impl std::fmt::Debug for Meter {
+impl std::fmt::Debug for AwsProxy {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Meter").field("address", &self.address).finish_non_exhaustive()
+        formatter.debug_struct("AwsProxy").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
-impl Drop for Meter {
+impl Drop for AwsProxy {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             let _ = stop.send(());
@@ -235,13 +286,13 @@ async fn accept(
         };
         tokio::select! {
             stream = accepted => connected(stream, &shared),
-            Some((on, tell)) = changes.recv() => {
+            Some((on, done)) = changes.recv() => {
                 match on {
                     false => listener = None,
                     true if listener.is_none() => listener = Some(tokio::net::TcpListener::from_std(listen(address)).unwrap()),
                     true => {}
                 }
-                let _ = tell.send(());
+                let _ = done.send(());
             }
         }
     }
@@ -255,7 +306,7 @@ fn connected(stream: tokio::net::TcpStream, shared: &Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&serving);
         async move {
-            // Before it is counted: a connection that is kept alive may bring one more call before it is closed.
+            // A connection that is kept alive may bring one more call before it is closed: that call does not count.
             if shared.cut.load(Ordering::SeqCst) {
                 Err(ErrorKind::ConnectionReset.into())
             } else {
@@ -280,21 +331,21 @@ async fn forward(
 ) -> Result<Response<Body>, std::io::Error> {
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-    let name = name(target, head.headers.contains_key("x-stile-audience"), head.method.as_str());
+    let call = Call::of(&head);
+    let (name, method, decoded_path) = (call.name.clone(), call.method.clone(), call.path.clone());
     let fault = shared.fault(&name);
-    let service = name.split(' ').next().unwrap_or_default().to_owned();
-    shared.calls.lock().unwrap().push(name);
-    shared.met.send_replace(());
-    // An upload that its sender gave up is nobody's call.
+    let index = shared.record(call);
+    // A client that gives up its upload has made no call.
     let body =
         axum::body::to_bytes(Body::new(body), usize::MAX).await.map_err(std::io::Error::other)?;
     if let Some(fault) = fault.as_ref().filter(|fault| !fault.takes_place()) {
-        return fault.clone().answer(&service, &shared.stuck).await;
+        let service = name.split(' ').next().unwrap_or_default();
+        return fault.clone().answer(service, &shared.stuck).await;
     }
-    // To ask who one is, nobody needs a right.
-    if service != "sts" {
-        rights::note(&head, &body);
+    shared.describe(index, policy::requests(&head, &body));
+    let hold = call::take_hold(&mut shared.holds.lock().unwrap(), &method, &decoded_path);
+    if let Some(hold) = hold {
+        hold.wait().await;
     }
     let request = shared
         .client
@@ -319,29 +370,34 @@ async fn forward(
 }
 
 impl Shared {
-    /// What becomes of this call, which counts for each trouble it may be in.
+    /// Picks the fault of this call, which every injection that it fits counts.
     fn fault(&self, name: &str) -> Option<Fault> {
         let mut fault = None;
-        for trouble in
-            self.troubles.lock().unwrap().iter_mut().filter(|trouble| name.starts_with(&trouble.on))
-        {
-            if trouble.which.contains(&trouble.met) {
-                fault = fault.or_else(|| Some(trouble.fault.clone()));
+        let mut injections = self.injections.lock().unwrap();
+        for injection in injections.iter_mut().filter(|one| name.starts_with(&one.prefix)) {
+            if injection.which.contains(&injection.met) {
+                fault = fault.or_else(|| Some(injection.fault.clone()));
             }
-            trouble.met += 1;
+            injection.met += 1;
         }
         fault
     }
-}
 
-/// The service and action that a call is for; S3's have no name, and are told by their method.
-fn name(target: Option<&str>, to_sts: bool, method: &str) -> String {
-    match target.and_then(|target| target.split_once('.')) {
-        Some(("TrentService", action)) => format!("kms {action}"),
-        Some((service, action)) if service.starts_with("DynamoDB_") => format!("dynamodb {action}"),
-        Some((service, action)) => format!("{service} {action}"),
-        None if to_sts => "sts GetCallerIdentity".to_owned(),
-        None => format!("s3 {method}"),
+    /// Records a call that has arrived, and returns its index.
+    fn record(&self, call: Call) -> usize {
+        let mut calls = self.calls.lock().unwrap();
+        calls.all.push(call);
+        self.arrived.send_replace(());
+        calls.all.len() - 1
+    }
+
+    /// Adds what a recorded call asks of IAM.
+    fn describe(&self, index: usize, requests: Vec<AwsRequest>) {
+        let call = &mut self.calls.lock().unwrap().all[index];
+        call.requests = requests;
+        if self.listed {
+            call.list();
+        }
     }
 }
 
@@ -350,49 +406,46 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn calls_are_counted_by_name_and_a_cut_line_refuses_until_it_is_mended() {
+    async fn calls_are_counted_by_name_and_a_cut_proxy_fails_until_it_is_repaired() {
         let sts = crate::sts::local::LocalSts::start([], crate::sts::local::fixed_clock(0));
-        let meter = Meter::start(sts.endpoint());
+        let proxy = AwsProxy::start(sts.endpoint());
         let client = client(None);
         let call = || {
-            client.post(meter.endpoint()).header("x-amz-target", "DynamoDB_20120810.GetItem").send()
+            client.post(proxy.endpoint()).header("x-amz-target", "DynamoDB_20120810.GetItem").send()
         };
         let body = call().await.unwrap().bytes().await.unwrap();
-        assert_eq!((meter.bytes_taken(), meter.bytes_taken()), (body.len(), 0));
-        meter.cut();
+        assert_eq!((proxy.take_bytes(), proxy.take_bytes()), (body.len(), 0));
+        proxy.cut();
         assert!(call().await.is_err());
-        meter.mend();
+        proxy.repair();
         assert_eq!(call().await.unwrap().status(), 403);
-        assert_eq!(meter.taken(), [("dynamodb GetItem".to_owned(), 2)].into());
-        assert!(meter.taken().is_empty());
-        assert_eq!(name(Some("TrentService.Decrypt"), false, "POST"), "kms Decrypt");
-        assert_eq!(name(None, false, "PUT"), "s3 PUT");
-        assert_eq!(name(None, true, "POST"), "sts GetCallerIdentity");
+        assert_eq!(proxy.take_counts(), [("dynamodb GetItem".to_owned(), 2)].into());
+        assert!(proxy.take_counts().is_empty());
     }
 
     #[tokio::test]
-    async fn a_line_that_is_taken_away_refuses_to_be_connected_to_and_comes_back_where_it_was() {
+    async fn a_proxy_that_refuses_connections_comes_back_on_its_port() {
         let sts = crate::sts::local::LocalSts::start([], crate::sts::local::fixed_clock(0));
-        let meter = Meter::start(sts.endpoint());
+        let proxy = AwsProxy::start(sts.endpoint());
         for _ in 0..3 {
-            meter.remove();
+            proxy.refuse_connections();
             assert_eq!(
-                std::net::TcpStream::connect(meter.address).unwrap_err().kind(),
+                std::net::TcpStream::connect(proxy.address).unwrap_err().kind(),
                 ErrorKind::ConnectionRefused
             );
-            meter.mend();
-            assert_eq!(client(None).post(meter.endpoint()).send().await.unwrap().status(), 403);
+            proxy.repair();
+            assert_eq!(client(None).post(proxy.endpoint()).send().await.unwrap().status(), 403);
         }
     }
 
     #[tokio::test]
-    async fn the_calls_that_are_named_go_wrong_and_no_others() {
+    async fn a_fault_is_injected_into_the_named_calls_only() {
         let sts = crate::sts::local::LocalSts::start([], crate::sts::local::fixed_clock(0));
-        let meter = Meter::start(sts.endpoint());
+        let proxy = AwsProxy::start(sts.endpoint());
         let client = client(None);
         let call = async |action: &str| {
             let sent = client
-                .post(meter.endpoint())
+                .post(proxy.endpoint())
                 .header("x-amz-target", format!("DynamoDB_20120810.{action}"))
                 .send()
                 .await;
@@ -401,10 +454,10 @@ mod tests {
             answer.bytes().await.map(|body| (status, body.len())).map_err(|_| "broken off")
         };
         let genuine = call("GetItem").await.unwrap();
-        meter.trouble("dynamodb GetItem", 1..2, Fault::Throttle);
-        meter.trouble("dynamodb GetItem", 2..3, Fault::Truncate);
-        meter.trouble("dynamodb GetItem", 3.., Fault::Close);
-        meter.trouble("", 7.., Fault::Large);
+        proxy.inject("dynamodb GetItem", 1..2, Fault::Throttle);
+        proxy.inject("dynamodb GetItem", 2..3, Fault::Truncate);
+        proxy.inject("dynamodb GetItem", 3.., Fault::Close);
+        proxy.inject("", 7.., Fault::Large);
         for (action, expected) in [
             ("GetItem", Ok(genuine)),
             ("Query", Ok(genuine)),
@@ -415,10 +468,10 @@ mod tests {
         ] {
             assert_eq!(call(action).await, expected, "{action}");
         }
-        assert_eq!(call("GetItem").await, Err("closed"), "what was said first counts");
+        assert_eq!(call("GetItem").await, Err("closed"), "the first of two injections counts");
         assert!(call("Query").await.unwrap().1 > 10_000_000);
-        meter.mend();
+        proxy.repair();
         assert_eq!(call("GetItem").await, Ok(genuine));
-        assert_eq!(meter.taken()["dynamodb GetItem"], 7);
+        assert_eq!(proxy.take_counts()["dynamodb GetItem"], 7);
     }
 }
