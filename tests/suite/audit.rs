@@ -4,11 +4,11 @@ use axum::body::Body;
 use futures_util::{FutureExt as _, stream};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::Embedded;
-use stile_tests::events::golden;
-use stile_tests::journal::Journal;
-use stile_tests::patience;
-use stile_tests::programs::{Setup, free_port};
-use stile_tests::test_broker::{TestBroker, deploy, role};
+use stile_tests::broker::journal::Journal;
+use stile_tests::broker::{TestBroker, deploy, role};
+use stile_tests::lambda::events::golden;
+use stile_tests::process::programs::{Setup, free_port};
+use stile_tests::time_limits;
 
 use crate::gateway::URL;
 use crate::lambda::answer;
@@ -69,7 +69,7 @@ async fn who_hangs_up_in_the_middle_of_an_upload_has_an_event_by_name() {
 async fn a_flood_of_garbage_is_counted_to_the_last_and_is_a_few_lines() {
     let folder = tempfile::tempdir().unwrap();
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
-    Embedded::init(&data, patience::embedded()).unwrap();
+    Embedded::init(&data, time_limits::embedded()).unwrap();
     let mut broker = Setup::new(free_port(), &data).start(&log).await;
     for _ in 0..300 {
         let sent = broker.client().get(broker.url("/v1/whoami")).bearer_auth("garbage").send();

@@ -1,4 +1,4 @@
-//! Which tools this machine has, and a list of what was not shown for want of one.
+//! Finds tools on `PATH`, and lists what was skipped because the machine lacks one.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -6,19 +6,19 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::programs::target;
+use crate::process::programs::target;
 
-/// The program of that name on `PATH`.
+/// The absolute path of the program `name` on `PATH`, if the machine has it.
 pub fn tool(name: &str) -> Option<PathBuf> {
     tool_in(std::env::split_paths(&search_path()), name)
 }
 
-/// `PATH`, the one variable that programs under test inherit.
+/// `PATH`: the only variable that programs under test inherit.
 pub fn search_path() -> OsString {
     variable("PATH").unwrap_or_default()
 }
 
-/// `STILE_TEST_SEED`, by which whoever has seen a random test fail has it do the same again.
+/// `STILE_TEST_SEED`: repeats a random test that has failed.
 pub(crate) fn wanted_seed() -> Option<String> {
     variable("STILE_TEST_SEED")?.into_string().ok()
 }
@@ -26,15 +26,17 @@ pub(crate) fn wanted_seed() -> Option<String> {
 fn variable(name: &str) -> Option<OsString> {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the one place of the tests where the environment is read"
+        reason = "only this function of the tests reads the environment"
     )]
     std::env::var_os(name)
 }
 
-/// Says on stderr and in `target/left-out.txt` that something could not be shown for want of a tool.
-pub fn left_out(tool: &str, what: &str) {
-    write_left_out(&target().join("left-out.txt"), tool, what);
-    let _ = writeln!(std::io::stderr(), "left out, for want of {tool}: {what}");
+/// Records that the machine lacks `tool`, so that the test could not show `what`.
+///
+/// Writes to stderr and to `target/skipped.txt`, which `tests/run` prints at its end.
+pub fn skipped(tool: &str, what: &str) {
+    append(&target().join("skipped.txt"), tool, what);
+    let _ = writeln!(std::io::stderr(), "skipped, because this machine lacks {tool}: {what}");
 }
 
 fn tool_in(folders: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf> {
@@ -45,8 +47,8 @@ fn tool_in(folders: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf
     folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(runs)
 }
 
-/// One write a line, so that tests that run at once do not tear each other's.
-fn write_left_out(list: &Path, tool: &str, what: &str) {
+/// Appends one line in one write, so that concurrent tests do not mix their lines.
+fn append(list: &Path, tool: &str, what: &str) {
     let line = format!("{tool}\t{what}\n");
     let mut file = OpenOptions::new().append(true).create(true).open(list).unwrap();
     file.write_all(line.as_bytes()).unwrap();
@@ -73,11 +75,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_is_a_line_each() {
+    fn what_was_skipped_is_a_line_each() {
         let folder = tempfile::tempdir().unwrap();
-        let list = folder.path().join("left-out.txt");
-        write_left_out(&list, "terraform", "init with a granted role");
-        write_left_out(&list, "strace", "no socket is opened");
+        let list = folder.path().join("skipped.txt");
+        append(&list, "terraform", "init with a granted role");
+        append(&list, "strace", "no socket is opened");
         assert_eq!(
             std::fs::read_to_string(list).unwrap(),
             "terraform\tinit with a granted role\nstrace\tno socket is opened\n"

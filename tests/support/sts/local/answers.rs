@@ -9,7 +9,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::Frame;
 
-use crate::identity::Identity;
+use crate::sts::identity::Identity;
 
 /// The namespace of every element.
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";

@@ -1,11 +1,15 @@
 //! A child process that does not outlive its test.
 
+pub mod home;
+pub mod programs;
+pub mod venv;
+
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::patience;
+use crate::time_limits;
 
 /// A running child; killed and reaped when dropped.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ impl Process {
     /// Asks it to end, and waits until it has; how it ended is its answer.
     pub async fn terminate(&mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
-        let ended = patience::wait(async {
+        let ended = time_limits::wait(async {
             let mut tick = tokio::time::interval(Duration::from_millis(10));
             loop {
                 tick.tick().await;

@@ -1,4 +1,4 @@
-//! AWS for one test: a table, a bucket and a key of its own, in a moto that all tests share or that is its own; behind a meter.
+//! AWS for one test: a table, a bucket and a key of its own, in a moto that all tests share or that is its own; behind a proxy.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use stile_protocol::audience::Audience;
 use stile_store::{Aws, Place};
 
-use crate::left_out::left_out;
-use crate::meter::Meter;
-use crate::moto::Moto;
-use crate::patience;
-use crate::programs::client;
+use crate::aws::moto::Moto;
+use crate::aws::proxy::AwsProxy;
+use crate::process::programs::client;
+use crate::skipped::skipped;
+use crate::time_limits;
 
 /// The key id that everything is signed with; moto does not look.
 pub const ACCESS_KEY_ID: &str = "ASIAEXAMPLEEXAMPLE22";
@@ -31,7 +31,7 @@ pub const REGION: &str = "us-east-1";
 #[derive(Debug)]
 pub struct EmulatedAws {
     /// The line to them.
-    pub meter: Meter,
+    pub proxy: AwsProxy,
     /// What they are called.
     pub place: Place,
     /// Where they are, if that is shared with no other test.
@@ -43,22 +43,22 @@ impl EmulatedAws {
     pub async fn start() -> Option<Self> {
         static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
         let Some(moto) = MOTO.get_or_init(Moto::start) else {
-            left_out("python3", "the same on DynamoDB, S3 and KMS");
+            skipped("python3", "the same on DynamoDB, S3 and KMS");
             return None;
         };
-        Some(Self::made(Meter::start(moto.endpoint()), None).await)
+        Some(Self::made(AwsProxy::start(moto.endpoint()), None).await)
     }
 
     /// Makes them in an emulator of their own: for a test that asks so much of it that others would wait.
     pub async fn start_alone() -> Option<Self> {
         let Some(moto) = Moto::start() else {
-            left_out("python3", "the same on DynamoDB, S3 and KMS");
+            skipped("python3", "the same on DynamoDB, S3 and KMS");
             return None;
         };
-        Some(Self::made(Meter::start(moto.endpoint()), Some(Arc::new(moto))).await)
+        Some(Self::made(AwsProxy::start(moto.endpoint()), Some(Arc::new(moto))).await)
     }
 
-    async fn made(meter: Meter, own: Option<Arc<Moto>>) -> Self {
+    async fn made(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
         let name = format!("stile-{}", hex::encode(random));
@@ -68,16 +68,16 @@ impl EmulatedAws {
             kms_key: format!("alias/{name}"),
             bucket_kms_key: None,
         };
-        let emulated = Self { meter, place, own };
-        Aws::init_over(emulated.place.clone(), &emulated.sdk(), patience::aws()).await.unwrap();
-        emulated.meter.taken();
+        let emulated = Self { proxy, place, own };
+        Aws::init_over(emulated.place.clone(), &emulated.sdk(), time_limits::aws()).await.unwrap();
+        emulated.proxy.take_counts();
         emulated
     }
 
     /// The same table, bucket and key on a line of its own.
     #[must_use]
-    pub fn on_another_line(&self) -> Self {
-        Self { meter: self.meter.another(), place: self.place.clone(), own: self.own.clone() }
+    pub fn behind_another_proxy(&self) -> Self {
+        Self { proxy: self.proxy.another(), place: self.place.clone(), own: self.own.clone() }
     }
 
     /// How the SDK reaches them.
@@ -98,7 +98,7 @@ impl EmulatedAws {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(REGION))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .endpoint_url(self.meter.endpoint())
+            .endpoint_url(self.proxy.endpoint())
             .build()
     }
 
@@ -108,14 +108,14 @@ impl EmulatedAws {
             ("STILE_TABLE", self.place.table.clone()),
             ("STILE_BUCKET", self.place.bucket.clone()),
             ("STILE_KMS_KEY", self.place.kms_key.clone()),
-            ("AWS_ENDPOINT_URL", self.meter.endpoint()),
+            ("AWS_ENDPOINT_URL", self.proxy.endpoint()),
             ("AWS_REGION", REGION.to_owned()),
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID.to_owned()),
             ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY.to_owned()),
             ("AWS_SESSION_TOKEN", SESSION_TOKEN.to_owned()),
         ]
         .into_iter()
-        .chain(patience::VARIABLES.map(|(name, value)| (name, value.to_owned())))
+        .chain(time_limits::VARIABLES.map(|(name, value)| (name, value.to_owned())))
         .collect()
     }
 
@@ -127,7 +127,7 @@ impl EmulatedAws {
     /// The same as that configuration of the SDK reaches it.
     pub fn store_over(&self, sdk: &SdkConfig, host: Option<&str>) -> Aws {
         let audience = host.map(|host| Audience::parse(host).unwrap());
-        Aws::over(self.place.clone(), audience, sdk, patience::aws())
+        Aws::over(self.place.clone(), audience, sdk, time_limits::aws())
     }
 
     /// Calls DynamoDB as somebody would who has the table and not this program; `{TABLE}` is not needed, it is added.
@@ -138,14 +138,14 @@ impl EmulatedAws {
         let scope = format!(
             "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/dynamodb/aws4_request, SignedHeaders=host, Signature=00"
         );
-        let request = client(None).post(self.meter.endpoint()).header("authorization", scope);
+        let request = client(None).post(self.proxy.endpoint()).header("authorization", scope);
         let request = request
             .header("x-amz-target", format!("DynamoDB_20120810.{action}"))
             .header("content-type", "application/x-amz-json-1.0");
         let answer = request.body(body.to_string()).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert_eq!(status, 200, "{action}: {text}");
-        self.meter.taken();
+        self.proxy.take_counts();
         serde_json::from_str(&text).unwrap()
     }
 
@@ -154,7 +154,7 @@ impl EmulatedAws {
         let scope = format!(
             "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
         );
-        let url = format!("{}/{}{path}", self.meter.endpoint(), self.place.bucket);
+        let url = format!("{}/{}{path}", self.proxy.endpoint(), self.place.bucket);
         let answer = client(None)
             .put(url)
             .header("authorization", scope)
@@ -163,12 +163,12 @@ impl EmulatedAws {
             .await
             .unwrap();
         assert_eq!(answer.status(), 200, "{path}");
-        self.meter.taken();
+        self.proxy.take_counts();
     }
 
     /// Loses every object for good, every version of it, as somebody may who empties a bucket.
     pub async fn lose_objects(&self) {
-        let bucket = format!("{}/{}", self.meter.endpoint(), self.place.bucket);
+        let bucket = format!("{}/{}", self.proxy.endpoint(), self.place.bucket);
         let text = client(None)
             .get(format!("{bucket}?versions"))
             .send()
@@ -195,24 +195,24 @@ impl EmulatedAws {
             assert!(answer.status().is_success(), "{}", answer.status());
         }
         assert_eq!(self.objects().await, 0);
-        self.meter.taken();
+        self.proxy.take_counts();
     }
 
     /// How many versions of objects are in the bucket.
     pub async fn versions(&self) -> usize {
         let listed = client(None)
-            .get(format!("{}/{}?versions", self.meter.endpoint(), self.place.bucket))
+            .get(format!("{}/{}?versions", self.proxy.endpoint(), self.place.bucket))
             .send()
             .await
             .unwrap();
-        self.meter.taken();
+        self.proxy.take_counts();
         listed.text().await.unwrap().matches("<Version>").count()
     }
 
     /// How many objects are in the bucket.
     pub async fn objects(&self) -> usize {
         let listed = client(None)
-            .get(format!("{}/{}?list-type=2", self.meter.endpoint(), self.place.bucket))
+            .get(format!("{}/{}?list-type=2", self.proxy.endpoint(), self.place.bucket))
             .send()
             .await
             .unwrap();

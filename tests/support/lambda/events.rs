@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::test_broker::Reply;
+use crate::broker::Reply;
 
 /// A golden event of `tests/fixtures/events/`.
 pub fn golden(name: &str) -> Value {

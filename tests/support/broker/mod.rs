@@ -1,5 +1,9 @@
 //! The real broker in this process, with a clock the test sets and an STS on loopback; requests come in memory or over TCP.
 
+pub mod journal;
+pub mod operator;
+pub mod served;
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,16 +34,16 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 pub use crate::archives::{large_zip, module_zip};
+use crate::aws::emulated::EmulatedAws;
+use crate::aws::proxy::AwsProxy;
+use crate::broker::operator::AsOperator as _;
 use crate::dev_ca::Files;
-use crate::emulated_aws::EmulatedAws;
-use crate::identity::Identity;
-use crate::local_sts::LocalSts;
-use crate::meter::Meter;
-use crate::operator::AsOperator as _;
-use crate::patience;
-use crate::proof::{Proof, document};
 pub use crate::reply::Reply;
+use crate::sts::identity::Identity;
+use crate::sts::local::LocalSts;
+use crate::sts::proof::{Proof, document};
 use crate::test_clock::TestClock;
+use crate::time_limits;
 
 /// When every test begins, Unix seconds: 2026-11-20T10:11:12Z.
 pub const NOW: i64 = 1_795_169_472;
@@ -91,12 +95,12 @@ impl Place {
         match self {
             Self::Folder(data) => (
                 Kept::Folder(data.path().to_path_buf()),
-                Store::Embedded(embedded(data.path(), patience::embedded())),
+                Store::Embedded(embedded(data.path(), time_limits::embedded())),
             ),
             Self::Aws(aws) => {
                 let store = aws.store(Some(audience.as_str()));
                 (
-                    Kept::Aws { place: aws.place.clone(), emulator: Some(aws.meter.endpoint()) },
+                    Kept::Aws { place: aws.place.clone(), emulator: Some(aws.proxy.endpoint()) },
                     Store::Aws(store),
                 )
             }
@@ -157,11 +161,11 @@ impl TestBroker {
     }
 
     /// A broker for [`HOST`] at that place, and the line on which it asks STS.
-    pub fn start_on_a_line(place: Place) -> (Self, Meter) {
+    pub fn start_with_sts_proxy(place: Place) -> (Self, AwsProxy) {
         let audience = Audience::parse(HOST).unwrap();
         let (kept, store) = place.open(&audience);
         let mut line = None;
-        let metered = |sts: &LocalSts| line.insert(Meter::start(sts.endpoint())).endpoint();
+        let metered = |sts: &LocalSts| line.insert(AwsProxy::start(sts.endpoint())).endpoint();
         let test = Self::assemble(
             audience,
             3600,
@@ -198,8 +202,8 @@ impl TestBroker {
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
-            store_timeout: Some(patience::BACKSTOP),
-            sts_timeouts: patience::sts(),
+            store_timeout: Some(time_limits::BACKSTOP),
+            sts_timeouts: time_limits::sts(),
         };
         let broker = Arc::new(
             boot::assemble(
@@ -235,8 +239,8 @@ impl TestBroker {
     }
 
     /// The same as [`Self::restarted`] on AWS, by a line of its own.
-    pub fn on_another_line(&self) -> Self {
-        let place = Place::Aws(Arc::new(self.aws().on_another_line()));
+    pub fn behind_another_proxy(&self) -> Self {
+        let place = Place::Aws(Arc::new(self.aws().behind_another_proxy()));
         let again =
             Self::start_at(&self.audience, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
         again.clock.follow(&self.clock);
@@ -309,12 +313,12 @@ impl TestBroker {
                 }
                 std::fs::create_dir(keyring).unwrap();
             }
-            Place::Aws(aws) => aws.meter.cut(),
+            Place::Aws(aws) => aws.proxy.cut(),
         }
     }
 
     /// Makes it work again.
-    pub fn mend_store(&self) {
+    pub fn repair_store(&self) {
         match &self.place {
             Place::Folder(data) => {
                 let (keyring, aside) =
@@ -324,7 +328,7 @@ impl TestBroker {
                     std::fs::rename(aside, keyring).unwrap();
                 }
             }
-            Place::Aws(aws) => aws.meter.mend(),
+            Place::Aws(aws) => aws.proxy.repair(),
         }
     }
 
@@ -348,7 +352,7 @@ impl TestBroker {
             let reply = self.get_anonymously(location).await;
             return (reply.status.as_u16(), reply.body);
         }
-        let answer = crate::programs::client(None)
+        let answer = crate::process::programs::client(None)
             .get(crate::terraform::as_fetched(location))
             .send()
             .await
@@ -382,7 +386,7 @@ impl TestBroker {
     }
 
     /// Takes a grant away.
-    pub async fn ungrant(&self, principal: &str, namespace: &str) {
+    pub async fn delete_grant(&self, principal: &str, namespace: &str) {
         let principal = Principal::parse_stored(principal).unwrap();
         let done =
             self.store().as_operator().delete_grant(principal, namespace.parse().unwrap()).await;
@@ -428,7 +432,7 @@ impl TestBroker {
         permissions: &[Permission],
         ttl: i64,
     ) -> String {
-        self.sts.know(identity.clone());
+        self.sts.add_identity(identity.clone());
         let proof = self.proof(identity).document(&document(ttl, namespaces, permissions)).build();
         let reply = self.exchange(&proof).await;
         assert_eq!(reply.status, 200, "{reply:?}");
@@ -520,7 +524,7 @@ pub async fn make_data(
     permissions: &[Permission],
 ) {
     grant(
-        &Store::Embedded(embedded(folder, patience::embedded())),
+        &Store::Embedded(embedded(folder, time_limits::embedded())),
         principal,
         namespace,
         permissions,

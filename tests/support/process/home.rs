@@ -6,9 +6,9 @@ use std::process::Stdio;
 
 use tempfile::TempDir;
 
-use crate::identity::Identity;
-use crate::left_out::search_path;
-use crate::patience;
+use crate::skipped::search_path;
+use crate::sts::identity::Identity;
+use crate::time_limits;
 
 /// A home, and the variables that programs run in it see; nothing else is in their environment.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Home {
 
 /// How a command ended, and what the user saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ran {
+pub struct CommandOutput {
     /// The exit code; none after a signal.
     pub code: Option<i32>,
     /// What it printed.
@@ -34,7 +34,7 @@ impl Home {
     pub fn temporary() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut home = Self { _temporary: Some(folder), ..Self::at(PathBuf::new()) }.moved_in();
-        for (name, value) in patience::VARIABLES {
+        for (name, value) in time_limits::VARIABLES {
             home.variable(name, value);
         }
         home
@@ -119,8 +119,8 @@ impl Home {
     }
 
     /// Runs a program to its end, in the home's own folder.
-    pub async fn run(&self, program: &Path, arguments: &[&str]) -> Ran {
-        Ran::of(self.command(program, arguments)).await
+    pub async fn run(&self, program: &Path, arguments: &[&str]) -> CommandOutput {
+        CommandOutput::of(self.command(program, arguments)).await
     }
 
     fn moved_in(mut self) -> Self {
@@ -132,10 +132,10 @@ impl Home {
     }
 }
 
-impl Ran {
+impl CommandOutput {
     /// Runs a command to its end.
     pub async fn of(mut command: tokio::process::Command) -> Self {
-        let Some(output) = patience::wait(command.output()).await else {
+        let Some(output) = time_limits::wait(command.output()).await else {
             panic!("`{:?}` does not end", command.as_std())
         };
         let output = match output {

@@ -1,5 +1,8 @@
 //! Lambda's runtime API on loopback, and the real broker as a function behind it.
 
+pub mod events;
+pub mod function_url;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -18,8 +21,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::patience;
 use crate::process::Process;
+use crate::time_limits;
 
 /// A function that runs; killed when dropped.
 pub struct Function {
@@ -60,7 +63,7 @@ impl Function {
         let mut command = Command::new(program);
         command
             .env_clear()
-            .envs(patience::VARIABLES)
+            .envs(time_limits::VARIABLES)
             .envs(variables.iter().copied())
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string());
         command
@@ -80,7 +83,7 @@ impl Function {
     /// Waits until it has started: until it asks for its first event.
     pub async fn started(&self) {
         let mut asked = self.api.asked.subscribe();
-        let started = patience::wait(asked.wait_for(|times| *times > 0)).await;
+        let started = time_limits::wait(asked.wait_for(|times| *times > 0)).await;
         assert!(
             started.is_some(),
             "the function ({:?}) does not start:\n{}",
@@ -91,7 +94,7 @@ impl Function {
 
     /// Waits until it has ended by itself.
     pub async fn ends(&self) -> std::process::ExitStatus {
-        let ended = patience::wait(async {
+        let ended = time_limits::wait(async {
             let mut tick = tokio::time::interval(Duration::from_millis(20));
             loop {
                 tick.tick().await;
@@ -112,7 +115,7 @@ impl Function {
         let (sender, receiver) = oneshot::channel();
         self.api.answers().insert(id.clone(), sender);
         self.queue.send((id, event.clone())).unwrap();
-        match patience::wait(receiver).await {
+        match time_limits::wait(receiver).await {
             Some(answer) => answer.unwrap(),
             None => panic!("the function ({:?}) does not answer:\n{}", self.ended(), self.log()),
         }

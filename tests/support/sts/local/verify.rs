@@ -4,8 +4,8 @@ use stile_protocol::region::Region;
 
 use super::Seen;
 use super::answers::Refusal;
-use crate::identity::Identity;
-use crate::sigv4::{ALGORITHM, Request, Scope, amz_date, parse_amz_date};
+use crate::sts::identity::Identity;
+use crate::sts::sigv4::{ALGORITHM, Request, Scope, amz_date, parse_amz_date};
 
 /// How far a signature's time may be off, in seconds.
 const WINDOW: i64 = 15 * 60;

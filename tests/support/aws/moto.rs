@@ -8,10 +8,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 
-use crate::identity::Identity;
-use crate::process::Process;
-use crate::programs::client;
-use crate::venv;
+use crate::process::programs::client;
+use crate::process::{Process, venv};
+use crate::sts::identity::Identity;
 
 /// What runs in the environment.
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/moto_server.py");
@@ -156,8 +155,8 @@ fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::left_out::left_out;
-    use crate::proof::Proof;
+    use crate::skipped::skipped;
+    use crate::sts::proof::Proof;
 
     const NOW: i64 = 1_795_169_472;
 
@@ -175,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn moto_knows_the_caller_of_a_proof_and_refuses_a_bent_one() {
         let Some(moto) = Moto::start() else {
-            return left_out("python3", "moto checks a proof's signature");
+            return skipped("python3", "moto checks a proof's signature");
         };
         let (first, second) =
             (moto.role_credentials("deploy").await, moto.role_credentials("deploy").await);

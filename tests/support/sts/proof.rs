@@ -10,8 +10,8 @@ use stile_protocol::signed_request::{
     AUDIENCE_HEADER, BODY, CONTENT_TYPE, METHOD, PATH, REQUEST_HEADER, SERVICE, signed_headers,
 };
 
-use crate::identity::Identity;
-use crate::sigv4::{ALGORITHM, Request, Scope, amz_date};
+use crate::sts::identity::Identity;
+use crate::sts::sigv4::{ALGORITHM, Request, Scope, amz_date};
 
 /// A proof in the making.
 ///

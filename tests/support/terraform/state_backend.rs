@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::home::Ran;
-use crate::left_out::{left_out, tool};
-use crate::moto::Moto;
-use crate::programs::workspace;
-use crate::provider::{emulated, terraform_on};
-use crate::recorder::Recorder;
+use crate::aws::moto::Moto;
+use crate::aws::proxy::AwsProxy;
+use crate::process::home::CommandOutput;
+use crate::process::programs::workspace;
+use crate::skipped::{skipped, tool};
 use crate::terraform::Terraform;
+use crate::terraform::provider::{emulated, terraform_on};
 
 /// What a project manages in these tests: nothing that any provider but the built-in one knows.
 const PROJECT: &str = "variable \"word\" {\n  type = string\n}\n\nresource \"terraform_data\" \"it\" {\n  input = var.word\n}\n";
@@ -32,7 +32,7 @@ impl Module {
     }
 
     /// Runs a command in a folder of the module, as `examples/minimal`, or in the module itself, as an empty one.
-    pub async fn run(&self, folder: &str, arguments: &[&str]) -> Ran {
+    pub async fn run(&self, folder: &str, arguments: &[&str]) -> CommandOutput {
         let place = format!("-chdir={}", self.folder.join(folder).display());
         self.terraform.run(&[&[place.as_str()], arguments].concat()).await
     }
@@ -66,7 +66,7 @@ impl Backends {
     /// Applies the example; none, and that is noted, where a tool is missing.
     pub async fn apply(shows: &str) -> Option<Self> {
         let Some(moto) = Moto::start() else {
-            left_out("python3", shows);
+            skipped("python3", shows);
             return None;
         };
         let module = Module::copied(&moto.endpoint(), shows)?;
@@ -99,7 +99,7 @@ impl Backends {
     }
 
     /// Looks for anything to change, with exit code 2 if there is.
-    pub async fn plan(&self) -> Ran {
+    pub async fn plan(&self) -> CommandOutput {
         self.module
             .run(
                 Self::EXAMPLE,
@@ -173,14 +173,14 @@ impl Backends {
 pub struct Project(Terraform);
 
 impl Project {
-    /// One whose `backend.tf` is that text, and which reaches AWS through a recorder.
-    pub fn new(recorder: &Recorder, backend: &str) -> Self {
-        Self::run_by(&tool("terraform").unwrap(), recorder, backend)
+    /// One whose `backend.tf` is that text, and which reaches AWS through a proxy.
+    pub fn new(proxy: &AwsProxy, backend: &str) -> Self {
+        Self::run_by(&tool("terraform").unwrap(), proxy, backend)
     }
 
     /// The same, run by that release of Terraform.
-    pub fn run_by(program: &Path, recorder: &Recorder, backend: &str) -> Self {
-        let terraform = emulated(program, recorder.endpoint());
+    pub fn run_by(program: &Path, proxy: &AwsProxy, backend: &str) -> Self {
+        let terraform = emulated(program, &proxy.endpoint());
         terraform.write_main(PROJECT);
         std::fs::write(terraform.configuration().join("backend.tf"), backend).unwrap();
         Self(terraform)
@@ -192,12 +192,12 @@ impl Project {
     }
 
     /// Runs a command.
-    pub async fn run(&self, arguments: &[&str]) -> Ran {
+    pub async fn run(&self, arguments: &[&str]) -> CommandOutput {
         self.0.run(arguments).await
     }
 
     /// Writes a word into the state.
-    pub async fn apply(&self, word: &str) -> Ran {
+    pub async fn apply(&self, word: &str) -> CommandOutput {
         self.run(&[
             "apply",
             "-input=false",

@@ -3,11 +3,11 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use crate::left_out::left_out;
-use crate::venv;
+use crate::process::venv;
+use crate::skipped::skipped;
 
 /// Hands its arguments to the library's command line.
-const RUNNER: &str = include_str!("../fixtures/terraform_release.py");
+const RUNNER: &str = include_str!("../../fixtures/terraform_release.py");
 
 /// The program of a release, as `1.9`; none, and that is noted, where it is not to be had for this machine.
 pub fn terraform_release(release: &str, shows: &str) -> Option<PathBuf> {
@@ -16,7 +16,7 @@ pub fn terraform_release(release: &str, shows: &str) -> Option<PathBuf> {
         &format!("terraform-{release}-requirements.txt"),
     ) else {
         // By the name of what brings it: where Python is, CI does not pass without the releases.
-        left_out("python3", &format!("Terraform {release}: {shows}"));
+        skipped("python3", &format!("Terraform {release}: {shows}"));
         return None;
     };
     let program = python.with_file_name("terraform");

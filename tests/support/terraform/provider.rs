@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::emulated_aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY};
-use crate::home::Home;
-use crate::left_out::{left_out, search_path, tool};
-use crate::programs::{target, workspace};
+use crate::aws::emulated::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY};
+use crate::process::home::Home;
+use crate::process::programs::{target, workspace};
+use crate::skipped::{search_path, skipped, tool};
 use crate::terraform::Terraform;
 
 /// The versions that the modules are tried with.
@@ -24,11 +24,11 @@ const MIRROR: &str = "shared/tools/terraform-mirror-rc";
 /// without `terraform` or the provider.
 pub fn terraform_on(endpoint: &str, shows: &str) -> Option<Terraform> {
     let Some(program) = tool("terraform") else {
-        left_out("terraform", shows);
+        skipped("terraform", shows);
         return None;
     };
     let Some(rc) = cli_configuration(&program) else {
-        left_out("hashicorp/aws", shows);
+        skipped("hashicorp/aws", shows);
         return None;
     };
     let terraform = emulated(&program, endpoint);

@@ -7,11 +7,11 @@ use axum::Router;
 use stile_protocol::region::REGIONS;
 use tempfile::TempDir;
 
+use crate::broker::{Backend, Place, Serving, TestBroker};
 use crate::dev_ca::{DevCa, Files};
-use crate::home::Home;
-use crate::identity::Identity;
-use crate::programs::free_port;
-use crate::test_broker::{Backend, Place, Serving, TestBroker};
+use crate::process::home::Home;
+use crate::process::programs::free_port;
+use crate::sts::identity::Identity;
 
 /// The system's clock, Unix seconds: what real programs go by.
 pub fn system_time() -> i64 {
@@ -83,7 +83,7 @@ impl Served {
 
     /// A home that trusts it, whose helper is configured for it, with the identity's AWS keys in the environment.
     pub fn home(&self, identity: &Identity) -> Home {
-        self.test.sts.know(identity.clone());
+        self.test.sts.add_identity(identity.clone());
         let mut home = Home::temporary();
         home.trust(&self.files.ca);
         home.act_as(identity, "us-east-1");

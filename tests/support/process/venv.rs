@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::left_out::tool;
-use crate::programs::target;
+use crate::process::programs::target;
+use crate::skipped::tool;
 
 /// Where the files of requirements are.
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");

@@ -14,18 +14,18 @@ use stile_broker::http::{Server, tls};
 use tokio::sync::oneshot;
 
 use crate::dev_ca::Files;
-use crate::events::{Sent, Shape};
 use crate::lambda::Function;
+use crate::lambda::events::{Sent, Shape};
 
 /// Most bytes of a body: Lambda takes 6 MB, and base64 makes four of three.
 const MAX_BODY: usize = 4_500_000;
 
 /// An open door; it closes when dropped.
-pub struct FrontDoor {
+pub struct FunctionUrlServer {
     _stop: oneshot::Sender<()>,
 }
 
-impl FrontDoor {
+impl FunctionUrlServer {
     /// Opens one on that port of 127.0.0.1, with that certificate, before that function.
     pub async fn open(port: u16, files: &Files, function: Arc<Function>) -> Self {
         let tls = tls(&TlsFiles { cert: files.cert.clone(), key: files.key.clone() }).unwrap();

@@ -18,8 +18,8 @@ use axum::response::Response;
 use tokio::sync::{oneshot, watch};
 
 pub use self::answers::identity_xml;
-use crate::identity::Identity;
-use crate::patience;
+use crate::sts::identity::Identity;
+use crate::time_limits;
 
 /// Most requests that are remembered.
 const REMEMBERED: usize = 1000;
@@ -146,12 +146,12 @@ impl LocalSts {
     }
 
     /// Makes one more identity known.
-    pub fn know(&self, identity: Identity) {
+    pub fn add_identity(&self, identity: Identity) {
         self.shared.switches().identities.push(identity);
     }
 
     /// Makes an identity unknown, as when its key was deleted.
-    pub fn forget(&self, access_key_id: &str) {
+    pub fn remove_identity(&self, access_key_id: &str) {
         self.shared
             .switches()
             .identities
@@ -174,9 +174,9 @@ impl LocalSts {
     }
 
     /// Waits until so many calls have arrived in all, held back or not.
-    pub async fn arrived(&self, calls: usize) {
+    pub async fn wait_for_calls(&self, calls: usize) {
         let mut counted = self.shared.calls.subscribe();
-        let enough = patience::wait(counted.wait_for(|count| *count >= calls)).await;
+        let enough = time_limits::wait(counted.wait_for(|count| *count >= calls)).await;
         assert!(enough.is_some(), "{} calls to STS instead of {calls}", self.calls());
     }
 

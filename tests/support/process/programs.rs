@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use crate::aws::emulated::EmulatedAws;
 use crate::dev_ca::Files;
-use crate::emulated_aws::EmulatedAws;
-use crate::patience;
 use crate::process::Process;
+use crate::time_limits;
 
 /// The service.
 pub const BROKER: &str = "stile-broker";
@@ -84,7 +84,7 @@ impl Setup {
     }
 
     /// A broker that is told by these variables alone which registry it is, on that port of 127.0.0.1.
-    pub fn told(port: u16, variables: &[(String, String)]) -> Self {
+    pub fn from_variables(port: u16, variables: &[(String, String)]) -> Self {
         let mut setup = Self::bare(port);
         setup
             .command
@@ -95,7 +95,7 @@ impl Setup {
 
     fn bare(port: u16) -> Self {
         let mut command = Command::new(program(BROKER));
-        command.arg("serve").env_clear().envs(patience::VARIABLES);
+        command.arg("serve").env_clear().envs(time_limits::VARIABLES);
         command
             .env("STILE_HOST", format!("127.0.0.1:{port}"))
             .env("STILE_LISTEN", format!("127.0.0.1:{port}"));
@@ -132,7 +132,7 @@ impl Setup {
 
     /// Has another program start it, which is given the broker's own command behind its arguments; nothing changes for none.
     #[must_use]
-    pub fn by_way_of(mut self, other: &[&str]) -> Self {
+    pub fn wrapped_by(mut self, other: &[&str]) -> Self {
         if let Some((program, arguments)) = other.split_first() {
             let mut command = Command::new(program);
             command
@@ -214,7 +214,7 @@ impl Broker {
     }
 
     async fn ready(&mut self) {
-        let answers = patience::wait(async {
+        let answers = time_limits::wait(async {
             let mut tick = tokio::time::interval(ASK);
             loop {
                 tick.tick().await;

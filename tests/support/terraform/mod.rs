@@ -1,8 +1,13 @@
 //! The real Terraform, in a home of its own.
 
+pub mod docs;
+pub mod provider;
+pub mod release;
+pub mod state_backend;
+
 use std::path::{Path, PathBuf};
 
-use crate::home::{Home, Ran};
+use crate::process::home::{CommandOutput, Home};
 
 /// The URL that a location is fetched by: Terraform's installer takes its own parameters off, and decodes, sorts and
 /// encodes the others anew, as Go does it.
@@ -95,20 +100,20 @@ impl Terraform {
     }
 
     /// Runs `terraform init`.
-    pub async fn init(&self) -> Ran {
+    pub async fn init(&self) -> CommandOutput {
         self.run(&["init", "-input=false", "-no-color"]).await
     }
 
     /// Runs `terraform get -update`.
-    pub async fn get_update(&self) -> Ran {
+    pub async fn get_update(&self) -> CommandOutput {
         self.run(&["get", "-update", "-no-color"]).await
     }
 
     /// Runs a command in the folder of `main.tf`.
-    pub async fn run(&self, arguments: &[&str]) -> Ran {
+    pub async fn run(&self, arguments: &[&str]) -> CommandOutput {
         let mut command = self.home.command(&self.program, arguments);
         command.current_dir(self.configuration());
-        Ran::of(command).await
+        CommandOutput::of(command).await
     }
 }
 
@@ -123,9 +128,9 @@ mod tests {
     use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
     use super::*;
+    use crate::broker::served::system_time;
     use crate::dev_ca::DevCa;
-    use crate::left_out::{left_out, tool};
-    use crate::served::system_time;
+    use crate::skipped::{skipped, tool};
 
     /// Answers discovery and an empty list to all, and tells the first line of each request.
     fn serve(cert: &str, key: &str) -> (u16, mpsc::Receiver<String>) {
@@ -175,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn terraform_trusts_the_authority_it_is_given_and_no_other() {
         let Some(program) = tool("terraform") else {
-            return left_out("terraform", "Terraform accepts the development CA");
+            return skipped("terraform", "Terraform accepts the development CA");
         };
         let now = system_time();
         let (ca, folder) = (DevCa::new(now), tempfile::tempdir().unwrap());

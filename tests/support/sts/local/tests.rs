@@ -9,7 +9,7 @@ use stile_protocol::signed_request::{BODY, CONTENT_TYPE};
 
 use super::answers::Refusal;
 use super::*;
-use crate::proof::Proof;
+use crate::sts::proof::Proof;
 
 const NOW: i64 = 1_795_169_472;
 const AUDIENCE: &str = "127.0.0.1:8443";
@@ -271,7 +271,7 @@ fn what_the_library_of_aws_signs_is_accepted() {
 #[test]
 fn a_proof_is_what_the_library_of_aws_would_have_signed() {
     let identity = alice();
-    let document = crate::proof::document(
+    let document = crate::sts::proof::document(
         900,
         stile_protocol::exchange::Namespaces::All,
         &[stile_protocol::names::Permission::Upload],
@@ -370,7 +370,7 @@ async fn it_answers_no_and_down_and_nonsense_as_told() {
         (status, content_type.as_str(), code_of(&body).as_str()),
         (403, "text/xml", "InvalidClientTokenId")
     );
-    sts.forget(&identity.access_key_id);
+    sts.remove_identity(&identity.access_key_id);
     assert_eq!(send(&sts, &proof(&identity)).await.0, 403);
     assert_eq!(sts.calls(), 7);
 }
@@ -398,7 +398,7 @@ async fn an_endless_body_goes_on_and_a_hung_call_ends_with_the_server() {
     let hung = tokio::spawn(async move {
         reqwest::Client::builder().no_proxy().build().unwrap().post(endpoint).send().await
     });
-    sts.arrived(2).await;
+    sts.wait_for_calls(2).await;
     drop(sts);
     assert!(hung.await.unwrap().is_err());
 }
@@ -414,7 +414,7 @@ async fn the_gate_holds_answers_and_not_calls() {
             tokio::spawn(async move { send(&sts, &proof).await.0 })
         })
         .collect();
-    sts.arrived(3).await;
+    sts.wait_for_calls(3).await;
     assert!(calls.iter().all(|call| !call.is_finished()));
     sts.release();
     for call in calls {
@@ -426,7 +426,7 @@ async fn the_gate_holds_answers_and_not_calls() {
 async fn it_says_who_signed_and_remembers_what_came() {
     let identity = alice();
     let sts = LocalSts::start([], fixed_clock(NOW));
-    sts.know(identity.clone());
+    sts.add_identity(identity.clone());
     let (status, content_type, body) = send(&sts, &proof(&identity)).await;
     assert_eq!((status, content_type.as_str()), (200, "text/xml"));
     let document = roxmltree::Document::parse(&body).unwrap();
