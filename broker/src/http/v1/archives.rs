@@ -11,9 +11,9 @@ use stile_protocol::reply::ErrorCode;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
-use super::decision::conclude;
-use super::error::ApiError;
 use crate::app::{Broker, archive};
+use crate::http::decision::conclude;
+use crate::http::error::ApiError;
 use stile_core::audit::{Event, Kind};
 
 /// `GET` and `HEAD /v1/archives/{file}`.

@@ -17,12 +17,12 @@ use stile_protocol::reply::ErrorCode;
 use stile_protocol::strict_json::FieldError;
 use url::form_urlencoded;
 
-use super::decision::conclude;
-use super::error::ApiError;
 use super::exchange::reply;
 use crate::app::Broker;
 use crate::app::mint::{Minted, by_gateway};
 use crate::authn::gateway::GatewayCaller;
+use crate::http::decision::conclude;
+use crate::http::error::ApiError;
 use crate::tokens::KeyError;
 use stile_core::audit::{Event, Kind};
 use stile_core::identity::Issuer;

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use stile_protocol::names::{NameError, Namespace};
 use stile_protocol::reply::ErrorCode;
 
-use super::decision::{Credential, conclude};
-use super::error::ApiError;
 use crate::app::authorize::Bearer;
 use crate::app::{Broker, catalogue};
+use crate::http::decision::{Credential, conclude};
+use crate::http::error::ApiError;
 use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess, Right};

@@ -6,9 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 
-use super::decision::{Credential, conclude};
-use super::error::ApiError;
 use crate::app::Broker;
+use crate::http::decision::{Credential, conclude};
+use crate::http::error::ApiError;
 use stile_core::audit::Kind;
 use stile_core::clock::rfc3339;
 

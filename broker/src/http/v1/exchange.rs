@@ -8,13 +8,13 @@ use axum::response::IntoResponse;
 use secrecy::ExposeSecret;
 use stile_protocol::reply::TokenReply;
 
-use super::decision::conclude;
-use super::error::ApiError;
-use super::json_body::read_json;
-use super::run_detached::run_detached;
 use crate::app::Broker;
 use crate::app::mint::{Minted, by_proof};
 use crate::authn::sigv4::proof::Proof;
+use crate::http::decision::conclude;
+use crate::http::error::ApiError;
+use crate::http::json_body::read_json;
+use crate::http::run_detached::run_detached;
 use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
 use stile_core::identity::Issuer;
