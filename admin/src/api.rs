@@ -1,5 +1,6 @@
-//! Asks a broker, with a token got as the helper gets one: a token that is no longer good is replaced once, and a broker that is
-//! busy is asked once more.
+//! Calls a broker's API with a token from the credentials helper's library.
+//!
+//! It replaces a rejected token once, and retries once when the broker is busy.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -22,13 +23,15 @@ use crate::error::CommandError;
 use crate::output::notice;
 use crate::target::ApiTarget;
 
-/// Longest answer that is read, in bytes: a module with some hundred thousand versions.
+/// Maximum length of a response in bytes: enough for some hundred thousand versions of a module.
+///
+/// It prevents a hostile server from filling the memory.
 const MAX_RESPONSE_LEN: usize = 8 * 1024 * 1024;
 
-/// Longest wait before a busy broker is asked again, in seconds.
+/// Maximum delay in seconds before the retry of a request to a busy broker.
 const MAX_RETRY_DELAY: u64 = 5;
 
-/// A broker, and what is asked of it.
+/// A client for one broker, with the scope of its tokens.
 #[derive(Debug)]
 pub(crate) struct Api {
     registry: RegistryConfig,
@@ -38,18 +41,18 @@ pub(crate) struct Api {
     scope: TokenScope,
 }
 
-/// What a broker answered.
+/// A response of a broker or of a bucket.
 #[derive(Debug)]
 pub(crate) struct ApiResponse {
     url: Url,
-    /// The status; never a redirect.
+    /// The status. Never a redirect.
     pub(crate) status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
 impl Api {
-    /// The broker that was named, to be asked for that permission, in one namespace or in all.
+    /// Creates a client for a permission on one namespace, or on all namespaces.
     pub(crate) fn new(
         target: &ApiTarget,
         permission: Permission,
@@ -70,42 +73,49 @@ impl Api {
         Ok(Self { registry, environment, clock, client, scope })
     }
 
-    /// Longest time for a call that only asks.
-    pub(crate) fn patience(&self) -> Duration {
+    /// Returns the timeout of a request without an archive.
+    pub(crate) fn request_timeout(&self) -> Duration {
         3 * call::timeout(&self.environment)
     }
 
-    /// Where a path of the service is.
+    /// Returns the URL of a path of the service.
     pub(crate) fn at(&self, path: &str) -> Result<Url, CommandError> {
         self.registry.url_for(path).map_err(|error| {
-            CommandError::failed_because(format_args!("`{path}` is no path"), &error)
+            CommandError::failed_because(format_args!("`{path}` is not a valid path"), &error)
         })
     }
 
-    /// A client for an address that the broker names: the same trust and limits, and no token goes there.
+    /// Returns an HTTP client for a URL from the broker. It has the same TLS settings and timeouts.
+    ///
+    /// The caller must not send the token to that URL.
     pub(crate) fn client_for(&self, url: &Url) -> Result<Client, CommandError> {
         let mut url = url.clone();
         url.set_query(None);
-        // On this machine anybody may listen, so only a broker that is on it itself may send us there.
+        // Any local process can listen on a loopback port. So only a local broker may use such a URL.
         if url.scheme() == "http" && !is_loopback(&self.registry.url) {
             return Err(CallError::UnsupportedScheme(url).into());
         }
         Ok(call::client(&url, &self.environment)?)
     }
 
-    /// Asks, and reads the answer to a "yes".
+    /// Sends a GET request, and parses the response.
     pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
         let url = self.at(path)?;
         let answer = self
             .call(async |client: &Client, token: &Token| {
-                send(client.get(url.clone()).bearer_auth(token.expose()).timeout(self.patience()))
-                    .await
+                send(
+                    client
+                        .get(url.clone())
+                        .bearer_auth(token.expose())
+                        .timeout(self.request_timeout()),
+                )
+                .await
             })
             .await?;
         answer.read()
     }
 
-    /// Makes a call; the request is made anew for each attempt.
+    /// Sends a request with a token. `request` creates the request again for each attempt.
     pub(crate) async fn call(
         &self,
         request: impl AsyncFn(&Client, &Token) -> Result<ApiResponse, CommandError>,
@@ -114,7 +124,8 @@ impl Api {
         let (mut renewed, mut repeated) = (!token.cached, false);
         loop {
             let outcome = request(&self.client, &token).await;
-            // A broker that refuses a token may hang up on whoever is still sending, before the refusal is read.
+            // A broker that rejects a token may close the connection before the client has sent the
+            // body. Then the client cannot read the response.
             let refused =
                 outcome.as_ref().map_or_else(CommandError::is_connection_closed, |answer| {
                     answer.status == StatusCode::UNAUTHORIZED
@@ -122,7 +133,7 @@ impl Api {
             if refused && !renewed {
                 renewed = true;
                 token::forget(&self.registry, &self.scope, &self.environment).map_err(|error| {
-                    CommandError::failed_because("the old token cannot be dropped", &error)
+                    CommandError::failed_because("cannot delete the rejected token", &error)
                 })?;
                 token = self.token().await?;
                 continue;
@@ -152,13 +163,13 @@ impl Api {
     }
 }
 
-/// Sends one request and reads the whole answer.
+/// Sends one request and reads the complete response.
 pub(crate) async fn send(request: RequestBuilder) -> Result<ApiResponse, CommandError> {
     let request = request.header(USER_AGENT, concat!("stile-admin/", env!("CARGO_PKG_VERSION")));
     let (client, request) = request.build_split();
     let request = request.map_err(|error| CallError::Setup(root_cause(&error)))?;
     let mut url = request.url().clone();
-    // A query may be a signature, which is as good as a password: it is in no message.
+    // A query can contain a signature, which is a secret, so messages do not contain the query.
     url.set_query(None);
     let failed = |error: reqwest::Error| match error.is_timeout() {
         true => CallError::TimedOut(url.clone()),
@@ -179,7 +190,7 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<ApiResponse, Command
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         if body.len() + chunk.len() > MAX_RESPONSE_LEN {
             return Err(CommandError::failed(format!(
-                "`{url}` answered with more than {MAX_RESPONSE_LEN} bytes"
+                "`{url}` responded with more than {MAX_RESPONSE_LEN} bytes"
             )));
         }
         body.extend_from_slice(&chunk);
@@ -187,7 +198,7 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<ApiResponse, Command
     Ok(ApiResponse { url, status, headers, body })
 }
 
-/// Whether whoever was called broke off while it was being sent to; what stops on our side is no such thing.
+/// Returns whether the server closed the connection while the program was sending.
 fn is_connection_closed(error: &reqwest::Error) -> bool {
     let broken = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::ConnectionAborted];
     let mut cause = std::error::Error::source(error);
@@ -203,30 +214,30 @@ fn is_connection_closed(error: &reqwest::Error) -> bool {
     false
 }
 
-/// The registry routes' errors, each a sentence with its hint.
+/// The error response of registry routes: sentences with hints.
 #[derive(Deserialize)]
 struct Errors {
     errors: Vec<String>,
 }
 
 impl ApiResponse {
-    /// The body as it came.
+    /// Returns the body.
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// Reads a "yes", or says what was said instead.
+    /// Parses the body of a successful response, or returns the error of the response.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, CommandError> {
         if !self.status.is_success() {
             return Err(self.refusal());
         }
         serde_json::from_slice(&self.body).map_err(|_| {
-            CommandError::failed(format!("`{}` answered with something else", self.url))
-                .hint("look at `url` in the helper's `config.toml`: is that a Stile registry?")
+            CommandError::failed(format!("`{}` sent an unexpected response", self.url))
+                .hint("check that `url` in the helper's `config.toml` is a Stile registry")
         })
     }
 
-    /// How long to wait, where the broker says that it is down or has too much to do.
+    /// Returns the delay before a retry, if the broker is down or busy.
     fn busy(&self) -> Option<Duration> {
         if !matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             return None;
@@ -239,12 +250,14 @@ impl ApiResponse {
         Some(Duration::from_secs(MAX_RETRY_DELAY.min(seconds)))
     }
 
-    /// "No" and "down" are two things, and an answer that no broker gives is neither.
+    /// Returns the error of an unsuccessful response.
+    ///
+    /// It distinguishes a refusal from a broker that is down.
     fn refusal(&self) -> CommandError {
         let down = self.status.is_server_error()
             || matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         let error = |message: String| match down {
-            true => CommandError::failed(format!("the registry could not answer: {message}")),
+            true => CommandError::failed(format!("the registry is unavailable: {message}")),
             false => CommandError::refused(message),
         };
         if let Ok(reply) = serde_json::from_slice::<ErrorReply>(&self.body) {
@@ -253,7 +266,7 @@ impl ApiResponse {
         }
         match serde_json::from_slice::<Errors>(&self.body) {
             Ok(Errors { errors }) if !errors.is_empty() => error(one_line(&errors.join("; "))),
-            _ => error(format!("`{}` answered {}", self.url, self.status)),
+            _ => error(format!("`{}` responded with {}", self.url, self.status)),
         }
     }
 }
@@ -277,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_words_of_whoever_refused() {
+    fn the_error_contains_the_message_of_the_server() {
         for (status, body, expected) in [
             (403, r#"{"errors":["a; hint: b"]}"#, "a; hint: b"),
             (
@@ -286,17 +299,21 @@ mod tests {
                 "a; hint: b",
             ),
             (404, r#"{"errors":["there\u001b[2J"]}"#, "there [2J"),
-            (404, "<html>", "`https://registry.example.com/v1/modules` answered 404 Not Found"),
+            (
+                404,
+                "<html>",
+                "`https://registry.example.com/v1/modules` responded with 404 Not Found",
+            ),
             (
                 400,
                 r#"{"errors":[]}"#,
-                "`https://registry.example.com/v1/modules` answered 400 Bad Request",
+                "`https://registry.example.com/v1/modules` responded with 400 Bad Request",
             ),
-            (503, r#"{"errors":["a"]}"#, "the registry could not answer: a"),
+            (503, r#"{"errors":["a"]}"#, "the registry is unavailable: a"),
             (
                 502,
                 "",
-                "the registry could not answer: `https://registry.example.com/v1/modules` answered 502 Bad Gateway",
+                "the registry is unavailable: `https://registry.example.com/v1/modules` responded with 502 Bad Gateway",
             ),
         ] {
             assert_eq!(
@@ -308,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_broker_is_waited_for_but_never_long() {
+    fn the_delay_before_a_retry_is_limited() {
         for (status, headers, seconds) in [
             (503, &[("retry-after", "2")][..], Some(2)),
             (429, &[("retry-after", "0")], Some(0)),

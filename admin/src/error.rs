@@ -1,4 +1,4 @@
-//! The one way in which every verb fails: a line, a next step where there is one, and whether it was a "no" or could not be tried.
+//! The error of every command: a message, an optional hint and an exit code.
 
 use std::error::Error;
 use std::fmt;
@@ -14,16 +14,16 @@ use terraform_credentials_stile::exchange::ExchangeError;
 use terraform_credentials_stile::message;
 use terraform_credentials_stile::token::TokenError;
 
-/// What the exit code says.
+/// The kind of an error, which determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorKind {
-    /// 1: it was refused, or there is no such thing.
+    /// Exit code 1: the request was refused, or its object does not exist.
     Refused,
-    /// 2: it could not be tried: no network, no store.
+    /// Exit code 2: the request failed, for example because of the network or the store.
     Failed,
 }
 
-/// Why a verb came to nothing.
+/// The reason why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandError {
     kind: ErrorKind,
@@ -33,7 +33,7 @@ pub(crate) struct CommandError {
 }
 
 impl CommandError {
-    /// It was refused, or there is no such thing.
+    /// Creates an error for a refused request or a missing object (exit code 1).
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self {
             kind: ErrorKind::Refused,
@@ -43,7 +43,7 @@ impl CommandError {
         }
     }
 
-    /// It could not be tried.
+    /// Creates an error for a failed request (exit code 2).
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self {
             kind: ErrorKind::Failed,
@@ -53,41 +53,41 @@ impl CommandError {
         }
     }
 
-    /// It could not be tried, and that is why.
+    /// Creates an error for a failed request, with the chain of its causes (exit code 2).
     pub(crate) fn failed_because(what: impl fmt::Display, error: &dyn Error) -> Self {
         Self::failed(format!("{what}: {}", message::chain(error)))
     }
 
-    /// The same with a next step.
+    /// Adds or replaces the hint.
     #[must_use]
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// The same with a next step where it has none.
+    /// Adds a hint, if the error has none.
     #[must_use]
     pub(crate) fn or_hint(self, hint: &str) -> Self {
         Self { hint: self.hint.or_else(|| Some(hint.to_owned())), ..self }
     }
 
-    /// The failure of something bigger, which is put before it.
+    /// Adds a context before the message.
     #[must_use]
     pub(crate) fn context(self, what: impl fmt::Display) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
 
-    /// The same where the other side broke off while it was being sent to.
+    /// Marks that the server closed the connection while the program was sending.
     #[must_use]
     pub(crate) fn connection_closed(self) -> Self {
         Self { connection_closed: true, ..self }
     }
 
-    /// Whether the other side broke off while it was being sent to.
+    /// Returns whether the server closed the connection while the program was sending.
     pub(crate) const fn is_connection_closed(&self) -> bool {
         self.connection_closed
     }
 
-    /// The program's exit code.
+    /// Returns the exit code of the program.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
             ErrorKind::Refused => ExitCode::from(1),
@@ -146,7 +146,7 @@ impl From<CallError> for CommandError {
 }
 
 impl From<TokenError> for CommandError {
-    /// A registry that says no is a refusal; everything else on the way to a token is down.
+    /// Only a rejection by the registry is a refusal. Every other token error is a failure.
     fn from(error: TokenError) -> Self {
         let kind = if matches!(error, TokenError::Exchange(ExchangeError::Refused(_))) {
             ErrorKind::Refused

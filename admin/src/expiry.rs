@@ -1,43 +1,44 @@
-//! WHEN: the end of a grant as an operator types it, a time or a duration from now.
+//! Parses the expiry of a grant: a time, or a duration from now.
 
 use chrono::DateTime;
 
-/// Past every calendar that writes a year in four digits: 10000-01-01T00:00:00Z in Unix seconds.
+/// The first time with a five-digit year, which RFC 3339 cannot express: 10000-01-01T00:00:00Z.
 const MAX_EXPIRY: i64 = 253_402_300_800;
 
-/// Why a text is no end of a grant.
+/// The error for a text that is not a valid expiry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpiryError {
-    /// Neither form.
+    /// The text is neither a time nor a duration.
     #[error(
-        "`{0}` is neither a time, such as `2027-01-31T18:00:00Z`, nor a duration, such as `90d` or `12h`"
+        "`{0}` is neither a time such as `2027-01-31T18:00:00Z` nor a duration such as `90d` or `12h`"
     )]
     Malformed(String),
-    /// A grant would be over before it began.
+    /// The time is not in the future.
     #[error("`{0}` is not in the future")]
     Past(String),
-    /// No calendar goes that far.
+    /// The time has a year of more than four digits.
     #[error("`{0}` is after the year 9999")]
     TooFar(String),
 }
 
-/// Reads RFC 3339, or a duration from `now` on; Unix seconds.
+/// Parses an RFC 3339 time or a duration after `now`, and returns Unix seconds.
 pub(crate) fn parse(text: &str, now: i64) -> Result<i64, ExpiryError> {
-    let shown = || text.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect();
+    let printable =
+        || text.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect();
     let end = if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         time.timestamp()
     } else {
         let duration =
-            humantime::parse_duration(text).map_err(|_| ExpiryError::Malformed(shown()))?;
+            humantime::parse_duration(text).map_err(|_| ExpiryError::Malformed(printable()))?;
         i64::try_from(duration.as_secs())
             .ok()
             .and_then(|seconds| now.checked_add(seconds))
-            .ok_or_else(|| ExpiryError::TooFar(shown()))?
+            .ok_or_else(|| ExpiryError::TooFar(printable()))?
     };
     if end <= now {
-        return Err(ExpiryError::Past(shown()));
+        return Err(ExpiryError::Past(printable()));
     }
-    if end < MAX_EXPIRY { Ok(end) } else { Err(ExpiryError::TooFar(shown())) }
+    if end < MAX_EXPIRY { Ok(end) } else { Err(ExpiryError::TooFar(printable())) }
 }
 
 #[cfg(test)]
@@ -48,7 +49,7 @@ mod tests {
     const NOW: i64 = 1_795_169_472;
 
     #[test]
-    fn what_is_no_end_is_refused_with_what_would_be() {
+    fn an_invalid_expiry_is_rejected() {
         for text in
             ["", "90", "tomorrow", "-1d", "2027-01-31", "2027-02-30T00:00:00Z", "90 dogs", "٩d"]
         {
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_or_a_duration_is_an_end() {
+    fn a_time_or_a_duration_is_a_valid_expiry() {
         for (text, expected) in [
             ("1s", NOW + 1),
             ("12h", NOW + 12 * 3600),

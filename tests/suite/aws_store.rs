@@ -360,7 +360,7 @@ async fn an_operator_makes_a_store_and_manages_its_grants_and_tokens() {
             0,
             "created aws:111122223333:role/deploy on acme: download",
         ),
-        (grant("create", &["--upload"]), 1, "there is a grant already"),
+        (grant("create", &["--upload"]), 1, "the grant already exists"),
         (
             grant("update", &["--upload"]),
             0,
@@ -379,8 +379,8 @@ async fn an_operator_makes_a_store_and_manages_its_grants_and_tokens() {
             0,
             "lifted",
         ),
-        (admin(&["store", "init"]), 0, "nothing to make"),
-        (admin(&["store", "init", "--table", "another"]), 0, "made the table `another`"),
+        (admin(&["store", "init"]), 0, "unchanged: table, bucket and KMS key already exist"),
+        (admin(&["store", "init", "--table", "another"]), 0, "created the table `another`"),
         (
             admin(&["store", "init", "--data", "/nowhere", "--host", "registry.example.com"]),
             2,
@@ -389,7 +389,7 @@ async fn an_operator_makes_a_store_and_manages_its_grants_and_tokens() {
         (
             admin(&["grant", "list", "--data", "/nowhere"]),
             2,
-            "exactly one of `--data` and `--table` is needed",
+            "exactly one of `--data` and `--table` is required",
         ),
     ] {
         assert_eq!((outcome.0, outcome.1.contains(says)), (code, true), "{says}: {}", outcome.1);

@@ -50,7 +50,7 @@ async fn every_token_is_revoked_while_kms_is_away_by_who_may_not_use_the_key() {
         .envs(operator.aws().environment());
     let ran = command.output().await.unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    assert_eq!(String::from_utf8_lossy(&ran.stdout), "revoked every token\n");
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "revoked all tokens\n");
     assert_eq!(asked_kms(&operator), 0, "an operator may not use the key");
     for process in [&test, &other] {
         process.advance(10);

@@ -1,4 +1,6 @@
-//! `grant explain`: whether a principal would be let in, by the broker's own decision, and if not, what the nearest grant differs by.
+//! `grant explain`: tells whether a principal has a permission, and how the nearest grant differs.
+//!
+//! It uses the same check as the broker.
 
 mod difference;
 
@@ -10,16 +12,16 @@ use stile_core::principal::{Principal, UniqueId, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 
 use self::difference::Difference;
-use super::grant::{GrantFlags, GrantLine, namespace, object, permission_flags, unique_id};
+use super::grant_text::{GrantFlags, GrantLine, namespace, object, permission_flags, unique_id};
 use super::{CommandResult, Context};
 use crate::cli::GrantExplain;
 use crate::error::CommandError;
 use crate::output::notice;
 use crate::target::StoreTarget;
 
-/// Answers, on stdout; a "no" exits 1.
+/// Prints the explanation to stdout. The exit code is 1 if the principal has no access.
 pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult {
-    // The caller is one role, whatever permission set it stands for.
+    // The caller is the role itself, even if a permission set could replace it.
     let typed = parse_typed(&args.principal, true)?;
     let caller = typed.principal;
     let id = args.unique_id.as_deref().map(|text| unique_id(&caller, text)).transpose()?;
@@ -40,7 +42,7 @@ pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult
     let explanation = query.explain(&state, &all)?;
     if let Explanation::Yes { only_for: Some(pinned), .. } = &explanation {
         notice(format_args!(
-            "that holds as long as AWS's unique id of it is `{}`; `--unique-id` asks about another",
+            "this is only valid for the pinned unique id `{}`; use `--unique-id` for a different id",
             pinned.as_str()
         ));
     }
@@ -52,19 +54,19 @@ pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult
     })
 }
 
-/// The principals whose grants apply to the caller, itself first.
+/// Returns the principals whose grants apply to the caller, its own first.
 fn principals(caller: &Principal) -> Vec<Principal> {
     let mut principals = vec![caller.clone()];
     principals.extend(caller.aliases());
     if let Principal::PermissionSet(set) = caller {
-        // Whoever has the set has a role of the account.
+        // Every user of a permission set has a role of the account.
         let account = format!("account:{}:{}", set.partition(), set.account());
         principals.extend(Principal::parse_stored(&account));
     }
     principals
 }
 
-/// What is asked.
+/// The access that the command explains.
 struct AccessQuery<'a> {
     target: &'a StoreTarget,
     caller: &'a Principal,
@@ -77,11 +79,12 @@ struct AccessQuery<'a> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Explanation {
-    /// These grants let it in, as long as the pinned id, where there is one and none was given, is still its own.
+    /// The caller has access through these grants. `only_for` is the pinned id that the caller must
+    /// have, if the operator gave no id.
     Yes { by: Vec<Grant>, only_for: Option<UniqueId> },
-    /// An operator revoked it.
+    /// An operator revoked this principal.
     Revoked(Principal),
-    /// No grant does; the one that comes nearest, and what it differs by.
+    /// The caller has no access. The value is the nearest grant, with its differences.
     No(Option<(Grant, Vec<Difference>)>),
 }
 
@@ -94,10 +97,10 @@ impl AccessQuery<'_> {
             Pin::Pinned(id) => Some(id.clone()),
             Pin::Unpinned | Pin::Disabled => None,
         };
-        // Where nothing is pinned and no id was given, any will do.
+        // If no id is pinned and the operator gave none, any id has the same result.
         let any = || {
             UniqueId::parse("AROAANYANYANYANYANYAN")
-                .ok_or_else(|| CommandError::failed("no unique id can be made up"))
+                .ok_or_else(|| CommandError::failed("cannot create a placeholder unique id"))
         };
         let id = self.id.cloned().or_else(|| pinned.clone()).map_or_else(any, Ok)?;
         let allows = |grant: &&Grant| {
@@ -119,7 +122,7 @@ impl AccessQuery<'_> {
         Ok(Explanation::Yes { by, only_for })
     }
 
-    /// The grant with the fewest and slightest differences.
+    /// Returns the grant with the fewest and least significant differences.
     fn nearest(&self, state: &PrincipalState, all: &[Grant]) -> Option<(Grant, Vec<Difference>)> {
         let near = all.iter().filter_map(|grant| {
             let mut differences =
@@ -177,13 +180,13 @@ impl AccessQuery<'_> {
             }
             Explanation::Revoked(principal) => {
                 format!(
-                    "no: {caller} is kept out, since {principal} is revoked\nhint: {}",
+                    "no: {caller} has no access, because {principal} is revoked\nhint: {}",
                     self.lift_command(principal)
                 )
             }
             Explanation::No(None) => {
                 format!(
-                    "no: {caller} may not {permission} on {namespace}\nno grant comes near it\nhint: {}",
+                    "no: {caller} may not {permission} on {namespace}\nno similar grant exists\nhint: {}",
                     self.create_command()
                 )
             }
@@ -228,7 +231,7 @@ impl AccessQuery<'_> {
         json
     }
 
-    /// What would let it in.
+    /// Returns the commands that would give the caller access.
     fn remedy(&self, grant: &Grant, explanation: &Explanation) -> String {
         let update = || {
             format!(
@@ -241,7 +244,7 @@ impl AccessQuery<'_> {
             Explanation::No(Some((_, differences))) => match differences.as_slice() {
                 [Difference::Expiry(_)] => format!("`{} --expires WHEN`", update()),
                 [Difference::Permission(_)] => format!("`{}{}`", update(), self.permission_flag()),
-                // Two names that differ by case alone are never both granted.
+                // The store rejects grants to two names that differ only by case.
                 [Difference::Case(..)] if grant.principal.is_concrete() => {
                     let delete = self.target.command("grant delete");
                     format!(
@@ -252,7 +255,7 @@ impl AccessQuery<'_> {
                 }
                 [Difference::UniqueId(_)] => {
                     format!(
-                        "`{} --role-arn {}`, if the new one is to have it",
+                        "`{} --role-arn {}`, if the recreated principal may have the grant",
                         self.target.command("grant repin"),
                         self.caller.display_name()
                     )
@@ -318,7 +321,7 @@ mod tests {
         UniqueId::parse(text).unwrap()
     }
 
-    /// Asks for `download`, on `acme`, of somebody whose pin is that.
+    /// Explains `download` on `acme` for a caller with this pin.
     fn explanation(caller: &str, id: Option<&str>, pin: Pin, all: &[Grant]) -> Explanation {
         let (caller, namespace, id) =
             (principal(caller), "acme".parse().unwrap(), id.map(unique_id));
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_grant_is_the_one_with_the_fewest_and_slightest_differences() {
+    fn the_nearest_grant_has_the_fewest_and_least_significant_differences() {
         for (caller, all, nearest, words) in [
             (DEPLOY, vec![grant("aws:111122223333:role/other", "acme", None)], None, vec![]),
             (
@@ -384,7 +387,7 @@ mod tests {
             ),
         ] {
             let Explanation::No(found) = explanation(caller, None, Pin::Unpinned, &all) else {
-                panic!("{caller} is let in by {all:?}")
+                panic!("{caller} has access through {all:?}")
             };
             let expected = nearest.map(|at| all[at].clone());
             assert_eq!(found.as_ref().map(|(grant, _)| grant.clone()), expected, "{all:?}");
@@ -398,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_lets_a_caller_in_is_named() {
+    fn the_explanation_names_each_grant_that_gives_access() {
         for (caller, who, on) in [
             (DEPLOY, DEPLOY, "acme"),
             (DEPLOY, DEPLOY, "*"),
@@ -419,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pinned_id_decides_what_is_granted_by_name_and_nothing_else() {
+    fn a_pinned_id_affects_only_grants_by_name() {
         let (old, new) = ("AROAEXAMPLEEXAMPLE222", "AROAOTHEROTHEROTHER22");
         let by_name = [grant(DEPLOY, "acme", None)];
         let pin = || Pin::Pinned(unique_id(old));
@@ -438,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_of_every_namespace_only_a_grant_on_all_of_them_answers() {
+    fn only_a_grant_on_all_namespaces_gives_access_to_all_namespaces() {
         let (caller, all) =
             (principal(DEPLOY), [grant(DEPLOY, "acme", None), grant(DEPLOY, "*", None)]);
         let principals = principals(&caller);

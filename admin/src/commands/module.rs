@@ -1,4 +1,4 @@
-//! `module`: publishes a version and lists what is published, through the API.
+//! `module`: publishes a version and lists modules, through the broker's API.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ use crate::direct_upload::{self, UploadRoute};
 use crate::error::CommandError;
 use crate::upload::Archive;
 
-/// Runs one verb.
+/// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> CommandResult {
     match verb {
         ModuleVerb::Publish(args) => publish(context, &args).await?,
@@ -25,7 +25,7 @@ pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the broker says of a version that it has.
+/// The broker's response for a published version.
 #[derive(Deserialize)]
 struct Published {
     sha256: String,
@@ -42,13 +42,13 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
     let failed = |error: CommandError| {
         error.context(format_args!("`{address}` {version} was not published"))
     };
-    let published: Published = sent(&api, &address, &version, &archive)
+    let published: Published = send_archive(&api, &address, &version, &archive)
         .await
         .and_then(|answer| answer.read())
         .map_err(failed)?;
     if published.sha256 != archive.sha256() {
         return Err(CommandError::failed(format!(
-            "the registry has other bytes as `{address}` {version} than were sent"
+            "the registry stored different bytes than the sent archive as `{address}` {version}"
         )));
     }
     let status = if published.status == "unchanged" { "unchanged" } else { "published" };
@@ -58,9 +58,9 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
         .outcome(format_args!("{status} {address} {version} (sha256:{})", archive.sha256()), &json)
 }
 
-/// Sends an archive the way it can go: what fits through whatever may stand before a registry goes straight to it, and for
-/// anything larger it is asked first.
-async fn sent(
+/// Sends an archive: directly to the registry if every front accepts the size, or else by the route
+/// that the registry selects.
+async fn send_archive(
     api: &Api,
     address: &ModuleAddress,
     version: &Version,
@@ -83,7 +83,7 @@ async fn sent(
     .await
 }
 
-/// A page of the list.
+/// One page of a list of modules.
 #[derive(Deserialize)]
 struct Page {
     meta: Meta,
@@ -104,7 +104,7 @@ struct Summary {
     published_at: String,
 }
 
-/// The answer to `…/versions`.
+/// The response to `…/versions`.
 #[derive(Deserialize)]
 struct Versions {
     modules: Vec<ModuleVersions>,
@@ -169,7 +169,7 @@ async fn list(context: &Context, args: &ModuleList) -> Result<(), CommandError> 
     context.output.rows("modules", &["module", "latest", "published at"], &rows, &json.into())
 }
 
-/// Every page of a list; the offset must grow, or a list could have no end.
+/// Reads every page of a list. It stops if the offset does not increase, to prevent an endless loop.
 async fn pages(api: &Api, path: &str) -> Result<Vec<Summary>, CommandError> {
     let (mut modules, mut offset) = (Vec::new(), 0);
     loop {

@@ -1,27 +1,28 @@
-//! `token`: revokes a token, a principal or everything, lifts what was revoked of a principal, and lists.
+//! `token`: revokes a token, a principal or all tokens, lifts and lists revocations.
 
 use std::process::ExitCode;
 
 use serde_json::json;
+use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
-use stile_core::grants::OperatorAccess;
 use stile_core::token::TokenId;
+use stile_protocol::reply::ErrorCode;
 use stile_store::Store;
 
-use super::{CommandResult, Context, existing_principal};
+use super::{CommandResult, Context, existing_principal, record};
 use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
 use crate::error::CommandError;
 use crate::output::notice;
 use crate::target::StoreTarget;
 
-/// How often the keys are dropped anew when a broker adds one in the same moment.
+/// Maximum number of attempts to delete all keys, if a broker adds a key at the same time.
 const MAX_ATTEMPTS: usize = 10;
 
-/// What is out does not know that it is dead: said wherever a token may have been kept.
-const CACHED_TOKEN_NOTICE: &str = "a credentials helper hands out the token that it kept until that ends; \
-                    hint: `terraform-credentials-stile forget HOST` drops it at once, on the machine of whoever had it";
+/// The notice after each revocation: helpers do not know about it.
+const CACHED_TOKEN_NOTICE: &str = "credentials helpers still return a cached token until it expires; \
+                    hint: run `terraform-credentials-stile forget HOST` on each machine that has it";
 
-/// Runs one verb.
+/// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: TokenVerb) -> CommandResult {
     match verb {
         TokenVerb::Revoke(args) => revoke(context, &args).await?,
@@ -42,28 +43,32 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
             .open()
             .await?
             .revoke_principal(&context.operator(), principal.clone(), context.now)
-            .await?;
+            .await;
+        let mut event = context.event(Kind::Revoke);
+        event.about(&principal);
+        let new =
+            record(event, new, |new| if *new { Outcome::Revoked } else { Outcome::Unchanged })?;
         let line = if new {
             format!("revoked {principal}")
         } else {
-            format!("unchanged: {principal} was revoked already")
+            format!("unchanged: {principal} is already revoked")
         };
         let status = if new { "revoked" } else { "unchanged" };
         notice(CACHED_TOKEN_NOTICE);
         return context.output.outcome(line, &json!({ "status": status, "principal": principal }));
     }
     if !args.yes {
-        return Err(CommandError::refused("`--all` revokes every token there is, everybody's")
-            .hint("repeat with `--yes` if that is meant"));
+        return Err(CommandError::refused("`--all` revokes the tokens of all principals")
+            .hint("add `--yes` to confirm"));
     }
-    let dropped = drop_keys(&context.operator(), &args.store.open().await?).await?;
-    let line = if dropped == 0 {
-        "nothing to revoke: there are no keys, so no token is good"
+    let deleted = drop_keys(context, &args.store.open().await?).await?;
+    let line = if deleted == 0 {
+        "unchanged: there are no keys, so no token is valid"
     } else {
         notice(CACHED_TOKEN_NOTICE);
-        "revoked every token"
+        "revoked all tokens"
     };
-    context.output.outcome(line, &json!({ "status": if dropped == 0 { "unchanged" } else { "revoked" }, "dropped_keys": dropped }))
+    context.output.outcome(line, &json!({ "status": if deleted == 0 { "unchanged" } else { "revoked" }, "dropped_keys": deleted }))
 }
 
 async fn revoke_token(
@@ -71,12 +76,16 @@ async fn revoke_token(
     target: &StoreTarget,
     text: &str,
 ) -> Result<(), CommandError> {
-    // What was typed is not shown: it may well be the token itself.
+    // The error does not contain the input, because it may be the token itself (secret leak).
     let id = TokenId::parse(text).ok_or_else(|| {
-        CommandError::refused("that is not a token's id")
-            .hint("type the `token_id` of the audit log, 22 characters, and not the token itself")
+        CommandError::refused("the argument is not a token id")
+            .hint("use the `token_id` of the audit log (22 characters), not the token itself")
     })?;
-    target.open().await?.revoke_token(&context.operator(), id.clone(), context.now).await?;
+    let store = target.open().await?;
+    let revoked = store.revoke_token(&context.operator(), id.clone(), context.now).await;
+    let mut event = context.event(Kind::Revoke);
+    event.token(&id);
+    record(event, revoked, |()| Outcome::Revoked)?;
     notice(CACHED_TOKEN_NOTICE);
     context.output.outcome(
         format!("revoked token {}", id.as_str()),
@@ -84,22 +93,39 @@ async fn revoke_token(
     )
 }
 
-/// Drops every key, and says how many there were.
-async fn drop_keys(operator: &OperatorAccess, store: &Store) -> Result<usize, CommandError> {
+/// Deletes all keys, and returns their number.
+async fn drop_keys(context: &Context, store: &Store) -> Result<usize, CommandError> {
+    let (mut event, mut dropped) = (context.event(Kind::Key), Ok(None));
     for _ in 0..MAX_ATTEMPTS {
-        if let Some(count) = store.drop_keys(operator).await? {
-            return Ok(count);
+        dropped = store.drop_keys(&context.operator()).await;
+        if !matches!(dropped, Ok(None)) {
+            break;
         }
     }
-    Err(CommandError::failed("the keyring changes all the time, and the keys were not dropped")
-        .hint("run it again"))
+    if matches!(dropped, Ok(None)) {
+        event.refused(ErrorCode::Conflict);
+    }
+    let outcome = |count: &Option<usize>| match count {
+        Some(0) => Outcome::Unchanged,
+        _ => Outcome::Dropped,
+    };
+    if let Some(count) = record(event, dropped, outcome)? {
+        return Ok(count);
+    }
+    Err(CommandError::failed(
+        "could not delete the keys, because the keyring changed during each attempt",
+    )
+    .hint("run the command again"))
 }
 
 async fn lift(context: &Context, args: &TokenLift) -> Result<(), CommandError> {
     let principal = existing_principal(&args.principal, args.exact)?;
-    if !args.store.open().await?.lift(&context.operator(), principal.clone()).await? {
+    let lifted = args.store.open().await?.lift(&context.operator(), principal.clone()).await;
+    let mut event = context.event(Kind::Lift);
+    event.about(&principal);
+    if !record(event, lifted, |lifted| if *lifted { Outcome::Lifted } else { Outcome::Absent })? {
         return Err(CommandError::refused(format!("`{principal}` is not revoked"))
-            .hint(format!("`{}` shows what is", args.store.command("token list"))));
+            .hint(format!("`{}` lists all revocations", args.store.command("token list"))));
     }
     context.output.outcome(
         format!("lifted {principal}"),
