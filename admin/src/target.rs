@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use stile_protocol::audience::Audience;
-use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
+use stile_store::{AwsDeadlines, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
 use crate::failure::Failure;
@@ -67,12 +67,10 @@ impl StoreTarget {
     /// Opens it.
     pub(crate) async fn open(&self) -> Result<Store, Failure> {
         match self.named()? {
-            Named::Folder(folder) => {
-                Ok(Store::Embedded(Embedded::open(&folder, self.embedded_deadlines())?))
-            }
+            Named::Folder(folder) => Ok(Store::open_folder(&folder, self.embedded_deadlines())?),
             Named::Aws(place) => {
-                let connected = Aws::connect(place, None, None, self.aws_deadlines());
-                Ok(Store::Aws(Box::pin(connected).await))
+                let connected = Store::connect_aws(&place, None, None, self.aws_deadlines());
+                Ok(Box::pin(connected).await)
             }
         }
     }

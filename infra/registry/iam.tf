@@ -32,14 +32,14 @@ resource "aws_iam_role_policy" "store" {
 }
 
 data "aws_iam_policy_document" "store" {
-  # store/aws/table.rs: a row, several rows at once, and a partition.
+  # store/src/records/dynamodb/table.rs: a row, several rows at once, and a partition.
   statement {
     sid       = "TableRead"
     actions   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"]
     resources = [aws_dynamodb_table.registry.arn]
   }
 
-  # store/aws/table.rs `transact`: transactions are allowed by what is in them. The rows of grants, of revocations and of
+  # store/src/records/dynamodb/table.rs `transact`: transactions are allowed by what is in them. The rows of grants, of revocations and of
   # the host are not among these: whoever takes the function over cannot write a grant that outlives it. A mint's
   # transaction is allowed as well if it is judged as a whole, since one statement covers its claim and its pin.
   statement {
@@ -54,7 +54,7 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # store/aws/uploads.rs: addresses are signed as this role, what arrived is fetched, and object and row are cleared away.
+  # store/src/blobs/s3/uploads.rs: addresses are signed as this role, what arrived is fetched, and object and row are cleared away.
   statement {
     sid       = "UploadsSignAndFetch"
     actions   = ["s3:GetObject", "s3:PutObject"]
@@ -79,7 +79,7 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # store/aws/keyring.rs: the keyring is opened once a revision and sealed once a rotation.
+  # store/src/keys/kms: the keyring is opened once a revision and sealed once a rotation.
   statement {
     sid       = "KmsKeyring"
     actions   = ["kms:Decrypt", "kms:Encrypt"]
@@ -96,21 +96,21 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # store/aws/archives.rs `reach_bucket`: HeadBucket, which S3 allows by this name.
+  # store/src/blobs/s3/archives.rs `health_check`: HeadBucket, which S3 allows by this name.
   statement {
     sid       = "ArchivesReach"
     actions   = ["s3:ListBucket"]
     resources = [aws_s3_bucket.modules.arn]
   }
 
-  # store/aws/archives.rs: an archive is put, and read back where one of that name is there. None is ever deleted.
+  # store/src/blobs/s3/archives.rs: an archive is put, and read back where one of that name is there. None is ever deleted.
   statement {
     sid       = "ArchivesKeep"
     actions   = ["s3:GetObject", "s3:PutObject"]
     resources = ["${aws_s3_bucket.modules.arn}/modules/*"]
   }
 
-  # store/aws/location.rs: links are signed as this role, each for one version of one archive.
+  # store/src/blobs/s3/links.rs: links are signed as this role, each for one version of one archive.
   statement {
     sid       = "LocationSign"
     actions   = ["s3:GetObjectVersion"]

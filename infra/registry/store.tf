@@ -174,7 +174,7 @@ data "aws_iam_policy_document" "bucket" {
     }
   }
 
-  # The broker names no encryption, or with STILE_BUCKET_KMS_KEY this key (store/aws/archives.rs, uploads.rs); without a name
+  # The broker names no encryption, or with STILE_BUCKET_KMS_KEY this key (store/src/blobs/s3/archives.rs, uploads.rs); without a name
   # an object gets the bucket's own, which is this key as well. What names another, or names a key of its own, is denied.
   statement {
     sid       = "DenyOtherEncryption"

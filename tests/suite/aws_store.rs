@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_core::token::Keyring;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{Aws, Store};
+use stile_store::Store;
 use stile_tests::emulated_aws::{
     ACCESS_KEY_ID, EmulatedAws, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN,
 };
@@ -315,7 +315,7 @@ async fn a_link_never_outlives_the_credentials_that_signed_it() {
         let aws = test.aws();
         // The clients' own credentials go on; only those of the links end.
         let store = aws.store_over(&aws.sdk_of(expires_at), Some(HOST));
-        let signing = test.over(Store::Aws(store));
+        let signing = test.over(store);
         let reply = signing.get(DOWNLOAD, &token).await;
         match expected {
             None => assert_eq!(reply.status, 503, "{left:?}"),
@@ -373,7 +373,7 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
             .to_builder()
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .build();
-        test.over(Store::Aws(test.aws().store_over(&sdk, Some(HOST))))
+        test.over(test.aws().store_over(&sdk, Some(HOST)))
     };
     // Those of calls have come, and those of links do not.
     let (signing, process) = (process(), process());
@@ -439,7 +439,7 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
     assert!(!text.contains("secret"), "{text}");
 
     // Somebody else's registry under the same KMS key; its blob under this one's name is no keyring of this one.
-    let other = Store::Aws(aws.store(Some("other.example.com")));
+    let other = aws.store(Some("other.example.com"));
     assert!(other.keyring().await.is_err(), "this registry's keyring does not open for another");
     aws.dynamodb("DeleteItem", json!({"Key": key})).await;
     assert!(other.replace_keyring(0, Keyring::default().next(NOW).unwrap()).await.unwrap());
@@ -625,7 +625,7 @@ async fn a_list_that_takes_several_answers_is_read_to_its_last() {
 async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
     let Some((test, _)) = published().await else { return };
     let aws = test.aws();
-    let made = Aws::init_over(aws.place.clone(), &aws.sdk(), patience::aws()).await.unwrap();
+    let made = Store::init_on_aws(&aws.place, &aws.sdk(), patience::aws()).await.unwrap();
     assert!(!made.table && !made.bucket && !made.key, "{made:?}");
     let looked = test.store().diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_ok()), "{looked:?}");
@@ -635,7 +635,7 @@ async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
         kms_key: "alias/no-such-key".to_owned(),
         bucket_kms_key: None,
     };
-    let nothing = Store::Aws(Aws::over(elsewhere, None, &aws.sdk(), patience::aws()));
+    let nothing = Store::on_aws(&elsewhere, None, &aws.sdk(), patience::aws());
     let looked = nothing.diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_err()), "{looked:?}");
     let said = looked[0].1.as_ref().unwrap_err().to_string();

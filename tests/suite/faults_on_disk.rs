@@ -16,7 +16,7 @@ use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::Permissions as Rights;
-use stile_store::{Change, Embedded, EmbeddedDeadlines, Store};
+use stile_store::{Change, EmbeddedDeadlines, Store};
 use stile_tests::left_out::{left_out, tool};
 use stile_tests::local_sts::LocalSts;
 use stile_tests::operator::AsOperator as _;
@@ -160,7 +160,7 @@ async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new
 async fn a_database_that_somebody_has_locked_is_waited_for_and_then_is_down() {
     let (test, token) = published().await;
     let deadlines = EmbeddedDeadlines { writer: SHORT, ..patience::embedded() };
-    let test = test.over(Store::Embedded(embedded(test.data(), deadlines)));
+    let test = test.over(embedded(test.data(), deadlines));
     // Whose token it is, is read before the lock.
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
     let identity = deploy();
@@ -211,7 +211,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
     ] {
         // A copy: the broker that runs has the genuine one open.
         let copy = aside.path().join(way);
-        Embedded::init(&copy, patience::embedded()).unwrap();
+        Store::init_folder(&copy, patience::embedded()).unwrap();
         let copied = copy.join("stile.sqlite3");
         for rest in ["stile.sqlite3-wal", "stile.sqlite3-shm"] {
             let _ = fs::remove_file(copy.join(rest));
@@ -222,7 +222,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
             "empty" => fs::write(&copied, "").unwrap(),
             _ => fs::remove_file(&copied).unwrap(),
         }
-        let error = Embedded::open(&copy, patience::embedded()).unwrap_err();
+        let error = Store::open_folder(&copy, patience::embedded()).unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         let refused = format!("{error}: {source}");
         assert!(refused.contains(says), "{way}: {refused}");

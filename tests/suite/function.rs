@@ -14,6 +14,7 @@ use stile_tests::home::Home;
 use stile_tests::lambda::Function;
 use stile_tests::left_out::{left_out, tool};
 use stile_tests::local_sts::LocalSts;
+use stile_tests::operator::AsOperator as _;
 use stile_tests::programs::{ADMIN, BROKER, HELPER, free_port, program, workspace};
 use stile_tests::proof::{Proof, document};
 use stile_tests::served::system_time;
@@ -24,7 +25,10 @@ use stile_tests::test_broker::{HOST, allow, deploy, namespaces, role};
 async fn table_for(host: &str) -> Option<EmulatedAws> {
     let aws = EmulatedAws::start().await?;
     let store = aws.store(None);
-    assert_eq!(store.keep_host(&Audience::parse(host).unwrap()).await.unwrap(), HostKept::Made);
+    assert_eq!(
+        store.as_operator().keep_host(&Audience::parse(host).unwrap()).await.unwrap(),
+        HostKept::Made
+    );
     allow(&aws, &role("deploy"), "acme", &[Download, Upload]).await;
     aws.meter.taken();
     Some(aws)

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use stile_protocol::audience::Audience;
-use stile_store::{Aws, AwsDeadlines, Embedded, HostKept, Place};
+use stile_store::{AwsDeadlines, HostKept, Place, Store};
 
 use super::{Context, Done};
 use crate::cli::{StoreInit, StoreVerb};
@@ -21,7 +21,7 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
             ));
         }
         Named::Folder(folder) => {
-            let made = Embedded::init(&folder, store.embedded_deadlines())?;
+            let made = Store::init_folder(&folder, store.embedded_deadlines())?;
             let data = folder.display();
             let line = match (made.folder, made.database) {
                 (true, _) => format!("made the folder `{data}` and the database in it"),
@@ -35,7 +35,7 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
         }
         Named::Aws(place) => {
             let deadlines = store.aws_deadlines();
-            let made = Box::pin(Aws::init(place.clone(), None, deadlines)).await?;
+            let made = Box::pin(Store::init_aws(&place, None, deadlines)).await?;
             let parts = [
                 (made.table, "table", &place.table),
                 (made.bucket, "bucket", &place.bucket),
@@ -52,7 +52,7 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
             };
             let mut told = json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key });
             if let Some(host) = &host {
-                let kept = keep_host(place, host, deadlines).await?;
+                let kept = keep_host(context, place, host, deadlines).await?;
                 line.push_str(&format!(
                     "; the table {} for registry `{host}`",
                     if kept { "is from now on" } else { "was and is" }
@@ -68,13 +68,14 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
 
 /// Writes the host into the table, unless it is there; whether it was not.
 async fn keep_host(
+    context: &Context,
     place: Place,
     host: &Audience,
     deadlines: AwsDeadlines,
 ) -> Result<bool, Failure> {
     let table = place.table.clone();
-    let store = Box::pin(Aws::connect(place, None, None, deadlines)).await;
-    match store.keep_host(host).await? {
+    let store = Box::pin(Store::connect_aws(&place, None, None, deadlines)).await;
+    match store.keep_host(&context.operator(), host).await? {
         HostKept::Made => Ok(true),
         HostKept::Same => Ok(false),
         HostKept::Another(other) => Err(Failure::refused(format!(

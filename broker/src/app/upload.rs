@@ -7,7 +7,9 @@ use super::broker::Broker;
 use super::publish::{self, Publication, PublishError};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::{Announced, UploadError, UploadId, Version, archive};
-use stile_store::{FetchedUpload, PendingUpload, Published, StoreError, UploadSession};
+use stile_store::{
+    BegunUpload, FetchedUpload, PendingUpload, Published, StoreError, UploadSession,
+};
 
 /// How an announced archive is to be published.
 #[derive(Debug)]
@@ -67,8 +69,10 @@ pub async fn begin(
         return Ok(Begun::Direct);
     }
     let now = broker.clock.now();
-    let begun = broker.store.begin_upload(access, version, announced, now).await?;
-    begun.map(Begun::Session).ok_or(SessionError::DirectOnly)
+    match broker.store.begin_upload(access, version, announced, now).await? {
+        BegunUpload::Session(session) => Ok(Begun::Session(session)),
+        BegunUpload::ThroughBroker => Err(SessionError::DirectOnly),
+    }
 }
 
 /// Completes an upload session: fetches what was put into the bucket and publishes it.

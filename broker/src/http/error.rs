@@ -25,8 +25,8 @@ use crate::authn::sigv4::{AnswerError, StsError};
 use crate::tokens::KeyError;
 use stile_core::clock::rfc3339;
 use stile_core::grants::Refusal;
-use stile_core::package::archive::ArchiveError;
 use stile_core::package::UploadError;
+use stile_core::package::archive::ArchiveError;
 use stile_store::{StoreError, StoreErrorKind};
 
 /// Seconds after which a caller may try again what could not be decided.
