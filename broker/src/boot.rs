@@ -3,6 +3,7 @@
 use stile_protocol::audience::Audience;
 
 use crate::app::{Broker, Limits, Readiness};
+use crate::audit::{AuditLog, Folding};
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::config::{Config, ConfigError, Kept};
 use crate::principal_cache::PrincipalCache;
@@ -33,9 +34,9 @@ pub enum BootError {
 }
 
 /// Opens what the configuration names.
-pub async fn open(config: &Config, clock: Clock) -> Result<Broker, BootError> {
+pub async fn open(config: &Config, clock: Clock, folding: Folding) -> Result<Broker, BootError> {
     let (store, audience) = open_store(config).await?;
-    assemble(config, audience, store, clock)
+    assemble(config, audience, store, clock, folding)
 }
 
 /// Assembles a broker of that registry over a store that is open.
@@ -44,6 +45,7 @@ pub fn assemble(
     audience: Audience,
     store: Store,
     clock: Clock,
+    folding: Folding,
 ) -> Result<Broker, BootError> {
     Ok(Broker {
         audience: audience.clone(),
@@ -56,6 +58,7 @@ pub fn assemble(
             config.sts_timeouts,
         )?,
         single_flight: SingleFlight::default(),
+        audit: AuditLog::new(clock.clone(), folding),
         limits: Limits::default(),
         store,
         principal_cache: PrincipalCache::default(),

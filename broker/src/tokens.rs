@@ -10,7 +10,7 @@ use stile_protocol::audience::Audience;
 
 use crate::shared_failure_mutex::{SharedFailureGuard, SharedFailureMutex};
 use stile_core::grants::Entitlement;
-use stile_core::token::{Claims, DerivedKeys, Key, KeyId, Keyring, Listed, Sealed, seal};
+use stile_core::token::{Claims, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, Sealed, seal};
 use stile_store::{Recorded, Store, StoreError, StoreErrorKind};
 
 /// How many opened tokens are remembered; garbage never opens, so only real callers take the room.
@@ -106,8 +106,8 @@ impl Tokens {
     pub async fn minting_key(&self, store: &Store, now: i64) -> Result<Key, KeyError> {
         if let Some(key) = self
             .known()
-            .filter(|keyring| !keyring.due(now))
-            .and_then(|keyring| keyring.minting(now).cloned())
+            .filter(|keyring| !keyring.rotation_due(now))
+            .and_then(|keyring| keyring.minting_key(now).cloned())
         {
             return Ok(key);
         }
@@ -125,17 +125,17 @@ impl Tokens {
         // Who loses the race to follow the keyring finds the winner's on the next round.
         for _ in 0..4 {
             let keyring = store.keyring().await?;
-            if !keyring.due(now) && keyring.minting(now).is_some() {
-                return self.meet(keyring).minting(now).cloned().ok_or(KeyError::Crypto);
+            if !keyring.rotation_due(now) && keyring.minting_key(now).is_some() {
+                return self.meet(keyring).minting_key(now).cloned().ok_or(KeyError::Crypto);
             }
-            let next = keyring.next(now).map_err(|_| KeyError::Crypto)?;
+            let next = keyring.rotated(now).map_err(|_| KeyError::Crypto)?;
             if store.replace_keyring(keyring.revision, next.clone()).await? {
                 tracing::info!(
                     revision = next.revision,
                     keys = next.keys().len(),
                     "the keyring has a new key"
                 );
-                return self.meet(next).minting(now).cloned().ok_or(KeyError::Crypto);
+                return self.meet(next).minting_key(now).cloned().ok_or(KeyError::Crypto);
             }
         }
         Err(KeyError::Store(StoreError::busy("the keyring changes too fast")))
@@ -174,7 +174,7 @@ impl Tokens {
                 opened
             }
         };
-        if keyring.key(&opened.key_id).is_none() || !opened.claims.live(self.max_ttl, now) {
+        if keyring.key(&opened.key_id).is_none() || !opened.claims.is_valid_at(self.max_ttl, now) {
             return Err(OpenError::Invalid);
         }
         Ok(opened)
@@ -184,14 +184,19 @@ impl Tokens {
     ///
     /// A revision that went back is a keyring that was removed or restored; but it may also be a read from before this
     /// process followed the keyring itself, so that is looked into once in ten seconds only.
-    pub async fn follow(&self, listed: &Listed, store: &Store, now: i64) -> Result<(), KeyError> {
+    pub async fn follow(
+        &self,
+        listed: &KeyringSummary,
+        store: &Store,
+        now: i64,
+    ) -> Result<(), KeyError> {
         let before = self.known();
-        if before.as_deref().is_some_and(|keyring| listed.is(keyring)) {
+        if before.as_deref().is_some_and(|keyring| listed.matches(keyring)) {
             return Ok(());
         }
         let guard = self.refresh.lock().await;
         let met = self.known();
-        if met.as_deref().is_some_and(|keyring| listed.is(keyring))
+        if met.as_deref().is_some_and(|keyring| listed.matches(keyring))
             || met.as_deref().map(|keyring| keyring.revision)
                 != before.as_deref().map(|keyring| keyring.revision)
         {
@@ -212,12 +217,12 @@ impl Tokens {
     pub async fn confirm(
         &self,
         id: &KeyId,
-        listed: &Listed,
+        listed: &KeyringSummary,
         store: &Store,
         now: i64,
     ) -> Result<(), OpenError> {
         let met = self.known().unwrap_or_default();
-        if listed.has(id) {
+        if listed.contains(id) {
             if listed.revision > met.revision {
                 self.catch_up(store, now).await;
             }
@@ -261,10 +266,10 @@ impl Tokens {
     }
 
     /// Drops the keys that a newer list has no more: that needs neither KMS nor the store, and holds when both are gone.
-    fn forget_all_but(&self, listed: &Listed) {
+    fn forget_all_but(&self, listed: &KeyringSummary) {
         let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = keyring.as_mut().filter(|known| known.revision < listed.revision) {
-            *known = Arc::new(known.only(listed));
+            *known = Arc::new(known.restricted_to(listed));
         }
     }
 
@@ -292,7 +297,7 @@ impl Tokens {
         store: &Store,
         now: i64,
     ) -> Result<DerivedKeys, KeyError> {
-        let mints = |keyring: &Arc<Keyring>| keyring.minting(now).is_some();
+        let mints = |keyring: &Arc<Keyring>| keyring.minting_key(now).is_some();
         // A key that is due to be followed is good for this all the same: reading must not need a write.
         let keyring = match self.known().filter(mints) {
             Some(keyring) => keyring,
@@ -301,7 +306,7 @@ impl Tokens {
                 self.known().unwrap_or_default()
             }
         };
-        let current = keyring.minting(now).ok_or(KeyError::Crypto)?.id().clone();
+        let current = keyring.minting_key(now).ok_or(KeyError::Crypto)?.id().clone();
         let keys =
             keyring.keys().iter().map(|key| (key.id().clone(), key.derive(purpose))).collect();
         Ok(DerivedKeys { current, keys })
@@ -390,7 +395,7 @@ mod tests {
 
     /// A role with a grant on everything, and a request for all of it.
     fn entitlement() -> Entitlement {
-        let identity = Identity::of_iam(
+        let identity = Identity::from_iam(
             Issuer::Sts,
             "111122223333",
             "arn:aws:sts::111122223333:assumed-role/deploy/test",
@@ -401,7 +406,7 @@ mod tests {
         let permissions = Permissions::NONE.with(Permission::Download);
         let grant = Grant {
             principal: identity.principal().clone(),
-            namespace: GrantNamespace::Every,
+            namespace: GrantNamespace::All,
             permissions,
             expires_at: None,
             created_by: "test".to_owned(),
@@ -412,7 +417,7 @@ mod tests {
             pin: Pin::Unpinned,
             revoked: None,
             revoked_tokens: HashSet::new(),
-            keyring: Listed::default(),
+            keyring: KeyringSummary::default(),
         };
         let document = RequestDocument {
             nonce: String::new(),

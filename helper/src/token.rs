@@ -59,7 +59,8 @@ pub async fn for_host(
     if let Some(token) = slot.read(clock.now()) {
         return Ok(token);
     }
-    let _lock = slot.lock_fetch();
+    // The holder of the lock may take as long as a call, and some time for its credentials.
+    let _lock = slot.lock_fetch(call::timeout(environment) * 3 / 2);
     // The previous holder of the lock has most likely cached the token.
     if let Some(token) = slot.read(clock.now()) {
         return Ok(token);
@@ -79,7 +80,8 @@ pub async fn mint(
 ) -> Result<Token, TokenError> {
     let client = call::client(&registry.url, environment)?;
     let loaded = credentials::load(registry, environment, clock.now()).await?;
-    let exchanged = exchange::exchange(&client, registry, &loaded, scope, clock).await?;
+    let timeout = call::timeout(environment);
+    let exchanged = exchange::exchange(&client, registry, &loaded, scope, clock, timeout).await?;
     Ok(Token {
         secret: exchanged.reply.token.into(),
         expires_at: exchanged.expires_at,

@@ -106,16 +106,12 @@ async fn an_operator_writes_the_host_once() {
     let Some(aws) = EmulatedAws::start().await else { return };
     for (host, code, says) in [
         ("localhost", 2, "has no dot"),
-        (
-            "Registry.Example.com:443",
-            0,
-            "the table is from now on for registry `registry.example.com`",
-        ),
-        (HOST, 0, "the table was and is for registry `registry.example.com`"),
+        ("Registry.Example.com:443", 0, "the table is now for registry `registry.example.com`"),
+        (HOST, 0, "the table was already for registry `registry.example.com`"),
         (
             "other.example.com",
             1,
-            "is for registry `registry.example.com`, not `other.example.com`; hint: make another table",
+            "belongs to registry `registry.example.com`, not `other.example.com`; hint: create a separate table",
         ),
     ] {
         let ran = run(&aws, ADMIN, &["store", "init", "--host", host]).await;
@@ -130,7 +126,7 @@ async fn an_operator_writes_the_host_once() {
     aws.dynamodb("DeleteItem", json!({"Key": {"pk": {"S": "host"}, "sk": {"S": "host"}}})).await;
     assert!(
         store(&aws, Some(HOST))
-            .replace_keyring(0, Keyring::default().next(NOW).unwrap())
+            .replace_keyring(0, Keyring::default().rotated(NOW).unwrap())
             .await
             .unwrap()
     );

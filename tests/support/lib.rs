@@ -3,6 +3,8 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`identity`] | throw-away AWS credentials, and who STS says they are |
+//! | [`archives`] | archives of modules |
+//! | [`reply`] | an answer of the broker |
 //! | [`sigv4`] | Signature Version 4, written a second time so that nothing vouches for itself |
 //! | [`local_sts`] | an STS on loopback that really checks signatures |
 //! | [`proof`] | proofs as the helper would sign them, and as an attacker would bend them |
@@ -20,6 +22,7 @@
 //! | [`patience`] | how long tests wait, and a clock that jumps to deadlines |
 //! | [`process`] | a child process that does not outlive its test |
 //! | [`test_broker`] | the real broker in this process, with a clock the test sets |
+//! | [`test_clock`] | that clock |
 //! | [`served`] | the same, served over TLS for programs to reach |
 //! | [`home`] | a home folder and an environment for those programs |
 //! | [`demo`] | the demo, step by step |
@@ -39,6 +42,7 @@
     reason = "a support that fails should fail its test at once"
 )]
 
+pub mod archives;
 pub mod demo;
 pub mod dev_ca;
 pub mod emulated_aws;
@@ -60,6 +64,7 @@ pub mod programs;
 pub mod proof;
 pub mod provider;
 pub mod recorder;
+pub mod reply;
 pub mod rights;
 pub mod seed;
 pub mod served;
@@ -70,4 +75,5 @@ pub mod terraform;
 pub mod terraform_docs;
 pub mod terraform_release;
 pub mod test_broker;
+pub mod test_clock;
 pub mod venv;

@@ -11,8 +11,12 @@ use stile_store::{AwsDeadlines, EmbeddedDeadlines};
 pub const BACKSTOP: Duration = Duration::from_secs(600);
 
 /// The same limits for programs, as variables of their environment.
-pub const VARIABLES: [(&str, &str); 2] =
-    [("STILE_STORE_TIMEOUT", "600"), ("STILE_STS_TIMEOUT", "600")];
+pub const VARIABLES: [(&str, &str); 4] = [
+    ("STILE_STORE_TIMEOUT", "600"),
+    ("STILE_STS_TIMEOUT", "600"),
+    ("STILE_TIMEOUT", "600"),
+    ("TF_REGISTRY_CLIENT_TIMEOUT", "600"),
+];
 
 /// Limits of the store on AWS that no busy machine reaches.
 pub fn aws() -> AwsDeadlines {

@@ -36,7 +36,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// A broker whose clock shows the system's time and stands still.
+    /// A broker whose clock goes with the system's.
     pub async fn start() -> Self {
         Self::start_with(0, |router| router).await
     }
@@ -46,7 +46,7 @@ impl Served {
         Self::start_at(ahead, Place::Folder(Arc::new(tempfile::tempdir().unwrap())), between).await
     }
 
-    /// A broker whose clock shows the system's time, on that store, and something between it and its callers; none, and
+    /// A broker whose clock goes with the system's, on that store, and something between it and its callers; none, and
     /// that is noted, where a tool is missing.
     pub async fn start_on(
         backend: Backend,
@@ -67,7 +67,7 @@ impl Served {
         let host = format!("127.0.0.1:{port}");
         let files = DevCa::new(now).write(folder.path(), &["127.0.0.1"]);
         let test = TestBroker::start_at(&host, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
-        test.set_time(now + ahead);
+        test.go_by_system_time(ahead);
         let _serving = test.serve_on(port, Some(&files), between).await;
         Self { test, files, host, _folder: folder, _serving }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::broker::Broker;
 use crate::tokens::KeyError;
+use stile_core::audit::Event;
 use stile_core::package::{SignedUrl, SignedUrlError};
 use stile_store::Blobs;
 
@@ -35,6 +36,7 @@ pub async fn open(
     broker: &Broker,
     file: Option<&str>,
     query: &str,
+    event: &mut Event,
 ) -> Result<Archive, ArchiveError> {
     let Blobs::Disk(disk) = broker.store.blobs() else { return Err(ArchiveError::NotHere) };
     let file = file.ok_or(SignedUrlError::Invalid)?;
@@ -42,5 +44,6 @@ pub async fn open(
     let purpose = SignedUrl::purpose(&broker.audience);
     let keys = broker.tokens.derived(&purpose, &broker.store, now).await?;
     let url = SignedUrl::open(file, query, &keys, now)?;
+    event.resource(format!("{}.{}", url.sha256, url.format.extension()));
     Ok(Archive { file: disk.archive(&url.sha256, url.format), url })
 }

@@ -1,4 +1,6 @@
 //! Authenticates the bearer of a token, and decides what the bearer may do.
+//!
+//! Each function takes the event of its decision, so none can be made without one.
 
 use std::sync::Arc;
 
@@ -7,12 +9,14 @@ use stile_protocol::names::{ModuleAddress, ModuleName, NameError, Namespace, Per
 
 use super::broker::Broker;
 use crate::tokens::{KeyError, OpenError};
+use stile_core::audit::Event;
 use stile_core::grants::{
-    Access, Grant, PackageAccess, PrincipalState, Reach, Refusal, Right, decide, reach,
+    Access, Grant, PackageAccess, PermittedNamespaces, PrincipalState, Refusal, Right, decide,
+    permitted_namespaces,
 };
 use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
-use stile_core::token::{Claims, MAX_TOKEN};
+use stile_core::token::{Claims, MAX_TOKEN_LEN};
 use stile_store::StoreError;
 
 /// The bearer of a token that opened and is not revoked, with the bearer's grants. Made only by [`authenticate`].
@@ -67,7 +71,7 @@ pub enum DecideAgainError {
 pub fn token_of(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     let plain = !token.is_empty()
-        && token.len() <= MAX_TOKEN
+        && token.len() <= MAX_TOKEN_LEN
         && token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     (scheme.eq_ignore_ascii_case("bearer") && plain).then_some(token)
 }
@@ -76,11 +80,13 @@ pub fn token_of(header: &str) -> Option<&str> {
 pub async fn authenticate(
     broker: &Broker,
     token: Option<&SecretString>,
+    event: &mut Event,
 ) -> Result<Bearer, AuthenticateError> {
     let token = token.ok_or(AuthenticateError::Invalid)?;
     let now = broker.clock.now();
     let opened = broker.tokens.open(token.expose_secret(), &broker.store, now).await?;
     let claims = opened.claims.clone();
+    event.bearer(&claims);
     let state = broker
         .principal_cache
         .recent(claims.principal(), &broker.store, now)
@@ -101,10 +107,11 @@ impl Bearer {
         &self,
         broker: &Broker,
         access: &PackageAccess<R>,
+        event: &mut Event,
     ) -> Result<PackageAccess<R>, DecideAgainError> {
         let PackageAddress::Module(ModuleAddress { namespace, name, system }) = access.address();
-        let bearer = authenticate(broker, Some(&self.token)).await?;
-        let access = bearer.access::<R>(namespace).map_err(DecideAgainError::Refused)?;
+        let bearer = authenticate(broker, Some(&self.token), event).await?;
+        let access = bearer.access::<R>(namespace, event).map_err(DecideAgainError::Refused)?;
         Ok(access.module(name.clone(), system.clone()))
     }
 
@@ -115,27 +122,39 @@ impl Bearer {
         unverified_namespace: &str,
         unverified_name: &str,
         unverified_system: &str,
+        event: &mut Event,
     ) -> Result<PackageAccess<R>, AccessError> {
-        let access = self.namespace(unverified_namespace)?;
+        let access = self.namespace(unverified_namespace, event)?;
         let name = ModuleName::parse(unverified_name).map_err(AccessError::BadName)?;
         let system = System::parse(unverified_system).map_err(AccessError::BadName)?;
-        Ok(access.module(name, system))
+        let access = access.module(name, system);
+        event.package(access.address(), None);
+        Ok(access)
     }
 
     /// Decides the right on a namespace that a client wrote.
-    pub fn namespace<R: Right>(&self, unverified: &str) -> Result<Access<R>, AccessError> {
+    pub fn namespace<R: Right>(
+        &self,
+        unverified: &str,
+        event: &mut Event,
+    ) -> Result<Access<R>, AccessError> {
         let namespace = Namespace::parse(unverified).map_err(AccessError::NoNamespace)?;
-        self.access(&namespace).map_err(AccessError::Refused)
+        self.access(&namespace, event).map_err(AccessError::Refused)
     }
 
     /// Decides the right on a namespace.
-    pub fn access<R: Right>(&self, namespace: &Namespace) -> Result<Access<R>, Refusal> {
+    pub fn access<R: Right>(
+        &self,
+        namespace: &Namespace,
+        event: &mut Event,
+    ) -> Result<Access<R>, Refusal> {
+        event.right(namespace, R::PERMISSION);
         decide(&self.claims, &self.state, namespace, self.now)
     }
 
     /// Every namespace in which the bearer has the permission.
-    pub fn reach(&self, permission: Permission) -> Reach {
-        reach(&self.claims, &self.state, permission, self.now)
+    pub fn reach(&self, permission: Permission) -> PermittedNamespaces {
+        permitted_namespaces(&self.claims, &self.state, permission, self.now)
     }
 
     /// Who it is.

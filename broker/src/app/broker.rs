@@ -1,15 +1,18 @@
 //! The parts of one registry that every use case works with, and whether they can do their work.
 
+use std::sync::Arc;
+
 use stile_protocol::audience::Audience;
 use stile_protocol::region::Region;
 
 use super::limits::Limits;
+use crate::audit::AuditLog;
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::principal_cache::PrincipalCache;
 use crate::shared_failure_mutex::SharedFailureMutex;
 use crate::tokens::{KeyError, Tokens};
 use stile_core::clock::Clock;
-use stile_core::token::Listed;
+use stile_core::token::KeyringSummary;
 use stile_store::{Store, StoreError};
 
 /// How long a good answer of [`Broker::ready`] holds, in seconds: anybody may ask, and each check writes.
@@ -26,6 +29,8 @@ pub struct Broker {
     pub sts: Sts,
     /// Identical proofs in flight.
     pub single_flight: SingleFlight,
+    /// Every decision.
+    pub audit: Arc<AuditLog>,
     /// How much runs at once.
     pub limits: Limits,
     /// Records, archives and keys.
@@ -82,7 +87,9 @@ impl Broker {
     async fn health_check(&self, now: i64) -> Result<(), NotReady> {
         self.store.health_check().await?;
         // The keyring in the store, not the one that this process remembers.
-        self.tokens.follow(&Listed::from(&self.store.keyring().await?), &self.store, now).await?;
+        self.tokens
+            .follow(&KeyringSummary::from(&self.store.keyring().await?), &self.store, now)
+            .await?;
         self.tokens.minting_key(&self.store, now).await?;
         Ok(())
     }

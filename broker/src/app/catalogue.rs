@@ -6,6 +6,7 @@ use stile_protocol::names::{Namespace, Permission};
 use super::authorize::Bearer;
 use super::broker::Broker;
 use crate::tokens::KeyError;
+use stile_core::audit::Event;
 use stile_core::grants::{Download, PackageAccess};
 use stile_core::package::{ModuleSummary, SignedUrl, Version};
 use stile_store::{Location, StoreError};
@@ -49,7 +50,9 @@ pub async fn download(
     broker: &Broker,
     access: &PackageAccess<Download>,
     version: &Version,
+    event: &mut Event,
 ) -> Result<String, CatalogueError> {
+    event.package(access.address(), Some(version));
     let now = broker.clock.now();
     let found = broker.store.location(access, version, now, broker.link_ttl).await?;
     match found.ok_or(CatalogueError::Absent)? {

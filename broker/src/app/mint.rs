@@ -9,8 +9,9 @@ use crate::authn::gateway::GatewayCaller;
 use crate::authn::sigv4::proof::{Proof, ProofError};
 use crate::authn::sigv4::{AnswerError, FlightRole, Leader, StsError};
 use crate::tokens::KeyError;
+use stile_core::audit::Event;
 use stile_core::grants::{Refusal, entitle};
-use stile_core::identity::{Authenticated, Identity};
+use stile_core::identity::Authenticated;
 use stile_core::token::Claims;
 use stile_store::{SingleUseOutcome, StoreError};
 
@@ -62,7 +63,7 @@ pub enum MintError {
 pub async fn by_proof(
     broker: &Broker,
     proof: &Proof,
-    identified: &mut Option<Identity>,
+    event: &mut Event,
 ) -> Result<Minted, MintError> {
     let now = broker.clock.now();
     proof.check_time(now).map_err(MintError::Proof)?;
@@ -73,9 +74,9 @@ pub async fn by_proof(
         return Err(MintError::Replayed);
     };
     let authenticated = broker.sts.identify(proof, region).await.map_err(MintError::Sts)?;
-    *identified = Some(authenticated.identity.clone());
+    event.identity(&authenticated.identity);
     // STS vouches for every byte of the document: its digest is under the signature.
-    mint(broker, authenticated, &proof.unverified_document, Some(&leader), now).await
+    mint(broker, authenticated, &proof.unverified_document, Some(&leader), now, event).await
 }
 
 /// Mints for the caller whose signature a gateway verified.
@@ -83,14 +84,14 @@ pub async fn by_gateway(
     broker: &Broker,
     caller: &GatewayCaller,
     document: &RequestDocument,
-    identified: &mut Option<Identity>,
+    event: &mut Event,
 ) -> Result<Minted, MintError> {
     let now = broker.clock.now();
     let _permit = broker.limits.exchanges.try_acquire().map_err(|_| MintError::Overloaded)?;
     let partitions: Vec<Partition> = broker.regions.iter().map(|region| region.partition).collect();
     let authenticated = caller.identify(&partitions).map_err(MintError::Gateway)?;
-    *identified = Some(authenticated.identity.clone());
-    mint(broker, authenticated, document, None, now).await
+    event.identity(&authenticated.identity);
+    mint(broker, authenticated, document, None, now, event).await
 }
 
 /// Mints for a caller who authenticated, whichever way. `leader` guards the proof, where there is one.
@@ -100,6 +101,7 @@ async fn mint(
     document: &RequestDocument,
     leader: Option<&Leader>,
     now: i64,
+    event: &mut Event,
 ) -> Result<Minted, MintError> {
     let Authenticated { identity, single_use } = authenticated;
     let state = broker.store.principal_state(identity.principals().to_vec()).await?;
@@ -107,7 +109,7 @@ async fn mint(
     broker.tokens.follow(&state.keyring, &broker.store, now).await?;
     let entitlement = entitle(identity, document, &state, now).map_err(MintError::Refused)?;
     let key = broker.tokens.minting_key(&broker.store, now).await?;
-    let recorded = match broker.store.record(single_use, entitlement.pin(), now).await? {
+    let recorded = match broker.store.record(single_use, entitlement.new_pin(), now).await? {
         SingleUseOutcome::Recorded(recorded) => recorded,
         SingleUseOutcome::Replayed => {
             leader.inspect(|leader| leader.spent());
@@ -120,6 +122,7 @@ async fn mint(
     };
     leader.inspect(|leader| leader.spent());
     let (token, claims) = broker.tokens.mint(&key, &entitlement, recorded, now)?;
+    event.minted(&claims);
     Ok(Minted { token, claims })
 }
 

@@ -3,8 +3,9 @@
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::limits::UploadPermit;
+use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
-use stile_core::package::{Format, PackageAddress, Upload, UploadError, Version};
+use stile_core::package::{ArchiveUpload, Format, PackageAddress, UploadError, Version};
 use stile_store::{Published, StoreError};
 
 /// What came of publishing.
@@ -43,8 +44,8 @@ pub fn permit(broker: &Broker, bearer: &Bearer) -> Result<UploadPermit, PublishE
 }
 
 /// An empty upload, to be filled with what the publisher sends.
-pub fn begin(broker: &Broker) -> Result<Upload, PublishError> {
-    Ok(Upload::begin(&broker.store.incoming())?)
+pub fn begin(broker: &Broker) -> Result<ArchiveUpload, PublishError> {
+    Ok(ArchiveUpload::start(&broker.store.incoming())?)
 }
 
 /// Checks what arrived and lists it, if the publisher may still do that: a grant that was taken away meanwhile counts.
@@ -53,15 +54,28 @@ pub async fn publish(
     bearer: &Bearer,
     access: &PackageAccess<UploadRight>,
     version: Version,
-    upload: Upload,
+    upload: ArchiveUpload,
     format: Format,
+    event: &mut Event,
 ) -> Result<Publication, PublishError> {
+    event.package(access.address(), Some(&version));
     let archive = {
         let _permit = broker.limits.checks.acquire().await;
-        upload.check(format).await?
+        upload.verify(format).await?
     };
-    let access = bearer.decide_again(broker, access).await?;
+    let access = bearer.decide_again(broker, access, event).await?;
     let sha256 = archive.sha256().to_owned();
     let outcome = broker.store.publish(&access, &version, archive, broker.clock.now()).await?;
+    event.outcome(logged(outcome));
     Ok(Publication { address: access.address().clone(), version, sha256, outcome })
+}
+
+/// What the audit log says of it.
+pub(super) const fn logged(outcome: Published) -> Outcome {
+    match outcome {
+        Published::Created => Outcome::Created,
+        Published::Same => Outcome::Unchanged,
+        Published::Different => Outcome::Conflict,
+        Published::Full => Outcome::Full,
+    }
 }

@@ -5,8 +5,9 @@
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::publish::{self, Publication, PublishError};
+use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
-use stile_core::package::{Announced, UploadError, UploadId, Version, archive};
+use stile_core::package::{AnnouncedArchive, UploadError, UploadId, Version, archive};
 use stile_store::{
     BegunUpload, FetchedUpload, PendingUpload, Published, StoreError, UploadSession,
 };
@@ -59,20 +60,23 @@ pub async fn begin(
     broker: &Broker,
     access: &PackageAccess<UploadRight>,
     version: &Version,
-    announced: &Announced,
+    announced: &AnnouncedArchive,
     direct: u64,
+    event: &mut Event,
 ) -> Result<Begun, SessionError> {
-    if let Some(publication) = published(broker, access, version, announced).await? {
+    event.package(access.address(), Some(version));
+    if let Some(publication) = published(broker, access, version, announced, event).await? {
         return Ok(Begun::Published(publication));
     }
     if announced.bytes <= direct {
+        event.outcome(Outcome::Direct);
         return Ok(Begun::Direct);
     }
     let now = broker.clock.now();
-    match broker.store.begin_upload(access, version, announced, now).await? {
-        BegunUpload::Session(session) => Ok(Begun::Session(session)),
-        BegunUpload::ThroughBroker => Err(SessionError::DirectOnly),
-    }
+    let begun = broker.store.begin_upload(access, version, announced, now).await?;
+    let BegunUpload::Session(session) = begun else { return Err(SessionError::DirectOnly) };
+    event.outcome(Outcome::Begun);
+    Ok(Begun::Session(session))
 }
 
 /// Completes an upload session: fetches what was put into the bucket and publishes it.
@@ -82,7 +86,9 @@ pub async fn complete(
     access: &PackageAccess<UploadRight>,
     version: Version,
     id: &str,
+    event: &mut Event,
 ) -> Result<Publication, SessionError> {
+    event.package(access.address(), Some(&version));
     let id = UploadId::parse(id).ok_or(SessionError::Unknown)?;
     let _permit = publish::permit(broker, bearer)?;
     let now = broker.clock.now();
@@ -91,14 +97,16 @@ pub async fn complete(
     let mut upload = publish::begin(broker)?;
     let fetched = broker.store.fetch_upload(&mut pending, &mut upload).await?;
     let done = match fetched {
-        FetchedUpload::All if upload.is(pending.announced()) => {
+        FetchedUpload::All if upload.matches(pending.announced()) => {
             let format = pending.announced().format;
-            publish::publish(broker, bearer, access, version, upload, format)
+            publish::publish(broker, bearer, access, version, upload, format, event)
                 .await
                 .map_err(SessionError::Publish)
         }
         FetchedUpload::All => Err(SessionError::NotAnnounced),
-        FetchedUpload::Nothing => nothing_there(broker, bearer, access, &version, &pending).await,
+        FetchedUpload::Nothing => {
+            nothing_there(broker, bearer, access, &version, &pending, event).await
+        }
     };
     if is_over(&done) {
         broker.store.end_upload(pending).await;
@@ -112,7 +120,7 @@ const fn is_over(done: &Result<Publication, SessionError>) -> bool {
         Ok(publication) => !matches!(publication.outcome, Published::Full),
         Err(SessionError::NotAnnounced) => true,
         Err(SessionError::Publish(PublishError::Upload(UploadError::Archive(error)))) => {
-            matches!(error, archive::ArchiveError::Refused { .. })
+            matches!(error, archive::ArchiveError::Rejected { .. })
         }
         Err(_) => false,
     }
@@ -125,9 +133,10 @@ async fn nothing_there(
     access: &PackageAccess<UploadRight>,
     version: &Version,
     pending: &PendingUpload,
+    event: &mut Event,
 ) -> Result<Publication, SessionError> {
-    let access = bearer.decide_again(broker, access).await?;
-    let publication = published(broker, &access, version, pending.announced()).await?;
+    let access = bearer.decide_again(broker, access, event).await?;
+    let publication = published(broker, &access, version, pending.announced(), event).await?;
     publication.ok_or(SessionError::Nothing)
 }
 
@@ -135,9 +144,11 @@ async fn published(
     broker: &Broker,
     access: &PackageAccess<UploadRight>,
     version: &Version,
-    announced: &Announced,
+    announced: &AnnouncedArchive,
+    event: &mut Event,
 ) -> Result<Option<Publication>, StoreError> {
     let outcome = broker.store.published(access, version, announced).await?;
+    outcome.map(publish::logged).into_iter().for_each(|outcome| event.outcome(outcome));
     Ok(outcome.map(|outcome| Publication {
         address: access.address().clone(),
         version: version.clone(),

@@ -11,8 +11,10 @@ use stile_protocol::reply::ErrorCode;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
+use super::decision::conclude;
 use super::error::ApiError;
 use crate::app::{Broker, archive};
+use stile_core::audit::{Event, Kind};
 
 /// `GET` and `HEAD /v1/archives/{file}`.
 pub async fn fetch(
@@ -20,10 +22,20 @@ pub async fn fetch(
     file: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let mut draft = broker.audit.draft(Kind::Fetch, request.extensions().get().copied());
+    let sent = send(&broker, file, request, &mut draft).await;
+    conclude(draft, sent)
+}
+
+async fn send(
+    broker: &Broker,
+    file: Result<Path<String>, PathRejection>,
+    request: Request,
+    event: &mut Event,
+) -> Result<Response, ApiError> {
     let file = file.as_deref().ok().map(String::as_str);
-    let archive = archive::open(&broker, file, request.uri().query().unwrap_or_default())
-        .await
-        .map_err(ApiError::archive)?;
+    let query = request.uri().query().unwrap_or_default();
+    let archive = archive::open(broker, file, query, event).await.map_err(ApiError::archive)?;
     let served = ServeFile::new(&archive.file).oneshot(request).await;
     let mut response = served.map_err(|_| lost())?.into_response();
     if response.status() == StatusCode::NOT_FOUND {

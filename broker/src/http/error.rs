@@ -161,7 +161,7 @@ impl ApiError {
                 let flag = permission.as_str().replace('_', "-");
                 Self::new(ErrorCode::NoGrant, message).hint(format!(
                     "ask an operator for `stile-admin grant create --role-arn {} --namespace {namespace} --{flag}`",
-                    principal.as_typed()
+                    principal.display_name()
                 ))
             }
             Refusal::OutOfScope { .. } => Self::new(ErrorCode::OutOfScope, message)
@@ -169,7 +169,7 @@ impl ApiError {
             Refusal::Recreated { principal } => Self::new(ErrorCode::PrincipalRecreated, message)
                 .hint(format!(
                     "ask an operator for `stile-admin grant repin --role-arn {}`",
-                    principal.as_typed()
+                    principal.display_name()
                 )),
             Refusal::Revoked { .. } => {
                 Self::new(ErrorCode::PrincipalRevoked, message).hint("ask an operator to lift it")
@@ -308,7 +308,7 @@ impl ApiError {
     pub fn upload(error: UploadError) -> Self {
         match error {
             UploadError::TooLarge => Self::new(ErrorCode::TooLarge, error.to_string()),
-            UploadError::Archive(refused @ ArchiveError::Refused { .. }) => {
+            UploadError::Archive(refused @ ArchiveError::Rejected { .. }) => {
                 let hint = refused.hint();
                 let error = Self::new(ErrorCode::BadArchive, refused.to_string());
                 hint.map_or(error.clone(), |hint| error.hint(hint))

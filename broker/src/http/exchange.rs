@@ -8,15 +8,16 @@ use axum::response::IntoResponse;
 use secrecy::ExposeSecret;
 use stile_protocol::reply::TokenReply;
 
+use super::decision::conclude;
 use super::error::ApiError;
 use super::json_body::read_json;
 use super::run_detached::run_detached;
 use crate::app::Broker;
 use crate::app::mint::{Minted, by_proof};
-use crate::audit;
 use crate::authn::sigv4::proof::Proof;
+use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
-use stile_core::identity::Identity;
+use stile_core::identity::Issuer;
 
 /// `POST /v1/token`.
 pub async fn mint(
@@ -25,14 +26,10 @@ pub async fn mint(
 ) -> Result<impl IntoResponse, ApiError> {
     // Ends though the caller hangs up, so that every mint is on record.
     let minted = async move {
-        let mut caller = None;
-        let minted = exchange(&broker, request, &mut caller).await;
-        audit::exchange(
-            "proof",
-            caller.as_ref(),
-            minted.as_ref().map_err(|error| error.code().as_str()),
-        );
-        minted
+        let mut draft = broker.audit.draft(Kind::Exchange, request.extensions().get().copied());
+        draft.issuer(Issuer::Sts);
+        let minted = exchange(&broker, request, &mut draft).await;
+        conclude(draft, minted)
     };
     run_detached(minted).await.map(reply)
 }
@@ -40,11 +37,11 @@ pub async fn mint(
 async fn exchange(
     broker: &Broker,
     request: Request,
-    identified: &mut Option<Identity>,
+    event: &mut Event,
 ) -> Result<Minted, ApiError> {
     let body = read_json(request).await?;
     let proof = Proof::parse(&body).map_err(|error| ApiError::proof(&error))?;
-    by_proof(broker, &proof, identified).await.map_err(|error| ApiError::mint(error, broker))
+    by_proof(broker, &proof, event).await.map_err(|error| ApiError::mint(error, broker))
 }
 
 /// The answer with a new token.

@@ -17,14 +17,15 @@ use stile_protocol::reply::ErrorCode;
 use stile_protocol::strict_json::FieldError;
 use url::form_urlencoded;
 
+use super::decision::conclude;
 use super::error::ApiError;
 use super::exchange::reply;
 use crate::app::Broker;
 use crate::app::mint::{Minted, by_gateway};
-use crate::audit;
 use crate::authn::gateway::GatewayCaller;
 use crate::tokens::KeyError;
-use stile_core::identity::Identity;
+use stile_core::audit::{Event, Kind};
+use stile_core::identity::Issuer;
 
 /// `GET /v1/token`.
 pub async fn mint(
@@ -35,15 +36,11 @@ pub async fn mint(
     let caller =
         request.extensions().get::<GatewayCaller>().filter(|_| request.method() == Method::GET);
     let Some(caller) = caller else { return Ok(no_such_method(request).await) };
-    let mut identified = None;
-    let minted =
-        exchange(&broker, caller, request.uri().query().unwrap_or_default(), &mut identified).await;
-    audit::exchange(
-        "gateway",
-        identified.as_ref(),
-        minted.as_ref().map_err(|error| error.code().as_str()),
-    );
-    Ok(reply(minted?).into_response())
+    let mut draft = broker.audit.draft(Kind::Exchange, None);
+    draft.issuer(Issuer::Gateway);
+    let query = request.uri().query().unwrap_or_default();
+    let minted = exchange(&broker, caller, query, &mut draft).await;
+    Ok(reply(conclude(draft, minted)?).into_response())
 }
 
 /// Every other method: `GET` is one of the route's for those alone whom a gateway vouches for, so nobody else is told of it.
@@ -63,10 +60,10 @@ async fn exchange(
     broker: &Broker,
     caller: &GatewayCaller,
     query: &str,
-    identified: &mut Option<Identity>,
+    event: &mut Event,
 ) -> Result<Minted, ApiError> {
     let document = asked_for(query, broker.default_ttl)?;
-    by_gateway(broker, caller, &document, identified)
+    by_gateway(broker, caller, &document, event)
         .await
         .map_err(|error| ApiError::mint(error, broker))
 }

@@ -1,7 +1,7 @@
 //! Every route, and the order of what every request passes through.
 
 mod archives;
-mod bearer;
+mod decision;
 mod discovery;
 mod error;
 mod exchange;
@@ -17,6 +17,7 @@ mod run_detached;
 mod serve;
 mod trace;
 mod uploads;
+mod whoami;
 
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
             get(gateway::mint).post(exchange::mint).fallback(gateway::no_such_method),
         )
         // Bearers.
-        .route("/v1/whoami", get(bearer::whoami))
+        .route("/v1/whoami", get(whoami::whoami))
         .route("/v1/modules", get(modules::list))
         .route("/v1/modules/{namespace}", get(modules::list_namespace))
         .route("/v1/modules/{namespace}/{name}/{system}/versions", get(modules::versions))

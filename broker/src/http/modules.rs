@@ -11,10 +11,11 @@ use serde::Deserialize;
 use stile_protocol::names::{NameError, Namespace};
 use stile_protocol::reply::ErrorCode;
 
+use super::decision::{Credential, conclude};
 use super::error::ApiError;
 use crate::app::authorize::Bearer;
 use crate::app::{Broker, catalogue};
-use crate::audit;
+use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess, Right};
 use stile_core::package::{ModuleSummary, Version};
@@ -40,10 +41,11 @@ impl ModulePath {
     pub fn access<R: Right>(
         &self,
         bearer: &Bearer,
+        event: &mut Event,
         bad_name: impl FnOnce(NameError) -> ApiError,
     ) -> Result<PackageAccess<R>, ApiError> {
         bearer
-            .module(&self.namespace, &self.name, &self.system)
+            .module(&self.namespace, &self.name, &self.system, event)
             .map_err(|error| ApiError::access(error, bad_name))
     }
 
@@ -62,37 +64,41 @@ impl ModulePath {
 /// `GET /v1/modules/{namespace}/{name}/{system}/versions`.
 pub async fn versions(
     State(broker): State<Arc<Broker>>,
-    bearer: Bearer,
+    credential: Credential,
     path: Result<Path<ModulePath>, PathRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Path(path) = path.map_err(|_| no_module())?;
-    let access = path.access(&bearer, |_| no_module())?;
-    let document = catalogue::versions(&broker, &access)
-        .await
-        .map_err(|error| ApiError::catalogue(error, no_module))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], document))
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Versions).await?;
+    let answer = async {
+        let Path(path) = path.map_err(|_| no_module())?;
+        let access = path.access(&bearer, &mut draft, |_| no_module())?;
+        let document = catalogue::versions(&broker, &access)
+            .await
+            .map_err(|error| ApiError::catalogue(error, no_module))?;
+        Ok(([(header::CONTENT_TYPE, "application/json")], document))
+    }
+    .await;
+    conclude(draft, answer)
 }
 
 /// `GET /v1/modules/{namespace}/{name}/{system}/{version}/download`.
 pub async fn download(
     State(broker): State<Arc<Broker>>,
-    bearer: Bearer,
+    credential: Credential,
     path: Result<Path<ModulePath>, PathRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Path(path) = path.map_err(|_| no_module())?;
-    let absent = || ApiError::not_found("there is no such version");
-    let access = path.access(&bearer, |_| absent())?;
-    let version = path.version().map_err(|_| absent())?;
-    let location = catalogue::download(&broker, &access, &version)
-        .await
-        .map_err(|error| ApiError::catalogue(error, absent))?;
-    audit::package(
-        "download",
-        access.access(),
-        &format!("{} {version}", access.address()),
-        "allowed",
-    );
-    Ok((StatusCode::NO_CONTENT, [("x-terraform-get", location)]))
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Download).await?;
+    let answer = async {
+        let Path(path) = path.map_err(|_| no_module())?;
+        let absent = || ApiError::not_found("there is no such version");
+        let access = path.access(&bearer, &mut draft, |_| absent())?;
+        let version = path.version().map_err(|_| absent())?;
+        let location = catalogue::download(&broker, &access, &version, &mut draft)
+            .await
+            .map_err(|error| ApiError::catalogue(error, absent))?;
+        Ok((StatusCode::NO_CONTENT, [("x-terraform-get", location)]))
+    }
+    .await;
+    conclude(draft, answer)
 }
 
 /// Where a list begins and how long it is.
@@ -106,24 +112,30 @@ pub struct Page {
 /// `GET /v1/modules`: everything the bearer may read.
 pub async fn list(
     State(broker): State<Arc<Broker>>,
-    bearer: Bearer,
+    credential: Credential,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
-    summaries(&broker, &bearer, None, page).await
+    let (draft, bearer) = credential.authenticate(&broker, Kind::List).await?;
+    conclude(draft, summaries(&broker, &bearer, None, page).await)
 }
 
 /// `GET /v1/modules/{namespace}`: the same, of one namespace.
 pub async fn list_namespace(
     State(broker): State<Arc<Broker>>,
-    bearer: Bearer,
+    credential: Credential,
     path: Result<Path<String>, PathRejection>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Path(text) = path.map_err(|_| no_module())?;
-    let access = bearer
-        .namespace::<Download>(&text)
-        .map_err(|error| ApiError::access(error, |_| no_module()))?;
-    summaries(&broker, &bearer, Some(access.namespace()), page).await
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::List).await?;
+    let answer = async {
+        let Path(text) = path.map_err(|_| no_module())?;
+        let access = bearer
+            .namespace::<Download>(&text, &mut draft)
+            .map_err(|error| ApiError::access(error, |_| no_module()))?;
+        summaries(&broker, &bearer, Some(access.namespace()), page).await
+    }
+    .await;
+    conclude(draft, answer)
 }
 
 /// The public registry's shape of a list.

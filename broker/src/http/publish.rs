@@ -12,14 +12,14 @@ use stile_protocol::names::NameError;
 use stile_protocol::reply::ErrorCode;
 use tokio::time::Instant;
 
+use super::decision::{Credential, conclude};
 use super::error::ApiError;
 use super::modules::ModulePath;
 use super::run_detached::run_detached;
 use crate::app::Broker;
-use crate::app::authorize::Bearer;
 use crate::app::publish::{self, Publication};
-use crate::audit;
-use stile_core::package::{Format, MAX_ARCHIVE, Upload, UploadError};
+use stile_core::audit::Kind;
+use stile_core::package::{ArchiveUpload, Format, MAX_ARCHIVE, UploadError};
 use stile_store::Published;
 
 /// How long a sender may pause.
@@ -37,34 +37,39 @@ const SLOWEST: u64 = 2 * 1024;
 /// `201` when it is new, `200` when the same bytes were published before, `409` when other bytes were.
 pub async fn module(
     State(broker): State<Arc<Broker>>,
-    bearer: Bearer,
+    credential: Credential,
     path: Result<Path<ModulePath>, PathRejection>,
     request: Request,
 ) -> Result<Done, ApiError> {
-    let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
-    let access = path.access(&bearer, bad_name)?;
-    let version = path.version()?;
-    let format = format(request.headers())?;
-    let permit = publish::permit(&broker, &bearer).map_err(ApiError::publish)?;
-
-    let upload = tokio::time::timeout(WHOLE, receive(&broker, request));
-    let upload = upload.await.map_err(|_| {
-        ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes")
-    })??;
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Publish).await?;
+    let received = async {
+        let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
+        let access = path.access(&bearer, &mut draft, bad_name)?;
+        let version = path.version()?;
+        let format = format(request.headers())?;
+        let permit = publish::permit(&broker, &bearer).map_err(ApiError::publish)?;
+        let upload = tokio::time::timeout(WHOLE, receive(&broker, request));
+        let upload = upload.await.map_err(|_| {
+            ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes")
+        })??;
+        Ok((access, version, format, permit, upload))
+    }
+    .await;
+    let (access, version, format, permit, upload) = match received {
+        Ok(received) => received,
+        Err(error) => return conclude(draft, Err(error)),
+    };
     // Ends though the sender hangs up: what is published is on record, and so is who published it.
     let published = async move {
         let _permit = permit;
-        let publication =
-            publish::publish(&broker, &bearer, &access, version, upload, format).await;
-        let publication = publication.map_err(ApiError::publish)?;
-        let what = format!("{} {}", publication.address, publication.version);
-        audit::package("publish", access.access(), &what, outcome(publication.outcome));
-        answer(&publication)
+        let done =
+            publish::publish(&broker, &bearer, &access, version, upload, format, &mut draft).await;
+        conclude(draft, done.map_err(ApiError::publish).and_then(|done| answer(&done)))
     };
     run_detached(published).await
 }
 
-pub(super) const fn outcome(published: Published) -> &'static str {
+const fn outcome(published: Published) -> &'static str {
     match published {
         Published::Created => "created",
         Published::Same => "unchanged",
@@ -159,7 +164,7 @@ fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
     })
 }
 
-async fn receive(broker: &Broker, request: Request) -> Result<Upload, ApiError> {
+async fn receive(broker: &Broker, request: Request) -> Result<ArchiveUpload, ApiError> {
     let length = request
         .headers()
         .get(header::CONTENT_LENGTH)

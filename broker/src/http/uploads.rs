@@ -9,17 +9,18 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use stile_protocol::reply::ErrorCode;
 
+use super::decision::{Credential, conclude};
 use super::error::ApiError;
 use super::json_body::read_json;
 use super::modules::ModulePath;
-use super::publish::{DirectLimit, Done, answer, bad_name, outcome};
+use super::publish::{DirectLimit, Done, answer, bad_name};
 use super::run_detached::run_detached;
 use crate::app::Broker;
 use crate::app::authorize::Bearer;
 use crate::app::upload::{self, Begun, SessionError};
-use crate::audit;
+use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
-use stile_core::package::{Announced, MAX_ARCHIVE, UploadError};
+use stile_core::package::{AnnouncedArchive, MAX_ARCHIVE, UploadError};
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads`.
 ///
@@ -27,20 +28,32 @@ use stile_core::package::{Announced, MAX_ARCHIVE, UploadError};
 /// bytes are published.
 pub async fn begin(
     State(broker): State<Arc<Broker>>,
-    bearer: Bearer,
+    credential: Credential,
     path: Result<Path<ModulePath>, PathRejection>,
     request: Request,
 ) -> Result<Done, ApiError> {
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Upload).await?;
+    let begun = session(&broker, &bearer, path, request, &mut draft).await;
+    conclude(draft, begun)
+}
+
+async fn session(
+    broker: &Broker,
+    bearer: &Bearer,
+    path: Result<Path<ModulePath>, PathRejection>,
+    request: Request,
+    event: &mut Event,
+) -> Result<Done, ApiError> {
     let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
-    let access = path.access(&bearer, bad_name)?;
+    let access = path.access(bearer, event, bad_name)?;
     let version = path.version()?;
     let limit = DirectLimit::of(&request);
-    let announced = Announced::parse(&read_json(request).await?)
+    let announced = AnnouncedArchive::parse(&read_json(request).await?)
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
     if announced.bytes > MAX_ARCHIVE {
         return Err(ApiError::upload(UploadError::TooLarge));
     }
-    let begun = upload::begin(&broker, &access, &version, &announced, limit.bytes()).await;
+    let begun = upload::begin(broker, &access, &version, &announced, limit.bytes(), event).await;
     let begun = begun.map_err(|error| match error {
         SessionError::DirectOnly => limit.exceeded(),
         error => ApiError::upload_session(error),
@@ -57,8 +70,6 @@ pub async fn begin(
             Ok((StatusCode::OK, Json(told)))
         }
         Begun::Session(session) => {
-            let what = format!("{} {version}", access.address());
-            audit::package("upload", access.access(), &what, "begun");
             let headers: BTreeMap<String, String> = session.headers.into_iter().collect();
             let told = serde_json::json!({
                 "upload": session.id.as_str(),
@@ -74,19 +85,22 @@ pub async fn begin(
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}`: answers as publishing does.
 pub async fn complete(
     State(broker): State<Arc<Broker>>,
-    bearer: Bearer,
+    credential: Credential,
     path: Result<Path<ModulePath>, PathRejection>,
 ) -> Result<Done, ApiError> {
-    let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
-    let access = path.access(&bearer, bad_name)?;
-    let version = path.version()?;
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Publish).await?;
     // Ends though the sender hangs up, as publishing does.
-    let completed = async move {
-        let publication = upload::complete(&broker, &bearer, &access, version, path.upload()).await;
-        let publication = publication.map_err(ApiError::upload_session)?;
-        let what = format!("{} {}", publication.address, publication.version);
-        audit::package("publish", access.access(), &what, outcome(publication.outcome));
-        answer(&publication)
-    };
-    run_detached(completed).await
+    run_detached(async move {
+        let done = async {
+            let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
+            let access = path.access(&bearer, &mut draft, bad_name)?;
+            let version = path.version()?;
+            let id = path.upload();
+            let done = upload::complete(&broker, &bearer, &access, version, id, &mut draft).await;
+            answer(&done.map_err(ApiError::upload_session)?)
+        }
+        .await;
+        conclude(draft, done)
+    })
+    .await
 }

@@ -1,7 +1,7 @@
 //! What the store is asked and what it answers: the types of its public methods.
 
 use stile_core::grants::{Grant, Pin};
-use stile_core::package::{Announced, SignedUrl, UploadId};
+use stile_core::package::{AnnouncedArchive, SignedUrl, UploadId};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::names::Permissions;
@@ -157,13 +157,13 @@ pub enum FetchedUpload {
 #[derive(Debug)]
 pub struct PendingUpload {
     pub(crate) id: UploadId,
-    pub(crate) announced: Announced,
+    pub(crate) announced: AnnouncedArchive,
     pub(crate) object_version: Option<String>,
 }
 
 impl PendingUpload {
     /// What its sender announced.
-    pub const fn announced(&self) -> &Announced {
+    pub const fn announced(&self) -> &AnnouncedArchive {
         &self.announced
     }
 }

@@ -21,11 +21,11 @@ use super::failure::Failure;
 use super::shape::without_stage;
 use crate::app::Broker;
 use crate::app::authorize::{Bearer, token_of};
-use crate::audit;
 use crate::config::AuthorizerBase;
-use crate::http::bearer::{authenticate, bearer};
+use crate::http::decision::{authenticate, bearer, conclude};
 use crate::http::error::ApiError;
-use stile_core::grants::{Download, Right, Upload};
+use stile_core::audit::{Event, Kind};
+use stile_core::grants::{Access, Download, Refusal, Right, Upload};
 
 /// Answers one question of the given type.
 pub(super) async fn answer(
@@ -39,10 +39,14 @@ pub(super) async fn answer(
         serde_json::from_str::<Version>(event.get()).map_err(|_| Failure::NoEvent)?.version;
     match (kind, version.as_deref()) {
         ("TOKEN", _) => {
-            policy(Question::token(event).ok_or(Failure::Unauthorized)?, base, broker).await
+            let question = Question::token(event).ok_or_else(|| unreadable(broker));
+            policy(question.map_err(|()| Failure::Unauthorized)?, base, broker).await
         }
         ("REQUEST", Some("2.0")) => match Question::request_v2(event) {
-            None => Ok(simple(None)),
+            None => {
+                unreadable(broker);
+                Ok(simple(None))
+            }
             Some(question) => match question.decide(base, broker).await {
                 Ok(access) => Ok(simple(Some(&access))),
                 Err(No::Token | No::Access(_)) => Ok(simple(None)),
@@ -50,10 +54,16 @@ pub(super) async fn answer(
             },
         },
         ("REQUEST", _) => {
-            policy(Question::request_v1(event).ok_or(Failure::Unauthorized)?, base, broker).await
+            let question = Question::request_v1(event).ok_or_else(|| unreadable(broker));
+            policy(question.map_err(|()| Failure::Unauthorized)?, base, broker).await
         }
         _ => Err(Failure::NoEvent),
     }
+}
+
+/// A question that contradicts itself, or whose ARN could stand for more than one request, is refused.
+fn unreadable(broker: &Broker) {
+    broker.audit.draft(Kind::Authorize, None).refused(ErrorCode::InvalidRequest);
 }
 
 #[derive(Deserialize)]
@@ -132,34 +142,41 @@ impl Question {
         })
     }
 
+    /// Decides; one event says how.
     async fn decide(&self, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Allowed, No> {
-        let bearer = authenticate(broker, self.token.clone()).await;
-        let bearer = bearer.map_err(|error| match error.code() {
+        let draft = broker.audit.draft(Kind::Authorize, None);
+        let bearer = authenticate(broker, self.token.clone(), draft).await;
+        let (mut draft, bearer) = bearer.map_err(|error| match error.code() {
             ErrorCode::Unauthorized => No::Token,
             _ => No::Unknown,
         })?;
-        let refused = || No::Access(bearer.principal().to_string());
-        let (namespace, permission) = needed(base, &self.method, &self.path).ok_or_else(refused)?;
-        match permission {
-            Permission::Upload => self.allowed::<Upload>(&bearer, &namespace),
-            _ => self.allowed::<Download>(&bearer, &namespace),
-        }
+        draft.resource(format!("{} {}", self.method, self.path));
+        let allowed = self.allowed(base, &bearer, &mut draft);
+        conclude(draft, allowed).map_err(|_| No::Access(bearer.principal().to_string()))
     }
 
-    fn allowed<R: Right>(&self, caller: &Bearer, namespace: &Namespace) -> Result<Allowed, No> {
-        let access = caller.access::<R>(namespace).map_err(|refusal| {
-            let error = ApiError::refusal(refusal);
-            tracing::info!(target: "audit", event = "authorize", decision = "refused", code = error.code().as_str(),
-                principal = caller.principal().as_str(), namespace = namespace.as_str(), permission = R::PERMISSION.as_str());
-            No::Access(caller.principal().to_string())
-        })?;
-        audit::package("authorize", &access, &format!("{} {}", self.method, self.path), "allowed");
-        Ok(Allowed {
-            principal: access.principal().to_string(),
-            namespace: access.namespace().to_string(),
-            permission: R::PERMISSION,
-        })
+    fn allowed(
+        &self,
+        base: &AuthorizerBase,
+        bearer: &Bearer,
+        event: &mut Event,
+    ) -> Result<Allowed, ApiError> {
+        let (namespace, permission) = needed(base, &self.method, &self.path)
+            .ok_or_else(|| ApiError::new(ErrorCode::NoGrant, "nobody may do this"))?;
+        match permission {
+            Permission::Upload => allowed(bearer.access::<Upload>(&namespace, event)),
+            _ => allowed(bearer.access::<Download>(&namespace, event)),
+        }
     }
+}
+
+fn allowed<R: Right>(access: Result<Access<R>, Refusal>) -> Result<Allowed, ApiError> {
+    let access = access.map_err(ApiError::refusal)?;
+    Ok(Allowed {
+        principal: access.principal().to_string(),
+        namespace: access.namespace().to_string(),
+        permission: R::PERMISSION,
+    })
 }
 
 /// What was decided, as the guarded registry may read it.

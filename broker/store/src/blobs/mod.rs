@@ -7,7 +7,7 @@ mod upload;
 use std::path::PathBuf;
 
 use stile_core::package::{
-    Announced, PackageAddress, SignedUrl, Upload, UploadId, VerifiedArchive, Version,
+    AnnouncedArchive, ArchiveUpload, PackageAddress, SignedUrl, UploadId, VerifiedArchive, Version,
 };
 
 pub use disk::Disk;
@@ -86,7 +86,7 @@ impl Blobs {
     pub(crate) async fn begin_upload(
         &self,
         id: &UploadId,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
         now: i64,
     ) -> Result<BegunUpload, StoreError> {
         match self {
@@ -99,8 +99,8 @@ impl Blobs {
     pub(crate) async fn fetch_upload(
         &self,
         id: &UploadId,
-        announced: &Announced,
-        into: &mut Upload,
+        announced: &AnnouncedArchive,
+        into: &mut ArchiveUpload,
     ) -> Result<FetchedObject, StoreError> {
         match self {
             // Nobody can put something there past the broker.

@@ -82,7 +82,7 @@ impl KeyFile {
         blocking(move || {
             let keyring = read(&path)?;
             let count = keyring.keys().len();
-            Ok((count == 0 || replace(&path, keyring.revision, &keyring.dropped(), deadline)?)
+            Ok((count == 0 || replace(&path, keyring.revision, &keyring.cleared(), deadline)?)
                 .then_some(count))
         })
         .await
@@ -126,7 +126,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Keyring, StoreError> {
     let document: Document = serde_json::from_slice(text).map_err(|_| malformed())?;
     let keys = document.keys.iter().map(key).collect::<Option<Vec<_>>>().ok_or_else(malformed)?;
     let known = critical::understood(document.crit.as_ref(), &["v", "revision", "keys"]);
-    known.then(|| Keyring::kept(document.revision, keys)).ok_or_else(malformed)
+    known.then(|| Keyring::stored(document.revision, keys)).ok_or_else(malformed)
 }
 
 fn key(key: &KeyDocument) -> Option<Key> {
@@ -134,7 +134,7 @@ fn key(key: &KeyDocument) -> Option<Key> {
     critical::understood(key.crit.as_ref(), &known).then_some(())?;
     let bytes = Zeroizing::new(decode_base64url(&key.secret)?);
     let secret = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?);
-    Some(Key::kept(KeyId::parse(&key.id)?, secret, key.created_at, key.mints_from))
+    Some(Key::stored(KeyId::parse(&key.id)?, secret, key.created_at, key.mints_from))
 }
 
 fn replace(
@@ -224,7 +224,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
         assert_eq!(read(&path).unwrap().revision, 0);
-        let first = Keyring::default().next(5).unwrap();
+        let first = Keyring::default().rotated(5).unwrap();
         assert!(replace(&path, 0, &first, LONG).unwrap());
         let kept = read(&path).unwrap();
         assert_eq!(kept.revision, 1);
@@ -236,7 +236,8 @@ mod tests {
     fn of_two_who_replace_the_same_revision_one_wins() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
-        let (one, two) = (Keyring::default().next(5).unwrap(), Keyring::default().next(5).unwrap());
+        let (one, two) =
+            (Keyring::default().rotated(5).unwrap(), Keyring::default().rotated(5).unwrap());
         assert!(replace(&path, 0, &one, LONG).unwrap());
         assert!(!replace(&path, 0, &two, LONG).unwrap());
         assert_eq!(read(&path).unwrap().keys()[0].id(), one.keys()[0].id());
@@ -246,7 +247,7 @@ mod tests {
     fn a_keyring_that_others_can_read_or_that_is_none_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
-        replace(&path, 0, &Keyring::default().next(5).unwrap(), LONG).unwrap();
+        replace(&path, 0, &Keyring::default().rotated(5).unwrap(), LONG).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("chmod 600"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -264,7 +265,7 @@ mod tests {
     fn a_field_of_a_newer_program_is_ignored_unless_it_is_critical_and_a_newer_format_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
-        replace(&path, 0, &Keyring::default().next(5).unwrap(), Duration::ZERO).unwrap();
+        replace(&path, 0, &Keyring::default().rotated(5).unwrap(), Duration::ZERO).unwrap();
         let whole: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         let with = |change: fn(&mut Value)| {
             let mut document = whole.clone();

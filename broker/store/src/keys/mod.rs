@@ -3,7 +3,7 @@
 mod file;
 mod kms;
 
-use stile_core::token::{Keyring, Listed};
+use stile_core::token::{Keyring, KeyringSummary};
 use stile_protocol::audience::Audience;
 
 pub use file::KeyFile;
@@ -67,9 +67,9 @@ impl Keys {
     pub(crate) async fn listed(
         &self,
         sealed: Option<&SealedKeyring>,
-    ) -> Result<Listed, StoreError> {
+    ) -> Result<KeyringSummary, StoreError> {
         match self {
-            Self::File(file) => Ok(Listed::from(&file.keyring().await?)),
+            Self::File(file) => Ok(KeyringSummary::from(&file.keyring().await?)),
             Self::Kms(_) => kms::listed(sealed),
         }
     }

@@ -20,7 +20,7 @@ mod tests;
 mod uploads;
 
 use bytes::Bytes;
-use stile_core::grants::{GrantNamespace, Reach};
+use stile_core::grants::{GrantNamespace, PermittedNamespaces};
 use stile_core::package::{ModuleSummary, PackageAddress, UploadId, Version};
 use stile_core::principal::Principal;
 use stile_protocol::audience::Audience;
@@ -140,7 +140,7 @@ impl Records {
     /// The modules within reach, in order of address, from `offset` on; at most `limit`.
     pub(crate) async fn modules(
         &self,
-        reach: &Reach,
+        reach: &PermittedNamespaces,
         namespace: Option<&Namespace>,
         offset: usize,
         limit: usize,

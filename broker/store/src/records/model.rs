@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 use stile_core::grants::{Grant, Pin};
-use stile_core::package::{Announced, Format, UploadId, Version};
+use stile_core::package::{AnnouncedArchive, Format, UploadId, Version};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::audience::Audience;
@@ -102,7 +102,7 @@ pub(crate) struct UploadRecord {
     pub(crate) principal: String,
     pub(crate) address: String,
     pub(crate) version: String,
-    pub(crate) announced: Announced,
+    pub(crate) announced: AnnouncedArchive,
     /// Until when it can be completed, Unix seconds.
     pub(crate) complete_until: i64,
 }

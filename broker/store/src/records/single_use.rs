@@ -2,7 +2,7 @@
 
 use stile_core::grants::PrincipalState;
 use stile_core::principal::{Principal, UniqueId};
-use stile_core::token::Listed;
+use stile_core::token::KeyringSummary;
 
 use super::Records;
 use super::grants::understood;
@@ -54,7 +54,7 @@ fn pinned(outcome: Outcome) -> SingleUseOutcome {
 }
 
 /// What a decision is made from, as the records and the keys say it.
-pub(crate) fn principal_state(caller: CallerRecords, keyring: Listed) -> PrincipalState {
+pub(crate) fn principal_state(caller: CallerRecords, keyring: KeyringSummary) -> PrincipalState {
     PrincipalState {
         grants: understood(caller.grants),
         pin: caller.pin,

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 use stile_core::grants::{Grant, Pin};
-use stile_core::package::{Announced, Format, PackageAddress, UploadId, Version};
+use stile_core::package::{AnnouncedArchive, Format, PackageAddress, UploadId, Version};
 use stile_core::principal::{Principal, UniqueId};
-use stile_core::token::{Listed, TokenId};
+use stile_core::token::{KeyringSummary, TokenId};
 use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::{Permission, Permissions};
 
@@ -43,7 +43,7 @@ impl Database {
 
     async fn state(&self, principals: &[&Principal]) -> stile_core::grants::PrincipalState {
         let principals = principals.iter().map(|principal| (*principal).clone()).collect();
-        principal_state(self.records.caller(principals).await.unwrap(), Listed::default())
+        principal_state(self.records.caller(principals).await.unwrap(), KeyringSummary::default())
     }
 }
 
@@ -269,7 +269,7 @@ async fn an_upload_can_be_completed_by_its_sender_until_its_time_is_over() {
     let store = &database.records;
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let version = Version::parse("1.0.0").unwrap();
-    let announced = Announced { format: Format::Zip, bytes: 7, sha256: "ab".repeat(32) };
+    let announced = AnnouncedArchive { format: Format::Zip, bytes: 7, sha256: "ab".repeat(32) };
     let upload = UploadId::random().unwrap();
     let sender = deploy();
     let add = store.add_upload(upload.clone(), &sender, &address, &version, &announced, 1000);

@@ -1,6 +1,6 @@
 //! The rules of uploads that do not come through the broker: who began one, for what, and until when it can be completed.
 
-use stile_core::package::{Announced, PackageAddress, UploadId, Version};
+use stile_core::package::{AnnouncedArchive, PackageAddress, UploadId, Version};
 use stile_core::principal::Principal;
 
 use super::Records;
@@ -20,7 +20,7 @@ impl Records {
         principal: &Principal,
         address: &PackageAddress,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
         now: i64,
     ) -> Result<(), StoreError> {
         let upload = UploadRecord {

@@ -102,7 +102,7 @@ impl Store {
             namespace: access.namespace().clone(),
             permissions: new.permissions,
             expires_at: new.expires_at,
-            created_by: access.by().to_owned(),
+            created_by: access.actor().to_owned(),
             created_at: now,
         };
         self.records.create_grant(grant, new.pin).await

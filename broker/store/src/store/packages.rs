@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use stile_core::grants::{Download, PackageAccess, Reach, Upload as UploadRight};
-use stile_core::package::{Announced, ModuleSummary, Upload, UploadId, VerifiedArchive, Version};
+use stile_core::grants::{Download, PackageAccess, PermittedNamespaces, Upload as UploadRight};
+use stile_core::package::{
+    AnnouncedArchive, ArchiveUpload, ModuleSummary, UploadId, VerifiedArchive, Version,
+};
 use stile_protocol::names::Namespace;
 
 use super::Store;
@@ -38,7 +40,7 @@ impl Store {
     /// The modules within reach, in order of address, from `offset` on; at most `limit`.
     pub async fn modules(
         &self,
-        reach: &Reach,
+        reach: &PermittedNamespaces,
         namespace: Option<&Namespace>,
         offset: usize,
         limit: usize,
@@ -83,7 +85,7 @@ impl Store {
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
     ) -> Result<Option<Published>, StoreError> {
         let address = access.address();
         let Some(archive) = self.records.version(address, version).await? else { return Ok(None) };
@@ -98,7 +100,7 @@ impl Store {
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
         now: i64,
     ) -> Result<BegunUpload, StoreError> {
         let id = UploadId::random().map_err(|error| {
@@ -127,7 +129,7 @@ impl Store {
     pub async fn fetch_upload(
         &self,
         pending: &mut PendingUpload,
-        into: &mut Upload,
+        into: &mut ArchiveUpload,
     ) -> Result<FetchedUpload, StoreError> {
         let fetched = self.blobs.fetch_upload(&pending.id, &pending.announced, into).await?;
         Ok(match fetched {

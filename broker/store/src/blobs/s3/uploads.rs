@@ -8,7 +8,7 @@ use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::types::ServerSideEncryption;
-use stile_core::package::{Announced, Upload, UploadError, UploadId};
+use stile_core::package::{AnnouncedArchive, ArchiveUpload, UploadError, UploadId};
 
 use super::S3;
 use super::archives::checksum;
@@ -31,8 +31,8 @@ impl S3 {
     pub(crate) async fn fetch_upload(
         &self,
         id: &UploadId,
-        announced: &Announced,
-        into: &mut Upload,
+        announced: &AnnouncedArchive,
+        into: &mut ArchiveUpload,
     ) -> Result<FetchedObject, StoreError> {
         // The client's own limit ends when an answer begins.
         let fetched = tokio::time::timeout(
@@ -47,8 +47,8 @@ impl S3 {
     async fn fetch(
         &self,
         id: &UploadId,
-        announced: &Announced,
-        into: &mut Upload,
+        announced: &AnnouncedArchive,
+        into: &mut ArchiveUpload,
     ) -> Result<FetchedObject, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             StoreError::unavailable("an upload cannot be fetched", error)
@@ -94,7 +94,7 @@ impl S3 {
     pub(crate) async fn presigned_put(
         &self,
         id: &UploadId,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
         now: i64,
     ) -> Result<UploadSession, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {

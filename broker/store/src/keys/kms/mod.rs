@@ -12,7 +12,7 @@ use aws_config::SdkConfig;
 use aws_sdk_kms::error::SdkError;
 use aws_sdk_kms::operation::decrypt::DecryptError;
 use aws_sdk_kms::primitives::Blob;
-use stile_core::token::{Key, KeyId, Keyring, Listed};
+use stile_core::token::{Key, KeyId, Keyring, KeyringSummary};
 use stile_protocol::audience::Audience;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
@@ -143,7 +143,7 @@ impl Kms {
         let Some(blob) = &sealed.blob else {
             // Dropped: no key is left, and none may be named.
             return if sealed.keys.is_empty() {
-                Ok(Keyring::kept(sealed.revision, Vec::new()))
+                Ok(Keyring::stored(sealed.revision, Vec::new()))
             } else {
                 Err(malformed())
             };
@@ -159,7 +159,7 @@ impl Kms {
             answer.plaintext.map(Blob::into_inner).ok_or_else(|| silent("a plaintext"))?;
         let secrets = Zeroizing::new(secrets);
         let keys = secrets_of(sealed, &secrets).ok_or_else(malformed)?;
-        Ok(Keyring::kept(sealed.revision, keys))
+        Ok(Keyring::stored(sealed.revision, keys))
     }
 
     async fn seal(&self, audience: String, keyring: &Keyring) -> Result<SealedKeyring, StoreError> {
@@ -193,10 +193,10 @@ impl Kms {
 }
 
 /// What stands in the clear; nothing where there is no record.
-pub(super) fn listed(sealed: Option<&SealedKeyring>) -> Result<Listed, StoreError> {
-    let Some(sealed) = sealed else { return Ok(Listed::default()) };
+pub(super) fn listed(sealed: Option<&SealedKeyring>) -> Result<KeyringSummary, StoreError> {
+    let Some(sealed) = sealed else { return Ok(KeyringSummary::default()) };
     let ids = sealed.keys.iter().map(|key| KeyId::parse(&key.id)).collect::<Option<_>>();
-    Ok(Listed { revision: sealed.revision, ids: ids.ok_or_else(malformed)? })
+    Ok(KeyringSummary { revision: sealed.revision, ids: ids.ok_or_else(malformed)? })
 }
 
 /// The registry of the keyring that is there, for an operator who did not name one.
@@ -229,7 +229,7 @@ fn secrets_of(sealed: &SealedKeyring, secrets: &[u8]) -> Option<Vec<Key>> {
             return None;
         }
         let secret = Zeroizing::new(<[u8; 32]>::try_from(secret).ok()?);
-        Some(Key::kept(KeyId::parse(&clear.id)?, secret, clear.created_at, clear.mints_from))
+        Some(Key::stored(KeyId::parse(&clear.id)?, secret, clear.created_at, clear.mints_from))
     };
     sealed.keys.iter().zip(secrets.chunks_exact(RECORD)).map(key).collect()
 }
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn secrets_go_with_the_ids_they_were_kept_under_and_no_others() {
-        let keyring = Keyring::default().next(0).unwrap().next(100_000).unwrap();
+        let keyring = Keyring::default().rotated(0).unwrap().rotated(100_000).unwrap();
         let ids: Vec<String> =
             keyring.keys().iter().map(|key| key.id().as_str().to_owned()).collect();
         let clear = |id: &String| ClearKey { id: id.clone(), created_at: 1, mints_from: 1 };

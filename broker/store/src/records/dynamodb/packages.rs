@@ -1,7 +1,7 @@
 //! Packages: an item a version, one with the ready-made document a package, and one a package for the lists.
 
 use bytes::Bytes;
-use stile_core::grants::Reach;
+use stile_core::grants::PermittedNamespaces;
 use stile_core::package::{Format, ModuleSummary, PackageAddress, Version};
 use stile_protocol::names::Namespace;
 
@@ -58,19 +58,19 @@ impl DynamoDb {
     /// The modules within reach, in order of address, from `offset` on; at most `limit`.
     pub(crate) async fn modules(
         &self,
-        reach: &Reach,
+        reach: &PermittedNamespaces,
         namespace: Option<&Namespace>,
         offset: usize,
         limit: usize,
     ) -> Result<Vec<ModuleSummary>, StoreError> {
         let within = |namespace: &Namespace| match reach {
-            Reach::Every => true,
-            Reach::Some(namespaces) => namespaces.contains(namespace),
+            PermittedNamespaces::All => true,
+            PermittedNamespaces::Only(namespaces) => namespaces.contains(namespace),
         };
         let prefixes: Vec<String> = match (namespace, reach) {
             (Some(namespace), _) if !within(namespace) => Vec::new(),
             (Some(namespace), _) => vec![format!("{namespace} ")],
-            (None, Reach::Some(namespaces)) if namespaces.len() <= QUERIES => {
+            (None, PermittedNamespaces::Only(namespaces)) if namespaces.len() <= QUERIES => {
                 namespaces.iter().map(|namespace| format!("{namespace} ")).collect()
             }
             (None, _) => vec![String::new()],

@@ -1,6 +1,6 @@
 //! Uploads that were begun, an item each, which the table clears away.
 
-use stile_core::package::{Announced, Format, UploadId};
+use stile_core::package::{AnnouncedArchive, Format, UploadId};
 
 use super::DynamoDb;
 use super::attributes::{Row, number, read_number, read_text, text};
@@ -44,7 +44,7 @@ fn read(id: &UploadId, row: &Row) -> Option<UploadRecord> {
         principal: read_text(row, "principal")?.to_owned(),
         address: read_text(row, "address")?.to_owned(),
         version: read_text(row, "version")?.to_owned(),
-        announced: Announced {
+        announced: AnnouncedArchive {
             format: Format::from_extension(read_text(row, "format")?)?,
             bytes: read_number(row, "bytes")?.try_into().ok()?,
             sha256: read_text(row, "sha256")?.to_owned(),

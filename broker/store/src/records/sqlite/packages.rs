@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Map;
-use stile_core::grants::Reach;
+use stile_core::grants::PermittedNamespaces;
 use stile_core::package::{Format, ModuleSummary, PackageAddress, Version};
 use stile_protocol::names::Namespace;
 
@@ -64,14 +64,14 @@ impl Sqlite {
     /// The modules within reach, in order of address, from `offset` on; at most `limit`.
     pub(crate) async fn modules(
         &self,
-        reach: &Reach,
+        reach: &PermittedNamespaces,
         namespace: Option<&Namespace>,
         offset: usize,
         limit: usize,
     ) -> Result<Vec<ModuleSummary>, StoreError> {
         let within = match reach {
-            Reach::Every => None,
-            Reach::Some(namespaces) => {
+            PermittedNamespaces::All => None,
+            PermittedNamespaces::Only(namespaces) => {
                 let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
                 Some(serde_json::Value::from(names).to_string())
             }

@@ -1,7 +1,7 @@
 //! Uploads that were begun, as rows.
 
 use rusqlite::types::Value;
-use stile_core::package::{Announced, Format, UploadId};
+use stile_core::package::{AnnouncedArchive, Format, UploadId};
 
 use super::{Sqlite, number, rows, text};
 use crate::StoreError;
@@ -28,7 +28,7 @@ fn read(id: &UploadId, row: &[Value]) -> Option<UploadRecord> {
         principal: column(0)?,
         address: column(1)?,
         version: column(2)?,
-        announced: Announced {
+        announced: AnnouncedArchive {
             format: Format::from_extension(text(row.get(3))?)?,
             bytes: number(row.get(4))?.try_into().ok()?,
             sha256: column(5)?,

@@ -1,41 +1,75 @@
-//! Reads the token of a request: a handler that takes a [`Bearer`] runs for an authenticated bearer only.
+//! Gives each request through a guarded route the event of its decision.
+//!
+//! A handler takes a [`Credential`], and gets a bearer from it only together with a draft of the event.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use axum::response::IntoResponse;
 use secrecy::SecretString;
 
 use super::error::ApiError;
 use super::run_detached::run_detached;
 use crate::app::Broker;
 use crate::app::authorize::{self, Bearer, token_of};
-use stile_core::clock::rfc3339;
+use crate::audit::Draft;
+use stile_core::audit::{Kind, Network, Outcome};
 
-impl FromRequestParts<Arc<Broker>> for Bearer {
-    type Rejection = ApiError;
+/// What a request brings to be authenticated.
+#[derive(Debug)]
+pub struct Credential {
+    token: Option<SecretString>,
+    network: Option<Network>,
+}
 
-    async fn from_request_parts(parts: &mut Parts, broker: &Arc<Broker>) -> Result<Self, ApiError> {
-        authenticate(broker, bearer(&parts.headers).map(SecretString::from)).await
+impl FromRequestParts<Arc<Broker>> for Credential {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Broker>) -> Result<Self, Infallible> {
+        let token = bearer(&parts.headers).map(SecretString::from);
+        Ok(Self { token, network: parts.extensions.get().copied() })
     }
 }
 
-/// Authenticates the bearer of a token.
+impl Credential {
+    /// Authenticates the bearer, for a decision about that.
+    pub async fn authenticate(
+        self,
+        broker: &Arc<Broker>,
+        kind: Kind,
+    ) -> Result<(Draft, Bearer), ApiError> {
+        authenticate(broker, self.token, broker.audit.draft(kind, self.network)).await
+    }
+}
+
+/// Authenticates the bearer of a token. A refusal ends the draft.
 ///
 /// The work ends though the client hangs up: the store's answer is then known, and the next client who hangs up does
 /// not cost another call.
 pub(super) async fn authenticate(
     broker: &Arc<Broker>,
     token: Option<SecretString>,
-) -> Result<Bearer, ApiError> {
+    mut draft: Draft,
+) -> Result<(Draft, Bearer), ApiError> {
     let broker = Arc::clone(broker);
     run_detached(async move {
-        authorize::authenticate(&broker, token.as_ref()).await.map_err(ApiError::authenticate)
+        match authorize::authenticate(&broker, token.as_ref(), &mut draft).await {
+            Ok(bearer) => Ok((draft, bearer)),
+            Err(error) => conclude(draft, Err(ApiError::authenticate(error))),
+        }
     })
     .await
+}
+
+/// Ends a decision with what the client is answered. An outcome that the use case knows better stays.
+pub(super) fn conclude<T>(mut draft: Draft, answer: Result<T, ApiError>) -> Result<T, ApiError> {
+    match &answer {
+        Ok(_) => draft.outcome(Outcome::Allowed),
+        Err(error) => draft.refused(error.code()),
+    }
+    answer
 }
 
 /// The token of the one `Authorization` header.
@@ -45,30 +79,6 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (all.next(), all.next()) else { return None };
     token_of(value.to_str().ok()?)
-}
-
-/// `GET /v1/whoami`.
-pub async fn whoami(State(_): State<Arc<Broker>>, bearer: Bearer) -> impl IntoResponse {
-    let claims = bearer.claims();
-    let grants: Vec<_> = bearer
-        .grants()
-        .iter()
-        .map(|grant| {
-            serde_json::json!({
-                "principal": grant.principal,
-                "namespace": grant.namespace.to_string(),
-                "permissions": grant.permissions,
-                "expires_at": grant.expires_at.map(rfc3339),
-            })
-        })
-        .collect();
-    Json(serde_json::json!({
-        "principal": claims.principal(),
-        "expires_at": rfc3339(claims.expires_at()),
-        "namespaces": claims.namespaces(),
-        "permissions": claims.permissions(),
-        "grants": grants,
-    }))
 }
 
 #[cfg(test)]
