@@ -155,6 +155,60 @@ fn nothing_is_left_for_later_in_the_source() {
     assert_eq!(strangers(&words, |path| path == "tests/suite/tidy.rs"), NONE);
 }
 
+/// The folders whose prose is in plain English. Add a folder when its prose is done.
+const PLAIN_ENGLISH: [&str; 4] = ["helper/", "broker/protocol/", "broker/core/", "admin/"];
+
+/// Words and phrases that are not plain English, each with the usual replacement.
+const BANNED_PHRASES: [(&str, &str); 17] = [
+    ("anew", "again"),
+    ("whoever", "the actor, such as \"the caller\""),
+    ("whomever", "the actor, such as \"the caller\""),
+    ("somebody", "the actor, such as \"a client\""),
+    ("anybody", "\"anyone\", or the actor"),
+    ("everybody", "\"everyone\", or the actors"),
+    ("beside", "next to, except, in addition to"),
+    ("besides", "next to, except, in addition to"),
+    ("told", "reported, distinguished, configured"),
+    ("let in", "has access, is accepted"),
+    ("lets in", "gives access, accepts"),
+    ("hung up", "closed the connection"),
+    ("hangs up", "closes the connection"),
+    ("may be had", "is available"),
+    ("in earnest", "real, for production"),
+    ("upon", "on, after"),
+    ("what is no", "\"something that is not\", or the thing itself"),
+];
+
+/// Returns whether a phrase is in a text as whole words. In names, `_` separates words.
+fn has_phrase(text: &str, phrase: &str) -> bool {
+    let is_letter = |letter: Option<char>| letter.is_some_and(char::is_alphabetic);
+    text.match_indices(phrase).any(|(at, _)| {
+        !is_letter(text[..at].chars().next_back())
+            && !is_letter(text[at + phrase.len()..].chars().next())
+    })
+}
+
+#[test]
+fn finished_folders_are_in_plain_english() {
+    let mut found = Vec::new();
+    for source in sources() {
+        if !PLAIN_ENGLISH.iter().any(|folder| source.path.starts_with(folder)) {
+            continue;
+        }
+        for (number, line) in source.text.lines().enumerate() {
+            let line = line.to_lowercase().replace('_', " ");
+            for (phrase, instead) in BANNED_PHRASES {
+                if has_phrase(&line, phrase) {
+                    let place = format!("{}:{}", source.path, number + 1);
+                    found.push(format!("{place}: `{phrase}`; write instead: {instead}"));
+                }
+            }
+        }
+    }
+    assert_eq!(found, [""; 0], "see `PLAIN_ENGLISH` in tests/suite/tidy.rs");
+    assert!(has_phrase("a role made anew", "anew") && !has_phrase("renewed anewly", "anew"));
+}
+
 #[test]
 fn every_page_that_a_page_links_to_is_there() {
     let mut pages: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "SECURITY.md"]
