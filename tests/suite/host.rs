@@ -5,20 +5,20 @@ use stile_core::token::Keyring;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::Download;
 use stile_store::{Aws, HostKept, Store};
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::home::{Home, Ran};
-use stile_tests::local_sts::{LocalSts, fixed_clock};
-use stile_tests::programs::{ADMIN, BROKER, Setup, free_port, program, workspace};
-use stile_tests::proof::Proof;
-use stile_tests::served::system_time;
-use stile_tests::test_broker::{Backend, HOST, NOW, TestBroker, allow, deploy, role};
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{Backend, HOST, NOW, TestBroker, allow, deploy, role};
+use stile_tests::process::home::{CommandOutput, Home};
+use stile_tests::process::programs::{ADMIN, BROKER, Setup, free_port, program, workspace};
+use stile_tests::sts::local::{LocalSts, fixed_clock};
+use stile_tests::sts::proof::Proof;
 
 /// The item as `docs/aws.md` has it, for whoever makes the table with something else than `stile-admin`.
 const ITEM: &str =
     r#"{"pk": {"S": "host"}, "sk": {"S": "host"}, "host": {"S": "registry.example.com"}}"#;
 
 /// Runs a program on the table, and nothing else in its environment.
-async fn run(aws: &EmulatedAws, name: &str, arguments: &[&str]) -> Ran {
+async fn run(aws: &EmulatedAws, name: &str, arguments: &[&str]) -> CommandOutput {
     let mut home = Home::temporary();
     for (name, value) in aws.environment() {
         home.variable(name, value);
@@ -101,16 +101,12 @@ async fn an_operator_writes_the_host_once() {
     let Some(aws) = EmulatedAws::start().await else { return };
     for (host, code, says) in [
         ("localhost", 2, "has no dot"),
-        (
-            "Registry.Example.com:443",
-            0,
-            "the table is from now on for registry `registry.example.com`",
-        ),
-        (HOST, 0, "the table was and is for registry `registry.example.com`"),
+        ("Registry.Example.com:443", 0, "the table is now for registry `registry.example.com`"),
+        (HOST, 0, "the table was already for registry `registry.example.com`"),
         (
             "other.example.com",
             1,
-            "is for registry `registry.example.com`, not `other.example.com`; hint: make another table",
+            "belongs to registry `registry.example.com`, not `other.example.com`; hint: create a separate table",
         ),
     ] {
         let ran = run(&aws, ADMIN, &["store", "init", "--host", host]).await;
@@ -142,7 +138,7 @@ async fn a_broker_that_is_not_told_is_the_registry_that_the_table_names() {
     let checked = run(
         &aws,
         BROKER,
-        &["check", "--regions", "us-east-1", "--sts-endpoint", &aws.meter.endpoint()],
+        &["check", "--regions", "us-east-1", "--sts-endpoint", &aws.proxy.endpoint()],
     )
     .await;
     let line = format!("ok      registry host {HOST}, as table {} says", aws.place.table);
@@ -177,7 +173,7 @@ async fn a_table_that_turns_out_to_be_another_registrys_mints_and_opens_nothing(
     test.aws().dynamodb("PutItem", json!({"Item": other})).await;
     let cold = test.restarted();
     let identity = deploy();
-    cold.sts.know(identity.clone());
+    cold.sts.add_identity(identity.clone());
     assert_eq!(cold.exchange(&cold.proof(&identity).build()).await.error(), "500 internal");
     assert_eq!(cold.get("/v1/whoami", &token).await.status, 500);
     assert_eq!(cold.get_anonymously("/readyz").await.status, 500);

@@ -3,6 +3,7 @@
 #![expect(clippy::duplicate_mod, reason = "the flows run on each store")]
 
 mod attacks;
+mod audit;
 mod authorizer;
 mod aws_links;
 mod aws_lists;

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use stile_tests::broker::TestBroker;
+use stile_tests::broker::served::system_time;
 use stile_tests::dev_ca::DevCa;
-use stile_tests::patience::BACKSTOP;
-use stile_tests::programs::client;
-use stile_tests::served::system_time;
-use stile_tests::test_broker::TestBroker;
+use stile_tests::process::programs::client;
+use stile_tests::time_limits::BACKSTOP;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 

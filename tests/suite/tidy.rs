@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use stile_tests::left_out::{left_out, tool};
+use stile_tests::skipped::{skipped, tool};
 
 struct Source {
     path: String,
@@ -253,7 +253,7 @@ fn the_threat_model_lists_the_breaks_that_are_tried() {
     assert!(breaks.len() >= 10);
     let git = tool("git");
     if git.is_none() {
-        left_out("git", "that the breaks of `make mutations` apply");
+        skipped("git", "that the breaks of `make mutations` apply");
     }
     for path in breaks {
         let patch = fs::read_to_string(&path).unwrap();

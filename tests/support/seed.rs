@@ -1,21 +1,21 @@
-//! Chance that can be repeated: numbers that follow from a seed, which is said when it is drawn and can be given back.
+//! SeededRandom that can be repeated: numbers that follow from a seed, which is said when it is drawn and can be given back.
 
 use std::io::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use crate::left_out::wanted_seed;
+use crate::skipped::wanted_seed;
 
 /// Random numbers, the same for the same seed.
 #[derive(Debug)]
-pub struct Chance {
+pub struct SeededRandom {
     seed: String,
     drawn: u64,
 }
 
-impl Chance {
+impl SeededRandom {
     /// By `STILE_TEST_SEED` where it is set, and otherwise by a seed that nobody knows; either is said on stderr.
-    pub fn draw(test: &str) -> Self {
+    pub fn new(test: &str) -> Self {
         let seed = wanted_seed().unwrap_or_else(|| {
             let mut random = [0; 8];
             getrandom::fill(&mut random).unwrap();
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn the_same_seed_is_the_same_chance() {
         let numbers = |seed: &str| {
-            let mut chance = Chance::of(seed.to_owned());
+            let mut chance = SeededRandom::of(seed.to_owned());
             [0; 20].map(|_| chance.below(1000))
         };
         assert_eq!(numbers("a"), numbers("a"));

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use crate::served::system_time;
+use crate::broker::served::system_time;
 
 /// A clock that a test sets.
 #[derive(Debug)]

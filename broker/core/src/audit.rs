@@ -99,7 +99,7 @@ names! {
         Changed = "changed",
         /// It was deleted.
         Deleted = "deleted",
-        /// There was none; nothing changed.
+        /// There is none; nothing changed.
         Absent = "absent",
         /// It was revoked.
         Revoked = "revoked",
@@ -109,10 +109,30 @@ names! {
         Cleared = "cleared",
         /// The keys were dropped.
         Dropped = "dropped",
-        /// The caller did not get it, and the field `code` says why.
+        /// The answer is no, and the field `code` says why.
         Refused = "refused",
+        /// Stile could not decide or act, and the field `code` says why.
+        Failed = "failed",
         /// The caller hung up before anything was decided.
         Abandoned = "abandoned",
+    }
+}
+
+impl Outcome {
+    /// What a request came to that was answered with that code.
+    pub const fn of(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::NotFound => Self::Absent,
+            ErrorCode::Throttled
+            | ErrorCode::StsUnavailable
+            | ErrorCode::StoreUnavailable
+            | ErrorCode::KeyUnavailable
+            | ErrorCode::StsBadResponse
+            | ErrorCode::StsInconsistent
+            | ErrorCode::StsTimeout
+            | ErrorCode::Internal => Self::Failed,
+            _ => Self::Refused,
+        }
     }
 }
 
@@ -283,17 +303,17 @@ impl Event {
         self.outcome.get_or_insert(outcome);
     }
 
-    /// It was refused, for that reason, unless another outcome is known.
+    /// It was answered with that code, unless another outcome is known.
     pub fn refused(&mut self, code: ErrorCode) {
         if self.outcome.is_none() {
-            self.outcome = Some(Outcome::Refused);
+            self.outcome = Some(Outcome::of(code));
             self.code = Some(code);
         }
     }
 
     /// What it has in common with other refusals, if nobody is known to have asked. Only such an event may be folded.
     pub fn anonymous(&self) -> Option<Anonymous> {
-        let refused = matches!(self.outcome, None | Some(Outcome::Refused | Outcome::Abandoned));
+        let refused = self.code.is_some() || self.outcome.is_none();
         let nobody = self.principal.is_none() && self.operator.is_none();
         let Self { kind, code, network, .. } = *self;
         (refused && nobody).then_some(Anonymous { kind, code, network })
@@ -302,8 +322,7 @@ impl Event {
     /// As many events of that kind as one line.
     pub fn folded(of: Anonymous, count: u64) -> Self {
         let Anonymous { kind, code, network } = of;
-        let outcome = if code.is_some() { Outcome::Refused } else { Outcome::Abandoned };
-        let (outcome, count) = (Some(outcome), Some(count));
+        let (outcome, count) = (code.map(Outcome::of), Some(count));
         Self { outcome, code, network, count, ..Self::new(kind) }
     }
 

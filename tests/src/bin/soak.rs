@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use stile_tests::programs::target;
+use stile_tests::process::programs::target;
 use stile_tests::soak::run;
 
 /// Put the broker under good and bad requests at once, and look at what becomes of it

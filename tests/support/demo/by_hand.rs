@@ -2,7 +2,7 @@
 
 use super::play::Play;
 use super::show::short;
-use crate::programs::{ADMIN, program};
+use crate::process::programs::{ADMIN, program};
 
 /// The whole text.
 pub(super) fn text(play: &Play) -> String {

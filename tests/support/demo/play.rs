@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::show::{End, Failed, Show, Typed, say, short};
 use super::stage::{Stage, failed};
 use super::{Sts, refusals, requests};
-use crate::home::{Home, Ran};
-use crate::identity::Identity;
-use crate::left_out::tool;
-use crate::programs::{ADMIN, BROKER, Broker, HELPER, program, workspace};
+use crate::process::home::{CommandOutput, Home};
+use crate::process::programs::{ADMIN, BROKER, Broker, HELPER, program, workspace};
+use crate::skipped::tool;
+use crate::sts::identity::Identity;
 
 /// What is published and installed.
 pub(super) const MODULE: &str = "acme/tags/aws";
@@ -100,7 +100,7 @@ impl Play {
         name: &str,
         arguments: &[&str],
         end: End,
-    ) -> Result<Ran, Failed> {
+    ) -> Result<CommandOutput, Failed> {
         self.show
             .run(&self.deploy.home, typed(self.deploy.name, &program(name), arguments), end)
             .await

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::play::{Actor, Play, grant, typed};
 use super::show::{End, Failed};
-use crate::programs::{HELPER, program};
-use crate::proof::Proof;
-use crate::served::system_time;
+use crate::broker::served::system_time;
+use crate::process::programs::{HELPER, program};
+use crate::sts::proof::Proof;
 
 /// What a refusal tells its reader to ask for, up to the ARN.
 const ASK: &str = "`stile-admin grant create --role-arn ";

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::play::{MODULE, Play, VERSION};
 use super::show::{End, Failed};
-use crate::programs::HELPER;
+use crate::process::programs::HELPER;
 
 /// Installs the module without Terraform.
 pub(super) async fn install(play: &mut Play) -> Result<(), Failed> {

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::home::{Home, Ran};
-use crate::programs::workspace;
+use crate::process::home::{CommandOutput, Home};
+use crate::process::programs::workspace;
 
 /// A step did not hold, and what was seen of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,12 +62,17 @@ impl Show {
     }
 
     /// Runs a command and shows it with all that it prints, but for a token.
-    pub(super) async fn run(&self, home: &Home, typed: Typed<'_>, end: End) -> Result<Ran, Failed> {
+    pub(super) async fn run(
+        &self,
+        home: &Home,
+        typed: Typed<'_>,
+        end: End,
+    ) -> Result<CommandOutput, Failed> {
         let name = typed.program.file_name().unwrap_or_default().display();
         self.note(&format!("{}$ {name} {}", typed.who, typed.arguments.join(" ")));
         let mut command = home.command(typed.program, typed.arguments);
         command.current_dir(typed.folder);
-        let ran = Ran::of(command).await;
+        let ran = CommandOutput::of(command).await;
         let printed = without_tokens(&format!("{}{}", ran.stdout, ran.stderr));
         self.note(&printed);
         let holds = match end {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::Sts;
 use super::show::{Failed, Show, short};
+use crate::broker::served::system_time;
 use crate::dev_ca::{DevCa, Files};
-use crate::home::Home;
-use crate::identity::Identity;
-use crate::local_sts::LocalSts;
-use crate::programs::{Broker, Setup, free_port, target};
-use crate::served::system_time;
+use crate::process::home::Home;
+use crate::process::programs::{Broker, Setup, free_port, target};
+use crate::sts::identity::Identity;
+use crate::sts::local::LocalSts;
 
 /// The port the registry is on, if nobody else is.
 const PORT: u16 = 8443;
@@ -107,7 +107,7 @@ impl Stage {
     pub(super) fn home_of(&self, role: &str) -> (Home, Identity) {
         let identity = Identity::role(ACCOUNT, role, "demo");
         if let Some(sts) = &self.sts {
-            sts.know(identity.clone());
+            sts.add_identity(identity.clone());
         }
         let mut home = Home::at(self.home_folder());
         home.act_as(&identity, "us-east-1");

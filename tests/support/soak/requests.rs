@@ -16,14 +16,14 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::identity::Identity;
-use crate::local_sts::LocalSts;
-use crate::operator::operator;
-use crate::patience;
-use crate::programs::{Broker, Setup, free_port};
-use crate::proof::{Proof, document, with};
-use crate::served::system_time;
-use crate::test_broker::{ACCOUNT, deploy, make_data, module_zip, role};
+use crate::broker::operator::operator;
+use crate::broker::served::system_time;
+use crate::broker::{ACCOUNT, deploy, make_data, module_zip, role};
+use crate::process::programs::{Broker, Setup, free_port};
+use crate::sts::identity::Identity;
+use crate::sts::local::LocalSts;
+use crate::sts::proof::{Proof, document, with};
+use crate::time_limits;
 
 const MODULE: &str = "/v1/modules/acme/vpc/aws";
 
@@ -112,10 +112,9 @@ impl Registry {
             Setup::new(free_port(), &data).sts(&sts.endpoint()).start(Path::new("/dev/null")).await;
         let named = |name: &str| Identity::role(ACCOUNT, name, "i-0abc");
         let (deploy, gone, stranger) = (deploy(), named("gone"), named("stranger"));
-        let store = Store::Embedded(Embedded::open(&data, patience::embedded()).unwrap());
+        let store = Store::Embedded(Embedded::open(&data, time_limits::embedded()).unwrap());
         for (who, namespace) in [("gone", "acme"), ("stranger", "elsewhere")] {
-            crate::test_broker::grant(&store, &role(who), namespace, &[Download], system_time())
-                .await;
+            crate::broker::grant(&store, &role(who), namespace, &[Download], system_time()).await;
         }
         let mut registry = Self {
             broker,
@@ -130,7 +129,7 @@ impl Registry {
             _folder: folder,
         };
         for identity in [&deploy, &gone, &stranger] {
-            registry.sts.know(identity.clone());
+            registry.sts.add_identity(identity.clone());
         }
         registry.good = registry.token(&deploy, 43_200, &[Download, Upload]).await;
         registry.short = (Instant::now(), registry.token(&deploy, 60, &[Download]).await);

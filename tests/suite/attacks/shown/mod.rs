@@ -9,7 +9,7 @@ mod sts;
 
 use std::pin::Pin;
 
-use stile_tests::test_broker::{Backend, TestBroker};
+use stile_tests::broker::{Backend, TestBroker};
 
 /// A test that runs on a store.
 pub(super) type Show = fn(Backend) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -41,8 +41,8 @@ pub(super) const SHOWN: &[(&str, Show)] = shown! {
 /// Takes a table away from the store and puts it back: all of them on AWS, where the line is cut.
 fn without_table(test: &TestBroker, table: &str, away: bool) {
     match (test.backend(), away) {
-        (Backend::Aws, true) => test.aws().meter.cut(),
-        (Backend::Aws, false) => test.aws().meter.mend(),
+        (Backend::Aws, true) => test.aws().proxy.cut(),
+        (Backend::Aws, false) => test.aws().proxy.repair(),
         (Backend::Embedded, true) => database(test, &format!("ALTER TABLE {table} RENAME TO away")),
         (Backend::Embedded, false) => {
             database(test, &format!("ALTER TABLE away RENAME TO {table}"))

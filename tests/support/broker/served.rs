@@ -1,0 +1,98 @@
+//! The real broker in this process, served over TLS on loopback in the system's time, as Terraform and the helper meet it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use stile_protocol::region::REGIONS;
+use tempfile::TempDir;
+
+use crate::broker::{Backend, Place, Serving, TestBroker};
+use crate::dev_ca::{DevCa, Files};
+use crate::process::home::Home;
+use crate::process::programs::free_port;
+use crate::sts::identity::Identity;
+
+/// The system's clock, Unix seconds: what real programs go by.
+pub fn system_time() -> i64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "Terraform, moto and the helper have no clock but the system's"
+    )]
+    let now = chrono::Utc::now();
+    now.timestamp()
+}
+
+/// A broker that programs can reach.
+pub struct Served {
+    /// The broker, its store and its STS.
+    pub test: TestBroker,
+    /// Its certificate and the authority that made it.
+    pub files: Files,
+    host: String,
+    _folder: TempDir,
+    _serving: Serving,
+}
+
+impl Served {
+    /// A broker whose clock goes with the system's.
+    pub async fn start() -> Self {
+        Self::start_with(0, |router| router).await
+    }
+
+    /// A broker whose clock, and STS's, is so many seconds ahead of the system's, and something between it and its callers.
+    pub async fn start_with(ahead: i64, between: impl FnOnce(Router) -> Router) -> Self {
+        Self::start_at(ahead, Place::Folder(Arc::new(tempfile::tempdir().unwrap())), between).await
+    }
+
+    /// A broker whose clock goes with the system's, on that store, and something between it and its callers; none, and
+    /// that is noted, where a tool is missing.
+    pub async fn start_on(
+        backend: Backend,
+        between: impl FnOnce(Router) -> Router,
+    ) -> Option<Self> {
+        let place = Place::new(backend).await?;
+        Some(Self::start_at(0, place, between).await)
+    }
+
+    /// The same, so many seconds ahead of the system's time.
+    pub async fn start_ahead(backend: Backend, ahead: i64) -> Option<Self> {
+        let place = Place::new(backend).await?;
+        Some(Self::start_at(ahead, place, |router| router).await)
+    }
+
+    async fn start_at(ahead: i64, place: Place, between: impl FnOnce(Router) -> Router) -> Self {
+        let (port, now, folder) = (free_port(), system_time(), tempfile::tempdir().unwrap());
+        let host = format!("127.0.0.1:{port}");
+        let files = DevCa::new(now).write(folder.path(), &["127.0.0.1"]);
+        let test = TestBroker::start_at(&host, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
+        test.go_by_system_time(ahead);
+        let _serving = test.serve_on(port, Some(&files), between).await;
+        Self { test, files, host, _folder: folder, _serving }
+    }
+
+    /// Its registry host, `127.0.0.1:PORT`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The source address of a module in it.
+    pub fn source(&self, address: &str) -> String {
+        format!("{}/{address}", self.host)
+    }
+
+    /// A home that trusts it, whose helper is configured for it, with the identity's AWS keys in the environment.
+    pub fn home(&self, identity: &Identity) -> Home {
+        self.test.sts.add_identity(identity.clone());
+        let mut home = Home::temporary();
+        home.trust(&self.files.ca);
+        home.act_as(identity, "us-east-1");
+        home.configure_helper(&format!("[registry.\"{}\"]\n", self.host));
+        home
+    }
+
+    /// The file of a published archive.
+    pub fn archive(&self, sha256: &str) -> PathBuf {
+        self.test.store().archives().unwrap().archive(sha256, stile_core::package::Format::Zip)
+    }
+}
