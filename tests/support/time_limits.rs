@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use stile_broker::authn::sigv4::StsTimeouts;
+use stile_broker::http::ConnectionTimeouts;
 use stile_store::{AwsDeadlines, EmbeddedDeadlines};
 
 /// A backstop: what takes so long would never come.
@@ -31,6 +32,11 @@ pub fn embedded() -> EmbeddedDeadlines {
 /// Limits of requests to STS that no busy machine reaches.
 pub fn sts() -> StsTimeouts {
     StsTimeouts::within(BACKSTOP)
+}
+
+/// Limits of connections that no busy machine reaches.
+pub fn connections() -> ConnectionTimeouts {
+    ConnectionTimeouts { head: BACKSTOP, taking: BACKSTOP, drain: BACKSTOP }
 }
 
 /// Waits for something that comes in any case.

@@ -19,7 +19,7 @@ use stile_broker::authn::sigv4::{Endpoint, Endpoints};
 use stile_broker::boot;
 use stile_broker::config::{AuthorizerBase, Config, Kept};
 use stile_broker::http::lambda::Function;
-use stile_broker::http::{self, Server};
+use stile_broker::http::{self, ConnectionTimeouts, Server};
 use stile_core::clock::Clock;
 use stile_core::grants::Grant;
 use stile_core::package::SIGNED_URL_LIFETIME;
@@ -481,17 +481,27 @@ impl TestBroker {
         Function::new(self.router.clone(), Arc::clone(&self.broker), source, base)
     }
 
-    /// Serves over TCP, with TLS where files are given, until the guard is dropped.
+    /// Serves over TCP, with TLS where files are given, until the guard is dropped; slow clients are cut off as by default.
     pub async fn serve(&self, tls: Option<&Files>) -> Serving {
-        self.serve_on(0, tls, |router| router).await
+        self.serve_with(0, tls, |router| router, ConnectionTimeouts::default()).await
     }
 
-    /// The same on that port of 127.0.0.1, with what stands between its routes and the connection.
+    /// The same on that port of 127.0.0.1, with what stands between its routes and the connection, and with patience.
     pub async fn serve_on(
         &self,
         port: u16,
         tls: Option<&Files>,
         between: impl FnOnce(Router) -> Router,
+    ) -> Serving {
+        self.serve_with(port, tls, between, patience::connections()).await
+    }
+
+    async fn serve_with(
+        &self,
+        port: u16,
+        tls: Option<&Files>,
+        between: impl FnOnce(Router) -> Router,
+        timeouts: ConnectionTimeouts,
     ) -> Serving {
         let tls = tls.map(|files| {
             http::tls(&stile_broker::config::TlsFiles {
@@ -500,7 +510,10 @@ impl TestBroker {
             })
             .unwrap()
         });
-        let server = Server::bind((Ipv4Addr::LOCALHOST, port).into(), tls).await.unwrap();
+        let server = Server::bind((Ipv4Addr::LOCALHOST, port).into(), tls)
+            .await
+            .unwrap()
+            .with_timeouts(timeouts);
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(server.run(between(self.router.clone()), async {

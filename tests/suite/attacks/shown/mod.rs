@@ -53,6 +53,6 @@ fn without_table(test: &TestBroker, table: &str, away: bool) {
 /// Does that to the embedded store's database, as somebody would who has the file.
 fn database(test: &TestBroker, statement: &str) {
     let database = rusqlite::Connection::open(test.data().join("stile.sqlite3")).unwrap();
-    database.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+    database.busy_timeout(stile_tests::patience::BACKSTOP).unwrap();
     database.execute_batch(statement).unwrap();
 }

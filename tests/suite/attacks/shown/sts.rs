@@ -108,7 +108,7 @@ pub(super) async fn an_sts_without_a_certificate_that_holds_is_not_asked(backend
     for names in [["127.0.0.1"], ["sts.us-east-1.amazonaws.com"]] {
         let folder = tempfile::tempdir().unwrap();
         let files = DevCa::new(system_time()).write(folder.path(), &names);
-        let serving = ground.test.serve(Some(&files)).await;
+        let serving = ground.test.serve_on(0, Some(&files), |router| router).await;
         let process = ground.test.asking(&format!("https://{}", serving.address));
         let identity = deploy();
         let proof = process.proof(&identity).build();
