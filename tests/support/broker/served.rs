@@ -1,4 +1,5 @@
-//! The real broker in this process, served over TLS on loopback in the system's time, as Terraform and the helper meet it.
+//! The real broker in the process of a test, over TLS on loopback and in system time, for Terraform
+//! and the helper.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::process::home::Home;
 use crate::process::programs::free_port;
 use crate::sts::identity::Identity;
 
-/// The system's clock, Unix seconds: what real programs go by.
+/// The time of the system clock in Unix seconds, which real programs use.
 pub fn system_time() -> i64 {
     #[expect(
         clippy::disallowed_methods,
@@ -23,11 +24,11 @@ pub fn system_time() -> i64 {
     now.timestamp()
 }
 
-/// A broker that programs can reach.
+/// A broker that programs can connect to.
 pub struct Served {
     /// The broker, its store and its STS.
     pub test: TestBroker,
-    /// Its certificate and the authority that made it.
+    /// Its certificate and the certificate of its authority.
     pub files: Files,
     host: String,
     _folder: TempDir,
@@ -35,18 +36,19 @@ pub struct Served {
 }
 
 impl Served {
-    /// A broker whose clock shows the system's time and stands still.
+    /// A broker whose clock stands still at the system's time.
     pub async fn start() -> Self {
         Self::start_with(0, |router| router).await
     }
 
-    /// A broker whose clock, and STS's, is so many seconds ahead of the system's, and something between it and its callers.
+    /// A broker whose clock and STS are that many seconds ahead of the system, with a layer around
+    /// its routes.
     pub async fn start_with(ahead: i64, between: impl FnOnce(Router) -> Router) -> Self {
         Self::start_at(ahead, Place::Folder(Arc::new(tempfile::tempdir().unwrap())), between).await
     }
 
-    /// A broker whose clock shows the system's time, on that store, and something between it and its callers; none, and
-    /// that is noted, where a tool is missing.
+    /// A broker on that kind of store, with a layer around its routes. If a tool is missing, it
+    /// records a skip and returns `None`.
     pub async fn start_on(
         backend: Backend,
         between: impl FnOnce(Router) -> Router,
@@ -55,7 +57,7 @@ impl Served {
         Some(Self::start_at(0, place, between).await)
     }
 
-    /// The same, so many seconds ahead of the system's time.
+    /// The same, that many seconds ahead of the system's time.
     pub async fn start_ahead(backend: Backend, ahead: i64) -> Option<Self> {
         let place = Place::new(backend).await?;
         Some(Self::start_at(ahead, place, |router| router).await)
@@ -76,12 +78,13 @@ impl Served {
         &self.host
     }
 
-    /// The source address of a module in it.
+    /// The source address of a module in this registry.
     pub fn source(&self, address: &str) -> String {
         format!("{}/{address}", self.host)
     }
 
-    /// A home that trusts it, whose helper is configured for it, with the identity's AWS keys in the environment.
+    /// A home that trusts the broker, configures the helper for it, and has the AWS keys of the
+    /// identity.
     pub fn home(&self, identity: &Identity) -> Home {
         self.test.sts.add_identity(identity.clone());
         let mut home = Home::temporary();

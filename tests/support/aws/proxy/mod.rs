@@ -306,7 +306,7 @@ fn connected(stream: tokio::net::TcpStream, shared: &Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&serving);
         async move {
-            // A connection that is kept alive may bring one more call before it is closed: that call does not count.
+            // A call that arrives on an open connection before it closes does not count.
             if shared.cut.load(Ordering::SeqCst) {
                 Err(ErrorKind::ConnectionReset.into())
             } else {
