@@ -1,5 +1,6 @@
-//! Asks a broker, with a token got as the helper gets one: a token that is no longer good is replaced once, and a broker that is
-//! busy is asked once more.
+//! Calls a broker's API with a token from the credentials helper's library.
+//!
+//! It replaces a rejected token once, and retries once when the broker is busy.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -18,20 +19,19 @@ use terraform_credentials_stile::config::{Environment, RegistryConfig, TokenScop
 use terraform_credentials_stile::message::{one_line, root_cause};
 use terraform_credentials_stile::token::{self, Token};
 
-use crate::failure::Failure;
+use crate::error::CommandError;
 use crate::output::notice;
 use crate::target::ApiTarget;
 
-/// Longest time for a call that only asks.
-pub(crate) const ASK: Duration = Duration::from_secs(30);
+/// Maximum length of a response in bytes: enough for some hundred thousand versions of a module.
+///
+/// It prevents a hostile server from filling the memory.
+const MAX_RESPONSE_LEN: usize = 8 * 1024 * 1024;
 
-/// Longest answer that is read, in bytes: a module with some hundred thousand versions.
-const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// Maximum delay in seconds before the retry of a request to a busy broker.
+const MAX_RETRY_DELAY: u64 = 5;
 
-/// Longest wait before a busy broker is asked again, in seconds.
-const LONGEST_WAIT: u64 = 5;
-
-/// A broker, and what is asked of it.
+/// A client for one broker, with the scope of its tokens.
 #[derive(Debug)]
 pub(crate) struct Api {
     registry: RegistryConfig,
@@ -41,25 +41,25 @@ pub(crate) struct Api {
     scope: TokenScope,
 }
 
-/// What a broker answered.
+/// A response of a broker or of a bucket.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ApiResponse {
     url: Url,
-    /// The status; never a redirect.
+    /// The status. Never a redirect.
     pub(crate) status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
 impl Api {
-    /// The broker that was named, to be asked for that permission, in one namespace or in all.
+    /// Creates a client for a permission on one namespace, or on all namespaces.
     pub(crate) fn new(
         target: &ApiTarget,
         permission: Permission,
         namespace: Option<Namespace>,
         now: i64,
-    ) -> Result<Self, Failure> {
-        let environment = Environment::read();
+    ) -> Result<Self, CommandError> {
+        let environment = Environment { timeout: target.timeout(), ..Environment::read() };
         let registry = target.registry(&environment)?;
         let client = call::client(&registry.url, &environment)?;
         let clock = Clock::starting_at(DateTime::from_timestamp(now, 0).unwrap_or_default());
@@ -73,56 +73,72 @@ impl Api {
         Ok(Self { registry, environment, clock, client, scope })
     }
 
-    /// Where a path of the service is.
-    pub(crate) fn at(&self, path: &str) -> Result<Url, Failure> {
-        self.registry
-            .url_for(path)
-            .map_err(|error| Failure::caused(format_args!("`{path}` is no path"), &error))
+    /// Returns the timeout of a request without an archive.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        3 * call::timeout(&self.environment)
     }
 
-    /// A client for an address that the broker names: the same trust and limits, and no token goes there.
-    pub(crate) fn client_for(&self, url: &Url) -> Result<Client, Failure> {
+    /// Returns the URL of a path of the service.
+    pub(crate) fn at(&self, path: &str) -> Result<Url, CommandError> {
+        self.registry.url_for(path).map_err(|error| {
+            CommandError::failed_because(format_args!("`{path}` is not a valid path"), &error)
+        })
+    }
+
+    /// Returns an HTTP client for a URL from the broker. It has the same TLS settings and timeouts.
+    ///
+    /// The caller must not send the token to that URL.
+    pub(crate) fn client_for(&self, url: &Url) -> Result<Client, CommandError> {
         let mut url = url.clone();
         url.set_query(None);
-        // On this machine anybody may listen, so only a broker that is on it itself may send us there.
+        // Any local process can listen on a loopback port. So only a local broker may use such a URL.
         if url.scheme() == "http" && !is_loopback(&self.registry.url) {
             return Err(CallError::UnsupportedScheme(url).into());
         }
         Ok(call::client(&url, &self.environment)?)
     }
 
-    /// Asks, and reads the answer to a "yes".
-    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+    /// Sends a GET request, and parses the response.
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
         let url = self.at(path)?;
         let answer = self
             .call(async |client: &Client, token: &Token| {
-                send(client.get(url.clone()).bearer_auth(token.expose()).timeout(ASK)).await
+                send(
+                    client
+                        .get(url.clone())
+                        .bearer_auth(token.expose())
+                        .timeout(self.request_timeout()),
+                )
+                .await
             })
             .await?;
         answer.read()
     }
 
-    /// Makes a call; the request is made anew for each attempt.
+    /// Sends a request with a token. `request` creates the request again for each attempt.
     pub(crate) async fn call(
         &self,
-        request: impl AsyncFn(&Client, &Token) -> Result<Answer, Failure>,
-    ) -> Result<Answer, Failure> {
+        request: impl AsyncFn(&Client, &Token) -> Result<ApiResponse, CommandError>,
+    ) -> Result<ApiResponse, CommandError> {
         let mut token = self.token().await?;
         let (mut renewed, mut repeated) = (!token.cached, false);
         loop {
             let outcome = request(&self.client, &token).await;
-            // A broker that refuses a token may hang up on whoever is still sending, before the refusal is read.
-            let refused = outcome.as_ref().map_or_else(Failure::is_hang_up, |answer| {
-                answer.status == StatusCode::UNAUTHORIZED
-            });
+            // A broker that rejects a token may close the connection before the client has sent the
+            // body. Then the client cannot read the response.
+            let refused =
+                outcome.as_ref().map_or_else(CommandError::is_connection_closed, |answer| {
+                    answer.status == StatusCode::UNAUTHORIZED
+                });
             if refused && !renewed {
                 renewed = true;
-                token::forget(&self.registry, &self.scope, &self.environment)
-                    .map_err(|error| Failure::caused("the old token cannot be dropped", &error))?;
+                token::forget(&self.registry, &self.scope, &self.environment).map_err(|error| {
+                    CommandError::failed_because("cannot delete the rejected token", &error)
+                })?;
                 token = self.token().await?;
                 continue;
             }
-            if let Some(wait) = outcome.as_ref().ok().and_then(Answer::busy)
+            if let Some(wait) = outcome.as_ref().ok().and_then(ApiResponse::busy)
                 && !repeated
             {
                 repeated = true;
@@ -133,12 +149,13 @@ impl Api {
         }
     }
 
-    async fn token(&self) -> Result<Token, Failure> {
+    async fn token(&self) -> Result<Token, CommandError> {
         let host = &self.registry.host;
         let token =
             token::for_host(&self.registry, &self.scope, &self.environment, self.clock).await;
-        let token = token
-            .map_err(|error| Failure::from(error).of(format_args!("no token for `{host}`")))?;
+        let token = token.map_err(|error| {
+            CommandError::from(error).context(format_args!("no token for `{host}`"))
+        })?;
         if let Some(clock) = token.clock_notice() {
             notice(clock);
         }
@@ -146,13 +163,13 @@ impl Api {
     }
 }
 
-/// Sends one request and reads the whole answer.
-pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
+/// Sends one request and reads the complete response.
+pub(crate) async fn send(request: RequestBuilder) -> Result<ApiResponse, CommandError> {
     let request = request.header(USER_AGENT, concat!("stile-admin/", env!("CARGO_PKG_VERSION")));
     let (client, request) = request.build_split();
     let request = request.map_err(|error| CallError::Setup(root_cause(&error)))?;
     let mut url = request.url().clone();
-    // A query may be a signature, which is as good as a password: it is in no message.
+    // A query can contain a signature, which is a secret, so messages do not contain the query.
     url.set_query(None);
     let failed = |error: reqwest::Error| match error.is_timeout() {
         true => CallError::TimedOut(url.clone()),
@@ -160,28 +177,29 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
             CallError::Unreachable { url: url.clone(), cause: root_cause(&error.without_url()) }
         }
     };
-    let mut response = client.execute(request).await.map_err(|error| match is_hang_up(&error) {
-        true => Failure::from(failed(error)).hang_up(),
-        false => failed(error).into(),
-    })?;
+    let mut response =
+        client.execute(request).await.map_err(|error| match is_connection_closed(&error) {
+            true => CommandError::from(failed(error)).connection_closed(),
+            false => failed(error).into(),
+        })?;
     let status = response.status();
     if status.is_redirection() {
         return Err(CallError::Redirected { url, status }.into());
     }
     let (headers, mut body) = (response.headers().clone(), Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(Failure::not_tried(format!(
-                "`{url}` answered with more than {MAX_ANSWER} bytes"
+        if body.len() + chunk.len() > MAX_RESPONSE_LEN {
+            return Err(CommandError::failed(format!(
+                "`{url}` responded with more than {MAX_RESPONSE_LEN} bytes"
             )));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { url, status, headers, body })
+    Ok(ApiResponse { url, status, headers, body })
 }
 
-/// Whether whoever was called broke off while it was being sent to; what stops on our side is no such thing.
-fn is_hang_up(error: &reqwest::Error) -> bool {
+/// Returns whether the server closed the connection while the program was sending.
+fn is_connection_closed(error: &reqwest::Error) -> bool {
     let broken = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::ConnectionAborted];
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -196,30 +214,30 @@ fn is_hang_up(error: &reqwest::Error) -> bool {
     false
 }
 
-/// The registry routes' errors, each a sentence with its hint.
+/// The error response of registry routes: sentences with hints.
 #[derive(Deserialize)]
 struct Errors {
     errors: Vec<String>,
 }
 
-impl Answer {
-    /// The body as it came.
+impl ApiResponse {
+    /// Returns the body.
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// Reads a "yes", or says what was said instead.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    /// Parses the body of a successful response, or returns the error of the response.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, CommandError> {
         if !self.status.is_success() {
             return Err(self.refusal());
         }
         serde_json::from_slice(&self.body).map_err(|_| {
-            Failure::not_tried(format!("`{}` answered with something else", self.url))
-                .hint("look at `url` in the helper's `config.toml`: is that a Stile registry?")
+            CommandError::failed(format!("`{}` sent an unexpected response", self.url))
+                .hint("check that `url` in the helper's `config.toml` is a Stile registry")
         })
     }
 
-    /// How long to wait, where the broker says that it is down or has too much to do.
+    /// Returns the delay before a retry, if the broker is down or busy.
     fn busy(&self) -> Option<Duration> {
         if !matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             return None;
@@ -229,24 +247,26 @@ impl Answer {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .unwrap_or(1);
-        Some(Duration::from_secs(LONGEST_WAIT.min(seconds)))
+        Some(Duration::from_secs(MAX_RETRY_DELAY.min(seconds)))
     }
 
-    /// "No" and "down" are two things, and an answer that no broker gives is neither.
-    fn refusal(&self) -> Failure {
+    /// Returns the error of an unsuccessful response.
+    ///
+    /// It distinguishes a refusal from a broker that is down.
+    fn refusal(&self) -> CommandError {
         let down = self.status.is_server_error()
             || matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-        let failure = |message: String| match down {
-            true => Failure::not_tried(format!("the registry could not answer: {message}")),
-            false => Failure::refused(message),
+        let error = |message: String| match down {
+            true => CommandError::failed(format!("the registry is unavailable: {message}")),
+            false => CommandError::refused(message),
         };
         if let Ok(reply) = serde_json::from_slice::<ErrorReply>(&self.body) {
-            let failure = failure(one_line(&reply.message));
-            return reply.hint.map_or(failure.clone(), |hint| failure.hint(one_line(&hint)));
+            let error = error(one_line(&reply.message));
+            return reply.hint.map_or(error.clone(), |hint| error.hint(one_line(&hint)));
         }
         match serde_json::from_slice::<Errors>(&self.body) {
-            Ok(Errors { errors }) if !errors.is_empty() => failure(one_line(&errors.join("; "))),
-            _ => failure(format!("`{}` answered {}", self.url, self.status)),
+            Ok(Errors { errors }) if !errors.is_empty() => error(one_line(&errors.join("; "))),
+            _ => error(format!("`{}` responded with {}", self.url, self.status)),
         }
     }
 }
@@ -255,13 +275,13 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Answer {
+    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> ApiResponse {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
         let url = Url::parse("https://registry.example.com/v1/modules").unwrap();
-        Answer {
+        ApiResponse {
             url,
             status: StatusCode::from_u16(status).unwrap(),
             headers,
@@ -270,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_words_of_whoever_refused() {
+    fn the_error_contains_the_message_of_the_server() {
         for (status, body, expected) in [
             (403, r#"{"errors":["a; hint: b"]}"#, "a; hint: b"),
             (
@@ -279,17 +299,21 @@ mod tests {
                 "a; hint: b",
             ),
             (404, r#"{"errors":["there\u001b[2J"]}"#, "there [2J"),
-            (404, "<html>", "`https://registry.example.com/v1/modules` answered 404 Not Found"),
+            (
+                404,
+                "<html>",
+                "`https://registry.example.com/v1/modules` responded with 404 Not Found",
+            ),
             (
                 400,
                 r#"{"errors":[]}"#,
-                "`https://registry.example.com/v1/modules` answered 400 Bad Request",
+                "`https://registry.example.com/v1/modules` responded with 400 Bad Request",
             ),
-            (503, r#"{"errors":["a"]}"#, "the registry could not answer: a"),
+            (503, r#"{"errors":["a"]}"#, "the registry is unavailable: a"),
             (
                 502,
                 "",
-                "the registry could not answer: `https://registry.example.com/v1/modules` answered 502 Bad Gateway",
+                "the registry is unavailable: `https://registry.example.com/v1/modules` responded with 502 Bad Gateway",
             ),
         ] {
             assert_eq!(
@@ -301,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_broker_is_waited_for_but_never_long() {
+    fn the_delay_before_a_retry_is_limited() {
         for (status, headers, seconds) in [
             (503, &[("retry-after", "2")][..], Some(2)),
             (429, &[("retry-after", "0")], Some(0)),

@@ -1,4 +1,4 @@
-//! The command line: nouns, verbs, flags and the help that teaches them. The one place where the environment is read.
+//! The command line: commands, flags and help. Only this module reads environment variables.
 
 mod grant;
 
@@ -8,34 +8,36 @@ use clap::{Args, Parser, Subcommand};
 use stile_protocol::audience::Audience;
 
 pub(crate) use self::grant::*;
-use crate::output::Form;
+use crate::output::OutputFormat;
 use crate::target::{ApiTarget, StoreTarget};
 
-/// Manage a private Terraform registry: who may do what there, and what is published
+/// Manage a private Terraform registry: grants, revocations and published modules
 ///
-/// `store`, `grant` and `token` work on the store itself, while the broker runs or not.
-/// `module` asks the broker, with a token got by your AWS identity.
+/// `store`, `grant` and `token` open the store directly. The broker need not run.
+/// `module` calls the broker, with a token for your AWS identity.
 ///
-/// Exit codes: 0 done, 1 refused or not found, 2 could not try (usage, network, store).
+/// Set `STILE_AUDIT_LOG` to a file to append each change of the store to it, as one line of JSON.
 ///
-/// To begin: `stile-admin store init --data DIR`, then
+/// Exit codes: 0 success, 1 refused or not found, 2 failed (usage, network, store).
+///
+/// First steps: `stile-admin store init --data DIR`, then
 /// `stile-admin grant create --data DIR --role-arn ARN --namespace NS --download`.
 #[derive(Debug, Parser)]
 #[command(name = "stile-admin", version, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// Print data in this form
+    /// Print data in this format
     ///
     /// Default: `table`. Example: `--output json`
     #[arg(
         long,
         global = true,
-        help_heading = "Everywhere",
+        help_heading = "Global options",
         value_enum,
-        value_name = "FORM",
+        value_name = "FORMAT",
         default_value = "table",
         hide_default_value = true
     )]
-    pub(crate) output: Form,
+    pub(crate) output: OutputFormat,
 
     #[command(subcommand)]
     pub(crate) noun: Noun,
@@ -43,17 +45,17 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Noun {
-    /// Make the store in which a broker keeps everything
+    /// Create the store of a registry
     Store {
         #[command(subcommand)]
         verb: StoreVerb,
     },
-    /// Say who may do what, in which namespace, until when
+    /// Manage the permissions of principals on namespaces
     Grant {
         #[command(subcommand)]
         verb: GrantVerb,
     },
-    /// Revoke what was given out
+    /// Revoke tokens and principals
     Token {
         #[command(subcommand)]
         verb: TokenVerb,
@@ -67,9 +69,9 @@ pub(crate) enum Noun {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreVerb {
-    /// Make what is missing of a store, and say what was made
+    /// Create the missing parts of a store, and list them
     ///
-    /// Safe to repeat: what is there stays as it is.
+    /// You can repeat the command: it does not change existing parts.
     ///
     /// Example: `stile-admin store init --data /var/lib/stile`
     Init(StoreInit),
@@ -80,31 +82,31 @@ pub(crate) struct StoreInit {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
 
-    /// Write into the table which registry it is for, so that brokers need not be told
+    /// Write the registry host into the table, so that brokers need no `--host`
     ///
-    /// With `--table` alone. A table that is for another registry stays so, and that is an error.
-    /// Default: brokers are told by `stile-broker --host`. Example: `--host registry.example.com`
+    /// Only with `--table`. It is an error if the table belongs to another registry.
+    /// Default: each broker needs `stile-broker --host`. Example: `--host registry.example.com`
     #[arg(long, value_name = "HOST", value_parser = |text: &str| Audience::parse(text).map_err(|error| error.to_string()))]
     pub(crate) host: Option<Audience>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenVerb {
-    /// Revoke one token, a principal, or everything at once
+    /// Revoke one token, a principal, or all tokens
     ///
-    /// Works within 10 seconds in every process.
+    /// It takes effect within 10 seconds in every process.
     ///
     /// Example: `stile-admin token revoke --data /var/lib/stile --principal
     /// arn:aws:iam::111122223333:role/deploy`
     Revoke(TokenRevoke),
-    /// Let a revoked principal in again
+    /// End the revocation of a principal
     ///
-    /// Its tokens that have not expired are good again; a token revoked by its id stays revoked.
+    /// Its unexpired tokens are valid again, except tokens that you revoked by their id.
     ///
     /// Example: `stile-admin token lift --data /var/lib/stile --principal
     /// arn:aws:iam::111122223333:role/deploy`
     Lift(TokenLift),
-    /// List what is revoked
+    /// List the revoked principals and tokens
     ///
     /// Example: `stile-admin token list --data /var/lib/stile`
     List(StoreTarget),
@@ -113,30 +115,30 @@ pub(crate) enum TokenVerb {
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = false, args = ["token", "principal", "all"])]
 pub(crate) struct TokenRevoke {
-    /// The token's id, `token_id` in the audit log
+    /// The token id: `token_id` in the audit log
     #[arg(value_name = "JTI")]
     pub(crate) token: Option<String>,
 
     #[command(flatten)]
     pub(crate) store: StoreTarget,
 
-    /// Revoke a principal: no new tokens, and none that is out is good
+    /// Revoke a principal: it gets no new tokens, and its tokens become invalid
     ///
     /// A role or user by its ARN, `sso:111122223333/Admin`, or `account:111122223333`.
     /// Example: `--principal arn:aws:iam::111122223333:role/deploy`
     #[arg(long, visible_alias = "role-arn", value_name = "ARN")]
     pub(crate) principal: Option<String>,
 
-    /// Take a role of IAM Identity Center itself, not its permission set
+    /// Use a role of IAM Identity Center itself, not its permission set
     ///
     /// Default: off. Example: `--exact`
     #[arg(long, requires = "principal")]
     pub(crate) exact: bool,
 
-    /// Revoke every token there is, by dropping every key
+    /// Revoke all tokens, by deleting all keys
     ///
-    /// Whoever is granted something may get a new one at once; a helper that kept the old one goes on with
-    /// that until it ends, or until `terraform-credentials-stile forget HOST`. Example: `--all --yes`
+    /// Principals with grants can get new tokens at once. A helper uses its cached token until it
+    /// expires, or until `terraform-credentials-stile forget HOST`. Example: `--all --yes`
     #[arg(long)]
     pub(crate) all: bool,
 
@@ -152,13 +154,13 @@ pub(crate) struct TokenLift {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
 
-    /// Name the principal as it was revoked
+    /// The revoked principal
     ///
     /// Required. Example: `--principal arn:aws:iam::111122223333:role/deploy`
     #[arg(long, visible_alias = "role-arn", value_name = "ARN")]
     pub(crate) principal: String,
 
-    /// Take a role of IAM Identity Center itself, not its permission set
+    /// Use a role of IAM Identity Center itself, not its permission set
     ///
     /// Default: off. Example: `--exact`
     #[arg(long)]
@@ -169,9 +171,9 @@ pub(crate) struct TokenLift {
 pub(crate) enum ModuleVerb {
     /// Publish one version of a module
     ///
-    /// A folder is packed the same way every time, so that publishing it again changes nothing. `.git`,
-    /// `.terraform` and Terraform's state, which holds secrets, are left out. What is too large for one
-    /// request is put where the registry says, without the token.
+    /// The archive of an unchanged folder is always the same, so you can repeat the command. It skips
+    /// `.git`, `.terraform` and Terraform state, which contains secrets. It uploads an archive that is
+    /// too large for one request to the URL that the registry returns, without the token.
     ///
     /// Example: `stile-admin module publish acme/vpc/aws 1.2.0 ./vpc --registry-host registry.example.com`
     Publish(ModulePublish),
@@ -191,7 +193,7 @@ pub(crate) struct ModulePublish {
     #[arg(value_name = "VERSION")]
     pub(crate) version: String,
 
-    /// The module's folder, or a `.zip` or `.tar.gz` with its files at the top
+    /// The module's folder, or a `.zip` or `.tar.gz` with its files at the top level
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
 
@@ -209,16 +211,25 @@ pub(crate) struct ModuleList {
     pub(crate) api: ApiTarget,
 }
 
-/// Who runs this, as far as this machine can tell: for the record of who made a grant, never for a decision.
+/// Returns the name of the local user, for records of who created a grant. It never authorises.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place where the program reads its environment"
+    reason = "the only place where the program reads its environment"
 )]
 pub(crate) fn local_user() -> String {
     let name = std::env::var("USER").ok().filter(|name| {
         !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic())
     });
     format!("local:{}", name.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
+}
+
+/// The file to which the audit event of each change is appended, if the operator wants that.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the program reads its environment"
+)]
+pub(crate) fn audit_log() -> Option<PathBuf> {
+    std::env::var_os("STILE_AUDIT_LOG").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -228,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 }

@@ -1,9 +1,8 @@
-//! The way of a large archive: announced to the broker, put where the broker says, and completed there.
+//! Uploads a large archive: announces it to the broker, puts it into the bucket, and completes it.
 //!
-//! What the broker names is asked with exactly the headers it gives, and never with the token.
+//! The request to the bucket has exactly the headers from the broker, and never the token.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
@@ -12,101 +11,117 @@ use serde_json::{Value, json};
 use terraform_credentials_stile::message::one_line;
 use terraform_credentials_stile::token::Token;
 
-use crate::api::{ASK, Answer, Api, send as ask};
-use crate::failure::Failure;
+use crate::api::{Api, ApiResponse, send as ask};
+use crate::error::CommandError;
 use crate::upload::Archive;
 
-/// Longest time for completing: the broker fetches the archive, looks through it and puts it in its place.
-const COMPLETE: Duration = Duration::from_secs(300);
+/// The timeout of the completion, as a multiple of the request timeout. In it, the broker fetches,
+/// inspects and stores the archive.
+const COMPLETION_FACTOR: u32 = 10;
 
-/// What to do after a failure on the way: nothing that was done is lost or in the way.
-const AGAIN: &str =
-    "run the same command again; it begins a new upload, or finds the version published";
+/// The hint after an error. A repeated command is safe.
+const RETRY_HINT: &str =
+    "run the same command again; it starts a new upload, or finds the published version";
 
-/// Which way the archive is to go.
+/// The route of an archive, which the registry selects.
 #[derive(Debug)]
-pub(crate) enum Way {
-    /// None: the registry has it already, as this answer says.
-    Done(Answer),
-    /// Straight to the registry.
-    Direct,
-    /// Beside it.
-    Beside(Upload),
+pub(crate) enum UploadRoute {
+    /// No upload: this response says that the version is already published.
+    Published(ApiResponse),
+    /// One request to the registry.
+    ThroughRegistry,
+    /// An upload to the bucket.
+    ToBucket(PresignedUpload),
 }
 
-/// Where the registry wants the archive.
+/// A presigned upload to the bucket.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Upload {
+pub(crate) struct PresignedUpload {
     upload: String,
     url: String,
     headers: BTreeMap<String, String>,
 }
 
-/// Announces the archive, and is told which way it is to go.
-pub(crate) async fn begin(api: &Api, path: &str, archive: &Archive) -> Result<Way, Failure> {
+/// Announces the archive, and returns the route that the registry selects.
+pub(crate) async fn announce(
+    api: &Api,
+    path: &str,
+    archive: &Archive,
+) -> Result<UploadRoute, CommandError> {
     let url = api.at(&format!("{path}/uploads"))?;
     let announced = json!({ "format": archive.format().extension(), "bytes": archive.bytes(), "sha256": archive.sha256() }).to_string();
     let request = async |client: &Client, token: &Token| {
-        let request = client.post(url.clone()).bearer_auth(token.expose()).timeout(ASK);
+        let request =
+            client.post(url.clone()).bearer_auth(token.expose()).timeout(api.request_timeout());
         ask(request.header(CONTENT_TYPE, "application/json").body(announced.clone())).await
     };
     let answer = api.call(request).await?;
     if answer.status == StatusCode::CREATED {
-        return Ok(Way::Beside(answer.read()?));
+        return Ok(UploadRoute::ToBucket(answer.read()?));
     }
-    let told: Value = answer.read()?;
-    Ok(if told["status"] == "direct" { Way::Direct } else { Way::Done(answer) })
+    let reply: Value = answer.read()?;
+    Ok(if reply["status"] == "direct" {
+        UploadRoute::ThroughRegistry
+    } else {
+        UploadRoute::Published(answer)
+    })
 }
 
-/// Puts the archive where it is wanted, and completes the upload.
+/// Puts the archive into the bucket, and completes the upload.
 pub(crate) async fn send(
     api: &Api,
     path: &str,
     archive: &Archive,
-    upload: &Upload,
-) -> Result<Answer, Failure> {
+    upload: &PresignedUpload,
+) -> Result<ApiResponse, CommandError> {
     let plain =
         !upload.upload.is_empty() && upload.upload.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if !plain {
-        return Err(Failure::not_tried("the registry named an upload that can be none"));
+        return Err(CommandError::failed("the registry responded with an invalid upload id"));
     }
     put(api, archive, upload).await?;
     let url = api.at(&format!("{path}/uploads/{}", upload.upload))?;
     let request = async |client: &Client, token: &Token| {
-        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(COMPLETE)).await
+        let timeout = COMPLETION_FACTOR * api.request_timeout();
+        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(timeout)).await
     };
-    api.call(request).await.map_err(|failure| failure.or_hint(AGAIN))
+    api.call(request).await.map_err(|error| error.or_hint(RETRY_HINT))
 }
 
-async fn put(api: &Api, archive: &Archive, upload: &Upload) -> Result<(), Failure> {
+async fn put(api: &Api, archive: &Archive, upload: &PresignedUpload) -> Result<(), CommandError> {
     let url = Url::parse(&upload.url)
-        .map_err(|_| Failure::not_tried("the registry wants the archive at what is no URL"))?;
+        .map_err(|_| CommandError::failed("the registry responded with an invalid upload URL"))?;
     let mut request = api.client_for(&url)?.put(url.clone());
     let bytes = archive.bytes().to_string();
     for (name, value) in &upload.headers {
-        let unusable = || Failure::not_tried("the registry named a header that cannot be sent");
+        let unusable =
+            || CommandError::failed("the registry responded with an invalid upload header");
         let name = HeaderName::try_from(name).map_err(|_| unusable())?;
         if name == CONTENT_LENGTH && *value != bytes {
-            return Err(Failure::not_tried(format!(
-                "the registry wants {value} bytes, and the archive has {bytes}"
+            return Err(CommandError::failed(format!(
+                "the registry expects {value} bytes, but the archive has {bytes}"
             )));
         }
         request = request.header(name, HeaderValue::try_from(value).map_err(|_| unusable())?);
     }
-    // The query is as good as a password, so it is in no message.
+    // The query contains a signature, which is a secret, so messages do not contain it.
     let place = url.host_str().unwrap_or_default();
-    let answer = archive.send(request).await.map_err(|failure| failure.or_hint(AGAIN))?;
+    let answer = archive.send(request).await.map_err(|error| error.or_hint(RETRY_HINT))?;
     if answer.status.is_success() {
         return Ok(());
     }
-    Err(refused(place, answer.status, answer.body()).hint(AGAIN))
+    Err(refused(place, answer.status, answer.body()).hint(RETRY_HINT))
 }
 
-/// What S3 says when it does not take something, by its code: its sentence can repeat what was signed.
-fn refused(place: &str, status: StatusCode, body: &[u8]) -> Failure {
+/// Returns the error of S3 with its code only, because its message can contain signed values (leak).
+fn refused(place: &str, status: StatusCode, body: &[u8]) -> CommandError {
     let code = code(body).map_or_else(|| status.to_string(), |code| format!("`{code}` ({status})"));
-    let message = format!("`{place}` did not take the archive: {code}");
-    if status.is_server_error() { Failure::not_tried(message) } else { Failure::refused(message) }
+    let message = format!("`{place}` rejected the archive: {code}");
+    if status.is_server_error() {
+        CommandError::failed(message)
+    } else {
+        CommandError::refused(message)
+    }
 }
 
 fn code(body: &[u8]) -> Option<String> {
@@ -123,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_bucket_refuses_is_told_by_its_code_and_nothing_that_was_signed_is_repeated() {
+    fn an_error_of_the_bucket_contains_its_code_and_no_signed_values() {
         let error = |code: &str| {
             format!(
                 "<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>X-Amz-Signature=1</Message></Error>"
@@ -133,25 +148,25 @@ mod tests {
             (
                 403,
                 error("AccessDenied"),
-                "`b.s3.example` did not take the archive: `AccessDenied` (403 Forbidden)",
+                "`b.s3.example` rejected the archive: `AccessDenied` (403 Forbidden)",
             ),
             (
                 400,
                 error("BadDigest"),
-                "`b.s3.example` did not take the archive: `BadDigest` (400 Bad Request)",
+                "`b.s3.example` rejected the archive: `BadDigest` (400 Bad Request)",
             ),
             (
                 503,
                 error("SlowDown"),
-                "`b.s3.example` did not take the archive: `SlowDown` (503 Service Unavailable)",
+                "`b.s3.example` rejected the archive: `SlowDown` (503 Service Unavailable)",
             ),
-            (403, error("\u{1b}[2J"), "`b.s3.example` did not take the archive: 403 Forbidden"),
-            (403, "<html>".to_owned(), "`b.s3.example` did not take the archive: 403 Forbidden"),
-            (403, String::new(), "`b.s3.example` did not take the archive: 403 Forbidden"),
+            (403, error("\u{1b}[2J"), "`b.s3.example` rejected the archive: 403 Forbidden"),
+            (403, "<html>".to_owned(), "`b.s3.example` rejected the archive: 403 Forbidden"),
+            (403, String::new(), "`b.s3.example` rejected the archive: 403 Forbidden"),
         ] {
-            let failure =
+            let error =
                 refused("b.s3.example", StatusCode::from_u16(status).unwrap(), body.as_bytes());
-            assert_eq!(failure.to_string(), expected);
+            assert_eq!(error.to_string(), expected);
         }
     }
 }

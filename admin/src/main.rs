@@ -1,45 +1,55 @@
-//! `stile-admin`: one line a noun; takes the clock, and turns what went wrong into one line and an exit code.
+//! `stile-admin`: dispatches commands, and reports errors as one line with an exit code.
 
 mod api;
 mod cli;
 mod commands;
 mod direct_upload;
-mod failure;
+mod error;
+mod expiry;
 mod output;
 mod pack;
 mod target;
 mod upload;
-mod when;
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 use stile_core::clock::Clock;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::cli::{Cli, Noun};
-use crate::commands::{Context, Done, grant, module, store, token};
-use crate::failure::Failure;
+use crate::commands::{CommandResult, Context, grant, module, store, token};
+use crate::error::CommandError;
 use crate::output::Output;
 
 fn main() -> ExitCode {
     let Cli { output, noun } = Cli::parse();
-    alarms();
+    if let Err(error) = logs(cli::audit_log()) {
+        output::print_error(&error);
+        return error.exit_code();
+    }
     let context = Context {
         output: Output::new(output),
         user: cli::local_user(),
         now: Clock::system().now(),
     };
-    run(&context, noun).unwrap_or_else(|failure| {
-        output::complain(&failure);
-        failure.exit_code()
+    run(&context, noun).unwrap_or_else(|error| {
+        output::print_error(&error);
+        error.exit_code()
     })
 }
 
-fn run(context: &Context, noun: Noun) -> Done {
+fn run(context: &Context, noun: Noun) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::caused("the system gives no event queue", &error))?;
+    let runtime = runtime
+        .map_err(|error| CommandError::failed_because("cannot start the async runtime", &error))?;
     let done = runtime.block_on(async {
         match noun {
             Noun::Store { verb } => store::run(context, verb).await,
@@ -48,19 +58,34 @@ fn run(context: &Context, noun: Noun) -> Done {
             Noun::Module { verb } => module::run(context, verb).await,
         }
     });
-    // A name is looked up on a thread that cannot be broken off, and a limit that waits for its end is none.
+    // A DNS lookup runs on a thread that cannot be cancelled. Waiting for it would exceed the timeout.
     runtime.shutdown_background();
     done
 }
 
-/// Lets the store say on stderr what in it cannot be read.
-fn alarms() {
-    let ours = EnvFilter::new("stile_broker=error");
-    tracing_subscriber::fmt()
-        .with_env_filter(ours)
+/// Prints the store's alarms on stderr, and appends the audit events to their file.
+///
+/// Without that file no command runs: a change that the operator wants on record must not be made in silence.
+fn logs(audit: Option<PathBuf>) -> Result<(), CommandError> {
+    let alarms = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .without_time()
         .with_target(false)
-        .init();
+        .with_filter(EnvFilter::new("stile_core=error,stile_store=error"));
+    let events = audit.map(|path| audit_file(&path)).transpose()?.map(|file| {
+        let lines = fmt::layer().json().flatten_event(true).with_writer(Arc::new(file));
+        lines.with_filter(Targets::new().with_target("audit", LevelFilter::INFO))
+    });
+    tracing_subscriber::registry().with(alarms).with(events).init();
+    Ok(())
+}
+
+fn audit_file(path: &Path) -> Result<File, CommandError> {
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.map_err(|error| {
+        let what = format!("cannot open the audit log `{}`; nothing was changed", path.display());
+        CommandError::failed_because(what, &error)
+            .hint("set `STILE_AUDIT_LOG` to a file that you can write, or leave it out")
+    })
 }

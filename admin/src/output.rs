@@ -1,6 +1,6 @@
-//! Where words go: what was asked for to stdout, as a table or as JSON, and everything else to stderr.
+//! Prints data to stdout, as a table or as JSON, and notices and errors to stderr.
 //!
-//! Nothing here is in colour, so there is nothing for `NO_COLOR` to switch off.
+//! The output has no colours, so `NO_COLOR` has no effect.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
@@ -11,67 +11,71 @@ use comfy_table::presets::NOTHING;
 use serde_json::Value;
 use terraform_credentials_stile::message::one_line;
 
-use crate::failure::Failure;
+use crate::error::CommandError;
 
-/// How data is printed.
+/// The format of data on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Form {
+pub(crate) enum OutputFormat {
     /// Lines and columns, for people
     Table,
     /// JSON, for programs
     Json,
 }
 
-/// Standard output, in the form that was asked for.
+/// Standard output in the requested format.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
-    form: Form,
+    form: OutputFormat,
 }
 
 impl Output {
-    /// Output in that form.
-    pub(crate) const fn new(form: Form) -> Self {
+    /// Creates an output with this format.
+    pub(crate) const fn new(form: OutputFormat) -> Self {
         Self { form }
     }
 
-    /// Prints one outcome: a line, or an object.
-    pub(crate) fn outcome(self, lines: impl fmt::Display, json: &Value) -> Result<(), Failure> {
+    /// Prints one result: as lines, or as a JSON object.
+    pub(crate) fn outcome(
+        self,
+        lines: impl fmt::Display,
+        json: &Value,
+    ) -> Result<(), CommandError> {
         print(&match self.form {
-            Form::Table => format!("{lines}\n"),
-            Form::Json => format!("{json:#}\n"),
+            OutputFormat::Table => format!("{lines}\n"),
+            OutputFormat::Json => format!("{json:#}\n"),
         })
     }
 
-    /// Prints rows under their headings, or the same as JSON; that there are none is said on stderr.
+    /// Prints rows with a header, or as JSON. For an empty table, it prints a notice to stderr.
     pub(crate) fn rows(
         self,
         what: &str,
         header: &[&str],
         rows: &[Vec<String>],
         json: &Value,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         match self.form {
-            Form::Json => print(&format!("{json:#}\n")),
-            Form::Table if rows.is_empty() => {
+            OutputFormat::Json => print(&format!("{json:#}\n")),
+            OutputFormat::Table if rows.is_empty() => {
                 notice(format_args!("there are no {what}"));
                 Ok(())
             }
-            Form::Table => print(&table(header, rows)),
+            OutputFormat::Table => print(&table(header, rows)),
         }
     }
 }
 
-/// Says something beside the data.
+/// Prints a notice to stderr.
 pub(crate) fn notice(text: impl fmt::Display) {
     let _written = writeln!(io::stderr(), "notice: {text}");
 }
 
-/// Says why there is no data.
-pub(crate) fn complain(failure: &Failure) {
-    let _written = writeln!(io::stderr(), "error: {failure}");
+/// Prints an error to stderr.
+pub(crate) fn print_error(error: &CommandError) {
+    let _written = writeln!(io::stderr(), "error: {error}");
 }
 
-/// Columns two spaces apart; what a terminal would obey is taken out of every cell.
+/// Formats a table. It removes control characters from every cell (terminal escape injection).
 fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -85,12 +89,12 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-/// Writes it whole; whoever reads only the beginning has what they wanted.
-fn print(text: &str) -> Result<(), Failure> {
+/// Writes a text to stdout. It ignores a closed pipe, for example of `head`.
+fn print(text: &str) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::caused("standard output cannot be written", &error))
+            Err(CommandError::failed_because("cannot write to standard output", &error))
         }
         _ => Ok(()),
     }
@@ -101,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_is_one_line_that_no_terminal_obeys() {
+    fn a_table_cell_has_no_control_characters() {
         let rows = [
             vec!["a".to_owned(), "b\u{1b}[2J\nc".to_owned()],
             vec!["long".to_owned(), "d".to_owned()],

@@ -1,50 +1,50 @@
-//! Packs a module's folder into a zip archive: the same files give the same bytes, whenever and wherever they are packed.
+//! Packs a module's folder into a reproducible zip archive: the same files give the same bytes.
 //!
-//! Nothing is judged here but what cannot be packed at all; the archive is inspected afterwards as any other.
+//! It rejects only files that it cannot pack. The inspection follows afterwards.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use stile_core::package::archive::Limits;
+use stile_core::package::archive::ArchiveLimits;
 use walkdir::{DirEntry, WalkDir};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
 /// A packed folder.
 #[derive(Debug)]
-pub(crate) struct Packed {
-    /// The archive, gone when dropped.
+pub(crate) struct PackedFolder {
+    /// The archive. Dropping it deletes the file.
     pub(crate) file: File,
-    /// Files of Terraform's state that were left out.
+    /// The skipped files of Terraform state.
     pub(crate) state: Vec<String>,
 }
 
-/// Why a folder cannot be packed.
+/// The reason why a folder cannot be packed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PackError {
-    /// Its owner must mend it.
+    /// An entry is not supported.
     #[error("`{}` {problem}", .path.display())]
-    Refused {
+    Rejected {
         /// The entry.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: &'static str,
     },
-    /// More than an archive may hold.
+    /// The folder exceeds a limit of archives.
     #[error("`{}` is too large for a module: {limit}", .path.display())]
     TooLarge {
         /// The folder.
         path: PathBuf,
-        /// What it may be.
+        /// The limit.
         limit: String,
     },
-    /// It cannot be read.
+    /// An entry cannot be read.
     #[error("`{}` cannot be read", .path.display())]
     Unreadable {
         /// The entry.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The archive cannot be written.
@@ -52,13 +52,13 @@ pub(crate) enum PackError {
     Unwritable(#[source] io::Error),
 }
 
-/// Packs what is in the folder, with the folder's own files at the top.
-pub(crate) fn pack(folder: &Path) -> Result<Packed, PackError> {
-    let (files, state) = files(folder, &Limits::default())?;
+/// Packs the content of the folder, with the folder's own files at the top level.
+pub(crate) fn pack(folder: &Path) -> Result<PackedFolder, PackError> {
+    let (files, state) = files(folder, &ArchiveLimits::default())?;
     let file = tempfile::tempfile().map_err(PackError::Unwritable)?;
     let mut archive = ZipWriter::new(BufWriter::new(file));
     for entry in &files {
-        // Times and owners would make two archives of one module.
+        // Real times and owners would give different archives for the same module.
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
             .last_modified_time(DateTime::default())
@@ -70,21 +70,24 @@ pub(crate) fn pack(folder: &Path) -> Result<Packed, PackError> {
     }
     let written = archive.finish().map_err(|error| PackError::Unwritable(error.into()))?;
     let file = written.into_inner().map_err(|error| PackError::Unwritable(error.into_error()))?;
-    Ok(Packed { file, state })
+    Ok(PackedFolder { file, state })
 }
 
-struct Entry {
+struct FileToPack {
     name: String,
     path: PathBuf,
     metadata: Metadata,
 }
 
-impl Entry {
-    /// Reads the file that the walk saw, and no other that was put in its place since.
+impl FileToPack {
+    /// Reads the file, if it has not changed since the walk.
+    ///
+    /// It does not follow a symbolic link that replaced the file. Otherwise, another local user could
+    /// publish any file that the operator can read.
     fn read(&self) -> Result<Vec<u8>, PackError> {
         use std::os::unix::fs::OpenOptionsExt as _;
         let unreadable = |source| PackError::Unreadable { path: self.path.clone(), source };
-        let changed = || PackError::Refused {
+        let changed = || PackError::Rejected {
             path: self.path.clone(),
             problem: "changed while it was packed",
         };
@@ -115,17 +118,20 @@ impl Entry {
     }
 }
 
-/// The files to pack in the order of their names, and the names of the state that is not.
-fn files(folder: &Path, limits: &Limits) -> Result<(Vec<Entry>, Vec<String>), PackError> {
+/// Returns the files to pack, sorted by name, and the names of the skipped state files.
+fn files(
+    folder: &Path,
+    limits: &ArchiveLimits,
+) -> Result<(Vec<FileToPack>, Vec<String>), PackError> {
     let (mut files, mut state, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
     let walk =
-        WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|entry| !is_left_out(entry));
+        WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|entry| !is_skipped(entry));
     for entry in walk {
         let entry = entry.map_err(|error| unreadable(folder, error))?;
-        let refused = |problem| PackError::Refused { path: entry.path().to_owned(), problem };
+        let refused = |problem| PackError::Rejected { path: entry.path().to_owned(), problem };
         if entry.path_is_symlink() {
             return Err(refused(
-                "is a symbolic link, and links are never published; put what it stands for in its place",
+                "is a symbolic link, which cannot be published; replace it with its target",
             ));
         }
         if entry.file_type().is_dir() {
@@ -142,10 +148,10 @@ fn files(folder: &Path, limits: &Limits) -> Result<(Vec<Entry>, Vec<String>), Pa
         }
         let metadata = entry.metadata().map_err(|error| unreadable(folder, error))?;
         bytes = bytes.saturating_add(metadata.len());
-        files.push(Entry { name, path: entry.path().to_owned(), metadata });
+        files.push(FileToPack { name, path: entry.path().to_owned(), metadata });
         if bytes > limits.unpacked_bytes || files.len() > limits.entries {
             let limit = format!(
-                "it may have at most {} bytes in {} files",
+                "the maximum is {} bytes in {} files",
                 limits.unpacked_bytes, limits.entries
             );
             return Err(PackError::TooLarge { path: folder.to_owned(), limit });
@@ -156,24 +162,24 @@ fn files(folder: &Path, limits: &Limits) -> Result<(Vec<Entry>, Vec<String>), Pa
     Ok((files, state))
 }
 
-/// What lies in a module's folder and is not the module: its history, and what `terraform init` put there.
-fn is_left_out(entry: &DirEntry) -> bool {
+/// Returns whether an entry does not belong to the module: Git history, and files of `terraform init`.
+fn is_skipped(entry: &DirEntry) -> bool {
     entry.file_name() == ".git" || entry.file_name() == ".terraform" && entry.file_type().is_dir()
 }
 
-/// Terraform's state and its backups, which hold every secret in plain text.
+/// Returns whether a file is Terraform state or a backup, which contain secrets in plain text.
 fn is_state(name: &str) -> bool {
     name.rsplit('/').next().is_some_and(|name| name.contains(".tfstate"))
 }
 
-/// The path below the folder with `/` between its parts.
+/// Returns the path relative to the folder, with `/` between its parts.
 fn name(folder: &Path, path: &Path) -> Option<String> {
     let parts: Option<Vec<&str>> =
         path.strip_prefix(folder).ok()?.iter().map(|part| part.to_str()).collect();
     Some(parts?.join("/"))
 }
 
-/// Whether it can be run is part of a module; who may else read or write it here is not.
+/// Returns the permissions in the archive. Only the executable bit belongs to the module.
 fn mode(metadata: &Metadata) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     if metadata.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 }
@@ -222,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_refused_wherever_it_leads() {
+    fn every_symbolic_link_is_rejected() {
         for target in ["main.tf", "../elsewhere", "/etc/passwd", "."] {
             let folder = folder(&["main.tf"]);
             symlink(target, folder.path().join("link")).unwrap();
@@ -232,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_or_too_much_is_refused() {
+    fn special_files_and_large_folders_are_rejected() {
         let piped = folder(&["main.tf"]);
         let _listener =
             std::os::unix::net::UnixListener::bind(piped.path().join("socket")).unwrap();
@@ -241,8 +247,8 @@ mod tests {
         );
         let two = folder(&["a.tf", "b.tf"]);
         for limits in [
-            Limits { entries: 1, ..Limits::default() },
-            Limits { unpacked_bytes: 8, ..Limits::default() },
+            ArchiveLimits { entries: 1, ..ArchiveLimits::default() },
+            ArchiveLimits { unpacked_bytes: 8, ..ArchiveLimits::default() },
         ] {
             assert!(
                 matches!(files(two.path(), &limits), Err(PackError::TooLarge { .. })),
@@ -253,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_while_it_is_packed_is_refused() {
+    fn a_file_that_changes_during_packing_is_rejected() {
         let later = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         let changes: [fn(&Path); 5] = [
             |path| fs::write(path, "longer than it was\n").unwrap(),
@@ -279,7 +285,7 @@ mod tests {
             let folder = folder(&["main.tf"]);
             let path = folder.path().join("main.tf");
             File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
-            let (walked, _) = files(folder.path(), &Limits::default()).unwrap();
+            let (walked, _) = files(folder.path(), &ArchiveLimits::default()).unwrap();
             assert!(walked[0].read().is_ok());
             change(&path);
             let error = walked[0].read().unwrap_err().to_string();
@@ -291,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_files_give_the_same_bytes_whenever_they_were_written() {
+    fn the_archive_does_not_depend_on_times_and_permissions() {
         let names =
             ["main.tf", "modules/b/main.tf", "modules/a/main.tf", "README.md", "a/z", "a-b"];
         let (one, other) = (folder(&names), folder(&names.map(|name| name)));
@@ -309,12 +315,12 @@ mod tests {
         assert_ne!(
             bytes(one.path()),
             bytes(other.path()),
-            "that it can be run is part of the module"
+            "the executable bit belongs to the module"
         );
     }
 
     #[test]
-    fn history_and_downloads_and_state_are_left_out_and_the_lock_is_kept() {
+    fn git_history_downloads_and_state_are_skipped_but_not_the_lock_file() {
         let folder = folder(&[
             ".git/config",
             ".terraform/modules/modules.json",
@@ -348,20 +354,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_passes_the_brokers_own_inspection() {
+    fn a_packed_folder_passes_the_inspection_of_the_broker() {
         let folder = folder(&["main.tf", "modules/a/main.tf", "run.sh"]);
         fs::set_permissions(folder.path().join("run.sh"), fs::Permissions::from_mode(0o777))
             .unwrap();
         fs::write(folder.path().join("large.bin"), vec![7; 300_000]).unwrap();
         let mut packed = pack(folder.path()).unwrap();
-        let contents = inspect(&mut packed.file, Format::Zip, &Limits::default()).unwrap();
+        let contents = inspect(&mut packed.file, Format::Zip, &ArchiveLimits::default()).unwrap();
         assert_eq!(contents.files, 4);
         let link = tempfile::tempdir().unwrap();
         symlink(folder.path(), link.path().join("module")).unwrap();
         assert_eq!(
             bytes(&link.path().join("module")),
             bytes(folder.path()),
-            "a link to the folder is the folder"
+            "a link to the folder gives the same archive"
         );
     }
 }

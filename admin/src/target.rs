@@ -1,4 +1,4 @@
-//! Where a command works: on a store itself, or through a broker's API.
+//! The target of a command: a store, or a broker's API.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,40 +7,41 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use stile_protocol::audience::Audience;
 use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
+use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
-use crate::failure::Failure;
+use crate::error::CommandError;
 
-/// A store to work on directly: one of a folder and a table.
+/// The flags that select a store: a folder or a table.
 #[derive(Debug, Default, Args)]
 pub(crate) struct StoreTarget {
-    /// Work on the store in this folder
+    /// Use the store in this data folder
     ///
-    /// One of this and `--table` is required. Variable: `STILE_DATA`. Example: `--data /var/lib/stile`
+    /// Either this or `--table` is required. Variable: `STILE_DATA`. Example: `--data /var/lib/stile`
     #[arg(long, value_name = "DIR", env = "STILE_DATA", hide_env = true)]
     pub(crate) data: Option<PathBuf>,
 
-    /// Work on the store in this DynamoDB table
+    /// Use the store in this DynamoDB table
     ///
-    /// Reached as AWS tools reach it, and with `--bucket` and `--kms-key`. Variable: `STILE_TABLE`.
-    /// Example: `--table stile`
+    /// Requires `--bucket` and `--kms-key`. Region and credentials are those of AWS tools.
+    /// Variable: `STILE_TABLE`. Example: `--table stile`
     #[arg(long, value_name = "NAME", env = "STILE_TABLE", hide_env = true)]
     table: Option<String>,
 
-    /// Name the bucket of the store on AWS
+    /// The bucket of the store on AWS
     ///
     /// Required with `--table`. Variable: `STILE_BUCKET`. Example: `--bucket acme-stile`
     #[arg(long, value_name = "NAME", env = "STILE_BUCKET", hide_env = true)]
     bucket: Option<String>,
 
-    /// Name the KMS key of the store on AWS
+    /// The KMS key of the store on AWS
     ///
     /// Required with `--table`: an ARN, an id or an alias. Variable: `STILE_KMS_KEY`.
     /// Example: `--kms-key alias/stile`
     #[arg(long, value_name = "KEY", env = "STILE_KMS_KEY", hide_env = true)]
     kms_key: Option<String>,
 
-    /// Wait for the store no longer than this many seconds, from 1 to 600
+    /// Wait at most this many seconds for the store, from 1 to 600
     ///
     /// Default: 4 with `--table`, 5 with `--data`. Variable: `STILE_STORE_TIMEOUT`.
     /// Example: `--store-timeout 30`
@@ -49,12 +50,12 @@ pub(crate) struct StoreTarget {
     store_timeout: Option<u64>,
 }
 
-/// Which store it is.
+/// The location of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Named {
-    /// The one in this folder.
+pub(crate) enum StoreLocation {
+    /// An embedded store in this folder.
     Folder(PathBuf),
-    /// The one on AWS.
+    /// A store on AWS.
     Aws(Place),
 }
 
@@ -64,41 +65,41 @@ impl StoreTarget {
         Self { data: Some(data.into()), ..Self::default() }
     }
 
-    /// Opens it.
-    pub(crate) async fn open(&self) -> Result<Store, Failure> {
-        match self.named()? {
-            Named::Folder(folder) => {
+    /// Opens the store.
+    pub(crate) async fn open(&self) -> Result<Store, CommandError> {
+        match self.location()? {
+            StoreLocation::Folder(folder) => {
                 Ok(Store::Embedded(Embedded::open(&folder, self.embedded_deadlines())?))
             }
-            Named::Aws(place) => {
+            StoreLocation::Aws(place) => {
                 let connected = Aws::connect(place, None, None, self.aws_deadlines());
                 Ok(Store::Aws(Box::pin(connected).await))
             }
         }
     }
 
-    /// Which one is meant.
-    pub(crate) fn named(&self) -> Result<Named, Failure> {
-        let lacks = |flag| Failure::not_tried(format!("`--table` needs `{flag}`"));
+    /// Returns the location that the flags select.
+    pub(crate) fn location(&self) -> Result<StoreLocation, CommandError> {
+        let lacks = |flag| CommandError::failed(format!("`--table` requires `{flag}`"));
         match (&self.data, &self.table) {
-            (Some(folder), None) => Ok(Named::Folder(folder.clone())),
-            (None, Some(table)) => Ok(Named::Aws(Place {
+            (Some(folder), None) => Ok(StoreLocation::Folder(folder.clone())),
+            (None, Some(table)) => Ok(StoreLocation::Aws(Place {
                 table: table.clone(),
                 bucket: self.bucket.clone().ok_or_else(|| lacks("--bucket"))?,
                 kms_key: self.kms_key.clone().ok_or_else(|| lacks("--kms-key"))?,
                 bucket_kms_key: None,
             })),
-            _ => Err(Failure::not_tried("exactly one of `--data` and `--table` is needed")
-                .hint("`--data DIR`, or `--table NAME --bucket NAME --kms-key KEY`")),
+            _ => Err(CommandError::failed("exactly one of `--data` and `--table` is required")
+                .hint("use `--data DIR`, or `--table NAME --bucket NAME --kms-key KEY`")),
         }
     }
 
-    /// The time limits of a folder.
+    /// Returns the deadlines of an embedded store.
     pub(crate) fn embedded_deadlines(&self) -> EmbeddedDeadlines {
         self.timeout().map_or_else(EmbeddedDeadlines::default, EmbeddedDeadlines::within)
     }
 
-    /// The time limits of a table.
+    /// Returns the deadlines of a store on AWS.
     pub(crate) fn aws_deadlines(&self) -> AwsDeadlines {
         self.timeout().map_or_else(AwsDeadlines::default, AwsDeadlines::within)
     }
@@ -107,7 +108,7 @@ impl StoreTarget {
         self.store_timeout.map(Duration::from_secs)
     }
 
-    /// A command on the same store, for a hint that can be pasted into a shell.
+    /// Returns a command for the same store, for a hint that users can paste into a shell.
     pub(crate) fn command(&self, verb: &str) -> String {
         let data = self.data.as_ref().map(|data| data.display().to_string());
         let flags = [
@@ -129,12 +130,12 @@ fn quoted(value: &str) -> String {
     if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
 }
 
-/// A broker to ask.
+/// The flags that select a broker.
 #[derive(Debug, Args)]
 pub(crate) struct ApiTarget {
-    /// Ask this registry, with a token got by your AWS identity
+    /// Call this registry, with a token for your AWS identity
     ///
-    /// Required. The helper's `config.toml` says how it is reached and whose credentials sign.
+    /// Required. The helper's `config.toml` may set its URL and the credentials.
     /// Example: `--registry-host registry.example.com`
     #[arg(long, value_name = "HOST", value_parser = |text: &str| Audience::parse(text).map_err(|error| error.to_string()))]
     registry_host: Audience,
@@ -146,29 +147,47 @@ pub(crate) struct ApiTarget {
     #[arg(long, value_name = "FILE", env = "STILE_CONFIG", hide_env = true)]
     config: Option<PathBuf>,
 
-    /// Sign for this AWS region
+    /// Sign requests to STS for this AWS region
     ///
-    /// Default: `region` in `config.toml`, else what AWS tools use. Variable: `AWS_REGION`.
+    /// Default: `region` in `config.toml`, or else the region of AWS tools. Variable: `AWS_REGION`.
     /// Example: `--region eu-central-1`
     #[arg(long, value_name = "REGION", value_parser = |text: &str| check_region(text.to_owned()))]
     region: Option<String>,
 
-    /// Use the credentials of this AWS profile, and no others
+    /// Use only the credentials of this AWS profile
     ///
-    /// Default: `profile` in `config.toml`, else what AWS tools find first: keys in the environment
-    /// go before `AWS_PROFILE`.
+    /// Default: `profile` in `config.toml`, or else the first credentials that AWS tools find: keys in
+    /// the environment come before `AWS_PROFILE`.
     /// Example: `--profile deploy`
     #[arg(long, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     profile: Option<String>,
+
+    /// Wait at most this many seconds for a token, and three times as long for a response, from 1 to 600
+    ///
+    /// Default: 10. Variable: `STILE_TIMEOUT`.
+    /// Example: `--timeout 30`
+    #[arg(long, value_name = "SECONDS", env = "STILE_TIMEOUT", hide_env = true,
+        value_parser = clap::value_parser!(u64).range(TIMEOUT_SECONDS))]
+    timeout: Option<u64>,
 }
 
 impl ApiTarget {
-    /// The registry as configured, or else reached at its own name: whoever types a host means it.
-    pub(crate) fn registry(&self, environment: &Environment) -> Result<RegistryConfig, Failure> {
+    /// Returns the timeout of a call, if the user set one.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
+    }
+
+    /// Returns the configured registry, or a registry at its own host name if none is configured.
+    pub(crate) fn registry(
+        &self,
+        environment: &Environment,
+    ) -> Result<RegistryConfig, CommandError> {
         let config = Config::load(self.config.as_deref(), environment)?;
         let mut registry = match config.registry(&self.registry_host) {
             Some(registry) => registry.clone(),
-            None => RegistryConfig::new(self.registry_host.clone()).map_err(Failure::not_tried)?,
+            None => {
+                RegistryConfig::new(self.registry_host.clone()).map_err(CommandError::failed)?
+            }
         };
         if self.region.is_some() {
             registry.region.clone_from(&self.region);
@@ -185,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hint_can_be_pasted_whatever_the_folder_is_called() {
+    fn a_hint_quotes_unusual_folder_names_for_a_shell() {
         for (data, expected) in [
             ("", "''"),
             ("it's mine", r"'it'\''s mine'"),

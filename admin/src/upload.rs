@@ -1,4 +1,4 @@
-//! A module's archive: packed or opened, looked through before anything is asked of the network, and sent piece by piece.
+//! Packs or opens a module's archive, inspects it, and sends it in chunks.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Seek as _, SeekFrom};
@@ -11,22 +11,22 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, RequestBuilder};
 use sha2::{Digest as _, Sha256};
-use stile_core::package::archive::{ArchiveError, Limits, inspect};
+use stile_core::package::archive::{ArchiveError, ArchiveLimits, inspect};
 use stile_core::package::{Format, MAX_ARCHIVE};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use crate::api::{Answer, send};
-use crate::failure::Failure;
+use crate::api::{ApiResponse, send};
+use crate::error::CommandError;
 use crate::output::notice;
 use crate::pack::{PackError, pack};
 
-/// Longest time for an upload; the broker itself gives up after 15 minutes.
-const UPLOAD: Duration = Duration::from_secs(960);
+/// Timeout of an upload. It is longer than the broker's own timeout of 15 minutes.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(960);
 
-/// How much of the archive is read at a time.
+/// Size of a chunk in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// An archive that would pass the broker's inspection, on its way there.
+/// An archive that passed the same inspection as in the broker.
 #[derive(Debug)]
 pub(crate) struct Archive {
     file: File,
@@ -36,19 +36,22 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Packs a folder or opens a file, and looks through it before anything is asked of the network.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+    /// Packs a folder or opens a file, and inspects the archive before any network access.
+    pub(crate) fn open(path: &Path) -> Result<Self, CommandError> {
         let unreadable = |error: io::Error| {
-            Failure::caused(format_args!("`{}` cannot be read", path.display()), &error)
+            CommandError::failed_because(
+                format_args!("`{}` cannot be read", path.display()),
+                &error,
+            )
         };
         let refused = |problem: &dyn std::fmt::Display| {
-            Failure::refused(format!("`{}` cannot be published: {problem}", path.display()))
+            CommandError::refused(format!("`{}` cannot be published: {problem}", path.display()))
         };
         let (mut file, format) = if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
             let packed = pack(path).map_err(|error| pack_failure(&error))?;
             if !packed.state.is_empty() {
                 notice(format_args!(
-                    "left out, since Terraform's state holds secrets: {}",
+                    "skipped files of Terraform state, because they contain secrets: {}",
                     packed.state.join(", ")
                 ));
             }
@@ -59,25 +62,25 @@ impl Archive {
                 name.strip_suffix(format.extension()).is_some_and(|rest| rest.ends_with('.'))
             };
             let format = Format::ALL.into_iter().find(ends);
-            let hint = "name a folder, a `.zip` or a `.tar.gz`";
-            // Opening a pipe would wait for somebody who writes into it.
+            let hint = "use a folder, a `.zip` or a `.tar.gz`";
+            // Opening a pipe would wait for a writer.
             if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
                 return Err(refused(&"it is neither a file nor a folder").hint(hint));
             }
             (
                 File::open(path).map_err(unreadable)?,
-                format.ok_or_else(|| refused(&"it is no archive by its name").hint(hint))?,
+                format.ok_or_else(|| refused(&"its name has no archive extension").hint(hint))?,
             )
         };
         let bytes = file.metadata().map_err(unreadable)?.len();
         if bytes > MAX_ARCHIVE {
             return Err(refused(&format_args!(
-                "the archive has {bytes} bytes, and {MAX_ARCHIVE} is the most"
+                "the archive has {bytes} bytes, but the maximum is {MAX_ARCHIVE}"
             )));
         }
-        inspect(&mut file, format, &Limits::default()).map_err(|error| match error {
+        inspect(&mut file, format, &ArchiveLimits::default()).map_err(|error| match error {
             ArchiveError::Unreadable(error) => unreadable(error),
-            ArchiveError::Refused { .. } => {
+            ArchiveError::Rejected { .. } => {
                 error.hint().map_or(refused(&error), |hint| refused(&error).hint(hint))
             }
         })?;
@@ -85,23 +88,23 @@ impl Archive {
         Ok(Self { file, format, bytes, sha256 })
     }
 
-    /// Lower-case hex SHA-256 of its bytes.
+    /// Returns the SHA-256 of the archive, in lower-case hex.
     pub(crate) fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// Its length.
+    /// Returns the size in bytes.
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// What kind of archive it is.
+    /// Returns the format of the archive.
     pub(crate) const fn format(&self) -> Format {
         self.format
     }
 
-    /// Sends it to a broker, as what it is.
-    pub(crate) async fn post(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+    /// Sends the archive to a broker, with its media type.
+    pub(crate) async fn post(&self, request: RequestBuilder) -> Result<ApiResponse, CommandError> {
         self.send(
             request
                 .header(CONTENT_TYPE, self.format.content_type())
@@ -110,10 +113,11 @@ impl Archive {
         .await
     }
 
-    /// Sends it from its beginning, piece by piece, with the headers that the request has; the bar is for a person who watches.
-    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
-        let unreadable =
-            |error: io::Error| Failure::caused("the archive cannot be read any more", &error);
+    /// Sends the whole archive in chunks, with the headers of the request, and shows a progress bar.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<ApiResponse, CommandError> {
+        let unreadable = |error: io::Error| {
+            CommandError::failed_because("cannot read the archive again", &error)
+        };
         let mut file = tokio::fs::File::from_std(self.file.try_clone().map_err(unreadable)?);
         file.seek(SeekFrom::Start(0)).await.map_err(unreadable)?;
         let (mut sender, body) = Channel::<Bytes, io::Error>::new(4);
@@ -126,30 +130,30 @@ impl Archive {
                     Ok(count) => {
                         chunk.truncate(count);
                         bar.inc(count as u64);
-                        // A broker that has refused it needs no more.
+                        // The server has closed the connection, so it needs no more data.
                         if sender.send_data(chunk.into()).await.is_err() {
                             return;
                         }
                     }
-                    // The request breaks off, and never ends as if this had been all.
+                    // The request must fail, so that the server does not accept a truncated archive.
                     Err(error) => return sender.abort(error),
                 }
             }
         };
-        let request = request.timeout(UPLOAD).body(Body::wrap(body));
+        let request = request.timeout(UPLOAD_TIMEOUT).body(Body::wrap(body));
         let (answer, ()) = tokio::join!(send(request), sending);
         bar.finish_and_clear();
         answer
     }
 }
 
-fn pack_failure(error: &PackError) -> Failure {
+fn pack_failure(error: &PackError) -> CommandError {
     match error {
-        PackError::Refused { .. } | PackError::TooLarge { .. } => {
-            Failure::refused(error.to_string())
+        PackError::Rejected { .. } | PackError::TooLarge { .. } => {
+            CommandError::refused(error.to_string())
         }
         PackError::Unreadable { .. } | PackError::Unwritable(_) => {
-            Failure::caused("the folder was not packed", error)
+            CommandError::failed_because("cannot pack the folder", error)
         }
     }
 }

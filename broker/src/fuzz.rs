@@ -51,8 +51,8 @@ mod tests {
             for name in names(&folder) {
                 let verdict = run(&fs::read(folder.join(&name)).unwrap());
                 let (seen, expected) = match name.split('-').next() {
-                    Some("taken") => (&mut taken, Some(Verdict::Taken)),
-                    Some("refused") => (&mut refused, Some(Verdict::Refused)),
+                    Some("taken") => (&mut taken, Some(Verdict::Accepted)),
+                    Some("refused") => (&mut refused, Some(Verdict::Rejected)),
                     Some("crash") => (&mut refused, None),
                     _ => panic!("{target}/{name} does not say what it is"),
                 };

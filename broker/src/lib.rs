@@ -21,6 +21,7 @@
 //! | `PendingUpload` | this principal began this upload for this version, and it has not ended | the store |
 //! | `VerifiedArchive` | every entry of the archive was read | an upload's check |
 
+pub mod app;
 pub mod audit;
 pub mod authn;
 pub mod boot;

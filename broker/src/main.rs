@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use stile_broker::boot::Broker;
+use stile_broker::audit::Folding;
 use stile_broker::config::{Config, Options, under_lambda};
-use stile_broker::{check, http};
+use stile_broker::{boot, check, http};
 use stile_core::clock::Clock;
-use stile_core::package::sweep;
+use stile_core::package::sweep_uploads;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Metadata;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -24,8 +24,9 @@ const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 /// Lines of the log that may wait to be written: some megabytes, where whoever takes them is slow.
 const WAITING_LINES: usize = 8192;
 
-/// What was done and for whom waits in a queue of its own: strangers can fill the other one with what they were refused.
-const WAITING_DEEDS: usize = 16_384;
+/// Events of the audit log wait in a queue of their own: strangers can fill the other one, and not this one, in which what
+/// strangers were refused is one line a minute.
+const WAITING_EVENTS: usize = 16_384;
 
 /// Serve a private Terraform registry that callers enter with their AWS identity
 #[derive(Parser)]
@@ -74,9 +75,9 @@ async fn main() -> ExitCode {
 async fn serve(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let tls = config.tls.as_ref().map(http::tls).transpose()?;
-    let broker = Arc::new(Broker::new(&config, Clock::system()).await?);
+    let broker = Arc::new(boot::open(&config, Clock::system(), Folding::ByMinute).await?);
     broker.ready().await?;
-    sweep(&broker.store.incoming(), ABANDONED);
+    sweep_uploads(&broker.store.incoming(), ABANDONED);
     let host = broker.audience.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let server = http::Server::bind(config.listen, tls).await?;
@@ -89,12 +90,13 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     }
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    server
-        .run(http::router(broker), async {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            tracing::info!("stopping: no new connections, requests in the works may end");
-        })
-        .await;
+    let audit = Arc::clone(&broker.audit);
+    let served = server.run(http::router(broker), async {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!("stopping: no new connections, requests in the works may end");
+    });
+    tokio::select! { () = served => {}, () = audit.write_ended_windows() => {} }
+    audit.flush();
     Ok(())
 }
 
@@ -102,9 +104,9 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 /// that, and no failed start. Where the host is told, nothing is reached at all.
 async fn answer_events(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
-    let broker = Arc::new(Broker::new(&config, Clock::system()).await?);
+    let broker = Arc::new(boot::open(&config, Clock::system(), Folding::Off).await?);
     // A function that ran out of time is started again where it was, and no other writes there.
-    sweep(&broker.store.incoming(), Duration::ZERO);
+    sweep_uploads(&broker.store.incoming(), Duration::ZERO);
     let router = http::router(Arc::clone(&broker));
     http::lambda::serve(router, broker, &config).await.map_err(|error| anyhow::anyhow!(error))
 }
@@ -137,14 +139,15 @@ fn log(level: &str, on_lambda: bool) -> anyhow::Result<Option<[WorkerGuard; 2]>>
     }
     let queue =
         |most| NonBlockingBuilder::default().buffered_lines_limit(most).finish(std::io::stderr());
-    let ((deeds, deeds_end), (others, others_end)) = (queue(WAITING_DEEDS), queue(WAITING_LINES));
-    lines.with_writer(Queues { deeds, others }).with_ansi(std::io::stderr().is_terminal()).init();
-    Ok(Some([deeds_end, others_end]))
+    let (audit, audit_end) = queue(WAITING_EVENTS);
+    let (others, others_end) = queue(WAITING_LINES);
+    lines.with_writer(Queues { audit, others }).with_ansi(std::io::stderr().is_terminal()).init();
+    Ok(Some([audit_end, others_end]))
 }
 
 /// Where lines wait to be written.
 struct Queues {
-    deeds: NonBlocking,
+    audit: NonBlocking,
     others: NonBlocking,
 }
 
@@ -155,10 +158,8 @@ impl MakeWriter<'_> for Queues {
         self.others.clone()
     }
 
-    /// What was refused has a code; anybody can have that said as often as they like.
     fn make_writer_for(&self, line: &Metadata<'_>) -> NonBlocking {
-        let done = line.target() == "audit" && line.fields().field("code").is_none();
-        if done { self.deeds.clone() } else { self.others.clone() }
+        if line.target() == "audit" { self.audit.clone() } else { self.others.clone() }
     }
 }
 

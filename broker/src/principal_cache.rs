@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 use crate::shared_failure_mutex::SharedFailureMutex;
 use stile_core::grants::PrincipalState;
 use stile_core::principal::Principal;
-use stile_store::{Store, StoreError};
+use stile_store::{Store, StoreError, StoreErrorKind};
 
 /// How long a caller's state is believed, in seconds of the wall clock: so fast does a removed grant work everywhere.
 pub const FRESH: i64 = 10;
@@ -22,7 +22,7 @@ const REMEMBERED: usize = 10_000;
 struct Entry {
     known: RwLock<Option<Known>>,
     /// When the store was last asked and did not answer; held while it is asked, so that one asks at a time.
-    failed_at: SharedFailureMutex<Option<i64>>,
+    failed_at: SharedFailureMutex<Option<(i64, StoreErrorKind)>>,
 }
 
 #[derive(Debug, Clone)]
@@ -76,12 +76,13 @@ impl PrincipalCache {
         }
         let usable = known.filter(|known| known.younger_than(STALE, now));
         let tried_lately = failed_at.failed_meanwhile()
-            || failed_at.is_some_and(|at| (0..FRESH).contains(&now.saturating_sub(at)));
+            || failed_at.is_some_and(|(at, _)| (0..FRESH).contains(&now.saturating_sub(at)));
         if let Some(known) = usable.as_ref().filter(|_| tried_lately) {
             return Ok(Arc::clone(&known.state));
         }
         if failed_at.failed_meanwhile() {
-            return Err(StoreError::busy("a caller's state could not be read a moment ago"));
+            let kind = failed_at.map_or(StoreErrorKind::Unavailable, |(_, kind)| kind);
+            return Err(StoreError::new(kind, "a caller's state could not be read a moment ago"));
         }
         let principals = std::iter::once(principal.clone()).chain(principal.aliases()).collect();
         match (store.principal_state(principals).await, usable) {
@@ -94,15 +95,24 @@ impl PrincipalCache {
             }
             (Err(error), Some(known)) => {
                 failed_at.failed();
-                *failed_at = Some(now);
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the store is down; a caller's state is used although it is old"
-                );
+                *failed_at = Some((now, error.kind()));
+                if error.kind() == StoreErrorKind::Corrupt {
+                    tracing::error!(
+                        alarm = "corrupt_store",
+                        error = &error as &dyn std::error::Error,
+                        "the store holds something that cannot be read; a caller's state is used although it is old"
+                    );
+                } else {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the store gives no answer; a caller's state is used although it is old"
+                    );
+                }
                 Ok(known.state)
             }
             (Err(error), None) => {
                 failed_at.failed();
+                *failed_at = Some((now, error.kind()));
                 Err(error)
             }
         }

@@ -10,8 +10,8 @@ use stile_protocol::audience::Audience;
 
 use crate::shared_failure_mutex::{SharedFailureGuard, SharedFailureMutex};
 use stile_core::grants::Entitlement;
-use stile_core::token::{Claims, DerivedKeys, Key, KeyId, Keyring, Listed, Sealed, seal};
-use stile_store::{Recorded, Store, StoreError};
+use stile_core::token::{Claims, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, Sealed, seal};
+use stile_store::{Recorded, Store, StoreError, StoreErrorKind};
 
 /// How many opened tokens are remembered; garbage never opens, so only real callers take the room.
 const REMEMBERED: usize = 10_000;
@@ -30,6 +30,16 @@ pub enum KeyError {
     /// The system gives no random bytes, or sealing failed.
     #[error("no key can be made or used")]
     Crypto,
+}
+
+impl KeyError {
+    /// What kind of failure it is, in the store's terms.
+    pub const fn kind(&self) -> StoreErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Crypto => StoreErrorKind::Unavailable,
+        }
+    }
 }
 
 /// Why a token does not open.
@@ -55,9 +65,11 @@ pub struct Opened {
 #[derive(Debug, Default)]
 struct Refresh {
     tried_at: Option<i64>,
-    failed: bool,
+    failed: Option<StoreErrorKind>,
     followed_at: Option<i64>,
-    follow_failed: bool,
+    follow_failed: Option<StoreErrorKind>,
+    /// How the latest failure was one, for those who waited for it.
+    latest_failure: Option<StoreErrorKind>,
 }
 
 impl Refresh {
@@ -94,15 +106,16 @@ impl Tokens {
     pub async fn minting_key(&self, store: &Store, now: i64) -> Result<Key, KeyError> {
         if let Some(key) = self
             .known()
-            .filter(|keyring| !keyring.due(now))
-            .and_then(|keyring| keyring.minting(now).cloned())
+            .filter(|keyring| !keyring.rotation_due(now))
+            .and_then(|keyring| keyring.minting_key(now).cloned())
         {
             return Ok(key);
         }
-        let guard = self.refresh.lock().await;
+        let mut guard = self.refresh.lock().await;
         waited_for_nothing(&guard)?;
         let key = self.lasting_key(store, now).await;
-        if key.is_err() {
+        if let Err(error) = &key {
+            guard.latest_failure = Some(error.kind());
             guard.failed();
         }
         key
@@ -112,17 +125,17 @@ impl Tokens {
         // Who loses the race to follow the keyring finds the winner's on the next round.
         for _ in 0..4 {
             let keyring = store.keyring().await?;
-            if !keyring.due(now) && keyring.minting(now).is_some() {
-                return self.meet(keyring).minting(now).cloned().ok_or(KeyError::Crypto);
+            if !keyring.rotation_due(now) && keyring.minting_key(now).is_some() {
+                return self.meet(keyring).minting_key(now).cloned().ok_or(KeyError::Crypto);
             }
-            let next = keyring.next(now).map_err(|_| KeyError::Crypto)?;
+            let next = keyring.rotated(now).map_err(|_| KeyError::Crypto)?;
             if store.replace_keyring(keyring.revision, next.clone()).await? {
                 tracing::info!(
                     revision = next.revision,
                     keys = next.keys().len(),
                     "the keyring has a new key"
                 );
-                return self.meet(next).minting(now).cloned().ok_or(KeyError::Crypto);
+                return self.meet(next).minting_key(now).cloned().ok_or(KeyError::Crypto);
             }
         }
         Err(KeyError::Store(StoreError::busy("the keyring changes too fast")))
@@ -161,7 +174,7 @@ impl Tokens {
                 opened
             }
         };
-        if keyring.key(&opened.key_id).is_none() || !opened.claims.live(self.max_ttl, now) {
+        if keyring.key(&opened.key_id).is_none() || !opened.claims.is_valid_at(self.max_ttl, now) {
             return Err(OpenError::Invalid);
         }
         Ok(opened)
@@ -171,14 +184,19 @@ impl Tokens {
     ///
     /// A revision that went back is a keyring that was removed or restored; but it may also be a read from before this
     /// process followed the keyring itself, so that is looked into once in ten seconds only.
-    pub async fn follow(&self, listed: &Listed, store: &Store, now: i64) -> Result<(), KeyError> {
+    pub async fn follow(
+        &self,
+        listed: &KeyringSummary,
+        store: &Store,
+        now: i64,
+    ) -> Result<(), KeyError> {
         let before = self.known();
-        if before.as_deref().is_some_and(|keyring| listed.is(keyring)) {
+        if before.as_deref().is_some_and(|keyring| listed.matches(keyring)) {
             return Ok(());
         }
         let guard = self.refresh.lock().await;
         let met = self.known();
-        if met.as_deref().is_some_and(|keyring| listed.is(keyring))
+        if met.as_deref().is_some_and(|keyring| listed.matches(keyring))
             || met.as_deref().map(|keyring| keyring.revision)
                 != before.as_deref().map(|keyring| keyring.revision)
         {
@@ -199,12 +217,12 @@ impl Tokens {
     pub async fn confirm(
         &self,
         id: &KeyId,
-        listed: &Listed,
+        listed: &KeyringSummary,
         store: &Store,
         now: i64,
     ) -> Result<(), OpenError> {
         let met = self.known().unwrap_or_default();
-        if listed.has(id) {
+        if listed.contains(id) {
             if listed.revision > met.revision {
                 self.catch_up(store, now).await;
             }
@@ -244,18 +262,14 @@ impl Tokens {
         if !guard.followed_lately(now) {
             return self.look_again(guard, store, now).await;
         }
-        if guard.follow_failed {
-            Err(StoreError::busy("the keyring could not be read a moment ago").into())
-        } else {
-            Ok(())
-        }
+        guard.follow_failed.map_or(Ok(()), |kind| Err(a_moment_ago(kind)))
     }
 
     /// Drops the keys that a newer list has no more: that needs neither KMS nor the store, and holds when both are gone.
-    fn forget_all_but(&self, listed: &Listed) {
+    fn forget_all_but(&self, listed: &KeyringSummary) {
         let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = keyring.as_mut().filter(|known| known.revision < listed.revision) {
-            *known = Arc::new(known.only(listed));
+            *known = Arc::new(known.restricted_to(listed));
         }
     }
 
@@ -266,8 +280,10 @@ impl Tokens {
         now: i64,
     ) -> Result<(), KeyError> {
         let read = store.keyring().await;
-        (guard.followed_at, guard.follow_failed) = (Some(now), read.is_err());
-        if read.is_err() {
+        let failure = read.as_ref().err().map(StoreError::kind);
+        (guard.followed_at, guard.follow_failed) = (Some(now), failure);
+        if failure.is_some() {
+            guard.latest_failure = failure;
             guard.failed();
         }
         self.meet(read?);
@@ -281,7 +297,7 @@ impl Tokens {
         store: &Store,
         now: i64,
     ) -> Result<DerivedKeys, KeyError> {
-        let mints = |keyring: &Arc<Keyring>| keyring.minting(now).is_some();
+        let mints = |keyring: &Arc<Keyring>| keyring.minting_key(now).is_some();
         // A key that is due to be followed is good for this all the same: reading must not need a write.
         let keyring = match self.known().filter(mints) {
             Some(keyring) => keyring,
@@ -290,7 +306,7 @@ impl Tokens {
                 self.known().unwrap_or_default()
             }
         };
-        let current = keyring.minting(now).ok_or(KeyError::Crypto)?.id().clone();
+        let current = keyring.minting_key(now).ok_or(KeyError::Crypto)?.id().clone();
         let keys =
             keyring.keys().iter().map(|key| (key.id().clone(), key.derive(purpose))).collect();
         Ok(DerivedKeys { current, keys })
@@ -324,16 +340,15 @@ impl Tokens {
         }
         waited_for_nothing(&refresh)?;
         if refresh.tried_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at))) {
-            return Err(if refresh.failed {
-                KeyError::Store(StoreError::busy("the keyring could not be read a moment ago"))
-                    .into()
-            } else {
-                OpenError::Invalid
-            });
+            return Err(refresh
+                .failed
+                .map_or(OpenError::Invalid, |kind| a_moment_ago(kind).into()));
         }
         let read = store.keyring().await;
-        (refresh.tried_at, refresh.failed) = (Some(now), read.is_err());
-        if read.is_err() {
+        let failure = read.as_ref().err().map(StoreError::kind);
+        (refresh.tried_at, refresh.failed) = (Some(now), failure);
+        if failure.is_some() {
+            refresh.latest_failure = failure;
             refresh.failed();
         }
         let keyring = self.meet(read.map_err(KeyError::Store)?);
@@ -354,10 +369,15 @@ impl Tokens {
 /// Who waited while the keyring could not be reached is not told after another try as long.
 fn waited_for_nothing(guard: &SharedFailureGuard<'_, Refresh>) -> Result<(), KeyError> {
     if guard.failed_meanwhile() {
-        Err(StoreError::busy("the keyring could not be reached a moment ago").into())
+        Err(a_moment_ago(guard.latest_failure.unwrap_or(StoreErrorKind::Unavailable)))
     } else {
         Ok(())
     }
+}
+
+/// The failure of an earlier read, for a request that did not cause another.
+fn a_moment_ago(kind: StoreErrorKind) -> KeyError {
+    StoreError::new(kind, "the keyring could not be read a moment ago").into()
 }
 
 #[cfg(test)]
@@ -375,7 +395,7 @@ mod tests {
 
     /// A role with a grant on everything, and a request for all of it.
     fn entitlement() -> Entitlement {
-        let identity = Identity::of_iam(
+        let identity = Identity::from_iam(
             Issuer::Sts,
             "111122223333",
             "arn:aws:sts::111122223333:assumed-role/deploy/test",
@@ -386,7 +406,7 @@ mod tests {
         let permissions = Permissions::NONE.with(Permission::Download);
         let grant = Grant {
             principal: identity.principal().clone(),
-            namespace: GrantNamespace::Every,
+            namespace: GrantNamespace::All,
             permissions,
             expires_at: None,
             created_by: "test".to_owned(),
@@ -397,7 +417,7 @@ mod tests {
             pin: Pin::Unpinned,
             revoked: None,
             revoked_tokens: HashSet::new(),
-            keyring: Listed::default(),
+            keyring: KeyringSummary::default(),
         };
         let document = RequestDocument {
             nonce: String::new(),

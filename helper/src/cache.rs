@@ -24,15 +24,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::bearer::Token;
 use crate::config::{Environment, RegistryConfig, TokenScope};
 use crate::private_file::{self, Durability, PrivateFileError};
-use crate::token::Token;
 
 /// Minimum remaining lifetime of a cached token: `terraform init` may run long and cannot renew it.
 const MIN_REMAINING_LIFE: TimeDelta = TimeDelta::minutes(5);
-
-/// Timeout for another process that fetches the same token.
-const LOCK_LIMIT: Duration = Duration::from_secs(15);
 
 /// Age at which the sweep deletes unchanged files. No token lives longer than half of it.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -128,8 +125,8 @@ impl CacheSlot {
     }
 
     /// Waits until no other process fetches this token, or until the timeout.
-    pub fn lock_fetch(&self) -> FetchLock {
-        FetchLock(private_file::lock(&self.path, LOCK_LIMIT))
+    pub fn lock_fetch(&self, timeout: Duration) -> FetchLock {
+        FetchLock(private_file::lock(&self.path, timeout))
     }
 
     /// Caches a token. It ignores write errors and does not replace a file of a newer version.

@@ -1,5 +1,6 @@
 //! Sends one HTTP request to a broker: root certificates, timeouts, a size limit, no redirects.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use stile_protocol::reply::ErrorReply;
 use crate::config::{Environment, is_loopback};
 use crate::message;
 
-/// Connect timeout. Terraform itself waits for its helper without a limit.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Default timeout of a whole call. Terraform itself waits for its helper without a limit.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Timeout of a whole call.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeouts that a user may choose, in seconds.
+pub const TIMEOUT_SECONDS: RangeInclusive<u64> = 1..=600;
 
 /// Longest response body that the helper reads, in bytes. A broker sends a few hundred.
 pub const MAX_RESPONSE: usize = 64 * 1024;
@@ -82,6 +83,11 @@ impl CallError {
     }
 }
 
+/// Returns the timeout of a whole call.
+pub fn timeout(environment: &Environment) -> Duration {
+    environment.timeout.unwrap_or(CALL_TIMEOUT)
+}
+
 /// Builds an HTTP client for one URL.
 ///
 /// It follows no redirects: a response must not decide where a proof or a token goes.
@@ -93,8 +99,8 @@ pub fn client(url: &Url, environment: &Environment) -> Result<Client, CallError>
     let builder = Client::builder()
         .user_agent(concat!("terraform-credentials-stile/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(CALL_TIMEOUT)
+        .connect_timeout(timeout(environment) / 2)
+        .timeout(timeout(environment))
         .https_only(!plain);
     // As Go's HTTP client does: requests to loopback bypass any proxy.
     let builder = if is_loopback(url) { builder.no_proxy() } else { builder };

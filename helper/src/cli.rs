@@ -6,6 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stile_protocol::audience::Audience;
 use stile_protocol::names::{Namespace, Permission};
+use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{Service, check_region, check_ttl};
 
 /// Help heading of the flags that every verb takes.
@@ -51,6 +52,14 @@ pub(crate) struct Cli {
     /// Example: `--profile deploy`
     #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) profile: Option<String>,
+
+    /// Wait at most this many seconds for the registry, from 1 to 600
+    ///
+    /// Default: 10. Variable: `STILE_TIMEOUT`.
+    ///
+    /// Example: `--timeout 30`
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "SECONDS", env = "STILE_TIMEOUT", hide_env = true, value_parser = clap::value_parser!(u64).range(TIMEOUT_SECONDS))]
+    pub(crate) timeout: Option<u64>,
 
     #[command(subcommand)]
     pub(crate) verb: Verb,

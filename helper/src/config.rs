@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use directories::BaseDirs;
 use serde::Deserialize;
@@ -53,6 +53,8 @@ pub struct Environment {
     pub data_folder: Option<PathBuf>,
     /// `APPDATA`: the parent of Terraform's files on Windows.
     pub app_data: Option<PathBuf>,
+    /// Timeout of a whole call to a broker, if the user chose one.
+    pub timeout: Option<Duration>,
     /// `SSL_CERT_FILE`: root certificates that replace the platform's.
     pub ssl_cert_file: Option<PathBuf>,
     /// `TF_CLI_CONFIG_FILE`, or its old name `TERRAFORM_CONFIG`.
@@ -84,6 +86,7 @@ impl Environment {
             cache_folder: folder(BaseDirs::cache_dir),
             data_folder: folder(BaseDirs::data_local_dir),
             app_data: path("APPDATA"),
+            timeout: None,
             ssl_cert_file: path("SSL_CERT_FILE"),
             terraform_rc: path("TF_CLI_CONFIG_FILE").or_else(|| path("TERRAFORM_CONFIG")),
             token_variables: std::env::vars_os().filter_map(named).collect(),

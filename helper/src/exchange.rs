@@ -2,6 +2,8 @@
 //!
 //! It never signs for a time that a wrong time zone cannot explain.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
@@ -9,7 +11,7 @@ use stile_protocol::exchange::RequestDocument;
 use stile_protocol::region::Region;
 use stile_protocol::reply::{ErrorCode, TokenReply};
 
-use crate::call::{self, BrokerResponse, CALL_TIMEOUT, CallError, Refusal};
+use crate::call::{self, BrokerResponse, CallError, Refusal};
 use crate::clock::{self, Clock};
 use crate::config::{RegistryConfig, Service, TokenScope};
 use crate::credentials::LoadedCredentials;
@@ -97,8 +99,9 @@ pub async fn exchange(
     loaded: &LoadedCredentials,
     scope: &TokenScope,
     clock: Clock,
+    timeout: Duration,
 ) -> Result<ExchangedToken, ExchangeError> {
-    let deadline = tokio::time::Instant::now() + CALL_TIMEOUT;
+    let deadline = tokio::time::Instant::now() + timeout;
     let whole = async {
         let signed_at = clock.now();
         let response = request_token(client, registry, loaded, scope, signed_at).await?;

@@ -13,6 +13,7 @@
 //! | [`private_file`] | reads and writes files that only their owner may access |
 //! | [`message`], [`clock`] | error texts for users; the clock |
 
+pub mod bearer;
 pub mod cache;
 pub mod call;
 pub mod clock;

@@ -12,6 +12,7 @@ mod verb;
 mod whoami;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use terraform_credentials_stile::clock::Clock;
@@ -30,8 +31,10 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    let Cli { config, region, profile, verb } = cli;
-    let context = VerbContext { environment: Environment::read(), clock, config, region, profile };
+    let Cli { config, region, profile, timeout, verb } = cli;
+    let environment =
+        Environment { timeout: timeout.map(Duration::from_secs), ..Environment::read() };
+    let context = VerbContext { environment, clock, config, region, profile };
     let for_terraform = matches!(verb, Verb::Get { .. } | Verb::Store { .. } | Verb::Forget { .. });
     let done = match verb {
         Verb::Get { host } => protocol::get(&context, &host),

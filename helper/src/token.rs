@@ -1,43 +1,15 @@
 //! Returns a token for a registry: from the cache, or from an exchange of AWS credentials.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use secrecy::{ExposeSecret as _, SecretString};
+use chrono::{DateTime, Utc};
+
+pub use crate::bearer::Token;
 
 use crate::cache::CacheSlot;
 use crate::call::{self, CallError};
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::config::{Environment, RegistryConfig, TokenScope};
 use crate::credentials::{self, CredentialsError};
 use crate::exchange::{self, ExchangeError};
-
-/// A bearer token with its expiry and principal.
-#[derive(Debug, Clone)]
-pub struct Token {
-    pub(crate) secret: SecretString,
-    /// When the token expires, by the broker's clock.
-    pub expires_at: DateTime<Utc>,
-    /// The principal of the token, in canonical form.
-    pub principal: String,
-    /// How far the broker's clock is ahead of this one, if the exchange had to correct for it.
-    pub skew: Option<TimeDelta>,
-    /// Whether the token comes from the cache.
-    pub cached: bool,
-}
-
-impl Token {
-    /// Returns the secret token, for a request header or as the output of a verb.
-    pub fn expose(&self) -> &str {
-        self.secret.expose_secret()
-    }
-
-    /// Returns a notice about a wrong clock, if the exchange found one.
-    pub fn clock_notice(&self) -> Option<String> {
-        Some(format!(
-            "this computer's clock is {} the registry's; the helper signed with the registry's time",
-            clock::describe_skew(self.skew?)
-        ))
-    }
-}
 
 /// Why the helper got no token.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +59,8 @@ pub async fn for_host(
     if let Some(token) = slot.read(clock.now()) {
         return Ok(token);
     }
-    let _lock = slot.lock_fetch();
+    // The holder of the lock may take as long as a call, and some time for its credentials.
+    let _lock = slot.lock_fetch(call::timeout(environment) * 3 / 2);
     // The previous holder of the lock has most likely cached the token.
     if let Some(token) = slot.read(clock.now()) {
         return Ok(token);
@@ -107,7 +80,8 @@ pub async fn mint(
 ) -> Result<Token, TokenError> {
     let client = call::client(&registry.url, environment)?;
     let loaded = credentials::load(registry, environment, clock.now()).await?;
-    let exchanged = exchange::exchange(&client, registry, &loaded, scope, clock).await?;
+    let timeout = call::timeout(environment);
+    let exchanged = exchange::exchange(&client, registry, &loaded, scope, clock, timeout).await?;
     Ok(Token {
         secret: exchanged.reply.token.into(),
         expires_at: exchanged.expires_at,
@@ -124,27 +98,4 @@ pub fn forget(
     environment: &Environment,
 ) -> std::io::Result<()> {
     CacheSlot::of(registry, scope, environment).map_or(Ok(()), |slot| slot.clear())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_notice_names_the_skew_and_its_direction() {
-        let token = |skew| Token {
-            secret: "x".into(),
-            expires_at: DateTime::UNIX_EPOCH,
-            principal: String::new(),
-            skew: Some(TimeDelta::seconds(skew)),
-            cached: false,
-        };
-        for (skew, expected) in [
-            (843, "clock is 14 min 3 s behind the registry's"),
-            (-200, "clock is 3 min 20 s ahead of the registry's"),
-        ] {
-            assert!(token(skew).clock_notice().unwrap().contains(expected), "{skew}");
-        }
-        assert!(!format!("{:?}", token(0)).contains("\"x\""));
-    }
 }

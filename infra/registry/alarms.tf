@@ -1,12 +1,12 @@
-# What somebody should look at: failures that AWS counts, and lines of the log that say more.
+# Alarms: failures that AWS counts, and lines of the log with more detail.
 
 locals {
   watched       = var.alarms == null ? 0 : 1
   alarm_actions = try(var.alarms.actions, [])
   metrics       = "Stile/${var.name}"
 
-  # Lines are JSON: one a request, with `code` where it was refused; one a decision, with `event`; and `alarm` where the
-  # program says itself that somebody should look.
+  # Log lines are JSON. There is one for each request, with `code` if it failed, and one for each decision, with `event`.
+  # A line with `alarm` means that an operator should look.
   logged = var.alarms == null ? {} : {
     failures = {
       pattern   = "{ $.level = \"ERROR\" }"

@@ -1,4 +1,4 @@
-# API Gateway's HTTP API: every request to the function, and one route that asks for a signature where that is switched on.
+# API Gateway's HTTP API: every request goes to the function, and one route requires a signature if that is turned on.
 
 resource "aws_apigatewayv2_api" "registry" {
   count = var.front == "http_api" ? 1 : 0
@@ -6,7 +6,7 @@ resource "aws_apigatewayv2_api" "registry" {
   name          = var.name
   description   = "Stile, a private Terraform registry"
   protocol_type = "HTTP"
-  # A token is made for one host; a second name for the same registry would serve nobody but those who look for gaps.
+  # A token is valid for one host; a second name for the same registry would only help attackers.
   disable_execute_api_endpoint = var.domain != null
   tags                         = var.tags
 }
@@ -20,7 +20,7 @@ resource "aws_apigatewayv2_integration" "registry" {
   payload_format_version = "2.0"
 }
 
-# Open: Terraform cannot sign, and the broker asks for its own token or proof.
+# Open: Terraform cannot sign, and the broker requires its own token or proof.
 resource "aws_apigatewayv2_route" "every" {
   count = var.front == "http_api" ? 1 : 0
 

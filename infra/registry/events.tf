@@ -1,4 +1,4 @@
-# A bus that tells of every archive that comes into the bucket: S3 tells the account's default bus, and a rule hands it on.
+# A bus with an event for every new archive in the bucket: S3 writes to the account's default bus, and a rule forwards it.
 
 locals {
   events = var.event_bus ? 1 : 0

@@ -1,4 +1,4 @@
-# The function, its configuration, its log, and its URL where it has one.
+# The function, its configuration, its log, and its URL if it has one.
 
 locals {
   environment = merge(
@@ -17,11 +17,11 @@ locals {
     var.iam_route ? { STILE_IAM_SOURCE = "${local.account}/${aws_apigatewayv2_api.registry[0].id}" } : {},
   )
 
-  # Within a VPC there is an endpoint for one region, and for no other a way out that could be counted on.
+  # In a VPC with endpoints there is a reliable path to STS of one region only.
   regions = length(var.regions) > 0 ? var.regions : try(var.vpc.endpoints, false) ? [local.region] : []
 }
 
-# Made before the function, which would make one of that name itself: without an end, and without this key.
+# Created before the function, which would create one of that name itself: without a retention, and without this key.
 resource "aws_cloudwatch_log_group" "function" {
   name              = "/aws/lambda/${var.name}"
   retention_in_days = var.log_retention_days
@@ -65,12 +65,12 @@ resource "aws_lambda_function" "registry" {
 
   tags = var.tags
 
-  # Lambda asks for the rights to a network before it makes the function, and begins to log at once.
+  # Lambda checks the rights to a network before it creates the function, and starts to log at once.
   depends_on = [aws_cloudwatch_log_group.function, aws_iam_role_policy.log, aws_iam_role_policy.network]
 }
 
-# Without a signature, since Terraform cannot sign. It takes two permissions. hashicorp/aws from 6.29 on writes both as it
-# makes the URL; what an older one made lacks the second, which cannot be written here before 6.29 and stands in README.md.
+# Without a signature, since Terraform cannot sign. It needs two permissions. hashicorp/aws 6.29 and later write both when
+# they create the URL. An older provider writes only the first and cannot write the second; README.md has the command.
 resource "aws_lambda_function_url" "registry" {
   count = var.front == "function_url" ? 1 : 0
 

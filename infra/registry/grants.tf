@@ -1,8 +1,8 @@
-# Who may do what: commands that make the grants, and what whoever runs them must be allowed.
+# Grants: the commands that create them, and the policy of the operators who run the commands.
 
 locals {
-  # A grant is two rows and a compressed document with a revision, written in one transaction and changed by stile-admin
-  # all the time. An item in Terraform would be half of one, and take back at the next apply what operators did since.
+  # A grant is two rows and a compressed document with a revision. stile-admin writes them in one transaction, and changes
+  # them often. An item in Terraform would be half a grant, and the next apply would undo what operators did since.
   store_flags = "--table ${aws_dynamodb_table.registry.name} --bucket ${aws_s3_bucket.modules.id} --kms-key ${aws_kms_key.token.arn}"
 
   grant_commands = [
@@ -10,7 +10,7 @@ locals {
       ["stile-admin grant create ${local.store_flags} --role-arn ${grant.principal} --namespace '${grant.namespace}'"],
       [for permission in sort(grant.permissions) : "--${replace(permission, "_", "-")}"],
       grant.expires == null ? [] : ["--expires ${grant.expires}"],
-      # stile-admin asks for this where a grant reaches far, and the list in Terraform is the yes.
+      # stile-admin asks for confirmation of a wide grant, and the list in Terraform confirms it.
       grant.namespace == "*" || startswith(grant.principal, "account:") ? ["--yes"] : [],
     ))
   ]

@@ -1,4 +1,4 @@
-# The registry's host: what users write in Terraform, what proofs and tokens are made for, and where it leads.
+# The registry's host: the name in Terraform, the audience of proofs and tokens, and the DNS records.
 
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
@@ -9,7 +9,7 @@ locals {
   partition = data.aws_partition.current.partition
   region    = data.aws_region.current.id
 
-  # Known without the function, and so fit for its environment. A function URL's host is not: it is a row of the table.
+  # Known before the function exists, so its environment can have it. A function URL's host is not: it is a row of the table.
   named_host = (
     var.host != null ? var.host :
     var.domain != null ? var.domain.name :
@@ -22,7 +22,7 @@ locals {
   makes_certificate = var.domain != null && try(var.domain.certificate_arn, null) == null
   writes_dns        = var.domain != null && try(var.domain.zone_id, null) != null
 
-  # One that is made here is made in the region.
+  # A certificate that this module creates is in the region.
   certificate_is_here = try(split(":", var.domain.certificate_arn)[3], local.region) == local.region
 }
 
@@ -89,7 +89,7 @@ resource "aws_apigatewayv2_domain_name" "registry" {
   }
 }
 
-# At the root of the host: Terraform looks for /.well-known/ there and nowhere else.
+# At the root of the host: Terraform requests /.well-known/ only there.
 resource "aws_apigatewayv2_api_mapping" "registry" {
   count = var.front == "http_api" && var.domain != null ? 1 : 0
 
@@ -99,7 +99,7 @@ resource "aws_apigatewayv2_api_mapping" "registry" {
 }
 
 locals {
-  # Where the host leads, for the record here or for one of your own.
+  # The target of the host's record, for the record here or for your own.
   dns_target = (
     var.domain == null ? null :
     var.front == "http_api" ? {

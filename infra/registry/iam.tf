@@ -1,4 +1,4 @@
-# The function's role: each statement is named for the code that needs it, and has no action that this code does not call.
+# The function's role: each statement names the code that needs it, and has only actions that this code calls.
 
 locals {
   log_group_arn = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/aws/lambda/${var.name}"
@@ -32,16 +32,16 @@ resource "aws_iam_role_policy" "store" {
 }
 
 data "aws_iam_policy_document" "store" {
-  # store/aws/table.rs: a row, several rows at once, and a partition.
+  # store/src/aws/table.rs: a row, several rows at once, and a partition.
   statement {
     sid       = "TableRead"
     actions   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"]
     resources = [aws_dynamodb_table.registry.arn]
   }
 
-  # store/aws/table.rs `transact`: transactions are allowed by what is in them. The rows of grants, of revocations and of
-  # the host are not among these: whoever takes the function over cannot write a grant that outlives it. A mint's
-  # transaction is allowed as well if it is judged as a whole, since one statement covers its claim and its pin.
+  # store/src/aws/table.rs `transact`: IAM checks each write of a transaction. The rows of grants, revocations and the host
+  # are not among these, so an attacker in the function cannot write a grant that survives. One statement covers both
+  # writes of a mint, single use and pin, so the mint also works if IAM checks the transaction as a whole.
   statement {
     sid       = "TableTransact"
     actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
@@ -54,7 +54,7 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # store/aws/uploads.rs: addresses are signed as this role, what arrived is fetched, and object and row are cleared away.
+  # store/src/aws/uploads.rs: this role signs the URLs of uploads, fetches uploaded objects, and deletes object and row.
   statement {
     sid       = "UploadsSignAndFetch"
     actions   = ["s3:GetObject", "s3:PutObject"]
@@ -79,7 +79,7 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # store/aws/keyring.rs: the keyring is opened once a revision and sealed once a rotation.
+  # store/src/aws/keyring.rs: the broker decrypts the keyring once for each revision, and encrypts it once for each rotation.
   statement {
     sid       = "KmsKeyring"
     actions   = ["kms:Decrypt", "kms:Encrypt"]
@@ -96,28 +96,28 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # store/aws/archives.rs `reach_bucket`: HeadBucket, which S3 allows by this name.
+  # store/src/aws/archives.rs: HeadBucket, for which S3 checks this action.
   statement {
     sid       = "ArchivesReach"
     actions   = ["s3:ListBucket"]
     resources = [aws_s3_bucket.modules.arn]
   }
 
-  # store/aws/archives.rs: an archive is put, and read back where one of that name is there. None is ever deleted.
+  # store/src/aws/archives.rs: the broker puts an archive, and reads it back if one of that name exists. It never deletes one.
   statement {
     sid       = "ArchivesKeep"
     actions   = ["s3:GetObject", "s3:PutObject"]
     resources = ["${aws_s3_bucket.modules.arn}/modules/*"]
   }
 
-  # store/aws/location.rs: links are signed as this role, each for one version of one archive.
+  # store/src/aws/location.rs: this role signs the URLs of archives, each for one version of one archive.
   statement {
     sid       = "LocationSign"
     actions   = ["s3:GetObjectVersion"]
     resources = ["${aws_s3_bucket.modules.arn}/modules/*"]
   }
 
-  # The table is encrypted under the data key, and whoever reads or writes it must be let use that through it.
+  # The data key encrypts the table, so every reader and writer needs the right to use the key through DynamoDB.
   statement {
     sid       = "TableEncryption"
     actions   = ["kms:Decrypt"]
@@ -130,7 +130,7 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # So are archives: Decrypt to read one, GenerateDataKey to write one.
+  # It encrypts archives too: Decrypt to read one, GenerateDataKey to write one.
   statement {
     sid       = "ArchivesEncryption"
     actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
@@ -151,7 +151,7 @@ resource "aws_iam_role_policy" "log" {
 }
 
 data "aws_iam_policy_document" "log" {
-  # Lambda writes what main.rs logs. The group is there, so it may not make one.
+  # Lambda writes what main.rs logs. The log group exists, so the role may not create one.
   statement {
     sid       = "MainLog"
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
@@ -170,7 +170,7 @@ resource "aws_iam_role_policy" "network" {
 data "aws_iam_policy_document" "network" {
   count = var.vpc == null ? 0 : 1
 
-  # Lambda makes the function's interfaces, as this role. AWS knows no narrower resource for what describes.
+  # Lambda creates the function's interfaces with this role. AWS has no narrower resource for the Describe actions.
   statement {
     sid       = "LambdaLooksAtNetwork"
     actions   = ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"]
@@ -190,14 +190,14 @@ data "aws_iam_policy_document" "network" {
     )
   }
 
-  # Lambda looks whether this is allowed on every resource there is, and otherwise leaves its interfaces behind.
+  # Lambda checks that this is allowed on every resource, and otherwise leaves its interfaces behind.
   statement {
     sid       = "LambdaEndsInterfaces"
     actions   = ["ec2:DeleteNetworkInterface"]
     resources = ["${local.network_arn}:*/*"]
   }
 
-  # And its code may not: it is the same role, told apart by who calls.
+  # The function's code may not: it has the same role, and the condition distinguishes the caller.
   statement {
     sid    = "CodeHasNoNetworkRights"
     effect = "Deny"

@@ -1,7 +1,7 @@
-# Two keys, kept apart: one that only the broker may use, for the keyring, and one that AWS encrypts what is kept with.
+# Two separate keys: one that only the broker may use, for the keyring, and one with which AWS encrypts the store.
 
 locals {
-  # To look after a key is neither to use it nor to let others: no Encrypt, Decrypt, GenerateDataKey, ReEncrypt, CreateGrant.
+  # Administration, without use and without grants: no Encrypt, Decrypt, GenerateDataKey, ReEncrypt, CreateGrant.
   administration = [
     "kms:CancelKeyDeletion",
     "kms:CreateAlias",
@@ -27,11 +27,11 @@ locals {
     "kms:UpdateKeyDescription",
   ]
 
-  # How AWS KMS names the services in whose name a key is used.
+  # The names that AWS KMS gives to the services that use a key.
   via_s3       = distinct([for suffix in ["amazonaws.com", data.aws_partition.current.dns_suffix] : "s3.${local.region}.${suffix}"])
   via_dynamodb = distinct([for suffix in ["amazonaws.com", data.aws_partition.current.dns_suffix] : "dynamodb.${local.region}.${suffix}"])
 
-  # What DynamoDB, S3 and CloudWatch ask of a key they encrypt with.
+  # The actions that DynamoDB, S3 and CloudWatch call on a key with which they encrypt.
   encryption = [
     "kms:Decrypt",
     "kms:DescribeKey",
@@ -42,7 +42,7 @@ locals {
     "kms:ReEncryptTo",
   ]
 
-  # The keyring opens for this purpose and this registry alone: whoever may encrypt without it cannot forge a key.
+  # The keyring decrypts only for this purpose and this registry: a principal that may encrypt without it cannot forge a key.
   keyring_context = {
     "kms:EncryptionContext:purpose"  = "stile-keyring"
     "kms:EncryptionContext:audience" = local.host
@@ -55,7 +55,7 @@ resource "aws_kms_key" "token" {
   deletion_window_in_days = var.key_deletion_days
   tags                    = var.tags
 
-  # Until the policy below is there, nobody may use the key: a grant made in that moment would outlive it.
+  # Nobody may use the key before the policy below exists: a grant from that moment would survive the policy.
   policy = data.aws_iam_policy_document.administration.json
 
   lifecycle {
@@ -74,7 +74,7 @@ resource "aws_kms_key_policy" "token" {
 }
 
 data "aws_iam_policy_document" "administration" {
-  # Not kms:*, which would hand cryptography to whoever can write an IAM policy in the account.
+  # Not kms:*, which would give cryptography to everyone who can write an IAM policy in the account.
   statement {
     sid       = "Administration"
     actions   = local.administration
@@ -132,7 +132,7 @@ resource "aws_kms_key_policy" "data" {
 data "aws_iam_policy_document" "data_key" {
   source_policy_documents = [data.aws_iam_policy_document.administration.json]
 
-  # Whom IAM lets, and only through DynamoDB and S3.
+  # Principals that IAM allows, and only through DynamoDB and S3.
   statement {
     sid       = "TableAndBucket"
     actions   = local.encryption
@@ -150,7 +150,7 @@ data "aws_iam_policy_document" "data_key" {
     }
   }
 
-  # DynamoDB alone works by a grant, which it takes for itself; whom IAM lets can make one for nobody else.
+  # Only DynamoDB needs a KMS grant, which it creates for itself; principals that IAM allows cannot create one for others.
   statement {
     sid       = "TableKeepsItsGrant"
     actions   = ["kms:CreateGrant"]

@@ -1,4 +1,4 @@
-# Private access: the function in a VPC, the endpoints it needs where there is no NAT, and an internal load balancer.
+# Private access: the function in a VPC, the endpoints that it needs without NAT, and an internal load balancer.
 
 locals {
   in_vpc    = var.vpc == null ? 0 : 1
@@ -54,8 +54,8 @@ data "aws_vpc" "registry" {
   id = var.vpc.id
 }
 
-# Their private DNS leads everybody in the VPC to these endpoints, so everybody there must get in; who may do what there,
-# KMS and STS decide. Within the group, since a rule for each block could not be planned together with a VPC.
+# Private DNS leads every client in the VPC to these endpoints, so they admit all of them; KMS and STS decide who may do
+# what. The rules are inside the group, since a rule for each block could not be planned together with a VPC.
 resource "aws_security_group" "endpoints" {
   count = local.endpoints ? 1 : 0
 
@@ -134,7 +134,7 @@ resource "aws_lb_target_group" "registry" {
 
   name        = var.name
   target_type = "lambda"
-  # Else the load balancer hands on one of two Authorization headers, and which is its own choice.
+  # Otherwise the load balancer passes on only one of two Authorization headers, and chooses which.
   lambda_multi_value_headers_enabled = true
   tags                               = var.tags
 }

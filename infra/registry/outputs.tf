@@ -4,14 +4,14 @@ output "host" {
 }
 
 output "services" {
-  description = "Where each of Terraform's protocols is, as the host tells clients itself."
+  description = "Where each of Terraform's protocols is, as the host's discovery document says."
   value = {
     "modules.v1" = "https://${local.host}/v1/modules/"
   }
 }
 
 output "dns" {
-  description = "What a record for the domain must be an alias of, where none is written here; null without a domain."
+  description = "Target of an alias record for the domain, if this module does not write one; null without a domain."
   value       = local.dns_target
 }
 
@@ -26,12 +26,12 @@ output "bucket" {
 }
 
 output "token_key_arn" {
-  description = "The key that the keyring is encrypted under."
+  description = "The key that encrypts the keyring."
   value       = aws_kms_key.token.arn
 }
 
 output "data_key_arn" {
-  description = "The key that table, archives and log are encrypted under."
+  description = "The key that encrypts table, archives and log."
   value       = aws_kms_key.data.arn
 }
 
@@ -57,12 +57,12 @@ output "log_group" {
 }
 
 output "event_bus" {
-  description = "ARN of the bus that tells of archives; null without one."
+  description = "ARN of the bus with events for archives; null without one."
   value       = one(aws_cloudwatch_event_bus.registry[*].arn)
 }
 
 output "environment" {
-  description = "Variables that `stile-admin` needs to work on this registry from anywhere; the function has the same."
+  description = "Environment variables with which `stile-admin` works on this registry from anywhere; the function has the same."
   value = {
     STILE_HOST    = local.host
     STILE_TABLE   = aws_dynamodb_table.registry.name
@@ -73,17 +73,17 @@ output "environment" {
 }
 
 output "grant_commands" {
-  description = "One command for each of `grants`; run each once, as an operator."
+  description = "One command for each of `grants`. Run each once, as an operator."
   value       = local.grant_commands
 }
 
 output "operator_policy" {
-  description = "Policy for whoever runs `stile-admin` on the table, as JSON."
+  description = "Policy for operators, who run `stile-admin` on the table, as JSON."
   value       = data.aws_iam_policy_document.operator.json
 }
 
 output "cli_config" {
-  description = "What a user's CLI configuration needs; `terraform-credentials-stile install` writes it as well."
+  description = "Lines for a user's CLI configuration; `terraform-credentials-stile install` writes them as well."
   value       = <<-EOT
     # terraform-credentials-stile install --registry-host ${local.host}
     credentials_helper "stile" {}
@@ -91,7 +91,7 @@ output "cli_config" {
 }
 
 output "helper_config" {
-  description = "What the helper's own `stile/config.toml` needs; `install` writes it as well."
+  description = "Lines for the helper's `stile/config.toml`; `install` writes them as well."
   value       = <<-EOT
     [registry."${local.host}"]
   EOT

@@ -1,5 +1,5 @@
-# AWS regions as the broker knows them: a function that is told another does not start. The list is that of
-# broker/protocol/src/region.rs, in its order, and a test holds the two equal.
+# AWS regions that the broker knows: a function with another one does not start. The list equals that of
+# broker/protocol/src/region.rs, in its order, and a test compares the two.
 
 locals {
   known_regions = [

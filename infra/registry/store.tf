@@ -1,4 +1,4 @@
-# What is kept: one table, and the bucket of the archives.
+# The store: one table, and the bucket of the archives.
 
 resource "aws_dynamodb_table" "registry" {
   name                        = coalesce(var.table_name, var.name)
@@ -59,7 +59,7 @@ resource "aws_s3_bucket_public_access_block" "modules" {
   restrict_public_buckets = true
 }
 
-# A link is to one version of an object, so that what was checked cannot be written over.
+# A signed URL names one version of an object, so nobody can overwrite a checked archive.
 resource "aws_s3_bucket_versioning" "modules" {
   bucket = aws_s3_bucket.modules.id
 
@@ -81,7 +81,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "modules" {
   }
 }
 
-# Nothing under modules/ ends by itself: rows name those very versions.
+# Nothing under modules/ expires: rows name exactly those versions.
 resource "aws_s3_bucket_lifecycle_configuration" "modules" {
   bucket = aws_s3_bucket.modules.id
 
@@ -113,7 +113,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "modules" {
     }
   }
 
-  # S3 takes this in no rule that expires by days.
+  # S3 does not allow this in a rule that expires by days.
   rule {
     id     = "markers-of-uploads-that-are-gone"
     status = "Enabled"
@@ -174,8 +174,8 @@ data "aws_iam_policy_document" "bucket" {
     }
   }
 
-  # The broker names no encryption, or with STILE_BUCKET_KMS_KEY this key (store/aws/archives.rs, uploads.rs); without a name
-  # an object gets the bucket's own, which is this key as well. What names another, or names a key of its own, is denied.
+  # The broker names no encryption, or with STILE_BUCKET_KMS_KEY this key (store/src/aws/archives.rs, uploads.rs). Without a
+  # name S3 uses the bucket's default, which is this key as well. The policy denies another encryption and another key.
   statement {
     sid       = "DenyOtherEncryption"
     effect    = "Deny"
@@ -200,7 +200,7 @@ data "aws_iam_policy_document" "bucket" {
     }
   }
 
-  # `aws:kms` without a key would be the account's own `aws/s3`. The second condition holds of a key that is missing, too.
+  # `aws:kms` without a key means the account's own `aws/s3`. The second condition is also true if the key is missing.
   statement {
     sid       = "DenyKmsWithoutThisKey"
     effect    = "Deny"

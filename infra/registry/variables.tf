@@ -1,7 +1,7 @@
-# What it is called, and what runs.
+# The name, and the program.
 
 variable "name" {
-  description = "Name of every resource, or its beginning. Two registries in one account need two names, in whatever regions."
+  description = "Name of every resource, or the beginning of its name. Two registries in one account need two names, even in different regions."
   type        = string
   default     = "stile"
   nullable    = false
@@ -13,7 +13,7 @@ variable "name" {
 }
 
 variable "package_path" {
-  description = "Path of the function's package on the machine that runs Terraform, as `make package` builds it. Either this or `package_s3`."
+  description = "Path of the function's package on the machine that runs Terraform, as `make package` builds it. Set either this or `package_s3`."
   type        = string
   default     = null
 
@@ -29,7 +29,7 @@ variable "package_path" {
 }
 
 variable "package_s3" {
-  description = "The function's package in a bucket of the same region. Name the object's version, so that an upgrade is a change that a plan shows."
+  description = "The function's package in a bucket of the same region. Set the object's version, so that a plan shows an upgrade as a change."
   type = object({
     bucket  = string
     key     = string
@@ -54,7 +54,7 @@ variable "package_s3" {
 }
 
 variable "architecture" {
-  description = "Architecture the package was built for: `x86_64` or `arm64`."
+  description = "Architecture of the package: `x86_64` or `arm64`."
   type        = string
   default     = "x86_64"
   nullable    = false
@@ -65,10 +65,10 @@ variable "architecture" {
   }
 }
 
-# What stands before the function.
+# The front of the function.
 
 variable "front" {
-  description = "What takes the requests: `http_api` (API Gateway), `function_url`, or `load_balancer`, an internal one that only `vpc.client_cidrs` reach."
+  description = "What receives the requests: `http_api` (API Gateway), `function_url`, or `load_balancer`, an internal one that only `vpc.client_cidrs` can reach."
   type        = string
   default     = "http_api"
   nullable    = false
@@ -80,7 +80,7 @@ variable "front" {
 }
 
 variable "host" {
-  description = "Registry host as users write it, where that is none this module makes: a proxy or CDN of your own in front. Tokens are made for this host alone. Default: that of `domain`, or else of `front`."
+  description = "Registry host as users write it, if this module does not create it: for example that of your own proxy or CDN in front. Tokens are valid only for this host. Default: the host of `domain`, or else of `front`."
   type        = string
   default     = null
 
@@ -101,7 +101,7 @@ variable "host" {
 }
 
 variable "domain" {
-  description = "Host name for the registry, its certificate (ACM, same region), and the Route 53 zone to write records in. Without a certificate one is made and proved in the zone; without a zone the record is yours to write (output `dns`)."
+  description = "Host name of the registry, its certificate (ACM, same region), and the Route 53 zone for its records. Without a certificate, the module creates one and validates it in the zone. Without a zone, you write the record (output `dns`)."
   type = object({
     name            = string
     certificate_arn = optional(string)
@@ -116,7 +116,7 @@ variable "domain" {
 
   validation {
     condition     = var.domain == null || try(var.domain.certificate_arn, null) != null || try(var.domain.zone_id, null) != null
-    error_message = "domain needs a certificate: give certificate_arn, or zone_id of a public zone in which one can be proved."
+    error_message = "domain needs a certificate: give certificate_arn, or zone_id of a public zone in which one can be validated."
   }
 
   validation {
@@ -136,19 +136,19 @@ variable "domain" {
 }
 
 variable "iam_route" {
-  description = "Whether `GET /v1/token` is open to callers whose signature API Gateway verifies (`AWS_IAM`). Whoever may invoke the function can then mint for anybody: see docs/lambda.md."
+  description = "Whether `GET /v1/token` is open to callers whose signature API Gateway verifies (`AWS_IAM`). Anyone who may invoke the function can then mint for every principal: see docs/lambda.md."
   type        = bool
   default     = false
   nullable    = false
 
   validation {
     condition     = !var.iam_route || var.front == "http_api"
-    error_message = "iam_route needs front = http_api: nothing else verifies signatures on one route alone."
+    error_message = "iam_route needs front = http_api, because no other front verifies signatures on a single route."
   }
 }
 
 variable "throttle" {
-  description = "Requests a second, and at once, that the HTTP API lets through in all."
+  description = "Requests a second, and at once, that the HTTP API accepts in total."
   type = object({
     rate  = optional(number, 500)
     burst = optional(number, 1000)
@@ -163,7 +163,7 @@ variable "throttle" {
 }
 
 variable "vpc" {
-  description = "Runs the function in these private subnets. `endpoints` makes endpoints for DynamoDB and S3 (in `route_table_ids`), KMS and STS, for everybody in the VPC, which must have none of them yet; without NAT it needs them. `client_cidrs` may reach the load balancer."
+  description = "Runs the function in these private subnets. `endpoints` creates endpoints for DynamoDB and S3 (in `route_table_ids`), KMS and STS, for every client in the VPC. The VPC must not have any of them yet, and needs them if it has no NAT. `client_cidrs` may reach the load balancer."
   type = object({
     id              = string
     subnet_ids      = list(string)
@@ -175,7 +175,7 @@ variable "vpc" {
 
   validation {
     condition     = var.vpc != null || var.front != "load_balancer"
-    error_message = "front = load_balancer needs vpc: it stands in one."
+    error_message = "front = load_balancer needs vpc, because the load balancer is inside it."
   }
 
   validation {
@@ -211,10 +211,10 @@ variable "vpc" {
   }
 }
 
-# What it lets and gives.
+# Grants, tokens and regions.
 
 variable "grants" {
-  description = "Who may do what where, checked here and written by the commands in output `grant_commands`: a grant is made by the program alone (docs/decisions/0006)."
+  description = "Grants. The plan checks them, and the commands in output `grant_commands` create them: only the program writes grants (docs/decisions/0006)."
   type = list(object({
     principal   = string
     namespace   = string
@@ -255,7 +255,7 @@ variable "grants" {
     condition = alltrue([
       for grant in var.grants : grant.expires == null || can(regex("^0*[1-9][0-9]*[smhdw]$", grant.expires)) || can(timeadd(grant.expires, "0s"))
     ])
-    error_message = "A grant's expires must be a duration such as 90d or a time that there is, such as 2027-01-31T18:00:00Z."
+    error_message = "A grant's expires must be a duration such as 90d or a valid time, such as 2027-01-31T18:00:00Z."
   }
 
   validation {
@@ -265,7 +265,7 @@ variable "grants" {
 }
 
 variable "default_ttl" {
-  description = "Life in seconds of a token of `GET /v1/token` that asks for none: 60 to 43200, and at most `max_ttl`."
+  description = "Life in seconds of a token of `GET /v1/token` if the request names none: 60 to 43200, and at most `max_ttl`."
   type        = number
   default     = 3600
   nullable    = false
@@ -294,7 +294,7 @@ variable "max_ttl" {
 }
 
 variable "link_ttl" {
-  description = "Life of a link to an archive in seconds: 60 to 3600."
+  description = "Life of a signed URL of an archive in seconds: 60 to 3600."
   type        = number
   default     = 300
   nullable    = false
@@ -306,7 +306,7 @@ variable "link_ttl" {
 }
 
 variable "regions" {
-  description = "Regions whose STS is believed. Default: every commercial one, or with `vpc.endpoints` the one it runs in."
+  description = "Regions for which the broker accepts proofs. Default: every commercial region, or with `vpc.endpoints` only the region of the function."
   type        = set(string)
   default     = []
   nullable    = false
@@ -318,21 +318,21 @@ variable "regions" {
 }
 
 variable "fips" {
-  description = "Whether STS is asked at its FIPS 140 endpoints alone. `regions` must then name regions that have one."
+  description = "Whether the broker uses only the FIPS 140 endpoints of STS. `regions` must then name regions that have one."
   type        = bool
   default     = false
   nullable    = false
 
   validation {
     condition     = !var.fips || !try(var.vpc.endpoints, false)
-    error_message = "fips cannot be had with vpc.endpoints: the endpoint of STS has its plain name alone. Leave one of them off, and give the subnets NAT where that is vpc.endpoints."
+    error_message = "fips cannot be used with vpc.endpoints, because the endpoint of STS has only its plain name. Turn one of them off; without vpc.endpoints, give the subnets NAT."
   }
 }
 
-# How much, and how long it is kept.
+# Sizes and retention.
 
 variable "memory_size" {
-  description = "Memory of the function in MB, and with it its share of a processor."
+  description = "Memory of the function in MB, which also sets its share of a processor."
   type        = number
   default     = 512
   nullable    = false
@@ -344,7 +344,7 @@ variable "memory_size" {
 }
 
 variable "timeout" {
-  description = "Seconds the function may take: 10 to 900. STS may take three; completing the upload of a large module takes longer than the 30 that API Gateway waits, and goes on."
+  description = "Longest run of the function in seconds: 10 to 900. STS may take three. Completing the upload of a large module may take longer than the 30 that API Gateway waits, and continues."
   type        = number
   default     = 60
   nullable    = false
@@ -356,18 +356,18 @@ variable "timeout" {
 }
 
 variable "reserved_concurrency" {
-  description = "Instances of the function that are kept for it, and the most there can be. The account keeps 100 for all others: at most its quota less 100. Default: what the account has."
+  description = "Number of instances that Lambda reserves for the function, which is also its maximum. The account keeps 100 for all other functions, so the value is at most its quota minus 100. Default: the account's unreserved instances."
   type        = number
   default     = null
 
   validation {
     condition     = var.reserved_concurrency == null ? true : var.reserved_concurrency >= 1 && floor(var.reserved_concurrency) == var.reserved_concurrency
-    error_message = "reserved_concurrency must be a whole number of at least 1; 0 would switch the registry off."
+    error_message = "reserved_concurrency must be a whole number of at least 1; 0 would turn the registry off."
   }
 }
 
 variable "log_level" {
-  description = "Level of the log: `error`, `warn`, `info` or `debug`. Audit and alarms need `info`."
+  description = "Level of the log: `error`, `warn`, `info` or `debug`. The audit log and the alarms need `info`."
   type        = string
   default     = "info"
   nullable    = false
@@ -379,7 +379,7 @@ variable "log_level" {
 }
 
 variable "log_retention_days" {
-  description = "Days the log is kept; one of those that CloudWatch has, 0 is for ever."
+  description = "Retention of the log in days; one of the values of CloudWatch, where 0 means for ever."
   type        = number
   default     = 365
   nullable    = false
@@ -391,7 +391,7 @@ variable "log_retention_days" {
 }
 
 variable "table_name" {
-  description = "Name of the table. Default: `name`. Another one is for a table that was restored, which DynamoDB does only under a new name."
+  description = "Name of the table. Default: `name`. Set another name for a restored table, since DynamoDB restores only under a new name."
   type        = string
   default     = null
 
@@ -402,7 +402,7 @@ variable "table_name" {
 }
 
 variable "bucket_name" {
-  description = "Name of the bucket. Default: `name`, account and region, which is free unless somebody took it on purpose."
+  description = "Name of the bucket. Default: `name`, account and region, which is free unless somebody took it intentionally."
   type        = string
   default     = null
 
@@ -413,7 +413,7 @@ variable "bucket_name" {
 }
 
 variable "recovery_days" {
-  description = "Days the table can be taken back to, second by second: 1 to 35."
+  description = "Number of days to which the table can be restored, to the second: 1 to 35."
   type        = number
   default     = 35
   nullable    = false
@@ -425,21 +425,21 @@ variable "recovery_days" {
 }
 
 variable "deletion_protection" {
-  description = "Whether the table refuses to be deleted. Switch it off and apply before a destroy."
+  description = "Whether the table is protected from deletion. Turn it off and apply before a destroy."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "force_destroy" {
-  description = "Whether a destroy takes a bucket with archives in it, every version of them included."
+  description = "Whether a destroy deletes a bucket that contains archives, with every version of them."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "key_deletion_days" {
-  description = "Days between a destroy and the end of the keys, within which they can be had back: 7 to 30."
+  description = "Days between a destroy and the deletion of the keys, in which you can recover them: 7 to 30."
   type        = number
   default     = 30
   nullable    = false
@@ -450,10 +450,10 @@ variable "key_deletion_days" {
   }
 }
 
-# Who is told, and whose it is.
+# Alarms, events and ownership.
 
 variable "alarms" {
-  description = "Alarms, where they go (`actions`: ARNs of SNS topics), and how many refused exchanges in five minutes are too many. `null` makes none."
+  description = "Alarms: where they go (`actions`: ARNs of SNS topics), and how many refused exchanges in five minutes raise one. `null` creates none."
   type = object({
     actions           = optional(set(string), [])
     refused_exchanges = optional(number, 100)
@@ -472,14 +472,14 @@ variable "alarms" {
 }
 
 variable "event_bus" {
-  description = "Whether to make an EventBridge bus that tells of every archive that comes into the bucket."
+  description = "Whether to create an EventBridge bus with an event for every new archive in the bucket."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the policy that bounds every role made here. Default: none."
+  description = "ARN of the permissions boundary of every role that this module creates. Default: none."
   type        = string
   default     = null
 
@@ -490,7 +490,7 @@ variable "permissions_boundary" {
 }
 
 variable "tags" {
-  description = "Tags of everything that can have them."
+  description = "Tags of every resource that can have them."
   type        = map(string)
   default     = {}
   nullable    = false

@@ -1,4 +1,4 @@
-# The bucket that states lie in: every version kept, every object under the module's own key, nothing public, no plain HTTP.
+# The bucket of the states: every version stays, the module's own key encrypts every object, no public access, no plain HTTP.
 
 resource "aws_s3_bucket" "state" {
   bucket        = local.bucket
@@ -14,8 +14,8 @@ resource "aws_s3_bucket_versioning" "state" {
   }
 }
 
-# Without bucket keys the encryption context of an object is the object's own ARN, so the key's policy can tell projects
-# apart; a state is written seldom enough for the requests this costs.
+# Without bucket keys the encryption context of an object is the object's own ARN, so the key's policy can distinguish
+# projects. States change so rarely that the additional requests cost little.
 resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
   bucket = aws_s3_bucket.state.id
 
@@ -49,7 +49,7 @@ resource "aws_s3_bucket_policy" "state" {
   bucket = aws_s3_bucket.state.id
   policy = data.aws_iam_policy_document.bucket.json
 
-  # While the block is being set S3 refuses to take a policy.
+  # S3 rejects a policy while this setting changes.
   depends_on = [aws_s3_bucket_public_access_block.state]
 }
 
@@ -90,8 +90,8 @@ data "aws_iam_policy_document" "bucket" {
     }
   }
 
-  # A request that names no encryption gets the bucket's own, which is the module's key: some clients write their lock
-  # file so, and nothing is ever stored unencrypted. What names another, or names a key of its own, is denied.
+  # A request without encryption headers gets the bucket's default, the module's key: some clients write their lock file
+  # like that, and S3 never stores anything unencrypted. The policy denies another encryption and another key.
   statement {
     sid       = "DenyOtherEncryption"
     effect    = "Deny"
@@ -116,8 +116,8 @@ data "aws_iam_policy_document" "bucket" {
     }
   }
 
-  # `aws:kms` without a key would be the account's own `aws/s3`, which anybody there may use. The second condition holds of
-  # a key that is missing, too.
+  # `aws:kms` without a key means the account's own `aws/s3`, which everyone there may use. The second condition is also
+  # true if the key is missing.
   statement {
     sid       = "DenyKmsWithoutThisKey"
     effect    = "Deny"
@@ -174,7 +174,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
       noncurrent_days = var.noncurrent_version_days
     }
 
-    # A lock that was given back leaves one behind.
+    # A released lock leaves one behind.
     expiration {
       expired_object_delete_marker = true
     }

@@ -1,4 +1,4 @@
-# The key that states are encrypted with, and who may use it for what.
+# The key that encrypts states, and who may use it for what.
 
 resource "aws_kms_key" "state" {
   description             = "Terraform states of ${local.name}"
@@ -14,8 +14,8 @@ resource "aws_kms_alias" "state" {
 }
 
 data "aws_iam_policy_document" "key" {
-  # The account's IAM policies administer the key and cannot read with it: `kms:*` here would let whoever holds
-  # `kms:Decrypt` on `*` read every state.
+  # The account's IAM policies may administer the key and not read with it: with `kms:*` here, everyone with
+  # `kms:Decrypt` on `*` could read every state.
   statement {
     sid       = "AdministerAndNoMore"
     resources = ["*"]
@@ -50,7 +50,7 @@ data "aws_iam_policy_document" "key" {
     }
   }
 
-  # Each role through S3 alone, and for objects of its own project alone.
+  # Each role only through S3, and only for objects of its own project.
   dynamic "statement" {
     for_each = local.projects
 
@@ -78,7 +78,7 @@ data "aws_iam_policy_document" "key" {
     }
   }
 
-  # DynamoDB asks in the name of whoever makes the table or works with it; no state is ever in there.
+  # DynamoDB calls KMS for every principal that creates or uses the table; the table never contains a state.
   dynamic "statement" {
     for_each = var.lock_table ? [local.name] : []
 

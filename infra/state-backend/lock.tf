@@ -1,4 +1,4 @@
-# Locks for clients that know no lock file: a row while somebody writes, and a digest of each state.
+# Locks for clients without support for lock files: a row during a write, and a digest of each state.
 
 resource "aws_dynamodb_table" "lock" {
   count = var.lock_table ? 1 : 0

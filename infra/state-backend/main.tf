@@ -1,5 +1,5 @@
-# What everything is called. A namespace may be any words: what S3, IAM and DynamoDB do not take is left out, what is too
-# long is cut, and a digest at the end keeps two namespaces, accounts or regions apart whatever was lost.
+# The names of all resources. A namespace may be any words: characters that S3, IAM and DynamoDB reject become `-`, a long
+# name is cut, and a digest at the end keeps the names of two namespaces, accounts or regions different.
 
 data "aws_caller_identity" "current" {}
 
@@ -20,8 +20,8 @@ locals {
 
   bucket_arn = "arn:${local.partition}:s3:::${local.bucket}"
 
-  # Where a project's states lie. A workspace's state is at `<workspace_key_prefix>/<workspace>/<key>`, so both the default
-  # workspace and all others are below the one prefix that the project's role is let into.
+  # Where a project's states are. A workspace's state is at `<workspace_key_prefix>/<workspace>/<key>`, so the default
+  # workspace and all others are below the one prefix that the project's role may use.
   projects = {
     for name, project in var.projects : name => {
       role                 = "${trimsuffix(substr("${local.prefix}-${name}", 0, 53), "-")}-${substr(sha256("${local.place}/${name}"), 0, 10)}"
@@ -33,7 +33,7 @@ locals {
     }
   }
 
-  # How AWS KMS names the services in whose name a key is used.
+  # The names that AWS KMS gives to the services that use a key.
   via_s3       = distinct([for suffix in ["amazonaws.com", data.aws_partition.current.dns_suffix] : "s3.${local.region}.${suffix}"])
   via_dynamodb = distinct([for suffix in ["amazonaws.com", data.aws_partition.current.dns_suffix] : "dynamodb.${local.region}.${suffix}"])
 

@@ -1,10 +1,10 @@
 output "config" {
-  description = "What the `s3` backend needs to know, by project, as values: for tools that write configurations of their own."
+  description = "Settings of the `s3` backend, by project, as values: for tools that write their own configurations."
   value       = local.config
 }
 
 output "backend" {
-  description = "A ready `backend.tf`, by project and by client: `terraform_from_1_10`, `opentofu_from_1_10` and, where there is a lock table, `terraform_before_1_10` and `opentofu_before_1_10`."
+  description = "A ready `backend.tf`, by project and by client: `terraform_from_1_10`, `opentofu_from_1_10` and, with a lock table, `terraform_before_1_10` and `opentofu_before_1_10`."
   value = {
     for name, clients in local.lines : name => {
       for client, lines in clients : client => join("\n", concat(
@@ -15,7 +15,7 @@ output "backend" {
     }
   }
 
-  # Whoever starts to write before all of this is in place would be refused, or would write without it.
+  # A client that starts to write before all of this exists would be refused, or would write without it.
   depends_on = [
     aws_iam_role_policy.project,
     aws_s3_bucket_policy.state,
@@ -26,7 +26,7 @@ output "backend" {
 }
 
 output "backend_config" {
-  description = "The same as a file for `terraform init -backend-config=FILE`, beside an empty `backend \"s3\" {}`."
+  description = "The same as a file for `terraform init -backend-config=FILE`, next to an empty `backend \"s3\" {}`."
   value       = { for name, clients in local.lines : name => { for client, lines in clients : client => "${join("\n", lines)}\n" } }
 
   depends_on = [
@@ -39,31 +39,31 @@ output "backend_config" {
 }
 
 output "bucket" {
-  description = "The bucket, by its name."
+  description = "Name of the bucket."
   value       = aws_s3_bucket.state.id
 }
 
 output "bucket_arn" {
-  description = "The bucket, by its ARN."
+  description = "ARN of the bucket."
   value       = aws_s3_bucket.state.arn
 }
 
 output "kms_key_arn" {
-  description = "The key that every state is encrypted with."
+  description = "ARN of the key that encrypts every state."
   value       = aws_kms_key.state.arn
 }
 
 output "lock_table" {
-  description = "The lock table, by its name; null without one."
+  description = "Name of the lock table; null without one."
   value       = one(aws_dynamodb_table.lock[*].name)
 }
 
 output "resource_group" {
-  description = "The resource group that everything is found in."
+  description = "Name of the resource group that contains all resources."
   value       = aws_resourcegroups_group.backend.name
 }
 
 output "role_arns" {
-  description = "The role of each project."
+  description = "ARN of each project's role."
   value       = { for name, role in aws_iam_role.project : name => role.arn }
 }

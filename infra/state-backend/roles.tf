@@ -1,4 +1,4 @@
-# A role for each project: it reads and writes the project's states, locks them, and sees nothing of any other project.
+# A role for each project: it reads, writes and locks the project's states, and cannot see any other project.
 
 resource "aws_iam_role" "project" {
   for_each = local.projects
@@ -57,14 +57,14 @@ data "aws_iam_policy_document" "project" {
     }
   }
 
-  # A large state goes up in parts, and a client whose upload failed takes away those that are there already.
+  # Clients upload a large state in parts, and after a failed upload they delete the parts.
   statement {
     sid       = "ReadAndWriteOwnStates"
     actions   = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
     resources = [each.value.objects]
   }
 
-  # The state of the default workspace is emptied and never deleted, so the right to delete it is not needed.
+  # Clients empty the state of the default workspace and never delete it, so they do not need the right to delete it.
   statement {
     sid     = "DeleteOwnWorkspacesAndLocks"
     actions = ["s3:DeleteObject"]
@@ -92,7 +92,7 @@ data "aws_iam_policy_document" "project" {
     }
   }
 
-  # A lock is the row `BUCKET/KEY`, the digest of a state the row `BUCKET/KEY-md5`: both begin alike.
+  # A lock is the row `BUCKET/KEY`, and the digest of a state is the row `BUCKET/KEY-md5`, with the same beginning.
   dynamic "statement" {
     for_each = aws_dynamodb_table.lock
 
@@ -107,7 +107,7 @@ data "aws_iam_policy_document" "project" {
         values   = ["${local.bucket}/${each.key}/*"]
       }
 
-      # `ForAllValues` alone holds of a request without keys, such as a scan.
+      # `ForAllValues` by itself is also true for a request without keys, such as a scan.
       condition {
         test     = "Null"
         variable = "dynamodb:LeadingKeys"

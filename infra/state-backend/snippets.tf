@@ -1,7 +1,7 @@
-# What a project writes into its configuration, for each range of clients.
+# The lines for a project's configuration, for each range of clients.
 
 locals {
-  # Clients that can only lock in a table are served where there is one.
+  # Clients that can lock only in a table get a snippet only if there is one.
   clients = merge(
     {
       opentofu_from_1_10  = { block = true, lockfile = true }
@@ -28,8 +28,8 @@ locals {
     }
   }
 
-  # In the layout of `terraform fmt`. Up to Terraform 1.9 the role is named beside the rest; from 1.10 on that is refused.
-  # Where there is a table every client uses it: it keeps a digest of each state, and one who writes past it breaks the others.
+  # In the layout of `terraform fmt`. Up to Terraform 1.9 the role is a setting like the others; 1.10 and later reject that.
+  # If there is a table, every client uses it: it holds a digest of each state, and a write without it breaks the others.
   lines = {
     for name, config in local.config : name => {
       for client, knows in local.clients : client => concat(

@@ -1,5 +1,5 @@
 variable "namespace" {
-  description = "Whose state this is, in any words: a company, a platform, a landing zone. Names of resources are made from it."
+  description = "Owner of the states, in any words: a company, a platform, a landing zone. The names of the resources derive from it."
   type        = string
   nullable    = false
 
@@ -10,7 +10,7 @@ variable "namespace" {
 }
 
 variable "projects" {
-  description = "Who shares the backend, each with a prefix and a role of its own: the role lets in `principal_arns` (roles, users or whole accounts as `arn:aws:iam::ACCOUNT:root`), and only with `external_id` where that is set."
+  description = "Projects that share the backend, each with its own prefix and role. `principal_arns` may assume the role (roles, users or whole accounts as `arn:aws:iam::ACCOUNT:root`), and only with `external_id` if that is set."
   type = map(object({
     principal_arns = set(string)
     external_id    = optional(string)
@@ -46,7 +46,7 @@ variable "projects" {
 }
 
 variable "bucket_name" {
-  description = "What the bucket is called; made from the namespace, the account and the region where it is not set."
+  description = "Name of the bucket. Default: derived from the namespace, the account and the region."
   type        = string
   default     = null
 
@@ -57,14 +57,14 @@ variable "bucket_name" {
 }
 
 variable "lock_table" {
-  description = "Whether there is a DynamoDB table for locks as well. Clients before Terraform 1.10 and OpenTofu 1.10 know no other lock; newer ones then take both locks, so that the two kinds exclude each other."
+  description = "Whether to create a DynamoDB table for locks as well. Clients before Terraform 1.10 and OpenTofu 1.10 know no other lock. Newer clients then take both locks, so that old and new clients exclude each other."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "noncurrent_version_days" {
-  description = "For how many days a state is kept after it was written over or deleted."
+  description = "Days for which an overwritten or deleted state remains."
   type        = number
   default     = 365
   nullable    = false
@@ -76,7 +76,7 @@ variable "noncurrent_version_days" {
 }
 
 variable "access_log_bucket" {
-  description = "The bucket that gets Amazon S3's server access logs, below this bucket's name; none are written where it is not set. It must let `logging.s3.amazonaws.com` write."
+  description = "Bucket for Amazon S3's server access logs, below this bucket's name. Default: no logs. The bucket must let `logging.s3.amazonaws.com` write."
   type        = string
   default     = null
 
@@ -87,7 +87,7 @@ variable "access_log_bucket" {
 }
 
 variable "permissions_boundary_arn" {
-  description = "The policy that bounds what the roles may be given, where an organisation demands one."
+  description = "ARN of the permissions boundary of the roles, if an organisation requires one."
   type        = string
   default     = null
 
@@ -98,7 +98,7 @@ variable "permissions_boundary_arn" {
 }
 
 variable "key_deletion_days" {
-  description = "For how many days the key can be called back once it is destroyed; after that no state can be read any more."
+  description = "Days in which a destroyed key can be recovered. After that nobody can read any state."
   type        = number
   default     = 30
   nullable    = false
@@ -110,14 +110,14 @@ variable "key_deletion_days" {
 }
 
 variable "force_destroy" {
-  description = "Whether `terraform destroy` may delete the bucket with every state in it, and the lock table. Set it, and apply, before a backend is given up."
+  description = "Whether `terraform destroy` may delete the bucket with every state in it, and the lock table. Set it, and apply, before you remove a backend."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "tags" {
-  description = "Tags for everything that can have them."
+  description = "Tags for every resource that can have them."
   type        = map(string)
   default     = {}
   nullable    = false

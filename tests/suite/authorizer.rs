@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use stile_broker::http::lambda::Failure;
+use stile_tests::broker::journal::Journal;
 use stile_tests::broker::role;
 use stile_tests::lambda::events::golden;
 
@@ -176,4 +177,46 @@ async fn an_authorizer_refuses_what_it_cannot_vouch_for() {
     twins["multiValueHeaders"]["Authorization"] =
         json!([format!("Bearer {token}"), format!("Bearer {token}")]);
     assert_eq!(decided(&answer(&function, &twins).await), "Unauthorized");
+}
+
+#[tokio::test]
+async fn every_answer_of_an_authorizer_has_one_event() {
+    let journal = Journal::start();
+    let (test, token) = registry().await;
+    let function = test.function(None, Some("/terraform"));
+    let vpc = "/terraform/v1/modules/acme/vpc/aws/versions";
+    let other = "/terraform/v1/modules/other/vpc/aws/versions";
+    let principal = role("deploy");
+    for name in GOLDEN {
+        for (event, expected) in [
+            (about(question(name, &token), "GET", vpc), ("allowed", None, Some(&principal))),
+            (
+                about(question(name, &token), "GET", other),
+                ("refused", Some("no_grant"), Some(&principal)),
+            ),
+            (
+                about(question(name, &token), "OPTIONS", vpc),
+                ("refused", Some("no_grant"), Some(&principal)),
+            ),
+            (about(question(name, "garbage"), "GET", vpc), ("refused", Some("unauthorized"), None)),
+            (
+                about(question(name, &token), "GET", "/terraform/v1/modules/*"),
+                ("refused", Some("invalid_request"), None),
+            ),
+        ] {
+            journal.taken();
+            let _ = answer(&function, &event).await;
+            let events = journal.taken().audit();
+            let seen: Vec<_> = events
+                .iter()
+                .map(|event| {
+                    assert_eq!(event["event"], "authorize");
+                    let text = |field: &str| event[field].as_str();
+                    (text("decision").unwrap(), text("code"), text("principal"))
+                })
+                .collect();
+            let (decision, code, principal) = expected;
+            assert_eq!(seen, [(decision, code, principal.map(String::as_str))], "{name} {event}");
+        }
+    }
 }

@@ -2,30 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request as HttpRequest, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_broker::http::lambda::Function;
-use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{Aws, Store};
-use stile_tests::aws::emulated::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
-use stile_tests::aws::proxy::Fault;
-use stile_tests::broker::served::{Served, system_time};
-use stile_tests::broker::{
-    Backend, HOST, NOW, Reply, TestBroker, deploy, large_zip, module_zip, role,
-};
+use stile_tests::broker::served::Served;
+use stile_tests::broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use stile_tests::lambda;
 use stile_tests::lambda::events::{Sent, Shape};
 use stile_tests::process::programs::{ADMIN, BROKER, client, program};
 use stile_tests::sts::identity::Identity;
-use stile_tests::sts::sigv4::{Request, Scope};
-use stile_tests::{lambda, time_limits};
 use url::Url;
 
 use crate::lambda::answer;
@@ -36,26 +26,26 @@ const ADDRESS: &str = "/v1/modules/acme/vpc/aws";
 const SHAPE: Shape = Shape::LoadBalancer;
 
 /// The smallest archive that no event of that shape carries.
-const LARGE: usize = 700_001;
+pub(crate) const LARGE: usize = 700_001;
 
 /// A registry that is a function, and a token that publishes in it.
-struct Registry {
-    test: TestBroker,
-    function: Function,
-    token: String,
+pub(crate) struct Registry {
+    pub(crate) test: TestBroker,
+    pub(crate) function: Function,
+    pub(crate) token: String,
 }
 
 /// Where an archive is to be put, as it was told.
 #[derive(Debug)]
-struct Told {
-    id: String,
-    url: Url,
-    headers: BTreeMap<String, String>,
-    expires_at: String,
+pub(crate) struct Told {
+    pub(crate) id: String,
+    pub(crate) url: Url,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) expires_at: String,
 }
 
 impl Registry {
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let test = TestBroker::start_on(Backend::Aws).await?;
         test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
         let token = test.token(&deploy(), &[Download, Upload]).await;
@@ -68,14 +58,14 @@ impl Registry {
         Some(Self { function: test.function(None, None), test, token })
     }
 
-    async fn post(&self, path: &str, body: &str, token: &str) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: &str, token: &str) -> Reply {
         let sent = Sent::new("POST", format!("{ADDRESS}/{path}"))
             .bearer(token)
             .body("application/json", body);
         SHAPE.reply(&answer(&self.function, &SHAPE.event(&sent)).await.unwrap())
     }
 
-    async fn begin(&self, version: &str, archive: &[u8]) -> Told {
+    pub(crate) async fn begin(&self, version: &str, archive: &[u8]) -> Told {
         let reply = self
             .post(&format!("{version}/uploads"), &announced(archive).to_string(), &self.token)
             .await;
@@ -89,19 +79,19 @@ impl Registry {
         }
     }
 
-    async fn complete(&self, version: &str, told: &Told) -> Reply {
+    pub(crate) async fn complete(&self, version: &str, told: &Told) -> Reply {
         self.post(&format!("{version}/uploads/{}", told.id), "", &self.token).await
     }
 
     /// What is published as that version, as its link gives it.
-    async fn fetched(&self, version: &str) -> (u16, Vec<u8>) {
+    pub(crate) async fn fetched(&self, version: &str) -> (u16, Vec<u8>) {
         let reply = self.test.get(&format!("{ADDRESS}/{version}/download"), &self.token).await;
         assert_eq!(reply.status, 204, "{}", reply.text());
         self.test.fetch(reply.header("x-terraform-get")).await
     }
 
     /// The row of an upload, `null` where there is none.
-    async fn row(&self, told: &Told) -> Value {
+    pub(crate) async fn row(&self, told: &Told) -> Value {
         let key = json!({"pk": {"S": format!("upload {}", told.id)}, "sk": {"S": "upload"}});
         self.test.aws().dynamodb("GetItem", json!({"Key": key})).await["Item"].clone()
     }
@@ -109,12 +99,12 @@ impl Registry {
 
 impl Told {
     /// Puts something there, as whoever holds the address.
-    async fn put(&self, body: &[u8]) {
+    pub(crate) async fn put(&self, body: &[u8]) {
         self.put_for(body, 200).await;
     }
 
     /// The same, and is answered so.
-    async fn put_for(&self, body: &[u8], expected: u16) {
+    pub(crate) async fn put_for(&self, body: &[u8], expected: u16) {
         let mut request = client(None).put(self.url.clone());
         for (name, value) in self.headers.iter().filter(|(name, _)| *name != "content-length") {
             request = request.header(name, value);
@@ -122,7 +112,7 @@ impl Told {
         assert_eq!(request.body(body.to_vec()).send().await.unwrap().status(), expected);
     }
 
-    fn parameter(&self, name: &str) -> String {
+    pub(crate) fn parameter(&self, name: &str) -> String {
         self.url
             .query_pairs()
             .find(|(found, _)| found == name)
@@ -131,7 +121,7 @@ impl Told {
     }
 }
 
-fn announced(archive: &[u8]) -> Value {
+pub(crate) fn announced(archive: &[u8]) -> Value {
     json!({"format": "zip", "bytes": archive.len(), "sha256": hex::encode(Sha256::digest(archive))})
 }
 
@@ -190,177 +180,6 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
         .post("1.0.0/uploads", &announced(&large_zip(LARGE + 1)).to_string(), &registry.token)
         .await;
     assert_eq!(other.status, 409, "{}", other.text());
-}
-
-#[tokio::test]
-async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
-    let Some(registry) = Registry::start().await else { return };
-    let archive = large_zip(LARGE);
-    for kms_key in [None, Some("alias/archives")] {
-        let aws = registry.test.aws();
-        let mut place = aws.place.clone();
-        place.bucket_kms_key = kms_key.map(str::to_owned);
-        let audience = Some(Audience::parse(HOST).unwrap());
-        let store = Aws::over(place, audience, &aws.sdk(), time_limits::aws());
-        let other = registry.test.over(Store::Aws(store));
-        let registry = Registry {
-            function: other.function(None, None),
-            test: other,
-            token: registry.token.clone(),
-        };
-        let told = registry.begin("1.0.0", &archive).await;
-
-        assert_eq!(told.id.len(), 32);
-        let place = format!("{}/{}/uploads/{}", aws.proxy.endpoint(), aws.place.bucket, told.id);
-        assert_eq!(told.url.as_str().split_once('?').unwrap().0, place);
-        let digest = STANDARD.encode(Sha256::digest(&archive));
-        let mut expected = vec![
-            ("content-length", "700001"),
-            ("content-type", "application/zip"),
-            ("if-none-match", "*"),
-            ("x-amz-checksum-sha256", &digest),
-        ];
-        if let Some(key) = kms_key {
-            expected.push(("x-amz-server-side-encryption", "aws:kms"));
-            expected.push(("x-amz-server-side-encryption-aws-kms-key-id", key));
-            expected.push(("x-amz-server-side-encryption-bucket-key-enabled", "true"));
-        }
-        let headers: Vec<(&str, &str)> =
-            told.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(
-            headers.iter().collect::<std::collections::BTreeSet<_>>(),
-            expected.iter().collect()
-        );
-        let mut names: Vec<&str> = expected.iter().map(|(name, _)| *name).chain(["host"]).collect();
-        names.sort_unstable();
-        assert_eq!(
-            told.parameter("X-Amz-SignedHeaders"),
-            names.join(";"),
-            "all that is sent is signed"
-        );
-        assert_eq!(
-            (told.parameter("X-Amz-Expires"), told.parameter("X-Amz-Date")),
-            ("900".to_owned(), "20261120T101112Z".to_owned())
-        );
-        assert_eq!(told.parameter("X-Amz-Security-Token"), SESSION_TOKEN);
-        assert!(told.parameter("X-Amz-Credential").starts_with(ACCESS_KEY_ID));
-
-        // The signature that S3 computes over the request as it is to be sent, and over nothing else.
-        let query: Vec<&str> = told
-            .url
-            .query()
-            .unwrap()
-            .split('&')
-            .filter(|pair| !pair.starts_with("X-Amz-Signature="))
-            .collect();
-        let host = aws.proxy.endpoint().replace("http://", "");
-        let signature = |changed: Option<(&str, &str)>| {
-            let mut sent: Vec<(String, String)> = told
-                .headers
-                .clone()
-                .into_iter()
-                .chain([("host".to_owned(), host.clone())])
-                .collect();
-            for (name, value) in &mut sent {
-                if let Some((_, other)) = changed.filter(|(changed, _)| changed == name) {
-                    *value = other.to_owned();
-                }
-            }
-            let request = Request {
-                method: "PUT",
-                path: told.url.path(),
-                query: &query.join("&"),
-                headers: &sent,
-                body: b"",
-            };
-            let canonical = request
-                .canonical(&names.join(";"))
-                .unwrap()
-                .replace(&hex::encode(Sha256::digest(b"")), "UNSIGNED-PAYLOAD");
-            let scope = Scope {
-                date: "20261120".to_owned(),
-                region: REGION.to_owned(),
-                service: "s3".to_owned(),
-            };
-            scope.signature(SECRET_ACCESS_KEY, "20261120T101112Z", &canonical)
-        };
-        assert_eq!(signature(None), told.parameter("X-Amz-Signature"));
-        let others = [
-            ("content-length", "700002"),
-            ("x-amz-checksum-sha256", "AAAA"),
-            ("content-type", "text/html"),
-            ("if-none-match", "x"),
-        ];
-        for changed in others {
-            assert_ne!(signature(Some(changed)), told.parameter("X-Amz-Signature"), "{changed:?}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_completes_or_begins_again()
- {
-    let Some(registry) = Registry::start().await else { return };
-    let archive = large_zip(LARGE);
-    let told = registry.begin("1.0.0", &archive).await;
-    // What was cut off on its way is not there, and is in the way of nothing.
-    registry.test.aws().proxy.inject("s3 PUT", ..1, Fault::Close);
-    assert!(client(None).put(told.url.clone()).body(archive.clone()).send().await.is_err());
-    registry.test.aws().proxy.repair();
-    told.put(&archive).await;
-    for _ in 0..3 {
-        told.put_for(&archive, 412).await;
-    }
-    assert_eq!(
-        registry.test.aws().versions().await,
-        1,
-        "each time would be another version, of as many bytes"
-    );
-    let again = registry.begin("1.0.0", &archive).await;
-    again.put(&archive).await;
-    assert_eq!(registry.complete("1.0.0", &told).await.status, 201);
-    let unchanged = registry.complete("1.0.0", &again).await;
-    assert_eq!(
-        (unchanged.status.as_u16(), unchanged.json()["status"].as_str()),
-        (200, Some("unchanged")),
-        "{}",
-        unchanged.text()
-    );
-    assert_eq!(registry.test.aws().versions().await, 1, "the archive in its place alone");
-}
-
-#[tokio::test]
-async fn the_address_of_an_upload_never_outlives_the_credentials_that_signed_it() {
-    let Some(registry) = Registry::start().await else { return };
-    let archive = large_zip(LARGE);
-    for (left, expected) in [
-        (None, Some(900)),
-        (Some(5000), Some(900)),
-        (Some(120), Some(120)),
-        (Some(29), None),
-        (Some(-5), None),
-    ] {
-        let expires_at = left
-            .map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
-        let aws = registry.test.aws();
-        let store = aws.store_over(&aws.sdk_of(expires_at), Some(HOST));
-        let other = registry.test.over(Store::Aws(store));
-        let signing = Registry {
-            function: other.function(None, None),
-            test: other,
-            token: registry.token.clone(),
-        };
-        let reply =
-            signing.post("1.0.0/uploads", &announced(&archive).to_string(), &signing.token).await;
-        match expected {
-            None => assert_eq!(reply.status, 503, "{left:?}"),
-            Some(seconds) => assert!(
-                reply.text().contains(&format!("X-Amz-Expires={seconds}&")),
-                "{left:?}: {}",
-                reply.text()
-            ),
-        }
-    }
 }
 
 #[tokio::test]
@@ -600,7 +419,6 @@ async fn through(function: &lambda::Function, request: HttpRequest<Body>) -> Res
 
 #[tokio::test]
 async fn the_operators_program_publishes_through_a_function_what_no_event_carries() {
-    // Built before a clock is set, which then stands still.
     let (broker, admin) = (program(BROKER), program(ADMIN));
     let function = Arc::new(OnceLock::new());
     let between = Arc::clone(&function);
@@ -627,8 +445,6 @@ async fn the_operators_program_publishes_through_a_function_what_no_event_carrie
         assert_eq!(ran.stdout, format!("{word} acme/vpc/aws 1.0.0 (sha256:{sha256})\n"));
     }
     assert_eq!(served.test.archives().await, 1);
-    // The function made the registry's first key, by the system's clock.
-    served.test.set_time(system_time());
     let token = served.test.token(&identity, &[Download]).await;
     let location = served
         .test

@@ -150,7 +150,7 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
 async fn check(
     aws: &EmulatedAws,
     sts: &AwsProxy,
-    waits: [(&'static str, &'static str); 2],
+    waits: [(&'static str, &'static str); 4],
 ) -> (Option<i32>, Vec<(String, bool)>, String) {
     let mut command = tokio::process::Command::new(program(BROKER));
     command.args([

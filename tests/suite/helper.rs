@@ -104,7 +104,6 @@ async fn of_twenty_at_once_one_gets_the_token_and_all_print_it() {
 
 #[tokio::test]
 async fn a_clock_that_is_fourteen_minutes_off_is_corrected_once() {
-    // Built before the broker's clock is set, which stands still.
     let helper = program(HELPER);
     for (ahead, told) in
         [(14 * 60, "s behind the registry's"), (-14 * 60, "s ahead of the registry's")]

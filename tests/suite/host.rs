@@ -101,16 +101,12 @@ async fn an_operator_writes_the_host_once() {
     let Some(aws) = EmulatedAws::start().await else { return };
     for (host, code, says) in [
         ("localhost", 2, "has no dot"),
-        (
-            "Registry.Example.com:443",
-            0,
-            "the table is from now on for registry `registry.example.com`",
-        ),
-        (HOST, 0, "the table was and is for registry `registry.example.com`"),
+        ("Registry.Example.com:443", 0, "the table is now for registry `registry.example.com`"),
+        (HOST, 0, "the table was already for registry `registry.example.com`"),
         (
             "other.example.com",
             1,
-            "is for registry `registry.example.com`, not `other.example.com`; hint: make another table",
+            "belongs to registry `registry.example.com`, not `other.example.com`; hint: create a separate table",
         ),
     ] {
         let ran = run(&aws, ADMIN, &["store", "init", "--host", host]).await;
@@ -122,7 +118,7 @@ async fn an_operator_writes_the_host_once() {
     aws.dynamodb("DeleteItem", json!({"Key": {"pk": {"S": "host"}, "sk": {"S": "host"}}})).await;
     assert!(
         Store::Aws(store(&aws, Some(HOST)))
-            .replace_keyring(0, Keyring::default().next(NOW).unwrap())
+            .replace_keyring(0, Keyring::default().rotated(NOW).unwrap())
             .await
             .unwrap()
     );
@@ -178,9 +174,9 @@ async fn a_table_that_turns_out_to_be_another_registrys_mints_and_opens_nothing(
     let cold = test.restarted();
     let identity = deploy();
     cold.sts.add_identity(identity.clone());
-    assert_eq!(cold.exchange(&cold.proof(&identity).build()).await.error(), "503 key_unavailable");
-    assert_eq!(cold.get("/v1/whoami", &token).await.status, 503);
-    assert_eq!(cold.get_anonymously("/readyz").await.status, 503);
+    assert_eq!(cold.exchange(&cold.proof(&identity).build()).await.error(), "500 internal");
+    assert_eq!(cold.get("/v1/whoami", &token).await.status, 500);
+    assert_eq!(cold.get_anonymously("/readyz").await.status, 500);
     test.aws().dynamodb("PutItem", json!({"Item": documented()})).await;
     assert_eq!(test.restarted().get("/v1/whoami", &token).await.status, 200);
 }

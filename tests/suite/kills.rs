@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -31,7 +31,8 @@ use stile_tests::time_limits;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-const ADDRESS: &str = "acme/vpc/aws";
+use crate::kills_aim::{Aimed, Hit, moment, touches};
+use crate::kills_clients::{ADDRESS, Asked, Event, mint, mints, publishes};
 
 /// What a broker says when it has added a key.
 const ADDED: &str = "the keyring has a new key";
@@ -47,42 +48,6 @@ struct Plan {
     of_admin: u32,
     /// The longest time until a broker at work is killed, in milliseconds.
     work: u64,
-}
-
-/// Where a kill hit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Hit {
-    /// What was killed had not come to the store.
-    Before,
-    /// It had, and had not said that it was done.
-    During,
-    /// It had said so.
-    After,
-}
-
-/// What was killed so far in one kind of work.
-#[derive(Debug, Default)]
-struct Aimed {
-    turns: u32,
-    hits: BTreeMap<Hit, u32>,
-    /// The longest that the work took from the first touch of the store to its acknowledgement.
-    longest: Duration,
-}
-
-/// What was sent and what came back.
-#[derive(Debug)]
-enum Event {
-    Minted {
-        proof: Value,
-        token: String,
-    },
-    /// No answer came: it may have been used up.
-    Unanswered {
-        proof: Value,
-    },
-    Published {
-        version: String,
-    },
 }
 
 /// What must be so, whatever was killed.
@@ -460,160 +425,6 @@ impl Registry {
                 self.ledger.sent.get(version),
                 "{what}: {version}"
             );
-        }
-    }
-}
-
-impl Aimed {
-    /// Waits for the moment of the next kill of something that runs already, and says where it hits.
-    async fn aim(
-        &mut self,
-        chance: &mut SeededRandom,
-        mut touches: impl FnMut() -> bool,
-        mut is_done: impl FnMut() -> bool,
-    ) -> Hit {
-        let turn = self.turns % 4;
-        self.turns += 1;
-        if turn != 1 {
-            until(|| touches() || is_done()).await;
-            let touched = Instant::now();
-            match turn {
-                0 => {
-                    until(&mut is_done).await;
-                    self.longest = self.longest.max(touched.elapsed());
-                }
-                2 => moment(chance, self.longest).await,
-                _ => {}
-            }
-        }
-        // Looked at in this order: what is done meanwhile is no less under way than it was.
-        let (done, touched) = (is_done(), touches());
-        let hit = match (done, touched) {
-            (true, _) => Hit::After,
-            (false, true) => Hit::During,
-            (false, false) => Hit::Before,
-        };
-        *self.hits.entry(hit).or_default() += 1;
-        hit
-    }
-
-    /// How many hit there.
-    fn hits(&self, hit: Hit) -> u32 {
-        self.hits.get(&hit).copied().unwrap_or_default()
-    }
-}
-
-/// A moment from now, at most so far away.
-async fn moment(chance: &mut SeededRandom, longest: Duration) {
-    let longest = u64::try_from(longest.as_micros()).unwrap().max(1);
-    let _ = tokio::time::timeout(
-        Duration::from_micros(chance.below(longest)),
-        std::future::pending::<()>(),
-    )
-    .await;
-}
-
-/// Waits until something is so.
-async fn until(mut is_so: impl FnMut() -> bool) {
-    let waited = time_limits::wait(async {
-        let mut tick = tokio::time::interval(Duration::from_millis(1));
-        while !is_so() {
-            tick.tick().await;
-        }
-    });
-    waited.await.expect("a program comes to the store, and to an end");
-}
-
-/// What tells whether a process that has just begun to run has come to the store.
-fn touches(aws: Option<&EmulatedAws>, pid: u32) -> impl FnMut() -> bool {
-    let mut has_called = false;
-    move || match aws {
-        None => has_open(pid, "stile.sqlite3"),
-        Some(aws) => {
-            has_called = has_called || !aws.proxy.take_names().is_empty();
-            has_called
-        }
-    }
-}
-
-/// Whether a process has a file of that name open.
-fn has_open(pid: u32, name: &str) -> bool {
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|file| file.ends_with(name))
-}
-
-/// Where and how a broker is asked.
-#[derive(Clone)]
-struct Asked {
-    client: reqwest::Client,
-    base: String,
-}
-
-impl Asked {
-    fn of(broker: &Broker) -> Self {
-        Self { client: broker.client().clone(), base: broker.url("") }
-    }
-
-    /// The status and body of an answer that arrived in full.
-    async fn mint(&self, proof: &Value) -> Option<(u16, Value)> {
-        let request = self
-            .client
-            .post(format!("{}/v1/token", self.base))
-            .header("content-type", "application/json");
-        let answer = request.body(proof.to_string()).send().await.ok()?;
-        let status = answer.status().as_u16();
-        Some((status, serde_json::from_str(&answer.text().await.ok()?).unwrap()))
-    }
-}
-
-/// A token for a proof, or none where it was used before.
-async fn mint(broker: &Broker, proof: &Value) -> Option<String> {
-    let (status, answer) = Asked::of(broker).mint(proof).await.expect("a healthy broker answers");
-    let token = answer["token"].as_str().filter(|_| status == 200).map(str::to_owned);
-    assert!(
-        token.is_some() || status == 401 && answer["error"] == "proof_replayed",
-        "{status} {answer}:\n{}",
-        broker.log()
-    );
-    token
-}
-
-async fn mints(asked: Asked, proofs: Vec<Value>, tell: mpsc::UnboundedSender<Event>) {
-    for proof in proofs {
-        let event = match asked.mint(&proof).await {
-            Some((200, answer)) => {
-                Event::Minted { proof, token: answer["token"].as_str().unwrap().to_owned() }
-            }
-            _ => Event::Unanswered { proof },
-        };
-        let went_wrong = matches!(event, Event::Unanswered { .. });
-        let _ = tell.send(event);
-        if went_wrong {
-            return;
-        }
-    }
-}
-
-async fn publishes(
-    asked: Asked,
-    token: String,
-    versions: Vec<(String, Vec<u8>)>,
-    tell: mpsc::UnboundedSender<Event>,
-) {
-    for (version, archive) in versions {
-        let request = asked
-            .client
-            .post(format!("{}/v1/modules/{ADDRESS}/{version}", asked.base))
-            .bearer_auth(&token);
-        let Ok(answer) =
-            request.header("content-type", "application/zip").body(archive).send().await
-        else {
-            return;
-        };
-        let status = answer.status();
-        // An answer that broke off acknowledges nothing.
-        if answer.bytes().await.is_ok() && status == 201 {
-            let _ = tell.send(Event::Published { version });
         }
     }
 }

@@ -188,8 +188,8 @@ async fn who_finds_no_room_is_asked_to_come_back_and_costs_nothing() {
     test.sts.add_identity(identity.clone());
     let (sts, proof) = (test.sts.calls(), test.proof(&identity).build());
     let publish = || test.publish("acme/vpc/aws", "2.0.0", module_zip("y"), &token);
-    let exchanges = test.broker.exchanges.acquire_many(2048).await.unwrap();
-    let uploads = test.broker.uploads.acquire_many(32).await.unwrap();
+    let exchanges = test.broker.limits.exchanges.acquire_many(2048).await.unwrap();
+    let uploads = test.broker.limits.uploads.acquire_many(32).await.unwrap();
     for (what, reply) in
         [("an exchange", test.exchange(&proof).await), ("an upload", publish().await)]
     {

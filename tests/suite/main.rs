@@ -3,21 +3,29 @@
 #![expect(clippy::duplicate_mod, reason = "the flows run on each store")]
 
 mod attacks;
+mod audit;
 mod authorizer;
+mod aws_links;
+mod aws_lists;
 mod aws_store;
+mod aws_upload_urls;
 mod aws_uploads;
 mod crash;
 mod direction;
 mod faults;
 mod faults_at_sts;
+mod faults_flows;
 mod faults_in_part;
 mod faults_on_disk;
+mod faults_on_full_disk;
 mod function;
 mod gateway;
 mod helper;
 mod host;
 mod infra;
 mod kills;
+mod kills_aim;
+mod kills_clients;
 mod kms_away;
 mod lambda;
 mod moto;

@@ -10,6 +10,8 @@ mod bearer;
 mod corpus;
 #[path = "exchange.rs"]
 mod exchange;
+#[path = "exchange_with_sts.rs"]
+mod exchange_with_sts;
 #[path = "lifecycle.rs"]
 mod lifecycle;
 #[path = "load.rs"]

@@ -17,9 +17,6 @@ use tempfile::TempDir;
 /// How many brokers there are.
 const PROCESSES: usize = 4;
 
-/// How often a request is sent again that was answered 503, as clients do.
-const AGAIN: usize = 20;
-
 /// A registry that four processes serve, and a token that reads and writes its one namespace.
 struct Registry {
     brokers: Vec<Broker>,
@@ -27,14 +24,6 @@ struct Registry {
     aws: EmulatedAws,
     _sts: LocalSts,
     _logs: TempDir,
-}
-
-/// What came of one publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Outcome {
-    status: u16,
-    /// Whether an answer before this one was a 503, which does not say whether anything was written.
-    again: bool,
 }
 
 impl Registry {
@@ -66,25 +55,16 @@ impl Registry {
         Some(Self { brokers, token, aws, _sts: sts, _logs: logs })
     }
 
-    /// Publishes through the process of that number, and again while it says that it cannot tell.
-    async fn publish(&self, process: usize, version: &str, archive: Vec<u8>) -> Outcome {
+    /// Publishes through the process of that number; the status.
+    async fn publish(&self, process: usize, version: &str, archive: Vec<u8>) -> u16 {
         let broker = &self.brokers[process % PROCESSES];
-        for round in 0..AGAIN {
-            let sent = broker
-                .client()
-                .post(broker.url(&format!("/v1/modules/acme/vpc/aws/{version}")))
-                .bearer_auth(&self.token);
-            let answer = sent
-                .header("content-type", "application/zip")
-                .body(archive.clone())
-                .send()
-                .await
-                .unwrap();
-            if answer.status() != 503 {
-                return Outcome { status: answer.status().as_u16(), again: round > 0 };
-            }
-        }
-        panic!("the broker never knew:\n{}", broker.log())
+        let sent = broker
+            .client()
+            .post(broker.url(&format!("/v1/modules/acme/vpc/aws/{version}")))
+            .bearer_auth(&self.token)
+            .header("content-type", "application/zip")
+            .body(archive);
+        sent.send().await.unwrap().status().as_u16()
     }
 
     async fn listed(&self, process: usize) -> Vec<String> {
@@ -106,16 +86,8 @@ impl Registry {
     }
 }
 
-/// The statuses in order. A 503 may have been the answer to the very publish that created the version, whose sender then
-/// hears on asking again that its bytes are there: where nobody was told 201, that one was.
-fn statuses(mut outcomes: Vec<Outcome>) -> Vec<u16> {
-    if outcomes.iter().all(|outcome| outcome.status != 201)
-        && let Some(lost) =
-            outcomes.iter_mut().find(|outcome| outcome.again && outcome.status == 200)
-    {
-        lost.status = 201;
-    }
-    let mut statuses: Vec<u16> = outcomes.iter().map(|outcome| outcome.status).collect();
+/// The statuses in order.
+fn statuses(mut statuses: Vec<u16>) -> Vec<u16> {
     statuses.sort_unstable();
     statuses
 }
@@ -142,9 +114,7 @@ async fn of_twenty_who_create_one_version_through_four_processes_one_does_and_te
         .iter()
         .enumerate()
         .map(|(n, version)| registry.publish(n, version, module_zip(version)));
-    for outcome in join_all(ten).await {
-        assert!(outcome.status == 201 || (outcome.again && outcome.status == 200), "{outcome:?}");
-    }
+    assert_eq!(join_all(ten).await, [201; 10]);
     let expected: Vec<String> =
         ["1.0.0", "2.0.0"].map(str::to_owned).into_iter().chain(versions).collect();
     for process in 0..PROCESSES {
@@ -152,18 +122,4 @@ async fn of_twenty_who_create_one_version_through_four_processes_one_does_and_te
     }
     // The bytes that lost the race stay in the bucket and are served to nobody.
     assert!(registry.aws.objects().await >= 12);
-}
-
-#[test]
-fn an_answer_that_was_lost_is_counted_once_and_only_where_one_was_lost() {
-    let outcome = |status, again| Outcome { status, again };
-    for (outcomes, expected) in [
-        (vec![outcome(200, false), outcome(200, false)], vec![200, 200]),
-        (vec![outcome(201, false), outcome(200, true)], vec![200, 201]),
-        (vec![outcome(201, false), outcome(201, true)], vec![201, 201]),
-        (vec![outcome(200, true), outcome(200, true)], vec![200, 201]),
-        (vec![outcome(409, true), outcome(200, true)], vec![201, 409]),
-    ] {
-        assert_eq!(statuses(outcomes), expected);
-    }
 }

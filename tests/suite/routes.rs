@@ -5,9 +5,11 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::Request;
+use stile_core::audit::{Kind, Outcome};
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
+use stile_tests::broker::journal::Journal;
 use stile_tests::broker::operator::AsOperator as _;
-use stile_tests::broker::{TestBroker, deploy, module_zip, role};
+use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
 /// One request a route; the paths are those of the router with their parameters filled in.
@@ -44,9 +46,9 @@ const ROUTES: [(&str, &str, &str); 14] = [
     ("GET", "/v1/archives/{file}", "/v1/archives/0000.zip"),
 ];
 
-#[tokio::test]
-async fn every_route_answers_every_credential_state_as_written_here() {
-    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+/// A broker with one module, and a token of each state in which a credential can be.
+async fn states() -> Option<(TestBroker, Vec<(&'static str, Option<String>)>)> {
+    let test = TestBroker::start_on(super::BACKEND).await?;
     let named = |name: &str| Identity::role("111122223333", name, "i-0abc");
     test.grant(&role("deploy"), "acme", &[CreateGrant, DeleteGrant, Download, Upload]).await;
     test.grant(&role("elsewhere"), "other", &[CreateGrant, DeleteGrant, Download, Upload]).await;
@@ -76,7 +78,22 @@ async fn every_route_answers_every_credential_state_as_written_here() {
         states.push((permission.as_str(), Some(test.token(&deploy(), &[permission]).await)));
     }
     states.push(("all", Some(all)));
+    Some((test, states))
+}
 
+/// Sends a route's request with that credential.
+async fn ask(test: &TestBroker, method: &str, path: &str, token: Option<&String>) -> Reply {
+    let request =
+        Request::builder().method(method).uri(path).header("content-type", "application/zip");
+    let request = token
+        .iter()
+        .fold(request, |request, token| request.header("authorization", format!("Bearer {token}")));
+    test.send(request.body(Body::from(module_zip("x"))).unwrap()).await
+}
+
+#[tokio::test]
+async fn every_route_answers_every_credential_state_as_written_here() {
+    let Some((test, states)) = states().await else { return };
     let mut table = format!(
         "{:<73}{}\n",
         "",
@@ -85,14 +102,7 @@ async fn every_route_answers_every_credential_state_as_written_here() {
     for (method, route, path) in ROUTES {
         let mut line = format!("{method:<5}{route:<68}");
         for (_, token) in &states {
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header("content-type", "application/zip");
-            let request = token.iter().fold(request, |request, token| {
-                request.header("authorization", format!("Bearer {token}"))
-            });
-            let status = test.send(request.body(Body::from(module_zip("x"))).unwrap()).await.status;
+            let status = ask(&test, method, path, token.as_ref()).await.status;
             line.push_str(&format!("{:>13}", status.as_u16()));
         }
         table.push_str(&line);
@@ -101,22 +111,119 @@ async fn every_route_answers_every_credential_state_as_written_here() {
     insta::assert_snapshot!(table);
 }
 
+/// The routes that decide nothing, and so have no event in the audit log. `GET /v1/token` is one for those for whom no
+/// gateway vouches; `gateway.rs` tries the others.
+const UNDECIDED: [(&str, &str); 4] = [
+    ("GET", "/.well-known/terraform.json"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/v1/token"),
+];
+
+#[tokio::test]
+async fn every_decision_has_one_event_and_whoever_is_known_is_named_in_it() {
+    let journal = Journal::start();
+    let Some((test, states)) = states().await else { return };
+    let mut table = String::new();
+    for (method, route, path) in ROUTES {
+        for (state, token) in &states {
+            journal.taken();
+            let reply = ask(&test, method, path, token.as_ref()).await;
+            let events = journal.taken().audit();
+            if UNDECIDED.contains(&(method, route)) {
+                assert!(events.is_empty(), "{method} {route} {state}: {events:?}");
+                continue;
+            }
+            let [event] = events.as_slice() else {
+                panic!("{method} {route} {state}: {} events: {events:?}", events.len())
+            };
+            assert_eq!(event["v"], 1);
+            assert!(
+                event["span"]["id"].is_string(),
+                "an event can be found by the id of its request: {event}"
+            );
+            let decision = event["decision"].as_str().unwrap();
+            let refused = ["refused", "absent", "failed"].contains(&decision);
+            assert_eq!(refused, event["code"].is_string(), "a refusal says why: {event}");
+            // The grid of a route that authenticates by other means than a token has nobody in it.
+            let bearer = !["exchange", "fetch"].contains(&event["event"].as_str().unwrap());
+            let known = bearer && !["none", "malformed", "expired", "foreign key"].contains(state);
+            for name in ["principal", "unique_id", "token_id"] {
+                assert_eq!(event[name].is_string(), known, "{name}: {event}");
+            }
+            assert_eq!(reply.status.is_success(), !refused && decision != "conflict", "{event}");
+            let words = ["event", "decision", "code", "namespace", "permission", "package"];
+            let words: Vec<_> = words.iter().filter_map(|name| event[*name].as_str()).collect();
+            table.push_str(&format!("{method:<5}{route:<68}{state:<13} {}\n", words.join(" ")));
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[tokio::test]
+async fn an_event_of_the_audit_log_has_no_field_that_the_manual_does_not_list() {
+    let journal = Journal::start();
+    let Some((test, states)) = states().await else { return };
+    for (method, _, path) in ROUTES {
+        for (_, token) in &states {
+            ask(&test, method, path, token.as_ref()).await;
+        }
+    }
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let of_the_subscriber = ["timestamp", "level", "target", "span", "spans"];
+    let events = journal.taken().audit();
+    let fields: BTreeSet<_> = events
+        .iter()
+        .flat_map(|event| event.as_object().unwrap().keys())
+        .filter(|name| !of_the_subscriber.contains(&name.as_str()))
+        .collect();
+    assert!(fields.len() > 12, "{fields:?}");
+    for name in fields {
+        assert!(manual.contains(&format!("| `{name}` |")), "`{name}` is not in the manual");
+    }
+    for name in Kind::ALL.iter().map(|kind| kind.as_str()) {
+        assert!(manual.contains(&format!("`{name}`")), "event `{name}` is not in the manual");
+    }
+    for name in Outcome::ALL.iter().map(|outcome| outcome.as_str()) {
+        assert!(manual.contains(&format!("`{name}`")), "decision `{name}` is not in the manual");
+    }
+}
+
 fn named_principal(name: &str) -> stile_core::principal::Principal {
     stile_core::principal::Principal::parse_stored(&role(name)).unwrap()
 }
 
 /// Ways to add routes that are not read here, so that nobody may go them.
-const OTHER_WAYS: [&str; 6] = [
-    ".route_service(",
-    ".nest(",
-    ".nest_service(",
-    ".merge(",
-    ".fallback_service(",
-    "MethodRouter",
-];
+const OTHER_WAYS: [&str; 4] =
+    [".route_service(", ".nest_service(", ".fallback_service(", "MethodRouter"];
 
-/// The methods and paths of every route that the source of a router adds, however it is laid out.
+/// The methods and paths of every route that a source adds. A function may have its routes nested below a prefix, which
+/// another one in the source says; `.merge` adds only what another function has.
 fn routes_of(source: &str) -> Vec<(String, String)> {
+    let functions = source.split("\nfn ").flat_map(|part| part.split("\npub fn "));
+    let nested: Vec<(&str, &str)> = source
+        .split(".nest(\"")
+        .skip(1)
+        .map(|nested| {
+            let (prefix, rest) = nested.split_once("\", ").unwrap();
+            (prefix, rest.split_once('(').unwrap().0)
+        })
+        .collect();
+    let mut routes = Vec::new();
+    for function in functions {
+        let name = function.split_once('(').unwrap_or_default().0;
+        let prefix = nested.iter().find(|(_, nested)| *nested == name).map_or("", |(at, _)| at);
+        routes.extend(routes_of_function(function).into_iter().map(|(method, path)| {
+            let below = if path == "/" && !prefix.is_empty() { "" } else { &path };
+            (method, format!("{prefix}{below}"))
+        }));
+    }
+    routes
+}
+
+/// The same of one function, however it is laid out.
+fn routes_of_function(source: &str) -> Vec<(String, String)> {
     let code: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();
     let mut routes = Vec::new();
@@ -214,6 +321,12 @@ fn a_route_is_found_however_it_is_written() {
         ["GET /a", "POST /a"]
     );
     assert_eq!(found(".route(\"/a\", get(async || b()).put(c))"), ["GET /a", "PUT /a"]);
+    assert_eq!(
+        found(
+            "pub fn router() {\n  Router::new().route(\"/a\", get(a)).nest(\"/b\", b(x))\n}\n\nfn b(x: X) {\n  Router::new().route(\"/\", get(b)).route(\"/{c}\", post(b))\n}"
+        ),
+        ["GET /a", "GET /b", "POST /b/{c}"]
+    );
     for source in [
         ".route(PATH, get(a))",
         ".route(\"/a\", any(b))",

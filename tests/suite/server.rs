@@ -11,11 +11,9 @@ use stile_tests::broker::TestBroker;
 use stile_tests::broker::served::system_time;
 use stile_tests::dev_ca::DevCa;
 use stile_tests::process::programs::client;
+use stile_tests::time_limits::BACKSTOP;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-
-/// Longer than any limit of the server's, on a machine that does much else as well.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn answer_to(test: &TestBroker, request: &[u8]) -> String {
     let serving = test.serve(None).await;
@@ -23,7 +21,7 @@ async fn answer_to(test: &TestBroker, request: &[u8]) -> String {
     // The server may answer and close before it has read all.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+    let _ = tokio::time::timeout(BACKSTOP, stream.read_to_end(&mut answer))
         .await
         .expect("the server ends the connection");
     String::from_utf8_lossy(&answer).into_owned()
@@ -91,7 +89,7 @@ async fn healthy(address: SocketAddr) -> TcpStream {
 
 async fn read_to_end(mut stream: TcpStream) -> String {
     let mut answer = String::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer))
+    tokio::time::timeout(BACKSTOP, stream.read_to_string(&mut answer))
         .await
         .expect("the server ends the connection")
         .unwrap();
@@ -116,12 +114,12 @@ async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
     );
 
     let mut ends = Vec::new();
-    tokio::time::timeout(PATIENCE, slow_head.read_to_end(&mut ends))
+    tokio::time::timeout(BACKSTOP, slow_head.read_to_end(&mut ends))
         .await
         .expect("cut off")
         .unwrap();
     let mut answer = vec![0; 64];
-    let read = tokio::time::timeout(PATIENCE, slow_body.read(&mut answer))
+    let read = tokio::time::timeout(BACKSTOP, slow_body.read(&mut answer))
         .await
         .expect("answered")
         .unwrap();
@@ -142,7 +140,7 @@ async fn drip(address: SocketAddr, head: &[u8], ended: &AtomicUsize) -> String {
         }
     });
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut answer))
+    let _ = tokio::time::timeout(BACKSTOP, read.read_to_end(&mut answer))
         .await
         .expect("the server ends the connection");
     ended.fetch_add(1, Ordering::SeqCst);
@@ -188,7 +186,7 @@ async fn a_byte_a_second_is_cut_off_and_so_is_who_never_reads_and_others_are_ser
         (status(&head), status(&body), status(&nothing), status(&idle)),
         ("closed", "408", "closed", "200")
     );
-    tokio::time::timeout(PATIENCE, deaf).await.expect("ended").unwrap();
+    tokio::time::timeout(BACKSTOP, deaf).await.expect("ended").unwrap();
     // The first could have come before the slow ones did, and the second as their time ran out.
     assert!(meanwhile > 2, "{meanwhile} of {served} did not wait until a slow one had ended");
 }
@@ -209,7 +207,7 @@ async fn an_address_that_has_its_share_of_the_connections_leaves_the_others_to_o
         held.push(connect(greedy).await);
     }
     let mut refused = connect(greedy).await;
-    let read = tokio::time::timeout(PATIENCE, refused.read(&mut [0])).await.expect("ended");
+    let read = tokio::time::timeout(BACKSTOP, refused.read(&mut [0])).await.expect("ended");
     assert!(matches!(read, Ok(0) | Err(_)), "the next one is closed: {read:?}");
     // Each of them says as little as it does, and came before: a server that cuts off the silent would have begun with them.
     let open = held.iter().filter(|stream| is_held(stream)).count();

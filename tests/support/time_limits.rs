@@ -12,8 +12,12 @@ use stile_store::{AwsDeadlines, EmbeddedDeadlines};
 pub const BACKSTOP: Duration = Duration::from_secs(600);
 
 /// Variables that set the same time limits for programs.
-pub const VARIABLES: [(&str, &str); 2] =
-    [("STILE_STORE_TIMEOUT", "600"), ("STILE_STS_TIMEOUT", "600")];
+pub const VARIABLES: [(&str, &str); 4] = [
+    ("STILE_STORE_TIMEOUT", "600"),
+    ("STILE_STS_TIMEOUT", "600"),
+    ("STILE_TIMEOUT", "600"),
+    ("TF_REGISTRY_CLIENT_TIMEOUT", "600"),
+];
 
 /// Time limits of the store on AWS that no busy machine reaches.
 pub fn aws() -> AwsDeadlines {

@@ -1,4 +1,4 @@
-//! The verbs and flags of `grant`.
+//! The subcommands and flags of `grant`.
 
 use clap::{Args, Subcommand};
 use stile_protocol::names::{Permission, Permissions};
@@ -7,21 +7,21 @@ use crate::target::StoreTarget;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GrantVerb {
-    /// Give a principal permissions on a namespace
+    /// Grant permissions on a namespace to a principal
     ///
-    /// A grant that exists is not touched; `update` changes it.
+    /// It does not change an existing grant; use `update` for that.
     ///
     /// Example: `stile-admin grant create --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --download --expires 90d`
     Create(GrantCreate),
-    /// Change the permissions that are named, and no others
+    /// Change the named permissions of a grant, and no others
     ///
     /// Example: `stile-admin grant update --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --upload --download=false`
     Update(GrantUpdate),
-    /// Take a grant away
+    /// Delete a grant
     ///
-    /// Works within 10 seconds, also for tokens that are out.
+    /// It takes effect within 10 seconds, also for existing tokens.
     ///
     /// Example: `stile-admin grant delete --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme`
@@ -31,20 +31,20 @@ pub(crate) enum GrantVerb {
     /// Example: `stile-admin grant show --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme`
     Show(GrantOne),
-    /// List grants: all, a principal's, or a namespace's
+    /// List all grants, or those of a principal or namespace
     ///
     /// Example: `stile-admin grant list --data /var/lib/stile --namespace acme`
     List(GrantList),
-    /// Say whether a principal would be let in, and why
+    /// Explain whether a principal has a permission, and why
     ///
-    /// Where it would not, the nearest grant is shown and what it differs by. Exits 1 for "no".
+    /// If it has not, show the nearest grant and how it differs, and exit with code 1.
     ///
     /// Example: `stile-admin grant explain --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --permission upload`
     Explain(GrantExplain),
-    /// Forget which unique id a role or user had, after it was deleted and made anew in AWS
+    /// Remove the pinned unique id of a role or user that was deleted and recreated in AWS
     ///
-    /// Its next token pins the id that it has then.
+    /// Its next token pins its current id.
     ///
     /// Example: `stile-admin grant repin --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy`
@@ -52,27 +52,28 @@ pub(crate) enum GrantVerb {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Who {
-    /// Name the role or user by its ARN
+pub(crate) struct PrincipalArgs {
+    /// The ARN of the role or user
     ///
-    /// Required. As `--principal` also a permission set (`sso:111122223333/Admin`) or all roles and users
-    /// of an account (`account:111122223333`). Example: `--role-arn arn:aws:iam::111122223333:role/deploy`
+    /// Required. `--principal` also accepts a permission set (`sso:111122223333/Admin`) or all roles and
+    /// users of an account (`account:111122223333`).
+    /// Example: `--role-arn arn:aws:iam::111122223333:role/deploy`
     #[arg(long = "role-arn", visible_alias = "principal", value_name = "ARN")]
     pub(crate) principal: String,
 
-    /// Take a role of IAM Identity Center itself, not its permission set
+    /// Use a role of IAM Identity Center itself, not its permission set
     ///
-    /// Default: off, since such a role gets another name when its set is provisioned anew.
+    /// Default: off, because the role's name changes when the set is provisioned again.
     /// Example: `--exact`
     #[arg(long)]
     pub(crate) exact: bool,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Where {
-    /// Name the namespace
+pub(crate) struct NamespaceArgs {
+    /// The namespace
     ///
-    /// Required. `*` is all there are and will be. Example: `--namespace acme`
+    /// Required. `*` means all current and future namespaces. Example: `--namespace acme`
     #[arg(long, value_name = "NS")]
     pub(crate) namespace: String,
 }
@@ -82,54 +83,54 @@ pub(crate) struct GrantCreate {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
     #[command(flatten)]
-    pub(crate) who: Who,
+    pub(crate) who: PrincipalArgs,
     #[command(flatten)]
-    pub(crate) on: Where,
+    pub(crate) on: NamespaceArgs,
 
-    /// Let it read modules and providers
+    /// Allow reading modules and providers
     ///
     /// Default: off. Example: `--download`
     #[arg(long)]
     download: bool,
 
-    /// Let it publish modules and providers
+    /// Allow publishing modules and providers
     ///
     /// Default: off. Example: `--upload`
     #[arg(long)]
     upload: bool,
 
-    /// Let it give others what it holds
+    /// Allow granting its permissions to others
     ///
     /// Default: off. Example: `--create-grant`
     #[arg(long)]
     create_grant: bool,
 
-    /// Let it take grants away
+    /// Allow deleting grants
     ///
     /// Default: off. Example: `--delete-grant`
     #[arg(long)]
     delete_grant: bool,
 
-    /// End the grant at this time, or after this long
+    /// End the grant at this time, or after this duration
     ///
     /// Default: never. RFC 3339 or a duration. Example: `--expires 90d`,
     /// `--expires 2027-01-31T18:00:00Z`
     #[arg(long, value_name = "WHEN")]
     pub(crate) expires: Option<String>,
 
-    /// Let in only the role or user with this unique id of AWS
+    /// Pin this AWS unique id: the grant applies only to the role or user that has it
     ///
-    /// Default: the one that gets the first token. Example: `--unique-id AROAEXAMPLEEXAMPLE222`
+    /// Default: the first token pins the id. Example: `--unique-id AROAEXAMPLEEXAMPLE222`
     #[arg(long, value_name = "ID", conflicts_with = "no_pin")]
     pub(crate) unique_id: Option<String>,
 
-    /// Let in whatever AWS calls by that name, also when it was deleted and made anew
+    /// Do not pin a unique id: the grant also applies to a recreated role or user of that name
     ///
     /// Default: off. Example: `--no-pin`
     #[arg(long)]
     pub(crate) no_pin: bool,
 
-    /// Confirm a grant on `*`, or for a whole account
+    /// Confirm a grant on `*`, or to a whole account
     ///
     /// Default: off. Example: `--yes`
     #[arg(long)]
@@ -137,7 +138,7 @@ pub(crate) struct GrantCreate {
 }
 
 impl GrantCreate {
-    /// What is to be allowed.
+    /// Returns the permissions of the new grant.
     pub(crate) fn permissions(&self) -> Permissions {
         let flags = [
             (self.create_grant, Permission::CreateGrant),
@@ -154,44 +155,44 @@ pub(crate) struct GrantUpdate {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
     #[command(flatten)]
-    pub(crate) who: Who,
+    pub(crate) who: PrincipalArgs,
     #[command(flatten)]
-    pub(crate) on: Where,
+    pub(crate) on: NamespaceArgs,
 
-    /// Let it read modules and providers, or no more
+    /// Allow or stop reading modules and providers
     ///
-    /// Default: as it is. Example: `--download`, `--download=false`
+    /// Default: unchanged. Example: `--download`, `--download=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     download: Option<bool>,
 
-    /// Let it publish modules and providers, or no more
+    /// Allow or stop publishing modules and providers
     ///
-    /// Default: as it is. Example: `--upload`, `--upload=false`
+    /// Default: unchanged. Example: `--upload`, `--upload=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     upload: Option<bool>,
 
-    /// Let it give others what it holds, or no more
+    /// Allow or stop granting its permissions to others
     ///
-    /// Default: as it is. Example: `--create-grant`, `--create-grant=false`
+    /// Default: unchanged. Example: `--create-grant`, `--create-grant=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     create_grant: Option<bool>,
 
-    /// Let it take grants away, or no more
+    /// Allow or stop deleting grants
     ///
-    /// Default: as it is. Example: `--delete-grant`, `--delete-grant=false`
+    /// Default: unchanged. Example: `--delete-grant`, `--delete-grant=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     delete_grant: Option<bool>,
 
-    /// End the grant at this time, or after this long
+    /// End the grant at this time, or after this duration
     ///
-    /// Default: as it is. RFC 3339 or a duration. Example: `--expires 90d`,
+    /// Default: unchanged. RFC 3339 or a duration. Example: `--expires 90d`,
     /// `--expires 2027-01-31T18:00:00Z`
     #[arg(long, value_name = "WHEN")]
     pub(crate) expires: Option<String>,
 }
 
 impl GrantUpdate {
-    /// What is to be allowed from now on, if `value`, or what no more.
+    /// Returns the permissions to add, if `value`, or else the permissions to remove.
     pub(crate) fn permissions(&self, value: bool) -> Permissions {
         let flags = [
             (self.create_grant, Permission::CreateGrant),
@@ -211,9 +212,9 @@ pub(crate) struct GrantOne {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
     #[command(flatten)]
-    pub(crate) who: Who,
+    pub(crate) who: PrincipalArgs,
     #[command(flatten)]
-    pub(crate) on: Where,
+    pub(crate) on: NamespaceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -221,21 +222,21 @@ pub(crate) struct GrantList {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
 
-    /// List the grants of this principal only
+    /// List only the grants of this principal
     ///
-    /// Default: everybody's. Example: `--principal arn:aws:iam::111122223333:role/deploy`
+    /// Default: all principals. Example: `--principal arn:aws:iam::111122223333:role/deploy`
     #[arg(long, visible_alias = "role-arn", value_name = "ARN")]
     pub(crate) principal: Option<String>,
 
-    /// Take a role of IAM Identity Center itself, not its permission set
+    /// Use a role of IAM Identity Center itself, not its permission set
     ///
     /// Default: off. Example: `--exact`
     #[arg(long, requires = "principal")]
     pub(crate) exact: bool,
 
-    /// List the grants on this namespace only, `*` being the grants on all
+    /// List only the grants on this namespace, or on all namespaces for `*`
     ///
-    /// Default: every grant. Example: `--namespace acme`
+    /// Default: all grants. Example: `--namespace acme`
     #[arg(long, value_name = "NS")]
     pub(crate) namespace: Option<String>,
 }
@@ -245,25 +246,25 @@ pub(crate) struct GrantExplain {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
 
-    /// Name the caller by its ARN, as `aws sts get-caller-identity` shows it
+    /// The ARN of the caller, as in the output of `aws sts get-caller-identity`
     ///
     /// Required. Example: `--role-arn arn:aws:sts::111122223333:assumed-role/deploy/session`
     #[arg(long = "role-arn", visible_alias = "principal", value_name = "ARN")]
     pub(crate) principal: String,
 
     #[command(flatten)]
-    pub(crate) on: Where,
+    pub(crate) on: NamespaceArgs,
 
-    /// Ask about this permission
+    /// The permission to explain
     ///
     /// One of `create_grant`, `delete_grant`, `download`, `upload`. Default: `download`.
     /// Example: `--permission upload`
     #[arg(long, value_name = "P", default_value = "download", hide_default_value = true)]
     pub(crate) permission: Permission,
 
-    /// Say which unique id AWS shows for the caller
+    /// The AWS unique id of the caller
     ///
-    /// Default: the one that is pinned, if any. Example: `--unique-id AROAEXAMPLEEXAMPLE222`
+    /// Default: the pinned id, if any. Example: `--unique-id AROAEXAMPLEEXAMPLE222`
     #[arg(long, value_name = "ID")]
     pub(crate) unique_id: Option<String>,
 }
@@ -273,7 +274,7 @@ pub(crate) struct GrantRepin {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
 
-    /// Name the role or user by its ARN
+    /// The ARN of the role or user
     ///
     /// Required. Example: `--role-arn arn:aws:iam::111122223333:role/deploy`
     #[arg(long = "role-arn", visible_alias = "principal", value_name = "ARN")]

@@ -1,70 +1,76 @@
-//! `grant explain`: whether a principal would be let in, by the broker's own decision, and if not, what the nearest grant differs by.
+//! `grant explain`: tells whether a principal has a permission, and how the nearest grant differs.
+//!
+//! It uses the same check as the broker.
 
 mod difference;
 
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use stile_core::grants::{Grant, GrantNamespace, Pin, PrincipalState, granted};
+use stile_core::grants::{Grant, GrantNamespace, Pin, PrincipalState, check_grants};
 use stile_core::principal::{Principal, UniqueId, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 
 use self::difference::Difference;
-use super::grant::{Flags, Told, flags, namespace, object, unique_id};
-use super::{Context, Done};
+use super::grant_text::{GrantFlags, GrantLine, namespace, object, permission_flags, unique_id};
+use super::{CommandResult, Context};
 use crate::cli::GrantExplain;
-use crate::failure::Failure;
+use crate::error::CommandError;
 use crate::output::notice;
 use crate::target::StoreTarget;
 
-/// Answers, on stdout; a "no" exits 1.
-pub(super) async fn run(context: &Context, wanted: &GrantExplain) -> Done {
-    // The caller is one role, whatever permission set it stands for.
-    let typed = parse_typed(&wanted.principal, true)?;
+/// Prints the explanation to stdout. The exit code is 1 if the principal has no access.
+pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult {
+    // The caller is the role itself, even if a permission set could replace it.
+    let typed = parse_typed(&args.principal, true)?;
     let caller = typed.principal;
-    let id = wanted.unique_id.as_deref().map(|text| unique_id(&caller, text)).transpose()?;
-    let namespace = namespace(&wanted.on.namespace)?;
-    let store = wanted.store.open().await?;
-    let reaching = reaching(&caller);
-    let state = store.principal_state(reaching.clone()).await?;
+    let id = args.unique_id.as_deref().map(|text| unique_id(&caller, text)).transpose()?;
+    let namespace = namespace(&args.on.namespace)?;
+    let store = args.store.open().await?;
+    let principals = principals(&caller);
+    let state = store.principal_state(principals.clone()).await?;
     let all = store.grants(&context.operator(), None, None).await?;
-    let question = Question {
-        target: &wanted.store,
+    let query = AccessQuery {
+        target: &args.store,
         caller: &caller,
-        reaching: &reaching,
+        principals: &principals,
         id: id.as_ref(),
         namespace: &namespace,
-        permission: wanted.permission,
+        permission: args.permission,
         now: context.now,
     };
-    let answer = question.answer(&state, &all)?;
-    if let Answer::Yes { on_condition_of: Some(pinned), .. } = &answer {
+    let explanation = query.explain(&state, &all)?;
+    if let Explanation::Yes { only_for: Some(pinned), .. } = &explanation {
         notice(format_args!(
-            "that holds as long as AWS's unique id of it is `{}`; `--unique-id` asks about another",
+            "this is only valid for the pinned unique id `{}`; use `--unique-id` for a different id",
             pinned.as_str()
         ));
     }
-    context.output.outcome(question.lines(&answer), &question.json(&answer))?;
-    Ok(if matches!(answer, Answer::Yes { .. }) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    context.output.outcome(query.lines(&explanation), &query.json(&explanation))?;
+    Ok(if matches!(explanation, Explanation::Yes { .. }) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
 
-/// The principals whose grants apply to the caller, itself first.
-fn reaching(caller: &Principal) -> Vec<Principal> {
-    let mut reaching = vec![caller.clone()];
-    reaching.extend(caller.aliases());
+/// Returns the principals whose grants apply to the caller, its own first.
+fn principals(caller: &Principal) -> Vec<Principal> {
+    let mut principals = vec![caller.clone()];
+    principals.extend(caller.aliases());
     if let Principal::PermissionSet(set) = caller {
-        // Whoever has the set has a role of the account.
+        // Every user of a permission set has a role of the account.
         let account = format!("account:{}:{}", set.partition(), set.account());
-        reaching.extend(Principal::parse_stored(&account));
+        principals.extend(Principal::parse_stored(&account));
     }
-    reaching
+    principals
 }
 
-/// What is asked.
-struct Question<'a> {
+/// The access that the command explains.
+struct AccessQuery<'a> {
     target: &'a StoreTarget,
     caller: &'a Principal,
-    reaching: &'a [Principal],
+    principals: &'a [Principal],
     id: Option<&'a UniqueId>,
     namespace: &'a GrantNamespace,
     permission: Permission,
@@ -72,52 +78,55 @@ struct Question<'a> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    /// These grants let it in, as long as the pinned id, where there is one and none was given, is still its own.
-    Yes { by: Vec<Grant>, on_condition_of: Option<UniqueId> },
-    /// An operator revoked it.
+enum Explanation {
+    /// The caller has access through these grants. `only_for` is the pinned id that the caller must
+    /// have, if the operator gave no id.
+    Yes { by: Vec<Grant>, only_for: Option<UniqueId> },
+    /// An operator revoked this principal.
     Revoked(Principal),
-    /// No grant does; the one that comes nearest, and what it differs by.
+    /// The caller has no access. The value is the nearest grant, with its differences.
     No(Option<(Grant, Vec<Difference>)>),
 }
 
-impl Question<'_> {
-    fn answer(&self, state: &PrincipalState, all: &[Grant]) -> Result<Answer, Failure> {
+impl AccessQuery<'_> {
+    fn explain(&self, state: &PrincipalState, all: &[Grant]) -> Result<Explanation, CommandError> {
         if let Some(principal) = &state.revoked {
-            return Ok(Answer::Revoked(principal.clone()));
+            return Ok(Explanation::Revoked(principal.clone()));
         }
         let pinned = match &state.pin {
             Pin::Pinned(id) => Some(id.clone()),
             Pin::Unpinned | Pin::Disabled => None,
         };
-        // Where nothing is pinned and no id was given, any will do.
+        // If no id is pinned and the operator gave none, any id has the same result.
         let any = || {
             UniqueId::parse("AROAANYANYANYANYANYAN")
-                .ok_or_else(|| Failure::not_tried("no unique id can be made up"))
+                .ok_or_else(|| CommandError::failed("cannot create a placeholder unique id"))
         };
         let id = self.id.cloned().or_else(|| pinned.clone()).map_or_else(any, Ok)?;
-        let lets_in = |grant: &&Grant| {
+        let allows = |grant: &&Grant| {
             let namespace = match (self.namespace, &grant.namespace) {
                 (GrantNamespace::One(namespace), _) => Some(namespace),
-                (GrantNamespace::Every, GrantNamespace::Every) => None,
-                (GrantNamespace::Every, GrantNamespace::One(_)) => return false,
+                (GrantNamespace::All, GrantNamespace::All) => None,
+                (GrantNamespace::All, GrantNamespace::One(_)) => return false,
             };
-            let alone = PrincipalState { grants: vec![(*grant).clone()], ..state.clone() };
-            granted(self.caller, Some(&id), &alone, namespace, self.permission, self.now).is_ok()
+            let single = PrincipalState { grants: vec![(*grant).clone()], ..state.clone() };
+            check_grants(self.caller, Some(&id), &single, namespace, self.permission, self.now)
+                .is_ok()
         };
-        let by: Vec<Grant> = state.grants.iter().filter(lets_in).cloned().collect();
+        let by: Vec<Grant> = state.grants.iter().filter(allows).cloned().collect();
         if by.is_empty() {
-            return Ok(Answer::No(self.nearest(state, all)));
+            return Ok(Explanation::No(self.nearest(state, all)));
         }
-        let by_name_alone = by.iter().all(|grant| grant.principal.is_concrete());
-        let on_condition_of = pinned.filter(|_| self.id.is_none() && by_name_alone);
-        Ok(Answer::Yes { by, on_condition_of })
+        let only_by_name = by.iter().all(|grant| grant.principal.is_concrete());
+        let only_for = pinned.filter(|_| self.id.is_none() && only_by_name);
+        Ok(Explanation::Yes { by, only_for })
     }
 
-    /// The grant with the fewest and slightest differences.
+    /// Returns the grant with the fewest and least significant differences.
     fn nearest(&self, state: &PrincipalState, all: &[Grant]) -> Option<(Grant, Vec<Difference>)> {
         let near = all.iter().filter_map(|grant| {
-            let mut differences = difference::of_principals(self.reaching, &grant.principal)?;
+            let mut differences =
+                difference::between_principals(self.principals, &grant.principal)?;
             self.rest_differs(state, grant, &mut differences);
             differences.sort();
             Some((grant, differences))
@@ -141,7 +150,7 @@ impl Question<'_> {
     ) {
         let covered = match self.namespace {
             GrantNamespace::One(namespace) => grant.namespace.covers(namespace),
-            GrantNamespace::Every => grant.namespace == GrantNamespace::Every,
+            GrantNamespace::All => grant.namespace == GrantNamespace::All,
         };
         if !covered {
             differences.push(Difference::Namespace(grant.namespace.to_string()));
@@ -160,34 +169,34 @@ impl Question<'_> {
         }
     }
 
-    fn lines(&self, answer: &Answer) -> String {
+    fn lines(&self, explanation: &Explanation) -> String {
         let Self { namespace, permission, .. } = self;
-        let caller = self.caller.as_typed();
-        match answer {
-            Answer::Yes { by, .. } => {
+        let caller = self.caller.display_name();
+        match explanation {
+            Explanation::Yes { by, .. } => {
                 let by: Vec<String> =
-                    by.iter().map(|grant| format!("granted: {}", Told(grant))).collect();
+                    by.iter().map(|grant| format!("granted: {}", GrantLine(grant))).collect();
                 format!("yes: {caller} may {permission} on {namespace}\n{}", by.join("\n"))
             }
-            Answer::Revoked(principal) => {
+            Explanation::Revoked(principal) => {
                 format!(
-                    "no: {caller} is kept out, since {principal} is revoked\nhint: {}",
-                    self.lift(principal)
+                    "no: {caller} has no access, because {principal} is revoked\nhint: {}",
+                    self.lift_command(principal)
                 )
             }
-            Answer::No(None) => {
+            Explanation::No(None) => {
                 format!(
-                    "no: {caller} may not {permission} on {namespace}\nno grant comes near it\nhint: {}",
-                    self.create()
+                    "no: {caller} may not {permission} on {namespace}\nno similar grant exists\nhint: {}",
+                    self.create_command()
                 )
             }
-            Answer::No(Some((grant, differences))) => {
+            Explanation::No(Some((grant, differences))) => {
                 let differences: Vec<String> = differences
                     .iter()
                     .map(|difference| format!("differs by {difference}"))
                     .collect();
                 let (told, differences, hint) =
-                    (Told(grant), differences.join("\n"), self.cure(grant, answer));
+                    (GrantLine(grant), differences.join("\n"), self.remedy(grant, explanation));
                 format!(
                     "no: {caller} may not {permission} on {namespace}\nnearest grant: {told}\n{differences}\nhint: {hint}"
                 )
@@ -195,87 +204,87 @@ impl Question<'_> {
         }
     }
 
-    fn json(&self, answer: &Answer) -> Value {
+    fn json(&self, explanation: &Explanation) -> Value {
         let mut json = json!({
-            "allowed": matches!(answer, Answer::Yes { .. }),
+            "allowed": matches!(explanation, Explanation::Yes { .. }),
             "principal": self.caller, "namespace": self.namespace.to_string(), "permission": self.permission.as_str(),
         });
-        match answer {
-            Answer::Yes { by, on_condition_of } => {
+        match explanation {
+            Explanation::Yes { by, only_for } => {
                 json["grants"] = by.iter().map(object).collect();
-                json["unique_id"] = on_condition_of.as_ref().map(UniqueId::as_str).into();
+                json["unique_id"] = only_for.as_ref().map(UniqueId::as_str).into();
             }
-            Answer::Revoked(principal) => {
+            Explanation::Revoked(principal) => {
                 json["revoked"] = principal.as_str().into();
-                json["hint"] = self.lift(principal).into();
+                json["hint"] = self.lift_command(principal).into();
             }
-            Answer::No(None) => {
+            Explanation::No(None) => {
                 json["nearest"] = Value::Null;
-                json["hint"] = self.create().into();
+                json["hint"] = self.create_command().into();
             }
-            Answer::No(Some((grant, differences))) => {
+            Explanation::No(Some((grant, differences))) => {
                 json["nearest"] = object(grant);
-                json["differs_by"] = differences.iter().map(Difference::word).collect();
-                json["hint"] = self.cure(grant, answer).into();
+                json["differs_by"] = differences.iter().map(Difference::label).collect();
+                json["hint"] = self.remedy(grant, explanation).into();
             }
         }
         json
     }
 
-    /// What would let it in.
-    fn cure(&self, grant: &Grant, answer: &Answer) -> String {
+    /// Returns the commands that would give the caller access.
+    fn remedy(&self, grant: &Grant, explanation: &Explanation) -> String {
         let update = || {
             format!(
                 "{} {}",
                 self.target.command("grant update"),
-                Flags(&grant.principal, &grant.namespace)
+                GrantFlags(&grant.principal, &grant.namespace)
             )
         };
-        match answer {
-            Answer::No(Some((_, differences))) => match differences.as_slice() {
+        match explanation {
+            Explanation::No(Some((_, differences))) => match differences.as_slice() {
                 [Difference::Expiry(_)] => format!("`{} --expires WHEN`", update()),
-                [Difference::Permission(_)] => format!("`{}{}`", update(), self.flag()),
-                // Two names that differ by case alone are never both granted.
+                [Difference::Permission(_)] => format!("`{}{}`", update(), self.permission_flag()),
+                // The store rejects grants to two names that differ only by case.
                 [Difference::Case(..)] if grant.principal.is_concrete() => {
                     let delete = self.target.command("grant delete");
                     format!(
                         "`{delete} {}`, then {}",
-                        Flags(&grant.principal, &grant.namespace),
-                        self.create()
+                        GrantFlags(&grant.principal, &grant.namespace),
+                        self.create_command()
                     )
                 }
                 [Difference::UniqueId(_)] => {
                     format!(
-                        "`{} --role-arn {}`, if the new one is to have it",
+                        "`{} --role-arn {}`, if the recreated principal may have the grant",
                         self.target.command("grant repin"),
-                        self.caller.as_typed()
+                        self.caller.display_name()
                     )
                 }
-                _ => self.create(),
+                _ => self.create_command(),
             },
-            _ => self.create(),
+            _ => self.create_command(),
         }
     }
 
-    fn flag(&self) -> String {
-        flags(Permissions::NONE.with(self.permission))
+    fn permission_flag(&self) -> String {
+        permission_flags(Permissions::NONE.with(self.permission))
     }
 
-    fn create(&self) -> String {
+    fn create_command(&self) -> String {
         let principal = self
-            .reaching
+            .principals
             .iter()
             .find(|principal| matches!(principal, Principal::PermissionSet(_)))
             .unwrap_or(self.caller);
         format!(
             "`{} {}{}`",
             self.target.command("grant create"),
-            Flags(principal, self.namespace),
-            self.flag()
+            GrantFlags(principal, self.namespace),
+            self.permission_flag()
         )
     }
 
-    fn lift(&self, principal: &Principal) -> String {
+    fn lift_command(&self, principal: &Principal) -> String {
         format!("`{} --principal {principal}`", self.target.command("token lift"))
     }
 }
@@ -284,7 +293,7 @@ impl Question<'_> {
 mod tests {
     use std::collections::HashSet;
 
-    use stile_core::token::Listed;
+    use stile_core::token::KeyringSummary;
 
     use super::*;
 
@@ -312,36 +321,36 @@ mod tests {
         UniqueId::parse(text).unwrap()
     }
 
-    /// Asks for `download`, on `acme`, of somebody whose pin is that.
-    fn answer(caller: &str, id: Option<&str>, pin: Pin, all: &[Grant]) -> Answer {
+    /// Explains `download` on `acme` for a caller with this pin.
+    fn explanation(caller: &str, id: Option<&str>, pin: Pin, all: &[Grant]) -> Explanation {
         let (caller, namespace, id) =
             (principal(caller), "acme".parse().unwrap(), id.map(unique_id));
-        let reaching = reaching(&caller);
+        let principals = principals(&caller);
         let grants =
-            all.iter().filter(|grant| reaching.contains(&grant.principal)).cloned().collect();
+            all.iter().filter(|grant| principals.contains(&grant.principal)).cloned().collect();
         let state = PrincipalState {
             grants,
             pin,
             revoked: None,
             revoked_tokens: HashSet::new(),
-            keyring: Listed::default(),
+            keyring: KeyringSummary::default(),
         };
         let permission = Permission::Download;
-        Question {
+        AccessQuery {
             target: &StoreTarget::of("d"),
             caller: &caller,
-            reaching: &reaching,
+            principals: &principals,
             id: id.as_ref(),
             namespace: &namespace,
             permission,
             now: NOW,
         }
-        .answer(&state, all)
+        .explain(&state, all)
         .unwrap()
     }
 
     #[test]
-    fn the_nearest_grant_is_the_one_with_the_fewest_and_slightest_differences() {
+    fn the_nearest_grant_has_the_fewest_and_least_significant_differences() {
         for (caller, all, nearest, words) in [
             (DEPLOY, vec![grant("aws:111122223333:role/other", "acme", None)], None, vec![]),
             (
@@ -377,22 +386,22 @@ mod tests {
                 vec!["partition"],
             ),
         ] {
-            let Answer::No(found) = answer(caller, None, Pin::Unpinned, &all) else {
-                panic!("{caller} is let in by {all:?}")
+            let Explanation::No(found) = explanation(caller, None, Pin::Unpinned, &all) else {
+                panic!("{caller} has access through {all:?}")
             };
             let expected = nearest.map(|at| all[at].clone());
             assert_eq!(found.as_ref().map(|(grant, _)| grant.clone()), expected, "{all:?}");
             let found: Vec<_> = found
                 .iter()
                 .flat_map(|(_, differences)| differences)
-                .map(Difference::word)
+                .map(Difference::label)
                 .collect();
             assert_eq!(found, words, "{all:?}");
         }
     }
 
     #[test]
-    fn everything_that_lets_a_caller_in_is_named() {
+    fn the_explanation_names_each_grant_that_gives_access() {
         for (caller, who, on) in [
             (DEPLOY, DEPLOY, "acme"),
             (DEPLOY, DEPLOY, "*"),
@@ -403,39 +412,44 @@ mod tests {
         ] {
             let all =
                 [grant(who, on, Some(NOW + 1)), grant("aws:111122223333:role/other", "acme", None)];
-            let expected = Answer::Yes { by: vec![all[0].clone()], on_condition_of: None };
-            assert_eq!(answer(caller, None, Pin::Unpinned, &all), expected, "{caller} {who} {on}");
+            let expected = Explanation::Yes { by: vec![all[0].clone()], only_for: None };
+            assert_eq!(
+                explanation(caller, None, Pin::Unpinned, &all),
+                expected,
+                "{caller} {who} {on}"
+            );
         }
     }
 
     #[test]
-    fn a_pinned_id_decides_what_is_granted_by_name_and_nothing_else() {
+    fn a_pinned_id_affects_only_grants_by_name() {
         let (old, new) = ("AROAEXAMPLEEXAMPLE222", "AROAOTHEROTHEROTHER22");
         let by_name = [grant(DEPLOY, "acme", None)];
         let pin = || Pin::Pinned(unique_id(old));
-        let yes = |by: &[Grant], condition: Option<&str>| Answer::Yes {
+        let yes = |by: &[Grant], condition: Option<&str>| Explanation::Yes {
             by: by.to_vec(),
-            on_condition_of: condition.map(unique_id),
+            only_for: condition.map(unique_id),
         };
-        assert_eq!(answer(DEPLOY, None, pin(), &by_name), yes(&by_name, Some(old)));
-        assert_eq!(answer(DEPLOY, Some(old), pin(), &by_name), yes(&by_name, None));
-        assert_eq!(answer(DEPLOY, Some(new), Pin::Disabled, &by_name), yes(&by_name, None));
-        let no = Answer::No(Some((by_name[0].clone(), vec![Difference::UniqueId(old.to_owned())])));
-        assert_eq!(answer(DEPLOY, Some(new), pin(), &by_name), no);
+        assert_eq!(explanation(DEPLOY, None, pin(), &by_name), yes(&by_name, Some(old)));
+        assert_eq!(explanation(DEPLOY, Some(old), pin(), &by_name), yes(&by_name, None));
+        assert_eq!(explanation(DEPLOY, Some(new), Pin::Disabled, &by_name), yes(&by_name, None));
+        let no =
+            Explanation::No(Some((by_name[0].clone(), vec![Difference::UniqueId(old.to_owned())])));
+        assert_eq!(explanation(DEPLOY, Some(new), pin(), &by_name), no);
         let by_account = [grant("account:aws:111122223333", "acme", None)];
-        assert_eq!(answer(DEPLOY, Some(new), pin(), &by_account), yes(&by_account, None));
+        assert_eq!(explanation(DEPLOY, Some(new), pin(), &by_account), yes(&by_account, None));
     }
 
     #[test]
-    fn what_is_asked_of_every_namespace_only_a_grant_on_all_of_them_answers() {
+    fn only_a_grant_on_all_namespaces_gives_access_to_all_namespaces() {
         let (caller, all) =
             (principal(DEPLOY), [grant(DEPLOY, "acme", None), grant(DEPLOY, "*", None)]);
-        let reaching = reaching(&caller);
-        let namespace = GrantNamespace::Every;
-        let question = Question {
+        let principals = principals(&caller);
+        let namespace = GrantNamespace::All;
+        let query = AccessQuery {
             target: &StoreTarget::of("d"),
             caller: &caller,
-            reaching: &reaching,
+            principals: &principals,
             id: None,
             namespace: &namespace,
             permission: Permission::Download,
@@ -447,10 +461,10 @@ mod tests {
                 pin: Pin::Unpinned,
                 revoked: None,
                 revoked_tokens: HashSet::new(),
-                keyring: Listed::default(),
+                keyring: KeyringSummary::default(),
             };
             assert_eq!(
-                matches!(question.answer(&state, grants).unwrap(), Answer::Yes { .. }),
+                matches!(query.explain(&state, grants).unwrap(), Explanation::Yes { .. }),
                 allowed
             );
         }

@@ -1,92 +1,104 @@
-//! `grant`: makes, changes, removes, shows and lists grants, on the store itself.
+//! `grant`: creates, changes, deletes, shows and lists grants in the store.
 
-use std::fmt;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
-use stile_core::principal::{AwsPrincipal, Principal, UniqueId, parse_typed};
+use stile_core::principal::{AwsPrincipal, Principal, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 use stile_store::{Change, Created, NewGrant, Updated};
 use terraform_credentials_stile::message::one_line;
 
-use super::{Context, Done, explain, typed};
+use super::grant_text::{GrantFlags, GrantLine, namespace, object, permission_flags, unique_id};
+use super::{CommandResult, Context, existing_principal, explain, record};
 use crate::cli::{GrantCreate, GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
-use crate::failure::Failure;
+use crate::error::CommandError;
+use crate::expiry;
 use crate::output::notice;
-use crate::when;
 
-/// Runs one verb.
-pub(crate) async fn run(context: &Context, verb: GrantVerb) -> Done {
+/// Runs one subcommand.
+pub(crate) async fn run(context: &Context, verb: GrantVerb) -> CommandResult {
     match verb {
-        GrantVerb::Create(wanted) => create(context, wanted).await?,
-        GrantVerb::Update(wanted) => update(context, wanted).await?,
-        GrantVerb::Delete(wanted) => delete(context, wanted).await?,
-        GrantVerb::Show(wanted) => show(context, wanted).await?,
-        GrantVerb::List(wanted) => list(context, wanted).await?,
-        GrantVerb::Explain(wanted) => return explain::run(context, &wanted).await,
-        GrantVerb::Repin(wanted) => repin(context, wanted).await?,
+        GrantVerb::Create(args) => create(context, args).await?,
+        GrantVerb::Update(args) => update(context, args).await?,
+        GrantVerb::Delete(args) => delete(context, args).await?,
+        GrantVerb::Show(args) => show(context, args).await?,
+        GrantVerb::List(args) => list(context, args).await?,
+        GrantVerb::Explain(args) => return explain::run(context, &args).await,
+        GrantVerb::Repin(args) => repin(context, args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn create(context: &Context, wanted: GrantCreate) -> Result<(), Failure> {
-    let typed = parse_typed(&wanted.who.principal, wanted.who.exact)?;
-    let (principal, namespace) = (typed.principal, namespace(&wanted.on.namespace)?);
-    let permissions = wanted.permissions();
+async fn create(context: &Context, args: GrantCreate) -> Result<(), CommandError> {
+    let typed = parse_typed(&args.who.principal, args.who.exact)?;
+    let (principal, namespace) = (typed.principal, namespace(&args.on.namespace)?);
+    let permissions = args.permissions();
     if permissions.is_empty() {
-        return Err(Failure::refused("a grant without any permission allows nothing").hint(
+        return Err(CommandError::refused("a grant needs at least one permission").hint(
             "add one or more of `--download`, `--upload`, `--create-grant`, `--delete-grant`",
         ));
     }
-    let expires_at = end(wanted.expires.as_deref(), context.now)?;
-    let pin = pin(&principal, &wanted)?;
-    if !wanted.yes {
+    let expires_at = end(args.expires.as_deref(), context.now)?;
+    let pin = pin(&principal, &args)?;
+    if !args.yes {
         confirmed(&principal, typed.needs_confirmation, &namespace)?;
     }
     typed.notices.iter().for_each(notice);
-    let access = context.operator().grants_on(namespace);
+    let access = context.operator().grant_access(namespace);
     let new = NewGrant { principal: principal.clone(), permissions, expires_at, pin };
-    match wanted.store.open().await?.create_grant(&access, new, context.now).await? {
-        Created::Done(grant) => context
-            .output
-            .outcome(format_args!("created {}", Told(&grant)), &with_status("created", &grant)),
+    let store = args.store.open().await?;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    event.grant(access.namespace(), Some(permissions.to_string()));
+    let created = store.create_grant(&access, new, context.now).await;
+    match record(event, created, |created| match created {
+        Created::Done(_) => Outcome::Created,
+        Created::Exists(_) | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
+            Outcome::Conflict
+        }
+        Created::TooMany => Outcome::Full,
+    })? {
+        Created::Done(grant) => context.output.outcome(
+            format_args!("created {}", GrantLine(&grant)),
+            &with_status("created", &grant),
+        ),
         Created::Exists(there) => {
-            Err(Failure::refused(format!("there is a grant already: {}", Told(&there))).hint(
-                format!(
+            Err(CommandError::refused(format!("the grant already exists: {}", GrantLine(&there)))
+                .hint(format!(
                     "change it with `{} {}{}`",
-                    wanted.store.command("grant update"),
-                    Flags(&there.principal, &there.namespace),
-                    flags(permissions)
-                ),
-            ))
+                    args.store.command("grant update"),
+                    GrantFlags(&there.principal, &there.namespace),
+                    permission_flags(permissions)
+                )))
         }
         Created::DiffersByCase(twin) => {
             let problem = format!(
-                "`{principal}` differs only by case from `{twin}`, which has grants already"
+                "`{principal}` differs only by case from `{twin}`, which already has grants"
             );
             let hint = format!(
-                "IAM takes both for one name; type `{}`, or delete its grants first",
-                twin.as_typed()
+                "IAM treats both as the same name; use `{}`, or delete its grants first",
+                twin.display_name()
             );
-            Err(Failure::refused(problem).hint(hint))
+            Err(CommandError::refused(problem).hint(hint))
         }
         Created::PinnedOtherwise(_) => {
             let told = format!(
-                "`{}` has another pin already, which counts for all its grants",
-                principal.as_typed()
+                "`{}` already has a different pin, which applies to all its grants",
+                principal.display_name()
             );
-            Err(Failure::refused(told).hint(format!(
-                "forget that pin first: `{} --role-arn {}`",
-                wanted.store.command("grant repin"),
-                principal.as_typed()
+            Err(CommandError::refused(told).hint(format!(
+                "remove that pin first with `{} --role-arn {}`",
+                args.store.command("grant repin"),
+                principal.display_name()
             )))
         }
-        Created::TooMany => Err(Failure::refused(format!(
-            "`{principal}` holds grants on {MAX_GRANTS} namespaces, the most there can be"
+        Created::TooMany => Err(CommandError::refused(format!(
+            "`{principal}` has the maximum of {MAX_GRANTS} grants"
         ))
-        .hint("grant on `*` instead, which is all namespaces")),
+        .hint("create a grant on `*`, which means all namespaces")),
     }
 }
 
@@ -94,140 +106,129 @@ fn confirmed(
     principal: &Principal,
     whole_account: bool,
     namespace: &GrantNamespace,
-) -> Result<(), Failure> {
-    let hint = "repeat with `--yes` if that is meant";
+) -> Result<(), CommandError> {
+    let hint = "add `--yes` to confirm";
     if whole_account {
         let account = principal.aws().map_or("", AwsPrincipal::account);
-        let problem = format!("`{principal}` is every role and user of account `{account}`");
-        return Err(Failure::refused(problem).hint(hint));
+        let problem = format!("`{principal}` means all roles and users of account `{account}`");
+        return Err(CommandError::refused(problem).hint(hint));
     }
-    if *namespace == GrantNamespace::Every {
-        return Err(Failure::refused("a grant on `*` is on every namespace there is and will be")
-            .hint(hint));
+    if *namespace == GrantNamespace::All {
+        return Err(CommandError::refused(
+            "a grant on `*` applies to all current and future namespaces",
+        )
+        .hint(hint));
     }
     Ok(())
 }
 
-fn pin(principal: &Principal, wanted: &GrantCreate) -> Result<Option<Pin>, Failure> {
-    let pin = match &wanted.unique_id {
+fn pin(principal: &Principal, args: &GrantCreate) -> Result<Option<Pin>, CommandError> {
+    let pin = match &args.unique_id {
         Some(text) => Pin::Pinned(unique_id(principal, text)?),
-        None if wanted.no_pin => Pin::Disabled,
+        None if args.no_pin => Pin::Disabled,
         None => return Ok(None),
     };
     concrete(principal)?;
     Ok(Some(pin))
 }
 
-/// Reads the unique id of that role or user.
-pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, Failure> {
-    let prefix = match principal {
-        Principal::Role(_) => "AROA",
-        Principal::User(_) => "AIDA",
-        Principal::PermissionSet(_) | Principal::Account(_) => "",
-    };
-    let wrong = || {
-        Failure::refused(format!(
-            "`{}` is not the unique id of a role (`AROA…`) or a user (`AIDA…`), whichever it is",
-            one_line(text)
-        ))
-    };
-    let id = UniqueId::parse(text).filter(|id| id.as_str().starts_with(prefix));
-    id.ok_or_else(|| wrong().hint(lookup(principal)))
-}
-
-fn lookup(principal: &Principal) -> String {
-    let name = principal.as_str().rsplit_once('/').map_or("NAME", |(_, name)| name);
-    match principal {
-        Principal::User(_) => {
-            format!("`aws iam get-user --user-name {name} --query User.UserId` shows it")
-        }
-        _ => format!("`aws iam get-role --role-name {name} --query Role.RoleId` shows it"),
-    }
-}
-
-fn concrete(principal: &Principal) -> Result<(), Failure> {
+fn concrete(principal: &Principal) -> Result<(), CommandError> {
     if principal.is_concrete() {
         return Ok(());
     }
-    Err(Failure::refused(format!(
-        "`{principal}` is no single role or user, so it has no unique id"
+    Err(CommandError::refused(format!(
+        "`{principal}` is not a single role or user, so it has no unique id"
     ))
-    .hint("name one role or user by its ARN"))
+    .hint("use the ARN of one role or user"))
 }
 
-async fn update(context: &Context, wanted: GrantUpdate) -> Result<(), Failure> {
+async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError> {
     let (principal, namespace) =
-        (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
-    let expires_at = end(wanted.expires.as_deref(), context.now)?;
-    let change =
-        Change { set: wanted.permissions(true), clear: wanted.permissions(false), expires_at };
+        (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
+    let expires_at = end(args.expires.as_deref(), context.now)?;
+    let change = Change { set: args.permissions(true), clear: args.permissions(false), expires_at };
     if change.set.is_empty() && change.clear.is_empty() && expires_at.is_none() {
-        return Err(Failure::refused("there is nothing to change")
-            .hint("name a permission, as in `--upload` or `--download=false`, or a new end with `--expires`"));
+        return Err(CommandError::refused("the update has no changes")
+            .hint("add a permission, such as `--upload` or `--download=false`, or a new expiry with `--expires`"));
     }
-    match wanted
-        .store
-        .open()
-        .await?
-        .update_grant(&context.operator().grants_on(namespace.clone()), principal.clone(), change)
-        .await?
-    {
+    let store = args.store.open().await?;
+    let access = context.operator().grant_access(namespace.clone());
+    let updated = store.update_grant(&access, principal.clone(), change).await;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    let held = match &updated {
+        Ok(Updated::Done(grant)) => Some(grant.permissions.to_string()),
+        _ => None,
+    };
+    event.grant(&namespace, held);
+    match record(event, updated, |updated| match updated {
+        Updated::Done(_) => Outcome::Changed,
+        Updated::Absent => Outcome::Absent,
+        Updated::WouldBeEmpty => Outcome::Conflict,
+    })? {
         Updated::Done(grant) => {
             if grant.expires_at.is_some_and(|end| end <= context.now) {
                 notice(
-                    "the grant has expired and allows nothing; hint: give it a new end with `--expires`",
+                    "the grant has expired and allows nothing; hint: set a new expiry with `--expires`",
                 );
             }
-            context
-                .output
-                .outcome(format_args!("updated {}", Told(&grant)), &with_status("updated", &grant))
+            context.output.outcome(
+                format_args!("updated {}", GrantLine(&grant)),
+                &with_status("updated", &grant),
+            )
         }
         Updated::Absent => {
-            let flags = flags(if change.set.is_empty() {
+            let flags = permission_flags(if change.set.is_empty() {
                 Permissions::NONE.with(Permission::Download)
             } else {
                 change.set
             });
             let hint = format!(
-                "make it with `{} {}{flags}`",
-                wanted.store.command("grant create"),
-                Flags(&principal, &namespace)
+                "create it with `{} {}{flags}`",
+                args.store.command("grant create"),
+                GrantFlags(&principal, &namespace)
             );
             Err(absent(&principal, &namespace).hint(hint))
         }
-        Updated::WouldBeEmpty => Err(Failure::refused("the grant would allow nothing any more")
-            .hint(format!(
-                "remove it with `{} {}`",
-                wanted.store.command("grant delete"),
-                Flags(&principal, &namespace)
-            ))),
+        Updated::WouldBeEmpty => {
+            Err(CommandError::refused("the update would remove the last permission").hint(format!(
+                "delete the grant with `{} {}`",
+                args.store.command("grant delete"),
+                GrantFlags(&principal, &namespace)
+            )))
+        }
     }
 }
 
-async fn delete(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
+async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
-        (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
-    let access = context.operator().grants_on(namespace.clone());
-    if !wanted.store.open().await?.delete_grant(&access, principal.clone()).await? {
+        (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
+    let access = context.operator().grant_access(namespace.clone());
+    let deleted = args.store.open().await?.delete_grant(&access, principal.clone()).await;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    event.grant(&namespace, None);
+    if !record(event, deleted, |deleted| if *deleted { Outcome::Deleted } else { Outcome::Absent })?
+    {
         return Err(absent(&principal, &namespace)
-            .hint(format!("`{}` shows what there is", wanted.store.command("grant list"))));
+            .hint(format!("`{}` lists all grants", args.store.command("grant list"))));
     }
     let json =
         json!({ "status": "deleted", "principal": principal, "namespace": namespace.to_string() });
     context.output.outcome(format_args!("deleted {principal} on {namespace}"), &json)
 }
 
-async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
+async fn show(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
-        (typed(&wanted.who.principal, wanted.who.exact)?, namespace(&wanted.on.namespace)?);
-    let store = wanted.store.open().await?;
+        (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
+    let store = args.store.open().await?;
     let found = store
         .grants(&context.operator(), Some(principal.clone()), Some(namespace.clone()))
         .await?
         .pop();
     let grant = found.ok_or_else(|| {
         absent(&principal, &namespace)
-            .hint(format!("`{}` shows what there is", wanted.store.command("grant list")))
+            .hint(format!("`{}` lists all grants", args.store.command("grant list")))
     })?;
     let pin = store.principal_state(vec![principal]).await?.pin;
     let id = match &pin {
@@ -259,12 +260,11 @@ async fn show(context: &Context, wanted: GrantOne) -> Result<(), Failure> {
     context.output.outcome(lines.join("\n"), &json)
 }
 
-async fn list(context: &Context, wanted: GrantList) -> Result<(), Failure> {
+async fn list(context: &Context, args: GrantList) -> Result<(), CommandError> {
     let principal =
-        wanted.principal.as_deref().map(|text| typed(text, wanted.exact)).transpose()?;
-    let namespace = wanted.namespace.as_deref().map(namespace).transpose()?;
-    let grants =
-        wanted.store.open().await?.grants(&context.operator(), principal, namespace).await?;
+        args.principal.as_deref().map(|text| existing_principal(text, args.exact)).transpose()?;
+    let namespace = args.namespace.as_deref().map(namespace).transpose()?;
+    let grants = args.store.open().await?.grants(&context.operator(), principal, namespace).await?;
     let row = |grant: &Grant| {
         vec![
             grant.principal.to_string(),
@@ -285,94 +285,42 @@ async fn list(context: &Context, wanted: GrantList) -> Result<(), Failure> {
     )
 }
 
-async fn repin(context: &Context, wanted: GrantRepin) -> Result<(), Failure> {
-    // A pin is a role's own, so a role of IAM Identity Center is meant as it is.
-    let principal = parse_typed(&wanted.principal, true)?.principal;
+async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> {
+    // Each role has its own pin, so a permission set must not replace the role.
+    let principal = parse_typed(&args.principal, true)?.principal;
     concrete(&principal)?;
-    if !wanted.store.open().await?.unpin(&context.operator(), principal.clone()).await? {
-        return Err(Failure::refused(format!("no unique id is pinned for `{principal}`"))
-            .hint("its next token pins one by itself"));
+    let cleared = args.store.open().await?.unpin(&context.operator(), principal.clone()).await;
+    let mut event = context.event(Kind::Repin);
+    event.about(&principal);
+    if !record(event, cleared, |cleared| if *cleared { Outcome::Cleared } else { Outcome::Absent })?
+    {
+        return Err(CommandError::refused(format!("`{principal}` has no pinned unique id"))
+            .hint("its next token pins its current id"));
     }
-    let line =
-        format!("cleared the unique id of {principal}; its next token pins the one it has then");
+    let line = format!("removed the pin of {principal}; its next token pins its current unique id");
     context.output.outcome(line, &json!({ "status": "cleared", "principal": principal }))
 }
 
-/// Reads a namespace, or `*`.
-pub(super) fn namespace(text: &str) -> Result<GrantNamespace, Failure> {
-    Ok(text.parse()?)
-}
-
-fn end(text: Option<&str>, now: i64) -> Result<Option<i64>, Failure> {
-    text.map(|text| when::parse(text, now))
+fn end(text: Option<&str>, now: i64) -> Result<Option<i64>, CommandError> {
+    text.map(|text| expiry::parse(text, now))
         .transpose()
-        .map_err(|error| Failure::refused(format!("`--expires`: {error}")))
+        .map_err(|error| CommandError::refused(format!("`--expires`: {error}")))
 }
 
-fn absent(principal: &Principal, namespace: &GrantNamespace) -> Failure {
-    Failure::refused(format!("there is no grant for `{principal}` on `{namespace}`"))
+fn absent(principal: &Principal, namespace: &GrantNamespace) -> CommandError {
+    CommandError::refused(format!("there is no grant for `{principal}` on `{namespace}`"))
 }
 
 fn expiry(grant: &Grant, now: i64) -> String {
     match grant.expires_at {
         None => "never".to_owned(),
-        Some(end) if end <= now => format!("{} (over)", rfc3339(end)),
+        Some(end) if end <= now => format!("{} (expired)", rfc3339(end)),
         Some(end) => rfc3339(end),
     }
-}
-
-/// A grant for programs.
-pub(super) fn object(grant: &Grant) -> Value {
-    json!({
-        "principal": grant.principal, "namespace": grant.namespace.to_string(), "permissions": grant.permissions,
-        "expires_at": grant.expires_at.map(rfc3339), "created_by": grant.created_by, "created_at": rfc3339(grant.created_at),
-    })
 }
 
 fn with_status(status: &str, grant: &Grant) -> Value {
     let mut json = object(grant);
     json["status"] = status.into();
     json
-}
-
-/// A grant on one line.
-pub(super) struct Told<'a>(pub(super) &'a Grant);
-
-impl fmt::Display for Told<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Grant { principal, namespace, permissions, expires_at, .. } = self.0;
-        write!(formatter, "{principal} on {namespace}: {permissions}")?;
-        expires_at.map_or(Ok(()), |end| write!(formatter, " until {}", rfc3339(end)))
-    }
-}
-
-/// Permissions as flags, each with a space before it.
-pub(super) fn flags(permissions: Permissions) -> String {
-    permissions
-        .iter()
-        .map(|permission| format!(" --{}", permission.as_str().replace('_', "-")))
-        .collect()
-}
-
-/// A grant's principal and namespace as flags, safe to paste into a shell.
-pub(super) struct Flags<'a>(pub(super) &'a Principal, pub(super) &'a GrantNamespace);
-
-impl fmt::Display for Flags<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(principal, namespace) = self;
-        // Typed as an ARN, a role of IAM Identity Center would become its permission set.
-        let reserved = parse_typed(&principal.as_typed(), false)
-            .is_ok_and(|typed| typed.principal != **principal);
-        let flag = if principal.is_concrete() { "--role-arn" } else { "--principal" };
-        write!(
-            formatter,
-            "{flag} {}{}",
-            principal.as_typed(),
-            if reserved { " --exact" } else { "" }
-        )?;
-        match namespace {
-            GrantNamespace::Every => formatter.write_str(" --namespace '*'"),
-            GrantNamespace::One(namespace) => write!(formatter, " --namespace {namespace}"),
-        }
-    }
 }

@@ -1,44 +1,69 @@
-//! What the commands do, one file a noun.
+//! The commands, one file for each.
 
 mod explain;
 pub(crate) mod grant;
+mod grant_text;
 pub(crate) mod module;
 pub(crate) mod store;
 pub(crate) mod token;
 
 use std::process::ExitCode;
 
+use stile_core::audit::{Event, Kind, Outcome};
 use stile_core::grants::OperatorAccess;
 use stile_core::principal::{Principal, parse_typed};
+use stile_protocol::reply::ErrorCode;
+use stile_store::StoreError;
 
-use crate::failure::Failure;
+use crate::error::CommandError;
 use crate::output::{Output, notice};
 
-/// What every command is given.
+/// The context of every command.
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// Where data goes.
+    /// The output for data.
     pub(crate) output: Output,
-    /// Who runs it, for the record.
+    /// The name of the local user, for records.
     pub(crate) user: String,
-    /// Unix seconds.
+    /// The current time in Unix seconds.
     pub(crate) now: i64,
 }
 
 impl Context {
-    /// The right of whoever has the store open, which AWS or the file system gave.
+    /// Returns the operator's right. IAM or the file system decides who can open the store.
     pub(crate) fn operator(&self) -> OperatorAccess {
-        OperatorAccess::at_the_store(&self.user)
+        OperatorAccess::for_store_writer(&self.user)
+    }
+
+    /// The audit event of a change that this operator is about to make.
+    fn event(&self, kind: Kind) -> Event {
+        let mut event = Event::new(kind);
+        event.operator(&self.operator());
+        event
     }
 }
 
-/// What a command ends with: an exit code where it gave an answer, and else why not.
-pub(crate) type Done = Result<ExitCode, Failure>;
+/// Writes the audit event of a change, with what came of it. A store that failed may have made the change or not.
+fn record<T>(
+    mut event: Event,
+    done: Result<T, StoreError>,
+    outcome: impl FnOnce(&T) -> Outcome,
+) -> Result<T, StoreError> {
+    match &done {
+        Ok(done) => event.outcome(outcome(done)),
+        Err(_) => event.refused(ErrorCode::StoreUnavailable),
+    }
+    event.write();
+    done
+}
 
-/// The principal that was typed for something that is there already, with what was left out of it said.
-fn typed(text: &str, exact: bool) -> Result<Principal, Failure> {
+/// The result of a command: an exit code, or an error.
+pub(crate) type CommandResult = Result<ExitCode, CommandError>;
+
+/// Parses the principal of an existing object, and prints a notice for each ignored part.
+fn existing_principal(text: &str, exact: bool) -> Result<Principal, CommandError> {
     let typed = parse_typed(text, exact)?;
-    // That an account is large matters to whoever grants it something, and to nobody else.
+    // The notice about a whole account is only relevant for new grants.
     if !typed.needs_confirmation {
         typed.notices.iter().for_each(notice);
     }

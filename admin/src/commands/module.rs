@@ -1,4 +1,4 @@
-//! `module`: publishes a version and lists what is published, through the API.
+//! `module`: publishes a version and lists modules, through the broker's API.
 
 use std::process::ExitCode;
 
@@ -9,45 +9,46 @@ use stile_core::package::{MAX_IN_ANY_EVENT, Version};
 use stile_protocol::names::{ModuleAddress, Namespace, Permission};
 use terraform_credentials_stile::token::Token;
 
-use super::{Context, Done};
-use crate::api::{Answer, Api};
+use super::{CommandResult, Context};
+use crate::api::{Api, ApiResponse};
 use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
-use crate::direct_upload::{self, Way};
-use crate::failure::Failure;
+use crate::direct_upload::{self, UploadRoute};
+use crate::error::CommandError;
 use crate::upload::Archive;
 
-/// Runs one verb.
-pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> Done {
+/// Runs one subcommand.
+pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> CommandResult {
     match verb {
-        ModuleVerb::Publish(wanted) => publish(context, &wanted).await?,
-        ModuleVerb::List(wanted) => list(context, &wanted).await?,
+        ModuleVerb::Publish(args) => publish(context, &args).await?,
+        ModuleVerb::List(args) => list(context, &args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the broker says of a version that it has.
+/// The broker's response for a published version.
 #[derive(Deserialize)]
 struct Published {
     sha256: String,
     status: String,
 }
 
-async fn publish(context: &Context, wanted: &ModulePublish) -> Result<(), Failure> {
-    let address: ModuleAddress = wanted.address.parse()?;
+async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandError> {
+    let address: ModuleAddress = args.address.parse()?;
     let version =
-        Version::parse(&wanted.version).map_err(|error| Failure::refused(error.to_string()))?;
-    let archive = Archive::open(&wanted.path)?;
+        Version::parse(&args.version).map_err(|error| CommandError::refused(error.to_string()))?;
+    let archive = Archive::open(&args.path)?;
     let api =
-        Api::new(&wanted.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
-    let failed =
-        |failure: Failure| failure.of(format_args!("`{address}` {version} was not published"));
-    let published: Published = sent(&api, &address, &version, &archive)
+        Api::new(&args.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
+    let failed = |error: CommandError| {
+        error.context(format_args!("`{address}` {version} was not published"))
+    };
+    let published: Published = send_archive(&api, &address, &version, &archive)
         .await
         .and_then(|answer| answer.read())
         .map_err(failed)?;
     if published.sha256 != archive.sha256() {
-        return Err(Failure::not_tried(format!(
-            "the registry has other bytes as `{address}` {version} than were sent"
+        return Err(CommandError::failed(format!(
+            "the registry stored different bytes than the sent archive as `{address}` {version}"
         )));
     }
     let status = if published.status == "unchanged" { "unchanged" } else { "published" };
@@ -57,20 +58,22 @@ async fn publish(context: &Context, wanted: &ModulePublish) -> Result<(), Failur
         .outcome(format_args!("{status} {address} {version} (sha256:{})", archive.sha256()), &json)
 }
 
-/// Sends an archive the way it can go: what fits through whatever may stand before a registry goes straight to it, and for
-/// anything larger it is asked first.
-async fn sent(
+/// Sends an archive: directly to the registry if every front accepts the size, or else by the route
+/// that the registry selects.
+async fn send_archive(
     api: &Api,
     address: &ModuleAddress,
     version: &Version,
     archive: &Archive,
-) -> Result<Answer, Failure> {
+) -> Result<ApiResponse, CommandError> {
     let path = format!("/v1/modules/{address}/{version}");
     if archive.bytes() > MAX_IN_ANY_EVENT {
-        match direct_upload::begin(api, &path, archive).await? {
-            Way::Done(answer) => return Ok(answer),
-            Way::Beside(upload) => return direct_upload::send(api, &path, archive, &upload).await,
-            Way::Direct => {}
+        match direct_upload::announce(api, &path, archive).await? {
+            UploadRoute::Published(answer) => return Ok(answer),
+            UploadRoute::ToBucket(upload) => {
+                return direct_upload::send(api, &path, archive, &upload).await;
+            }
+            UploadRoute::ThroughRegistry => {}
         }
     }
     let url = api.at(&path)?;
@@ -80,7 +83,7 @@ async fn sent(
     .await
 }
 
-/// A page of the list.
+/// One page of a list of modules.
 #[derive(Deserialize)]
 struct Page {
     meta: Meta,
@@ -101,7 +104,7 @@ struct Summary {
     published_at: String,
 }
 
-/// The answer to `…/versions`.
+/// The response to `…/versions`.
 #[derive(Deserialize)]
 struct Versions {
     modules: Vec<ModuleVersions>,
@@ -117,8 +120,8 @@ struct ModuleVersion {
     version: String,
 }
 
-async fn list(context: &Context, wanted: &ModuleList) -> Result<(), Failure> {
-    let address = wanted
+async fn list(context: &Context, args: &ModuleList) -> Result<(), CommandError> {
+    let address = args
         .of
         .as_deref()
         .filter(|of| of.contains('/'))
@@ -126,7 +129,7 @@ async fn list(context: &Context, wanted: &ModuleList) -> Result<(), Failure> {
         .transpose()?;
     if let Some(address) = address {
         let api = Api::new(
-            &wanted.api,
+            &args.api,
             Permission::Download,
             Some(address.namespace.clone()),
             context.now,
@@ -134,7 +137,7 @@ async fn list(context: &Context, wanted: &ModuleList) -> Result<(), Failure> {
         let found: Versions = api
             .read(&format!("/v1/modules/{address}/versions"))
             .await
-            .map_err(|failure| failure.of(format_args!("`{address}`")))?;
+            .map_err(|error| error.context(format_args!("`{address}`")))?;
         let versions: Vec<String> = found
             .modules
             .into_iter()
@@ -149,11 +152,11 @@ async fn list(context: &Context, wanted: &ModuleList) -> Result<(), Failure> {
             .collect::<Vec<_>>();
         return context.output.rows("versions", &["module", "version"], &rows, &json.into());
     }
-    let namespace = wanted.of.as_deref().map(Namespace::parse).transpose()?;
+    let namespace = args.of.as_deref().map(Namespace::parse).transpose()?;
     let path = namespace
         .as_ref()
         .map_or_else(|| "/v1/modules".to_owned(), |namespace| format!("/v1/modules/{namespace}"));
-    let api = Api::new(&wanted.api, Permission::Download, namespace, context.now)?;
+    let api = Api::new(&args.api, Permission::Download, namespace, context.now)?;
     let modules = pages(&api, &path).await?;
     let name =
         |module: &Summary| format!("{}/{}/{}", module.namespace, module.name, module.provider);
@@ -166,8 +169,8 @@ async fn list(context: &Context, wanted: &ModuleList) -> Result<(), Failure> {
     context.output.rows("modules", &["module", "latest", "published at"], &rows, &json.into())
 }
 
-/// Every page of a list; the offset must grow, or a list could have no end.
-async fn pages(api: &Api, path: &str) -> Result<Vec<Summary>, Failure> {
+/// Reads every page of a list. It stops if the offset does not increase, to prevent an endless loop.
+async fn pages(api: &Api, path: &str) -> Result<Vec<Summary>, CommandError> {
     let (mut modules, mut offset) = (Vec::new(), 0);
     loop {
         let page: Page = api.read(&format!("{path}?offset={offset}")).await?;

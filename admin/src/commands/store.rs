@@ -1,4 +1,4 @@
-//! `store`: makes what is missing of a store.
+//! `store`: creates the missing parts of a store.
 
 use std::process::ExitCode;
 
@@ -6,34 +6,36 @@ use serde_json::json;
 use stile_protocol::audience::Audience;
 use stile_store::{Aws, AwsDeadlines, Embedded, HostKept, Place};
 
-use super::{Context, Done};
+use super::{CommandResult, Context};
 use crate::cli::{StoreInit, StoreVerb};
-use crate::failure::Failure;
-use crate::target::Named;
+use crate::error::CommandError;
+use crate::target::StoreLocation;
 
-/// Runs one verb.
-pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
+/// Runs one subcommand.
+pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
     let StoreVerb::Init(StoreInit { store, host }) = verb;
-    let (line, told) = match store.named()? {
-        Named::Folder(_) if host.is_some() => {
-            return Err(Failure::not_tried(
-                "`--host` goes with `--table`: with `--data`, the broker is told its host",
+    let (line, json) = match store.location()? {
+        StoreLocation::Folder(_) if host.is_some() => {
+            return Err(CommandError::failed(
+                "`--host` requires `--table`; with `--data`, set the host of the broker instead",
             ));
         }
-        Named::Folder(folder) => {
+        StoreLocation::Folder(folder) => {
             let made = Embedded::init(&folder, store.embedded_deadlines())?;
             let data = folder.display();
             let line = match (made.folder, made.database) {
-                (true, _) => format!("made the folder `{data}` and the database in it"),
-                (false, true) => format!("made the database in `{data}`; the folder was there"),
-                (false, false) => format!("nothing to make: `{data}` has all that a store needs"),
+                (true, _) => format!("created the folder `{data}` and the database in it"),
+                (false, true) => {
+                    format!("created the database in `{data}`; the folder already existed")
+                }
+                (false, false) => format!("unchanged: the store in `{data}` is complete"),
             };
             (
                 line,
                 json!({ "data": data.to_string(), "made_folder": made.folder, "made_database": made.database }),
             )
         }
-        Named::Aws(place) => {
+        StoreLocation::Aws(place) => {
             let deadlines = store.aws_deadlines();
             let made = Box::pin(Aws::init(place.clone(), None, deadlines)).await?;
             let parts = [
@@ -47,39 +49,39 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> Done {
                 .map(|(_, what, name)| format!("the {what} `{name}`"))
                 .collect();
             let mut line = match new.as_slice() {
-                [] => "nothing to make: table, bucket and KMS key are all there".to_owned(),
-                new => format!("made {}", new.join(", ")),
+                [] => "unchanged: table, bucket and KMS key already exist".to_owned(),
+                new => format!("created {}", new.join(", ")),
             };
-            let mut told = json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key });
+            let mut json = json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key });
             if let Some(host) = &host {
-                let kept = keep_host(place, host, deadlines).await?;
+                let written = keep_host(place, host, deadlines).await?;
                 line.push_str(&format!(
                     "; the table {} for registry `{host}`",
-                    if kept { "is from now on" } else { "was and is" }
+                    if written { "is now" } else { "was already" }
                 ));
-                told["made_host"] = kept.into();
+                json["made_host"] = written.into();
             }
-            (line, told)
+            (line, json)
         }
     };
-    context.output.outcome(line, &told)?;
+    context.output.outcome(line, &json)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the host into the table, unless it is there; whether it was not.
+/// Writes the registry host into the table, and returns whether it was missing.
 async fn keep_host(
     place: Place,
     host: &Audience,
     deadlines: AwsDeadlines,
-) -> Result<bool, Failure> {
+) -> Result<bool, CommandError> {
     let table = place.table.clone();
     let store = Box::pin(Aws::connect(place, None, None, deadlines)).await;
     match store.keep_host(host).await? {
         HostKept::Made => Ok(true),
         HostKept::Same => Ok(false),
-        HostKept::Another(other) => Err(Failure::refused(format!(
-            "table `{table}` is for registry `{other}`, not `{host}`"
+        HostKept::Another(other) => Err(CommandError::refused(format!(
+            "table `{table}` belongs to registry `{other}`, not `{host}`"
         ))
-        .hint("make another table for another registry: tokens and keys are for one host")),
+        .hint("create a separate table for each registry: tokens and keys belong to one host")),
     }
 }

@@ -1,101 +1,131 @@
-//! `token`: revokes a token, a principal or everything, lifts what was revoked of a principal, and lists.
+//! `token`: revokes a token, a principal or all tokens, lifts and lists revocations.
 
 use std::process::ExitCode;
 
 use serde_json::json;
+use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
-use stile_core::grants::OperatorAccess;
 use stile_core::token::TokenId;
+use stile_protocol::reply::ErrorCode;
 use stile_store::Store;
 
-use super::{Context, Done, typed};
+use super::{CommandResult, Context, existing_principal, record};
 use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
-use crate::failure::Failure;
+use crate::error::CommandError;
 use crate::output::notice;
 use crate::target::StoreTarget;
 
-/// How often the keys are dropped anew when a broker adds one in the same moment.
-const ATTEMPTS: usize = 10;
+/// Maximum number of attempts to delete all keys, if a broker adds a key at the same time.
+const MAX_ATTEMPTS: usize = 10;
 
-/// What is out does not know that it is dead: said wherever a token may have been kept.
-const KEPT: &str = "a credentials helper hands out the token that it kept until that ends; \
-                    hint: `terraform-credentials-stile forget HOST` drops it at once, on the machine of whoever had it";
+/// The notice after each revocation: helpers do not know about it.
+const CACHED_TOKEN_NOTICE: &str = "credentials helpers still return a cached token until it expires; \
+                    hint: run `terraform-credentials-stile forget HOST` on each machine that has it";
 
-/// Runs one verb.
-pub(crate) async fn run(context: &Context, verb: TokenVerb) -> Done {
+/// Runs one subcommand.
+pub(crate) async fn run(context: &Context, verb: TokenVerb) -> CommandResult {
     match verb {
-        TokenVerb::Revoke(wanted) => revoke(context, &wanted).await?,
-        TokenVerb::Lift(wanted) => lift(context, &wanted).await?,
+        TokenVerb::Revoke(args) => revoke(context, &args).await?,
+        TokenVerb::Lift(args) => lift(context, &args).await?,
         TokenVerb::List(target) => list(context, &target).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn revoke(context: &Context, wanted: &TokenRevoke) -> Result<(), Failure> {
-    if let Some(text) = &wanted.token {
-        return revoke_token(context, &wanted.store, text).await;
+async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandError> {
+    if let Some(text) = &args.token {
+        return revoke_token(context, &args.store, text).await;
     }
-    if let Some(text) = &wanted.principal {
-        let principal = typed(text, wanted.exact)?;
-        let new = wanted
+    if let Some(text) = &args.principal {
+        let principal = existing_principal(text, args.exact)?;
+        let new = args
             .store
             .open()
             .await?
             .revoke_principal(&context.operator(), principal.clone(), context.now)
-            .await?;
+            .await;
+        let mut event = context.event(Kind::Revoke);
+        event.about(&principal);
+        let new =
+            record(event, new, |new| if *new { Outcome::Revoked } else { Outcome::Unchanged })?;
         let line = if new {
             format!("revoked {principal}")
         } else {
-            format!("unchanged: {principal} was revoked already")
+            format!("unchanged: {principal} is already revoked")
         };
         let status = if new { "revoked" } else { "unchanged" };
-        notice(KEPT);
+        notice(CACHED_TOKEN_NOTICE);
         return context.output.outcome(line, &json!({ "status": status, "principal": principal }));
     }
-    if !wanted.yes {
-        return Err(Failure::refused("`--all` revokes every token there is, everybody's")
-            .hint("repeat with `--yes` if that is meant"));
+    if !args.yes {
+        return Err(CommandError::refused("`--all` revokes the tokens of all principals")
+            .hint("add `--yes` to confirm"));
     }
-    let dropped = drop_keys(&context.operator(), &wanted.store.open().await?).await?;
-    let line = if dropped == 0 {
-        "nothing to revoke: there are no keys, so no token is good"
+    let deleted = drop_keys(context, &args.store.open().await?).await?;
+    let line = if deleted == 0 {
+        "unchanged: there are no keys, so no token is valid"
     } else {
-        notice(KEPT);
-        "revoked every token"
+        notice(CACHED_TOKEN_NOTICE);
+        "revoked all tokens"
     };
-    context.output.outcome(line, &json!({ "status": if dropped == 0 { "unchanged" } else { "revoked" }, "dropped_keys": dropped }))
+    context.output.outcome(line, &json!({ "status": if deleted == 0 { "unchanged" } else { "revoked" }, "dropped_keys": deleted }))
 }
 
-async fn revoke_token(context: &Context, target: &StoreTarget, text: &str) -> Result<(), Failure> {
-    // What was typed is not shown: it may well be the token itself.
+async fn revoke_token(
+    context: &Context,
+    target: &StoreTarget,
+    text: &str,
+) -> Result<(), CommandError> {
+    // The error does not contain the input, because it may be the token itself (secret leak).
     let id = TokenId::parse(text).ok_or_else(|| {
-        Failure::refused("that is not a token's id")
-            .hint("type the `token_id` of the audit log, 22 characters, and not the token itself")
+        CommandError::refused("the argument is not a token id")
+            .hint("use the `token_id` of the audit log (22 characters), not the token itself")
     })?;
-    target.open().await?.revoke_token(&context.operator(), id.clone(), context.now).await?;
-    notice(KEPT);
+    let store = target.open().await?;
+    let revoked = store.revoke_token(&context.operator(), id.clone(), context.now).await;
+    let mut event = context.event(Kind::Revoke);
+    event.token(&id);
+    record(event, revoked, |()| Outcome::Revoked)?;
+    notice(CACHED_TOKEN_NOTICE);
     context.output.outcome(
         format!("revoked token {}", id.as_str()),
         &json!({ "status": "revoked", "jti": id.as_str() }),
     )
 }
 
-/// Drops every key, and says how many there were.
-async fn drop_keys(operator: &OperatorAccess, store: &Store) -> Result<usize, Failure> {
-    for _ in 0..ATTEMPTS {
-        if let Some(count) = store.drop_keys(operator).await? {
-            return Ok(count);
+/// Deletes all keys, and returns their number.
+async fn drop_keys(context: &Context, store: &Store) -> Result<usize, CommandError> {
+    let (mut event, mut dropped) = (context.event(Kind::Key), Ok(None));
+    for _ in 0..MAX_ATTEMPTS {
+        dropped = store.drop_keys(&context.operator()).await;
+        if !matches!(dropped, Ok(None)) {
+            break;
         }
     }
-    Err(Failure::not_tried("the keyring changes all the time, and the keys were not dropped")
-        .hint("run it again"))
+    if matches!(dropped, Ok(None)) {
+        event.refused(ErrorCode::Conflict);
+    }
+    let outcome = |count: &Option<usize>| match count {
+        Some(0) => Outcome::Unchanged,
+        _ => Outcome::Dropped,
+    };
+    if let Some(count) = record(event, dropped, outcome)? {
+        return Ok(count);
+    }
+    Err(CommandError::failed(
+        "could not delete the keys, because the keyring changed during each attempt",
+    )
+    .hint("run the command again"))
 }
 
-async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
-    let principal = typed(&wanted.principal, wanted.exact)?;
-    if !wanted.store.open().await?.lift(&context.operator(), principal.clone()).await? {
-        return Err(Failure::refused(format!("`{principal}` is not revoked"))
-            .hint(format!("`{}` shows what is", wanted.store.command("token list"))));
+async fn lift(context: &Context, args: &TokenLift) -> Result<(), CommandError> {
+    let principal = existing_principal(&args.principal, args.exact)?;
+    let lifted = args.store.open().await?.lift(&context.operator(), principal.clone()).await;
+    let mut event = context.event(Kind::Lift);
+    event.about(&principal);
+    if !record(event, lifted, |lifted| if *lifted { Outcome::Lifted } else { Outcome::Absent })? {
+        return Err(CommandError::refused(format!("`{principal}` is not revoked"))
+            .hint(format!("`{}` lists all revocations", args.store.command("token list"))));
     }
     context.output.outcome(
         format!("lifted {principal}"),
@@ -103,7 +133,7 @@ async fn lift(context: &Context, wanted: &TokenLift) -> Result<(), Failure> {
     )
 }
 
-async fn list(context: &Context, target: &StoreTarget) -> Result<(), Failure> {
+async fn list(context: &Context, target: &StoreTarget) -> Result<(), CommandError> {
     let revocations = target.open().await?.revocations(&context.operator()).await?;
     let principals = revocations.principals.iter().map(|revoked| {
         let since = rfc3339(revoked.revoked_at);

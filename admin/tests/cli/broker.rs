@@ -1,4 +1,4 @@
-//! Somebody on loopback who answers in a broker's place, and remembers what was asked.
+//! A fake broker on loopback, which records the requests.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::Machine;
 
-/// A request as it arrived.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) line: String,
@@ -15,14 +15,15 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
 }
 
-/// Gives a token to everybody, and answers all else as it is told to.
+/// A fake broker: it returns a token to every caller, and other responses from a function.
 pub(crate) struct Broker {
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Broker {
-    /// Answers each request by its number (from 0, tokens not counted) and content.
+    /// Starts a broker that computes each response from the number of the request (from 0, without
+    /// token requests) and its content.
     pub(crate) fn new(answer: impl Fn(usize, &Request) -> String + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -36,12 +37,12 @@ impl Broker {
         Self { url, requests }
     }
 
-    /// What was asked, proofs included.
+    /// Returns the recorded requests, including token requests.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 
-    /// A machine on which `registry.example.com` is this broker, with AWS keys.
+    /// Returns a machine with AWS keys, on which `registry.example.com` is this broker.
     pub(crate) fn machine(&self) -> Machine {
         let machine = Machine::new()
             .with("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLE")
@@ -56,7 +57,7 @@ impl Broker {
     }
 }
 
-/// A whole HTTP answer.
+/// Returns a complete HTTP response.
 pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -87,8 +88,8 @@ fn serve(
         seen.push(request.clone());
         (tokens, seen.len() - 1 - tokens)
     };
-    let said = if is_for_token(&request) { token(tokens) } else { answer(others, &request) };
-    let _written = stream.write_all(said.as_bytes());
+    let response = if is_for_token(&request) { token(tokens) } else { answer(others, &request) };
+    let _written = stream.write_all(response.as_bytes());
 }
 
 fn is_for_token(request: &Request) -> bool {

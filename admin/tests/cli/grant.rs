@@ -1,4 +1,4 @@
-//! Grants and the store they are in.
+//! Tests of `store init` and `grant`.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ macro_rules! snapshot {
 }
 
 #[test]
-fn what_is_no_store_is_never_made_one_by_the_way() {
+fn only_store_init_creates_a_store() {
     let machine = Machine::new();
     machine.write("file", "");
     snapshot!(
@@ -30,7 +30,7 @@ fn what_is_no_store_is_never_made_one_by_the_way() {
 }
 
 #[test]
-fn every_refusal_of_a_grant_says_what_to_do() {
+fn every_refusal_of_a_grant_has_a_hint() {
     let machine = Machine::with_store();
     let role = format!("grant create --role-arn {DEPLOY} --namespace");
     machine.done(&format!("{role} acme --download"));
@@ -57,7 +57,7 @@ fn every_refusal_of_a_grant_says_what_to_do() {
         create(DEPLOY, "--namespace a*b --download"),
         create(DEPLOY, "--namespace Team-A --download"),
         create(DEPLOY, "--namespace search --download"),
-        // What it allows, until when, and for which unique id.
+        // The permissions, the expiry and the unique id.
         create(DEPLOY, "--namespace tools"),
         create(DEPLOY, "--namespace tools --download --expires 2020-01-01T00:00:00Z"),
         create(DEPLOY, "--namespace tools --download --expires 0s"),
@@ -68,7 +68,7 @@ fn every_refusal_of_a_grant_says_what_to_do() {
             "--namespace tools --download --unique-id AROAEXAMPLEEXAMPLE222",
         ),
         create("sso:111122223333/Admin", "--namespace tools --download --no-pin"),
-        // What is there, and what is not.
+        // Existing and missing grants.
         create(DEPLOY, "--namespace acme --upload"),
         format!("grant update --role-arn {DEPLOY} --namespace acme"),
         format!("grant update --role-arn {DEPLOY} --namespace acme --download=false"),
@@ -90,11 +90,11 @@ fn every_refusal_of_a_grant_says_what_to_do() {
         );
     }
     let left = machine.json("grant list");
-    assert_eq!(left.as_array().unwrap().len(), 1, "nothing that was refused was kept: {left}");
+    assert_eq!(left.as_array().unwrap().len(), 1, "the store has no refused grant: {left}");
 }
 
 #[test]
-fn what_was_left_out_of_an_arn_is_said() {
+fn a_notice_names_each_ignored_part_of_the_arn() {
     let machine = Machine::with_store();
     let reserved = "aws-reserved/sso.amazonaws.com/eu-west-1/AWSReservedSSO_Admin_0123456789abcdef";
     let commands = [
@@ -122,7 +122,7 @@ fn what_was_left_out_of_an_arn_is_said() {
 }
 
 #[test]
-fn an_update_changes_what_is_named_and_nothing_else() {
+fn an_update_changes_only_the_named_permissions() {
     let machine = Machine::with_store();
     let made = machine.json(&format!(
         "grant create --role-arn {DEPLOY} --namespace acme --download --create-grant"
@@ -152,7 +152,7 @@ fn an_update_changes_what_is_named_and_nothing_else() {
 }
 
 #[test]
-fn a_deleted_grant_is_gone_and_others_are_not() {
+fn delete_removes_only_the_named_grant() {
     let machine = Machine::with_store();
     for namespace in ["acme", "tools"] {
         machine
@@ -173,7 +173,7 @@ fn a_deleted_grant_is_gone_and_others_are_not() {
 }
 
 #[test]
-fn of_many_that_create_one_grant_at_once_one_wins() {
+fn only_one_of_several_concurrent_creations_succeeds() {
     let machine = Machine::with_store();
     let create = format!("grant create --role-arn {DEPLOY} --namespace acme --download");
     let children: Vec<_> = (0..8).map(|_| machine.start(&create)).collect();
@@ -184,7 +184,7 @@ fn of_many_that_create_one_grant_at_once_one_wins() {
 }
 
 #[test]
-fn explain_says_whether_and_why_and_what_differs() {
+fn explain_shows_the_decision_its_reason_and_the_differences() {
     let machine = Machine::with_store();
     for grant in [
         format!(
@@ -224,7 +224,7 @@ fn explain_says_whether_and_why_and_what_differs() {
 }
 
 #[test]
-fn a_hint_can_be_pasted() {
+fn the_hint_of_explain_is_a_working_command() {
     let machine = Machine::new();
     machine.done("store init --data data");
     let explain = format!("grant explain --data data --role-arn {DEPLOY} --namespace acme");
@@ -244,7 +244,7 @@ fn a_hint_can_be_pasted() {
 }
 
 #[test]
-fn a_row_that_somebody_wrote_by_hand_is_told_and_the_others_are_listed() {
+fn an_unreadable_row_raises_an_alarm_and_does_not_hide_other_grants() {
     let machine = Machine::with_store();
     machine.done(&format!("grant create --role-arn {DEPLOY} --namespace acme --download"));
     let database = rusqlite::Connection::open(machine.path("data/stile.sqlite3")).unwrap();

@@ -1,9 +1,9 @@
-//! The help pages, whole: they are how the program is taught.
+//! Snapshots of all help pages.
 
 use crate::support::Machine;
 
 #[test]
-fn every_page_teaches() {
+fn every_command_has_a_help_page() {
     let machine = Machine::new();
     for page in [
         "",
@@ -39,7 +39,7 @@ fn every_page_teaches() {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_read_exits_2_and_says_nothing_on_stdout() {
+fn an_invalid_command_line_exits_with_2_and_an_empty_stdout() {
     let machine = Machine::new();
     for arguments in [
         "",

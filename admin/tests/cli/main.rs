@@ -1,10 +1,8 @@
-//! The program itself, run as an operator or a publisher runs it: help, refusals, and what is there afterwards.
+//! Tests of the program as a process: help, output, errors and effects.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test stops at the first thing that is not as it must be"
-)]
+#![expect(clippy::unwrap_used, reason = "a test may panic at the first unexpected result")]
 
+mod audit;
 mod broker;
 mod grant;
 mod help;

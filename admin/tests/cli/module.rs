@@ -1,4 +1,4 @@
-//! Modules through the API.
+//! Tests of `module`, which uses the broker's API.
 
 use sha2::{Digest as _, Sha256};
 
@@ -8,8 +8,8 @@ use crate::support::{Machine, Run};
 const PUBLISH: &str = "module publish acme/vpc/aws 1.2.0 vpc --registry-host registry.example.com";
 const LIST: &str = "module list --registry-host registry.example.com";
 
-/// The answer to an archive that was taken.
-fn taken(status: &str, outcome: &str, request: &Request) -> String {
+/// Returns the response to an accepted archive.
+fn accepted(status: &str, outcome: &str, request: &Request) -> String {
     let sha256 = hex::encode(Sha256::digest(&request.body));
     let body = serde_json::json!({ "module": "acme/vpc/aws", "version": "1.2.0", "sha256": sha256, "status": outcome });
     http(status, "", &body.to_string())
@@ -42,8 +42,8 @@ fn bearers(broker: &Broker) -> Vec<String> {
 }
 
 #[test]
-fn what_could_never_be_published_asks_nobody() {
-    let broker = Broker::new(|_, _| panic!("nobody is asked"));
+fn an_invalid_module_causes_no_request() {
+    let broker = Broker::new(|_, _| panic!("the broker receives no request"));
     let machine = with_module(&broker);
     machine.write("plain/README.md", "");
     machine.write("nested/vpc/main.tf", "");
@@ -84,8 +84,8 @@ fn what_could_never_be_published_asks_nobody() {
 #[test]
 fn a_folder_is_published_as_the_same_archive_every_time() {
     let broker = Broker::new(|number, request| match number {
-        0 => taken("201 Created", "created", request),
-        _ => taken("200 OK", "unchanged", request),
+        0 => accepted("201 Created", "created", request),
+        _ => accepted("200 OK", "unchanged", request),
     });
     let machine = with_module(&broker);
     machine.write("vpc/terraform.tfstate", "a secret");
@@ -106,7 +106,7 @@ fn a_folder_is_published_as_the_same_archive_every_time() {
         .filter(|request| request.line.contains("/modules/"))
         .collect();
     let sha256 = hex::encode(Sha256::digest(&uploads[0].body));
-    let notice = "notice: left out, since Terraform's state holds secrets: terraform.tfstate\n";
+    let notice = "notice: skipped files of Terraform state, because they contain secrets: terraform.tfstate\n";
     for (run, word) in [(first, "published"), (second, "unchanged")] {
         let stdout = format!("{word} acme/vpc/aws 1.2.0 (sha256:{sha256})\n");
         assert_eq!(run, Run { stdout, stderr: notice.to_owned(), code: 0 });
@@ -121,8 +121,8 @@ fn a_folder_is_published_as_the_same_archive_every_time() {
 }
 
 #[test]
-fn an_archive_is_sent_as_it_is() {
-    let broker = Broker::new(|_, request| taken("201 Created", "created", request));
+fn an_archive_file_is_sent_unchanged() {
+    let broker = Broker::new(|_, request| accepted("201 Created", "created", request));
     let machine = with_module(&broker);
     let archive = machine.path("vpc.tar.gz");
     let packed = std::process::Command::new("tar")
@@ -144,7 +144,7 @@ fn an_archive_is_sent_as_it_is() {
 }
 
 #[test]
-fn what_the_broker_says_is_told_and_no_and_down_have_two_codes() {
+fn the_error_contains_the_brokers_message_and_refused_and_down_have_different_exit_codes() {
     for (answer, code, expected) in [
         (
             errors(
@@ -162,13 +162,17 @@ fn what_the_broker_says_is_told_and_no_and_down_have_two_codes() {
         (
             errors("503 Service Unavailable", "down"),
             2,
-            "`acme/vpc/aws` 1.2.0 was not published: the registry could not answer: down",
+            "`acme/vpc/aws` 1.2.0 was not published: the registry is unavailable: down",
         ),
-        (http("201 Created", "", "<html>"), 2, "answered with something else; hint: look at `url`"),
+        (
+            http("201 Created", "", "<html>"),
+            2,
+            "sent an unexpected response; hint: check that `url`",
+        ),
         (
             http("201 Created", "", r#"{"sha256":"00","status":"created"}"#),
             2,
-            "the registry has other bytes as `acme/vpc/aws` 1.2.0 than were sent",
+            "the registry stored different bytes than the sent archive as `acme/vpc/aws` 1.2.0",
         ),
         (
             http("302 Found", "location: https://evil.example\r\n", ""),
@@ -188,10 +192,10 @@ fn what_the_broker_says_is_told_and_no_and_down_have_two_codes() {
 }
 
 #[test]
-fn a_busy_broker_is_asked_once_more_with_the_whole_archive() {
+fn a_busy_broker_gets_one_retry_with_the_complete_archive() {
     let broker = Broker::new(|number, request| match number {
         0 => errors("503 Service Unavailable", "busy"),
-        _ => taken("201 Created", "created", request),
+        _ => accepted("201 Created", "created", request),
     });
     assert!(
         with_module(&broker).done(PUBLISH).starts_with("published acme/vpc/aws 1.2.0 (sha256:")
@@ -202,25 +206,25 @@ fn a_busy_broker_is_asked_once_more_with_the_whole_archive() {
 }
 
 #[test]
-fn a_kept_token_that_is_no_longer_good_is_replaced_once() {
+fn a_rejected_cached_token_is_replaced_once() {
     let broker =
         Broker::new(|_, request| match request.headers["authorization"].ends_with("number-0") {
             true => errors("401 Unauthorized", "a valid token is needed"),
-            false => taken("201 Created", "created", request),
+            false => accepted("201 Created", "created", request),
         });
     let machine = with_module(&broker);
     let refused = machine.run(PUBLISH);
-    assert_eq!(refused.code, 1, "a new token that is refused is not replaced: {}", refused.stderr);
+    assert_eq!(refused.code, 1, "a rejected new token is not replaced: {}", refused.stderr);
     assert!(machine.done(PUBLISH).starts_with("published"));
     assert_eq!(bearers(&broker), ["proof", "0", "0", "proof", "1"]);
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_no_refusal_of_the_token() {
+fn a_truncated_response_does_not_replace_the_token() {
     let broker = Broker::new(|number, request| match number {
-        0 => taken("201 Created", "created", request),
+        0 => accepted("201 Created", "created", request),
         1 => String::new(),
-        _ => taken("200 OK", "unchanged", request),
+        _ => accepted("200 OK", "unchanged", request),
     });
     let machine = with_module(&broker);
     machine.done(PUBLISH);
@@ -230,13 +234,13 @@ fn an_answer_that_breaks_off_is_no_refusal_of_the_token() {
     assert_eq!(
         bearers(&broker),
         ["proof", "0", "0", "0"],
-        "the kept token is neither dropped nor renewed"
+        "the program uses the cached token again"
     );
 }
 
 #[test]
-fn nobody_who_answers_is_no_refusal() {
-    let broker = Broker::new(|_, _| unreachable!("nobody gets here"));
+fn an_unreachable_registry_is_a_failure_and_not_a_refusal() {
+    let broker = Broker::new(|_, _| unreachable!("the broker receives no request"));
     let machine = with_module(&broker);
     machine.write(
         ".config/stile/config.toml",
@@ -252,7 +256,7 @@ fn nobody_who_answers_is_no_refusal() {
 }
 
 #[test]
-fn a_list_has_every_page() {
+fn a_list_contains_every_page() {
     let module = |name: &str| {
         serde_json::json!({ "id": format!("acme/{name}/aws/1.0.0"), "namespace": "acme", "name": name, "provider": "aws",
             "version": "1.0.0", "published_at": "2026-11-20T10:11:12Z" })
@@ -280,7 +284,7 @@ fn a_list_has_every_page() {
 }
 
 #[test]
-fn the_versions_of_a_module_are_listed_in_the_brokers_order() {
+fn the_list_of_versions_has_the_order_of_the_broker() {
     let broker = Broker::new(|_, request| match request.line.as_str() {
         "GET /v1/modules/acme/vpc/aws/versions HTTP/1.1" => http(
             "200 OK",

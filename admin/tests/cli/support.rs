@@ -1,19 +1,19 @@
-//! A machine with nothing on it but the program and a folder for the store.
+//! A clean environment for the program, with a home folder for the store.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// A role that much is granted to.
+/// The role of most grants in the tests.
 pub(crate) const DEPLOY: &str = "arn:aws:iam::111122223333:role/deploy";
 
-/// A home folder of its own, and an environment in which nothing else is set.
+/// A temporary home folder, with an otherwise empty environment.
 pub(crate) struct Machine {
     folder: tempfile::TempDir,
     environment: Vec<(String, String)>,
 }
 
-/// What one run of the program gave.
+/// The result of one run of the program.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) stdout: String,
@@ -22,14 +22,14 @@ pub(crate) struct Run {
 }
 
 impl Machine {
-    /// A machine without a store.
+    /// Creates a machine without a store.
     pub(crate) fn new() -> Self {
         let machine = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
         let home = machine.folder.path().to_str().unwrap().to_owned();
         machine.with("HOME", &home).with("USER", "tester").with("AWS_EC2_METADATA_DISABLED", "true")
     }
 
-    /// A machine with a store that `STILE_DATA` names.
+    /// Creates a machine with a store in `STILE_DATA`.
     pub(crate) fn with_store() -> Self {
         let machine = Self::new();
         let data = machine.path("data").to_str().unwrap().to_owned();
@@ -38,7 +38,7 @@ impl Machine {
         machine
     }
 
-    /// Sets a variable.
+    /// Sets an environment variable.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(there, _)| there != name);
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -56,7 +56,7 @@ impl Machine {
         std::fs::write(path, text).unwrap();
     }
 
-    /// Starts the program; words are parted by spaces.
+    /// Starts the program. Spaces separate the arguments.
     pub(crate) fn start(&self, arguments: &str) -> Child {
         Command::new(env!("CARGO_BIN_EXE_stile-admin"))
             .args(arguments.split(' ').filter(|word| !word.is_empty()))
@@ -70,7 +70,7 @@ impl Machine {
             .unwrap()
     }
 
-    /// What a started program gave in the end.
+    /// Waits for a started program, and returns its result.
     pub(crate) fn end(&self, child: Child) -> Run {
         let output = child.wait_with_output().unwrap();
         let text = |bytes: Vec<u8>| {
@@ -87,7 +87,7 @@ impl Machine {
         self.end(self.start(arguments))
     }
 
-    /// Runs it and expects a "yes"; gives what is on stdout, without times.
+    /// Runs the program, asserts success, and returns stdout without times.
     #[track_caller]
     pub(crate) fn done(&self, arguments: &str) -> String {
         let run = self.run(arguments);
@@ -95,37 +95,37 @@ impl Machine {
         timeless(&run.stdout)
     }
 
-    /// The same, as JSON.
+    /// Runs the program like [`Self::done`], and parses its output as JSON.
     #[track_caller]
     pub(crate) fn json(&self, arguments: &str) -> serde_json::Value {
         serde_json::from_str(&self.done(&format!("{arguments} --output json"))).unwrap()
     }
 
-    /// Everything the commands print, as somebody would see it on a terminal; times on stdout are left out.
+    /// Returns the output of the commands as on a terminal. It replaces times on stdout.
     pub(crate) fn transcript(&self, commands: &[&str]) -> String {
         let mut transcript = String::new();
         for command in commands {
             let Run { stdout, stderr, code } = self.run(command);
             let stdout = timeless(&stdout);
-            let shown = command.replace(self.folder.path().to_str().unwrap(), "~");
+            let printed = command.replace(self.folder.path().to_str().unwrap(), "~");
             let exit = if code == 0 { String::new() } else { format!("exit {code}\n") };
-            writeln!(transcript, "$ stile-admin {shown}\n{stdout}{stderr}{exit}").unwrap();
+            writeln!(transcript, "$ stile-admin {printed}\n{stdout}{stderr}{exit}").unwrap();
         }
         transcript
     }
 }
 
-/// Puts a word in the place of each time, which is another one each day.
+/// Replaces each time with a placeholder.
 fn timeless(text: &str) -> String {
     let mut rest = text;
-    let mut kept = String::new();
+    let mut result = String::new();
     while let Some(at) = rest.find("20") {
         let (before, found) = rest.split_at(at);
-        kept.push_str(before);
+        result.push_str(before);
         let time =
             found.get(..20).filter(|time| chrono::DateTime::parse_from_rfc3339(time).is_ok());
-        kept.push_str(if time.is_some() { "<time>" } else { "20" });
+        result.push_str(if time.is_some() { "<time>" } else { "20" });
         rest = &found[if time.is_some() { 20 } else { 2 }..];
     }
-    kept + rest
+    result + rest
 }

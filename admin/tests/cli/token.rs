@@ -1,12 +1,12 @@
-//! Revocations.
+//! Tests of `token`.
 
 use crate::support::{DEPLOY, Machine};
 
-/// A token id, 16 bytes in base64url.
+/// A token id: 16 bytes in base64url.
 const JTI: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 #[test]
-fn what_is_revoked_is_listed_until_it_is_lifted() {
+fn the_list_contains_a_revoked_principal_until_it_is_lifted() {
     let machine = Machine::with_store();
     let commands = [
         "token list".to_owned(),
@@ -31,7 +31,7 @@ fn what_is_revoked_is_listed_until_it_is_lifted() {
 }
 
 #[test]
-fn revoking_everything_drops_every_key() {
+fn revoking_all_tokens_deletes_all_keys() {
     let machine = Machine::with_store();
     let keyring = machine.path("data/keyring.json");
     let key = r#"{"id":"AAAAAAAAAAAAAAAAAAAAAA","created_at":0,"mints_from":0,"secret":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
@@ -41,8 +41,8 @@ fn revoking_everything_drops_every_key() {
     assert_eq!(machine.run("token revoke --all").code, 1);
     assert!(
         std::fs::read_to_string(&keyring).unwrap().contains("mints_from"),
-        "nothing goes without `--yes`"
+        "without `--yes`, all keys remain"
     );
-    assert_eq!(machine.done("token revoke --all --yes"), "revoked every token\n");
+    assert_eq!(machine.done("token revoke --all --yes"), "revoked all tokens\n");
     assert_eq!(std::fs::read_to_string(&keyring).unwrap(), r#"{"revision":8,"keys":[]}"#);
 }

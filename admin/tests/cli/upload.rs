@@ -1,4 +1,4 @@
-//! Archives that are put where the registry says: what is sent to whom, and what is said when that is refused.
+//! Tests of uploads to the bucket: the requests, and the errors.
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -9,7 +9,7 @@ use crate::support::Machine;
 const PUBLISH: &str = "module publish acme/vpc/aws 1.2.0 vpc --registry-host registry.example.com";
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// More than goes through every event, since nothing makes noise smaller.
+/// Creates a module with incompressible content, so that its archive does not fit into every event.
 fn with_large_module(broker: &Broker) -> Machine {
     let machine = broker.machine();
     machine.write("vpc/main.tf", "resource \"null_resource\" \"a\" {}\n");
@@ -19,8 +19,8 @@ fn with_large_module(broker: &Broker) -> Machine {
     machine
 }
 
-/// The address of this very server, which the machine finds in its own configuration.
-fn here(request: &Request) -> String {
+/// Returns the URL of this server.
+fn own_url(request: &Request) -> String {
     format!("http://{}", request.headers["host"])
 }
 
@@ -28,7 +28,7 @@ fn announced(request: &Request) -> serde_json::Value {
     serde_json::from_slice(&request.body).unwrap()
 }
 
-fn begun(url: &str, bytes: &serde_json::Value) -> String {
+fn upload_started(url: &str, bytes: &serde_json::Value) -> String {
     let headers = json!({"content-length": bytes.to_string(), "content-type": "application/zip", "x-amz-checksum-sha256": "abc="});
     let body =
         json!({"upload": ID, "url": url, "headers": headers, "expires_at": "2999-01-01T00:00:00Z"});
@@ -41,14 +41,14 @@ fn published(outcome: &str, sha256: &serde_json::Value) -> String {
     http("200 OK", "", &body.to_string())
 }
 
-/// A registry that has the archive put at this server and says then what came of it.
+/// Starts a registry that is also the bucket. `put` is the response of the bucket.
 fn registry(put: &'static str) -> Broker {
     let digest = std::sync::Mutex::new(serde_json::Value::Null);
     Broker::new(move |_, request| match request.line.split(' ').take(2).collect::<Vec<_>>()[..] {
         ["POST", "/v1/modules/acme/vpc/aws/1.2.0/uploads"] => {
             digest.lock().unwrap().clone_from(&announced(request)["sha256"]);
-            begun(
-                &format!("{}/bucket/uploads/{ID}?X-Amz-Signature=secret", here(request)),
+            upload_started(
+                &format!("{}/bucket/uploads/{ID}?X-Amz-Signature=secret", own_url(request)),
                 &announced(request)["bytes"],
             )
         }
@@ -59,7 +59,7 @@ fn registry(put: &'static str) -> Broker {
 }
 
 #[test]
-fn a_large_archive_is_put_where_the_registry_says_with_its_headers_and_without_the_token() {
+fn a_large_archive_goes_to_the_given_url_with_the_given_headers_and_without_the_token() {
     let broker = registry("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let machine = with_large_module(&broker);
     let run = machine.run(PUBLISH);
@@ -103,7 +103,7 @@ fn a_large_archive_is_put_where_the_registry_says_with_its_headers_and_without_t
 }
 
 #[test]
-fn what_can_be_sent_directly_is_and_what_is_there_is_not_sent() {
+fn the_registry_can_select_a_direct_upload_or_report_a_published_version() {
     let direct = Broker::new(|_, request| match request.line.contains("/uploads ") {
         true => published("direct", &announced(request)["sha256"]),
         false => published("created", &json!(hex::encode(Sha256::digest(&request.body)))),
@@ -116,11 +116,11 @@ fn what_can_be_sent_directly_is_and_what_is_there_is_not_sent() {
 
     let there = Broker::new(|_, request| published("unchanged", &announced(request)["sha256"]));
     assert!(with_large_module(&there).done(PUBLISH).starts_with("unchanged acme/vpc/aws 1.2.0 "));
-    assert_eq!(there.requests().len(), 2, "the token, and one question");
+    assert_eq!(there.requests().len(), 2, "one token request, and one announcement");
 }
 
 #[test]
-fn what_the_bucket_says_is_one_sentence_with_its_code_and_what_to_do() {
+fn an_error_of_the_bucket_is_one_line_with_its_code_and_a_hint() {
     let error = |status: &str, code: &str| {
         let body = format!(
             "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>of X-Amz-Signature=secret</Message></Error>"
@@ -131,17 +131,17 @@ fn what_the_bucket_says_is_one_sentence_with_its_code_and_what_to_do() {
         (
             error("403 Forbidden", "AccessDenied"),
             1,
-            "`127.0.0.1` did not take the archive: `AccessDenied` (403 Forbidden); hint: run the",
+            "`127.0.0.1` rejected the archive: `AccessDenied` (403 Forbidden); hint: run the",
         ),
         (
             error("400 Bad Request", "BadDigest"),
             1,
-            "`127.0.0.1` did not take the archive: `BadDigest` (400 Bad Request); hint: run the",
+            "`127.0.0.1` rejected the archive: `BadDigest` (400 Bad Request); hint: run the",
         ),
         (
             error("503 Slow Down", "SlowDown"),
             2,
-            "did not take the archive: `SlowDown` (503 Service Unavailable); hint: run the same",
+            "rejected the archive: `SlowDown` (503 Service Unavailable); hint: run the same",
         ),
         (
             http("302 Found", "location: https://evil.example/\r\n", ""),
@@ -169,13 +169,13 @@ fn what_the_bucket_says_is_one_sentence_with_its_code_and_what_to_do() {
                 .requests()
                 .iter()
                 .any(|request| request.line.contains(&format!("uploads/{ID} "))),
-            "nothing is completed"
+            "the program does not complete the upload"
         );
     }
 }
 
 #[test]
-fn an_archive_goes_to_no_address_that_others_can_listen_at() {
+fn an_unsafe_or_inconsistent_upload_url_is_rejected() {
     for (url, bytes, expected) in [
         (
             "http://bucket.s3.amazonaws.com/uploads/x",
@@ -183,15 +183,15 @@ fn an_archive_goes_to_no_address_that_others_can_listen_at() {
             "is neither an `https` URL nor a loopback address",
         ),
         ("ftp://127.0.0.1/uploads/x", None, "is neither an `https` URL nor a loopback address"),
-        ("uploads/x", None, "the registry wants the archive at what is no URL"),
+        ("uploads/x", None, "the registry responded with an invalid upload URL"),
         (
             "https://bucket.s3.amazonaws.com/uploads/x",
             Some(json!(7)),
-            "the registry wants 7 bytes, and the archive has",
+            "the registry expects 7 bytes, but the archive has",
         ),
     ] {
         let broker = Broker::new(move |_, request| {
-            begun(url, bytes.as_ref().unwrap_or(&announced(request)["bytes"]))
+            upload_started(url, bytes.as_ref().unwrap_or(&announced(request)["bytes"]))
         });
         let run = with_large_module(&broker).run(PUBLISH);
         assert_eq!((run.stdout.as_str(), run.code), ("", 2), "{url}: {}", run.stderr);

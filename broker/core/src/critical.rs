@@ -1,19 +1,19 @@
-//! Decides whether a reader may ignore what it does not know in a stored or sent object, by the object's `crit` list.
+//! Checks the `crit` list of an object: the fields that a reader must understand.
 //!
-//! A newer program may add a field that restricts: a grant that counts in office hours only, a token for one address only.
-//! An older reader that ignored such a field would allow too much. So the writer names every such field in `crit`, and a
-//! reader that does not know a name there refuses the whole object. Every other unknown field is ignored, so that formats
-//! can grow. This is the rule of RFC 7515, section 4.1.11.
+//! A newer program may add a field that restricts access, for example a grant for office hours only.
+//! An older reader that ignores such a field would allow too much. So the writer lists every such
+//! field in `crit`, and a reader that does not know one of them rejects the whole object. A reader
+//! ignores every other unknown field. This is the rule of RFC 7515, section 4.1.11.
 
 use serde_json::Value;
 
-/// The field that lists the names.
+/// The name of the field with the list.
 pub const CRIT: &str = "crit";
 
-/// Whether a reader that knows the fields `known` understands everything that `crit` lists.
+/// Returns whether a reader that knows the fields `known` understands every field that `crit` lists.
 ///
-/// No list means that nothing in the object restricts. An empty list, or a list of anything but names, is not one that
-/// this project writes, and is not understood.
+/// An absent list is valid: nothing in the object restricts access. An empty list, or a list that
+/// contains something other than strings, is invalid: no program of this project writes one.
 pub fn understood(crit: Option<&Value>, known: &[&str]) -> bool {
     let Some(crit) = crit else { return true };
     let names = crit.as_array().filter(|names| !names.is_empty());
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_refused_where_it_lists_what_the_reader_does_not_know() {
+    fn a_reader_rejects_an_object_with_an_unknown_critical_field() {
         let known = ["exp", "ns"];
         for crit in [
             json!(["hours"]),

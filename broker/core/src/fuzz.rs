@@ -1,21 +1,21 @@
-//! What fuzz targets share: the verdict on some bytes, and the targets of this package.
+//! The fuzz targets of this package, and the verdict that every fuzz target returns.
 //!
-//! Not part of the service: only tests and the programs in `tests/fuzz/` are built with it.
+//! The service does not contain this module. Only tests and the programs in `tests/fuzz/` do.
 
 pub use crate::package::archive::fuzz::archive;
 pub use crate::principal::fuzz::arn;
 pub use crate::token::fuzz::token;
 
-/// What became of the bytes, so that a replay notices a seed that is no longer good.
+/// The result for one input. A replay compares it with the file name of the seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// They were what they claimed to be.
-    Taken,
-    /// They were not, and an error said so.
-    Refused,
+    /// The parser accepted the input.
+    Accepted,
+    /// The parser returned an error.
+    Rejected,
 }
 
-/// Whether a sentence may stand in a reply and on one line of a log, whatever was sent.
+/// Returns whether a message fits on one line of a log: no control characters, at most 600 bytes.
 pub fn is_plain(sentence: &str) -> bool {
     sentence.len() <= 600 && !sentence.contains(char::is_control)
 }

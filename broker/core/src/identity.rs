@@ -1,20 +1,21 @@
-//! Who a request comes from, once an issuer has vouched for it: what every way to authenticate ends in.
+//! The identity of an authenticated caller: the result of every authentication method.
 
 use stile_protocol::region::Partition;
 
 use crate::principal::{CallerArnError, Principal, UniqueId, parse_caller_arn};
 
-/// Who vouches for an identity.
+/// The system that authenticated the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Issuer {
-    /// AWS STS answered `GetCallerIdentity` for a request that the caller signed.
+    /// AWS STS: it answered a `GetCallerIdentity` request that the caller signed.
     Sts,
-    /// API Gateway or a function URL verified the signature, and the event's request context names the caller.
+    /// API Gateway or a Lambda function URL: it verified the signature, and the event's request
+    /// context names the caller.
     Gateway,
 }
 
 impl Issuer {
-    /// The name in the audit log.
+    /// Returns the name in the audit log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sts => "proof",
@@ -23,9 +24,10 @@ impl Issuer {
     }
 }
 
-/// A caller that an issuer vouches for. It says who, never what the caller may do.
+/// An authenticated caller. It says who the caller is, not what the caller may do.
 ///
-/// Only the broker's `authn` module makes one, from an answer that it has checked; a test of the source holds that.
+/// Only the broker's `authn` module creates one, from an answer that it verified. A test of the
+/// source code enforces this.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     principals: Vec<Principal>,
@@ -36,10 +38,15 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of an IAM role or user, if account, ARN and user id agree with each other.
+    /// Creates the identity of an IAM role or user, if account, ARN and user id are consistent.
     ///
-    /// `partitions` are those that the issuer can speak for. Source: AWS STS, `GetCallerIdentity`.
-    pub fn of_iam(
+    /// `partitions` are the AWS partitions that the issuer is responsible for. Source: AWS STS API
+    /// reference, `GetCallerIdentity`.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`], if the broker does not accept such callers or a field is invalid.
+    pub fn from_iam(
         issuer: Issuer,
         account: &str,
         arn: &str,
@@ -48,28 +55,28 @@ impl Identity {
     ) -> Result<Self, IdentityError> {
         let caller = parse_caller_arn(arn).map_err(|error| match error {
             CallerArnError::Unsupported(sentence) => IdentityError::Unsupported(sentence),
-            CallerArnError::Malformed => IdentityError::Malformed("its ARN is out of the grammar"),
+            CallerArnError::Malformed => IdentityError::Malformed("its ARN is malformed"),
         })?;
         let (id, user_id_session) = match user_id.split_once(':') {
             Some((id, session)) => (id, Some(session)),
             None => (user_id, None),
         };
         if caller.account != account {
-            return Err(IdentityError::Inconsistent("the ARN is of another account"));
+            return Err(IdentityError::Inconsistent("the ARN is for a different account"));
         }
         if !partitions.contains(&caller.partition) {
             return Err(IdentityError::Inconsistent(
-                "the ARN is of another partition than the region",
+                "the ARN and the region are in different partitions",
             ));
         }
         if user_id_session != caller.session_name.as_deref() {
             return Err(IdentityError::Inconsistent("UserId and Arn name different sessions"));
         }
         if !id.starts_with(caller.unique_id_prefix()) {
-            return Err(IdentityError::Inconsistent("UserId is of another kind than Arn"));
+            return Err(IdentityError::Inconsistent("UserId and Arn are of different types"));
         }
-        let unique_id = UniqueId::parse(id)
-            .ok_or(IdentityError::Malformed("its UserId is out of the grammar"))?;
+        let unique_id =
+            UniqueId::parse(id).ok_or(IdentityError::Malformed("its UserId is malformed"))?;
         Ok(Self {
             principals: caller.principals().cloned().collect(),
             issuer,
@@ -79,7 +86,7 @@ impl Identity {
         })
     }
 
-    /// The one principal that the caller is: a role or a user.
+    /// Returns the caller's own principal: a role or a user.
     #[expect(
         clippy::indexing_slicing,
         reason = "every constructor puts the principal itself first"
@@ -88,40 +95,41 @@ impl Identity {
         &self.principals[0]
     }
 
-    /// Every principal whose grants apply to this caller, its own first; at most three.
+    /// Returns every principal whose grants apply to this caller: at most three, its own first.
     pub fn principals(&self) -> &[Principal] {
         &self.principals
     }
 
-    /// Who vouches for it.
+    /// Returns the system that authenticated the caller.
     pub const fn issuer(&self) -> Issuer {
         self.issuer
     }
 
-    /// The caller in the issuer's own words: the ARN, for AWS. For the audit log only.
+    /// Returns the issuer's name for the caller, for the audit log only. For AWS, it is the ARN.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The issuer's unchangeable id of the principal, if the issuer has one. It tells a role from a later one of the
-    /// same name.
+    /// Returns the issuer's immutable id of the principal, if it has one.
+    ///
+    /// It distinguishes a role from a later role of the same name.
     pub const fn unique_id(&self) -> Option<&UniqueId> {
         self.unique_id.as_ref()
     }
 
-    /// The name that the caller chose for its session. For the audit log only, since any caller can choose any name.
+    /// Returns the session name, for the audit log only: the caller can choose any name.
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
     }
 }
 
-/// Why an issuer's answer makes no identity.
+/// The reason why the broker cannot create an identity from the issuer's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// A kind of caller that is never admitted.
+    /// The broker never accepts callers of this kind.
     #[error("{0}")]
     Unsupported(&'static str),
-    /// The answer is not one that the issuer gives.
+    /// The issuer does not give such an answer.
     #[error("{0}")]
     Malformed(&'static str),
     /// The answer contradicts itself or the region.
@@ -129,27 +137,27 @@ pub enum IdentityError {
     Inconsistent(&'static str),
 }
 
-/// What keeps an authentication from being used twice.
+/// The measure that prevents a second use of an authentication.
 ///
-/// A proof that could be used twice would let anyone who copies it mint a token.
+/// Without it, anyone who copies a proof could mint a token with it (replay).
 #[derive(Debug, PartialEq, Eq)]
 pub enum SingleUse {
-    /// The store must record this digest first; it refuses a digest that it has recorded before.
+    /// The store must record this digest before the mint, and must reject a known digest.
     Record {
-        /// SHA-256 of what the caller signed.
+        /// SHA-256 of the signed content.
         digest: [u8; 32],
-        /// How long the issuer itself would accept it, Unix seconds.
+        /// Time until which the issuer itself would accept the signature, in Unix seconds.
         keep_until: i64,
     },
-    /// The issuer accepts a signature once or for seconds only, and nothing reached the broker that could be copied.
+    /// The issuer prevents replays, and the broker received nothing that an attacker could replay.
     ByIssuer,
 }
 
-/// A caller who authenticated: its identity, and what keeps that from being used twice.
+/// The result of an authentication: the caller's identity, and the replay protection.
 #[derive(Debug)]
 pub struct Authenticated {
-    /// Who it is.
+    /// The caller.
     pub identity: Identity,
-    /// What the mint must hand to the store.
+    /// The replay protection, which the mint must pass to the store.
     pub single_use: SingleUse,
 }

@@ -1,9 +1,12 @@
-//! Stile's rules, without a network, a database or AWS: who a caller is, what it was granted, what a token says, and what
-//! a package is. Nothing here reads a clock; `now` is an argument.
+//! The domain rules of Stile: principals, identities, grants, token claims and packages.
+//!
+//! This package has no network, no database and no AWS SDK. Nothing here reads a clock: `now` is an
+//! argument.
 //!
 //! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`identity`], [`token`],
-//! [`package`], [`grants`].
+//! [`package`], [`grants`], [`audit`].
 
+pub mod audit;
 pub mod clock;
 pub mod critical;
 #[cfg(any(test, feature = "fuzz"))]

@@ -82,8 +82,13 @@ pub struct GatewayCaller {
 impl GatewayCaller {
     /// The caller's identity, under every check that STS's answer is under.
     pub fn identify(&self, partitions: &[Partition]) -> Result<Authenticated, AnswerError> {
-        let identity =
-            Identity::of_iam(Issuer::Gateway, &self.account, &self.arn, &self.user_id, partitions)?;
+        let identity = Identity::from_iam(
+            Issuer::Gateway,
+            &self.account,
+            &self.arn,
+            &self.user_id,
+            partitions,
+        )?;
         let id = |text: &str| text.split(':').next().map(str::to_owned);
         if id(&self.user_id) != id(&self.caller_id) {
             return Err(AnswerError::Inconsistent("it speaks of two callers"));
@@ -190,16 +195,16 @@ mod tests {
                 ),
                 "EC2 instance identity",
             ),
-            (with("nonsense", ID, "111122223333"), "out of the grammar"),
-            (with("", "", ""), "out of the grammar"),
-            (with(ARN, ID, "444455556666"), "another account"),
+            (with("nonsense", ID, "111122223333"), "malformed"),
+            (with("", "", ""), "malformed"),
+            (with(ARN, ID, "444455556666"), "different account"),
             (
                 with("arn:aws-cn:sts::111122223333:assumed-role/deploy/i-0abc", ID, "111122223333"),
-                "another partition",
+                "different partitions",
             ),
             (with(ARN, "AROAEXAMPLEEXAMPLE222:other", "111122223333"), "different sessions"),
-            (with(ARN, "AIDAEXAMPLEEXAMPLE222:i-0abc", "111122223333"), "another kind"),
-            (with(ARN, "AROA:i-0abc", "111122223333"), "out of the grammar"),
+            (with(ARN, "AIDAEXAMPLEEXAMPLE222:i-0abc", "111122223333"), "different types"),
+            (with(ARN, "AROA:i-0abc", "111122223333"), "malformed"),
             (
                 UnverifiedContext {
                     caller_id: Some("AROAOTHEROTHEROTHER22:i-0abc".to_owned()),

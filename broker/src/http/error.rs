@@ -9,18 +9,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use stile_protocol::audience::Audience;
 use stile_protocol::reply::{ErrorCode, ErrorReply};
 
-use crate::authn::sigv4::proof::ProofError;
-use crate::authn::sigv4::{AnswerError, StsError};
-use crate::boot::Broker;
-use crate::tokens::{KeyError, OpenError};
+use crate::app::Broker;
 use stile_core::clock::rfc3339;
-use stile_core::grants::Refusal;
-use stile_core::package::archive::ArchiveError;
-use stile_core::package::{SignedUrlError, UploadError};
-use stile_store::StoreError;
 
 /// Seconds after which a caller may try again what could not be decided.
 const RETRY_AFTER: &str = "2";
@@ -47,7 +39,7 @@ impl ApiError {
         self
     }
 
-    fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+    pub(super) fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
     }
@@ -61,156 +53,6 @@ impl ApiError {
     /// Nothing under that name, or nothing the caller may know of.
     pub fn not_found(what: impl Into<String>) -> Self {
         Self::new(ErrorCode::NotFound, what)
-    }
-
-    /// What a refused or failed proof is answered with.
-    pub fn proof(error: &ProofError) -> Self {
-        let code = match error {
-            ProofError::Field(_) => ErrorCode::InvalidRequest,
-            ProofError::Version => ErrorCode::UnsupportedVersion,
-            ProofError::Expired => ErrorCode::ProofExpired,
-            ProofError::FromFuture => ErrorCode::ProofFromFuture,
-        };
-        let hint = matches!(code, ErrorCode::ProofExpired | ErrorCode::ProofFromFuture)
-            .then_some("compare your clock with `server_time`");
-        let error = Self::new(code, error.to_string());
-        hint.map_or(error.clone(), |hint| error.hint(hint))
-    }
-
-    /// What STS's word, or its silence, is answered with; its own text is never repeated.
-    pub fn sts(error: StsError, audience: &Audience) -> Self {
-        match error {
-            StsError::Answer(answer) => {
-                if matches!(answer, AnswerError::Malformed(_) | AnswerError::Inconsistent(_)) {
-                    tracing::error!(
-                        alarm = "sts_answer",
-                        error = &answer as &dyn Error,
-                        "what answered for STS is not to be believed"
-                    );
-                }
-                let code = match &answer {
-                    AnswerError::SignatureMismatch => {
-                        return Self::new(ErrorCode::SignatureMismatch, answer.to_string())
-                            .hint(format!("sign for registry host `{audience}`, with the secret that belongs to the access key"));
-                    }
-                    AnswerError::SignatureExpired => ErrorCode::ProofExpired,
-                    AnswerError::InvalidCredentials => ErrorCode::InvalidCredentials,
-                    AnswerError::ExpiredCredentials => ErrorCode::ExpiredCredentials,
-                    AnswerError::Unsupported(_) => ErrorCode::UnsupportedPrincipal,
-                    AnswerError::Malformed(_) => {
-                        return Self::new(
-                            ErrorCode::StsBadResponse,
-                            "the answer for STS cannot be read",
-                        )
-                        .caused_by(answer);
-                    }
-                    AnswerError::Inconsistent(_) => {
-                        return Self::new(
-                            ErrorCode::StsInconsistent,
-                            "the answer of STS contradicts itself",
-                        )
-                        .caused_by(answer);
-                    }
-                };
-                Self::new(code, answer.to_string())
-            }
-            StsError::Busy => Self::new(ErrorCode::Throttled, error.to_string()),
-            StsError::Timeout => Self::new(ErrorCode::StsTimeout, error.to_string()),
-            StsError::Unavailable(_) => {
-                Self::new(ErrorCode::StsUnavailable, error.to_string()).caused_by(error)
-            }
-            StsError::NotSts(_) => {
-                Self::new(ErrorCode::StsBadResponse, error.to_string()).caused_by(error)
-            }
-        }
-    }
-
-    /// What a gateway's word on its caller is answered with, where that makes no identity.
-    pub fn gateway(error: AnswerError) -> Self {
-        match error {
-            AnswerError::Unsupported(sentence) => {
-                Self::new(ErrorCode::UnsupportedPrincipal, sentence)
-            }
-            AnswerError::Inconsistent(_) => Self::new(
-                ErrorCode::StsInconsistent,
-                "what the gateway says of the caller contradicts itself",
-            )
-            .caused_by(error),
-            _ => Self::new(
-                ErrorCode::StsBadResponse,
-                "what the gateway says of the caller cannot be read",
-            )
-            .caused_by(error),
-        }
-    }
-
-    /// What a caller without the right is answered with.
-    pub fn refusal(refusal: Refusal) -> Self {
-        let message = refusal.to_string();
-        match refusal {
-            Refusal::NoGrant { principal, namespace, permission } => {
-                let namespace = namespace
-                    .map_or_else(|| "NAMESPACE".to_owned(), |namespace| namespace.to_string());
-                let flag = permission.as_str().replace('_', "-");
-                Self::new(ErrorCode::NoGrant, message).hint(format!(
-                    "ask an operator for `stile-admin grant create --role-arn {} --namespace {namespace} --{flag}`",
-                    principal.as_typed()
-                ))
-            }
-            Refusal::OutOfScope { .. } => Self::new(ErrorCode::OutOfScope, message)
-                .hint("ask for a token with that namespace and permission"),
-            Refusal::Recreated { principal } => Self::new(ErrorCode::PrincipalRecreated, message)
-                .hint(format!(
-                    "ask an operator for `stile-admin grant repin --role-arn {}`",
-                    principal.as_typed()
-                )),
-            Refusal::Revoked { .. } => {
-                Self::new(ErrorCode::PrincipalRevoked, message).hint("ask an operator to lift it")
-            }
-        }
-    }
-
-    /// The store is down.
-    pub fn store(error: StoreError) -> Self {
-        Self::new(ErrorCode::StoreUnavailable, "the registry's store cannot be reached")
-            .caused_by(error)
-    }
-
-    /// There is no key.
-    pub fn key(error: KeyError) -> Self {
-        Self::new(ErrorCode::KeyUnavailable, "the registry's keys cannot be reached")
-            .caused_by(error)
-    }
-
-    /// A token does not open, or whether it does cannot be told.
-    pub fn open(error: OpenError) -> Self {
-        match error {
-            OpenError::Invalid => Self::unauthorized(),
-            OpenError::Key(error) => Self::key(error),
-        }
-    }
-
-    /// A link gives nothing.
-    pub fn link(error: SignedUrlError) -> Self {
-        Self::new(ErrorCode::OutOfScope, error.to_string())
-    }
-
-    /// An upload came to nothing.
-    pub fn upload(error: UploadError) -> Self {
-        match error {
-            UploadError::TooLarge => Self::new(ErrorCode::TooLarge, error.to_string()),
-            UploadError::Archive(refused @ ArchiveError::Refused { .. }) => {
-                let hint = refused.hint();
-                let error = Self::new(ErrorCode::BadArchive, refused.to_string());
-                hint.map_or(error.clone(), |hint| error.hint(hint))
-            }
-            UploadError::Archive(ArchiveError::Unreadable(_)) => {
-                Self::new(ErrorCode::StoreUnavailable, error.to_string()).caused_by(error)
-            }
-            UploadError::Disk(_) => {
-                Self::new(ErrorCode::StoreUnavailable, error.to_string()).caused_by(error)
-            }
-        }
     }
 
     /// The code, for the log.
@@ -292,32 +134,38 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Gives an error the body its reader expects.
-///
-/// Terraform prints the body of a refused `…/download` as it is, so that is one plain line; other registry routes have
-/// the public registry's shape; everything else has the error object.
+/// The body that the readers of a route expect of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorShape {
+    /// One line of text: Terraform prints the body of a refused download as it is.
+    Line,
+    /// The public registry's list: `{"errors": ["…"]}`.
+    List,
+    /// Stile's own object, with code, message and hint.
+    Object,
+}
+
+/// Gives an error the body that its route declares.
 pub async fn render_errors(
-    State(broker): State<Arc<Broker>>,
+    State((shape, broker)): State<(ErrorShape, Arc<Broker>)>,
     request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path();
-    let (registry, download) = (path.starts_with("/v1/modules"), path.ends_with("/download"));
     let response = next.run(request).await;
     let Some(error) = response.extensions().get::<ApiError>().cloned() else { return response };
     let (mut parts, _) = response.into_parts();
-    let body = if registry && download {
-        format!("{}\n", error.sentence()).into_response()
-    } else if registry {
-        Json(serde_json::json!({ "errors": [error.sentence()] })).into_response()
-    } else {
-        let reply = ErrorReply {
+    let body = match shape {
+        ErrorShape::Line => format!("{}\n", error.sentence()).into_response(),
+        ErrorShape::List => {
+            Json(serde_json::json!({ "errors": [error.sentence()] })).into_response()
+        }
+        ErrorShape::Object => Json(ErrorReply {
             error: error.code.as_str().to_owned(),
             message: error.message,
             hint: error.hint,
             server_time: rfc3339(broker.clock.now()),
-        };
-        Json(reply).into_response()
+        })
+        .into_response(),
     };
     let (body_parts, body) = body.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);

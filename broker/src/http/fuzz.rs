@@ -12,18 +12,19 @@ use stile_protocol::names::Permission;
 use stile_protocol::region::Region;
 use tempfile::TempDir;
 
-use super::bearer::bearer;
+use super::decision::bearer;
 use super::lambda::Function;
+use crate::audit::Folding;
 use crate::authn::gateway::IamSource;
 use crate::authn::sigv4::{Endpoint, Endpoints, StsTimeouts};
-use crate::boot::Broker;
+use crate::boot;
 use crate::config::{AuthorizerBase, Config, Kept};
-use crate::fuzz::Verdict;
 use stile_core::clock::Clock;
+use stile_core::fuzz::Verdict;
 use stile_core::grants::OperatorAccess;
 use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_core::principal::Principal;
-use stile_core::token::MAX_TOKEN;
+use stile_core::token::MAX_TOKEN_LEN;
 use stile_store::{Embedded, EmbeddedDeadlines, NewGrant, Store};
 
 /// Each line as one `Authorization` header.
@@ -34,7 +35,7 @@ pub fn bearer_header(bytes: &[u8]) -> Verdict {
             headers.append(header::AUTHORIZATION, value);
         }
     }
-    let Some(token) = bearer(&headers) else { return Verdict::Refused };
+    let Some(token) = bearer(&headers) else { return Verdict::Rejected };
     let values: Vec<_> =
         headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
     let [value] = values.as_slice() else {
@@ -44,14 +45,16 @@ pub fn bearer_header(bytes: &[u8]) -> Verdict {
         value.to_ascii_lowercase().starts_with(b"bearer ") && &value[7..] == token.as_bytes(),
         "the scheme, a space, the token"
     );
-    assert!(!token.is_empty() && token.len() <= MAX_TOKEN);
+    assert!(!token.is_empty() && token.len() <= MAX_TOKEN_LEN);
     assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)));
-    Verdict::Taken
+    Verdict::Accepted
 }
 
 /// One event, for a function that believes no gateway and for one that believes one API.
 pub fn lambda_event(bytes: &[u8]) -> Verdict {
-    let Ok(event) = serde_json::from_slice::<Box<RawValue>>(bytes) else { return Verdict::Refused };
+    let Ok(event) = serde_json::from_slice::<Box<RawValue>>(bytes) else {
+        return Verdict::Rejected;
+    };
     thread_local! {
         static REGISTRY: Registry = Registry::start();
     }
@@ -62,7 +65,7 @@ pub fn lambda_event(bytes: &[u8]) -> Verdict {
             "nobody vouched for a caller"
         );
         let Some(answer) = registry.answer(&registry.gateway, &event) else {
-            return Verdict::Refused;
+            return Verdict::Rejected;
         };
         if mints(&answer) {
             let event: Value = serde_json::from_str(event.get()).expect("an event is JSON");
@@ -77,7 +80,7 @@ pub fn lambda_event(bytes: &[u8]) -> Verdict {
                 serde_json::from_str(&body(&answer)).expect("a token's answer is JSON");
             assert_eq!(minted["principal"], GRANTED);
         }
-        Verdict::Taken
+        Verdict::Accepted
     })
 }
 
@@ -125,8 +128,8 @@ impl Registry {
             .enable_all()
             .build()
             .expect("a runtime starts");
-        let access =
-            OperatorAccess::at_the_store("fuzz").grants_on("acme".parse().expect("a namespace"));
+        let access = OperatorAccess::for_store_writer("fuzz")
+            .grant_access("acme".parse().expect("a namespace"));
         let grant = NewGrant {
             principal: Principal::parse_stored(GRANTED).expect("a principal"),
             permissions: [Permission::Download].into_iter().collect(),
@@ -135,7 +138,8 @@ impl Registry {
         };
         runtime.block_on(store.create_grant(&access, grant, NOW)).expect("a grant is kept");
         let broker = Arc::new(
-            Broker::over(&config, audience, store, Clock::given(|| NOW)).expect("a broker starts"),
+            boot::assemble(&config, audience, store, Clock::from_fn(|| NOW), Folding::Off)
+                .expect("a broker starts"),
         );
         let function = |source: Option<&str>| {
             let source = source.map(|source| IamSource::parse(source).expect("a source"));

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use stile_protocol::reply::ErrorCode;
 
 use super::error::ApiError;
 use super::run_detached::run_detached;
-use crate::boot::{BootError, Broker};
+use crate::app::{Broker, NotReady};
 
 /// `GET /healthz`: the process answers.
 pub async fn alive() -> impl IntoResponse {
@@ -23,13 +22,9 @@ pub async fn ready(State(broker): State<Arc<Broker>>) -> Result<impl IntoRespons
     Ok(Json(serde_json::json!({ "status": "ready" })))
 }
 
-fn unready(error: BootError) -> ApiError {
+fn unready(error: NotReady) -> ApiError {
     match error {
-        BootError::Store(error) => ApiError::store(error),
-        BootError::Key(error) => ApiError::key(error),
-        // A broker without them never came to answer this.
-        BootError::Client(_) | BootError::NoHost(_) | BootError::NoHostInTable { .. } => {
-            ApiError::new(ErrorCode::Internal, "the broker cannot be made")
-        }
+        NotReady::Store(error) => ApiError::store(error),
+        NotReady::Key(error) => ApiError::key(error),
     }
 }

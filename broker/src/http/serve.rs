@@ -28,6 +28,7 @@ use tower::ServiceExt;
 
 use crate::config::TlsFiles;
 use crate::per_key_limit::{PerKeyLimit, network};
+use stile_core::audit::Network;
 
 /// Connections at once; past that the next ones wait in the system's queue.
 const CONNECTIONS: usize = 1024;
@@ -183,7 +184,8 @@ impl Server {
             // When it gets overloaded, a connection is for one request: whoever keeps one open keeps others out.
             let keep_alive = room.available_permits() > CONNECTIONS / 4;
             tokio::spawn(async move {
-                connection(stream, tls, router, watcher, keep_alive).await;
+                connection(stream, tls, router, watcher, (Network::of(peer.ip()), keep_alive))
+                    .await;
                 drop((place, share));
             });
         }
@@ -199,7 +201,7 @@ async fn connection(
     tls: Option<TlsAcceptor>,
     router: Router,
     watcher: Watcher,
-    keep_alive: bool,
+    (network, keep_alive): (Network, bool),
 ) {
     let _ = stream.set_nodelay(true);
     // The system says that more can be taken when a third of what waits has gone: of its own 4 MB that is a minute for a
@@ -209,9 +211,9 @@ async fn connection(
     stream.set_write_timeout(Some(TAKING));
     let stream = Box::pin(stream);
     match tls {
-        None => serve(stream, router, watcher, keep_alive).await,
+        None => serve(stream, router, watcher, (network, keep_alive)).await,
         Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, router, watcher, keep_alive).await,
+            Ok(Ok(stream)) => serve(stream, router, watcher, (network, keep_alive)).await,
             Ok(Err(error)) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed")
             }
@@ -224,10 +226,11 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     watcher: Watcher,
-    keep_alive: bool,
+    (network, keep_alive): (Network, bool),
 ) {
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
+        request.extensions_mut().insert(network);
         async move {
             Ok::<_, Infallible>(
                 router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}),

@@ -3,6 +3,7 @@
 mod aws;
 mod deadlines;
 mod embedded;
+mod error;
 
 use std::path::PathBuf;
 
@@ -13,42 +14,19 @@ use stile_protocol::names::{Namespace, Permissions};
 pub use aws::{Aws, AwsMade, PendingUpload, Place};
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use embedded::{Embedded, Made};
+pub use error::{StoreError, StoreErrorKind};
 
 use stile_core::grants::{
-    Download, Grant, GrantAccess, GrantNamespace, OperatorAccess, PackageAccess, Pin,
-    PrincipalState, Reach, Upload as UploadRight,
+    Download, Grant, GrantAccess, GrantNamespace, OperatorAccess, PackageAccess,
+    PermittedNamespaces, Pin, PrincipalState, Upload as UploadRight,
 };
 use stile_core::identity::SingleUse;
 use stile_core::package::{
-    Announced, Format, ModuleSummary, PackageAddress, SignedUrl, Upload, UploadId, VerifiedArchive,
-    Version,
+    AnnouncedArchive, ArchiveUpload, Format, ModuleSummary, PackageAddress, SignedUrl, UploadId,
+    VerifiedArchive, Version,
 };
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Keyring, TokenId};
-
-/// The store cannot be reached, or what is in it cannot be read: "down", never "no".
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub struct StoreError {
-    what: String,
-    #[source]
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl StoreError {
-    /// A failure with its cause.
-    pub fn new(
-        what: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self { what: what.into(), source: Some(source.into()) }
-    }
-
-    /// Too much at once, or tried too lately.
-    pub fn busy(what: &str) -> Self {
-        Self { what: what.to_owned(), source: None }
-    }
-}
 
 /// Evidence that an authentication was not used before, and that what had to be pinned is pinned. Made only by the store.
 #[derive(Debug)]
@@ -290,7 +268,7 @@ impl Store {
             namespace: access.namespace().clone(),
             permissions: new.permissions,
             expires_at: new.expires_at,
-            created_by: access.by().to_owned(),
+            created_by: access.actor().to_owned(),
             created_at: now,
         };
         match self {
@@ -444,7 +422,7 @@ impl Store {
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
     ) -> Result<Option<Published>, StoreError> {
         let PackageAddress::Module(address) = access.address();
         match self {
@@ -460,7 +438,7 @@ impl Store {
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
         now: i64,
     ) -> Result<Option<UploadSession>, StoreError> {
         let PackageAddress::Module(address) = access.address();
@@ -494,7 +472,7 @@ impl Store {
     pub async fn fetch_upload(
         &self,
         pending: &mut PendingUpload,
-        into: &mut Upload,
+        into: &mut ArchiveUpload,
     ) -> Result<FetchedUpload, StoreError> {
         match self {
             Self::Embedded(_) => Ok(FetchedUpload::Nothing),
@@ -512,7 +490,7 @@ impl Store {
     /// The modules within reach, in order of address, from `offset` on; at most `limit`.
     pub async fn modules(
         &self,
-        reach: &Reach,
+        reach: &PermittedNamespaces,
         namespace: Option<&Namespace>,
         offset: usize,
         limit: usize,

@@ -8,6 +8,9 @@ use stile_protocol::names::Permission;
 
 use super::*;
 
+/// A timeout that no test reaches.
+const LONG: Duration = Duration::from_secs(600);
+
 fn now() -> DateTime<Utc> {
     "2026-11-20T10:00:00Z".parse().unwrap()
 }
@@ -239,7 +242,7 @@ fn changed(folder: &Path) -> DateTime<Utc> {
 fn the_sweep_deletes_old_files_of_the_cache() {
     let cache = TestCache::new();
     let (slot, other) = (cache.slot("a.example"), cache.slot("b.example"));
-    drop((slot.lock_fetch(), other.lock_fetch()));
+    drop((slot.lock_fetch(LONG), other.lock_fetch(LONG)));
     slot.write(&token(60));
     other.write(&token(60));
     let folder = slot.path.parent().unwrap();
@@ -295,8 +298,8 @@ fn the_sweep_keeps_files_with_other_names() {
 fn the_sweep_keeps_a_lock_that_is_held_or_whose_token_exists() {
     let cache = TestCache::new();
     let (held, existing) = (cache.slot("a.example"), cache.slot("b.example"));
-    let fetching = held.lock_fetch();
-    drop(existing.lock_fetch());
+    let fetching = held.lock_fetch(LONG);
+    drop(existing.lock_fetch(LONG));
     existing.write(&token(60));
     let folder = held.path.parent().unwrap();
     let lock = |slot: &CacheSlot| PathBuf::from(format!("{}.lock", slot.path.display()));

@@ -1,5 +1,5 @@
-# A platform as a team gets it: a registry with all that it needs and one grant, its roles may use what is in its namespace;
-# and beside it a place for states, with a role for each project.
+# A platform for a team: a registry with everything that it needs and one grant, and a state backend with a role for each
+# project.
 
 terraform {
   required_version = ">= 1.9"
@@ -40,7 +40,7 @@ module "registry" {
     permissions = ["download", "upload"]
   }]
 
-  # Whoever tries this wants to be rid of it again; leave these three out in earnest.
+  # For a trial, so that a destroy works; leave these three out in production.
   deletion_protection = !var.disposable
   force_destroy       = var.disposable
   key_deletion_days   = var.disposable ? 7 : 30
@@ -56,10 +56,10 @@ module "state_backend" {
 
   namespace = var.state_namespace
 
-  # For projects with clients before 1.10; where there are none, leave it out.
+  # For projects with clients before 1.10; leave it out if there are none.
   lock_table = true
 
-  # The platform's own state lies there as well, once `terraform init -migrate-state` has moved it.
+  # The platform's own state is there as well, after `terraform init -migrate-state` has moved it.
   projects = merge(
     { platform = { principal_arns = var.platform_arns, external_id = null } },
     var.state_projects,

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Name of everything."
+  description = "Name of every resource."
   type        = string
   default     = "stile"
 }
@@ -10,7 +10,7 @@ variable "package_path" {
 }
 
 variable "domain" {
-  description = "Host name, certificate and zone; without it the registry has the name that API Gateway gives it."
+  description = "Host name, certificate and zone. Default: the registry has the name that API Gateway gives it."
   type = object({
     name            = string
     certificate_arn = optional(string)
@@ -20,7 +20,7 @@ variable "domain" {
 }
 
 variable "deployer_arn" {
-  description = "ARN of the role that may use modules of the namespace `acme`, and publish them."
+  description = "ARN of the role that may use and publish modules in the namespace `acme`."
   type        = string
 }
 
@@ -36,19 +36,19 @@ variable "platform_arns" {
 }
 
 variable "iam_route" {
-  description = "Whether `GET /v1/token` is open to callers that API Gateway verified. Whoever may invoke the function can then mint for anybody: see docs/lambda.md."
+  description = "Whether `GET /v1/token` is open to callers that API Gateway verified. Anyone who may invoke the function can then mint for every principal: see docs/lambda.md."
   type        = bool
   default     = false
 }
 
 variable "state_namespace" {
-  description = "Whose states the state backend keeps, in any words."
+  description = "Owner of the states in the state backend, in any words."
   type        = string
   default     = "acme-platform"
 }
 
 variable "state_projects" {
-  description = "Who keeps states there besides `platform`, which is this configuration itself: by project, who may take its role."
+  description = "Projects with states there, besides `platform`, which is this configuration itself: for each project, who may assume its role."
   type = map(object({
     principal_arns = set(string)
     external_id    = optional(string)
@@ -58,7 +58,7 @@ variable "state_projects" {
 }
 
 variable "disposable" {
-  description = "Whether a destroy takes everything, archives and all."
+  description = "Whether a destroy deletes everything, with all archives."
   type        = bool
   default     = false
 }

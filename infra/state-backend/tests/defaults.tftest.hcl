@@ -1,4 +1,4 @@
-# What one gets who sets nothing, and what each switch does.
+# The defaults, and the effect of each switch.
 
 mock_provider "aws" {
   mock_data "aws_caller_identity" {

@@ -1,4 +1,4 @@
-# Whatever the namespace, every name is one that AWS takes, and no two namespaces get the same.
+# Every name is valid in AWS for every namespace, and no two namespaces get the same names.
 
 mock_provider "aws" {
   mock_data "aws_caller_identity" {

@@ -8,9 +8,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 
-use crate::process::Process;
 use crate::process::programs::client;
-use crate::process::venv;
+use crate::process::{Process, venv};
 use crate::sts::identity::Identity;
 
 /// The script that runs moto.

@@ -73,6 +73,12 @@ impl Drop for Journal {
 }
 
 impl Logged {
+    /// The events of the audit log.
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let lines = self.json.text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.filter(|line: &serde_json::Value| line["target"] == "audit").collect()
+    }
+
     /// Every line in both forms.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.human.text.lines().chain(self.json.text.lines())

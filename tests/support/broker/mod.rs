@@ -8,15 +8,16 @@ pub mod served;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
-use serde_json::{Value, json};
+use axum::http::Request;
+use serde_json::Value;
+use stile_broker::app::Broker;
+use stile_broker::audit::Folding;
 use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
-use stile_broker::boot::Broker;
+use stile_broker::boot;
 use stile_broker::config::{AuthorizerBase, Config, Kept};
 use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, Server};
@@ -33,13 +34,16 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
+pub use crate::archives::{large_zip, module_zip};
 use crate::aws::emulated::EmulatedAws;
 use crate::aws::proxy::AwsProxy;
 use crate::broker::operator::AsOperator as _;
 use crate::dev_ca::Files;
+pub use crate::reply::Reply;
 use crate::sts::identity::Identity;
 use crate::sts::local::LocalSts;
 use crate::sts::proof::{Proof, document};
+use crate::test_clock::TestClock;
 use crate::time_limits;
 
 /// The time at which every test starts, in Unix seconds: 2026-11-20T10:11:12Z.
@@ -113,7 +117,7 @@ pub struct TestBroker {
     /// The broker.
     pub broker: Arc<Broker>,
     router: Router,
-    now: Arc<AtomicI64>,
+    clock: Arc<TestClock>,
     audience: String,
     place: Place,
 }
@@ -184,9 +188,9 @@ impl TestBroker {
         asked_at: impl FnOnce(&LocalSts) -> String,
     ) -> Self {
         let host = audience.as_str().to_owned();
-        let now = Arc::new(AtomicI64::new(NOW));
-        let (for_sts, for_broker) = (Arc::clone(&now), Arc::clone(&now));
-        let sts = LocalSts::start([], Arc::new(move || for_sts.load(Ordering::SeqCst)));
+        let clock = Arc::new(TestClock::at(NOW));
+        let (for_sts, for_broker) = (Arc::clone(&clock), Arc::clone(&clock));
+        let sts = LocalSts::start([], Arc::new(move || for_sts.now()));
         let config = Config {
             host: Some(audience.clone()),
             kept,
@@ -204,15 +208,23 @@ impl TestBroker {
             sts_timeouts: time_limits::sts(),
         };
         let broker = Arc::new(
-            Broker::over(
+            boot::assemble(
                 &config,
                 audience,
                 store,
-                Clock::given(move || for_broker.load(Ordering::SeqCst)),
+                Clock::from_fn(move || for_broker.now()),
+                Folding::Off,
             )
             .unwrap(),
         );
-        Self { sts, router: http::router(Arc::clone(&broker)), broker, now, audience: host, place }
+        Self {
+            sts,
+            router: http::router(Arc::clone(&broker)),
+            broker,
+            clock,
+            audience: host,
+            place,
+        }
     }
 
     /// Another process of the same registry: same store, host and time, with empty caches.
@@ -224,7 +236,7 @@ impl TestBroker {
     pub fn restarted_as(&self, host: &str, max_ttl: i64) -> Self {
         let again =
             Self::start_at(host, max_ttl, self.place.clone(), &REGIONS.iter().collect::<Vec<_>>());
-        again.set_time(self.time());
+        again.clock.follow(&self.clock);
         again
     }
 
@@ -233,7 +245,7 @@ impl TestBroker {
         let place = Place::Aws(Arc::new(self.aws().behind_another_proxy()));
         let again =
             Self::start_at(&self.audience, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
-        again.set_time(self.time());
+        again.clock.follow(&self.clock);
         again
     }
 
@@ -249,7 +261,7 @@ impl TestBroker {
             &REGIONS.iter().collect::<Vec<_>>(),
             LocalSts::endpoint,
         );
-        again.set_time(self.time());
+        again.clock.follow(&self.clock);
         again
     }
 
@@ -265,7 +277,7 @@ impl TestBroker {
             &REGIONS.iter().collect::<Vec<_>>(),
             |_| url.to_owned(),
         );
-        again.set_time(self.time());
+        again.clock.follow(&self.clock);
         again
     }
 
@@ -352,17 +364,22 @@ impl TestBroker {
 
     /// The time of the broker, in Unix seconds.
     pub fn time(&self) -> i64 {
-        self.now.load(Ordering::SeqCst)
+        self.clock.now()
     }
 
-    /// Sets the time of the broker and of its STS.
+    /// Makes the broker and its STS follow the system's clock, that many seconds ahead.
+    pub fn go_by_system_time(&self, ahead: i64) {
+        self.clock.go_on(ahead);
+    }
+
+    /// Stops the clock of the broker and of its STS at that time.
     pub fn set_time(&self, now: i64) {
-        self.now.store(now, Ordering::SeqCst);
+        self.clock.set(now);
     }
 
     /// Moves the time forward.
     pub fn advance(&self, seconds: i64) {
-        self.now.fetch_add(seconds, Ordering::SeqCst);
+        self.clock.advance(seconds);
     }
 
     /// Creates a grant.
@@ -556,72 +573,7 @@ pub struct Serving {
     _stop: oneshot::Sender<()>,
 }
 
-/// An answer of the broker, read to its end.
-#[derive(Debug)]
-pub struct Reply {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body.
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    async fn read(response: Response<Body>) -> Self {
-        let (parts, body) = response.into_parts();
-        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
-        Self { status: parts.status, headers: parts.headers, body }
-    }
-
-    /// The body as text.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// The body as JSON; `null` if it is not JSON.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
-    }
-
-    /// The status and the error code: `401 proof_replayed`.
-    pub fn error(&self) -> String {
-        format!("{} {}", self.status.as_u16(), self.json()["error"].as_str().unwrap_or("-"))
-    }
-
-    /// One header as text; empty if it is missing.
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    }
-}
-
 /// A list of namespaces.
 pub fn namespaces(names: &[&str]) -> Namespaces {
     Namespaces::List(names.iter().map(|name| Namespace::parse(name).unwrap()).collect())
-}
-
-/// A valid zip of exactly that many bytes. Zips of different lengths have different checksums.
-pub fn large_zip(bytes: usize) -> Vec<u8> {
-    use std::io::Write;
-    let stored =
-        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    let with = |filling: usize| {
-        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        zip.start_file("main.tf", stored).unwrap();
-        zip.start_file("filling", stored).unwrap();
-        zip.write_all(&vec![b'x'; filling]).unwrap();
-        zip.finish().unwrap().into_inner()
-    };
-    let archive = with(bytes - with(0).len());
-    assert_eq!(archive.len(), bytes);
-    archive
-}
-
-/// A zip with one Terraform file, which outputs that text.
-pub fn module_zip(says: &str) -> Vec<u8> {
-    use std::io::Write;
-    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    zip.start_file("main.tf", zip::write::SimpleFileOptions::default()).unwrap();
-    writeln!(zip, "output \"says\" {{\n  value = {}\n}}", json!(says)).unwrap();
-    zip.finish().unwrap().into_inner()
 }

@@ -11,7 +11,7 @@ use stile_store::{
 
 /// The operator access of tests.
 pub fn operator() -> OperatorAccess {
-    OperatorAccess::at_the_store("test")
+    OperatorAccess::for_store_writer("test")
 }
 
 /// A store with operator access.
@@ -37,7 +37,8 @@ impl Operated<'_> {
         grant: Grant,
         pin: Option<Pin>,
     ) -> Result<Created, StoreError> {
-        let access = OperatorAccess::at_the_store(grant.created_by).grants_on(grant.namespace);
+        let access =
+            OperatorAccess::for_store_writer(grant.created_by).grant_access(grant.namespace);
         let Grant { principal, permissions, expires_at, created_at, .. } = grant;
         let new = NewGrant { principal, permissions, expires_at, pin };
         self.0.create_grant(&access, new, created_at).await
@@ -50,7 +51,7 @@ impl Operated<'_> {
         namespace: GrantNamespace,
         change: Change,
     ) -> Result<Updated, StoreError> {
-        self.0.update_grant(&operator().grants_on(namespace), principal, change).await
+        self.0.update_grant(&operator().grant_access(namespace), principal, change).await
     }
 
     /// Deletes a grant.
@@ -59,7 +60,7 @@ impl Operated<'_> {
         principal: Principal,
         namespace: GrantNamespace,
     ) -> Result<bool, StoreError> {
-        self.0.delete_grant(&operator().grants_on(namespace), principal).await
+        self.0.delete_grant(&operator().grant_access(namespace), principal).await
     }
 
     /// Lists grants.

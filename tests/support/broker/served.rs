@@ -36,7 +36,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// A broker whose clock stands still at the system's time.
+    /// A broker that follows the system's clock.
     pub async fn start() -> Self {
         Self::start_with(0, |router| router).await
     }
@@ -47,8 +47,8 @@ impl Served {
         Self::start_at(ahead, Place::Folder(Arc::new(tempfile::tempdir().unwrap())), between).await
     }
 
-    /// A broker on that kind of store, with a layer around its routes. If a tool is missing, it
-    /// records a skip and returns `None`.
+    /// A broker on that kind of store that follows the system's clock, with a layer around its
+    /// routes. If a tool is missing, it records a skip and returns `None`.
     pub async fn start_on(
         backend: Backend,
         between: impl FnOnce(Router) -> Router,
@@ -68,7 +68,7 @@ impl Served {
         let host = format!("127.0.0.1:{port}");
         let files = DevCa::new(now).write(folder.path(), &["127.0.0.1"]);
         let test = TestBroker::start_at(&host, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
-        test.set_time(now + ahead);
+        test.go_by_system_time(ahead);
         let _serving = test.serve_on(port, Some(&files), between).await;
         Self { test, files, host, _folder: folder, _serving }
     }

@@ -189,7 +189,9 @@ mod tests {
                 "HOME",
                 "PATH",
                 "STILE_STORE_TIMEOUT",
-                "STILE_STS_TIMEOUT"
+                "STILE_STS_TIMEOUT",
+                "STILE_TIMEOUT",
+                "TF_REGISTRY_CLIENT_TIMEOUT"
             ]
         );
         assert!(ran.stdout.contains("AWS_REGION=eu-central-1\n"), "{}", ran.stdout);

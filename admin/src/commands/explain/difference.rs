@@ -1,48 +1,48 @@
-//! What keeps a grant from being for a caller, a place, a permission and a time.
+//! The differences between a grant and the access that `grant explain` explains.
 
 use std::fmt;
 
 use stile_core::clock::rfc3339;
 use stile_core::principal::Principal;
 
-/// One thing that differs; the slighter it is, the less.
+/// One difference. Less significant differences sort first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Difference {
-    /// The grant ended then.
+    /// The grant expired at this time, in Unix seconds.
     Expiry(i64),
-    /// That unique id is pinned, and the caller has another.
+    /// This unique id is pinned, and the caller has another one.
     UniqueId(String),
-    /// The grant's name and the caller's.
+    /// The names of the grant and of the caller differ only by case.
     Case(String, String),
-    /// The grant is for that role of IAM Identity Center, made of the same permission set as the caller.
+    /// The grant is for this other role of the caller's permission set.
     OtherSuffix(String),
-    /// The caller's role looks like one of IAM Identity Center, but for what is in the place of its suffix.
+    /// The caller's role name has this invalid suffix, so no permission set applies.
     NoSuffix(String),
-    /// What the grant allows.
+    /// The grant has these permissions instead.
     Permission(String),
-    /// What the grant is on.
+    /// The grant is on this namespace instead.
     Namespace(String),
-    /// The grant's partition.
+    /// The grant is for this partition instead.
     Partition(String),
-    /// The grant's account.
+    /// The grant is for this account instead.
     Account(String),
-    /// What the grant is for, with the same name.
+    /// The grant is for this kind of principal instead, with the same name.
     Kind(&'static str),
 }
 
 /// How the principal that was granted differs from the one of its kind among those that reach the caller, the caller itself
 /// first; `None` where they have nothing in common.
-pub(super) fn of_principals(
-    reaching: &[Principal],
+pub(super) fn between_principals(
+    principals: &[Principal],
     granted: &Principal,
 ) -> Option<Vec<Difference>> {
-    let caller = reaching.first()?;
-    if reaching.contains(granted) {
+    let caller = principals.first()?;
+    if principals.contains(granted) {
         return Some(Vec::new());
     }
     let concrete = granted.is_concrete();
     let own =
-        reaching.iter().find(|own| own.kind() == granted.kind() || concrete && own.is_concrete());
+        principals.iter().find(|own| own.kind() == granted.kind() || concrete && own.is_concrete());
     let (theirs, mut differences) = (name(granted), Vec::new());
     let ours = match own {
         Some(own) => name(own),
@@ -85,8 +85,8 @@ pub(super) fn of_principals(
 }
 
 impl Difference {
-    /// What differs, in a word or two.
-    pub(super) const fn word(&self) -> &'static str {
+    /// Returns the name of the difference, as in the output.
+    pub(super) const fn label(&self) -> &'static str {
         match self {
             Self::Expiry(_) => "expiry",
             Self::UniqueId(_) => "unique id",
@@ -103,48 +103,47 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: ", self.word())?;
+        write!(formatter, "{}: ", self.label())?;
         match self {
-            Self::Expiry(end) => write!(formatter, "the grant was over at {}", rfc3339(*end)),
-            Self::UniqueId(pinned) => write!(
-                formatter,
-                "`{pinned}` is pinned, so the one of that name was made anew since"
-            ),
+            Self::Expiry(end) => write!(formatter, "the grant expired at {}", rfc3339(*end)),
+            Self::UniqueId(pinned) => {
+                write!(formatter, "`{pinned}` is pinned, so the role or user was recreated")
+            }
             Self::Case(granted, own) => {
-                write!(formatter, "the grant is for `{granted}`, and this is `{own}`")
+                write!(formatter, "the grant is for `{granted}`, not `{own}`")
             }
             Self::OtherSuffix(role) => write!(
                 formatter,
-                "the grant is for exactly `{role}`, as the permission set was once provisioned"
+                "the grant is for exactly `{role}`, an earlier role of the permission set"
             ),
             Self::NoSuffix(suffix) => {
                 write!(
                     formatter,
-                    "`{suffix}` is not 16 hex digits in lower case, so the role is no permission set's"
+                    "`{suffix}` is not 16 lower-case hex digits, so the role has no permission set"
                 )
             }
             Self::Permission(permissions) => write!(formatter, "the grant allows {permissions}"),
             Self::Namespace(namespace) => write!(formatter, "the grant is on {namespace}"),
             Self::Partition(partition) => write!(formatter, "the grant is for {partition}"),
             Self::Account(account) => write!(formatter, "the grant is for {account}"),
-            Self::Kind(kind) => write!(formatter, "the grant is for a {kind} of that name"),
+            Self::Kind(kind) => write!(formatter, "the grant is for a {kind} of the same name"),
         }
     }
 }
 
-/// The name of a role, user or permission set; nothing for an account.
+/// Returns the name of a role, user or permission set. Empty for an account.
 fn name(principal: &Principal) -> &str {
     principal.as_str().rsplit_once('/').map_or("", |(_, name)| name)
 }
 
-/// The permission set and the suffix in the name of a role that IAM Identity Center seems to have made.
+/// Splits the name of a role of IAM Identity Center into permission set and suffix, without checks.
 fn reserved(role: &str) -> Option<(&str, &str)> {
     role.strip_prefix("AWSReservedSSO_")?.rsplit_once('_').filter(|(set, _)| !set.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::reaching;
+    use super::super::principals;
     use super::*;
 
     const SSO: &str = "aws:111122223333:role/AWSReservedSSO_Admin_0123456789abcdef";
@@ -152,15 +151,15 @@ mod tests {
     fn words(caller: &str, granted: &str) -> Option<Vec<&'static str>> {
         let principal = |text| Principal::parse_stored(text).unwrap();
         Some(
-            of_principals(&reaching(&principal(caller)), &principal(granted))?
+            between_principals(&principals(&principal(caller)), &principal(granted))?
                 .iter()
-                .map(Difference::word)
+                .map(Difference::label)
                 .collect(),
         )
     }
 
     #[test]
-    fn what_has_nothing_in_common_is_not_near() {
+    fn unrelated_grants_are_not_near() {
         for (caller, granted) in [
             ("aws:111122223333:role/deploy", "aws:111122223333:role/deployer"),
             ("aws:111122223333:role/deploy", "sso:aws:111122223333/Admin"),
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_that_differs_has_its_word() {
+    fn each_difference_has_a_label() {
         for (caller, granted, expected) in [
             ("aws:111122223333:role/deploy", "aws:111122223333:role/deploy", vec![]),
             ("aws:111122223333:role/deploy", "account:aws:111122223333", vec![]),

@@ -1,4 +1,4 @@
-//! May the holder of this token do this, now?
+//! Authorises requests: combines a token's claims with the current grants of its principal.
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -6,19 +6,19 @@ use std::marker::PhantomData;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{ModuleAddress, ModuleName, Namespace, Permission, System};
 
-use super::{Grant, GrantNamespace, PrincipalState, Refusal, granted};
+use super::{Grant, GrantNamespace, PrincipalState, Refusal, check_grants};
 use crate::package::PackageAddress;
 use crate::principal::Principal;
 use crate::token::Claims;
 
-/// One permission as a type, so that a right to read cannot be handed to what writes.
+/// One permission as a type, so that code that writes cannot accept a right to read.
 pub trait Right: sealed::Sealed {
     /// The permission.
     const PERMISSION: Permission;
 }
 
 mod sealed {
-    /// Keeps the list of rights closed.
+    /// Prevents other crates from adding rights.
     pub trait Sealed {}
 }
 
@@ -37,9 +37,9 @@ macro_rules! right {
 }
 
 right! {
-    /// Give others what one holds.
+    /// Grant permissions that the holder has to others.
     CreateGrant
-    /// Take grants away.
+    /// Delete grants.
     DeleteGrant
     /// Read packages.
     Download
@@ -47,9 +47,10 @@ right! {
     Upload
 }
 
-/// The right to do one thing in one namespace, now. Made only by [`decide`].
+/// Proof that [`decide`] allowed one permission in one namespace. Only [`decide`] creates one.
 ///
-/// Whatever reads or changes a package demands one, so code that forgets to decide does not compile.
+/// Code that reads or changes a package requires one. So code that does not call [`decide`] does not
+/// compile.
 #[derive(Debug)]
 pub struct Access<R> {
     principal: Principal,
@@ -58,22 +59,22 @@ pub struct Access<R> {
 }
 
 impl<R: Right> Access<R> {
-    /// Who has it.
+    /// Returns the principal that has the right.
     pub const fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// Where.
+    /// Returns the namespace.
     pub const fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// What for.
+    /// Returns the permission.
     pub const fn permission(&self) -> Permission {
         R::PERMISSION
     }
 
-    /// The same right, on one module of the namespace it was decided for.
+    /// Narrows the right to one module of its namespace.
     pub fn module(self, name: ModuleName, system: System) -> PackageAccess<R> {
         let namespace = self.namespace.clone();
         let address = PackageAddress::Module(ModuleAddress { namespace, name, system });
@@ -81,9 +82,10 @@ impl<R: Right> Access<R> {
     }
 }
 
-/// The right to do one thing with one package, now.
+/// Proof that [`decide`] allowed one permission on one package.
 ///
-/// Its address is built from the namespace that was decided on, so a right on one namespace never reaches another.
+/// The address contains the namespace of the decision, so the right cannot apply to another
+/// namespace.
 #[derive(Debug)]
 pub struct PackageAccess<R> {
     access: Access<R>,
@@ -91,23 +93,27 @@ pub struct PackageAccess<R> {
 }
 
 impl<R: Right> PackageAccess<R> {
-    /// Which package.
+    /// Returns the address of the package.
     pub const fn address(&self) -> &PackageAddress {
         &self.address
     }
 
-    /// The right on the namespace.
+    /// Returns the right on the namespace.
     pub const fn access(&self) -> &Access<R> {
         &self.access
     }
 
-    /// Who has it.
+    /// Returns the principal that has the right.
     pub const fn principal(&self) -> &Principal {
         self.access.principal()
     }
 }
 
-/// Decides one request: the token must be for it, and its principal must be granted it now.
+/// Authorises one request: the token must cover it, and a current grant must allow it.
+///
+/// # Errors
+///
+/// [`Refusal`], with the reason.
 pub fn decide<R: Right>(
     claims: &Claims,
     state: &PrincipalState,
@@ -135,25 +141,30 @@ fn allowed(
     if !claims.permissions().contains(permission) || !claims.namespaces().cover(namespace) {
         return Err(Refusal::OutOfScope { namespace: namespace.clone(), permission });
     }
-    granted(claims.principal(), claims.unique_id(), state, Some(namespace), permission, now)
+    check_grants(claims.principal(), claims.unique_id(), state, Some(namespace), permission, now)
 }
 
-/// Every namespace the holder may do something in, now. Made only by [`reach`].
+/// The namespaces in which a token's holder has a permission. Only [`permitted_namespaces`] creates it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// All there are.
-    Every,
-    /// These; may be none.
-    Some(BTreeSet<Namespace>),
+pub enum PermittedNamespaces {
+    /// All namespaces.
+    All,
+    /// Only these namespaces. The set can be empty.
+    Only(BTreeSet<Namespace>),
 }
 
-/// Where the holder of this token may do this; nothing it may not see is in it.
-pub fn reach(claims: &Claims, state: &PrincipalState, permission: Permission, now: i64) -> Reach {
+/// Returns the namespaces in which [`decide`] would allow the permission to the token's holder.
+pub fn permitted_namespaces(
+    claims: &Claims,
+    state: &PrincipalState,
+    permission: Permission,
+    now: i64,
+) -> PermittedNamespaces {
     let named = match claims.namespaces() {
         Namespaces::List(list) => list.clone(),
         Namespaces::All => {
             let on_every = |grant: &Grant| {
-                grant.namespace == GrantNamespace::Every
+                grant.namespace == GrantNamespace::All
                     && grant.allows(permission, now)
                     && state.counts(grant, claims.unique_id())
             };
@@ -161,19 +172,19 @@ pub fn reach(claims: &Claims, state: &PrincipalState, permission: Permission, no
                 && claims.permissions().contains(permission)
                 && state.grants.iter().any(on_every)
             {
-                return Reach::Every;
+                return PermittedNamespaces::All;
             }
             state
                 .grants
                 .iter()
                 .filter_map(|grant| match &grant.namespace {
                     GrantNamespace::One(namespace) => Some(namespace.clone()),
-                    GrantNamespace::Every => None,
+                    GrantNamespace::All => None,
                 })
                 .collect()
         }
     };
-    Reach::Some(
+    PermittedNamespaces::Only(
         named
             .into_iter()
             .filter(|namespace| allowed(claims, state, namespace, permission, now).is_ok())
@@ -200,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_and_the_grants_must_both_allow_it() {
+    fn a_request_needs_the_token_and_a_grant() {
         let state = state_of(vec![
             grant(DEPLOY, "a", &[Permission::Download, Permission::Upload], None),
             grant(DEPLOY, "b", &[Permission::Download], None),
@@ -225,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_principal_may_nothing() {
+    fn a_revoked_principal_has_no_access() {
         let mut state = state_of(vec![grant(DEPLOY, "*", &[Permission::Download], None)]);
         state.revoked = Some(principal("account:aws:111122223333"));
         let claims = claims(Namespaces::All, &[Permission::Download]);
@@ -233,11 +244,14 @@ mod tests {
             decide::<Download>(&claims, &state, &namespace("a"), 0),
             Err(Refusal::Revoked { .. })
         ));
-        assert_eq!(reach(&claims, &state, Permission::Download, 0), Reach::Some(BTreeSet::new()));
+        assert_eq!(
+            permitted_namespaces(&claims, &state, Permission::Download, 0),
+            PermittedNamespaces::Only(BTreeSet::new())
+        );
     }
 
     #[test]
-    fn reach_is_what_decide_would_allow() {
+    fn permitted_namespaces_are_those_that_decide_allows() {
         let state = state_of(vec![
             grant(DEPLOY, "a", &[Permission::Download], None),
             grant(DEPLOY, "b", &[Permission::Upload], None),
@@ -246,16 +260,22 @@ mod tests {
         ]);
         let all = claims(Namespaces::All, &[Permission::Download, Permission::CreateGrant]);
         assert_eq!(
-            reach(&all, &state, Permission::Download, 0),
-            Reach::Some([namespace("a")].into())
+            permitted_namespaces(&all, &state, Permission::Download, 0),
+            PermittedNamespaces::Only([namespace("a")].into())
         );
-        assert_eq!(reach(&all, &state, Permission::CreateGrant, 0), Reach::Every);
-        assert_eq!(reach(&all, &state, Permission::Upload, 0), Reach::Some(BTreeSet::new()));
+        assert_eq!(
+            permitted_namespaces(&all, &state, Permission::CreateGrant, 0),
+            PermittedNamespaces::All
+        );
+        assert_eq!(
+            permitted_namespaces(&all, &state, Permission::Upload, 0),
+            PermittedNamespaces::Only(BTreeSet::new())
+        );
         let listed =
             claims(Namespaces::List(vec![namespace("a"), namespace("z")]), &[Permission::Download]);
         assert_eq!(
-            reach(&listed, &state, Permission::Download, 0),
-            Reach::Some([namespace("a")].into())
+            permitted_namespaces(&listed, &state, Permission::Download, 0),
+            PermittedNamespaces::Only([namespace("a")].into())
         );
     }
 }

@@ -1,14 +1,14 @@
-//! May this caller have a token for what its request document asks?
+//! Authorises mints: decides whether a caller gets a token for the requested scope.
 
 use stile_protocol::exchange::{Namespaces, RequestDocument};
 use stile_protocol::names::Permissions;
 
-use super::{Pin, PrincipalState, Refusal, granted};
+use super::{Pin, PrincipalState, Refusal, check_grants};
 use crate::identity::Identity;
 use crate::principal::{Principal, UniqueId};
 use crate::token::{Claims, NewClaims};
 
-/// A caller, and what a token of it may say. Made only by [`entitle`].
+/// Proof that [`entitle`] allowed a token of this scope to this caller. Only [`entitle`] creates one.
 #[derive(Debug)]
 pub struct Entitlement {
     caller: Identity,
@@ -19,28 +19,32 @@ pub struct Entitlement {
 }
 
 impl Entitlement {
-    /// Who it is.
+    /// Returns the caller.
     pub const fn caller(&self) -> &Identity {
         &self.caller
     }
 
-    /// The namespaces the token will name.
+    /// Returns the namespaces of the token.
     pub const fn namespaces(&self) -> &Namespaces {
         &self.namespaces
     }
 
-    /// The permissions the token will have.
+    /// Returns the permissions of the token.
     pub const fn permissions(&self) -> Permissions {
         self.permissions
     }
 
-    /// The life asked for, in seconds.
+    /// Returns the requested lifetime in seconds.
     pub const fn ttl(&self) -> i64 {
         self.ttl
     }
 
-    /// The claims of a token for this. It expires after the life that was asked for, or `max_ttl` seconds if that is
-    /// less.
+    /// Creates the claims of a token. It expires after the requested lifetime, but at most after
+    /// `max_ttl` seconds.
+    ///
+    /// # Errors
+    ///
+    /// If the system provides no random bytes for the token id.
     pub fn claims(&self, max_ttl: i64, now: i64) -> Result<Claims, getrandom::Error> {
         Claims::new(&NewClaims {
             principal: self.caller.principal(),
@@ -52,14 +56,22 @@ impl Entitlement {
         })
     }
 
-    /// What this mint pins: the unique id of a role or user that was granted something by name and has no pin yet.
-    pub fn pin(&self) -> Option<(Principal, UniqueId)> {
+    /// Returns the unique id that this mint must pin, if any: the caller has a grant by name, and no
+    /// id is pinned yet.
+    pub fn new_pin(&self) -> Option<(Principal, UniqueId)> {
         let id = self.caller.unique_id().filter(|_| self.pins)?;
         Some((self.caller.principal().clone(), id.clone()))
     }
 }
 
-/// Decides a mint: every pair of a list must be held; of `"all"`, each permission on at least one namespace.
+/// Authorises one mint against the caller's current grants.
+///
+/// For a list of namespaces, the caller must have each permission on each namespace. For `"all"`, the
+/// caller must have each permission on at least one namespace.
+///
+/// # Errors
+///
+/// [`Refusal`], with the reason.
 pub fn entitle(
     caller: Identity,
     document: &RequestDocument,
@@ -71,7 +83,7 @@ pub fn entitle(
     }
     let check = |namespace| {
         document.permissions.iter().try_for_each(|permission| {
-            granted(caller.principal(), caller.unique_id(), state, namespace, permission, now)
+            check_grants(caller.principal(), caller.unique_id(), state, namespace, permission, now)
         })
     };
     match &document.namespaces {

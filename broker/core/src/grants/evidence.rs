@@ -1,68 +1,69 @@
-//! Evidence for what is not a package: who may change grants, and who operates the store itself.
+//! Proof types for the store's administrative operations: who may change grants or operate the store.
 
 use stile_protocol::names::Namespace;
 
 use super::{Access, CreateGrant, DeleteGrant, GrantNamespace};
+use crate::principal::Principal;
 
-/// The right of an operator: of someone who can write to the store directly, past the broker.
+/// The right of an operator, who has write access to the store itself.
 ///
-/// AWS, or the file system, has let the operator in, so Stile decides nothing here. Only `stile-admin` makes one, and a
-/// test of the source holds that. The name is for the records.
+/// IAM or the file system gave the operator this access, so Stile makes no decision here. Only
+/// `stile-admin` creates one, and a test of the source code enforces this. The name is for records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorAccess {
     operator: String,
 }
 
 impl OperatorAccess {
-    /// The operator of that name, who has the store open.
-    pub fn at_the_store(operator: impl Into<String>) -> Self {
+    /// Creates the right of an operator who has opened the store.
+    pub fn for_store_writer(operator: impl Into<String>) -> Self {
         Self { operator: operator.into() }
     }
 
-    /// The name, as the operator's system gives it.
+    /// Returns the operator's name, as the operator's system reports it.
     pub fn operator(&self) -> &str {
         &self.operator
     }
 
-    /// The right to change grants on any namespace, or on all.
-    pub fn grants_on(&self, namespace: GrantNamespace) -> GrantAccess {
-        GrantAccess { by: self.operator.clone(), namespace }
+    /// Returns the right to change grants on a namespace, or on all namespaces.
+    pub fn grant_access(&self, namespace: GrantNamespace) -> GrantAccess {
+        GrantAccess { actor: self.operator.clone(), namespace }
     }
 }
 
-/// The right to make, change or delete grants on one namespace, or, for an operator, on all.
+/// The right to create, change or delete grants on one namespace, or on all namespaces.
 ///
-/// Made from an [`OperatorAccess`], or from an [`Access`] that was decided for `create_grant` or `delete_grant`.
+/// An [`OperatorAccess`] gives it, and so does an [`Access`] for `create_grant` or `delete_grant`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantAccess {
-    by: String,
+    actor: String,
     namespace: GrantNamespace,
 }
 
 impl GrantAccess {
-    /// Who changes the grants, for the records: a principal, or an operator's name.
-    pub fn by(&self) -> &str {
-        &self.by
+    /// Returns who changes the grants, for records: a principal, or an operator's name.
+    pub fn actor(&self) -> &str {
+        &self.actor
     }
 
-    /// What the grants are on.
+    /// Returns the namespace of the grants.
     pub const fn namespace(&self) -> &GrantNamespace {
         &self.namespace
     }
 
-    fn held(by: &impl ToString, namespace: &Namespace) -> Self {
-        Self { by: by.to_string(), namespace: GrantNamespace::One(namespace.clone()) }
+    fn of_principal(principal: &Principal, namespace: &Namespace) -> Self {
+        Self { actor: principal.to_string(), namespace: GrantNamespace::One(namespace.clone()) }
     }
 }
 
 impl From<&Access<CreateGrant>> for GrantAccess {
     fn from(access: &Access<CreateGrant>) -> Self {
-        Self::held(access.principal(), access.namespace())
+        Self::of_principal(access.principal(), access.namespace())
     }
 }
 
 impl From<&Access<DeleteGrant>> for GrantAccess {
     fn from(access: &Access<DeleteGrant>) -> Self {
-        Self::held(access.principal(), access.namespace())
+        Self::of_principal(access.principal(), access.namespace())
     }
 }

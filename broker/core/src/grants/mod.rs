@@ -1,7 +1,7 @@
-//! Who may do what where. Pure: what is known of a caller comes in, and a right or a refusal goes out.
+//! Grants and authorisation decisions. These functions are pure: they take the caller's state and
+//! return a right or a [`Refusal`].
 //!
-//! [`entitle()`] answers the mint (may this caller have a token for that?), [`decide()`] every request after it
-//! (may the holder of this token do this, now?).
+//! [`entitle()`] authorises a mint. [`decide()`] authorises each request with a token.
 
 mod decide;
 mod entitle;
@@ -14,31 +14,34 @@ use std::str::FromStr;
 use stile_protocol::names::{NameError, Namespace, Permission, Permissions};
 
 pub use decide::{
-    Access, CreateGrant, DeleteGrant, Download, PackageAccess, Reach, Right, Upload, decide, reach,
+    Access, CreateGrant, DeleteGrant, Download, PackageAccess, PermittedNamespaces, Right, Upload,
+    decide, permitted_namespaces,
 };
 pub use entitle::{Entitlement, entitle};
 pub use evidence::{GrantAccess, OperatorAccess};
 
 use crate::principal::{Principal, UniqueId};
-use crate::token::{Listed, TokenId};
+use crate::token::{KeyringSummary, TokenId};
 
-/// Most namespaces one principal may hold grants on; past that, grant on `*`.
+/// Maximum number of grants of one principal. Beyond it, an operator must grant on `*`.
+///
+/// Every request reads all grants of a caller, so the limit bounds the size of that read.
 pub const MAX_GRANTS: usize = 2_000;
 
-/// What a grant is on: one namespace, or all there are and will be.
+/// The namespace of a grant: one namespace, or all namespaces, including future ones.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum GrantNamespace {
     /// Every namespace, written `*`.
-    Every,
-    /// This one.
+    All,
+    /// One namespace.
     One(Namespace),
 }
 
 impl GrantNamespace {
-    /// Whether the namespace falls under it. No other patterns exist.
+    /// Returns whether a grant on this covers the namespace. No other patterns exist.
     pub fn covers(&self, namespace: &Namespace) -> bool {
         match self {
-            Self::Every => true,
+            Self::All => true,
             Self::One(one) => one == namespace,
         }
     }
@@ -47,7 +50,7 @@ impl GrantNamespace {
 impl fmt::Display for GrantNamespace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Every => formatter.write_str("*"),
+            Self::All => formatter.write_str("*"),
             Self::One(namespace) => namespace.fmt(formatter),
         }
     }
@@ -57,24 +60,24 @@ impl FromStr for GrantNamespace {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text == "*" { Ok(Self::Every) } else { Namespace::parse(text).map(Self::One) }
+        if text == "*" { Ok(Self::All) } else { Namespace::parse(text).map(Self::One) }
     }
 }
 
-/// One principal's rights on one namespace.
+/// The permissions of one principal on one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// Whom it is for.
+    /// The principal that has the permissions.
     pub principal: Principal,
-    /// What it is on.
+    /// The namespace to which the permissions apply.
     pub namespace: GrantNamespace,
-    /// What it allows; never empty.
+    /// The permissions. Never empty.
     pub permissions: Permissions,
-    /// When it ends, Unix seconds; from that second on it allows nothing.
+    /// End of the grant in Unix seconds. From that second on, the grant allows nothing.
     pub expires_at: Option<i64>,
-    /// Who made it, as told by whoever made it.
+    /// Name of the creator, as the creator's program reported it. For records only.
     pub created_by: String,
-    /// When it was made, Unix seconds.
+    /// Time of creation in Unix seconds.
     pub created_at: i64,
 }
 
@@ -84,19 +87,21 @@ impl Grant {
     }
 }
 
-/// Which of AWS's unique ids a role or user must have.
+/// The AWS unique id that a role or user must have.
+///
+/// It prevents a role that someone deletes and creates again from inheriting the grants of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pin {
-    /// None yet: the first mint pins.
+    /// No id is pinned yet. The first mint pins one.
     Unpinned,
-    /// An operator wants none.
+    /// An operator disabled pinning.
     Disabled,
-    /// This one.
+    /// The role or user must have this id.
     Pinned(UniqueId),
 }
 
 impl Pin {
-    /// Whether a caller with that id is the role or user that was granted, and not one made anew under its name.
+    /// Returns whether a caller with this id is the role or user that an operator granted.
     fn admits(&self, unique_id: Option<&UniqueId>) -> bool {
         match self {
             Self::Unpinned | Self::Disabled => true,
@@ -105,71 +110,75 @@ impl Pin {
     }
 }
 
-/// All that is kept about one caller, read in one go.
+/// The stored state of one caller, which the store reads in one operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrincipalState {
-    /// The grants of every principal that reaches the caller.
+    /// The grants of all the caller's principals.
     pub grants: Vec<Grant>,
-    /// The pin of the role or user itself.
+    /// The pin of the caller's own role or user.
     pub pin: Pin,
-    /// Which of the caller's principals an operator has revoked, if any.
+    /// One of the caller's principals that an operator revoked, if any.
     pub revoked: Option<Principal>,
-    /// The tokens that are revoked one by one.
+    /// The tokens that an operator revoked by their id.
     pub revoked_tokens: HashSet<TokenId>,
-    /// The keyring at the time, so that a dropped key is noticed everywhere.
-    pub keyring: Listed,
+    /// The keyring at the time of the read, so that every process notices a deleted key.
+    pub keyring: KeyringSummary,
 }
 
 impl PrincipalState {
-    /// Whether a grant counts for a caller with that unique id.
+    /// Returns whether a grant applies to a caller with this unique id.
     ///
-    /// A role or user made anew under an old name loses the grants of that name; what reaches it through its permission set
-    /// or account is not about the name, and stays.
+    /// The pin protects grants to a role or user by name. Grants to its permission set or account are
+    /// independent of the name, so they apply in any case.
     fn counts(&self, grant: &Grant, unique_id: Option<&UniqueId>) -> bool {
         !grant.principal.is_concrete() || self.pin.admits(unique_id)
     }
 }
 
-/// Why a caller may not.
+/// The reason for a negative authorisation decision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Nobody granted it.
-    #[error("`{}` has no `{permission}` on {}", .principal.as_typed(), match .namespace { Some(namespace) => format!("namespace `{namespace}`"), None => "any namespace".to_owned() })]
+    /// No grant allows it.
+    #[error("`{}` has no `{permission}` on {}", .principal.display_name(), match .namespace { Some(namespace) => format!("namespace `{namespace}`"), None => "any namespace".to_owned() })]
     NoGrant {
-        /// Who asked.
+        /// The caller.
         principal: Principal,
-        /// Where; `None` where any namespace would have done.
+        /// The namespace. `None`, if a grant on any namespace would be enough.
         namespace: Option<Namespace>,
-        /// What for.
+        /// The permission.
         permission: Permission,
     },
-    /// The token was not made for it.
+    /// The token's scope does not cover it.
     #[error("this token is not for `{permission}` on namespace `{namespace}`")]
     OutOfScope {
-        /// Where.
+        /// The namespace.
         namespace: Namespace,
-        /// What for.
+        /// The permission.
         permission: Permission,
     },
-    /// The name is the same, and what AWS calls by it is another.
-    #[error("`{}` was deleted in AWS and made anew since it was granted", .principal.as_typed())]
+    /// The role or user has another unique id than the pinned one.
+    #[error("`{}` was deleted and recreated in AWS after it was granted", .principal.display_name())]
     Recreated {
-        /// Who asked.
+        /// The caller.
         principal: Principal,
     },
     /// An operator revoked the principal.
-    #[error("`{}` is revoked", .principal.as_typed())]
+    #[error("`{}` is revoked", .principal.display_name())]
     Revoked {
-        /// Who is revoked.
+        /// The revoked principal: the caller, its permission set or its account.
         principal: Principal,
     },
 }
 
-/// Whether the grants allow it now; `namespace` is `None` where any will do. The bare answer, which lets nobody in by itself.
+/// Checks whether a current grant allows the permission. `namespace` is `None`, if any is enough.
 ///
-/// A role or user made anew under an old name loses the grants of that name; what reaches it through its permission set
-/// or account is not about the name, and stays.
-pub fn granted(
+/// This is only one part of a decision: it gives no right, and it does not check revocation or a
+/// token. Use [`decide()`] or [`entitle()`] to authorise.
+///
+/// # Errors
+///
+/// [`Refusal::Recreated`], if only the pin prevents access, or else [`Refusal::NoGrant`].
+pub fn check_grants(
     principal: &Principal,
     unique_id: Option<&UniqueId>,
     state: &PrincipalState,
@@ -233,7 +242,7 @@ pub(crate) mod tests {
             pin: Pin::Unpinned,
             revoked: None,
             revoked_tokens: HashSet::new(),
-            keyring: Listed::default(),
+            keyring: KeyringSummary::default(),
         }
     }
 
@@ -246,11 +255,11 @@ pub(crate) mod tests {
         now: i64,
     ) -> Result<(), Refusal> {
         let id = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
-        granted(&principal(DEPLOY), Some(&id), state, Some(&namespace(on)), permission, now)
+        check_grants(&principal(DEPLOY), Some(&id), state, Some(&namespace(on)), permission, now)
     }
 
     #[test]
-    fn a_grant_is_exact_about_namespace_permission_and_time() {
+    fn a_grant_allows_exactly_its_namespace_permission_and_time() {
         let state = state_of(vec![grant(DEPLOY, "team-a", &[Permission::Download], Some(100))]);
         assert_eq!(outcome(&state, "team-a", Permission::Download, 99), Ok(()));
         for (on, permission, now) in [
@@ -267,7 +276,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn grants_of_every_principal_add_up() {
+    fn a_caller_has_the_grants_of_all_its_principals() {
         let state = state_of(vec![
             grant(DEPLOY, "a", &[Permission::Download], None),
             grant("account:aws:111122223333", "a", &[Permission::Upload], None),
@@ -280,7 +289,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_name_made_anew_keeps_only_what_is_not_about_the_name() {
+    fn a_recreated_role_keeps_only_the_grants_of_its_account() {
         let mut state = state_of(vec![
             grant(DEPLOY, "a", &[Permission::Download], None),
             grant("account:aws:111122223333", "b", &[Permission::Download], None),
@@ -300,7 +309,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_principal_as_its_owner_would_write_it() {
+    fn a_refusal_names_a_role_by_its_arn() {
         let refusal = outcome(&state_of(vec![]), "acme", Permission::Download, 0).unwrap_err();
         assert_eq!(
             refusal.to_string(),

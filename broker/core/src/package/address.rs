@@ -1,10 +1,12 @@
-//! The address of a package: a module, and every other kind of package that a registry will hold.
+//! The address of a package, for every kind of package.
 
 use std::fmt;
 
 use stile_protocol::names::{ModuleAddress, Namespace};
 
-/// One package of a registry, all its versions. Closed, since Terraform knows few kinds.
+/// The address of one package with all its versions.
+///
+/// The enum is closed, because Terraform has few kinds of packages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PackageAddress {
     /// A module, `namespace/name/system`.
@@ -12,14 +14,14 @@ pub enum PackageAddress {
 }
 
 impl PackageAddress {
-    /// The namespace it is in.
+    /// Returns the namespace of the package.
     pub const fn namespace(&self) -> &Namespace {
         match self {
             Self::Module(module) => &module.namespace,
         }
     }
 
-    /// The kind as one word, as keys of the store, replies and the audit log name it.
+    /// Returns the kind as one word, for store keys, responses and the audit log.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Module(_) => "module",

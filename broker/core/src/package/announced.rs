@@ -1,22 +1,28 @@
-//! An archive that somebody is about to send, in their own words: nothing of it is believed before the bytes are there.
+//! The announcement of an upload: the client's claims about an archive that it wants to send.
+//!
+//! The broker verifies these claims when it has the archive.
 
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
 use super::archive::Format;
 
-/// What is to come.
+/// An archive that a client announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announced {
-    /// What kind of archive.
+pub struct AnnouncedArchive {
+    /// The format of the archive.
     pub format: Format,
-    /// How long it is; S3 and the completion take neither more nor less.
+    /// The exact size in bytes. S3 and the completion of the upload reject any other size.
     pub bytes: u64,
-    /// Lower-case hex SHA-256 of its bytes.
+    /// SHA-256 of the archive, in lower-case hex.
     pub sha256: String,
 }
 
-impl Announced {
-    /// Reads `{"format": …, "bytes": …, "sha256": …}` and nothing else.
+impl AnnouncedArchive {
+    /// Parses `{"format": …, "bytes": …, "sha256": …}`.
+    ///
+    /// # Errors
+    ///
+    /// [`FieldError`], if a field is missing, malformed or unknown.
     pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
         let mut object = StrictObject::parse(body)?;
         let (format, bytes, sha256) =
@@ -41,25 +47,29 @@ fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// What names an upload: 128 random bits, so that nobody comes upon somebody else's.
+/// An upload id: 128 random bits as 32 hex digits, so that nobody can guess another client's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadId(String);
 
 impl UploadId {
-    /// A new one.
+    /// Creates a random id.
+    ///
+    /// # Errors
+    ///
+    /// If the system provides no random bytes.
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         Ok(Self(hex::encode(bytes)))
     }
 
-    /// Reads the one spelling there is.
+    /// Parses the canonical text, or returns `None`.
     pub fn parse(text: &str) -> Option<Self> {
         let hex = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         hex.then(|| Self(text.to_owned()))
     }
 
-    /// As it is written.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -70,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_announcement_out_of_its_grammar_is_refused_by_the_name_of_its_field() {
+    fn the_error_for_a_malformed_announcement_names_the_field() {
         let digest = "ab".repeat(32);
         let body = |format: &str, bytes: &str, sha256: &str| {
             format!(r#"{{"format":{format},"bytes":{bytes},"sha256":"{sha256}"}}"#)
@@ -95,14 +105,22 @@ mod tests {
             (body("\"zip\"", "1,\"bytes\":2", &digest), "field `bytes` appears twice"),
             (body("\"zip\"", "1,\"url\":\"x\"", &digest), "field `url` is not known"),
         ] {
-            assert_eq!(Announced::parse(body.as_bytes()).unwrap_err().problem, expected, "{body}");
+            assert_eq!(
+                AnnouncedArchive::parse(body.as_bytes()).unwrap_err().problem,
+                expected,
+                "{body}"
+            );
         }
-        let good = Announced::parse(body("\"tar.gz\"", "5000000", &digest).as_bytes()).unwrap();
-        assert_eq!(good, Announced { format: Format::TarGz, bytes: 5_000_000, sha256: digest });
+        let good =
+            AnnouncedArchive::parse(body("\"tar.gz\"", "5000000", &digest).as_bytes()).unwrap();
+        assert_eq!(
+            good,
+            AnnouncedArchive { format: Format::TarGz, bytes: 5_000_000, sha256: digest }
+        );
     }
 
     #[test]
-    fn an_id_has_one_spelling_and_no_two_are_alike() {
+    fn upload_ids_are_canonical_and_random() {
         for text in
             ["", "..", "a/b", &"AB".repeat(16), &"ab".repeat(15), &"ab".repeat(17), &"é".repeat(16)]
         {

@@ -1,4 +1,5 @@
-//! Modules: their versions, documents, archives, and the links that archives are fetched by. Pure, but for an upload's file.
+//! Packages: addresses, versions, archives, uploads and signed URLs. Only uploads do I/O, in a
+//! temporary file.
 
 mod address;
 mod announced;
@@ -10,36 +11,40 @@ mod version;
 use stile_protocol::names::ModuleAddress;
 
 pub use address::PackageAddress;
-pub use announced::{Announced, UploadId};
+pub use announced::{AnnouncedArchive, UploadId};
 pub use archive::Format;
 pub use signed_url::{LIFETIME as SIGNED_URL_LIFETIME, SignedUrl, SignedUrlError};
-pub use upload::{Upload, UploadError, VerifiedArchive, sweep};
+pub use upload::{ArchiveUpload, UploadError, VerifiedArchive, sweep_uploads};
 pub use version::{Version, VersionError};
 
-/// Largest archive that may be sent, in bytes.
+/// Maximum size of an archive in bytes.
 pub const MAX_ARCHIVE: u64 = 100 * 1000 * 1000;
 
-/// Largest archive that a Lambda event carries, in bytes: Lambda takes 6 MB, and bodies come as base64 (Lambda quotas).
+/// Maximum size in bytes of an archive in a Lambda event.
+///
+/// An event has at most 6 MB, and contains the body in base64 (AWS Lambda quotas).
 pub const MAX_IN_EVENT: u64 = 4 * 1000 * 1000;
 
-/// The same behind a load balancer, which takes 1 MB for a function: whatever stands before a registry, an archive up to
-/// here can be sent directly (Elastic Load Balancing, "Lambda functions as targets").
+/// Maximum size in bytes of an archive in any event, including those of a load balancer.
+///
+/// A load balancer accepts at most 1 MB for a function (Elastic Load Balancing, "Lambda functions as
+/// targets"). So a client can send such an archive directly to every registry.
 pub const MAX_IN_ANY_EVENT: u64 = 700 * 1000;
 
-/// One line of a list of modules.
+/// One module in a list of modules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleSummary {
-    /// Which module.
+    /// The address of the module.
     pub address: ModuleAddress,
-    /// Its highest version; a pre-release only where there is nothing else.
+    /// The highest version. It is a pre-release only if there is no other version.
     pub latest: Version,
-    /// When that was published, Unix seconds.
+    /// Time of publication of the highest version, in Unix seconds.
     pub published_at: i64,
 }
 
-/// The answer to `GET …/versions`, made when something is published and not when it is read.
+/// Returns the response to `GET …/versions`. The store writes it at publication, not at each read.
 ///
-/// `root` and `submodules` are left out: clients decode them strictly and use neither.
+/// It omits `root` and `submodules`: clients decode them strictly and use neither.
 pub fn versions_document<'a>(versions: impl Iterator<Item = &'a Version>) -> String {
     let versions: Vec<_> =
         versions.map(|version| serde_json::json!({ "version": version.to_string() })).collect();
@@ -51,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_versions_document_is_what_clients_read() {
+    fn the_versions_document_has_the_format_of_the_module_registry_protocol() {
         let versions = ["1.2.0", "1.10.0"].map(|text| Version::parse(text).unwrap());
         assert_eq!(
             versions_document(versions.iter()),

@@ -1,4 +1,6 @@
-//! The link an archive is fetched by: signed, expiring, good for one archive; clients send no token with it.
+//! Signed URLs for archive downloads. Each is valid for one archive and a short time.
+//!
+//! Clients send no token to a download URL, so the signature is the only authorisation.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -7,44 +9,52 @@ use stile_protocol::audience::Audience;
 use super::Format;
 use crate::token::{DerivedKeys, KeyId};
 
-/// How long a link is good for, in seconds: clients start the download at once, and print the whole link when it fails.
+/// Lifetime of a signed URL in seconds.
+///
+/// It is short because clients print the whole URL when a download fails, so it can leak into logs.
+/// Clients start the download at once.
 pub const LIFETIME: i64 = 300;
 
-/// The path under which archives are served.
+/// The path prefix of archive downloads.
 pub const PREFIX: &str = "/v1/archives/";
 
-/// What a link gives: one archive, until a time.
+/// The content of a signed URL: the right to download one archive until the expiry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedUrl {
-    /// Lower-case hex SHA-256 of the archive.
+    /// SHA-256 of the archive, in lower-case hex.
     pub sha256: String,
-    /// What kind of archive it is.
+    /// The format of the archive.
     pub format: Format,
-    /// When it ends, Unix seconds.
+    /// Expiry in Unix seconds.
     pub expires_at: i64,
 }
 
-/// Why a link gives nothing.
+/// The reason why a signed URL is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignedUrlError {
-    /// Not a link this registry made.
-    #[error("the link is not one of this registry's")]
+    /// This registry did not sign the URL.
+    #[error("this registry did not sign the download URL")]
     Invalid,
-    /// Its time is over.
-    #[error("the link has expired; ask for the download again")]
+    /// The URL has expired.
+    #[error("the download URL has expired; request the download again")]
     Expired,
 }
 
 impl SignedUrl {
-    /// The purpose for which the signing key is derived: never a token's key itself, so that neither can be turned
-    /// into the other.
+    /// Returns the purpose for [`Key::derive`](crate::token::Key::derive).
+    ///
+    /// A derived key signs URLs, never the key of tokens, so nobody can turn a URL signature into a
+    /// token. The audience in the purpose prevents the use of a URL at another registry.
     pub fn purpose(audience: &Audience) -> Vec<u8> {
         [b"stile-archive-link\0", audience.as_str().as_bytes()].concat()
     }
 
-    /// The location: an absolute path that clients resolve against this server.
+    /// Returns the signed URL: an absolute path that clients resolve against this server.
     ///
-    /// `checksum` is for the client, which takes it off, and checks the archive with it before unpacking.
+    /// The parameter `checksum` is for the client, which removes it from the request. The client
+    /// verifies the archive with it before it unpacks the archive.
+    ///
+    /// `None`, if `keys` has no current key.
     pub fn to_location(&self, keys: &DerivedKeys) -> Option<String> {
         let signature = hex::encode(self.mac(keys, &keys.current)?.finalize().into_bytes());
         Some(format!(
@@ -56,7 +66,14 @@ impl SignedUrl {
         ))
     }
 
-    /// Reads a link's file name and query; the client's own parameters beside ours are ignored, twins of ours are not.
+    /// Verifies the file name and the query of a signed URL.
+    ///
+    /// It ignores unknown query parameters, because clients add some. It rejects repeated parameters of
+    /// its own, because two readers could choose different values.
+    ///
+    /// # Errors
+    ///
+    /// [`SignedUrlError`], if the signature is invalid or the URL has expired.
     pub fn open(
         file: &str,
         query: &str,
@@ -67,19 +84,21 @@ impl SignedUrl {
         let format = Format::from_extension(extension).ok_or(SignedUrlError::Invalid)?;
         let hex =
             sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let expires_at = one(query, "expires")?.parse().map_err(|_| SignedUrlError::Invalid)?;
-        let key_id = KeyId::parse(one(query, "kid")?).ok_or(SignedUrlError::Invalid)?;
-        let signature =
-            hex::decode(one(query, "signature")?).map_err(|_| SignedUrlError::Invalid)?;
+        let expires_at =
+            unique_parameter(query, "expires")?.parse().map_err(|_| SignedUrlError::Invalid)?;
+        let key_id =
+            KeyId::parse(unique_parameter(query, "kid")?).ok_or(SignedUrlError::Invalid)?;
+        let signature = hex::decode(unique_parameter(query, "signature")?)
+            .map_err(|_| SignedUrlError::Invalid)?;
         if !hex {
             return Err(SignedUrlError::Invalid);
         }
-        let link = Self { sha256: sha256.to_owned(), format, expires_at };
-        link.mac(keys, &key_id)
+        let url = Self { sha256: sha256.to_owned(), format, expires_at };
+        url.mac(keys, &key_id)
             .ok_or(SignedUrlError::Invalid)?
             .verify_slice(&signature)
             .map_err(|_| SignedUrlError::Invalid)?;
-        if now >= expires_at { Err(SignedUrlError::Expired) } else { Ok(link) }
+        if now >= expires_at { Err(SignedUrlError::Expired) } else { Ok(url) }
     }
 
     fn mac(&self, keys: &DerivedKeys, id: &KeyId) -> Option<Hmac<Sha256>> {
@@ -91,7 +110,8 @@ impl SignedUrl {
     }
 }
 
-fn one<'a>(query: &'a str, name: &str) -> Result<&'a str, SignedUrlError> {
+/// Returns the value of a parameter that must appear exactly once.
+fn unique_parameter<'a>(query: &'a str, name: &str) -> Result<&'a str, SignedUrlError> {
     let mut found =
         query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
     match (found.next(), found.next()) {
@@ -120,27 +140,27 @@ mod tests {
     }
 
     #[test]
-    fn a_link_gives_the_archive_it_was_made_for_until_it_expires() {
+    fn a_signed_url_is_valid_for_its_archive_until_it_expires() {
         let keys = keys_of_a_registry();
-        let link = SignedUrl { sha256: "ab".repeat(32), format: Format::Zip, expires_at: 1000 };
-        let (file, query) = parts(&link.to_location(&keys).unwrap());
+        let url = SignedUrl { sha256: "ab".repeat(32), format: Format::Zip, expires_at: 1000 };
+        let (file, query) = parts(&url.to_location(&keys).unwrap());
         assert!(file.ends_with(".zip"));
-        assert_eq!(SignedUrl::open(&file, &query, &keys, 999), Ok(link.clone()));
+        assert_eq!(SignedUrl::open(&file, &query, &keys, 999), Ok(url.clone()));
         assert_eq!(SignedUrl::open(&file, &query, &keys, 1000), Err(SignedUrlError::Expired));
         let without_checksum: Vec<_> =
             query.split('&').filter(|pair| !pair.starts_with("checksum")).rev().collect();
         assert_eq!(
             SignedUrl::open(&file, &without_checksum.join("&"), &keys, 999),
-            Ok(link),
-            "clients sort the query and take the checksum off"
+            Ok(url),
+            "clients sort the query and remove the checksum"
         );
     }
 
     #[test]
-    fn a_changed_link_gives_nothing() {
+    fn a_changed_signed_url_is_invalid() {
         let keys = keys_of_a_registry();
-        let link = SignedUrl { sha256: "ab".repeat(32), format: Format::Zip, expires_at: 1000 };
-        let (file, query) = parts(&link.to_location(&keys).unwrap());
+        let url = SignedUrl { sha256: "ab".repeat(32), format: Format::Zip, expires_at: 1000 };
+        let (file, query) = parts(&url.to_location(&keys).unwrap());
         for (file, query) in [
             (file.replace("abab", "abac"), query.clone()),
             (file.replace(".zip", ".tar.gz"), query.clone()),
@@ -159,7 +179,7 @@ mod tests {
                 "{file} {query}"
             );
         }
-        let strangers = keys_of_a_registry();
-        assert_eq!(SignedUrl::open(&file, &query, &strangers, 0), Err(SignedUrlError::Invalid));
+        let foreign = keys_of_a_registry();
+        assert_eq!(SignedUrl::open(&file, &query, &foreign, 0), Err(SignedUrlError::Invalid));
     }
 }

@@ -1,4 +1,4 @@
-//! An archive on its way in: it grows in a file, is measured while it grows, and is checked before anything keeps it.
+//! Receives an archive into a temporary file, hashes it on the way, and verifies it at the end.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,18 +7,20 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
-use super::archive::{self, ArchiveError, Format, Limits};
-use super::{Announced, MAX_ARCHIVE};
+use super::archive::{self, ArchiveError, ArchiveLimits, Format};
+use super::{AnnouncedArchive, MAX_ARCHIVE};
 
-/// What the names of files begin with that uploads grow in.
-const INCOMING: &str = ".stile-incoming-";
+/// The name prefix of the temporary files of uploads.
+const TEMP_PREFIX: &str = ".stile-incoming-";
 
-/// Removes what uploads left in the folder that were not dropped, because their process was killed.
-pub fn sweep(folder: &Path, older_than: Duration) {
+/// Deletes temporary files of uploads that a killed process left in the folder.
+///
+/// It keeps files that changed within `older_than`, because another process may write them.
+pub fn sweep_uploads(folder: &Path, older_than: Duration) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries
         .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(INCOMING.as_bytes()))
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()))
     {
         let age = entry
             .metadata()
@@ -31,41 +33,50 @@ pub fn sweep(folder: &Path, older_than: Duration) {
     }
 }
 
-/// Why an upload came to nothing.
+/// The reason why an upload failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// More than an archive may have.
+    /// The archive is larger than [`MAX_ARCHIVE`].
     #[error("the archive is larger than 100 MB")]
     TooLarge,
-    /// What arrived cannot be published.
+    /// The archive failed the inspection.
     #[error(transparent)]
     Archive(ArchiveError),
-    /// It cannot be written here.
+    /// The temporary file cannot be written.
     #[error("the archive cannot be written")]
     Disk(#[source] std::io::Error),
 }
 
-/// An upload that grows. Dropped, it leaves nothing behind.
+/// An archive that the broker is receiving. Dropping it deletes the temporary file.
 #[derive(Debug)]
-pub struct Upload {
+pub struct ArchiveUpload {
     file: NamedTempFile,
     writer: tokio::fs::File,
     hash: Sha256,
     bytes: u64,
 }
 
-impl Upload {
-    /// Starts one in the folder.
-    pub fn begin(folder: &Path) -> Result<Self, UploadError> {
+impl ArchiveUpload {
+    /// Creates a temporary file in the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`UploadError::Disk`], if the file cannot be created.
+    pub fn start(folder: &Path) -> Result<Self, UploadError> {
         let file = tempfile::Builder::new()
-            .prefix(INCOMING)
+            .prefix(TEMP_PREFIX)
             .tempfile_in(folder)
             .map_err(UploadError::Disk)?;
         let writer = tokio::fs::File::from_std(file.reopen().map_err(UploadError::Disk)?);
         Ok(Self { file, writer, hash: Sha256::new(), bytes: 0 })
     }
 
-    /// Adds what has arrived.
+    /// Appends a received chunk.
+    ///
+    /// # Errors
+    ///
+    /// [`UploadError::TooLarge`] beyond [`MAX_ARCHIVE`] bytes, so that no client can fill the disk, or
+    /// [`UploadError::Disk`].
     pub async fn write(&mut self, chunk: &[u8]) -> Result<(), UploadError> {
         self.bytes = self.bytes.saturating_add(chunk.len() as u64);
         if self.bytes > MAX_ARCHIVE {
@@ -75,24 +86,28 @@ impl Upload {
         self.writer.write_all(chunk).await.map_err(UploadError::Disk)
     }
 
-    /// How much has arrived, in bytes.
+    /// Returns the number of received bytes.
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether what has arrived is what was announced, to the last byte.
-    pub fn is(&self, announced: &Announced) -> bool {
+    /// Returns whether the received bytes have the announced length and SHA-256.
+    pub fn matches(&self, announced: &AnnouncedArchive) -> bool {
         self.bytes == announced.bytes
             && hex::encode(self.hash.clone().finalize()) == announced.sha256
     }
 
-    /// Ends it, and looks at what it is.
-    pub async fn check(mut self, format: Format) -> Result<VerifiedArchive, UploadError> {
+    /// Ends the upload and inspects the archive.
+    ///
+    /// # Errors
+    ///
+    /// [`UploadError::Archive`], if the archive failed the inspection, or [`UploadError::Disk`].
+    pub async fn verify(mut self, format: Format) -> Result<VerifiedArchive, UploadError> {
         self.writer.flush().await.map_err(UploadError::Disk)?;
         let (mut file, sha256, bytes) = (self.file, hex::encode(self.hash.finalize()), self.bytes);
         let checked = tokio::task::spawn_blocking(move || {
             std::io::Seek::rewind(file.as_file_mut()).map_err(UploadError::Disk)?;
-            archive::inspect(file.as_file_mut(), format, &Limits::default())
+            archive::inspect(file.as_file_mut(), format, &ArchiveLimits::default())
                 .map_err(UploadError::Archive)?;
             Ok(VerifiedArchive { file, sha256, bytes, format })
         });
@@ -100,7 +115,9 @@ impl Upload {
     }
 }
 
-/// An archive whose every entry was looked at: what may be kept. Made only by [`Upload::check`].
+/// Proof that a received archive passed the inspection. Only [`ArchiveUpload::verify`] creates one.
+///
+/// The store requires one, so nobody can publish an archive that the broker did not inspect.
 #[derive(Debug)]
 pub struct VerifiedArchive {
     file: NamedTempFile,
@@ -110,27 +127,27 @@ pub struct VerifiedArchive {
 }
 
 impl VerifiedArchive {
-    /// Lower-case hex SHA-256 of its bytes.
+    /// Returns the SHA-256 of the archive, in lower-case hex.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// Its length.
+    /// Returns the size in bytes.
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// What kind of archive it is.
+    /// Returns the format of the archive.
     pub const fn format(&self) -> Format {
         self.format
     }
 
-    /// The file, to be read.
+    /// Returns the path of the temporary file.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// The file, to be renamed into its place.
+    /// Returns the temporary file, so that the store can rename it.
     pub fn into_file(self) -> NamedTempFile {
         self.file
     }
@@ -141,16 +158,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_process_left_is_swept_and_nothing_else() {
+    fn a_sweep_deletes_only_old_files_of_uploads() {
         let folder = tempfile::tempdir().unwrap();
         let names = || std::fs::read_dir(folder.path()).unwrap().count();
         std::fs::write(folder.path().join("else"), "").unwrap();
-        let upload = Upload::begin(folder.path()).unwrap();
+        let upload = ArchiveUpload::start(folder.path()).unwrap();
         let (_file, path) = upload.file.keep().unwrap();
         assert!(path.is_file() && names() == 2);
-        sweep(folder.path(), Duration::from_secs(3600));
-        assert_eq!(names(), 2, "somebody may be writing it");
-        sweep(folder.path(), Duration::ZERO);
+        sweep_uploads(folder.path(), Duration::from_secs(3600));
+        assert_eq!(names(), 2, "another process may write the new file");
+        sweep_uploads(folder.path(), Duration::ZERO);
         assert_eq!(names(), 1);
     }
 }

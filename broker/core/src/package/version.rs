@@ -1,45 +1,53 @@
-//! A module's version: canonical semantic versioning without build metadata, ordered as clients order it.
+//! Package versions: canonical Semantic Versioning without build metadata, in the order of clients.
 
 use std::fmt;
 
-/// A version such as `1.10.0` or `2.0.0-rc.1`, in the one spelling clients ask for.
+/// A version, such as `1.10.0` or `2.0.0-rc.1` (Semantic Versioning 2.0.0).
+///
+/// Each version has one text, so two clients cannot mean different packages by one version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version(semver::Version);
 
-/// Why a text is no version.
+/// The error for a text that is not a version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VersionError {
-    /// Not semantic versioning, or not its canonical spelling.
-    #[error("version `{0}` must be like `1.2.3` or `1.2.3-rc.1`")]
+    /// The text is not a semantic version in canonical form.
+    #[error("version `{0}` must have the form `1.2.3` or `1.2.3-rc.1`")]
     Malformed(String),
-    /// Gateways read `+` as a space, and clients take versions that differ by it alone for equal.
-    #[error("version `{0}` must have no build metadata, the part from `+` on")]
+    /// The version has build metadata. Gateways decode `+` as a space, and clients ignore build
+    /// metadata in comparisons.
+    #[error("version `{0}` must not have build metadata (the part after `+`)")]
     Build(String),
 }
 
-/// Above any version in use, and within what clients can read.
-const LARGEST_NUMBER: u64 = 999_999_999;
+/// Maximum of each number in a version. Real versions stay below it, and clients can parse it.
+const MAX_NUMBER: u64 = 999_999_999;
 
 impl Version {
-    /// Reads the canonical spelling alone: no leading `v`, no missing parts.
+    /// Parses the canonical form: no leading `v`, no missing parts, at most 64 characters.
+    ///
+    /// # Errors
+    ///
+    /// [`VersionError`], if the text has another form or contains build metadata.
     pub fn parse(text: &str) -> Result<Self, VersionError> {
-        let shown =
+        let printable =
             || text.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect();
-        let version = semver::Version::parse(text).map_err(|_| VersionError::Malformed(shown()))?;
+        let version =
+            semver::Version::parse(text).map_err(|_| VersionError::Malformed(printable()))?;
         if !version.build.is_empty() {
-            return Err(VersionError::Build(shown()));
+            return Err(VersionError::Build(printable()));
         }
         let fits = text.len() <= 64
             && [version.major, version.minor, version.patch]
                 .into_iter()
-                .all(|number| number <= LARGEST_NUMBER);
+                .all(|number| number <= MAX_NUMBER);
         if !fits || version.to_string() != text {
-            return Err(VersionError::Malformed(shown()));
+            return Err(VersionError::Malformed(printable()));
         }
         Ok(Self(version))
     }
 
-    /// Whether it is one that clients take only when asked for exactly.
+    /// Returns whether it is a pre-release. Clients use one only if a constraint names it exactly.
     pub fn is_prerelease(&self) -> bool {
         !self.0.pre.is_empty()
     }
@@ -56,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_canonical_spelling_is_a_version() {
+    fn only_canonical_versions_are_valid() {
         for text in [
             "",
             "1",
@@ -81,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_ordered_by_number_and_not_by_letter() {
+    fn versions_are_ordered_numerically() {
         let mut versions = ["1.10.0", "1.2.0", "1.9.0", "1.10.0-rc.1", "0.9.9"]
             .map(|text| Version::parse(text).unwrap());
         versions.sort();

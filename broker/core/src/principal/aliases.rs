@@ -1,10 +1,10 @@
-//! What else a role or user is granted through, and how its owner would write it.
+//! The other principals whose grants apply to a role or user, and display names.
 
 use super::{Principal, permission_set_of};
 
 impl Principal {
-    /// What else a caller's grants come through: the permission set that a role stands for, and every role and user of
-    /// the account. Empty for what is not one caller.
+    /// Returns the other principals whose grants apply to a role or user: its permission set, if IAM
+    /// Identity Center created the role, and its account. Empty for other principals.
     pub fn aliases(&self) -> Vec<Self> {
         let (set, aws) = match self {
             Self::Role(role) => (permission_set_of(role.name()), role),
@@ -15,8 +15,8 @@ impl Principal {
         set.into_iter().chain(Self::account(aws.partition(), aws.account())).collect()
     }
 
-    /// The ARN of a role or user, or the text of another principal: what its owner would look for.
-    pub fn as_typed(&self) -> String {
+    /// Returns the name for messages: the ARN of a role or user, and else the canonical text.
+    pub fn display_name(&self) -> String {
         let (kind, aws) = match self {
             Self::Role(role) => ("role", role),
             Self::User(user) => ("user", user),
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_principal_has_the_aliases_its_caller_had() {
+    fn a_stored_principal_has_the_aliases_of_its_caller() {
         for (text, aliases) in [
             ("aws:111122223333:role/deploy", vec!["account:aws:111122223333"]),
             (
@@ -55,13 +55,13 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_told_as_its_arn() {
+    fn the_display_name_of_a_role_or_user_is_its_arn() {
         for (text, expected) in [
             ("aws-us-gov:111122223333:role/deploy", "arn:aws-us-gov:iam::111122223333:role/deploy"),
             ("aws:111122223333:user/alice", "arn:aws:iam::111122223333:user/alice"),
             ("sso:aws:111122223333/Admin", "sso:aws:111122223333/Admin"),
         ] {
-            assert_eq!(Principal::parse_stored(text).unwrap().as_typed(), expected);
+            assert_eq!(Principal::parse_stored(text).unwrap().display_name(), expected);
         }
     }
 }

@@ -1,51 +1,59 @@
-//! Reads the ARN that AWS answered for a caller, strictly, and says whose grants apply to it.
+//! Parses the ARN that AWS returns for a caller, strictly.
 
 use stile_protocol::region::Partition;
 
 use super::{Principal, SERVICE_LINKED, is_account, split_path};
 
-/// Who signed, as AWS names it.
+/// A caller, parsed from its ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallerArn {
-    /// The one role or user.
+    /// The caller's own role or user.
     pub principal: Principal,
-    /// The partition, which must be that of the region whose STS answered.
+    /// The AWS partition. The caller of this function must compare it with the partition of the region.
     pub partition: Partition,
-    /// The account, 12 digits.
+    /// The account id, 12 digits.
     pub account: String,
-    /// The session of a role, for the audit log only: whoever assumes the role chooses it, so it never authorises.
+    /// The session name of a role, for the audit log only.
+    ///
+    /// It must never authorise anything: anyone who may assume the role can choose any name.
     pub session_name: Option<String>,
-    /// What else the caller is: the permission set that the role stands for, and every role and user of the account.
+    /// The caller's other principals: its permission set, if it has one, and its account.
     pub aliases: Vec<Principal>,
 }
 
 impl CallerArn {
-    /// The principals whose grants apply, at most three, the role or user first.
+    /// Returns the principals whose grants apply: at most three, the role or user first.
     pub fn principals(&self) -> impl Iterator<Item = &Principal> {
         std::iter::once(&self.principal).chain(&self.aliases)
     }
 
-    /// What the unique id of such a caller begins with (IAM user guide, "Unique identifiers").
+    /// Returns the prefix of the caller's unique id (IAM user guide, "Unique identifiers").
     pub const fn unique_id_prefix(&self) -> &'static str {
         if matches!(self.principal, Principal::Role(_)) { "AROA" } else { "AIDA" }
     }
 }
 
-/// Why an ARN names no caller.
+/// The reason why the broker does not accept an ARN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallerArnError {
-    /// AWS writes such ARNs, but callers of that kind are never let in; the sentence says which and why.
+    /// AWS returns such ARNs, but the broker never accepts callers of this kind. The message explains
+    /// why.
     #[error("{0}")]
     Unsupported(&'static str),
-    /// AWS writes no such ARN for a caller, so what answered is not to be believed.
-    #[error("the ARN is not one that AWS gives a caller")]
+    /// AWS returns no such ARN, so the answer does not come from AWS.
+    #[error("the ARN does not have the format of a caller ARN from AWS")]
     Malformed,
 }
 
-/// Reads the `Arn` of STS's `GetCallerIdentity`.
+/// Parses the `Arn` of an STS `GetCallerIdentity` answer.
 ///
-/// Kinds that are never let in are told from bad ARNs first: some of them, such as EC2 instance identity, have a `:` where names have none.
-/// Source: "Unique identifiers" and "ARN formats" in the IAM user guide.
+/// It first checks for unsupported kinds of callers: some of them, such as EC2 instance identity,
+/// contain a `:` that names must not contain. Source: IAM user guide, "Unique identifiers" and "ARN
+/// formats".
+///
+/// # Errors
+///
+/// [`CallerArnError`], if the broker does not accept such callers or the ARN is malformed.
 pub fn parse_caller_arn(arn: &str) -> Result<CallerArn, CallerArnError> {
     let (partition, service, account, resource) = split(arn).ok_or(CallerArnError::Malformed)?;
     if let Some(sentence) = unsupported(resource) {
@@ -84,38 +92,38 @@ fn caller(partition: Partition, service: &str, account: &str, resource: &str) ->
     })
 }
 
-/// Why callers of the resource's kind are never let in, if they are not.
+/// Returns why the broker never accepts callers of the resource's kind, or `None` if it does.
 pub(super) fn unsupported(resource: &str) -> Option<&'static str> {
     let (kind, rest) = resource.split_once('/').unwrap_or((resource, ""));
     match kind {
         "root" if rest.is_empty() => {
-            Some("an account's root user is never let in: sign in as a role or a user")
+            Some("root users of accounts are not supported: use a role or a user")
         }
-        "federated-user" => Some("federated users are never let in: sign in as a role or a user"),
+        "federated-user" => Some("federated users are not supported: use a role or a user"),
         "assumed-role" if rest.starts_with("aws:ec2-instance/") => Some(
-            "EC2 instance identity is never let in, since no policy can keep an instance from it: give the instance a role of its own",
+            "EC2 instance identity is not supported, because no policy can withhold it from an instance: give the instance its own role",
         ),
         "assumed-role" if rest.starts_with("aws:") => {
-            Some("identities that AWS gives its own services are never let in")
+            Some("identities that AWS gives to its own services are not supported")
         }
-        "assumed-role" if rest.starts_with(SERVICE_LINKED) => Some(SERVICE_LINKED_REFUSED),
+        "assumed-role" if rest.starts_with(SERVICE_LINKED) => Some(SERVICE_LINKED_UNSUPPORTED),
         "role" if rest.rsplit('/').next().is_some_and(|name| name.starts_with(SERVICE_LINKED)) => {
-            Some(SERVICE_LINKED_REFUSED)
+            Some(SERVICE_LINKED_UNSUPPORTED)
         }
         "assumed-role" | "role" | "user" => None,
-        _ if is_word(kind) => Some("callers are let in as a role or a user only"),
+        _ if is_word(kind) => Some("only roles and users are supported"),
         _ => None,
     }
 }
 
-const SERVICE_LINKED_REFUSED: &str =
-    "service-linked roles are never let in: only an AWS service assumes them";
+const SERVICE_LINKED_UNSUPPORTED: &str =
+    "service-linked roles are not supported: only an AWS service can assume them";
 
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
 }
 
-/// A role session's name (AWS STS, `AssumeRole`, `RoleSessionName`).
+/// Returns whether a text is a role session name (AWS STS, `AssumeRole`, `RoleSessionName`).
 fn is_session_name(text: &str) -> bool {
     (2..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
@@ -129,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_arn_that_aws_gives_no_caller_is_malformed() {
+    fn an_arn_that_aws_does_not_return_for_callers_is_malformed() {
         let long_path = format!("arn:aws:iam::111122223333:user/{}/alice", "p".repeat(511));
         for arn in [
             "",
@@ -183,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_is_never_let_in_is_told_from_a_malformed_arn() {
+    fn unsupported_kinds_of_callers_differ_from_malformed_arns() {
         for (arn, word) in [
             ("arn:aws:iam::111122223333:root", "root user"),
             ("arn:aws:sts::111122223333:federated-user/x", "federated"),
@@ -203,12 +211,12 @@ mod tests {
                 "arn:aws:sts::111122223333:assumed-role/AWSServiceRoleForSupport/s1",
                 "service-linked",
             ),
-            ("arn:aws:sts::111122223333:assumed-root/x", "role or a user only"),
-            ("arn:aws:sts::111122223333:self", "role or a user only"),
+            ("arn:aws:sts::111122223333:assumed-root/x", "only roles and users"),
+            ("arn:aws:sts::111122223333:self", "only roles and users"),
         ] {
             match parse_caller_arn(arn) {
                 Err(CallerArnError::Unsupported(sentence)) => {
-                    assert!(sentence.contains(word), "{arn}: {sentence}")
+                    assert!(sentence.contains(word), "{arn}: {sentence}");
                 }
                 other => panic!("{arn}: {other:?}"),
             }
@@ -216,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_is_a_role_or_a_user_its_permission_set_and_its_account() {
+    fn a_caller_has_its_own_principal_its_permission_set_and_its_account() {
         let account = "account:aws:111122223333";
         for (arn, session, principals) in [
             (
@@ -303,7 +311,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn whatever_is_read_is_canonical(arn in near_principals(), name in "[a-z*:/]{0,6}") {
+        fn every_parsed_principal_is_canonical(arn in near_principals(), name in "[a-z*:/]{0,6}") {
             for arn in [arn, format!("arn:aws:sts::111122223333:assumed-role/{name}/s1"), format!("arn:aws:iam::111122223333:user/{name}")] {
                 if let Ok(caller) = parse_caller_arn(&arn) {
                     prop_assert!(caller.principals().count() <= 3);
@@ -316,14 +324,14 @@ mod tests {
         }
 
         #[test]
-        fn two_callers_are_one_principal_only_if_account_partition_kind_and_name_are_alike(one in callers(), other in callers()) {
+        fn callers_share_a_principal_only_if_account_partition_kind_and_name_are_equal(one in callers(), other in callers()) {
             let [first, second] = [&one, &other].map(|caller| parse_caller_arn(&caller.arn()).unwrap().principal);
-            prop_assert_eq!(first == second, one.whom() == other.whom(), "{} {}", one.arn(), other.arn());
+            prop_assert_eq!(first == second, one.identifying_parts() == other.identifying_parts(), "{} {}", one.arn(), other.arn());
             prop_assert_eq!(first.as_str() == second.as_str(), first == second);
         }
 
         #[test]
-        fn a_callers_other_principals_are_its_account_and_its_own_permission_set(caller in callers()) {
+        fn the_aliases_of_a_caller_are_its_account_and_its_own_permission_set(caller in callers()) {
             let read = parse_caller_arn(&caller.arn()).unwrap();
             let (partition, account) = (caller.partition, caller.account);
             let suffix = "_0123456789abcdef";
@@ -334,7 +342,7 @@ mod tests {
         }
     }
 
-    /// A caller in its parts, few enough of each that two are often alike in all but one.
+    /// The parts of a caller ARN. Each part has few values, so two callers often differ in only one.
     #[derive(Debug, Clone)]
     struct Caller {
         partition: &'static str,
@@ -346,7 +354,7 @@ mod tests {
     }
 
     impl Caller {
-        fn whom(&self) -> [&'static str; 4] {
+        fn identifying_parts(&self) -> [&'static str; 4] {
             [self.partition, self.account, self.kind, self.name]
         }
 

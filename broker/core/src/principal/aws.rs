@@ -1,15 +1,16 @@
-//! What principals of AWS have in common: a partition, an account and a name, within one canonical text.
+//! The common part of AWS principals: partition, account and name within one canonical text.
 
 use stile_protocol::region::Partition;
 
-/// The digits of an account id.
+/// Number of digits of an account id.
 const ACCOUNT_DIGITS: usize = 12;
 
-/// The longest name IAM gives a role or a user (IAM and AWS STS quotas).
-pub(super) const LONGEST_NAME: usize = 64;
+/// Maximum length of a role or user name (IAM user guide, "IAM and AWS STS quotas").
+pub(super) const MAX_NAME_LEN: usize = 64;
 
-/// The longest name of a permission set: with `AWSReservedSSO_` and its suffix it fills a role's name.
-pub(super) const LONGEST_PERMISSION_SET: usize = 32;
+/// Maximum length of a permission set name. With `AWSReservedSSO_` and the suffix, it fits into a
+/// role name.
+pub(super) const MAX_PERMISSION_SET_LEN: usize = 32;
 
 /// A principal of one AWS account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,7 +21,10 @@ pub struct AwsPrincipal {
 }
 
 impl AwsPrincipal {
-    /// `before`, the partition, the account and what follows it, if account and name have their grammar.
+    /// Creates the canonical text `<before><partition>:<account><after><name>`.
+    ///
+    /// Returns `None`, if the account or the name is invalid. `name` contains the name and its maximum
+    /// length.
     pub(super) fn new(
         before: &str,
         partition: Partition,
@@ -28,7 +32,7 @@ impl AwsPrincipal {
         after: &str,
         name: Option<(&str, usize)>,
     ) -> Option<Self> {
-        let named = name.is_none_or(|(name, longest)| is_name(name, longest));
+        let named = name.is_none_or(|(name, max_len)| is_name(name, max_len));
         if !is_account(account) || !named {
             return None;
         }
@@ -41,22 +45,22 @@ impl AwsPrincipal {
         })
     }
 
-    /// The partition of the account.
+    /// Returns the AWS partition of the account.
     pub const fn partition(&self) -> Partition {
         self.partition
     }
 
-    /// The account: 12 digits, as text, since some begin with a zero.
+    /// Returns the account id: 12 digits, as text, because leading zeros count.
     pub fn account(&self) -> &str {
         &self.text[self.account_at..self.account_at + ACCOUNT_DIGITS]
     }
 
-    /// The name of a role, a user or a permission set; empty for a whole account.
+    /// Returns the name of the role, user or permission set. Empty for an account.
     pub fn name(&self) -> &str {
         self.text.rsplit_once('/').map_or("", |(_, name)| name)
     }
 
-    /// The canonical text.
+    /// Returns the canonical text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -66,7 +70,7 @@ pub(super) fn is_account(text: &str) -> bool {
     text.len() == ACCOUNT_DIGITS && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn is_name(text: &str, longest: usize) -> bool {
-    (1..=longest).contains(&text.len())
+fn is_name(text: &str, max_len: usize) -> bool {
+    (1..=max_len).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
 }

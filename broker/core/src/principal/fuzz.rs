@@ -1,18 +1,18 @@
-//! What the fuzz target `arn` tries on names of principals; no part of the service.
+//! The fuzz target `arn`: parses principals in every supported form. Not part of the service.
 
 use super::{AwsPrincipal, Principal, parse_caller_arn, parse_typed};
 use crate::fuzz::{Verdict, is_plain};
 
-/// As AWS's word on a caller, as what an administrator typed, and as what was stored.
+/// Parses the input as a caller ARN from AWS, as operator input, and as a stored principal.
 pub fn arn(bytes: &[u8]) -> Verdict {
-    let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Refused };
-    let mut verdict = Verdict::Refused;
+    let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Rejected };
+    let mut verdict = Verdict::Rejected;
     if let Ok(caller) = parse_caller_arn(text) {
-        verdict = Verdict::Taken;
+        verdict = Verdict::Accepted;
         assert_eq!(
             caller.principal.as_str(),
-            named_by_hand(text),
-            "the name is the ARN's own and no other's"
+            expected_text(text),
+            "the principal contains exactly the names in the ARN"
         );
         assert!(caller.principal.is_concrete() && caller.principals().count() <= 3);
         for principal in caller.principals() {
@@ -27,25 +27,25 @@ pub fn arn(bytes: &[u8]) -> Verdict {
     for exact in [false, true] {
         match parse_typed(text, exact) {
             Ok(typed) => {
-                verdict = Verdict::Taken;
+                verdict = Verdict::Accepted;
                 is_canonical(&typed.principal);
                 let account = typed.principal.aws().map_or("", AwsPrincipal::account);
-                assert!(text.contains(account), "an account is never made up");
+                assert!(text.contains(account), "the account comes from the input");
                 assert_eq!(
                     typed.needs_confirmation,
                     matches!(typed.principal, Principal::Account(_))
                 );
-                // A notice may name the path, which may be of 512 bytes.
-                let halves = |notice: &String| notice.split("was dropped").all(is_plain);
+                // A notice may contain the path, which may have 512 bytes.
+                let halves = |notice: &String| notice.split("is ignored").all(is_plain);
                 assert!(typed.notices.iter().all(halves), "{:?}", typed.notices);
             }
             Err(error) => assert!(is_plain(&error.to_string()) && is_plain(error.hint())),
         }
     }
     if let Ok(principal) = Principal::parse_stored(text) {
-        verdict = Verdict::Taken;
-        assert_eq!(principal.as_str(), text, "a principal has one text");
-        // Nobody types a service's own role, and nobody calls as one: such a row is read and lets nobody in.
+        verdict = Verdict::Accepted;
+        assert_eq!(principal.as_str(), text, "a principal has exactly one canonical text");
+        // A stored service-linked role is readable but harmless: the broker accepts no such caller.
         if let Ok(typed) = parse_typed(text, false) {
             assert_eq!(typed.principal, principal);
         }
@@ -61,8 +61,8 @@ fn is_canonical(principal: &Principal) {
     );
 }
 
-/// The canonical name of a caller's ARN that is known to be good, put together a second time.
-fn named_by_hand(arn: &str) -> String {
+/// Builds the canonical text of a valid caller ARN, independently of the parser.
+fn expected_text(arn: &str) -> String {
     let parts: Vec<&str> = arn.split(':').collect();
     let resource: Vec<&str> =
         parts.last().map(|resource| resource.split('/').collect()).unwrap_or_default();

@@ -1,6 +1,7 @@
-//! The canonical principal: whom a grant is for, as the one text that is stored and compared byte for byte.
+//! Principals: the names to which grants apply, as one canonical text each.
 //!
-//! A principal is a name, not evidence: which one a caller is, AWS alone says, and [`parse_caller_arn`] reads.
+//! A principal is a name, not proof of an identity. Only AWS says which principal a caller is, and
+//! [`parse_caller_arn`] parses its answer.
 
 mod aliases;
 mod arn;
@@ -19,37 +20,44 @@ use stile_protocol::region::Partition;
 
 pub use self::arn::{CallerArn, CallerArnError, parse_caller_arn};
 pub use self::aws::AwsPrincipal;
-use self::aws::{LONGEST_NAME, LONGEST_PERMISSION_SET, is_account};
-pub use self::typed::{Typed, TypedError, parse_typed};
+use self::aws::{MAX_NAME_LEN, MAX_PERMISSION_SET_LEN, is_account};
+pub use self::typed::{TypedPrincipal, TypedPrincipalError, parse_typed};
 pub use self::unique_id::UniqueId;
 
-/// A text that is no stored principal.
+/// The error for a text that is not a canonical principal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a stored principal")]
 pub struct PrincipalError(String);
 
-/// Whom a grant is for, for example `aws:111122223333:role/deploy`. A closed list, since each kind is compared its own way.
+/// The subject of a grant, for example `aws:111122223333:role/deploy`.
 ///
-/// Equality and order are those of the text's bytes: IAM shows names in their own case, and nothing is folded here.
+/// The enum is closed, because each kind needs its own comparison rules. Equality and order compare
+/// the bytes of the text, without case folding, because IAM preserves the case of names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Principal {
-    /// One IAM role, whatever its path and session.
+    /// One IAM role, independent of its path and session.
     Role(AwsPrincipal),
-    /// One IAM user, whatever its path.
+    /// One IAM user, independent of its path.
     User(AwsPrincipal),
-    /// A permission set of IAM Identity Center in one account, whatever the suffix of the role it is provisioned as.
+    /// A permission set of IAM Identity Center in one account, independent of the suffix of its role.
     PermissionSet(AwsPrincipal),
-    /// Every role and user of an account; never EC2 instance identity, which no caller ARN is read from.
+    /// All roles and users of an account. It excludes EC2 instance identity, which
+    /// [`parse_caller_arn`] rejects.
     Account(AwsPrincipal),
 }
 
 impl Principal {
-    /// Reads what [`Display`](fmt::Display) wrote, and nothing else: no trimming, no folding, no ARN.
+    /// Parses the output of [`Display`](fmt::Display) and nothing else: it does not trim, fold case or
+    /// accept ARNs.
+    ///
+    /// # Errors
+    ///
+    /// [`PrincipalError`], if the text is not canonical.
     pub fn parse_stored(text: &str) -> Result<Self, PrincipalError> {
-        read_stored(text).ok_or_else(|| PrincipalError(shown(text)))
+        read_stored(text).ok_or_else(|| PrincipalError(printable(text)))
     }
 
-    /// Partition, account and name, of a principal that AWS has.
+    /// Returns partition, account and name, if AWS manages the principal.
     pub const fn aws(&self) -> Option<&AwsPrincipal> {
         match self {
             Self::Role(aws) | Self::User(aws) | Self::PermissionSet(aws) | Self::Account(aws) => {
@@ -58,7 +66,7 @@ impl Principal {
         }
     }
 
-    /// What kind it is, as a person would say.
+    /// Returns the kind for messages, for example `permission set`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Role(_) => "role",
@@ -68,7 +76,7 @@ impl Principal {
         }
     }
 
-    /// The canonical text.
+    /// Returns the canonical text.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Role(aws) | Self::User(aws) | Self::PermissionSet(aws) | Self::Account(aws) => {
@@ -77,34 +85,36 @@ impl Principal {
         }
     }
 
-    /// Whether it is one caller, such as a role or a user, to which a unique id can be pinned.
+    /// Returns whether it is one caller (a role or a user), so that a unique id can be pinned for it.
     pub const fn is_concrete(&self) -> bool {
         matches!(self, Self::Role(_) | Self::User(_))
     }
 
-    /// Whether its issuer gives it an id that a later principal of the same name does not get, as AWS does for roles and
-    /// users.
+    /// Returns whether its issuer gives it an immutable unique id, as AWS does for roles and users.
     pub const fn has_unique_id(&self) -> bool {
         matches!(self, Self::Role(_) | Self::User(_))
     }
 
-    /// The text with ASCII letters in lower case: alike for principals that differ only by case, which must not both be granted.
+    /// Returns the text with ASCII letters in lower case.
+    ///
+    /// The store refuses grants to two principals with the same folded text: IAM treats their names as
+    /// equal, so one could be mistaken for the other.
     pub fn folded(&self) -> String {
         self.as_str().to_ascii_lowercase()
     }
 
     fn role(partition: Partition, account: &str, name: &str) -> Option<Self> {
-        AwsPrincipal::new("", partition, account, ":role/", Some((name, LONGEST_NAME)))
+        AwsPrincipal::new("", partition, account, ":role/", Some((name, MAX_NAME_LEN)))
             .map(Self::Role)
     }
 
     fn user(partition: Partition, account: &str, name: &str) -> Option<Self> {
-        AwsPrincipal::new("", partition, account, ":user/", Some((name, LONGEST_NAME)))
+        AwsPrincipal::new("", partition, account, ":user/", Some((name, MAX_NAME_LEN)))
             .map(Self::User)
     }
 
     fn permission_set(partition: Partition, account: &str, name: &str) -> Option<Self> {
-        let name = Some((name, LONGEST_PERMISSION_SET));
+        let name = Some((name, MAX_PERMISSION_SET_LEN));
         AwsPrincipal::new("sso:", partition, account, "/", name).map(Self::PermissionSet)
     }
 
@@ -138,10 +148,10 @@ fn read_stored(text: &str) -> Option<Principal> {
     }
 }
 
-/// The permission set behind a role that IAM Identity Center made, by the role's name.
+/// Returns the permission set of a role that IAM Identity Center created, from the role's name.
 ///
-/// Only for the shape `AWSReservedSSO_<set>_<16 lower-case hex digits>`, and the set is taken whole: a looser match would let one set's
-/// holder pass for another whose name begins alike.
+/// The name must be `AWSReservedSSO_<set>_<16 lower-case hex digits>`. A looser match would let the
+/// holder of one permission set use the grants of another set with a similar name.
 fn permission_set_of(role: &str) -> Option<&str> {
     let (set, suffix) = role.strip_prefix(RESERVED_SSO)?.rsplit_once('_')?;
     let hex = suffix.len() == 16 && suffix.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -150,12 +160,13 @@ fn permission_set_of(role: &str) -> Option<&str> {
 
 const RESERVED_SSO: &str = "AWSReservedSSO_";
 
-/// What the name of a role begins with that only an AWS service may assume.
+/// The name prefix of roles that only an AWS service can assume.
 const SERVICE_LINKED: &str = "AWSServiceRoleFor";
 
-/// A name's last part, and the path before it where there is one, from what follows `role/` or `user/` in an ARN.
+/// Splits the rest of an ARN after `role/` or `user/` into an optional path and the name.
 ///
-/// A path is printable ASCII between slashes, at most 512 bytes (IAM, `CreateRole`); `:` and empty parts are refused.
+/// A path is printable ASCII between slashes, at most 512 bytes (IAM API reference, `CreateRole`).
+/// This function rejects `:` and empty parts.
 fn split_path(text: &str) -> Option<(Option<&str>, &str)> {
     let Some((path, name)) = text.rsplit_once('/') else {
         return Some((None, text));
@@ -166,8 +177,8 @@ fn split_path(text: &str) -> Option<(Option<&str>, &str)> {
     (plain && path.len() <= 510).then_some((Some(path), name))
 }
 
-/// A text as an error may show it: one line, not too long.
-fn shown(text: &str) -> String {
+/// Prepares a text for an error message: one line, at most 120 characters.
+fn printable(text: &str) -> String {
     text.chars().take(120).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
@@ -209,7 +220,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn nothing_but_the_canonical_text_is_read_back() {
+    fn only_canonical_texts_are_parsed() {
         for text in [
             "",
             "*",
@@ -254,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_read_back_as_it_was_written() {
+    fn every_kind_survives_a_round_trip() {
         type Kind = fn(AwsPrincipal) -> Principal;
         let cases: [(&str, Kind, Partition, &str); 4] = [
             ("aws:111122223333:role/deploy", Principal::Role, Partition::Aws, "111122223333"),
@@ -292,16 +303,16 @@ mod tests {
     }
 
     #[test]
-    fn names_that_differ_only_by_case_are_two_principals_that_fold_alike() {
+    fn names_that_differ_only_by_case_are_two_principals_with_one_folded_text() {
         let upper = Principal::parse_stored("aws:111122223333:role/Deploy").unwrap();
         let lower = Principal::parse_stored("aws:111122223333:role/deploy").unwrap();
         assert_ne!(upper, lower);
-        assert!(upper < lower, "bytes decide");
+        assert!(upper < lower, "the order compares bytes");
         assert_eq!(upper.folded(), lower.folded());
     }
 
     #[test]
-    fn a_role_and_a_user_of_one_name_do_not_fold_alike() {
+    fn a_role_and_a_user_of_one_name_have_different_folded_texts() {
         let role = Principal::parse_stored("aws:111122223333:role/ci").unwrap();
         let user = Principal::parse_stored("aws:111122223333:user/ci").unwrap();
         assert_ne!(role, user);
@@ -309,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permission_set_is_known_only_by_a_suffix_of_exactly_16_lower_case_hex_digits() {
+    fn a_permission_set_role_needs_a_suffix_of_exactly_16_lower_case_hex_digits() {
         for role in [
             "deploy",
             "AWSReservedSSO_",
@@ -334,7 +345,7 @@ mod tests {
         }
     }
 
-    /// Texts that are nearly principals, more of them than chance would find.
+    /// Generates texts that are similar to principals.
     pub(super) fn near_principals() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             Just("arn:"),
@@ -370,7 +381,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stored_text_is_the_only_text_of_its_principal(one in near_principals(), other in near_principals()) {
+        fn a_principal_has_exactly_one_canonical_text(one in near_principals(), other in near_principals()) {
             if let Ok(principal) = Principal::parse_stored(&one) {
                 prop_assert_eq!(principal.to_string(), one.clone());
                 prop_assert_eq!(principal.aws().map(|aws| aws.account().len()), Some(12));

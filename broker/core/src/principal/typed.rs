@@ -1,54 +1,63 @@
-//! What an administrator may type for a principal, made canonical, with what was left out said aloud.
+//! Parses the principals that operators type, and reports every part of the input that it ignores.
 //!
-//! Nothing here stands for more than one thing: patterns are refused, and what to type instead is said.
+//! It rejects patterns, because a grant applies to exactly one principal. Each error has a hint with
+//! the correct input.
 
 use stile_protocol::region::Partition;
 
 use super::arn::{parse_caller_arn, unsupported};
 use super::{
-    AwsPrincipal, Principal, RESERVED_SSO, is_account, permission_set_of, shown, split_path,
+    AwsPrincipal, Principal, RESERVED_SSO, is_account, permission_set_of, printable, split_path,
 };
 
-/// What was typed, as it will be stored.
+/// A principal that an operator typed, in canonical form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Typed {
+pub struct TypedPrincipal {
     /// The principal.
     pub principal: Principal,
-    /// What the administrator should know: one sentence each.
+    /// Notices for the operator, one sentence each.
     pub notices: Vec<String>,
-    /// Whether it reaches so far (a whole account) that it must be confirmed.
+    /// Whether the operator must confirm a grant, because the principal is a whole account.
     pub needs_confirmation: bool,
 }
 
-/// A text that names no principal, and what to type instead.
+/// The error for a text that is not a principal, with a hint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` {problem}")]
-pub struct TypedError {
+pub struct TypedPrincipalError {
     text: String,
     problem: String,
     hint: String,
 }
 
-impl TypedError {
-    /// What to type instead.
+impl TypedPrincipalError {
+    /// Returns the hint: the correct input.
     pub fn hint(&self) -> &str {
         &self.hint
     }
 }
 
-/// Reads an ARN, a short form or the canonical text.
+/// Parses an ARN, a short form or the canonical text.
 ///
-/// A role that IAM Identity Center made stands for its permission set, since the role gets another name when the set is provisioned anew;
-/// `exact` keeps the role. The canonical text is always taken as it is.
-pub fn parse_typed(text: &str, exact: bool) -> Result<Typed, TypedError> {
-    let refused = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
+/// It replaces a role of IAM Identity Center with its permission set, because the role's name changes
+/// when the set is provisioned again. `exact` prevents the replacement. It never replaces a principal
+/// in canonical form.
+///
+/// # Errors
+///
+/// [`TypedPrincipalError`], with a hint, if the text is not exactly one principal.
+pub fn parse_typed(text: &str, exact: bool) -> Result<TypedPrincipal, TypedPrincipalError> {
+    let rejected = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
     if let Some(sign) = text.chars().find(|c| "*?^$|()[]{}\\".contains(*c)) {
-        return refused(&format!("has a `{sign}`, and a grant is never for a pattern"), ONE_OR_ALL);
+        return rejected(
+            &format!("contains `{sign}`, but a grant cannot apply to a pattern"),
+            ONE_OR_ALL,
+        );
     }
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return refused(
-            "has a character that is in no principal, or none at all",
-            "it with no spaces and no quotes, in letters of the ASCII alphabet",
+        return rejected(
+            "is empty or contains an invalid character",
+            "the principal in ASCII characters, without spaces and quotes",
         );
     }
     if let Some(rest) = text.strip_prefix("arn:") {
@@ -63,41 +72,45 @@ pub fn parse_typed(text: &str, exact: bool) -> Result<Typed, TypedError> {
         return canonical(text, principal);
     }
     if is_account(text) {
-        return refused(
-            "is an account, which could mean its root user or everybody in it",
-            &format!("`account:{text}` for every role and user of it, or the ARN of one role"),
+        return rejected(
+            "is an account id, which does not say which of its roles and users you mean",
+            &format!("`account:{text}` for all its roles and users, or the ARN of one role"),
         );
     }
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        return refused(
-            "is a number, and no account",
-            "all 12 digits of the account, leading zeros included, as in `account:012345678901`",
+        return rejected(
+            "is a number, but not an account id",
+            "all 12 digits of the account id, including leading zeros, as in `account:012345678901`",
         );
     }
     if ["AROA", "AIDA"].iter().any(|kind| text.starts_with(kind))
         && text.bytes().all(|b| b.is_ascii_alphanumeric())
     {
-        return refused(
+        return rejected(
             "is a unique id, not a name",
-            "the ARN of the role or user; the id goes to `--unique-id`",
+            "the ARN of the role or user, and pass the id as `--unique-id`",
         );
     }
-    refused("is not a principal", FORMS)
+    rejected("is not a principal", FORMS)
 }
 
-const ONE_OR_ALL: &str = "the ARN of one role, such as `arn:aws:iam::111122223333:role/deploy`, or `account:111122223333` for every role and user of an account";
+const ONE_OR_ALL: &str = "the ARN of one role, such as `arn:aws:iam::111122223333:role/deploy`, or `account:111122223333` for all roles and users of an account";
 
 const FORMS: &str = "`arn:aws:iam::111122223333:role/deploy`, `arn:aws:iam::111122223333:user/alice`, `sso:111122223333/PermissionSet` or `account:111122223333`; before the account, `sso:` and `account:` also take a partition, as in `sso:aws-us-gov:111122223333/PermissionSet`";
 
-fn refusal(text: &str, problem: &str, hint: &str) -> TypedError {
-    TypedError { text: shown(text), problem: problem.to_owned(), hint: format!("type {hint}") }
+fn refusal(text: &str, problem: &str, hint: &str) -> TypedPrincipalError {
+    TypedPrincipalError {
+        text: printable(text),
+        problem: problem.to_owned(),
+        hint: format!("type {hint}"),
+    }
 }
 
 fn starts_with_account(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-fn canonical(text: &str, principal: Principal) -> Result<Typed, TypedError> {
+fn canonical(text: &str, principal: Principal) -> Result<TypedPrincipal, TypedPrincipalError> {
     if let Some((_, resource)) =
         principal.as_str().rsplit_once(':').filter(|_| principal.is_concrete())
     {
@@ -106,54 +119,57 @@ fn canonical(text: &str, principal: Principal) -> Result<Typed, TypedError> {
     }
     let notices: Vec<String> = match &principal {
         Principal::Account(aws) => vec![format!(
-            "every role and user of account `{}` is let in, but never EC2 instance identity",
+            "the grant applies to all roles and users of account `{}`, but not to EC2 instance identity",
             aws.account()
         )],
         _ => Vec::new(),
     };
     let needs_confirmation = matches!(principal, Principal::Account(_));
-    Ok(Typed { principal, notices, needs_confirmation })
+    Ok(TypedPrincipal { principal, notices, needs_confirmation })
 }
 
-/// Refuses a resource of a kind that never gets in, with what does.
-fn allowed(text: &str, resource: &str, account: &str) -> Result<(), TypedError> {
+/// Rejects a resource of an unsupported kind, with a hint that names a supported principal.
+fn allowed(text: &str, resource: &str, account: &str) -> Result<(), TypedPrincipalError> {
     let Some(sentence) = unsupported(resource) else {
         return Ok(());
     };
     let hint = match resource.split_once('/').map_or(resource, |(kind, _)| kind) {
         "root" => format!(
-            "`account:{account}` for every role and user of the account, or the ARN of one role"
+            "`account:{account}` for all roles and users of the account, or the ARN of one role"
         ),
         "assumed-role" if resource.contains("aws:ec2-instance") => {
             "the ARN of the role in the instance's profile".to_owned()
         }
         "instance-profile" => "the ARN of the role in the instance profile".to_owned(),
-        "group" => "the ARN of each of the group's users".to_owned(),
+        "group" => "the ARN of each user of the group".to_owned(),
         _ => ONE_OR_ALL.to_owned(),
     };
-    Err(refusal(text, &format!("cannot be granted anything: {sentence}"), &hint))
+    Err(refusal(text, &format!("cannot have grants: {sentence}"), &hint))
 }
 
-fn arn(text: &str, rest: &str, exact: bool) -> Result<Typed, TypedError> {
-    let refused = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
+fn arn(text: &str, rest: &str, exact: bool) -> Result<TypedPrincipal, TypedPrincipalError> {
+    let rejected = |problem: &str, hint: &str| Err(refusal(text, problem, hint));
     let parts: Vec<&str> = rest.splitn(5, ':').collect();
     let &[partition, service, region, account, resource] = parts.as_slice() else {
-        return refused("is not a whole ARN", FORMS);
+        return rejected("is not a complete ARN", FORMS);
     };
     let Some(partition) = Partition::named(partition) else {
-        return refused("is of a partition that AWS does not have", FORMS);
+        return rejected("names an unknown AWS partition", FORMS);
     };
     if service == "sso" {
-        return refused(
-            "names a permission set by an id that AWS does not show at sign-in",
+        return rejected(
+            "names a permission set by an id, which AWS does not report for callers",
             "`sso:111122223333/PermissionSet`, by its name",
         );
     }
     if !matches!(service, "iam" | "sts") || !region.is_empty() {
-        return refused("is not the ARN of a role or a user", FORMS);
+        return rejected("is not the ARN of a role or a user", FORMS);
     }
     if !is_account(account) {
-        return refused("has no account", "the account's 12 digits, leading zeros included");
+        return rejected(
+            "has no valid account id",
+            "the account id with all 12 digits, including leading zeros",
+        );
     }
     allowed(text, resource, account)?;
     match (service, resource.split_once('/')) {
@@ -166,7 +182,7 @@ fn arn(text: &str, rest: &str, exact: bool) -> Result<Typed, TypedError> {
         ("iam", Some(("user", rest))) => {
             named(text, Principal::user, rest, partition, account, exact)
         }
-        _ => refused("is not the ARN of a role or a user", FORMS),
+        _ => rejected("is not the ARN of a role or a user", FORMS),
     }
 }
 
@@ -176,16 +192,17 @@ fn assumed_role(
     partition: Partition,
     account: &str,
     exact: bool,
-) -> Result<Typed, TypedError> {
+) -> Result<TypedPrincipal, TypedPrincipalError> {
     let Ok(caller) = parse_caller_arn(text) else {
         let role =
             rest.split('/').next().and_then(|role| Principal::role(partition, account, role));
-        let hint = role.map_or_else(|| FORMS.to_owned(), |role| format!("`{}`", role.as_typed()));
-        return Err(refusal(text, "is not the ARN of a role's session", &hint));
+        let hint =
+            role.map_or_else(|| FORMS.to_owned(), |role| format!("`{}`", role.display_name()));
+        return Err(refusal(text, "is not the ARN of a role session", &hint));
     };
     let session = caller.session_name.unwrap_or_default();
     let notice = format!(
-        "the session name `{session}` was dropped, since whoever assumes the role chooses it"
+        "the session name `{session}` is ignored, because anyone who assumes the role can choose it"
     );
     Ok(reserved(caller.principal, vec![notice], exact))
 }
@@ -197,19 +214,19 @@ fn named(
     partition: Partition,
     account: &str,
     exact: bool,
-) -> Result<Typed, TypedError> {
+) -> Result<TypedPrincipal, TypedPrincipalError> {
     let parts =
         split_path(rest).and_then(|(path, name)| Some((path, of(partition, account, name)?)));
     let Some((path, principal)) = parts else {
-        return Err(refusal(text, "has no name that IAM allows", FORMS));
+        return Err(refusal(text, "has no valid name", FORMS));
     };
     let notice =
-        path.map(|path| format!("the path `/{path}/` was dropped, since AWS does not show it at sign-in; names are unique without it"));
+        path.map(|path| format!("the path `/{path}/` is ignored, because AWS does not report it for callers; names are unique without it"));
     Ok(reserved(principal, notice.into_iter().collect(), exact))
 }
 
-/// Puts the permission set in the place of the role that IAM Identity Center made for it, unless exactly the role is meant.
-fn reserved(principal: Principal, mut notices: Vec<String>, exact: bool) -> Typed {
+/// Replaces a role that IAM Identity Center created with its permission set, unless `exact`.
+fn reserved(principal: Principal, mut notices: Vec<String>, exact: bool) -> TypedPrincipal {
     let (role, set) = match &principal {
         Principal::Role(aws) => {
             let set = permission_set_of(aws.name());
@@ -221,26 +238,26 @@ fn reserved(principal: Principal, mut notices: Vec<String>, exact: bool) -> Type
     };
     let principal = match set {
         Some(set) if exact => {
-            notices.push(format!("the role gets another name when the permission set is provisioned anew; `{set}` would outlast that"));
+            notices.push(format!("the role's name changes when the permission set is provisioned again; a grant to `{set}` does not depend on that name"));
             principal
         }
         Some(set) => {
             notices = vec![format!(
-                "the permission set was taken in place of the role `{role}`, whose name changes when the set is provisioned anew; `--exact` takes exactly this role"
+                "the permission set replaces the role `{role}`, because the role's name changes when the set is provisioned again; `--exact` keeps the role"
             )];
             set
         }
         None => {
             if role.starts_with(RESERVED_SSO) {
                 notices.push(
-                    "the role has no suffix of IAM Identity Center (16 hex digits in lower case), so it was taken as any other role"
+                    "the role's name has no suffix of IAM Identity Center (16 lower-case hex digits), so it is an ordinary role"
                         .to_owned(),
                 );
             }
             principal
         }
     };
-    Typed { principal, notices, needs_confirmation: false }
+    TypedPrincipal { principal, notices, needs_confirmation: false }
 }
 
 #[cfg(test)]
@@ -250,9 +267,9 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_names_no_principal_is_refused_with_what_to_type_instead() {
+    fn an_invalid_principal_has_an_error_and_a_hint_with_the_correct_input() {
         for (text, problem, hint) in [
-            ("", "character", "no spaces"),
+            ("", "character", "without spaces"),
             ("*", "`*`", "arn:aws:iam::111122223333:role/deploy"),
             ("arn:aws:iam::*:role/x", "`*`", "account:111122223333"),
             ("arn:aws:iam::111122223333:user/*", "`*`", "account:111122223333"),
@@ -262,7 +279,7 @@ mod tests {
             ("a)|(?:.*", "`)`", "never"),
             ("^a", "`^`", "never"),
             ("aws:111122223333:role/a*b", "`*`", "never"),
-            (" arn:aws:iam::111122223333:role/deploy", "character", "no spaces"),
+            (" arn:aws:iam::111122223333:role/deploy", "character", "without spaces"),
             ("arn:aws:iam::111122223333:role/d\u{435}ploy", "character", "ASCII"),
             ("111122223333", "account", "`account:111122223333`"),
             ("12345678901", "number", "leading zeros"),
@@ -278,7 +295,7 @@ mod tests {
             ("account:111122223333/x", "not a principal", "account:"),
             ("ARN:aws:iam::111122223333:role/deploy", "not a principal", "arn:aws:iam"),
             ("aws:111122223333:role/Org/deploy", "not a principal", "arn:aws:iam"),
-            ("arn:aws:iam", "whole ARN", "arn:aws:iam"),
+            ("arn:aws:iam", "complete ARN", "arn:aws:iam"),
             ("arn:aws-moon:iam::111122223333:role/deploy", "partition", "arn:aws:iam"),
             ("arn:aws:s3:::bucket", "not the ARN of a role", "arn:aws:iam"),
             (
@@ -286,8 +303,8 @@ mod tests {
                 "not the ARN of a role",
                 "arn:aws:iam",
             ),
-            ("arn:aws:iam::aws:role/deploy", "no account", "12 digits"),
-            ("arn:aws:iam::12345678901:role/deploy", "no account", "leading zeros"),
+            ("arn:aws:iam::aws:role/deploy", "no valid account", "12 digits"),
+            ("arn:aws:iam::12345678901:role/deploy", "no valid account", "leading zeros"),
             (
                 "arn:aws:sso:::permissionSet/ssoins-1/ps-1",
                 "permission set",
@@ -302,10 +319,10 @@ mod tests {
             ),
             (
                 "arn:aws:iam::111122223333:instance-profile/x",
-                "role or a user only",
+                "only roles and users",
                 "in the instance profile",
             ),
-            ("arn:aws:iam::111122223333:group/x", "role or a user only", "users"),
+            ("arn:aws:iam::111122223333:group/x", "only roles and users", "each user"),
             (
                 "arn:aws:iam::111122223333:role/aws-service-role/s.amazonaws.com/AWSServiceRoleForSupport",
                 "service-linked",
@@ -328,9 +345,9 @@ mod tests {
                 "not the ARN of a role or a user",
                 "arn:aws:iam",
             ),
-            ("arn:aws:iam::111122223333:role/", "no name", "role/deploy"),
-            ("arn:aws:iam::111122223333:role//deploy", "no name", "role/deploy"),
-            ("arn:aws:iam::111122223333:role/a:b", "no name", "role/deploy"),
+            ("arn:aws:iam::111122223333:role/", "no valid name", "role/deploy"),
+            ("arn:aws:iam::111122223333:role//deploy", "no valid name", "role/deploy"),
+            ("arn:aws:iam::111122223333:role/a:b", "no valid name", "role/deploy"),
         ] {
             let hint = if hint == "never" { "arn:aws:iam::111122223333:role/deploy" } else { hint };
             for exact in [false, true] {
@@ -342,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_of_an_arn_is_said() {
+    fn a_notice_names_each_ignored_part_of_an_arn() {
         for (text, exact, stored, notice) in [
             ("arn:aws:iam::111122223333:role/deploy", false, "aws:111122223333:role/deploy", None),
             ("arn:aws:iam::111122223333:role/deploy", true, "aws:111122223333:role/deploy", None),
@@ -394,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_of_identity_center_stands_for_its_permission_set_unless_exactly_it_is_meant() {
+    fn a_permission_set_replaces_its_role_unless_exact() {
         let role = "AWSReservedSSO_Admin_0123456789abcdef";
         for path in
             ["", "aws-reserved/sso.amazonaws.com/", "aws-reserved/sso.amazonaws.com/eu-west-1/"]
@@ -429,7 +446,7 @@ mod tests {
         assert_eq!(
             stored.principal.as_str(),
             format!("aws:111122223333:role/{role}"),
-            "a stored text is never another's"
+            "the canonical text stays as it is"
         );
     }
 
@@ -442,7 +459,7 @@ mod tests {
             let typed = parse_typed(text, false).unwrap();
             assert_eq!(typed.principal.as_str(), stored);
             assert!(typed.needs_confirmation);
-            assert!(typed.notices[0].contains("never EC2 instance identity"));
+            assert!(typed.notices[0].contains("not to EC2 instance identity"));
         }
     }
 
@@ -450,7 +467,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn typing_what_was_stored_changes_nothing(text in near_principals(), exact: bool, again: bool) {
+        fn typing_the_canonical_text_gives_the_same_principal(text in near_principals(), exact: bool, again: bool) {
             match parse_typed(&text, exact) {
                 Ok(typed) => {
                     let stored = parse_typed(typed.principal.as_str(), again).unwrap();
@@ -461,9 +478,9 @@ mod tests {
             }
         }
 
-        /// The documented ways to type one principal are the only ones that meet; whatever else differs stays apart.
+        /// Two inputs give the same principal only if the documentation says so.
         #[test]
-        fn two_texts_are_stored_as_one_only_where_that_is_documented(one in ways(), other in ways(), exact: bool) {
+        fn two_inputs_give_one_principal_only_as_documented(one in ways(), other in ways(), exact: bool) {
             let [first, second] = [&one, &other].map(|(text, _)| parse_typed(text, exact).unwrap().principal);
             let set = |whom: &str| whom.replacen(":role/AWSReservedSSO_Admin_0123456789abcdef", "/Admin", 1);
             let whom = |(text, whom): &(String, String)| match set(whom) {
@@ -475,7 +492,7 @@ mod tests {
         }
     }
 
-    /// One of the ways to type a principal, and the canonical name of the one meant.
+    /// Generates one of the input forms of a principal, and its canonical text.
     fn ways() -> impl Strategy<Value = (String, String)> {
         let parts = (
             prop::sample::select(&["aws", "aws-cn"][..]),

@@ -1,11 +1,11 @@
-//! AWS's unique id of a role or user, which tells one from another that is made under the same name later.
+//! The AWS unique id of a role or user. A later role of the same name has another id.
 
-/// An id such as `AROAEXAMPLEEXAMPLE222` (IAM user guide, "IAM identifiers").
+/// A unique id, such as `AROAEXAMPLEEXAMPLE222` (IAM user guide, "IAM identifiers").
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UniqueId(String);
 
 impl UniqueId {
-    /// Reads the id of a role (`AROA…`) or a user (`AIDA…`).
+    /// Parses the id of a role (`AROA…`) or a user (`AIDA…`).
     pub fn parse(text: &str) -> Option<Self> {
         let known = text.starts_with("AROA") || text.starts_with("AIDA");
         let plain = (16..=128).contains(&text.len())
@@ -13,7 +13,7 @@ impl UniqueId {
         (known && plain).then(|| Self(text.to_owned()))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_ids_of_roles_and_users_are_read() {
+    fn only_ids_of_roles_and_users_are_valid() {
         for text in [
             "",
             "AROA",

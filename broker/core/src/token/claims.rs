@@ -1,4 +1,4 @@
-//! What a token says: who, where, what, until when.
+//! The claims of a token: principal, namespaces, permissions and expiry.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,36 +9,41 @@ use stile_protocol::strict_json::{FieldError, StrictObject};
 use crate::critical::{self, CRIT};
 use crate::principal::{Principal, UniqueId};
 
-/// How far ahead of ours the clock of the process that minted a token may be, in seconds.
-const MAX_AHEAD: i64 = 60;
+/// Maximum clock skew in seconds: how far ahead the clock of the minting process may be.
+const MAX_CLOCK_SKEW: i64 = 60;
 
-/// The claims that this program understands.
-const KNOWN: [&str; 7] = ["jti", "sub", "uid", "iat", "exp", "ns", "perm"];
+/// The claims that this program understands, so that `crit` may list them.
+const KNOWN_CLAIMS: [&str; 7] = ["jti", "sub", "uid", "iat", "exp", "ns", "perm"];
 
-/// A token's own id: 128 random bits as 22 base64url characters.
+/// A token id: 128 random bits as 22 base64url characters (`jti` in RFC 7519).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId(String);
 
 impl TokenId {
-    /// A new one.
+    /// Creates a random id.
+    ///
+    /// # Errors
+    ///
+    /// If the system provides no random bytes.
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         Ok(Self(URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// Reads one.
+    /// Parses an id, or returns `None`.
     pub fn parse(text: &str) -> Option<Self> {
         exchange::is_base64url(text, 16).then(|| Self(text.to_owned()))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What a new token says, apart from its id: what [`Entitlement::claims`](crate::grants::Entitlement::claims) passes on.
+/// The claims of a new token without its id, from
+/// [`Entitlement::claims`](crate::grants::Entitlement::claims).
 pub(crate) struct NewClaims<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) unique_id: Option<&'a UniqueId>,
@@ -48,7 +53,8 @@ pub(crate) struct NewClaims<'a> {
     pub(crate) expires_at: i64,
 }
 
-/// The claims of one token. Made only from an [`Entitlement`](crate::grants::Entitlement), or by opening a token.
+/// The claims of one token. Only an [`Entitlement`](crate::grants::Entitlement) or an opened token
+/// gives them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     jti: TokenId,
@@ -61,7 +67,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// The claims of a new token, with an id of its own.
+    /// Creates the claims of a new token, with a random id.
     pub(crate) fn new(claims: &NewClaims<'_>) -> Result<Self, getrandom::Error> {
         Ok(Self {
             jti: TokenId::random()?,
@@ -86,39 +92,42 @@ impl Claims {
         Self { jti: TokenId::random().unwrap(), sub, uid: Some(uid), iat, exp, ns, perm }
     }
 
-    /// The token's own id.
+    /// Returns the token id.
     pub const fn id(&self) -> &TokenId {
         &self.jti
     }
 
-    /// Whom it is for.
+    /// Returns the principal of the token.
     pub const fn principal(&self) -> &Principal {
         &self.sub
     }
 
-    /// The issuer's unchangeable id of the principal, if it has one.
+    /// Returns the issuer's immutable id of the principal, if it has one.
     pub const fn unique_id(&self) -> Option<&UniqueId> {
         self.uid.as_ref()
     }
 
-    /// When it ends, Unix seconds.
+    /// Returns the expiry in Unix seconds.
     pub const fn expires_at(&self) -> i64 {
         self.exp
     }
 
-    /// Where it is good.
+    /// Returns the namespaces of the token.
     pub const fn namespaces(&self) -> &Namespaces {
         &self.ns
     }
 
-    /// What it is good for.
+    /// Returns the permissions of the token.
     pub const fn permissions(&self) -> Permissions {
         self.perm
     }
 
-    /// Whether it lives at `now`; a lowered maximum also ends what was given longer before.
-    pub fn live(&self, max_ttl: i64, now: i64) -> bool {
-        let started = self.iat <= now.saturating_add(MAX_AHEAD);
+    /// Returns whether the token is valid at `now`.
+    ///
+    /// `max_ttl` is the configured maximum lifetime in seconds. A lower maximum also ends tokens that
+    /// the broker minted before.
+    pub fn is_valid_at(&self, max_ttl: i64, now: i64) -> bool {
+        let started = self.iat <= now.saturating_add(MAX_CLOCK_SKEW);
         let spans = self
             .exp
             .checked_sub(self.iat)
@@ -126,7 +135,7 @@ impl Claims {
         started && spans && now < self.exp && now < self.iat.saturating_add(max_ttl)
     }
 
-    /// The sealed form.
+    /// Serialises the claims as the message of a sealed token.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut claims = serde_json::json!({
             "jti": self.jti.as_str(), "sub": self.sub.to_string(),
@@ -138,16 +147,16 @@ impl Claims {
         claims.to_string().into_bytes()
     }
 
-    /// Reads what was under the seal.
+    /// Parses the message of an opened token.
     ///
-    /// A newer broker may have written it. A claim that this program does not know is ignored, unless `crit` lists it:
-    /// then it may restrict, and the token is not accepted.
+    /// A newer broker may have written it. This function ignores unknown claims, unless `crit` lists
+    /// them: such a claim may restrict access, so it rejects the token.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, FieldError> {
         let mut object = StrictObject::parse(bytes)?;
         let jti = object.string("jti")?;
         let sub = object.string("sub")?;
         let uid = object.optional_string("uid")?;
-        if !critical::understood(object.take_optional(CRIT).as_ref(), &KNOWN) {
+        if !critical::understood(object.take_optional(CRIT).as_ref(), &KNOWN_CLAIMS) {
             return Err(FieldError::new(CRIT, "a list of claims that this broker understands"));
         }
         let claims = Self {
@@ -165,7 +174,7 @@ impl Claims {
             ns: exchange::parse_namespaces("ns", object.take("ns")?)?,
             perm: exchange::parse_permissions("perm", object.take("perm")?)?,
         };
-        // Without it, a role that was deleted and created again would pass for the one that was granted.
+        // Without it, a deleted and recreated role would have the access of the original role.
         if claims.sub.has_unique_id() && claims.uid.is_none() {
             return Err(FieldError::new("uid", "the unique id of the role or user"));
         }
@@ -193,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_out_of_their_grammar_are_refused() {
+    fn malformed_claims_are_rejected() {
         let value: Value = serde_json::from_slice(&good().to_bytes()).unwrap();
         let many: Vec<String> = (0..10_000).map(|n| format!("n{n}")).collect();
         for (field, bad) in [
@@ -228,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_of_a_newer_broker_is_ignored_unless_it_says_that_it_restricts() {
+    fn an_unknown_claim_is_ignored_unless_it_is_critical() {
         let mut newer: Value = serde_json::from_slice(&good().to_bytes()).unwrap();
         newer["jti"] = json!(good().id().as_str());
         newer["hours"] = json!("09:00-17:00");
@@ -236,11 +245,11 @@ mod tests {
         newer["crit"] = json!(["hours"]);
         assert!(Claims::parse(newer.to_string().as_bytes()).is_err());
         newer["crit"] = json!(["exp", "ns"]);
-        assert!(Claims::parse(newer.to_string().as_bytes()).is_ok(), "it knows these");
+        assert!(Claims::parse(newer.to_string().as_bytes()).is_ok(), "it understands these claims");
     }
 
     #[test]
-    fn an_end_at_any_limit_of_numbers_never_makes_a_token_live_longer() {
+    fn extreme_times_never_extend_the_lifetime_of_a_token() {
         let with = |iat: &str, exp: &str| {
             let text = String::from_utf8(good().to_bytes()).unwrap();
             let text = text
@@ -261,7 +270,7 @@ mod tests {
         ] {
             assert!(with("1000", exp).is_err() && with(exp, "4600").is_err(), "{exp}");
         }
-        // Beyond the calendar of chrono, which ends in the year 262142, and at the ends of the numbers themselves.
+        // Beyond the calendar of chrono, which ends in the year 262142, and at the limits of `i64`.
         let limits = [
             i64::MIN,
             i64::MIN + 1,
@@ -277,20 +286,23 @@ mod tests {
             for iat in limits {
                 let claims = with(&iat.to_string(), &exp.to_string()).unwrap();
                 for now in limits.into_iter().chain([1000, 4599]) {
-                    let lives = claims.live(exchange::MAX_TTL, now);
+                    let lives = claims.is_valid_at(exchange::MAX_TTL, now);
                     let may = now < exp
                         && i128::from(exp) - i128::from(iat) <= 43_200
                         && i128::from(iat) <= i128::from(now) + 60;
                     assert!(!lives || may, "{iat} {exp} {now}");
                 }
-                assert!(!claims.live(exchange::MAX_TTL, exp), "{exp} is over at its end");
-                assert!(!crate::clock::rfc3339(claims.expires_at()).is_empty(), "and is told");
+                assert!(!claims.is_valid_at(exchange::MAX_TTL, exp), "{exp} has expired");
+                assert!(
+                    !crate::clock::rfc3339(claims.expires_at()).is_empty(),
+                    "it can be formatted"
+                );
             }
         }
     }
 
     #[test]
-    fn a_token_lives_from_its_minting_until_the_second_before_its_end() {
+    fn a_token_is_valid_from_its_mint_until_the_second_before_its_expiry() {
         for (iat, exp, max_ttl, now, expected) in [
             (1000, 4600, 3600, 4599, true),
             (1000, 4600, 3600, 4600, false),
@@ -308,13 +320,13 @@ mod tests {
         ] {
             let mut claims = good();
             (claims.iat, claims.exp) = (iat, exp);
-            assert_eq!(claims.live(max_ttl, now), expected, "{iat} {exp} {max_ttl} {now}");
+            assert_eq!(claims.is_valid_at(max_ttl, now), expected, "{iat} {exp} {max_ttl} {now}");
         }
     }
 
     proptest! {
         #[test]
-        fn claims_are_read_back_as_they_were_written(
+        fn claims_survive_a_round_trip(
             name in "[A-Za-z0-9+=,.@_-]{1,64}", names in proptest::collection::hash_set("[a-z][a-z0-9]{2,20}", 0..32), perm in 1..16_u8,
             iat: i64, exp: i64,
         ) {

@@ -1,4 +1,4 @@
-//! What the fuzz target `token` tries on tokens and on what is under their seal; no part of the service.
+//! The fuzz target `token`: parses and opens tokens, and parses claims. Not part of the service.
 
 use std::sync::LazyLock;
 
@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 
 use super::claims::Claims;
 use super::keyring::{Key, KeyId};
-use super::seal::{MAX_TOKEN, Sealed, seal_bytes};
+use super::seal::{MAX_TOKEN_LEN, Sealed, seal_bytes};
 use crate::fuzz::{Verdict, is_plain};
 
-/// A token under [`KEY`] for [`AUDIENCE`], as one may have been overheard.
+/// A valid token under [`KEY`] for [`AUDIENCE`], as an attacker could have observed it.
 const GENUINE: &str = include_str!("../../../../tests/fixtures/fuzz/token/taken-genuine");
 
 static AUDIENCE: LazyLock<Audience> =
@@ -21,46 +21,42 @@ static AUDIENCE: LazyLock<Audience> =
 
 static KEY: LazyLock<Key> = LazyLock::new(|| {
     let id = KeyId::parse("AAAAAAAAAAAAAAAAAAAAAA").expect("a key id");
-    Key::kept(id, Zeroizing::new([7; 32]), 0, 0)
+    Key::stored(id, Zeroizing::new([7; 32]), 0, 0)
 });
 
-/// As a token that somebody sends, and as a message under a seal of ours.
+/// Opens the input as a token, and parses it as the message of a sealed token.
 pub fn token(bytes: &[u8]) -> Verdict {
-    let under = claims(bytes);
+    let verdict_on_claims = claims(bytes);
     match std::str::from_utf8(bytes).ok().and_then(opened) {
         Some(_) => {
-            assert_eq!(
-                bytes,
-                GENUINE.as_bytes(),
-                "a token has one spelling, and nobody else makes one"
-            );
-            Verdict::Taken
+            assert_eq!(bytes, GENUINE.as_bytes(), "nobody can forge or re-encode a token");
+            Verdict::Accepted
         }
-        None => under,
+        None => verdict_on_claims,
     }
 }
 
 fn opened(text: &str) -> Option<Vec<u8>> {
     let sealed = Sealed::parse(text)?;
-    assert!(text.len() <= MAX_TOKEN);
+    assert!(text.len() <= MAX_TOKEN_LEN);
     let parts: Vec<_> = text.split('.').collect();
     for part in parts.iter().skip(2) {
-        let bytes = exchange::decode_base64url(part).expect("looked at already");
-        assert_eq!(URL_SAFE_NO_PAD.encode(bytes), *part, "one spelling");
+        let bytes = exchange::decode_base64url(part).expect("`Sealed::parse` checked the encoding");
+        assert_eq!(URL_SAFE_NO_PAD.encode(bytes), *part, "the encoding is canonical");
     }
     assert!(parts.len() == 4 && sealed.unverified_key_id.as_str().len() == 22);
     sealed.open_bytes(&KEY, &AUDIENCE)
 }
 
-/// Seals the message, has one bit of the token flipped, and reads the message as claims.
+/// Seals and opens the message, tries a token with a flipped bit, and parses the message as claims.
 fn claims(message: &[u8]) -> Verdict {
-    // PASETO seals text (the library refuses an empty one).
+    // PASETO seals text. The library rejects an empty message.
     let sealed = std::str::from_utf8(message)
         .ok()
         .filter(|text| !text.is_empty())
         .and_then(|_| seal_bytes(&KEY, &AUDIENCE, message));
-    if let Some(sealed) = sealed.filter(|sealed| sealed.len() <= MAX_TOKEN) {
-        assert_eq!(opened(&sealed).as_deref(), Some(message), "opening undoes sealing");
+    if let Some(sealed) = sealed.filter(|sealed| sealed.len() <= MAX_TOKEN_LEN) {
+        assert_eq!(opened(&sealed).as_deref(), Some(message), "opening returns the sealed message");
         let sum = message
             .iter()
             .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
@@ -70,29 +66,32 @@ fn claims(message: &[u8]) -> Verdict {
         assert_eq!(
             std::str::from_utf8(&flipped).ok().and_then(opened),
             None,
-            "no flipped bit opens"
+            "a token with a flipped bit does not open"
         );
     }
     let claims = match Claims::parse(message) {
         Ok(claims) => claims,
         Err(error) => {
             assert!(is_plain(&error.problem), "{error}");
-            return Verdict::Refused;
+            return Verdict::Rejected;
         }
     };
     assert_eq!(
         Claims::parse(&claims.to_bytes()).as_ref(),
         Ok(&claims),
-        "what they say can be said again"
+        "claims survive a round trip"
     );
     assert!(claims.principal().is_concrete());
     let end = claims.expires_at();
     for max_ttl in [exchange::MIN_TTL, exchange::MAX_TTL] {
-        assert!(!claims.live(max_ttl, end) && !claims.live(max_ttl, i64::MAX), "they end");
         assert!(
-            !claims.live(max_ttl, end.saturating_sub(max_ttl).saturating_sub(61)),
-            "and were not yet"
+            !claims.is_valid_at(max_ttl, end) && !claims.is_valid_at(max_ttl, i64::MAX),
+            "claims expire"
+        );
+        assert!(
+            !claims.is_valid_at(max_ttl, end.saturating_sub(max_ttl).saturating_sub(61)),
+            "claims from the future are invalid"
         );
     }
-    Verdict::Taken
+    Verdict::Accepted
 }

@@ -1,4 +1,4 @@
-//! The keys that tokens are sealed under: which one mints, which ones open, and what comes next. No clock and no I/O.
+//! The keyring: the keys that seal and open tokens, and their rotation. It has no clock and no I/O.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,35 +10,40 @@ use sha2::Sha256;
 use stile_protocol::exchange;
 use zeroize::Zeroizing;
 
-/// Age at which a key is followed by the next, in seconds.
-pub const ROTATION: i64 = 24 * 3600;
+/// Age in seconds at which the newest key needs a successor.
+pub const ROTATION_INTERVAL: i64 = 24 * 3600;
 
-/// Between a key's publication and its first use, in seconds, so that every process has met it by then.
-pub const PUBLISHED_AHEAD: i64 = 300;
+/// Time in seconds between a key's publication and its first mint.
+///
+/// Within it, every process reads the new key, so no process receives a token that it cannot open.
+pub const ACTIVATION_DELAY: i64 = 300;
 
-/// Most keys alive at once.
+/// Maximum number of keys in a keyring.
 pub const MAX_KEYS: usize = 4;
 
-/// How long after its last mint a key may be needed, in seconds: the longest token, and what clocks differ by.
-const OPENS_FOR: i64 = exchange::MAX_TTL + 60;
+/// Time in seconds for which a keyring retains a key after its last mint: the maximum token lifetime,
+/// and a minute of clock skew.
+const RETENTION_AFTER_MINT: i64 = exchange::MAX_TTL + 60;
 
-/// A key's name: 128 random bits as 22 base64url characters.
+/// A key id: 128 random bits as 22 base64url characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeyId(String);
 
 impl KeyId {
-    /// Reads one.
+    /// Parses an id, or returns `None`.
     pub fn parse(text: &str) -> Option<Self> {
         exchange::is_base64url(text, 16).then(|| Self(text.to_owned()))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// One key: its name, its secret, and when it was made and first mints (Unix seconds).
+/// One key: its id, its 256-bit secret, and its times in Unix seconds.
+///
+/// `Debug` shows no secret. Dropping a key overwrites its secret in memory.
 #[derive(Clone)]
 pub struct Key {
     id: KeyId,
@@ -58,7 +63,11 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// A new one.
+    /// Creates a random key.
+    ///
+    /// # Errors
+    ///
+    /// If the system provides no random bytes.
     pub fn random(created_at: i64, mints_from: i64) -> Result<Self, getrandom::Error> {
         let mut id = [0; 16];
         getrandom::fill(&mut id)?;
@@ -67,150 +76,171 @@ impl Key {
         Ok(Self { id: KeyId(URL_SAFE_NO_PAD.encode(id)), secret, created_at, mints_from })
     }
 
-    /// One that was kept.
-    pub fn kept(id: KeyId, secret: Zeroizing<[u8; 32]>, created_at: i64, mints_from: i64) -> Self {
+    /// Creates a key from its stored parts.
+    pub fn stored(
+        id: KeyId,
+        secret: Zeroizing<[u8; 32]>,
+        created_at: i64,
+        mints_from: i64,
+    ) -> Self {
         Self { id, secret, created_at, mints_from }
     }
 
-    /// Its name.
+    /// Returns the key id.
     pub const fn id(&self) -> &KeyId {
         &self.id
     }
 
-    /// When it was made.
+    /// Returns the time of creation in Unix seconds.
     pub const fn created_at(&self) -> i64 {
         self.created_at
     }
 
-    /// When it first mints.
+    /// Returns the time of the first mint in Unix seconds.
     pub const fn mints_from(&self) -> i64 {
         self.mints_from
     }
 
-    /// The secret itself, for sealing and for the store alone.
+    /// Returns the secret. Only the sealing code and the store may use it.
     pub fn secret(&self) -> &[u8] {
         &*self.secret
     }
 
-    /// A key for another purpose, from which neither this one nor a third can be told (RFC 5869).
+    /// Derives a key for another purpose with HKDF-SHA-256 (RFC 5869).
+    ///
+    /// A leaked derived key reveals neither this key nor the keys for other purposes.
     pub fn derive(&self, purpose: &[u8]) -> Zeroizing<[u8; 32]> {
         let mut derived = Zeroizing::new([0; 32]);
-        // 32 bytes are within HKDF's limit of 255 blocks, the only thing that can fail here; a key of zeros is never given.
+        // `expand` fails only for more than 255 blocks. A key of zeros must never be returned.
         match Hkdf::<Sha256>::new(None, &*self.secret).expand(purpose, &mut *derived) {
             Ok(()) => derived,
-            Err(_) => unreachable!("32 bytes are within the limit of HKDF"),
+            Err(_) => unreachable!("32 bytes are below the limit of HKDF"),
         }
     }
 }
 
-/// The keys alive, oldest first, and the revision under which they were kept.
+/// The current keys, oldest first, and their revision in the store.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring {
-    /// Grows by one with each change.
+    /// The revision, which increases by one with each change.
     pub revision: i64,
     keys: Vec<Key>,
 }
 
 impl Keyring {
-    /// A keyring as it was kept.
-    pub fn kept(revision: i64, mut keys: Vec<Key>) -> Self {
+    /// Creates a keyring from its stored parts.
+    pub fn stored(revision: i64, mut keys: Vec<Key>) -> Self {
         keys.sort_by_key(Key::mints_from);
         Self { revision, keys }
     }
 
-    /// The keys, oldest first.
+    /// Returns the keys, oldest first.
     pub fn keys(&self) -> &[Key] {
         &self.keys
     }
 
-    /// The key of that name.
+    /// Returns the key with this id.
     pub fn key(&self, id: &KeyId) -> Option<&Key> {
         self.keys.iter().find(|key| key.id == *id)
     }
 
-    /// The key to mint with now.
-    pub fn minting(&self, now: i64) -> Option<&Key> {
+    /// Returns the key that mints at `now`: the newest whose first mint is not in the future.
+    pub fn minting_key(&self, now: i64) -> Option<&Key> {
         self.keys.iter().rev().find(|key| key.mints_from <= now)
     }
 
-    /// Whether this keyring should be followed by the next before anything is minted under it.
+    /// Returns whether the keyring needs a rotation before the next mint.
     ///
-    /// A process that has not looked for a day is due as well: so no key mints once its successor has been met.
-    pub fn due(&self, now: i64) -> bool {
-        self.keys.last().is_none_or(|newest| now >= newest.created_at.saturating_add(ROTATION))
+    /// This is also true for a process whose copy is a day old. So no process mints with a key that
+    /// another process has already replaced.
+    pub fn rotation_due(&self, now: i64) -> bool {
+        self.keys
+            .last()
+            .is_none_or(|newest| now >= newest.created_at.saturating_add(ROTATION_INTERVAL))
     }
 
-    /// The keyring that follows: with the next key, without those whose last token has expired.
+    /// Returns the next keyring: with a new key, and without the keys whose last token has expired.
     ///
-    /// The first key of all mints at once; every later one when all have had time to meet it.
-    pub fn next(&self, now: i64) -> Result<Self, getrandom::Error> {
-        let mints_from =
-            if self.minting(now).is_none() { now } else { now.saturating_add(PUBLISHED_AHEAD) };
+    /// The first key mints at once. Each later key first waits for [`ACTIVATION_DELAY`].
+    ///
+    /// # Errors
+    ///
+    /// If the system provides no random bytes.
+    pub fn rotated(&self, now: i64) -> Result<Self, getrandom::Error> {
+        let mints_from = if self.minting_key(now).is_none() {
+            now
+        } else {
+            now.saturating_add(ACTIVATION_DELAY)
+        };
         let mut keys: Vec<Key> = Vec::with_capacity(MAX_KEYS);
         for (at, key) in self.keys.iter().enumerate() {
             let followed_at = self.keys.get(at + 1).map_or(mints_from, |next| next.mints_from);
-            if now < followed_at.saturating_add(OPENS_FOR) {
+            if now < followed_at.saturating_add(RETENTION_AFTER_MINT) {
                 keys.push(key.clone());
             }
         }
         while keys.len() >= MAX_KEYS {
-            // The oldest goes, unless it is the one that mints; then the one after it, which never did.
-            let minting = self.minting(now).map(Key::id);
+            // Removes the oldest key. If that one mints, removes the second, which has never minted.
+            let minting = self.minting_key(now).map(Key::id);
             keys.remove(usize::from(keys.first().map(Key::id) == minting));
         }
         keys.push(Key::random(now, mints_from)?);
         Ok(Self { revision: self.revision.saturating_add(1), keys })
     }
 
-    /// The same without the keys that are not listed.
+    /// Returns the keyring without the keys that the summary does not contain.
     #[must_use]
-    pub fn only(&self, listed: &Listed) -> Self {
+    pub fn restricted_to(&self, listed: &KeyringSummary) -> Self {
         Self {
             revision: self.revision,
-            keys: self.keys.iter().filter(|key| listed.has(&key.id)).cloned().collect(),
+            keys: self.keys.iter().filter(|key| listed.contains(&key.id)).cloned().collect(),
         }
     }
 
-    /// The keyring that opens nothing any more: what revokes every token at once.
+    /// Returns the next keyring without any keys, which revokes every token.
     #[must_use]
-    pub fn dropped(&self) -> Self {
+    pub fn cleared(&self) -> Self {
         Self { revision: self.revision.saturating_add(1), keys: Vec::new() }
     }
 }
 
-/// Keys for another purpose than tokens, derived from each live key of the keyring.
+/// Keys for another purpose than tokens, one derived from each key of the keyring.
 #[derive(Debug)]
 pub struct DerivedKeys {
-    /// The key in use.
+    /// The id of the key that signs.
     pub current: KeyId,
-    /// All of them.
+    /// All derived keys, by the id of their key.
     pub keys: HashMap<KeyId, Zeroizing<[u8; 32]>>,
 }
 
-/// What a read of the store says of a keyring in the clear: enough to know that a key is gone, and to open nothing.
+/// The plaintext part of a stored keyring: its revision and key ids, without secrets.
+///
+/// Every read of the store returns it, so that each process notices a deleted key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listed {
-    /// Its revision.
+pub struct KeyringSummary {
+    /// The revision of the keyring.
     pub revision: i64,
-    /// The names of the keys alive.
+    /// The ids of the current keys.
     pub ids: Vec<KeyId>,
 }
 
-impl Listed {
-    /// Whether a key of that name is alive.
-    pub fn has(&self, id: &KeyId) -> bool {
+impl KeyringSummary {
+    /// Returns whether the keyring contains a key with this id.
+    pub fn contains(&self, id: &KeyId) -> bool {
         self.ids.contains(id)
     }
 
-    /// Whether it is that keyring. The revision alone does not say it: one that was restored counts on from where it was.
-    pub fn is(&self, keyring: &Keyring) -> bool {
+    /// Returns whether this summary describes the keyring.
+    ///
+    /// It compares the ids too: after a restore, another keyring can have the same revision.
+    pub fn matches(&self, keyring: &Keyring) -> bool {
         self.revision == keyring.revision
             && self.ids.len() == keyring.keys.len()
-            && keyring.keys.iter().all(|key| self.has(&key.id))
+            && keyring.keys.iter().all(|key| self.contains(&key.id))
     }
 }
 
-impl From<&Keyring> for Listed {
+impl From<&Keyring> for KeyringSummary {
     fn from(keyring: &Keyring) -> Self {
         Self {
             revision: keyring.revision,
@@ -226,57 +256,63 @@ mod tests {
     const DAY: i64 = 24 * 3600;
 
     #[test]
-    fn the_first_key_mints_at_once_and_the_next_when_all_have_met_it() {
+    fn the_first_key_mints_at_once_and_later_keys_after_the_activation_delay() {
         let empty = Keyring::default();
-        assert!(empty.due(0) && empty.minting(0).is_none());
-        let first = empty.next(1000).unwrap();
-        let old = first.minting(1000).unwrap().id().clone();
-        assert!(!first.due(1000 + DAY - 1) && first.due(1000 + DAY));
+        assert!(empty.rotation_due(0) && empty.minting_key(0).is_none());
+        let first = empty.rotated(1000).unwrap();
+        let old = first.minting_key(1000).unwrap().id().clone();
+        assert!(!first.rotation_due(1000 + DAY - 1) && first.rotation_due(1000 + DAY));
         let now = 1000 + DAY;
-        let second = first.next(now).unwrap();
+        let second = first.rotated(now).unwrap();
         assert_eq!(second.revision, 2);
-        assert_eq!(second.minting(now + PUBLISHED_AHEAD - 1).unwrap().id(), &old);
-        assert_ne!(second.minting(now + PUBLISHED_AHEAD).unwrap().id(), &old);
-        assert!(!second.due(now + PUBLISHED_AHEAD));
+        assert_eq!(second.minting_key(now + ACTIVATION_DELAY - 1).unwrap().id(), &old);
+        assert_ne!(second.minting_key(now + ACTIVATION_DELAY).unwrap().id(), &old);
+        assert!(!second.rotation_due(now + ACTIVATION_DELAY));
     }
 
     #[test]
-    fn a_key_is_kept_until_the_last_token_under_it_has_expired() {
-        let first = Keyring::default().next(0).unwrap();
-        let second = first.next(DAY).unwrap();
+    fn a_keyring_retains_a_key_until_its_last_token_has_expired() {
+        let first = Keyring::default().rotated(0).unwrap();
+        let second = first.rotated(DAY).unwrap();
         let old = first.keys()[0].id();
-        let last_mint = DAY + PUBLISHED_AHEAD - 1;
-        assert!(second.next(last_mint + exchange::MAX_TTL).unwrap().key(old).is_some());
-        assert!(second.next(DAY + PUBLISHED_AHEAD + OPENS_FOR).unwrap().key(old).is_none());
+        let last_mint = DAY + ACTIVATION_DELAY - 1;
+        assert!(second.rotated(last_mint + exchange::MAX_TTL).unwrap().key(old).is_some());
+        assert!(
+            second
+                .rotated(DAY + ACTIVATION_DELAY + RETENTION_AFTER_MINT)
+                .unwrap()
+                .key(old)
+                .is_none()
+        );
     }
 
     #[test]
-    fn no_more_than_four_keys_live_however_often_they_rotate() {
+    fn a_keyring_has_at_most_four_keys_after_any_number_of_rotations() {
         let mut keyring = Keyring::default();
         for now in 0..10 {
-            keyring = keyring.next(now).unwrap();
+            keyring = keyring.rotated(now).unwrap();
             assert!(keyring.keys().len() <= MAX_KEYS);
         }
-        assert!(keyring.minting(9).is_some(), "something still mints");
+        assert!(keyring.minting_key(9).is_some(), "one key still mints");
     }
 
     #[test]
-    fn a_dropped_keyring_opens_nothing_and_its_next_key_mints_at_once() {
-        let first = Keyring::default().next(0).unwrap();
-        let dropped = first.dropped();
-        assert!(dropped.key(first.keys()[0].id()).is_none());
-        assert_eq!(dropped.revision, 2);
-        assert!(dropped.next(5).unwrap().minting(5).is_some());
+    fn a_cleared_keyring_has_no_keys_and_its_next_key_mints_at_once() {
+        let first = Keyring::default().rotated(0).unwrap();
+        let cleared = first.cleared();
+        assert!(cleared.key(first.keys()[0].id()).is_none());
+        assert_eq!(cleared.revision, 2);
+        assert!(cleared.rotated(5).unwrap().minting_key(5).is_some());
     }
 
     #[test]
-    fn what_is_listed_is_a_keyring_of_the_same_revision_and_the_same_keys() {
+    fn a_summary_matches_only_a_keyring_with_the_same_revision_and_keys() {
         let (first, other) =
-            (Keyring::default().next(0).unwrap(), Keyring::default().next(0).unwrap());
-        let listed = Listed::from(&first);
-        assert!(listed.is(&first) && listed.has(first.keys()[0].id()));
-        assert!(!listed.is(&other), "a restored keyring that counted on");
-        assert!(!listed.is(&first.dropped()) && !listed.is(&first.next(1).unwrap()));
+            (Keyring::default().rotated(0).unwrap(), Keyring::default().rotated(0).unwrap());
+        let listed = KeyringSummary::from(&first);
+        assert!(listed.matches(&first) && listed.contains(first.keys()[0].id()));
+        assert!(!listed.matches(&other), "a restored keyring with the same revision");
+        assert!(!listed.matches(&first.cleared()) && !listed.matches(&first.rotated(1).unwrap()));
     }
 
     #[test]

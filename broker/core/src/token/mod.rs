@@ -1,4 +1,4 @@
-//! What a token says, the keys it is sealed under, and how it is sealed and opened. No clock and no I/O.
+//! Access tokens: claims, keys, sealing and opening. It has no clock and no I/O.
 
 mod claims;
 #[cfg(any(test, feature = "fuzz"))]
@@ -8,5 +8,7 @@ mod seal;
 
 pub(crate) use claims::NewClaims;
 pub use claims::{Claims, TokenId};
-pub use keyring::{DerivedKeys, Key, KeyId, Keyring, Listed, MAX_KEYS, PUBLISHED_AHEAD, ROTATION};
-pub use seal::{MAX_TOKEN, Sealed, seal};
+pub use keyring::{
+    ACTIVATION_DELAY, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, MAX_KEYS, ROTATION_INTERVAL,
+};
+pub use seal::{MAX_TOKEN_LEN, Sealed, seal};

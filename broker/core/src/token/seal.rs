@@ -1,4 +1,5 @@
-//! Seals claims into a token and opens them again: PASETO v4.local, one spelling, one audience. No clock and no I/O.
+//! Seals claims into tokens and opens them: PASETO v4.local, with one canonical encoding and one
+//! audience. It has no clock and no I/O.
 //!
 //! <https://github.com/paseto-standard/paseto-spec/blob/master/docs/01-Protocol-Versions/Version4.md>
 
@@ -12,34 +13,37 @@ use stile_protocol::exchange::decode_base64url;
 use super::claims::Claims;
 use super::keyring::{Key, KeyId};
 
-/// Longest token that is looked at, in bytes: what fits every gateway's header limit.
-pub const MAX_TOKEN: usize = 4096;
+/// Maximum length of a token in bytes. It fits into the header limit of every gateway.
+///
+/// The broker rejects longer tokens before it decodes them, so that they cost no memory or time.
+pub const MAX_TOKEN_LEN: usize = 4096;
 
-/// What every token begins with, so that secret scanners can know one.
+/// The prefix of every token, so that secret scanners can recognise leaked tokens.
 const PREFIX: &str = "stile_";
 
-/// The header of the one version and purpose there is; another is refused before any cryptography, so there is no
-/// algorithm to confuse.
+/// The header of the only supported PASETO version and purpose.
+///
+/// The parser rejects every other header before any cryptography, which prevents algorithm confusion.
 const HEADER: &str = "v4.local.";
 
-/// A token in its one spelling, whose key id is known and whose seal nobody has looked at.
+/// A token in canonical encoding, whose seal is not verified yet.
 #[derive(Debug)]
 pub struct Sealed<'a> {
     paseto: &'a str,
-    /// The key that it says it is sealed under.
+    /// The id of the key, as the token claims it.
     pub unverified_key_id: KeyId,
 }
 
 impl<'a> Sealed<'a> {
-    /// Looks at length, prefix, alphabet and key id, in that order.
+    /// Parses length, prefix, encoding and key id, or returns `None`. It does not verify the seal.
     pub fn parse(token: &'a str) -> Option<Self> {
-        if token.len() > MAX_TOKEN {
+        if token.len() > MAX_TOKEN_LEN {
             return None;
         }
         let paseto = token.strip_prefix(PREFIX)?;
         let (payload, footer) = paseto.strip_prefix(HEADER)?.split_once('.')?;
-        // Both decoders refuse padding and stray bits, so no second spelling of a token opens: a cache or a revocation
-        // keyed by the text cannot be slipped past.
+        // Both decoders reject padding and stray bits, so a token has only one encoding. Otherwise,
+        // another encoding could bypass a cache or a revocation that uses the text as its key.
         decode_base64url(payload).filter(|bytes| bytes.len() > 64)?;
         let footer = decode_base64url(footer)?;
         let id = footer.strip_prefix(b"{\"kid\":\"")?.strip_suffix(b"\"}")?;
@@ -47,12 +51,14 @@ impl<'a> Sealed<'a> {
         Some(Self { paseto, unverified_key_id })
     }
 
-    /// Opens the seal and reads the claims; a holder of the key made them, for this audience.
+    /// Verifies and opens the seal, and parses the claims.
+    ///
+    /// `None`, if the seal is invalid for this key and audience, or the claims are malformed.
     pub fn open(&self, key: &Key, audience: &Audience) -> Option<Claims> {
         Claims::parse(&self.open_bytes(key, audience)?).ok()
     }
 
-    /// Opens the seal; what comes out was put in by a holder of the key, for this audience.
+    /// Verifies and opens the seal. Only a holder of the key can have sealed the returned message.
     pub(super) fn open_bytes(&self, key: &Key, audience: &Audience) -> Option<Vec<u8>> {
         let token = UntrustedToken::<Local, V4>::try_from(self.paseto).ok()?;
         let secret = SymmetricKey::<V4>::from(key.secret()).ok()?;
@@ -67,7 +73,7 @@ impl<'a> Sealed<'a> {
     }
 }
 
-/// Seals claims into a token for the audience.
+/// Seals claims into a token for the audience. `None`, if the PASETO library fails.
 pub fn seal(key: &Key, audience: &Audience, claims: &Claims) -> Option<String> {
     seal_bytes(key, audience, &claims.to_bytes())
 }
@@ -89,7 +95,10 @@ fn footer(id: &KeyId) -> String {
     format!("{{\"kid\":\"{}\"}}", id.as_str())
 }
 
-/// Binds a token to its registry: two registries that share a key by mistake still refuse each other's tokens.
+/// Returns the implicit assertion, which binds a token to its registry.
+///
+/// It prevents token reuse between registries: two registries that share a key by mistake still reject
+/// each other's tokens.
 fn assertion(audience: &Audience) -> Vec<u8> {
     [b"stile-token\0", audience.as_str().as_bytes()].concat()
 }
@@ -116,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_of_ours_is_refused_before_any_cryptography() {
+    fn foreign_tokens_are_rejected_before_any_cryptography() {
         let key = Key::random(0, 0).unwrap();
         let token = seal_bytes(&key, &audience(), b"{}").unwrap();
         let paseto = token.strip_prefix("stile_").unwrap();
@@ -145,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_opens_under_its_own_key_and_audience_alone() {
+    fn a_token_opens_only_with_its_own_key_and_audience() {
         let (key, other) = (Key::random(0, 0).unwrap(), Key::random(0, 0).unwrap());
         let token = seal_bytes(&key, &audience(), b"{\"a\":1}").unwrap();
         assert_eq!(open(&key, &token).as_deref(), Some(b"{\"a\":1}".as_slice()));
@@ -154,11 +163,11 @@ mod tests {
         assert_eq!(sealed.open_bytes(&key, &Audience::parse("other.example.com").unwrap()), None);
     }
 
-    /// The other ways to write what a token's decoder might take for the same bytes.
-    fn respelled(token: &str) -> Vec<String> {
+    /// Returns other encodings that a lenient decoder would accept as the same token.
+    fn other_encodings(token: &str) -> Vec<String> {
         let parts: Vec<&str> = token.split('.').collect();
         let &[prefix, local, payload, footer] = parts.as_slice() else { panic!("{token}") };
-        let mut spellings = vec![
+        let mut encodings = vec![
             token.to_ascii_uppercase(),
             token.to_ascii_lowercase(),
             format!("{prefix}.{local}.{}.{footer}", payload.replace('-', "+").replace('_', "/")),
@@ -172,28 +181,28 @@ mod tests {
             (payload, footer.to_owned() + "=="),
             (payload, String::new()),
         ] {
-            spellings.push(format!("{prefix}.{local}.{payload}.{footer}"));
+            encodings.push(format!("{prefix}.{local}.{payload}.{footer}"));
         }
         for padding in ["=", "==", "A", "\n", " ", "\0"] {
-            spellings.push(format!("{prefix}.{local}.{payload}{padding}.{footer}"));
-            spellings.push(format!("{token}{padding}"));
-            spellings.push(format!("{padding}{token}"));
+            encodings.push(format!("{prefix}.{local}.{payload}{padding}.{footer}"));
+            encodings.push(format!("{token}{padding}"));
+            encodings.push(format!("{padding}{token}"));
         }
-        // The last character of a part may hold bits that no byte has: all that decode alike but for those.
+        // The last character of a part may contain unused bits, so several characters decode alike.
         for (at, part) in [(2, payload), (3, footer)] {
             for last in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars() {
                 let mut parts = [prefix, local, payload, footer].map(str::to_owned);
                 parts[at] = format!("{}{last}", &part[..part.len() - 1]);
-                spellings.push(parts.join("."));
+                encodings.push(parts.join("."));
             }
         }
-        spellings
+        encodings
             .push(format!("{prefix}.{local}.{payload}.{}", URL_SAFE_NO_PAD.encode(spaced(footer))));
-        spellings.retain(|spelling| spelling != token);
-        spellings
+        encodings.retain(|encoding| encoding != token);
+        encodings
     }
 
-    /// The same footer as another writer of JSON would have put it.
+    /// Returns the same footer with other JSON whitespace.
     fn spaced(footer: &str) -> String {
         String::from_utf8(decode_base64url(footer).unwrap()).unwrap().replace(':', ": ")
     }
@@ -202,23 +211,23 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn no_other_spelling_of_a_token_opens(message in "\\PC{1,40}") {
+        fn no_other_encoding_of_a_token_opens(message in "\\PC{1,40}") {
             let key = Key::random(0, 0).unwrap();
             let token = seal_bytes(&key, &audience(), message.as_bytes()).unwrap();
-            for spelling in respelled(&token) {
-                prop_assert_eq!(open(&key, &spelling), None, "{}", spelling);
+            for encoding in other_encodings(&token) {
+                prop_assert_eq!(open(&key, &encoding), None, "{}", encoding);
             }
             prop_assert_eq!(open(&key, &token), Some(message.into_bytes()));
         }
 
         #[test]
-        fn opening_undoes_sealing(message in "\\PC{1,300}") {
+        fn opening_returns_the_sealed_message(message in "\\PC{1,300}") {
             let key = Key::random(0, 0).unwrap();
             prop_assert_eq!(open(&key, &seal_bytes(&key, &audience(), message.as_bytes()).unwrap()), Some(message.into_bytes()));
         }
 
         #[test]
-        fn any_changed_cut_or_longer_token_is_refused(at in any::<prop::sample::Index>(), with in 0..ALPHABET.len()) {
+        fn a_changed_truncated_or_longer_token_is_rejected(at in any::<prop::sample::Index>(), with in 0..ALPHABET.len()) {
             let key = Key::random(0, 0).unwrap();
             let token = seal_bytes(&key, &audience(), b"{\"a\":1}").unwrap();
             let at = at.index(token.len());
@@ -235,7 +244,7 @@ mod tests {
         }
 
         #[test]
-        fn any_flipped_bit_is_refused(at in any::<prop::sample::Index>(), bit in 0..8_u32) {
+        fn a_token_with_a_flipped_bit_is_rejected(at in any::<prop::sample::Index>(), bit in 0..8_u32) {
             let key = Key::random(0, 0).unwrap();
             let mut bytes = seal_bytes(&key, &audience(), b"{\"a\":1}").unwrap().into_bytes();
             let at = at.index(bytes.len());

@@ -97,7 +97,7 @@ fn identity(body: &[u8], partition: Partition) -> Result<Identity, AnswerError> 
         return Err(AnswerError::Malformed("its result has something else in it"));
     }
 
-    Ok(Identity::of_iam(Issuer::Sts, &account, &arn, &user_id, &[partition])?)
+    Ok(Identity::from_iam(Issuer::Sts, &account, &arn, &user_id, &[partition])?)
 }
 
 /// The first of the named children; each may be there once, the first must, and nothing else but white space may.

@@ -18,7 +18,7 @@ pub fn request_body(bytes: &[u8]) -> Verdict {
         Ok(proof) => proof,
         Err(error) => {
             assert!(is_plain(&error.to_string()), "{error}");
-            return Verdict::Refused;
+            return Verdict::Rejected;
         }
     };
     let sent: Value = serde_json::from_slice(bytes).expect("what is taken is JSON");
@@ -34,7 +34,7 @@ pub fn request_body(bytes: &[u8]) -> Verdict {
         "its spelling is nothing"
     );
 
-    let Some(region) = Region::named(&proof.unverified_region) else { return Verdict::Taken };
+    let Some(region) = Region::named(&proof.unverified_region) else { return Verdict::Accepted };
     let audience = Audience::parse("registry.example.com").expect("a registry's host");
     let request = reconstruct(&proof, region, region.host, &audience);
     assert_eq!(request.body, "Action=GetCallerIdentity&Version=2011-06-15");
@@ -43,7 +43,7 @@ pub fn request_body(bytes: &[u8]) -> Verdict {
     let headers: Vec<_> =
         request.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     assert_eq!(headers, template(&sent, region.host), "the template but for its fields");
-    Verdict::Taken
+    Verdict::Accepted
 }
 
 /// The headers of the request to STS, written a second time from the fields that were sent.
@@ -79,7 +79,7 @@ pub fn request_document(bytes: &[u8]) -> Verdict {
         Ok(document) => document,
         Err(error) => {
             assert!(is_plain(&error.problem) && is_plain(&error.field), "{error}");
-            return Verdict::Refused;
+            return Verdict::Rejected;
         }
     };
     assert!((MIN_TTL..=MAX_TTL).contains(&document.ttl));
@@ -108,7 +108,7 @@ pub fn request_document(bytes: &[u8]) -> Verdict {
         Ok(document),
         "what it says can be said again"
     );
-    Verdict::Taken
+    Verdict::Accepted
 }
 
 /// What answered for STS, under every status: who is believed is one caller, and under 200 alone.
@@ -132,7 +132,7 @@ pub fn sts_answer(bytes: &[u8]) -> Verdict {
         Ok(Outcome::Overloaded) => unreachable!("200 is never overloaded"),
         Err(error) => {
             assert!(is_plain(&error.to_string()), "{error}");
-            return Verdict::Refused;
+            return Verdict::Rejected;
         }
     };
     assert!(answer::read(200, "text/xml", bytes, other).is_err(), "a caller is of one partition");
@@ -152,5 +152,5 @@ pub fn sts_answer(bytes: &[u8]) -> Verdict {
             .session()
             .is_none_or(|name| (2..=64).contains(&name.len()) && !name.contains([':', '/']))
     );
-    Verdict::Taken
+    Verdict::Accepted
 }

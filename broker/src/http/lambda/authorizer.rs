@@ -5,25 +5,28 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, header};
+use axum::http::Method;
 use lambda_http::aws_lambda_events::apigw::{
     ApiGatewayCustomAuthorizerRequest, ApiGatewayCustomAuthorizerRequestTypeRequest,
     ApiGatewayV2CustomAuthorizerV2Request,
 };
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use stile_protocol::names::{Namespace, Permission};
 use stile_protocol::reply::ErrorCode;
 
-use super::super::bearer::Caller;
-use super::Failure;
+use super::failure::Failure;
+use super::method_arn::MethodArn;
 use super::shape::without_stage;
-use crate::audit;
-use crate::boot::Broker;
+use crate::app::Broker;
+use crate::app::authorize::{Bearer, token_of};
 use crate::config::AuthorizerBase;
-use stile_core::grants::{Download, Right, Upload};
+use crate::http::decision::{authenticate, bearer, conclude};
+use crate::http::error::ApiError;
+use stile_core::audit::{Event, Kind};
+use stile_core::grants::{Access, Download, Refusal, Right, Upload};
 
 /// Answers one question of the given type.
 pub(super) async fn answer(
@@ -37,10 +40,14 @@ pub(super) async fn answer(
         serde_json::from_str::<Version>(event.get()).map_err(|_| Failure::NoEvent)?.version;
     match (kind, version.as_deref()) {
         ("TOKEN", _) => {
-            policy(Question::token(event).ok_or(Failure::Unauthorized)?, base, broker).await
+            let question = Question::token(event).ok_or_else(|| unreadable(broker));
+            policy(question.map_err(|()| Failure::Unauthorized)?, base, broker).await
         }
         ("REQUEST", Some("2.0")) => match Question::request_v2(event) {
-            None => Ok(simple(None)),
+            None => {
+                unreadable(broker);
+                Ok(simple(None))
+            }
             Some(question) => match question.decide(base, broker).await {
                 Ok(access) => Ok(simple(Some(&access))),
                 Err(No::Token | No::Access(_)) => Ok(simple(None)),
@@ -48,10 +55,16 @@ pub(super) async fn answer(
             },
         },
         ("REQUEST", _) => {
-            policy(Question::request_v1(event).ok_or(Failure::Unauthorized)?, base, broker).await
+            let question = Question::request_v1(event).ok_or_else(|| unreadable(broker));
+            policy(question.map_err(|()| Failure::Unauthorized)?, base, broker).await
         }
         _ => Err(Failure::NoEvent),
     }
+}
+
+/// A question that contradicts itself, or whose ARN could stand for more than one request, is refused.
+fn unreadable(broker: &Broker) {
+    broker.audit.draft(Kind::Authorize, None).refused(ErrorCode::InvalidRequest);
 }
 
 #[derive(Deserialize)]
@@ -59,9 +72,9 @@ struct Version {
     version: Option<String>,
 }
 
-/// May the holder of what is in the headers do this to that path?
+/// May the bearer of this token do this to that path?
 struct Question {
-    headers: HeaderMap,
+    token: Option<SecretString>,
     method: Method,
     path: String,
     arn: String,
@@ -81,12 +94,8 @@ impl Question {
     fn token(event: &RawValue) -> Option<Self> {
         let event: ApiGatewayCustomAuthorizerRequest = serde_json::from_str(event.get()).ok()?;
         let arn = MethodArn::parse(event.method_arn.as_deref()?)?;
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            header::AUTHORIZATION,
-            HeaderValue::from_str(event.authorization_token.as_deref()?).ok()?,
-        );
-        Some(Self { headers, method: arn.method(), path: arn.path(), arn: event.method_arn? })
+        let token = token_of(event.authorization_token.as_deref()?).map(SecretString::from);
+        Some(Self { token, method: arn.method(), path: arn.path(), arn: event.method_arn? })
     }
 
     fn request_v1(event: &RawValue) -> Option<Self> {
@@ -107,7 +116,7 @@ impl Question {
         };
         let (method, path) = (arn.method(), arn.path());
         (of_one_api && of_one_request).then_some(Self {
-            headers,
+            token: bearer(&headers).map(SecretString::from),
             method,
             path,
             arn: event.method_arn?,
@@ -127,43 +136,48 @@ impl Question {
             && without_stage(raw_path, Some(arn.stage)) == arn.path();
         let (method, path) = (arn.method(), arn.path());
         (of_one_api && of_one_request).then_some(Self {
-            headers: event.headers,
+            token: bearer(&event.headers).map(SecretString::from),
             method,
             path,
             arn: event.route_arn?,
         })
     }
 
+    /// Decides; one event says how.
     async fn decide(&self, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Allowed, No> {
-        let mut request = Request::new(());
-        *request.headers_mut() = self.headers.clone();
-        let caller = Caller::from_request_parts(&mut request.into_parts().0, broker)
-            .await
-            .map_err(|error| match error.code() {
-                ErrorCode::Unauthorized => No::Token,
-                _ => No::Unknown,
-            })?;
-        let refused = || No::Access(caller.principal().to_string());
-        let (namespace, permission) = needed(base, &self.method, &self.path).ok_or_else(refused)?;
-        match permission {
-            Permission::Upload => self.allowed::<Upload>(&caller, &namespace),
-            _ => self.allowed::<Download>(&caller, &namespace),
-        }
+        let draft = broker.audit.draft(Kind::Authorize, None);
+        let bearer = authenticate(broker, self.token.clone(), draft).await;
+        let (mut draft, bearer) = bearer.map_err(|error| match error.code() {
+            ErrorCode::Unauthorized => No::Token,
+            _ => No::Unknown,
+        })?;
+        draft.resource(format!("{} {}", self.method, self.path));
+        let allowed = self.allowed(base, &bearer, &mut draft);
+        conclude(draft, allowed).map_err(|_| No::Access(bearer.principal().to_string()))
     }
 
-    fn allowed<R: Right>(&self, caller: &Caller, namespace: &Namespace) -> Result<Allowed, No> {
-        let access = caller.access::<R>(namespace).map_err(|error| {
-            tracing::info!(target: "audit", event = "authorize", decision = "refused", code = error.code().as_str(),
-                principal = caller.principal().as_str(), namespace = namespace.as_str(), permission = R::PERMISSION.as_str());
-            No::Access(caller.principal().to_string())
-        })?;
-        audit::package("authorize", &access, &format!("{} {}", self.method, self.path), "allowed");
-        Ok(Allowed {
-            principal: access.principal().to_string(),
-            namespace: access.namespace().to_string(),
-            permission: R::PERMISSION,
-        })
+    fn allowed(
+        &self,
+        base: &AuthorizerBase,
+        bearer: &Bearer,
+        event: &mut Event,
+    ) -> Result<Allowed, ApiError> {
+        let (namespace, permission) = needed(base, &self.method, &self.path)
+            .ok_or_else(|| ApiError::new(ErrorCode::NoGrant, "nobody may do this"))?;
+        match permission {
+            Permission::Upload => allowed(bearer.access::<Upload>(&namespace, event)),
+            _ => allowed(bearer.access::<Download>(&namespace, event)),
+        }
     }
+}
+
+fn allowed<R: Right>(access: Result<Access<R>, Refusal>) -> Result<Allowed, ApiError> {
+    let access = access.map_err(ApiError::refusal)?;
+    Ok(Allowed {
+        principal: access.principal().to_string(),
+        namespace: access.namespace().to_string(),
+        permission: R::PERMISSION,
+    })
 }
 
 /// What was decided, as the guarded registry may read it.
@@ -228,98 +242,9 @@ fn context(access: &Allowed) -> Value {
     })
 }
 
-/// `arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH`, in which nothing stands for more than itself.
-struct MethodArn<'a> {
-    account: &'a str,
-    api: &'a str,
-    stage: &'a str,
-    method: &'a str,
-    path: &'a str,
-}
-
-impl<'a> MethodArn<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
-        let parts: Vec<&str> = text.splitn(6, ':').collect();
-        let &["arn", partition, "execute-api", region, account, resource] = parts.as_slice() else {
-            return None;
-        };
-        let pieces: Vec<&str> = resource.splitn(4, '/').collect();
-        let &[api, stage, method, path] = pieces.as_slice() else { return None };
-        let word = |text: &str| {
-            !text.is_empty()
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        };
-        let words = [partition, region, account, api, method].into_iter().all(word)
-            && (stage == "$default" || word(stage));
-        (words && is_plain_path(path)).then_some(Self { account, api, stage, method, path })
-    }
-
-    fn method(&self) -> Method {
-        // A word is a method's token, so the fallback is never taken; it is one that nothing is allowed for.
-        Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::TRACE)
-    }
-
-    fn path(&self) -> String {
-        format!("/{}", self.path)
-    }
-}
-
-/// No `*` or `?`, which a policy takes for patterns; no `${`, its variables; no `%`, which has a second spelling; and no
-/// segment that somebody else's server might resolve.
-fn is_plain_path(path: &str) -> bool {
-    path.split('/').all(|part| {
-        !matches!(part, "" | "." | "..")
-            && part.bytes().all(|b| {
-                b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'+' | b'@')
-            })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_arn_that_could_stand_for_more_than_one_request_is_refused() {
-        let arn = |path: &str| {
-            format!("arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/GET/{path}")
-        };
-        for path in [
-            "",
-            "*",
-            "v1/modules/acme/*",
-            "v1/modules/acme/vp?/aws/versions",
-            "v1/modules/acme%2Fb/vpc/aws/versions",
-            "v1/modules/${aws:username}/vpc/aws/versions",
-            "v1/modules//acme/versions",
-            "v1/modules/acme/../other/versions",
-            "v1/modules/./acme/versions",
-            "v1/modules/acme/",
-            "v1/modules/acme /versions",
-            "v1/modules/ac\u{e9}/versions",
-        ] {
-            assert!(MethodArn::parse(&arn(path)).is_none(), "{path}");
-        }
-        for whole in [
-            "",
-            "*",
-            "arn:aws:execute-api:us-east-1:111122223333:abcdef1234/*/GET/v1/modules/acme/vpc",
-            "arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/*/v1/modules/acme/vpc",
-            "arn:aws:execute-api:us-east-1:111122223333:*/prod/GET/v1/modules/acme/vpc",
-            "arn:aws:execute-api:*:111122223333:abcdef1234/prod/GET/v1/modules/acme/vpc",
-            "arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/GET",
-            "arn:aws:lambda:us-east-1:111122223333:abcdef1234/prod/GET/v1/modules/acme/vpc",
-        ] {
-            assert!(MethodArn::parse(whole).is_none(), "{whole}");
-        }
-        let text = arn("v1/modules/acme/vpc/aws/1.0.0+b/download");
-        let read = MethodArn::parse(&text).unwrap();
-        assert_eq!((read.account, read.api, read.stage), ("111122223333", "abcdef1234", "prod"));
-        assert_eq!(
-            (read.method(), read.path().as_str()),
-            (Method::GET, "/v1/modules/acme/vpc/aws/1.0.0+b/download")
-        );
-    }
 
     #[test]
     fn method_and_path_need_what_the_table_says() {

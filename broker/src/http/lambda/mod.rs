@@ -4,6 +4,8 @@
 //! request that nobody but this room sets; a header, body or query that says the same is nothing.
 
 mod authorizer;
+mod failure;
+mod method_arn;
 mod shape;
 
 use std::convert::Infallible;
@@ -12,37 +14,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use lambda_http::lambda_runtime::Diagnostic;
 use lambda_http::request::LambdaRequest;
 use lambda_http::{Adapter, Context, LambdaEvent, Service, service_fn};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tower::ServiceExt;
 
-use super::DirectLimit;
+use crate::app::Broker;
 use crate::authn::gateway::IamSource;
-use crate::boot::Broker;
 use crate::config::{AuthorizerBase, Config};
+use crate::http::archive_body::DirectLimit;
 
-/// Why an event has no answer; Lambda's runtime API is told so, and the gateway makes of it what it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// API Gateway makes a 401 of exactly this word (API Gateway developer guide, "Output from a Lambda authorizer").
-    #[error("Unauthorized")]
-    Unauthorized,
-    /// Whether it may be cannot be told now; API Gateway makes a 500 of it.
-    #[error("the registry cannot decide now")]
-    Unavailable,
-    /// The event is of no shape that is known.
-    #[error("the event is none of API Gateway, a load balancer or a function URL")]
-    NoEvent,
-}
-
-impl From<Failure> for Diagnostic {
-    fn from(failure: Failure) -> Self {
-        Self { error_type: format!("{failure:?}"), error_message: failure.to_string() }
-    }
-}
+pub use failure::Failure;
 
 /// Answers events until Lambda ends the process.
 pub async fn serve(

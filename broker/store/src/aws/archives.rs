@@ -47,7 +47,7 @@ impl Aws {
         let checksum = checksum(archive.sha256())?;
         let body = ByteStream::from_path(archive.path())
             .await
-            .map_err(|error| StoreError::new("the archive cannot be read", error))?;
+            .map_err(|error| StoreError::unavailable("the archive cannot be read", error))?;
         let mut put = self
             .s3
             .put_object()
@@ -75,7 +75,7 @@ impl Aws {
             Ok(_) => self.read_back(&key, archive).await,
             // It is there: from a publish that died half-way, or from one at the same time.
             Err(error) if is_there(&error) => self.read_back(&key, archive).await,
-            Err(error) => Err(StoreError::new(format!("`{key}` cannot be written"), error)),
+            Err(error) => Err(StoreError::unavailable(format!("`{key}` cannot be written"), error)),
         }
     }
 
@@ -86,8 +86,9 @@ impl Aws {
         let asked = asked.config_override(
             aws_sdk_s3::config::Builder::new().timeout_config(self.patience(archive.bytes())),
         );
-        let mut answer =
-            Box::pin(asked.send()).await.map_err(|error| StoreError::new(failed(), error))?;
+        let mut answer = Box::pin(asked.send())
+            .await
+            .map_err(|error| StoreError::unavailable(failed(), error))?;
         let (mut hash, mut bytes) = (Sha256::new(), 0);
         let read = async {
             // What is longer is something else, however long.
@@ -101,15 +102,17 @@ impl Aws {
         // The client's own patience ends where the body begins.
         let read = tokio::time::timeout(self.deadlines.of_object(archive.bytes()), read)
             .await
-            .map_err(|error| StoreError::new(failed(), error))?;
-        read.map_err(|error: ByteStreamError| StoreError::new(failed(), error))?;
+            .map_err(|error| StoreError::unavailable(failed(), error))?;
+        read.map_err(|error: ByteStreamError| StoreError::unavailable(failed(), error))?;
         if hex::encode(hash.finalize()) != archive.sha256() {
             tracing::error!(
                 alarm = "archive_differs",
                 key,
                 "an object in the bucket is not what its name says"
             );
-            return Err(StoreError::busy(&format!("`{key}` is in the bucket with other content")));
+            return Err(StoreError::corrupt(format!(
+                "`{key}` is in the bucket with other content"
+            )));
         }
         self.versioned(answer.version_id)
     }
@@ -132,9 +135,10 @@ impl Aws {
         match Box::pin(asked).await {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) => Ok(false),
-            Err(error) => {
-                Err(StoreError::new(format!("whether `{key}` is there cannot be told"), error))
-            }
+            Err(error) => Err(StoreError::unavailable(
+                format!("whether `{key}` is there cannot be told"),
+                error,
+            )),
         }
     }
 
@@ -142,7 +146,10 @@ impl Aws {
     pub(super) async fn reach_bucket(&self) -> Result<(), StoreError> {
         let asked = self.s3.head_bucket().bucket(&self.place.bucket).send();
         Box::pin(asked).await.map(drop).map_err(|error| {
-            StoreError::new(format!("bucket `{}` cannot be reached", self.place.bucket), error)
+            StoreError::unavailable(
+                format!("bucket `{}` cannot be reached", self.place.bucket),
+                error,
+            )
         })
     }
 
@@ -151,7 +158,7 @@ impl Aws {
         self.reach_bucket().await?;
         let asked = self.s3.get_bucket_versioning().bucket(&self.place.bucket).send();
         let failed = |error| {
-            StoreError::new(
+            StoreError::unavailable(
                 format!("whether bucket `{}` keeps versions cannot be read", self.place.bucket),
                 error,
             )
@@ -176,7 +183,7 @@ impl Aws {
 
     /// Without versions, whoever may write to the bucket could change what was checked after it was.
     fn unversioned(&self) -> StoreError {
-        StoreError::busy(&format!(
+        StoreError::misconfigured(format!(
             "bucket `{}` keeps no versions; hint: enable versioning on it",
             self.place.bucket
         ))
@@ -185,9 +192,9 @@ impl Aws {
 
 /// A digest as S3 writes it.
 pub(super) fn checksum(sha256: &str) -> Result<String, StoreError> {
-    hex::decode(sha256)
-        .map(|digest| STANDARD.encode(digest))
-        .map_err(|error| StoreError::new("the digest is none", error))
+    hex::decode(sha256).map(|digest| STANDARD.encode(digest)).map_err(|error| {
+        StoreError::corrupt("the digest of an archive is not hexadecimal").caused_by(error)
+    })
 }
 
 fn is_there(error: &SdkError<PutObjectError>) -> bool {

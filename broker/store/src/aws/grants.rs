@@ -168,7 +168,9 @@ impl Aws {
             }
             Ok(Step::Write(true, writes))
         });
-        deleted.await?.ok_or_else(|| StoreError::busy("the principal's grants cannot be written"))
+        deleted
+            .await?
+            .ok_or_else(|| StoreError::corrupt("the principal's grants cannot be written"))
     }
 
     pub(crate) async fn grants(
@@ -253,7 +255,7 @@ impl Held {
     /// In its place, so that lists are in order.
     fn insert(&mut self, on: &str, grant: &Grant) -> Result<(), StoreError> {
         let entry = serde_json::to_value(Entry::of(grant))
-            .map_err(|error| StoreError::new("the grant cannot be written", error))?;
+            .map_err(|error| StoreError::unavailable("the grant cannot be written", error))?;
         let at =
             self.entries.partition_point(|entry| entry["on"].as_str().unwrap_or_default() < on);
         self.entries.insert(at, entry);
@@ -353,7 +355,7 @@ fn long_ended(until: i64, now: i64) -> bool {
 
 fn unreadable(principal: &Principal) -> StoreError {
     alarm();
-    StoreError::busy(&format!(
+    StoreError::corrupt(format!(
         "the grants of `{principal}` in the store cannot be read, and are not written over"
     ))
 }

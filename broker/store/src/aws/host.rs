@@ -64,7 +64,7 @@ impl Aws {
     pub(super) fn host_of(&self, row: Option<&Row>) -> Result<Option<Audience>, StoreError> {
         let kept = self.read_host(row)?;
         match (&kept, &self.audience) {
-            (Some(kept), Some(told)) if kept != told => Err(StoreError::busy(&format!(
+            (Some(kept), Some(told)) if kept != told => Err(StoreError::misconfigured(format!(
                 "table `{}` is for registry `{kept}`, and `--host` says `{told}`; hint: leave `--host` out",
                 self.place.table
             ))),
@@ -77,12 +77,13 @@ impl Aws {
         let Some(row) = row else { return Ok(None) };
         let table = &self.place.table;
         let typed = read_text(row, HOST).ok_or_else(|| {
-            StoreError::busy(&format!(
+            StoreError::corrupt(format!(
                 "the host in table `{table}` cannot be read: the row has no text `{HOST}`"
             ))
         })?;
         Audience::parse(typed).map(Some).map_err(|error| {
-            StoreError::new(format!("the host in table `{table}` is no registry host"), error)
+            StoreError::corrupt(format!("the host in table `{table}` is no registry host"))
+                .caused_by(error)
         })
     }
 }

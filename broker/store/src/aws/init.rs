@@ -20,7 +20,7 @@ use aws_sdk_s3::types::{
 use super::table::{PK, SK, TTL};
 use super::uploads::UPLOADS;
 use super::{Aws, Place, configuration};
-use crate::{AwsDeadlines, StoreError};
+use crate::{AwsDeadlines, StoreError, StoreErrorKind};
 
 /// How long a new table may take.
 const TABLE: Duration = Duration::from_secs(120);
@@ -65,7 +65,7 @@ impl Aws {
     pub(super) async fn look_at_table(&self) -> Result<(), StoreError> {
         let table = &self.place.table;
         let described = self.described().await?.ok_or_else(|| {
-            StoreError::busy(&format!("there is no table `{table}`; hint: make one with `stile-admin store init --table {table}`"))
+            StoreError::misconfigured(format!("there is no table `{table}`; hint: make one with `stile-admin store init --table {table}`"))
         })?;
         let keys: Vec<(&str, &KeyType)> = described
             .key_schema()
@@ -73,7 +73,7 @@ impl Aws {
             .map(|key| (key.attribute_name(), key.key_type()))
             .collect();
         if keys != [(PK, &KeyType::Hash), (SK, &KeyType::Range)] {
-            return Err(StoreError::busy(&format!(
+            return Err(StoreError::misconfigured(format!(
                 "table `{table}` was not made for this: its keys must be `{PK}` and `{SK}`"
             )));
         }
@@ -84,10 +84,14 @@ impl Aws {
     pub(super) async fn look_at_key(&self) -> Result<(), StoreError> {
         let found = self.key_state().await?;
         match found {
-            None => Err(StoreError::busy(&format!("there is no KMS key `{}`", self.place.kms_key))),
-            Some(false) => {
-                Err(StoreError::busy(&format!("KMS key `{}` is not enabled", self.place.kms_key)))
-            }
+            None => Err(StoreError::misconfigured(format!(
+                "there is no KMS key `{}`",
+                self.place.kms_key
+            ))),
+            Some(false) => Err(StoreError::misconfigured(format!(
+                "KMS key `{}` is not enabled",
+                self.place.kms_key
+            ))),
             Some(true) => Ok(()),
         }
     }
@@ -102,7 +106,7 @@ impl Aws {
             {
                 Ok(None)
             }
-            Err(error) => Err(StoreError::new(
+            Err(error) => Err(StoreError::unavailable(
                 format!("table `{}` cannot be reached", self.place.table),
                 error,
             )),
@@ -126,22 +130,26 @@ impl Aws {
                 .build();
             let key = KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
             creating = creating
-                .attribute_definitions(attribute.map_err(|error| StoreError::new(failed(), error))?)
-                .key_schema(key.map_err(|error| StoreError::new(failed(), error))?);
+                .attribute_definitions(
+                    attribute.map_err(|error| StoreError::unavailable(failed(), error))?,
+                )
+                .key_schema(key.map_err(|error| StoreError::unavailable(failed(), error))?);
         }
-        Box::pin(creating.send()).await.map_err(|error| StoreError::new(failed(), error))?;
+        Box::pin(creating.send())
+            .await
+            .map_err(|error| StoreError::unavailable(failed(), error))?;
         let there =
             self.dynamodb.wait_until_table_exists().table_name(&self.place.table).wait(TABLE);
-        Box::pin(there).await.map_err(|error| StoreError::new(failed(), error))?;
+        Box::pin(there).await.map_err(|error| StoreError::unavailable(failed(), error))?;
         let clearing = TimeToLiveSpecification::builder().attribute_name(TTL).enabled(true).build();
-        let clearing = clearing.map_err(|error| StoreError::new(failed(), error))?;
+        let clearing = clearing.map_err(|error| StoreError::unavailable(failed(), error))?;
         let set = self
             .dynamodb
             .update_time_to_live()
             .table_name(&self.place.table)
             .time_to_live_specification(clearing)
             .send();
-        Box::pin(set).await.map_err(|error| StoreError::new(failed(), error))?;
+        Box::pin(set).await.map_err(|error| StoreError::unavailable(failed(), error))?;
         Ok(true)
     }
 
@@ -152,7 +160,10 @@ impl Aws {
             Ok(_) => return Ok(false),
             Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => {}
             Err(error) => {
-                return Err(StoreError::new(format!("bucket `{bucket}` cannot be reached"), error));
+                return Err(StoreError::unavailable(
+                    format!("bucket `{bucket}` cannot be reached"),
+                    error,
+                ));
             }
         }
         let place = region.filter(|region| *region != "us-east-1").map(|region| {
@@ -162,7 +173,7 @@ impl Aws {
         });
         let creating =
             self.s3.create_bucket().bucket(bucket).set_create_bucket_configuration(place).send();
-        Box::pin(creating).await.map_err(|error| StoreError::new(failed(), error))?;
+        Box::pin(creating).await.map_err(|error| StoreError::unavailable(failed(), error))?;
         let private = PublicAccessBlockConfiguration::builder()
             .block_public_acls(true)
             .block_public_policy(true)
@@ -174,7 +185,7 @@ impl Aws {
             .bucket(bucket)
             .public_access_block_configuration(private.build())
             .send();
-        Box::pin(closing).await.map_err(|error| StoreError::new(failed(), error))?;
+        Box::pin(closing).await.map_err(|error| StoreError::unavailable(failed(), error))?;
         let versions =
             VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
         let keeping = self
@@ -183,13 +194,13 @@ impl Aws {
             .bucket(bucket)
             .versioning_configuration(versions)
             .send();
-        Box::pin(keeping).await.map_err(|error| StoreError::new(failed(), error))?;
+        Box::pin(keeping).await.map_err(|error| StoreError::unavailable(failed(), error))?;
         let key = self.place.bucket_kms_key.as_ref().unwrap_or(&self.place.kms_key);
         let default = ServerSideEncryptionByDefault::builder()
             .sse_algorithm(ServerSideEncryption::AwsKms)
             .kms_master_key_id(key)
             .build();
-        let default = default.map_err(|error| StoreError::new(failed(), error))?;
+        let default = default.map_err(|error| StoreError::unavailable(failed(), error))?;
         let rule = ServerSideEncryptionRule::builder()
             .apply_server_side_encryption_by_default(default)
             .bucket_key_enabled(true)
@@ -197,21 +208,21 @@ impl Aws {
         let rules = ServerSideEncryptionConfiguration::builder()
             .rules(rule)
             .build()
-            .map_err(|error| StoreError::new(failed(), error))?;
+            .map_err(|error| StoreError::unavailable(failed(), error))?;
         let encrypting = self
             .s3
             .put_bucket_encryption()
             .bucket(bucket)
             .server_side_encryption_configuration(rules)
             .send();
-        Box::pin(encrypting).await.map_err(|error| StoreError::new(failed(), error))?;
+        Box::pin(encrypting).await.map_err(|error| StoreError::unavailable(failed(), error))?;
         let clearing = self.s3.put_bucket_lifecycle_configuration().bucket(bucket);
         let clearing = clearing
             .lifecycle_configuration(
-                uploads_end().map_err(|error| StoreError::new(failed(), error))?,
+                uploads_end().map_err(|error| StoreError::unavailable(failed(), error))?,
             )
             .send();
-        Box::pin(clearing).await.map_err(|error| StoreError::new(failed(), error))?;
+        Box::pin(clearing).await.map_err(|error| StoreError::unavailable(failed(), error))?;
         Ok(true)
     }
 
@@ -222,21 +233,21 @@ impl Aws {
             return Ok(false);
         }
         if !key.starts_with("alias/") {
-            return Err(StoreError::busy(&format!(
+            return Err(StoreError::misconfigured(format!(
                 "there is no KMS key `{key}`; hint: name an alias, as in `alias/stile`, to have one made"
             )));
         }
         let creating =
             self.kms.create_key().description("Stile: encrypts the keyring of a registry").send();
-        let made = Box::pin(creating).await.map_err(|error| StoreError::new(failed(), error))?;
-        let id = made
-            .key_metadata
-            .map(|made| made.key_id)
-            .ok_or_else(|| StoreError::busy("KMS made a key and did not say which"))?;
+        let made =
+            Box::pin(creating).await.map_err(|error| StoreError::unavailable(failed(), error))?;
+        let id = made.key_metadata.map(|made| made.key_id).ok_or_else(|| {
+            StoreError::new(StoreErrorKind::Unavailable, "KMS made a key and did not say which")
+        })?;
         let naming = self.kms.create_alias().alias_name(key).target_key_id(&id).send();
-        Box::pin(naming).await.map_err(|error| StoreError::new(failed(), error))?;
+        Box::pin(naming).await.map_err(|error| StoreError::unavailable(failed(), error))?;
         let rotating = self.kms.enable_key_rotation().key_id(&id).send();
-        Box::pin(rotating).await.map_err(|error| StoreError::new(failed(), error))?;
+        Box::pin(rotating).await.map_err(|error| StoreError::unavailable(failed(), error))?;
         Ok(true)
     }
 
@@ -249,7 +260,7 @@ impl Aws {
             {
                 Ok(None)
             }
-            Err(error) => Err(StoreError::new(
+            Err(error) => Err(StoreError::unavailable(
                 format!("KMS key `{}` cannot be reached", self.place.kms_key),
                 error,
             )),

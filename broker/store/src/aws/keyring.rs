@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_kms::error::SdkError;
+use aws_sdk_kms::operation::decrypt::DecryptError;
 use aws_sdk_kms::primitives::Blob;
 use serde::{Deserialize, Serialize};
 use stile_protocol::audience::Audience;
@@ -16,8 +18,8 @@ use super::retry::Retry;
 use super::table::{
     Key as RowKey, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text,
 };
-use crate::StoreError;
-use stile_core::token::{Key, KeyId, Keyring, Listed};
+use crate::{StoreError, StoreErrorKind};
+use stile_core::token::{Key, KeyId, Keyring, KeyringSummary};
 
 /// What the blob is for. KMS binds it to this and to the registry's host: a blob of another registry, or one that was
 /// encrypted for anything else under the same key, does not open.
@@ -58,15 +60,15 @@ pub(super) fn audience(row: &Row) -> Option<&str> {
 }
 
 /// What stands there in the clear; nothing where there is no row.
-pub(super) fn listed(row: Option<&Row>) -> Result<Listed, StoreError> {
+pub(super) fn listed(row: Option<&Row>) -> Result<KeyringSummary, StoreError> {
     let read = |row: &Row| {
         let sealed = Sealed::read(row)?;
-        Some(Listed {
+        Some(KeyringSummary {
             revision: sealed.revision,
             ids: sealed.keys.iter().map(|key| KeyId::parse(&key.id)).collect::<Option<_>>()?,
         })
     };
-    row.map_or_else(|| Ok(Listed::default()), |row| read(row).ok_or_else(malformed))
+    row.map_or_else(|| Ok(KeyringSummary::default()), |row| read(row).ok_or_else(malformed))
 }
 
 impl Aws {
@@ -139,7 +141,7 @@ impl Aws {
 
     fn is_ours(&self, sealed: &Sealed) -> Result<(), StoreError> {
         if self.audience.as_ref().is_some_and(|audience| audience.as_str() != sealed.audience) {
-            return Err(StoreError::busy(&format!(
+            return Err(StoreError::misconfigured(format!(
                 "the keyring in the table is that of registry `{}`",
                 sealed.audience
             )));
@@ -152,7 +154,7 @@ impl Aws {
         let Some(blob) = &sealed.blob else {
             // Dropped: no key is left, and none may be named.
             return if sealed.keys.is_empty() {
-                Ok(Keyring::kept(sealed.revision, Vec::new()))
+                Ok(Keyring::stored(sealed.revision, Vec::new()))
             } else {
                 Err(malformed())
             };
@@ -163,11 +165,14 @@ impl Aws {
             .ciphertext_blob(Blob::new(blob.as_slice()))
             .key_id(&self.place.kms_key);
         let asked = asked.set_encryption_context(Some(context(&sealed.audience)));
-        let answer = Box::pin(asked.send())
-            .await
-            .map_err(|error| StoreError::new("KMS does not open the keyring", error))?;
-        let secrets = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
-        sealed.keys(&secrets).map(|keys| Keyring::kept(sealed.revision, keys)).ok_or_else(malformed)
+        let answer = Box::pin(asked.send()).await.map_err(|error| unopened(error))?;
+        let secrets =
+            answer.plaintext.map(Blob::into_inner).ok_or_else(|| silent("a plaintext"))?;
+        let secrets = Zeroizing::new(secrets);
+        sealed
+            .keys(&secrets)
+            .map(|keys| Keyring::stored(sealed.revision, keys))
+            .ok_or_else(malformed)
     }
 
     async fn seal(&self, audience: String, keyring: &Keyring) -> Result<Sealed, StoreError> {
@@ -190,10 +195,15 @@ impl Aws {
                 .key_id(&self.place.kms_key)
                 .plaintext(Blob::new(secrets.as_slice()));
             let asked = asked.set_encryption_context(Some(context(&audience)));
-            let answer = Box::pin(asked.send())
-                .await
-                .map_err(|error| StoreError::new("KMS does not encrypt the keyring", error))?;
-            blob = Some(answer.ciphertext_blob.map(Blob::into_inner).ok_or_else(malformed)?);
+            let answer = Box::pin(asked.send()).await.map_err(|error| {
+                StoreError::unavailable("KMS does not encrypt the keyring", error)
+            })?;
+            blob = Some(
+                answer
+                    .ciphertext_blob
+                    .map(Blob::into_inner)
+                    .ok_or_else(|| silent("a ciphertext"))?,
+            );
         }
         Ok(Sealed { revision: keyring.revision, audience, keys, blob })
     }
@@ -203,7 +213,7 @@ impl Aws {
         let row = self.row(&key()).await?;
         let kept = row.as_ref().and_then(audience).and_then(|text| Audience::parse(text).ok());
         kept.map(|audience| audience.as_str().to_owned())
-            .ok_or_else(|| StoreError::busy("the table has no keyring yet"))
+            .ok_or_else(|| StoreError::misconfigured("the table has no keyring yet"))
     }
 }
 
@@ -219,7 +229,7 @@ impl Sealed {
 
     fn write(&self) -> Result<Write, StoreError> {
         let keys = serde_json::to_string(&self.keys)
-            .map_err(|error| StoreError::new("the keyring cannot be written", error))?;
+            .map_err(|error| StoreError::unavailable("the keyring cannot be written", error))?;
         let blob = self.blob.as_ref().map(|blob| ("blob", bytes(blob.as_slice())));
         let clear = [
             ("revision", number(self.revision)),
@@ -240,7 +250,7 @@ impl Sealed {
                 return None;
             }
             let secret = Zeroizing::new(<[u8; 32]>::try_from(secret).ok()?);
-            Some(Key::kept(KeyId::parse(&clear.id)?, secret, clear.created_at, clear.mints_from))
+            Some(Key::stored(KeyId::parse(&clear.id)?, secret, clear.created_at, clear.mints_from))
         };
         self.keys.iter().zip(secrets.chunks_exact(RECORD)).map(key).collect()
     }
@@ -251,8 +261,25 @@ fn context(audience: &str) -> HashMap<String, String> {
         .into()
 }
 
+/// A blob that KMS knows for none of its own, or for another registry's, stays so; every other failure passes.
+fn unopened(error: SdkError<DecryptError>) -> StoreError {
+    let said = error.as_service_error();
+    let kind = if said.is_some_and(DecryptError::is_invalid_ciphertext_exception) {
+        StoreErrorKind::Corrupt
+    } else if said.is_some_and(DecryptError::is_incorrect_key_exception) {
+        StoreErrorKind::Misconfigured
+    } else {
+        StoreErrorKind::Unavailable
+    };
+    StoreError::new(kind, "KMS does not open the keyring").caused_by(error)
+}
+
+fn silent(lacks: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, format!("KMS answered without {lacks}"))
+}
+
 fn malformed() -> StoreError {
-    StoreError::busy("the keyring in the table cannot be read")
+    StoreError::corrupt("the keyring in the table cannot be read")
 }
 
 #[cfg(test)]
@@ -261,7 +288,7 @@ mod tests {
 
     #[test]
     fn secrets_go_with_the_ids_they_were_kept_under_and_no_others() {
-        let keyring = Keyring::default().next(0).unwrap().next(100_000).unwrap();
+        let keyring = Keyring::default().rotated(0).unwrap().rotated(100_000).unwrap();
         let ids: Vec<String> =
             keyring.keys().iter().map(|key| key.id().as_str().to_owned()).collect();
         let clear = |id: &String| ClearKey { id: id.clone(), created_at: 1, mints_from: 1 };

@@ -3,6 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_s3::presigning::PresigningConfig;
 use stile_protocol::names::ModuleAddress;
@@ -10,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::modules::Kept;
 use super::{Aws, archives};
-use crate::StoreError;
+use crate::{StoreError, StoreErrorKind};
 use stile_core::package::Version;
 
 /// Shortest link that is given, in seconds: a client needs some time to follow it.
@@ -44,14 +45,17 @@ impl Signer {
         let provider = self
             .provider
             .as_ref()
-            .ok_or_else(|| StoreError::busy("there are no AWS credentials"))?;
+            .ok_or_else(|| StoreError::misconfigured("there are no AWS credentials"))?;
         let asked = tokio::time::timeout(self.deadline, provider.provide_credentials()).await;
         let fresh = asked
-            .map_err(|error| StoreError::new("AWS credentials did not come in time", error))?
-            .map_err(|error| StoreError::new("AWS credentials cannot be had", error))?;
+            .map_err(|error| {
+                StoreError::unavailable("AWS credentials did not come in time", error)
+            })?
+            .map_err(unprovided)?;
         let ttl = life(&fresh, now).min(ttl);
         if ttl < SHORTEST {
-            return Err(StoreError::busy(
+            return Err(StoreError::new(
+                StoreErrorKind::Unavailable,
                 "the AWS credentials end before a link could be followed",
             ));
         }
@@ -72,7 +76,7 @@ impl Aws {
         ttl: i64,
     ) -> Result<String, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::new("the link cannot be signed", error)
+            StoreError::unavailable("the link cannot be signed", error)
         };
         let (credentials, ttl) = self.signer.credentials(now, ttl).await?;
         let seconds = |count: i64| Duration::from_secs(count.try_into().unwrap_or_default());
@@ -99,11 +103,23 @@ impl Aws {
             .presigned(config.map_err(|error| failed(error.into()))?);
         let signed = Box::pin(signed).await.map_err(|error| failed(error.into()))?;
         if signed.headers().next().is_some() {
-            return Err(StoreError::busy("the link would need headers, which clients do not send"));
+            return Err(StoreError::misconfigured(
+                "the link would need headers, which clients do not send",
+            ));
         }
         // The client takes this off before it asks, so it is not signed.
         Ok(format!("{}&checksum=sha256:{}", signed.uri(), kept.package.sha256))
     }
+}
+
+/// A provider that found nothing to try is a matter of configuration; every other failure passes.
+fn unprovided(error: CredentialsError) -> StoreError {
+    let kind = if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
+        StoreErrorKind::Misconfigured
+    } else {
+        StoreErrorKind::Unavailable
+    };
+    StoreError::new(kind, "no AWS credentials can be loaded").caused_by(error)
 }
 
 fn life(credentials: &Credentials, now: i64) -> i64 {

@@ -115,7 +115,7 @@ pub(super) fn pin(row: Option<&Row>) -> Result<Pin, StoreError> {
         other => other
             .and_then(UniqueId::parse)
             .map(Pin::Pinned)
-            .ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read")),
+            .ok_or_else(|| StoreError::corrupt("a pinned unique id in the store cannot be read")),
     }
 }
 

@@ -11,9 +11,9 @@ use super::table::{
     Key, Row, Write, Written, bytes, number, read_bytes, read_number, read_text, text,
 };
 use crate::{Location, Package, Published, StoreError};
-use stile_core::grants::Reach;
+use stile_core::grants::PermittedNamespaces;
 use stile_core::package::{
-    Announced, Format, ModuleSummary, VerifiedArchive, Version, versions_document,
+    AnnouncedArchive, Format, ModuleSummary, VerifiedArchive, Version, versions_document,
 };
 
 /// The partition of the list of all modules.
@@ -177,7 +177,7 @@ impl Aws {
         &self,
         address: &ModuleAddress,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
     ) -> Result<Option<Published>, StoreError> {
         let Some(kept) = self.kept(address, version).await? else { return Ok(None) };
         let outcome = compare(&kept.package, &announced.sha256);
@@ -189,19 +189,19 @@ impl Aws {
 
     pub(crate) async fn modules(
         &self,
-        reach: &Reach,
+        reach: &PermittedNamespaces,
         namespace: Option<Namespace>,
         offset: usize,
         limit: usize,
     ) -> Result<Vec<ModuleSummary>, StoreError> {
         let within = |namespace: &Namespace| match reach {
-            Reach::Every => true,
-            Reach::Some(namespaces) => namespaces.contains(namespace),
+            PermittedNamespaces::All => true,
+            PermittedNamespaces::Only(namespaces) => namespaces.contains(namespace),
         };
         let prefixes: Vec<String> = match (&namespace, reach) {
             (Some(namespace), _) if !within(namespace) => Vec::new(),
             (Some(namespace), _) => vec![format!("{namespace} ")],
-            (None, Reach::Some(namespaces)) if namespaces.len() <= QUERIES => {
+            (None, PermittedNamespaces::Only(namespaces)) if namespaces.len() <= QUERIES => {
                 namespaces.iter().map(|namespace| format!("{namespace} ")).collect()
             }
             (None, _) => vec![String::new()],
@@ -236,7 +236,7 @@ impl Aws {
         let Some(row) = self.row(&version_key(address, version)).await? else { return Ok(None) };
         read_kept(&row)
             .map(Some)
-            .ok_or_else(|| StoreError::busy("a version in the store cannot be read"))
+            .ok_or_else(|| StoreError::corrupt("a version in the store cannot be read"))
     }
 }
 
@@ -321,7 +321,7 @@ fn compare(kept: &Package, sha256: &str) -> Published {
 }
 
 fn unreadable() -> StoreError {
-    StoreError::busy("the versions of a module in the store cannot be read")
+    StoreError::corrupt("the versions of a module in the store cannot be read")
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(super) fn read(row: Option<&Row>) -> Result<Document, StoreError> {
         let kept = serde_json::from_slice(&document::unfold(read_bytes(row, "document")?)?).ok()?;
         Some(Document { revision: read_number(row, "revision")?, kept })
     };
-    parse().ok_or_else(|| StoreError::busy("the revocations in the store cannot be read"))
+    parse().ok_or_else(|| StoreError::corrupt("the revocations in the store cannot be read"))
 }
 
 impl Document {
@@ -129,10 +129,11 @@ impl Aws {
             if !change(&mut document.kept) {
                 return Ok(false);
             }
-            let kept = serde_json::to_vec(&document.kept)
-                .map_err(|error| StoreError::new("the revocations cannot be written", error))?;
+            let kept = serde_json::to_vec(&document.kept).map_err(|error| {
+                StoreError::unavailable("the revocations cannot be written", error)
+            })?;
             let folded = document::fold(&kept).ok_or_else(|| {
-                StoreError::busy("no more can be revoked one by one before some is forgotten; hint: revoke a principal, or everyone")
+                StoreError::busy("the token revocation list is full; hint: revoke the principal, or every token with `--all`")
             })?;
             let row = [
                 ("revision", number(document.revision.saturating_add(1))),

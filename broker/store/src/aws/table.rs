@@ -154,7 +154,7 @@ impl Write {
         };
         built
             .map(|item| item.build())
-            .map_err(|error| StoreError::new("a write cannot be made", error))
+            .map_err(|error| StoreError::unavailable("a write cannot be made", error))
     }
 }
 
@@ -189,7 +189,8 @@ impl Aws {
         loop {
             let asked =
                 KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
-            let asked = asked.map_err(|error| StoreError::new("a read cannot be made", error))?;
+            let asked =
+                asked.map_err(|error| StoreError::unavailable("a read cannot be made", error))?;
             let sent = self.dynamodb.batch_get_item().request_items(&self.place.table, asked);
             let answer = Box::pin(sent.send()).await.map_err(|error| unreadable(self, error))?;
             for row in answer.responses.unwrap_or_default().into_values().flatten() {
@@ -261,7 +262,10 @@ impl Aws {
         {
             Ok(_) => Ok(Written::Done),
             Err(error) => refused(&error).ok_or_else(|| {
-                StoreError::new(format!("table `{}` cannot be written", self.place.table), error)
+                StoreError::unavailable(
+                    format!("table `{}` cannot be written", self.place.table),
+                    error,
+                )
             }),
         }
     }
@@ -312,7 +316,7 @@ fn unreadable(
     store: &Aws,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> StoreError {
-    StoreError::new(format!("table `{}` cannot be read", store.place.table), error)
+    StoreError::unavailable(format!("table `{}` cannot be read", store.place.table), error)
 }
 
 pub(super) fn text(value: impl Into<String>) -> AttributeValue {

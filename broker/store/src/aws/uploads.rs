@@ -17,7 +17,9 @@ use super::mint::MARGIN;
 use super::retry::Retry;
 use super::table::{Key, Row, TTL, Write, Written, number, read_number, read_text, text};
 use crate::{FetchedUpload, StoreError, UploadSession};
-use stile_core::package::{Announced, Format, Upload, UploadError, UploadId, Version};
+use stile_core::package::{
+    AnnouncedArchive, ArchiveUpload, Format, UploadError, UploadId, Version,
+};
 use stile_core::principal::Principal;
 
 /// How long after it was begun the putting may start, in seconds: S3 looks at the time when a request arrives, and an
@@ -37,13 +39,13 @@ const SIGNED: [&str; 3] = ["content-length", "if-none-match", "x-amz-checksum-sh
 #[derive(Debug)]
 pub struct PendingUpload {
     id: UploadId,
-    announced: Announced,
+    announced: AnnouncedArchive,
     object_version: Option<String>,
 }
 
 impl PendingUpload {
     /// What is to have arrived.
-    pub const fn announced(&self) -> &Announced {
+    pub const fn announced(&self) -> &AnnouncedArchive {
         &self.announced
     }
 }
@@ -54,11 +56,11 @@ impl Aws {
         principal: &Principal,
         address: &ModuleAddress,
         version: &Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
         now: i64,
     ) -> Result<UploadSession, StoreError> {
         let id = UploadId::random().map_err(|error| {
-            StoreError::new("there is no randomness to name an upload with", error)
+            StoreError::unavailable("there is no randomness to name an upload with", error)
         })?;
         let begun = self.presigned_put(id, announced, now).await?;
         let complete_until = now.saturating_add(COMPLETE_WITHIN);
@@ -115,7 +117,7 @@ impl Aws {
     pub(crate) async fn fetch_upload(
         &self,
         pending: &mut PendingUpload,
-        into: &mut Upload,
+        into: &mut ArchiveUpload,
     ) -> Result<FetchedUpload, StoreError> {
         // The client's own limit ends when an answer begins.
         let fetched = tokio::time::timeout(
@@ -124,16 +126,16 @@ impl Aws {
         );
         fetched
             .await
-            .map_err(|error| StoreError::new("an upload was not fetched in time", error))?
+            .map_err(|error| StoreError::unavailable("an upload was not fetched in time", error))?
     }
 
     async fn fetch(
         &self,
         pending: &mut PendingUpload,
-        into: &mut Upload,
+        into: &mut ArchiveUpload,
     ) -> Result<FetchedUpload, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::new("an upload cannot be fetched", error)
+            StoreError::unavailable("an upload cannot be fetched", error)
         };
         let asked = self
             .s3
@@ -190,11 +192,11 @@ impl Aws {
     async fn presigned_put(
         &self,
         id: UploadId,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
         now: i64,
     ) -> Result<UploadSession, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::new("an upload cannot be signed", error)
+            StoreError::unavailable("an upload cannot be signed", error)
         };
         let (credentials, ttl) = self.signer.credentials(now, PUT_WITHIN).await?;
         let seconds = |count: i64| Duration::from_secs(count.try_into().unwrap_or_default());
@@ -231,7 +233,9 @@ impl Aws {
             .presigned(config.map_err(|error| failed(error.into()))?);
         let signed = Box::pin(signed).await.map_err(|error| failed(error.into()))?;
         let headers = bound(&signed).ok_or_else(|| {
-            StoreError::busy("an upload's address would take other bytes than were announced")
+            StoreError::misconfigured(
+                "an upload's address would take other bytes than were announced",
+            )
         })?;
         Ok(UploadSession {
             id,
@@ -270,8 +274,8 @@ fn object_key(id: &UploadId) -> String {
     format!("{UPLOADS}{}", id.as_str())
 }
 
-fn read_announced(row: &Row) -> Option<Announced> {
-    Some(Announced {
+fn read_announced(row: &Row) -> Option<AnnouncedArchive> {
+    Some(AnnouncedArchive {
         format: Format::from_extension(read_text(row, "format")?)?,
         bytes: read_number(row, "bytes")?.try_into().ok()?,
         sha256: read_text(row, "sha256")?.to_owned(),
@@ -279,5 +283,5 @@ fn read_announced(row: &Row) -> Option<Announced> {
 }
 
 fn unreadable() -> StoreError {
-    StoreError::busy("an upload in the store cannot be read")
+    StoreError::corrupt("an upload in the store cannot be read")
 }

@@ -24,7 +24,7 @@ impl Embedded {
 /// Puts a checked archive in its place; it is on disk under its name when this returns.
 pub(super) fn keep(archive: VerifiedArchive, place: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| {
-        StoreError::new(format!("`{}` cannot be written", place.display()), error)
+        StoreError::unavailable(format!("`{}` cannot be written", place.display()), error)
     };
     let shelf = place.parent().unwrap_or(place);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(shelf).map_err(failed)?;

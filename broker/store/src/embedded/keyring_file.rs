@@ -65,7 +65,7 @@ impl Embedded {
         blocking(move || {
             let keyring = read(&path)?;
             let count = keyring.keys().len();
-            Ok((count == 0 || replace(&path, keyring.revision, &keyring.dropped(), deadline)?)
+            Ok((count == 0 || replace(&path, keyring.revision, &keyring.cleared(), deadline)?)
                 .then_some(count))
         })
         .await
@@ -75,29 +75,29 @@ impl Embedded {
 /// Reads the keyring; an empty one where there is no file.
 pub(super) fn read(path: &Path) -> Result<Keyring, StoreError> {
     let failed = |error: std::io::Error| {
-        StoreError::new(format!("`{}` cannot be read", path.display()), error)
+        StoreError::unavailable(format!("`{}` cannot be read", path.display()), error)
     };
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Keyring::default()),
         other => other.map_err(failed)?,
     };
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(StoreError::busy(&format!(
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        return Err(StoreError::misconfigured(format!(
             "`{0}` can be read by others than its owner; hint: `chmod 600 {0}`, and rotate the keys",
             path.display()
         )));
     }
     let text = Zeroizing::new(fs::read(path).map_err(failed)?);
-    let malformed = || StoreError::busy(&format!("`{}` is not a keyring", path.display()));
+    let malformed = || StoreError::corrupt(format!("`{}` is not a keyring", path.display()));
     let document: Document = serde_json::from_slice(&text).map_err(|_| malformed())?;
     let keys = document.keys.iter().map(key).collect::<Option<Vec<_>>>().ok_or_else(malformed)?;
-    Ok(Keyring::kept(document.revision, keys))
+    Ok(Keyring::stored(document.revision, keys))
 }
 
 fn key(document: &KeyDocument) -> Option<Key> {
     let bytes = Zeroizing::new(decode_base64url(&document.secret)?);
     let secret = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?);
-    Some(Key::kept(KeyId::parse(&document.id)?, secret, document.created_at, document.mints_from))
+    Some(Key::stored(KeyId::parse(&document.id)?, secret, document.created_at, document.mints_from))
 }
 
 fn replace(
@@ -107,7 +107,7 @@ fn replace(
     deadline: Duration,
 ) -> Result<bool, StoreError> {
     let failed = |error: std::io::Error| {
-        StoreError::new(format!("`{}` cannot be written", path.display()), error)
+        StoreError::unavailable(format!("`{}` cannot be written", path.display()), error)
     };
     let folder = path.parent().unwrap_or(path);
     // The lock is on a file of its own: the keyring itself is renamed over, and a lock would stay with the old one.
@@ -118,7 +118,12 @@ fn replace(
         .open(path.with_extension("lock"))
         .map_err(failed)?;
     give_to_owner_of(folder, &lock).map_err(failed)?;
-    wait_for(&lock, deadline).map_err(failed)?;
+    if !lock_in_time(&lock, deadline).map_err(failed)? {
+        return Err(StoreError::busy(format!(
+            "another process holds the lock of `{}`",
+            path.display()
+        )));
+    }
     if read(path)?.revision != revision {
         return Ok(false);
     }
@@ -146,17 +151,17 @@ fn replace(
 /// How often the lock is tried while another process holds it.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Takes the lock; an error when another process holds it until the deadline.
-fn wait_for(lock: &File, deadline: Duration) -> std::io::Result<()> {
+/// Takes the lock; false when another process holds it until the deadline.
+fn lock_in_time(lock: &File, deadline: Duration) -> std::io::Result<bool> {
     let started = Instant::now();
     loop {
         match lock.try_lock() {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if started.elapsed() < deadline => {
                 std::thread::park_timeout(LOCK_INTERVAL.min(deadline));
             }
-            Err(TryLockError::WouldBlock) => return Err(ErrorKind::TimedOut.into()),
+            Err(TryLockError::WouldBlock) => return Ok(false),
         }
     }
 }
@@ -181,7 +186,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
         assert_eq!(read(&path).unwrap().revision, 0);
-        let first = Keyring::default().next(5).unwrap();
+        let first = Keyring::default().rotated(5).unwrap();
         assert!(replace(&path, 0, &first, LONG).unwrap());
         let kept = read(&path).unwrap();
         assert_eq!(kept.revision, 1);
@@ -193,7 +198,8 @@ mod tests {
     fn of_two_who_replace_the_same_revision_one_wins() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
-        let (one, two) = (Keyring::default().next(5).unwrap(), Keyring::default().next(5).unwrap());
+        let (one, two) =
+            (Keyring::default().rotated(5).unwrap(), Keyring::default().rotated(5).unwrap());
         assert!(replace(&path, 0, &one, LONG).unwrap());
         assert!(!replace(&path, 0, &two, LONG).unwrap());
         assert_eq!(read(&path).unwrap().keys()[0].id(), one.keys()[0].id());
@@ -203,7 +209,7 @@ mod tests {
     fn a_keyring_that_others_can_read_or_that_is_none_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
-        replace(&path, 0, &Keyring::default().next(5).unwrap(), LONG).unwrap();
+        replace(&path, 0, &Keyring::default().rotated(5).unwrap(), LONG).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("chmod 600"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();

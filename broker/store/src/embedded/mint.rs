@@ -8,7 +8,7 @@ use super::{Embedded, database_error, grants, keyring_file};
 use crate::{Recorded, SingleUseOutcome, StoreError};
 use stile_core::grants::{Pin, PrincipalState};
 use stile_core::principal::{Principal, UniqueId};
-use stile_core::token::{Listed, TokenId};
+use stile_core::token::{KeyringSummary, TokenId};
 
 /// How much longer than needed claims and revocations are kept, in seconds.
 pub(super) const MARGIN: i64 = 24 * 3600;
@@ -49,7 +49,7 @@ impl Embedded {
                 .iter()
                 .filter_map(|text| TokenId::parse(text))
                 .collect::<HashSet<_>>();
-            let keyring = Listed::from(&keyring_file::read(&keyring)?);
+            let keyring = KeyringSummary::from(&keyring_file::read(&keyring)?);
             Ok(PrincipalState { grants: all, pin, revoked, revoked_tokens, keyring })
         })
         .await
@@ -127,6 +127,6 @@ pub(super) fn pin_of(connection: &Connection, principal: &Principal) -> Result<P
         // An id nobody can have is no reason to let everybody in.
         Some(Some(text)) => UniqueId::parse(&text)
             .map(Pin::Pinned)
-            .ok_or_else(|| StoreError::busy("a pinned unique id in the store cannot be read")),
+            .ok_or_else(|| StoreError::corrupt("a pinned unique id in the store cannot be read")),
     }
 }

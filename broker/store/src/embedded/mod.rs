@@ -22,7 +22,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
 
-use super::{EmbeddedDeadlines, StoreError};
+use crate::{EmbeddedDeadlines, StoreError, StoreErrorKind};
 
 /// Bytes that must fit on the disk for the store to count as writable.
 const ROOM: usize = 64 * 1024;
@@ -62,7 +62,7 @@ impl Embedded {
     pub fn init(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Made, StoreError> {
         let made_folder = !folder.exists();
         let failed = |error: std::io::Error| {
-            StoreError::new(format!("`{}` cannot be made", folder.display()), error)
+            StoreError::unavailable(format!("`{}` cannot be made", folder.display()), error)
         };
         for path in [folder.to_path_buf(), folder.join("archives"), folder.join("incoming")] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
@@ -83,7 +83,7 @@ impl Embedded {
     pub fn open(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
         let database = folder.join(DATABASE);
         if !database.is_file() {
-            return Err(StoreError::busy(&format!(
+            return Err(StoreError::misconfigured(format!(
                 "`{0}` is not a data folder; hint: make one with `stile-admin store init --data {0}`",
                 folder.display()
             )));
@@ -102,7 +102,7 @@ impl Embedded {
             .connection_timeout(deadlines.connection)
             .build(manager)
             .map_err(|error| {
-                StoreError::new(format!("`{}` cannot be opened", database.display()), error)
+                StoreError::unavailable(format!("`{}` cannot be opened", database.display()), error)
             })?;
         let store = Self {
             folder: Arc::new(folder.to_path_buf()),
@@ -135,7 +135,10 @@ impl Embedded {
                 let room = tempfile::NamedTempFile::new_in(folder)
                     .and_then(|mut file| file.write_all(&[0; ROOM]));
                 room.map_err(|error| {
-                    StoreError::new(format!("`{}` cannot be written", folder.display()), error)
+                    StoreError::unavailable(
+                        format!("`{}` cannot be written", folder.display()),
+                        error,
+                    )
                 })
             })
         })
@@ -174,7 +177,9 @@ impl Embedded {
     }
 
     fn connection(&self) -> Result<r2d2::PooledConnection<SqliteConnectionManager>, StoreError> {
-        self.pool.get().map_err(|error| StoreError::new("the database does not answer", error))
+        self.pool
+            .get()
+            .map_err(|error| StoreError::unavailable("the database does not answer", error))
     }
 }
 
@@ -190,7 +195,21 @@ fn configure(connection: &mut Connection, deadlines: EmbeddedDeadlines) -> rusql
 }
 
 fn database_error(error: rusqlite::Error) -> StoreError {
-    StoreError::new("the database cannot be read or written", error)
+    use rusqlite::{Error, ErrorCode};
+    let kind = match &error {
+        Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreErrorKind::Busy,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreErrorKind::Corrupt,
+            _ => StoreErrorKind::Unavailable,
+        },
+        // A column that somebody wrote by hand.
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::Utf8Error(..)
+        | Error::InvalidColumnType(..) => StoreErrorKind::Corrupt,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind, "the database cannot be read or written").caused_by(error)
 }
 
 /// Works on a thread that may wait; what is logged there is the request's that asked for it.
@@ -200,5 +219,5 @@ async fn blocking<T: Send + 'static>(
     let request = tracing::Span::current();
     tokio::task::spawn_blocking(move || request.in_scope(work))
         .await
-        .map_err(|error| StoreError::new("the store's work was cut off", error))?
+        .map_err(|error| StoreError::unavailable("the store's work was cut off", error))?
 }

@@ -8,9 +8,9 @@ use stile_protocol::names::{ModuleAddress, Namespace};
 
 use super::{Embedded, archives, blocking, database_error};
 use crate::{Package, Published, StoreError};
-use stile_core::grants::Reach;
+use stile_core::grants::PermittedNamespaces;
 use stile_core::package::{
-    Announced, Format, ModuleSummary, VerifiedArchive, Version, versions_document,
+    AnnouncedArchive, Format, ModuleSummary, VerifiedArchive, Version, versions_document,
 };
 
 impl Embedded {
@@ -95,7 +95,7 @@ impl Embedded {
         &self,
         address: ModuleAddress,
         version: Version,
-        announced: &Announced,
+        announced: &AnnouncedArchive,
     ) -> Result<Option<Published>, StoreError> {
         let Some(kept) = self.package(address, version).await? else { return Ok(None) };
         let (outcome, place) =
@@ -107,21 +107,20 @@ impl Embedded {
 
     pub(crate) async fn modules(
         &self,
-        reach: &Reach,
+        reach: &PermittedNamespaces,
         namespace: Option<Namespace>,
         offset: usize,
         limit: usize,
     ) -> Result<Vec<ModuleSummary>, StoreError> {
-        let within =
-            match reach {
-                Reach::Every => None,
-                Reach::Some(namespaces) => {
-                    let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
-                    Some(serde_json::to_string(&names).map_err(|error| {
-                        StoreError::new("the namespaces cannot be written", error)
-                    })?)
-                }
-            };
+        let within = match reach {
+            PermittedNamespaces::All => None,
+            PermittedNamespaces::Only(namespaces) => {
+                let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
+                Some(serde_json::to_string(&names).map_err(|error| {
+                    StoreError::unavailable("the namespaces cannot be written", error)
+                })?)
+            }
+        };
         self.read(move |connection| {
             let sql = "SELECT namespace, name, system, latest, latest_at FROM modules \
                        WHERE (?1 IS NULL OR namespace IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR namespace = ?2) \
@@ -179,7 +178,7 @@ fn package(
         .map_err(database_error)?;
     row.map(|(sha256, extension)| {
         let format = Format::from_extension(&extension)
-            .ok_or_else(|| StoreError::busy("a version in the store has an unknown format"))?;
+            .ok_or_else(|| StoreError::corrupt("a version in the store has an unknown format"))?;
         Ok(Package { sha256, format })
     })
     .transpose()

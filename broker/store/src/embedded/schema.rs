@@ -59,7 +59,7 @@ pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
 pub(super) fn check(connection: &mut Connection) -> Result<(), StoreError> {
     let made = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'meta'";
     if !connection.query_row(made, [], |row| row.get(0)).map_err(database_error)? {
-        return Err(StoreError::busy(
+        return Err(StoreError::corrupt(
             "the database was not made by this program, or has lost all that was in it",
         ));
     }
@@ -69,9 +69,9 @@ pub(super) fn check(connection: &mut Connection) -> Result<(), StoreError> {
         .map_err(database_error)?;
     match version {
         Some(VERSION) => Ok(()),
-        Some(other) => Err(StoreError::busy(&format!(
+        Some(other) => Err(StoreError::corrupt(format!(
             "the database has schema {other}, and this program knows schema {VERSION} alone"
         ))),
-        None => Err(StoreError::busy("the database was not made by this program")),
+        None => Err(StoreError::corrupt("the database was not made by this program")),
     }
 }

@@ -28,6 +28,6 @@ output "host" {
 }
 
 output "cli_config" {
-  description = "What users put into their CLI configuration."
+  description = "Lines for a user's CLI configuration."
   value       = module.registry.cli_config
 }

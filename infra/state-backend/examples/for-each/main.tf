@@ -1,5 +1,5 @@
-# A backend each for what must not share a bucket or a key; each project lets in a role of its own account, which has to
-# know an external id.
+# One backend for each group of states that must not share a bucket or a key. A role of each project's own account may
+# assume the project's role, with an external id.
 
 terraform {
   required_version = ">= 1.5"
@@ -20,7 +20,7 @@ variable "force_destroy" {
 
 locals {
   backends = {
-    # Old clients are still about here, so there is a lock table.
+    # Some clients here are old, so there is a lock table.
     "Payments & Cards" = { lock_table = true, projects = ["ledger", "gateway"] }
     "analytics"        = { lock_table = false, projects = ["ledger"] }
   }
@@ -45,6 +45,6 @@ module "state" {
 }
 
 output "state" {
-  description = "Everything that the backends say of themselves."
+  description = "All outputs of the backends."
   value       = module.state
 }

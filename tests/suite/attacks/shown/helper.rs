@@ -88,8 +88,6 @@ pub(super) async fn a_proof_is_never_sent_on(backend: Backend) {
 }
 
 pub(super) async fn a_clock_that_is_off_is_corrected_once(backend: Backend) {
-    // Built before the broker's clock is set, which stands still.
-    program(HELPER);
     for (ahead, told) in
         [(14 * 60, "s behind the registry's"), (-14 * 60, "s ahead of the registry's")]
     {

@@ -19,13 +19,11 @@ use stile_tests::process::programs::{Setup, free_port};
 use stile_tests::sts::identity::Identity;
 use stile_tests::sts::local::{Clock, LocalSts};
 use stile_tests::sts::proof::Proof;
+use stile_tests::time_limits::BACKSTOP;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::super::ground::Ground;
-
-/// Longer than any limit of the server's.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 const HEAD: &str =
     "POST /v1/token HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\n";
@@ -37,7 +35,7 @@ async fn answer_to(test: &TestBroker, request: &[u8]) -> String {
     // The server may answer and close before it has read all.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+    let _ = tokio::time::timeout(BACKSTOP, stream.read_to_end(&mut answer))
         .await
         .expect("the server ends the connection");
     String::from_utf8_lossy(&answer).into_owned()
@@ -143,7 +141,7 @@ pub(super) async fn a_body_that_never_ends_is_cut_off_and_others_are_served(back
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     let (mut reads, mut writes) = slow.split();
     let mut answer = String::new();
-    let cut = tokio::time::timeout(PATIENCE, async {
+    let cut = tokio::time::timeout(BACKSTOP, async {
         tokio::select! {
             done = reads.read_to_string(&mut answer) => { let _ = done; }
             () = async { loop { beat.tick().await; let _ = writes.write_all(b" ").await; } } => {}
@@ -152,7 +150,7 @@ pub(super) async fn a_body_that_never_ends_is_cut_off_and_others_are_served(back
     cut.await.expect("it is cut off");
     assert_eq!(status(&answer), "408", "{answer}");
     let mut nothing = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, slow_head.read_to_end(&mut nothing))
+    let _ = tokio::time::timeout(BACKSTOP, slow_head.read_to_end(&mut nothing))
         .await
         .expect("it is cut off");
 }

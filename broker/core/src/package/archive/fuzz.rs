@@ -1,4 +1,4 @@
-//! What the fuzz target `archive` tries on archives; no part of the service.
+//! The fuzz target `archive`: inspects archives and unpacks the accepted ones. Not part of the service.
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read, Seek, Write};
@@ -8,18 +8,20 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use super::{ArchiveError, Contents, Format, Limits, inspect};
+use super::{ArchiveContents, ArchiveError, ArchiveLimits, Format, inspect};
 use crate::fuzz::{Verdict, is_plain};
 
-/// Small, so that a bomb is quick.
-const LIMITS: Limits = Limits { unpacked_bytes: 1_000_000, entries: 1_000 };
+/// Low limits, so that a decompression bomb costs little time.
+const LIMITS: ArchiveLimits = ArchiveLimits { unpacked_bytes: 1_000_000, entries: 1_000 };
 
-/// As the format they begin like; what begins like neither is a bare tar archive, whose checksums are made good and which
-/// is compressed, since no mutation gets a checksum right.
+/// Inspects the input in the format of its first bytes.
+///
+/// It treats other input as an uncompressed tar archive, corrects the header checksums and compresses
+/// it. Otherwise, almost no mutation would have valid checksums.
 pub fn archive(bytes: &[u8]) -> Verdict {
     let (bytes, format) = match Format::sniff(bytes) {
         Some(format) => (Cow::Borrowed(bytes), format),
-        None => (Cow::Owned(gzip(&summed(bytes))), Format::TarGz),
+        None => (Cow::Owned(gzip(&with_checksums(bytes))), Format::TarGz),
     };
     match inspect(&mut file_of(&bytes), format, &LIMITS) {
         Ok(contents) => {
@@ -28,22 +30,22 @@ pub fn archive(bytes: &[u8]) -> Verdict {
                 Format::TarGz => from_tar_gz(&bytes),
             };
             unpacks_inside(&entries, contents);
-            Verdict::Taken
+            Verdict::Accepted
         }
-        Err(ArchiveError::Refused { message, .. }) => {
+        Err(ArchiveError::Rejected { message, .. }) => {
             assert!(is_plain(&message), "{message:?}");
-            Verdict::Refused
+            Verdict::Rejected
         }
         Err(error @ ArchiveError::Unreadable(_)) => {
-            unreachable!("the archive's fault passed for the disk's: {error:?}")
+            unreachable!("an invalid archive gave a disk error: {error:?}")
         }
     }
 }
 
-/// An entry as a reader gives it that refuses nothing: its name, and the bytes of a file.
-type Entry = (String, Option<u64>);
+/// An entry as a lenient reader returns it: its name, and the size if it is a file.
+type EntrySummary = (String, Option<u64>);
 
-fn unpacks_inside(entries: &[Entry], contents: Contents) {
+fn unpacks_inside(entries: &[EntrySummary], contents: ArchiveContents) {
     let inside = |name: &str| {
         Path::new(name)
             .components()
@@ -54,52 +56,55 @@ fn unpacks_inside(entries: &[Entry], contents: Contents) {
         "{entries:?}"
     );
     let files: Vec<u64> = entries.iter().filter_map(|(_, size)| *size).collect();
-    assert_eq!(contents, Contents { files: files.len(), unpacked_bytes: files.iter().sum() });
+    assert_eq!(
+        contents,
+        ArchiveContents { files: files.len(), unpacked_bytes: files.iter().sum() }
+    );
     assert!(contents.unpacked_bytes <= LIMITS.unpacked_bytes && entries.len() <= LIMITS.entries);
 }
 
-fn from_zip(bytes: &[u8]) -> Vec<Entry> {
+fn from_zip(bytes: &[u8]) -> Vec<EntrySummary> {
     let mut archive =
-        ::zip::ZipArchive::new(Cursor::new(bytes)).expect("a zip archive that was taken is one");
+        ::zip::ZipArchive::new(Cursor::new(bytes)).expect("an accepted zip archive can be opened");
     let read = (0..archive.len()).map(|at| {
-        let mut entry = archive.by_index(at).expect("its entries are there");
-        assert!(!entry.is_symlink(), "no link is taken");
-        let size = std::io::copy(&mut entry, &mut std::io::sink()).expect("they are whole");
+        let mut entry = archive.by_index(at).expect("each entry can be opened");
+        assert!(!entry.is_symlink(), "an accepted archive has no links");
+        let size = std::io::copy(&mut entry, &mut std::io::sink()).expect("the data is complete");
         (
-            String::from_utf8(entry.name_raw().to_vec()).expect("their names are UTF-8"),
+            String::from_utf8(entry.name_raw().to_vec()).expect("the name is UTF-8"),
             entry.is_file().then_some(size),
         )
     });
     read.collect()
 }
 
-fn from_tar_gz(bytes: &[u8]) -> Vec<Entry> {
+fn from_tar_gz(bytes: &[u8]) -> Vec<EntrySummary> {
     let mut archive = tar::Archive::new(GzDecoder::new(bytes));
-    let entries = archive.entries().expect("a tar archive that was taken is one");
+    let entries = archive.entries().expect("an accepted tar archive can be opened");
     let read = entries.filter_map(|entry| {
-        let mut entry = entry.expect("its entries are whole");
+        let mut entry = entry.expect("each entry is complete");
         let kind = entry.header().entry_type();
         if kind.is_pax_global_extensions() {
             return None;
         }
-        assert!(kind.is_file() || kind.is_dir(), "no link is taken");
+        assert!(kind.is_file() || kind.is_dir(), "an accepted archive has no links");
         let mut data = Vec::new();
-        entry.read_to_end(&mut data).expect("they are whole");
-        let name =
-            String::from_utf8(entry.path_bytes().into_owned()).expect("their names are UTF-8");
+        entry.read_to_end(&mut data).expect("the data is complete");
+        let name = String::from_utf8(entry.path_bytes().into_owned()).expect("the name is UTF-8");
         Some((name, kind.is_file().then_some(data.len() as u64)))
     });
     read.collect()
 }
 
 fn file_of(bytes: &[u8]) -> std::fs::File {
-    let mut file = tempfile::tempfile().expect("there is room for a file");
-    file.write_all(bytes).and_then(|()| file.rewind()).expect("and for its bytes");
+    let mut file = tempfile::tempfile().expect("the temporary file can be created");
+    file.write_all(bytes).and_then(|()| file.rewind()).expect("the temporary file can be written");
     file
 }
 
-/// The same tar archive with the right checksum in each header (POSIX `ustar`: bytes 148 to 156, taken for spaces).
-fn summed(bytes: &[u8]) -> Vec<u8> {
+/// Corrects the checksum in each header of a tar archive (POSIX `ustar`: bytes 148 to 156, which
+/// count as spaces).
+fn with_checksums(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let mut at = 0_usize;
     while let Some(header) = bytes
@@ -118,5 +123,5 @@ fn summed(bytes: &[u8]) -> Vec<u8> {
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory can be written to")
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("writing to memory succeeds")
 }

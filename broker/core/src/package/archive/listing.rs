@@ -1,68 +1,69 @@
-//! Keeps the list of what an archive would unpack to: the one place where names are judged and bytes are counted.
+//! Collects the entries of an archive: checks every name and counts every unpacked byte.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
 
-use super::{ArchiveError, Contents, Limits};
+use super::{ArchiveContents, ArchiveError, ArchiveLimits};
 
-/// The longest path of an entry in bytes; every operating system has less room than 4,096.
-const LONGEST_PATH: usize = 1_024;
+/// Maximum length of an entry's path in bytes. The limit of operating systems is 4,096 or less.
+const MAX_PATH_LEN: usize = 1_024;
 
-/// The longest part of a path in bytes that file systems take.
-const LONGEST_PART: usize = 255;
+/// Maximum length of one part of a path in bytes, which is the limit of file systems.
+const MAX_PART_LEN: usize = 255;
 
-/// How many folders deep an entry may be; with the longest path it bounds the work that names can cause.
-const DEEPEST: usize = 32;
+/// Maximum number of parts of a path. With [`MAX_PATH_LEN`], it bounds the cost of hostile names.
+const MAX_DEPTH: usize = 32;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum EntryKind {
     File,
     Folder,
-    /// A folder that only the path of an entry names.
+    /// A folder without an entry of its own: only the path of another entry contains it.
     Implied,
 }
 
-/// What an archive would unpack to, so far.
+/// The entries of an archive so far, with their total size.
 pub(super) struct Listing<'a> {
-    limits: &'a Limits,
+    limits: &'a ArchiveLimits,
     entries: usize,
     files: usize,
     unpacked_bytes: u64,
-    /// By the path with case folded: two entries of one key are one file on macOS and Windows.
-    paths: HashMap<String, (String, What)>,
+    /// The path and kind of each entry, by the case-folded path. Two entries with the same key are
+    /// one file on macOS and Windows.
+    paths: HashMap<String, (String, EntryKind)>,
 }
 
 impl<'a> Listing<'a> {
-    pub(super) fn new(limits: &'a Limits) -> Self {
+    pub(super) fn new(limits: &'a ArchiveLimits) -> Self {
         Self { limits, entries: 0, files: 0, unpacked_bytes: 0, paths: HashMap::new() }
     }
 
-    pub(super) const fn limits(&self) -> &'a Limits {
+    pub(super) const fn limits(&self) -> &'a ArchiveLimits {
         self.limits
     }
 
-    /// Counts something of which the archive must not have too many.
-    pub(super) fn count(&mut self) -> Result<(), ArchiveError> {
+    /// Counts one entry against the limit.
+    pub(super) fn count_entry(&mut self) -> Result<(), ArchiveError> {
         self.entries += 1;
         if self.entries > self.limits.entries { Err(self.too_many()) } else { Ok(()) }
     }
 
     pub(super) fn too_many(&self) -> ArchiveError {
         ArchiveError::archive(format_args!(
-            "has more than {} entries, folders included",
+            "has more than {} entries, including folders",
             self.limits.entries
         ))
     }
 
-    /// Takes an entry into the list, or refuses its name; returns the name as messages show it.
-    pub(super) fn enter(&mut self, name: &[u8], what: What) -> Result<String, ArchiveError> {
-        self.count()?;
-        let shown = shown(name);
-        let refused = |problem| ArchiveError::entry(&shown, problem);
+    /// Adds an entry if its name is valid, and returns the name for messages.
+    pub(super) fn add(&mut self, name: &[u8], kind: EntryKind) -> Result<String, ArchiveError> {
+        self.count_entry()?;
+        let printable = printable(name);
+        let rejected = |problem| ArchiveError::entry(&printable, problem);
         let name =
-            std::str::from_utf8(name).map_err(|_| refused("has a name that is not UTF-8"))?;
-        let parts = parts(name, what).map_err(refused)?;
+            std::str::from_utf8(name).map_err(|_| rejected("has a name that is not UTF-8"))?;
+        let parts = parts(name, kind).map_err(rejected)?;
         let (mut path, mut folded) = (String::new(), String::new());
         for (at, part) in parts.iter().enumerate() {
             if at > 0 {
@@ -71,40 +72,45 @@ impl<'a> Listing<'a> {
             }
             path.push_str(part);
             folded.extend(part.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase));
-            self.note(&path, &folded, if at + 1 < parts.len() { What::Implied } else { what })?;
+            self.record(
+                &path,
+                &folded,
+                if at + 1 < parts.len() { EntryKind::Implied } else { kind },
+            )?;
         }
-        self.files += usize::from(what == What::File);
-        Ok(shown)
+        self.files += usize::from(kind == EntryKind::File);
+        Ok(printable)
     }
 
-    fn note(&mut self, path: &str, folded: &str, what: What) -> Result<(), ArchiveError> {
+    fn record(&mut self, path: &str, folded: &str, kind: EntryKind) -> Result<(), ArchiveError> {
         let Some((there, is)) = self.paths.get_mut(folded) else {
             if self.paths.len() >= self.limits.entries {
                 return Err(self.too_many());
             }
-            self.paths.insert(folded.to_owned(), (path.to_owned(), what));
+            self.paths.insert(folded.to_owned(), (path.to_owned(), kind));
             return Ok(());
         };
-        let refused = |problem: &str| Err(ArchiveError::entry(&shown(path.as_bytes()), problem));
+        let rejected =
+            |problem: &str| Err(ArchiveError::entry(&printable(path.as_bytes()), problem));
         if there != path {
-            let twin = shown(there.as_bytes());
-            return refused(&format!(
-                "differs only by case from `{twin}`, and macOS and Windows would make one of the two"
+            let twin = printable(there.as_bytes());
+            return rejected(&format!(
+                "differs only by case from `{twin}`, so both are one file on macOS and Windows"
             ));
         }
-        match (*is, what) {
-            (What::Implied, What::Folder) => *is = What::Folder,
-            (What::Implied | What::Folder, What::Implied) => {}
-            (What::File, What::File) | (What::Folder, What::Folder) => {
-                return refused("is there twice");
+        match (*is, kind) {
+            (EntryKind::Implied, EntryKind::Folder) => *is = EntryKind::Folder,
+            (EntryKind::Implied | EntryKind::Folder, EntryKind::Implied) => {}
+            (EntryKind::File, EntryKind::File) | (EntryKind::Folder, EntryKind::Folder) => {
+                return rejected("appears twice");
             }
-            _ => return refused("is both a file and a folder"),
+            _ => return rejected("is both a file and a folder"),
         }
         Ok(())
     }
 
-    /// Unpacks a file of a declared size into nothing.
-    pub(super) fn unpack(
+    /// Unpacks a file without writing it anywhere, and checks its size against the declared size.
+    pub(super) fn measure(
         &mut self,
         name: &str,
         declared: u64,
@@ -128,54 +134,55 @@ impl<'a> Listing<'a> {
                 ));
             }
         }
-        if size == declared { Ok(()) } else { Err(ArchiveError::entry(name, "is cut short")) }
+        if size == declared { Ok(()) } else { Err(ArchiveError::entry(name, "is truncated")) }
     }
 
     pub(super) fn too_large(&self) -> String {
-        format!("it may unpack to at most {} bytes", self.limits.unpacked_bytes)
+        format!("it must unpack to at most {} bytes", self.limits.unpacked_bytes)
     }
 
-    /// Says what is in the archive, if a module is.
-    pub(super) fn finish(self) -> Result<Contents, ArchiveError> {
+    /// Returns the number and size of the files, if the archive contains a module.
+    pub(super) fn finish(self) -> Result<ArchiveContents, ArchiveError> {
         let files = || {
             self.paths
                 .values()
-                .filter(|(_, what)| *what == What::File)
+                .filter(|(_, kind)| *kind == EntryKind::File)
                 .map(|(path, _)| path.as_str())
         };
         let below = files().filter(|path| is_terraform(path)).collect::<Vec<_>>();
         let nested =
             |path: &&str| path.strip_prefix("modules/").is_some_and(|rest| rest.contains('/'));
         if below.iter().any(|path| !path.contains('/') || nested(path)) {
-            return Ok(Contents { files: self.files, unpacked_bytes: self.unpacked_bytes });
+            return Ok(ArchiveContents { files: self.files, unpacked_bytes: self.unpacked_bytes });
         }
         let mut tops: Vec<&str> = files()
             .filter_map(|path| path.split('/').next())
-            .filter(|top| !is_bycatch(top))
+            .filter(|top| !is_metadata(top))
             .collect();
         tops.sort_unstable();
         tops.dedup();
         Err(match (below.is_empty(), tops.as_slice()) {
-            (true, _) => ArchiveError::archive("has no `.tf` file").or_hint("send a Terraform module, with its `.tf` files at the top"),
+            (true, _) => ArchiveError::archive("has no `.tf` file").or_hint("send a Terraform module with its `.tf` files at the top level"),
             (false, [top]) => ArchiveError::archive(format_args!(
-                "has no `.tf` file at the top: everything in it is inside the folder `{}`",
-                shown(top.as_bytes())
+                "has no `.tf` file at the top level: all its files are in the folder `{}`",
+                printable(top.as_bytes())
             ))
-            .or_hint("pack what is in the folder instead of the folder, as in `tar -C FOLDER -czf module.tar.gz .`"),
-            (false, _) => ArchiveError::archive("has no `.tf` file at the top")
-                .or_hint("put the module's own files at the top and its submodules under `modules/`"),
+            .or_hint("pack the content of the folder instead of the folder, as in `tar -C FOLDER -czf module.tar.gz .`"),
+            (false, _) => ArchiveError::archive("has no `.tf` file at the top level")
+                .or_hint("put the module's files at the top level and its submodules in `modules/`"),
         })
     }
 }
 
-/// The parts of a path without a leading `./`, if it stays inside the folder it is unpacked in, on every operating system.
+/// Returns the parts of a path without a leading `./`.
 ///
-/// A name that one program mends and another obeys is what lets an archive write elsewhere ("zip slip"), so no name is mended here.
-fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
+/// It rejects a path that could lead outside the target folder on any operating system ("zip slip").
+/// It never corrects a path, because another program could use the original path.
+fn parts(name: &str, kind: EntryKind) -> Result<Vec<&str>, &'static str> {
     if name.is_empty() {
         return Err("has no name");
     }
-    if name.len() > LONGEST_PATH {
+    if name.len() > MAX_PATH_LEN {
         return Err("has a path of more than 1,024 bytes");
     }
     if name
@@ -185,18 +192,19 @@ fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
         return Err("has a control character in its name");
     }
     if name.contains('\\') {
-        return Err("has a `\\` in its name, which Windows takes for a folder");
+        return Err("has a `\\` in its name, which separates folders on Windows");
     }
     if name.contains(':') {
-        return Err("has a `:` in its name, which Windows takes for a drive");
+        return Err("has a `:` in its name, which marks a drive on Windows");
     }
     if name.starts_with('/') {
         return Err("has an absolute path");
     }
-    let name = if what == What::Folder { name.strip_suffix('/').unwrap_or(name) } else { name };
+    let name =
+        if kind == EntryKind::Folder { name.strip_suffix('/').unwrap_or(name) } else { name };
     let name = if name == "." { "" } else { name.strip_prefix("./").unwrap_or(name) };
     if name.is_empty() {
-        return if what == What::Folder { Ok(Vec::new()) } else { Err("has no name") };
+        return if kind == EntryKind::Folder { Ok(Vec::new()) } else { Err("has no name") };
     }
     let mut parts = Vec::new();
     for part in name.split('/') {
@@ -206,32 +214,32 @@ fn parts(name: &str, what: What) -> Result<Vec<&str>, &'static str> {
             "." => return Err("has `.` in its path"),
             _ if part.ends_with(['.', ' ']) => {
                 return Err(
-                    "has a part in its path that ends in a dot or a space, which Windows drops",
+                    "has a part in its path that ends in a dot or a space, which Windows removes",
                 );
             }
-            _ if part.len() > LONGEST_PART => {
+            _ if part.len() > MAX_PART_LEN => {
                 return Err("has a part in its path of more than 255 bytes");
             }
             _ => parts.push(part),
         }
     }
-    if parts.len() > DEEPEST { Err("is more than 32 folders deep") } else { Ok(parts) }
+    if parts.len() > MAX_DEPTH { Err("is more than 32 folders deep") } else { Ok(parts) }
 }
 
-/// Whether Terraform or OpenTofu reads the file as part of a module; hidden files they pass over.
+/// Returns whether Terraform or OpenTofu reads the file as part of a module. They ignore hidden files.
 fn is_terraform(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     !name.starts_with('.')
         && [".tf", ".tf.json", ".tofu", ".tofu.json"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Whether a program packed it beside what it was told to pack.
-fn is_bycatch(top: &str) -> bool {
+/// Returns whether a packing program added the file or folder by itself.
+fn is_metadata(top: &str) -> bool {
     top.starts_with('.') || top == "__MACOSX"
 }
 
-/// A name as a message may show it: one line, not too long, and nothing that rearranges it.
-fn shown(name: &[u8]) -> String {
+/// Prepares a name for a message: one line, at most 100 characters, no bidirectional controls.
+fn printable(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
     let plain = |c: char| {
         if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '`') {

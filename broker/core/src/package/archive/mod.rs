@@ -1,7 +1,8 @@
-//! Looks through an archive that somebody sent, before any of it is kept, and refuses what would not unpack alike and safely everywhere.
+//! Inspects archives before publication, and rejects those that do not unpack safely and identically
+//! everywhere.
 //!
-//! Nothing is written and no entry is held in memory. An archive is refused as soon as two programs could read two different things in
-//! it: what is checked here must be what Terraform unpacks.
+//! It writes nothing and does not hold entries in memory. It rejects an archive that two programs
+//! could interpret differently, because Terraform must unpack exactly the inspected content.
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
@@ -18,20 +19,20 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use self::listing::Listing;
 
-/// The formats in which a module can be published; Terraform knows them by the ending of the address.
+/// The supported archive formats. Terraform recognises them by the end of the download URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Zip.
+    /// A zip archive.
     Zip,
     /// A tar archive, compressed with gzip.
     TarGz,
 }
 
 impl Format {
-    /// Every format.
+    /// All formats.
     pub const ALL: [Self; 2] = [Self::Zip, Self::TarGz];
 
-    /// What the archive's file name ends in, without a leading dot.
+    /// Returns the file name extension, without a leading dot.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Zip => "zip",
@@ -39,12 +40,12 @@ impl Format {
         }
     }
 
-    /// The format of that ending.
+    /// Returns the format with this extension.
     pub fn from_extension(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.extension() == text)
     }
 
-    /// The media type (RFC 6713 for gzip).
+    /// Returns the media type (RFC 6713 for gzip).
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Zip => "application/zip",
@@ -52,12 +53,13 @@ impl Format {
         }
     }
 
-    /// The format of that media type, which has no parameters; upper and lower case are alike (RFC 9110, section 8.3.1).
+    /// Returns the format with this media type. It ignores case (RFC 9110, section 8.3.1), and accepts
+    /// no parameters.
     pub fn from_content_type(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.content_type().eq_ignore_ascii_case(text))
     }
 
-    /// The format that a file's first four bytes promise.
+    /// Returns the format that the first four bytes of a file indicate.
     pub fn sniff(first: &[u8]) -> Option<Self> {
         match first {
             [0x1f, 0x8b, ..] => Some(Self::TarGz),
@@ -67,81 +69,90 @@ impl Format {
     }
 }
 
-/// How much an archive may be.
+/// Limits on the content of an archive.
 ///
-/// The numbers bound what a bomb costs: a few kilobytes sent can ask for gigabytes to be unpacked. No size that an archive declares is
-/// trusted; bytes are counted as they come out.
+/// They bound the cost of a decompression bomb: a few kilobytes can unpack to gigabytes. The inspection
+/// counts the unpacked bytes and does not trust the sizes that an archive declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes in all files together, unpacked.
+pub struct ArchiveLimits {
+    /// Maximum total size of all unpacked files in bytes.
     pub unpacked_bytes: u64,
-    /// Files and folders, those included that only a path names.
+    /// Maximum number of files and folders, including folders that appear only in paths.
     pub entries: usize,
 }
 
-impl Default for Limits {
+impl Default for ArchiveLimits {
     fn default() -> Self {
         Self { unpacked_bytes: 100_000_000, entries: 10_000 }
     }
 }
 
-/// What is in a good archive.
+/// A summary of an accepted archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Contents {
-    /// How many files.
+pub struct ArchiveContents {
+    /// Number of files.
     pub files: usize,
-    /// Their bytes, unpacked.
+    /// Total size of the unpacked files in bytes.
     pub unpacked_bytes: u64,
 }
 
-/// Why an archive is not taken.
+/// The reason why an archive was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// Its sender must mend it.
+    /// The archive is invalid. Its sender must correct it.
     #[error("{message}")]
-    Refused {
+    Rejected {
         /// One sentence that names the entry.
         message: String,
-        /// The next step, where there is one.
+        /// The next step for the sender, if known.
         hint: Option<&'static str>,
     },
-    /// The file it was put in cannot be read, which says nothing of the archive.
-    #[error("the archive cannot be read back")]
+    /// A disk error, which does not mean that the archive is invalid.
+    #[error("the archive cannot be read from disk")]
     Unreadable(#[source] io::Error),
 }
 
 impl ArchiveError {
-    /// The sender's next step, where there is one.
+    /// Returns the next step for the sender, if known.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Refused { hint, .. } => *hint,
+            Self::Rejected { hint, .. } => *hint,
             Self::Unreadable(_) => None,
         }
     }
 
     fn archive(problem: impl std::fmt::Display) -> Self {
-        Self::Refused { message: format!("the archive {problem}"), hint: None }
+        Self::Rejected { message: format!("the archive {problem}"), hint: None }
     }
 
     fn entry(name: &str, problem: impl std::fmt::Display) -> Self {
-        Self::Refused { message: format!("the archive's entry `{name}` {problem}"), hint: None }
+        Self::Rejected { message: format!("the archive's entry `{name}` {problem}"), hint: None }
     }
 
     fn or_hint(self, hint: &'static str) -> Self {
         match self {
-            Self::Refused { message, .. } => Self::Refused { message, hint: Some(hint) },
+            Self::Rejected { message, .. } => Self::Rejected { message, hint: Some(hint) },
             unreadable => unreadable,
         }
     }
 }
 
-/// Reads the whole archive, every file in it to the end, and says what is in it.
+/// Inspects a whole archive: reads every file in it to its end.
 ///
-/// Memory stays within some tens of megabytes, whatever was sent. Blocks while it reads. The file's position afterwards is of no meaning.
-pub fn inspect(file: &mut File, format: Format, limits: &Limits) -> Result<Contents, ArchiveError> {
+/// It uses at most some tens of megabytes of memory for any input. It blocks the thread. Afterwards,
+/// the file position is undefined.
+///
+/// # Errors
+///
+/// [`ArchiveError`], if the archive is invalid or the disk fails.
+pub fn inspect(
+    file: &mut File,
+    format: Format,
+    limits: &ArchiveLimits,
+) -> Result<ArchiveContents, ArchiveError> {
     file.rewind().map_err(ArchiveError::Unreadable)?;
     let failure = RefCell::new(None);
-    let disk = Disk { file, failure: &failure };
+    let disk = ArchiveFile { file, failure: &failure };
     let mut listing = Listing::new(limits);
     let outcome = match format {
         Format::Zip => zip::read(disk, &mut listing),
@@ -154,14 +165,14 @@ pub fn inspect(file: &mut File, format: Format, limits: &Limits) -> Result<Conte
     listing.finish()
 }
 
-/// The file on disk, which remembers that it failed: behind a decoder, a broken disk would pass for a broken archive.
+/// The file on disk. It records disk errors, because a decoder would report them as an invalid archive.
 #[derive(Clone, Copy)]
-struct Disk<'a> {
+struct ArchiveFile<'a> {
     file: &'a File,
     failure: &'a RefCell<Option<io::Error>>,
 }
 
-impl Read for Disk<'_> {
+impl Read for ArchiveFile<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read(buffer).inspect_err(|error| {
             if error.kind() != io::ErrorKind::Interrupted {
@@ -171,8 +182,8 @@ impl Read for Disk<'_> {
     }
 }
 
-impl Seek for Disk<'_> {
-    /// Fails for positions only that no file has, which is the archive's fault.
+impl Seek for ArchiveFile<'_> {
+    /// Fails only for impossible positions, which come from an invalid archive. So it records nothing.
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         self.file.seek(position)
     }

@@ -1,28 +1,30 @@
-//! Reads a zip archive by its directory and by its entries, and refuses it unless both tell the same and cover every byte.
+//! Inspects a zip archive: its directory and its entries must agree and must cover every byte.
 //!
-//! Zip has two lists of its contents and no fixed place for either, so that one file can be two archives to two programs. The library
-//! reads entries and compares the lists; here it is made sure that nothing lies before, between or behind them.
+//! A zip archive lists its content twice, in the directory and in local headers, and neither has a
+//! fixed position. So one file can be two different archives for two programs. The library compares the
+//! lists. This module checks that no data is before, between or after them.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::listing::{Listing, What};
-use super::{ArchiveError, Disk};
+use super::listing::{EntryKind, Listing};
+use super::{ArchiveError, ArchiveFile};
 
-/// The record that ends a zip archive, without its comment (APPNOTE 4.3.16).
-const END: usize = 22;
+/// Length of the end of central directory record without its comment (APPNOTE 4.3.16).
+const END_RECORD_LEN: usize = 22;
 
-/// The record before it that says where a zip64 archive has its own (APPNOTE 4.3.15).
-const LOCATOR: usize = 20;
+/// Length of the zip64 end of central directory locator (APPNOTE 4.3.15).
+const ZIP64_LOCATOR_LEN: usize = 20;
 
-/// The most that the directory may take for each entry that is allowed; the library holds all of it in memory.
-const DIRECTORY: u64 = 2_048;
+/// Maximum size of the directory in bytes per allowed entry. The library holds the directory in memory,
+/// so the limit bounds the memory that an archive can consume.
+const MAX_DIRECTORY_BYTES_PER_ENTRY: u64 = 2_048;
 
-pub(super) fn read(disk: Disk<'_>, listing: &mut Listing<'_>) -> Result<(), ArchiveError> {
+pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(), ArchiveError> {
     let mut file = BufReader::new(disk);
-    let end = End::find(&mut file, listing)?;
+    let end = EndRecord::find(&mut file, listing)?;
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let mut archive = ZipArchive::with_config(config, BufReader::new(disk))
         .map_err(|_| ArchiveError::archive("has a damaged directory"))?;
@@ -34,81 +36,83 @@ pub(super) fn read(disk: Disk<'_>, listing: &mut Listing<'_>) -> Result<(), Arch
     }
     let mut members = members(&mut archive, listing)?;
     archive.validate_header_consistency().map_err(|_| {
-        ArchiveError::archive("tells two things of one entry: its directory and its data differ")
+        ArchiveError::archive(
+            "is inconsistent: its directory and its data describe an entry differently",
+        )
     })?;
-    directory(&mut file, &mut members, &end).map_err(|_| damaged())??;
-    data(&mut file, &mut members, &end).map_err(|_| damaged())??;
+    check_directory(&mut file, &mut members, &end).map_err(|_| damaged())??;
+    check_data(&mut file, &mut members, &end).map_err(|_| damaged())??;
     for member in &members {
         let mut entry = archive
             .by_index(member.index)
             .map_err(|_| ArchiveError::entry(&member.name, "is damaged"))?;
-        listing.unpack(&member.name, member.size, &mut entry)?;
+        listing.measure(&member.name, member.size, &mut entry)?;
     }
     Ok(())
 }
 
 fn damaged() -> ArchiveError {
-    ArchiveError::archive("is damaged or cut short")
+    ArchiveError::archive("is damaged or truncated")
 }
 
-/// The record that ends the archive: where the directory is, and how long.
-struct End {
+/// The end of central directory record: position and size of the directory.
+struct EndRecord {
     at: u64,
     directory: u64,
     entries: u64,
 }
 
-impl End {
-    /// Finds the last record of its kind, as every reader does, and takes it only if it ends the file to the byte.
+impl EndRecord {
+    /// Finds the last such record, as every reader does, and requires that the file ends with it.
     fn find(file: &mut (impl Read + Seek), listing: &Listing<'_>) -> Result<Self, ArchiveError> {
         let (tail, before) = tail(file).map_err(|_| damaged())?;
         let Some(at) = tail.windows(4).rposition(|bytes| bytes == b"PK\x05\x06") else {
-            return Err(ArchiveError::archive("is not a zip archive, or is cut short"));
+            return Err(ArchiveError::archive("is not a zip archive, or is truncated"));
         };
-        let record = tail.get(at..at + END).ok_or_else(damaged)?;
+        let record = tail.get(at..at + END_RECORD_LEN).ok_or_else(damaged)?;
         let word = |from: usize| u64::from(u16::from_le_bytes([record[from], record[from + 1]]));
         let long = |from: usize| word(from) | word(from + 2) << 16;
-        if tail.len() - at - END != word(20) as usize {
-            return Err(ArchiveError::archive("goes on after its end"));
+        if tail.len() - at - END_RECORD_LEN != word(20) as usize {
+            return Err(ArchiveError::archive("has data after its end record"));
         }
         let (entries, size, directory, record_at, at) =
             (word(10), long(12), long(16), at, before + at as u64);
         if word(4) != 0 || word(6) != 0 || word(8) != entries {
-            return Err(ArchiveError::archive("is one part of several"));
+            return Err(ArchiveError::archive("is one part of a split archive"));
         }
         let located = tail
-            .get(record_at.saturating_sub(LOCATOR)..)
+            .get(record_at.saturating_sub(ZIP64_LOCATOR_LEN)..)
             .is_some_and(|bytes| bytes.starts_with(b"PK\x06\x07"));
         if entries == 0xffff || directory == 0xffff_ffff || located {
             return Err(ArchiveError::archive(
-                "is in the zip64 format, which only archives over 4 GB need",
+                "is in the zip64 format, which is only necessary above 4 GB",
             ));
         }
         if entries > listing.limits().entries as u64 {
             return Err(listing.too_many());
         }
-        if size > DIRECTORY.saturating_mul(listing.limits().entries as u64) {
+        if size > MAX_DIRECTORY_BYTES_PER_ENTRY.saturating_mul(listing.limits().entries as u64) {
             return Err(ArchiveError::archive("has a directory that is too long"));
         }
         if directory + size != at {
-            return Err(ArchiveError::archive("has data in it that belongs to no entry"));
+            return Err(ArchiveError::archive("contains data that belongs to no entry"));
         }
         Ok(Self { at, directory, entries })
     }
 }
 
-/// As much of the file's end as the record and the longest comment take, and how much is before it.
+/// Returns the end of the file, long enough for the record and the longest comment, and its offset.
 fn tail(file: &mut (impl Read + Seek)) -> io::Result<(Vec<u8>, u64)> {
     let length = file.seek(SeekFrom::End(0))?;
-    let before = length.saturating_sub((END + usize::from(u16::MAX)) as u64);
+    let before = length.saturating_sub((END_RECORD_LEN + usize::from(u16::MAX)) as u64);
     file.seek(SeekFrom::Start(before))?;
     let mut tail = Vec::new();
     file.take(length - before).read_to_end(&mut tail)?;
     Ok((tail, before))
 }
 
-/// One entry, and where everything of it is.
-struct Member {
+/// One entry, with the positions of its parts.
+struct ZipMember {
     index: usize,
     name: String,
     raw_name: Vec<u8>,
@@ -117,47 +121,48 @@ struct Member {
     compressed: u64,
     size: u64,
     crc: u32,
-    /// Whether a record with its sizes follows the data.
-    described: bool,
+    /// Whether a data descriptor follows the data (APPNOTE 4.3.9).
+    has_descriptor: bool,
     listed: u64,
 }
 
 fn members<R: Read + Seek>(
     archive: &mut ZipArchive<R>,
     listing: &mut Listing<'_>,
-) -> Result<Vec<Member>, ArchiveError> {
+) -> Result<Vec<ZipMember>, ArchiveError> {
     let mut members = Vec::new();
     for index in 0..archive.len() {
         let entry = archive.by_index_raw(index).map_err(|_| damaged())?;
-        let what = if entry.name_raw().ends_with(b"/") { What::Folder } else { What::File };
-        let name = listing.enter(entry.name_raw(), what)?;
-        let refused = |problem: &str| Err(ArchiveError::entry(&name, problem));
+        let kind =
+            if entry.name_raw().ends_with(b"/") { EntryKind::Folder } else { EntryKind::File };
+        let name = listing.add(entry.name_raw(), kind)?;
+        let rejected = |problem: &str| Err(ArchiveError::entry(&name, problem));
         if entry.encrypted() {
-            return refused("is encrypted");
+            return rejected("is encrypted");
         }
         if !matches!(entry.compression(), CompressionMethod::Stored | CompressionMethod::Deflated) {
-            return refused("is compressed with something other than deflate");
+            return rejected("uses a compression method other than deflate");
         }
         let (mode, marked) =
             (entry.external_attributes() >> 16, entry.external_attributes() & 0x10 != 0);
-        match (mode & 0o170_000, what) {
-            (0, What::File) if marked => {
-                return refused("is marked as a folder, but named as a file");
+        match (mode & 0o170_000, kind) {
+            (0, EntryKind::File) if marked => {
+                return rejected("is marked as a folder, but named as a file");
             }
-            (0, _) | (0o100_000, What::File) | (0o040_000, What::Folder) => {}
-            (0o100_000, _) => return refused("is marked as a file, but named as a folder"),
-            (0o040_000, _) => return refused("is marked as a folder, but named as a file"),
-            (0o120_000, _) => return refused("is a symbolic link; send the file it stands for"),
-            _ => return refused("is neither a file nor a folder"),
+            (0, _) | (0o100_000, EntryKind::File) | (0o040_000, EntryKind::Folder) => {}
+            (0o100_000, _) => return rejected("is marked as a file, but named as a folder"),
+            (0o040_000, _) => return rejected("is marked as a folder, but named as a file"),
+            (0o120_000, _) => return rejected("is a symbolic link; replace it with its target"),
+            _ => return rejected("is neither a file nor a folder"),
         }
-        if mode & 0o4000 != 0 || what == What::File && mode & 0o2000 != 0 {
-            return refused("is set-user-id or set-group-id");
+        if mode & 0o4000 != 0 || kind == EntryKind::File && mode & 0o2000 != 0 {
+            return rejected("is set-user-id or set-group-id");
         }
-        if what == What::Folder && entry.size() != 0 {
-            return refused("is a folder with data of its own");
+        if kind == EntryKind::Folder && entry.size() != 0 {
+            return rejected("is a folder with data");
         }
         let (raw_name, data) = (entry.name_raw().to_vec(), entry.data_start().ok_or_else(damaged)?);
-        members.push(Member {
+        members.push(ZipMember {
             index,
             name,
             raw_name,
@@ -166,20 +171,21 @@ fn members<R: Read + Seek>(
             compressed: entry.compressed_size(),
             size: entry.size(),
             crc: entry.crc32(),
-            described: entry.flags().is_using_data_descriptor(),
+            has_descriptor: entry.flags().is_using_data_descriptor(),
             listed: entry.central_header_start(),
         });
     }
     Ok(members)
 }
 
-/// Makes sure that the directory is its entries and nothing else, and names each as the library did.
+/// Checks that the directory contains only its entries, with the names that the library returned.
 ///
-/// An extra field can give an entry a second name (APPNOTE 4.6.9), which the library prefers and Terraform does not know.
-fn directory(
+/// An extra field can give an entry a second name (APPNOTE 4.6.9). The library uses that name, and
+/// Terraform ignores it.
+fn check_directory(
     file: &mut (impl Read + Seek),
-    members: &mut [Member],
-    end: &End,
+    members: &mut [ZipMember],
+    end: &EndRecord,
 ) -> io::Result<Result<(), ArchiveError>> {
     members.sort_unstable_by_key(|member| member.listed);
     file.seek(SeekFrom::Start(end.directory))?;
@@ -200,21 +206,25 @@ fn directory(
     Ok(if at == end.at {
         Ok(())
     } else {
-        Err(ArchiveError::archive("has a directory with more in it than its entries"))
+        Err(ArchiveError::archive("has a directory that contains more than its entries"))
     })
 }
 
-/// Makes sure that the entries follow each other from the first byte to the directory, with nothing before, between or shared.
-fn data(
+/// Checks that the entries fill the file from the first byte to the directory, without gaps and
+/// overlaps.
+fn check_data(
     file: &mut (impl Read + Seek),
-    members: &mut [Member],
-    end: &End,
+    members: &mut [ZipMember],
+    end: &EndRecord,
 ) -> io::Result<Result<(), ArchiveError>> {
     members.sort_unstable_by_key(|member| member.header);
     let mut at = 0;
     for member in members {
         if member.header < at {
-            return Ok(Err(ArchiveError::entry(&member.name, "shares its data with another")));
+            return Ok(Err(ArchiveError::entry(
+                &member.name,
+                "shares its data with another entry",
+            )));
         }
         if member.header > at {
             return Ok(Err(ArchiveError::entry(
@@ -223,14 +233,14 @@ fn data(
             )));
         }
         at = member.data.saturating_add(member.compressed);
-        if member.described {
+        if member.has_descriptor {
             file.seek(SeekFrom::Start(at))?;
             let mut bytes = Vec::new();
             file.by_ref().take(24).read_to_end(&mut bytes)?;
-            let Some(length) = described(&bytes, member) else {
+            let Some(length) = descriptor_len(&bytes, member) else {
                 return Ok(Err(ArchiveError::entry(
                     &member.name,
-                    "is followed by something other than its size",
+                    "has an invalid data descriptor",
                 )));
             };
             at += length;
@@ -239,13 +249,14 @@ fn data(
     Ok(if at == end.directory {
         Ok(())
     } else {
-        Err(ArchiveError::archive("has data in it that belongs to no entry"))
+        Err(ArchiveError::archive("contains data that belongs to no entry"))
     })
 }
 
-/// The length of the record behind an entry's data (APPNOTE 4.3.9), if it tells what the directory does: with or without its signature,
-/// with sizes of 8 or 4 bytes.
-fn described(bytes: &[u8], member: &Member) -> Option<u64> {
+/// Returns the length of an entry's data descriptor (APPNOTE 4.3.9), if it agrees with the directory.
+///
+/// The signature is optional, and sizes have 8 or 4 bytes.
+fn descriptor_len(bytes: &[u8], member: &ZipMember) -> Option<u64> {
     let crc = member.crc.to_le_bytes();
     let sizes = [member.compressed.to_le_bytes(), member.size.to_le_bytes()];
     for width in [8, 4] {

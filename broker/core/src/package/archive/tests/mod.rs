@@ -1,14 +1,14 @@
-//! What is refused, with which sentence, and that whatever is not refused unpacks inside its folder.
+//! Tests of the inspection: rejected archives with their error, and accepted archives.
 
 mod pack;
 mod property;
 mod tar_gz;
 mod zip;
 
-use self::pack::{Tarred, Zipped, inspected, tar_gz_of, tarred, zip_of, zipped};
-use super::{ArchiveError, Contents, Format, Limits, inspect};
+use self::pack::{TarEntry, ZipEntry, inspected, tar_entry, tar_gz_of, zip_entry, zip_of};
+use super::{ArchiveContents, ArchiveError, ArchiveLimits, Format, inspect};
 
-/// Names that are refused in either format, and a word of the sentence.
+/// Names that are invalid in both formats, and a part of the error.
 const BAD_NAMES: &[(&str, &str)] = &[
     ("../evil.tf", "`..`"),
     ("a/../../evil.tf", "`..`"),
@@ -37,16 +37,19 @@ const BAD_NAMES: &[(&str, &str)] = &[
     (".../b.tf", "dot or a space"),
 ];
 
-fn refusal(outcome: Result<Contents, ArchiveError>) -> String {
+fn rejection_of(outcome: Result<ArchiveContents, ArchiveError>) -> String {
     match outcome {
-        Err(ArchiveError::Refused { message, .. }) => message,
-        other => panic!("not refused: {other:?}"),
+        Err(ArchiveError::Rejected { message, .. }) => message,
+        other => panic!("not rejected: {other:?}"),
     }
 }
 
-fn both(entries: &[(&str, &[u8])], limits: &Limits) -> [Result<Contents, ArchiveError>; 2] {
-    let zip: Vec<Zipped> = entries.iter().map(|(name, data)| zipped(name, data)).collect();
-    let tar: Vec<Tarred> = entries.iter().map(|(name, data)| tarred(name, data)).collect();
+fn both(
+    entries: &[(&str, &[u8])],
+    limits: &ArchiveLimits,
+) -> [Result<ArchiveContents, ArchiveError>; 2] {
+    let zip: Vec<ZipEntry> = entries.iter().map(|(name, data)| zip_entry(name, data)).collect();
+    let tar: Vec<TarEntry> = entries.iter().map(|(name, data)| tar_entry(name, data)).collect();
     [
         inspected(&zip_of(&zip), Format::Zip, limits),
         inspected(&tar_gz_of(&tar), Format::TarGz, limits),
@@ -54,12 +57,12 @@ fn both(entries: &[(&str, &[u8])], limits: &Limits) -> [Result<Contents, Archive
 }
 
 #[test]
-fn a_name_that_could_lead_elsewhere_is_refused_and_shown_on_one_line() {
+fn an_unsafe_name_is_rejected_with_an_error_of_one_line() {
     let long = [vec!["d"; 33].join("/"), "p".repeat(256), vec!["x".repeat(250); 5].join("/")];
     let long = long.iter().map(String::as_str).zip(["32 folders", "255 bytes", "1,024 bytes"]);
     for (name, word) in BAD_NAMES.iter().copied().chain(long) {
-        for outcome in both(&[("main.tf", b""), (name, b"x")], &Limits::default()) {
-            let message = refusal(outcome);
+        for outcome in both(&[("main.tf", b""), (name, b"x")], &ArchiveLimits::default()) {
+            let message = rejection_of(outcome);
             assert!(
                 message.contains(word) && message.starts_with("the archive's entry `"),
                 "{name:?}: {message}"
@@ -70,7 +73,7 @@ fn a_name_that_could_lead_elsewhere_is_refused_and_shown_on_one_line() {
 }
 
 #[test]
-fn entries_that_some_computers_would_make_one_are_refused() {
+fn entries_that_collide_on_some_systems_are_rejected() {
     for (entries, word) in [
         (["main.tf", "main.tf"], "two entries of one name"),
         (["main.tf", "./main.tf"], "twice"),
@@ -83,15 +86,15 @@ fn entries_that_some_computers_would_make_one_are_refused() {
         (["a/b.tf", "a"], "both a file and a folder"),
     ] {
         let entries = entries.map(|name| (name, &b""[..]));
-        for outcome in both(&entries, &Limits::default()) {
-            let message = refusal(outcome);
+        for outcome in both(&entries, &ArchiveLimits::default()) {
+            let message = rejection_of(outcome);
             assert!(message.contains(word) || message.contains("twice"), "{entries:?}: {message}");
         }
     }
 }
 
 #[test]
-fn an_archive_without_a_module_at_its_top_is_told_what_is_wrong() {
+fn the_error_for_an_archive_without_a_module_at_the_top_level_has_a_hint() {
     let cases: [(&[&str], &str, &str); 8] = [
         (&[], "no `.tf` file", "send a Terraform module"),
         (&["README.md", "a/"], "no `.tf` file", "send a Terraform module"),
@@ -100,19 +103,19 @@ fn an_archive_without_a_module_at_its_top_is_told_what_is_wrong() {
             "no `.tf` file",
             "send a Terraform module",
         ),
-        (&["vpc-1.0.0/", "vpc-1.0.0/main.tf"], "inside the folder `vpc-1.0.0`", "tar -C"),
+        (&["vpc-1.0.0/", "vpc-1.0.0/main.tf"], "in the folder `vpc-1.0.0`", "tar -C"),
         (
             &["vpc/main.tf", "vpc/modules/a/main.tf", "._vpc", "__MACOSX/._vpc"],
-            "inside the folder `vpc`",
+            "in the folder `vpc`",
             "tar -C",
         ),
-        (&["modules/main.tf"], "inside the folder `modules`", "tar -C"),
-        (&["README.md", "src/main.tf"], "no `.tf` file at the top", "submodules under `modules/`"),
-        (&["a/main.tf", "b/main.tf"], "no `.tf` file at the top", "submodules under `modules/`"),
+        (&["modules/main.tf"], "in the folder `modules`", "tar -C"),
+        (&["README.md", "src/main.tf"], "no `.tf` file at the top", "submodules in `modules/`"),
+        (&["a/main.tf", "b/main.tf"], "no `.tf` file at the top", "submodules in `modules/`"),
     ];
     for (names, word, hint) in cases {
         let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b""[..])).collect();
-        for outcome in both(&entries, &Limits::default()) {
+        for outcome in both(&entries, &ArchiveLimits::default()) {
             let error = outcome.unwrap_err();
             assert!(error.to_string().contains(word), "{names:?}: {error}");
             assert!(
@@ -125,7 +128,7 @@ fn an_archive_without_a_module_at_its_top_is_told_what_is_wrong() {
 }
 
 #[test]
-fn a_module_is_taken_in_either_format() {
+fn a_module_is_accepted_in_both_formats() {
     let cases: [&[&str]; 7] = [
         &["main.tf"],
         &["./", "./main.tf", "./modules/", "./modules/a/main.tf"],
@@ -148,10 +151,10 @@ fn a_module_is_taken_in_either_format() {
             .map(|name| (*name, if name.ends_with('/') { &b""[..] } else { b"data" }))
             .collect();
         let files = names.iter().filter(|name| !name.ends_with('/')).count();
-        for outcome in both(&entries, &Limits::default()) {
+        for outcome in both(&entries, &ArchiveLimits::default()) {
             assert_eq!(
                 outcome.unwrap(),
-                Contents { files, unpacked_bytes: 4 * files as u64 },
+                ArchiveContents { files, unpacked_bytes: 4 * files as u64 },
                 "{names:?}"
             );
         }
@@ -159,8 +162,8 @@ fn a_module_is_taken_in_either_format() {
 }
 
 #[test]
-fn the_unpacked_size_is_counted_to_the_byte() {
-    let limits = Limits { unpacked_bytes: 1_000, ..Limits::default() };
+fn the_limit_of_the_unpacked_size_is_exact() {
+    let limits = ArchiveLimits { unpacked_bytes: 1_000, ..ArchiveLimits::default() };
     for (sizes, good) in
         [([1_000, 0], true), ([500, 500], true), ([1_001, 0], false), ([500, 501], false)]
     {
@@ -178,8 +181,8 @@ fn the_unpacked_size_is_counted_to_the_byte() {
 }
 
 #[test]
-fn entries_are_counted_with_the_folders_that_only_paths_name() {
-    let limits = Limits { entries: 3, ..Limits::default() };
+fn the_limit_of_entries_includes_folders_that_appear_only_in_paths() {
+    let limits = ArchiveLimits { entries: 3, ..ArchiveLimits::default() };
     for (names, good) in [
         (vec!["main.tf", "b", "c"], true),
         (vec!["main.tf", "a/b"], true),
@@ -190,13 +193,13 @@ fn entries_are_counted_with_the_folders_that_only_paths_name() {
         let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b""[..])).collect();
         for outcome in both(&entries, &limits) {
             assert_eq!(outcome.is_ok(), good, "{names:?}");
-            assert!(good || refusal(outcome).contains("more than 3 entries"), "{names:?}");
+            assert!(good || rejection_of(outcome).contains("more than 3 entries"), "{names:?}");
         }
     }
 }
 
 #[test]
-fn what_is_no_archive_is_refused() {
+fn bytes_that_are_not_an_archive_are_rejected() {
     for bytes in [
         &b""[..],
         b"PK",
@@ -208,44 +211,52 @@ fn what_is_no_archive_is_refused() {
         &[0; 2_048],
     ] {
         for format in Format::ALL {
-            refusal(inspected(bytes, format, &Limits::default()));
+            rejection_of(inspected(bytes, format, &ArchiveLimits::default()));
         }
     }
-    refusal(inspected(&zip_of(&[zipped("main.tf", b"")]), Format::TarGz, &Limits::default()));
-    refusal(inspected(&tar_gz_of(&[tarred("main.tf", b"")]), Format::Zip, &Limits::default()));
+    rejection_of(inspected(
+        &zip_of(&[zip_entry("main.tf", b"")]),
+        Format::TarGz,
+        &ArchiveLimits::default(),
+    ));
+    rejection_of(inspected(
+        &tar_gz_of(&[tar_entry("main.tf", b"")]),
+        Format::Zip,
+        &ArchiveLimits::default(),
+    ));
 }
 
 #[test]
-fn an_archive_cut_short_anywhere_is_refused() {
+fn an_archive_truncated_anywhere_is_rejected() {
     let data: Vec<u8> = (0..=255).collect();
     let whole = [
-        (Format::Zip, zip_of(&[zipped("main.tf", &data), zipped("b/c.tf", b"x")])),
-        (Format::TarGz, tar_gz_of(&[tarred("main.tf", &data), tarred("b/c.tf", b"x")])),
+        (Format::Zip, zip_of(&[zip_entry("main.tf", &data), zip_entry("b/c.tf", b"x")])),
+        (Format::TarGz, tar_gz_of(&[tar_entry("main.tf", &data), tar_entry("b/c.tf", b"x")])),
     ];
     for (format, bytes) in whole {
-        assert!(inspected(&bytes, format, &Limits::default()).is_ok());
+        assert!(inspected(&bytes, format, &ArchiveLimits::default()).is_ok());
         for length in 0..bytes.len() {
-            refusal(inspected(&bytes[..length], format, &Limits::default()));
+            rejection_of(inspected(&bytes[..length], format, &ArchiveLimits::default()));
         }
     }
 }
 
 #[test]
-fn a_disk_that_fails_is_not_the_archives_fault() {
+fn a_disk_error_is_not_reported_as_an_invalid_archive() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("archive");
-    std::fs::write(&path, tar_gz_of(&[tarred("main.tf", b"")])).unwrap();
+    std::fs::write(&path, tar_gz_of(&[tar_entry("main.tf", b"")])).unwrap();
     for format in Format::ALL {
         let mut unreadable = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         assert!(matches!(
-            inspect(&mut unreadable, format, &Limits::default()),
+            inspect(&mut unreadable, format, &ArchiveLimits::default()),
             Err(ArchiveError::Unreadable(_))
         ));
     }
 }
 
 #[test]
-fn a_format_is_known_by_its_names_and_first_bytes() {
+fn a_format_has_an_extension_a_media_type_and_first_bytes() {
     for format in Format::ALL {
         assert_eq!(Format::from_content_type(format.content_type()), Some(format));
         assert_eq!(Format::from_extension(format.extension()), Some(format));
@@ -257,7 +268,7 @@ fn a_format_is_known_by_its_names_and_first_bytes() {
     for text in ["", "ZIP", ".zip", "gz", "tgz"] {
         assert_eq!(Format::from_extension(text), None, "{text}");
     }
-    assert_eq!(Format::sniff(&zip_of(&[zipped("a", b"")])), Some(Format::Zip));
+    assert_eq!(Format::sniff(&zip_of(&[zip_entry("a", b"")])), Some(Format::Zip));
     assert_eq!(Format::sniff(&zip_of(&[])), Some(Format::Zip));
     assert_eq!(Format::sniff(&tar_gz_of(&[])), Some(Format::TarGz));
     for bytes in [&b""[..], b"PK", b"PK\x07\x08", b"#!/bin/sh", b"MZ"] {

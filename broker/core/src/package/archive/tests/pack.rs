@@ -1,4 +1,4 @@
-//! Packs archives byte by byte, good ones and those that no packing program would make.
+//! Builds archives byte by byte: valid ones, and invalid ones that no packing program creates.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -6,14 +6,14 @@ use std::io::{Seek, Write};
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder};
 
-use super::super::{ArchiveError, Contents, Format, Limits, inspect};
+use super::super::{ArchiveContents, ArchiveError, ArchiveLimits, Format, inspect};
 
-/// Puts the bytes in a file and has them inspected.
+/// Writes the bytes into a file and inspects it.
 pub(super) fn inspected(
     bytes: &[u8],
     format: Format,
-    limits: &Limits,
-) -> Result<Contents, ArchiveError> {
+    limits: &ArchiveLimits,
+) -> Result<ArchiveContents, ArchiveError> {
     let mut file: File = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
@@ -22,20 +22,20 @@ pub(super) fn inspected(
 
 /// One entry of a tar archive.
 #[derive(Clone)]
-pub(super) struct Tarred {
+pub(super) struct TarEntry {
     pub name: Vec<u8>,
     pub kind: u8,
     pub mode: u32,
     pub data: Vec<u8>,
-    /// What the header says, where it lies.
+    /// The size in the header, if it is wrong.
     pub size: Option<u64>,
-    /// What a link stands for.
+    /// The target of a link.
     pub link: String,
 }
 
-pub(super) fn tarred(name: &str, data: &[u8]) -> Tarred {
+pub(super) fn tar_entry(name: &str, data: &[u8]) -> TarEntry {
     let kind = if name.ends_with('/') { b'5' } else { b'0' };
-    Tarred {
+    TarEntry {
         name: name.into(),
         kind,
         mode: 0o644,
@@ -45,7 +45,7 @@ pub(super) fn tarred(name: &str, data: &[u8]) -> Tarred {
     }
 }
 
-impl Tarred {
+impl TarEntry {
     pub(super) fn kind(mut self, kind: u8) -> Self {
         self.kind = kind;
         self
@@ -66,7 +66,7 @@ impl Tarred {
         self
     }
 
-    /// The header and the padded data; a name that does not fit goes ahead in an entry of its own, as GNU tar does it.
+    /// Returns the header and the padded data. As in GNU tar, an entry before it contains a long name.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         if self.name.len() > 100 {
@@ -81,8 +81,8 @@ impl Tarred {
             bytes = long.bytes();
         }
         let mut header = tar::Header::new_gnu();
-        let kept = self.name.len().min(100);
-        header.as_old_mut().name[..kept].copy_from_slice(&self.name[..kept]);
+        let length = self.name.len().min(100);
+        header.as_old_mut().name[..length].copy_from_slice(&self.name[..length]);
         header.set_entry_type(tar::EntryType::new(self.kind));
         header.set_mode(self.mode);
         header.set_uid(0);
@@ -108,8 +108,8 @@ pub(super) fn padded(data: &[u8]) -> Vec<u8> {
     data
 }
 
-/// Extended headers for the next entry (`x`) or for all (`g`).
-pub(super) fn pax(kind: u8, records: &[(&str, &str)]) -> Tarred {
+/// Returns extended headers for the next entry (`x`) or for all entries (`g`).
+pub(super) fn pax(kind: u8, records: &[(&str, &str)]) -> TarEntry {
     let mut data = Vec::new();
     for (key, value) in records {
         let rest = key.len() + value.len() + 3;
@@ -119,11 +119,18 @@ pub(super) fn pax(kind: u8, records: &[(&str, &str)]) -> Tarred {
         }
         data.extend(format!("{length} {key}={value}\n").bytes());
     }
-    Tarred { name: b"pax".to_vec(), kind, mode: 0o644, data, size: None, link: "target".to_owned() }
+    TarEntry {
+        name: b"pax".to_vec(),
+        kind,
+        mode: 0o644,
+        data,
+        size: None,
+        link: "target".to_owned(),
+    }
 }
 
-pub(super) fn tar_of(entries: &[Tarred]) -> Vec<u8> {
-    let mut bytes: Vec<u8> = entries.iter().flat_map(Tarred::bytes).collect();
+pub(super) fn tar_of(entries: &[TarEntry]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = entries.iter().flat_map(TarEntry::bytes).collect();
     bytes.resize(bytes.len() + 1_024, 0);
     bytes
 }
@@ -134,13 +141,13 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-pub(super) fn tar_gz_of(entries: &[Tarred]) -> Vec<u8> {
+pub(super) fn tar_gz_of(entries: &[TarEntry]) -> Vec<u8> {
     gzip(&tar_of(entries))
 }
 
-/// One entry of a zip archive, with what its directory line says where that differs.
+/// One entry of a zip archive, with optional wrong values for the directory.
 #[derive(Clone)]
-pub(super) struct Zipped {
+pub(super) struct ZipEntry {
     pub name: Vec<u8>,
     pub listed_name: Option<Vec<u8>>,
     pub data: Vec<u8>,
@@ -148,19 +155,19 @@ pub(super) struct Zipped {
     pub flags: u16,
     pub attributes: u32,
     pub extra: Vec<u8>,
-    /// What the directory says of the unpacked size, where it lies.
+    /// The unpacked size in the directory, if it is wrong.
     pub size: Option<u32>,
     pub crc: Option<u32>,
-    /// What stands before the local header.
+    /// Data before the local header.
     pub gap: Vec<u8>,
-    /// Where the directory says that the entry is, where it lies.
+    /// The position in the directory, if it is wrong.
     pub at: Option<u32>,
-    /// Replaces what follows the data.
+    /// Replaces the data descriptor.
     pub descriptor: Option<Vec<u8>>,
 }
 
-pub(super) fn zipped(name: &str, data: &[u8]) -> Zipped {
-    Zipped {
+pub(super) fn zip_entry(name: &str, data: &[u8]) -> ZipEntry {
+    ZipEntry {
         name: name.into(),
         listed_name: None,
         data: data.to_vec(),
@@ -176,7 +183,7 @@ pub(super) fn zipped(name: &str, data: &[u8]) -> Zipped {
     }
 }
 
-impl Zipped {
+impl ZipEntry {
     pub(super) fn unix(mut self, mode: u32) -> Self {
         self.attributes = mode << 16;
         self
@@ -209,13 +216,13 @@ impl Zipped {
     }
 }
 
-pub(super) fn zip_of(entries: &[Zipped]) -> Vec<u8> {
+pub(super) fn zip_of(entries: &[ZipEntry]) -> Vec<u8> {
     zip_with(entries, entries.len() as u16, b"", b"")
 }
 
-/// A zip archive whose last record counts so many entries, with a comment, and with something before its directory.
+/// Builds a zip archive with a given entry count, a comment, and extra data before the directory.
 pub(super) fn zip_with(
-    entries: &[Zipped],
+    entries: &[ZipEntry],
     count: u16,
     comment: &[u8],
     before_directory: &[u8],

@@ -1,66 +1,68 @@
-//! What is refused in tar archives alone.
+//! Tests of the inspection of tar archives.
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::{Read, Write};
 
-use super::super::{Format, Limits};
-use super::pack::{Tarred, gzip, inspected, pax, tar_gz_of, tar_of, tarred};
-use super::refusal;
+use super::super::{ArchiveLimits, Format};
+use super::pack::{TarEntry, gzip, inspected, pax, tar_entry, tar_gz_of, tar_of};
+use super::rejection_of;
 
-fn refused(bytes: &[u8]) -> String {
-    refusal(inspected(bytes, Format::TarGz, &Limits::default()))
+fn rejection(bytes: &[u8]) -> String {
+    rejection_of(inspected(bytes, Format::TarGz, &ArchiveLimits::default()))
 }
 
-fn good() -> Tarred {
-    tarred("main.tf", b"locals {}\n")
+fn good() -> TarEntry {
+    tar_entry("main.tf", b"locals {}\n")
 }
 
 #[test]
-fn what_is_no_plain_file_or_folder_is_refused() {
+fn tar_entries_must_be_regular_files_or_folders() {
     for (entry, word) in [
-        (tarred("a", b"").kind(b'1'), "hard link"),
-        (tarred("a", b"").kind(b'2'), "symbolic link"),
-        (tarred("a", b"").kind(b'3'), "device"),
-        (tarred("a", b"").kind(b'4'), "device"),
-        (tarred("a", b"").kind(b'6'), "pipe"),
-        (tarred("a", b"").kind(b'7'), "neither"),
-        (tarred("a", b"").kind(b'S'), "`a` is a sparse file"),
-        (tarred("a", b"").kind(b'V'), "neither"),
-        (tarred("a", b"").kind(b'Z'), "neither"),
-        (tarred("a/", b"").kind(b'0'), "empty part"),
-        (tarred("a/", b"").kind(0), "empty part"),
-        (tarred("a/", b"x"), "folder with data"),
-        (tarred("a", b"").mode(0o4755), "set-user-id"),
-        (tarred("a", b"").mode(0o2755), "set-group-id"),
-        (tarred("a/", b"").mode(0o4755), "set-user-id"),
-        (tarred("", b""), "no name"),
+        (tar_entry("a", b"").kind(b'1'), "hard link"),
+        (tar_entry("a", b"").kind(b'2'), "symbolic link"),
+        (tar_entry("a", b"").kind(b'3'), "device"),
+        (tar_entry("a", b"").kind(b'4'), "device"),
+        (tar_entry("a", b"").kind(b'6'), "pipe"),
+        (tar_entry("a", b"").kind(b'7'), "neither"),
+        (tar_entry("a", b"").kind(b'S'), "`a` is a sparse file"),
+        (tar_entry("a", b"").kind(b'V'), "neither"),
+        (tar_entry("a", b"").kind(b'Z'), "neither"),
+        (tar_entry("a/", b"").kind(b'0'), "empty part"),
+        (tar_entry("a/", b"").kind(0), "empty part"),
+        (tar_entry("a/", b"x"), "folder with data"),
+        (tar_entry("a", b"").mode(0o4755), "set-user-id"),
+        (tar_entry("a", b"").mode(0o2755), "set-group-id"),
+        (tar_entry("a/", b"").mode(0o4755), "set-user-id"),
+        (tar_entry("", b""), "no name"),
     ] {
-        let message = refused(&tar_gz_of(&[good(), entry]));
+        let message = rejection(&tar_gz_of(&[good(), entry]));
         assert!(message.contains(word), "{word}: {message}");
     }
-    let shared = tarred("a/", b"").mode(0o2775);
-    assert!(inspected(&tar_gz_of(&[good(), shared]), Format::TarGz, &Limits::default()).is_ok());
+    let shared = tar_entry("a/", b"").mode(0o2775);
+    assert!(
+        inspected(&tar_gz_of(&[good(), shared]), Format::TarGz, &ArchiveLimits::default()).is_ok()
+    );
 }
 
 #[test]
-fn a_name_that_is_no_text_is_refused() {
+fn a_name_that_is_not_utf8_is_rejected() {
     let mut entry = good();
     entry.name = b"a\xff.tf".to_vec();
-    assert!(refused(&tar_gz_of(&[entry.clone()])).contains("not UTF-8"));
+    assert!(rejection(&tar_gz_of(&[entry.clone()])).contains("not UTF-8"));
     entry.name = [&[b'd'; 101][..], b"\0x"].concat();
-    assert!(refused(&tar_gz_of(&[entry])).contains("control"));
+    assert!(rejection(&tar_gz_of(&[entry])).contains("control"));
 }
 
 #[test]
-fn long_names_are_judged_whole() {
+fn long_names_are_checked_completely() {
     let long = format!("{}/{}.tf", "d".repeat(90), "f".repeat(90));
     let up = format!("{}/../../{}", "d".repeat(90), "f".repeat(90));
-    let gnu = [good(), tarred(&long, b"")];
-    let posix = [good(), pax(b'x', &[("mtime", "1.5"), ("path", &long)]), tarred("short", b"")];
-    assert!(inspected(&tar_gz_of(&gnu), Format::TarGz, &Limits::default()).is_ok());
-    assert!(inspected(&tar_gz_of(&posix), Format::TarGz, &Limits::default()).is_ok());
-    assert!(refused(&tar_gz_of(&[good(), tarred(&up, b"")])).contains("`..`"));
+    let gnu = [good(), tar_entry(&long, b"")];
+    let posix = [good(), pax(b'x', &[("mtime", "1.5"), ("path", &long)]), tar_entry("short", b"")];
+    assert!(inspected(&tar_gz_of(&gnu), Format::TarGz, &ArchiveLimits::default()).is_ok());
+    assert!(inspected(&tar_gz_of(&posix), Format::TarGz, &ArchiveLimits::default()).is_ok());
+    assert!(rejection(&tar_gz_of(&[good(), tar_entry(&up, b"")])).contains("`..`"));
     for (record, word) in [
         (("path", "../evil.tf"), "`..`"),
         (("path", "/evil.tf"), "absolute"),
@@ -68,27 +70,28 @@ fn long_names_are_judged_whole() {
         (("GNU.sparse.major", "1"), "sparse"),
         (("GNU.sparse.name", "x"), "sparse"),
     ] {
-        let message = refused(&tar_gz_of(&[good(), pax(b'x', &[record]), tarred("b", b"")]));
+        let message = rejection(&tar_gz_of(&[good(), pax(b'x', &[record]), tar_entry("b", b"")]));
         assert!(message.contains(word), "{message}");
     }
     assert!(
-        refused(&tar_gz_of(&[
+        rejection(&tar_gz_of(&[
             good(),
             pax(b'x', &[("path", "a"), ("path", "b")]),
-            tarred("c", b"")
+            tar_entry("c", b"")
         ]))
         .contains("two names")
     );
     let mut broken = pax(b'x', &[("path", "a")]);
     broken.data[0] = b'7';
-    assert!(refused(&tar_gz_of(&[good(), broken, tarred("c", b"")])).contains("damaged"));
+    assert!(rejection(&tar_gz_of(&[good(), broken, tar_entry("c", b"")])).contains("damaged"));
 }
 
 #[test]
-fn a_global_header_may_hold_a_comment_alone() {
+fn a_global_header_may_contain_only_a_comment() {
     let commit = pax(b'g', &[("comment", "8c8b2e8")]);
     assert!(
-        inspected(&tar_gz_of(&[commit.clone(), good()]), Format::TarGz, &Limits::default()).is_ok()
+        inspected(&tar_gz_of(&[commit.clone(), good()]), Format::TarGz, &ArchiveLimits::default())
+            .is_ok()
     );
     for entries in [
         vec![pax(b'g', &[("path", "../evil.tf")]), good()],
@@ -96,16 +99,18 @@ fn a_global_header_may_hold_a_comment_alone() {
         vec![pax(b'x', &[("path", "../evil.tf")]), commit.clone(), good()],
         vec![commit.clone().size(1 << 40), good()],
     ] {
-        assert!(refused(&tar_gz_of(&entries)).contains("global header"));
+        assert!(rejection(&tar_gz_of(&entries)).contains("global header"));
     }
-    let limits = Limits { entries: 3, ..Limits::default() };
+    let limits = ArchiveLimits { entries: 3, ..ArchiveLimits::default() };
     let many = [commit.clone(), commit.clone(), commit, good()];
-    assert!(refusal(inspected(&tar_gz_of(&many), Format::TarGz, &limits)).contains("more than 3"));
+    assert!(
+        rejection_of(inspected(&tar_gz_of(&many), Format::TarGz, &limits)).contains("more than 3")
+    );
 }
 
 #[test]
-fn headers_are_not_read_into_memory_without_end() {
-    let name = Tarred {
+fn the_size_of_headers_is_limited() {
+    let name = TarEntry {
         name: b"././@LongLink".to_vec(),
         kind: b'L',
         mode: 0,
@@ -115,13 +120,13 @@ fn headers_are_not_read_into_memory_without_end() {
     };
     let record = pax(b'x', &[("comment", &"c".repeat(200_000))]);
     for entry in [name, record] {
-        assert!(refused(&tar_gz_of(&[good(), entry, tarred("b", b"")])).contains("64 KiB"));
+        assert!(rejection(&tar_gz_of(&[good(), entry, tar_entry("b", b"")])).contains("64 KiB"));
     }
 }
 
 #[test]
-fn a_bomb_is_stopped_where_the_limit_is() {
-    let limits = Limits { unpacked_bytes: 1_000_000, entries: 10 };
+fn the_unpacked_size_of_a_tar_archive_is_limited() {
+    let limits = ArchiveLimits { unpacked_bytes: 1_000_000, entries: 10 };
     let zeros = std::io::repeat(0).take(64 << 20);
     let bomb = |head: &[u8]| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -130,46 +135,46 @@ fn a_bomb_is_stopped_where_the_limit_is() {
         encoder.finish().unwrap()
     };
     for head in [
-        tarred("a", b"").size(64 << 20).bytes(),
-        tarred("a", b"").size(1 << 50).bytes(),
+        tar_entry("a", b"").size(64 << 20).bytes(),
+        tar_entry("a", b"").size(1 << 50).bytes(),
         good().bytes(),
     ] {
-        let message = refusal(inspected(&bomb(&head), Format::TarGz, &limits));
+        let message = rejection_of(inspected(&bomb(&head), Format::TarGz, &limits));
         assert!(message.contains("at most 1000000 bytes"), "{message}");
     }
 }
 
 #[test]
-fn nothing_may_follow_the_end() {
+fn only_zeros_may_follow_the_last_entry() {
     let tar = tar_of(&[good()]);
     for (bytes, word) in [
-        (gzip(&[&tar, &b"x"[..]].concat()), "goes on"),
-        (gzip(&[&tar[..], &tar].concat()), "goes on"),
+        (gzip(&[&tar, &b"x"[..]].concat()), "after its end marker"),
+        (gzip(&[&tar[..], &tar].concat()), "after its end marker"),
         (gzip(&good().bytes()), "no end"),
         (gzip(&tar[..tar.len() - 512]), "no end"),
-        ([gzip(&tar), b"x".to_vec()].concat(), "behind its end"),
-        ([gzip(&tar), vec![0; 512]].concat(), "behind its end"),
-        ([gzip(&tar), gzip(&tar)].concat(), "behind its end"),
-        ([gzip(&tar[..512]), gzip(&tar[512..])].concat(), "cut short"),
-        (gzip(&gzip(&tar)), "not a tar archive"),
+        ([gzip(&tar), b"x".to_vec()].concat(), "after the end of the gzip stream"),
+        ([gzip(&tar), vec![0; 512]].concat(), "after the end of the gzip stream"),
+        ([gzip(&tar), gzip(&tar)].concat(), "after the end of the gzip stream"),
+        ([gzip(&tar[..512]), gzip(&tar[512..])].concat(), "truncated"),
+        (gzip(&gzip(&tar)), "not a gzip-compressed tar archive"),
         (tar.clone(), "not compressed"),
     ] {
-        let message = refused(&bytes);
+        let message = rejection(&bytes);
         assert!(message.contains(word), "{word}: {message}");
     }
     let blocks = gzip(&[tar, vec![0; 8_192]].concat());
     assert!(
-        inspected(&blocks, Format::TarGz, &Limits::default()).is_ok(),
-        "GNU tar fills up its last block"
+        inspected(&blocks, Format::TarGz, &ArchiveLimits::default()).is_ok(),
+        "GNU tar pads its last block"
     );
 }
 
 #[test]
-fn a_damaged_archive_is_refused() {
-    let tar = tar_of(&[good(), tarred("b", b"x")]);
+fn a_damaged_tar_archive_is_rejected() {
+    let tar = tar_of(&[good(), tar_entry("b", b"x")]);
     let mut checksum = tar.clone();
     checksum[1_024] ^= 1;
-    assert!(refused(&gzip(&checksum)).contains("after its entry `main.tf`"));
+    assert!(rejection(&gzip(&checksum)).contains("after its entry `main.tf`"));
     let mut star = tar.clone();
     star[508..512].copy_from_slice(b"tar\0");
     let sum: u32 = star[..512]
@@ -178,9 +183,9 @@ fn a_damaged_archive_is_refused() {
         .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
         .sum();
     star[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    assert!(refused(&gzip(&star)).contains("star"));
+    assert!(rejection(&gzip(&star)).contains("star"));
     let mut trailer = gzip(&tar);
     let last = trailer.len() - 1;
     trailer[last - 5] ^= 1;
-    assert!(refused(&trailer).contains("damaged"));
+    assert!(rejection(&trailer).contains("damaged"));
 }

@@ -1,83 +1,83 @@
-//! What is refused in zip archives alone.
+//! Tests of the inspection of zip archives.
 
-use super::super::{Format, Limits};
-use super::pack::{Zipped, inspected, zip_of, zip_with, zipped};
-use super::refusal;
+use super::super::{ArchiveLimits, Format};
+use super::pack::{ZipEntry, inspected, zip_entry, zip_of, zip_with};
+use super::rejection_of;
 
-fn refused(bytes: &[u8]) -> String {
-    refusal(inspected(bytes, Format::Zip, &Limits::default()))
+fn rejection(bytes: &[u8]) -> String {
+    rejection_of(inspected(bytes, Format::Zip, &ArchiveLimits::default()))
 }
 
-fn taken(bytes: &[u8]) {
-    inspected(bytes, Format::Zip, &Limits::default()).unwrap();
+fn assert_accepted(bytes: &[u8]) {
+    inspected(bytes, Format::Zip, &ArchiveLimits::default()).unwrap();
 }
 
-fn good() -> Zipped {
-    zipped("main.tf", b"locals {}\n")
+fn good() -> ZipEntry {
+    zip_entry("main.tf", b"locals {}\n")
 }
 
 #[test]
-fn what_is_no_plain_file_or_folder_is_refused() {
+fn zip_entries_must_be_regular_files_or_folders() {
     for (entry, word) in [
-        (zipped("a", b"").unix(0o120_777), "symbolic link"),
-        (zipped("a/", b"").unix(0o120_777), "symbolic link"),
-        (zipped("a", b"").unix(0o020_644), "neither"),
-        (zipped("a", b"").unix(0o060_644), "neither"),
-        (zipped("a", b"").unix(0o010_644), "neither"),
-        (zipped("a", b"").unix(0o140_644), "neither"),
-        (zipped("a", b"").unix(0o040_755), "marked as a folder"),
-        (zipped("a/", b"").unix(0o100_644), "marked as a file"),
-        (zipped("a", b"").with(|entry| entry.attributes = 0x10), "marked as a folder"),
-        (zipped("a", b"").unix(0o104_755), "set-user-id"),
-        (zipped("a", b"").unix(0o102_755), "set-group-id"),
-        (zipped("a/", b"").unix(0o044_755), "set-user-id"),
-        (zipped("a/", b"x"), "folder with data"),
-        (zipped("a", b"x").with(|entry| entry.flags = 1), "encrypted"),
-        (zipped("a", b"x").with(|entry| entry.method = 12), "other than deflate"),
-        (zipped("a", b"x").with(|entry| entry.method = 99), "other than deflate"),
-        (zipped("", b""), "no name"),
-        (zipped("", b"").with(|entry| entry.name = b"a\xff".to_vec()), "not UTF-8"),
-        (zipped("", b"").with(|entry| entry.name = b"a\0b.tf".to_vec()), "control"),
+        (zip_entry("a", b"").unix(0o120_777), "symbolic link"),
+        (zip_entry("a/", b"").unix(0o120_777), "symbolic link"),
+        (zip_entry("a", b"").unix(0o020_644), "neither"),
+        (zip_entry("a", b"").unix(0o060_644), "neither"),
+        (zip_entry("a", b"").unix(0o010_644), "neither"),
+        (zip_entry("a", b"").unix(0o140_644), "neither"),
+        (zip_entry("a", b"").unix(0o040_755), "marked as a folder"),
+        (zip_entry("a/", b"").unix(0o100_644), "marked as a file"),
+        (zip_entry("a", b"").with(|entry| entry.attributes = 0x10), "marked as a folder"),
+        (zip_entry("a", b"").unix(0o104_755), "set-user-id"),
+        (zip_entry("a", b"").unix(0o102_755), "set-group-id"),
+        (zip_entry("a/", b"").unix(0o044_755), "set-user-id"),
+        (zip_entry("a/", b"x"), "folder with data"),
+        (zip_entry("a", b"x").with(|entry| entry.flags = 1), "encrypted"),
+        (zip_entry("a", b"x").with(|entry| entry.method = 12), "other than deflate"),
+        (zip_entry("a", b"x").with(|entry| entry.method = 99), "other than deflate"),
+        (zip_entry("", b""), "no name"),
+        (zip_entry("", b"").with(|entry| entry.name = b"a\xff".to_vec()), "not UTF-8"),
+        (zip_entry("", b"").with(|entry| entry.name = b"a\0b.tf".to_vec()), "control"),
     ] {
-        let message = refused(&zip_of(&[good(), entry]));
+        let message = rejection(&zip_of(&[good(), entry]));
         assert!(message.contains(word), "{word}: {message}");
     }
     for entry in [
-        zipped("a", b"x").unix(0o100_755),
-        zipped("a/", b"").unix(0o042_775),
-        zipped("a/", b"").with(|entry| entry.attributes = 0x10),
+        zip_entry("a", b"x").unix(0o100_755),
+        zip_entry("a/", b"").unix(0o042_775),
+        zip_entry("a/", b"").with(|entry| entry.attributes = 0x10),
     ] {
-        taken(&zip_of(&[good(), entry]));
+        assert_accepted(&zip_of(&[good(), entry]));
     }
-    taken(&zip_of(&[good().with(|entry| entry.method = 0)]));
+    assert_accepted(&zip_of(&[good().with(|entry| entry.method = 0)]));
 }
 
 #[test]
-fn sizes_and_checksums_must_be_those_of_the_data() {
+fn sizes_and_checksums_must_match_the_data() {
     for (entry, word) in [
         (good().with(|entry| entry.size = Some(3)), "`main.tf` is damaged"),
-        (good().with(|entry| entry.size = Some(300)), "`main.tf` is cut short"),
+        (good().with(|entry| entry.size = Some(300)), "`main.tf` is truncated"),
         (good().with(|entry| entry.crc = Some(1)), "`main.tf` is damaged"),
         (
             good().with(|entry| entry.flags = 8).with(|entry| entry.descriptor = Some(vec![])),
-            "something other than its size",
+            "invalid data descriptor",
         ),
         (
             good().with(|entry| entry.flags = 8).with(|entry| entry.descriptor = Some(vec![0; 16])),
-            "something other than its size",
+            "invalid data descriptor",
         ),
     ] {
-        let message = refused(&zip_of(&[entry]));
+        let message = rejection(&zip_of(&[entry]));
         assert!(message.contains(word), "{word}: {message}");
     }
     for signature in [&b"PK\x07\x08"[..], b""] {
         for width in [4, 8] {
             for data in [&b""[..], b"x"] {
-                let entry = zipped("main.tf", data).with(|entry| entry.flags = 8);
+                let entry = zip_entry("main.tf", data).with(|entry| entry.flags = 8);
                 let descriptor = entry.described(signature, width);
-                taken(&zip_of(&[
+                assert_accepted(&zip_of(&[
                     entry.with(|entry| entry.descriptor = Some(descriptor)),
-                    zipped("b", b"x"),
+                    zip_entry("b", b"x"),
                 ]));
             }
         }
@@ -85,12 +85,12 @@ fn sizes_and_checksums_must_be_those_of_the_data() {
 }
 
 #[test]
-fn a_bomb_is_stopped_where_the_limit_is() {
-    let limits = Limits { unpacked_bytes: 1_000_000, entries: 10 };
+fn the_unpacked_size_of_a_zip_archive_is_limited() {
+    let limits = ArchiveLimits { unpacked_bytes: 1_000_000, entries: 10 };
     let zeros = vec![0; 20_000_000];
     for size in [None, Some(5)] {
-        let message = refusal(inspected(
-            &zip_of(&[zipped("main.tf", &zeros).with(|entry| entry.size = size)]),
+        let message = rejection_of(inspected(
+            &zip_of(&[zip_entry("main.tf", &zeros).with(|entry| entry.size = size)]),
             Format::Zip,
             &limits,
         ));
@@ -103,8 +103,8 @@ fn a_bomb_is_stopped_where_the_limit_is() {
 
 #[test]
 fn every_byte_must_belong_to_one_entry() {
-    let whole = zip_of(&[good(), zipped("b.tf", b"x")]);
-    let stored = |name: &str, data: &[u8]| zipped(name, data).with(|entry| entry.method = 0);
+    let whole = zip_of(&[good(), zip_entry("b.tf", b"x")]);
+    let stored = |name: &str, data: &[u8]| zip_entry(name, data).with(|entry| entry.method = 0);
     let (entries, end) = whole.split_at(whole.len() - 22);
     let mut padded = [entries, b"xx", end].concat();
     padded[entries.len() + 2 + 12] += 2;
@@ -116,31 +116,31 @@ fn every_byte_must_belong_to_one_entry() {
             "belongs to no entry",
         ),
         (
-            "a script before, counted",
+            "a script before, with adjusted offsets",
             zip_of(&[good().with(|entry| entry.gap = b"#!/bin/sh\n".to_vec())]),
             "data before it",
         ),
         (
             "a hidden entry",
-            zip_of(&[good(), zipped("b", b"").with(|entry| entry.gap = inner[..40].to_vec())]),
-            "tells two things",
+            zip_of(&[good(), zip_entry("b", b"").with(|entry| entry.gap = inner[..40].to_vec())]),
+            "is inconsistent",
         ),
         (
             "a gap",
-            zip_of(&[good(), zipped("b", b"").with(|entry| entry.gap = vec![0; 8])]),
+            zip_of(&[good(), zip_entry("b", b"").with(|entry| entry.gap = vec![0; 8])]),
             "data before it",
         ),
         ("a gap before the directory", zip_with(&[good()], 1, b"", b"xx"), "belongs to no entry"),
-        ("something behind", [whole.clone(), b"x".to_vec()].concat(), "goes on after its end"),
-        ("an archive behind", [&whole[..], &whole].concat(), "belongs to no entry"),
+        ("a byte after", [whole.clone(), b"x".to_vec()].concat(), "after its end record"),
+        ("an archive after", [&whole[..], &whole].concat(), "belongs to no entry"),
         ("an archive in the comment", zip_with(&[good()], 1, &inner, b""), "belongs to no entry"),
         ("a second end in the comment", zip_with(&[good()], 1, b"PK\x05\x06", b""), "damaged"),
         (
             "fewer entries counted",
-            zip_with(&[good(), zipped("b", b"x")], 1, b"", b""),
-            "tells two things",
+            zip_with(&[good(), zip_entry("b", b"x")], 1, b"", b""),
+            "is inconsistent",
         ),
-        ("something in the directory", padded, "more in it than its entries"),
+        ("extra data in the directory", padded, "more than its entries"),
         ("more entries counted", zip_with(&[good()], 2, b"", b""), "damaged directory"),
         (
             "one entry's data for two",
@@ -153,18 +153,18 @@ fn every_byte_must_belong_to_one_entry() {
             "two entries of one name",
         ),
     ] {
-        let message = refused(&bytes);
+        let message = rejection(&bytes);
         assert!(message.contains(word), "{what}: {message}");
     }
-    taken(&zip_with(&[good()], 1, b"8c8b2e8f0d", b""));
+    assert_accepted(&zip_with(&[good()], 1, b"8c8b2e8f0d", b""));
 }
 
 #[test]
-fn the_directory_and_the_entries_must_tell_the_same() {
-    let twice = zipped("b.tf", b"locals {}\n").with(|entry| entry.at = Some(0));
+fn the_directory_and_the_entries_must_agree() {
+    let twice = zip_entry("b.tf", b"locals {}\n").with(|entry| entry.at = Some(0));
     let renamed = good().with(|entry| entry.listed_name = Some(b"evil.tf".to_vec()));
     for entries in [vec![renamed], vec![good(), twice]] {
-        assert!(refused(&zip_of(&entries)).contains("tells two things of one entry"));
+        assert!(rejection(&zip_of(&entries)).contains("describe an entry differently"));
     }
 }
 
@@ -182,20 +182,20 @@ fn an_entry_has_one_name() {
         ]
         .concat()
     };
-    let message = refused(&zip_of(&[good().with(|entry| entry.extra = second(b"evil.tf"))]));
-    assert!(message.contains("two names") || message.contains("tells two things"), "{message}");
-    taken(&zip_of(&[good().with(|entry| entry.extra = second(b"main.tf"))]));
+    let message = rejection(&zip_of(&[good().with(|entry| entry.extra = second(b"evil.tf"))]));
+    assert!(message.contains("two names") || message.contains("is inconsistent"), "{message}");
+    assert_accepted(&zip_of(&[good().with(|entry| entry.extra = second(b"main.tf"))]));
 }
 
 #[test]
-fn parts_and_zip64_are_refused() {
+fn split_and_zip64_archives_are_rejected() {
     let whole = zip_of(&[good()]);
     let end = whole.len() - 22;
     let located = [&whole[..end], b"PK\x06\x07", &[0; 16], &whole[end..]].concat();
-    assert!(refused(&located).contains("zip64"));
+    assert!(rejection(&located).contains("zip64"));
     for (at, value, word) in [
-        (4, &b"\x01\0"[..], "one part"),
-        (8, b"\x02\0", "one part"),
+        (4, &b"\x01\0"[..], "split archive"),
+        (8, b"\x02\0", "split archive"),
         (8, b"\xff\xff\xff\xff", "zip64"),
         (8, b"\xfe\xff\xfe\xff", "more than 10000"),
         (12, b"\xff\xff\xff\x7f", "directory that is too long"),
@@ -203,7 +203,7 @@ fn parts_and_zip64_are_refused() {
     ] {
         let mut bytes = whole.clone();
         bytes[end + at..end + at + value.len()].copy_from_slice(value);
-        let message = refused(&bytes);
+        let message = rejection(&bytes);
         assert!(message.contains(word), "{word}: {message}");
     }
 }

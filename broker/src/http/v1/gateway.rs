@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
@@ -14,20 +13,19 @@ use stile_protocol::exchange::{
     MAX_TTL, MIN_TTL, Namespaces, RequestDocument, parse_namespaces, parse_permissions,
 };
 use stile_protocol::names::{Permission, Permissions};
-use stile_protocol::region::Partition;
 use stile_protocol::reply::ErrorCode;
 use stile_protocol::strict_json::FieldError;
 use url::form_urlencoded;
 
-use super::error::ApiError;
-use super::exchange::{Minted, entitled, overloaded, sealed};
-use crate::audit;
+use super::exchange::reply;
+use crate::app::Broker;
+use crate::app::mint::{Minted, by_gateway};
 use crate::authn::gateway::GatewayCaller;
-use crate::boot::Broker;
+use crate::http::decision::conclude;
+use crate::http::error::ApiError;
 use crate::tokens::KeyError;
-use stile_core::grants::Refusal;
-use stile_core::identity::{Authenticated, Identity};
-use stile_store::SingleUseOutcome;
+use stile_core::audit::{Event, Kind};
+use stile_core::identity::Issuer;
 
 /// `GET /v1/token`.
 pub async fn mint(
@@ -38,15 +36,11 @@ pub async fn mint(
     let caller =
         request.extensions().get::<GatewayCaller>().filter(|_| request.method() == Method::GET);
     let Some(caller) = caller else { return Ok(no_such_method(request).await) };
-    let mut identified = None;
-    let minted =
-        exchange(&broker, caller, request.uri().query().unwrap_or_default(), &mut identified).await;
-    audit::exchange(
-        "gateway",
-        identified.as_ref(),
-        minted.as_ref().map_err(|error| error.code().as_str()),
-    );
-    Ok(Json(minted?.into_reply()).into_response())
+    let mut draft = broker.audit.draft(Kind::Exchange, None);
+    draft.issuer(Issuer::Gateway);
+    let query = request.uri().query().unwrap_or_default();
+    let minted = exchange(&broker, caller, query, &mut draft).await;
+    Ok(reply(conclude(draft, minted)?).into_response())
 }
 
 /// Every other method: `GET` is one of the route's for those alone whom a gateway vouches for, so nobody else is told of it.
@@ -66,26 +60,12 @@ async fn exchange(
     broker: &Broker,
     caller: &GatewayCaller,
     query: &str,
-    identified: &mut Option<Identity>,
+    event: &mut Event,
 ) -> Result<Minted, ApiError> {
-    let now = broker.clock.now();
     let document = asked_for(query, broker.default_ttl)?;
-    let _room = broker.exchanges.try_acquire().map_err(|_| overloaded())?;
-    let partitions: Vec<Partition> = broker.regions.iter().map(|region| region.partition).collect();
-    let Authenticated { identity: caller, single_use } =
-        caller.identify(&partitions).map_err(ApiError::gateway)?;
-    *identified = Some(caller.clone());
-
-    let (entitlement, key) = entitled(broker, caller, &document, now).await?;
-    let principal = entitlement.caller().principal().clone();
-    let pin = entitlement.pin();
-    let recorded = match broker.store.record(single_use, pin, now).await.map_err(ApiError::store)? {
-        SingleUseOutcome::Recorded(recorded) => recorded,
-        SingleUseOutcome::PinnedToAnother | SingleUseOutcome::Replayed => {
-            return Err(ApiError::refusal(Refusal::Recreated { principal }));
-        }
-    };
-    sealed(broker, &key, &entitlement, recorded, now)
+    by_gateway(broker, caller, &document, event)
+        .await
+        .map_err(|error| ApiError::mint(error, broker))
 }
 
 /// Reads the query: each parameter once, none but the three, lists with commas.

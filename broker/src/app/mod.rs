@@ -1,0 +1,13 @@
+//! The use cases. Each takes evidence and plain values, and returns a domain error; none knows HTTP.
+
+pub mod archive;
+pub mod authorize;
+mod broker;
+pub mod catalogue;
+mod limits;
+pub mod mint;
+pub mod publish;
+pub mod upload;
+
+pub use broker::{Broker, NotReady, Readiness};
+pub use limits::{Limits, UploadPermit};

@@ -1,0 +1,58 @@
+//! A bearer token as the helper holds it: the secret, its expiry, and whom it is for.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::clock;
+
+/// A bearer token with its expiry and principal.
+#[derive(Debug, Clone)]
+pub struct Token {
+    pub(crate) secret: SecretString,
+    /// When the token expires, by the broker's clock.
+    pub expires_at: DateTime<Utc>,
+    /// The principal of the token, in canonical form.
+    pub principal: String,
+    /// How far the broker's clock is ahead of this one, if the exchange had to correct for it.
+    pub skew: Option<TimeDelta>,
+    /// Whether the token comes from the cache.
+    pub cached: bool,
+}
+
+impl Token {
+    /// Returns the secret token, for a request header or as the output of a verb.
+    pub fn expose(&self) -> &str {
+        self.secret.expose_secret()
+    }
+
+    /// Returns a notice about a wrong clock, if the exchange found one.
+    pub fn clock_notice(&self) -> Option<String> {
+        Some(format!(
+            "this computer's clock is {} the registry's; the helper signed with the registry's time",
+            clock::describe_skew(self.skew?)
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_notice_names_the_skew_and_its_direction() {
+        let token = |skew| Token {
+            secret: "x".into(),
+            expires_at: DateTime::UNIX_EPOCH,
+            principal: String::new(),
+            skew: Some(TimeDelta::seconds(skew)),
+            cached: false,
+        };
+        for (skew, expected) in [
+            (843, "clock is 14 min 3 s behind the registry's"),
+            (-200, "clock is 3 min 20 s ahead of the registry's"),
+        ] {
+            assert!(token(skew).clock_notice().unwrap().contains(expected), "{skew}");
+        }
+        assert!(!format!("{:?}", token(0)).contains("\"x\""));
+    }
+}

@@ -1,0 +1,482 @@
+//! What somebody wants of the registry, each as a flow that can be run again as it was while something goes wrong.
+
+use std::cell::Cell;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use stile_broker::http::lambda::Function;
+use stile_core::principal::{Principal, UniqueId};
+use stile_core::token::TokenId;
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_protocol::names::Permissions;
+use stile_store::{Change, Created, SingleUseOutcome, StoreError, Updated};
+use stile_tests::aws::proxy::{AwsProxy, Fault};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use stile_tests::lambda::events::{Sent, Shape, golden};
+use stile_tests::process::programs::client;
+
+use crate::{authorizer, gateway, lambda};
+
+const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
+
+/// What carries least, so that a large archive is as small as one can be.
+const SHAPE: Shape = Shape::LoadBalancer;
+
+const DAY: i64 = 24 * 3600;
+
+/// What somebody wants of the registry, each from a process that has met nothing yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Versions,
+    Download,
+    List,
+    Whoami,
+    Publish,
+    Ready,
+    Mint,
+    /// A mint by a gateway's word: a pin and no claim.
+    Pin,
+    /// An operator revokes a token.
+    Revoke,
+    /// An operator grants.
+    Grant,
+    /// An operator changes a grant.
+    Change,
+    /// An operator takes a grant away.
+    Ungrant,
+    /// An operator lifts the revocation of a principal.
+    Lift,
+    /// An operator lets a role that was made anew be somebody else.
+    Unpin,
+    /// A mint for whom a gateway has verified.
+    Gateway,
+    /// A gateway asks whether a token may.
+    Authorizer,
+    /// An archive that no request carries is announced.
+    Begin,
+    /// It was put in the bucket, and is published.
+    Complete,
+    /// A version is published again whose archive was lost in the bucket.
+    Restore,
+    /// An operator drops every key.
+    RevokeAll,
+    /// A mint when the key is a day old.
+    Rotation,
+    /// The first mint of a registry.
+    FirstMint,
+}
+
+impl Flow {
+    /// Those that leave no key of the registry's behind come last: they end the tokens of the others.
+    pub(crate) const ALL: [Self; 22] = [
+        Self::Versions,
+        Self::Download,
+        Self::List,
+        Self::Whoami,
+        Self::Publish,
+        Self::Ready,
+        Self::Mint,
+        Self::Pin,
+        Self::Revoke,
+        Self::Grant,
+        Self::Change,
+        Self::Ungrant,
+        Self::Lift,
+        Self::Unpin,
+        Self::Gateway,
+        Self::Authorizer,
+        Self::Begin,
+        Self::Complete,
+        Self::Restore,
+        Self::Rotation,
+        Self::FirstMint,
+        Self::RevokeAll,
+    ];
+
+    /// Those that change what the others lean on: the keys, or the objects that are there.
+    const fn is_alone(self) -> bool {
+        matches!(self, Self::Restore | Self::Rotation | Self::FirstMint | Self::RevokeAll)
+    }
+
+    const fn mints(self) -> bool {
+        matches!(self, Self::Mint | Self::Rotation | Self::FirstMint)
+    }
+}
+
+/// A registry on AWS with one module, and a token that reads and writes it.
+pub(crate) struct Registry {
+    test: TestBroker,
+    token: String,
+    cases: Cell<u32>,
+}
+
+/// One run of a flow that can be repeated as it was.
+pub(crate) struct Case<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) flow: Flow,
+    pub(crate) process: TestBroker,
+    pub(crate) name: String,
+    pub(crate) proof: Value,
+    pub(crate) jti: TokenId,
+    /// The upload that was begun, where one is to be completed.
+    pub(crate) upload: String,
+}
+
+/// What somebody was told.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) retry_after: String,
+    pub(crate) text: String,
+}
+
+impl From<Reply> for Told {
+    fn from(reply: Reply) -> Self {
+        Self {
+            status: reply.status.as_u16(),
+            retry_after: reply.header("retry-after").to_owned(),
+            text: reply.text(),
+        }
+    }
+}
+
+impl Told {
+    /// What an operator's program was told, as the service would have said it.
+    fn of<T>(outcome: Result<T, impl std::fmt::Display>) -> Self {
+        match outcome {
+            Ok(_) => Self { status: 200, retry_after: String::new(), text: String::new() },
+            Err(error) => Self {
+                status: 503,
+                retry_after: "2".to_owned(),
+                text: format!("store_unavailable: {error}"),
+            },
+        }
+    }
+}
+
+impl Registry {
+    pub(crate) async fn start() -> Option<Self> {
+        let test = TestBroker::start_on(Backend::Aws).await?;
+        test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+        let token = test.token(&deploy(), &[Download, Upload]).await;
+        assert_eq!(
+            test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
+            201
+        );
+        test.aws().proxy.take_counts();
+        Some(Self { test, token, cases: Cell::new(1) })
+    }
+
+    /// One for each flow, each on a line of its own; some have a store of their own as well.
+    pub(crate) async fn for_each_flow() -> Option<Vec<(Flow, Self)>> {
+        let shared = Self::start().await?;
+        let mut registries = Vec::new();
+        for (n, flow) in (1..).zip(Flow::ALL) {
+            let registry = match flow.is_alone() {
+                true => Self::start().await?,
+                false => Self {
+                    test: shared.test.behind_another_proxy(),
+                    token: shared.token.clone(),
+                    cases: Cell::default(),
+                },
+            };
+            registry.cases.set(if flow == Flow::Rotation { 1 } else { n * 1000 });
+            registries.push((flow, registry));
+        }
+        Some(registries)
+    }
+
+    pub(crate) fn proxy(&self) -> &AwsProxy {
+        &self.test.aws().proxy
+    }
+
+    pub(crate) async fn case(&self, flow: Flow) -> Case<'_> {
+        let n = self.cases.get();
+        self.cases.set(n + 1);
+        let process = self.test.restarted();
+        let name = format!("1.0.{n}");
+        let (mut upload, who) = (String::new(), principal(&role(&name)));
+        match flow {
+            // So far apart that the key of the case before is a day old as well.
+            Flow::Rotation => process.advance(i64::from(n) * (DAY + 3600)),
+            Flow::FirstMint => {
+                let keyring = json!({"Key": {"pk": {"S": "keyring"}, "sk": {"S": "keyring"}}});
+                self.test.aws().dynamodb("DeleteItem", keyring).await;
+            }
+            // A key to drop, where the case before has dropped all.
+            Flow::RevokeAll => drop(self.test.restarted().token(&deploy(), &[Download]).await),
+            Flow::Change | Flow::Ungrant => {
+                self.test.grant(who.as_str(), "acme", &[Download]).await
+            }
+            Flow::Lift => {
+                assert!(
+                    self.test
+                        .store()
+                        .as_operator()
+                        .revoke_principal(who, self.test.time())
+                        .await
+                        .unwrap()
+                )
+            }
+            Flow::Unpin => pin(&self.test, &name, who).await.unwrap(),
+            Flow::Restore => self.test.aws().lose_objects().await,
+            Flow::Complete => upload = self.begun(&name).await,
+            _ => {}
+        }
+        let identity = deploy();
+        process.sts.add_identity(identity.clone());
+        let proof = process.proof(&identity).build();
+        self.proxy().take_counts();
+        Case { registry: self, flow, process, name, proof, jti: TokenId::random().unwrap(), upload }
+    }
+
+    /// An upload of that version, whose archive is in the bucket.
+    pub(crate) async fn begun(&self, version: &str) -> String {
+        let told = begin(&self.test, version, &self.token).await;
+        assert_eq!(told.status, 201, "{}", told.text());
+        let told = told.json();
+        let mut put = client(None).put(told["url"].as_str().unwrap());
+        for (name, value) in told["headers"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| *name != "content-length")
+        {
+            put = put.header(name, value.as_str().unwrap());
+        }
+        assert_eq!(put.body(large()).send().await.unwrap().status(), 200);
+        told["upload"].as_str().unwrap().to_owned()
+    }
+
+    /// What a healthy run calls.
+    pub(crate) async fn calls(&self, flow: Flow) -> Vec<String> {
+        let case = self.case(flow).await;
+        let told = case.run().await;
+        assert!(told.status < 300, "{flow:?}: {told:?}");
+        self.proxy().take_names()
+    }
+}
+
+impl Case<'_> {
+    pub(crate) async fn run(&self) -> Told {
+        let (process, token) = (&self.process, self.registry.token.as_str());
+        match self.flow {
+            Flow::Versions => process.get(VERSIONS, token).await.into(),
+            Flow::Download => {
+                process.get("/v1/modules/acme/vpc/aws/1.0.0/download", token).await.into()
+            }
+            Flow::List => process.get("/v1/modules", token).await.into(),
+            Flow::Whoami => process.get("/v1/whoami", token).await.into(),
+            Flow::Publish => process
+                .publish("acme/vpc/aws", &self.name, module_zip(&self.name), token)
+                .await
+                .into(),
+            Flow::Ready => process.get_anonymously("/readyz").await.into(),
+            Flow::Mint | Flow::Rotation | Flow::FirstMint => {
+                process.exchange(&self.proof).await.into()
+            }
+            Flow::Pin => Told::of(pin(process, &self.name, self.who()).await),
+            Flow::Unpin => Told::of(process.store().as_operator().unpin(self.who()).await),
+            Flow::Lift => Told::of(process.store().as_operator().lift(self.who()).await),
+            Flow::Change => {
+                let change = Change {
+                    set: [Upload].into_iter().collect(),
+                    clear: Permissions::NONE,
+                    expires_at: None,
+                };
+                Told::of(
+                    process
+                        .store()
+                        .as_operator()
+                        .update_grant(self.who(), "acme".parse().unwrap(), change)
+                        .await
+                        .map(|updated| {
+                            assert!(matches!(updated, Updated::Done(_)), "{updated:?}");
+                        }),
+                )
+            }
+            Flow::Ungrant => Told::of(
+                process
+                    .store()
+                    .as_operator()
+                    .delete_grant(self.who(), "acme".parse().unwrap())
+                    .await,
+            ),
+            Flow::RevokeAll => Told::of(process.store().as_operator().drop_keys().await.map(drop)),
+            Flow::Gateway => {
+                let mut event = golden("iam_function_url");
+                let (whom, [_, user, caller, _]) = gateway::identity(&mut event);
+                (whom[user], whom[caller]) = (deploy().user_id.into(), deploy().user_id.into());
+                through(&process.function(Some(gateway::URL), None), Shape::FunctionUrl, &event)
+                    .await
+                    .into()
+            }
+            Flow::Authorizer => {
+                let event = authorizer::question("authorizer_request_v2", token);
+                let answer =
+                    lambda::answer(&process.function(None, Some("/terraform")), &event).await;
+                Told::of(answer.map(|answer| assert_eq!(answer["isAuthorized"], true, "{answer}")))
+            }
+            Flow::Begin => begin(process, &self.name, token).await.into(),
+            Flow::Complete => {
+                let path =
+                    format!("/v1/modules/acme/vpc/aws/{}/uploads/{}", self.name, self.upload);
+                let event = SHAPE.event(&Sent::new("POST", path).bearer(token));
+                through(&process.function(None, None), SHAPE, &event).await.into()
+            }
+            Flow::Restore => {
+                process.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), token).await.into()
+            }
+            Flow::Revoke => Told::of(
+                process.store().as_operator().revoke_token(self.jti.clone(), process.time()).await,
+            ),
+            Flow::Grant => {
+                Told::of(process.store().as_operator().create_grant(self.grant(), None).await.map(
+                    |created| {
+                        assert!(
+                            matches!(created, Created::Done(_) | Created::Exists(_)),
+                            "{created:?}"
+                        );
+                    },
+                ))
+            }
+        }
+    }
+
+    pub(crate) fn who(&self) -> Principal {
+        principal(&role(&self.name))
+    }
+
+    /// The archive it publishes.
+    pub(crate) fn archive(&self) -> (&str, Vec<u8>) {
+        match self.flow {
+            Flow::Complete => (&self.name, large()),
+            Flow::Restore => ("1.0.0", module_zip("hello")),
+            _ => (&self.name, module_zip(&self.name)),
+        }
+    }
+
+    /// Whether all is done, and what is called from that step on is but to clear away.
+    pub(crate) fn is_over(&self, calls: &[String], step: usize) -> bool {
+        self.flow == Flow::Complete && calls[..=step].iter().any(|call| call == "s3 DELETE")
+    }
+
+    pub(crate) fn grant(&self) -> stile_core::grants::Grant {
+        stile_core::grants::Grant {
+            principal: self.who(),
+            namespace: "acme".parse().unwrap(),
+            permissions: [Download].into_iter().collect(),
+            expires_at: None,
+            created_by: "test".to_owned(),
+            created_at: self.process.time(),
+        }
+    }
+
+    /// What it was to do is done as a whole or not at all, as somebody else sees it.
+    pub(crate) async fn is_whole(&self, what: &str) {
+        let test = &self.registry.test;
+        match self.flow {
+            Flow::Publish | Flow::Complete | Flow::Restore => {
+                let (version, archive) = self.archive();
+                let listed = test
+                    .get(VERSIONS, &self.registry.token)
+                    .await
+                    .text()
+                    .contains(&format!("\"{version}\""));
+                let download = test
+                    .get(
+                        &format!("/v1/modules/acme/vpc/aws/{version}/download"),
+                        &self.registry.token,
+                    )
+                    .await;
+                assert_eq!(download.status.as_u16(), if listed { 204 } else { 404 }, "{what}");
+                if listed {
+                    let (status, fetched) = test.fetch(download.header("x-terraform-get")).await;
+                    let lost = self.flow == Flow::Restore && status == 404;
+                    assert!(lost || (status, &fetched) == (200, &archive), "{what}: {status}");
+                }
+            }
+            Flow::Grant | Flow::Change | Flow::Ungrant => {
+                let who = self.who();
+                let listed =
+                    test.store().as_operator().grants(Some(who.clone()), None).await.unwrap().len();
+                let on_namespace = test
+                    .store()
+                    .as_operator()
+                    .grants(None, Some("acme".parse().unwrap()))
+                    .await
+                    .unwrap();
+                let counts =
+                    test.store().principal_state(vec![who.clone()]).await.unwrap().grants.len();
+                let found = on_namespace.iter().filter(|grant| grant.principal == who).count();
+                assert!(listed == found && found == counts, "{what}: {listed} {found} {counts}");
+            }
+            _ => {}
+        }
+    }
+
+    /// The same process does what it could not do, and a proof that was answered with a token is used up.
+    pub(crate) async fn works_again(&self, what: &str, fault: &Fault) {
+        if !self.flow.mints() {
+            // A keyring that could not be read is looked at again after ten seconds.
+            self.process.advance(10);
+        }
+        let again = self.run().await;
+        let used_up = again.status == 401 && again.text.contains("proof_replayed");
+        let may_be_used_up = self.flow.mints() && fault.takes_place() && used_up;
+        assert!(again.status < 300 || may_be_used_up, "{what}, and mended: {again:?}");
+        assert_eq!(self.process.get_anonymously("/readyz").await.status, 200, "{what}, and mended");
+        self.is_whole(what).await;
+        if self.flow.mints() {
+            assert_eq!(
+                self.process.exchange(&self.proof).await.error(),
+                "401 proof_replayed",
+                "{what}"
+            );
+            let answer: Value = serde_json::from_str(&again.text).unwrap();
+            if let Some(token) = answer["token"].as_str() {
+                let opened = self.process.restarted().get("/v1/whoami", token).await;
+                assert_eq!(opened.status, 200, "{what}: {}", opened.text());
+            }
+        }
+    }
+}
+
+fn principal(text: &str) -> Principal {
+    Principal::parse_stored(text).unwrap()
+}
+
+/// Uses a proof up that is told by its name, and pins the principal.
+async fn pin(process: &TestBroker, name: &str, who: Principal) -> Result<(), StoreError> {
+    let pin = (who, UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap());
+    let digest = std::array::from_fn(|at| name.as_bytes().get(at).copied().unwrap_or_default());
+    let claim = process
+        .store()
+        .as_operator()
+        .claim(digest, process.time() + 900, Some(pin), process.time())
+        .await?;
+    assert!(!matches!(claim, SingleUseOutcome::PinnedToAnother));
+    Ok(())
+}
+
+/// The smallest archive that no event of [`SHAPE`] carries.
+fn large() -> Vec<u8> {
+    large_zip(700_001)
+}
+
+async fn begin(process: &TestBroker, version: &str, token: &str) -> Reply {
+    let announced = json!({"format": "zip", "bytes": large().len(), "sha256": hex::encode(Sha256::digest(large()))});
+    let sent =
+        Sent::new("POST", format!("/v1/modules/acme/vpc/aws/{version}/uploads")).bearer(token);
+    through(
+        &process.function(None, None),
+        SHAPE,
+        &SHAPE.event(&sent.body("application/json", announced.to_string())),
+    )
+    .await
+}
+
+async fn through(function: &Function, shape: Shape, event: &Value) -> Reply {
+    shape.reply(&lambda::answer(function, event).await.unwrap())
+}
