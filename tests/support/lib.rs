@@ -20,18 +20,15 @@
     reason = "a helper that fails must fail its test at once"
 )]
 
-pub mod archives;
 pub mod aws;
 pub mod broker;
 pub mod demo;
 pub mod dev_ca;
 pub mod lambda;
 pub mod process;
-pub mod reply;
 pub mod seed;
 pub mod skipped;
 pub mod soak;
 pub mod sts;
 pub mod terraform;
-pub mod test_clock;
 pub mod time_limits;

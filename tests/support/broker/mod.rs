@@ -1,9 +1,12 @@
 //! The real broker in the process of a test: the test sets its clock, and it asks a local STS.
 //! Requests come in memory or over TCP.
 
+pub mod archives;
 pub mod journal;
 pub mod operator;
+pub mod reply;
 pub mod served;
+pub mod test_clock;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -34,16 +37,16 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-pub use crate::archives::{large_zip, module_zip};
 use crate::aws::emulated::EmulatedAws;
 use crate::aws::proxy::AwsProxy;
+pub use crate::broker::archives::{large_zip, module_zip};
 use crate::broker::operator::AsOperator as _;
+pub use crate::broker::reply::Reply;
+use crate::broker::test_clock::TestClock;
 use crate::dev_ca::Files;
-pub use crate::reply::Reply;
 use crate::sts::identity::Identity;
 use crate::sts::local::LocalSts;
 use crate::sts::proof::{Proof, document};
-use crate::test_clock::TestClock;
 use crate::time_limits;
 
 /// The time at which every test starts, in Unix seconds: 2026-11-20T10:11:12Z.
@@ -368,8 +371,8 @@ impl TestBroker {
     }
 
     /// Makes the broker and its STS follow the system's clock, that many seconds ahead.
-    pub fn go_by_system_time(&self, ahead: i64) {
-        self.clock.go_on(ahead);
+    pub fn follow_system_time(&self, ahead: i64) {
+        self.clock.follow_system(ahead);
     }
 
     /// Stops the clock of the broker and of its STS at that time.

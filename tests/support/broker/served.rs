@@ -68,7 +68,7 @@ impl Served {
         let host = format!("127.0.0.1:{port}");
         let files = DevCa::new(now).write(folder.path(), &["127.0.0.1"]);
         let test = TestBroker::start_at(&host, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
-        test.go_by_system_time(ahead);
+        test.follow_system_time(ahead);
         let _serving = test.serve_on(port, Some(&files), between).await;
         Self { test, files, host, _folder: folder, _serving }
     }
