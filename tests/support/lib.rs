@@ -1,4 +1,5 @@
-//! Shared code of the suite, the demo and the soak: emulators, identities, certificates, and the programs under test.
+//! Shared code of the suite, the demo and the soak: emulators, identities, certificates, and the
+//! programs under test.
 //!
 //! | module | what it has |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! Archives of modules for tests: a small one with a given output, and large ones of an exact length.
+//! Archives of modules for tests: a small one with a given output, and large ones of an exact
+//! length.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! The clock of a test's broker: it stands still until the test moves it, or follows the system's clock.
+//! The clock of a test's broker: it stands still until the test moves it, or follows the system's
+//! clock.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -30,7 +31,8 @@ impl TestClock {
         self.seconds.store(now, Ordering::SeqCst);
     }
 
-    /// Follows the system's clock, that many seconds ahead, so that it agrees with the clock of slow programs.
+    /// Follows the system's clock, that many seconds ahead, so that it agrees with the clock of
+    /// slow programs.
     pub fn follow_system(&self, ahead: i64) {
         self.seconds.store(ahead, Ordering::SeqCst);
         self.follows_system.store(true, Ordering::SeqCst);

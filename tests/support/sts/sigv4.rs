@@ -1,7 +1,8 @@
 //! Signature Version 4, written from its specification without the library that the helper signs
 //! with.
 //!
-//! Source: the Signature Version 4 signing process of the IAM user guide, "Create a signed AWS API request".
+//! Source: the Signature Version 4 signing process of the IAM user guide, "Create a signed AWS API
+//! request".
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
