@@ -3,7 +3,7 @@
 use axum::body::Body;
 use futures_util::{FutureExt as _, stream};
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::Embedded;
+use stile_store::Store;
 use stile_tests::broker::journal::Journal;
 use stile_tests::broker::{TestBroker, deploy, role};
 use stile_tests::lambda::events::golden;
@@ -69,7 +69,7 @@ async fn who_hangs_up_in_the_middle_of_an_upload_has_an_event_by_name() {
 async fn a_flood_of_garbage_is_counted_to_the_last_and_is_a_few_lines() {
     let folder = tempfile::tempdir().unwrap();
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
-    Embedded::init(&data, time_limits::embedded()).unwrap();
+    Store::init_folder(&data, time_limits::embedded()).unwrap();
     let mut broker = Setup::new(free_port(), &data).start(&log).await;
     for _ in 0..300 {
         let sent = broker.client().get(broker.url("/v1/whoami")).bearer_auth("garbage").send();

@@ -6,7 +6,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use sha2::{Digest, Sha256};
-use stile_store::Store;
 use stile_tests::aws::emulated::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use stile_tests::broker::{HOST, NOW, deploy, module_zip};
 use stile_tests::sts::sigv4::{Request, Scope};
@@ -114,7 +113,7 @@ async fn a_link_never_outlives_the_credentials_that_signed_it() {
         let aws = test.aws();
         // The clients' own credentials go on; only those of the links end.
         let store = aws.store_over(&aws.sdk_of(expires_at), Some(HOST));
-        let signing = test.over(Store::Aws(store));
+        let signing = test.over(store);
         let reply = signing.get(DOWNLOAD, &token).await;
         match expected {
             None => assert_eq!(reply.status, 503, "{left:?}"),
@@ -172,7 +171,7 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
             .to_builder()
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .build();
-        test.over(Store::Aws(test.aws().store_over(&sdk, Some(HOST))))
+        test.over(test.aws().store_over(&sdk, Some(HOST)))
     };
     // Those of calls have come, and those of links do not.
     let (signing, process) = (process(), process());

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_core::token::Keyring;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{Aws, Store};
+use stile_store::Store;
 use stile_tests::aws::emulated::EmulatedAws;
 use stile_tests::broker::{Backend, HOST, NOW, TestBroker, deploy, module_zip, role};
 use stile_tests::process::programs::{ADMIN, BROKER, Setup, free_port, program};
@@ -227,7 +227,7 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
     assert!(!text.contains("secret"), "{text}");
 
     // Somebody else's registry under the same KMS key; its blob under this one's name is no keyring of this one.
-    let other = Store::Aws(aws.store(Some("other.example.com")));
+    let other = aws.store(Some("other.example.com"));
     assert!(other.keyring().await.is_err(), "this registry's keyring does not open for another");
     aws.dynamodb("DeleteItem", json!({"Key": key})).await;
     assert!(other.replace_keyring(0, Keyring::default().rotated(NOW).unwrap()).await.unwrap());
@@ -274,7 +274,7 @@ async fn of_two_who_rotate_at_once_one_wins_and_the_other_follows() {
 async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
     let Some((test, _)) = published().await else { return };
     let aws = test.aws();
-    let made = Aws::init_over(aws.place.clone(), &aws.sdk(), time_limits::aws()).await.unwrap();
+    let made = Store::init_on_aws(&aws.place, &aws.sdk(), time_limits::aws()).await.unwrap();
     assert!(!made.table && !made.bucket && !made.key, "{made:?}");
     let looked = test.store().diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_ok()), "{looked:?}");
@@ -284,7 +284,7 @@ async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
         kms_key: "alias/no-such-key".to_owned(),
         bucket_kms_key: None,
     };
-    let nothing = Store::Aws(Aws::over(elsewhere, None, &aws.sdk(), time_limits::aws()));
+    let nothing = Store::on_aws(&elsewhere, None, &aws.sdk(), time_limits::aws());
     let looked = nothing.diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_err()), "{looked:?}");
     let said = looked[0].1.as_ref().unwrap_err().to_string();

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use stile_protocol::audience::Audience;
-use stile_store::{Aws, Store};
+use stile_store::Store;
 use stile_tests::aws::emulated::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use stile_tests::aws::proxy::Fault;
 use stile_tests::broker::{HOST, NOW, large_zip};
@@ -25,8 +25,8 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
         let mut place = aws.place.clone();
         place.bucket_kms_key = kms_key.map(str::to_owned);
         let audience = Some(Audience::parse(HOST).unwrap());
-        let store = Aws::over(place, audience, &aws.sdk(), time_limits::aws());
-        let other = registry.test.over(Store::Aws(store));
+        let store = Store::on_aws(&place, audience, &aws.sdk(), time_limits::aws());
+        let other = registry.test.over(store);
         let registry = Registry {
             function: other.function(None, None),
             test: other,
@@ -168,7 +168,7 @@ async fn the_address_of_an_upload_never_outlives_the_credentials_that_signed_it(
             .map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
         let aws = registry.test.aws();
         let store = aws.store_over(&aws.sdk_of(expires_at), Some(HOST));
-        let other = registry.test.over(Store::Aws(store));
+        let other = registry.test.over(store);
         let signing = Registry {
             function: other.function(None, None),
             test: other,

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use rustix::process::geteuid;
 use serde_json::Value;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{Embedded, EmbeddedDeadlines, Store};
+use stile_store::{EmbeddedDeadlines, Store};
 use stile_tests::broker::served::system_time;
 use stile_tests::broker::{
     Backend, Reply, TestBroker, deploy, embedded, make_data, module_zip, role,
@@ -154,7 +154,7 @@ async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new
 async fn a_database_that_somebody_has_locked_is_waited_for_and_then_is_down() {
     let (test, token) = published().await;
     let deadlines = EmbeddedDeadlines { writer: SHORT, ..time_limits::embedded() };
-    let test = test.over(Store::Embedded(embedded(test.data(), deadlines)));
+    let test = test.over(embedded(test.data(), deadlines));
     // Whose token it is, is read before the lock.
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
     let identity = deploy();
@@ -205,7 +205,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
     ] {
         // A copy: the broker that runs has the genuine one open.
         let copy = aside.path().join(way);
-        Embedded::init(&copy, time_limits::embedded()).unwrap();
+        Store::init_folder(&copy, time_limits::embedded()).unwrap();
         let copied = copy.join("stile.sqlite3");
         for rest in ["stile.sqlite3-wal", "stile.sqlite3-shm"] {
             let _ = fs::remove_file(copy.join(rest));
@@ -216,7 +216,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
             "empty" => fs::write(&copied, "").unwrap(),
             _ => fs::remove_file(&copied).unwrap(),
         }
-        let error = Embedded::open(&copy, time_limits::embedded()).unwrap_err();
+        let error = Store::open_folder(&copy, time_limits::embedded()).unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         let refused = format!("{error}: {source}");
         assert!(refused.contains(says), "{way}: {refused}");

@@ -7,6 +7,7 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::HostKept;
 use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::served::system_time;
 use stile_tests::broker::{HOST, allow, deploy, namespaces, role};
 use stile_tests::dev_ca::DevCa;
@@ -24,7 +25,10 @@ use stile_tests::terraform::Terraform;
 async fn table_for(host: &str) -> Option<EmulatedAws> {
     let aws = EmulatedAws::start().await?;
     let store = aws.store(None);
-    assert_eq!(store.keep_host(&Audience::parse(host).unwrap()).await.unwrap(), HostKept::Made);
+    assert_eq!(
+        store.as_operator().keep_host(&Audience::parse(host).unwrap()).await.unwrap(),
+        HostKept::Made
+    );
     allow(&aws, &role("deploy"), "acme", &[Download, Upload]).await;
     aws.proxy.take_counts();
     Some(aws)

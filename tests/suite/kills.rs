@@ -87,11 +87,11 @@ impl Registry {
         let (aws, store) = match backend {
             Backend::Embedded => {
                 let data = folder.path().join("data");
-                (None, Store::Embedded(embedded(&data, time_limits::embedded())))
+                (None, embedded(&data, time_limits::embedded()))
             }
             Backend::Aws => {
                 let aws = EmulatedAws::start().await?;
-                let store = Store::Aws(aws.store(None));
+                let store = aws.store(None);
                 (Some(aws), store)
             }
         };

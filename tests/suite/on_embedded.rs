@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{EmbeddedDeadlines, Store};
+use stile_store::EmbeddedDeadlines;
 use stile_tests::broker::{Backend, TestBroker, deploy, embedded, module_zip, role};
 use stile_tests::time_limits;
 
@@ -41,7 +41,7 @@ mod uploads;
 async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
     let test = TestBroker::start();
     let deadlines = EmbeddedDeadlines { keyring: SHORT, ..time_limits::embedded() };
-    let test = test.over(Store::Embedded(embedded(test.data(), deadlines)));
+    let test = test.over(embedded(test.data(), deadlines));
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let first = test.token(&deploy(), &[Download, Upload]).await;
     assert_eq!(

@@ -7,7 +7,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use serde_json::{Value, json};
 use stile_protocol::audience::Audience;
-use stile_store::{Aws, Place};
+use stile_store::{Place, Store};
 
 use crate::aws::moto::Moto;
 use crate::aws::proxy::AwsProxy;
@@ -70,7 +70,7 @@ impl EmulatedAws {
             bucket_kms_key: None,
         };
         let emulated = Self { proxy, place, own };
-        Aws::init_over(emulated.place.clone(), &emulated.sdk(), time_limits::aws()).await.unwrap();
+        Store::init_on_aws(&emulated.place, &emulated.sdk(), time_limits::aws()).await.unwrap();
         emulated.proxy.take_counts();
         emulated
     }
@@ -121,14 +121,14 @@ impl EmulatedAws {
     }
 
     /// The store on them, for that registry host if one is given.
-    pub fn store(&self, host: Option<&str>) -> Aws {
+    pub fn store(&self, host: Option<&str>) -> Store {
         self.store_over(&self.sdk(), host)
     }
 
     /// The same store, reached through that configuration of the SDK.
-    pub fn store_over(&self, sdk: &SdkConfig, host: Option<&str>) -> Aws {
+    pub fn store_over(&self, sdk: &SdkConfig, host: Option<&str>) -> Store {
         let audience = host.map(|host| Audience::parse(host).unwrap());
-        Aws::over(self.place.clone(), audience, sdk, time_limits::aws())
+        Store::on_aws(&self.place, audience, sdk, time_limits::aws())
     }
 
     /// Calls DynamoDB from outside the project, and adds the name of the table to the body.

@@ -32,7 +32,7 @@ use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permission};
 use stile_protocol::region::{REGIONS, Region};
-use stile_store::{Created, Embedded, EmbeddedDeadlines, Store};
+use stile_store::{Created, EmbeddedDeadlines, Store};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
@@ -100,13 +100,13 @@ impl Place {
         match self {
             Self::Folder(data) => (
                 Kept::Folder(data.path().to_path_buf()),
-                Store::Embedded(embedded(data.path(), time_limits::embedded())),
+                embedded(data.path(), time_limits::embedded()),
             ),
             Self::Aws(aws) => {
                 let store = aws.store(Some(audience.as_str()));
                 (
                     Kept::Aws { place: aws.place.clone(), emulator: Some(aws.proxy.endpoint()) },
-                    Store::Aws(store),
+                    store,
                 )
             }
         }
@@ -517,9 +517,9 @@ impl TestBroker {
 }
 
 /// Creates the missing parts of a data folder, and opens it.
-pub fn embedded(folder: &Path, deadlines: EmbeddedDeadlines) -> Embedded {
-    Embedded::init(folder, deadlines).unwrap();
-    Embedded::open(folder, deadlines).unwrap()
+pub fn embedded(folder: &Path, deadlines: EmbeddedDeadlines) -> Store {
+    Store::init_folder(folder, deadlines).unwrap();
+    Store::open_folder(folder, deadlines).unwrap()
 }
 
 /// Creates a data folder with one grant, for a broker that starts later.
@@ -529,14 +529,7 @@ pub async fn make_data(
     namespace: &str,
     permissions: &[Permission],
 ) {
-    grant(
-        &Store::Embedded(embedded(folder, time_limits::embedded())),
-        principal,
-        namespace,
-        permissions,
-        NOW,
-    )
-    .await;
+    grant(&embedded(folder, time_limits::embedded()), principal, namespace, permissions, NOW).await;
 }
 
 /// Creates a grant in the table, for brokers that start later.
@@ -546,7 +539,7 @@ pub async fn allow(
     namespace: &str,
     permissions: &[Permission],
 ) {
-    let store = Store::Aws(aws.store(None));
+    let store = aws.store(None);
     grant(&store, principal, namespace, permissions, NOW).await;
 }
 

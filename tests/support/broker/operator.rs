@@ -5,8 +5,9 @@ use stile_core::grants::{Grant, GrantNamespace, OperatorAccess, Pin};
 use stile_core::identity::SingleUse;
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
+use stile_protocol::audience::Audience;
 use stile_store::{
-    Change, Created, NewGrant, Revocations, SingleUseOutcome, Store, StoreError, Updated,
+    Change, Created, HostKept, NewGrant, Revocations, SingleUseOutcome, Store, StoreError, Updated,
 };
 
 /// The operator access of tests.
@@ -104,6 +105,11 @@ impl Operated<'_> {
     /// Drops every key.
     pub async fn drop_keys(&self) -> Result<Option<usize>, StoreError> {
         self.0.drop_keys(&operator()).await
+    }
+
+    /// Records which registry the store belongs to.
+    pub async fn keep_host(&self, host: &Audience) -> Result<HostKept, StoreError> {
+        self.0.keep_host(&operator(), host).await
     }
 
     /// Records a proof as used, as minting a token does.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use stile_protocol::region::REGIONS;
+use stile_store::Blobs;
 use tempfile::TempDir;
 
 use crate::broker::{Backend, Place, Serving, TestBroker};
@@ -96,6 +97,9 @@ impl Served {
 
     /// The file of a published archive.
     pub fn archive(&self, sha256: &str) -> PathBuf {
-        self.test.store().archives().unwrap().archive(sha256, stile_core::package::Format::Zip)
+        match self.test.store().blobs() {
+            Blobs::Disk(disk) => disk.archive(sha256, stile_core::package::Format::Zip),
+            Blobs::S3(_) => panic!("the archives are in a bucket"),
+        }
     }
 }

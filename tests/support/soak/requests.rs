@@ -11,7 +11,7 @@ use serde_json::Value;
 use stile_core::principal::Principal;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{self, Download, Upload};
-use stile_store::{Embedded, Store};
+use stile_store::Store;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -112,7 +112,7 @@ impl Registry {
             Setup::new(free_port(), &data).sts(&sts.endpoint()).start(Path::new("/dev/null")).await;
         let named = |name: &str| Identity::role(ACCOUNT, name, "i-0abc");
         let (deploy, gone, stranger) = (deploy(), named("gone"), named("stranger"));
-        let store = Store::Embedded(Embedded::open(&data, time_limits::embedded()).unwrap());
+        let store = Store::open_folder(&data, time_limits::embedded()).unwrap();
         for (who, namespace) in [("gone", "acme"), ("stranger", "elsewhere")] {
             crate::broker::grant(&store, &role(who), namespace, &[Download], system_time()).await;
         }

@@ -215,7 +215,7 @@ pub(super) async fn without_the_table_a_known_caller_is_not_refused(backend: Bac
         });
         let sdk = ground.test.aws().sdk().to_builder().endpoint_url(throttled.endpoint()).build();
         let store = ground.test.aws().store_over(&sdk, Some(stile_tests::broker::HOST));
-        let process = ground.test.over(stile_store::Store::Aws(store));
+        let process = ground.test.over(store);
         process.sts.add_identity(identity.clone());
         let outcome = ground
             .watch_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof))
