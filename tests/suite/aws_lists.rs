@@ -102,20 +102,20 @@ async fn put(test: &TestBroker, rows: impl Iterator<Item = Value>) {
 /// What is read for one request that is decided anew: a refresh of the caller's state and the list, in bytes, by a
 /// process that knows its keys and by one that has just started.
 async fn decision(test: &TestBroker, token: &str) -> [usize; 2] {
-    let meter = &test.aws().proxy;
+    let proxy = &test.aws().proxy;
     let cold = test.restarted();
     test.advance(10);
-    meter.take_counts();
-    meter.take_bytes();
+    proxy.take_counts();
+    proxy.take_bytes();
     assert_eq!(test.get(VERSIONS, token).await.status, 200);
-    assert_eq!(meter.take_counts(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
-    let warm = meter.take_bytes();
+    assert_eq!(proxy.take_counts(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
+    let warm = proxy.take_bytes();
     assert_eq!(cold.get(VERSIONS, token).await.status, 200);
     assert_eq!(
-        meter.take_counts(),
+        proxy.take_counts(),
         calls([("dynamodb BatchGetItem", 2), ("dynamodb GetItem", 1), ("kms Decrypt", 1)])
     );
-    [warm, meter.take_bytes()]
+    [warm, proxy.take_bytes()]
 }
 
 #[tokio::test]

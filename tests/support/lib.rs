@@ -1,4 +1,5 @@
-//! Shared code of the suite, the demo and the soak: emulators, identities, certificates, and the programs under test.
+//! Shared code of the suite, the demo and the soak: emulators, identities, certificates, and the
+//! programs under test.
 //!
 //! | module | what it has |
 //! |---|---|
@@ -20,18 +21,15 @@
     reason = "a helper that fails must fail its test at once"
 )]
 
-pub mod archives;
 pub mod aws;
 pub mod broker;
 pub mod demo;
 pub mod dev_ca;
 pub mod lambda;
 pub mod process;
-pub mod reply;
 pub mod seed;
 pub mod skipped;
 pub mod soak;
 pub mod sts;
 pub mod terraform;
-pub mod test_clock;
 pub mod time_limits;

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tool_is_a_file_that_runs() {
+    fn a_tool_is_an_executable_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("plain");
         std::fs::write(&file, "").unwrap();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_skipped_is_a_line_each() {
+    fn each_skip_is_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let list = folder.path().join("skipped.txt");
         append(&list, "terraform", "init with a granted role");

@@ -1,6 +1,7 @@
-//! How long tests wait: for as long as it takes, with minutes as a backstop; no test is about the speed of a machine.
+//! How long tests wait: a test waits for an event, and ten minutes are only a backstop.
 //!
-//! Deadlines of the broker are long in tests. A test about a deadline has something hang by design and lets the clock jump.
+//! The broker's time limits are long in tests. A test about a limit makes something hang, and lets
+//! the clock jump.
 
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use stile_broker::authn::sigv4::StsTimeouts;
 use stile_broker::http::ConnectionTimeouts;
 use stile_store::{AwsDeadlines, EmbeddedDeadlines};
 
-/// A backstop: what takes so long would never come.
+/// The backstop: an event that takes longer never comes.
 pub const BACKSTOP: Duration = Duration::from_secs(600);
 
-/// The same limits for programs, as variables of their environment.
+/// Variables that set the same time limits for programs.
 pub const VARIABLES: [(&str, &str); 4] = [
     ("STILE_STORE_TIMEOUT", "600"),
     ("STILE_STS_TIMEOUT", "600"),
@@ -19,34 +20,35 @@ pub const VARIABLES: [(&str, &str); 4] = [
     ("TF_REGISTRY_CLIENT_TIMEOUT", "600"),
 ];
 
-/// Limits of the store on AWS that no busy machine reaches.
+/// Time limits of the store on AWS that no busy machine reaches.
 pub fn aws() -> AwsDeadlines {
     AwsDeadlines::within(BACKSTOP)
 }
 
-/// Limits of the embedded store that no busy machine reaches.
+/// Time limits of the embedded store that no busy machine reaches.
 pub fn embedded() -> EmbeddedDeadlines {
     EmbeddedDeadlines::within(BACKSTOP)
 }
 
-/// Limits of requests to STS that no busy machine reaches.
+/// Time limits of requests to STS that no busy machine reaches.
 pub fn sts() -> StsTimeouts {
     StsTimeouts::within(BACKSTOP)
 }
 
-/// Limits of connections that no busy machine reaches.
+/// Time limits of connections that no busy machine reaches.
 pub fn connections() -> ConnectionTimeouts {
     ConnectionTimeouts { head: BACKSTOP, taking: BACKSTOP, drain: BACKSTOP }
 }
 
-/// Waits for something that comes in any case.
+/// Waits for an event that must come; `None` after the backstop.
 pub async fn wait<T>(comes: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(BACKSTOP, comes).await.ok()
 }
 
-/// Works until the work is stuck on something that hangs; from then on the clock jumps from deadline to deadline.
+/// Runs `work`. When `stuck` reports that it hangs, the clock jumps from time limit to time limit
+/// until it ends.
 ///
-/// Returns what the work came to, and how far the clock jumped. For a runtime of one thread.
+/// Returns the result, and how far the clock jumped. It needs a runtime of one thread.
 pub async fn past_deadlines<T>(
     stuck: impl Future<Output = ()>,
     work: impl Future<Output = T>,
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_clock_jumps_for_work_that_is_stuck_and_for_no_other() {
+    async fn the_clock_jumps_for_stuck_work_only() {
         let hour = Duration::from_secs(3600);
         let hangs = tokio::time::timeout(hour, std::future::pending::<()>());
         let (ended, jumped) = past_deadlines(async {}, hangs).await;

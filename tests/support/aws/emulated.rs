@@ -1,4 +1,4 @@
-//! AWS for one test: a table, a bucket and a key of its own, in a moto that all tests share or that is its own; behind a proxy.
+//! An emulated AWS for one test: its own table, bucket and key in moto, behind a proxy.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,31 +15,32 @@ use crate::process::programs::client;
 use crate::skipped::skipped;
 use crate::time_limits;
 
-/// The key id that everything is signed with; moto does not look.
+/// The access key that signs every call; moto does not verify it.
 pub const ACCESS_KEY_ID: &str = "ASIAEXAMPLEEXAMPLE22";
 
-/// Its secret.
+/// The secret of [`ACCESS_KEY_ID`].
 pub const SECRET_ACCESS_KEY: &str = "not/a+secret=";
 
-/// Its session token, with every character that can be misread in a URL.
+/// The session token of [`ACCESS_KEY_ID`], with every character that a URL can spoil.
 pub const SESSION_TOKEN: &str = "IQoJb3JpZ2luX2Vj//EXAMPLE+token/with+all==";
 
-/// The region everything is in.
+/// The region of everything.
 pub const REGION: &str = "us-east-1";
 
 /// A table, a bucket and a key.
 #[derive(Debug)]
 pub struct EmulatedAws {
-    /// The line to them.
+    /// The proxy in front of them.
     pub proxy: AwsProxy,
-    /// What they are called.
+    /// Their names.
     pub place: Place,
-    /// Where they are, if that is shared with no other test.
+    /// The emulator, unless all tests share it.
     own: Option<Arc<Moto>>,
 }
 
 impl EmulatedAws {
-    /// Makes them; none, and that is noted, without `python3`.
+    /// Creates them in the emulator that all tests share. Without `python3` it records a skip and
+    /// returns `None`.
     pub async fn start() -> Option<Self> {
         static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
         let Some(moto) = MOTO.get_or_init(Moto::start) else {
@@ -49,7 +50,7 @@ impl EmulatedAws {
         Some(Self::made(AwsProxy::start(moto.endpoint()), None).await)
     }
 
-    /// Makes them in an emulator of their own: for a test that asks so much of it that others would wait.
+    /// Creates them in an emulator of their own, for a test whose load would slow down other tests.
     pub async fn start_alone() -> Option<Self> {
         let Some(moto) = Moto::start() else {
             skipped("python3", "the same on DynamoDB, S3 and KMS");
@@ -74,18 +75,18 @@ impl EmulatedAws {
         emulated
     }
 
-    /// The same table, bucket and key on a line of its own.
+    /// The same table, bucket and key behind another proxy.
     #[must_use]
     pub fn behind_another_proxy(&self) -> Self {
         Self { proxy: self.proxy.another(), place: self.place.clone(), own: self.own.clone() }
     }
 
-    /// How the SDK reaches them.
+    /// A configuration of the SDK that reaches them.
     pub fn sdk(&self) -> SdkConfig {
         self.sdk_of(None)
     }
 
-    /// The same, with credentials that end then.
+    /// The same, with credentials that expire at that time.
     pub fn sdk_of(&self, expires_at: Option<std::time::SystemTime>) -> SdkConfig {
         let credentials = Credentials::new(
             ACCESS_KEY_ID,
@@ -102,7 +103,7 @@ impl EmulatedAws {
             .build()
     }
 
-    /// What a program needs in its environment to reach them.
+    /// The environment variables that a program needs to reach them.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         [
             ("STILE_TABLE", self.place.table.clone()),
@@ -119,18 +120,18 @@ impl EmulatedAws {
         .collect()
     }
 
-    /// The store that is made of them, for that registry where one is named.
+    /// The store on them, for that registry host if one is given.
     pub fn store(&self, host: Option<&str>) -> Store {
         self.store_over(&self.sdk(), host)
     }
 
-    /// The same as that configuration of the SDK reaches it.
+    /// The same store, reached through that configuration of the SDK.
     pub fn store_over(&self, sdk: &SdkConfig, host: Option<&str>) -> Store {
         let audience = host.map(|host| Audience::parse(host).unwrap());
         Store::on_aws(&self.place, audience, sdk, time_limits::aws())
     }
 
-    /// Calls DynamoDB as somebody would who has the table and not this program; `{TABLE}` is not needed, it is added.
+    /// Calls DynamoDB from outside the project, and adds the name of the table to the body.
     pub async fn dynamodb(&self, action: &str, mut body: Value) -> Value {
         if body.get("RequestItems").is_none() {
             body["TableName"] = json!(self.place.table);
@@ -149,7 +150,7 @@ impl EmulatedAws {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// Puts an object at that path of the bucket, as somebody would who may write there.
+    /// Puts an object into the bucket from outside the project.
     pub async fn put_object(&self, path: &str, body: &[u8]) {
         let scope = format!(
             "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
@@ -166,7 +167,7 @@ impl EmulatedAws {
         self.proxy.take_counts();
     }
 
-    /// Loses every object for good, every version of it, as somebody may who empties a bucket.
+    /// Deletes every version of every object.
     pub async fn lose_objects(&self) {
         let bucket = format!("{}/{}", self.proxy.endpoint(), self.place.bucket);
         let text = client(None)
@@ -198,7 +199,7 @@ impl EmulatedAws {
         self.proxy.take_counts();
     }
 
-    /// How many versions of objects are in the bucket.
+    /// How many versions of objects the bucket has.
     pub async fn versions(&self) -> usize {
         let listed = client(None)
             .get(format!("{}/{}?versions", self.proxy.endpoint(), self.place.bucket))
@@ -209,7 +210,7 @@ impl EmulatedAws {
         listed.text().await.unwrap().matches("<Version>").count()
     }
 
-    /// How many objects are in the bucket.
+    /// How many objects the bucket has.
     pub async fn objects(&self) -> usize {
         let listed = client(None)
             .get(format!("{}/{}?list-type=2", self.proxy.endpoint(), self.place.bucket))

@@ -1,8 +1,8 @@
-//! moto, a third party's AWS in Python: a second opinion on signatures, which it checks with botocore's code, and the AWS
-//! that the store is tried on.
+//! Runs moto, an emulator of AWS in Python: it verifies signatures with botocore's code, and it
+//! stands in for the AWS of the store.
 //!
-//! Its IAM users have unique ids that AWS would never give,
-//! so only assumed roles are taken from it.
+//! Unlike AWS, moto gives IAM users ids that do not start with `AIDA`, so tests only use its
+//! assumed roles.
 
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,13 +12,13 @@ use crate::process::programs::client;
 use crate::process::{Process, venv};
 use crate::sts::identity::Identity;
 
-/// What runs in the environment.
+/// The script that runs moto.
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/moto_server.py");
 
-/// The account that moto keeps everything in.
+/// The account of everything in moto.
 pub const ACCOUNT: &str = "123456789012";
 
-/// A running moto; it ends when dropped, and when this process ends in any other way.
+/// A running moto. It stops when dropped, and when this process ends.
 #[derive(Debug)]
 pub struct Moto {
     address: SocketAddr,
@@ -27,9 +27,10 @@ pub struct Moto {
 }
 
 impl Moto {
-    /// Starts one, with its environment made before if need be; none without `python3`.
+    /// Starts moto, and first creates its Python environment if necessary. Returns `None` without
+    /// `python3`.
     ///
-    /// Authentication is off until [`Self::role_credentials`] returns.
+    /// moto does not authenticate callers until [`Self::role_credentials`] returns.
     pub fn start() -> Option<Self> {
         let python = venv::made("moto", "moto-requirements.txt")?;
         let mut said = tempfile::tempfile().unwrap();
@@ -57,14 +58,16 @@ impl Moto {
         })
     }
 
-    /// Where it listens, as `http://127.0.0.1:PORT`.
+    /// The URL that it listens on: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Makes the role if it is not there, assumes it as session `tests`, and switches authentication on.
+    /// Creates the role if necessary, assumes it as session `tests`, and switches authentication
+    /// on.
     ///
-    /// While that goes on authentication is off, so roles are got before what is to be refused is tried.
+    /// Authentication is off meanwhile, so get all roles before you test that moto rejects a
+    /// caller.
     pub async fn role_credentials(&self, role: &str) -> Identity {
         self.authentication("inf").await;
         let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sts:AssumeRole"}]}"#;
@@ -100,7 +103,7 @@ impl Moto {
             .and_then(|node| node.text())
         {
             Some(text) => text.to_owned(),
-            None => panic!("moto did not let `{role}` be assumed:\n{assumed}"),
+            None => panic!("moto did not assume the role `{role}`:\n{assumed}"),
         };
         Identity {
             access_key_id: text("AccessKeyId"),
@@ -113,7 +116,7 @@ impl Moto {
         }
     }
 
-    /// Lets so many calls through before signatures are checked; `0` is checking from now on.
+    /// Lets that many calls through before moto verifies signatures; `0` verifies all.
     async fn authentication(&self, unchecked_calls: &'static str) {
         let reset = self
             .client
@@ -125,7 +128,7 @@ impl Moto {
         assert_eq!(reset.status(), 200);
     }
 
-    /// Calls an action without a good signature: the header only says which service is meant.
+    /// Calls an action without a valid signature: the header only names the service.
     async fn call(&self, service: &str, form: &[(&str, &str)]) -> String {
         let body: Vec<_> =
             form.iter().map(|(name, value)| format!("{name}={}", percent_encoded(value))).collect();
@@ -172,13 +175,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn moto_knows_the_caller_of_a_proof_and_refuses_a_bent_one() {
+    async fn moto_accepts_a_proof_and_rejects_a_changed_one() {
         let Some(moto) = Moto::start() else {
             return skipped("python3", "moto checks a proof's signature");
         };
         let (first, second) =
             (moto.role_credentials("deploy").await, moto.role_credentials("deploy").await);
-        assert_eq!(first.user_id, second.user_id, "the role was made once");
+        assert_eq!(first.user_id, second.user_id, "moto created the role once");
         let proof = Proof::new(&first).audience("127.0.0.1:8443").now(NOW);
         let (status, body) = send(&moto, &proof, Some("127.0.0.1:8444")).await;
         assert_eq!(status, 403, "{body}");

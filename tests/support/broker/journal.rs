@@ -1,7 +1,7 @@
-//! What the broker of one test logs, in the two forms that the program writes, and what panics there; each test's apart.
+//! Captures what the broker of one test logs, as text and as JSON, and which panics happen.
 //!
-//! It hears one runtime: its own thread, every task, and the threads on which it waits for disks. Where there is no runtime
-//! it hears its thread.
+//! A journal belongs to one runtime: to its threads, its tasks, and its blocking threads. Without a
+//! runtime it belongs to its thread.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -13,50 +13,50 @@ use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt};
 
-/// What is heard: all that the broker can be asked to log, and what its libraries say at the usual level.
+/// The levels: everything of the broker, and the usual level of its libraries.
 const LEVELS: &str = "info,stile_broker=trace";
 
-/// Hears where it was started, until it is dropped; where two were, the younger one does.
+/// Captures events of its runtime until it is dropped. Of two journals, the newer one captures.
 pub struct Journal {
     place: Place,
-    ears: Arc<Ears>,
+    sink: Arc<Sink>,
 }
 
 /// What was logged since the last look.
 #[derive(Debug, Clone, Default)]
 pub struct Logged {
-    /// As a person reads it.
+    /// The lines in the form for people.
     pub human: Written,
-    /// As CloudWatch reads it.
+    /// The lines in the form for CloudWatch.
     pub json: Written,
-    /// What every panic said, wherever it was caught.
+    /// The message of every panic, including those that were caught.
     pub panics: Vec<String>,
 }
 
 /// Lines in one form.
 #[derive(Debug, Clone, Default)]
 pub struct Written {
-    /// How many events there were, each of which is to be one line.
+    /// How many events there were; each must be one line.
     pub events: usize,
     /// The lines.
     pub text: String,
 }
 
 impl Journal {
-    /// Hears this runtime, or this thread where there is none, from now on.
+    /// Starts to capture events of this runtime, or of this thread if there is no runtime.
     pub fn start() -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(listen);
-        let (place, ears) = (Place::here(), Arc::<Ears>::default());
-        listening().entry(place).or_default().push(Arc::clone(&ears));
-        Self { place, ears }
+        let (place, sink) = (Place::here(), Arc::<Sink>::default());
+        listening().entry(place).or_default().push(Arc::clone(&sink));
+        Self { place, sink }
     }
 
-    /// What was logged since the last look.
+    /// Takes what was logged since the last look.
     pub fn taken(&self) -> Logged {
-        let [human, json] = [&self.ears.human, &self.ears.json]
+        let [human, json] = [&self.sink.human, &self.sink.json]
             .map(|written| std::mem::take(&mut *locked(written)));
-        Logged { human, json, panics: std::mem::take(&mut *locked(&self.ears.panics)) }
+        Logged { human, json, panics: std::mem::take(&mut *locked(&self.sink.panics)) }
     }
 }
 
@@ -64,7 +64,7 @@ impl Drop for Journal {
     fn drop(&mut self) {
         let mut listening = listening();
         if let Some(here) = listening.get_mut(&self.place) {
-            here.retain(|ears| !Arc::ptr_eq(ears, &self.ears));
+            here.retain(|sink| !Arc::ptr_eq(sink, &self.sink));
             if here.is_empty() {
                 listening.remove(&self.place);
             }
@@ -85,7 +85,7 @@ impl Logged {
     }
 }
 
-/// Where something is logged.
+/// The origin of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
     Runtime(tokio::runtime::Id),
@@ -93,7 +93,7 @@ enum Place {
 }
 
 impl Place {
-    /// A thread that waits for a disk is its runtime's as well.
+    /// The current runtime, which includes its blocking threads; otherwise the current thread.
     fn here() -> Self {
         Handle::try_current().map_or_else(
             |_| Self::Thread(std::thread::current().id()),
@@ -103,48 +103,50 @@ impl Place {
 }
 
 #[derive(Default)]
-struct Ears {
+struct Sink {
     human: Mutex<Written>,
     json: Mutex<Written>,
     panics: Mutex<Vec<String>>,
 }
 
-impl Ears {
+impl Sink {
     fn here() -> Option<Arc<Self>> {
         listening().get(&Place::here())?.last().cloned()
     }
 }
 
-/// One subscriber for the process, since a thread's own would not be heard on the others of its runtime; and one who is
-/// told of panics, which nobody logs where a task is left to itself.
+/// Installs one subscriber for the process, because a thread-local one misses the other threads of
+/// its runtime.
+///
+/// It also installs a panic hook, because nothing logs the panic of a detached task.
 fn listen() {
     let subscriber = Registry::default()
         .with(EnvFilter::new(LEVELS))
-        .with(dynamic_filter_fn(|_, _| Ears::here().is_some()))
+        .with(dynamic_filter_fn(|_, _| Sink::here().is_some()))
         .with(
             fmt::layer()
                 .with_ansi(false)
-                .with_writer(|| Line { ears: Ears::here(), form: |ears| &ears.human }),
+                .with_writer(|| Line { sink: Sink::here(), form: |sink| &sink.human }),
         )
         .with(
             fmt::layer()
                 .json()
                 .flatten_event(true)
-                .with_writer(|| Line { ears: Ears::here(), form: |ears| &ears.json }),
+                .with_writer(|| Line { sink: Sink::here(), form: |sink| &sink.json }),
         );
     tracing::subscriber::set_global_default(subscriber)
-        .expect("nobody else listens in a process of tests");
+        .expect("a test process has no other subscriber");
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if let Some(ears) = Ears::here() {
-            locked(&ears.panics).push(panic.to_string());
+        if let Some(sink) = Sink::here() {
+            locked(&sink.panics).push(panic.to_string());
         }
         usual(panic);
     }));
 }
 
-fn listening() -> MutexGuard<'static, HashMap<Place, Vec<Arc<Ears>>>> {
-    static LISTENING: OnceLock<Mutex<HashMap<Place, Vec<Arc<Ears>>>>> = OnceLock::new();
+fn listening() -> MutexGuard<'static, HashMap<Place, Vec<Arc<Sink>>>> {
+    static LISTENING: OnceLock<Mutex<HashMap<Place, Vec<Arc<Sink>>>>> = OnceLock::new();
     locked(LISTENING.get_or_init(Mutex::default))
 }
 
@@ -152,16 +154,16 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes one event: it is written in one piece.
+/// Writes one event, which comes in one piece.
 struct Line {
-    ears: Option<Arc<Ears>>,
-    form: fn(&Ears) -> &Mutex<Written>,
+    sink: Option<Arc<Sink>>,
+    form: fn(&Sink) -> &Mutex<Written>,
 }
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if let Some(ears) = &self.ears {
-            let mut written = locked((self.form)(ears));
+        if let Some(sink) = &self.sink {
+            let mut written = locked((self.form)(sink));
             written.events += 1;
             written.text.push_str(&String::from_utf8_lossy(bytes));
         }
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_without_a_runtime_hears_its_own_thread_and_no_other() {
+    fn a_journal_without_a_runtime_captures_its_own_thread_only() {
         let journal = Journal::start();
         tracing::info!(what = "first", "here");
         std::thread::spawn(|| {
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_journal_hears_every_thread_and_task_of_its_runtime_and_no_other_runtime() {
+    async fn a_journal_captures_every_thread_and_task_of_its_own_runtime_only() {
         let journal = Journal::start();
         std::thread::spawn(|| {
             let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -236,13 +238,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_younger_journal_of_two_hears_until_it_is_dropped() {
-        let elder = Journal::start();
-        let younger = Journal::start();
+    async fn the_newer_journal_of_two_captures_until_it_is_dropped() {
+        let older = Journal::start();
+        let newer = Journal::start();
         tracing::info!("one");
-        assert_eq!((events(&elder.taken()), events(&younger.taken())), ([0; 4], [1; 4]));
-        drop(younger);
+        assert_eq!((events(&older.taken()), events(&newer.taken())), ([0; 4], [1; 4]));
+        drop(newer);
         tracing::info!("two");
-        assert_eq!(events(&elder.taken()), [1; 4]);
+        assert_eq!(events(&older.taken()), [1; 4]);
     }
 }

@@ -1,8 +1,12 @@
-//! The real broker in this process, with a clock the test sets and an STS on loopback; requests come in memory or over TCP.
+//! The real broker in the process of a test: the test sets its clock, and it asks a local STS.
+//! Requests come in memory or over TCP.
 
+pub mod archives;
 pub mod journal;
 pub mod operator;
+pub mod reply;
 pub mod served;
+pub mod test_clock;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -33,28 +37,28 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-pub use crate::archives::{large_zip, module_zip};
 use crate::aws::emulated::EmulatedAws;
 use crate::aws::proxy::AwsProxy;
+pub use crate::broker::archives::{large_zip, module_zip};
 use crate::broker::operator::AsOperator as _;
+pub use crate::broker::reply::Reply;
+use crate::broker::test_clock::TestClock;
 use crate::dev_ca::Files;
-pub use crate::reply::Reply;
 use crate::sts::identity::Identity;
 use crate::sts::local::LocalSts;
 use crate::sts::proof::{Proof, document};
-use crate::test_clock::TestClock;
 use crate::time_limits;
 
-/// When every test begins, Unix seconds: 2026-11-20T10:11:12Z.
+/// The time at which every test starts, in Unix seconds: 2026-11-20T10:11:12Z.
 pub const NOW: i64 = 1_795_169_472;
 
-/// The registry's host where a test names no other.
+/// The registry host, unless a test names another.
 pub const HOST: &str = "registry.example.com";
 
 /// The account of [`deploy`].
 pub const ACCOUNT: &str = "111122223333";
 
-/// A role that tests call `deploy`.
+/// A role named `deploy`, which most tests use.
 pub fn deploy() -> Identity {
     Identity::role(ACCOUNT, "deploy", "i-0abc")
 }
@@ -64,26 +68,27 @@ pub fn role(name: &str) -> String {
     format!("aws:{ACCOUNT}:role/{name}")
 }
 
-/// Which store a test runs on.
+/// The kind of store that a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// A folder.
+    /// The embedded store, in a folder.
     Embedded,
-    /// DynamoDB, S3 and KMS, as moto has them.
+    /// DynamoDB, S3 and KMS, emulated by moto.
     Aws,
 }
 
-/// Where a test's registry is kept; brokers that share it are processes of one registry.
+/// Where a test's registry keeps its data. Brokers with the same place are processes of one
+/// registry.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// In this folder.
+    /// A folder.
     Folder(Arc<TempDir>),
-    /// On AWS.
+    /// An emulated AWS.
     Aws(Arc<EmulatedAws>),
 }
 
 impl Place {
-    /// An empty one; none, and that is noted, where a tool is missing.
+    /// An empty place. If a tool is missing, it records a skip and returns `None`.
     pub async fn new(backend: Backend) -> Option<Self> {
         match backend {
             Backend::Embedded => Some(Self::Folder(Arc::new(tempfile::tempdir().unwrap()))),
@@ -108,11 +113,11 @@ impl Place {
     }
 }
 
-/// A broker with an empty store.
+/// A broker that starts with an empty store.
 pub struct TestBroker {
-    /// Who says whose a proof is.
+    /// The STS that the broker asks.
     pub sts: LocalSts,
-    /// The broker itself.
+    /// The broker.
     pub broker: Arc<Broker>,
     router: Router,
     clock: Arc<TestClock>,
@@ -121,29 +126,29 @@ pub struct TestBroker {
 }
 
 impl TestBroker {
-    /// A broker for [`HOST`] that knows [`deploy`] and lets tokens live an hour.
+    /// A broker for [`HOST`] on the embedded store, whose tokens live at most an hour.
     pub fn start() -> Self {
         Self::start_with(HOST, 3600, Arc::new(tempfile::tempdir().unwrap()))
     }
 
-    /// The same on that store; none, and that is noted, where a tool is missing.
+    /// The same on that kind of store. If a tool is missing, it records a skip and returns `None`.
     pub async fn start_on(backend: Backend) -> Option<Self> {
         let place = Place::new(backend).await?;
         Some(Self::start_at(HOST, 3600, place, &REGIONS.iter().collect::<Vec<_>>()))
     }
 
-    /// The same on an AWS that it shares with no other test.
+    /// The same on an emulated AWS that no other test shares.
     pub async fn start_alone_on_aws() -> Option<Self> {
         let place = Place::Aws(Arc::new(EmulatedAws::start_alone().await?));
         Some(Self::start_at(HOST, 3600, place, &REGIONS.iter().collect::<Vec<_>>()))
     }
 
-    /// A broker for that host, with that longest life, over that data folder.
+    /// A broker for that host, with that longest token lifetime, over that data folder.
     pub fn start_with(host: &str, max_ttl: i64, data: Arc<TempDir>) -> Self {
         Self::start_in(host, max_ttl, data, &REGIONS.iter().collect::<Vec<_>>())
     }
 
-    /// The same, for proofs of these regions alone.
+    /// The same, for proofs of these regions only.
     pub fn start_in(
         host: &str,
         max_ttl: i64,
@@ -153,14 +158,14 @@ impl TestBroker {
         Self::start_at(host, max_ttl, Place::Folder(data), regions)
     }
 
-    /// The same, wherever it is kept.
+    /// The same, at any place.
     pub fn start_at(host: &str, max_ttl: i64, place: Place, regions: &[&'static Region]) -> Self {
         let audience = Audience::parse(host).unwrap();
         let (kept, store) = place.open(&audience);
         Self::assemble(audience, max_ttl, place, (kept, store), regions, LocalSts::endpoint)
     }
 
-    /// A broker for [`HOST`] at that place, and the line on which it asks STS.
+    /// A broker for [`HOST`] at that place, and the proxy between it and its STS.
     pub fn start_with_sts_proxy(place: Place) -> (Self, AwsProxy) {
         let audience = Audience::parse(HOST).unwrap();
         let (kept, store) = place.open(&audience);
@@ -225,12 +230,12 @@ impl TestBroker {
         }
     }
 
-    /// Another process of the same registry: the same store, host and time, nothing remembered.
+    /// Another process of the same registry: same store, host and time, with empty caches.
     pub fn restarted(&self) -> Self {
         self.restarted_as(&self.audience, 3600)
     }
 
-    /// The same, for that host and with that longest life.
+    /// The same for that host, with that longest token lifetime.
     pub fn restarted_as(&self, host: &str, max_ttl: i64) -> Self {
         let again =
             Self::start_at(host, max_ttl, self.place.clone(), &REGIONS.iter().collect::<Vec<_>>());
@@ -238,7 +243,7 @@ impl TestBroker {
         again
     }
 
-    /// The same as [`Self::restarted`] on AWS, by a line of its own.
+    /// The same as [`Self::restarted`], with another proxy in front of the same AWS.
     pub fn behind_another_proxy(&self) -> Self {
         let place = Place::Aws(Arc::new(self.aws().behind_another_proxy()));
         let again =
@@ -247,7 +252,7 @@ impl TestBroker {
         again
     }
 
-    /// The same over another store.
+    /// The same over that store.
     pub fn over(&self, store: Store) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
         let (kept, _) = self.place.open(&audience);
@@ -263,7 +268,7 @@ impl TestBroker {
         again
     }
 
-    /// Another process, which asks somebody else than its STS: whoever answers at that URL.
+    /// Another process of the same registry that asks the STS at that URL.
     pub fn asking(&self, url: &str) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
         let opened = self.place.open(&audience);
@@ -287,7 +292,7 @@ impl TestBroker {
         }
     }
 
-    /// What stands in for AWS.
+    /// The emulated AWS of the store.
     pub fn aws(&self) -> &EmulatedAws {
         match &self.place {
             Place::Folder(_) => panic!("the embedded store is not on AWS"),
@@ -295,7 +300,7 @@ impl TestBroker {
         }
     }
 
-    /// Which store it is.
+    /// The kind of store.
     pub fn backend(&self) -> Backend {
         match &self.place {
             Place::Folder(_) => Backend::Embedded,
@@ -303,7 +308,7 @@ impl TestBroker {
         }
     }
 
-    /// Makes the store fail, as a full disk or a cut line does.
+    /// Makes the store fail: the keyring becomes unreadable, or the connection to AWS is cut.
     pub fn break_store(&self) {
         match &self.place {
             Place::Folder(data) => {
@@ -317,7 +322,7 @@ impl TestBroker {
         }
     }
 
-    /// Makes it work again.
+    /// Undoes [`Self::break_store`].
     pub fn repair_store(&self) {
         match &self.place {
             Place::Folder(data) => {
@@ -332,7 +337,7 @@ impl TestBroker {
         }
     }
 
-    /// How many archives are kept or on their way in.
+    /// How many archives the store has, including those that are being uploaded.
     pub async fn archives(&self) -> usize {
         fn files(folder: &Path) -> usize {
             let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -346,7 +351,7 @@ impl TestBroker {
         }
     }
 
-    /// Follows the location of a download as a client does, which takes the checksum off and sorts the query.
+    /// Downloads from a location as Terraform does, which removes the checksum and sorts the query.
     pub async fn fetch(&self, location: &str) -> (u16, Vec<u8>) {
         if location.starts_with('/') {
             let reply = self.get_anonymously(location).await;
@@ -360,32 +365,32 @@ impl TestBroker {
         (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
     }
 
-    /// The time, Unix seconds.
+    /// The time of the broker, in Unix seconds.
     pub fn time(&self) -> i64 {
         self.clock.now()
     }
 
-    /// Has broker and STS go by the system's clock, so many seconds ahead of it.
-    pub fn go_by_system_time(&self, ahead: i64) {
-        self.clock.go_on(ahead);
+    /// Makes the broker and its STS follow the system's clock, that many seconds ahead.
+    pub fn follow_system_time(&self, ahead: i64) {
+        self.clock.follow_system(ahead);
     }
 
-    /// Sets the time of broker and STS, where it stands still.
+    /// Stops the clock of the broker and of its STS at that time.
     pub fn set_time(&self, now: i64) {
         self.clock.set(now);
     }
 
-    /// Lets time pass.
+    /// Moves the time forward.
     pub fn advance(&self, seconds: i64) {
         self.clock.advance(seconds);
     }
 
-    /// Grants.
+    /// Creates a grant.
     pub async fn grant(&self, principal: &str, namespace: &str, permissions: &[Permission]) {
         grant(self.store(), principal, namespace, permissions, self.time()).await;
     }
 
-    /// Takes a grant away.
+    /// Deletes a grant, which must exist.
     pub async fn delete_grant(&self, principal: &str, namespace: &str) {
         let principal = Principal::parse_stored(principal).unwrap();
         let done =
@@ -393,22 +398,22 @@ impl TestBroker {
         assert!(done.unwrap(), "there was a grant");
     }
 
-    /// The store.
+    /// The store of the broker.
     pub fn store(&self) -> &Store {
         &self.broker.store
     }
 
-    /// A proof of that identity for this registry, now.
+    /// A proof that this identity signs now for this registry.
     pub fn proof(&self, identity: &Identity) -> Proof {
         Proof::new(identity).audience(&self.audience).now(self.time())
     }
 
-    /// Exchanges a body.
+    /// Sends a JSON body to the token exchange.
     pub async fn exchange(&self, body: &Value) -> Reply {
         self.exchange_bytes(body.to_string()).await
     }
 
-    /// Exchanges bytes that need not be JSON.
+    /// Sends any body to the token exchange.
     pub async fn exchange_bytes(&self, body: impl Into<Body>) -> Reply {
         self.send(
             Request::post("/v1/token")
@@ -419,7 +424,7 @@ impl TestBroker {
         .await
     }
 
-    /// A token for every namespace, with these permissions.
+    /// A token for all namespaces with these permissions.
     pub async fn token(&self, identity: &Identity, permissions: &[Permission]) -> String {
         self.token_for(identity, Namespaces::All, permissions, 3600).await
     }
@@ -439,7 +444,7 @@ impl TestBroker {
         reply.json()["token"].as_str().unwrap().to_owned()
     }
 
-    /// `GET` with a token.
+    /// Sends `GET` with a token.
     pub async fn get(&self, path: &str, token: &str) -> Reply {
         self.send(
             Request::get(path)
@@ -450,12 +455,12 @@ impl TestBroker {
         .await
     }
 
-    /// `GET` without one.
+    /// Sends `GET` without a token.
     pub async fn get_anonymously(&self, path: &str) -> Reply {
         self.send(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    /// Publishes a zip, or what claims to be one.
+    /// Publishes an archive.
     pub async fn publish(
         &self,
         address: &str,
@@ -469,24 +474,25 @@ impl TestBroker {
         self.send(request.body(archive.into()).unwrap()).await
     }
 
-    /// Sends a request in memory.
+    /// Sends a request to the router in memory.
     pub async fn send(&self, request: Request<Body>) -> Reply {
         Reply::read(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
-    /// The same router as a function of Lambda, which believes that API and guards routes below that path.
+    /// The same router behind the function that Lambda runs: it trusts that API and authorizes
+    /// routes below that path.
     pub fn function(&self, iam_source: Option<&str>, authorizer_base: Option<&str>) -> Function {
         let source = iam_source.map(|text| IamSource::parse(text).unwrap());
         let base = authorizer_base.map(|text| AuthorizerBase::parse(text).unwrap());
         Function::new(self.router.clone(), Arc::clone(&self.broker), source, base)
     }
 
-    /// Serves over TCP, with TLS where files are given, until the guard is dropped; slow clients are cut off as by default.
+    /// Serves over TCP until the result is dropped, with TLS if certificate files are given and the default time limits.
     pub async fn serve(&self, tls: Option<&Files>) -> Serving {
         self.serve_with(0, tls, |router| router, ConnectionTimeouts::default()).await
     }
 
-    /// The same on that port of 127.0.0.1, with what stands between its routes and the connection, and with patience.
+    /// The same on that port of 127.0.0.1, with a layer around the routes and long time limits.
     pub async fn serve_on(
         &self,
         port: u16,
@@ -523,13 +529,13 @@ impl TestBroker {
     }
 }
 
-/// Makes what is missing of a data folder, and opens it.
+/// Creates the missing parts of a data folder, and opens it.
 pub fn embedded(folder: &Path, deadlines: EmbeddedDeadlines) -> Store {
     Store::init_folder(folder, deadlines).unwrap();
     Store::open_folder(folder, deadlines).unwrap()
 }
 
-/// Makes a data folder in which one principal holds permissions on one namespace, for a broker that is to run over it.
+/// Creates a data folder with one grant, for a broker that starts later.
 pub async fn make_data(
     folder: &Path,
     principal: &str,
@@ -539,7 +545,7 @@ pub async fn make_data(
     grant(&embedded(folder, time_limits::embedded()), principal, namespace, permissions, NOW).await;
 }
 
-/// Lets one principal hold permissions on one namespace, for brokers that are to run over that table.
+/// Creates a grant in the table, for brokers that start later.
 pub async fn allow(
     aws: &EmulatedAws,
     principal: &str,
@@ -571,12 +577,12 @@ pub(crate) async fn grant(
 
 /// A broker that serves over TCP until this is dropped.
 pub struct Serving {
-    /// Where.
+    /// Its address.
     pub address: std::net::SocketAddr,
     _stop: oneshot::Sender<()>,
 }
 
-/// A namespace list.
+/// A list of namespaces.
 pub fn namespaces(names: &[&str]) -> Namespaces {
     Namespaces::List(names.iter().map(|name| Namespace::parse(name).unwrap()).collect())
 }

@@ -1,4 +1,5 @@
-//! An operator at the store, as the admin program is one: tests change grants and revocations through it.
+//! Lets tests change grants and revocations as the admin program does, with an operator's access to
+//! the store.
 
 use stile_core::grants::{Grant, GrantNamespace, OperatorAccess, Pin};
 use stile_core::identity::SingleUse;
@@ -9,18 +10,18 @@ use stile_store::{
     Change, Created, HostKept, NewGrant, Revocations, SingleUseOutcome, Store, StoreError, Updated,
 };
 
-/// The operator of a test.
+/// The operator access of tests.
 pub fn operator() -> OperatorAccess {
     OperatorAccess::for_store_writer("test")
 }
 
-/// A store that an operator has open.
+/// A store with operator access.
 #[derive(Debug)]
 pub struct Operated<'a>(&'a Store);
 
-/// Opens a store as its operator.
+/// Adds [`Self::as_operator`] to the store.
 pub trait AsOperator {
-    /// The store, with the right of its operator.
+    /// The store with operator access.
     fn as_operator(&self) -> Operated<'_>;
 }
 
@@ -31,7 +32,7 @@ impl AsOperator for Store {
 }
 
 impl Operated<'_> {
-    /// Makes that grant, by its `created_by` and at its `created_at`.
+    /// Creates a grant with its own `created_by` and `created_at`.
     pub async fn create_grant(
         &self,
         grant: Grant,
@@ -96,7 +97,7 @@ impl Operated<'_> {
         self.0.lift(&operator(), principal).await
     }
 
-    /// Lists what is revoked.
+    /// Lists revocations.
     pub async fn revocations(&self) -> Result<Revocations, StoreError> {
         self.0.revocations(&operator()).await
     }
@@ -106,12 +107,12 @@ impl Operated<'_> {
         self.0.drop_keys(&operator()).await
     }
 
-    /// Writes which registry the store is for.
+    /// Records which registry the store belongs to.
     pub async fn keep_host(&self, host: &Audience) -> Result<HostKept, StoreError> {
         self.0.keep_host(&operator(), host).await
     }
 
-    /// Records a proof as used, as a mint does.
+    /// Records a proof as used, as minting a token does.
     pub async fn claim(
         &self,
         digest: [u8; 32],

@@ -1,4 +1,5 @@
-//! The real broker in this process, served over TLS on loopback in the system's time, as Terraform and the helper meet it.
+//! The real broker in the process of a test, over TLS on loopback and in system time, for Terraform
+//! and the helper.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::process::home::Home;
 use crate::process::programs::free_port;
 use crate::sts::identity::Identity;
 
-/// The system's clock, Unix seconds: what real programs go by.
+/// The time of the system clock in Unix seconds, which real programs use.
 pub fn system_time() -> i64 {
     #[expect(
         clippy::disallowed_methods,
@@ -24,11 +25,11 @@ pub fn system_time() -> i64 {
     now.timestamp()
 }
 
-/// A broker that programs can reach.
+/// A broker that programs can connect to.
 pub struct Served {
     /// The broker, its store and its STS.
     pub test: TestBroker,
-    /// Its certificate and the authority that made it.
+    /// Its certificate and the certificate of its authority.
     pub files: Files,
     host: String,
     _folder: TempDir,
@@ -36,18 +37,19 @@ pub struct Served {
 }
 
 impl Served {
-    /// A broker whose clock goes with the system's.
+    /// A broker that follows the system's clock.
     pub async fn start() -> Self {
         Self::start_with(0, |router| router).await
     }
 
-    /// A broker whose clock, and STS's, is so many seconds ahead of the system's, and something between it and its callers.
+    /// A broker whose clock and STS are that many seconds ahead of the system, with a layer around
+    /// its routes.
     pub async fn start_with(ahead: i64, between: impl FnOnce(Router) -> Router) -> Self {
         Self::start_at(ahead, Place::Folder(Arc::new(tempfile::tempdir().unwrap())), between).await
     }
 
-    /// A broker whose clock goes with the system's, on that store, and something between it and its callers; none, and
-    /// that is noted, where a tool is missing.
+    /// A broker on that kind of store that follows the system's clock, with a layer around its
+    /// routes. If a tool is missing, it records a skip and returns `None`.
     pub async fn start_on(
         backend: Backend,
         between: impl FnOnce(Router) -> Router,
@@ -56,7 +58,7 @@ impl Served {
         Some(Self::start_at(0, place, between).await)
     }
 
-    /// The same, so many seconds ahead of the system's time.
+    /// The same, that many seconds ahead of the system's time.
     pub async fn start_ahead(backend: Backend, ahead: i64) -> Option<Self> {
         let place = Place::new(backend).await?;
         Some(Self::start_at(ahead, place, |router| router).await)
@@ -67,7 +69,7 @@ impl Served {
         let host = format!("127.0.0.1:{port}");
         let files = DevCa::new(now).write(folder.path(), &["127.0.0.1"]);
         let test = TestBroker::start_at(&host, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
-        test.go_by_system_time(ahead);
+        test.follow_system_time(ahead);
         let _serving = test.serve_on(port, Some(&files), between).await;
         Self { test, files, host, _folder: folder, _serving }
     }
@@ -77,12 +79,13 @@ impl Served {
         &self.host
     }
 
-    /// The source address of a module in it.
+    /// The source address of a module in this registry.
     pub fn source(&self, address: &str) -> String {
         format!("{}/{address}", self.host)
     }
 
-    /// A home that trusts it, whose helper is configured for it, with the identity's AWS keys in the environment.
+    /// A home that trusts the broker, configures the helper for it, and has the AWS keys of the
+    /// identity.
     pub fn home(&self, identity: &Identity) -> Home {
         self.test.sts.add_identity(identity.clone());
         let mut home = Home::temporary();

@@ -1,4 +1,4 @@
-//! What to paste into another terminal, to try by hand what was shown.
+//! The commands to paste into another terminal to try the demo by hand.
 
 use super::play::Play;
 use super::show::short;
@@ -10,8 +10,12 @@ pub(super) fn text(play: &Play) -> String {
     let programs =
         program(ADMIN).parent().map(|folder| folder.display().to_string()).unwrap_or_default();
     let mut lines = vec![
-        format!("\nThe registry stays up at https://{host} until Ctrl-C; its log is {}.", short(&stage.folder.join("broker.log"))),
-        "To try it by hand, paste this into another terminal, and into no other: it gives that terminal another HOME.\n".to_owned(),
+        format!(
+            "\nThe registry runs at https://{host} until Ctrl-C; its log is {}.",
+            short(&stage.folder.join("broker.log"))
+        ),
+        "To try it by hand, paste this into a new terminal only: it changes HOME there.\n"
+            .to_owned(),
         format!("  cd '{}'", stage.configuration().display()),
         format!("  export PATH='{programs}':\"$PATH\""),
     ];

@@ -1,4 +1,5 @@
-//! Events as gateways write them: golden ones from files, and any request in each of the four shapes.
+//! Gateway events for a function: golden events from files, and any request in the format of each
+//! of four gateways.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +11,13 @@ use serde_json::{Value, json};
 
 use crate::broker::Reply;
 
-/// A golden event of `tests/fixtures/events/`.
+/// A golden event from `tests/fixtures/events/`.
 pub fn golden(name: &str) -> Value {
     let path = format!("{}/fixtures/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// What a client sends, before any gateway.
+/// A request of a client, before any gateway.
 #[derive(Debug, Clone, Default)]
 pub struct Sent {
     method: String,
@@ -31,27 +32,27 @@ impl Sent {
         Self { method: method.into(), target: target.into(), ..Self::default() }
     }
 
-    /// With one more header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
-    /// With that token.
+    /// Adds a bearer token.
     #[must_use]
     pub fn bearer(self, token: &str) -> Self {
         self.header("authorization", format!("Bearer {token}"))
     }
 
-    /// With that body.
+    /// Sets the body.
     #[must_use]
     pub fn body(mut self, kind: &str, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self.header("content-type", kind)
     }
 
-    /// As it comes over the wire.
+    /// The request as it comes over the wire.
     pub fn request(&self) -> Request<Body> {
         let request = Request::builder().method(self.method.as_str()).uri(&self.target);
         let request =
@@ -68,14 +69,15 @@ impl Sent {
     }
 }
 
-/// What stands before the function.
+/// The gateway in front of the function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// A function URL.
     FunctionUrl,
-    /// An HTTP API of API Gateway, payload 2.0, in a stage of a name.
+    /// An HTTP API of API Gateway with payload 2.0, in a named stage.
     HttpApi,
-    /// A REST API of API Gateway, in a stage that is named like the first part of the registry's own paths.
+    /// A REST API of API Gateway, in a stage with the name of the first part of the registry's
+    /// paths.
     RestApi,
     /// An application load balancer whose target group has multi-value headers.
     LoadBalancer,
@@ -86,7 +88,7 @@ impl Shape {
     pub const ALL: [Self; 4] =
         [Self::FunctionUrl, Self::HttpApi, Self::RestApi, Self::LoadBalancer];
 
-    /// The request as this gateway hands it on.
+    /// The event that this gateway makes of a request.
     pub fn event(self, sent: &Sent) -> Value {
         let mut event = golden(match self {
             Self::FunctionUrl => "function_url",
@@ -140,7 +142,7 @@ impl Shape {
         event
     }
 
-    /// What the gateway hands back to the client.
+    /// The response that this gateway makes of a function's answer.
     pub fn reply(self, answer: &Value) -> Reply {
         let single = |headers: &Value| -> Vec<(String, String)> {
             let headers: BTreeMap<String, String> =
@@ -192,7 +194,7 @@ fn push(map: &mut Value, name: &str, value: &str) {
     object(map).entry(name).or_insert_with(|| json!([])).as_array_mut().unwrap().push(value.into());
 }
 
-/// The query as a load balancer cuts it: nothing is decoded.
+/// The query as a load balancer splits it, which decodes nothing.
 fn in_pieces(query: &str) -> Vec<(String, String)> {
     let pieces = query.split('&').filter(|piece| !piece.is_empty());
     pieces
@@ -201,7 +203,7 @@ fn in_pieces(query: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The query as a REST API cuts it.
+/// The query as a REST API splits it.
 fn decoded(query: &str) -> Vec<(String, String)> {
     reqwest::Url::parse(&format!("http://x/?{query}")).unwrap().query_pairs().into_owned().collect()
 }

@@ -1,4 +1,4 @@
-//! What AWS puts before a function: plain HTTPS on a port of loopback, each request handed on as an event of a function URL.
+//! A function URL: HTTPS on a port of loopback that passes each request to a function as an event.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -17,16 +17,16 @@ use crate::dev_ca::Files;
 use crate::lambda::Function;
 use crate::lambda::events::{Sent, Shape};
 
-/// Most bytes of a body: Lambda takes 6 MB, and base64 makes four of three.
+/// The largest body: Lambda accepts 6 MB, and base64 makes four bytes of three.
 const MAX_BODY: usize = 4_500_000;
 
-/// An open door; it closes when dropped.
+/// An open function URL. It closes when dropped.
 pub struct FunctionUrlServer {
     _stop: oneshot::Sender<()>,
 }
 
 impl FunctionUrlServer {
-    /// Opens one on that port of 127.0.0.1, with that certificate, before that function.
+    /// Opens one on that port of 127.0.0.1, with that certificate, in front of that function.
     pub async fn open(port: u16, files: &Files, function: Arc<Function>) -> Self {
         let tls = tls(&TlsFiles { cert: files.cert.clone(), key: files.key.clone() }).unwrap();
         let server = Server::bind((Ipv4Addr::LOCALHOST, port).into(), Some(tls)).await.unwrap();
@@ -44,7 +44,7 @@ async fn hand_on(State(function): State<Arc<Function>>, request: Request<Body>) 
     let body = axum::body::to_bytes(body, MAX_BODY).await.unwrap();
     let mut event =
         Shape::FunctionUrl.event(&Sent::new(head.method.as_str(), target).body("", body));
-    // A function URL gives each header once, in lower case, its values with commas between them.
+    // A function URL passes each header once, in lower case, with its values joined by commas.
     let mut headers: BTreeMap<&str, String> = BTreeMap::new();
     for (name, value) in &head.headers {
         let value = value.to_str().unwrap();
@@ -54,7 +54,7 @@ async fn hand_on(State(function): State<Arc<Function>>, request: Request<Body>) 
             .or_insert_with(|| value.to_owned());
     }
     event["headers"] = json!(headers);
-    // An error of the function is the gateway's 502, without a word of what was wrong.
+    // An error of the function becomes a 502 of the gateway, without details.
     match function.invoke(&event).await {
         Err(_) => {
             Response::builder().status(502).body(Body::from("Internal Server Error")).unwrap()

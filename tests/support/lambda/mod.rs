@@ -1,4 +1,5 @@
-//! Lambda's runtime API on loopback, and the real broker as a function behind it.
+//! Lambda's runtime API on loopback, with the real broker as the function, and what stands in front
+//! of a function.
 
 pub mod events;
 pub mod function_url;
@@ -24,7 +25,7 @@ use tokio::task::JoinHandle;
 use crate::process::Process;
 use crate::time_limits;
 
-/// A function that runs; killed when dropped.
+/// A running function. It is killed when dropped.
 pub struct Function {
     process: Mutex<Process>,
     api: Arc<RuntimeApi>,
@@ -37,12 +38,13 @@ struct RuntimeApi {
     events: tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, Value)>>,
     answers: Mutex<HashMap<String, oneshot::Sender<Result<Value, Value>>>>,
     numbers: AtomicU64,
-    /// How often an event was asked for.
+    /// How many times the function asked for an event.
     asked: watch::Sender<u64>,
 }
 
 impl Function {
-    /// Starts the program as Lambda does: no argument, and nothing in its environment but Lambda's own variables and these.
+    /// Starts the program as Lambda does: without arguments, and with no variables but Lambda's own
+    /// and these.
     pub async fn start(program: &Path, variables: &[(&str, &str)], log: &Path) -> Self {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -80,7 +82,7 @@ impl Function {
         }
     }
 
-    /// Waits until it has started: until it asks for its first event.
+    /// Waits until the function has started and asks for its first event.
     pub async fn started(&self) {
         let mut asked = self.api.asked.subscribe();
         let started = time_limits::wait(asked.wait_for(|times| *times > 0)).await;
@@ -92,7 +94,7 @@ impl Function {
         );
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the function has ended by itself.
     pub async fn ends(&self) -> std::process::ExitStatus {
         let ended = time_limits::wait(async {
             let mut tick = tokio::time::interval(Duration::from_millis(20));
@@ -106,7 +108,7 @@ impl Function {
         ended.await.unwrap_or_else(|| panic!("the function does not end:\n{}", self.log()))
     }
 
-    /// Its answer to an event, or the error it reports.
+    /// Sends an event, and returns the function's answer or the error that it reports.
     pub async fn invoke(&self, event: &Value) -> Result<Value, Value> {
         let id = format!(
             "8476a536-e9f4-11e8-9739-{:012}",
@@ -121,7 +123,7 @@ impl Function {
         }
     }
 
-    /// What it has said so far.
+    /// Its output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
@@ -162,7 +164,7 @@ async fn next(State(api): State<Arc<RuntimeApi>>) -> impl IntoResponse {
     };
     let headers = [
         ("lambda-runtime-aws-request-id", id.as_str()),
-        // The year 2100: no test waits for a function's own deadline.
+        // The year 2100, because no test waits for a function's own time limit.
         ("lambda-runtime-deadline-ms", "4102444800000"),
         (
             "lambda-runtime-invoked-function-arn",

@@ -1,4 +1,4 @@
-//! A home folder and an environment that the test alone decides, for the programs that look into both.
+//! A home folder and an environment that a test controls, for the programs that read both.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::skipped::search_path;
 use crate::sts::identity::Identity;
 use crate::time_limits;
 
-/// A home, and the variables that programs run in it see; nothing else is in their environment.
+/// A home folder, and the environment of the programs that run in it; they see no other variables.
 #[derive(Debug)]
 pub struct Home {
     folder: PathBuf,
@@ -18,19 +18,19 @@ pub struct Home {
     _temporary: Option<TempDir>,
 }
 
-/// How a command ended, and what the user saw.
+/// How a command ended, and what it printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandOutput {
-    /// The exit code; none after a signal.
+    /// The exit code; `None` after a signal.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it complained of.
+    /// Its standard error.
     pub stderr: String,
 }
 
 impl Home {
-    /// An empty home, whose programs wait long for what they need, and that is gone when this is dropped.
+    /// An empty home with long time limits, which is deleted when this is dropped.
     pub fn temporary() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut home = Self { _temporary: Some(folder), ..Self::at(PathBuf::new()) }.moved_in();
@@ -48,7 +48,8 @@ impl Home {
         home.moved_in()
     }
 
-    /// A home in that folder, whose programs also see what this process sees, but for what configures Terraform and Stile.
+    /// A home in that folder, whose programs inherit the environment except for variables of
+    /// Terraform and Stile.
     pub fn inheriting(folder: PathBuf) -> Self {
         let ours = |name: &OsStr| {
             name.to_str()
@@ -63,7 +64,7 @@ impl Home {
         &self.folder
     }
 
-    /// What a variable is set to.
+    /// The value of a variable.
     pub fn value(&self, name: &str) -> Option<&OsStr> {
         self.variables
             .iter()
@@ -77,12 +78,12 @@ impl Home {
         self.variables.push((name.into(), value.into()));
     }
 
-    /// Takes a variable away.
+    /// Removes a variable.
     pub fn unset(&mut self, name: &str) {
         self.variables.retain(|(set, _)| set.as_os_str() != name);
     }
 
-    /// Gives AWS credentials, in place of those that were there.
+    /// Sets AWS credentials, and removes those that were set before.
     pub fn act_as(&mut self, identity: &Identity, region: &str) {
         self.unset("AWS_SESSION_TOKEN");
         for (name, value) in identity.environment(region) {
@@ -90,19 +91,19 @@ impl Home {
         }
     }
 
-    /// Trusts that authority and no other.
+    /// Trusts that certificate authority only.
     pub fn trust(&mut self, ca: &Path) {
         self.variable("SSL_CERT_FILE", ca);
     }
 
-    /// Writes the helper's own configuration, and has the helper find it.
+    /// Writes the configuration file of the helper, and points the helper to it.
     pub fn configure_helper(&mut self, text: &str) {
         let file = self.folder.join("stile.toml");
         std::fs::write(&file, text).unwrap();
         self.variable("STILE_CONFIG", file);
     }
 
-    /// A program that would run here, in the home's own folder.
+    /// A command that would run this program in the home folder.
     pub fn command(
         &self,
         program: &Path,
@@ -118,7 +119,7 @@ impl Home {
         command
     }
 
-    /// Runs a program to its end, in the home's own folder.
+    /// Runs a program in the home folder, and waits for its end.
     pub async fn run(&self, program: &Path, arguments: &[&str]) -> CommandOutput {
         CommandOutput::of(self.command(program, arguments)).await
     }
@@ -133,7 +134,7 @@ impl Home {
 }
 
 impl CommandOutput {
-    /// Runs a command to its end.
+    /// Runs a command, and waits for its end.
     pub async fn of(mut command: tokio::process::Command) -> Self {
         let Some(output) = time_limits::wait(command.output()).await else {
             panic!("`{:?}` does not end", command.as_std())
@@ -152,13 +153,13 @@ impl CommandOutput {
         }
     }
 
-    /// What it complained of as one line of words: the frames and line breaks of a terminal taken out.
+    /// Standard error as one line, without the frames and the line breaks for terminals.
     pub fn words(&self) -> String {
         words(&self.stderr)
     }
 }
 
-/// A text without the frames and the line breaks that a terminal's width puts into it.
+/// A text as one line, without the frames and the line breaks for terminals.
 pub fn words(text: &str) -> String {
     let plain: String =
         text.chars().map(|c| if matches!(c, '│' | '╷' | '╵') { ' ' } else { c }).collect();
@@ -170,7 +171,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_program_sees_what_it_is_given_and_nothing_else() {
+    async fn a_program_sees_only_the_variables_that_a_test_sets() {
         let mut home = Home::temporary();
         home.act_as(&Identity::role("111122223333", "deploy", "alice"), "us-east-1");
         home.act_as(&Identity::user("111122223333", "bob"), "eu-central-1");
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_read_without_their_frame() {
+    fn words_have_no_frames_and_no_line_breaks() {
         assert_eq!(words("╷\n│ Error: no\n│ \n│ such  thing\n╵\n"), "Error: no such thing");
     }
 }

@@ -1,4 +1,5 @@
-//! A child process that does not outlive its test.
+//! Programs in tests: child processes, the three programs, their home folders, and Python
+//! environments.
 
 pub mod home;
 pub mod programs;
@@ -11,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::time_limits;
 
-/// A running child; killed and reaped when dropped.
+/// A running child process. It is killed when dropped.
 #[derive(Debug)]
 pub struct Process(Child);
 
@@ -36,18 +37,18 @@ impl Process {
         &mut self.0
     }
 
-    /// How it ended, if it has.
+    /// How it ended; `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().unwrap()
     }
 
-    /// Kills it as the kernel would when memory runs out: it gets no word in.
+    /// Kills it with SIGKILL, as the kernel does when memory runs out.
     pub fn kill_9(&mut self) {
         let _ = self.0.kill();
         self.0.wait().unwrap();
     }
 
-    /// Asks it to end, and waits until it has; how it ended is its answer.
+    /// Sends SIGTERM, waits for the end of the process, and returns its exit status.
     pub async fn terminate(&mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
         let ended = time_limits::wait(async {
@@ -61,7 +62,7 @@ impl Process {
         });
         match ended.await {
             Some(status) => status,
-            None => panic!("process {} does not end though it was asked to", self.id()),
+            None => panic!("process {} does not end after SIGTERM", self.id()),
         }
     }
 }
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_ends_as_it_is_told_to() {
+    async fn a_process_ends_by_the_signal_that_it_gets() {
         let mut process = waiting();
         assert_eq!(process.ended(), None);
         assert_eq!(process.terminate().await.signal(), Some(15));
@@ -103,7 +104,8 @@ mod tests {
         let pid = Pid::from_child(&process.0);
         assert_eq!(test_kill_process(pid), Ok(()));
         drop(process);
-        // Not its pipe is asked: a program that another test starts holds a copy of it for a moment.
+        // Do not check its pipe instead: a program that another test starts holds a copy of it for
+        // a moment.
         assert_eq!(test_kill_process(pid), Err(Errno::SRCH));
     }
 }

@@ -1,4 +1,4 @@
-//! The three programs, built from the sources as they are now, and a broker running as a process of its own.
+//! The three programs, built from the current sources, and a broker that runs as its own process.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,19 +13,20 @@ use crate::dev_ca::Files;
 use crate::process::Process;
 use crate::time_limits;
 
-/// The service.
+/// The broker.
 pub const BROKER: &str = "stile-broker";
 
 /// Terraform's credentials helper.
 pub const HELPER: &str = "terraform-credentials-stile";
 
-/// The operator's program.
+/// The admin program.
 pub const ADMIN: &str = "stile-admin";
 
-/// How often it is asked.
+/// The time between two checks whether the broker answers.
 const ASK: Duration = Duration::from_millis(20);
 
-/// The path of a program, which is built first, once per process: a stale one is never tested.
+/// The path of a program. The first call of a process builds all programs, so tests never run an
+/// old one.
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let path = BUILT.get_or_init(build).join(name);
@@ -45,9 +46,10 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// A port of 127.0.0.1 that nobody listens on, and that this process hands out once.
+/// A free port of 127.0.0.1, which this process returns only once.
 ///
-/// It lies below those that systems give to connections: such a one could be taken before, or between two runs of, a broker.
+/// It is outside the range of ephemeral ports, so no outgoing connection takes it before the broker
+/// does.
 pub fn free_port() -> u16 {
     static NEXT: OnceLock<AtomicU16> = OnceLock::new();
     let next = NEXT.get_or_init(|| {
@@ -60,7 +62,7 @@ pub fn free_port() -> u16 {
     ports.into_iter().find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
 }
 
-/// How a broker is to be started.
+/// How to start a broker.
 #[derive(Debug)]
 pub struct Setup {
     port: u16,
@@ -69,21 +71,22 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A broker on that port of 127.0.0.1, which is its registry host too, over plain HTTP; nothing else in its environment.
+    /// A broker over plain HTTP on that port of 127.0.0.1, which is also its registry host. It
+    /// inherits no environment.
     pub fn new(port: u16, data: &Path) -> Self {
         let mut setup = Self::bare(port);
         setup.command.env("STILE_DATA", data);
         setup
     }
 
-    /// The same on AWS, or what stands in for it.
+    /// The same on an emulated AWS.
     pub fn on_aws(port: u16, aws: &EmulatedAws) -> Self {
         let mut setup = Self::bare(port);
         setup.command.envs(aws.environment());
         setup
     }
 
-    /// A broker that is told by these variables alone which registry it is, on that port of 127.0.0.1.
+    /// A broker on that port of 127.0.0.1 that gets its registry from these variables only.
     pub fn from_variables(port: u16, variables: &[(String, String)]) -> Self {
         let mut setup = Self::bare(port);
         setup
@@ -110,27 +113,28 @@ impl Setup {
         self
     }
 
-    /// Connects there for STS.
+    /// Sets the URL of the STS.
     #[must_use]
     pub fn sts(self, endpoint: &str) -> Self {
         self.env("STILE_STS_ENDPOINT", endpoint)
     }
 
-    /// Sets one more variable, or one anew.
+    /// Sets one variable, or replaces it.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Adds an argument behind `serve`.
+    /// Adds an argument after `serve`.
     #[must_use]
     pub fn arg(mut self, argument: &str) -> Self {
         self.command.arg(argument);
         self
     }
 
-    /// Has another program start it, which is given the broker's own command behind its arguments; nothing changes for none.
+    /// Starts the broker through another command, which gets the broker's command as its last
+    /// arguments. An empty command changes nothing.
     #[must_use]
     pub fn wrapped_by(mut self, other: &[&str]) -> Self {
         if let Some((program, arguments)) = other.split_first() {
@@ -146,7 +150,7 @@ impl Setup {
         self
     }
 
-    /// Starts it and waits until it answers; what it says on stdout and stderr goes to the file `log`.
+    /// Starts it, and waits until it answers. Its output goes to the file `log`.
     pub async fn start(self, log: &Path) -> Broker {
         let mut broker = self.spawn(log);
         broker.ready().await;
@@ -167,7 +171,7 @@ impl Setup {
     }
 }
 
-/// A broker that runs; killed when dropped.
+/// A running broker. It is killed when dropped.
 #[derive(Debug)]
 pub struct Broker {
     process: Process,
@@ -178,7 +182,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Its registry host, `127.0.0.1:PORT`: the audience.
+    /// Its registry host, `127.0.0.1:PORT`, which is the audience.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -188,12 +192,12 @@ impl Broker {
         format!("{}://{}{path}", if self.tls { "https" } else { "http" }, self.host())
     }
 
-    /// A client that trusts it and nobody else, and follows nothing.
+    /// A client that trusts only this broker, and follows no redirects.
     pub fn client(&self) -> &reqwest::Client {
         &self.client
     }
 
-    /// What it has said so far.
+    /// Its output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
@@ -203,12 +207,12 @@ impl Broker {
         self.process.id()
     }
 
-    /// Kills it in the middle of whatever it does.
+    /// Kills it with SIGKILL.
     pub fn kill_9(&mut self) {
         self.process.kill_9();
     }
 
-    /// Asks it to end and waits until it has.
+    /// Sends SIGTERM, and waits for its end.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.process.terminate().await
     }
@@ -238,7 +242,7 @@ impl Broker {
     }
 }
 
-/// A client for tests: no proxy, no redirect, no root but that authority.
+/// A client for tests: it uses no proxy, follows no redirects, and trusts only that authority.
 pub fn client(tls: Option<&Files>) -> reqwest::Client {
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     let roots = tls
@@ -246,21 +250,21 @@ pub fn client(tls: Option<&Files>) -> reqwest::Client {
     builder.tls_certs_only(roots).build().unwrap()
 }
 
-/// The folder of this build's profile, where programs are put.
+/// The target folder of this build profile, where cargo puts programs.
 fn profile_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let folder = program.parent().unwrap();
     if folder.ends_with("deps") { folder.parent().unwrap().to_owned() } else { folder.to_owned() }
 }
 
-/// Builds all programs, as `tests/run` does: one of them alone has other features of what it depends on, and all of that would
-/// be built a second time.
+/// Builds all programs, as `tests/run` does. Building one program would build its dependencies
+/// again with other features.
 fn build() -> PathBuf {
     let folder = profile_folder();
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
         Some(profile) => profile,
-        None => panic!("`{}` is no folder of a profile", folder.display()),
+        None => panic!("`{}` is not the folder of a build profile", folder.display()),
     };
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args([
@@ -291,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_target_folder_is_above_this_very_program() {
+    fn this_program_is_in_the_target_folder() {
         let (target, program) = (target(), std::env::current_exe().unwrap());
         assert!(
             program.starts_with(&target) && target.join("CACHEDIR.TAG").is_file(),
@@ -302,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_port_can_be_listened_on_and_is_given_to_one() {
+    fn a_free_port_is_free_and_returned_once() {
         let (first, second) = (free_port(), free_port());
         assert_ne!(first, second);
         TcpListener::bind((Ipv4Addr::LOCALHOST, first)).unwrap();

@@ -1,4 +1,4 @@
-//! Virtual environments of Python, each made once under the target folder and holding what its requirements name.
+//! Python environments in the target folder, each created once from its requirements.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,11 +8,13 @@ use std::process::{Command, Output, Stdio};
 use crate::process::programs::target;
 use crate::skipped::tool;
 
-/// Where the files of requirements are.
+/// The folder of the requirements files.
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 
-/// The Python of the environment of that name, made by whichever process comes first; none without `python3`, and none, with
-/// what was said on stderr, where one of the requirements is not to be had for this machine.
+/// The Python of an environment, which the first process creates.
+///
+/// It returns `None` without `python3`, and if a requirement cannot be installed; pip's messages go
+/// to stderr.
 pub fn made(name: &str, requirements: &str) -> Option<PathBuf> {
     let (python, requirements) = (tool("python3")?, Path::new(FIXTURES).join(requirements));
     let folder = target().join(format!("{name}-venv"));
@@ -30,7 +32,7 @@ pub fn made(name: &str, requirements: &str) -> Option<PathBuf> {
     }
     let _ = writeln!(
         std::io::stderr(),
-        "making {} with {name} in it, once; this takes a minute",
+        "creating {} for {name}, once; this takes a minute",
         folder.display()
     );
     let _ = std::fs::remove_dir_all(&folder);

@@ -1,13 +1,14 @@
-//! Throw-away AWS credentials together with what STS answers for them: account, ARN, unique id.
+//! Throw-away AWS credentials, with the account, the ARN and the unique id that STS returns for
+//! them.
 //!
-//! Keys are random, so no two tests can mix theirs; the unique id is a function of the name, as it is in AWS.
+//! Keys are random, so tests never share one. The unique id depends on the name only, as in AWS.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use stile_protocol::region::Partition;
 
-/// Credentials and their owner. Good nowhere but where a test makes them known.
+/// Credentials and their owner. They work only where a test adds them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     /// `ASIA…` with a session token, else `AKIA…`.
@@ -18,16 +19,16 @@ pub struct Identity {
     pub session_token: Option<String>,
     /// 12 digits.
     pub account: String,
-    /// As `GetCallerIdentity` tells it.
+    /// As `GetCallerIdentity` returns it.
     pub arn: String,
     /// `AROA…:session` of a role, `AIDA…` of a user.
     pub user_id: String,
-    /// Unix seconds from which on the credentials are `ExpiredToken`.
+    /// The time from which STS answers `ExpiredToken`, in Unix seconds.
     pub expires_at: Option<i64>,
 }
 
 impl Identity {
-    /// A role's session.
+    /// A session of a role.
     pub fn role(account: &str, role: &str, session: &str) -> Self {
         let id = unique_id("AROA", &format!("{account}:role/{role}"));
         let arn = format!("arn:aws:sts::{account}:assumed-role/{role}/{session}");
@@ -47,7 +48,7 @@ impl Identity {
         }
     }
 
-    /// Temporary credentials that STS answers for with exactly this ARN and this id, well-formed or not.
+    /// Temporary credentials for exactly this ARN and this id, valid or not.
     pub fn temporary(account: &str, arn: impl Into<String>, user_id: impl Into<String>) -> Self {
         Self {
             access_key_id: format!("ASIA{}", base32(&random::<16>())),
@@ -66,7 +67,7 @@ impl Identity {
         Self { arn: self.arn.replacen("arn:aws:", &format!("arn:{partition}:"), 1), ..self }
     }
 
-    /// The same name deleted and made anew: new keys, and another unique id.
+    /// The same name after it was deleted and created again: new keys and another unique id.
     #[must_use]
     pub fn recreated(self) -> Self {
         let (id, session) = match self.user_id.split_once(':') {
@@ -84,13 +85,13 @@ impl Identity {
         self.renewed_as(user_id)
     }
 
-    /// The same credentials, which end at that time.
+    /// The same credentials, which expire at that time.
     #[must_use]
     pub fn expiring_at(self, at: i64) -> Self {
         Self { expires_at: Some(at), ..self }
     }
 
-    /// The name of the role or user, without session.
+    /// The name of the role or user, without the session.
     pub fn name(&self) -> &str {
         let mut parts = self.arn.split('/');
         let name =
@@ -98,7 +99,7 @@ impl Identity {
         name.unwrap_or_default()
     }
 
-    /// The variables in which AWS clients look for credentials.
+    /// The environment variables with these credentials.
     pub fn environment(&self, region: &str) -> Vec<(&'static str, String)> {
         let mut variables = vec![
             ("AWS_ACCESS_KEY_ID", self.access_key_id.clone()),
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_and_a_user_look_as_they_do_in_aws() {
+    fn a_role_and_a_user_have_the_forms_of_aws() {
         let role = Identity::role("111122223333", "deploy", "alice");
         assert!(role.access_key_id.starts_with("ASIA") && role.access_key_id.len() == 20);
         assert_eq!(role.arn, "arn:aws:sts::111122223333:assumed-role/deploy/alice");
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unique_id_stays_with_the_name_until_it_is_made_anew() {
+    fn the_unique_id_belongs_to_the_name_until_it_is_created_again() {
         let id = |identity: &Identity| identity.user_id.split(':').next().unwrap().to_owned();
         let first = Identity::role("111122223333", "deploy", "alice");
         let second = Identity::role("111122223333", "deploy", "bob");

@@ -1,4 +1,4 @@
-//! Proofs for tests: signed apart from the helper, and easily bent.
+//! Proofs for tests, signed without the helper's code, with parts that a test can change.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,9 +13,10 @@ use stile_protocol::signed_request::{
 use crate::sts::identity::Identity;
 use crate::sts::sigv4::{ALGORITHM, Request, Scope, amz_date};
 
-/// A proof in the making.
+/// A builder of a proof.
 ///
-/// What is not said: `us-east-1`, and a document that asks for `download` everywhere for an hour, with a fresh nonce.
+/// Defaults: `us-east-1`, and a request for `download` on all namespaces for an hour, with a new
+/// nonce.
 #[derive(Debug, Clone)]
 pub struct Proof {
     identity: Identity,
@@ -28,7 +29,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Begins a proof of that identity.
+    /// Starts a proof of that identity.
     pub fn new(identity: &Identity) -> Self {
         let document = document(3600, Namespaces::All, &[Permission::Download]);
         Self {
@@ -42,43 +43,43 @@ impl Proof {
         }
     }
 
-    /// The region whose STS it is for.
+    /// Sets the region of the STS.
     #[must_use]
     pub fn region(self, region: &str) -> Self {
         Self { region: region.to_owned(), ..self }
     }
 
-    /// The host that is signed, where it is not the region's plain one.
+    /// Signs another host than the region's own.
     #[must_use]
     pub fn host(self, host: &str) -> Self {
         Self { host: Some(host.to_owned()), ..self }
     }
 
-    /// The registry it is for, signed as given.
+    /// Sets the registry that the proof is for, unchanged.
     #[must_use]
     pub fn audience(self, audience: &str) -> Self {
         Self { audience: Some(audience.to_owned()), ..self }
     }
 
-    /// When it is signed, in Unix seconds.
+    /// Sets the time of the signature, in Unix seconds.
     #[must_use]
     pub fn now(self, now: i64) -> Self {
         Self { now: Some(now), ..self }
     }
 
-    /// The headers under the signature, `a;b;c`, where they are others than the protocol's.
+    /// Signs these headers, `a;b;c`, instead of the protocol's.
     #[must_use]
     pub fn signed_headers(self, names: &str) -> Self {
         Self { signed_headers: Some(names.to_owned()), ..self }
     }
 
-    /// What is asked for.
+    /// Sets the request document.
     #[must_use]
     pub fn document(self, document: &RequestDocument) -> Self {
         self.document_bytes(document.to_bytes())
     }
 
-    /// What is asked for, in bytes that need not be a document.
+    /// Sets the bytes of the request document, which may be invalid.
     #[must_use]
     pub fn document_bytes(self, document: impl Into<Vec<u8>>) -> Self {
         Self { document: document.into(), ..self }
@@ -100,7 +101,7 @@ impl Proof {
         body
     }
 
-    /// The request to STS that this is a proof of, for sending it there directly: every header, and the body.
+    /// The request to STS that the proof describes: all its headers, and its body.
     pub fn sts_request(&self) -> (Vec<(String, String)>, &'static str) {
         let mut headers = self.headers();
         headers.push((
@@ -138,7 +139,7 @@ impl Proof {
             ("host", host.unwrap_or_else(|| format!("sts.{}.amazonaws.com", self.region))),
             ("content-type", CONTENT_TYPE.to_owned()),
             ("x-amz-date", self.amz_date()),
-            (AUDIENCE_HEADER, self.audience.clone().expect("a proof is for an audience")),
+            (AUDIENCE_HEADER, self.audience.clone().expect("the test sets an audience")),
             (REQUEST_HEADER, document_digest(&self.document)),
         ];
         headers.extend(
@@ -162,17 +163,17 @@ impl Proof {
     }
 
     fn amz_date(&self) -> String {
-        amz_date(self.now.expect("a proof is signed at a time"))
+        amz_date(self.now.expect("the test sets a time"))
     }
 }
 
-/// A request document with a fresh nonce.
+/// A request document with a new nonce.
 pub fn document(ttl: i64, namespaces: Namespaces, permissions: &[Permission]) -> RequestDocument {
     RequestDocument::new(ttl, namespaces, permissions.iter().copied().collect::<Permissions>())
         .unwrap()
 }
 
-/// The body with one field put in place of what was there, or added.
+/// The body with that field added or replaced.
 #[must_use]
 pub fn with(mut body: Value, field: &str, value: impl Into<Value>) -> Value {
     body[field] = value.into();
@@ -186,7 +187,7 @@ pub fn without(mut body: Value, field: &str) -> Value {
     body
 }
 
-/// The body with other bytes for a request document, under the signature of the old ones.
+/// The body with another request document, under the old signature.
 #[must_use]
 pub fn with_document(body: Value, document: &[u8]) -> Value {
     with(body, "request", URL_SAFE_NO_PAD.encode(document))
@@ -204,7 +205,7 @@ mod tests {
     const NOW: i64 = 1_795_169_472;
 
     #[test]
-    fn a_body_is_what_the_protocol_says() {
+    fn a_body_has_the_fields_of_the_protocol() {
         let body = Proof::new(&Identity::role("111122223333", "deploy", "alice"))
             .audience("127.0.0.1:8443")
             .now(NOW)
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_bent_in_one_field() {
+    fn one_field_of_a_body_can_be_changed() {
         let body = Proof::new(&Identity::user("111122223333", "bob"))
             .audience("127.0.0.1:8443")
             .now(NOW)

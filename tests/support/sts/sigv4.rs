@@ -1,30 +1,32 @@
-//! Signature Version 4 from its specification, apart from the library that the helper signs with.
+//! Signature Version 4, written from its specification without the library that the helper signs
+//! with.
 //!
-//! Source: the Signature Version 4 signing process of the IAM user guide, "Create a signed AWS API request".
+//! Source: the Signature Version 4 signing process of the IAM user guide, "Create a signed AWS API
+//! request".
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-/// The one algorithm.
+/// The only algorithm.
 pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// A request as its signature sees it; header names may come in any case and order.
+/// A request to sign. Header names may have any case and order.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The method, upper case.
+    /// The method in upper case.
     pub method: &'a str,
     /// The path as sent.
     pub path: &'a str,
-    /// The query as sent, without `?`; its pairs are sorted here.
+    /// The query as sent, without `?`. Signing sorts its pairs.
     pub query: &'a str,
-    /// Every header, signed or not.
+    /// All headers, signed or not.
     pub headers: &'a [(String, String)],
     /// The body.
     pub body: &'a [u8],
 }
 
 impl Request<'_> {
-    /// The canonical request over the named headers, `a;b;c`; none where a named header was not sent.
+    /// The canonical request over these headers, `a;b;c`. `None` if one of them is missing.
     pub fn canonical(&self, signed_headers: &str) -> Option<String> {
         let mut headers = String::new();
         for name in signed_headers.split(';') {
@@ -39,7 +41,8 @@ impl Request<'_> {
         ))
     }
 
-    /// A header's canonical value: spaces trimmed and runs of them made one, twins joined by a comma.
+    /// A header's canonical value: words joined by one space, values of the same name joined by a
+    /// comma.
     pub fn header(&self, name: &str) -> Option<String> {
         let twins: Vec<_> = self
             .headers
@@ -53,7 +56,7 @@ impl Request<'_> {
     }
 }
 
-/// What a signature is bound to besides the request: `date/region/service/aws4_request`.
+/// The scope of a signature: `date/region/service/aws4_request`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     /// The day, `YYYYMMDD`.
@@ -72,7 +75,7 @@ impl Scope {
         Some(Self { date: date.to_owned(), region: region.to_owned(), service: service.to_owned() })
     }
 
-    /// The signature of a canonical request, 64 lower-case hex digits.
+    /// The signature of a canonical request: 64 hex digits in lower case.
     pub fn signature(&self, secret_access_key: &str, amz_date: &str, canonical: &str) -> String {
         let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
         let mut key = format!("AWS4{secret_access_key}").into_bytes();
@@ -89,12 +92,12 @@ impl std::fmt::Display for Scope {
     }
 }
 
-/// Unix seconds as `YYYYMMDDTHHMMSSZ`.
+/// Formats Unix seconds as `YYYYMMDDTHHMMSSZ`.
 pub fn amz_date(now: i64) -> String {
     chrono::DateTime::from_timestamp(now, 0).unwrap().format("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// Unix seconds of `YYYYMMDDTHHMMSSZ`.
+/// Parses `YYYYMMDDTHHMMSSZ` to Unix seconds.
 pub fn parse_amz_date(text: &str) -> Option<i64> {
     let at =
         chrono::NaiveDateTime::parse_from_str(text, "%Y%m%dT%H%M%SZ").ok()?.and_utc().timestamp();
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_date_is_not_read() {
+    fn text_that_is_not_a_date_is_not_parsed() {
         for text in [
             "",
             "20150830T123600",
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn twins_are_joined_spaces_made_one_and_the_query_sorted() {
+    fn repeated_headers_are_joined_spaces_collapsed_and_the_query_sorted() {
         let headers = headers(&[("My-Header1", " a   b  c "), ("my-header1", "d"), ("host", "h")]);
         let request = Request {
             method: "GET",

@@ -1,15 +1,16 @@
-//! Whether a module's README says what its variables and outputs are: the tables are written by hand, and held here.
+//! Compares the tables in a module's README with the module's variables and outputs.
 
 use std::path::Path;
 
 use hcl_edit::expr::Expression;
 use hcl_edit::structure::{Block, Body};
 
-/// What is wrong with the tables under `## Inputs` and `## Outputs` of a module's README, or with what they tell of; nothing
-/// where all is well.
+/// What is wrong with the tables under `## Inputs` and `## Outputs` of a module's README, or with
+/// the variables and outputs. Empty if nothing is wrong.
 ///
-/// A row of the first is ``| `name` | description | `type` | `default` |``, with `required` where there is no default; of the
-/// second ``| `name` | description |``. Both are in the order of the `.tf` files.
+/// A row of inputs is ``| `name` | description | `type` | `default` |``, with `required` if there
+/// is no default. A row of outputs is ``| `name` | description |``. Both have the order of the
+/// `.tf` files.
 pub fn differences(module: &Path) -> Vec<String> {
     let read = |name: &str| std::fs::read_to_string(module.join(name)).unwrap();
     let readme = read("README.md");
@@ -65,7 +66,7 @@ fn row(kind: &str, block: &Block, wrong: &mut Vec<String>) -> String {
     )
 }
 
-/// An expression as a cell of a table has it: a text as it reads, the members of an object beside each other.
+/// An expression as a table cell: a string without quotes, the members of an object on one line.
 fn one_line(value: &Expression) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut line = String::new();
@@ -83,7 +84,7 @@ fn one_line(value: &Expression) -> String {
     line.replace('|', "\\|")
 }
 
-/// The rows of the first table under a heading, without its head.
+/// The rows of the first table under a heading, without the table's head.
 fn table(readme: &str, heading: &str) -> Vec<String> {
     let under = readme
         .lines()
@@ -118,7 +119,7 @@ variable "days" {
 }
 "#;
 
-    fn told(variables: &str, outputs: &str, readme: &str) -> Vec<String> {
+    fn found(variables: &str, outputs: &str, readme: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in
             [("variables.tf", variables), ("outputs.tf", outputs), ("README.md", readme)]
@@ -129,7 +130,7 @@ variable "days" {
     }
 
     #[test]
-    fn a_readme_that_lacks_or_invents_a_row_is_told_so() {
+    fn a_readme_that_lacks_or_invents_a_row_is_reported() {
         let projects = "| `projects` | Who \\| what. | `map(object({ arns = set(string), id = optional(string) }))` | required |";
         let days = "| `days` | How long. | `number` | `7` |";
         let head = "# M\n\n## Inputs\n\n| name | is | type | default |\n|---|---|---|---|\n";
@@ -150,13 +151,13 @@ variable "days" {
             ),
             (format!("{head}{projects}\n{days}\n{rest}"), vec![]),
         ] {
-            assert_eq!(told(VARIABLES, "", &readme), expected, "{readme}");
+            assert_eq!(found(VARIABLES, "", &readme), expected, "{readme}");
         }
     }
 
     #[test]
-    fn what_has_no_type_or_description_is_named() {
-        let wrong = told("variable \"a\" {}\n", "output \"b\" {\n  value = 1\n}\n", "");
+    fn a_variable_without_type_or_description_is_reported() {
+        let wrong = found("variable \"a\" {}\n", "output \"b\" {\n  value = 1\n}\n", "");
         assert_eq!(
             wrong[..3],
             [

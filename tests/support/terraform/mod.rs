@@ -1,4 +1,4 @@
-//! The real Terraform, in a home of its own.
+//! The real Terraform in its own home, its provider for AWS, and the state backend module.
 
 pub mod docs;
 pub mod provider;
@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::process::home::{CommandOutput, Home};
 
-/// The URL that a location is fetched by: Terraform's installer takes its own parameters off, and decodes, sorts and
-/// encodes the others anew, as Go does it.
+/// The URL from which Terraform fetches a location.
+///
+/// Its installer removes its own parameters, and decodes, sorts and encodes the others as Go does.
 pub fn as_fetched(location: &str) -> String {
     let url = url::Url::parse(location).unwrap();
     let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
@@ -31,16 +32,17 @@ pub fn as_fetched(location: &str) -> String {
     format!("{}?{}", location.split('?').next().unwrap(), query.join("&"))
 }
 
-/// A configuration to install, and the home it is installed from.
+/// Terraform with its own home and one configuration.
 #[derive(Debug)]
 pub struct Terraform {
     program: PathBuf,
-    /// Whose home it is: its environment may be changed between commands.
+    /// The home; a test may change its environment between commands.
     pub home: Home,
 }
 
 impl Terraform {
-    /// An empty configuration, run by that program, which asks nobody for news and knows no credentials helper yet.
+    /// Terraform from that program with an empty configuration, no update check, and no credentials
+    /// helper.
     pub fn new(program: &Path, home: Home) -> Self {
         let mut terraform = Self { program: program.to_owned(), home };
         std::fs::create_dir_all(terraform.plugins()).unwrap();
@@ -54,7 +56,7 @@ impl Terraform {
         terraform
     }
 
-    /// Where it looks for credentials helpers.
+    /// The folder in which Terraform looks for credentials helpers.
     pub fn plugins(&self) -> PathBuf {
         self.home.path().join(".terraform.d/plugins")
     }
@@ -64,7 +66,7 @@ impl Terraform {
         self.home.path().join("configuration")
     }
 
-    /// Its CLI configuration file.
+    /// The path of its CLI configuration.
     pub fn rc(&self) -> PathBuf {
         self.home.path().join(".terraformrc")
     }
@@ -74,7 +76,7 @@ impl Terraform {
         std::fs::write(self.rc(), text).unwrap();
     }
 
-    /// Puts a credentials helper where Terraform looks, and names it in the CLI configuration.
+    /// Installs a credentials helper, and names it in the CLI configuration.
     pub fn install_helper(&self, helper: &Path) {
         let name = helper.file_name().unwrap();
         std::os::unix::fs::symlink(helper, self.plugins().join(name)).unwrap();
@@ -94,7 +96,7 @@ impl Terraform {
         self.write_main(&format!("{before}module \"{name}\" {{\n  source  = \"{source}\"\n  version = \"{version}\"\n}}\n"));
     }
 
-    /// Where a module call's files are once they are installed.
+    /// The folder of an installed module call.
     pub fn installed(&self, name: &str) -> PathBuf {
         self.configuration().join(".terraform/modules").join(name)
     }
@@ -132,7 +134,8 @@ mod tests {
     use crate::dev_ca::DevCa;
     use crate::skipped::{skipped, tool};
 
-    /// Answers discovery and an empty list to all, and tells the first line of each request.
+    /// Answers every request with a discovery document and an empty list, and sends the first line
+    /// of each request.
     fn serve(cert: &str, key: &str) -> (u16, mpsc::Receiver<String>) {
         let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -143,7 +146,7 @@ mod tests {
         let config = Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (tell, told) = mpsc::channel();
+        let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 let mut stream =
@@ -163,12 +166,12 @@ mod tests {
                 let _ = write!(stream, "{head}connection: close\r\n\r\n{body}");
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
-                if tell.send(line).is_err() {
+                if sender.send(line).is_err() {
                     return;
                 }
             }
         });
-        (port, told)
+        (port, lines)
     }
 
     fn home(ca: &Path) -> Home {
@@ -186,7 +189,7 @@ mod tests {
         let (ca, folder) = (DevCa::new(now), tempfile::tempdir().unwrap());
         let files = ca.write(folder.path(), &["127.0.0.1"]);
         let read = |path| std::fs::read_to_string(path).unwrap();
-        let (port, told) = serve(&read(&files.cert), &read(&files.key));
+        let (port, lines) = serve(&read(&files.cert), &read(&files.key));
         let source = format!("127.0.0.1:{port}/acme/vpc/aws");
 
         let stranger = folder.path().join("stranger.pem");
@@ -196,7 +199,7 @@ mod tests {
         let ran = refused.init().await;
         assert_eq!(ran.code, Some(1));
         assert!(ran.stderr.contains("certificate signed by unknown authority"), "{ran:?}");
-        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
+        assert_eq!(lines.try_recv(), Err(mpsc::TryRecvError::Empty));
 
         let terraform = Terraform::new(&program, home(&files.ca));
         terraform.write_module_call("vpc", &source, "1.0.0");
@@ -204,9 +207,9 @@ mod tests {
             let ran = if update { terraform.get_update().await } else { terraform.init().await };
             assert_eq!(ran.code, Some(1));
             assert!(ran.stderr.contains("has no versions"), "{ran:?}");
-            let lines: Vec<_> = told.try_iter().collect();
+            let requests: Vec<_> = lines.try_iter().collect();
             assert_eq!(
-                lines,
+                requests,
                 [
                     "GET /.well-known/terraform.json HTTP/1.1",
                     "GET /v1/modules/acme/vpc/aws/versions HTTP/1.1"

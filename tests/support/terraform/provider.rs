@@ -1,6 +1,7 @@
-//! Where Terraform finds the provider hashicorp/aws: a mirror on this machine, or the registry, asked once.
+//! Finds the provider hashicorp/aws: in a mirror if there is one, otherwise in the registry, once.
 //!
-//! What it is configured with is an emulator's address and keys that nobody has; no real account is ever in reach.
+//! The provider gets the address of an emulator and invalid keys, so it never reaches a real
+//! account.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -14,14 +15,16 @@ use crate::process::programs::{target, workspace};
 use crate::skipped::{search_path, skipped, tool};
 use crate::terraform::Terraform;
 
-/// The versions that the modules are tried with.
+/// The versions that the tests use.
 const VERSIONS: &str = "~> 5.100";
 
-/// Prints a CLI configuration where this machine has a mirror; it lies beside the checkout, or above its worktrees.
+/// A script that prints a CLI configuration with a mirror. It is in a folder above the sources, or
+/// next to them.
 const MIRROR: &str = "shared/tools/terraform-mirror-rc";
 
-/// Terraform with an empty configuration, the provider in reach, and an emulator in AWS's place; none, and that is noted,
-/// without `terraform` or the provider.
+/// Terraform with an empty configuration, the provider, and an emulator in place of AWS.
+///
+/// Without `terraform` or the provider, it records a skip and returns `None`.
 pub fn terraform_on(endpoint: &str, shows: &str) -> Option<Terraform> {
     let Some(program) = tool("terraform") else {
         skipped("terraform", shows);
@@ -36,7 +39,8 @@ pub fn terraform_on(endpoint: &str, shows: &str) -> Option<Terraform> {
     Some(terraform)
 }
 
-/// That Terraform with an empty configuration, no provider, and an emulator in AWS's place.
+/// Terraform from that program with an empty configuration, no provider, and an emulator in place
+/// of AWS.
 pub fn emulated(program: &Path, endpoint: &str) -> Terraform {
     let mut terraform = Terraform::new(program, Home::temporary());
     for (name, value) in [
@@ -50,7 +54,7 @@ pub fn emulated(program: &Path, endpoint: &str) -> Terraform {
     terraform
 }
 
-/// The CLI configuration with which that Terraform finds the provider, looked for once per process.
+/// The CLI configuration with which Terraform finds the provider. Each process looks for it once.
 pub fn cli_configuration(terraform: &Path) -> Option<&'static str> {
     static FOUND: OnceLock<Option<String>> = OnceLock::new();
     FOUND.get_or_init(|| from_mirror(workspace()).or_else(|| from_registry(terraform))).as_deref()
@@ -75,7 +79,7 @@ fn from_mirror(checkout: &Path) -> Option<String> {
     None
 }
 
-/// What `terraform init` gets from the registry is kept unpacked under the target folder, which makes it a mirror.
+/// Keeps what `terraform init` downloads in the target folder, unpacked, which makes it a mirror.
 fn from_registry(terraform: &Path) -> Option<String> {
     let folder = target().join("terraform-provider");
     let lock = File::create(target().join("terraform-provider.lock")).unwrap();
@@ -87,7 +91,7 @@ fn from_registry(terraform: &Path) -> Option<String> {
     }
     let _ = writeln!(
         std::io::stderr(),
-        "getting hashicorp/aws into {}, once; this takes a minute",
+        "downloading hashicorp/aws to {}, once; this takes a minute",
         folder.display()
     );
     let _ = std::fs::remove_dir_all(&folder);
@@ -142,21 +146,21 @@ mod tests {
     }
 
     #[test]
-    fn the_mirror_is_asked_for_beside_the_checkout_and_above() {
+    fn the_nearest_script_next_to_the_sources_or_above_names_the_mirror() {
         let folder = tempfile::tempdir().unwrap();
         let checkout = folder.path().join("trees/this");
-        assert_eq!(from_mirror(&checkout), None, "no script, no mirror");
+        assert_eq!(from_mirror(&checkout), None, "without a script");
         script(&checkout, "#!/bin/sh\necho none here >&2\nexit 1\n");
-        assert_eq!(from_mirror(&checkout), None, "a script that found none");
+        assert_eq!(from_mirror(&checkout), None, "a script that fails");
         script(&folder.path().join("trees"), "#!/bin/sh\necho above\n");
-        assert_eq!(from_mirror(&checkout), None, "the nearest is asked");
-        script(&checkout, "#!/bin/sh\necho beside\n");
-        assert_eq!(from_mirror(&checkout).as_deref(), Some("beside\n"));
+        assert_eq!(from_mirror(&checkout), None, "only the nearest script counts");
+        script(&checkout, "#!/bin/sh\necho nearest\n");
+        assert_eq!(from_mirror(&checkout).as_deref(), Some("nearest\n"));
         assert_eq!(from_mirror(&folder.path().join("trees")).as_deref(), Some("above\n"));
     }
 
     #[tokio::test]
-    async fn terraform_finds_the_provider_where_it_is_told_to_look() {
+    async fn terraform_finds_the_provider_in_its_mirror() {
         let Some(terraform) = terraform_on("http://127.0.0.1:9", "Terraform finds hashicorp/aws")
         else {
             return;

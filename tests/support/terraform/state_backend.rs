@@ -1,4 +1,5 @@
-//! The state backends of the module's example, made in an emulator by Terraform itself, and a project that uses one.
+//! The state backends of the module's example, which Terraform creates in an emulator, and projects
+//! that use them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +13,10 @@ use crate::skipped::{skipped, tool};
 use crate::terraform::Terraform;
 use crate::terraform::provider::{emulated, terraform_on};
 
-/// What a project manages in these tests: nothing that any provider but the built-in one knows.
+/// The configuration of a project, which needs only Terraform's built-in provider.
 const PROJECT: &str = "variable \"word\" {\n  type = string\n}\n\nresource \"terraform_data\" \"it\" {\n  input = var.word\n}\n";
 
-/// The module with its examples, copied into a home of Terraform.
+/// The module and its examples, copied to a home of Terraform.
 #[derive(Debug)]
 pub struct Module {
     terraform: Terraform,
@@ -23,7 +24,8 @@ pub struct Module {
 }
 
 impl Module {
-    /// A copy that works in that emulator; none, and that is noted, without `terraform` or its provider.
+    /// Copies it for use with that emulator. Without `terraform` or its provider, it records a skip
+    /// and returns `None`.
     pub fn copied(endpoint: &str, shows: &str) -> Option<Self> {
         let terraform = terraform_on(endpoint, shows)?;
         let folder = terraform.home.path().join("state-backend");
@@ -31,7 +33,8 @@ impl Module {
         Some(Self { terraform, folder })
     }
 
-    /// Runs a command in a folder of the module, as `examples/minimal`, or in the module itself, as an empty one.
+    /// Runs a command in a folder of the module, such as `examples/minimal`, or in the module
+    /// itself if empty.
     pub async fn run(&self, folder: &str, arguments: &[&str]) -> CommandOutput {
         let place = format!("-chdir={}", self.folder.join(folder).display());
         self.terraform.run(&[&[place.as_str()], arguments].concat()).await
@@ -45,12 +48,12 @@ impl Module {
     }
 }
 
-/// Where the module's sources are.
+/// The folder of the module's sources.
 pub fn source() -> PathBuf {
     workspace().join("infra/state-backend")
 }
 
-/// Two backends in an emulator of their own.
+/// Two backends in their own emulator.
 #[derive(Debug)]
 pub struct Backends {
     moto: Moto,
@@ -60,10 +63,10 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// The example that makes them.
+    /// The example that creates them.
     const EXAMPLE: &str = "examples/for-each";
 
-    /// Applies the example; none, and that is noted, where a tool is missing.
+    /// Applies the example. If a tool is missing, it records a skip and returns `None`.
     pub async fn apply(shows: &str) -> Option<Self> {
         let Some(moto) = Moto::start() else {
             skipped("python3", shows);
@@ -88,17 +91,17 @@ impl Backends {
         Some(backends)
     }
 
-    /// Where the emulator is.
+    /// The URL of the emulator.
     pub fn endpoint(&self) -> String {
         self.moto.endpoint()
     }
 
-    /// The module that they were made of.
+    /// The module that created them.
     pub fn module(&self) -> &Module {
         &self.module
     }
 
-    /// Looks for anything to change, with exit code 2 if there is.
+    /// Plans again; the exit code is 2 if the plan has changes.
     pub async fn plan(&self) -> CommandOutput {
         self.module
             .run(
@@ -114,7 +117,7 @@ impl Backends {
             .await
     }
 
-    /// Takes everything away again.
+    /// Destroys everything.
     pub async fn destroy(&self) {
         self.done(&[
             "destroy",
@@ -127,7 +130,7 @@ impl Backends {
         assert_eq!(self.done(&["state", "list"]).await, "");
     }
 
-    /// What the module of that namespace puts out.
+    /// An output of the module of that namespace.
     pub fn output(&self, namespace: &str, name: &str) -> &Value {
         let value = &self.outputs[namespace][name];
         assert!(!value.is_null(), "there is no output `{name}` of `{namespace}`");
@@ -139,7 +142,8 @@ impl Backends {
         self.output(namespace, name).as_str().unwrap()
     }
 
-    /// The policy that a resource or a data source of that namespace has; `project` where there is one each.
+    /// The policy of a resource or a data source of that namespace, for one project if each project
+    /// has one.
     pub fn policy(
         &self,
         namespace: &str,
@@ -168,12 +172,12 @@ impl Backends {
     }
 }
 
-/// A project that keeps its state in a backend.
+/// A project with its state in a backend.
 #[derive(Debug)]
 pub struct Project(Terraform);
 
 impl Project {
-    /// One whose `backend.tf` is that text, and which reaches AWS through a proxy.
+    /// A project with this text as its `backend.tf`, which reaches AWS through the proxy.
     pub fn new(proxy: &AwsProxy, backend: &str) -> Self {
         Self::run_by(&tool("terraform").unwrap(), proxy, backend)
     }
@@ -186,7 +190,7 @@ impl Project {
         Self(terraform)
     }
 
-    /// Writes a file beside its configuration.
+    /// Writes a file to its configuration folder.
     pub fn write(&self, file: &str, text: &str) {
         std::fs::write(self.0.configuration().join(file), text).unwrap();
     }
@@ -196,7 +200,7 @@ impl Project {
         self.0.run(arguments).await
     }
 
-    /// Writes a word into the state.
+    /// Applies, which writes a word to the state.
     pub async fn apply(&self, word: &str) -> CommandOutput {
         self.run(&[
             "apply",
@@ -208,7 +212,7 @@ impl Project {
         .await
     }
 
-    /// Runs a command that succeeds, and tells what it printed.
+    /// Runs a command that must succeed, and returns its standard output.
     pub async fn done(&self, arguments: &[&str]) -> String {
         let ran = self.run(arguments).await;
         assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.words());
@@ -216,7 +220,7 @@ impl Project {
     }
 }
 
-/// Copies a folder but for what Terraform itself puts there.
+/// Copies a folder without the files that Terraform creates.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

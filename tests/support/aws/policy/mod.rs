@@ -1,7 +1,8 @@
-//! Judges requests by IAM policies, as IAM does: a deny wins over an allow, and what no statement allows is refused.
+//! Judges requests by IAM policies, as IAM does: a deny wins over an allow, and what no statement
+//! allows is refused.
 //!
-//! It knows the statement elements and the condition operators that this project's policies use. It panics at any
-//! other, because a judge that ignores an element or an operator gives wrong answers.
+//! It knows the statement elements and the condition operators that this project's policies use. It
+//! panics at any other, because a judge that ignores an element or an operator gives wrong answers.
 
 mod requests;
 
@@ -15,7 +16,8 @@ pub use self::requests::{Credential, requests};
 /// The elements of a statement that the judge understands.
 const ELEMENTS: [&str; 6] = ["Sid", "Effect", "Action", "Resource", "Principal", "Condition"];
 
-/// Stands for the ARN of the registry's table in a generalized request, and in a policy that judges one.
+/// Stands for the ARN of the registry's table in a generalized request, and in a policy that judges
+/// one.
 pub const TABLE: &str = "TABLE";
 
 /// Stands for the ARN of the registry's bucket.
@@ -87,9 +89,11 @@ impl AwsRequest {
         self.context.get(&key.to_ascii_lowercase()).into_iter().flatten().map(String::as_str)
     }
 
-    /// The request without what differs from test to test, so that a whole run has few different requests.
+    /// The request without what differs from test to test, so that a whole run has few different
+    /// requests.
     ///
-    /// Names become [`TABLE`], [`BUCKET`], [`KEY`] and [`HOST`]; the rest of a path or of a partition key becomes `*`.
+    /// Names become [`TABLE`], [`BUCKET`], [`KEY`] and [`HOST`]; the rest of a path or of a
+    /// partition key becomes `*`.
     #[must_use]
     pub fn generalized(&self) -> Self {
         let mut request = self.clone();
@@ -233,7 +237,8 @@ impl AwsRequest {
 
     /// Whether the context meets one condition.
     ///
-    /// An operator without `ForAllValues` compares a single value: a key with several values does not meet it.
+    /// An operator without `ForAllValues` compares a single value: a key with several values does
+    /// not meet it.
     fn meets(&self, operator: &str, key: &str, wanted: &[&str]) -> bool {
         let given = self.context.get(&key.to_ascii_lowercase());
         let single = |fits: fn(&str, &str) -> bool| {

@@ -1,7 +1,8 @@
-//! Translates an HTTP call to AWS into the requests that IAM judges: action, resource and condition keys.
+//! Translates an HTTP call to AWS into the requests that IAM judges: action, resource and condition
+//! keys.
 //!
-//! The source is AWS's service authorization reference, for the calls of this project. A call that this file does not
-//! know becomes an action that no policy grants.
+//! The source is AWS's service authorization reference, for the calls of this project. A call that
+//! this file does not know becomes an action that no policy grants.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,8 @@ use super::AwsRequest;
 use crate::aws::emulated::REGION;
 use crate::aws::moto::ACCOUNT;
 
-/// The attributes that are the partition key of a table of this project: the registry's, and the lock table's.
+/// The attributes that are the partition key of a table of this project: the registry's, and the
+/// lock table's.
 const PARTITION_KEYS: [&str; 2] = ["pk", "LockID"];
 
 /// Who signed a call, and for which service.

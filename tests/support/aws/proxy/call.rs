@@ -1,4 +1,5 @@
-//! One call through the proxy: its record, its line in the list of a whole run, and how a test holds it back.
+//! One call through the proxy: its record, its line in the list of a whole run, and how a test
+//! holds it back.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -10,7 +11,8 @@ use tokio::sync::oneshot;
 use crate::aws::policy::{AwsRequest, Credential, decoded_path};
 use crate::process::programs::target;
 
-/// The file in the target folder that lists what a whole run has asked of IAM: one [`AwsRequest`] per line, as JSON.
+/// The file in the target folder that lists what a whole run has asked of IAM: one [`AwsRequest`]
+/// per line, as JSON.
 ///
 /// [`AwsRequest::generalized`] makes the requests of different tests comparable.
 pub const CALLS: &str = "aws-calls.jsonl";
@@ -29,7 +31,8 @@ pub struct Call {
     pub method: String,
     /// The decoded path, without the query.
     pub path: String,
-    /// What the call asks of IAM; empty until its body has arrived, and if a fault stops it before the target.
+    /// What the call asks of IAM; empty until its body has arrived, and if a fault stops it before
+    /// the target.
     pub requests: Vec<AwsRequest>,
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong with one call on the line, and the answers of those who are not AWS, or are AWS on a bad day.
+//! The faults that a proxy injects into a call, and the wrong answers that it gives.
 
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -11,38 +11,38 @@ use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// More than anybody has asked for: 10 MB.
+/// The size of [`Fault::Large`]: 10 MB, more than any correct answer.
 const LARGE: usize = 10 * 1024 * 1024;
 
-/// What becomes of a call.
+/// What goes wrong with a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// The connection is closed without a word, and nobody was called.
+    /// The connection closes without an answer, and the call does not reach the target.
     Close,
-    /// No answer, ever.
+    /// No answer comes.
     Hang,
-    /// The first half of the genuine answer, and no more, ever.
+    /// The first half of the real answer comes, and then nothing more.
     Stall,
-    /// The service says that it is asked too often, in its own words.
+    /// The service throttles the call, in its own format.
     Throttle,
-    /// The service says that it has failed, in its own words.
+    /// The service reports an internal failure, in its own format.
     Fail,
-    /// A captive portal: `200`, and a page that welcomes its guests.
+    /// A captive portal answers: `200` and an HTML page.
     Portal,
-    /// `200`, and nothing at all.
+    /// `200` and an empty body.
     Empty,
-    /// `200`, and 10 MB of what would be an answer without any of the fields that are asked for.
+    /// `200` and 10 MB of JSON without any expected field.
     Large,
-    /// `307` to that URL, which whoever follows sends the signed request to.
+    /// `307` to that URL. A client that follows it sends the signed request there.
     Redirect(String),
-    /// S3 says, in its own words, that the bucket is not there.
+    /// S3 reports that the bucket does not exist, in its own format.
     NoBucket,
-    /// The genuine answer, of which the second half is missing: the call took place.
+    /// The real answer breaks off in the middle. The call has reached the target.
     Truncate,
-    /// The genuine answer to a read of several rows, without those whose sort key begins so: they are left over, as
-    /// DynamoDB leaves over what it has no capacity for, and the answer is a success all the same.
+    /// `BatchGetItem` leaves the rows whose sort key starts so unprocessed, as DynamoDB does
+    /// without capacity. The answer is a success.
     LeaveOver(&'static str),
-    /// This, whatever was asked.
+    /// A fixed answer.
     Answer {
         /// The status.
         status: u16,
@@ -54,17 +54,18 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the call takes place although its answer does not arrive as it was given.
+    /// Whether the call reaches the target although its answer does not arrive intact.
     pub fn takes_place(&self) -> bool {
         matches!(self, Self::Truncate | Self::Stall | Self::LeaveOver(_))
     }
 
-    /// Whether somebody waits for as long as the caller is willing to.
+    /// Whether the caller waits until its own time limit.
     pub fn takes_long(&self) -> bool {
         matches!(self, Self::Hang | Self::Stall)
     }
 
-    /// The answer that is no genuine one; an error is a connection that closes. `service` is who was called.
+    /// The answer in place of the real one; an error closes the connection. `service` is the called
+    /// service.
     pub(super) async fn answer(
         self,
         service: &str,
@@ -115,8 +116,8 @@ impl Fault {
         }
     }
 
-    /// The genuine answer's body, to what was `asked`, as it arrives; one that has none is not told apart from one that
-    /// breaks off, so then the connection closes.
+    /// Changes the answer to `asked`. An empty body cannot break off in the middle, so then the
+    /// connection closes.
     pub(super) fn bend(
         self,
         asked: &[u8],
@@ -142,7 +143,8 @@ impl Fault {
     }
 }
 
-/// An answer of `BatchGetItem` that leaves over the rows whose sort key begins so, whether or not they are there.
+/// An answer of `BatchGetItem` without the rows whose sort key starts so: they become unprocessed
+/// keys.
 fn without(begins: &str, asked: &[u8], body: &[u8]) -> Vec<u8> {
     let (asked, mut answer): (Value, Value) =
         (serde_json::from_slice(asked).unwrap(), serde_json::from_slice(body).unwrap());
@@ -194,12 +196,12 @@ fn xml(root: &str, code: &str) -> String {
     if root == "S3" { error } else { format!("<{root}>{error}</{root}>") }
 }
 
-/// A body that begins, and then breaks off or waits.
+/// A body that sends its first half, and then breaks off or hangs.
 struct Half {
     first: Option<Bytes>,
-    /// What was given has been sent, and with it the head.
+    /// The first half has been sent, and the head with it.
     under_way: bool,
-    /// Where it is said that it waits, if it does.
+    /// Counts the call as stuck when the body hangs; without it, the body breaks off.
     stuck: Option<watch::Sender<usize>>,
 }
 
@@ -234,8 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rows_that_are_meant_are_left_over_whether_or_not_they_are_there_and_the_others_are_given()
-     {
+    fn a_read_leaves_the_named_rows_unprocessed_and_returns_the_others() {
         let key = |pk: &str, sk: &str| json!({"pk": {"S": pk}, "sk": {"S": sk}});
         let (pin, other_pin, grants) = (key("a", "pin"), key("b", "pin"), key("a", "grants"));
         let asked = json!({"RequestItems": {"t": {"Keys": [pin, other_pin, grants], "ConsistentRead": true}}}).to_string();

@@ -1,7 +1,7 @@
 //! A proxy on loopback in front of an emulator of AWS.
 //!
-//! It counts and records calls, describes them for the judge of policies, can cut the connection as a network does,
-//! holds single calls back, and injects faults.
+//! It counts and records calls, describes them for the judge of policies, can cut the connection as
+//! a network does, holds single calls back, and injects faults.
 
 mod call;
 mod fault;
@@ -78,7 +78,8 @@ struct Injection {
 impl AwsProxy {
     /// Starts a proxy on a free port in front of `target`, a URL without a path.
     ///
-    /// Its signed calls also go to the file [`CALLS`], which a test compares with the registry's policies.
+    /// Its signed calls also go to the file [`CALLS`], which a test compares with the registry's
+    /// policies.
     pub fn start(target: String) -> Self {
         Self::start_with(target, true)
     }
@@ -147,9 +148,10 @@ impl AwsProxy {
         self.listening(false);
     }
 
-    /// Injects a fault into future calls whose name starts with `prefix`, such as `dynamodb` or `s3 PUT`.
+    /// Injects a fault into future calls whose name starts with `prefix`, such as `s3 PUT`.
     ///
-    /// An empty prefix means every call. Of these calls, the ones in `which` get the fault, counted from 0.
+    /// An empty prefix means every call. Of these calls, the ones in `which` get the fault, counted
+    /// from 0.
     pub fn inject(&self, prefix: &str, which: impl RangeBounds<usize>, fault: Fault) {
         let which = (which.start_bound().cloned(), which.end_bound().cloned());
         self.shared.injections.lock().unwrap().push(Injection {
@@ -306,7 +308,7 @@ fn connected(stream: tokio::net::TcpStream, shared: &Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&serving);
         async move {
-            // A connection that is kept alive may bring one more call before it is closed: that call does not count.
+            // A call that arrives on an open connection before it closes does not count.
             if shared.cut.load(Ordering::SeqCst) {
                 Err(ErrorKind::ConnectionReset.into())
             } else {

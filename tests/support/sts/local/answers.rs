@@ -1,4 +1,4 @@
-//! The bodies of STS: an identity, an error, and a body without end.
+//! The answers of the local STS: an identity, an error, and a body without end.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,13 +11,13 @@ use hyper::body::Frame;
 
 use crate::sts::identity::Identity;
 
-/// The namespace of every element.
+/// The XML namespace of every element.
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
-/// One id serves every request: nobody may rely on it.
+/// One request id for all answers, because no client may rely on it.
 const REQUEST_ID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
-/// The answer to `GetCallerIdentity`, for tests to take whole or bent.
+/// The answer to `GetCallerIdentity`. Tests send it unchanged or modified.
 pub fn identity_xml(identity: &Identity) -> String {
     let (arn, user_id, account) =
         (escape(&identity.arn), escape(&identity.user_id), escape(&identity.account));
@@ -28,7 +28,7 @@ pub fn identity_xml(identity: &Identity) -> String {
     )
 }
 
-/// STS saying no.
+/// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -70,7 +70,7 @@ pub(super) fn redirect(to: &str) -> Response {
     Response::builder().status(307).header("location", to).body(Body::empty()).unwrap()
 }
 
-/// Spaces for ever: an XML reader would wait for the root to come.
+/// Endless spaces, so that an XML reader waits for the root element.
 pub(super) struct Endless;
 
 impl hyper::body::Body for Endless {

@@ -1,7 +1,8 @@
-//! An STS on loopback that checks signatures as AWS does and knows a table of throw-away identities.
+//! A local STS that verifies signatures as AWS does, for a list of throw-away identities.
 //!
-//! It runs on a thread of its own, so a test may block and it still answers; dropped, it takes its connections along.
-//! Tests switch what it answers while it runs, and hold its answers back to look at what happens meanwhile.
+//! It runs on its own thread, so it answers while a test blocks. Dropping it closes its
+//! connections.
+//! A test can change its answers at any time, and can hold them back.
 
 mod answers;
 mod verify;
@@ -21,13 +22,13 @@ pub use self::answers::identity_xml;
 use crate::sts::identity::Identity;
 use crate::time_limits;
 
-/// Most requests that are remembered.
+/// How many requests it remembers.
 const REMEMBERED: usize = 1000;
 
-/// Largest request body that is read, in bytes.
+/// The largest body that it reads, in bytes.
 const MAX_BODY: usize = 1 << 20;
 
-/// Tells Unix seconds.
+/// Returns Unix seconds.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// A clock that stands still.
@@ -35,23 +36,23 @@ pub fn fixed_clock(now: i64) -> Clock {
     Arc::new(move || now)
 }
 
-/// What a call is answered with.
+/// The answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// What AWS would say: the signature is checked.
+    /// The answer of AWS: the STS verifies the signature.
     Genuine,
-    /// This, whatever was asked.
+    /// A fixed answer.
     Raw {
         /// The status.
         status: u16,
-        /// The content type; no such header where it is empty.
+        /// The content type; if empty, the answer has no such header.
         content_type: String,
         /// The body.
         body: Vec<u8>,
     },
-    /// Nothing, ever.
+    /// No answer.
     Hang,
-    /// `307` to that URL, which a client that follows would send the signed request to.
+    /// `307` to that URL. A client that follows it sends the signed request there.
     Redirect(String),
     /// `200 text/xml` and a body that does not end.
     Endless,
@@ -68,14 +69,15 @@ impl Answer {
     }
 }
 
-/// A request as it came in.
+/// A request as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// The method.
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// Names in lower case with their values, twins kept; bytes outside Latin text come as `?`.
+    /// Names in lower case with their values, repeated ones included. A value that is not UTF-8 is
+    /// `?`.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -95,7 +97,7 @@ impl Seen {
     }
 }
 
-/// A running STS.
+/// A running STS. It stops when dropped.
 pub struct LocalSts {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -103,7 +105,7 @@ pub struct LocalSts {
 }
 
 impl LocalSts {
-    /// Starts one on a free port of 127.0.0.1, answering genuinely.
+    /// Starts one on a free port of 127.0.0.1 with genuine answers.
     pub fn start(identities: impl IntoIterator<Item = Identity>, clock: Clock) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -135,22 +137,22 @@ impl LocalSts {
         Self { address, shared, running: Some((stop, thread)) }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens, as `http://127.0.0.1:PORT`.
+    /// The URL that it listens on: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Makes one more identity known.
+    /// Adds an identity that callers can use.
     pub fn add_identity(&self, identity: Identity) {
         self.shared.switches().identities.push(identity);
     }
 
-    /// Makes an identity unknown, as when its key was deleted.
+    /// Removes an identity, as AWS does when its key is deleted.
     pub fn remove_identity(&self, access_key_id: &str) {
         self.shared
             .switches()
@@ -158,34 +160,34 @@ impl LocalSts {
             .retain(|identity| identity.access_key_id != access_key_id);
     }
 
-    /// Switches what every call from now on is answered with.
+    /// Sets the answer to all future calls.
     pub fn answer(&self, answer: Answer) {
         self.shared.switches().answer = answer;
     }
 
-    /// Puts answers in front: each is given once, in order, then it goes on as before.
+    /// Queues answers: each is sent once, before the answer to all calls applies again.
     pub fn answer_next(&self, answers: impl IntoIterator<Item = Answer>) {
         self.shared.switches().next.extend(answers);
     }
 
-    /// How many calls arrived.
+    /// How many calls have arrived.
     pub fn calls(&self) -> usize {
         *self.shared.calls.borrow()
     }
 
-    /// Waits until so many calls have arrived in all, held back or not.
+    /// Waits until that many calls have arrived in all, held back or not.
     pub async fn wait_for_calls(&self, calls: usize) {
         let mut counted = self.shared.calls.subscribe();
         let enough = time_limits::wait(counted.wait_for(|count| *count >= calls)).await;
         assert!(enough.is_some(), "{} calls to STS instead of {calls}", self.calls());
     }
 
-    /// Closes the gate: calls arrive and are counted, and no answer leaves.
+    /// Holds back all answers; calls still arrive and count.
     pub fn hold(&self) {
         self.shared.held.send_replace(true);
     }
 
-    /// Opens the gate.
+    /// Sends the answers that were held back, and holds no more.
     pub fn release(&self) {
         self.shared.held.send_replace(false);
     }
@@ -230,7 +232,7 @@ impl Shared {
         self.state.lock().unwrap()
     }
 
-    /// Remembers the call and settles its answer, in the order of arrival.
+    /// Remembers the call and picks its answer, in the order of arrival.
     fn take(&self, seen: &Seen) -> Answer {
         let mut switches = self.switches();
         if switches.seen.len() == REMEMBERED {

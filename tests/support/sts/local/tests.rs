@@ -1,4 +1,5 @@
-//! The verifier against what AWS publishes, what the SDK signs, and what an attacker would change.
+//! Tests the verifier with AWS's published example, with requests that the SDK signs, and with an
+//! attacker's changes.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -117,7 +118,7 @@ fn one_changed_bit_anywhere_under_the_signature_is_a_mismatch() {
 }
 
 #[test]
-fn a_request_is_refused_in_the_words_of_aws() {
+fn a_request_is_rejected_with_the_messages_of_aws() {
     let identity = alice();
     let with = |name: &str, change: &dyn Fn(&str) -> String| {
         let mut bent = seen(&proof(&identity));
@@ -215,7 +216,7 @@ fn a_request_is_refused_in_the_words_of_aws() {
 }
 
 #[test]
-fn a_signature_is_good_for_a_quarter_of_an_hour_on_both_sides() {
+fn a_signature_is_valid_for_15_minutes_in_both_directions() {
     let identity = alice();
     let good = seen(&proof(&identity));
     for (now, words) in [
@@ -232,7 +233,7 @@ fn a_signature_is_good_for_a_quarter_of_an_hour_on_both_sides() {
 }
 
 #[test]
-fn credentials_end_at_their_time() {
+fn credentials_expire_at_their_time() {
     let identity = alice().expiring_at(NOW);
     let good = seen(&proof(&identity));
     assert_eq!(refusal(&good, std::slice::from_ref(&identity), NOW).code, "ExpiredToken");
@@ -240,7 +241,7 @@ fn credentials_end_at_their_time() {
 }
 
 #[test]
-fn another_action_is_not_answered_however_well_it_is_signed() {
+fn another_action_is_rejected_with_a_valid_signature() {
     let identity = alice();
     for body in
         ["Action=AssumeRole&Version=2011-06-15", "Action=GetCallerIdentityX&Version=2011-06-15", ""]
@@ -255,7 +256,7 @@ fn another_action_is_not_answered_however_well_it_is_signed() {
 }
 
 #[test]
-fn what_the_library_of_aws_signs_is_accepted() {
+fn a_request_that_the_aws_library_signs_is_accepted() {
     for identity in [alice(), Identity::user("111122223333", "bob")] {
         for region in ["us-east-1", "cn-north-1", "eusc-de-east-1"] {
             let seen = signed_by_aws(&identity, region, BODY);
@@ -269,7 +270,7 @@ fn what_the_library_of_aws_signs_is_accepted() {
 }
 
 #[test]
-fn a_proof_is_what_the_library_of_aws_would_have_signed() {
+fn a_proof_equals_what_the_aws_library_signs() {
     let identity = alice();
     let document = crate::sts::proof::document(
         900,
@@ -338,7 +339,7 @@ fn signed(identity: &Identity, region: &str, body: &str, more: &[(&str, &str)]) 
 }
 
 #[tokio::test]
-async fn it_answers_no_and_down_and_nonsense_as_told() {
+async fn a_test_sets_the_answers_of_sts() {
     let identity = alice();
     let sts = LocalSts::start([identity.clone()], fixed_clock(NOW));
     sts.answer_next([
@@ -404,7 +405,7 @@ async fn an_endless_body_goes_on_and_a_hung_call_ends_with_the_server() {
 }
 
 #[tokio::test]
-async fn the_gate_holds_answers_and_not_calls() {
+async fn sts_holds_back_answers_and_not_calls() {
     let identity = alice();
     let sts = Arc::new(LocalSts::start([identity.clone()], fixed_clock(NOW)));
     sts.hold();
@@ -423,7 +424,7 @@ async fn the_gate_holds_answers_and_not_calls() {
 }
 
 #[tokio::test]
-async fn it_says_who_signed_and_remembers_what_came() {
+async fn sts_names_the_signer_and_remembers_the_request() {
     let identity = alice();
     let sts = LocalSts::start([], fixed_clock(NOW));
     sts.add_identity(identity.clone());

@@ -1,4 +1,4 @@
-//! Who signed a request: every check that AWS makes, in AWS's order and words, over the raw request.
+//! Finds the signer of a request: all checks of AWS, in AWS's order and with AWS's messages.
 
 use stile_protocol::region::Region;
 
@@ -7,10 +7,10 @@ use super::answers::Refusal;
 use crate::sts::identity::Identity;
 use crate::sts::sigv4::{ALGORITHM, Request, Scope, amz_date, parse_amz_date};
 
-/// How far a signature's time may be off, in seconds.
+/// How far the time of a signature may differ, in seconds.
 const WINDOW: i64 = 15 * 60;
 
-/// The identity whose key signed this very request, for STS in the region of its host, now.
+/// The identity whose key signed this request, for the STS of its host's region, at time `now`.
 pub(super) fn caller<'a>(
     seen: &Seen,
     identities: &'a [Identity],
@@ -136,7 +136,7 @@ fn in_time(
     Ok(date)
 }
 
-/// Each region's STS has its own host, and takes scopes of its own region only.
+/// The STS of each region has its own host, and accepts only scopes of its region.
 fn in_place(authorization: &Authorization, request: &Request<'_>) -> Result<(), Refusal> {
     if authorization.scope.service != "sts" {
         return Err(refused("Credential should be scoped to correct service: 'sts'."));
@@ -150,7 +150,7 @@ fn in_place(authorization: &Authorization, request: &Request<'_>) -> Result<(), 
     if ours { Ok(()) } else { Err(refused("Credential should be scoped to a valid region.")) }
 }
 
-/// `host` and whatever AWS gives a meaning to must be under the signature; other headers may be.
+/// The signature must cover `host` and all headers that AWS interprets; it may cover others.
 fn all_signed(authorization: &Authorization, seen: &Seen) -> Result<(), Refusal> {
     let signed: Vec<_> = authorization.signed_headers.split(';').collect();
     for (name, _) in &seen.headers {

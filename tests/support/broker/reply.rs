@@ -1,10 +1,10 @@
-//! An answer of the broker, read to its end.
+//! The answer of a broker in the process of a test.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
 
-/// An answer, read to its end.
+/// An answer of the broker, read to its end.
 #[derive(Debug)]
 pub struct Reply {
     /// Its status.
@@ -27,17 +27,17 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON, `null` where it is none.
+    /// The body as JSON; `null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The status and the code of an error, `401 proof_replayed`.
+    /// The status and the error code: `401 proof_replayed`.
     pub fn error(&self) -> String {
         format!("{} {}", self.status.as_u16(), self.json()["error"].as_str().unwrap_or("-"))
     }
 
-    /// One header as text, empty where it is not there.
+    /// One header as text; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }

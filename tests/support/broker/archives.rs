@@ -1,8 +1,9 @@
-//! Archives of modules: a small one that says what it is given, and large ones of an exact length.
+//! Archives of modules for tests: a small one with a given output, and large ones of an exact
+//! length.
 
 use serde_json::json;
 
-/// A good archive of exactly that many bytes, which no two lengths share.
+/// A valid zip of exactly that many bytes. Zips of different lengths have different checksums.
 pub fn large_zip(bytes: usize) -> Vec<u8> {
     use std::io::Write;
     let stored =
@@ -19,7 +20,7 @@ pub fn large_zip(bytes: usize) -> Vec<u8> {
     archive
 }
 
-/// A zip with one Terraform file, which says what it is given.
+/// A zip with one Terraform file, which outputs that text.
 pub fn module_zip(says: &str) -> Vec<u8> {
     use std::io::Write;
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
