@@ -94,7 +94,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
         "stile_admin",
         "admin/src",
         &[
-            "when",
+            "expiry",
             "error",
             "output",
             "target",

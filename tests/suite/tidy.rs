@@ -101,6 +101,23 @@ fn only_the_store_and_boot_name_an_aws_sdk_in_the_broker() {
 }
 
 #[test]
+fn only_authentication_makes_identities_and_only_the_admin_program_is_an_operator() {
+    let identity = |path: &str| {
+        path.starts_with("broker/src/authn/")
+            || path == "broker/core/src/identity.rs"
+            || is_test(path)
+    };
+    assert_eq!(strangers(&["Identity::from_iam("], identity), NONE);
+    let operator = |path: &str| {
+        ["admin/src/commands/mod.rs", "broker/core/src/grants/evidence.rs"].contains(&path)
+            // What fuzz targets run over: no program has it.
+            || path == "broker/src/http/fuzz.rs"
+            || is_test(path)
+    };
+    assert_eq!(strangers(&["for_store_writer("], operator), NONE);
+}
+
+#[test]
 fn the_clock_and_the_environment_are_read_where_they_are_read() {
     let clock = strangers(&["SystemTime::now", "Utc::now", "Local::now"], |path| {
         [
@@ -211,7 +228,7 @@ fn finished_folders_are_in_plain_english() {
 
 #[test]
 fn every_page_that_a_page_links_to_is_there() {
-    let mut pages: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "SECURITY.md"]
+    let mut pages: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
         .iter()
         .map(|page| root().join(page))
         .filter(|page| page.exists())

@@ -76,7 +76,7 @@ async fn write_row(ground: &Ground, principal: &str, namespace: &str, permission
         Backend::Embedded => super::database(
             &ground.test,
             &format!(
-                "INSERT INTO grants VALUES ('{principal}', '{namespace}', {permissions}, NULL, 'x', 0, '{principal}')"
+                "INSERT INTO grants (principal, namespace, permissions, expires_at, created_by, created_at, folded) VALUES ('{principal}', '{namespace}', {permissions}, NULL, 'x', 0, '{principal}')"
             ),
         ),
         Backend::Aws => {
