@@ -97,7 +97,7 @@ async fn zz_measure() {
     let test = TestBroker::start();
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let token = test.token(&deploy(), &[Upload, Download]).await;
-    test.publish("acme/vpc/aws", "1.0.0", stile_tests::archives::module_zip("x"), &token).await;
+    test.publish("acme/vpc/aws", "1.0.0", stile_tests::broker::module_zip("x"), &token).await;
     journal.taken();
     test.get("/v1/modules/acme/vpc/aws/versions", &token).await;
     test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await;

@@ -207,7 +207,7 @@ impl Registry {
             // A key to drop, where the case before has dropped all.
             Flow::RevokeAll => drop(self.test.restarted().token(&deploy(), &[Download]).await),
             Flow::Change | Flow::Ungrant => {
-                self.test.grant(who.as_str(), "acme", &[Download]).await
+                self.test.grant(who.as_str(), "acme", &[Download]).await;
             }
             Flow::Lift => {
                 assert!(
@@ -217,7 +217,7 @@ impl Registry {
                         .revoke_principal(who, self.test.time())
                         .await
                         .unwrap()
-                )
+                );
             }
             Flow::Unpin => pin(&self.test, &name, who).await.unwrap(),
             Flow::Restore => self.test.aws().lose_objects().await,

@@ -339,7 +339,7 @@ async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
     let all = |mode: u32| {
         folders
             .iter()
-            .for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap())
+            .for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap());
     };
     all(0o500);
     running.is_ready(503).await;

@@ -58,10 +58,10 @@ async fn whatever_is_revoked_is_good_for_nothing_in_any_process_after_ten_second
             Revoked::Principal | Revoked::Account => {
                 assert!(
                     store.as_operator().revoke_principal(who.clone(), test.time()).await.unwrap()
-                )
+                );
             }
             Revoked::Everyone => {
-                assert_eq!(store.as_operator().drop_keys().await.unwrap(), Some(1))
+                assert_eq!(store.as_operator().drop_keys().await.unwrap(), Some(1));
             }
         }
         for process in &processes {

@@ -213,7 +213,7 @@ fn finished_folders_are_in_plain_english() {
             continue;
         }
         for (number, line) in source.text.lines().enumerate() {
-            let line = line.to_lowercase().replace('_', " ");
+            let line = line.to_ascii_lowercase().replace('_', " ");
             for (phrase, instead) in BANNED_PHRASES {
                 if has_phrase(&line, phrase) {
                     let place = format!("{}:{}", source.path, number + 1);

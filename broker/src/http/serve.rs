@@ -251,7 +251,7 @@ async fn connection(
         Some(tls) => match tokio::time::timeout(limits.timeouts.head, tls.accept(stream)).await {
             Ok(Ok(stream)) => serve(stream, router, watcher, limits).await,
             Ok(Err(error)) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed")
+                tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed");
             }
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },

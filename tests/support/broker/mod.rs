@@ -499,7 +499,7 @@ impl TestBroker {
         tls: Option<&Files>,
         between: impl FnOnce(Router) -> Router,
     ) -> Serving {
-        self.serve_with(port, tls, between, patience::connections()).await
+        self.serve_with(port, tls, between, time_limits::connections()).await
     }
 
     async fn serve_with(

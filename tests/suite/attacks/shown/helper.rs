@@ -381,7 +381,8 @@ pub(super) async fn a_cache_that_others_could_read_or_write_is_not_used(backend:
             }
             "cut short" => std::fs::write(&path, &whole[..whole.len() / 2]).unwrap(),
             "another host" => {
-                std::fs::write(&path, whole.replace(served.host(), "registry.example.org")).unwrap()
+                std::fs::write(&path, whole.replace(served.host(), "registry.example.org"))
+                    .unwrap();
             }
             "expired" => std::fs::write(&path, whole.replace("\"20", "\"19")).unwrap(),
             // Giving a file away takes root's right.

@@ -45,7 +45,7 @@ fn without_table(test: &TestBroker, table: &str, away: bool) {
         (Backend::Aws, false) => test.aws().proxy.repair(),
         (Backend::Embedded, true) => database(test, &format!("ALTER TABLE {table} RENAME TO away")),
         (Backend::Embedded, false) => {
-            database(test, &format!("ALTER TABLE away RENAME TO {table}"))
+            database(test, &format!("ALTER TABLE away RENAME TO {table}"));
         }
     }
 }
@@ -53,6 +53,6 @@ fn without_table(test: &TestBroker, table: &str, away: bool) {
 /// Does that to the embedded store's database, as somebody would who has the file.
 fn database(test: &TestBroker, statement: &str) {
     let database = rusqlite::Connection::open(test.data().join("stile.sqlite3")).unwrap();
-    database.busy_timeout(stile_tests::patience::BACKSTOP).unwrap();
+    database.busy_timeout(stile_tests::time_limits::BACKSTOP).unwrap();
     database.execute_batch(statement).unwrap();
 }
