@@ -27,7 +27,23 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
             "audit",
         ],
     ),
-    ("stile_store", "broker/store/src", &["deadlines", "embedded", "aws"]),
+    (
+        "stile_store",
+        "broker/store/src",
+        &[
+            "deadlines",
+            "error",
+            "blocking",
+            "files",
+            "answers",
+            "retry",
+            "aws",
+            "records",
+            "blobs",
+            "keys",
+            "store",
+        ],
+    ),
     (
         "terraform_credentials_stile",
         "helper/src",
@@ -78,7 +94,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
         "stile_admin",
         "admin/src",
         &[
-            "when",
+            "expiry",
             "error",
             "output",
             "target",

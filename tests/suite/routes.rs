@@ -7,10 +7,10 @@ use axum::body::Body;
 use axum::http::Request;
 use stile_core::audit::{Kind, Outcome};
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
-use stile_tests::identity::Identity;
-use stile_tests::journal::Journal;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::broker::journal::Journal;
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::sts::identity::Identity;
 
 /// One request a route; the paths are those of the router with their parameters filled in.
 const ROUTES: [(&str, &str, &str); 14] = [

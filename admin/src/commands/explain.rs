@@ -195,10 +195,10 @@ impl AccessQuery<'_> {
                     .iter()
                     .map(|difference| format!("differs by {difference}"))
                     .collect();
-                let (told, differences, hint) =
+                let (nearest, differences, hint) =
                     (GrantLine(grant), differences.join("\n"), self.remedy(grant, explanation));
                 format!(
-                    "no: {caller} may not {permission} on {namespace}\nnearest grant: {told}\n{differences}\nhint: {hint}"
+                    "no: {caller} may not {permission} on {namespace}\nnearest grant: {nearest}\n{differences}\nhint: {hint}"
                 )
             }
         }

@@ -85,11 +85,11 @@ async fn create(context: &Context, args: GrantCreate) -> Result<(), CommandError
             Err(CommandError::refused(problem).hint(hint))
         }
         Created::PinnedOtherwise(_) => {
-            let told = format!(
+            let problem = format!(
                 "`{}` already has a different pin, which applies to all its grants",
                 principal.display_name()
             );
-            Err(CommandError::refused(told).hint(format!(
+            Err(CommandError::refused(problem).hint(format!(
                 "remove that pin first with `{} --role-arn {}`",
                 args.store.command("grant repin"),
                 principal.display_name()

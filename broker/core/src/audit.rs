@@ -1,7 +1,7 @@
-//! The event of the audit log: who asked for what, and how that was decided. One event a decision.
+//! Audit events: one event for each decision, with the caller, the request and the outcome.
 //!
-//! No token, key, signature or signed URL is ever in an event. [`Event::write`] is the one way out: a line of the tracing
-//! target `audit`. `docs/operations.md` lists the fields.
+//! An event never contains a token, key, signature or signed URL. [`Event::write`] writes an event as a
+//! line of the tracing target `audit`. `docs/operations.md` lists the fields.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,8 +16,9 @@ use crate::package::{PackageAddress, Version};
 use crate::principal::Principal;
 use crate::token::{Claims, TokenId};
 
-/// The version of the fields, as the field `v`. It changes when a field changes its name or its meaning, and not when one
-/// is added.
+/// The version of the fields, in the field `v`.
+///
+/// It increases when a field changes its name or meaning, but not for a new field.
 pub const VERSION: u64 = 1;
 
 macro_rules! names {
@@ -29,10 +30,10 @@ macro_rules! names {
         }
 
         impl $type {
-            /// Every value.
+            /// All values.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// The name in the log.
+            /// Returns the name in the log.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)+
@@ -43,83 +44,83 @@ macro_rules! names {
 }
 
 names! {
-    /// What was asked for: the field `event`.
+    /// The kind of request: the field `event`.
     Kind {
-        /// A token.
+        /// Exchanging a proof for a token.
         Exchange = "exchange",
-        /// What the broker knows of the bearer.
+        /// Showing the identity of the bearer.
         Whoami = "whoami",
-        /// The modules that the bearer may read.
+        /// Listing the modules that the bearer may read.
         List = "list",
-        /// The versions of a package.
+        /// Listing the versions of a package.
         Versions = "versions",
-        /// The signed URL of a version.
+        /// Getting the signed URL of a version.
         Download = "download",
-        /// An archive, by its signed URL.
+        /// Fetching an archive by its signed URL.
         Fetch = "fetch",
         /// Publishing a version, or completing an upload session.
         Publish = "publish",
         /// Beginning an upload session.
         Upload = "upload",
-        /// Whether a request to another registry may pass: API Gateway asks.
+        /// Authorising a request to another registry, for API Gateway.
         Authorize = "authorize",
         /// Creating, changing or deleting a grant.
         Grant = "grant",
-        /// Forgetting the unique id of a role or user.
+        /// Removing the pinned unique id of a role or user.
         Repin = "repin",
         /// Revoking a token or a principal.
         Revoke = "revoke",
         /// Lifting the revocation of a principal.
         Lift = "lift",
-        /// Dropping the keys that tokens are sealed under.
+        /// Deleting the keys that seal tokens.
         Key = "key",
     }
 }
 
 names! {
-    /// How it was decided: the field `decision`.
+    /// The outcome of a decision: the field `decision`.
     Outcome {
-        /// The caller got it.
+        /// The request was allowed.
         Allowed = "allowed",
         /// A token was minted.
         Minted = "minted",
-        /// It is there from now on.
+        /// The object was created.
         Created = "created",
-        /// It was there already, and is the same.
+        /// The same object already exists.
         Unchanged = "unchanged",
-        /// Another was there already; nothing changed.
+        /// A different object already exists, so nothing changed.
         Conflict = "conflict",
-        /// There is no place for one more; nothing changed.
+        /// A limit is reached, so nothing changed.
         Full = "full",
-        /// An upload session was begun.
+        /// An upload session started.
         Begun = "begun",
-        /// The archive is small enough for one request, so no upload session was begun.
+        /// No upload session started, because the archive fits into one request.
         Direct = "direct",
-        /// It was changed.
+        /// The object was changed.
         Changed = "changed",
-        /// It was deleted.
+        /// The object was deleted.
         Deleted = "deleted",
-        /// There is none; nothing changed.
+        /// The object does not exist, so nothing changed.
         Absent = "absent",
-        /// It was revoked.
+        /// The token or principal was revoked.
         Revoked = "revoked",
         /// The revocation was lifted.
         Lifted = "lifted",
-        /// The unique id was forgotten.
+        /// The pinned unique id was removed.
         Cleared = "cleared",
-        /// The keys were dropped.
+        /// The keys were deleted.
         Dropped = "dropped",
-        /// The answer is no, and the field `code` says why.
+        /// The request was refused. The field `code` has the reason.
         Refused = "refused",
-        /// Stile could not decide or act, and the field `code` says why.
+        /// The decision or the action failed. The field `code` has the reason.
         Failed = "failed",
-        /// The caller hung up before anything was decided.
+        /// The caller closed the connection before the decision.
         Abandoned = "abandoned",
     }
 }
 
 impl Outcome {
-    /// What a request came to that was answered with that code.
+    /// Returns the outcome of a request whose response has this code.
     pub const fn of(code: ErrorCode) -> Self {
         match code {
             ErrorCode::NotFound => Self::Absent,
@@ -136,12 +137,12 @@ impl Outcome {
     }
 }
 
-/// The network that a request comes from: the first 24 bits of an IPv4 address, the first 64 of an IPv6 address.
+/// The network of a client: the first 24 bits of an IPv4 address, or the first 64 of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
 
 impl Network {
-    /// The network of an address.
+    /// Returns the network of an address.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => {
@@ -162,18 +163,18 @@ impl fmt::Display for Network {
     }
 }
 
-/// What several refusals have in common that may stand as one line: nobody is known to have made them.
+/// The common part of several refusals of unknown callers, which the log may fold into one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Anonymous {
-    /// What was asked for.
+    /// The kind of request.
     pub kind: Kind,
-    /// Why it was refused; `None` where the caller hung up.
+    /// The reason of the refusal. `None`, if the caller closed the connection.
     pub code: Option<ErrorCode>,
-    /// Where the request came from, if that is known.
+    /// The network of the client, if known.
     pub network: Option<Network>,
 }
 
-/// One decision. Every field but the kind may be unknown.
+/// One decision. Every field except the kind may be unknown.
 #[derive(Debug, Clone)]
 pub struct Event {
     kind: Kind,
@@ -198,7 +199,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event about which nothing but its kind is known.
+    /// Creates an event of which only the kind is known.
     pub const fn new(kind: Kind) -> Self {
         Self {
             kind,
@@ -223,17 +224,17 @@ impl Event {
         }
     }
 
-    /// Where the request came from. It is written for a caller of whom nothing else is known.
+    /// Sets the network of the client. The log contains it only for unknown callers.
     pub const fn network(&mut self, network: Option<Network>) {
         self.network = network;
     }
 
-    /// Who is to vouch for the caller.
+    /// Sets the issuer that authenticates the caller.
     pub const fn issuer(&mut self, issuer: Issuer) {
         self.by = Some(issuer);
     }
 
-    /// The caller, by an issuer's word.
+    /// Sets the caller from its identity.
     pub fn identity(&mut self, identity: &Identity) {
         self.by = Some(identity.issuer());
         self.principal = Some(identity.principal().clone());
@@ -242,14 +243,14 @@ impl Event {
         self.subject = Some(identity.subject().to_owned());
     }
 
-    /// The caller, by a token that opened.
+    /// Sets the caller from a valid token.
     pub fn bearer(&mut self, claims: &Claims) {
         self.principal = Some(claims.principal().clone());
         self.unique_id = claims.unique_id().map(|id| id.as_str().to_owned());
         self.token(claims.id());
     }
 
-    /// The token that was minted.
+    /// Sets the minted token, and the outcome.
     pub fn minted(&mut self, claims: &Claims) {
         self.token(claims.id());
         self.namespaces = Some(claims.namespaces().to_string());
@@ -258,13 +259,13 @@ impl Event {
         self.outcome(Outcome::Minted);
     }
 
-    /// The right that was asked for.
+    /// Sets the requested right.
     pub fn right(&mut self, namespace: &Namespace, permission: Permission) {
         self.namespace = Some(namespace.as_str().to_owned());
         self.permission = Some(permission);
     }
 
-    /// The package that was asked for, or one version of it.
+    /// Sets the requested package, or a version of it.
     pub fn package(&mut self, address: &PackageAddress, version: Option<&Version>) {
         self.package = Some(match version {
             Some(version) => format!("{address} {version}"),
@@ -272,38 +273,38 @@ impl Event {
         });
     }
 
-    /// What was asked for, where that is no package of this registry.
+    /// Sets the requested resource, if it is not a package of this registry.
     pub fn resource(&mut self, text: String) {
         self.package = Some(text);
     }
 
-    /// The operator who works on the store itself.
+    /// Sets the operator who changes the store directly.
     pub fn operator(&mut self, access: &OperatorAccess) {
         self.operator = Some(access.operator().to_owned());
     }
 
-    /// The principal that a change is about.
+    /// Sets the principal that the change affects.
     pub fn about(&mut self, principal: &Principal) {
         self.about = Some(principal.clone());
     }
 
-    /// The grant that a change is about.
+    /// Sets the grant that the change affects.
     pub fn grant(&mut self, namespace: &GrantNamespace, permissions: Option<String>) {
         self.namespace = Some(namespace.to_string());
         self.permissions = permissions;
     }
 
-    /// The token that a change is about.
+    /// Sets the token that the change affects.
     pub fn token(&mut self, id: &TokenId) {
         self.token_id = Some(id.as_str().to_owned());
     }
 
-    /// How it was decided. The first outcome stays.
+    /// Sets the outcome, unless the event already has one.
     pub fn outcome(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
     }
 
-    /// It was answered with that code, unless another outcome is known.
+    /// Sets the code of the error response, unless the event already has an outcome.
     pub fn refused(&mut self, code: ErrorCode) {
         if self.outcome.is_none() {
             self.outcome = Some(Outcome::of(code));
@@ -311,7 +312,9 @@ impl Event {
         }
     }
 
-    /// What it has in common with other refusals, if nobody is known to have asked. Only such an event may be folded.
+    /// Returns the common part of the event, if it is a refusal of an unknown caller.
+    ///
+    /// The log may fold only such events. It never folds decisions about known callers.
     pub fn anonymous(&self) -> Option<Anonymous> {
         let refused = self.code.is_some() || self.outcome.is_none();
         let nobody = self.principal.is_none() && self.operator.is_none();
@@ -319,14 +322,14 @@ impl Event {
         (refused && nobody).then_some(Anonymous { kind, code, network })
     }
 
-    /// As many events of that kind as one line.
+    /// Creates one event for `count` folded events.
     pub fn folded(of: Anonymous, count: u64) -> Self {
         let Anonymous { kind, code, network } = of;
         let (outcome, count) = (code.map(Outcome::of), Some(count));
         Self { outcome, code, network, count, ..Self::new(kind) }
     }
 
-    /// Writes the line.
+    /// Writes the event to the log.
     pub fn write(&self) {
         let network = self.network.filter(|_| self.anonymous().is_some());
         tracing::info!(
@@ -360,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_is_a_part_of_an_address() {
+    fn a_network_is_a_prefix_of_an_address() {
         for (address, expected) in [
             ("192.0.2.17", "192.0.2.0/24"),
             ("::ffff:192.0.2.17", "192.0.2.0/24"),
@@ -385,14 +388,17 @@ mod tests {
     }
 
     #[test]
-    fn only_a_refusal_of_nobody_known_may_be_folded() {
+    fn only_a_refusal_of_an_unknown_caller_may_be_folded() {
         let refused = || {
             let mut event = Event::new(Kind::Download);
             event.refused(ErrorCode::Unauthorized);
             event
         };
         assert!(refused().anonymous().is_some());
-        assert!(Event::new(Kind::Exchange).anonymous().is_some(), "a caller who hung up");
+        assert!(
+            Event::new(Kind::Exchange).anonymous().is_some(),
+            "the caller closed the connection"
+        );
         let mut known = refused();
         known.principal = Some(Principal::parse_stored("aws:111122223333:role/deploy").unwrap());
         assert!(known.anonymous().is_none());
@@ -405,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_apart() {
+    fn names_are_unique() {
         let kinds: std::collections::BTreeSet<_> =
             Kind::ALL.iter().map(|kind| kind.as_str()).collect();
         let outcomes: std::collections::BTreeSet<_> =

@@ -25,7 +25,7 @@ use stile_protocol::reply::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-pub use serve::{ServeError, Server, tls};
+pub use serve::{ConnectionTimeouts, ServeError, Server, tls};
 pub use trace::have_panics_logged;
 
 use crate::app::Broker;

@@ -63,6 +63,7 @@ const fn outcome(published: Published) -> &'static str {
 }
 
 /// What a publisher is told whose address is not one.
+#[expect(clippy::needless_pass_by_value, reason = "handed on as a function of the error itself")]
 pub(super) fn bad_name(error: NameError) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, error.to_string())
 }
