@@ -1,7 +1,8 @@
 //! Brings the tables of the SQLite database to this program's format: ordered migrations, each of which only adds.
 //!
-//! `PRAGMA user_version` counts the migrations that a database has. A program that knows fewer of them goes on with such
-//! a database for as long as they only add. `meta.schema` changes when one of them does not, and then refuses it.
+//! `PRAGMA user_version` counts the migrations that a database has. A program that knows fewer of them refuses it. The
+//! first release does not read that number: it goes on with such a database, because these migrations only add, and
+//! `meta.schema` stays 1.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use rusqlite_migration::{HookResult, M, Migrations};
