@@ -78,7 +78,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
         "stile_admin",
         "admin/src",
         &[
-            "when",
+            "expiry",
             "error",
             "output",
             "target",
