@@ -8,7 +8,7 @@ built = $(or $(CARGO_TARGET_DIR),target)
 demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws uses your own AWS identity
 	$(bins) && $(built)/debug/demo $(if $(ONCE),--once) $(if $(filter aws,$(STS)),--sts aws)
 
-test: ## run every test; says at its end what it left out for want of a tool
+test: ## run every test; prints at its end what it skipped because a tool is missing
 	tests/run
 
 fuzz: ## feed every parser made-up input, SECONDS=60 each; needs a nightly toolchain

@@ -16,6 +16,8 @@ use crate::target::{ApiTarget, StoreTarget};
 /// `store`, `grant` and `token` open the store directly. The broker need not run.
 /// `module` calls the broker, with a token for your AWS identity.
 ///
+/// Set `STILE_AUDIT_LOG` to a file to append each change of the store to it, as one line of JSON.
+///
 /// Exit codes: 0 success, 1 refused or not found, 2 failed (usage, network, store).
 ///
 /// First steps: `stile-admin store init --data DIR`, then
@@ -219,6 +221,15 @@ pub(crate) fn local_user() -> String {
         !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic())
     });
     format!("local:{}", name.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
+}
+
+/// The file to which the audit event of each change is appended, if the operator wants that.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the program reads its environment"
+)]
+pub(crate) fn audit_log() -> Option<PathBuf> {
+    std::env::var_os("STILE_AUDIT_LOG").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]

@@ -11,11 +11,18 @@ mod pack;
 mod target;
 mod upload;
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 use stile_core::clock::Clock;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::cli::{Cli, Noun};
 use crate::commands::{CommandResult, Context, grant, module, store, token};
@@ -24,7 +31,10 @@ use crate::output::Output;
 
 fn main() -> ExitCode {
     let Cli { output, noun } = Cli::parse();
-    init_logging();
+    if let Err(error) = logs(cli::audit_log()) {
+        output::print_error(&error);
+        return error.exit_code();
+    }
     let context = Context {
         output: Output::new(output),
         user: cli::local_user(),
@@ -53,14 +63,29 @@ fn run(context: &Context, noun: Noun) -> CommandResult {
     done
 }
 
-/// Prints the store's alarms to stderr, for example about rows that it cannot read.
-fn init_logging() {
-    let ours = EnvFilter::new("stile_core=error,stile_store=error");
-    tracing_subscriber::fmt()
-        .with_env_filter(ours)
+/// Prints the store's alarms on stderr, and appends the audit events to their file.
+///
+/// Without that file no command runs: a change that the operator wants on record must not be made in silence.
+fn logs(audit: Option<PathBuf>) -> Result<(), CommandError> {
+    let alarms = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .without_time()
         .with_target(false)
-        .init();
+        .with_filter(EnvFilter::new("stile_core=error,stile_store=error"));
+    let events = audit.map(|path| audit_file(&path)).transpose()?.map(|file| {
+        let lines = fmt::layer().json().flatten_event(true).with_writer(Arc::new(file));
+        lines.with_filter(Targets::new().with_target("audit", LevelFilter::INFO))
+    });
+    tracing_subscriber::registry().with(alarms).with(events).init();
+    Ok(())
+}
+
+fn audit_file(path: &Path) -> Result<File, CommandError> {
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.map_err(|error| {
+        let what = format!("cannot open the audit log `{}`; nothing was changed", path.display());
+        CommandError::failed_because(what, &error)
+            .hint("set `STILE_AUDIT_LOG` to a file that you can write, or leave it out")
+    })
 }

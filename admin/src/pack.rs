@@ -278,7 +278,7 @@ mod tests {
                     .open(path)
                     .unwrap()
                     .set_modified(SystemTime::UNIX_EPOCH)
-                    .unwrap()
+                    .unwrap();
             },
         ];
         for (at, change) in changes.into_iter().enumerate() {

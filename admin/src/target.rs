@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use stile_protocol::audience::Audience;
-use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
+use stile_store::{AwsDeadlines, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
 use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
@@ -69,11 +69,11 @@ impl StoreTarget {
     pub(crate) async fn open(&self) -> Result<Store, CommandError> {
         match self.location()? {
             StoreLocation::Folder(folder) => {
-                Ok(Store::Embedded(Embedded::open(&folder, self.embedded_deadlines())?))
+                Ok(Store::open_folder(&folder, self.embedded_deadlines())?)
             }
             StoreLocation::Aws(place) => {
-                let connected = Aws::connect(place, None, None, self.aws_deadlines());
-                Ok(Store::Aws(Box::pin(connected).await))
+                let connected = Store::connect_aws(&place, None, None, self.aws_deadlines());
+                Ok(Box::pin(connected).await)
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::config::{Config, ConfigError, Kept};
 use crate::principal_cache::PrincipalCache;
 use crate::tokens::Tokens;
 use stile_core::clock::Clock;
-use stile_store::{Aws, AwsDeadlines, Embedded, EmbeddedDeadlines, Store, StoreError};
+use stile_store::{AwsDeadlines, EmbeddedDeadlines, Store, StoreError};
 
 /// Why there is no broker.
 #[derive(Debug, thiserror::Error)]
@@ -80,14 +80,14 @@ async fn open_store(config: &Config) -> Result<(Store, Audience), BootError> {
             let deadlines = config
                 .store_timeout
                 .map_or_else(EmbeddedDeadlines::default, EmbeddedDeadlines::within);
-            let store = Embedded::open(folder, deadlines)?;
-            Ok((Store::Embedded(store), told.ok_or(ConfigError::NoHost)?))
+            let store = Store::open_folder(folder, deadlines)?;
+            Ok((store, told.ok_or(ConfigError::NoHost)?))
         }
         Kept::Aws { place, emulator } => {
             let deadlines =
                 config.store_timeout.map_or_else(AwsDeadlines::default, AwsDeadlines::within);
             let store =
-                Aws::connect(place.clone(), told.clone(), emulator.as_deref(), deadlines).await;
+                Store::connect_aws(place, told.clone(), emulator.as_deref(), deadlines).await;
             let host = match told {
                 Some(host) => host,
                 None => store
@@ -95,7 +95,7 @@ async fn open_store(config: &Config) -> Result<(Store, Audience), BootError> {
                     .await?
                     .ok_or_else(|| BootError::NoHostInTable { table: place.table.clone() })?,
             };
-            Ok((Store::Aws(store.of(host.clone())), host))
+            Ok((store.for_registry(host.clone()), host))
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct Finding {
 pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = |what: String, outcome: Result<(), String>| {
-        findings.push(Finding { what, problem: outcome.err() })
+        findings.push(Finding { what, problem: outcome.err() });
     };
     if let Some(files) = &config.tls {
         found(

@@ -128,14 +128,13 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stile_store::{Embedded, EmbeddedDeadlines};
+    use stile_store::EmbeddedDeadlines;
 
     #[tokio::test]
     async fn no_more_callers_are_remembered_than_there_is_room_for() {
         let folder = tempfile::tempdir().unwrap();
-        Embedded::init(folder.path(), EmbeddedDeadlines::default()).unwrap();
-        let store =
-            Store::Embedded(Embedded::open(folder.path(), EmbeddedDeadlines::default()).unwrap());
+        Store::init_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
+        let store = Store::open_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
         let principal_cache = PrincipalCache { entries: Cache::new(50) };
         for n in 0..500 {
             let principal =

@@ -391,7 +391,7 @@ mod tests {
     use stile_protocol::region::Partition;
 
     use super::*;
-    use stile_store::{Embedded, EmbeddedDeadlines};
+    use stile_store::EmbeddedDeadlines;
 
     /// A role with a grant on everything, and a request for all of it.
     fn entitlement() -> Entitlement {
@@ -431,9 +431,8 @@ mod tests {
     #[tokio::test]
     async fn only_tokens_that_open_are_remembered_and_no_more_than_there_is_room_for() {
         let folder = tempfile::tempdir().unwrap();
-        Embedded::init(folder.path(), EmbeddedDeadlines::default()).unwrap();
-        let store =
-            Store::Embedded(Embedded::open(folder.path(), EmbeddedDeadlines::default()).unwrap());
+        Store::init_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
+        let store = Store::open_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
         let mut tokens = Tokens::new(Audience::parse("registry.example.com").unwrap(), 3600);
         assert!(tokens.opened.capacity() <= REMEMBERED as u64);
         tokens.opened = Cache::new(50);

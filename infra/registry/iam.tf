@@ -32,14 +32,14 @@ resource "aws_iam_role_policy" "store" {
 }
 
 data "aws_iam_policy_document" "store" {
-  # store/src/aws/table.rs: a row, several rows at once, and a partition.
+  # store/src/records/dynamodb/table.rs: a row, several rows at once, and a partition.
   statement {
     sid       = "TableRead"
     actions   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"]
     resources = [aws_dynamodb_table.registry.arn]
   }
 
-  # store/src/aws/table.rs `transact`: IAM checks each write of a transaction. The rows of grants, revocations and the host
+  # store/src/records/dynamodb/table.rs `transact`: IAM checks each write of a transaction. The rows of grants, revocations and the host
   # are not among these, so an attacker in the function cannot write a grant that survives. One statement covers both
   # writes of a mint, single use and pin, so the mint also works if IAM checks the transaction as a whole.
   statement {
@@ -54,7 +54,7 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # store/src/aws/uploads.rs: this role signs the URLs of uploads, fetches uploaded objects, and deletes object and row.
+  # store/src/blobs/s3/uploads.rs: this role signs the URLs of uploads, fetches uploaded objects, and deletes object and row.
   statement {
     sid       = "UploadsSignAndFetch"
     actions   = ["s3:GetObject", "s3:PutObject"]
@@ -79,7 +79,7 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # store/src/aws/keyring.rs: the broker decrypts the keyring once for each revision, and encrypts it once for each rotation.
+  # store/src/keys/kms: the broker decrypts the keyring once for each revision, and encrypts it once for each rotation.
   statement {
     sid       = "KmsKeyring"
     actions   = ["kms:Decrypt", "kms:Encrypt"]
@@ -96,21 +96,21 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # store/src/aws/archives.rs: HeadBucket, for which S3 checks this action.
+  # store/src/blobs/s3/archives.rs: HeadBucket, for which S3 checks this action.
   statement {
     sid       = "ArchivesReach"
     actions   = ["s3:ListBucket"]
     resources = [aws_s3_bucket.modules.arn]
   }
 
-  # store/src/aws/archives.rs: the broker puts an archive, and reads it back if one of that name exists. It never deletes one.
+  # store/src/blobs/s3/archives.rs: the broker puts an archive, and reads it back if one of that name exists. It never deletes one.
   statement {
     sid       = "ArchivesKeep"
     actions   = ["s3:GetObject", "s3:PutObject"]
     resources = ["${aws_s3_bucket.modules.arn}/modules/*"]
   }
 
-  # store/src/aws/location.rs: this role signs the URLs of archives, each for one version of one archive.
+  # store/src/blobs/s3/links.rs: this role signs the URLs of archives, each for one version of one archive.
   statement {
     sid       = "LocationSign"
     actions   = ["s3:GetObjectVersion"]

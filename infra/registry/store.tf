@@ -174,7 +174,7 @@ data "aws_iam_policy_document" "bucket" {
     }
   }
 
-  # The broker names no encryption, or with STILE_BUCKET_KMS_KEY this key (store/src/aws/archives.rs, uploads.rs). Without a
+  # The broker names no encryption, or with STILE_BUCKET_KMS_KEY this key (store/src/blobs/s3/). Without a
   # name S3 uses the bucket's default, which is this key as well. The policy denies another encryption and another key.
   statement {
     sid       = "DenyOtherEncryption"

@@ -105,7 +105,7 @@ variable "key_deletion_days" {
 
   validation {
     condition     = var.key_deletion_days >= 7 && var.key_deletion_days <= 30 && floor(var.key_deletion_days) == var.key_deletion_days
-    error_message = "key_deletion_days must be from 7 to 30 whole days."
+    error_message = "AWS KMS keeps a key that is to be deleted for 7 to 30 whole days."
   }
 }
 

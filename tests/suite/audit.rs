@@ -3,12 +3,12 @@
 use axum::body::Body;
 use futures_util::{FutureExt as _, stream};
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::Embedded;
-use stile_tests::events::golden;
-use stile_tests::journal::Journal;
-use stile_tests::patience;
-use stile_tests::programs::{Setup, free_port};
-use stile_tests::test_broker::{TestBroker, deploy, role};
+use stile_store::Store;
+use stile_tests::broker::journal::Journal;
+use stile_tests::broker::{TestBroker, deploy, role};
+use stile_tests::lambda::events::golden;
+use stile_tests::process::programs::{Setup, free_port};
+use stile_tests::time_limits;
 
 use crate::gateway::URL;
 use crate::lambda::answer;
@@ -69,7 +69,7 @@ async fn who_hangs_up_in_the_middle_of_an_upload_has_an_event_by_name() {
 async fn a_flood_of_garbage_is_counted_to_the_last_and_is_a_few_lines() {
     let folder = tempfile::tempdir().unwrap();
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
-    Embedded::init(&data, patience::embedded()).unwrap();
+    Store::init_folder(&data, time_limits::embedded()).unwrap();
     let mut broker = Setup::new(free_port(), &data).start(&log).await;
     for _ in 0..300 {
         let sent = broker.client().get(broker.url("/v1/whoami")).bearer_auth("garbage").send();
@@ -89,4 +89,19 @@ async fn a_flood_of_garbage_is_counted_to_the_last_and_is_a_few_lines() {
         .sum();
     assert_eq!(counted, 300, "{log}");
     assert!(lines.len() < 30, "{} lines", lines.len());
+}
+
+#[tokio::test]
+async fn zz_measure() {
+    let journal = Journal::start();
+    let test = TestBroker::start();
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let token = test.token(&deploy(), &[Upload, Download]).await;
+    test.publish("acme/vpc/aws", "1.0.0", stile_tests::broker::module_zip("x"), &token).await;
+    journal.taken();
+    test.get("/v1/modules/acme/vpc/aws/versions", &token).await;
+    test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await;
+    for line in journal.taken().json.text.lines() {
+        eprintln!("LEN {} {line}", line.len());
+    }
 }

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 use stile_broker::http::lambda::Failure;
-use stile_tests::events::golden;
-use stile_tests::journal::Journal;
-use stile_tests::test_broker::role;
+use stile_tests::broker::journal::Journal;
+use stile_tests::broker::role;
+use stile_tests::lambda::events::golden;
 
 use crate::lambda::{answer, registry};
 

@@ -6,12 +6,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use sha2::{Digest, Sha256};
-use stile_store::Store;
-use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
-use stile_tests::patience::{self, past_deadlines};
-use stile_tests::sigv4::{Request, Scope};
+use stile_tests::aws::emulated::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use stile_tests::broker::{HOST, NOW, deploy, module_zip};
+use stile_tests::sts::sigv4::{Request, Scope};
 use stile_tests::terraform::as_fetched;
-use stile_tests::test_broker::{HOST, NOW, deploy, module_zip};
+use stile_tests::time_limits::{self, past_deadlines};
 use tokio::sync::Notify;
 
 use crate::aws_store::{DOWNLOAD, VERSIONS, calls, published};
@@ -28,7 +27,7 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
         path,
         format!(
             "{}/{}/modules/acme/vpc/aws/1.0.0/{sha256}.zip",
-            aws.meter.endpoint(),
+            aws.proxy.endpoint(),
             aws.place.bucket
         )
     );
@@ -74,7 +73,7 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
         .split('&')
         .filter(|pair| !pair.starts_with("X-Amz-Signature="))
         .collect();
-    let host = aws.meter.endpoint().replace("http://", "");
+    let host = aws.proxy.endpoint().replace("http://", "");
     let address = url::Url::parse(path).unwrap();
     let request = Request {
         method: "GET",
@@ -114,7 +113,7 @@ async fn a_link_never_outlives_the_credentials_that_signed_it() {
         let aws = test.aws();
         // The clients' own credentials go on; only those of the links end.
         let store = aws.store_over(&aws.sdk_of(expires_at), Some(HOST));
-        let signing = test.over(Store::Aws(store));
+        let signing = test.over(store);
         let reply = signing.get(DOWNLOAD, &token).await;
         match expected {
             None => assert_eq!(reply.status, 503, "{left:?}"),
@@ -128,7 +127,7 @@ async fn a_link_never_outlives_the_credentials_that_signed_it() {
 
 /// Whether it took no more than six of the store's deadlines, which is what a gateway waits.
 fn in_time(jumped: Duration) -> bool {
-    jumped < 6 * patience::aws().call
+    jumped < 6 * time_limits::aws().call
 }
 
 /// Credentials as a container's endpoint gives them, which may not answer.
@@ -172,7 +171,7 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
             .to_builder()
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .build();
-        test.over(Store::Aws(test.aws().store_over(&sdk, Some(HOST))))
+        test.over(test.aws().store_over(&sdk, Some(HOST)))
     };
     // Those of calls have come, and those of links do not.
     let (signing, process) = (process(), process());
@@ -182,11 +181,14 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
     let (unsigned, jumped) = past_deadlines(missed.notified(), signing.get(DOWNLOAD, &token)).await;
     assert!(in_time(jumped), "{jumped:?}");
     assert_eq!(unsigned.status, 503, "{}", unsigned.text());
-    assert!(test.aws().meter.taken().contains_key("dynamodb GetItem"), "the version was read");
+    assert!(
+        test.aws().proxy.take_counts().contains_key("dynamodb GetItem"),
+        "the version was read"
+    );
     let identity = deploy();
-    process.sts.know(identity.clone());
+    process.sts.add_identity(identity.clone());
     let proof = process.proof(&identity).build();
-    test.aws().meter.taken();
+    test.aws().proxy.take_counts();
     // A call of its own each, and all of them in the time that a gateway waits for one.
     let looks = async {
         tokio::join!(
@@ -209,7 +211,7 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
             reply.text()
         );
     }
-    assert_eq!(test.aws().meter.taken(), calls([]), "nobody is called without them");
+    assert_eq!(test.aws().proxy.take_counts(), calls([]), "nobody is called without them");
     come.store(true, Ordering::SeqCst);
     process.advance(10);
     assert_eq!(process.exchange(&proof).await.status, 200, "the proof was not used up");

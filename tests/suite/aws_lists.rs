@@ -1,8 +1,8 @@
 //! Long lists in DynamoDB: thousands of versions and of grants, read page by page, and no more of them than a decision needs.
 
 use serde_json::{Value, json};
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{TestBroker, module_zip, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{TestBroker, module_zip, role};
 
 use crate::aws_store::{VERSIONS, calls, published_alone};
 
@@ -24,7 +24,7 @@ async fn four_thousand_versions_are_listed_and_one_more_is_added() {
     test.aws().dynamodb("PutItem", json!({"Item": row})).await;
     let listed = |reply: &Value| reply["modules"][0]["versions"].as_array().unwrap().len();
     assert_eq!(listed(&test.get(VERSIONS, &token).await.json()), 4000);
-    assert_eq!(test.aws().meter.taken(), calls([("dynamodb GetItem", 1)]));
+    assert_eq!(test.aws().proxy.take_counts(), calls([("dynamodb GetItem", 1)]));
     assert_eq!(test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token).await.status, 201);
     let all = test.get(VERSIONS, &token).await.json();
     assert_eq!(
@@ -46,7 +46,7 @@ async fn five_thousand_grants_are_listed_page_by_page() {
     let grants = test.store().as_operator().grants(None, None).await.unwrap();
     assert_eq!(grants.len(), 5001);
     assert!(grants.is_sorted_by_key(|grant| grant.principal.to_string()));
-    assert!(test.aws().meter.taken()["dynamodb Query"] > 1);
+    assert!(test.aws().proxy.take_counts()["dynamodb Query"] > 1);
 }
 
 #[tokio::test]
@@ -102,20 +102,20 @@ async fn put(test: &TestBroker, rows: impl Iterator<Item = Value>) {
 /// What is read for one request that is decided anew: a refresh of the caller's state and the list, in bytes, by a
 /// process that knows its keys and by one that has just started.
 async fn decision(test: &TestBroker, token: &str) -> [usize; 2] {
-    let meter = &test.aws().meter;
+    let proxy = &test.aws().proxy;
     let cold = test.restarted();
     test.advance(10);
-    meter.taken();
-    meter.bytes_taken();
+    proxy.take_counts();
+    proxy.take_bytes();
     assert_eq!(test.get(VERSIONS, token).await.status, 200);
-    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
-    let warm = meter.bytes_taken();
+    assert_eq!(proxy.take_counts(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
+    let warm = proxy.take_bytes();
     assert_eq!(cold.get(VERSIONS, token).await.status, 200);
     assert_eq!(
-        meter.taken(),
+        proxy.take_counts(),
         calls([("dynamodb BatchGetItem", 2), ("dynamodb GetItem", 1), ("kms Decrypt", 1)])
     );
-    [warm, meter.bytes_taken()]
+    [warm, proxy.take_bytes()]
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn a_list_that_takes_several_answers_is_read_to_its_last() {
             )
             .await;
     }
-    test.aws().meter.taken();
+    test.aws().proxy.take_counts();
     assert_eq!(test.store().as_operator().grants(None, None).await.unwrap().len(), 150);
-    assert!(test.aws().meter.taken()["dynamodb Query"] > 1);
+    assert!(test.aws().proxy.take_counts()["dynamodb Query"] > 1);
 }

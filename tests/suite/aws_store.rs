@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_core::token::Keyring;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{Aws, Store};
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::patience::{self};
-use stile_tests::programs::{ADMIN, BROKER, Setup, free_port, program};
-use stile_tests::test_broker::{Backend, HOST, NOW, TestBroker, deploy, module_zip, role};
+use stile_store::Store;
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::{Backend, HOST, NOW, TestBroker, deploy, module_zip, role};
+use stile_tests::process::programs::{ADMIN, BROKER, Setup, free_port, program};
+use stile_tests::time_limits::{self};
 
 pub(crate) const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 pub(crate) const DOWNLOAD: &str = "/v1/modules/acme/vpc/aws/1.0.0/download";
@@ -33,7 +33,7 @@ async fn published_on(test: TestBroker) -> (TestBroker, String) {
         test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
         201
     );
-    test.aws().meter.taken();
+    test.aws().proxy.take_counts();
     (test, token)
 }
 
@@ -44,9 +44,9 @@ pub(crate) fn calls<const N: usize>(calls: [(&str, usize); N]) -> BTreeMap<Strin
 #[tokio::test]
 async fn what_is_fresh_is_not_asked_again_and_what_is_refused_asks_nobody() {
     let Some((test, token)) = published().await else { return };
-    let meter = &test.aws().meter;
+    let proxy = &test.aws().proxy;
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
-    assert_eq!(meter.taken(), calls([("dynamodb GetItem", 1)]));
+    assert_eq!(proxy.take_counts(), calls([("dynamodb GetItem", 1)]));
     for (path, token, status, expected) in [
         (VERSIONS, token.as_str(), 200, calls([("dynamodb GetItem", 1)])),
         (DOWNLOAD, &token, 204, calls([("dynamodb GetItem", 1)])),
@@ -57,12 +57,12 @@ async fn what_is_fresh_is_not_asked_again_and_what_is_refused_asks_nobody() {
         ("/v1/whoami", &token, 200, calls([])),
     ] {
         assert_eq!(test.get(path, token).await.status.as_u16(), status, "{path}");
-        assert_eq!(meter.taken(), expected, "{path}");
+        assert_eq!(proxy.take_counts(), expected, "{path}");
     }
     test.advance(10);
     assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
     assert_eq!(
-        meter.taken(),
+        proxy.take_counts(),
         calls([("dynamodb BatchGetItem", 1)]),
         "one refresh, and KMS has nothing to do with it"
     );
@@ -71,43 +71,43 @@ async fn what_is_fresh_is_not_asked_again_and_what_is_refused_asks_nobody() {
 #[tokio::test]
 async fn a_mint_is_one_read_and_one_write_and_a_cold_start_one_decryption() {
     let Some((test, _)) = published().await else { return };
-    let meter = &test.aws().meter;
+    let proxy = &test.aws().proxy;
     let sts = test.sts.calls();
     let token = test.token(&deploy(), &[Download]).await;
     assert_eq!(
-        meter.taken(),
+        proxy.take_counts(),
         calls([("dynamodb BatchGetItem", 1), ("dynamodb TransactWriteItems", 1)])
     );
     assert_eq!(test.sts.calls() - sts, 1);
 
     let cold = test.restarted();
     assert_eq!(cold.get_anonymously("/readyz").await.status, 200);
-    assert_eq!(meter.taken().get("kms Decrypt"), Some(&1));
+    assert_eq!(proxy.take_counts().get("kms Decrypt"), Some(&1));
     assert_eq!(cold.get(VERSIONS, &token).await.status, 200);
-    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
+    assert_eq!(proxy.take_counts(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
 
     // A key nobody knows leads to one look at the keyring, which is as it was: KMS is not asked.
     let Some((_, strangers)) = published().await else { return };
     for _ in 0..3 {
         assert_eq!(cold.get(VERSIONS, &strangers).await.status, 401);
     }
-    assert_eq!(meter.taken(), calls([("dynamodb BatchGetItem", 1)]));
+    assert_eq!(proxy.take_counts(), calls([("dynamodb BatchGetItem", 1)]));
 }
 
 #[tokio::test]
 async fn a_replay_in_another_process_costs_one_refused_write() {
     let Some((test, _)) = published().await else { return };
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     assert_eq!(test.exchange(&proof).await.status, 200);
     let other = test.restarted();
-    other.sts.know(identity);
+    other.sts.add_identity(identity);
     assert_eq!(other.get_anonymously("/readyz").await.status, 200);
-    test.aws().meter.taken();
+    test.aws().proxy.take_counts();
     assert_eq!(other.exchange(&proof).await.error(), "401 proof_replayed");
     assert_eq!(
-        test.aws().meter.taken(),
+        test.aws().proxy.take_counts(),
         calls([("dynamodb BatchGetItem", 1), ("dynamodb TransactWriteItems", 1)])
     );
 }
@@ -118,7 +118,7 @@ async fn without_aws_all_is_503_and_nothing_is_half_written_and_it_goes_on_witho
     let objects = test.archives().await;
     test.break_store();
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     for (what, reply) in [
         ("versions", test.get(VERSIONS, &token).await),
@@ -140,7 +140,7 @@ async fn without_aws_all_is_503_and_nothing_is_half_written_and_it_goes_on_witho
             reply.text()
         );
     }
-    test.mend_store();
+    test.repair_store();
     assert_eq!(test.archives().await, objects);
     assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
@@ -227,7 +227,7 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
     assert!(!text.contains("secret"), "{text}");
 
     // Somebody else's registry under the same KMS key; its blob under this one's name is no keyring of this one.
-    let other = Store::Aws(aws.store(Some("other.example.com")));
+    let other = aws.store(Some("other.example.com"));
     assert!(other.keyring().await.is_err(), "this registry's keyring does not open for another");
     aws.dynamodb("DeleteItem", json!({"Key": key})).await;
     assert!(other.replace_keyring(0, Keyring::default().rotated(NOW).unwrap()).await.unwrap());
@@ -242,7 +242,7 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
         let reply = cold.get(VERSIONS, &token).await;
         assert_eq!(reply.status, 500, "{what}: {}", reply.text());
         let identity = deploy();
-        cold.sts.know(identity.clone());
+        cold.sts.add_identity(identity.clone());
         assert_eq!(
             cold.exchange(&cold.proof(&identity).build()).await.error(),
             "500 internal",
@@ -274,7 +274,7 @@ async fn of_two_who_rotate_at_once_one_wins_and_the_other_follows() {
 async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
     let Some((test, _)) = published().await else { return };
     let aws = test.aws();
-    let made = Aws::init_over(aws.place.clone(), &aws.sdk(), patience::aws()).await.unwrap();
+    let made = Store::init_on_aws(&aws.place, &aws.sdk(), time_limits::aws()).await.unwrap();
     assert!(!made.table && !made.bucket && !made.key, "{made:?}");
     let looked = test.store().diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_ok()), "{looked:?}");
@@ -284,7 +284,7 @@ async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
         kms_key: "alias/no-such-key".to_owned(),
         bucket_kms_key: None,
     };
-    let nothing = Store::Aws(Aws::over(elsewhere, None, &aws.sdk(), patience::aws()));
+    let nothing = Store::on_aws(&elsewhere, None, &aws.sdk(), time_limits::aws());
     let looked = nothing.diagnose().await;
     assert!(looked.iter().all(|(_, outcome)| outcome.is_err()), "{looked:?}");
     let said = looked[0].1.as_ref().unwrap_err().to_string();
@@ -297,7 +297,7 @@ async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
     let broker = Setup::on_aws(port, &aws)
-        .sts(&aws.meter.endpoint())
+        .sts(&aws.proxy.endpoint())
         .start(&folder.path().join("log"))
         .await;
     let ready = broker.client().get(broker.url("/readyz")).send().await.unwrap();
@@ -311,7 +311,7 @@ async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
             "--host",
             &broker.host(),
             "--sts-endpoint",
-            &aws.meter.endpoint(),
+            &aws.proxy.endpoint(),
         ]);
         command
             .env_clear()

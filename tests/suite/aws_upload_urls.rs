@@ -6,13 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use stile_protocol::audience::Audience;
-use stile_store::{Aws, Store};
-use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
-use stile_tests::meter::Fault;
-use stile_tests::patience;
-use stile_tests::programs::client;
-use stile_tests::sigv4::{Request, Scope};
-use stile_tests::test_broker::{HOST, NOW, large_zip};
+use stile_store::Store;
+use stile_tests::aws::emulated::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use stile_tests::aws::proxy::Fault;
+use stile_tests::broker::{HOST, NOW, large_zip};
+use stile_tests::process::programs::client;
+use stile_tests::sts::sigv4::{Request, Scope};
+use stile_tests::time_limits;
 
 use crate::aws_uploads::{LARGE, Registry, announced};
 
@@ -25,8 +25,8 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
         let mut place = aws.place.clone();
         place.bucket_kms_key = kms_key.map(str::to_owned);
         let audience = Some(Audience::parse(HOST).unwrap());
-        let store = Aws::over(place, audience, &aws.sdk(), patience::aws());
-        let other = registry.test.over(Store::Aws(store));
+        let store = Store::on_aws(&place, audience, &aws.sdk(), time_limits::aws());
+        let other = registry.test.over(store);
         let registry = Registry {
             function: other.function(None, None),
             test: other,
@@ -35,7 +35,7 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
         let told = registry.begin("1.0.0", &archive).await;
 
         assert_eq!(told.id.len(), 32);
-        let place = format!("{}/{}/uploads/{}", aws.meter.endpoint(), aws.place.bucket, told.id);
+        let place = format!("{}/{}/uploads/{}", aws.proxy.endpoint(), aws.place.bucket, told.id);
         assert_eq!(told.url.as_str().split_once('?').unwrap().0, place);
         let digest = STANDARD.encode(Sha256::digest(&archive));
         let mut expected = vec![
@@ -77,7 +77,7 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
             .split('&')
             .filter(|pair| !pair.starts_with("X-Amz-Signature="))
             .collect();
-        let host = aws.meter.endpoint().replace("http://", "");
+        let host = aws.proxy.endpoint().replace("http://", "");
         let signature = |changed: Option<(&str, &str)>| {
             let mut sent: Vec<(String, String)> = told
                 .headers
@@ -128,9 +128,9 @@ async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_comple
     let archive = large_zip(LARGE);
     let told = registry.begin("1.0.0", &archive).await;
     // What was cut off on its way is not there, and is in the way of nothing.
-    registry.test.aws().meter.trouble("s3 PUT", ..1, Fault::Close);
+    registry.test.aws().proxy.inject("s3 PUT", ..1, Fault::Close);
     assert!(client(None).put(told.url.clone()).body(archive.clone()).send().await.is_err());
-    registry.test.aws().meter.mend();
+    registry.test.aws().proxy.repair();
     told.put(&archive).await;
     for _ in 0..3 {
         told.put_for(&archive, 412).await;
@@ -168,7 +168,7 @@ async fn the_address_of_an_upload_never_outlives_the_credentials_that_signed_it(
             .map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
         let aws = registry.test.aws();
         let store = aws.store_over(&aws.sdk_of(expires_at), Some(HOST));
-        let other = registry.test.over(Store::Aws(store));
+        let other = registry.test.over(store);
         let signing = Registry {
             function: other.function(None, None),
             test: other,

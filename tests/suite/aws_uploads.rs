@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_broker::http::lambda::Function;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::events::{Sent, Shape};
-use stile_tests::identity::Identity;
+use stile_tests::broker::served::Served;
+use stile_tests::broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
 use stile_tests::lambda;
-use stile_tests::programs::{ADMIN, BROKER, client, program};
-use stile_tests::served::Served;
-use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use stile_tests::lambda::events::{Sent, Shape};
+use stile_tests::process::programs::{ADMIN, BROKER, client, program};
+use stile_tests::sts::identity::Identity;
 use url::Url;
 
 use crate::lambda::answer;
@@ -54,7 +54,7 @@ impl Registry {
             200,
             "the caller's state is read, and remembered"
         );
-        test.aws().meter.taken();
+        test.aws().proxy.take_counts();
         Some(Self { function: test.function(None, None), test, token })
     }
 
@@ -132,9 +132,12 @@ fn calls<const N: usize>(calls: [(&str, usize); N]) -> BTreeMap<String, usize> {
 #[tokio::test]
 async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_upload_is_gone() {
     let Some(registry) = Registry::start().await else { return };
-    let (archive, meter) = (large_zip(LARGE), &registry.test.aws().meter);
+    let (archive, proxy) = (large_zip(LARGE), &registry.test.aws().proxy);
     let told = registry.begin("1.0.0", &archive).await;
-    assert_eq!(meter.taken(), calls([("dynamodb GetItem", 1), ("dynamodb TransactWriteItems", 1)]));
+    assert_eq!(
+        proxy.take_counts(),
+        calls([("dynamodb GetItem", 1), ("dynamodb TransactWriteItems", 1)])
+    );
     assert_eq!(told.expires_at, "2026-11-20T10:26:12Z");
     let early = registry.complete("1.0.0", &told).await;
     assert_eq!(early.status, 400, "{}", early.text());
@@ -147,7 +150,7 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
     );
 
     told.put(&archive).await;
-    meter.taken();
+    proxy.take_counts();
     let done = registry.complete("1.0.0", &told).await;
     let sha256 = hex::encode(Sha256::digest(&archive));
     assert_eq!(done.status, 201, "{}", done.text());
@@ -164,7 +167,7 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
         ("s3 PUT", 1),
         ("s3 DELETE", 1),
     ];
-    assert_eq!(meter.taken(), calls(expected));
+    assert_eq!(proxy.take_counts(), calls(expected));
     assert_eq!(registry.fetched("1.0.0").await, (200, archive.clone()));
     assert_eq!(registry.test.archives().await, 1, "the upload is gone");
     assert_eq!(registry.row(&told).await, Value::Null);
@@ -277,7 +280,7 @@ async fn a_grant_that_is_taken_away_ends_an_upload_that_was_begun() {
     let archive = large_zip(LARGE);
     let told = registry.begin("1.0.0", &archive).await;
     told.put(&archive).await;
-    registry.test.ungrant(&role("deploy"), "acme").await;
+    registry.test.delete_grant(&role("deploy"), "acme").await;
     registry.test.advance(10);
     assert_eq!(registry.complete("1.0.0", &told).await.status, 403);
     assert_eq!(registry.test.archives().await, 1, "only what was put there");
@@ -294,7 +297,7 @@ async fn a_completion_that_died_half_way_can_be_repeated() {
     told.put(&archive).await;
     registry.test.break_store();
     assert_eq!(registry.complete("1.0.0", &told).await.status, 503);
-    registry.test.mend_store();
+    registry.test.repair_store();
     let row = registry.row(&told).await;
     assert_eq!(registry.complete("1.0.0", &told).await.status, 201);
 
@@ -349,14 +352,14 @@ async fn an_archive_that_was_lost_in_the_bucket_comes_back_when_it_is_published_
         test.publish("acme/vpc/aws", "1.0.0", archive.to_vec(), &registry.token).await
     };
     assert_eq!(publish(&small).await.status, 201);
-    test.aws().meter.taken();
+    test.aws().proxy.take_counts();
     let unchanged = publish(&small).await;
     assert_eq!(
         (unchanged.status.as_u16(), unchanged.json()["status"].as_str()),
         (200, Some("unchanged"))
     );
     assert_eq!(
-        test.aws().meter.taken(),
+        test.aws().proxy.take_counts(),
         calls([("dynamodb GetItem", 1), ("s3 HEAD", 1)]),
         "it is looked for, and nothing is written"
     );

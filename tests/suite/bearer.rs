@@ -5,8 +5,8 @@ use axum::http::Request;
 use serde_json::json;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{Backend, HOST, TestBroker, deploy, module_zip, namespaces, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{Backend, HOST, TestBroker, deploy, module_zip, namespaces, role};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
@@ -144,7 +144,7 @@ async fn another_registry_with_the_same_keys_refuses_the_token() {
 async fn a_grant_taken_away_ends_access_within_ten_seconds() {
     let Some((test, token)) = published().await else { return };
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
-    test.ungrant(&role("deploy"), "acme").await;
+    test.delete_grant(&role("deploy"), "acme").await;
     test.advance(9);
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
     test.advance(1);
@@ -180,7 +180,7 @@ async fn what_is_revoked_ends_within_ten_seconds_in_every_process_and_mints_no_m
     let principal = claims.principal().clone();
     test.store().as_operator().revoke_principal(principal.clone(), test.time()).await.unwrap();
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     assert_eq!(
         test.exchange(&test.proof(&identity).build()).await.error(),
         "403 principal_revoked",
@@ -238,9 +238,9 @@ async fn while_the_store_is_down_reads_go_on_for_five_minutes_and_minting_stops(
         );
     }
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     assert_eq!(test.exchange(&test.proof(&identity).build()).await.status, 503);
-    test.mend_store();
+    test.repair_store();
     assert_eq!(
         test.get("/v1/whoami", &token).await.status,
         200,

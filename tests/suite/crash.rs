@@ -9,15 +9,15 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{deploy, make_data, module_zip, role};
 use stile_tests::dev_ca::{DevCa, Files};
-use stile_tests::home::Home;
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::local_sts::LocalSts;
-use stile_tests::programs::{Broker, Setup, free_port};
-use stile_tests::proof::{Proof, document};
-use stile_tests::served::system_time;
+use stile_tests::process::home::Home;
+use stile_tests::process::programs::{Broker, Setup, free_port};
+use stile_tests::skipped::{skipped, tool};
+use stile_tests::sts::local::LocalSts;
+use stile_tests::sts::proof::{Proof, document};
 use stile_tests::terraform::Terraform;
-use stile_tests::test_broker::{deploy, make_data, module_zip, role};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -54,7 +54,7 @@ impl Registry {
 
     async fn token(&self, broker: &Broker) -> String {
         let identity = deploy();
-        self.sts.know(identity.clone());
+        self.sts.add_identity(identity.clone());
         let document = document(3600, Namespaces::All, &[Download, Upload]);
         let proof = Proof::new(&identity)
             .audience(&broker.host())
@@ -238,7 +238,7 @@ async fn what_was_acknowledged_before_a_kill_is_listed_whole_and_nothing_else_is
 /// Has Terraform install versions, each by a module call of its own; it checks their digests.
 async fn installs(registry: &Registry, broker: &Broker, token: &str, versions: &BTreeSet<String>) {
     let Some(program) = tool("terraform") else {
-        return left_out("terraform", "versions that outlived a kill are installed");
+        return skipped("terraform", "versions that outlived a kill are installed");
     };
     let mut home = Home::temporary();
     home.trust(&registry.files.as_ref().unwrap().ca);

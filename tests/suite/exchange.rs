@@ -5,9 +5,9 @@ use axum::http::Request;
 use serde_json::{Value, json};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::identity::Identity;
-use stile_tests::proof::{document, with, with_document, without};
-use stile_tests::test_broker::{HOST, NOW, Place, TestBroker, deploy, namespaces, role};
+use stile_tests::broker::{HOST, NOW, Place, TestBroker, deploy, namespaces, role};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::proof::{document, with, with_document, without};
 
 fn with_a_byte_behind(proof: &Value, text: &str, byte: u8) -> Vec<u8> {
     let proof = proof.to_string();
@@ -152,7 +152,7 @@ async fn the_time_window_is_five_minutes_back_and_two_ahead() {
         (-1200, "401 proof_expired", 0),
     ] {
         let identity = deploy();
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let before = test.sts.calls();
         let reply = test.exchange(&test.proof(&identity).now(NOW + offset).build()).await;
         assert_eq!(
@@ -166,7 +166,7 @@ async fn the_time_window_is_five_minutes_back_and_two_ahead() {
     }
     test.set_time(1_795_219_201);
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let before_midnight = test.proof(&identity).now(1_795_219_199).build();
     assert!(
         before_midnight["amz_date"].as_str().unwrap().contains("T235959Z"),
@@ -184,7 +184,7 @@ async fn a_proof_mints_one_token_however_it_is_sent_again() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     assert_eq!(test.exchange(&proof).await.status, 200);
     test.advance(1);
@@ -194,7 +194,7 @@ async fn a_proof_mints_one_token_however_it_is_sent_again() {
     assert_eq!(test.sts.calls(), 1, "what this process remembers costs nothing");
 
     let other = test.restarted();
-    other.sts.know(identity);
+    other.sts.add_identity(identity);
     assert_eq!(other.exchange(&proof).await.error(), "401 proof_replayed");
     assert_eq!(other.sts.calls(), 1, "another process asks once, and the store refuses");
 }
@@ -206,7 +206,7 @@ async fn of_a_hundred_copies_at_once_one_is_minted_and_sts_is_asked_once() {
     };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     test.sts.hold();
     let sent: Vec<_> = (0..100)
@@ -215,13 +215,13 @@ async fn of_a_hundred_copies_at_once_one_is_minted_and_sts_is_asked_once() {
             tokio::spawn(async move { test.exchange(&proof).await.error() })
         })
         .collect();
-    test.sts.arrived(1).await;
+    test.sts.wait_for_calls(1).await;
     let bent = with_document(proof, br#"{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":43200,"namespaces":"all","permissions":["upload"]}"#);
     let rider = tokio::spawn({
         let test = std::sync::Arc::clone(&test);
         async move { test.exchange(&bent).await.error() }
     });
-    test.sts.arrived(2).await;
+    test.sts.wait_for_calls(2).await;
     test.sts.release();
     let mut outcomes = Vec::new();
     for task in sent {
@@ -277,7 +277,7 @@ async fn who_is_not_granted_is_refused_by_name() {
             "role/other",
         ),
     ] {
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let reply = test
             .exchange(&test.proof(&identity).document(&document(600, ask, &permissions)).build())
             .await;
@@ -296,7 +296,7 @@ async fn a_token_says_what_was_asked_and_lives_no_longer_than_the_operator_allow
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let reply = test
         .exchange(
             &test
@@ -332,7 +332,7 @@ async fn every_way_to_reach_a_caller_counts() {
         "AWSReservedSSO_Admin_0123456789abcdef",
         "alice@example.com",
     );
-    test.sts.know(sso.clone());
+    test.sts.add_identity(sso.clone());
     for (ask, permission, expected) in [
         ("acme", Download, 200),
         ("common", Upload, 200),
@@ -356,7 +356,7 @@ async fn every_way_to_reach_a_caller_counts() {
         "AWSReservedSSO_Admin2_0123456789abcdef",
     ] {
         let identity = Identity::role("111122223333", near, "bob");
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let reply = test
             .exchange(
                 &test
@@ -377,7 +377,7 @@ async fn a_role_made_anew_under_its_old_name_is_refused() {
     let original = deploy();
     let token = test.token(&original, &[Download]).await;
     let anew = original.recreated();
-    test.sts.know(anew.clone());
+    test.sts.add_identity(anew.clone());
     let ask = |names: &[&str]| {
         test.proof(&anew).document(&document(600, namespaces(names), &[Download])).build()
     };
@@ -397,7 +397,7 @@ async fn without_a_store_or_a_keyring_nothing_is_minted() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     test.break_store();
     let reply = test.exchange(&test.proof(&identity).build()).await;
     assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{}", reply.text());
@@ -407,7 +407,7 @@ async fn without_a_store_or_a_keyring_nothing_is_minted() {
         reply.text()
     );
     assert_eq!(test.get_anonymously("/readyz").await.status, 503);
-    test.mend_store();
+    test.repair_store();
     assert_eq!(
         test.exchange(&test.proof(&identity).build()).await.status,
         200,

@@ -3,17 +3,17 @@
 use axum::body::Body;
 use axum::http::Request;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::local_sts::{Answer, LocalSts, fixed_clock, identity_xml};
-use stile_tests::patience::{self, past_deadlines};
-use stile_tests::proof::{document, document_of, with, with_document};
-use stile_tests::test_broker::{HOST, NOW, TestBroker, deploy, namespaces, role};
+use stile_tests::broker::{HOST, NOW, TestBroker, deploy, namespaces, role};
+use stile_tests::sts::local::{Answer, LocalSts, fixed_clock, identity_xml};
+use stile_tests::sts::proof::{document, document_of, with, with_document};
+use stile_tests::time_limits::{self, past_deadlines};
 
 #[tokio::test]
 async fn a_changed_proof_is_a_signature_mismatch_at_sts() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let good =
         test.proof(&identity).document(&document(600, namespaces(&["acme"]), &[Download])).build();
     let widened = String::from_utf8(document_of(&good)).unwrap().replace("download", "upload");
@@ -50,7 +50,7 @@ async fn the_request_to_sts_is_the_template_and_nothing_else() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let body = test.proof(&identity).region("cn-north-1").build().to_string();
     let request = Request::post("/v1/token")
         .header("content-type", "application/json")
@@ -133,7 +133,7 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let xml = |text: String| Answer::xml(text);
     let genuine = identity_xml(&identity);
     let raw = |status, content_type: &str, body: &str| Answer::Raw {
@@ -239,11 +239,11 @@ async fn an_sts_that_does_not_answer_is_given_its_time_and_no_more() {
     let identity = deploy();
     test.sts.answer(Answer::Hang);
     let proof = test.proof(&identity).build();
-    let arrived = test.sts.arrived(test.sts.calls() + 1);
+    let arrived = test.sts.wait_for_calls(test.sts.calls() + 1);
     let (reply, jumped) = past_deadlines(arrived, test.exchange(&proof)).await;
     assert_eq!(reply.error(), "504 sts_timeout");
     // What was over before the call arrived is the machine's own time.
-    let given = patience::sts().total;
+    let given = time_limits::sts().total;
     assert!((given / 2..2 * given).contains(&jumped), "{jumped:?} of {given:?}");
     let nobody = TestBroker::start();
     let body = nobody.proof(&identity).build();

@@ -4,8 +4,8 @@
 //! A step is a call of AWS, as a healthy run of the flow makes them; from there on all calls go wrong, those that are
 //! tried over included. So a step that is added later is tried as well.
 
-use stile_tests::meter::Fault;
-use stile_tests::patience::past_deadlines;
+use stile_tests::aws::proxy::Fault;
+use stile_tests::time_limits::past_deadlines;
 
 use crate::faults_flows::{Flow, Registry, Told};
 
@@ -26,15 +26,15 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
     for step in 0..STEPS {
         for fault in faults {
             let case = registry.case(flow).await;
-            registry.meter().trouble("", step.., fault.clone());
+            registry.proxy().inject("", step.., fault.clone());
             let told = within_patience(registry, fault, case.run()).await;
-            let calls = registry.meter().taken_in_order();
+            let calls = registry.proxy().take_names();
             let what = format!(
                 "{flow:?}, {fault:?} from step {step} on, which called {calls:?}: {told:?}"
             );
             let Some(_in_trouble) = calls.get(step) else {
                 assert!(step > 0 && told.status < 300, "{what}");
-                registry.meter().mend();
+                registry.proxy().repair();
                 return;
             };
             if case.is_over(&calls, step) {
@@ -47,7 +47,7 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
                 let ready: Told = within_patience(registry, fault, ready).await.into();
                 is_down(&ready, &format!("{what}, readiness: {ready:?}"));
             }
-            registry.meter().mend();
+            registry.proxy().repair();
             case.is_whole(&what).await;
             if !case.is_over(&calls, step) {
                 case.works_again(&what, fault).await;
@@ -64,7 +64,7 @@ async fn within_patience<T>(
     work: impl Future<Output = T>,
 ) -> T {
     if fault.takes_long() {
-        past_deadlines(registry.meter().stuck(), work).await.0
+        past_deadlines(registry.proxy().next_stuck(), work).await.0
     } else {
         work.await
     }
@@ -88,7 +88,7 @@ async fn every_flow_outlives_its_deadlines(fault: Fault) {
 #[tokio::test]
 async fn aws_that_answers_in_any_wrong_way_is_down_at_every_step_of_every_flow() {
     let Some(elsewhere) = Registry::start().await else { return };
-    let redirect = Fault::Redirect(elsewhere.meter().endpoint());
+    let redirect = Fault::Redirect(elsewhere.proxy().endpoint());
     let faults = [
         Fault::Close,
         Fault::Fail,
@@ -100,7 +100,7 @@ async fn aws_that_answers_in_any_wrong_way_is_down_at_every_step_of_every_flow()
         Fault::Truncate,
     ];
     every_flow_outlives(faults.into_iter().chain([404, 403].map(page)).collect()).await;
-    assert_eq!(elsewhere.meter().taken_in_order(), [""; 0], "a redirect is not followed");
+    assert_eq!(elsewhere.proxy().take_names(), [""; 0], "a redirect is not followed");
 }
 
 /// A page of a proxy's, which refuses or knows no such page.
@@ -120,9 +120,9 @@ async fn a_page_in_the_place_of_one_answer_is_down_and_says_of_nothing_that_it_i
         for (step, call) in calls.iter().enumerate() {
             for fault in [404, 403].map(page) {
                 let case = registry.case(flow).await;
-                registry.meter().trouble("", step..=step, fault.clone());
+                registry.proxy().inject("", step..=step, fault.clone());
                 let told = case.run().await;
-                registry.meter().mend();
+                registry.proxy().repair();
                 let what = format!("{flow:?}, {fault:?} in the place of {call}: {told:?}");
                 if case.is_over(&calls, step) {
                     assert!(told.status < 300, "{what}");
@@ -136,9 +136,9 @@ async fn a_page_in_the_place_of_one_answer_is_down_and_says_of_nothing_that_it_i
     // Without its bucket, nothing is known of what was put there.
     let Some(registry) = Registry::start().await else { return };
     let case = registry.case(Flow::Complete).await;
-    registry.meter().trouble("s3 GET", .., Fault::NoBucket);
+    registry.proxy().inject("s3 GET", .., Fault::NoBucket);
     is_down(&case.run().await, "there is no bucket");
-    registry.meter().mend();
+    registry.proxy().repair();
     assert_eq!(case.run().await.status, 201);
 }
 
@@ -160,11 +160,11 @@ async fn one_hiccup_at_any_step_is_tried_over_and_nobody_notices() {
         for (step, call) in calls.iter().enumerate() {
             let fault = [Fault::Close, Fault::Fail, Fault::Throttle][step % 3].clone();
             let case = registry.case(flow).await;
-            registry.meter().trouble("", step..=step, fault.clone());
+            registry.proxy().inject("", step..=step, fault.clone());
             let told = case.run().await;
             assert!(told.status < 300, "{flow:?}, {fault:?} once at {call}: {told:?}");
             case.is_whole("a hiccup").await;
-            registry.meter().mend();
+            registry.proxy().repair();
         }
     }
 }
@@ -176,7 +176,7 @@ async fn each_service_that_is_gone_stops_what_leans_on_it_and_nothing_else() {
         let calls = registry.calls(flow).await;
         for service in ["dynamodb", "kms", "s3"] {
             let case = registry.case(flow).await;
-            registry.meter().trouble(service, .., Fault::Close);
+            registry.proxy().inject(service, .., Fault::Close);
             let told = case.run().await;
             let what = format!("{flow:?} without {service}, which calls {calls:?}: {told:?}");
             if calls.iter().any(|call| call.starts_with(service)) {
@@ -184,16 +184,16 @@ async fn each_service_that_is_gone_stops_what_leans_on_it_and_nothing_else() {
             } else {
                 assert!(told.status < 300, "{what}");
             }
-            registry.meter().mend();
+            registry.proxy().repair();
             case.is_whole(&what).await;
         }
     }
     // And with nobody there at all.
     let case = registry.case(Flow::Mint).await;
-    registry.meter().remove();
+    registry.proxy().refuse_connections();
     is_down(&case.run().await, "nobody listens");
     is_down(&case.process.get_anonymously("/readyz").await.into(), "nobody listens");
-    registry.meter().mend();
+    registry.proxy().repair();
     assert_eq!(case.run().await.status, 200);
     assert_eq!(case.process.get_anonymously("/readyz").await.status, 200);
 }

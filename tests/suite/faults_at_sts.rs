@@ -4,19 +4,19 @@
 use futures_util::future::join_all;
 use serde_json::Value;
 use stile_protocol::names::Permission::Download;
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::local_sts::{LocalSts, fixed_clock};
-use stile_tests::meter::{Fault, Meter};
-use stile_tests::patience::{self, past_deadlines};
-use stile_tests::programs::{BROKER, program};
-use stile_tests::test_broker::{Backend, Place, TestBroker, deploy, role};
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::aws::proxy::{AwsProxy, Fault};
+use stile_tests::broker::{Backend, Place, TestBroker, deploy, role};
+use stile_tests::process::programs::{BROKER, program};
+use stile_tests::sts::local::{LocalSts, fixed_clock};
+use stile_tests::time_limits::{self, past_deadlines};
 
 fn answer(status: u16, content_type: &'static str, body: impl Into<String>) -> Fault {
     Fault::Answer { status, content_type, body: body.into() }
 }
 
 /// A fault, the answer to it, and how often STS is asked.
-fn faults(elsewhere: &Meter) -> Vec<(Fault, &'static str, usize)> {
+fn faults(elsewhere: &AwsProxy) -> Vec<(Fault, &'static str, usize)> {
     vec![
         (Fault::Close, "503 sts_unavailable", 2),
         (Fault::Throttle, "503 sts_unavailable", 2),
@@ -38,25 +38,25 @@ fn faults(elsewhere: &Meter) -> Vec<(Fault, &'static str, usize)> {
 /// One broker for each fault, one after the other: where STS hangs, the clock jumps to the deadlines.
 async fn each_fault_is_told_apart(backend: Backend) {
     let nowhere = LocalSts::start([], fixed_clock(0));
-    let elsewhere = Meter::start(nowhere.endpoint());
+    let elsewhere = AwsProxy::start(nowhere.endpoint());
     let Some(place) = Place::new(backend).await else { return };
-    let (first, _line) = TestBroker::start_on_a_line(place.clone());
+    let (first, _line) = TestBroker::start_with_sts_proxy(place.clone());
     first.grant(&role("deploy"), "acme", &[Download]).await;
     let token = first.token(&deploy(), &[Download]).await;
     for (fault, expected, calls) in faults(&elsewhere) {
-        let (test, line) = TestBroker::start_on_a_line(place.clone());
+        let (test, line) = TestBroker::start_with_sts_proxy(place.clone());
         let exchange = async |proof: &Value| match fault.takes_long() {
-            true => past_deadlines(line.stuck(), test.exchange(proof)).await.0,
+            true => past_deadlines(line.next_stuck(), test.exchange(proof)).await.0,
             false => test.exchange(proof).await,
         };
         let identity = deploy();
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let proof = test.proof(&identity).build();
-        line.trouble("", .., fault.clone());
+        line.inject("", .., fault.clone());
         let reply = exchange(&proof).await;
         assert_eq!(reply.error(), expected, "{fault:?}: {}", reply.text());
         assert_eq!(!reply.header("retry-after").is_empty(), reply.status == 503, "{fault:?}");
-        assert_eq!(line.taken().get("sts GetCallerIdentity"), Some(&calls), "{fault:?}");
+        assert_eq!(line.take_counts().get("sts GetCallerIdentity"), Some(&calls), "{fault:?}");
         assert_eq!(
             test.get("/v1/whoami", &token).await.status,
             200,
@@ -67,25 +67,25 @@ async fn each_fault_is_told_apart(backend: Backend) {
             200,
             "{fault:?}: the store and the keys are there"
         );
-        line.mend();
+        line.repair();
         let minted = test.exchange(&proof).await;
         assert_eq!(minted.status, 200, "{fault:?}, and mended: {}", minted.text());
         assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed", "{fault:?}");
         // One hiccup is tried over where the failure says that nobody was asked, or that it is worth it.
-        line.trouble("", ..1, fault.clone());
+        line.inject("", ..1, fault.clone());
         let tried_over = exchange(&test.proof(&identity).build()).await;
         let expected = if calls == 2 { "200 -" } else { expected };
         assert_eq!(tried_over.error(), expected, "{fault:?} once");
     }
-    assert_eq!(elsewhere.taken_in_order(), [""; 0], "a redirect is not followed");
+    assert_eq!(elsewhere.take_names(), [""; 0], "a redirect is not followed");
 
-    let (test, line) = TestBroker::start_on_a_line(place);
+    let (test, line) = TestBroker::start_with_sts_proxy(place);
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
-    line.remove();
+    line.refuse_connections();
     assert_eq!(test.exchange(&proof).await.error(), "503 sts_unavailable", "nobody listens");
-    line.mend();
+    line.repair();
     assert_eq!(test.exchange(&proof).await.error(), "200 -");
 }
 
@@ -104,41 +104,41 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
     let Some(test) = TestBroker::start_on(Backend::Aws).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let token = test.token(&deploy(), &[Download]).await;
-    let meter = &test.aws().meter;
+    let proxy = &test.aws().proxy;
     for (what, on) in [("KMS", "kms"), ("the table", "dynamodb")] {
         let cold = test.restarted();
         let identity = deploy();
-        cold.sts.know(identity.clone());
+        cold.sts.add_identity(identity.clone());
         let proofs: Vec<Value> = (0..12).map(|_| cold.proof(&identity).build()).collect();
-        meter.taken();
-        meter.trouble(on, .., Fault::Hang);
+        proxy.take_counts();
+        proxy.inject(on, .., Fault::Hang);
         let mints = join_all(proofs.iter().map(|proof| cold.exchange(proof)));
         // The clock must not jump while STS is asked: each mint has its answer when it comes to the table.
         let others = async {
-            meter.met("dynamodb BatchGetItem", proofs.len()).await;
+            proxy.wait_for_calls("dynamodb BatchGetItem", proofs.len()).await;
             let reads = join_all((0..12).map(|_| cold.get("/v1/whoami", &token)));
             let looks = join_all((0..12).map(|_| cold.get_anonymously("/readyz")));
             tokio::join!(reads, looks)
         };
         let stuck = async {
-            meter.met("dynamodb BatchGetItem", proofs.len()).await;
-            meter.is_stuck().await;
+            proxy.wait_for_calls("dynamodb BatchGetItem", proofs.len()).await;
+            proxy.wait_until_stuck().await;
         };
         let all = async { tokio::join!(mints, others) };
         let ((mints, (reads, looks)), jumped) = past_deadlines(stuck, all).await;
         // In turns each would wait for a deadline; together they wait for a few.
         assert!(
-            jumped < 6 * patience::aws().call,
+            jumped < 6 * time_limits::aws().call,
             "{what}: somebody waited for others, {jumped:?}"
         );
         for reply in mints.iter().chain(&reads).chain(&looks) {
             assert_eq!(reply.status, 503, "{what}: {}", reply.text());
         }
         if on == "kms" {
-            let asked = meter.taken()["kms Decrypt"];
+            let asked = proxy.take_counts()["kms Decrypt"];
             assert!(asked <= 9, "{what}: asked {asked} times, tries included");
         }
-        meter.mend();
+        proxy.repair();
         cold.advance(10);
         assert_eq!(cold.exchange(&proofs[0]).await.status, 200, "{what}, and mended");
         assert_eq!(cold.get("/v1/whoami", &token).await.status, 200, "{what}, and mended");
@@ -149,7 +149,7 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
 /// What `stile-broker check` prints, each line by what it is about, and how it ends.
 async fn check(
     aws: &EmulatedAws,
-    sts: &Meter,
+    sts: &AwsProxy,
     waits: [(&'static str, &'static str); 4],
 ) -> (Option<i32>, Vec<(String, bool)>, String) {
     let mut command = tokio::process::Command::new(program(BROKER));
@@ -205,12 +205,12 @@ async fn check_names_what_is_down_and_nothing_else() {
     // Each on lines of its own, all at once: those that hang wait for each other's time.
     let (aws, sts) = (&aws, &sts);
     let each = cases.map(|(service, fault, failed)| async move {
-        let (line, aws) = (Meter::start(sts.endpoint()), aws.on_another_line());
-        let mut waits = patience::VARIABLES;
+        let (line, aws) = (AwsProxy::start(sts.endpoint()), aws.behind_another_proxy());
+        let mut waits = time_limits::VARIABLES;
         if let Some(fault) = &fault {
-            let (meter, on, wait) =
-                if service == "sts" { (&line, "", 1) } else { (&aws.meter, service, 0) };
-            meter.trouble(on, .., fault.clone());
+            let (proxy, on, wait) =
+                if service == "sts" { (&line, "", 1) } else { (&aws.proxy, service, 0) };
+            proxy.inject(on, .., fault.clone());
             if fault.takes_long() {
                 waits[wait].1 = HANGING;
             }

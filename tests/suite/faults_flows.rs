@@ -10,11 +10,11 @@ use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::Permissions;
 use stile_store::{Change, Created, SingleUseOutcome, StoreError, Updated};
-use stile_tests::events::{Sent, Shape, golden};
-use stile_tests::meter::{Fault, Meter};
-use stile_tests::operator::AsOperator as _;
-use stile_tests::programs::client;
-use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use stile_tests::aws::proxy::{AwsProxy, Fault};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use stile_tests::lambda::events::{Sent, Shape, golden};
+use stile_tests::process::programs::client;
 
 use crate::{authorizer, gateway, lambda};
 
@@ -164,7 +164,7 @@ impl Registry {
             test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
             201
         );
-        test.aws().meter.taken();
+        test.aws().proxy.take_counts();
         Some(Self { test, token, cases: Cell::new(1) })
     }
 
@@ -176,7 +176,7 @@ impl Registry {
             let registry = match flow.is_alone() {
                 true => Self::start().await?,
                 false => Self {
-                    test: shared.test.on_another_line(),
+                    test: shared.test.behind_another_proxy(),
                     token: shared.token.clone(),
                     cases: Cell::default(),
                 },
@@ -187,8 +187,8 @@ impl Registry {
         Some(registries)
     }
 
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.test.aws().meter
+    pub(crate) fn proxy(&self) -> &AwsProxy {
+        &self.test.aws().proxy
     }
 
     pub(crate) async fn case(&self, flow: Flow) -> Case<'_> {
@@ -207,7 +207,7 @@ impl Registry {
             // A key to drop, where the case before has dropped all.
             Flow::RevokeAll => drop(self.test.restarted().token(&deploy(), &[Download]).await),
             Flow::Change | Flow::Ungrant => {
-                self.test.grant(who.as_str(), "acme", &[Download]).await
+                self.test.grant(who.as_str(), "acme", &[Download]).await;
             }
             Flow::Lift => {
                 assert!(
@@ -217,7 +217,7 @@ impl Registry {
                         .revoke_principal(who, self.test.time())
                         .await
                         .unwrap()
-                )
+                );
             }
             Flow::Unpin => pin(&self.test, &name, who).await.unwrap(),
             Flow::Restore => self.test.aws().lose_objects().await,
@@ -225,9 +225,9 @@ impl Registry {
             _ => {}
         }
         let identity = deploy();
-        process.sts.know(identity.clone());
+        process.sts.add_identity(identity.clone());
         let proof = process.proof(&identity).build();
-        self.meter().taken();
+        self.proxy().take_counts();
         Case { registry: self, flow, process, name, proof, jti: TokenId::random().unwrap(), upload }
     }
 
@@ -254,7 +254,7 @@ impl Registry {
         let case = self.case(flow).await;
         let told = case.run().await;
         assert!(told.status < 300, "{flow:?}: {told:?}");
-        self.meter().taken_in_order()
+        self.proxy().take_names()
     }
 }
 

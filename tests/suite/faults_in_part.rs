@@ -6,10 +6,10 @@ use stile_core::grants::{Grant, Pin};
 use stile_core::principal::{Principal, UniqueId};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::Created;
-use stile_tests::identity::Identity;
-use stile_tests::meter::Fault;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{ACCOUNT, Backend, TestBroker, deploy, role};
+use stile_tests::aws::proxy::Fault;
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{ACCOUNT, Backend, TestBroker, deploy, role};
+use stile_tests::sts::identity::Identity;
 
 const READ: &str = "dynamodb BatchGetItem";
 
@@ -101,17 +101,17 @@ impl Asked {
         Some(Self { test, good, revoked, of_revoked })
     }
 
-    fn on_another_line(&self) -> Self {
+    fn behind_another_proxy(&self) -> Self {
         let (good, revoked, of_revoked) =
             (self.good.clone(), self.revoked.clone(), self.of_revoked.clone());
-        Self { test: self.test.on_another_line(), good, revoked, of_revoked }
+        Self { test: self.test.behind_another_proxy(), good, revoked, of_revoked }
     }
 
     /// What is answered by a new process while its reads go wrong like this, and how often it read.
     async fn answer(&self, question: Question, trouble: impl FnOnce()) -> (String, usize) {
         let process = self.test.restarted();
         let mint = async |identity: Identity| {
-            process.sts.know(identity.clone());
+            process.sts.add_identity(identity.clone());
             let proof = process.proof(&identity).build();
             let reply = process.exchange(&proof).await;
             assert_eq!(reply.status == 200, reply.text().contains("stile_v4"), "{}", reply.text());
@@ -140,7 +140,7 @@ impl Asked {
             Ok(other) => format!("{other:?}"),
             Err(_) => "503 store_unavailable".to_owned(),
         };
-        self.test.aws().meter.taken();
+        self.test.aws().proxy.take_counts();
         trouble();
         let answer = match question {
             Question::Mint => mint(deploy()).await,
@@ -156,8 +156,8 @@ impl Asked {
                 grant("anew", Some(Pin::Pinned(UniqueId::parse(OTHER_ID).unwrap()))).await
             }
         };
-        self.test.aws().meter.mend();
-        let reads = self.test.aws().meter.taken().get(READ).copied().unwrap_or_default();
+        self.test.aws().proxy.repair();
+        let reads = self.test.aws().proxy.take_counts().get(READ).copied().unwrap_or_default();
         (answer, reads)
     }
 }
@@ -184,14 +184,14 @@ fn grant(name: &str) -> Grant {
 
 /// Leaves rows of each kind over in each read of one question once; of which kinds there were any.
 async fn once(asked: &Asked, question: Question) -> Vec<&'static str> {
-    let meter = &asked.test.aws().meter;
+    let proxy = &asked.test.aws().proxy;
     let (answer, healthy) = asked.answer(question, || {}).await;
     assert_eq!(answer, question.answer(), "{question:?}");
     let mut kinds = Vec::new();
     for kind in KINDS {
         for read in 0..healthy {
             let (answer, reads) = asked
-                .answer(question, || meter.trouble(READ, read..=read, Fault::LeaveOver(kind)))
+                .answer(question, || proxy.inject(READ, read..=read, Fault::LeaveOver(kind)))
                 .await;
             assert_eq!(
                 answer,
@@ -215,7 +215,7 @@ async fn once(asked: &Asked, question: Question) -> Vec<&'static str> {
 async fn always(asked: &Asked, question: Question, kinds: &[&'static str]) {
     for kind in kinds {
         let (answer, reads) = asked
-            .answer(question, || asked.test.aws().meter.trouble(READ, .., Fault::LeaveOver(kind)))
+            .answer(question, || asked.test.aws().proxy.inject(READ, .., Fault::LeaveOver(kind)))
             .await;
         let down = ["503 store_unavailable", "503 key_unavailable"].contains(&answer.as_str());
         assert!(
@@ -228,7 +228,7 @@ async fn always(asked: &Asked, question: Question, kinds: &[&'static str]) {
 #[tokio::test]
 async fn rows_that_are_left_over_are_asked_for_again_and_where_they_stay_so_the_store_is_down() {
     let Some(asked) = Asked::start().await else { return };
-    let questions = Question::ALL.map(|question| (question, asked.on_another_line()));
+    let questions = Question::ALL.map(|question| (question, asked.behind_another_proxy()));
     let each = questions.iter().map(|(question, asked)| async move {
         let mut kinds = once(asked, *question).await;
         kinds.sort_unstable();
@@ -249,21 +249,21 @@ async fn rows_that_are_left_over_are_asked_for_again_and_where_they_stay_so_the_
 async fn a_claim_of_which_nobody_can_tell_whether_it_took_place_is_down_and_no_replay() {
     let Some(asked) = Asked::start().await else { return };
     let (test, identity) = (&asked.test, deploy());
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof: Value = test.proof(&identity).build();
-    let meter = &test.aws().meter;
-    meter.taken();
+    let proxy = &test.aws().proxy;
+    proxy.take_counts();
     // It takes place and its answer is lost; the same call under the same token is told that the first is in progress.
     let in_progress = Fault::Answer {
         status: 400,
         content_type: "application/x-amz-json-1.0",
         body: r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionInProgressException","Message":"in progress"}"#.to_owned(),
     };
-    meter.trouble(WRITE, ..1, Fault::Truncate);
-    meter.trouble(WRITE, 1..3, in_progress);
+    proxy.inject(WRITE, ..1, Fault::Truncate);
+    proxy.inject(WRITE, 1..3, in_progress);
     let reply = test.exchange(&proof).await;
     assert_eq!(reply.error(), "503 store_unavailable", "{}", reply.text());
-    assert_eq!(meter.taken()[WRITE], 3, "it is not sent under another token");
-    meter.mend();
+    assert_eq!(proxy.take_counts()[WRITE], 3, "it is not sent under another token");
+    proxy.repair();
     assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed", "it had taken place");
 }

@@ -11,16 +11,16 @@ use rusqlite::Connection;
 use rustix::process::geteuid;
 use serde_json::Value;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{Embedded, EmbeddedDeadlines, Store};
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::local_sts::LocalSts;
-use stile_tests::patience;
-use stile_tests::programs::{BROKER, Broker, Setup, client, free_port, program};
-use stile_tests::proof::{Proof, document};
-use stile_tests::served::system_time;
-use stile_tests::test_broker::{
+use stile_store::{EmbeddedDeadlines, Store};
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{
     Backend, Reply, TestBroker, deploy, embedded, make_data, module_zip, role,
 };
+use stile_tests::process::programs::{BROKER, Broker, Setup, client, free_port, program};
+use stile_tests::skipped::{skipped, tool};
+use stile_tests::sts::local::LocalSts;
+use stile_tests::sts::proof::{Proof, document};
+use stile_tests::time_limits;
 use tempfile::TempDir;
 
 pub(crate) const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
@@ -124,7 +124,7 @@ async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new
         let cold = test.restarted();
         test.advance(2);
         let identity = deploy();
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let proof = test.proof(&identity).build();
         let (expected, status): (fn(&Reply, &str), _) =
             if way == "a folder" { (is_down, 503) } else { (is_broken, 500) };
@@ -153,12 +153,12 @@ async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new
 #[tokio::test]
 async fn a_database_that_somebody_has_locked_is_waited_for_and_then_is_down() {
     let (test, token) = published().await;
-    let deadlines = EmbeddedDeadlines { writer: SHORT, ..patience::embedded() };
-    let test = test.over(Store::Embedded(embedded(test.data(), deadlines)));
+    let deadlines = EmbeddedDeadlines { writer: SHORT, ..time_limits::embedded() };
+    let test = test.over(embedded(test.data(), deadlines));
     // Whose token it is, is read before the lock.
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     let somebody = Connection::open(test.data().join("stile.sqlite3")).unwrap();
     somebody.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -205,7 +205,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
     ] {
         // A copy: the broker that runs has the genuine one open.
         let copy = aside.path().join(way);
-        Embedded::init(&copy, patience::embedded()).unwrap();
+        Store::init_folder(&copy, time_limits::embedded()).unwrap();
         let copied = copy.join("stile.sqlite3");
         for rest in ["stile.sqlite3-wal", "stile.sqlite3-shm"] {
             let _ = fs::remove_file(copy.join(rest));
@@ -216,7 +216,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
             "empty" => fs::write(&copied, "").unwrap(),
             _ => fs::remove_file(&copied).unwrap(),
         }
-        let error = Embedded::open(&copy, patience::embedded()).unwrap_err();
+        let error = Store::open_folder(&copy, time_limits::embedded()).unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         let refused = format!("{error}: {source}");
         assert!(refused.contains(says), "{way}: {refused}");
@@ -244,7 +244,7 @@ impl Running {
         let sts = LocalSts::start([deploy()], std::sync::Arc::new(system_time));
         let setup = Setup::new(free_port(), &folder.path().join("data"))
             .sts(&sts.endpoint())
-            .by_way_of(by_way_of);
+            .wrapped_by(by_way_of);
         let broker = setup.start(&folder.path().join("broker.log")).await;
         let mut running = Self { folder, sts, broker, token: String::new() };
         let (status, answer) = running.mint(&running.proof()).await;
@@ -260,7 +260,7 @@ impl Running {
 
     pub(crate) fn proof(&self) -> Value {
         let identity = deploy();
-        self.sts.know(identity.clone());
+        self.sts.add_identity(identity.clone());
         let document =
             document(3600, stile_protocol::exchange::Namespaces::All, &[Download, Upload]);
         Proof::new(&identity)
@@ -308,7 +308,7 @@ impl Running {
 
     /// Readiness, asked until it is so: a good answer is believed for two seconds.
     pub(crate) async fn is_ready(&self, expected: u16) {
-        let asked = patience::wait(async {
+        let asked = time_limits::wait(async {
             let mut tick = tokio::time::interval(Duration::from_millis(100));
             while self.get("/readyz").await.0 != expected {
                 tick.tick().await;
@@ -331,7 +331,7 @@ async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
         (true, Some(setpriv)) => {
             vec![setpriv.as_str(), "--bounding-set=-dac_override,-dac_read_search", "--"]
         }
-        (true, None) => return left_out("setpriv", "a data folder that is read-only, as root"),
+        (true, None) => return skipped("setpriv", "a data folder that is read-only, as root"),
     };
     let running = Running::start(&given_up).await;
     let data = running.data();
@@ -339,7 +339,7 @@ async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
     let all = |mode: u32| {
         folders
             .iter()
-            .for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap())
+            .for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap());
     };
     all(0o500);
     running.is_ready(503).await;

@@ -11,9 +11,9 @@ use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::Permissions as Rights;
 use stile_store::Change;
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{HOST, TestBroker, deploy, module_zip, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{HOST, TestBroker, deploy, module_zip, role};
+use stile_tests::skipped::{skipped, tool};
 use tempfile::TempDir;
 
 use crate::faults_on_disk::{DOWNLOAD, Running, VERSIONS, is_down};
@@ -90,7 +90,7 @@ impl SmallDisk {
             mounted.unwrap().status.success()
         });
         if !mounted {
-            left_out("mount", "a disk without room, where no limit stands in for one");
+            skipped("mount", "a disk without room, where no limit stands in for one");
             return None;
         }
         Some(Self(folder))
@@ -212,7 +212,7 @@ async fn without_room_no_key_is_made_and_what_is_said_to_be_changed_is_and_nothi
     );
     let identity = deploy();
     let before = seen(&test).await;
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
 
     disk.fill();

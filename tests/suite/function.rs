@@ -6,27 +6,31 @@ use std::sync::Arc;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::HostKept;
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{HOST, allow, deploy, namespaces, role};
 use stile_tests::dev_ca::DevCa;
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::events::{Sent, Shape};
-use stile_tests::front_door::FrontDoor;
-use stile_tests::home::Home;
 use stile_tests::lambda::Function;
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::local_sts::LocalSts;
-use stile_tests::programs::{ADMIN, BROKER, HELPER, free_port, program, workspace};
-use stile_tests::proof::{Proof, document};
-use stile_tests::served::system_time;
+use stile_tests::lambda::events::{Sent, Shape};
+use stile_tests::lambda::function_url::FunctionUrlServer;
+use stile_tests::process::home::Home;
+use stile_tests::process::programs::{ADMIN, BROKER, HELPER, free_port, program, workspace};
+use stile_tests::skipped::{skipped, tool};
+use stile_tests::sts::local::LocalSts;
+use stile_tests::sts::proof::{Proof, document};
 use stile_tests::terraform::Terraform;
-use stile_tests::test_broker::{HOST, allow, deploy, namespaces, role};
 
 /// A table that says which registry it is for, on whose namespace `deploy` may do everything.
 async fn table_for(host: &str) -> Option<EmulatedAws> {
     let aws = EmulatedAws::start().await?;
     let store = aws.store(None);
-    assert_eq!(store.keep_host(&Audience::parse(host).unwrap()).await.unwrap(), HostKept::Made);
+    assert_eq!(
+        store.as_operator().keep_host(&Audience::parse(host).unwrap()).await.unwrap(),
+        HostKept::Made
+    );
     allow(&aws, &role("deploy"), "acme", &[Download, Upload]).await;
-    aws.meter.taken();
+    aws.proxy.take_counts();
     Some(aws)
 }
 
@@ -57,7 +61,7 @@ async fn a_function_without_a_host_and_without_its_table_does_not_start_and_says
     let function = start(&program(BROKER), &aws, &sts, &log).await;
     assert!(!function.ends().await.success());
     assert!(function.log().contains("store init --table"), "{}", function.log());
-    aws.meter.cut();
+    aws.proxy.cut();
     let function = start(&program(BROKER), &aws, &sts, &log).await;
     assert!(!function.ends().await.success());
     assert!(function.log().contains("cannot be read"), "{}", function.log());
@@ -70,14 +74,18 @@ pub(crate) async fn cold_starts(program: &Path) {
     let sts = LocalSts::start([identity.clone()], Arc::new(system_time));
     let first = start(program, &aws, &sts, &folder.path().join("first")).await;
     first.started().await;
-    assert_eq!(aws.meter.taken(), [("dynamodb GetItem".to_owned(), 1)].into(), "the host alone");
+    assert_eq!(
+        aws.proxy.take_counts(),
+        [("dynamodb GetItem".to_owned(), 1)].into(),
+        "the host alone"
+    );
     let wanted = document(900, namespaces(&["acme"]), &[Download]);
     let proof = Proof::new(&identity).audience(HOST).now(system_time()).document(&wanted).build();
     let sent = Sent::new("POST", "/v1/token").body("application/json", proof.to_string());
     let reply =
         Shape::FunctionUrl.reply(&first.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap());
     assert_eq!(reply.status, 200, "{}\n{}", reply.text(), first.log());
-    let calls = aws.meter.taken();
+    let calls = aws.proxy.take_counts();
     assert_eq!(
         (calls.get("kms Encrypt"), calls.get("kms Decrypt")),
         (Some(&1), None),
@@ -87,7 +95,11 @@ pub(crate) async fn cold_starts(program: &Path) {
 
     let next = start(program, &aws, &sts, &folder.path().join("next")).await;
     next.started().await;
-    assert_eq!(aws.meter.taken(), [("dynamodb GetItem".to_owned(), 1)].into(), "the host alone");
+    assert_eq!(
+        aws.proxy.take_counts(),
+        [("dynamodb GetItem".to_owned(), 1)].into(),
+        "the host alone"
+    );
     let sent = Sent::new("GET", "/v1/modules/acme/vpc/aws/versions").bearer(&token);
     for (what, expected) in [
         (
@@ -100,14 +112,14 @@ pub(crate) async fn cold_starts(program: &Path) {
             Shape::FunctionUrl.reply(&next.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap());
         assert_eq!(reply.status, 404, "{}\n{}", reply.text(), next.log());
         let expected = expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-        assert_eq!(aws.meter.taken(), expected, "{what}");
+        assert_eq!(aws.proxy.take_counts(), expected, "{what}");
     }
 }
 
 /// An operator grants, a publisher publishes through the function, and Terraform installs from it.
 pub(crate) async fn terraform_installs(program_file: &Path) {
     let Some(terraform) = tool("terraform") else {
-        return left_out("terraform", "a module is installed from a function");
+        return skipped("terraform", "a module is installed from a function");
     };
     let port = free_port();
     let host = format!("127.0.0.1:{port}");
@@ -116,7 +128,7 @@ pub(crate) async fn terraform_installs(program_file: &Path) {
     let sts = LocalSts::start([identity.clone()], Arc::new(system_time));
     let files = DevCa::new(system_time()).write(folder.path(), &["127.0.0.1"]);
     let function = Arc::new(start(program_file, &aws, &sts, &folder.path().join("log")).await);
-    let _door = FrontDoor::open(port, &files, Arc::clone(&function)).await;
+    let _door = FunctionUrlServer::open(port, &files, Arc::clone(&function)).await;
 
     let mut home = Home::temporary();
     home.trust(&files.ca);
@@ -146,7 +158,7 @@ pub(crate) async fn terraform_installs(program_file: &Path) {
     );
     let installed = std::fs::read_to_string(terraform.installed("vpc").join("main.tf")).unwrap();
     assert_eq!(installed, std::fs::read_to_string(module.join("main.tf")).unwrap());
-    let calls = aws.meter.taken();
+    let calls = aws.proxy.take_counts();
     assert_eq!(
         (calls.get("kms Encrypt"), calls.get("kms Decrypt")),
         (Some(&1), None),

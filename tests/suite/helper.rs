@@ -4,18 +4,18 @@ use std::path::Path;
 
 use serde_json::Value;
 use stile_protocol::names::Permission::Download;
-use stile_tests::home::{Home, Ran};
-use stile_tests::identity::Identity;
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::programs::{HELPER, free_port, program};
-use stile_tests::served::Served;
-use stile_tests::test_broker::{deploy, role};
+use stile_tests::broker::served::Served;
+use stile_tests::broker::{deploy, role};
+use stile_tests::process::home::{CommandOutput, Home};
+use stile_tests::process::programs::{HELPER, free_port, program};
+use stile_tests::skipped::{skipped, tool};
+use stile_tests::sts::identity::Identity;
 
 /// Terraform asks for it on every `init` that uses an ordinary provider.
 const PUBLIC: &str = "registry.terraform.io";
 
 /// The credentials that the helper prints for Terraform.
-fn token(ran: &Ran) -> String {
+fn token(ran: &CommandOutput) -> String {
     let printed: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
     let token = printed["token"].as_str().unwrap_or_default();
     assert!(
@@ -33,12 +33,12 @@ async fn sockets(
     home: &Home,
     program: &Path,
     arguments: &[&str],
-) -> (Ran, Vec<String>) {
+) -> (CommandOutput, Vec<String>) {
     let list = home.path().join("sockets.txt");
     let mut command = home
         .command(strace, ["-f", "-qq", "-e", "trace=socket,connect", "-e", "signal=none", "-o"]);
     command.arg(&list).arg(program).args(arguments);
-    let ran = Ran::of(command).await;
+    let ran = CommandOutput::of(command).await;
     let traced = std::fs::read_to_string(&list).unwrap_or_default();
     (ran, traced.lines().map(str::to_owned).collect())
 }
@@ -46,12 +46,12 @@ async fn sockets(
 #[tokio::test]
 async fn for_a_host_that_is_none_of_ours_it_opens_no_socket() {
     let shows = "`get` opens no socket for other hosts";
-    let Some(strace) = tool("strace") else { return left_out("strace", shows) };
+    let Some(strace) = tool("strace") else { return skipped("strace", shows) };
     let helper = program(HELPER);
     let plain = Home::temporary();
     let (allowed, _) = sockets(&strace, &plain, Path::new("/bin/sh"), &["-c", "exit 7"]).await;
     if allowed.code != Some(7) {
-        return left_out("permission to trace a process", shows);
+        return skipped("permission to trace a process", shows);
     }
 
     let mut configured = Home::temporary();
@@ -91,7 +91,7 @@ async fn of_twenty_at_once_one_gets_the_token_and_all_print_it() {
     served.test.grant(&role("deploy"), "acme", &[Download]).await;
     let (home, helper) = (served.home(&deploy()), program(HELPER));
     let running: Vec<_> = (0..20)
-        .map(|_| tokio::spawn(Ran::of(home.command(&helper, ["get", served.host()]))))
+        .map(|_| tokio::spawn(CommandOutput::of(home.command(&helper, ["get", served.host()]))))
         .collect();
     let mut tokens = Vec::new();
     for ran in running {

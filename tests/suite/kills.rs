@@ -17,17 +17,17 @@ use stile_core::principal::Principal;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::Store;
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::identity::Identity;
-use stile_tests::local_sts::LocalSts;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::patience;
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{Backend, deploy, embedded, module_zip, role};
 use stile_tests::process::Process;
-use stile_tests::programs::{ADMIN, Broker, Setup, free_port, program};
-use stile_tests::proof::{Proof, document};
-use stile_tests::seed::Chance;
-use stile_tests::served::system_time;
-use stile_tests::test_broker::{Backend, deploy, embedded, module_zip, role};
+use stile_tests::process::programs::{ADMIN, Broker, Setup, free_port, program};
+use stile_tests::seed::SeededRandom;
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::local::LocalSts;
+use stile_tests::sts::proof::{Proof, document};
+use stile_tests::time_limits;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -73,7 +73,7 @@ struct Registry {
     identity: Identity,
     port: u16,
     store: Store,
-    chance: Chance,
+    chance: SeededRandom,
     ledger: Ledger,
     starts: Aimed,
     changes: Aimed,
@@ -87,11 +87,11 @@ impl Registry {
         let (aws, store) = match backend {
             Backend::Embedded => {
                 let data = folder.path().join("data");
-                (None, Store::Embedded(embedded(&data, patience::embedded())))
+                (None, embedded(&data, time_limits::embedded()))
             }
             Backend::Aws => {
                 let aws = EmulatedAws::start().await?;
-                let store = Store::Aws(aws.store(None));
+                let store = aws.store(None);
                 (Some(aws), store)
             }
         };
@@ -106,7 +106,7 @@ impl Registry {
         store.as_operator().create_grant(grant, None).await.unwrap();
         let identity = deploy();
         let sts = LocalSts::start([identity.clone()], Arc::new(system_time));
-        let (port, chance) = (free_port(), Chance::draw(test));
+        let (port, chance) = (free_port(), SeededRandom::new(test));
         let ledger = Ledger { revoked: [false].into(), ..Ledger::default() };
         let (starts, changes) = (Aimed::default(), Aimed::default());
         Some(Self {
@@ -151,7 +151,7 @@ impl Registry {
         command
             .args(arguments)
             .env_clear()
-            .envs(patience::VARIABLES)
+            .envs(time_limits::VARIABLES)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -165,7 +165,7 @@ impl Registry {
     /// Nothing that was called before counts.
     fn forget_calls(&self) {
         if let Some(aws) = &self.aws {
-            aws.meter.taken();
+            aws.proxy.take_counts();
         }
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::patience;
-use stile_tests::seed::Chance;
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::seed::SeededRandom;
+use stile_tests::time_limits;
 
 /// Where a kill hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +31,7 @@ impl Aimed {
     /// Waits for the moment of the next kill of something that runs already, and says where it hits.
     pub(crate) async fn aim(
         &mut self,
-        chance: &mut Chance,
+        chance: &mut SeededRandom,
         mut touches: impl FnMut() -> bool,
         mut is_done: impl FnMut() -> bool,
     ) -> Hit {
@@ -67,7 +67,7 @@ impl Aimed {
 }
 
 /// A moment from now, at most so far away.
-pub(crate) async fn moment(chance: &mut Chance, longest: Duration) {
+pub(crate) async fn moment(chance: &mut SeededRandom, longest: Duration) {
     let longest = u64::try_from(longest.as_micros()).unwrap().max(1);
     let _ = tokio::time::timeout(
         Duration::from_micros(chance.below(longest)),
@@ -78,7 +78,7 @@ pub(crate) async fn moment(chance: &mut Chance, longest: Duration) {
 
 /// Waits until something is so.
 async fn until(mut is_so: impl FnMut() -> bool) {
-    let waited = patience::wait(async {
+    let waited = time_limits::wait(async {
         let mut tick = tokio::time::interval(Duration::from_millis(1));
         while !is_so() {
             tick.tick().await;
@@ -93,7 +93,7 @@ pub(crate) fn touches(aws: Option<&EmulatedAws>, pid: u32) -> impl FnMut() -> bo
     move || match aws {
         None => has_open(pid, "stile.sqlite3"),
         Some(aws) => {
-            has_called = has_called || !aws.meter.taken_in_order().is_empty();
+            has_called = has_called || !aws.proxy.take_names().is_empty();
             has_called
         }
     }

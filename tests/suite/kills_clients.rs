@@ -1,7 +1,7 @@
 //! Clients of a broker that may be killed at any moment: what they send, and what came back.
 
 use serde_json::Value;
-use stile_tests::programs::Broker;
+use stile_tests::process::programs::Broker;
 use tokio::sync::mpsc;
 
 pub(crate) const ADDRESS: &str = "acme/vpc/aws";

@@ -2,11 +2,11 @@
 
 use stile_core::token::ROTATION_INTERVAL;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::meter::Fault;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::patience::BACKSTOP;
-use stile_tests::programs::{ADMIN, program};
-use stile_tests::test_broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::aws::proxy::Fault;
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::process::programs::{ADMIN, program};
+use stile_tests::time_limits::BACKSTOP;
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
@@ -18,7 +18,7 @@ async fn two_processes() -> Option<(TestBroker, TestBroker)> {
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let token = test.token(&deploy(), &[Download, Upload]).await;
     assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), &token).await.status, 201);
-    let other = test.on_another_line();
+    let other = test.behind_another_proxy();
     assert_eq!(other.get(VERSIONS, &token).await.status, 200);
     Some((test, other))
 }
@@ -26,8 +26,8 @@ async fn two_processes() -> Option<(TestBroker, TestBroker)> {
 /// How often KMS was asked since the last look.
 fn asked_kms(test: &TestBroker) -> usize {
     test.aws()
-        .meter
-        .taken()
+        .proxy
+        .take_counts()
         .into_iter()
         .filter(|(name, _)| name.starts_with("kms"))
         .map(|(_, count)| count)
@@ -39,9 +39,9 @@ async fn every_token_is_revoked_while_kms_is_away_by_who_may_not_use_the_key() {
     let Some((test, other)) = two_processes().await else { return };
     let token = test.token(&deploy(), &[Download]).await;
     assert_eq!(other.get(VERSIONS, &token).await.status, 200);
-    let operator = test.on_another_line();
+    let operator = test.behind_another_proxy();
     for process in [&test, &other, &operator] {
-        process.aws().meter.trouble("kms", .., Fault::Close);
+        process.aws().proxy.inject("kms", .., Fault::Close);
     }
     let mut command = tokio::process::Command::new(program(ADMIN));
     command
@@ -72,7 +72,7 @@ async fn reading_goes_on_when_the_keyring_was_followed_while_kms_is_away() {
     let next = test.token(&deploy(), &[Download]).await;
     assert!(test.store().keyring().await.unwrap().keys().len() == 2, "the keyring was followed");
 
-    other.aws().meter.trouble("kms", .., Fault::Close);
+    other.aws().proxy.inject("kms", .., Fault::Close);
     asked_kms(&other);
     for seconds in [10, 1, 1, 1] {
         other.advance(seconds);
@@ -83,14 +83,14 @@ async fn reading_goes_on_when_the_keyring_was_followed_while_kms_is_away() {
     }
     assert!((1..=3).contains(&asked_kms(&other)), "one look, which the SDK tries three times");
     let identity = deploy();
-    other.sts.know(identity.clone());
+    other.sts.add_identity(identity.clone());
     assert_eq!(
         other.exchange(&other.proof(&identity).build()).await.error(),
         "503 key_unavailable",
         "and nothing is minted"
     );
 
-    other.aws().meter.mend();
+    other.aws().proxy.repair();
     other.advance(10);
     asked_kms(&other);
     assert_eq!(other.get(VERSIONS, &token).await.status, 200);
@@ -141,7 +141,7 @@ async fn many_who_come_when_the_keyring_was_removed_are_all_refused_and_nobody_w
                 .expect("nobody waits for whoever waits for him");
             assert!(answers.iter().all(|answer| answer.status == 401), "{answers:?}");
         }
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let minted = tokio::time::timeout(BACKSTOP, test.exchange(&test.proof(&identity).build()))
             .await
             .expect("minting goes on");

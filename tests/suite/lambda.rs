@@ -4,10 +4,10 @@ use axum::http::header;
 use serde_json::{Value, json};
 use stile_broker::http::lambda::{Failure, Function};
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::events::{Sent, Shape, golden};
+use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, namespaces, role};
 use stile_tests::lambda;
-use stile_tests::programs::{BROKER, program, target};
-use stile_tests::test_broker::{Reply, TestBroker, deploy, module_zip, namespaces, role};
+use stile_tests::lambda::events::{Sent, Shape, golden};
+use stile_tests::process::programs::{BROKER, program, target};
 
 use crate::authorizer::question;
 use crate::function::{cold_starts, terraform_installs};
@@ -126,7 +126,7 @@ async fn a_proof_is_exchanged_and_an_archive_published_through_every_shape() {
     let function = test.function(None, None);
     for (number, shape) in Shape::ALL.into_iter().enumerate() {
         let identity = deploy();
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let permissions = [Download, Upload].into_iter().collect();
         let document =
             stile_protocol::exchange::RequestDocument::new(900, namespaces(&["acme"]), permissions)

@@ -3,8 +3,8 @@
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{TestBroker, deploy, module_zip, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{TestBroker, deploy, module_zip, role};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
@@ -58,15 +58,15 @@ async fn whatever_is_revoked_is_good_for_nothing_in_any_process_after_ten_second
             Revoked::Principal | Revoked::Account => {
                 assert!(
                     store.as_operator().revoke_principal(who.clone(), test.time()).await.unwrap()
-                )
+                );
             }
             Revoked::Everyone => {
-                assert_eq!(store.as_operator().drop_keys().await.unwrap(), Some(1))
+                assert_eq!(store.as_operator().drop_keys().await.unwrap(), Some(1));
             }
         }
         for process in &processes {
             let identity = deploy();
-            process.sts.know(identity.clone());
+            process.sts.add_identity(identity.clone());
             let minted = process.exchange(&process.proof(&identity).build()).await;
             let expected = if [Revoked::Principal, Revoked::Account].contains(&revoked) {
                 "403 principal_revoked"
@@ -121,7 +121,7 @@ async fn a_role_made_anew_is_let_in_when_it_is_pinned_anew_and_what_its_forerunn
     let other = test.restarted();
     assert_eq!(other.get("/v1/modules/acme", &token).await.status, 200);
     let anew = original.clone().recreated();
-    test.sts.know(anew.clone());
+    test.sts.add_identity(anew.clone());
     assert_eq!(test.exchange(&test.proof(&anew).build()).await.error(), "403 principal_recreated");
     assert!(test.store().as_operator().unpin(principal(&role("deploy"))).await.unwrap());
     let next = test.token(&anew, &[Download]).await;
@@ -132,7 +132,7 @@ async fn a_role_made_anew_is_let_in_when_it_is_pinned_anew_and_what_its_forerunn
         assert_eq!(reply.status, 403, "the forerunner's token: {}", reply.text());
         assert!(reply.text().contains("grant repin"), "{}", reply.text());
     }
-    test.sts.know(original.clone());
+    test.sts.add_identity(original.clone());
     assert_eq!(
         test.exchange(&test.proof(&original).build()).await.error(),
         "403 principal_recreated",
@@ -173,10 +173,10 @@ async fn a_grant_ends_at_its_second_whatever_is_remembered_and_whatever_the_tabl
         assert_eq!(test.get("/v1/modules/open", &token).await.status, 200);
     }
     let identity = deploy();
-    test.sts.know(identity.clone());
-    let only = stile_tests::proof::document(
+    test.sts.add_identity(identity.clone());
+    let only = stile_tests::sts::proof::document(
         600,
-        stile_tests::test_broker::namespaces(&["acme"]),
+        stile_tests::broker::namespaces(&["acme"]),
         &[Download],
     );
     assert_eq!(
@@ -215,7 +215,7 @@ async fn with_the_store_away_minting_stops_at_once_and_what_was_revoked_before_s
     {
         test.advance(seconds);
         cold.advance(seconds);
-        test.sts.know(identity.clone());
+        test.sts.add_identity(identity.clone());
         let minted = test.exchange(&test.proof(&identity).build()).await;
         assert_eq!(
             (minted.status.as_u16(), minted.json()["token"].is_null()),
@@ -231,7 +231,7 @@ async fn with_the_store_away_minting_stops_at_once_and_what_was_revoked_before_s
         );
         assert_eq!(test.get_anonymously("/readyz").await.status, 503);
     }
-    test.mend_store();
+    test.repair_store();
     cold.advance(10);
     for process in [&test, &cold] {
         assert_eq!(process.get("/v1/whoami", &token).await.status, 200);

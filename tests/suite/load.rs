@@ -8,10 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::identity::Identity;
-use stile_tests::meter::Fault;
-use stile_tests::proof::{with, with_document};
-use stile_tests::test_broker::{Backend, HOST, NOW, Place, TestBroker, deploy, module_zip, role};
+use stile_tests::aws::proxy::Fault;
+use stile_tests::broker::{Backend, HOST, NOW, Place, TestBroker, deploy, module_zip, role};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::proof::{with, with_document};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
@@ -39,7 +39,7 @@ async fn registry() -> Option<(TestBroker, String)> {
 fn calls(test: &TestBroker) -> Vec<(String, usize)> {
     match test.backend() {
         Backend::Embedded => Vec::new(),
-        Backend::Aws => test.aws().meter.taken().into_iter().collect(),
+        Backend::Aws => test.aws().proxy.take_counts().into_iter().collect(),
     }
 }
 
@@ -106,8 +106,8 @@ async fn who_hangs_up_has_nothing_looked_at_again() {
     if test.backend() == Backend::Aws {
         test.advance(10);
         calls(&test);
-        test.aws().meter.trouble("", .., Fault::Hang);
-        let asked = test.aws().meter.stuck();
+        test.aws().proxy.inject("", .., Fault::Hang);
+        let asked = test.aws().proxy.next_stuck();
         let garbage = made_up();
         tokio::select! {
             reply = test.get(VERSIONS, &garbage) => panic!("{}", reply.text()),
@@ -154,7 +154,7 @@ async fn of_a_thousand_copies_at_once_one_mints_and_what_is_bent_rides_on_nothin
     let Some(test) = TestBroker::start_on(super::BACKEND).await.map(Arc::new) else { return };
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     let send = |body: serde_json::Value| {
         let test = Arc::clone(&test);
@@ -185,7 +185,7 @@ async fn of_a_thousand_copies_at_once_one_mints_and_what_is_bent_rides_on_nothin
 async fn who_finds_no_room_is_asked_to_come_back_and_costs_nothing() {
     let Some((test, token)) = registry().await else { return };
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let (sts, proof) = (test.sts.calls(), test.proof(&identity).build());
     let publish = || test.publish("acme/vpc/aws", "2.0.0", module_zip("y"), &token);
     let exchanges = test.broker.limits.exchanges.acquire_many(2048).await.unwrap();

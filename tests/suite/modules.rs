@@ -7,8 +7,8 @@ use axum::http::Request;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::identity::Identity;
-use stile_tests::test_broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::sts::identity::Identity;
 
 async fn registry() -> Option<(TestBroker, String)> {
     let test = TestBroker::start_on(super::BACKEND).await?;
@@ -371,7 +371,7 @@ async fn a_grant_taken_away_during_an_upload_ends_it() {
     let meanwhile = async {
         send.send(head).await.unwrap();
         send.reserve().await.unwrap();
-        test.ungrant(&role("deploy"), "acme").await;
+        test.delete_grant(&role("deploy"), "acme").await;
         test.advance(10);
         send.send(tail).await.unwrap();
         drop(send);

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::Download;
-use stile_tests::home::Home;
-use stile_tests::identity::Identity;
-use stile_tests::left_out::left_out;
-use stile_tests::moto::{ACCOUNT, Moto};
-use stile_tests::programs::{Broker, HELPER, Setup, free_port, program};
-use stile_tests::proof::{Proof, document_of, with_document};
-use stile_tests::served::system_time;
-use stile_tests::test_broker::make_data;
+use stile_tests::aws::moto::{ACCOUNT, Moto};
+use stile_tests::broker::make_data;
+use stile_tests::broker::served::system_time;
+use stile_tests::process::home::Home;
+use stile_tests::process::programs::{Broker, HELPER, Setup, free_port, program};
+use stile_tests::skipped::skipped;
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::proof::{Proof, document_of, with_document};
 use tempfile::TempDir;
 
 /// A broker that asks moto, in which the role `deploy` holds `download`.
@@ -24,7 +24,7 @@ impl Registry {
     /// None without Python, which moto is written in.
     async fn start(shows: &str) -> Option<Self> {
         let Some(moto) = Moto::start() else {
-            left_out("python3", shows);
+            skipped("python3", shows);
             return None;
         };
         let identity = moto.role_credentials("deploy").await;

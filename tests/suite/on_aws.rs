@@ -1,6 +1,6 @@
 //! The same flows on DynamoDB, S3 and KMS, and what is true of them alone: what is called, and what happens without them.
 
-use stile_tests::test_broker::Backend;
+use stile_tests::broker::Backend;
 
 const BACKEND: Backend = Backend::Aws;
 

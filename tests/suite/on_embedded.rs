@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{EmbeddedDeadlines, Store};
-use stile_tests::patience;
-use stile_tests::test_broker::{Backend, TestBroker, deploy, embedded, module_zip, role};
+use stile_store::EmbeddedDeadlines;
+use stile_tests::broker::{Backend, TestBroker, deploy, embedded, module_zip, role};
+use stile_tests::time_limits;
 
 const BACKEND: Backend = Backend::Embedded;
 
@@ -40,8 +40,8 @@ mod uploads;
 #[tokio::test]
 async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
     let test = TestBroker::start();
-    let deadlines = EmbeddedDeadlines { keyring: SHORT, ..patience::embedded() };
-    let test = test.over(Store::Embedded(embedded(test.data(), deadlines)));
+    let deadlines = EmbeddedDeadlines { keyring: SHORT, ..time_limits::embedded() };
+    let test = test.over(embedded(test.data(), deadlines));
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     let first = test.token(&deploy(), &[Download, Upload]).await;
     assert_eq!(
@@ -60,7 +60,7 @@ async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
         "though the key is due"
     );
     let identity = deploy();
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     assert_eq!(
         test.exchange(&test.proof(&identity).build()).await.error(),
         "503 key_unavailable",

@@ -3,9 +3,9 @@
 use axum::body::Body;
 use axum::http::Request;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::identity::Identity;
-use stile_tests::journal::Journal;
-use stile_tests::test_broker::{ACCOUNT, Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::broker::journal::Journal;
+use stile_tests::broker::{ACCOUNT, Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::sts::identity::Identity;
 
 /// What is in the namespace that is not granted, and nowhere else.
 const SECRET: &str = "7.7.7";

@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::local_sts::LocalSts;
-use stile_tests::programs::{Broker, Setup, free_port};
-use stile_tests::proof::{Proof, document};
-use stile_tests::served::system_time;
-use stile_tests::test_broker::{HOST, allow, deploy, module_zip, role};
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{HOST, allow, deploy, module_zip, role};
+use stile_tests::process::programs::{Broker, Setup, free_port};
+use stile_tests::sts::local::LocalSts;
+use stile_tests::sts::proof::{Proof, document};
 use tempfile::TempDir;
 
 /// How many brokers there are.

@@ -15,9 +15,9 @@ use stile_core::token::{ACTIVATION_DELAY, ROTATION_INTERVAL};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::Download;
 use stile_protocol::region::REGIONS;
-use stile_tests::identity::Identity;
-use stile_tests::proof::document;
-use stile_tests::test_broker::{Backend, HOST, NOW, Place, TestBroker, deploy, role};
+use stile_tests::broker::{Backend, HOST, NOW, Place, TestBroker, deploy, role};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::proof::document;
 
 /// When tokens are minted, in seconds after each key is due to be followed.
 const MINTS: [i64; 10] = [
@@ -49,7 +49,7 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
         || TestBroker::start_at(HOST, 43_200, place.clone(), &REGIONS.iter().collect::<Vec<_>>());
     let (processes, identity) = ([process(), process()], deploy());
     processes[0].grant(&role("deploy"), "acme", &[Download]).await;
-    processes.iter().for_each(|process| process.sts.know(identity.clone()));
+    processes.iter().for_each(|process| process.sts.add_identity(identity.clone()));
 
     let mints: BTreeSet<i64> = (0..KEYS)
         .flat_map(|key| MINTS.map(|after| NOW + key * ROTATION_INTERVAL + after))

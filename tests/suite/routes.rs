@@ -7,10 +7,10 @@ use axum::body::Body;
 use axum::http::Request;
 use stile_core::audit::{Kind, Outcome};
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
-use stile_tests::identity::Identity;
-use stile_tests::journal::Journal;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::broker::journal::Journal;
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::sts::identity::Identity;
 
 /// One request a route; the paths are those of the router with their parameters filled in.
 const ROUTES: [(&str, &str, &str); 14] = [
@@ -195,17 +195,35 @@ fn named_principal(name: &str) -> stile_core::principal::Principal {
 }
 
 /// Ways to add routes that are not read here, so that nobody may go them.
-const OTHER_WAYS: [&str; 6] = [
-    ".route_service(",
-    ".nest(",
-    ".nest_service(",
-    ".merge(",
-    ".fallback_service(",
-    "MethodRouter",
-];
+const OTHER_WAYS: [&str; 4] =
+    [".route_service(", ".nest_service(", ".fallback_service(", "MethodRouter"];
 
-/// The methods and paths of every route that the source of a router adds, however it is laid out.
+/// The methods and paths of every route that a source adds. A function may have its routes nested below a prefix, which
+/// another one in the source says; `.merge` adds only what another function has.
 fn routes_of(source: &str) -> Vec<(String, String)> {
+    let functions = source.split("\nfn ").flat_map(|part| part.split("\npub fn "));
+    let nested: Vec<(&str, &str)> = source
+        .split(".nest(\"")
+        .skip(1)
+        .map(|nested| {
+            let (prefix, rest) = nested.split_once("\", ").unwrap();
+            (prefix, rest.split_once('(').unwrap().0)
+        })
+        .collect();
+    let mut routes = Vec::new();
+    for function in functions {
+        let name = function.split_once('(').unwrap_or_default().0;
+        let prefix = nested.iter().find(|(_, nested)| *nested == name).map_or("", |(at, _)| at);
+        routes.extend(routes_of_function(function).into_iter().map(|(method, path)| {
+            let below = if path == "/" && !prefix.is_empty() { "" } else { &path };
+            (method, format!("{prefix}{below}"))
+        }));
+    }
+    routes
+}
+
+/// The same of one function, however it is laid out.
+fn routes_of_function(source: &str) -> Vec<(String, String)> {
     let code: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();
     let mut routes = Vec::new();
@@ -303,6 +321,12 @@ fn a_route_is_found_however_it_is_written() {
         ["GET /a", "POST /a"]
     );
     assert_eq!(found(".route(\"/a\", get(async || b()).put(c))"), ["GET /a", "PUT /a"]);
+    assert_eq!(
+        found(
+            "pub fn router() {\n  Router::new().route(\"/a\", get(a)).nest(\"/b\", b(x))\n}\n\nfn b(x: X) {\n  Router::new().route(\"/\", get(b)).route(\"/{c}\", post(b))\n}"
+        ),
+        ["GET /a", "GET /b", "POST /b/{c}"]
+    );
     for source in [
         ".route(PATH, get(a))",
         ".route(\"/a\", any(b))",

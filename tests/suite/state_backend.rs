@@ -3,16 +3,16 @@
 mod isolation;
 mod locks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use serde_json::Value;
-use stile_tests::emulated_aws::{ACCESS_KEY_ID, REGION};
-use stile_tests::home::words;
-use stile_tests::iam::{Decision, Request, granted};
-use stile_tests::programs::client;
-use stile_tests::recorder::{Call, Recorder};
-use stile_tests::state_backend::{Backends, Module, Project, source};
-use stile_tests::terraform_docs::differences;
+use stile_tests::aws::emulated::{ACCESS_KEY_ID, REGION};
+use stile_tests::aws::moto::ACCOUNT;
+use stile_tests::aws::policy::{AwsRequest, Decision, Policy};
+use stile_tests::aws::proxy::AwsProxy;
+use stile_tests::process::home::words;
+use stile_tests::process::programs::client;
+use stile_tests::terraform::docs::differences;
+use stile_tests::terraform::state_backend::{Backends, Module, Project, source};
 
 /// The backend of the example that old clients use too.
 const WITH_TABLE: &str = "Payments & Cards";
@@ -156,14 +156,14 @@ async fn what_is_wrong_is_refused_before_anything_is_made_and_with_a_sentence() 
 #[tokio::test]
 async fn two_backends_are_made_used_and_given_up() {
     let Some(backends) = Backends::apply("the state backend in an emulator").await else { return };
-    let recorder = Recorder::start(backends.endpoint()).await;
+    let proxy = AwsProxy::start_unlisted(backends.endpoint());
     tokio::join!(
         Box::pin(nothing_is_left_to_change(&backends)),
-        Box::pin(locks::in_a_table(&backends, &recorder)),
-        Box::pin(locks::in_a_file(&backends, &recorder)),
+        Box::pin(locks::in_a_table(&backends, &proxy)),
+        Box::pin(locks::in_a_file(&backends, &proxy)),
     );
     for namespace in [WITH_TABLE, WITHOUT_TABLE] {
-        every_call_is_allowed_and_no_more(&backends, &recorder, namespace);
+        every_call_is_allowed_and_no_more(&backends, &proxy, namespace);
         isolation::of_projects(&backends, namespace);
         isolation::of_the_key(&backends, namespace);
         isolation::of_the_bucket(&backends, namespace);
@@ -187,105 +187,63 @@ async fn nothing_is_left_to_change(backends: &Backends) {
 }
 
 /// Each call that projects made, held against the policies that were really applied; and what these allow beyond.
-fn every_call_is_allowed_and_no_more(backends: &Backends, recorder: &Recorder, namespace: &str) {
+fn every_call_is_allowed_and_no_more(backends: &Backends, proxy: &AwsProxy, namespace: &str) {
     let role = backends.policy(namespace, "aws_iam_role_policy", "policy", Some("ledger"));
     let bucket = backends.policy(namespace, "aws_s3_bucket_policy", "policy", None);
     let trust = backends.policy(namespace, "aws_iam_role", "assume_role_policy", Some("ledger"));
     let role_arn = backends.output(namespace, "role_arns")["ledger"].as_str().unwrap();
+    let (trust, allowed) = (Policy::of([&trust]), Policy::of([&role, &bucket]));
     let (mut used, mut assumed) = (BTreeSet::new(), 0);
-    for call in recorder.calls() {
-        if let Some(request) = assume(&call, role_arn) {
-            assert_eq!(
-                request.decide([&trust]),
-                Decision::Allowed("Assume".to_owned()),
-                "{call:?}"
-            );
-            assumed += 1;
+    for call in proxy.calls() {
+        for request in &call.requests {
+            if request.action() == "sts:AssumeRole" && request.resource() == role_arn {
+                let request = request.clone().by("arn:aws:iam::111122223333:role/deploy-ledger");
+                assert_eq!(
+                    trust.decide(&request),
+                    Decision::Allowed("Assume".to_owned()),
+                    "{call:?}"
+                );
+                assumed += 1;
+            }
+            if !is_of(backends, namespace, request) {
+                continue;
+            }
+            assert_ne!(call.access_key_id, ACCESS_KEY_ID, "without the role: {call:?}");
+            match allowed.decide(request) {
+                Decision::Allowed(sid) => used.insert(format!("{sid} {}", request.action())),
+                other => panic!("{other:?}: {call:?}"),
+            };
         }
-        let Some(request) = request(backends, namespace, &call) else { continue };
-        assert_ne!(call.access_key, ACCESS_KEY_ID, "without the role: {call:?}");
-        match request.decide([&role, &bucket]) {
-            Decision::Allowed(sid) => used.insert(format!("{sid} {}", request.action())),
-            other => panic!("{other:?}: {call:?}"),
-        };
     }
     assert!(assumed > 0, "nobody assumed `{role_arn}`");
     // What KMS is asked for in a project's name never shows as a call of the project's; and these states are small, so none
     // is put in parts, of which an upload that breaks off leaves some behind.
     let unseen =
         |right: &String| right.contains(" kms:") || right.ends_with(" s3:AbortMultipartUpload");
-    let unused: Vec<_> = granted(&role)
+    let unused: Vec<_> = Policy::of([&role])
+        .granted()
         .into_iter()
         .filter(|right| !used.contains(right) && !unseen(right))
         .collect();
     assert_eq!(unused, Vec::<String>::new(), "granted in `{namespace}` and never used");
 }
 
-/// The request for that role's credentials, if the call is one.
-fn assume(call: &Call, role_arn: &str) -> Option<Request> {
-    let form: BTreeMap<String, String> =
-        url::form_urlencoded::parse(call.body.as_bytes()).into_owned().collect();
-    if form.get("Action").is_none_or(|action| action != "AssumeRole") || form["RoleArn"] != role_arn
-    {
-        return None;
-    }
-    let request =
-        Request::new("sts:AssumeRole", role_arn).by("arn:aws:iam::111122223333:role/deploy-ledger");
-    Some(form.get("ExternalId").map_or(request.clone(), |id| request.with("sts:ExternalId", id)))
+/// Whether a request is about that backend: its bucket, an object in it, or its lock table.
+fn is_of(backends: &Backends, namespace: &str, request: &AwsRequest) -> bool {
+    let bucket = format!("arn:aws:s3:::{}", backends.text(namespace, "bucket"));
+    let table = &backends.output(namespace, "config")["ledger"]["dynamodb_table"];
+    let in_bucket = request.resource().strip_prefix(&bucket);
+    in_bucket.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        || table.as_str().is_some_and(|table| request.resource() == table_arn(table))
 }
 
-/// What a call asks for, if it is one of that backend's.
-fn request(backends: &Backends, namespace: &str, call: &Call) -> Option<Request> {
-    if let Some((_, action)) =
-        call.headers.get("x-amz-target").and_then(|target| target.split_once('.'))
-    {
-        let body: Value = serde_json::from_str(&call.body).unwrap();
-        let table = backends.output(namespace, "config")["ledger"]["dynamodb_table"].as_str()?;
-        if body["TableName"] != table {
-            return None;
-        }
-        let key =
-            ["Key", "Item"].iter().find_map(|part| body[part]["LockID"]["S"].as_str()).unwrap();
-        return Some(
-            table_request(backends, &format!("dynamodb:{action}"))
-                .with("dynamodb:LeadingKeys", key),
-        );
-    }
-    let bucket = backends.text(namespace, "bucket");
-    let path = call.path.strip_prefix('/')?.strip_prefix(bucket)?;
-    if path.trim_matches('/').is_empty() {
-        assert_eq!(call.method, "GET", "{call:?}");
-        let request = sent(Request::new("s3:ListBucket", &format!("arn:aws:s3:::{bucket}")), call);
-        return Some(
-            call.query
-                .get("prefix")
-                .map_or(request.clone(), |prefix| request.with("s3:prefix", prefix)),
-        );
-    }
-    let action = match call.method.as_str() {
-        "GET" | "HEAD" => "s3:GetObject",
-        "PUT" => "s3:PutObject",
-        "DELETE" => "s3:DeleteObject",
-        _ => panic!("{call:?}"),
-    };
-    Some(sent(Request::new(action, &format!("arn:aws:s3:::{bucket}{path}")), call))
-}
-
-/// With what S3 tells policies of a request, and as if it had come over TLS.
-fn sent(request: Request, call: &Call) -> Request {
-    let request = request.with("aws:SecureTransport", "true").with("s3:TlsVersion", "1.3");
-    let encryption =
-        call.headers.iter().filter(|(name, _)| name.starts_with("x-amz-server-side-encryption"));
-    encryption.fold(request, |request, (name, value)| request.with(&format!("s3:{name}"), value))
+fn table_arn(table: &str) -> String {
+    format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}")
 }
 
 /// An action on the lock table.
-fn table_request(backends: &Backends, action: &str) -> Request {
-    let table = backends.text(WITH_TABLE, "lock_table");
-    Request::new(
-        action,
-        &format!("arn:aws:dynamodb:{REGION}:{}:table/{table}", stile_tests::moto::ACCOUNT),
-    )
+fn table_request(backends: &Backends, action: &str) -> AwsRequest {
+    AwsRequest::new(action, &table_arn(backends.text(WITH_TABLE, "lock_table")))
 }
 
 /// Which encryption an object has, and with which key; none if there is no such object.
@@ -312,13 +270,8 @@ fn scope(service: &str) -> String {
 }
 
 /// A project of that backend, with the snippet for a client, which is as `terraform fmt` would have it.
-async fn project(
-    backends: &Backends,
-    recorder: &Recorder,
-    namespace: &str,
-    client: &str,
-) -> Project {
-    initialised(backends, namespace, client, |snippet| Project::new(recorder, snippet)).await
+async fn project(backends: &Backends, proxy: &AwsProxy, namespace: &str, client: &str) -> Project {
+    initialised(backends, namespace, client, |snippet| Project::new(proxy, snippet)).await
 }
 
 /// The same, of whoever makes a project with that snippet.

@@ -9,8 +9,8 @@ use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::Permission::{self, Download, Upload};
 use stile_protocol::names::Permissions;
 use stile_store::{Change, Created, SingleUseOutcome, Store, Updated};
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{NOW, TestBroker, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{NOW, TestBroker, role};
 
 /// How much longer than needed is remembered, in seconds.
 const DAY: i64 = 24 * 3600;
@@ -103,9 +103,9 @@ async fn a_name_that_differs_by_case_alone_is_free_again_when_its_last_grant_is_
     let twin = || grant(&role("Deploy"), "a", &[Download], None);
     let differs = Created::DiffersByCase(principal(&role("deploy")));
     assert_eq!(store.as_operator().create_grant(twin(), None).await.unwrap(), differs);
-    test.ungrant(&role("deploy"), "a").await;
+    test.delete_grant(&role("deploy"), "a").await;
     assert_eq!(store.as_operator().create_grant(twin(), None).await.unwrap(), differs);
-    test.ungrant(&role("deploy"), "b").await;
+    test.delete_grant(&role("deploy"), "b").await;
     let created = store.as_operator().create_grant(twin(), None).await.unwrap();
     assert_eq!(created, Created::Done(twin()));
     let back = grant(&role("deploy"), "a", &[Download], None);

@@ -11,12 +11,12 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::home::{Ran, words};
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::programs::{HELPER, program};
-use stile_tests::served::Served;
+use stile_tests::broker::served::Served;
+use stile_tests::broker::{Backend, deploy, module_zip, role};
+use stile_tests::process::home::{CommandOutput, words};
+use stile_tests::process::programs::{HELPER, program};
+use stile_tests::skipped::{skipped, tool};
 use stile_tests::terraform::Terraform;
-use stile_tests::test_broker::{Backend, deploy, module_zip, role};
 use tokio::sync::Notify;
 
 const INITIALIZED: &str = "Terraform has been successfully initialized!";
@@ -36,7 +36,7 @@ async fn registry_behind(
     shows: &str,
 ) -> Option<(Served, PathBuf)> {
     let Some(terraform) = tool("terraform") else {
-        left_out("terraform", shows);
+        skipped("terraform", shows);
         return None;
     };
     let served = Served::start_on(super::BACKEND, between).await?;
@@ -67,7 +67,7 @@ fn says(terraform: &Terraform, call: &str) -> String {
 }
 
 /// Checks that nothing was installed and that the user reads these words.
-fn refused(terraform: &Terraform, ran: &Ran, expected: &[&str]) {
+fn refused(terraform: &Terraform, ran: &CommandOutput, expected: &[&str]) {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(!ran.stdout.contains(INITIALIZED), "{ran:?}");
     for part in expected {
@@ -115,7 +115,7 @@ async fn without_a_token_that_is_good_terraform_says_401() {
 #[tokio::test]
 async fn a_refused_exchange_is_told_on_the_terminal_since_terraform_swallows_it() {
     let Some((served, file)) = registry("what a user without a grant reads").await else { return };
-    served.test.ungrant(&role("deploy"), "acme").await;
+    served.test.delete_grant(&role("deploy"), "acme").await;
     let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
     let calls = served.test.sts.calls();
     refused(&terraform, &terraform.init().await, &["401 Unauthorized"]);
@@ -129,14 +129,14 @@ async fn a_refused_exchange_is_told_on_the_terminal_since_terraform_swallows_it(
     assert_eq!(helper.stderr.lines().count(), 1, "{}", helper.stderr);
 
     let Some(python) = tool("python3") else {
-        return left_out("python3", "the helper's line on Terraform's terminal");
+        return skipped("python3", "the helper's line on Terraform's terminal");
     };
     let mut command = terraform.home.command(&python, ["-c", ON_A_TERMINAL]);
     command
         .arg(&file)
         .args(["init", "-input=false", "-no-color"])
         .current_dir(terraform.configuration());
-    let shown = Ran::of(command).await;
+    let shown = CommandOutput::of(command).await;
     assert_eq!(shown.code, Some(1), "{shown:?}");
     for part in [line, hint, "401 Unauthorized"] {
         assert!(words(&shown.stdout).contains(part), "{}", shown.stdout);
@@ -214,7 +214,7 @@ async fn a_refused_download_is_printed_as_our_one_line() {
     let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
     let (ran, ()) = tokio::join!(terraform.init(), async {
         listed.notified().await;
-        served.test.ungrant(&role("deploy"), "acme").await;
+        served.test.delete_grant(&role("deploy"), "acme").await;
         served.test.advance(10);
         taken.notify_one();
     });

@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::body::Body;
 use futures_util::stream;
 use stile_protocol::names::Permission::Upload;
-use stile_tests::identity::Identity;
-use stile_tests::test_broker::{ACCOUNT, TestBroker, module_zip, role};
+use stile_tests::broker::{ACCOUNT, TestBroker, module_zip, role};
+use stile_tests::sts::identity::Identity;
 
 /// A body that gives one byte, and the next when 29 seconds have passed: each pause is shorter than one may be.
 fn dripping() -> Body {

@@ -5,8 +5,8 @@ use axum::http::Request;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::events::{Sent, Shape};
-use stile_tests::test_broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use stile_tests::broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
+use stile_tests::lambda::events::{Sent, Shape};
 
 use crate::lambda::answer;
 

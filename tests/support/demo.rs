@@ -1,6 +1,7 @@
-//! The demo: Stile from an empty folder to an installed module and to refusals, one line a step, with what is really printed.
+//! The demo: from an empty folder to an installed module and to refusals. It prints each step and
+//! the real output.
 //!
-//! The caller's own home, Terraform configuration and AWS configuration are not changed.
+//! It does not change the caller's home, Terraform configuration or AWS configuration.
 
 mod by_hand;
 mod play;
@@ -15,25 +16,25 @@ use self::play::Play;
 pub use self::show::Failed;
 use self::show::say;
 
-/// Who answers for STS.
+/// The STS that the demo uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sts {
-    /// A server on this machine, for throw-away keys.
+    /// A local STS, for throw-away keys.
     Local,
     /// AWS, for the caller's own credentials.
     Aws,
 }
 
-/// What is to be shown.
+/// Options of the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// End after the last step, instead of staying up to be tried by hand.
+    /// Exit after the last step, instead of running until Ctrl-C.
     pub once: bool,
-    /// Who answers for STS.
+    /// The STS to use.
     pub sts: Sts,
 }
 
-/// Shows it; fails at the first step that does not hold. What was started ends with it.
+/// Plays the demo, and fails at the first step that does not hold. All its processes end with it.
 pub async fn run(options: Options) -> Result<(), Failed> {
     let mut order = Order::take()?;
     let mut play = tokio::select! {
@@ -50,7 +51,7 @@ pub async fn run(options: Options) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Ctrl-C, or a polite kill.
+/// Waits for Ctrl-C or SIGTERM.
 struct Order {
     interrupt: Signal,
     terminate: Signal,
@@ -59,8 +60,7 @@ struct Order {
 impl Order {
     fn take() -> Result<Self, Failed> {
         let of = |kind| {
-            signal(kind)
-                .map_err(|error| Failed::new(format!("signals cannot be waited for: {error}")))
+            signal(kind).map_err(|error| Failed::new(format!("cannot wait for signals: {error}")))
         };
         Ok(Self {
             interrupt: of(SignalKind::interrupt())?,

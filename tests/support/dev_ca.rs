@@ -1,6 +1,8 @@
-//! A certificate authority for a day's work: its own certificate, and leaves for names and addresses on loopback.
+//! A certificate authority for one test, and server certificates for names and addresses on
+//! loopback.
 //!
-//! Its key stays in memory. Go, Rust and the platform verifiers are strict about usages, so they are set as a public CA sets them.
+//! Its key stays in memory. Go, Rust and the platform verifiers check key usages, so it sets them
+//! as a public authority does.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -13,7 +15,8 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-/// From a day before to 30 days after, in seconds: clocks differ by a little, and no test lasts long.
+/// Certificates are valid from a day before to 30 days after, in seconds, because clocks differ a
+/// little.
 const BEFORE: u64 = 24 * 3600;
 const AFTER: u64 = 30 * 24 * 3600;
 
@@ -24,27 +27,28 @@ pub struct DevCa {
     now: u64,
 }
 
-/// A leaf and its chain, as PEM.
+/// A server certificate and its key, as PEM.
 pub struct Leaf {
     /// The certificate.
     pub cert_pem: String,
-    /// Its key, PKCS #8.
+    /// Its key in PKCS #8.
     pub key_pem: String,
 }
 
-/// Where the PEM files are.
+/// The paths of the PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
     /// The authority's certificate, for `SSL_CERT_FILE`.
     pub ca: PathBuf,
     /// The server's certificate.
     pub cert: PathBuf,
-    /// The server's key, 0600.
+    /// The server's key, with mode 0600.
     pub key: PathBuf,
 }
 
 impl DevCa {
-    /// Makes an authority that is good from the day before `now`, in Unix seconds, for 30 days after it.
+    /// Creates an authority that is valid from the day before `now`, in Unix seconds, until 30 days
+    /// after it.
     pub fn new(now: i64) -> Self {
         let now = u64::try_from(now).unwrap();
         let mut params = CertificateParams::default();
@@ -67,7 +71,7 @@ impl DevCa {
         self.issuer.pem()
     }
 
-    /// Makes a server's certificate for these DNS names and IP addresses.
+    /// Creates a server certificate for these DNS names and IP addresses.
     pub fn leaf(&self, names: &[&str]) -> Leaf {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -84,7 +88,7 @@ impl DevCa {
         }
     }
 
-    /// Makes a server's certificate and writes `ca.pem`, `cert.pem` and `key.pem` into the folder.
+    /// Creates a server certificate, and writes `ca.pem`, `cert.pem` and `key.pem` to the folder.
     pub fn write(&self, folder: &Path, names: &[&str]) -> Files {
         let leaf = self.leaf(names);
         let files = Files {
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_is_good_for_its_names_and_its_time_only() {
+    fn a_leaf_is_valid_for_its_names_and_its_time_only() {
         let ca = DevCa::new(NOW);
         let leaf = ca.leaf(&["127.0.0.1", "registry.example.com"]);
         for name in ["127.0.0.2", "evil.example.com", "::1"] {
@@ -171,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_reads_the_key() {
+    fn only_the_owner_can_read_the_key() {
         let folder = tempfile::tempdir().unwrap();
         let ca = DevCa::new(NOW);
         ca.write(folder.path(), &["127.0.0.1"]);

@@ -1,21 +1,21 @@
-//! Chance that can be repeated: numbers that follow from a seed, which is said when it is drawn and can be given back.
+//! Random numbers that a seed repeats. A test prints its seed, and `STILE_TEST_SEED` sets it.
 
 use std::io::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use crate::left_out::wanted_seed;
+use crate::skipped::wanted_seed;
 
 /// Random numbers, the same for the same seed.
 #[derive(Debug)]
-pub struct Chance {
+pub struct SeededRandom {
     seed: String,
     drawn: u64,
 }
 
-impl Chance {
-    /// By `STILE_TEST_SEED` where it is set, and otherwise by a seed that nobody knows; either is said on stderr.
-    pub fn draw(test: &str) -> Self {
+impl SeededRandom {
+    /// Uses `STILE_TEST_SEED`, or otherwise a random seed, and prints it to stderr.
+    pub fn new(test: &str) -> Self {
         let seed = wanted_seed().unwrap_or_else(|| {
             let mut random = [0; 8];
             getrandom::fill(&mut random).unwrap();
@@ -29,12 +29,12 @@ impl Chance {
         Self { seed, drawn: 0 }
     }
 
-    /// The seed, for what is said when something fails.
+    /// The seed, for messages of failures.
     pub fn seed(&self) -> &str {
         &self.seed
     }
 
-    /// A number below `end`.
+    /// A random number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.drawn += 1;
         let digest = Sha256::new()
@@ -51,9 +51,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_is_the_same_chance() {
+    fn the_same_seed_gives_the_same_numbers() {
         let numbers = |seed: &str| {
-            let mut chance = Chance::of(seed.to_owned());
+            let mut chance = SeededRandom::of(seed.to_owned());
             [0; 20].map(|_| chance.below(1000))
         };
         assert_eq!(numbers("a"), numbers("a"));

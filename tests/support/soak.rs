@@ -1,7 +1,10 @@
-//! The soak: the real program under good and bad requests at once, and whether it holds what it must for as long as that goes on.
+//! The soak: runs the released broker under good and bad requests at once, and checks what must
+//! hold.
 //!
-//! Garbage comes at a steady rate, as much as strangers send and not as much as the machine can: what is looked at is whether
-//! others notice, not how fast two processes that share a machine can talk.
+//! Garbage comes at a steady rate, as from strangers on the internet, and not as fast as the
+//! machine can send it.
+//! The soak measures whether good requests suffer, not how fast two processes on one machine can
+//! talk.
 
 mod requests;
 mod tally;
@@ -22,14 +25,15 @@ use self::requests::Registry;
 use self::tally::Tally;
 pub use self::tally::{Invariant, Report};
 
-/// Garbage tokens and garbage exchanges of a soak of ten minutes; a shorter one sends its part of them.
+/// Garbage tokens and garbage exchanges of a soak of ten minutes. A shorter soak sends a part of
+/// them.
 const TOKENS: u64 = 1_000_000;
 const EXCHANGES: u64 = 100_000;
 
-/// Garbage tokens a second, and ten times fewer exchanges.
+/// Garbage tokens per second; there are ten times fewer exchanges.
 const TOKENS_PER_SECOND: u32 = 4_000;
 
-/// The requests whose latency is looked at.
+/// The requests whose latency the soak measures.
 const GOOD: [Plan; 2] = [
     Plan {
         kinds: &[Versions, Download, Versions, Archive, Versions, Whoami],
@@ -39,7 +43,7 @@ const GOOD: [Plan; 2] = [
     Plan { kinds: &[Mint], workers: 2, per_second: 10 },
 ];
 
-/// All there is, at once.
+/// All other requests, at once.
 const MIXED: [Plan; 6] = [
     Plan { kinds: &[Publish], workers: 1, per_second: 2 },
     Plan {
@@ -53,20 +57,20 @@ const MIXED: [Plan; 6] = [
     Plan { kinds: &[Slow], workers: 20, per_second: 20 },
 ];
 
-/// A part of the soak.
+/// A phase of the soak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// All kinds at once, until what is allocated once is allocated.
+    /// All kinds of requests, until one-time allocations are done.
     WarmUp,
-    /// Good requests alone.
+    /// Only good requests.
     Usual,
-    /// The same while garbage comes in.
+    /// Good requests under garbage.
     Garbage,
-    /// All kinds at once.
+    /// All kinds of requests.
     Mixed,
 }
 
-/// Requests of some kinds in turn, at a rate.
+/// Requests of these kinds in turn, at a rate.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     kinds: &'static [Kind],
@@ -74,40 +78,40 @@ struct Plan {
     per_second: u32,
 }
 
-/// When a plan ends: at a time, when all is sent, or when it is told to.
+/// When a plan ends: at a time, when all requests are sent, or on a signal.
 #[derive(Debug, Clone)]
 struct Ends {
     at: Option<Instant>,
     left: Option<Arc<AtomicU64>>,
-    told: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
 }
 
 impl Ends {
     fn after(time: Duration) -> Self {
-        Self { at: Some(Instant::now() + time), left: None, told: Arc::default() }
+        Self { at: Some(Instant::now() + time), left: None, stopped: Arc::default() }
     }
 
     fn when_sent(requests: u64) -> Self {
-        Self { at: None, left: Some(Arc::new(AtomicU64::new(requests))), told: Arc::default() }
+        Self { at: None, left: Some(Arc::new(AtomicU64::new(requests))), stopped: Arc::default() }
     }
 
-    fn when_told() -> Self {
-        Self { at: None, left: None, told: Arc::default() }
+    fn when_stopped() -> Self {
+        Self { at: None, left: None, stopped: Arc::default() }
     }
 
-    /// Whether there is one more to send.
+    /// Whether there is one more request to send.
     fn more(&self) -> bool {
         let sent = |left: &Arc<AtomicU64>| {
             left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
                 .is_err()
         };
-        !(self.told.load(Ordering::SeqCst)
+        !(self.stopped.load(Ordering::SeqCst)
             || self.at.is_some_and(|at| Instant::now() >= at)
             || self.left.as_ref().is_some_and(sent))
     }
 }
 
-/// Runs it for about so many minutes, and reports.
+/// Runs the soak for about that many minutes, and reports.
 pub async fn run(minutes: u64) -> Report {
     let whole = Duration::from_secs(60 * minutes.max(1));
     let progress = Progress::new(whole);
@@ -119,7 +123,7 @@ pub async fn run(minutes: u64) -> Report {
     progress.phase("warming up: all kinds of requests");
     soak.mixed(Phase::WarmUp, whole / 10).await;
     let start = soak.registry.memory();
-    progress.phase("good requests alone");
+    progress.phase("good requests only");
     soak.together(Phase::Usual, &GOOD, &Ends::after(whole / 5)).await;
     let (tokens, exchanges) =
         (TOKENS * minutes.clamp(1, 10) / 10, EXCHANGES * minutes.clamp(1, 10) / 10);
@@ -154,7 +158,7 @@ impl Soak {
     }
 
     async fn garbage(&self, tokens: u64, exchanges: u64) {
-        let told = Ends::when_told();
+        let stopped = Ends::when_stopped();
         let token = [Plan { kinds: &[GarbageToken], workers: 16, per_second: TOKENS_PER_SECOND }];
         let exchange =
             [Plan { kinds: &[GarbageExchange], workers: 4, per_second: TOKENS_PER_SECOND / 10 }];
@@ -164,12 +168,12 @@ impl Soak {
                 self.together(Phase::Garbage, &token, &tokens),
                 self.together(Phase::Garbage, &exchange, &exchanges)
             );
-            told.told.store(true, Ordering::SeqCst);
+            stopped.stopped.store(true, Ordering::SeqCst);
         };
-        tokio::join!(garbage, self.together(Phase::Garbage, &GOOD, &told));
+        tokio::join!(garbage, self.together(Phase::Garbage, &GOOD, &stopped));
     }
 
-    /// Carries out plans at once, until each has ended.
+    /// Runs plans at once, until all have ended.
     async fn together(&self, phase: Phase, plans: &[Plan], ends: &Ends) {
         let mut workers = JoinSet::new();
         for plan in plans {
@@ -200,7 +204,7 @@ async fn work(
 ) {
     let mut tick =
         tokio::time::interval(Duration::from_secs(plan.workers.into()) / plan.per_second);
-    // What was missed is not made up for: that would be a rush.
+    // Do not catch up on missed ticks: that would cause a burst.
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for kind in plan.kinds.iter().cycle().skip(worker as usize) {
         if !ends.more() {
@@ -213,7 +217,7 @@ async fn work(
     }
 }
 
-/// A bar on a terminal, a line a phase elsewhere.
+/// Progress: a bar on a terminal, otherwise one line for each phase.
 #[derive(Clone)]
 struct Progress(ProgressBar);
 

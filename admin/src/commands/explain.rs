@@ -12,7 +12,7 @@ use stile_core::principal::{Principal, UniqueId, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 
 use self::difference::Difference;
-use super::grant::{GrantFlags, GrantLine, namespace, object, permission_flags, unique_id};
+use super::grant_text::{GrantFlags, GrantLine, namespace, object, permission_flags, unique_id};
 use super::{CommandResult, Context};
 use crate::cli::GrantExplain;
 use crate::error::CommandError;

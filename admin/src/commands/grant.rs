@@ -1,17 +1,18 @@
 //! `grant`: creates, changes, deletes, shows and lists grants in the store.
 
-use std::fmt;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
-use stile_core::principal::{AwsPrincipal, Principal, UniqueId, parse_typed};
+use stile_core::principal::{AwsPrincipal, Principal, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 use stile_store::{Change, Created, NewGrant, Updated};
 use terraform_credentials_stile::message::one_line;
 
-use super::{CommandResult, Context, existing_principal, explain};
+use super::grant_text::{GrantFlags, GrantLine, namespace, object, permission_flags, unique_id};
+use super::{CommandResult, Context, existing_principal, explain, record};
 use crate::cli::{GrantCreate, GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::error::CommandError;
 use crate::expiry;
@@ -48,7 +49,18 @@ async fn create(context: &Context, args: GrantCreate) -> Result<(), CommandError
     typed.notices.iter().for_each(notice);
     let access = context.operator().grant_access(namespace);
     let new = NewGrant { principal: principal.clone(), permissions, expires_at, pin };
-    match args.store.open().await?.create_grant(&access, new, context.now).await? {
+    let store = args.store.open().await?;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    event.grant(access.namespace(), Some(permissions.to_string()));
+    let created = store.create_grant(&access, new, context.now).await;
+    match record(event, created, |created| match created {
+        Created::Done(_) => Outcome::Created,
+        Created::Exists(_) | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
+            Outcome::Conflict
+        }
+        Created::TooMany => Outcome::Full,
+    })? {
         Created::Done(grant) => context.output.outcome(
             format_args!("created {}", GrantLine(&grant)),
             &with_status("created", &grant),
@@ -120,33 +132,6 @@ fn pin(principal: &Principal, args: &GrantCreate) -> Result<Option<Pin>, Command
     Ok(Some(pin))
 }
 
-/// Parses the unique id of a role or user.
-pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, CommandError> {
-    let prefix = match principal {
-        Principal::Role(_) => "AROA",
-        Principal::User(_) => "AIDA",
-        Principal::PermissionSet(_) | Principal::Account(_) => "",
-    };
-    let wrong = || {
-        CommandError::refused(format!(
-            "`{}` is not a unique id of the principal's kind: `AROA…` for a role, `AIDA…` for a user",
-            one_line(text)
-        ))
-    };
-    let id = UniqueId::parse(text).filter(|id| id.as_str().starts_with(prefix));
-    id.ok_or_else(|| wrong().hint(lookup(principal)))
-}
-
-fn lookup(principal: &Principal) -> String {
-    let name = principal.as_str().rsplit_once('/').map_or("NAME", |(_, name)| name);
-    match principal {
-        Principal::User(_) => {
-            format!("`aws iam get-user --user-name {name} --query User.UserId` shows it")
-        }
-        _ => format!("`aws iam get-role --role-name {name} --query Role.RoleId` shows it"),
-    }
-}
-
 fn concrete(principal: &Principal) -> Result<(), CommandError> {
     if principal.is_concrete() {
         return Ok(());
@@ -166,17 +151,21 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
         return Err(CommandError::refused("the update has no changes")
             .hint("add a permission, such as `--upload` or `--download=false`, or a new expiry with `--expires`"));
     }
-    match args
-        .store
-        .open()
-        .await?
-        .update_grant(
-            &context.operator().grant_access(namespace.clone()),
-            principal.clone(),
-            change,
-        )
-        .await?
-    {
+    let store = args.store.open().await?;
+    let access = context.operator().grant_access(namespace.clone());
+    let updated = store.update_grant(&access, principal.clone(), change).await;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    let held = match &updated {
+        Ok(Updated::Done(grant)) => Some(grant.permissions.to_string()),
+        _ => None,
+    };
+    event.grant(&namespace, held);
+    match record(event, updated, |updated| match updated {
+        Updated::Done(_) => Outcome::Changed,
+        Updated::Absent => Outcome::Absent,
+        Updated::WouldBeEmpty => Outcome::Conflict,
+    })? {
         Updated::Done(grant) => {
             if grant.expires_at.is_some_and(|end| end <= context.now) {
                 notice(
@@ -215,7 +204,12 @@ async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
     let access = context.operator().grant_access(namespace.clone());
-    if !args.store.open().await?.delete_grant(&access, principal.clone()).await? {
+    let deleted = args.store.open().await?.delete_grant(&access, principal.clone()).await;
+    let mut event = context.event(Kind::Grant);
+    event.about(&principal);
+    event.grant(&namespace, None);
+    if !record(event, deleted, |deleted| if *deleted { Outcome::Deleted } else { Outcome::Absent })?
+    {
         return Err(absent(&principal, &namespace)
             .hint(format!("`{}` lists all grants", args.store.command("grant list"))));
     }
@@ -295,17 +289,16 @@ async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> 
     // Each role has its own pin, so a permission set must not replace the role.
     let principal = parse_typed(&args.principal, true)?.principal;
     concrete(&principal)?;
-    if !args.store.open().await?.unpin(&context.operator(), principal.clone()).await? {
+    let cleared = args.store.open().await?.unpin(&context.operator(), principal.clone()).await;
+    let mut event = context.event(Kind::Repin);
+    event.about(&principal);
+    if !record(event, cleared, |cleared| if *cleared { Outcome::Cleared } else { Outcome::Absent })?
+    {
         return Err(CommandError::refused(format!("`{principal}` has no pinned unique id"))
             .hint("its next token pins its current id"));
     }
     let line = format!("removed the pin of {principal}; its next token pins its current unique id");
     context.output.outcome(line, &json!({ "status": "cleared", "principal": principal }))
-}
-
-/// Parses a namespace, or `*` for all namespaces.
-pub(super) fn namespace(text: &str) -> Result<GrantNamespace, CommandError> {
-    Ok(text.parse()?)
 }
 
 fn end(text: Option<&str>, now: i64) -> Result<Option<i64>, CommandError> {
@@ -326,58 +319,8 @@ fn expiry(grant: &Grant, now: i64) -> String {
     }
 }
 
-/// Returns a grant as JSON.
-pub(super) fn object(grant: &Grant) -> Value {
-    json!({
-        "principal": grant.principal, "namespace": grant.namespace.to_string(), "permissions": grant.permissions,
-        "expires_at": grant.expires_at.map(rfc3339), "created_by": grant.created_by, "created_at": rfc3339(grant.created_at),
-    })
-}
-
 fn with_status(status: &str, grant: &Grant) -> Value {
     let mut json = object(grant);
     json["status"] = status.into();
     json
-}
-
-/// Formats a grant on one line.
-pub(super) struct GrantLine<'a>(pub(super) &'a Grant);
-
-impl fmt::Display for GrantLine<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Grant { principal, namespace, permissions, expires_at, .. } = self.0;
-        write!(formatter, "{principal} on {namespace}: {permissions}")?;
-        expires_at.map_or(Ok(()), |end| write!(formatter, " until {}", rfc3339(end)))
-    }
-}
-
-/// Returns permissions as flags, each with a space before it.
-pub(super) fn permission_flags(permissions: Permissions) -> String {
-    permissions
-        .iter()
-        .map(|permission| format!(" --{}", permission.as_str().replace('_', "-")))
-        .collect()
-}
-
-/// Formats a grant's principal and namespace as flags, quoted for a shell.
-pub(super) struct GrantFlags<'a>(pub(super) &'a Principal, pub(super) &'a GrantNamespace);
-
-impl fmt::Display for GrantFlags<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(principal, namespace) = self;
-        // Without `--exact`, the permission set would replace the ARN of its role.
-        let reserved = parse_typed(&principal.display_name(), false)
-            .is_ok_and(|typed| typed.principal != **principal);
-        let flag = if principal.is_concrete() { "--role-arn" } else { "--principal" };
-        write!(
-            formatter,
-            "{flag} {}{}",
-            principal.display_name(),
-            if reserved { " --exact" } else { "" }
-        )?;
-        match namespace {
-            GrantNamespace::All => formatter.write_str(" --namespace '*'"),
-            GrantNamespace::One(namespace) => write!(formatter, " --namespace {namespace}"),
-        }
-    }
 }

@@ -2,14 +2,18 @@
 
 mod explain;
 pub(crate) mod grant;
+mod grant_text;
 pub(crate) mod module;
 pub(crate) mod store;
 pub(crate) mod token;
 
 use std::process::ExitCode;
 
+use stile_core::audit::{Event, Kind, Outcome};
 use stile_core::grants::OperatorAccess;
 use stile_core::principal::{Principal, parse_typed};
+use stile_protocol::reply::ErrorCode;
+use stile_store::StoreError;
 
 use crate::error::CommandError;
 use crate::output::{Output, notice};
@@ -30,6 +34,27 @@ impl Context {
     pub(crate) fn operator(&self) -> OperatorAccess {
         OperatorAccess::for_store_writer(&self.user)
     }
+
+    /// The audit event of a change that this operator is about to make.
+    fn event(&self, kind: Kind) -> Event {
+        let mut event = Event::new(kind);
+        event.operator(&self.operator());
+        event
+    }
+}
+
+/// Writes the audit event of a change, with what came of it. A store that failed may have made the change or not.
+fn record<T>(
+    mut event: Event,
+    done: Result<T, StoreError>,
+    outcome: impl FnOnce(&T) -> Outcome,
+) -> Result<T, StoreError> {
+    match &done {
+        Ok(done) => event.outcome(outcome(done)),
+        Err(_) => event.refused(ErrorCode::StoreUnavailable),
+    }
+    event.write();
+    done
 }
 
 /// The result of a command: an exit code, or an error.

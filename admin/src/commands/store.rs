@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use stile_protocol::audience::Audience;
-use stile_store::{Aws, AwsDeadlines, Embedded, HostKept, Place};
+use stile_store::{AwsDeadlines, HostKept, Place, Store};
 
 use super::{CommandResult, Context};
 use crate::cli::{StoreInit, StoreVerb};
@@ -21,7 +21,7 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
             ));
         }
         StoreLocation::Folder(folder) => {
-            let made = Embedded::init(&folder, store.embedded_deadlines())?;
+            let made = Store::init_folder(&folder, store.embedded_deadlines())?;
             let data = folder.display();
             let line = match (made.folder, made.database) {
                 (true, _) => format!("created the folder `{data}` and the database in it"),
@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
         }
         StoreLocation::Aws(place) => {
             let deadlines = store.aws_deadlines();
-            let made = Box::pin(Aws::init(place.clone(), None, deadlines)).await?;
+            let made = Box::pin(Store::init_aws(&place, None, deadlines)).await?;
             let parts = [
                 (made.table, "table", &place.table),
                 (made.bucket, "bucket", &place.bucket),
@@ -54,7 +54,7 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
             };
             let mut json = json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key });
             if let Some(host) = &host {
-                let written = keep_host(place, host, deadlines).await?;
+                let written = keep_host(context, place, host, deadlines).await?;
                 line.push_str(&format!(
                     "; the table {} for registry `{host}`",
                     if written { "is now" } else { "was already" }
@@ -70,13 +70,14 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
 
 /// Writes the registry host into the table, and returns whether it was missing.
 async fn keep_host(
+    context: &Context,
     place: Place,
     host: &Audience,
     deadlines: AwsDeadlines,
 ) -> Result<bool, CommandError> {
     let table = place.table.clone();
-    let store = Box::pin(Aws::connect(place, None, None, deadlines)).await;
-    match store.keep_host(host).await? {
+    let store = Box::pin(Store::connect_aws(&place, None, None, deadlines)).await;
+    match store.keep_host(&context.operator(), host).await? {
         HostKept::Made => Ok(true),
         HostKept::Same => Ok(false),
         HostKept::Another(other) => Err(CommandError::refused(format!(

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use serde_json::json;
+use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
-use stile_core::grants::OperatorAccess;
 use stile_core::token::TokenId;
+use stile_protocol::reply::ErrorCode;
 use stile_store::Store;
 
-use super::{CommandResult, Context, existing_principal};
+use super::{CommandResult, Context, existing_principal, record};
 use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
 use crate::error::CommandError;
 use crate::output::notice;
@@ -42,7 +43,11 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
             .open()
             .await?
             .revoke_principal(&context.operator(), principal.clone(), context.now)
-            .await?;
+            .await;
+        let mut event = context.event(Kind::Revoke);
+        event.about(&principal);
+        let new =
+            record(event, new, |new| if *new { Outcome::Revoked } else { Outcome::Unchanged })?;
         let line = if new {
             format!("revoked {principal}")
         } else {
@@ -56,7 +61,7 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
         return Err(CommandError::refused("`--all` revokes the tokens of all principals")
             .hint("add `--yes` to confirm"));
     }
-    let deleted = drop_keys(&context.operator(), &args.store.open().await?).await?;
+    let deleted = drop_keys(context, &args.store.open().await?).await?;
     let line = if deleted == 0 {
         "unchanged: there are no keys, so no token is valid"
     } else {
@@ -76,7 +81,11 @@ async fn revoke_token(
         CommandError::refused("the argument is not a token id")
             .hint("use the `token_id` of the audit log (22 characters), not the token itself")
     })?;
-    target.open().await?.revoke_token(&context.operator(), id.clone(), context.now).await?;
+    let store = target.open().await?;
+    let revoked = store.revoke_token(&context.operator(), id.clone(), context.now).await;
+    let mut event = context.event(Kind::Revoke);
+    event.token(&id);
+    record(event, revoked, |()| Outcome::Revoked)?;
     notice(CACHED_TOKEN_NOTICE);
     context.output.outcome(
         format!("revoked token {}", id.as_str()),
@@ -85,11 +94,23 @@ async fn revoke_token(
 }
 
 /// Deletes all keys, and returns their number.
-async fn drop_keys(operator: &OperatorAccess, store: &Store) -> Result<usize, CommandError> {
+async fn drop_keys(context: &Context, store: &Store) -> Result<usize, CommandError> {
+    let (mut event, mut dropped) = (context.event(Kind::Key), Ok(None));
     for _ in 0..MAX_ATTEMPTS {
-        if let Some(count) = store.drop_keys(operator).await? {
-            return Ok(count);
+        dropped = store.drop_keys(&context.operator()).await;
+        if !matches!(dropped, Ok(None)) {
+            break;
         }
+    }
+    if matches!(dropped, Ok(None)) {
+        event.refused(ErrorCode::Conflict);
+    }
+    let outcome = |count: &Option<usize>| match count {
+        Some(0) => Outcome::Unchanged,
+        _ => Outcome::Dropped,
+    };
+    if let Some(count) = record(event, dropped, outcome)? {
+        return Ok(count);
     }
     Err(CommandError::failed(
         "could not delete the keys, because the keyring changed during each attempt",
@@ -99,7 +120,10 @@ async fn drop_keys(operator: &OperatorAccess, store: &Store) -> Result<usize, Co
 
 async fn lift(context: &Context, args: &TokenLift) -> Result<(), CommandError> {
     let principal = existing_principal(&args.principal, args.exact)?;
-    if !args.store.open().await?.lift(&context.operator(), principal.clone()).await? {
+    let lifted = args.store.open().await?.lift(&context.operator(), principal.clone()).await;
+    let mut event = context.event(Kind::Lift);
+    event.about(&principal);
+    if !record(event, lifted, |lifted| if *lifted { Outcome::Lifted } else { Outcome::Absent })? {
         return Err(CommandError::refused(format!("`{principal}` is not revoked"))
             .hint(format!("`{}` lists all revocations", args.store.command("token list"))));
     }

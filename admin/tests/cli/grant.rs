@@ -251,7 +251,7 @@ fn an_unreadable_row_raises_an_alarm_and_does_not_hide_other_grants() {
     for (principal, namespace) in [("x|.*", "acme"), ("aws:111122223333:role/a", "a*b")] {
         database
             .execute(
-                "INSERT INTO grants VALUES (?1, ?2, 4, NULL, 'x', 0, ?1)",
+                "INSERT INTO grants (principal, namespace, permissions, expires_at, created_by, created_at, folded) VALUES (?1, ?2, 4, NULL, 'x', 0, ?1)",
                 [principal, namespace],
             )
             .unwrap();

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic at the first unexpected result")]
 
+mod audit;
 mod broker;
 mod grant;
 mod help;

@@ -6,6 +6,7 @@ use super::broker::Broker;
 use crate::tokens::KeyError;
 use stile_core::audit::Event;
 use stile_core::package::{SignedUrl, SignedUrlError};
+use stile_store::Blobs;
 
 /// An archive that may be sent to whom the signed URL was given.
 #[derive(Debug)]
@@ -37,12 +38,12 @@ pub async fn open(
     query: &str,
     event: &mut Event,
 ) -> Result<Archive, ArchiveError> {
-    let shelf = broker.store.archives().ok_or(ArchiveError::NotHere)?;
+    let Blobs::Disk(disk) = broker.store.blobs() else { return Err(ArchiveError::NotHere) };
     let file = file.ok_or(SignedUrlError::Invalid)?;
     let now = broker.clock.now();
     let purpose = SignedUrl::purpose(&broker.audience);
     let keys = broker.tokens.derived(&purpose, &broker.store, now).await?;
     let url = SignedUrl::open(file, query, &keys, now)?;
     event.resource(format!("{}.{}", url.sha256, url.format.extension()));
-    Ok(Archive { file: shelf.archive(&url.sha256, url.format), url })
+    Ok(Archive { file: disk.archive(&url.sha256, url.format), url })
 }

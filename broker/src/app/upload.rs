@@ -8,7 +8,9 @@ use super::publish::{self, Publication, PublishError};
 use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::{AnnouncedArchive, UploadError, UploadId, Version, archive};
-use stile_store::{FetchedUpload, PendingUpload, Published, StoreError, UploadSession};
+use stile_store::{
+    BegunUpload, FetchedUpload, PendingUpload, Published, StoreError, UploadSession,
+};
 
 /// How an announced archive is to be published.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ pub async fn begin(
     }
     let now = broker.clock.now();
     let begun = broker.store.begin_upload(access, version, announced, now).await?;
-    let session = begun.ok_or(SessionError::DirectOnly)?;
+    let BegunUpload::Session(session) = begun else { return Err(SessionError::DirectOnly) };
     event.outcome(Outcome::Begun);
     Ok(Begun::Session(session))
 }

@@ -25,7 +25,7 @@ use stile_core::grants::OperatorAccess;
 use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_core::principal::Principal;
 use stile_core::token::MAX_TOKEN_LEN;
-use stile_store::{Embedded, EmbeddedDeadlines, NewGrant, Store};
+use stile_store::{EmbeddedDeadlines, NewGrant, Store};
 
 /// Each line as one `Authorization` header.
 pub fn bearer_header(bytes: &[u8]) -> Verdict {
@@ -102,10 +102,10 @@ struct Registry {
 impl Registry {
     fn start() -> Self {
         let data = tempfile::tempdir().expect("there is room for a folder");
-        Embedded::init(data.path(), EmbeddedDeadlines::default()).expect("a data folder is made");
-        let store = Store::Embedded(
-            Embedded::open(data.path(), EmbeddedDeadlines::default()).expect("and opened"),
-        );
+        Store::init_folder(data.path(), EmbeddedDeadlines::default())
+            .expect("a data folder is made");
+        let store =
+            Store::open_folder(data.path(), EmbeddedDeadlines::default()).expect("and opened");
         let audience = Audience::parse("registry.example.com").expect("a registry's host");
         let config = Config {
             host: Some(audience.clone()),

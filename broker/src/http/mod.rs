@@ -1,43 +1,40 @@
 //! Every route, and the order of what every request passes through.
 
-mod archives;
+mod archive_body;
+mod convert;
 mod decision;
 mod discovery;
 mod error;
-mod exchange;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
-mod gateway;
 mod health;
 mod json_body;
 pub mod lambda;
-mod modules;
-mod publish;
 mod run_detached;
 mod serve;
 mod trace;
-mod uploads;
-mod whoami;
+mod v1;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use stile_protocol::reply::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-pub use serve::{ServeError, Server, tls};
+pub use serve::{ConnectionTimeouts, ServeError, Server, tls};
 pub use trace::have_panics_logged;
 
 use crate::app::Broker;
-use error::ApiError;
+use error::{ApiError, ErrorShape};
+use v1::{archives, exchange, gateway, modules, publish, uploads, whoami};
 
 /// The whole service.
 pub fn router(broker: Arc<Broker>) -> Router {
-    Router::new()
+    let routes = Router::new()
         // Anyone.
         .route("/.well-known/terraform.json", get(discovery::document))
         .route("/healthz", get(health::alive))
@@ -49,26 +46,13 @@ pub fn router(broker: Arc<Broker>) -> Router {
         )
         // Bearers.
         .route("/v1/whoami", get(whoami::whoami))
-        .route("/v1/modules", get(modules::list))
-        .route("/v1/modules/{namespace}", get(modules::list_namespace))
-        .route("/v1/modules/{namespace}/{name}/{system}/versions", get(modules::versions))
-        .route("/v1/modules/{namespace}/{name}/{system}/{version}/download", get(modules::download))
-        .route("/v1/modules/{namespace}/{name}/{system}/{version}", post(publish::module))
-        .route("/v1/modules/{namespace}/{name}/{system}/{version}/uploads", post(uploads::begin))
-        .route(
-            "/v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}",
-            post(uploads::complete),
-        )
-        // Holders of a signed link.
+        // Holders of a signed URL.
         .route("/v1/archives/{file}", get(archives::fetch))
-        .fallback(async || ApiError::not_found("there is nothing here"))
-        .method_not_allowed_fallback(async || {
-            ApiError::new(ErrorCode::MethodNotAllowed, "this route has no such method")
-        })
+        .fallback(nothing);
+    with_errors(routes, ErrorShape::Object, &broker)
+        .nest("/v1/modules", module_routes(&broker))
         // From the last to the first that a request meets.
-        .layer(CatchPanicLayer::custom(trace::panicked))
-        .layer(from_fn_with_state(Arc::clone(&broker), error::render_errors))
-        .layer(axum::middleware::from_fn(trace::request))
+        .layer(from_fn(trace::request))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store"),
@@ -78,4 +62,41 @@ pub fn router(broker: Arc<Broker>) -> Router {
             HeaderValue::from_static("nosniff"),
         ))
         .with_state(broker)
+}
+
+/// The module registry, for bearers: Terraform's protocol, and publishing.
+fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
+    let download = Router::new()
+        .route("/{namespace}/{name}/{system}/{version}/download", get(modules::download));
+    let others = Router::new()
+        .route("/", get(modules::list))
+        .route("/{namespace}", get(modules::list_namespace))
+        .route("/{namespace}/{name}/{system}/versions", get(modules::versions))
+        .route("/{namespace}/{name}/{system}/{version}", post(publish::module))
+        .route("/{namespace}/{name}/{system}/{version}/uploads", post(uploads::begin))
+        .route("/{namespace}/{name}/{system}/{version}/uploads/{upload}", post(uploads::complete))
+        .fallback(nothing);
+    with_errors(others, ErrorShape::List, broker).merge(with_errors(
+        download,
+        ErrorShape::Line,
+        broker,
+    ))
+}
+
+/// Declares the shape of a router's errors, of those that no handler makes too.
+fn with_errors(
+    routes: Router<Arc<Broker>>,
+    shape: ErrorShape,
+    broker: &Arc<Broker>,
+) -> Router<Arc<Broker>> {
+    routes
+        .method_not_allowed_fallback(async || {
+            ApiError::new(ErrorCode::MethodNotAllowed, "this route has no such method")
+        })
+        .layer(CatchPanicLayer::custom(trace::panicked))
+        .layer(from_fn_with_state((shape, Arc::clone(broker)), error::render_errors))
+}
+
+async fn nothing() -> ApiError {
+    ApiError::not_found("there is nothing here")
 }

@@ -40,21 +40,11 @@ const SHARE: usize = CONNECTIONS / 4;
 /// How long to leave the system alone that could not give us a connection.
 const REFUSED: Duration = Duration::from_secs(1);
 
-/// How long a client may take for its request line and headers, and for a TLS handshake: a slow one holds a connection
-/// for this long and no longer.
-const HEADERS: Duration = Duration::from_secs(10);
-
-/// How long a client may take nothing of what it is sent: one that asks and never reads would hold a connection for ever.
-const TAKING: Duration = Duration::from_secs(20);
-
 /// Bytes of an answer that wait in the system for a connection; a reader of 10 kB/s takes a third of them in time.
 const WAITING: usize = 256 * 1024;
 
 /// Most bytes of a request's line and headers, which are at most 100, hyper's own limit.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
-
-/// How long requests may go on after the order to stop.
-const DRAIN: Duration = Duration::from_secs(20);
 
 /// Why the server cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +63,33 @@ pub enum ServeError {
     Exposed(String),
 }
 
+/// Time limits of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionTimeouts {
+    /// How long a client may take for its request line and headers, and for a TLS handshake: a slow one holds a connection
+    /// for this long and no longer.
+    pub head: Duration,
+    /// How long a client may take nothing of what it is sent: one that asks and never reads would hold a connection for ever.
+    pub taking: Duration,
+    /// How long requests may go on after the order to stop.
+    pub drain: Duration,
+}
+
+impl Default for ConnectionTimeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            taking: Duration::from_secs(20),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
 /// A server that has its address.
 pub struct Server {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
+    timeouts: ConnectionTimeouts,
 }
 
 impl std::fmt::Debug for Server {
@@ -143,7 +156,17 @@ impl Server {
         raise_file_limit();
         let listener =
             TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
-        Ok(Self { listener, tls: tls.map(TlsAcceptor::from) })
+        Ok(Self {
+            listener,
+            tls: tls.map(TlsAcceptor::from),
+            timeouts: ConnectionTimeouts::default(),
+        })
+    }
+
+    /// The same server with other time limits.
+    #[must_use]
+    pub fn with_timeouts(self, timeouts: ConnectionTimeouts) -> Self {
+        Self { timeouts, ..self }
     }
 
     /// The address it has, with the port the system chose where none was asked for.
@@ -151,7 +174,7 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`, then lets requests in the works end, for 20 seconds at most.
+    /// Serves until `stop`, then lets requests in the works end, within the time limit.
     pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS));
@@ -181,19 +204,32 @@ impl Server {
                 continue;
             }
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
+            let timeouts = self.timeouts;
             // When it gets overloaded, a connection is for one request: whoever keeps one open keeps others out.
             let keep_alive = room.available_permits() > CONNECTIONS / 4;
             tokio::spawn(async move {
-                connection(stream, tls, router, watcher, (Network::of(peer.ip()), keep_alive))
-                    .await;
+                let limits = Limits { timeouts, network: Network::of(peer.ip()), keep_alive };
+                connection(stream, tls, router, watcher, limits).await;
                 drop((place, share));
             });
         }
         drop(self.listener);
-        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-            tracing::warn!("some requests were still in the works after 20 seconds");
+        let drain = self.timeouts.drain;
+        if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!(
+                "some requests were still in the works after {} seconds",
+                drain.as_secs()
+            );
         }
     }
+}
+
+/// What holds for one connection.
+#[derive(Clone, Copy)]
+struct Limits {
+    timeouts: ConnectionTimeouts,
+    network: Network,
+    keep_alive: bool,
 }
 
 async fn connection(
@@ -201,21 +237,21 @@ async fn connection(
     tls: Option<TlsAcceptor>,
     router: Router,
     watcher: Watcher,
-    (network, keep_alive): (Network, bool),
+    limits: Limits,
 ) {
     let _ = stream.set_nodelay(true);
     // The system says that more can be taken when a third of what waits has gone: of its own 4 MB that is a minute for a
     // slow reader, which would look as if nothing were taken.
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, WAITING);
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(TAKING));
+    stream.set_write_timeout(Some(limits.timeouts.taking));
     let stream = Box::pin(stream);
     match tls {
-        None => serve(stream, router, watcher, (network, keep_alive)).await,
-        Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, router, watcher, (network, keep_alive)).await,
+        None => serve(stream, router, watcher, limits).await,
+        Some(tls) => match tokio::time::timeout(limits.timeouts.head, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, router, watcher, limits).await,
             Ok(Err(error)) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed")
+                tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed");
             }
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
@@ -226,11 +262,11 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     watcher: Watcher,
-    (network, keep_alive): (Network, bool),
+    limits: Limits,
 ) {
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
-        request.extensions_mut().insert(network);
+        request.extensions_mut().insert(limits.network);
         async move {
             Ok::<_, Infallible>(
                 router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}),
@@ -239,8 +275,8 @@ async fn serve(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .keep_alive(keep_alive)
+        .header_read_timeout(limits.timeouts.head)
+        .keep_alive(limits.keep_alive)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_header_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);

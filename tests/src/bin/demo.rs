@@ -1,4 +1,4 @@
-//! `make demo`: shows Stile from end to end on this machine; exits 0 only if every step held.
+//! `make demo`: shows Stile from end to end on one machine, and exits with 0 only if every step held.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -10,18 +10,18 @@ use stile_tests::demo::{Options, Sts, run};
 #[derive(Debug, Parser)]
 #[command(name = "demo")]
 struct Cli {
-    /// End after the last step, instead of staying up to be tried by hand
+    /// Exit after the last step, instead of running until Ctrl-C
     #[arg(long)]
     once: bool,
 
-    /// Say who answers for STS
+    /// The STS that the broker asks
     #[arg(long, value_enum, default_value = "local")]
     sts: Answers,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Answers {
-    /// A server on this machine, for throw-away keys
+    /// A local STS, for throw-away keys
     Local,
     /// AWS, for your own credentials
     Aws,
@@ -34,12 +34,12 @@ async fn main() -> ExitCode {
         Answers::Local => Sts::Local,
         Answers::Aws => Sts::Aws,
     };
-    // What supports a test ends it by a panic, which has said why; here that is a step that did not hold.
+    // The support code panics with a message when a step does not hold.
     let done = tokio::spawn(run(Options { once: cli.once, sts })).await;
     let error = match done {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "the demo broke off".to_owned(),
+        Err(_) => "the demo panicked".to_owned(),
     };
     let _ = writeln!(std::io::stderr(), "\nerror: {error}");
     ExitCode::FAILURE

@@ -1,17 +1,17 @@
-//! `make soak`: the released program under good and bad requests for some minutes; exits 0 only if all held that must.
+//! `make soak`: runs the released broker under good and bad requests, and exits with 0 only if all conditions held.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use stile_tests::programs::target;
+use stile_tests::process::programs::target;
 use stile_tests::soak::run;
 
-/// Put the broker under good and bad requests at once, and look at what becomes of it
+/// Run the broker under good and bad requests at once, and report
 #[derive(Debug, Parser)]
 #[command(name = "soak")]
 struct Cli {
-    /// Go on for about this many minutes; from 10 on, garbage is a million tokens and a hundred thousand exchanges
+    /// Run for about this many minutes; from 10 on, garbage is a million tokens and 100,000 exchanges
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=50))]
     minutes: u64,
 }
@@ -19,7 +19,7 @@ struct Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let minutes = Cli::parse().minutes;
-    // What supports a test ends it by a panic, which has said why.
+    // The support code panics with a message when a step does not hold.
     let Ok(report) = tokio::spawn(run(minutes)).await else { return ExitCode::FAILURE };
     let _ = write!(std::io::stdout(), "{report}");
     let folder = target().join("soak");

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pasetors::keys::SymmetricKey;
 use pasetors::version4::{LocalToken, V4};
 use serde_json::json;
-use stile_tests::test_broker::{HOST, TestBroker, deploy, role};
+use stile_tests::broker::{HOST, TestBroker, deploy, role};
 
 use super::file::Forged;
 use super::text::{Values, expand, expand_json};

@@ -5,10 +5,10 @@ use axum::http::Request;
 use serde_json::Value;
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
 use stile_protocol::region::{REGIONS, Region};
-use stile_tests::identity::Identity;
-use stile_tests::journal::{Journal, Logged};
-use stile_tests::local_sts::Seen;
-use stile_tests::test_broker::{Backend, HOST, Place, Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::broker::journal::{Journal, Logged};
+use stile_tests::broker::{Backend, HOST, Place, Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::local::Seen;
 
 use super::file::{Calls, World};
 use super::forge;
@@ -96,7 +96,7 @@ impl Ground {
         let panics = self.journal.taken().panics;
         assert!(panics.is_empty(), "something panicked between two requests: {panics:?}");
         if self.test.backend() == Backend::Aws {
-            self.test.aws().meter.taken();
+            self.test.aws().proxy.take_counts();
         }
     }
 
@@ -176,7 +176,7 @@ impl Ground {
         if self.test.backend() == Backend::Embedded {
             return calls;
         }
-        for (name, count) in self.test.aws().meter.taken() {
+        for (name, count) in self.test.aws().proxy.take_counts() {
             match name.as_str() {
                 "dynamodb GetItem"
                 | "dynamodb BatchGetItem"

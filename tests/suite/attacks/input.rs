@@ -7,12 +7,12 @@ use axum::http::Request;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
-use stile_tests::home::Home;
-use stile_tests::identity::Identity;
-use stile_tests::local_sts::{Answer, identity_xml};
-use stile_tests::programs::program;
-use stile_tests::proof::{with_document, without};
-use stile_tests::test_broker::{ACCOUNT, Backend, Reply};
+use stile_tests::broker::{ACCOUNT, Backend, Reply};
+use stile_tests::process::home::Home;
+use stile_tests::process::programs::program;
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::local::{Answer, identity_xml};
+use stile_tests::sts::proof::{with_document, without};
 
 use super::file::{Caller, Encoding, Input, Instead, Must, Signed, Sts};
 use super::forge;
@@ -35,7 +35,7 @@ pub(super) async fn send(ground: &Ground, input: &Input, case: &Must) -> Vec<Str
 async fn send_once(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     let test = &ground.test;
     let identity = identity(&input.caller);
-    test.sts.know(identity.clone());
+    test.sts.add_identity(identity.clone());
     let mut values = Values::from([
         ("token", ground.token.clone()),
         ("identity", identity_xml(&identity)),

@@ -13,7 +13,7 @@ mod text;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
-use stile_tests::test_broker::{Backend, Place};
+use stile_tests::broker::{Backend, Place};
 
 use file::Case;
 use ground::Ground;

@@ -18,7 +18,9 @@ pub(super) fn expand(text: &str, values: &Values) -> String {
                 out.push_str(&part.repeat(times.parse().unwrap()));
             }
             (None, value) => {
-                out.push_str(value.ok_or_else(|| format!("`«{word}»` means nothing here")).unwrap())
+                out.push_str(
+                    value.ok_or_else(|| format!("`«{word}»` means nothing here")).unwrap(),
+                );
             }
         }
         rest = behind;

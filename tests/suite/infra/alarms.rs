@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::events::{Sent, Shape};
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::aws::policy::like;
+use stile_tests::aws::proxy::Fault;
+use stile_tests::broker::deploy;
+use stile_tests::broker::served::system_time;
 use stile_tests::lambda::Function;
-use stile_tests::local_sts::{Answer, LocalSts};
-use stile_tests::meter::Fault;
-use stile_tests::programs::{BROKER, program, workspace};
-use stile_tests::proof::Proof;
-use stile_tests::rights::like;
-use stile_tests::served::system_time;
-use stile_tests::test_broker::deploy;
+use stile_tests::lambda::events::{Sent, Shape};
+use stile_tests::process::programs::{BROKER, program, workspace};
+use stile_tests::sts::local::{Answer, LocalSts};
+use stile_tests::sts::proof::Proof;
 
 /// Each pattern of the module by its name.
 fn patterns() -> BTreeMap<String, String> {
@@ -67,7 +67,7 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
         tempfile::tempdir().unwrap(),
     );
     let identity = deploy();
-    sts.know(identity.clone());
+    sts.add_identity(identity.clone());
     let host = "registry.example.com";
     let exchange = || {
         let proof = Proof::new(&identity).audience(host).now(system_time()).build();
@@ -110,7 +110,7 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
             variables
                 .retain(|(name, _)| !fresh.environment().iter().any(|(known, _)| known == name));
             variables.extend(fresh.environment());
-            fresh.meter.trouble("kms", .., denied());
+            fresh.proxy.inject("kms", .., denied());
             kept.push(fresh);
         }
         let borrowed: Vec<(&str, &str)> =

@@ -3,25 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use stile_tests::aws::emulated::REGION;
+use stile_tests::aws::moto::{ACCOUNT, Moto};
+use stile_tests::aws::policy::{AwsRequest, BUCKET, Decision, HOST, KEY, Policy, TABLE};
+use stile_tests::aws::proxy::{AwsProxy, CALLS};
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{deploy, large_zip, module_zip};
 use stile_tests::dev_ca::DevCa;
-use stile_tests::front_door::FrontDoor;
-use stile_tests::home::{Home, Ran};
-use stile_tests::identity::Identity;
 use stile_tests::lambda::Function;
-use stile_tests::left_out::left_out;
-use stile_tests::local_sts::LocalSts;
-use stile_tests::meter::Meter;
-use stile_tests::moto::Moto;
-use stile_tests::programs::{
+use stile_tests::lambda::function_url::FunctionUrlServer;
+use stile_tests::process::home::{CommandOutput, Home};
+use stile_tests::process::programs::{
     ADMIN, BROKER, Broker, HELPER, Setup, client, free_port, program, target, workspace,
 };
-use stile_tests::provider::terraform_on;
-use stile_tests::rights::{self, Policy, Right};
-use stile_tests::served::system_time;
+use stile_tests::skipped::skipped;
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::local::LocalSts;
 use stile_tests::terraform::Terraform;
-use stile_tests::test_broker::{deploy, large_zip, module_zip};
+use stile_tests::terraform::provider::terraform_on;
 use tempfile::TempDir;
 
 use super::plan::copy_infra;
@@ -52,8 +53,8 @@ const BY_HAND: [&str; 13] = [
     "s3:PUT versioning",
 ];
 
-/// The file under the target folder that says what function and operator are granted, a right a line.
-const GRANTED: &str = "aws-granted.txt";
+/// The file in the target folder with the policies of the function and the operator, for requests that are generalized.
+const GRANTED: &str = "aws-granted.json";
 
 /// The calls by which everything is listed that there could be, and what an answer has once for each thing.
 const LISTS: [(&str, &str, &str, &str); 15] = [
@@ -87,7 +88,7 @@ struct Applied {
 impl Applied {
     async fn start(shows: &str) -> Option<Self> {
         let Some(moto) = Moto::start() else {
-            left_out("python3", shows);
+            skipped("python3", shows);
             return None;
         };
         let terraform = terraform_on(&moto.endpoint(), shows)?;
@@ -123,12 +124,12 @@ impl Applied {
         Some(applied)
     }
 
-    async fn run(&self, arguments: &[&str]) -> Ran {
+    async fn run(&self, arguments: &[&str]) -> CommandOutput {
         let all = [&["-chdir=infra/examples/complete"], arguments, &["-no-color"]].concat();
         self.terraform.run(&all).await
     }
 
-    async fn done(&self, arguments: &[&str]) -> Ran {
+    async fn done(&self, arguments: &[&str]) -> CommandOutput {
         let ran = self.run(arguments).await;
         assert_eq!(ran.code, Some(0), "{arguments:?}: {}\n{}", ran.stdout, ran.stderr);
         ran
@@ -179,7 +180,20 @@ impl Applied {
                 .replace("&quot;", "\""),
             );
         }
-        Policy::read(documents.iter().map(String::as_str))
+        Policy::parse(documents.iter().map(String::as_str))
+    }
+
+    /// A policy with those statements that judges generalized requests.
+    fn generalized(&self, statements: &[Value]) -> String {
+        let table = self.output("table");
+        let table = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}");
+        let bucket = format!("arn:aws:s3:::{}", self.output("bucket"));
+        json!({ "Statement": statements })
+            .to_string()
+            .replace(&table, TABLE)
+            .replace(&bucket, BUCKET)
+            .replace(self.output("token_key_arn"), KEY)
+            .replace(&format!("{:?}", self.output("host")), &format!("{HOST:?}"))
     }
 
     /// Calls the emulator as anybody would: `METHOD PATH`, `TARGET.ACTION` with a JSON body, or `ACTION VERSION NAME=VALUE…`.
@@ -235,9 +249,9 @@ impl Applied {
     }
 }
 
-/// The registry at work: a broker that was told by the apply, behind a meter, and whoever comes to it.
+/// The registry at work: a broker that was told by the apply, behind a proxy, and whoever comes to it.
 struct AtWork {
-    meter: Meter,
+    proxy: AwsProxy,
     sts: LocalSts,
     broker: Broker,
     host: String,
@@ -247,19 +261,19 @@ struct AtWork {
 
 impl AtWork {
     async fn start(applied: &Applied) -> Self {
-        let meter = Meter::start(applied.moto.endpoint());
+        let proxy = AwsProxy::start(applied.moto.endpoint());
         let sts = LocalSts::start([], Arc::new(system_time));
         let (function, operator) = (
             Identity::role("123456789012", "stile-function", "stile"),
             Identity::role("123456789012", "operator", "o"),
         );
-        let broker = started(applied, &meter, &sts, &function, "first.log").await;
-        Self { meter, sts, broker, host: applied.output("host").to_owned(), function, operator }
+        let broker = started(applied, &proxy, &sts, &function, "first.log").await;
+        Self { proxy, sts, broker, host: applied.output("host").to_owned(), function, operator }
     }
 
     /// A home whose programs reach the registry under its own name.
     fn home(&self, identity: &Identity) -> Home {
-        self.sts.know(identity.clone());
+        self.sts.add_identity(identity.clone());
         let mut home = Home::temporary();
         home.act_as(identity, "us-east-1");
         home.configure_helper(&format!(
@@ -271,10 +285,10 @@ impl AtWork {
     }
 
     /// Runs a command of stile-admin on the table, as an operator.
-    async fn operate(&self, applied: &Applied, arguments: &[&str]) -> Ran {
+    async fn operate(&self, applied: &Applied, arguments: &[&str]) -> CommandOutput {
         let mut home = Home::temporary();
         home.act_as(&self.operator, "us-east-1");
-        home.variable("AWS_ENDPOINT_URL", self.meter.endpoint());
+        home.variable("AWS_ENDPOINT_URL", self.proxy.endpoint());
         for (name, value) in applied.registry["environment"].as_object().unwrap() {
             home.variable(name, value.as_str().unwrap());
         }
@@ -284,8 +298,8 @@ impl AtWork {
     }
 
     /// Runs Terraform's own `init` on a module of the registry.
-    async fn install(&self, version: &str) -> (Terraform, Ran) {
-        let program_file = stile_tests::left_out::tool("terraform").unwrap();
+    async fn install(&self, version: &str) -> (Terraform, CommandOutput) {
+        let program_file = stile_tests::skipped::tool("terraform").unwrap();
         let terraform = Terraform::new(&program_file, self.home(&deploy()));
         terraform.install_helper(&program(HELPER));
         // What DNS and API Gateway do elsewhere: the registry's name leads to the broker.
@@ -302,14 +316,14 @@ impl AtWork {
 /// A broker of its own process, told by what Lambda would tell the function, with the function's credentials.
 async fn started(
     applied: &Applied,
-    meter: &Meter,
+    proxy: &AwsProxy,
     sts: &LocalSts,
     function: &Identity,
     log: &str,
 ) -> Broker {
-    let mut setup = Setup::told(free_port(), &applied.variables)
+    let mut setup = Setup::from_variables(free_port(), &applied.variables)
         .sts(&sts.endpoint())
-        .env("AWS_ENDPOINT_URL", &meter.endpoint());
+        .env("AWS_ENDPOINT_URL", &proxy.endpoint());
     for (name, value) in function.environment("us-east-1") {
         setup = setup.env(name, &value);
     }
@@ -357,15 +371,15 @@ async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
     }
     let (function, operator) = serve(&applied).await;
     let policy = applied.role_policy().await;
-    least_privilege(&policy, &rights::of(&function), &UNSEEN);
+    least_privilege(&policy, &function, &UNSEEN);
     let operators = [(
         "AdminTableEncryption kms:Decrypt",
         "DynamoDB asks KMS itself, as whoever asks DynamoDB",
     )];
-    let operator_policy = Policy::read([applied.output("operator_policy")]);
-    least_privilege(&operator_policy, &rights::of(&operator), &operators);
-    let granted: Vec<String> = policy.brief().into_iter().chain(operator_policy.brief()).collect();
-    std::fs::write(target().join(GRANTED), granted.join("\n")).unwrap();
+    let operator_policy = Policy::parse([applied.output("operator_policy")]);
+    least_privilege(&operator_policy, &operator, &operators);
+    let granted = [policy.statements(), operator_policy.statements()].concat();
+    std::fs::write(target().join(GRANTED), applied.generalized(&granted)).unwrap();
 
     applied.done(&["destroy", "-input=false", "-auto-approve"]).await;
     let left = applied.things().await;
@@ -376,18 +390,29 @@ async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
 #[ignore = "looks at what all other tests have called, so `tests/run` runs it after them"]
 fn whatever_the_suite_has_called_is_granted() {
     let read = |name: &str| std::fs::read_to_string(target().join(name)).unwrap_or_default();
-    let (called, granted) = (read(rights::CALLED), read(GRANTED));
+    let (called, granted) = (read(CALLS), read(GRANTED));
     if granted.is_empty() {
-        return left_out("hashicorp/aws", "every call of the suite is one that the module grants");
+        return skipped("hashicorp/aws", "every call of the suite is one that the module grants");
     }
-    let granted: BTreeSet<&str> = granted.lines().chain(BY_HAND).collect();
-    let refused: BTreeSet<&str> = called.lines().filter(|call| !granted.contains(call)).collect();
-    assert!(refused.is_empty(), "called and granted to nobody: {refused:?}");
+    let policy = Policy::parse([granted.as_str()]);
+    let requests: Vec<AwsRequest> = called
+        .lines()
+        .map(|line| AwsRequest::from_json(&serde_json::from_str(line).unwrap()))
+        .collect();
+    assert!(requests.iter().any(|request| request.resource() == TABLE), "the suite used a table");
+    let refused: Vec<&AwsRequest> = requests
+        .iter()
+        .filter(|request| {
+            !BY_HAND.contains(&request.action())
+                && !matches!(policy.decide(request), Decision::Allowed(_))
+        })
+        .collect();
+    assert!(refused.is_empty(), "called and granted to nobody: {refused:#?}");
 }
 
-/// A grant by the command that the apply gave, a module, and a user with Terraform. Tells with which keys all of it was
-/// called, the function's and the operator's.
-async fn serve(applied: &Applied) -> (String, String) {
+/// A grant by the command that the apply gave, a module, and a user with Terraform. Returns what the function and the
+/// operator asked of IAM.
+async fn serve(applied: &Applied) -> (BTreeSet<AwsRequest>, BTreeSet<AwsRequest>) {
     let work = AtWork::start(applied).await;
     let (_, refused) = work.install("1.0.0").await;
     assert!(refused.words().contains("401 Unauthorized"), "{refused:?}");
@@ -429,7 +454,8 @@ async fn serve(applied: &Applied) -> (String, String) {
     let ready = work.broker.client().get(work.broker.url("/readyz")).send().await.unwrap();
     assert_eq!(ready.status(), 200, "{}", work.broker.log());
     exercise(applied, &work, &publisher).await;
-    (work.function.access_key_id, work.operator.access_key_id)
+    let asked = |identity: &Identity| work.proxy.requests_by(&identity.access_key_id);
+    (asked(&work.function), asked(&work.operator))
 }
 
 /// What else the programs do in a registry's life.
@@ -466,7 +492,7 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
     too_large_for_an_event(applied, work).await;
 
     // The first broker made the keyring; another one opens it.
-    started(applied, &work.meter, &work.sts, &work.function, "second.log").await;
+    started(applied, &work.proxy, &work.sts, &work.function, "second.log").await;
 
     let role = ["--role-arn", "arn:aws:iam::111122223333:role/deploy"];
     let on = [&role[..], &["--namespace", "acme"]].concat();
@@ -492,7 +518,7 @@ async fn too_large_for_an_event(applied: &Applied, work: &AtWork) {
     let mut variables = applied.variables.clone();
     variables.extend([
         ("STILE_STS_ENDPOINT".to_owned(), work.sts.endpoint()),
-        ("AWS_ENDPOINT_URL".to_owned(), work.meter.endpoint()),
+        ("AWS_ENDPOINT_URL".to_owned(), work.proxy.endpoint()),
     ]);
     variables.extend(
         work.function
@@ -508,7 +534,7 @@ async fn too_large_for_an_event(applied: &Applied, work: &AtWork) {
     );
     let files = DevCa::new(system_time()).write(applied.folder.path(), &["127.0.0.1"]);
     let port = free_port();
-    let _door = FrontDoor::open(port, &files, Arc::clone(&function)).await;
+    let _door = FunctionUrlServer::open(port, &files, Arc::clone(&function)).await;
 
     let mut publisher = work.home(&deploy());
     publisher.trust(&files.ca);
@@ -532,17 +558,17 @@ async fn too_large_for_an_event(applied: &Applied, work: &AtWork) {
 }
 
 /// Each call is allowed by a statement, and each action of each statement is called, but for those with a reason.
-fn least_privilege(policy: &Policy, called: &BTreeSet<Right>, unseen: &[(&str, &str)]) {
+fn least_privilege(policy: &Policy, called: &BTreeSet<AwsRequest>, unseen: &[(&str, &str)]) {
     assert!(!called.is_empty());
-    let refused: Vec<String> = called
-        .iter()
-        .filter(|right| policy.allows(right).is_none())
-        .map(|right| format!("{right:?}"))
-        .collect();
-    assert!(refused.is_empty(), "called and not granted:\n{}", refused.join("\n"));
+    let refused: Vec<&AwsRequest> =
+        called.iter().filter(|request| policy.allowing(request).is_empty()).collect();
+    assert!(refused.is_empty(), "called and not granted: {refused:#?}");
     let used: BTreeSet<String> = called
         .iter()
-        .flat_map(|right| policy.allowing(right).map(|sid| format!("{sid} {}", right.action)))
+        .flat_map(|request| {
+            let sids = policy.allowing(request).into_iter();
+            sids.map(move |sid| format!("{sid} {}", request.action()))
+        })
         .collect();
     let excused = |granted: &String| unseen.iter().any(|(name, _)| name == granted);
     let idle: Vec<_> = policy

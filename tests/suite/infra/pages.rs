@@ -1,8 +1,8 @@
 //! The tables of the registry's README, and how many variables there are.
 
 use stile_protocol::region::REGIONS;
-use stile_tests::programs::workspace;
-use stile_tests::terraform_docs::differences;
+use stile_tests::process::programs::workspace;
+use stile_tests::terraform::docs::differences;
 
 #[test]
 fn the_readme_says_of_variables_and_outputs_what_the_module_says() {

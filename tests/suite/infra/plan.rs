@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use stile_tests::home::Ran;
-use stile_tests::left_out::{left_out, tool};
-use stile_tests::programs::workspace;
-use stile_tests::provider::terraform_on;
+use stile_tests::process::home::CommandOutput;
+use stile_tests::process::programs::workspace;
+use stile_tests::skipped::{skipped, tool};
 use stile_tests::terraform::Terraform;
+use stile_tests::terraform::provider::terraform_on;
 
 /// Nobody listens there: what would call AWS fails.
 const NOWHERE: &str = "http://127.0.0.1:9";
@@ -47,7 +47,7 @@ pub(super) fn folders() -> Vec<PathBuf> {
     found
 }
 
-async fn run(terraform: &Terraform, folder: &Path, arguments: &[&str]) -> Ran {
+async fn run(terraform: &Terraform, folder: &Path, arguments: &[&str]) -> CommandOutput {
     let folder = format!("-chdir=infra/{}", folder.display());
     terraform.run(&[&[folder.as_str()], arguments, &["-no-color"]].concat()).await
 }
@@ -55,9 +55,9 @@ async fn run(terraform: &Terraform, folder: &Path, arguments: &[&str]) -> Ran {
 #[tokio::test]
 async fn everything_is_formatted() {
     let Some(program) = tool("terraform") else {
-        return left_out("terraform", "the modules are formatted");
+        return skipped("terraform", "the modules are formatted");
     };
-    let terraform = Terraform::new(&program, stile_tests::home::Home::temporary());
+    let terraform = Terraform::new(&program, stile_tests::process::home::Home::temporary());
     copy_infra(&terraform);
     let ran = terraform.run(&["fmt", "-check", "-recursive", "-diff", "infra"]).await;
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{ran:?}");

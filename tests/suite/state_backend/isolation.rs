@@ -1,15 +1,15 @@
 //! The policies that were applied, as data: what a project's role, the key and the bucket let happen, and what not.
 
 use serde_json::Value;
-use stile_tests::iam::{Decision, Request};
-use stile_tests::moto::ACCOUNT;
-use stile_tests::state_backend::Backends;
+use stile_tests::aws::moto::ACCOUNT;
+use stile_tests::aws::policy::{AwsRequest, Decision, Policy};
+use stile_tests::terraform::state_backend::Backends;
 
 use super::{WITH_TABLE, table_request};
 
 /// Checks a decision: a `Sid` where it is allowed or denied by one, `-` where nothing allows it.
-fn check(documents: &[&Value], request: &Request, expected: &str) {
-    let told = match request.decide(documents.iter().copied()) {
+fn check(documents: &[&Value], request: &AwsRequest, expected: &str) {
+    let told = match Policy::of(documents.iter().copied()).decide(request) {
         Decision::Allowed(sid) => format!("allowed by {sid}"),
         Decision::Denied(sid) => format!("denied by {sid}"),
         Decision::NotAllowed => "-".to_owned(),
@@ -42,7 +42,7 @@ pub fn of_projects(backends: &Backends, namespace: &str) {
         ("s3:DeleteObject", "ledger/terraform.tfstate.tflock", delete),
         ("s3:DeleteObject", "ledger/workspaces/dev/ledger/terraform.tfstate", delete),
     ] {
-        check(&[&role], &Request::new(action, &format!("{bucket}/{key}")), expected);
+        check(&[&role], &AwsRequest::new(action, &format!("{bucket}/{key}")), expected);
     }
     for (prefix, expected) in [
         (None, "-"),
@@ -52,7 +52,7 @@ pub fn of_projects(backends: &Backends, namespace: &str) {
         (Some("gateway/workspaces/"), "-"),
         (Some("ledger/workspaces/"), "allowed by ListOwnWorkspaces"),
     ] {
-        let list = Request::new("s3:ListBucket", &bucket);
+        let list = AwsRequest::new("s3:ListBucket", &bucket);
         check(
             &[&role],
             &prefix.map_or(list.clone(), |prefix| list.with("s3:prefix", prefix)),
@@ -61,14 +61,14 @@ pub fn of_projects(backends: &Backends, namespace: &str) {
     }
     check(
         &[&role],
-        &Request::new("s3:GetObject", "arn:aws:s3:::another/ledger/terraform.tfstate"),
+        &AwsRequest::new("s3:GetObject", "arn:aws:s3:::another/ledger/terraform.tfstate"),
         "-",
     );
-    check(&[&role], &Request::new("s3:PutBucketPolicy", &bucket), "-");
+    check(&[&role], &AwsRequest::new("s3:PutBucketPolicy", &bucket), "-");
 
     let trust = backends.policy(namespace, "aws_iam_role", "assume_role_policy", Some("ledger"));
     let assume = |by: &str| {
-        Request::new("sts:AssumeRole", "").by(&format!("arn:aws:iam::111122223333:{by}"))
+        AwsRequest::new("sts:AssumeRole", "").by(&format!("arn:aws:iam::111122223333:{by}"))
     };
     check(&[&trust], &assume("role/deploy-ledger"), "-");
     check(&[&trust], &assume("role/deploy-ledger").with("sts:ExternalId", "acme:gateway"), "-");
@@ -91,7 +91,7 @@ pub fn of_the_key(backends: &Backends, namespace: &str) {
     let root = format!("arn:aws:iam::{ACCOUNT}:root");
     let (s3, dynamodb) = ("s3.us-east-1.amazonaws.com", "dynamodb.us-east-1.amazonaws.com");
     let crypt = |action: &str, by: &str, via: &str, object: &str| {
-        let request = Request::new(action, arn).by(by).with("kms:ViaService", via);
+        let request = AwsRequest::new(action, arn).by(by).with("kms:ViaService", via);
         request.with("kms:EncryptionContext:aws:s3:arn", &format!("{bucket}/{object}"))
     };
     let own = "ledger/terraform.tfstate";
@@ -104,7 +104,7 @@ pub fn of_the_key(backends: &Backends, namespace: &str) {
         .as_str();
     let allowed = format!("allowed by {}", sid.unwrap());
     for (request, by_the_key, by_the_role) in [
-        (Request::new("kms:Decrypt", arn).by(role), "-", "-"),
+        (AwsRequest::new("kms:Decrypt", arn).by(role), "-", "-"),
         (crypt("kms:Decrypt", role, s3, "gateway/terraform.tfstate"), "-", "-"),
         (crypt("kms:Decrypt", role, s3, "ledger-of-another/terraform.tfstate"), "-", "-"),
         (crypt("kms:Decrypt", role, "secretsmanager.us-east-1.amazonaws.com", own), "-", "-"),
@@ -129,15 +129,16 @@ pub fn of_the_key(backends: &Backends, namespace: &str) {
         "kms:ReEncryptFrom",
     ] {
         check(&[&key], &crypt(action, &root, s3, own), "-");
-        check(&[&key], &Request::new(action, arn).by(&root), "-");
+        check(&[&key], &AwsRequest::new(action, arn).by(&root), "-");
     }
     check(
         &[&key],
-        &Request::new("kms:PutKeyPolicy", arn).by(&root),
+        &AwsRequest::new("kms:PutKeyPolicy", arn).by(&root),
         "allowed by AdministerAndNoMore",
     );
     let table = |table: &str| {
-        let request = Request::new("kms:Decrypt", arn).by(&root).with("kms:ViaService", dynamodb);
+        let request =
+            AwsRequest::new("kms:Decrypt", arn).by(&root).with("kms:ViaService", dynamodb);
         request.with("kms:EncryptionContext:aws:dynamodb:tableName", table)
     };
     check(&[&key], &table("another"), "-");
@@ -157,7 +158,7 @@ pub fn of_the_bucket(backends: &Backends, namespace: &str) {
     let (key, bucket) =
         (backends.text(namespace, "kms_key_arn"), backends.text(namespace, "bucket"));
     let put = |secure: &str, version: &str| {
-        let request = Request::new(
+        let request = AwsRequest::new(
             "s3:PutObject",
             &format!("arn:aws:s3:::{bucket}/ledger/terraform.tfstate"),
         );

@@ -1,19 +1,19 @@
 //! Projects that write, and who is kept from writing meanwhile: in a file, in a table, and across the two.
 
-use stile_tests::recorder::Recorder;
-use stile_tests::state_backend::{Backends, Project};
-use stile_tests::terraform_release::terraform_release;
+use stile_tests::aws::proxy::AwsProxy;
+use stile_tests::terraform::release::terraform_release;
+use stile_tests::terraform::state_backend::{Backends, Project};
 
 use super::{WITH_TABLE, WITHOUT_TABLE, encryption, initialised, project};
 
 /// Clients that know no lock file, and those that do, in one backend.
-pub async fn in_a_table(backends: &Backends, recorder: &Recorder) {
-    let old = project(backends, recorder, WITH_TABLE, "opentofu_before_1_10").await;
-    let other = project(backends, recorder, WITH_TABLE, "opentofu_before_1_10").await;
-    let new = project(backends, recorder, WITH_TABLE, "terraform_from_1_10").await;
+pub async fn in_a_table(backends: &Backends, proxy: &AwsProxy) {
+    let old = project(backends, proxy, WITH_TABLE, "opentofu_before_1_10").await;
+    let other = project(backends, proxy, WITH_TABLE, "opentofu_before_1_10").await;
+    let new = project(backends, proxy, WITH_TABLE, "terraform_from_1_10").await;
     written(backends, WITH_TABLE, &old).await;
-    locked_out(backends, recorder, WITH_TABLE, &old, &[&other, &new]).await;
-    locked_out(backends, recorder, WITH_TABLE, &new, &[&old]).await;
+    locked_out(backends, proxy, WITH_TABLE, &old, &[&other, &new]).await;
+    locked_out(backends, proxy, WITH_TABLE, &new, &[&old]).await;
     workspaces(backends, WITH_TABLE, &new).await;
     for (release, client) in [
         ("1.6", "terraform_before_1_10"),
@@ -26,20 +26,20 @@ pub async fn in_a_table(backends: &Backends, recorder: &Recorder) {
             continue;
         };
         let older_or_newer = initialised(backends, WITH_TABLE, client, |snippet| {
-            Project::run_by(&program, recorder, snippet)
+            Project::run_by(&program, proxy, snippet)
         })
         .await;
-        locked_out(backends, recorder, WITH_TABLE, &older_or_newer, &[&new]).await;
-        locked_out(backends, recorder, WITH_TABLE, &new, &[&older_or_newer]).await;
+        locked_out(backends, proxy, WITH_TABLE, &older_or_newer, &[&new]).await;
+        locked_out(backends, proxy, WITH_TABLE, &new, &[&older_or_newer]).await;
         workspaces(backends, WITH_TABLE, &older_or_newer).await;
     }
 }
 
 /// Clients that all know lock files.
-pub async fn in_a_file(backends: &Backends, recorder: &Recorder) {
-    let first = project(backends, recorder, WITHOUT_TABLE, "terraform_from_1_10").await;
+pub async fn in_a_file(backends: &Backends, proxy: &AwsProxy) {
+    let first = project(backends, proxy, WITHOUT_TABLE, "terraform_from_1_10").await;
     written(backends, WITHOUT_TABLE, &first).await;
-    let second = Project::new(recorder, "terraform {\n  backend \"s3\" {}\n}\n");
+    let second = Project::new(proxy, "terraform {\n  backend \"s3\" {}\n}\n");
     second.write(
         "state.tfbackend",
         backends.output(WITHOUT_TABLE, "backend_config")["ledger"]["terraform_from_1_10"]
@@ -47,7 +47,7 @@ pub async fn in_a_file(backends: &Backends, recorder: &Recorder) {
             .unwrap(),
     );
     second.done(&["init", "-input=false", "-no-color", "-backend-config=state.tfbackend"]).await;
-    locked_out(backends, recorder, WITHOUT_TABLE, &first, &[&second]).await;
+    locked_out(backends, proxy, WITHOUT_TABLE, &first, &[&second]).await;
     workspaces(backends, WITHOUT_TABLE, &second).await;
 }
 
@@ -67,14 +67,14 @@ async fn with_the_key(backends: &Backends, namespace: &str, object: &str) {
 /// While one writes, which its call to S3 being held up makes sure of, nobody else does.
 async fn locked_out(
     backends: &Backends,
-    recorder: &Recorder,
+    proxy: &AwsProxy,
     namespace: &str,
     writer: &Project,
     others: &[&Project],
 ) {
     let state = format!("{}/ledger/terraform.tfstate", backends.text(namespace, "bucket"));
-    let mut held = recorder.hold("PUT", &format!("/{state}"));
-    let word = format!("word {}", recorder.calls().len());
+    let mut held = proxy.hold("PUT", &format!("/{state}"));
+    let word = format!("word {}", proxy.calls().len());
     let mut writing = Box::pin(writer.apply(&word));
     tokio::select! {
         ran = &mut writing => panic!("it ended before it wrote: {ran:?}"),
@@ -90,7 +90,7 @@ async fn locked_out(
     if namespace == WITHOUT_TABLE {
         with_the_key(backends, namespace, "ledger/terraform.tfstate.tflock").await;
     }
-    held.let_go();
+    held.release();
     let ran = writing.await;
     assert_eq!(ran.code, Some(0), "{}", ran.words());
     assert_eq!(

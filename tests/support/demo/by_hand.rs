@@ -1,8 +1,8 @@
-//! What to paste into another terminal, to try by hand what was shown.
+//! The commands to paste into another terminal to try the demo by hand.
 
 use super::play::Play;
 use super::show::short;
-use crate::programs::{ADMIN, program};
+use crate::process::programs::{ADMIN, program};
 
 /// The whole text.
 pub(super) fn text(play: &Play) -> String {
@@ -10,8 +10,12 @@ pub(super) fn text(play: &Play) -> String {
     let programs =
         program(ADMIN).parent().map(|folder| folder.display().to_string()).unwrap_or_default();
     let mut lines = vec![
-        format!("\nThe registry stays up at https://{host} until Ctrl-C; its log is {}.", short(&stage.folder.join("broker.log"))),
-        "To try it by hand, paste this into another terminal, and into no other: it gives that terminal another HOME.\n".to_owned(),
+        format!(
+            "\nThe registry runs at https://{host} until Ctrl-C; its log is {}.",
+            short(&stage.folder.join("broker.log"))
+        ),
+        "To try it by hand, paste this into a new terminal only: it changes HOME there.\n"
+            .to_owned(),
         format!("  cd '{}'", stage.configuration().display()),
         format!("  export PATH='{programs}':\"$PATH\""),
     ];

@@ -1,49 +1,49 @@
-//! The steps, in order.
+//! The steps of the demo, in order.
 
 use std::path::{Path, PathBuf};
 
 use super::show::{End, Failed, Show, Typed, say, short};
 use super::stage::{Stage, failed};
 use super::{Sts, refusals, requests};
-use crate::home::{Home, Ran};
-use crate::identity::Identity;
-use crate::left_out::tool;
-use crate::programs::{ADMIN, BROKER, Broker, HELPER, program, workspace};
+use crate::process::home::{CommandOutput, Home};
+use crate::process::programs::{ADMIN, BROKER, Broker, HELPER, program, workspace};
+use crate::skipped::tool;
+use crate::sts::identity::Identity;
 
-/// What is published and installed.
+/// The module that the demo publishes and installs.
 pub(super) const MODULE: &str = "acme/tags/aws";
 pub(super) const VERSION: &str = "1.0.0";
 
 /// The source of the module.
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/module");
 
-/// What Terraform says in the end.
+/// What Terraform prints when it succeeds.
 const INITIALIZED: &str = "Terraform has been successfully initialized!";
 
-/// Somebody at a terminal.
+/// A person at a terminal.
 pub(super) struct Actor {
-    /// What stands before the prompt.
+    /// The name before the prompt.
     pub(super) name: &'static str,
-    /// Whose environment the commands have.
+    /// The environment of the person's commands.
     pub(super) home: Home,
 }
 
-/// The stage, who acts on it, and the broker that runs.
+/// The stage, the person who installs, and the running broker.
 pub(super) struct Play {
     pub(super) show: Show,
     pub(super) stage: Stage,
     pub(super) broker: Broker,
     pub(super) deploy: Actor,
-    /// The throw-away keys of `deploy`; none where the caller's own are used.
+    /// The throw-away keys of `deploy`; `None` with the caller's own keys.
     pub(super) keys: Option<Identity>,
     pub(super) terraform: Option<PathBuf>,
 }
 
 impl Play {
-    /// Plays every step; the broker goes on.
+    /// Plays all steps. The broker keeps running.
     pub(super) async fn from_beginning(sts: Sts) -> Result<Self, Failed> {
         say(
-            "Stile: a private Terraform registry that is entered with an AWS identity, on this machine from end to end.\n\n",
+            "Stile: a private Terraform registry with AWS identities, on this machine from end to end.\n\n",
         );
         say("building the three programs…\n");
         for name in [BROKER, HELPER, ADMIN] {
@@ -84,7 +84,7 @@ impl Play {
         play.files()?;
         match sts {
             Sts::Local => refusals::after_all(&mut play).await?,
-            Sts::Aws => play.show.note("(that a proof is good once is shown with throw-away keys alone: the demo never reads yours)"),
+            Sts::Aws => play.show.note("(the step that sends a proof twice needs throw-away keys: the demo never reads yours)"),
         }
         Ok(play)
     }
@@ -94,20 +94,20 @@ impl Play {
         self.broker.terminate().await;
     }
 
-    /// Has the one who installs run a program, and shows it.
+    /// Runs a program as the person who installs, and shows it.
     pub(super) async fn deploy(
         &self,
         name: &str,
         arguments: &[&str],
         end: End,
-    ) -> Result<Ran, Failed> {
+    ) -> Result<CommandOutput, Failed> {
         self.show
             .run(&self.deploy.home, typed(self.deploy.name, &program(name), arguments), end)
             .await
     }
 
     async fn install_helper(&mut self) -> Result<(), Failed> {
-        self.show.step("The helper is put where Terraform looks, and Terraform is told of it: two files and a copy");
+        self.show.step("The helper is installed for Terraform: two configuration files and a copy of the program");
         let rc = short(&self.stage.rc());
         self.deploy(
             HELPER,
@@ -119,7 +119,7 @@ impl Play {
     }
 
     async fn publish(&mut self, publisher: &Actor) -> Result<(), Failed> {
-        self.show.step("A module is published from its folder, with a token for `upload` on its namespace alone");
+        self.show.step("A module is published from its folder, with a token for `upload` on its namespace only");
         let (source, host) = (short(Path::new(SOURCE)), self.stage.host());
         let arguments = ["module", "publish", MODULE, VERSION, &source, "--registry-host", &host];
         self.show
@@ -130,7 +130,7 @@ impl Play {
 
     async fn whoami(&mut self) -> Result<(), Failed> {
         self.show
-            .step("The helper signs a proof with the AWS keys, the broker has STS answer it, and gives a token: this is whom it is for");
+            .step("The helper signs a proof with the AWS keys, the broker sends it to STS, and mints a token for this principal");
         self.deploy(HELPER, &["whoami", &self.stage.host()], End::Done).await?;
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Play {
         std::fs::write(&main, &text).map_err(|error| failed(&main, &error))?;
         let Some(terraform) = &self.terraform else { return requests::install(self).await };
         self.show
-            .step("Terraform installs the module: it asks the helper for a token, the registry for the module, and checks the archive");
+            .step("Terraform installs the module: it gets a token from the helper and the module from the registry, and checks the archive");
         self.show.note(&format!("{}:\n{text}", short(&main)));
         let folder_flag = format!("-chdir={}", short(&folder));
         let arguments = [folder_flag.as_str(), "init", "-no-color", "-input=false"];
@@ -162,7 +162,7 @@ impl Play {
     }
 
     fn files(&mut self) -> Result<(), Failed> {
-        self.show.step("The module's files are there, byte for byte as they were published");
+        self.show.step("The module's files are installed, byte for byte as they were published");
         let installed = self.stage.configuration().join(".terraform/modules/tags");
         for name in ["README.md", "main.tf"] {
             let file = installed.join(name);
@@ -170,7 +170,10 @@ impl Play {
                 std::fs::read(Path::new(SOURCE).join(name)).is_ok_and(|here| here == there)
             });
             if !same {
-                return Err(Failed::new(format!("`{}` is not what was published", short(&file))));
+                return Err(Failed::new(format!(
+                    "`{}` differs from the published file",
+                    short(&file)
+                )));
             }
             self.show.note(&short(&file));
         }
@@ -178,7 +181,7 @@ impl Play {
     }
 }
 
-/// Grants as the operator.
+/// Creates a grant as the operator.
 pub(super) async fn grant(
     show: &Show,
     stage: &Stage,
@@ -199,7 +202,7 @@ pub(super) fn typed<'a>(who: &'a str, program: &'a Path, arguments: &'a [&'a str
 }
 
 async fn make_store(show: &mut Show, stage: &Stage, operator: &Actor) -> Result<(), Failed> {
-    show.step("The store: a folder with a database, an operator's to make, so that a mistyped path is never a new, empty registry");
+    show.step("An operator creates the store, a folder with a database, so that a mistyped path never becomes an empty registry");
     let data = short(&stage.data());
     show.run(
         &operator.home,

@@ -1,19 +1,19 @@
-//! Who gets nothing: a role without a grant, and whoever sends a proof a second time.
+//! The refusals of the demo: a role without a grant, and a proof that is sent twice.
 
 use serde_json::Value;
 
 use super::play::{Actor, Play, grant, typed};
 use super::show::{End, Failed};
-use crate::programs::{HELPER, program};
-use crate::proof::Proof;
-use crate::served::system_time;
+use crate::broker::served::system_time;
+use crate::process::programs::{HELPER, program};
+use crate::sts::proof::Proof;
 
-/// What a refusal tells its reader to ask for, up to the ARN.
+/// The command in a refusal, up to the ARN.
 const ASK: &str = "`stile-admin grant create --role-arn ";
 
-/// A stranger who asks for a token, and a proof that is sent twice.
+/// A role without a grant asks for a token, and a proof is sent twice.
 pub(super) async fn after_all(play: &mut Play) -> Result<(), Failed> {
-    play.show.step("A role without a grant gets no token, and is told by which name the operator can let it in");
+    play.show.step("A role without a grant gets no token, but a hint: the command by which an operator grants it access");
     let intern = Actor { name: "intern", home: play.stage.home_of("intern").0 };
     let host = play.stage.host();
     play.show
@@ -24,7 +24,8 @@ pub(super) async fn after_all(play: &mut Play) -> Result<(), Failed> {
         )
         .await?;
 
-    play.show.step("A proof is good once: whoever copies one on its way has nothing, as the same bytes sent again show");
+    play.show
+        .step("A proof is valid once: the broker rejects the same bytes when they are sent again");
     let Some(keys) = &play.keys else { return Ok(()) };
     let proof = Proof::new(keys).audience(&host).now(system_time()).build();
     for (time, expected) in [("first", "200 a token"), ("second", "401 proof_replayed")] {
@@ -39,10 +40,11 @@ pub(super) async fn after_all(play: &mut Play) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The caller's own identity before it is granted anything: the refusal names it, and so the operator can grant.
+/// The caller asks before any grant exists. The refusal names the caller's identity, which the
+/// operator then grants.
 pub(super) async fn before_the_grant(play: &mut Play, operator: &Actor) -> Result<(), Failed> {
     play.show.step(
-        "Nobody is granted anything yet, so you are refused, by the name under which AWS knows you",
+        "No grant exists yet, so the broker refuses you, and names the ARN by which AWS identifies you",
     );
     let host = play.stage.host();
     let asked = play
@@ -51,11 +53,9 @@ pub(super) async fn before_the_grant(play: &mut Play, operator: &Actor) -> Resul
     let words = asked.words();
     let arn = arn_in(&words).ok_or_else(|| {
         let line = words.trim_start_matches("stile: ");
-        Failed::new(format!(
-            "this demo goes on only where AWS says who you are, and it did not: {line}"
-        ))
+        Failed::new(format!("the demo needs an AWS identity, and AWS did not confirm one: {line}"))
     })?;
-    play.show.step("The operator does what the refusal says, with `upload` besides, since you publish the module too");
+    play.show.step("The operator runs the command in the refusal, and adds `upload`, because you also publish the module");
     grant(&play.show, &play.stage, operator, &["--role-arn", &arn], &["--download", "--upload"])
         .await
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_is_taken_from_a_refusal_and_from_nothing_else() {
+    fn only_a_refusal_names_the_arn_to_grant() {
         for (words, expected) in [
             ("stile: found no AWS credentials; hint: sign in", None),
             ("hint: ask an operator for `stile-admin grant create --role-arn", None),

@@ -1,4 +1,5 @@
-//! Where there is no Terraform: the requests it would make, with the helper's token, and the archive unpacked as it would be.
+//! Replaces Terraform if it is missing: sends its requests with the helper's token, and unpacks the
+//! archive.
 
 use std::io::Cursor;
 
@@ -8,12 +9,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::play::{MODULE, Play, VERSION};
 use super::show::{End, Failed};
-use crate::programs::HELPER;
+use crate::process::programs::HELPER;
 
 /// Installs the module without Terraform.
 pub(super) async fn install(play: &mut Play) -> Result<(), Failed> {
     play.show
-        .step("Terraform is not on PATH, so its requests are made without it: the helper's token, three questions, the archive checked");
+        .step("Terraform is not on PATH, so the demo sends its requests: it gets a token, asks for the module, and checks the archive");
     let host = play.stage.host();
     let asked = play.deploy(HELPER, &["get", &host], End::Done).await?;
     let printed: Value = serde_json::from_str(&asked.stdout).unwrap_or_default();
@@ -25,7 +26,7 @@ pub(super) async fn install(play: &mut Play) -> Result<(), Failed> {
     let discovery: Value = json(get(play, "/.well-known/terraform.json", None).await?).await?;
     let base = discovery["modules.v1"]
         .as_str()
-        .ok_or_else(|| Failed::new("the registry names no modules"))?
+        .ok_or_else(|| Failed::new("the registry has no module protocol"))?
         .to_owned();
     let versions: Value =
         json(get(play, &format!("{base}{MODULE}/versions"), Some(&token)).await?).await?;
@@ -45,9 +46,9 @@ pub(super) async fn install(play: &mut Play) -> Result<(), Failed> {
     let archive = get(play, &location, None).await?.bytes().await.map_err(|error| down(&error))?;
     let digest = hex::encode(Sha256::digest(&archive));
     if !location.contains(&format!("checksum=sha256:{digest}&")) {
-        return Err(Failed::new("the archive is not the one whose checksum the link names"));
+        return Err(Failed::new("the archive does not have the checksum in its link"));
     }
-    play.show.note(&format!("the archive has the checksum that its link names: sha256:{digest}"));
+    play.show.note(&format!("the archive has the checksum in its link: sha256:{digest}"));
     let folder = play.stage.configuration().join(".terraform/modules/tags");
     let unpacked =
         zip::ZipArchive::new(Cursor::new(archive)).and_then(|mut archive| archive.extract(&folder));
@@ -73,7 +74,7 @@ async fn get(play: &Play, path: &str, token: Option<&str>) -> Result<Response, F
 
 async fn json(answer: Response) -> Result<Value, Failed> {
     let text = answer.text().await.map_err(|error| down(&error))?;
-    serde_json::from_str(&text).map_err(|_| Failed::new("the registry's answer is no JSON"))
+    serde_json::from_str(&text).map_err(|_| Failed::new("the registry's answer is not JSON"))
 }
 
 fn down(error: &reqwest::Error) -> Failed {

@@ -1,17 +1,17 @@
-//! How the demo speaks: a numbered line for each step, and under it what was typed and what came back.
+//! Prints the demo: a numbered line for each step, then the commands and their output.
 
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::home::{Home, Ran};
-use crate::programs::workspace;
+use crate::process::home::{CommandOutput, Home};
+use crate::process::programs::workspace;
 
-/// A step did not hold, and what was seen of it.
+/// A step that did not hold, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed(String);
 
 impl Failed {
-    /// A failure told by a sentence.
+    /// A failure with this message.
     pub fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }
@@ -25,16 +25,16 @@ impl std::fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-/// How a command is to end for its step to hold.
+/// How a command must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// With exit code 0.
     Done,
-    /// With exit code 1, and these words.
+    /// With exit code 1, and these words on standard error.
     Refused(&'static str),
 }
 
-/// Who types a command, what, and where; shown as `who$ program arguments`.
+/// A command, shown as `who$ program arguments`, and its folder.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Typed<'a> {
     pub(super) who: &'a str,
@@ -43,31 +43,36 @@ pub(super) struct Typed<'a> {
     pub(super) folder: &'a Path,
 }
 
-/// What has been shown so far.
+/// The output of the demo so far.
 #[derive(Debug, Default)]
 pub(super) struct Show {
     steps: usize,
 }
 
 impl Show {
-    /// Begins a step: what it shows, and why.
+    /// Starts a step, and prints what it shows.
     pub(super) fn step(&mut self, what: &str) {
         self.steps += 1;
         say(&format!("\n{:>2}  {what}\n", self.steps));
     }
 
-    /// Says something under a step.
+    /// Prints text under a step.
     pub(super) fn note(&self, text: &str) {
         say(&indented(text));
     }
 
-    /// Runs a command and shows it with all that it prints, but for a token.
-    pub(super) async fn run(&self, home: &Home, typed: Typed<'_>, end: End) -> Result<Ran, Failed> {
+    /// Runs a command, and shows it with its output; tokens are shortened.
+    pub(super) async fn run(
+        &self,
+        home: &Home,
+        typed: Typed<'_>,
+        end: End,
+    ) -> Result<CommandOutput, Failed> {
         let name = typed.program.file_name().unwrap_or_default().display();
         self.note(&format!("{}$ {name} {}", typed.who, typed.arguments.join(" ")));
         let mut command = home.command(typed.program, typed.arguments);
         command.current_dir(typed.folder);
-        let ran = Ran::of(command).await;
+        let ran = CommandOutput::of(command).await;
         let printed = without_tokens(&format!("{}{}", ran.stdout, ran.stderr));
         self.note(&printed);
         let holds = match end {
@@ -84,21 +89,21 @@ impl Show {
             Ok(ran)
         } else {
             Err(Failed(format!(
-                "step {}: `{name}` ended with {ended}, and not with {expected}",
+                "step {}: `{name}` ended with {ended} instead of {expected}",
                 self.steps
             )))
         }
     }
 }
 
-/// Writes to stdout at once: somebody watches.
+/// Writes to stdout without buffering, because a person watches.
 pub(super) fn say(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    // Who stops reading has seen enough.
+    // A closed pipe is no failure.
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// A path as it is typed in the folder of the workspace.
+/// A path relative to the folder of the workspace.
 pub(super) fn short(path: &Path) -> String {
     path.strip_prefix(workspace()).unwrap_or(path).display().to_string()
 }
@@ -111,7 +116,7 @@ fn indented(text: &str) -> String {
         .collect()
 }
 
-/// A token on a screen is a token in a recording, so only its beginning is shown.
+/// Shortens tokens, because a token on a screen can end up in a recording.
 fn without_tokens(text: &str) -> String {
     let mut parts = text.split("stile_v4.local.");
     let mut shown = parts.next().unwrap_or_default().to_owned();
@@ -130,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_not_shown() {
+    fn a_token_is_shortened() {
         for (text, expected) in [
             ("{\"token\":\"stile_v4.local.abc-_.def\"}\n", "{\"token\":\"stile_v4.local.…\"}\n"),
             ("stile_v4.local.a stile_v4.local.b", "stile_v4.local.… stile_v4.local.…"),
@@ -141,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_stands_under_its_step() {
+    fn output_is_indented_under_its_step() {
         assert_eq!(indented("\none\n\n  two \n"), "      one\n        two\n");
     }
 }

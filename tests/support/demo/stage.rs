@@ -1,4 +1,4 @@
-//! What the demo stands on: a folder under `target/`, a certificate authority, who answers for STS, and the broker.
+//! The stage of the demo: a folder in `target/`, a certificate authority, an STS, and the broker.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,24 +6,24 @@ use std::sync::Arc;
 
 use super::Sts;
 use super::show::{Failed, Show, short};
+use crate::broker::served::system_time;
 use crate::dev_ca::{DevCa, Files};
-use crate::home::Home;
-use crate::identity::Identity;
-use crate::local_sts::LocalSts;
-use crate::programs::{Broker, Setup, free_port, target};
-use crate::served::system_time;
+use crate::process::home::Home;
+use crate::process::programs::{Broker, Setup, free_port, target};
+use crate::sts::identity::Identity;
+use crate::sts::local::LocalSts;
 
-/// The port the registry is on, if nobody else is.
+/// The registry's port, if it is free.
 const PORT: u16 = 8443;
 
 /// The account of the throw-away keys.
 const ACCOUNT: &str = "111122223333";
 
-/// Where a system keeps the roots it trusts.
+/// Where operating systems keep the root certificates that they trust.
 const ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// Everything that is there before the first command.
+/// Everything that exists before the first command.
 pub(super) struct Stage {
     /// `target/demo`.
     pub(super) folder: PathBuf,
@@ -31,15 +31,15 @@ pub(super) struct Stage {
     pub(super) port: u16,
     /// The registry's certificate, and its authority.
     pub(super) files: Files,
-    /// Who answers for STS, where it is not AWS.
+    /// The local STS; `None` with AWS's.
     pub(super) sts: Option<LocalSts>,
     _lock: File,
 }
 
 impl Stage {
-    /// Makes the folder anew, and what needs no command.
+    /// Creates the folder again, and everything that needs no command.
     pub(super) fn set(show: &mut Show, sts: Sts) -> Result<Self, Failed> {
-        show.step("A new folder for all of it: nothing else on this machine is changed");
+        show.step("A new folder for everything: the demo changes nothing else on this machine");
         let folder = target().join("demo");
         let lock =
             File::create(target().join("demo.lock")).map_err(|error| failed(&folder, &error))?;
@@ -52,7 +52,7 @@ impl Stage {
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
         show.note(&short(&folder));
 
-        show.step("A certificate authority of our own, since Terraform talks to registries over TLS alone");
+        show.step("A certificate authority for the demo, because Terraform talks to registries only over TLS");
         let files = DevCa::new(system_time()).write(&folder, &["127.0.0.1"]);
         let port = if std::net::TcpListener::bind(("127.0.0.1", PORT)).is_ok() {
             PORT
@@ -60,21 +60,21 @@ impl Stage {
             free_port()
         };
         show.note(&format!(
-            "{} signed a certificate for 127.0.0.1; the registry's host will be 127.0.0.1:{port}",
+            "{} signed a certificate for 127.0.0.1; the registry's host is 127.0.0.1:{port}",
             short(&files.ca)
         ));
 
         let sts = match sts {
             Sts::Aws => {
-                show.step("AWS itself will say who you are: the broker asks the real STS, with what your credentials sign");
-                show.note("the credentials are those that AWS tools find; no secret of theirs is sent anywhere");
+                show.step("AWS identifies you: the broker asks the real STS with a request that your credentials sign");
+                show.note("the credentials are those that AWS tools find; their secrets stay on this machine");
                 None
             }
             Sts::Local => {
-                show.step("An STS on this machine that checks signatures as AWS does, with throw-away keys of three roles");
+                show.step("A local STS that verifies signatures as AWS does, with throw-away keys of three roles");
                 let sts = LocalSts::start([], Arc::new(system_time));
                 show.note(&format!(
-                    "{} stands in for AWS; the roles are `publisher`, `deploy` and `intern`",
+                    "{} replaces AWS; the roles are `publisher`, `deploy` and `intern`",
                     sts.endpoint()
                 ));
                 Some(sts)
@@ -103,11 +103,11 @@ impl Stage {
         self.folder.join("configuration")
     }
 
-    /// A home in which the keys of a role are in the environment; the role is made known to the local STS.
+    /// A home with new keys of a role, which the local STS knows.
     pub(super) fn home_of(&self, role: &str) -> (Home, Identity) {
         let identity = Identity::role(ACCOUNT, role, "demo");
         if let Some(sts) = &self.sts {
-            sts.know(identity.clone());
+            sts.add_identity(identity.clone());
         }
         let mut home = Home::at(self.home_folder());
         home.act_as(&identity, "us-east-1");
@@ -115,7 +115,7 @@ impl Stage {
         (self.with_terraform(home), identity)
     }
 
-    /// A home in which AWS tools find what they find in the caller's own.
+    /// A home in which AWS tools find the caller's own configuration.
     pub(super) fn home_of_caller(&self) -> Result<Home, Failed> {
         let mut home = Home::inheriting(self.home_folder());
         let (own, here) = (
@@ -125,7 +125,7 @@ impl Stage {
         if own.is_dir() && !here.exists() {
             std::os::unix::fs::symlink(&own, &here).map_err(|error| failed(&here, &error))?;
         }
-        // The AWS SDK trusts what `SSL_CERT_FILE` names as well, and must go on trusting AWS.
+        // The AWS SDK also trusts what `SSL_CERT_FILE` names, and must still trust AWS.
         let system = home
             .value("SSL_CERT_FILE")
             .map(PathBuf::from)
@@ -146,7 +146,8 @@ impl Stage {
         if let Some(sts) = &self.sts {
             setup = setup.sts(&sts.endpoint());
         }
-        // Only where roots are kept in an unusual place: the broker needs them for AWS.
+        // The broker needs this for AWS where the system keeps its root certificates in an unusual
+        // place.
         if let Some(bundle) =
             caller.and_then(|home| home.value("SSL_CERT_FILE")).and_then(|file| file.to_str())
         {
@@ -169,5 +170,5 @@ impl Stage {
 }
 
 pub(super) fn failed(path: &Path, error: &std::io::Error) -> Failed {
-    Failed::new(format!("`{}` cannot be made: {error}", short(path)))
+    Failed::new(format!("`{}` cannot be created: {error}", short(path)))
 }

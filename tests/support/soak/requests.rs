@@ -1,4 +1,4 @@
-//! What the soak sends, and what each must be answered with; every request is made anew.
+//! The requests of the soak, and the answers that each must get. Every request is new.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -11,65 +11,65 @@ use serde_json::Value;
 use stile_core::principal::Principal;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{self, Download, Upload};
-use stile_store::{Embedded, Store};
+use stile_store::Store;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::identity::Identity;
-use crate::local_sts::LocalSts;
-use crate::operator::operator;
-use crate::patience;
-use crate::programs::{Broker, Setup, free_port};
-use crate::proof::{Proof, document, with};
-use crate::served::system_time;
-use crate::test_broker::{ACCOUNT, deploy, make_data, module_zip, role};
+use crate::broker::operator::operator;
+use crate::broker::served::system_time;
+use crate::broker::{ACCOUNT, deploy, make_data, module_zip, role};
+use crate::process::programs::{Broker, Setup, free_port};
+use crate::sts::identity::Identity;
+use crate::sts::local::LocalSts;
+use crate::sts::proof::{Proof, document, with};
+use crate::time_limits;
 
 const MODULE: &str = "/v1/modules/acme/vpc/aws";
 
-/// How long a slow client may be held before that is a surprise.
+/// How long a slow client may stay connected.
 const CUT: Duration = Duration::from_secs(20);
 
 /// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// The versions of a module.
+    /// Lists the versions of a module.
     Versions,
-    /// Where one is downloaded.
+    /// Asks for the location of an archive.
     Download,
-    /// The archive there.
+    /// Downloads the archive.
     Archive,
-    /// Who am I.
+    /// Asks who the caller is.
     Whoami,
-    /// A good proof for a token.
+    /// Exchanges a valid proof for a token.
     Mint,
-    /// A new version.
+    /// Publishes a new version.
     Publish,
-    /// No token of ours, in four ways.
+    /// Sends an invalid token, in four forms.
     GarbageToken,
-    /// No proof, in four ways.
+    /// Sends an invalid proof, in four forms.
     GarbageExchange,
-    /// A token that has ended.
+    /// Sends an expired token.
     Expired,
-    /// A token that was revoked.
+    /// Sends a revoked token.
     Revoked,
-    /// A token without a grant there.
+    /// Sends a token without a grant on the namespace.
     Ungranted,
-    /// One proof twice at once.
+    /// Sends one proof twice at once.
     Replayed,
-    /// A body or a header that is too long.
+    /// Sends a body or a header that is too long.
     Oversized,
-    /// A byte a second.
+    /// Sends one byte per second.
     Slow,
 }
 
 impl Kind {
-    /// Whether it is answered well, and so its latency counts.
+    /// Whether it is a successful read, whose latency counts.
     pub(super) fn is_read(self) -> bool {
         matches!(self, Self::Versions | Self::Download | Self::Archive | Self::Whoami)
     }
 
-    /// What it must be answered with.
+    /// The answers that it may get.
     pub(super) fn expected(self) -> &'static [&'static str] {
         match self {
             Self::Versions | Self::Archive | Self::Whoami | Self::Mint => &["200"],
@@ -87,7 +87,7 @@ impl Kind {
     }
 }
 
-/// A broker that runs, whoever answers for STS, and tokens of every sort.
+/// A running broker, its STS, and tokens of every kind.
 pub(super) struct Registry {
     broker: Broker,
     sts: LocalSts,
@@ -107,15 +107,14 @@ impl Registry {
         let data = folder.path().join("data");
         make_data(&data, &role("deploy"), "acme", &[Download, Upload]).await;
         let sts = LocalSts::start([], Arc::new(system_time));
-        // What is logged is written, and kept by nobody: a million lines would fill a disk and show nothing.
+        // Discard the log: a million lines would fill the disk.
         let broker =
             Setup::new(free_port(), &data).sts(&sts.endpoint()).start(Path::new("/dev/null")).await;
         let named = |name: &str| Identity::role(ACCOUNT, name, "i-0abc");
         let (deploy, gone, stranger) = (deploy(), named("gone"), named("stranger"));
-        let store = Store::Embedded(Embedded::open(&data, patience::embedded()).unwrap());
+        let store = Store::open_folder(&data, time_limits::embedded()).unwrap();
         for (who, namespace) in [("gone", "acme"), ("stranger", "elsewhere")] {
-            crate::test_broker::grant(&store, &role(who), namespace, &[Download], system_time())
-                .await;
+            crate::broker::grant(&store, &role(who), namespace, &[Download], system_time()).await;
         }
         let mut registry = Self {
             broker,
@@ -130,7 +129,7 @@ impl Registry {
             _folder: folder,
         };
         for identity in [&deploy, &gone, &stranger] {
-            registry.sts.know(identity.clone());
+            registry.sts.add_identity(identity.clone());
         }
         registry.good = registry.token(&deploy, 43_200, &[Download, Upload]).await;
         registry.short = (Instant::now(), registry.token(&deploy, 60, &[Download]).await);
@@ -148,7 +147,7 @@ impl Registry {
         registry
     }
 
-    /// The memory that the broker holds, in KiB.
+    /// The resident memory of the broker, in KiB.
     pub(super) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.broker.id()))
             .unwrap_or_default();
@@ -156,12 +155,13 @@ impl Registry {
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
     }
 
-    /// The calls to STS beyond the one that each genuine proof is worth.
+    /// The calls to STS beyond one for each valid proof.
     pub(super) fn unexpected_calls(&self) -> i64 {
         i64::try_from(self.sts.calls()).unwrap() - self.mints.load(Ordering::SeqCst)
     }
 
-    /// Sends one, and says what was answered and how long that took; nothing where it is too early for that kind.
+    /// Sends a request, and returns the answer and the time it took. `None` if it is too early for
+    /// that kind.
     pub(super) async fn send(&self, kind: Kind) -> Option<(String, Duration)> {
         let n = self.sent.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
@@ -172,7 +172,7 @@ impl Registry {
             Kind::Archive => return Some(self.archive().await),
             Kind::Mint => {
                 let proof = self.proof(&self.deploy, 3600, &[Download]).to_string();
-                // What it takes to sign is not the broker's.
+                // The time to sign does not count.
                 let started = Instant::now();
                 return Some((self.exchange(proof).await, started.elapsed()));
             }
@@ -181,7 +181,7 @@ impl Registry {
                 self.get(&format!("{MODULE}/versions"), &self.garbage_token(n)).await
             }
             Kind::GarbageExchange => self.exchange(self.garbage_exchange(n)).await,
-            // A broker that has just been told keeps believing for ten seconds, and a token lives for sixty.
+            // The broker may cache a grant for ten seconds, and this token lives for sixty.
             Kind::Expired if self.short.0.elapsed() < Duration::from_secs(62) => return None,
             Kind::Expired => self.get(&format!("{MODULE}/versions"), &self.short.1).await,
             Kind::Revoked if self.short.0.elapsed() < Duration::from_secs(12) => return None,
@@ -207,7 +207,7 @@ impl Registry {
         body["token"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()
     }
 
-    /// A genuine one, for which STS may be asked once.
+    /// A valid proof, for which the broker may ask STS once.
     fn proof(&self, identity: &Identity, ttl: i64, permissions: &[Permission]) -> Value {
         self.mints.fetch_add(1, Ordering::SeqCst);
         let document = document(ttl, Namespaces::All, permissions);
@@ -323,7 +323,7 @@ impl Registry {
     }
 }
 
-/// The status, and the code of an error that has one.
+/// The status, and the error code if there is one.
 async fn outcome(request: reqwest::RequestBuilder) -> String {
     let Ok(answer) = request.send().await else { return "no answer".to_owned() };
     let status = answer.status();

@@ -1,4 +1,4 @@
-//! What came of a soak: counts, latencies, memory, and whether all held that must hold.
+//! The result of a soak: counts, latencies, memory, and whether everything held that must hold.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 use super::Phase;
 use super::requests::Kind;
 
-/// Most surprises that are told one by one.
-const TOLD: usize = 20;
+/// How many wrong answers the report lists one by one.
+const LISTED: usize = 20;
 
-/// How much more memory there may be at the end, in percent.
+/// How much the memory may grow, in percent.
 const GROWTH: u64 = 10;
 
-/// A latency under which a rare one may be more than twice the usual: a machine that runs the other side as well has such
-/// pauses.
+/// Below this latency, the 99th percentile may be more than twice the usual: clients and broker
+/// share the machine.
 const UNNOTICED: Duration = Duration::from_millis(5);
 
-/// What has come so far.
+/// The results so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Mutex<Counts>);
 
@@ -28,7 +28,7 @@ pub(super) struct Tally(Mutex<Counts>);
 struct Counts {
     outcomes: BTreeMap<(Kind, String), u64>,
     surprises: u64,
-    told: Vec<String>,
+    listed: Vec<String>,
     reads: BTreeMap<Phase, Vec<Duration>>,
     mints: BTreeMap<Phase, Vec<Duration>>,
 }
@@ -38,8 +38,10 @@ impl Tally {
         let mut counts = self.0.lock().unwrap();
         if !kind.expected().contains(&outcome.as_str()) {
             counts.surprises += 1;
-            if counts.told.len() < TOLD {
-                counts.told.push(format!("{kind:?} was answered with {outcome} while {phase:?}"));
+            if counts.listed.len() < LISTED {
+                counts
+                    .listed
+                    .push(format!("{kind:?} was answered with {outcome} in phase {phase:?}"));
             }
         } else if kind.is_read() {
             counts.reads.entry(phase).or_default().push(took);
@@ -70,7 +72,7 @@ impl Tally {
             .map(|(_, n)| n)
             .sum();
         let latency = |what: &str, [usual, garbage, mixed]: &[Latency; 3]| {
-            // What was never measured would be as fast as anybody likes.
+            // A latency that was never measured must not count as fast.
             let of = |said: &str,
                       usual: (usize, Duration),
                       under: (usize, Duration),
@@ -97,7 +99,7 @@ impl Tally {
                     UNNOTICED,
                 ),
                 of(
-                    "beside slow clients and all other kinds take at most twice as long at the median",
+                    "next to slow clients and all other kinds take at most twice as long at the median",
                     usual_p50,
                     mixed_p50,
                     Duration::ZERO,
@@ -111,9 +113,9 @@ impl Tally {
                 found: failed.to_string(),
             },
             Invariant {
-                what: "every answer is the one that is due".to_owned(),
+                what: "every answer is an expected one".to_owned(),
                 held: counts.surprises == 0,
-                found: format!("{} are not; {}", counts.surprises, counts.told.join("; "))
+                found: format!("{} are not; {}", counts.surprises, counts.listed.join("; "))
                     .trim_end_matches("; ")
                     .to_owned(),
             },
@@ -123,12 +125,12 @@ impl Tally {
                 found: garbage_calls.to_string(),
             },
             Invariant {
-                what: "STS is asked once for a genuine proof".to_owned(),
+                what: "the broker asks STS once for a valid proof".to_owned(),
                 held: calls == 0,
                 found: format!("{calls} more calls"),
             },
             Invariant {
-                what: "the memory is known".to_owned(),
+                what: "the memory was measured".to_owned(),
                 held: start > 0 && end > 0,
                 found: format!("{start} KiB, then {end} KiB"),
             },
@@ -148,14 +150,14 @@ fn is_5xx(outcome: &str) -> bool {
     outcome.split(", ").any(|part| part.len() >= 3 && part.starts_with('5'))
 }
 
-/// One thing that must hold, and what was found.
+/// A condition that must hold, and the measured figures.
 #[derive(Debug)]
 pub struct Invariant {
-    /// What must hold.
+    /// The condition.
     pub what: String,
-    /// Whether it did.
+    /// Whether it held.
     pub held: bool,
-    /// The figures.
+    /// The measured figures.
     pub found: String,
 }
 
@@ -182,7 +184,7 @@ impl Latency {
     }
 }
 
-/// All that a soak has shown.
+/// The results of a soak.
 #[derive(Debug)]
 pub struct Report {
     took: Duration,
@@ -195,12 +197,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether all held.
+    /// Whether every condition held.
     pub fn held(&self) -> bool {
         self.invariants.iter().all(|invariant| invariant.held)
     }
 
-    /// The report for programs.
+    /// The report as JSON.
     pub fn json(&self) -> Value {
         let phases = |[usual, garbage, mixed]: &[Latency; 3]| json!({"usual": usual.json(), "garbage": garbage.json(), "mixed": mixed.json()});
         let requests: u64 = self.outcomes.values().sum();
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_hold_fails_the_soak_where_it_does_not() {
+    fn a_condition_that_does_not_hold_fails_the_soak() {
         let kinds = [Kind::Versions, Kind::Mint];
         assert!(held(&measured(&MEASURED, &kinds)));
         for (kind, outcome, expected) in [
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_slowed_down_fails_the_soak_and_so_does_what_was_not_measured() {
+    fn slow_requests_fail_the_soak_and_so_do_requests_that_were_not_measured() {
         for (kind, other) in [(Kind::Versions, Kind::Mint), (Kind::Mint, Kind::Versions)] {
             for (at, phase) in [(1, Phase::Garbage), (2, Phase::Mixed)] {
                 let slow = measured(&MEASURED, &[Kind::Versions, Kind::Mint]);
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_of_what_was_measured() {
+    fn percentiles_are_measured_latencies() {
         let latency = Latency::of((1..=1000).map(Duration::from_micros).collect());
         assert_eq!((latency.p50.as_micros(), latency.p99.as_micros()), (501, 991));
         assert_eq!(Latency::of(vec![]).p99, Duration::ZERO);

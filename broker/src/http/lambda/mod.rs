@@ -5,6 +5,7 @@
 
 mod authorizer;
 mod failure;
+mod method_arn;
 mod shape;
 
 use std::convert::Infallible;
@@ -22,7 +23,7 @@ use tower::ServiceExt;
 use crate::app::Broker;
 use crate::authn::gateway::IamSource;
 use crate::config::{AuthorizerBase, Config};
-use crate::http::publish::DirectLimit;
+use crate::http::archive_body::DirectLimit;
 
 pub use failure::Failure;
 

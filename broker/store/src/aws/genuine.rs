@@ -13,7 +13,7 @@ const REQUEST_IDS: [&str; 2] = ["x-amzn-requestid", "x-amz-request-id"];
 
 /// The check, for every client.
 #[derive(Debug)]
-pub(super) struct Genuine;
+pub(crate) struct Genuine;
 
 /// A success that AWS did not give.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,6 @@ impl Intercept for Genuine {
 }
 
 /// Whether AWS gave that answer.
-pub(super) fn is_from_aws(response: &HttpResponse) -> bool {
+pub(crate) fn is_from_aws(response: &HttpResponse) -> bool {
     REQUEST_IDS.iter().any(|name| response.headers().get(name).is_some_and(|id| !id.is_empty()))
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::names::Permission::Download;
-use stile_tests::identity::Identity;
-use stile_tests::operator::AsOperator as _;
-use stile_tests::test_broker::{ACCOUNT, Backend, TestBroker, deploy, role};
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::{ACCOUNT, Backend, TestBroker, deploy, role};
+use stile_tests::sts::identity::Identity;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::file::Forged;
@@ -75,7 +75,7 @@ pub(super) async fn every_bent_token_is_refused(backend: Backend) {
     assert!(sent > good.len() * 10, "{sent} of them");
     assert_eq!(ground.test.sts.calls(), sts);
     if backend == Backend::Aws {
-        assert!(ground.test.aws().meter.taken().is_empty(), "and nobody was asked");
+        assert!(ground.test.aws().proxy.take_counts().is_empty(), "and nobody was asked");
     }
     assert_eq!(status(&ground.test, &ground.token).await, 200);
 }
@@ -173,7 +173,7 @@ pub(super) async fn a_grant_taken_away_ends_access_everywhere(backend: Backend) 
     for process in [&ground.test, &other] {
         assert_eq!(process.get(DOWNLOAD, &ground.token).await.status, 204);
     }
-    ground.test.ungrant(&role("deploy"), "acme").await;
+    ground.test.delete_grant(&role("deploy"), "acme").await;
     for process in [&ground.test, &other] {
         process.advance(10);
         // The one refresh in ten seconds, and then nothing any more.

@@ -11,11 +11,11 @@ use axum::Router;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::Download;
-use stile_tests::home::{Home, Ran};
-use stile_tests::identity::Identity;
-use stile_tests::programs::{HELPER, free_port, program};
-use stile_tests::served::{Served, system_time};
-use stile_tests::test_broker::{Backend, deploy, role};
+use stile_tests::broker::served::{Served, system_time};
+use stile_tests::broker::{Backend, deploy, role};
+use stile_tests::process::home::{CommandOutput, Home};
+use stile_tests::process::programs::{HELPER, free_port, program};
+use stile_tests::sts::identity::Identity;
 use tokio::io::AsyncWriteExt as _;
 
 async fn served(backend: Backend) -> Served {
@@ -25,12 +25,12 @@ async fn served(backend: Backend) -> Served {
     served
 }
 
-async fn get(home: &Home, host: &str) -> Ran {
+async fn get(home: &Home, host: &str) -> CommandOutput {
     home.run(&program(HELPER), &["get", host]).await
 }
 
 /// The token that was printed; nothing else was, and none of it where errors go.
-fn token(ran: &Ran) -> String {
+fn token(ran: &CommandOutput) -> String {
     let printed: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
     let token = printed["token"].as_str().unwrap_or_default().to_owned();
     assert!(
@@ -44,7 +44,7 @@ fn token(ran: &Ran) -> String {
     token
 }
 
-fn fails(ran: &Ran, says: &[&str]) {
+fn fails(ran: &CommandOutput, says: &[&str]) {
     assert_eq!(
         (ran.code, ran.stdout.as_str(), ran.stderr.lines().count()),
         (Some(1), "", 1),
@@ -381,7 +381,8 @@ pub(super) async fn a_cache_that_others_could_read_or_write_is_not_used(backend:
             }
             "cut short" => std::fs::write(&path, &whole[..whole.len() / 2]).unwrap(),
             "another host" => {
-                std::fs::write(&path, whole.replace(served.host(), "registry.example.org")).unwrap()
+                std::fs::write(&path, whole.replace(served.host(), "registry.example.org"))
+                    .unwrap();
             }
             "expired" => std::fs::write(&path, whole.replace("\"20", "\"19")).unwrap(),
             // Giving a file away takes root's right.
@@ -402,7 +403,7 @@ pub(super) async fn many_processes_mint_once(backend: Backend) {
     let served = served(backend).await;
     let (home, helper) = (served.home(&deploy()), program(HELPER));
     let running: Vec<_> = (0..8)
-        .map(|_| tokio::spawn(Ran::of(home.command(&helper, ["get", served.host()]))))
+        .map(|_| tokio::spawn(CommandOutput::of(home.command(&helper, ["get", served.host()]))))
         .collect();
     let mut tokens = Vec::new();
     for ran in running {
@@ -428,7 +429,11 @@ pub(super) async fn verbs_follow_the_protocol(backend: Backend) {
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes()).await;
         let output = child.wait_with_output().await.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        CommandOutput {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     };
     let host = served.host();
     fails(

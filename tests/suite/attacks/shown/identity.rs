@@ -6,13 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::Download;
-use stile_tests::emulated_aws::EmulatedAws;
-use stile_tests::home::Home;
-use stile_tests::identity::Identity;
-use stile_tests::local_sts::{Answer, LocalSts, fixed_clock};
-use stile_tests::programs::{ADMIN, program};
-use stile_tests::proof::document;
-use stile_tests::test_broker::{ACCOUNT, Backend, deploy, namespaces, role};
+use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::{ACCOUNT, Backend, deploy, namespaces, role};
+use stile_tests::process::home::Home;
+use stile_tests::process::programs::{ADMIN, program};
+use stile_tests::sts::identity::Identity;
+use stile_tests::sts::local::{Answer, LocalSts, fixed_clock};
+use stile_tests::sts::proof::document;
 
 use super::super::ground::{Ground, Outcome, exchange, secrets};
 
@@ -28,7 +28,7 @@ async fn asks_as(
     answer: &str,
     calls: &str,
 ) -> Outcome {
-    ground.test.sts.know(identity.clone());
+    ground.test.sts.add_identity(identity.clone());
     let proof = ground
         .test
         .proof(&identity)
@@ -76,7 +76,7 @@ async fn write_row(ground: &Ground, principal: &str, namespace: &str, permission
         Backend::Embedded => super::database(
             &ground.test,
             &format!(
-                "INSERT INTO grants VALUES ('{principal}', '{namespace}', {permissions}, NULL, 'x', 0, '{principal}')"
+                "INSERT INTO grants (principal, namespace, permissions, expires_at, created_by, created_at, folded) VALUES ('{principal}', '{namespace}', {permissions}, NULL, 'x', 0, '{principal}')"
             ),
         ),
         Backend::Aws => {
@@ -182,7 +182,7 @@ pub(super) async fn a_row_that_cannot_be_read_leaves_the_others_good(backend: Ba
 pub(super) async fn without_the_table_a_known_caller_is_not_refused(backend: Backend) {
     let ground = Ground::plain(backend).await;
     let identity = deploy();
-    ground.test.sts.know(identity.clone());
+    ground.test.sts.add_identity(identity.clone());
     let proof = ground.test.proof(&identity).build();
     super::without_table(&ground.test, "grants", true);
     let outcome = ground.watch(exchange(proof.to_string()), &secrets(&identity, &proof)).await;
@@ -214,9 +214,9 @@ pub(super) async fn without_the_table_a_known_caller_is_not_refused(backend: Bac
             body: body.into(),
         });
         let sdk = ground.test.aws().sdk().to_builder().endpoint_url(throttled.endpoint()).build();
-        let store = ground.test.aws().store_over(&sdk, Some(stile_tests::test_broker::HOST));
-        let process = ground.test.over(stile_store::Store::Aws(store));
-        process.sts.know(identity.clone());
+        let store = ground.test.aws().store_over(&sdk, Some(stile_tests::broker::HOST));
+        let process = ground.test.over(store);
+        process.sts.add_identity(identity.clone());
         let outcome = ground
             .watch_in(&process, exchange(proof.to_string()), &secrets(&identity, &proof))
             .await;

@@ -9,7 +9,7 @@ mod sts;
 
 use std::pin::Pin;
 
-use stile_tests::test_broker::{Backend, TestBroker};
+use stile_tests::broker::{Backend, TestBroker};
 
 /// A test that runs on a store.
 pub(super) type Show = fn(Backend) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -41,11 +41,11 @@ pub(super) const SHOWN: &[(&str, Show)] = shown! {
 /// Takes a table away from the store and puts it back: all of them on AWS, where the line is cut.
 fn without_table(test: &TestBroker, table: &str, away: bool) {
     match (test.backend(), away) {
-        (Backend::Aws, true) => test.aws().meter.cut(),
-        (Backend::Aws, false) => test.aws().meter.mend(),
+        (Backend::Aws, true) => test.aws().proxy.cut(),
+        (Backend::Aws, false) => test.aws().proxy.repair(),
         (Backend::Embedded, true) => database(test, &format!("ALTER TABLE {table} RENAME TO away")),
         (Backend::Embedded, false) => {
-            database(test, &format!("ALTER TABLE away RENAME TO {table}"))
+            database(test, &format!("ALTER TABLE away RENAME TO {table}"));
         }
     }
 }
@@ -53,6 +53,6 @@ fn without_table(test: &TestBroker, table: &str, away: bool) {
 /// Does that to the embedded store's database, as somebody would who has the file.
 fn database(test: &TestBroker, statement: &str) {
     let database = rusqlite::Connection::open(test.data().join("stile.sqlite3")).unwrap();
-    database.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+    database.busy_timeout(stile_tests::time_limits::BACKSTOP).unwrap();
     database.execute_batch(statement).unwrap();
 }

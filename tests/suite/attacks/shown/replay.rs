@@ -3,14 +3,14 @@
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::Value;
-use stile_tests::identity::Identity;
-use stile_tests::test_broker::{Backend, deploy};
+use stile_tests::broker::{Backend, deploy};
+use stile_tests::sts::identity::Identity;
 
 use super::super::ground::{Ground, exchange, secrets};
 
 fn proof(ground: &Ground) -> (Identity, Value, Vec<String>) {
     let identity = deploy();
-    ground.test.sts.know(identity.clone());
+    ground.test.sts.add_identity(identity.clone());
     let proof = ground.test.proof(&identity).build();
     let hidden = secrets(&identity, &proof);
     (identity, proof, hidden)
@@ -57,7 +57,7 @@ pub(super) async fn a_replay_in_another_process_costs_one_write(backend: Backend
     let (identity, proof, hidden) = proof(&ground);
     ground.expect(exchange(proof.to_string()), &hidden, "200 -", "1/0/1/1").await;
     let other = ground.test.restarted();
-    other.sts.know(identity);
+    other.sts.add_identity(identity);
     assert_eq!(other.get("/v1/whoami", &ground.token).await.status, 200);
     ground
         .expect_in(&other, exchange(proof.to_string()), &hidden, "401 proof_replayed", "1/0/1/1")

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use stile_protocol::names::Permission::Download;
+use stile_tests::broker::served::system_time;
+use stile_tests::broker::{Backend, Place, allow, deploy, make_data, role};
 use stile_tests::dev_ca::DevCa;
-use stile_tests::local_sts::{Answer, identity_xml};
-use stile_tests::patience::{self, past_deadlines};
-use stile_tests::programs::{Setup, free_port};
-use stile_tests::proof::Proof;
-use stile_tests::served::system_time;
-use stile_tests::test_broker::{Backend, Place, allow, deploy, make_data, role};
+use stile_tests::process::programs::{Setup, free_port};
+use stile_tests::sts::local::{Answer, identity_xml};
+use stile_tests::sts::proof::Proof;
+use stile_tests::time_limits::{self, past_deadlines};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -73,14 +73,14 @@ pub(super) async fn an_sts_that_hangs_holds_one_region_and_no_other(backend: Bac
                 let ground = std::rc::Rc::clone(&ground);
                 async move {
                     let identity = deploy();
-                    ground.test.sts.know(identity.clone());
+                    ground.test.sts.add_identity(identity.clone());
                     let proof = ground.test.proof(&identity).region(region).build();
                     ground.test.exchange(&proof).await
                 }
             };
             let hanging: Vec<_> =
                 (0..IN_FLIGHT).map(|_| tokio::task::spawn_local(send("us-east-1"))).collect();
-            ground.test.sts.arrived(before + IN_FLIGHT).await;
+            ground.test.sts.wait_for_calls(before + IN_FLIGHT).await;
             let refused = send("us-east-1").await;
             assert_eq!(
                 (refused.error().as_str(), ground.test.sts.calls() - before),
@@ -96,7 +96,7 @@ pub(super) async fn an_sts_that_hangs_holds_one_region_and_no_other(backend: Bac
             for reply in ended {
                 assert_eq!(reply.unwrap().error(), "504 sts_timeout");
             }
-            assert!(jumped < 2 * patience::sts().total, "{jumped:?}");
+            assert!(jumped < 2 * time_limits::sts().total, "{jumped:?}");
             assert_eq!(ground.test.sts.calls() - before, IN_FLIGHT + 1);
             assert_eq!(send("us-east-1").await.status, 200, "and the region is free again");
         })
@@ -108,7 +108,7 @@ pub(super) async fn an_sts_without_a_certificate_that_holds_is_not_asked(backend
     for names in [["127.0.0.1"], ["sts.us-east-1.amazonaws.com"]] {
         let folder = tempfile::tempdir().unwrap();
         let files = DevCa::new(system_time()).write(folder.path(), &names);
-        let serving = ground.test.serve(Some(&files)).await;
+        let serving = ground.test.serve_on(0, Some(&files), |router| router).await;
         let process = ground.test.asking(&format!("https://{}", serving.address));
         let identity = deploy();
         let proof = process.proof(&identity).build();

@@ -1,0 +1,94 @@
+//! How grants, and the flags that name one, are read from the command line and written to it.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+use stile_core::clock::rfc3339;
+use stile_core::grants::{Grant, GrantNamespace};
+use stile_core::principal::{Principal, UniqueId, parse_typed};
+use stile_protocol::names::Permissions;
+use terraform_credentials_stile::message::one_line;
+
+use crate::error::CommandError;
+
+/// Parses a namespace, or `*` for all namespaces.
+pub(super) fn namespace(text: &str) -> Result<GrantNamespace, CommandError> {
+    Ok(text.parse()?)
+}
+
+/// Parses the unique id of a role or user.
+pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, CommandError> {
+    let prefix = match principal {
+        Principal::Role(_) => "AROA",
+        Principal::User(_) => "AIDA",
+        Principal::PermissionSet(_) | Principal::Account(_) => "",
+    };
+    let wrong = || {
+        CommandError::refused(format!(
+            "`{}` is not a unique id of the principal's kind: `AROA…` for a role, `AIDA…` for a user",
+            one_line(text)
+        ))
+    };
+    let id = UniqueId::parse(text).filter(|id| id.as_str().starts_with(prefix));
+    id.ok_or_else(|| wrong().hint(lookup(principal)))
+}
+
+fn lookup(principal: &Principal) -> String {
+    let name = principal.as_str().rsplit_once('/').map_or("NAME", |(_, name)| name);
+    match principal {
+        Principal::User(_) => {
+            format!("`aws iam get-user --user-name {name} --query User.UserId` shows it")
+        }
+        _ => format!("`aws iam get-role --role-name {name} --query Role.RoleId` shows it"),
+    }
+}
+
+/// Returns a grant as JSON.
+pub(super) fn object(grant: &Grant) -> Value {
+    json!({
+        "principal": grant.principal, "namespace": grant.namespace.to_string(), "permissions": grant.permissions,
+        "expires_at": grant.expires_at.map(rfc3339), "created_by": grant.created_by, "created_at": rfc3339(grant.created_at),
+    })
+}
+
+/// Formats a grant on one line.
+pub(super) struct GrantLine<'a>(pub(super) &'a Grant);
+
+impl fmt::Display for GrantLine<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Grant { principal, namespace, permissions, expires_at, .. } = self.0;
+        write!(formatter, "{principal} on {namespace}: {permissions}")?;
+        expires_at.map_or(Ok(()), |end| write!(formatter, " until {}", rfc3339(end)))
+    }
+}
+
+/// Returns permissions as flags, each with a space before it.
+pub(super) fn permission_flags(permissions: Permissions) -> String {
+    permissions
+        .iter()
+        .map(|permission| format!(" --{}", permission.as_str().replace('_', "-")))
+        .collect()
+}
+
+/// Formats a grant's principal and namespace as flags, quoted for a shell.
+pub(super) struct GrantFlags<'a>(pub(super) &'a Principal, pub(super) &'a GrantNamespace);
+
+impl fmt::Display for GrantFlags<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(principal, namespace) = self;
+        // Without `--exact`, the permission set would replace the ARN of its role.
+        let reserved = parse_typed(&principal.display_name(), false)
+            .is_ok_and(|typed| typed.principal != **principal);
+        let flag = if principal.is_concrete() { "--role-arn" } else { "--principal" };
+        write!(
+            formatter,
+            "{flag} {}{}",
+            principal.display_name(),
+            if reserved { " --exact" } else { "" }
+        )?;
+        match namespace {
+            GrantNamespace::All => formatter.write_str(" --namespace '*'"),
+            GrantNamespace::One(namespace) => write!(formatter, " --namespace {namespace}"),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `POST /v1/token`: parses a proof, and renders the token that it is exchanged for.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::IntoResponse;
+use secrecy::ExposeSecret;
+use stile_protocol::reply::TokenReply;
+
+use crate::app::Broker;
+use crate::app::mint::{Minted, by_proof};
+use crate::authn::sigv4::proof::Proof;
+use crate::http::decision::conclude;
+use crate::http::error::ApiError;
+use crate::http::json_body::read_json;
+use crate::http::run_detached::run_detached;
+use stile_core::audit::{Event, Kind};
+use stile_core::clock::rfc3339;
+use stile_core::identity::Issuer;
+
+/// `POST /v1/token`.
+pub async fn mint(
+    State(broker): State<Arc<Broker>>,
+    request: Request,
+) -> Result<impl IntoResponse, ApiError> {
+    // Ends though the caller hangs up, so that every mint is on record.
+    let minted = async move {
+        let mut draft = broker.audit.draft(Kind::Exchange, request.extensions().get().copied());
+        draft.issuer(Issuer::Sts);
+        let minted = exchange(&broker, request, &mut draft).await;
+        conclude(draft, minted)
+    };
+    run_detached(minted).await.map(reply)
+}
+
+async fn exchange(
+    broker: &Broker,
+    request: Request,
+    event: &mut Event,
+) -> Result<Minted, ApiError> {
+    let body = read_json(request).await?;
+    let proof = Proof::parse(&body).map_err(|error| ApiError::proof(&error))?;
+    by_proof(broker, &proof, event).await.map_err(|error| ApiError::mint(error, broker))
+}
+
+/// The answer with a new token.
+pub(super) fn reply(minted: Minted) -> Json<TokenReply> {
+    let Minted { token, claims } = minted;
+    Json(TokenReply {
+        token: token.expose_secret().to_owned(),
+        expires_at: rfc3339(claims.expires_at()),
+        principal: claims.principal().to_string(),
+        namespaces: claims.namespaces().clone(),
+        permissions: claims.permissions(),
+    })
+}

@@ -1,0 +1,177 @@
+//! Reading modules: their versions, where one is downloaded, and lists.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use stile_protocol::names::{NameError, Namespace};
+use stile_protocol::reply::ErrorCode;
+
+use crate::app::authorize::Bearer;
+use crate::app::{Broker, catalogue};
+use crate::http::decision::{Credential, conclude};
+use crate::http::error::ApiError;
+use stile_core::audit::{Event, Kind};
+use stile_core::clock::rfc3339;
+use stile_core::grants::{Download, PackageAccess, Right};
+use stile_core::package::{ModuleSummary, Version};
+
+/// Most modules in one answer of a list.
+const PAGE: usize = 100;
+
+/// The segments of a module's routes, decoded once; what is decided on is what is looked up.
+#[derive(Debug, Deserialize)]
+pub struct ModulePath {
+    namespace: String,
+    name: String,
+    system: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    upload: String,
+}
+
+impl ModulePath {
+    /// The right to this module. `bad_name` is the answer to a holder of the right who asks for what is not an
+    /// address.
+    pub fn access<R: Right>(
+        &self,
+        bearer: &Bearer,
+        event: &mut Event,
+        bad_name: impl FnOnce(NameError) -> ApiError,
+    ) -> Result<PackageAccess<R>, ApiError> {
+        bearer
+            .module(&self.namespace, &self.name, &self.system, event)
+            .map_err(|error| ApiError::access(error, bad_name))
+    }
+
+    /// The segment that names an upload session.
+    pub fn upload(&self) -> &str {
+        &self.upload
+    }
+
+    /// The version.
+    pub fn version(&self) -> Result<Version, ApiError> {
+        Version::parse(&self.version)
+            .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()))
+    }
+}
+
+/// `GET /v1/modules/{namespace}/{name}/{system}/versions`.
+pub async fn versions(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: Result<Path<ModulePath>, PathRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Versions).await?;
+    let answer = async {
+        let Path(path) = path.map_err(|_| no_module())?;
+        let access = path.access(&bearer, &mut draft, |_| no_module())?;
+        let document = catalogue::versions(&broker, &access)
+            .await
+            .map_err(|error| ApiError::catalogue(error, no_module))?;
+        Ok(([(header::CONTENT_TYPE, "application/json")], document))
+    }
+    .await;
+    conclude(draft, answer)
+}
+
+/// `GET /v1/modules/{namespace}/{name}/{system}/{version}/download`.
+pub async fn download(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: Result<Path<ModulePath>, PathRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Download).await?;
+    let answer = async {
+        let Path(path) = path.map_err(|_| no_module())?;
+        let absent = || ApiError::not_found("there is no such version");
+        let access = path.access(&bearer, &mut draft, |_| absent())?;
+        let version = path.version().map_err(|_| absent())?;
+        let location = catalogue::download(&broker, &access, &version, &mut draft)
+            .await
+            .map_err(|error| ApiError::catalogue(error, absent))?;
+        Ok((StatusCode::NO_CONTENT, [("x-terraform-get", location)]))
+    }
+    .await;
+    conclude(draft, answer)
+}
+
+/// Where a list begins and how long it is.
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    #[serde(default)]
+    offset: usize,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/modules`: everything the bearer may read.
+pub async fn list(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (draft, bearer) = credential.authenticate(&broker, Kind::List).await?;
+    conclude(draft, summaries(&broker, &bearer, None, page).await)
+}
+
+/// `GET /v1/modules/{namespace}`: the same, of one namespace.
+pub async fn list_namespace(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: Result<Path<String>, PathRejection>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::List).await?;
+    let answer = async {
+        let Path(text) = path.map_err(|_| no_module())?;
+        let access = bearer
+            .namespace::<Download>(&text, &mut draft)
+            .map_err(|error| ApiError::access(error, |_| no_module()))?;
+        summaries(&broker, &bearer, Some(access.namespace()), page).await
+    }
+    .await;
+    conclude(draft, answer)
+}
+
+/// The public registry's shape of a list.
+async fn summaries(
+    broker: &Broker,
+    bearer: &Bearer,
+    namespace: Option<&Namespace>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let Query(Page { offset, limit }) = page.map_err(|_| {
+        ApiError::new(ErrorCode::InvalidRequest, "`offset` and `limit` must be whole numbers")
+    })?;
+    let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let found = catalogue::list(broker, bearer, namespace, offset, limit)
+        .await
+        .map_err(|error| ApiError::catalogue(error, no_module))?;
+    let mut meta = serde_json::json!({ "limit": limit, "current_offset": offset });
+    if found.more {
+        meta["next_offset"] = (offset + limit).into();
+    }
+    let modules: Vec<_> = found.modules.iter().map(summary).collect();
+    Ok(Json(serde_json::json!({ "meta": meta, "modules": modules })))
+}
+
+fn summary(module: &ModuleSummary) -> serde_json::Value {
+    let ModuleSummary { address, latest, published_at } = module;
+    serde_json::json!({
+        "id": format!("{address}/{latest}"),
+        "namespace": address.namespace,
+        "name": address.name,
+        "provider": address.system,
+        "version": latest.to_string(),
+        "published_at": rfc3339(*published_at),
+    })
+}
+
+fn no_module() -> ApiError {
+    ApiError::not_found("there is no such module")
+}

@@ -1,0 +1,102 @@
+//! `POST …/{version}`: publishes one version whose archive is the body of the request.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use stile_protocol::names::NameError;
+use stile_protocol::reply::ErrorCode;
+
+use super::modules::ModulePath;
+use crate::app::Broker;
+use crate::app::publish::{self, Publication};
+use crate::http::archive_body::{format, read_archive};
+use crate::http::decision::{Credential, conclude};
+use crate::http::error::ApiError;
+use crate::http::run_detached::run_detached;
+use stile_core::audit::Kind;
+use stile_store::Published;
+
+/// `POST /v1/modules/{namespace}/{name}/{system}/{version}`.
+///
+/// `201` when it is new, `200` when the same bytes were published before, `409` when other bytes were.
+pub async fn module(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: Result<Path<ModulePath>, PathRejection>,
+    request: Request,
+) -> Result<Done, ApiError> {
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Publish).await?;
+    let received = async {
+        let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
+        let access = path.access(&bearer, &mut draft, bad_name)?;
+        let version = path.version()?;
+        let format = format(request.headers())?;
+        let permit = publish::permit(&broker, &bearer).map_err(ApiError::publish)?;
+        let upload = read_archive(request, || publish::begin(&broker)).await?;
+        Ok((access, version, format, permit, upload))
+    }
+    .await;
+    let (access, version, format, permit, upload) = match received {
+        Ok(received) => received,
+        Err(error) => return conclude(draft, Err(error)),
+    };
+    // Ends though the sender hangs up: what is published is on record, and so is who published it.
+    let published = async move {
+        let _permit = permit;
+        let done =
+            publish::publish(&broker, &bearer, &access, version, upload, format, &mut draft).await;
+        conclude(draft, done.map_err(ApiError::publish).and_then(|done| answer(&done)))
+    };
+    run_detached(published).await
+}
+
+const fn outcome(published: Published) -> &'static str {
+    match published {
+        Published::Created => "created",
+        Published::Same => "unchanged",
+        Published::Different => "conflict",
+        Published::Full => "full",
+    }
+}
+
+/// What a publisher is told whose address is not one.
+#[expect(clippy::needless_pass_by_value, reason = "handed on as a function of the error itself")]
+pub(super) fn bad_name(error: NameError) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, error.to_string())
+}
+
+/// What a publisher is told.
+pub(super) fn answer(publication: &Publication) -> Result<Done, ApiError> {
+    let Publication { address, version, sha256, outcome: published } = publication;
+    let status = match published {
+        Published::Created => StatusCode::CREATED,
+        Published::Same => StatusCode::OK,
+        Published::Full => {
+            return Err(ApiError::new(
+                ErrorCode::TooLarge,
+                format!("`{address}` has as many versions as a module can have"),
+            )
+            .hint("publish under another name from here on"));
+        }
+        Published::Different => {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!("`{address}` {version} is published already, with other content"),
+            )
+            .hint("a version never changes once it is published; publish the next one"));
+        }
+    };
+    let told = serde_json::json!({
+        "module": address.to_string(),
+        "version": version.to_string(),
+        "sha256": sha256,
+        "status": outcome(*published),
+    });
+    Ok((status, Json(told)))
+}
+
+/// The answer to a publisher whose archive was taken, or may come.
+pub(super) type Done = (StatusCode, Json<serde_json::Value>);

@@ -1,0 +1,107 @@
+//! Upload sessions: one is begun here, its sender puts the archive into the bucket, and it is completed here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use stile_protocol::reply::ErrorCode;
+
+use super::modules::ModulePath;
+use super::publish::{Done, answer, bad_name};
+use crate::app::Broker;
+use crate::app::authorize::Bearer;
+use crate::app::upload::{self, Begun, SessionError};
+use crate::http::archive_body::DirectLimit;
+use crate::http::decision::{Credential, conclude};
+use crate::http::error::ApiError;
+use crate::http::json_body::read_json;
+use crate::http::run_detached::run_detached;
+use stile_core::audit::{Event, Kind};
+use stile_core::clock::rfc3339;
+use stile_core::package::{AnnouncedArchive, MAX_ARCHIVE, UploadError};
+
+/// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads`.
+///
+/// `201` with where to put the archive; `200` when it is published already, or can be sent directly; `409` when other
+/// bytes are published.
+pub async fn begin(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: Result<Path<ModulePath>, PathRejection>,
+    request: Request,
+) -> Result<Done, ApiError> {
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Upload).await?;
+    let begun = session(&broker, &bearer, path, request, &mut draft).await;
+    conclude(draft, begun)
+}
+
+async fn session(
+    broker: &Broker,
+    bearer: &Bearer,
+    path: Result<Path<ModulePath>, PathRejection>,
+    request: Request,
+    event: &mut Event,
+) -> Result<Done, ApiError> {
+    let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
+    let access = path.access(bearer, event, bad_name)?;
+    let version = path.version()?;
+    let limit = DirectLimit::of(&request);
+    let announced = AnnouncedArchive::parse(&read_json(request).await?)
+        .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
+    if announced.bytes > MAX_ARCHIVE {
+        return Err(ApiError::upload(UploadError::TooLarge));
+    }
+    let begun = upload::begin(broker, &access, &version, &announced, limit.bytes(), event).await;
+    let begun = begun.map_err(|error| match error {
+        SessionError::DirectOnly => limit.exceeded(),
+        error => ApiError::upload_session(error),
+    })?;
+    match begun {
+        Begun::Published(publication) => answer(&publication),
+        Begun::Direct => {
+            let told = serde_json::json!({
+                "module": access.address().to_string(),
+                "version": version.to_string(),
+                "sha256": announced.sha256,
+                "status": "direct",
+            });
+            Ok((StatusCode::OK, Json(told)))
+        }
+        Begun::Session(session) => {
+            let headers: BTreeMap<String, String> = session.headers.into_iter().collect();
+            let told = serde_json::json!({
+                "upload": session.id.as_str(),
+                "url": session.url,
+                "headers": headers,
+                "expires_at": rfc3339(session.expires_at),
+            });
+            Ok((StatusCode::CREATED, Json(told)))
+        }
+    }
+}
+
+/// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}`: answers as publishing does.
+pub async fn complete(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: Result<Path<ModulePath>, PathRejection>,
+) -> Result<Done, ApiError> {
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Publish).await?;
+    // Ends though the sender hangs up, as publishing does.
+    run_detached(async move {
+        let done = async {
+            let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
+            let access = path.access(&bearer, &mut draft, bad_name)?;
+            let version = path.version()?;
+            let id = path.upload();
+            let done = upload::complete(&broker, &bearer, &access, version, id, &mut draft).await;
+            answer(&done.map_err(ApiError::upload_session)?)
+        }
+        .await;
+        conclude(draft, done)
+    })
+    .await
+}

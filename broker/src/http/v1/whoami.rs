@@ -1,0 +1,42 @@
+//! `GET /v1/whoami`: what the broker knows of the bearer of a token.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+
+use crate::app::Broker;
+use crate::http::decision::{Credential, conclude};
+use crate::http::error::ApiError;
+use stile_core::audit::Kind;
+use stile_core::clock::rfc3339;
+
+/// `GET /v1/whoami`.
+pub async fn whoami(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+) -> Result<impl IntoResponse, ApiError> {
+    let (draft, bearer) = credential.authenticate(&broker, Kind::Whoami).await?;
+    let claims = bearer.claims();
+    let grants: Vec<_> = bearer
+        .grants()
+        .iter()
+        .map(|grant| {
+            serde_json::json!({
+                "principal": grant.principal,
+                "namespace": grant.namespace.to_string(),
+                "permissions": grant.permissions,
+                "expires_at": grant.expires_at.map(rfc3339),
+            })
+        })
+        .collect();
+    let known = serde_json::json!({
+        "principal": claims.principal(),
+        "expires_at": rfc3339(claims.expires_at()),
+        "namespaces": claims.namespaces(),
+        "permissions": claims.permissions(),
+        "grants": grants,
+    });
+    conclude(draft, Ok(Json(known)))
+}

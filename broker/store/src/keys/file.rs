@@ -1,0 +1,298 @@
+//! The keyring as a file: readable by its owner only, locked while it changes, renamed into place.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use stile_core::critical;
+use stile_core::token::{Key, KeyId, Keyring};
+use stile_protocol::exchange::decode_base64url;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::blocking::blocking;
+use crate::files;
+use crate::{EmbeddedDeadlines, StoreError};
+
+/// How the name of a keyring begins that is not in its place yet.
+pub(crate) const ASIDE: &str = ".keyring-";
+
+/// The newest format that this program reads. It writes no version: the program before this one takes no other field.
+const FORMAT: i64 = 1;
+
+/// The keyring in a file.
+#[derive(Debug, Clone)]
+pub struct KeyFile {
+    path: Arc<PathBuf>,
+    deadline: Duration,
+}
+
+/// A field that is not here is ignored, unless `crit` names it.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    revision: i64,
+    keys: Vec<KeyDocument>,
+    #[serde(default, skip_serializing)]
+    crit: Option<Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyDocument {
+    id: String,
+    created_at: i64,
+    mints_from: i64,
+    secret: String,
+    #[serde(default, skip_serializing)]
+    crit: Option<Value>,
+}
+
+impl Drop for KeyDocument {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
+impl KeyFile {
+    /// The keyring in that file, which need not be there yet.
+    pub(crate) fn new(path: PathBuf, deadlines: EmbeddedDeadlines) -> Self {
+        Self { path: Arc::new(path), deadline: deadlines.keyring }
+    }
+
+    /// The keyring; an empty one where there is none yet.
+    pub(crate) async fn keyring(&self) -> Result<Keyring, StoreError> {
+        let path = Arc::clone(&self.path);
+        blocking(move || read(&path)).await
+    }
+
+    /// Replaces the keyring, unless it is no longer of the given revision.
+    pub(crate) async fn replace(&self, revision: i64, next: Keyring) -> Result<bool, StoreError> {
+        let (path, deadline) = (Arc::clone(&self.path), self.deadline);
+        blocking(move || replace(&path, revision, &next, deadline)).await
+    }
+
+    /// Drops every key and says how many there were; `None` where the keyring changed in that moment.
+    pub(crate) async fn drop_keys(&self) -> Result<Option<usize>, StoreError> {
+        let (path, deadline) = (Arc::clone(&self.path), self.deadline);
+        blocking(move || {
+            let keyring = read(&path)?;
+            let count = keyring.keys().len();
+            Ok((count == 0 || replace(&path, keyring.revision, &keyring.cleared(), deadline)?)
+                .then_some(count))
+        })
+        .await
+    }
+}
+
+/// Reads the keyring; an empty one where there is no file.
+fn read(path: &Path) -> Result<Keyring, StoreError> {
+    let failed = |error: std::io::Error| {
+        StoreError::unavailable(format!("`{}` cannot be read", path.display()), error)
+    };
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Keyring::default()),
+        other => other.map_err(failed)?,
+    };
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        return Err(StoreError::misconfigured(format!(
+            "`{0}` can be read by others than its owner; hint: `chmod 600 {0}`, and rotate the keys",
+            path.display()
+        )));
+    }
+    let text = Zeroizing::new(fs::read(path).map_err(failed)?);
+    parse(path, &text)
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<Keyring, StoreError> {
+    let malformed = || StoreError::corrupt(format!("`{}` is not a keyring", path.display()));
+    // The version first: a newer format may have any other field changed.
+    #[derive(Deserialize)]
+    struct Versioned {
+        v: Option<i64>,
+    }
+    let versioned: Versioned = serde_json::from_slice(text).map_err(|_| malformed())?;
+    let format = versioned.v.unwrap_or(1);
+    if format > FORMAT {
+        return Err(StoreError::corrupt(format!(
+            "`{}` has format {format}, and this program reads formats up to {FORMAT}; hint: run a newer release",
+            path.display()
+        )));
+    }
+    let document: Document = serde_json::from_slice(text).map_err(|_| malformed())?;
+    let keys = document.keys.iter().map(key).collect::<Option<Vec<_>>>().ok_or_else(malformed)?;
+    let known = critical::understood(document.crit.as_ref(), &["v", "revision", "keys"]);
+    known.then(|| Keyring::stored(document.revision, keys)).ok_or_else(malformed)
+}
+
+fn key(key: &KeyDocument) -> Option<Key> {
+    let known = ["id", "created_at", "mints_from", "secret"];
+    critical::understood(key.crit.as_ref(), &known).then_some(())?;
+    let bytes = Zeroizing::new(decode_base64url(&key.secret)?);
+    let secret = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?);
+    Some(Key::stored(KeyId::parse(&key.id)?, secret, key.created_at, key.mints_from))
+}
+
+fn replace(
+    path: &Path,
+    revision: i64,
+    next: &Keyring,
+    deadline: Duration,
+) -> Result<bool, StoreError> {
+    let failed = |error: std::io::Error| {
+        StoreError::unavailable(format!("`{}` cannot be written", path.display()), error)
+    };
+    let folder = path.parent().unwrap_or(path);
+    // The lock is on a file of its own: the keyring itself is renamed over, and a lock would stay with the old one.
+    let lock = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path.with_extension("lock"))
+        .map_err(failed)?;
+    give_to_owner_of(folder, &lock).map_err(failed)?;
+    if !lock_in_time(&lock, deadline).map_err(failed)? {
+        return Err(StoreError::busy(format!(
+            "another process holds the lock of `{}`",
+            path.display()
+        )));
+    }
+    if read(path)?.revision != revision {
+        return Ok(false);
+    }
+    let keys = next.keys().iter().map(|key| KeyDocument {
+        id: key.id().as_str().to_owned(),
+        created_at: key.created_at(),
+        mints_from: key.mints_from(),
+        secret: URL_SAFE_NO_PAD.encode(key.secret()),
+        crit: None,
+    });
+    let document = Document { revision: next.revision, keys: keys.collect(), crit: None };
+    let text = Zeroizing::new(serde_json::to_vec(&document).map_err(|error| failed(error.into()))?);
+    let mut aside = tempfile::Builder::new()
+        .prefix(ASIDE)
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    give_to_owner_of(folder, aside.as_file()).map_err(failed)?;
+    aside.write_all(&text).and_then(|()| aside.as_file().sync_all()).map_err(failed)?;
+    aside.persist(path).map_err(|error| failed(error.error))?;
+    files::sync_folder(folder).map_err(failed)?;
+    drop::<File>(lock);
+    Ok(true)
+}
+
+/// How often the lock is tried while another process holds it.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Takes the lock; false when another process holds it until the deadline.
+fn lock_in_time(lock: &File, deadline: Duration) -> std::io::Result<bool> {
+    let started = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if started.elapsed() < deadline => {
+                std::thread::park_timeout(LOCK_INTERVAL.min(deadline));
+            }
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        }
+    }
+}
+
+/// Gives the file to whoever owns the folder: written by root, it would lock the broker's own user out.
+fn give_to_owner_of(folder: &Path, file: &File) -> std::io::Result<()> {
+    let (wanted, made) = (fs::metadata(folder)?, file.metadata()?);
+    if wanted.uid() == made.uid() || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    fchown(file, Some(wanted.uid()), Some(wanted.gid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn a_keyring_comes_back_as_it_was_and_only_its_owner_can_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyring.json");
+        assert_eq!(read(&path).unwrap().revision, 0);
+        let first = Keyring::default().rotated(5).unwrap();
+        assert!(replace(&path, 0, &first, LONG).unwrap());
+        let kept = read(&path).unwrap();
+        assert_eq!(kept.revision, 1);
+        assert_eq!(kept.keys()[0].secret(), first.keys()[0].secret());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_two_who_replace_the_same_revision_one_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyring.json");
+        let (one, two) =
+            (Keyring::default().rotated(5).unwrap(), Keyring::default().rotated(5).unwrap());
+        assert!(replace(&path, 0, &one, LONG).unwrap());
+        assert!(!replace(&path, 0, &two, LONG).unwrap());
+        assert_eq!(read(&path).unwrap().keys()[0].id(), one.keys()[0].id());
+    }
+
+    #[test]
+    fn a_keyring_that_others_can_read_or_that_is_none_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyring.json");
+        replace(&path, 0, &Keyring::default().rotated(5).unwrap(), LONG).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("chmod 600"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        for text in [
+            "",
+            "{}",
+            r#"{"revision":1,"keys":[{"id":"x","created_at":0,"mints_from":0,"secret":"AAAA"}]}"#,
+        ] {
+            fs::write(&path, text).unwrap();
+            assert!(read(&path).unwrap_err().to_string().contains("is not a keyring"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_a_newer_program_is_ignored_unless_it_is_critical_and_a_newer_format_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyring.json");
+        replace(&path, 0, &Keyring::default().rotated(5).unwrap(), Duration::ZERO).unwrap();
+        let whole: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let with = |change: fn(&mut Value)| {
+            let mut document = whole.clone();
+            change(&mut document);
+            parse(&path, document.to_string().as_bytes())
+        };
+        let added = with(|document| {
+            document["note"] = "x".into();
+            document["v"] = 1.into();
+            document["keys"][0]["note"] = "y".into();
+        });
+        assert_eq!(added.unwrap().keys().len(), 1);
+        for change in [
+            (|document| document["crit"] = serde_json::json!(["note"])) as fn(&mut Value),
+            |document| document["keys"][0]["crit"] = serde_json::json!(["note"]),
+            |document| document["crit"] = serde_json::json!([]),
+        ] {
+            assert!(with(change).unwrap_err().to_string().contains("is not a keyring"));
+        }
+        let newer = with(|document| document["v"] = 99.into()).unwrap_err();
+        assert!(
+            newer.to_string().contains("has format 99, and this program reads formats up to 1")
+        );
+        let written = fs::read_to_string(&path).unwrap();
+        assert!(
+            !written.contains("\"v\"") && !written.contains("crit"),
+            "the release before reads it"
+        );
+    }
+}

@@ -1,0 +1,297 @@
+//! The keyring sealed into a record: its secrets are one blob that KMS encrypts for this registry only.
+//!
+//! Ids, times and the revision stand in the clear, so that a process sees without KMS whether it knows the keys. The ids
+//! are in the blob as well: a secret cannot be given another key's name.
+
+mod setup;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_config::SdkConfig;
+use aws_sdk_kms::error::SdkError;
+use aws_sdk_kms::operation::decrypt::DecryptError;
+use aws_sdk_kms::primitives::Blob;
+use stile_core::token::{Key, KeyId, Keyring, KeyringSummary};
+use stile_protocol::audience::Audience;
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use crate::aws::Genuine;
+use crate::records::Records;
+use crate::records::model::{ClearKey, SealedKeyring};
+use crate::records::mutation::{Mutation, Outcome};
+use crate::{StoreError, StoreErrorKind};
+
+/// What the blob is for. KMS binds it to this and to the registry's host: a blob of another registry, or one that was
+/// encrypted for anything else under the same key, does not open.
+const PURPOSE: &str = "stile-keyring";
+
+/// A key's id and its secret in the blob, in bytes.
+const RECORD: usize = 22 + 32;
+
+/// The keyring that this process has opened, and the record that it came from.
+type Opened = Option<(SealedKeyring, Keyring)>;
+
+/// A key of KMS, and the keyring that this process has opened with it: opened once, however often it is asked for.
+#[derive(Clone)]
+pub struct Kms {
+    client: aws_sdk_kms::Client,
+    key_id: String,
+    opened: Arc<Mutex<Opened>>,
+}
+
+impl std::fmt::Debug for Kms {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Kms").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+impl Kms {
+    /// The key of that id, ARN or alias.
+    pub(crate) fn new(key_id: &str, sdk: &SdkConfig) -> Self {
+        let config = aws_sdk_kms::config::Builder::from(sdk).interceptor(Genuine);
+        Self {
+            client: aws_sdk_kms::Client::from_conf(config.build()),
+            key_id: key_id.to_owned(),
+            opened: Arc::default(),
+        }
+    }
+
+    /// The name of the key, for a message.
+    pub(crate) fn name(&self) -> String {
+        format!("KMS key {}", self.key_id)
+    }
+
+    /// The keyring; an empty one where there is none yet. `audience` is the registry it must be for, where one is given.
+    pub(crate) async fn keyring(
+        &self,
+        records: &Records,
+        audience: Option<&Audience>,
+    ) -> Result<Keyring, StoreError> {
+        // Held while KMS is asked, so that it is asked once however many wait.
+        let mut opened = self.opened.lock().await;
+        let (sealed, host) = records.sealed_keyring().await?;
+        // Before any key: one that was made for another registry than the table's would outlive the mistake.
+        records.check_host(host?.as_ref(), audience)?;
+        let Some(sealed) = sealed else { return Ok(Keyring::default()) };
+        if let Some((known, keyring)) = opened.as_ref().filter(|(known, _)| *known == sealed) {
+            debug_assert_eq!(known.revision, keyring.revision, "they were kept together");
+            return Ok(keyring.clone());
+        }
+        let keyring = self.open(&sealed, audience).await?;
+        *opened = Some((sealed, keyring.clone()));
+        Ok(keyring)
+    }
+
+    /// Replaces the keyring, unless it is no longer of the given revision.
+    pub(crate) async fn replace(
+        &self,
+        records: &Records,
+        audience: Option<&Audience>,
+        revision: i64,
+        next: Keyring,
+    ) -> Result<bool, StoreError> {
+        let mut opened = self.opened.lock().await;
+        let audience = match audience {
+            Some(audience) => audience.as_str().to_owned(),
+            None => audience_in(records).await?,
+        };
+        let sealed = self.seal(audience, &next).await?;
+        let put = Mutation::PutKeyring { before: revision, keyring: sealed.clone() };
+        if records.settle(vec![put]).await? != Outcome::Done {
+            return Ok(false);
+        }
+        *opened = Some((sealed, next));
+        Ok(true)
+    }
+
+    /// Drops every key, without KMS: what is dropped need not be opened, and it must work while nothing opens. Says how many
+    /// there were, or `None` where the keyring changed meanwhile.
+    pub(crate) async fn drop_keys(
+        &self,
+        records: &Records,
+        audience: Option<&Audience>,
+    ) -> Result<Option<usize>, StoreError> {
+        let mut opened = self.opened.lock().await;
+        let (Some(sealed), _) = records.sealed_keyring().await? else { return Ok(Some(0)) };
+        is_ours(&sealed, audience)?;
+        if sealed.keys.is_empty() {
+            return Ok(Some(0));
+        }
+        let (before, count) = (sealed.revision, sealed.keys.len());
+        let dropped = SealedKeyring {
+            revision: before.saturating_add(1),
+            keys: Vec::new(),
+            blob: None,
+            ..sealed
+        };
+        let put = Mutation::PutKeyring { before, keyring: dropped };
+        if records.settle(vec![put]).await? != Outcome::Done {
+            return Ok(None);
+        }
+        *opened = None;
+        Ok(Some(count))
+    }
+
+    async fn open(
+        &self,
+        sealed: &SealedKeyring,
+        audience: Option<&Audience>,
+    ) -> Result<Keyring, StoreError> {
+        is_ours(sealed, audience)?;
+        let Some(blob) = &sealed.blob else {
+            // Dropped: no key is left, and none may be named.
+            return if sealed.keys.is_empty() {
+                Ok(Keyring::stored(sealed.revision, Vec::new()))
+            } else {
+                Err(malformed())
+            };
+        };
+        let asked = self
+            .client
+            .decrypt()
+            .ciphertext_blob(Blob::new(blob.as_slice()))
+            .key_id(&self.key_id)
+            .set_encryption_context(Some(context(&sealed.audience)));
+        let answer = Box::pin(asked.send()).await.map_err(unopened)?;
+        let secrets =
+            answer.plaintext.map(Blob::into_inner).ok_or_else(|| silent("a plaintext"))?;
+        let secrets = Zeroizing::new(secrets);
+        let keys = secrets_of(sealed, &secrets).ok_or_else(malformed)?;
+        Ok(Keyring::stored(sealed.revision, keys))
+    }
+
+    async fn seal(&self, audience: String, keyring: &Keyring) -> Result<SealedKeyring, StoreError> {
+        let clear = |key: &Key| ClearKey {
+            id: key.id().as_str().to_owned(),
+            created_at: key.created_at(),
+            mints_from: key.mints_from(),
+        };
+        let keys: Vec<ClearKey> = keyring.keys().iter().map(clear).collect();
+        let mut secrets = Zeroizing::new(Vec::with_capacity(keys.len() * RECORD));
+        for key in keyring.keys() {
+            secrets.extend_from_slice(key.id().as_str().as_bytes());
+            secrets.extend_from_slice(key.secret());
+        }
+        let mut blob = None;
+        if !keys.is_empty() {
+            let asked = self
+                .client
+                .encrypt()
+                .key_id(&self.key_id)
+                .plaintext(Blob::new(secrets.as_slice()))
+                .set_encryption_context(Some(context(&audience)));
+            let answer = Box::pin(asked.send()).await.map_err(|error| {
+                StoreError::unavailable("KMS does not encrypt the keyring", error)
+            })?;
+            let sealed = answer.ciphertext_blob.map(Blob::into_inner);
+            blob = Some(sealed.ok_or_else(|| silent("a ciphertext"))?);
+        }
+        Ok(SealedKeyring { revision: keyring.revision, audience, keys, blob })
+    }
+}
+
+/// What stands in the clear; nothing where there is no record.
+pub(super) fn listed(sealed: Option<&SealedKeyring>) -> Result<KeyringSummary, StoreError> {
+    let Some(sealed) = sealed else { return Ok(KeyringSummary::default()) };
+    let ids = sealed.keys.iter().map(|key| KeyId::parse(&key.id)).collect::<Option<_>>();
+    Ok(KeyringSummary { revision: sealed.revision, ids: ids.ok_or_else(malformed)? })
+}
+
+/// The registry of the keyring that is there, for an operator who did not name one.
+async fn audience_in(records: &Records) -> Result<String, StoreError> {
+    let (sealed, _) = records.sealed_keyring().await?;
+    let audience = sealed.and_then(|sealed| Audience::parse(&sealed.audience).ok());
+    audience
+        .map(|audience| audience.as_str().to_owned())
+        .ok_or_else(|| StoreError::misconfigured("the table has no keyring yet"))
+}
+
+fn is_ours(sealed: &SealedKeyring, audience: Option<&Audience>) -> Result<(), StoreError> {
+    if audience.is_some_and(|audience| audience.as_str() != sealed.audience) {
+        return Err(StoreError::misconfigured(format!(
+            "the keyring in the table is that of registry `{}`",
+            sealed.audience
+        )));
+    }
+    Ok(())
+}
+
+/// The keys of the opened blob, which must be those that are named in the clear, in that order.
+fn secrets_of(sealed: &SealedKeyring, secrets: &[u8]) -> Option<Vec<Key>> {
+    if secrets.len() != sealed.keys.len() * RECORD {
+        return None;
+    }
+    let key = |(clear, record): (&ClearKey, &[u8])| {
+        let (id, secret) = record.split_at(record.len() - 32);
+        if id != clear.id.as_bytes() {
+            return None;
+        }
+        let secret = Zeroizing::new(<[u8; 32]>::try_from(secret).ok()?);
+        Some(Key::stored(KeyId::parse(&clear.id)?, secret, clear.created_at, clear.mints_from))
+    };
+    sealed.keys.iter().zip(secrets.chunks_exact(RECORD)).map(key).collect()
+}
+
+fn context(audience: &str) -> HashMap<String, String> {
+    [("purpose".to_owned(), PURPOSE.to_owned()), ("audience".to_owned(), audience.to_owned())]
+        .into()
+}
+
+/// A blob that KMS knows for none of its own, or for another registry's, stays so; every other failure passes.
+fn unopened(error: SdkError<DecryptError>) -> StoreError {
+    let said = error.as_service_error();
+    let kind = if said.is_some_and(DecryptError::is_invalid_ciphertext_exception) {
+        StoreErrorKind::Corrupt
+    } else if said.is_some_and(DecryptError::is_incorrect_key_exception) {
+        StoreErrorKind::Misconfigured
+    } else {
+        StoreErrorKind::Unavailable
+    };
+    StoreError::new(kind, "KMS does not open the keyring").caused_by(error)
+}
+
+fn silent(lacks: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, format!("KMS answered without {lacks}"))
+}
+
+fn malformed() -> StoreError {
+    StoreError::corrupt("the keyring in the table cannot be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_go_with_the_ids_they_were_kept_under_and_no_others() {
+        let keyring = Keyring::default().rotated(0).unwrap().rotated(100_000).unwrap();
+        let ids: Vec<String> =
+            keyring.keys().iter().map(|key| key.id().as_str().to_owned()).collect();
+        let clear = |id: &String| ClearKey { id: id.clone(), created_at: 1, mints_from: 1 };
+        let sealed = |ids: &[String]| SealedKeyring {
+            revision: 1,
+            audience: String::new(),
+            keys: ids.iter().map(clear).collect(),
+            blob: None,
+        };
+        let secrets: Vec<u8> = keyring
+            .keys()
+            .iter()
+            .flat_map(|key| [key.id().as_str().as_bytes(), key.secret()].concat())
+            .collect();
+        let opened = secrets_of(&sealed(&ids), &secrets).unwrap();
+        assert_eq!(opened[1].secret(), keyring.keys()[1].secret());
+        let swapped = [ids[1].clone(), ids[0].clone()];
+        for (named, secrets) in [
+            (&swapped[..], &secrets[..]),
+            (&ids[..1], &secrets[..]),
+            (&ids[..], &secrets[..RECORD]),
+            (&ids[..], &secrets[1..]),
+            (&ids[..], &[]),
+        ] {
+            assert!(secrets_of(&sealed(named), secrets).is_none());
+        }
+    }
+}

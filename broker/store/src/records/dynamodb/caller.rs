@@ -1,0 +1,52 @@
+//! What a mint and a bearer check read, in one batch.
+
+use std::collections::HashSet;
+
+use stile_core::grants::Pin;
+use stile_core::principal::Principal;
+use stile_core::token::TokenId;
+
+use super::DynamoDb;
+use super::grants::{grants_key, of, pin_key, read_pin};
+use super::table::Key;
+use super::{revocations, single};
+use crate::StoreError;
+use crate::records::model::CallerRecords;
+
+impl DynamoDb {
+    /// Everything that a decision about a caller with these principals depends on, its own first.
+    pub(crate) async fn caller(
+        &self,
+        principals: Vec<Principal>,
+    ) -> Result<CallerRecords, StoreError> {
+        let pin_key = principals.first().map(pin_key);
+        let (revoked_key, keyring_key) = (revocations::key(), single::keyring_key());
+        let keys: Vec<Key> = principals
+            .iter()
+            .map(grants_key)
+            .chain(pin_key.clone())
+            .chain([revoked_key.clone(), keyring_key.clone()])
+            .collect();
+        let found = self.rows(&keys).await?;
+
+        let all = revocations::read(found.get(&revoked_key))?;
+        let pin = match principals.first().zip(pin_key) {
+            None => Pin::Unpinned,
+            Some((principal, key)) => read_pin(principal, found.get(&key))?,
+        };
+        let is_revoked = |principal: &&Principal| {
+            all.principals.iter().any(|(revoked, _)| revoked == principal.as_str())
+        };
+        let token = |(id, _): &(serde_json::Value, i64)| TokenId::parse(id.as_str()?);
+        Ok(CallerRecords {
+            grants: principals
+                .iter()
+                .flat_map(|principal| of(principal, found.get(&grants_key(principal))))
+                .collect(),
+            pin,
+            revoked: principals.iter().find(is_revoked).cloned(),
+            revoked_tokens: all.tokens.iter().filter_map(token).collect::<HashSet<_>>(),
+            keyring: single::read_keyring(found.get(&keyring_key))?,
+        })
+    }
+}

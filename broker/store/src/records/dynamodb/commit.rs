@@ -1,0 +1,102 @@
+//! Renders mutations into one `TransactWriteItems`.
+
+use super::attributes::{number, text};
+use super::grants::{NEVER, pin_key};
+use super::table::{Key, TTL, Write};
+use super::{DynamoDb, grants, packages, revocations, single, uploads};
+use crate::StoreError;
+use crate::records::mutation::{Mutation, Outcome};
+use crate::records::retention::MARGIN;
+
+/// What becomes of one mutation.
+enum Rendered {
+    Writes(Vec<Write>),
+    /// Its condition does not hold, as the record that it changes shows.
+    Refused,
+    /// A document would become larger than an item can be.
+    TooLarge,
+}
+
+impl DynamoDb {
+    /// Commits all of the mutations or none.
+    pub(crate) async fn commit(&self, mutations: Vec<Mutation>) -> Result<Outcome, StoreError> {
+        // Which mutation each write is of.
+        let (mut writes, mut owners) = (Vec::new(), Vec::new());
+        for (at, mutation) in mutations.iter().enumerate() {
+            match self.render(mutation).await? {
+                Rendered::Writes(of_this) => {
+                    owners.resize(owners.len() + of_this.len(), at);
+                    writes.extend(of_this);
+                }
+                Rendered::Refused => return Ok(Outcome::Refused(at)),
+                Rendered::TooLarge => return Ok(Outcome::TooLarge),
+            }
+        }
+        Ok(match self.transact(writes).await? {
+            Outcome::Refused(at) => Outcome::Refused(owners.get(at).copied().unwrap_or_default()),
+            other => other,
+        })
+    }
+
+    async fn render(&self, mutation: &Mutation) -> Result<Rendered, StoreError> {
+        let writes = match mutation {
+            Mutation::RecordSingleUse { digest, keep_until, .. } => {
+                let key = Key::new(format!("proof {}", hex::encode(digest)), "claim");
+                // Nothing about time in the condition: a proof is recorded once, whatever any clock says and whether or
+                // not the table has cleared it away, which it does when AWS itself has long refused the signature.
+                let until = number(keep_until.saturating_add(MARGIN));
+                vec![Write::put(key, [(TTL, until)]).only_if_absent()]
+            }
+            Mutation::PinFirst { principal, id } => {
+                let pin = Write::update(pin_key(principal), "SET pin = if_not_exists(pin, :id)");
+                let pin = pin.only_if("attribute_not_exists(pin) OR pin = :id OR pin = :never");
+                vec![pin.value(":id", text(id.as_str())).value(":never", text(NEVER))]
+            }
+            Mutation::SetPin { principal, id } => {
+                let wanted = id.as_ref().map_or(NEVER, |id| id.as_str());
+                let pin = Write::put(pin_key(principal), [("pin", text(wanted))]);
+                let pin = pin.only_if("attribute_not_exists(pin) OR pin = :pin");
+                vec![pin.value(":pin", text(wanted))]
+            }
+            Mutation::ClearPin { principal } => {
+                vec![Write::delete(pin_key(principal)).only_if("attribute_exists(pk)")]
+            }
+            Mutation::ChangeGrants { principal, before, change } => {
+                match grants::writes(principal, before, change) {
+                    Some(writes) => writes,
+                    None => return Ok(Rendered::TooLarge),
+                }
+            }
+            Mutation::ChangeRevocations { before, after } => {
+                match revocations::write(before.revision, after) {
+                    Some(write) => vec![write],
+                    None => return Ok(Rendered::TooLarge),
+                }
+            }
+            Mutation::AddVersion { address, version, record } => {
+                vec![packages::add_version(address, version, record)]
+            }
+            Mutation::MoveArchive { address, version, sha256, object_version } => {
+                let moved =
+                    self.moved_archive(address, version, sha256, object_version.as_deref()).await?;
+                match moved {
+                    Some(write) => vec![write],
+                    None => return Ok(Rendered::Refused),
+                }
+            }
+            Mutation::PutPackage { address, before, package } => {
+                match packages::put_package(address, *before, package) {
+                    Some(writes) => writes.into(),
+                    None => return Ok(Rendered::TooLarge),
+                }
+            }
+            Mutation::AddUpload { upload, .. } => vec![uploads::add(upload)],
+            Mutation::DeleteUpload(id) => vec![Write::delete(uploads::key(id))],
+            Mutation::PutKeyring { before, keyring } => {
+                vec![single::put_keyring(*before, keyring)]
+            }
+            Mutation::AddHost(host) => vec![single::add_host(host)],
+        };
+        Ok(Rendered::Writes(writes))
+    }
+}

@@ -1,0 +1,392 @@
+//! Grants: one ready-made document a principal, by which is decided, and an item each for the lists; written together.
+//!
+//! The document has a revision. Who changes it does so only if nobody else has since it was read.
+//!
+//! An entry may have fields that a newer program added. They stay, and the items of the lists carry each of them under
+//! its own name as JSON text.
+
+use serde_json::{Map, Value, json};
+use stile_core::critical;
+use stile_core::grants::{Grant, GrantNamespace, Pin};
+use stile_core::principal::{Principal, UniqueId};
+use stile_protocol::names::Permissions;
+
+use super::attributes::{Row, bytes, number, read_bytes, read_number, read_text, text};
+use super::table::{Key, TTL, Write};
+use super::{DynamoDb, folded};
+use crate::StoreError;
+use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
+use crate::records::mutation::GrantsChange;
+use crate::records::retention::LISTED_FOR;
+
+/// The partition of the list of all grants.
+const ALL: &str = "grants";
+
+/// The fields of an entry, which is what its `crit` may name.
+const KNOWN: [&str; 5] = ["on", "may", "until", "by", "at"];
+
+impl DynamoDb {
+    /// Everything that a change of the principal's grants depends on.
+    pub(crate) async fn principal_grants(
+        &self,
+        principal: &Principal,
+    ) -> Result<PrincipalGrants, StoreError> {
+        let (grants, folded, pin) =
+            (grants_key(principal), folded_key(principal), pin_key(principal));
+        let found = self.rows(&[grants.clone(), folded.clone(), pin.clone()]).await?;
+        let (revision, entries) = match found.get(&grants) {
+            None => (0, Vec::new()),
+            Some(row) => read_document(row).ok_or_else(|| {
+                StoreError::corrupt(format!(
+                    "the grants of `{principal}` in the store cannot be read, and are not written over"
+                ))
+            })?,
+        };
+        let same_name = found.get(&folded).and_then(|row| read_text(row, "principal"));
+        Ok(PrincipalGrants {
+            revision: Revision(revision),
+            grants: entries.into_iter().map(|entry| stored(principal, entry)).collect(),
+            same_name: same_name.map(str::to_owned),
+            pin: read_pin(principal, found.get(&pin))?,
+        })
+    }
+
+    /// Every grant, or those of a principal, or those on a namespace; in order.
+    pub(crate) async fn grants(
+        &self,
+        principal: Option<Principal>,
+        namespace: Option<GrantNamespace>,
+    ) -> Result<Vec<StoredGrant>, StoreError> {
+        let on = namespace.map(|namespace| namespace.to_string());
+        if let Some(principal) = principal {
+            let row = self.row(&grants_key(&principal)).await?;
+            let mut grants = of(&principal, row.as_ref());
+            grants.retain(|grant| on.as_ref().is_none_or(|on| grant.on == *on));
+            return Ok(grants);
+        }
+        let mut grants = Vec::new();
+        let partition = on.map_or_else(|| ALL.to_owned(), |on| namespace_partition(&on));
+        self.query(&partition, "", |row| {
+            grants.push(row.map_or_else(unreadable, |row| from_row(&row)));
+            false
+        })
+        .await?;
+        Ok(grants)
+    }
+}
+
+/// The writes of a change; `None` where the document would become too large.
+pub(super) fn writes(
+    principal: &Principal,
+    before: &PrincipalGrants,
+    change: &GrantsChange,
+) -> Option<Vec<Write>> {
+    let mut entries: Vec<(String, Value)> =
+        before.grants.iter().map(|grant| (grant.on.clone(), grant.raw.clone())).collect();
+    let mut writes = match change {
+        GrantsChange::Create { grant, forget } => {
+            let forget: Vec<String> = forget.iter().map(ToString::to_string).collect();
+            entries.retain(|(on, _)| !forget.contains(on));
+            let on = grant.namespace.to_string();
+            let entry = entry_of(Map::new(), grant);
+            let mut writes = list_items(grant, &entry);
+            // In its place, so that lists are in order.
+            let at = entries.partition_point(|(other, _)| *other < on);
+            entries.insert(at, (on, Value::Object(entry)));
+            let name = principal.as_str();
+            let held = Write::put(folded_key(principal), [("principal", text(name))])
+                .only_if("attribute_not_exists(pk) OR principal = :principal");
+            writes.push(held.value(":principal", text(name)));
+            writes
+        }
+        GrantsChange::Update(grant) => {
+            let on = grant.namespace.to_string();
+            let (_, entry) = entries.iter_mut().find(|(other, _)| *other == on)?;
+            let changed = entry_of(entry.as_object().cloned().unwrap_or_default(), grant);
+            let writes = list_items(grant, &changed);
+            *entry = Value::Object(changed);
+            writes
+        }
+        GrantsChange::Delete(namespace) => {
+            let on = namespace.to_string();
+            entries.retain(|(other, _)| *other != on);
+            let mut writes: Vec<Write> =
+                list_keys(principal, &on).map(Write::delete).into_iter().collect();
+            if entries.is_empty() {
+                writes.push(Write::delete(folded_key(principal)));
+            }
+            writes
+        }
+    };
+    let entries: Value = entries.into_iter().map(|(_, entry)| entry).collect();
+    // An empty document stays: were its revision to begin again, a writer that slept would take it for the old one.
+    let document = [
+        ("revision", number(before.revision.0.saturating_add(1))),
+        ("document", bytes(folded::fold(entries.to_string().as_bytes())?)),
+    ];
+    let document = Write::put(grants_key(principal), document);
+    writes.push(document.only_if_revision(before.revision.0));
+    Some(writes)
+}
+
+/// The fields of a grant, over those that the entry had.
+fn entry_of(mut entry: Map<String, Value>, grant: &Grant) -> Map<String, Value> {
+    entry.insert("on".to_owned(), grant.namespace.to_string().into());
+    entry.insert("may".to_owned(), grant.permissions.bits().into());
+    entry.insert("by".to_owned(), grant.created_by.as_str().into());
+    entry.insert("at".to_owned(), grant.created_at.into());
+    match grant.expires_at {
+        Some(until) => entry.insert("until".to_owned(), until.into()),
+        None => entry.remove("until"),
+    };
+    entry
+}
+
+/// The stored form of a pin that an operator disabled.
+pub(super) const NEVER: &str = "never";
+
+/// The ready-made document of a principal.
+pub(super) fn grants_key(principal: &Principal) -> Key {
+    Key::new(format!("principal {principal}"), "grants")
+}
+
+/// The pin of a role or user, in a partition of its own: a mint may write there, and not where the grants are.
+pub(super) fn pin_key(principal: &Principal) -> Key {
+    Key::new(format!("pin {principal}"), "pin")
+}
+
+/// The grants of a principal from its document.
+pub(super) fn of(principal: &Principal, row: Option<&Row>) -> Vec<StoredGrant> {
+    let Some(row) = row else { return Vec::new() };
+    let Some((_, entries)) = read_document(row) else { return vec![unreadable()] };
+    entries.into_iter().map(|entry| stored(principal, entry)).collect()
+}
+
+/// What a pin's item says.
+pub(super) fn read_pin(principal: &Principal, row: Option<&Row>) -> Result<Pin, StoreError> {
+    let Some(row) = row else { return Ok(Pin::Unpinned) };
+    // An id nobody can have is no reason to let everybody in.
+    match read_text(row, "pin") {
+        Some(NEVER) => Ok(Pin::Disabled),
+        other => other.and_then(UniqueId::parse).map(Pin::Pinned).ok_or_else(|| {
+            StoreError::corrupt(format!("the pinned unique id of `{principal}` cannot be read"))
+        }),
+    }
+}
+
+fn unreadable() -> StoredGrant {
+    StoredGrant { on: String::new(), grant: None, raw: Value::Null }
+}
+
+fn read_document(row: &Row) -> Option<(i64, Vec<Value>)> {
+    let entries = serde_json::from_slice(&folded::unfold(read_bytes(row, "document")?)?).ok()?;
+    Some((read_number(row, "revision")?, entries))
+}
+
+fn stored(principal: &Principal, entry: Value) -> StoredGrant {
+    let on = entry.get("on").and_then(Value::as_str).unwrap_or_default().to_owned();
+    StoredGrant { on, grant: read_entry(principal, &entry), raw: entry }
+}
+
+fn read_entry(principal: &Principal, entry: &Value) -> Option<Grant> {
+    if !critical::understood(entry.get(critical::CRIT), &KNOWN) {
+        return None;
+    }
+    Some(Grant {
+        principal: principal.clone(),
+        namespace: entry.get("on")?.as_str()?.parse().ok()?,
+        permissions: Permissions::from_bits(entry.get("may")?.as_u64()?.try_into().ok()?)
+            .filter(|permissions| !permissions.is_empty())?,
+        expires_at: match entry.get("until") {
+            None | Some(Value::Null) => None,
+            Some(until) => Some(until.as_i64()?),
+        },
+        created_by: entry.get("by")?.as_str()?.to_owned(),
+        created_at: entry.get("at")?.as_i64()?,
+    })
+}
+
+fn folded_key(principal: &Principal) -> Key {
+    Key::new(format!("folded {}", principal.folded()), "principal")
+}
+
+fn namespace_partition(on: &str) -> String {
+    format!("namespace {on}")
+}
+
+/// Where a grant stands in the list of all and in that of its namespace.
+fn list_keys(principal: &Principal, on: &str) -> [Key; 2] {
+    [
+        Key::new(ALL, format!("{principal} {on}")),
+        Key::new(namespace_partition(on), principal.as_str()),
+    ]
+}
+
+/// A grant's items for the lists: its fields, and what a newer program added to its entry.
+fn list_items(grant: &Grant, entry: &Map<String, Value>) -> Vec<Write> {
+    let on = grant.namespace.to_string();
+    let mut attributes: Vec<(&str, _)> = entry
+        .iter()
+        .filter(|(name, _)| !KNOWN.contains(&name.as_str()))
+        .map(|(name, value)| (name.as_str(), text(value.to_string())))
+        .collect();
+    attributes.extend([
+        ("principal", text(grant.principal.as_str())),
+        ("namespace", text(on.as_str())),
+        ("permissions", number(grant.permissions.bits().into())),
+        ("created_by", text(grant.created_by.as_str())),
+        ("created_at", number(grant.created_at)),
+    ]);
+    if let Some(until) = grant.expires_at {
+        attributes.extend([
+            ("expires_at", number(until)),
+            (TTL, number(until.saturating_add(LISTED_FOR))),
+        ]);
+    }
+    list_keys(&grant.principal, &on).map(|key| Write::put(key, attributes.clone())).into()
+}
+
+fn from_row(row: &Row) -> StoredGrant {
+    let on = read_text(row, "namespace").unwrap_or_default().to_owned();
+    let read = || {
+        let mut entry = json!({
+            "on": on,
+            "may": read_number(row, "permissions")?,
+            "by": read_text(row, "created_by")?,
+            "at": read_number(row, "created_at")?,
+        });
+        if row.contains_key("expires_at") {
+            entry["until"] = read_number(row, "expires_at")?.into();
+        }
+        if row.contains_key(critical::CRIT) {
+            entry[critical::CRIT] = serde_json::from_str(read_text(row, critical::CRIT)?).ok()?;
+        }
+        let principal = Principal::parse_stored(read_text(row, "principal")?).ok()?;
+        read_entry(&principal, &entry)
+    };
+    StoredGrant { grant: read(), on, raw: Value::Null }
+}
+
+#[cfg(test)]
+mod tests {
+    use stile_core::grants::MAX_GRANTS;
+
+    use super::*;
+
+    fn row(document: &str) -> Row {
+        [
+            ("revision".to_owned(), number(1)),
+            ("document".to_owned(), bytes(folded::fold(document.as_bytes()).unwrap())),
+        ]
+        .into()
+    }
+
+    fn deploy() -> Principal {
+        Principal::parse_stored("aws:111122223333:role/deploy").unwrap()
+    }
+
+    fn readable(grants: &[StoredGrant]) -> Vec<String> {
+        grants
+            .iter()
+            .filter_map(|stored| Some(stored.grant.as_ref()?.namespace.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_no_grant_allows_nothing_and_the_others_work() {
+        let entry = |on: &str| json!({"on": on, "may": 1, "by": "x", "at": 5});
+        let (mut newer, mut restricted) = (entry("newer"), entry("restricted"));
+        newer["note"] = json!("for the migration");
+        restricted["hours"] = json!("9-17");
+        restricted["crit"] = json!(["hours"]);
+        let mut of_odd_crit = entry("odd");
+        of_odd_crit["crit"] = json!([]);
+        let bad = [
+            json!({"on": "a|.*", "may": 1, "by": "x", "at": 5}),
+            json!({"on": "^a", "may": 1, "by": "x", "at": 5}),
+            json!({"on": "b", "may": 16, "by": "x", "at": 5}),
+            json!({"on": "c", "may": 0, "by": "x", "at": 5}),
+            json!({"on": "e", "may": 1, "by": "x", "at": "5"}),
+            json!({"on": "f"}),
+            restricted,
+            of_odd_crit,
+            json!(null),
+            json!("acme"),
+        ];
+        let all: Vec<Value> = bad.into_iter().chain([entry("acme"), newer]).collect();
+        let grants = of(&deploy(), Some(&row(&Value::from(all).to_string())));
+        assert_eq!(readable(&grants), ["acme", "newer"]);
+        assert_eq!(grants.len(), 12);
+        for document in ["", "{}", "[", "null"] {
+            assert_eq!(of(&deploy(), Some(&row(document))), [unreadable()], "{document}");
+        }
+        assert_eq!(of(&deploy(), Some(&Row::new())), [unreadable()]);
+        assert_eq!(of(&deploy(), None), []);
+    }
+
+    #[test]
+    fn as_many_grants_as_one_may_hold_fit_into_a_document() {
+        let entry = |n: usize| {
+            let mut digest = [0; 24];
+            getrandom::fill(&mut digest).unwrap();
+            json!({"on": format!("{}-{n}", hex::encode(digest)), "may": 15, "until": 1_900_000_000 + n, "by": hex::encode(digest), "at": n})
+        };
+        let entries: Vec<Value> = (0..MAX_GRANTS).map(entry).collect();
+        assert!(folded::fold(Value::from(entries).to_string().as_bytes()).is_some());
+    }
+
+    #[test]
+    fn a_change_keeps_what_a_newer_program_added_in_the_document_and_in_the_lists() {
+        let found =
+            json!({"on": "acme", "may": 1, "by": "x", "at": 5, "until": 9, "note": {"a": 1}});
+        let before = PrincipalGrants {
+            revision: Revision(3),
+            grants: vec![stored(&deploy(), json!(null)), stored(&deploy(), found)],
+            same_name: None,
+            pin: Pin::Unpinned,
+        };
+        let mut grant = before.grants[1].grant.clone().unwrap();
+        grant.permissions = Permissions::from_bits(3).unwrap();
+        let writes = writes(&deploy(), &before, &GrantsChange::Update(grant)).unwrap();
+        let rows: Vec<&Row> = writes.iter().map(|write| write.row().unwrap()).collect();
+        for list_item in &rows[..2] {
+            assert_eq!(read_text(list_item, "note"), Some(r#"{"a":1}"#));
+            assert_eq!(from_row(list_item).grant.unwrap().permissions.bits(), 3);
+        }
+        let (revision, entries) = read_document(rows[2]).unwrap();
+        let expected =
+            json!({"on": "acme", "may": 3, "by": "x", "at": 5, "until": 9, "note": {"a": 1}});
+        assert_eq!((revision, entries), (4, vec![json!(null), expected]));
+    }
+
+    #[test]
+    fn a_grant_comes_back_from_its_row() {
+        let principal = Principal::parse_stored("sso:aws:111122223333/Admin").unwrap();
+        for until in [json!(null), json!(7)] {
+            let entry = json!({"on": "*", "may": 3, "until": until, "by": "x", "at": 5});
+            let grant = read_entry(&principal, &entry).unwrap();
+            for write in list_items(&grant, &entry_of(Map::new(), &grant)) {
+                assert_eq!(from_row(write.row().unwrap()).grant.as_ref(), Some(&grant));
+            }
+            let mut restricted = entry_of(Map::new(), &grant);
+            restricted.insert("crit".to_owned(), json!(["hours"]));
+            for write in list_items(&grant, &restricted) {
+                assert_eq!(from_row(write.row().unwrap()).grant, None);
+            }
+        }
+        assert_eq!(from_row(&Row::new()).grant, None);
+    }
+
+    #[test]
+    fn a_pin_that_cannot_be_read_is_no_open_one() {
+        let row = |value: &str| -> Row { [("pin".to_owned(), text(value))].into() };
+        let pin = |row: Option<&Row>| read_pin(&deploy(), row);
+        assert_eq!(pin(None).unwrap(), Pin::Unpinned);
+        assert_eq!(pin(Some(&row("never"))).unwrap(), Pin::Disabled);
+        assert!(matches!(pin(Some(&row("AROAEXAMPLEEXAMPLE222"))), Ok(Pin::Pinned(_))));
+        for bad in ["", "NEVER", "x", "arn:aws:iam::111122223333:role/deploy"] {
+            assert!(pin(Some(&row(bad))).is_err(), "{bad}");
+        }
+        assert!(pin(Some(&Row::new())).is_err());
+    }
+}

@@ -1,0 +1,46 @@
+//! Records in one DynamoDB table.
+
+mod attributes;
+mod caller;
+mod commit;
+mod folded;
+mod grants;
+mod packages;
+mod revocations;
+mod setup;
+mod single;
+mod table;
+mod uploads;
+
+use aws_config::SdkConfig;
+
+use crate::aws::Genuine;
+
+/// The table. The client is made once; nothing is called before somebody asks.
+#[derive(Clone)]
+pub struct DynamoDb {
+    client: aws_sdk_dynamodb::Client,
+    table: String,
+}
+
+impl std::fmt::Debug for DynamoDb {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("DynamoDb").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl DynamoDb {
+    /// The table of that name.
+    pub(crate) fn new(table: &str, sdk: &SdkConfig) -> Self {
+        let config = aws_sdk_dynamodb::config::Builder::from(sdk).interceptor(Genuine);
+        Self {
+            client: aws_sdk_dynamodb::Client::from_conf(config.build()),
+            table: table.to_owned(),
+        }
+    }
+
+    /// The name of the table, for a message.
+    pub(crate) fn name(&self) -> String {
+        format!("table `{}`", self.table)
+    }
+}

@@ -1,0 +1,272 @@
+//! Packages: an item a version, one with the ready-made document a package, and one a package for the lists.
+
+use bytes::Bytes;
+use stile_core::grants::PermittedNamespaces;
+use stile_core::package::{Format, ModuleSummary, PackageAddress, Version};
+use stile_protocol::names::Namespace;
+
+use super::attributes::{
+    Row, bytes, from_unknown, number, read_bytes, read_number, read_text, text, unknown,
+};
+use super::table::{Key, PK, SK, VERSION, Write};
+use super::{DynamoDb, folded};
+use crate::StoreError;
+use crate::records::model::{PackageRecord, Revision, StoredArchive, VersionRecord};
+use crate::records::package_document;
+
+/// The partition of the list of all modules.
+const ALL: &str = "modules";
+
+/// Past so many namespaces a list is read as a whole and sifted, since a query each would take longer.
+const QUERIES: usize = 25;
+
+/// The attributes of a package's item.
+const KNOWN: [&str; 7] = [PK, SK, VERSION, "revision", "document", "latest", "latest_at"];
+
+impl DynamoDb {
+    /// The ready-made document of a package's versions.
+    pub(crate) async fn package_document(
+        &self,
+        address: &PackageAddress,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let Some(row) = self.row(&document_key(address)).await? else { return Ok(None) };
+        let document = read_bytes(&row, "document").and_then(folded::unfold);
+        document.map(|document| Some(document.into())).ok_or_else(|| unreadable(address))
+    }
+
+    /// A package as the list of its versions.
+    pub(crate) async fn package(
+        &self,
+        address: &PackageAddress,
+    ) -> Result<Option<PackageRecord>, StoreError> {
+        let Some(row) = self.row(&document_key(address)).await? else { return Ok(None) };
+        read_package(address, &row).map(Some).ok_or_else(|| unreadable(address))
+    }
+
+    /// The archive of one version.
+    pub(crate) async fn version(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+    ) -> Result<Option<StoredArchive>, StoreError> {
+        let Some(row) = self.row(&version_key(address, version)).await? else { return Ok(None) };
+        let unreadable =
+            || StoreError::corrupt(format!("`{address}` {version} in the store cannot be read"));
+        read_archive(&row).map(Some).ok_or_else(unreadable)
+    }
+
+    /// The modules within reach, in order of address, from `offset` on; at most `limit`.
+    pub(crate) async fn modules(
+        &self,
+        reach: &PermittedNamespaces,
+        namespace: Option<&Namespace>,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Vec<ModuleSummary>, StoreError> {
+        let within = |namespace: &Namespace| match reach {
+            PermittedNamespaces::All => true,
+            PermittedNamespaces::Only(namespaces) => namespaces.contains(namespace),
+        };
+        let prefixes: Vec<String> = match (namespace, reach) {
+            (Some(namespace), _) if !within(namespace) => Vec::new(),
+            (Some(namespace), _) => vec![format!("{namespace} ")],
+            (None, PermittedNamespaces::Only(namespaces)) if namespaces.len() <= QUERIES => {
+                namespaces.iter().map(|namespace| format!("{namespace} ")).collect()
+            }
+            (None, _) => vec![String::new()],
+        };
+        let (mut skipped, mut found) = (0, Vec::new());
+        for prefix in prefixes {
+            if found.len() >= limit {
+                break;
+            }
+            let mut take = |row: Option<Row>| {
+                match row.as_ref().and_then(read_summary) {
+                    Some(module) if !within(&module.address.namespace) => {}
+                    Some(_) if skipped < offset => skipped += 1,
+                    Some(module) => found.push(module),
+                    None => tracing::error!(
+                        alarm = "unreadable_module",
+                        "a module in the store cannot be read and is not listed"
+                    ),
+                }
+                found.len() >= limit
+            };
+            self.query(ALL, &prefix, &mut take).await?;
+        }
+        Ok(found)
+    }
+
+    /// The write that has a version lead to another object. It puts the whole item, what a newer program added included:
+    /// to change a part of one is another right, which the broker has for pins only.
+    pub(super) async fn moved_archive(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+        sha256: &str,
+        object_version: Option<&str>,
+    ) -> Result<Option<Write>, StoreError> {
+        let key = version_key(address, version);
+        let Some(mut row) = self.row(&key).await? else { return Ok(None) };
+        match object_version {
+            Some(id) => row.insert("object_version".to_owned(), text(id)),
+            None => row.remove("object_version"),
+        };
+        let row = row.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let moved = Write::put(key, row).only_if("sha256 = :sha256");
+        Ok(Some(moved.value(":sha256", text(sha256))))
+    }
+}
+
+/// The write that adds a version.
+pub(super) fn add_version(
+    address: &PackageAddress,
+    version: &Version,
+    record: &VersionRecord,
+) -> Write {
+    let archive = &record.archive;
+    let row = [
+        ("sha256", text(archive.sha256.as_str())),
+        ("format", text(archive.format.extension())),
+        ("bytes", number(record.bytes.try_into().unwrap_or(i64::MAX))),
+        ("published_by", text(record.published_by.as_str())),
+        ("published_at", number(record.published_at)),
+    ];
+    let object_version = archive.object_version.as_ref().map(|id| ("object_version", text(id)));
+    Write::put(version_key(address, version), row.into_iter().chain(object_version))
+        .only_if_absent()
+}
+
+/// The document, which its revision guards, and the package's item in the list; `None` where it would become too large.
+pub(super) fn put_package(
+    address: &PackageAddress,
+    before: Revision,
+    package: &PackageRecord,
+) -> Option<[Write; 2]> {
+    let folded = folded::fold(package.document.to_string().as_bytes())?;
+    let latest =
+        [("latest", text(package.latest()?.to_string())), ("latest_at", number(package.latest_at))];
+    let document = [("revision", number(before.0.saturating_add(1))), ("document", bytes(folded))];
+    let unknown = from_unknown(&package.unknown);
+    let unknown = unknown.iter().map(|(name, value)| (name.as_str(), value.clone()));
+    let row = document.into_iter().chain(latest.clone()).chain(unknown);
+    Some([
+        Write::put(document_key(address), row).only_if_revision(before.0),
+        Write::put(list_key(address), latest),
+    ])
+}
+
+fn read_package(address: &PackageAddress, row: &Row) -> Option<PackageRecord> {
+    let document = serde_json::from_slice(&folded::unfold(read_bytes(row, "document")?)?).ok()?;
+    let latest_at = read_number(row, "latest_at")?;
+    let mut package = package_document::read(address, document, latest_at, unknown(row, &KNOWN))?;
+    package.revision = Revision(read_number(row, "revision")?);
+    Some(package)
+}
+
+fn partition(address: &PackageAddress) -> String {
+    match address {
+        PackageAddress::Module(module) => format!("module {module}"),
+    }
+}
+
+fn document_key(address: &PackageAddress) -> Key {
+    Key::new(partition(address), "versions")
+}
+
+fn version_key(address: &PackageAddress, version: &Version) -> Key {
+    Key::new(partition(address), format!("version {version}"))
+}
+
+fn list_key(address: &PackageAddress) -> Key {
+    match address {
+        PackageAddress::Module(module) => {
+            Key::new(ALL, format!("{} {} {}", module.namespace, module.name, module.system))
+        }
+    }
+}
+
+fn read_archive(row: &Row) -> Option<StoredArchive> {
+    Some(StoredArchive {
+        sha256: read_text(row, "sha256")?.to_owned(),
+        format: Format::from_extension(read_text(row, "format")?)?,
+        object_version: match row.get("object_version") {
+            None => None,
+            Some(_) => Some(read_text(row, "object_version")?.to_owned()),
+        },
+    })
+}
+
+fn read_summary(row: &Row) -> Option<ModuleSummary> {
+    Some(ModuleSummary {
+        address: read_text(row, SK)?.replace(' ', "/").parse().ok()?,
+        latest: Version::parse(read_text(row, "latest")?).ok()?,
+        published_at: read_number(row, "latest_at")?,
+    })
+}
+
+fn unreadable(address: &PackageAddress) -> StoreError {
+    StoreError::corrupt(format!("the versions of `{address}` in the store cannot be read"))
+}
+
+#[cfg(test)]
+mod tests {
+    use stile_core::package::versions_document;
+
+    use super::*;
+
+    fn version(text: &str) -> Version {
+        Version::parse(text).unwrap()
+    }
+
+    fn address(text: &str) -> PackageAddress {
+        PackageAddress::Module(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_package_comes_back_and_what_a_newer_program_added_stays() {
+        let address = address("acme/vpc/aws");
+        let mut package = package_document::empty(&address);
+        package.add(&address, &version("1.0.0"), 7);
+        package.unknown.insert("note".to_owned(), "x".into());
+        let [document, _] = put_package(&address, Revision(4), &package).unwrap();
+        package.revision = Revision(5);
+        assert_eq!(read_package(&address, document.row().unwrap()), Some(package));
+    }
+
+    #[test]
+    fn four_thousand_versions_fit_and_what_does_not_is_refused_before_the_table_refuses_it() {
+        let address = address("acme/vpc/aws");
+        let of = |mut versions: Vec<Version>| {
+            versions.sort();
+            let document = serde_json::from_str(&versions_document(versions.iter())).unwrap();
+            package_document::read(&address, document, 0, serde_json::Map::new()).unwrap()
+        };
+        let numbered = |n: u64| version(&format!("{}.{}.{}", n / 400, n / 20 % 20, n % 20));
+        let package = of((0..4000).map(numbered).collect());
+        let [document, _] = put_package(&address, Revision(0), &package).unwrap();
+        let folded = read_bytes(document.row().unwrap(), "document").unwrap().len();
+        assert!(folded < folded::CEILING / 4, "{folded} bytes");
+        let random = |_| {
+            let mut bytes = [0; 24];
+            getrandom::fill(&mut bytes).unwrap();
+            version(&format!("1.0.0-x{}", hex::encode(bytes)))
+        };
+        let package = of((0..20_000).map(random).collect());
+        assert!(put_package(&address, Revision(0), &package).is_none());
+    }
+
+    #[test]
+    fn a_module_is_listed_by_what_its_row_says() {
+        let address = address("a-b/vpc/aws");
+        let mut package = package_document::empty(&address);
+        package.add(&address, &version("1.0.0"), 7);
+        let [_, listed] = put_package(&address, Revision(0), &package).unwrap();
+        let summary = read_summary(listed.row().unwrap()).unwrap();
+        assert_eq!(
+            (PackageAddress::Module(summary.address), summary.latest, summary.published_at),
+            (address, version("1.0.0"), 7)
+        );
+        assert_eq!(read_summary(&Row::new()), None);
+    }
+}

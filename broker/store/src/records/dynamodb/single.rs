@@ -1,0 +1,83 @@
+//! What a registry has one of: the host that it is for, and its sealed keyring.
+//!
+//! A broker never writes the host: whoever makes the table does, once, and no request has a way to it.
+
+use stile_protocol::audience::Audience;
+
+use super::DynamoDb;
+use super::attributes::{Row, bytes, number, read_bytes, read_number, read_text, text};
+use super::table::{Key, Write};
+use crate::StoreError;
+use crate::records::model::{KeyringAndHost, SealedKeyring};
+use crate::records::sealed_keyring;
+
+/// The one attribute of the host's item.
+const HOST: &str = "host";
+
+impl DynamoDb {
+    /// The registry that the records are for; `None` where it is not written.
+    pub(crate) async fn host(&self) -> Result<Option<Audience>, StoreError> {
+        self.read_host(self.row(&host_key()).await?.as_ref())
+    }
+
+    /// The sealed keyring, and the registry that the records are for, which only some need.
+    pub(crate) async fn sealed_keyring(&self) -> Result<KeyringAndHost, StoreError> {
+        let (keyring, host) = (keyring_key(), host_key());
+        let found = self.rows(&[keyring.clone(), host.clone()]).await?;
+        Ok((read_keyring(found.get(&keyring))?, self.read_host(found.get(&host))))
+    }
+
+    /// An item that cannot be read is no reason to go by a flag only.
+    fn read_host(&self, row: Option<&Row>) -> Result<Option<Audience>, StoreError> {
+        let Some(row) = row else { return Ok(None) };
+        let table = &self.table;
+        let typed = read_text(row, HOST).ok_or_else(|| {
+            StoreError::corrupt(format!(
+                "the host in table `{table}` cannot be read: the row has no text `{HOST}`"
+            ))
+        })?;
+        Audience::parse(typed).map(Some).map_err(|error| {
+            StoreError::corrupt(format!("the host in table `{table}` is no registry host"))
+                .caused_by(error)
+        })
+    }
+}
+
+/// The write of the host.
+pub(super) fn add_host(host: &Audience) -> Write {
+    Write::put(host_key(), [(HOST, text(host.as_str()))]).only_if_absent()
+}
+
+/// The write of the keyring.
+pub(super) fn put_keyring(before: i64, keyring: &SealedKeyring) -> Write {
+    let blob = keyring.blob.as_ref().map(|blob| ("blob", bytes(blob.as_slice())));
+    let clear = [
+        ("revision", number(keyring.revision)),
+        ("audience", text(keyring.audience.as_str())),
+        ("keys", text(sealed_keyring::keys_to_text(&keyring.keys))),
+    ];
+    Write::put(keyring_key(), clear.into_iter().chain(blob)).only_if_revision(before)
+}
+
+/// Where the keyring is.
+pub(super) fn keyring_key() -> Key {
+    Key::new("keyring", "keyring")
+}
+
+fn host_key() -> Key {
+    Key::new("host", "host")
+}
+
+/// What the keyring's item says.
+pub(super) fn read_keyring(row: Option<&Row>) -> Result<Option<SealedKeyring>, StoreError> {
+    let Some(row) = row else { return Ok(None) };
+    let read = || {
+        Some(SealedKeyring {
+            revision: read_number(row, "revision")?,
+            audience: read_text(row, "audience")?.to_owned(),
+            keys: sealed_keyring::keys_from_text(read_text(row, "keys")?)?,
+            blob: read_bytes(row, "blob").map(<[u8]>::to_vec),
+        })
+    };
+    read().map(Some).ok_or_else(|| StoreError::corrupt("the keyring in the table cannot be read"))
+}

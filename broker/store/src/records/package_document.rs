@@ -1,0 +1,120 @@
+//! The ready-made document of a package's versions: reads it, and adds a version. What a newer program added stays.
+
+use serde_json::{Map, Value, json};
+use stile_core::package::{PackageAddress, Version, versions_document};
+
+use super::model::{PackageRecord, Revision};
+
+/// A package without versions.
+pub(crate) fn empty(address: &PackageAddress) -> PackageRecord {
+    let document = match address {
+        PackageAddress::Module(_) => versions_document(std::iter::empty()),
+    };
+    PackageRecord {
+        revision: Revision::default(),
+        document: serde_json::from_str(&document).unwrap_or_default(),
+        versions: Vec::new(),
+        latest_at: 0,
+        unknown: Map::new(),
+    }
+}
+
+/// Reads a document; `None` where it is none. The caller sets the revision.
+pub(crate) fn read(
+    address: &PackageAddress,
+    document: Value,
+    latest_at: i64,
+    unknown: Map<String, Value>,
+) -> Option<PackageRecord> {
+    let entries = document.pointer(entries(address))?.as_array()?;
+    let versions: Vec<Version> = entries
+        .iter()
+        .map(|entry| Version::parse(entry.get("version")?.as_str()?).ok())
+        .collect::<Option<_>>()?;
+    let revision = Revision::default();
+    versions.is_sorted().then_some(PackageRecord {
+        revision,
+        document,
+        versions,
+        latest_at,
+        unknown,
+    })
+}
+
+/// Where the versions are in the document of such a package.
+const fn entries(address: &PackageAddress) -> &'static str {
+    match address {
+        PackageAddress::Module(_) => "/modules/0/versions",
+    }
+}
+
+impl PackageRecord {
+    /// Adds a version in its place, unless it is there.
+    pub(crate) fn add(&mut self, address: &PackageAddress, version: &Version, now: i64) {
+        let at = self.versions.partition_point(|listed| listed < version);
+        if self.versions.get(at) != Some(version) {
+            self.versions.insert(at, version.clone());
+            let listed = self.document.pointer_mut(entries(address)).and_then(Value::as_array_mut);
+            if let Some(listed) = listed {
+                listed.insert(at, json!({ "version": version.to_string() }));
+            }
+        }
+        if self.latest() == Some(version) {
+            self.latest_at = now;
+        }
+    }
+
+    /// The highest version; a pre-release only where there is nothing else.
+    pub(crate) fn latest(&self) -> Option<&Version> {
+        self.versions.iter().rev().find(|version| !version.is_prerelease()).or(self.versions.last())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Version {
+        Version::parse(text).unwrap()
+    }
+
+    #[test]
+    fn versions_are_added_in_order_and_the_latest_is_a_release_where_there_is_one() {
+        let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+        let mut package = empty(&address);
+        for (now, added, latest, latest_at) in [
+            (1, "2.0.0-rc.1", "2.0.0-rc.1", 1),
+            (2, "1.2.0", "1.2.0", 2),
+            (3, "1.10.0", "1.10.0", 3),
+            (4, "1.9.0", "1.10.0", 3),
+            (5, "1.9.0", "1.10.0", 3),
+        ] {
+            package.add(&address, &version(added), now);
+            let expected = (Some(&version(latest)), latest_at);
+            assert_eq!((package.latest(), package.latest_at), expected, "{added}");
+            let (document, latest_at) = (package.document.clone(), package.latest_at);
+            assert_eq!(package, read(&address, document, latest_at, Map::new()).unwrap());
+        }
+        let versions = ["1.2.0", "1.9.0", "1.10.0", "2.0.0-rc.1"].map(version);
+        assert_eq!(package.document.to_string(), versions_document(versions.iter()));
+    }
+
+    #[test]
+    fn what_a_newer_program_added_to_a_document_stays_when_a_version_is_added() {
+        let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+        let found = json!({"modules": [{"source": "x", "versions": [{"version": "1.0.0", "yanked": true}]}], "more": 1});
+        let mut package = read(&address, found, 0, Map::new()).unwrap();
+        package.add(&address, &version("0.9.0"), 5);
+        let expected = json!({"modules": [{"source": "x", "versions": [{"version": "0.9.0"}, {"version": "1.0.0", "yanked": true}]}], "more": 1});
+        assert_eq!(package.document, expected);
+        for bad in [
+            json!({}),
+            json!([]),
+            json!({"modules": []}),
+            json!({"modules": [{"versions": [{"version": "x"}]}]}),
+            Value::Null,
+        ] {
+            assert!(read(&address, bad.clone(), 0, Map::new()).is_none(), "{bad}");
+        }
+    }
+}

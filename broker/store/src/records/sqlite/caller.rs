@@ -1,0 +1,50 @@
+//! What a mint and a bearer check read, in one snapshot.
+
+use std::collections::HashSet;
+
+use rusqlite::Connection;
+use stile_core::grants::Pin;
+use stile_core::principal::Principal;
+use stile_core::token::TokenId;
+
+use super::{Sqlite, database_error, grants, rows, single, text};
+use crate::StoreError;
+use crate::records::model::CallerRecords;
+
+impl Sqlite {
+    /// Everything that a decision about a caller with these principals depends on, its own first.
+    pub(crate) async fn caller(
+        &self,
+        principals: Vec<Principal>,
+    ) -> Result<CallerRecords, StoreError> {
+        self.read(move |connection| {
+            // One transaction, so that everything read belongs together.
+            let snapshot = connection.unchecked_transaction().map_err(database_error)?;
+            let mut all = Vec::new();
+            let mut revoked = None;
+            for principal in &principals {
+                all.extend(grants::of(&snapshot, principal)?);
+                if revoked.is_none() && is_revoked(&snapshot, principal)? {
+                    revoked = Some(principal.clone());
+                }
+            }
+            let pin = match principals.first() {
+                None => Pin::Unpinned,
+                Some(principal) => grants::pin_of(&snapshot, principal)?,
+            };
+            let tokens = rows(&snapshot, "SELECT jti FROM revoked_tokens", [])?;
+            let revoked_tokens: HashSet<TokenId> =
+                tokens.iter().filter_map(|row| TokenId::parse(text(row.first())?)).collect();
+            let keyring = single::keyring(&snapshot)?;
+            Ok(CallerRecords { grants: all, pin, revoked, revoked_tokens, keyring })
+        })
+        .await
+    }
+}
+
+fn is_revoked(connection: &Connection, principal: &Principal) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached("SELECT 1 FROM revoked_principals WHERE principal = ?1")
+        .and_then(|mut statement| statement.exists([principal.as_str()]))
+        .map_err(database_error)
+}

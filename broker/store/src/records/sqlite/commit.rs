@@ -1,0 +1,324 @@
+//! Renders mutations into one transaction: every condition is checked first, as none of the changes has taken place.
+
+use rusqlite::{Transaction, params};
+use serde_json::Value as Json;
+use stile_core::grants::{Grant, GrantNamespace, Pin};
+use stile_core::package::{PackageAddress, Version};
+use stile_core::principal::Principal;
+
+use super::{Sqlite, database_error, grants, packages, revocations, single, sql_number};
+use crate::StoreError;
+use crate::records::model::{PackageRecord, RevocationRecords, UploadRecord, VersionRecord};
+use crate::records::mutation::{GrantsChange, Mutation, Outcome};
+use crate::records::sealed_keyring;
+
+impl Sqlite {
+    /// Commits all of the mutations or none. Its lock lets no writer in between, so there are no conflicts.
+    pub(crate) async fn commit(&self, mutations: Vec<Mutation>) -> Result<Outcome, StoreError> {
+        self.write(move |transaction| {
+            for (at, mutation) in mutations.iter().enumerate() {
+                if !holds(transaction, mutation)? {
+                    return Ok(Outcome::Refused(at));
+                }
+            }
+            for mutation in &mutations {
+                apply(transaction, mutation)?;
+            }
+            Ok(Outcome::Done)
+        })
+        .await
+    }
+}
+
+/// Whether the condition of a mutation holds.
+fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, StoreError> {
+    let exists = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
+        transaction
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.exists(values))
+            .map_err(database_error)
+    };
+    match mutation {
+        Mutation::RecordSingleUse { digest, .. } => {
+            // Nothing about time in the condition: a proof is recorded once, whatever any clock says.
+            Ok(!exists("SELECT 1 FROM proofs WHERE signature_digest = ?1", &[digest])?)
+        }
+        Mutation::PinFirst { principal, id } => Ok(match grants::pin_of(transaction, principal)? {
+            Pin::Unpinned | Pin::Disabled => true,
+            Pin::Pinned(pinned) => pinned == *id,
+        }),
+        Mutation::SetPin { principal, id } => Ok(match grants::pin_of(transaction, principal)? {
+            Pin::Unpinned => true,
+            Pin::Disabled => id.is_none(),
+            Pin::Pinned(pinned) => id.as_ref() == Some(&pinned),
+        }),
+        Mutation::ClearPin { principal } => {
+            exists("SELECT 1 FROM pins WHERE principal = ?1", &[&principal.as_str()])
+        }
+        Mutation::ChangeGrants { principal, before, change } => {
+            let unchanged = grants::revision_of(transaction, principal)? == before.revision;
+            let same_name = grants::same_name(transaction, principal)?;
+            let free = same_name.is_none_or(|name| name == principal.as_str());
+            Ok(unchanged && (free || !matches!(change, GrantsChange::Create { .. })))
+        }
+        Mutation::ChangeRevocations { before, .. } => {
+            Ok(revocations::all(transaction)?.revision == before.revision)
+        }
+        Mutation::AddVersion { address, version, .. } => {
+            Ok(packages::archive(transaction, address, version)?.is_none())
+        }
+        Mutation::MoveArchive { address, version, sha256, .. } => {
+            let archive = packages::archive(transaction, address, version)?;
+            Ok(archive.is_some_and(|archive| archive.sha256 == *sha256))
+        }
+        Mutation::PutPackage { address, before, .. } => {
+            Ok(packages::revision_of(transaction, address)? == *before)
+        }
+        Mutation::AddUpload { upload, .. } => {
+            Ok(!exists("SELECT 1 FROM uploads WHERE id = ?1", &[&upload.id.as_str()])?)
+        }
+        Mutation::DeleteUpload(_) => Ok(true),
+        Mutation::PutKeyring { before, .. } => {
+            let revision = single::keyring(transaction)?.map_or(0, |keyring| keyring.revision);
+            Ok(revision == *before)
+        }
+        Mutation::AddHost(_) => Ok(single::host(transaction)?.is_none()),
+    }
+}
+
+fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), StoreError> {
+    let execute = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
+        transaction
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(values))
+            .map(drop)
+            .map_err(database_error)
+    };
+    match mutation {
+        Mutation::RecordSingleUse { digest, keep_until, forget_before } => {
+            execute("DELETE FROM proofs WHERE keep_until < ?1", &[forget_before])?;
+            execute(
+                "INSERT INTO proofs (signature_digest, keep_until) VALUES (?1, ?2)",
+                &[digest, keep_until],
+            )
+        }
+        Mutation::PinFirst { principal, id } => execute(
+            "INSERT OR IGNORE INTO pins (principal, unique_id) VALUES (?1, ?2)",
+            &[&principal.as_str(), &id.as_str()],
+        ),
+        Mutation::SetPin { principal, id } => execute(
+            "INSERT INTO pins (principal, unique_id) VALUES (?1, ?2) \
+             ON CONFLICT (principal) DO UPDATE SET unique_id = excluded.unique_id",
+            &[&principal.as_str(), &id.as_ref().map(|id| id.as_str())],
+        ),
+        Mutation::ClearPin { principal } => {
+            execute("DELETE FROM pins WHERE principal = ?1", &[&principal.as_str()])
+        }
+        Mutation::ChangeGrants { principal, change, .. } => {
+            change_grants(transaction, principal, change).map_err(database_error)
+        }
+        Mutation::ChangeRevocations { before, after } => {
+            change_revocations(transaction, before, after).map_err(database_error)
+        }
+        Mutation::AddVersion { address, version, record } => {
+            add_version(transaction, address, version, record).map_err(database_error)
+        }
+        Mutation::MoveArchive { address, version, object_version, .. } => {
+            let PackageAddress::Module(module) = address;
+            execute(
+                "UPDATE module_versions SET object_version = ?5 \
+                 WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4",
+                &[
+                    &module.namespace.as_str(),
+                    &module.name.as_str(),
+                    &module.system.as_str(),
+                    &version.to_string(),
+                    object_version,
+                ],
+            )
+        }
+        Mutation::PutPackage { address, package, .. } => {
+            put_package(transaction, address, package).map_err(database_error)
+        }
+        Mutation::AddUpload { upload, forget_before } => {
+            execute("DELETE FROM uploads WHERE complete_until < ?1", &[forget_before])?;
+            add_upload(transaction, upload).map_err(database_error)
+        }
+        Mutation::DeleteUpload(id) => execute("DELETE FROM uploads WHERE id = ?1", &[&id.as_str()]),
+        Mutation::PutKeyring { keyring, .. } => put_single(
+            transaction,
+            single::KEYRING,
+            keyring.revision,
+            &sealed_keyring::to_text(keyring),
+        )
+        .map_err(database_error),
+        Mutation::AddHost(host) => {
+            put_single(transaction, single::HOST, 1, host.as_str()).map_err(database_error)
+        }
+    }
+}
+
+fn change_grants(
+    transaction: &Transaction<'_>,
+    principal: &Principal,
+    change: &GrantsChange,
+) -> rusqlite::Result<()> {
+    let delete = |namespace: &GrantNamespace| {
+        transaction
+            .prepare_cached("DELETE FROM grants WHERE principal = ?1 AND namespace = ?2")?
+            .execute(params![principal.as_str(), namespace.to_string()])
+            .map(drop)
+    };
+    match change {
+        GrantsChange::Create { grant, forget } => {
+            forget.iter().try_for_each(delete)?;
+            add_grant(transaction, grant)
+        }
+        // The other columns stay as they are, those of a newer program included.
+        GrantsChange::Update(grant) => transaction
+            .prepare_cached(
+                "UPDATE grants SET permissions = ?3, expires_at = ?4 WHERE principal = ?1 AND namespace = ?2",
+            )?
+            .execute(params![
+                principal.as_str(),
+                grant.namespace.to_string(),
+                grant.permissions.bits(),
+                grant.expires_at
+            ])
+            .map(drop),
+        GrantsChange::Delete(namespace) => delete(namespace),
+    }
+}
+
+fn add_grant(transaction: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO grants (principal, namespace, permissions, expires_at, created_by, created_at, folded) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            grant.principal.as_str(),
+            grant.namespace.to_string(),
+            grant.permissions.bits(),
+            grant.expires_at,
+            grant.created_by,
+            grant.created_at,
+            grant.principal.folded()
+        ])
+        .map(drop)
+}
+
+/// Writes what differs: the rows that are the same in both stay as they are.
+fn change_revocations(
+    transaction: &Transaction<'_>,
+    before: &RevocationRecords,
+    after: &RevocationRecords,
+) -> rusqlite::Result<()> {
+    let change = |old: &[(Json, i64)], new: &[(Json, i64)], delete: &str, insert: &str| {
+        let gone = old.iter().filter(|entry| !new.contains(entry));
+        for name in gone.filter_map(|(name, _)| name.as_str()) {
+            transaction.prepare_cached(delete)?.execute([name])?;
+        }
+        for (name, at) in new.iter().filter(|entry| !old.contains(entry)) {
+            transaction.prepare_cached(insert)?.execute(params![name.as_str(), at])?;
+        }
+        Ok(())
+    };
+    change(
+        &before.tokens,
+        &after.tokens,
+        "DELETE FROM revoked_tokens WHERE jti = ?1",
+        "INSERT INTO revoked_tokens (jti, keep_until) VALUES (?1, ?2)",
+    )?;
+    change(
+        &before.principals,
+        &after.principals,
+        "DELETE FROM revoked_principals WHERE principal = ?1",
+        "INSERT INTO revoked_principals (principal, revoked_at) VALUES (?1, ?2)",
+    )
+}
+
+fn add_version(
+    transaction: &Transaction<'_>,
+    address: &PackageAddress,
+    version: &Version,
+    record: &VersionRecord,
+) -> rusqlite::Result<()> {
+    let PackageAddress::Module(module) = address;
+    transaction
+        .prepare_cached(
+            "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at, object_version) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            module.namespace.as_str(),
+            module.name.as_str(),
+            module.system.as_str(),
+            version.to_string(),
+            record.archive.sha256,
+            record.archive.format.extension(),
+            sql_number(record.bytes),
+            record.published_by,
+            record.published_at,
+            record.archive.object_version
+        ])
+        .map(drop)
+}
+
+/// Columns of a newer program stay as they are.
+fn put_package(
+    transaction: &Transaction<'_>,
+    address: &PackageAddress,
+    package: &PackageRecord,
+) -> rusqlite::Result<()> {
+    let PackageAddress::Module(module) = address;
+    transaction
+        .prepare_cached(
+            "INSERT INTO modules (namespace, name, system, versions_document, latest, latest_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+             ON CONFLICT (namespace, name, system) DO UPDATE SET \
+             versions_document = excluded.versions_document, latest = excluded.latest, latest_at = excluded.latest_at",
+        )?
+        .execute(params![
+            module.namespace.as_str(),
+            module.name.as_str(),
+            module.system.as_str(),
+            package.document.to_string(),
+            package.latest().map(ToString::to_string),
+            package.latest_at
+        ])
+        .map(drop)
+}
+
+fn add_upload(transaction: &Transaction<'_>, upload: &UploadRecord) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO uploads (id, principal, address, version, format, bytes, sha256, complete_until) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            upload.id.as_str(),
+            upload.principal,
+            upload.address,
+            upload.version,
+            upload.announced.format.extension(),
+            sql_number(upload.announced.bytes),
+            upload.announced.sha256,
+            upload.complete_until
+        ])
+        .map(drop)
+}
+
+fn put_single(
+    transaction: &Transaction<'_>,
+    name: &str,
+    revision: i64,
+    record: &str,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO registry_records (name, revision, record) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, record = excluded.record",
+        )?
+        .execute(params![name, revision, record])
+        .map(drop)
+}

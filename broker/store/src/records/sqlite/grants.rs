@@ -1,0 +1,144 @@
+//! Grants and pins as rows.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::Value as Json;
+use stile_core::critical;
+use stile_core::grants::{Grant, GrantNamespace, Pin};
+use stile_core::principal::{Principal, UniqueId};
+use stile_protocol::names::Permissions;
+
+use super::{Sqlite, database_error, number, revision, rows, text};
+use crate::StoreError;
+use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
+
+/// `SELECT` of the columns that [`stored`] reads.
+const SELECT: &str = "SELECT principal, namespace, permissions, expires_at, created_by, created_at, crit FROM grants";
+
+/// What a `crit` of a row may name.
+const KNOWN: [&str; 6] =
+    ["principal", "namespace", "permissions", "expires_at", "created_by", "created_at"];
+
+impl Sqlite {
+    /// Everything that a change of the principal's grants depends on.
+    pub(crate) async fn principal_grants(
+        &self,
+        principal: &Principal,
+    ) -> Result<PrincipalGrants, StoreError> {
+        let principal = principal.clone();
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction().map_err(database_error)?;
+            let found = rows_of(&snapshot, &principal)?;
+            Ok(PrincipalGrants {
+                revision: revision(&found),
+                grants: found.iter().map(|row| stored(row)).collect(),
+                same_name: same_name(&snapshot, &principal)?,
+                pin: pin_of(&snapshot, &principal)?,
+            })
+        })
+        .await
+    }
+
+    /// Every grant, or those of a principal, or those on a namespace; in order.
+    pub(crate) async fn grants(
+        &self,
+        principal: Option<Principal>,
+        namespace: Option<GrantNamespace>,
+    ) -> Result<Vec<StoredGrant>, StoreError> {
+        self.read(move |connection| {
+            let principal = principal.as_ref().map(Principal::as_str);
+            let namespace = namespace.as_ref().map(ToString::to_string);
+            let sql = format!(
+                "{SELECT} WHERE (?1 IS NULL OR principal = ?1) AND (?2 IS NULL OR namespace = ?2) \
+                 ORDER BY principal, namespace"
+            );
+            let found = rows(connection, &sql, params![principal, namespace])?;
+            Ok(found.iter().map(|row| stored(row)).collect())
+        })
+        .await
+    }
+}
+
+/// The grants of one principal.
+pub(super) fn of(
+    connection: &Connection,
+    principal: &Principal,
+) -> Result<Vec<StoredGrant>, StoreError> {
+    Ok(rows_of(connection, principal)?.iter().map(|row| stored(row)).collect())
+}
+
+/// The revision of a principal's grants as they are now.
+pub(super) fn revision_of(
+    connection: &Connection,
+    principal: &Principal,
+) -> Result<Revision, StoreError> {
+    Ok(revision(&rows_of(connection, principal)?))
+}
+
+fn rows_of(connection: &Connection, principal: &Principal) -> Result<Vec<Vec<Value>>, StoreError> {
+    let sql = format!("{SELECT} WHERE principal = ?1 ORDER BY namespace");
+    rows(connection, &sql, [principal.as_str()])
+}
+
+/// Another principal with grants whose name differs by case only, or the principal itself where there is none.
+pub(super) fn same_name(
+    connection: &Connection,
+    principal: &Principal,
+) -> Result<Option<String>, StoreError> {
+    connection
+        .query_row(
+            "SELECT principal FROM grants WHERE folded = ?1 ORDER BY principal = ?2 LIMIT 1",
+            params![principal.folded(), principal.as_str()],
+            |row| row.get(0),
+        )
+        .optional()
+        .map_err(database_error)
+}
+
+fn stored(row: &[Value]) -> StoredGrant {
+    let on = text(row.get(1)).unwrap_or_default().to_owned();
+    StoredGrant { on, grant: grant(row), raw: Json::Null }
+}
+
+fn grant(row: &[Value]) -> Option<Grant> {
+    // A `crit` that is no list of names is not understood either.
+    let crit = match row.get(6) {
+        None | Some(Value::Null) => None,
+        crit => {
+            Some(text(crit).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
+        }
+    };
+    if !critical::understood(crit.as_ref(), &KNOWN) {
+        return None;
+    }
+    Some(Grant {
+        principal: Principal::parse_stored(text(row.first())?).ok()?,
+        namespace: text(row.get(1))?.parse().ok()?,
+        permissions: Permissions::from_bits(number(row.get(2))?.try_into().ok()?)
+            .filter(|permissions| !permissions.is_empty())?,
+        expires_at: match row.get(3) {
+            Some(Value::Null) => None,
+            end => Some(number(end)?),
+        },
+        created_by: text(row.get(4))?.to_owned(),
+        created_at: number(row.get(5))?,
+    })
+}
+
+/// The pin of a role or user.
+pub(super) fn pin_of(connection: &Connection, principal: &Principal) -> Result<Pin, StoreError> {
+    let row = connection
+        .query_row("SELECT unique_id FROM pins WHERE principal = ?1", [principal.as_str()], |row| {
+            row.get::<_, Option<String>>(0)
+        })
+        .optional()
+        .map_err(database_error)?;
+    match row {
+        None => Ok(Pin::Unpinned),
+        Some(None) => Ok(Pin::Disabled),
+        // An id nobody can have is no reason to let everybody in.
+        Some(Some(text)) => UniqueId::parse(&text).map(Pin::Pinned).ok_or_else(|| {
+            StoreError::corrupt(format!("the pinned unique id of `{principal}` cannot be read"))
+        }),
+    }
+}

@@ -1,0 +1,232 @@
+//! Records in a SQLite database, for one machine. Several processes may have it open at once.
+//!
+//! A commit is one synced transaction: what was acknowledged survives a crash of the machine.
+
+mod caller;
+mod commit;
+mod grants;
+pub(crate) mod migrations;
+mod packages;
+mod revocations;
+mod single;
+mod uploads;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use r2d2::Pool;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+
+use super::model::Revision;
+use crate::blocking::blocking;
+use crate::{EmbeddedDeadlines, StoreError, StoreErrorKind};
+
+/// Writes of one process at once: the others wait here, and not on the connections that reads need.
+const WRITERS: usize = 2;
+
+/// Connections of one process.
+const CONNECTIONS: u32 = 8;
+
+/// An open database.
+#[derive(Clone)]
+pub struct Sqlite {
+    database: Arc<PathBuf>,
+    pool: Pool<SqliteConnectionManager>,
+    writers: Arc<Semaphore>,
+    deadlines: EmbeddedDeadlines,
+}
+
+impl std::fmt::Debug for Sqlite {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Sqlite").field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+impl Sqlite {
+    /// Makes the database where it is missing, readable by its owner only; whether it was.
+    pub(crate) fn init(database: &Path, deadlines: EmbeddedDeadlines) -> Result<bool, StoreError> {
+        let failed = |error: std::io::Error| {
+            StoreError::unavailable(format!("`{}` cannot be made", database.display()), error)
+        };
+        let made = !database.exists();
+        if made {
+            fs::OpenOptions::new().create(true).append(true).open(database).map_err(failed)?;
+            fs::set_permissions(database, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        }
+        let mut connection = Connection::open(database).map_err(database_error)?;
+        configure(&mut connection, deadlines).map_err(database_error)?;
+        migrations::create(&mut connection)?;
+        Ok(made)
+    }
+
+    /// Opens a database that is there, and brings it to this program's format.
+    pub(crate) fn open(database: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
+        // Opened directly first: the pool would try again and again, and report only that it waited.
+        let mut first = open(database, deadlines)?;
+        migrations::check(&first)?;
+        let migrated = migrations::migrate(&mut first)?;
+        if migrated.from != migrated.to {
+            tracing::info!(
+                database = %database.display(),
+                from = migrated.from,
+                to = migrated.to,
+                "the database was brought to this program's format; the release before goes on reading it"
+            );
+        }
+        let manager = SqliteConnectionManager::file(database)
+            .with_flags(FLAGS)
+            .with_init(move |connection| configure(connection, deadlines));
+        let pool = Pool::builder()
+            .max_size(CONNECTIONS)
+            .min_idle(Some(1))
+            .connection_timeout(deadlines.connection)
+            .build(manager)
+            .map_err(|error| {
+                StoreError::unavailable(format!("`{}` cannot be opened", database.display()), error)
+            })?;
+        Ok(Self {
+            database: Arc::new(database.to_path_buf()),
+            pool,
+            writers: Arc::new(Semaphore::new(WRITERS)),
+            deadlines,
+        })
+    }
+
+    /// The name of the database, for a message.
+    pub(crate) fn name(&self) -> String {
+        format!("database `{}`", self.database.display())
+    }
+
+    /// Whether a read and a write go through.
+    pub(crate) async fn health_check(&self) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction
+                .execute("UPDATE meta SET value = value WHERE name = 'schema'", [])
+                .map(drop)
+                .map_err(database_error)
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        blocking(move || work(&*store.connection()?)).await
+    }
+
+    /// Runs one transaction; it is on disk when this returns, or it never was.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        // Not for ever: while the database is locked, each writer before this one waits until its deadline.
+        let permit =
+            tokio::time::timeout(self.deadlines.writer, Arc::clone(&self.writers).acquire_owned());
+        let permit = permit.await.map_err(|_| StoreError::busy("too many wait to write"))?;
+        blocking(move || {
+            let _permit = permit;
+            let mut connection = store.connection()?;
+            let transaction = connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(database_error)?;
+            let done = work(&transaction)?;
+            transaction.commit().map_err(database_error)?;
+            Ok(done)
+        })
+        .await
+    }
+
+    fn connection(&self) -> Result<r2d2::PooledConnection<SqliteConnectionManager>, StoreError> {
+        self.pool
+            .get()
+            .map_err(|error| StoreError::unavailable("the database does not answer", error))
+    }
+}
+
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+fn open(database: &Path, deadlines: EmbeddedDeadlines) -> Result<Connection, StoreError> {
+    let mut connection = Connection::open_with_flags(database, FLAGS).map_err(database_error)?;
+    configure(&mut connection, deadlines).map_err(database_error)?;
+    Ok(connection)
+}
+
+/// `FULL`: in WAL mode a commit is synced, so what was acknowledged survives a crash of the machine as well.
+fn configure(connection: &mut Connection, deadlines: EmbeddedDeadlines) -> rusqlite::Result<()> {
+    connection.busy_timeout(deadlines.writer)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(())
+}
+
+fn database_error(error: rusqlite::Error) -> StoreError {
+    use rusqlite::{Error, ErrorCode};
+    let kind = match &error {
+        Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreErrorKind::Busy,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreErrorKind::Corrupt,
+            _ => StoreErrorKind::Unavailable,
+        },
+        // A column that somebody wrote by hand.
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::Utf8Error(..)
+        | Error::InvalidColumnType(..) => StoreErrorKind::Corrupt,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind, "the database cannot be read or written").caused_by(error)
+}
+
+/// The tables have no column for a revision, which programs before this one would not count on: it is a digest of the rows.
+fn revision<'a>(rows: impl IntoIterator<Item = &'a Vec<Value>>) -> Revision {
+    let mut digest = Sha256::new();
+    for row in rows {
+        digest.update(format!("{row:?}\n"));
+    }
+    let digest: [u8; 32] = digest.finalize().into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    Revision(i64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// Every row of a query, each value as it is stored.
+fn rows(
+    connection: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+) -> Result<Vec<Vec<Value>>, StoreError> {
+    let mut statement = connection.prepare_cached(sql).map_err(database_error)?;
+    let columns = statement.column_count();
+    let rows = statement
+        .query_map(values, |row| (0..columns).map(|at| row.get::<_, Value>(at)).collect())
+        .map_err(database_error)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(database_error)
+}
+
+fn text(value: Option<&Value>) -> Option<&str> {
+    match value {
+        Some(Value::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn number(value: Option<&Value>) -> Option<i64> {
+    match value {
+        Some(Value::Integer(number)) => Some(*number),
+        _ => None,
+    }
+}
+
+/// A number of bytes or of rows, which is below what a column holds.
+fn sql_number(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}

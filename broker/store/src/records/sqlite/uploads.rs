@@ -1,0 +1,38 @@
+//! Uploads that were begun, as rows.
+
+use rusqlite::types::Value;
+use stile_core::package::{AnnouncedArchive, Format, UploadId};
+
+use super::{Sqlite, number, rows, text};
+use crate::StoreError;
+use crate::records::model::UploadRecord;
+
+impl Sqlite {
+    /// An upload that was begun.
+    pub(crate) async fn upload(&self, id: &UploadId) -> Result<Option<UploadRecord>, StoreError> {
+        let id = id.clone();
+        self.read(move |connection| {
+            let sql = "SELECT principal, address, version, format, bytes, sha256, complete_until FROM uploads WHERE id = ?1";
+            let Some(row) = rows(connection, sql, [id.as_str()])?.pop() else { return Ok(None) };
+            let unreadable = || StoreError::corrupt("an upload in the database cannot be read");
+            read(&id, &row).map(Some).ok_or_else(unreadable)
+        })
+        .await
+    }
+}
+
+fn read(id: &UploadId, row: &[Value]) -> Option<UploadRecord> {
+    let column = |at: usize| text(row.get(at)).map(str::to_owned);
+    Some(UploadRecord {
+        id: id.clone(),
+        principal: column(0)?,
+        address: column(1)?,
+        version: column(2)?,
+        announced: AnnouncedArchive {
+            format: Format::from_extension(text(row.get(3))?)?,
+            bytes: number(row.get(4))?.try_into().ok()?,
+            sha256: column(5)?,
+        },
+        complete_until: number(row.get(6))?,
+    })
+}

@@ -1,0 +1,317 @@
+//! The rules over a SQLite database: what each promises, and what it makes of rows that somebody else wrote.
+
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use stile_core::grants::{Grant, Pin};
+use stile_core::package::{AnnouncedArchive, Format, PackageAddress, UploadId, Version};
+use stile_core::principal::{Principal, UniqueId};
+use stile_core::token::{KeyringSummary, TokenId};
+use stile_protocol::exchange::MAX_TTL;
+use stile_protocol::names::{Permission, Permissions};
+
+use super::model::{ClearKey, SealedKeyring, StoredArchive, VersionRecord};
+use super::mutation::{GrantsChange, Mutation, Outcome};
+use super::retention::{LISTED_FOR, MARGIN};
+use super::*;
+use crate::{Change, Created, EmbeddedDeadlines, HostKept, Published, SingleUseOutcome};
+
+/// A database in a folder of its own.
+struct Database {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    records: Records,
+}
+
+impl Database {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stile.sqlite3");
+        Sqlite::init(&path, EmbeddedDeadlines::default()).unwrap();
+        let records = Sqlite::open(&path, EmbeddedDeadlines::default()).unwrap();
+        Self { _folder: folder, path, records: Records::Sqlite(records) }
+    }
+
+    /// Does something to the rows past this program.
+    fn by_hand(&self, sql: &str) {
+        Connection::open(&self.path).unwrap().execute_batch(sql).unwrap();
+    }
+
+    fn text(&self, sql: &str) -> Option<String> {
+        Connection::open(&self.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    async fn state(&self, principals: &[&Principal]) -> stile_core::grants::PrincipalState {
+        let principals = principals.iter().map(|principal| (*principal).clone()).collect();
+        principal_state(self.records.caller(principals).await.unwrap(), KeyringSummary::default())
+    }
+}
+
+fn principal(text: &str) -> Principal {
+    Principal::parse_stored(text).unwrap()
+}
+
+fn deploy() -> Principal {
+    principal("aws:111122223333:role/deploy")
+}
+
+fn grant(namespace: &str) -> Grant {
+    Grant {
+        principal: deploy(),
+        namespace: namespace.parse().unwrap(),
+        permissions: Permissions::NONE.with(Permission::Download),
+        expires_at: None,
+        created_by: "test".to_owned(),
+        created_at: 0,
+    }
+}
+
+fn id(text: &str) -> UniqueId {
+    UniqueId::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_pin_is_never_set_over_another() {
+    let database = Database::new();
+    let store = &database.records;
+    let first = Pin::Pinned(id("AROAEXAMPLEEXAMPLE222"));
+    assert_eq!(
+        store.create_grant(grant("prod"), Some(first.clone())).await.unwrap(),
+        Created::Done(grant("prod"))
+    );
+    for other in [Pin::Disabled, Pin::Pinned(id("AROAOTHEROTHEROTHER22"))] {
+        let created = store.create_grant(grant("sandbox"), Some(other)).await.unwrap();
+        assert_eq!(created, Created::PinnedOtherwise(first.clone()));
+    }
+    assert_eq!(store.grants(None, None).await.unwrap().len(), 1);
+    for same in [None, Some(first)] {
+        let namespace = if same.is_some() { "same" } else { "none" };
+        assert_eq!(
+            store.create_grant(grant(namespace), same).await.unwrap(),
+            Created::Done(grant(namespace))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_this_program_does_not_understand_is_inert_and_is_not_written_over() {
+    let database = Database::new();
+    for namespace in ["acme", "bare", "odd", "restricted"] {
+        database.records.create_grant(grant(namespace), None).await.unwrap();
+    }
+    database.by_hand(
+        r#"UPDATE grants SET crit = '["hours"]' WHERE namespace = 'restricted';
+           UPDATE grants SET crit = 'hours' WHERE namespace = 'odd';
+           UPDATE grants SET crit = '["expires_at"]' WHERE namespace = 'bare';"#,
+    );
+    let state = database.state(&[&deploy()]).await;
+    let on: Vec<String> = state.grants.iter().map(|grant| grant.namespace.to_string()).collect();
+    assert_eq!(on, ["acme", "bare"]);
+    for namespace in ["odd", "restricted"] {
+        let namespace = || namespace.parse().unwrap();
+        let again = Grant { namespace: namespace(), ..grant("x") };
+        let refused = database.records.create_grant(again, None).await.unwrap_err();
+        assert_eq!(refused.kind(), crate::StoreErrorKind::Corrupt, "{refused}");
+        let change = Change { expires_at: Some(5), ..Change::default() };
+        database.records.update_grant(deploy(), namespace(), change).await.unwrap_err();
+        assert!(database.records.delete_grant(deploy(), namespace()).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_change_keeps_the_columns_of_a_newer_program() {
+    let database = Database::new();
+    let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+    let store = &database.records;
+    store.create_grant(grant("acme"), None).await.unwrap();
+    let record = |digest: &str| VersionRecord {
+        archive: StoredArchive {
+            sha256: digest.to_owned(),
+            format: Format::Zip,
+            object_version: None,
+        },
+        bytes: 5,
+        published_by: "x".to_owned(),
+        published_at: 7,
+    };
+    let version = |text: &str| Version::parse(text).unwrap();
+    let first = store.add_version(&address, &version("1.0.0"), record("aa")).await.unwrap();
+    assert_eq!(first, Published::Created);
+    database.by_hand(
+        "ALTER TABLE grants ADD COLUMN note TEXT; UPDATE grants SET note = 'x';
+         ALTER TABLE modules ADD COLUMN note TEXT; UPDATE modules SET note = 'y';",
+    );
+    let change = Change { expires_at: Some(5), ..Change::default() };
+    store.update_grant(deploy(), "acme".parse().unwrap(), change).await.unwrap();
+    let second = store.add_version(&address, &version("1.1.0"), record("bb")).await.unwrap();
+    assert_eq!(second, Published::Created);
+    assert_eq!(database.text("SELECT note FROM grants").as_deref(), Some("x"));
+    assert_eq!(database.text("SELECT note FROM modules").as_deref(), Some("y"));
+    for (digest, expected) in [("bb", Published::Same), ("cc", Published::Different)] {
+        let again = store.add_version(&address, &version("1.1.0"), record(digest)).await.unwrap();
+        assert_eq!(again, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_ended_long_ago_is_forgotten_when_the_next_one_is_created() {
+    let database = Database::new();
+    let ended = Grant { expires_at: Some(100), ..grant("old") };
+    database.records.create_grant(ended.clone(), None).await.unwrap();
+    for (namespace, now, listed) in [("a", 99 + LISTED_FOR, true), ("b", 100 + LISTED_FOR, false)] {
+        let next = Grant { created_at: now, ..grant(namespace) };
+        database.records.create_grant(next, None).await.unwrap();
+        let grants = database.records.grants(None, None).await.unwrap();
+        assert_eq!(grants.contains(&ended), listed, "{now}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_stays_revoked_until_no_token_can_be_that_old() {
+    let database = Database::new();
+    let store = &database.records;
+    let (first, second) = (TokenId::random().unwrap(), TokenId::random().unwrap());
+    store.revoke_token(first.clone(), 1000).await.unwrap();
+    for (now, remembered) in
+        [(1000 + MAX_TTL, true), (1000 + MAX_TTL + 60, true), (1000 + MAX_TTL + 61 + MARGIN, false)]
+    {
+        store.revoke_token(second.clone(), now).await.unwrap();
+        let tokens: Vec<TokenId> =
+            store.revocations().await.unwrap().tokens.into_iter().map(|token| token.id).collect();
+        assert_eq!(tokens.contains(&first), remembered, "{now}");
+        let state = database.state(&[]).await;
+        assert_eq!(state.revoked_tokens.contains(&first), remembered, "{now}");
+        assert!(tokens.contains(&second));
+    }
+}
+
+#[tokio::test]
+async fn a_principal_is_revoked_until_it_is_lifted() {
+    let database = Database::new();
+    let store = &database.records;
+    let account = principal("account:aws:111122223333");
+    assert!(!store.lift(account.clone()).await.unwrap());
+    assert!(store.revoke_principal(account.clone(), 5).await.unwrap());
+    assert!(!store.revoke_principal(account.clone(), 9).await.unwrap(), "the first time counts");
+    let revoked = store.revocations().await.unwrap().principals;
+    assert_eq!(revoked, [crate::RevokedPrincipal { principal: account.clone(), revoked_at: 5 }]);
+    assert_eq!(database.state(&[&deploy(), &account]).await.revoked, Some(account.clone()));
+    assert!(store.lift(account.clone()).await.unwrap());
+    assert_eq!(database.state(&[&deploy(), &account]).await.revoked, None);
+}
+
+#[tokio::test]
+async fn a_pin_that_is_removed_is_set_by_the_next_mint() {
+    let database = Database::new();
+    let store = &database.records;
+    let (old, new) = (id("AROAEXAMPLEEXAMPLE222"), id("AROAOTHEROTHEROTHER22"));
+    let record = async |digest: u8, id: &UniqueId| {
+        let pin = Some((deploy(), id.clone()));
+        store.record_single_use([digest; 32], 100, pin, 0).await.unwrap()
+    };
+    assert!(!store.unpin(deploy()).await.unwrap());
+    assert!(matches!(record(1, &old).await, SingleUseOutcome::Recorded(_)));
+    assert!(matches!(record(2, &new).await, SingleUseOutcome::PinnedToAnother));
+    assert!(store.unpin(deploy()).await.unwrap());
+    assert!(
+        matches!(record(2, &new).await, SingleUseOutcome::Recorded(_)),
+        "both or neither: the refused one was not recorded"
+    );
+    assert!(matches!(record(2, &new).await, SingleUseOutcome::Replayed));
+    assert_eq!(database.state(&[&deploy()]).await.pin, Pin::Pinned(new));
+}
+
+#[tokio::test]
+async fn a_row_that_names_nothing_revokes_nothing_and_the_others_do() {
+    let database = Database::new();
+    database.by_hand(
+        "INSERT INTO revoked_tokens VALUES ('x', 5);
+         INSERT INTO revoked_principals VALUES ('x|.*', 5), ('aws:111122223333:role/deploy', 6);",
+    );
+    let revocations = database.records.revocations().await.unwrap();
+    assert!(revocations.tokens.is_empty());
+    assert_eq!(revocations.principals.len(), 1);
+    database.records.revoke_token(TokenId::random().unwrap(), 0).await.unwrap();
+    let kept = database.text("SELECT principal FROM revoked_principals WHERE principal = 'x|.*'");
+    assert!(kept.is_some(), "the next change keeps what cannot be read");
+}
+
+#[tokio::test]
+async fn of_a_refused_commit_nothing_takes_place() {
+    let database = Database::new();
+    let host = Audience::parse("registry.example.com").unwrap();
+    let single = || Mutation::RecordSingleUse { digest: [1; 32], keep_until: 9, forget_before: 0 };
+    let commit = async |mutations| database.records.commit(mutations).await.unwrap();
+    assert_eq!(commit(vec![Mutation::AddHost(host.clone())]).await, Outcome::Done);
+    let both = vec![single(), Mutation::AddHost(host)];
+    assert_eq!(commit(both).await, Outcome::Refused(1));
+    assert_eq!(commit(vec![single()]).await, Outcome::Done, "it was not recorded");
+    assert_eq!(commit(vec![single()]).await, Outcome::Refused(0));
+}
+
+#[tokio::test]
+async fn of_two_changes_of_the_same_revision_one_takes_place() {
+    let database = Database::new();
+    let before = database.records.principal_grants(&deploy()).await.unwrap();
+    let create = |namespace| Mutation::ChangeGrants {
+        principal: deploy(),
+        before: before.clone(),
+        change: GrantsChange::Create { grant: grant(namespace), forget: vec![] },
+    };
+    let commit = async |mutation| database.records.commit(vec![mutation]).await.unwrap();
+    assert_eq!(commit(create("a")).await, Outcome::Done);
+    assert_eq!(commit(create("b")).await, Outcome::Refused(0));
+}
+
+#[tokio::test]
+async fn an_upload_can_be_completed_by_its_sender_until_its_time_is_over() {
+    let database = Database::new();
+    let store = &database.records;
+    let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+    let version = Version::parse("1.0.0").unwrap();
+    let announced = AnnouncedArchive { format: Format::Zip, bytes: 7, sha256: "ab".repeat(32) };
+    let upload = UploadId::random().unwrap();
+    let sender = deploy();
+    let add = store.add_upload(upload.clone(), &sender, &address, &version, &announced, 1000);
+    add.await.unwrap();
+    let pending = async |who: &Principal, id: &UploadId, now| {
+        store.pending_upload(who, &address, &version, id, now).await.unwrap()
+    };
+    let found = pending(&deploy(), &upload, 1000 + 3599).await.unwrap();
+    assert_eq!(found.announced(), &announced);
+    let other = principal("aws:111122223333:role/other");
+    assert!(pending(&other, &upload, 1000).await.is_none());
+    assert!(pending(&deploy(), &UploadId::random().unwrap(), 1000).await.is_none());
+    assert!(pending(&deploy(), &upload, 1000 + 3600).await.is_none());
+    store.end_upload(upload.clone()).await;
+    assert!(pending(&deploy(), &upload, 1000).await.is_none());
+}
+
+#[tokio::test]
+async fn a_sealed_keyring_and_the_host_are_records_here_too() {
+    let database = Database::new();
+    let store = &database.records;
+    let host = Audience::parse("registry.example.com").unwrap();
+    let keyring = |revision| SealedKeyring {
+        revision,
+        audience: host.to_string(),
+        keys: vec![ClearKey { id: "x".to_owned(), created_at: 1, mints_from: 2 }],
+        blob: Some(vec![7]),
+    };
+    for (before, next, expected) in
+        [(0, 1, Outcome::Done), (0, 1, Outcome::Refused(0)), (1, 2, Outcome::Done)]
+    {
+        let put = Mutation::PutKeyring { before, keyring: keyring(next) };
+        assert_eq!(store.settle(vec![put]).await.unwrap(), expected);
+    }
+    assert_eq!(store.caller(vec![]).await.unwrap().keyring, Some(keyring(2)));
+    let other = Audience::parse("other.example.com").unwrap();
+    assert_eq!(
+        store.keep_host(&other).await.unwrap(),
+        HostKept::Another(host.to_string()),
+        "its keys are for another"
+    );
+    assert_eq!(store.keep_host(&host).await.unwrap(), HostKept::Made);
+    assert_eq!(store.keep_host(&host).await.unwrap(), HostKept::Same);
+    assert_eq!(store.host().await.unwrap(), Some(host));
+}

@@ -1,0 +1,71 @@
+//! The rules of uploads that do not come through the broker: who began one, for what, and until when it can be completed.
+
+use stile_core::package::{AnnouncedArchive, PackageAddress, UploadId, Version};
+use stile_core::principal::Principal;
+
+use super::Records;
+use super::model::UploadRecord;
+use super::mutation::{Mutation, Outcome};
+use super::retention::MARGIN;
+use crate::{PendingUpload, StoreError};
+
+/// How long after it was begun an upload can be completed, in seconds: the slowest one has arrived by then.
+const COMPLETE_WITHIN: i64 = 3600;
+
+impl Records {
+    /// Records that an upload was begun.
+    pub(crate) async fn add_upload(
+        &self,
+        id: UploadId,
+        principal: &Principal,
+        address: &PackageAddress,
+        version: &Version,
+        announced: &AnnouncedArchive,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let upload = UploadRecord {
+            id,
+            principal: principal.to_string(),
+            address: address.to_string(),
+            version: version.to_string(),
+            announced: announced.clone(),
+            complete_until: now.saturating_add(COMPLETE_WITHIN),
+        };
+        let forget_before = now.saturating_sub(MARGIN);
+        match self.settle(vec![Mutation::AddUpload { upload, forget_before }]).await? {
+            Outcome::Done => Ok(()),
+            _ => Err(StoreError::busy("an upload of that name is there already")),
+        }
+    }
+
+    /// An upload that this principal began for this version and that has not ended; `None` for every other id.
+    pub(crate) async fn pending_upload(
+        &self,
+        principal: &Principal,
+        address: &PackageAddress,
+        version: &Version,
+        id: &UploadId,
+        now: i64,
+    ) -> Result<Option<PendingUpload>, StoreError> {
+        let Some(upload) = self.upload(id).await? else { return Ok(None) };
+        let for_this = upload.principal == principal.as_str()
+            && upload.address == address.to_string()
+            && upload.version == version.to_string();
+        // By its own time and not by whether the backend has cleared it away, which takes days.
+        if now >= upload.complete_until || !for_this {
+            return Ok(None);
+        }
+        let UploadRecord { id, announced, .. } = upload;
+        Ok(Some(PendingUpload { id, announced, object_version: None }))
+    }
+
+    /// Forgets an upload that has ended; one that cannot be forgotten now is later, by its own time.
+    pub(crate) async fn end_upload(&self, id: UploadId) {
+        if let Err(error) = self.commit(vec![Mutation::DeleteUpload(id)]).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the record of an upload that has ended was left in the store"
+            );
+        }
+    }
+}

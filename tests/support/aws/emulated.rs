@@ -1,0 +1,224 @@
+//! An emulated AWS for one test: its own table, bucket and key in moto, behind a proxy.
+
+use std::sync::{Arc, OnceLock};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use serde_json::{Value, json};
+use stile_protocol::audience::Audience;
+use stile_store::{Place, Store};
+
+use crate::aws::moto::Moto;
+use crate::aws::proxy::AwsProxy;
+use crate::process::programs::client;
+use crate::skipped::skipped;
+use crate::time_limits;
+
+/// The access key that signs every call; moto does not verify it.
+pub const ACCESS_KEY_ID: &str = "ASIAEXAMPLEEXAMPLE22";
+
+/// The secret of [`ACCESS_KEY_ID`].
+pub const SECRET_ACCESS_KEY: &str = "not/a+secret=";
+
+/// The session token of [`ACCESS_KEY_ID`], with every character that a URL can spoil.
+pub const SESSION_TOKEN: &str = "IQoJb3JpZ2luX2Vj//EXAMPLE+token/with+all==";
+
+/// The region of everything.
+pub const REGION: &str = "us-east-1";
+
+/// A table, a bucket and a key.
+#[derive(Debug)]
+pub struct EmulatedAws {
+    /// The proxy in front of them.
+    pub proxy: AwsProxy,
+    /// Their names.
+    pub place: Place,
+    /// The emulator, unless all tests share it.
+    own: Option<Arc<Moto>>,
+}
+
+impl EmulatedAws {
+    /// Creates them in the emulator that all tests share. Without `python3` it records a skip and
+    /// returns `None`.
+    pub async fn start() -> Option<Self> {
+        static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
+        let Some(moto) = MOTO.get_or_init(Moto::start) else {
+            skipped("python3", "the same on DynamoDB, S3 and KMS");
+            return None;
+        };
+        Some(Self::made(AwsProxy::start(moto.endpoint()), None).await)
+    }
+
+    /// Creates them in an emulator of their own, for a test whose load would slow down other tests.
+    pub async fn start_alone() -> Option<Self> {
+        let Some(moto) = Moto::start() else {
+            skipped("python3", "the same on DynamoDB, S3 and KMS");
+            return None;
+        };
+        Some(Self::made(AwsProxy::start(moto.endpoint()), Some(Arc::new(moto))).await)
+    }
+
+    async fn made(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).unwrap();
+        let name = format!("stile-{}", hex::encode(random));
+        let place = Place {
+            table: name.clone(),
+            bucket: name.clone(),
+            kms_key: format!("alias/{name}"),
+            bucket_kms_key: None,
+        };
+        let emulated = Self { proxy, place, own };
+        Store::init_on_aws(&emulated.place, &emulated.sdk(), time_limits::aws()).await.unwrap();
+        emulated.proxy.take_counts();
+        emulated
+    }
+
+    /// The same table, bucket and key behind another proxy.
+    #[must_use]
+    pub fn behind_another_proxy(&self) -> Self {
+        Self { proxy: self.proxy.another(), place: self.place.clone(), own: self.own.clone() }
+    }
+
+    /// A configuration of the SDK that reaches them.
+    pub fn sdk(&self) -> SdkConfig {
+        self.sdk_of(None)
+    }
+
+    /// The same, with credentials that expire at that time.
+    pub fn sdk_of(&self, expires_at: Option<std::time::SystemTime>) -> SdkConfig {
+        let credentials = Credentials::new(
+            ACCESS_KEY_ID,
+            SECRET_ACCESS_KEY,
+            Some(SESSION_TOKEN.to_owned()),
+            expires_at,
+            "test",
+        );
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(REGION))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .endpoint_url(self.proxy.endpoint())
+            .build()
+    }
+
+    /// The environment variables that a program needs to reach them.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        [
+            ("STILE_TABLE", self.place.table.clone()),
+            ("STILE_BUCKET", self.place.bucket.clone()),
+            ("STILE_KMS_KEY", self.place.kms_key.clone()),
+            ("AWS_ENDPOINT_URL", self.proxy.endpoint()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY.to_owned()),
+            ("AWS_SESSION_TOKEN", SESSION_TOKEN.to_owned()),
+        ]
+        .into_iter()
+        .chain(time_limits::VARIABLES.map(|(name, value)| (name, value.to_owned())))
+        .collect()
+    }
+
+    /// The store on them, for that registry host if one is given.
+    pub fn store(&self, host: Option<&str>) -> Store {
+        self.store_over(&self.sdk(), host)
+    }
+
+    /// The same store, reached through that configuration of the SDK.
+    pub fn store_over(&self, sdk: &SdkConfig, host: Option<&str>) -> Store {
+        let audience = host.map(|host| Audience::parse(host).unwrap());
+        Store::on_aws(&self.place, audience, sdk, time_limits::aws())
+    }
+
+    /// Calls DynamoDB from outside the project, and adds the name of the table to the body.
+    pub async fn dynamodb(&self, action: &str, mut body: Value) -> Value {
+        if body.get("RequestItems").is_none() {
+            body["TableName"] = json!(self.place.table);
+        }
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/dynamodb/aws4_request, SignedHeaders=host, Signature=00"
+        );
+        let request = client(None).post(self.proxy.endpoint()).header("authorization", scope);
+        let request = request
+            .header("x-amz-target", format!("DynamoDB_20120810.{action}"))
+            .header("content-type", "application/x-amz-json-1.0");
+        let answer = request.body(body.to_string()).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert_eq!(status, 200, "{action}: {text}");
+        self.proxy.take_counts();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Puts an object into the bucket from outside the project.
+    pub async fn put_object(&self, path: &str, body: &[u8]) {
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
+        );
+        let url = format!("{}/{}{path}", self.proxy.endpoint(), self.place.bucket);
+        let answer = client(None)
+            .put(url)
+            .header("authorization", scope)
+            .body(body.to_vec())
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        self.proxy.take_counts();
+    }
+
+    /// Deletes every version of every object.
+    pub async fn lose_objects(&self) {
+        let bucket = format!("{}/{}", self.proxy.endpoint(), self.place.bucket);
+        let text = client(None)
+            .get(format!("{bucket}?versions"))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let document = roxmltree::Document::parse(&text).unwrap();
+        for version in document.descendants().filter(|node| node.tag_name().name() == "Version") {
+            let text = |name: &str| {
+                version
+                    .children()
+                    .find(|node| node.tag_name().name() == name)
+                    .and_then(|node| node.text())
+                    .unwrap()
+            };
+            let scope = format!(
+                "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
+            );
+            let url = format!("{bucket}/{}?versionId={}", text("Key"), text("VersionId"));
+            let answer =
+                client(None).delete(url).header("authorization", scope).send().await.unwrap();
+            assert!(answer.status().is_success(), "{}", answer.status());
+        }
+        assert_eq!(self.objects().await, 0);
+        self.proxy.take_counts();
+    }
+
+    /// How many versions of objects the bucket has.
+    pub async fn versions(&self) -> usize {
+        let listed = client(None)
+            .get(format!("{}/{}?versions", self.proxy.endpoint(), self.place.bucket))
+            .send()
+            .await
+            .unwrap();
+        self.proxy.take_counts();
+        listed.text().await.unwrap().matches("<Version>").count()
+    }
+
+    /// How many objects the bucket has.
+    pub async fn objects(&self) -> usize {
+        let listed = client(None)
+            .get(format!("{}/{}?list-type=2", self.proxy.endpoint(), self.place.bucket))
+            .send()
+            .await
+            .unwrap();
+        let text = listed.text().await.unwrap();
+        assert!(text.contains("ListBucketResult"), "{text}");
+        text.matches("<Key>").count()
+    }
+}

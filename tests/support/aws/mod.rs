@@ -1,0 +1,6 @@
+//! AWS in tests: an emulator, the proxy in front of it, and a judge of IAM policies.
+
+pub mod emulated;
+pub mod moto;
+pub mod policy;
+pub mod proxy;

@@ -1,0 +1,125 @@
+//! Lets tests change grants and revocations as the admin program does, with an operator's access to
+//! the store.
+
+use stile_core::grants::{Grant, GrantNamespace, OperatorAccess, Pin};
+use stile_core::identity::SingleUse;
+use stile_core::principal::{Principal, UniqueId};
+use stile_core::token::TokenId;
+use stile_protocol::audience::Audience;
+use stile_store::{
+    Change, Created, HostKept, NewGrant, Revocations, SingleUseOutcome, Store, StoreError, Updated,
+};
+
+/// The operator access of tests.
+pub fn operator() -> OperatorAccess {
+    OperatorAccess::for_store_writer("test")
+}
+
+/// A store with operator access.
+#[derive(Debug)]
+pub struct Operated<'a>(&'a Store);
+
+/// Adds [`Self::as_operator`] to the store.
+pub trait AsOperator {
+    /// The store with operator access.
+    fn as_operator(&self) -> Operated<'_>;
+}
+
+impl AsOperator for Store {
+    fn as_operator(&self) -> Operated<'_> {
+        Operated(self)
+    }
+}
+
+impl Operated<'_> {
+    /// Creates a grant with its own `created_by` and `created_at`.
+    pub async fn create_grant(
+        &self,
+        grant: Grant,
+        pin: Option<Pin>,
+    ) -> Result<Created, StoreError> {
+        let access =
+            OperatorAccess::for_store_writer(grant.created_by).grant_access(grant.namespace);
+        let Grant { principal, permissions, expires_at, created_at, .. } = grant;
+        let new = NewGrant { principal, permissions, expires_at, pin };
+        self.0.create_grant(&access, new, created_at).await
+    }
+
+    /// Changes a grant.
+    pub async fn update_grant(
+        &self,
+        principal: Principal,
+        namespace: GrantNamespace,
+        change: Change,
+    ) -> Result<Updated, StoreError> {
+        self.0.update_grant(&operator().grant_access(namespace), principal, change).await
+    }
+
+    /// Deletes a grant.
+    pub async fn delete_grant(
+        &self,
+        principal: Principal,
+        namespace: GrantNamespace,
+    ) -> Result<bool, StoreError> {
+        self.0.delete_grant(&operator().grant_access(namespace), principal).await
+    }
+
+    /// Lists grants.
+    pub async fn grants(
+        &self,
+        principal: Option<Principal>,
+        namespace: Option<GrantNamespace>,
+    ) -> Result<Vec<Grant>, StoreError> {
+        self.0.grants(&operator(), principal, namespace).await
+    }
+
+    /// Clears a pin.
+    pub async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
+        self.0.unpin(&operator(), principal).await
+    }
+
+    /// Revokes a token.
+    pub async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
+        self.0.revoke_token(&operator(), id, now).await
+    }
+
+    /// Revokes a principal.
+    pub async fn revoke_principal(
+        &self,
+        principal: Principal,
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        self.0.revoke_principal(&operator(), principal, now).await
+    }
+
+    /// Lifts the revocation of a principal.
+    pub async fn lift(&self, principal: Principal) -> Result<bool, StoreError> {
+        self.0.lift(&operator(), principal).await
+    }
+
+    /// Lists revocations.
+    pub async fn revocations(&self) -> Result<Revocations, StoreError> {
+        self.0.revocations(&operator()).await
+    }
+
+    /// Drops every key.
+    pub async fn drop_keys(&self) -> Result<Option<usize>, StoreError> {
+        self.0.drop_keys(&operator()).await
+    }
+
+    /// Records which registry the store belongs to.
+    pub async fn keep_host(&self, host: &Audience) -> Result<HostKept, StoreError> {
+        self.0.keep_host(&operator(), host).await
+    }
+
+    /// Records a proof as used, as minting a token does.
+    pub async fn claim(
+        &self,
+        digest: [u8; 32],
+        keep_until: i64,
+        pin: Option<(Principal, UniqueId)>,
+        now: i64,
+    ) -> Result<SingleUseOutcome, StoreError> {
+        self.0.record(SingleUse::Record { digest, keep_until }, pin, now).await
+    }
+}

@@ -1,0 +1,314 @@
+//! The three programs, built from the current sources, and a broker that runs as its own process.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use crate::aws::emulated::EmulatedAws;
+use crate::dev_ca::Files;
+use crate::process::Process;
+use crate::time_limits;
+
+/// The broker.
+pub const BROKER: &str = "stile-broker";
+
+/// Terraform's credentials helper.
+pub const HELPER: &str = "terraform-credentials-stile";
+
+/// The admin program.
+pub const ADMIN: &str = "stile-admin";
+
+/// The time between two checks whether the broker answers.
+const ASK: Duration = Duration::from_millis(20);
+
+/// The path of a program. The first call of a process builds all programs, so tests never run an
+/// old one.
+pub fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let path = BUILT.get_or_init(build).join(name);
+    assert!(path.is_file(), "`{}` was not built", path.display());
+    path
+}
+
+/// The workspace's target folder.
+pub fn target() -> PathBuf {
+    let folder = profile_folder();
+    let marked = folder.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    marked.or(folder.parent()).unwrap().to_owned()
+}
+
+/// The folder of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A free port of 127.0.0.1, which this process returns only once.
+///
+/// It is outside the range of ephemeral ports, so no outgoing connection takes it before the broker
+/// does.
+pub fn free_port() -> u16 {
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| {
+        let mut start = [0; 2];
+        getrandom::fill(&mut start).unwrap();
+        AtomicU16::new(u16::from_be_bytes(start))
+    });
+    let ports = std::iter::repeat_with(|| 20_000 + next.fetch_add(1, Ordering::Relaxed) % 12_000)
+        .take(12_000);
+    ports.into_iter().find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
+}
+
+/// How to start a broker.
+#[derive(Debug)]
+pub struct Setup {
+    port: u16,
+    tls: Option<Files>,
+    command: Command,
+}
+
+impl Setup {
+    /// A broker over plain HTTP on that port of 127.0.0.1, which is also its registry host. It
+    /// inherits no environment.
+    pub fn new(port: u16, data: &Path) -> Self {
+        let mut setup = Self::bare(port);
+        setup.command.env("STILE_DATA", data);
+        setup
+    }
+
+    /// The same on an emulated AWS.
+    pub fn on_aws(port: u16, aws: &EmulatedAws) -> Self {
+        let mut setup = Self::bare(port);
+        setup.command.envs(aws.environment());
+        setup
+    }
+
+    /// A broker on that port of 127.0.0.1 that gets its registry from these variables only.
+    pub fn from_variables(port: u16, variables: &[(String, String)]) -> Self {
+        let mut setup = Self::bare(port);
+        setup
+            .command
+            .env_remove("STILE_HOST")
+            .envs(variables.iter().map(|(name, value)| (name, value)));
+        setup
+    }
+
+    fn bare(port: u16) -> Self {
+        let mut command = Command::new(program(BROKER));
+        command.arg("serve").env_clear().envs(time_limits::VARIABLES);
+        command
+            .env("STILE_HOST", format!("127.0.0.1:{port}"))
+            .env("STILE_LISTEN", format!("127.0.0.1:{port}"));
+        Self { port, tls: None, command }
+    }
+
+    /// Serves TLS with these files.
+    #[must_use]
+    pub fn tls(mut self, files: &Files) -> Self {
+        self.command.env("STILE_TLS_CERT", &files.cert).env("STILE_TLS_KEY", &files.key);
+        self.tls = Some(files.clone());
+        self
+    }
+
+    /// Sets the URL of the STS.
+    #[must_use]
+    pub fn sts(self, endpoint: &str) -> Self {
+        self.env("STILE_STS_ENDPOINT", endpoint)
+    }
+
+    /// Sets one variable, or replaces it.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Adds an argument after `serve`.
+    #[must_use]
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Starts the broker through another command, which gets the broker's command as its last
+    /// arguments. An empty command changes nothing.
+    #[must_use]
+    pub fn wrapped_by(mut self, other: &[&str]) -> Self {
+        if let Some((program, arguments)) = other.split_first() {
+            let mut command = Command::new(program);
+            command
+                .args(arguments)
+                .arg(self.command.get_program())
+                .args(self.command.get_args())
+                .env_clear();
+            command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            self.command = command;
+        }
+        self
+    }
+
+    /// Starts it, and waits until it answers. Its output goes to the file `log`.
+    pub async fn start(self, log: &Path) -> Broker {
+        let mut broker = self.spawn(log);
+        broker.ready().await;
+        broker
+    }
+
+    /// Starts it, and does not wait.
+    pub fn spawn(mut self, log: &Path) -> Broker {
+        let out = File::create(log).unwrap();
+        self.command.stdin(Stdio::null()).stderr(out.try_clone().unwrap()).stdout(out);
+        Broker {
+            process: Process::start(&mut self.command),
+            port: self.port,
+            client: client(self.tls.as_ref()),
+            tls: self.tls.is_some(),
+            log: log.to_owned(),
+        }
+    }
+}
+
+/// A running broker. It is killed when dropped.
+#[derive(Debug)]
+pub struct Broker {
+    process: Process,
+    port: u16,
+    tls: bool,
+    client: reqwest::Client,
+    log: PathBuf,
+}
+
+impl Broker {
+    /// Its registry host, `127.0.0.1:PORT`, which is the audience.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The URL of a path, which begins with `/`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}://{}{path}", if self.tls { "https" } else { "http" }, self.host())
+    }
+
+    /// A client that trusts only this broker, and follows no redirects.
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// Its output so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill_9(&mut self) {
+        self.process.kill_9();
+    }
+
+    /// Sends SIGTERM, and waits for its end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate().await
+    }
+
+    async fn ready(&mut self) {
+        let answers = time_limits::wait(async {
+            let mut tick = tokio::time::interval(ASK);
+            loop {
+                tick.tick().await;
+                if let Some(status) = self.process.ended() {
+                    panic!("the broker ended with {status} before it answered:\n{}", self.log());
+                }
+                if self
+                    .client
+                    .get(self.url("/healthz"))
+                    .send()
+                    .await
+                    .is_ok_and(|answer| answer.status() == 200)
+                {
+                    return;
+                }
+            }
+        });
+        if answers.await.is_none() {
+            panic!("the broker does not answer:\n{}", self.log());
+        }
+    }
+}
+
+/// A client for tests: it uses no proxy, follows no redirects, and trusts only that authority.
+pub fn client(tls: Option<&Files>) -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let roots = tls
+        .map(|files| reqwest::Certificate::from_pem(&std::fs::read(&files.ca).unwrap()).unwrap());
+    builder.tls_certs_only(roots).build().unwrap()
+}
+
+/// The target folder of this build profile, where cargo puts programs.
+fn profile_folder() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let folder = program.parent().unwrap();
+    if folder.ends_with("deps") { folder.parent().unwrap().to_owned() } else { folder.to_owned() }
+}
+
+/// Builds all programs, as `tests/run` does. Building one program would build its dependencies
+/// again with other features.
+fn build() -> PathBuf {
+    let folder = profile_folder();
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(profile) => profile,
+        None => panic!("`{}` is not the folder of a build profile", folder.display()),
+    };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([
+        "build",
+        "--quiet",
+        "--workspace",
+        "--bins",
+        "--profile",
+        profile,
+        "--manifest-path",
+    ]);
+    let built = cargo
+        .arg(workspace().join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target())
+        .output()
+        .unwrap();
+    assert!(
+        built.status.success(),
+        "the programs do not build:\n{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+    folder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_program_is_in_the_target_folder() {
+        let (target, program) = (target(), std::env::current_exe().unwrap());
+        assert!(
+            program.starts_with(&target) && target.join("CACHEDIR.TAG").is_file(),
+            "{}",
+            target.display()
+        );
+        assert_eq!(profile_folder().parent(), Some(target.as_path()));
+    }
+
+    #[test]
+    fn a_free_port_is_free_and_returned_once() {
+        let (first, second) = (free_port(), free_port());
+        assert_ne!(first, second);
+        TcpListener::bind((Ipv4Addr::LOCALHOST, first)).unwrap();
+    }
+}

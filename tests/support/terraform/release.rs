@@ -1,0 +1,58 @@
+//! Other releases of Terraform than the one on `PATH`, from Python packages that contain
+//! HashiCorp's code as a library.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use crate::process::venv;
+use crate::skipped::skipped;
+
+/// Passes its arguments to the library's command line.
+const RUNNER: &str = include_str!("../../fixtures/terraform_release.py");
+
+/// The program of a release such as `1.9`. If it cannot be installed, it records a skip and returns
+/// `None`.
+pub fn terraform_release(release: &str, shows: &str) -> Option<PathBuf> {
+    let Some(python) = venv::made(
+        &format!("terraform-{release}"),
+        &format!("terraform-{release}-requirements.txt"),
+    ) else {
+        // The skip names `python3`, which provides the releases: where Python is installed, CI
+        // fails without them.
+        skipped("python3", &format!("Terraform {release}: {shows}"));
+        return None;
+    };
+    let program = python.with_file_name("terraform");
+    if !program.is_file() {
+        // Renames it into place, because other processes may be about to run it.
+        let aside = tempfile::NamedTempFile::new_in(python.parent().unwrap()).unwrap();
+        std::fs::write(aside.path(), format!("#!{}\n{RUNNER}", python.display())).unwrap();
+        std::fs::set_permissions(aside.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        aside.persist(&program).unwrap();
+    }
+    Some(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_has_the_version_that_a_test_names() {
+        for release in ["1.6", "1.9", "1.15"] {
+            let Some(program) = terraform_release(release, "the release that is asked for") else {
+                continue;
+            };
+            let ran = std::process::Command::new(program)
+                .arg("version")
+                .env_clear()
+                .env("CHECKPOINT_DISABLE", "1")
+                .output()
+                .unwrap();
+            assert!(
+                String::from_utf8_lossy(&ran.stdout).starts_with(&format!("Terraform v{release}.")),
+                "{ran:?}"
+            );
+        }
+    }
+}
