@@ -16,7 +16,7 @@ use crate::target::{ApiTarget, StoreTarget};
 /// `store`, `grant` and `token` open the store directly. The broker need not run.
 /// `module` calls the broker, with a token for your AWS identity.
 ///
-/// Set `STILE_AUDIT_LOG` to a file to append each change of the store to it, as one line of JSON.
+/// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
 ///
 /// Exit codes: 0 success, 1 refused or not found, 2 failed (usage, network, store).
 ///
@@ -223,10 +223,10 @@ pub(crate) fn local_user() -> String {
     format!("local:{}", name.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
 }
 
-/// The file to which the audit event of each change is appended, if the operator wants that.
+/// Returns the file of the audit log, if the operator set one.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place where the program reads its environment"
+    reason = "the only place where the program reads its environment"
 )]
 pub(crate) fn audit_log() -> Option<PathBuf> {
     std::env::var_os("STILE_AUDIT_LOG").filter(|path| !path.is_empty()).map(PathBuf::from)

@@ -63,9 +63,9 @@ fn run(context: &Context, noun: Noun) -> CommandResult {
     done
 }
 
-/// Prints the store's alarms on stderr, and appends the audit events to their file.
+/// Prints the store's alarms to stderr, and appends the audit events to the audit log.
 ///
-/// Without that file no command runs: a change that the operator wants on record must not be made in silence.
+/// The program runs no command if it cannot open that file, so no change is missing in the log.
 fn logs(audit: Option<PathBuf>) -> Result<(), CommandError> {
     let alarms = fmt::layer()
         .with_writer(std::io::stderr)
@@ -86,6 +86,6 @@ fn audit_file(path: &Path) -> Result<File, CommandError> {
     opened.map_err(|error| {
         let what = format!("cannot open the audit log `{}`; nothing was changed", path.display());
         CommandError::failed_because(what, &error)
-            .hint("set `STILE_AUDIT_LOG` to a file that you can write, or leave it out")
+            .hint("set `STILE_AUDIT_LOG` to a writable file, or unset it")
     })
 }

@@ -1,4 +1,4 @@
-//! How grants, and the flags that name one, are read from the command line and written to it.
+//! Parses and formats grants, and the flags that name a grant.
 
 use std::fmt;
 

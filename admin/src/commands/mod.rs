@@ -35,7 +35,7 @@ impl Context {
         OperatorAccess::for_store_writer(&self.user)
     }
 
-    /// The audit event of a change that this operator is about to make.
+    /// Creates the audit event of a change by this operator.
     fn event(&self, kind: Kind) -> Event {
         let mut event = Event::new(kind);
         event.operator(&self.operator());
@@ -43,7 +43,9 @@ impl Context {
     }
 }
 
-/// Writes the audit event of a change, with what came of it. A store that failed may have made the change or not.
+/// Writes the audit event of a change with its outcome.
+///
+/// If the store failed, nobody knows whether it made the change, so the outcome is a failure.
 fn record<T>(
     mut event: Event,
     done: Result<T, StoreError>,

@@ -1,4 +1,4 @@
-//! The audit events of changes: one a change, none for what only reads, and no change where none can be written.
+//! Tests of the audit log: one event for each change, and no change without a log.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{DEPLOY, Machine};
 
-/// A token id, 16 bytes in base64url.
+/// A token id: 16 bytes in base64url.
 const JTI: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 fn events(machine: &Machine) -> Vec<Value> {
@@ -81,5 +81,5 @@ fn without_its_audit_log_a_command_changes_nothing() {
         run.stderr
     );
     let machine = machine.with("STILE_AUDIT_LOG", "");
-    assert!(!machine.done("grant list").contains("acme"), "nothing was granted");
+    assert!(!machine.done("grant list").contains("acme"), "the store has no grant");
 }
