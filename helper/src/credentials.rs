@@ -110,6 +110,12 @@ impl CredentialsError {
     }
 }
 
+/// The longest connect timeout of instance metadata, for a user who sets a longer `--timeout`. The SDK's default is 1 s.
+///
+/// Outside EC2 nothing accepts the connection, and each of two attempts takes this long: together less than
+/// [`LOAD_TIMEOUT`], so that the helper still reports that it found no credentials.
+const METADATA_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Loads the AWS credentials and the region to sign with for a registry.
 pub async fn load(
     registry: &RegistryConfig,
@@ -128,7 +134,11 @@ async fn resolve(
 ) -> Result<LoadedCredentials, CredentialsError> {
     let profile = registry.profile.as_deref();
     // Two attempts only: outside EC2 each one runs into its timeout, and the user waits.
-    let metadata = imds::Client::builder().max_attempts(2).build();
+    let mut metadata = imds::Client::builder().max_attempts(2);
+    if let Some(timeout) = environment.timeout {
+        metadata = metadata.connect_timeout(timeout.min(METADATA_CONNECT_TIMEOUT));
+    }
+    let metadata = metadata.build();
     let region = match &registry.region {
         Some(region) => Region::new(region.clone()),
         None => region(profile, &metadata).await.ok_or(CredentialsError::NoRegion)?,

@@ -91,7 +91,7 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
             Answer::xml(contradicting),
             true,
             vec![exchange()],
-            &["alarm", "failures", "refused_exchanges", "sts_inconsistent"],
+            &["alarm", "failures", "sts_inconsistent"],
         ),
         (
             "the key's policy was changed",
