@@ -54,7 +54,7 @@ pub enum ExchangeError {
     /// The request for `execute-api` or `lambda` could not be signed.
     #[error("cannot sign the request")]
     Signing(#[source] SigningError),
-    /// The broker's time differs by more than [`MAX_SKEW`].
+    /// The broker's time differs by more than 26 hours.
     #[error(
         "this computer's clock is {} the registry's, and the helper corrects at most {} h",
         clock::describe_skew(*.0),
