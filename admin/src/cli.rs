@@ -1,6 +1,7 @@
 //! The command line: commands, flags and help. Only this module reads environment variables.
 
 mod grant;
+mod namespace;
 
 use std::path::PathBuf;
 
@@ -8,12 +9,13 @@ use clap::{Args, Parser, Subcommand};
 use stile_protocol::audience::Audience;
 
 pub(crate) use self::grant::*;
+pub(crate) use self::namespace::*;
 use crate::output::OutputFormat;
 use crate::target::{ApiTarget, StoreTarget};
 
 /// Manage a private Terraform registry: grants, revocations and published modules
 ///
-/// `store`, `grant` and `token` open the store directly. The broker need not run.
+/// `store`, `namespace`, `grant` and `token` open the store directly. The broker need not run.
 /// `module` calls the broker, with a token for your AWS identity.
 ///
 /// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
@@ -45,10 +47,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Noun {
-    /// Create the store of a registry
+    /// Create and migrate the store of a registry
     Store {
         #[command(subcommand)]
         verb: StoreVerb,
+    },
+    /// Create and list namespaces
+    Namespace {
+        #[command(subcommand)]
+        verb: NamespaceVerb,
     },
     /// Manage the permissions of principals on namespaces
     Grant {
@@ -75,6 +82,25 @@ pub(crate) enum StoreVerb {
     ///
     /// Example: `stile-admin store init --data /var/lib/stile`
     Init(StoreInit),
+    /// Bring a store to the format of this release
+    ///
+    /// Every program that opens a store does the same, so the command is only for doing it at a time
+    /// that you choose. It adds tables and columns, and removes nothing.
+    ///
+    /// Example: `stile-admin store migrate --data /var/lib/stile --dry-run`
+    Migrate(StoreMigrate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreMigrate {
+    #[command(flatten)]
+    pub(crate) store: StoreTarget,
+
+    /// Show the change, and do not make it
+    ///
+    /// Default: off. Example: `--dry-run`
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -25,7 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::cli::{Cli, Noun};
-use crate::commands::{CommandResult, Context, grant, module, store, token};
+use crate::commands::{CommandResult, Context, grant, module, namespace, store, token};
 use crate::error::CommandError;
 use crate::output::Output;
 
@@ -53,6 +53,7 @@ fn run(context: &Context, noun: Noun) -> CommandResult {
     let done = runtime.block_on(async {
         match noun {
             Noun::Store { verb } => store::run(context, verb).await,
+            Noun::Namespace { verb } => namespace::run(context, verb).await,
             Noun::Grant { verb } => grant::run(context, verb).await,
             Noun::Token { verb } => token::run(context, verb).await,
             Noun::Module { verb } => module::run(context, verb).await,

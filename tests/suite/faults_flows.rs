@@ -335,7 +335,7 @@ impl Case<'_> {
                 Told::of(process.store().as_operator().create_grant(self.grant(), None).await.map(
                     |created| {
                         assert!(
-                            matches!(created, Created::Done(_) | Created::Exists(_)),
+                            matches!(created, Created::Done { .. } | Created::Exists(_)),
                             "{created:?}"
                         );
                     },

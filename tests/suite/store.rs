@@ -7,10 +7,13 @@ use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
 use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::Permission::{self, Download, Upload};
-use stile_protocol::names::Permissions;
-use stile_store::{Change, Created, SingleUseOutcome, Store, Updated};
+use stile_protocol::names::{Namespace, Permissions};
+use stile_store::{
+    Change, Created, NamespaceCreated, NamespaceRecord, NamespaceSummary, SingleUseOutcome, Store,
+    Updated,
+};
 use stile_tests::broker::operator::AsOperator as _;
-use stile_tests::broker::{NOW, TestBroker, role};
+use stile_tests::broker::{NOW, TestBroker, deploy, module_zip, role};
 
 /// How much longer than needed is remembered, in seconds.
 const DAY: i64 = 24 * 3600;
@@ -53,7 +56,7 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
     assert!(!store.as_operator().delete_grant(deploy.clone(), acme()).await.unwrap());
     let first = grant(&role("deploy"), "acme", &[Download], Some(NOW + 60));
     let created = store.as_operator().create_grant(first.clone(), None).await.unwrap();
-    assert_eq!(created, Created::Done(first.clone()));
+    assert_eq!(created, Created::Done { grant: first.clone(), new_namespace: true });
     let wider = grant(&role("deploy"), "acme", &[Download, Upload], None);
     assert_eq!(
         store.as_operator().create_grant(wider, None).await.unwrap(),
@@ -107,7 +110,7 @@ async fn a_name_that_differs_by_case_alone_is_free_again_when_its_last_grant_is_
     assert_eq!(store.as_operator().create_grant(twin(), None).await.unwrap(), differs);
     test.delete_grant(&role("deploy"), "b").await;
     let created = store.as_operator().create_grant(twin(), None).await.unwrap();
-    assert_eq!(created, Created::Done(twin()));
+    assert_eq!(created, Created::Done { grant: twin(), new_namespace: false });
     let back = grant(&role("deploy"), "a", &[Download], None);
     assert_eq!(
         store.as_operator().create_grant(back, None).await.unwrap(),
@@ -133,7 +136,7 @@ async fn lists_are_in_order_and_grants_that_are_made_at_once_are_all_there() {
         })
         .collect();
     for task in made {
-        assert!(matches!(task.await.unwrap(), Created::Done(_)));
+        assert!(matches!(task.await.unwrap(), Created::Done { .. }));
     }
     test.grant(&role("a"), "n01", &[Download]).await;
     test.grant(&role("deploy-2"), "n01", &[Download]).await;
@@ -192,7 +195,7 @@ async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wa
     ] {
         let wanted = grant(&role(who), "acme", &[Download], None);
         let created = store.as_operator().create_grant(wanted.clone(), Some(pin)).await.unwrap();
-        assert_eq!(created, Created::Done(wanted));
+        assert!(matches!(created, Created::Done { grant, .. } if grant == wanted), "{who}");
         assert_eq!(
             store.principal_state(vec![principal(&role(who))]).await.unwrap().pin,
             kept,
@@ -215,7 +218,7 @@ async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wa
     for (on, same) in [("same", Some(Pin::Pinned(old))), ("none", None)] {
         let wanted = grant(&role("set"), on, &[Download], None);
         let created = store.as_operator().create_grant(wanted.clone(), same).await.unwrap();
-        assert_eq!(created, Created::Done(wanted));
+        assert_eq!(created, Created::Done { grant: wanted, new_namespace: true });
     }
 }
 
@@ -254,4 +257,85 @@ async fn what_is_revoked_is_known_until_it_can_be_forgotten_or_is_lifted() {
     assert_eq!(store.principal_state(vec![deploy.clone()]).await.unwrap().revoked, None);
     assert!(store.as_operator().lift(account.clone()).await.unwrap());
     assert_eq!(store.principal_state(vec![deploy, account]).await.unwrap().revoked, None);
+}
+
+#[tokio::test]
+async fn a_namespace_has_one_record_from_its_first_grant_or_from_an_operator() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let store = test.store().clone();
+    let named = |text: &str| text.parse::<Namespace>().unwrap();
+    let known = async |text: &str| store.as_operator().namespace(&named(text)).await.unwrap();
+    assert_eq!(known("acme").await, None);
+    let record = |text: &str, at: i64, by: &str| NamespaceRecord {
+        namespace: named(text),
+        created_by: by.to_owned(),
+        created_at: at,
+    };
+    // By an operator: once, and the record of the first stays.
+    let made = store.as_operator().create_namespace(named("tools"), NOW).await.unwrap();
+    let NamespaceCreated::Done(tools) = made else { panic!("{made:?}") };
+    let again = store.as_operator().create_namespace(named("tools"), NOW + 5).await.unwrap();
+    assert_eq!(again, NamespaceCreated::Exists(tools.clone()));
+    // By a grant: only the first says that it is new, and a grant on all namespaces creates none.
+    for (who, on, expected) in [
+        ("deploy", "*", false),
+        ("deploy", "tools", false),
+        ("deploy", "acme", true),
+        ("other", "acme", false),
+    ] {
+        let wanted = grant(&role(who), on, &[Download], None);
+        let created = store.as_operator().create_grant(wanted.clone(), None).await.unwrap();
+        assert_eq!(created, Created::Done { grant: wanted, new_namespace: expected }, "{who} {on}");
+    }
+    let summary = |record: NamespaceRecord, grants: usize| NamespaceSummary {
+        namespace: record.namespace.clone(),
+        record: Some(record),
+        grants,
+        modules: 0,
+    };
+    let expected = [summary(record("acme", NOW, "test"), 2), summary(tools, 1)];
+    assert_eq!(store.as_operator().namespaces().await.unwrap(), expected);
+    assert_eq!(known("acme").await.as_ref(), Some(&expected[0]));
+    // Without grants it is still there.
+    test.delete_grant(&role("deploy"), "acme").await;
+    test.delete_grant(&role("other"), "acme").await;
+    assert_eq!(known("acme").await, Some(summary(record("acme", NOW, "test"), 0)));
+}
+
+#[tokio::test]
+async fn of_twenty_who_create_a_namespace_by_a_grant_one_has_created_it() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let store = Arc::new(test.store().clone());
+    let tasks = (0..20).map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let wanted = grant(&role(&format!("deploy-{n}")), "acme", &[Download], None);
+            store.as_operator().create_grant(wanted, None).await.unwrap()
+        })
+    });
+    let mut new = 0;
+    for task in tasks.collect::<Vec<_>>() {
+        let Created::Done { new_namespace, .. } = task.await.unwrap() else { panic!("created") };
+        new += usize::from(new_namespace);
+    }
+    assert_eq!(new, 1);
+    let namespaces = store.as_operator().namespaces().await.unwrap();
+    assert_eq!((namespaces.len(), namespaces[0].grants), (1, 20));
+}
+
+#[tokio::test]
+async fn a_namespace_with_a_module_and_no_record_is_known_and_its_next_grant_adds_the_record() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let everywhere = grant(&role("deploy"), "*", &[Download, Upload], None);
+    test.store().as_operator().create_grant(everywhere, None).await.unwrap();
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    assert_eq!(test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), &token).await.status, 201);
+    let namespaces = test.store().as_operator().namespaces().await.unwrap();
+    let [acme] = &namespaces[..] else { panic!("{namespaces:?}") };
+    assert_eq!((acme.record.as_ref(), acme.grants, acme.modules), (None, 0, 1));
+    let wanted = grant(&role("other"), "acme", &[Download], None);
+    let created = test.store().as_operator().create_grant(wanted.clone(), None).await.unwrap();
+    assert_eq!(created, Created::Done { grant: wanted, new_namespace: false });
+    let acme = test.store().as_operator().namespace(&acme.namespace).await.unwrap().unwrap();
+    assert_eq!((acme.record.map(|record| record.created_at), acme.grants), (Some(NOW), 1));
 }

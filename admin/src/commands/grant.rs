@@ -55,16 +55,23 @@ async fn create(context: &Context, args: GrantCreate) -> Result<(), CommandError
     event.grant(access.namespace(), Some(permissions.to_string()));
     let created = store.create_grant(&access, new, context.now).await;
     match record(event, created, |created| match created {
-        Created::Done(_) => Outcome::Created,
+        Created::Done { .. } => Outcome::Created,
         Created::Exists(_) | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
             Outcome::Conflict
         }
         Created::TooMany => Outcome::Full,
     })? {
-        Created::Done(grant) => context.output.outcome(
-            format_args!("created {}", GrantLine(&grant)),
-            &with_status("created", &grant),
-        ),
+        Created::Done { grant, new_namespace } => {
+            if new_namespace {
+                notice(format_args!(
+                    "the grant created the namespace `{}`, which had no grants and no modules",
+                    grant.namespace
+                ));
+            }
+            let mut json = with_status("created", &grant);
+            json["new_namespace"] = new_namespace.into();
+            context.output.outcome(format_args!("created {}", GrantLine(&grant)), &json)
+        }
         Created::Exists(there) => {
             Err(CommandError::refused(format!("the grant already exists: {}", GrantLine(&there)))
                 .hint(format!(

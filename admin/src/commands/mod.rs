@@ -4,6 +4,7 @@ mod explain;
 pub(crate) mod grant;
 mod grant_text;
 pub(crate) mod module;
+pub(crate) mod namespace;
 pub(crate) mod store;
 pub(crate) mod token;
 

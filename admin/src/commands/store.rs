@@ -1,19 +1,28 @@
-//! `store`: creates the missing parts of a store.
+//! `store`: creates the missing parts of a store, and migrates it.
 
 use std::process::ExitCode;
 
 use serde_json::json;
+use stile_core::audit::{Kind, Outcome};
 use stile_protocol::audience::Audience;
-use stile_store::{AwsDeadlines, HostKept, Place, Store};
+use stile_store::{AwsDeadlines, HostKept, Migrated, Place, Store};
 
-use super::{CommandResult, Context};
-use crate::cli::{StoreInit, StoreVerb};
+use super::{CommandResult, Context, record};
+use crate::cli::{StoreInit, StoreMigrate, StoreVerb};
 use crate::error::CommandError;
 use crate::target::StoreLocation;
 
 /// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
-    let StoreVerb::Init(StoreInit { store, host }) = verb;
+    match verb {
+        StoreVerb::Init(args) => init(context, args).await?,
+        StoreVerb::Migrate(args) => migrate(context, args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result<(), CommandError> {
+    let mut event = context.event(Kind::Store);
     let (line, json) = match store.location()? {
         StoreLocation::Folder(_) if host.is_some() => {
             return Err(CommandError::failed(
@@ -21,7 +30,9 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
             ));
         }
         StoreLocation::Folder(folder) => {
-            let made = Store::init_folder(&folder, store.embedded_deadlines())?;
+            event.resource(folder.display().to_string());
+            let made = Store::init_folder(&folder, store.embedded_deadlines());
+            let made = record(event, made, |made| created(made.folder || made.database))?;
             let data = folder.display();
             let line = match (made.folder, made.database) {
                 (true, _) => format!("created the folder `{data}` and the database in it"),
@@ -37,7 +48,9 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
         }
         StoreLocation::Aws(place) => {
             let deadlines = store.aws_deadlines();
-            let made = Box::pin(Store::init_aws(&place, None, deadlines)).await?;
+            event.resource(place.table.clone());
+            let made = Box::pin(Store::init_aws(&place, None, deadlines)).await;
+            let made = record(event, made, |made| created(made.table || made.bucket || made.key))?;
             let parts = [
                 (made.table, "table", &place.table),
                 (made.bucket, "bucket", &place.bucket),
@@ -64,8 +77,54 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
             (line, json)
         }
     };
-    context.output.outcome(line, &json)?;
-    Ok(ExitCode::SUCCESS)
+    context.output.outcome(line, &json)
+}
+
+const fn created(any: bool) -> Outcome {
+    if any { Outcome::Created } else { Outcome::Unchanged }
+}
+
+fn migrate(
+    context: &Context,
+    StoreMigrate { store, dry_run }: StoreMigrate,
+) -> Result<(), CommandError> {
+    let folder = match store.location()? {
+        StoreLocation::Folder(folder) => folder,
+        StoreLocation::Aws(place) => {
+            let table = place.table;
+            return context.output.outcome(
+                format_args!(
+                    "unchanged: each item of table `{table}` has its own format, so a table needs no migration"
+                ),
+                &json!({ "status": "unchanged", "table": table }),
+            );
+        }
+    };
+    let deadlines = store.embedded_deadlines();
+    let mut event = context.event(Kind::Store);
+    event.resource(folder.display().to_string());
+    let pending = Store::pending_migration(&folder, deadlines);
+    let pending = match pending {
+        Err(error) if dry_run => return Err(error.into()),
+        Ok(pending) if dry_run || pending.from == pending.to => pending,
+        pending => {
+            let migrated =
+                pending.and_then(|pending| Store::open_folder(&folder, deadlines).map(|_| pending));
+            record(event, migrated, |_| Outcome::Changed)?
+        }
+    };
+    let (Migrated { from, to }, data) = (pending, folder.display());
+    let (status, line) = match (from == to, dry_run) {
+        (true, _) => ("unchanged", format!("unchanged: the store in `{data}` has format {to}")),
+        (false, true) => {
+            ("pending", format!("would migrate the store in `{data}` from format {from} to {to}"))
+        }
+        (false, false) => {
+            ("migrated", format!("migrated the store in `{data}` from format {from} to {to}"))
+        }
+    };
+    let data = data.to_string();
+    context.output.outcome(line, &json!({ "status": status, "data": data, "from": from, "to": to }))
 }
 
 /// Writes the registry host into the table, and returns whether it was missing.

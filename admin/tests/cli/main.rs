@@ -7,6 +7,7 @@ mod broker;
 mod grant;
 mod help;
 mod module;
+mod namespace;
 mod support;
 mod token;
 mod upload;

@@ -74,6 +74,10 @@ names! {
         Lift = "lift",
         /// Deleting the keys that seal tokens.
         Key = "key",
+        /// Creating a namespace.
+        Namespace = "namespace",
+        /// Creating a store, or migrating it.
+        Store = "store",
     }
 }
 
@@ -292,6 +296,11 @@ impl Event {
     pub fn grant(&mut self, namespace: &GrantNamespace, permissions: Option<String>) {
         self.namespace = Some(namespace.to_string());
         self.permissions = permissions;
+    }
+
+    /// Sets the namespace that the change affects.
+    pub fn namespace(&mut self, namespace: &Namespace) {
+        self.namespace = Some(namespace.as_str().to_owned());
     }
 
     /// Sets the token that the change affects.

@@ -4,7 +4,7 @@ use stile_core::grants::{Grant, Pin};
 use stile_core::package::{AnnouncedArchive, SignedUrl, UploadId};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
-use stile_protocol::names::Permissions;
+use stile_protocol::names::{Namespace, Permissions};
 
 /// Evidence that an authentication was not used before, and that what had to be pinned is pinned. Made only by the store.
 #[derive(Debug)]
@@ -38,7 +38,12 @@ pub struct NewGrant {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Created {
     /// The store has it.
-    Done(Grant),
+    Done {
+        /// The grant.
+        grant: Grant,
+        /// Whether the store knew nothing about its namespace before. A mistyped name is one too.
+        new_namespace: bool,
+    },
     /// The principal has one on that namespace already.
     Exists(Grant),
     /// A principal has one whose name differs by case only; IAM would take both names for the same.
@@ -58,6 +63,39 @@ pub enum Updated {
     Absent,
     /// It would allow nothing.
     WouldBeEmpty,
+}
+
+/// The record of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceRecord {
+    /// The name.
+    pub namespace: Namespace,
+    /// Who created it: an operator, or a principal.
+    pub created_by: String,
+    /// The time of its creation, in Unix seconds.
+    pub created_at: i64,
+}
+
+/// A namespace with the numbers of its grants and modules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceSummary {
+    /// The name.
+    pub namespace: Namespace,
+    /// Its record. An older release created namespaces without one.
+    pub record: Option<NamespaceRecord>,
+    /// The number of grants on it, without the grants on all namespaces.
+    pub grants: usize,
+    /// The number of modules in it.
+    pub modules: usize,
+}
+
+/// The result of creating a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamespaceCreated {
+    /// The store has the record from now on.
+    Done(NamespaceRecord),
+    /// The store had a record before; nothing changed.
+    Exists(NamespaceRecord),
 }
 
 /// Which permissions a change touches; the others stay as they are.

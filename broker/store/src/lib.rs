@@ -22,9 +22,9 @@ mod retry;
 mod store;
 
 pub use answers::{
-    BegunUpload, Change, Created, FetchedUpload, HostKept, Location, NewGrant, PendingUpload,
-    Published, Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome, Updated,
-    UploadSession,
+    BegunUpload, Change, Created, FetchedUpload, HostKept, Location, NamespaceCreated,
+    NamespaceRecord, NamespaceSummary, NewGrant, PendingUpload, Published, Recorded, Revocations,
+    RevokedPrincipal, RevokedToken, SingleUseOutcome, Updated, UploadSession,
 };
 pub use aws::Place;
 pub use blobs::{Blobs, Disk, S3};

@@ -6,8 +6,10 @@ use stile_core::identity::SingleUse;
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
 use stile_protocol::audience::Audience;
+use stile_protocol::names::Namespace;
 use stile_store::{
-    Change, Created, HostKept, NewGrant, Revocations, SingleUseOutcome, Store, StoreError, Updated,
+    Change, Created, HostKept, NamespaceCreated, NamespaceSummary, NewGrant, Revocations,
+    SingleUseOutcome, Store, StoreError, Updated,
 };
 
 /// The operator access of tests.
@@ -71,6 +73,28 @@ impl Operated<'_> {
         namespace: Option<GrantNamespace>,
     ) -> Result<Vec<Grant>, StoreError> {
         self.0.grants(&operator(), principal, namespace).await
+    }
+
+    /// Creates a namespace.
+    pub async fn create_namespace(
+        &self,
+        namespace: Namespace,
+        now: i64,
+    ) -> Result<NamespaceCreated, StoreError> {
+        self.0.create_namespace(&operator(), namespace, now).await
+    }
+
+    /// Shows a namespace.
+    pub async fn namespace(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<Option<NamespaceSummary>, StoreError> {
+        self.0.namespace(&operator(), namespace).await
+    }
+
+    /// Lists namespaces.
+    pub async fn namespaces(&self) -> Result<Vec<NamespaceSummary>, StoreError> {
+        self.0.namespaces(&operator()).await
     }
 
     /// Clears a pin.

@@ -7,9 +7,10 @@ use stile_protocol::names::Permissions;
 use super::Records;
 use super::model::{PrincipalGrants, StoredGrant};
 use super::mutation::{GrantsChange, Mutation, Outcome};
+use super::namespaces::Known;
 use super::retention::LISTED_FOR;
 use crate::retry::Retry;
-use crate::{Change, Created, StoreError, Updated};
+use crate::{Change, Created, NamespaceRecord, StoreError, Updated};
 
 /// What the grants that were read lead to.
 enum Step<T> {
@@ -25,7 +26,9 @@ impl Records {
         pin: Option<Pin>,
     ) -> Result<Created, StoreError> {
         let principal = grant.principal.clone();
-        let created = self.change_grants(&principal, |before| create(before, &grant, pin.as_ref()));
+        let created = self.change_grants(&principal, Some(&grant.namespace), |before, known| {
+            create(before, &grant, pin.as_ref(), known)
+        });
         // A document that is full is cured as too many grants are: by one on `*`.
         Ok(created.await?.unwrap_or(Created::TooMany))
     }
@@ -37,7 +40,7 @@ impl Records {
         namespace: GrantNamespace,
         change: Change,
     ) -> Result<Updated, StoreError> {
-        let updated = self.change_grants(&principal, |before| {
+        let updated = self.change_grants(&principal, None, |before, _| {
             let Some(mut grant) = existing(before, &principal, &namespace)? else {
                 return Ok(Step::Answer(Updated::Absent));
             };
@@ -64,7 +67,7 @@ impl Records {
         namespace: GrantNamespace,
     ) -> Result<bool, StoreError> {
         let on = namespace.to_string();
-        let deleted = self.change_grants(&principal, |before| {
+        let deleted = self.change_grants(&principal, None, |before, _| {
             if !before.grants.iter().any(|stored| stored.on == on) {
                 return Ok(Step::Answer(false));
             }
@@ -85,17 +88,22 @@ impl Records {
         Ok(understood(self.stored_grants(principal, namespace).await?))
     }
 
-    /// Reads a principal's grants and commits what `step` makes of them, again as often as somebody else was faster;
-    /// `None` where the backend could not hold the result.
+    /// Reads a principal's grants, and the namespace on which a grant is created, and commits what `step` makes of them.
+    /// It tries again as often as somebody else was faster; `None` where the backend could not hold the result.
     async fn change_grants<T>(
         &self,
         principal: &Principal,
-        mut step: impl FnMut(&PrincipalGrants) -> Result<Step<T>, StoreError>,
+        creates_on: Option<&GrantNamespace>,
+        mut step: impl FnMut(&PrincipalGrants, Known) -> Result<Step<T>, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         let mut retry = Retry::default();
         loop {
             let before = self.principal_grants(principal).await?;
-            let (answer, mutations) = match step(&before)? {
+            let known = match creates_on {
+                Some(GrantNamespace::One(namespace)) => self.known_namespace(namespace).await?,
+                Some(GrantNamespace::All) | None => Known::Recorded,
+            };
+            let (answer, mutations) = match step(&before, known)? {
                 Step::Answer(answer) => return Ok(Some(answer)),
                 Step::Commit(answer, mutations) => (answer, mutations),
             };
@@ -112,6 +120,7 @@ fn create(
     before: &PrincipalGrants,
     grant: &Grant,
     pin: Option<&Pin>,
+    known: Known,
 ) -> Result<Step<Created>, StoreError> {
     let principal = &grant.principal;
     if let Some(existing) = existing(before, principal, &grant.namespace)? {
@@ -144,7 +153,17 @@ fn create(
     // On the condition that it is not pinned otherwise: a mint may have pinned since it was read.
     mutations
         .extend(id.map(|id| Mutation::SetPin { principal: principal.clone(), id: id.cloned() }));
-    Ok(Step::Commit(Created::Done(grant.clone()), mutations))
+    if let (GrantNamespace::One(namespace), Known::InUse | Known::Unknown) =
+        (&grant.namespace, known)
+    {
+        mutations.push(Mutation::AddNamespace(NamespaceRecord {
+            namespace: namespace.clone(),
+            created_by: grant.created_by.clone(),
+            created_at: grant.created_at,
+        }));
+    }
+    let created = Created::Done { grant: grant.clone(), new_namespace: known == Known::Unknown };
+    Ok(Step::Commit(created, mutations))
 }
 
 /// The grant on that namespace. One that cannot be read is there all the same, and is not written over.

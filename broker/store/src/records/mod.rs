@@ -1,12 +1,13 @@
 //! Records: grants, pins, revocations, packages, uploads and what a registry has one of. A closed list of backends.
 //!
 //! A backend answers typed reads, and commits typed [`Mutation`]s, all of a list or none. The rules above it are written
-//! once: `grants`, `single_use`, `revocations`, `packages` and `uploads`.
+//! once: `grants`, `namespaces`, `single_use`, `revocations`, `packages` and `uploads`.
 
 mod dynamodb;
 mod grants;
 pub(crate) mod model;
 pub(crate) mod mutation;
+mod namespaces;
 mod package_document;
 mod packages;
 mod retention;
@@ -40,6 +41,7 @@ use model::{
     StoredArchive, StoredGrant, UploadRecord,
 };
 use mutation::{Mutation, Outcome};
+use namespaces::StoredNamespace;
 
 /// Where records are.
 #[derive(Debug, Clone)]
@@ -97,6 +99,23 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.grants(principal, namespace).await,
             Self::DynamoDb(dynamodb) => dynamodb.grants(principal, namespace).await,
+        }
+    }
+
+    async fn namespace_record(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<Option<StoredNamespace>, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.namespace_record(namespace).await,
+            Self::DynamoDb(dynamodb) => dynamodb.namespace_record(namespace).await,
+        }
+    }
+
+    async fn namespace_records(&self) -> Result<Vec<StoredNamespace>, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.namespace_records().await,
+            Self::DynamoDb(dynamodb) => dynamodb.namespace_records().await,
         }
     }
 

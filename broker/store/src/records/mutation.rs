@@ -9,6 +9,7 @@ use super::model::{
     PackageRecord, PrincipalGrants, Revision, RevocationRecords, SealedKeyring, UploadRecord,
     VersionRecord,
 };
+use crate::NamespaceRecord;
 
 /// One change. Several are committed together: all of them take place, or none.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub(crate) enum Mutation {
     DeleteUpload(UploadId),
     /// Replaces the sealed keyring, if it is still of that revision.
     PutKeyring { before: i64, keyring: SealedKeyring },
+    /// Adds the record of a namespace, if it has none.
+    AddNamespace(NamespaceRecord),
     /// Writes which registry the records are for, if none is written.
     AddHost(Audience),
 }

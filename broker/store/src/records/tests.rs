@@ -77,7 +77,7 @@ async fn a_pin_is_never_set_over_another() {
     let first = Pin::Pinned(id("AROAEXAMPLEEXAMPLE222"));
     assert_eq!(
         store.create_grant(grant("prod"), Some(first.clone())).await.unwrap(),
-        Created::Done(grant("prod"))
+        Created::Done { grant: grant("prod"), new_namespace: true }
     );
     for other in [Pin::Disabled, Pin::Pinned(id("AROAOTHEROTHEROTHER22"))] {
         let created = store.create_grant(grant("sandbox"), Some(other)).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_pin_is_never_set_over_another() {
         let namespace = if same.is_some() { "same" } else { "none" };
         assert_eq!(
             store.create_grant(grant(namespace), same).await.unwrap(),
-            Created::Done(grant(namespace))
+            Created::Done { grant: grant(namespace), new_namespace: true }
         );
     }
 }

@@ -10,6 +10,7 @@ use stile_core::identity::SingleUse;
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Keyring, TokenId};
 use stile_protocol::audience::Audience;
+use stile_protocol::names::Namespace;
 
 pub use folder::Made;
 pub use on_aws::AwsMade;
@@ -18,8 +19,8 @@ use crate::blobs::Blobs;
 use crate::keys::Keys;
 use crate::records::{Records, principal_state};
 use crate::{
-    Change, Created, HostKept, NewGrant, Recorded, Revocations, SingleUseOutcome, StoreError,
-    Updated,
+    Change, Created, HostKept, NamespaceCreated, NamespaceRecord, NamespaceSummary, NewGrant,
+    Recorded, Revocations, SingleUseOutcome, StoreError, Updated,
 };
 
 /// Everything that a registry stores.
@@ -135,6 +136,36 @@ impl Store {
         namespace: Option<GrantNamespace>,
     ) -> Result<Vec<Grant>, StoreError> {
         self.records.grants(principal, namespace).await
+    }
+
+    /// Creates the record of a namespace. It does not change an existing record.
+    pub async fn create_namespace(
+        &self,
+        access: &OperatorAccess,
+        namespace: Namespace,
+        now: i64,
+    ) -> Result<NamespaceCreated, StoreError> {
+        let created_by = access.operator().to_owned();
+        self.records
+            .create_namespace(NamespaceRecord { namespace, created_by, created_at: now })
+            .await
+    }
+
+    /// Returns one namespace; `None` if it has no record, no grant and no module.
+    pub async fn namespace(
+        &self,
+        _: &OperatorAccess,
+        namespace: &Namespace,
+    ) -> Result<Option<NamespaceSummary>, StoreError> {
+        self.records.namespace(namespace).await
+    }
+
+    /// Returns all namespaces that have a record, a grant or a module, in order.
+    pub async fn namespaces(
+        &self,
+        _: &OperatorAccess,
+    ) -> Result<Vec<NamespaceSummary>, StoreError> {
+        self.records.namespaces().await
     }
 
     /// Removes the pin of a role or user, so that its next mint pins again; false where nothing was pinned.

@@ -3,7 +3,7 @@
 use super::attributes::{number, text};
 use super::grants::{NEVER, pin_key};
 use super::table::{Key, TTL, Write};
-use super::{DynamoDb, grants, packages, revocations, single, uploads};
+use super::{DynamoDb, grants, namespaces, packages, revocations, single, uploads};
 use crate::StoreError;
 use crate::records::mutation::{Mutation, Outcome};
 use crate::records::retention::MARGIN;
@@ -95,6 +95,7 @@ impl DynamoDb {
             Mutation::PutKeyring { before, keyring } => {
                 vec![single::put_keyring(*before, keyring)]
             }
+            Mutation::AddNamespace(record) => vec![namespaces::add(record)],
             Mutation::AddHost(host) => vec![single::add_host(host)],
         };
         Ok(Rendered::Writes(writes))

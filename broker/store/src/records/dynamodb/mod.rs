@@ -5,6 +5,7 @@ mod caller;
 mod commit;
 mod folded;
 mod grants;
+mod namespaces;
 mod packages;
 mod revocations;
 mod setup;

@@ -8,6 +8,7 @@
 //! | all grants; all on a namespace | `grants` / `P N`; `namespace N` / `P` | one paged query |
 //! | the `versions` document of a module | `module A` / `versions` | one read |
 //! | one version | `module A` / `version V` | one read |
+//! | which namespaces have a record | `namespaces` / `N` | one read, or one paged query |
 //! | all modules, or those of a namespace | `modules` / `N NAME SYSTEM` | one paged query |
 //! | the keyring; which registry this is | `keyring` / `keyring`; `host` / `host` | one batch |
 //! | what is revoked | `revocations` / `revocations` | one read |

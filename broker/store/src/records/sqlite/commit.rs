@@ -82,6 +82,10 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let revision = single::keyring(transaction)?.map_or(0, |keyring| keyring.revision);
             Ok(revision == *before)
         }
+        Mutation::AddNamespace(record) => {
+            let sql = "SELECT 1 FROM namespaces WHERE namespace = ?1";
+            Ok(!exists(sql, &[&record.namespace.as_str()])?)
+        }
         Mutation::AddHost(_) => Ok(single::host(transaction)?.is_none()),
     }
 }
@@ -152,6 +156,10 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
             &sealed_keyring::to_text(keyring),
         )
         .map_err(database_error),
+        Mutation::AddNamespace(record) => execute(
+            "INSERT INTO namespaces (namespace, created_by, created_at) VALUES (?1, ?2, ?3)",
+            &[&record.namespace.as_str(), &record.created_by, &record.created_at],
+        ),
         Mutation::AddHost(host) => {
             put_single(transaction, single::HOST, 1, host.as_str()).map_err(database_error)
         }

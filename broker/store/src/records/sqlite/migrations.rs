@@ -1,8 +1,9 @@
 //! Brings the tables of the SQLite database to this program's format: ordered migrations, each of which only adds.
 //!
-//! `PRAGMA user_version` counts the migrations that a database has. A program that knows fewer of them refuses it. The
-//! first release does not read that number: it goes on with such a database, because these migrations only add, and
-//! `meta.schema` stays 1.
+//! `PRAGMA user_version` counts the migrations that a database has: its format. Each migration N also writes the row
+//! `oldest reader of N` into `meta`: the oldest format whose programs may still use the database. After a migration that
+//! only adds, every older program goes on beside a newer one. After one that takes something away, it refuses. A format
+//! without such a row is refused too. The first release reads neither number, and `meta.schema` stays 1 for it.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use rusqlite_migration::{HookResult, M, Migrations};
@@ -59,6 +60,15 @@ CREATE TABLE IF NOT EXISTS registry_records (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Programs of every format so far can use this one.
+const NAMESPACES: &str = "
+CREATE TABLE IF NOT EXISTS namespaces (
+  namespace TEXT PRIMARY KEY, created_by TEXT NOT NULL, created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 3', 1);
+";
+
 /// In order. A migration that a release had is never changed again; a new one is added at the end. Each must be safe to
 /// repeat, because two processes may start at once.
 fn migrations() -> Migrations<'static> {
@@ -68,11 +78,12 @@ fn migrations() -> Migrations<'static> {
             add_column(transaction, "module_versions", "object_version")?;
             add_column(transaction, "grants", "crit")
         }),
+        M::up(NAMESPACES),
     ])
 }
 
 /// How many migrations this program knows: the format it reads and writes.
-pub(crate) const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 3;
 
 /// What a migration did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +129,7 @@ pub(super) fn check(connection: &Connection) -> Result<i64, StoreError> {
     let format: i64 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(database_error)?;
-    if format > FORMAT {
+    if format > FORMAT && oldest_reader(connection, format)?.is_none_or(|oldest| oldest > FORMAT) {
         return Err(StoreError::corrupt(format!(
             "the database has format {format}, and this program reads formats up to {FORMAT}; hint: run a newer release"
         )));
@@ -126,7 +137,16 @@ pub(super) fn check(connection: &Connection) -> Result<i64, StoreError> {
     Ok(format)
 }
 
-/// Brings the database to this program's format, in one transaction.
+/// The oldest format whose programs may use the database; `None` if the database does not say.
+fn oldest_reader(connection: &Connection, format: i64) -> Result<Option<i64>, StoreError> {
+    let name = format!("oldest reader of {format}");
+    connection
+        .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+        .optional()
+        .map_err(database_error)
+}
+
+/// Brings the database to this program's format, in one transaction. It does not change a newer one.
 pub(super) fn migrate(connection: &mut Connection) -> Result<Migrated, StoreError> {
     let format = |connection: &Connection| {
         connection
@@ -134,6 +154,9 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<Migrated, StoreErro
             .map_err(database_error)
     };
     let from = format(connection)?;
+    if from > FORMAT {
+        return Ok(Migrated { from, to: from });
+    }
     connection.set_transaction_behavior(TransactionBehavior::Immediate);
     let done = migrations().to_latest(connection);
     connection.set_transaction_behavior(TransactionBehavior::Deferred);
@@ -159,6 +182,8 @@ fn add_column(transaction: &Transaction<'_>, table: &str, column: &str) -> HookR
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::params;
+
     use super::*;
 
     #[test]
@@ -183,8 +208,27 @@ mod tests {
                 "the database has format 99, and this program reads formats up to {FORMAT}; hint: run a newer release"
             )
         );
+        connection.execute("INSERT INTO meta VALUES ('oldest reader of 99', 98)", []).unwrap();
+        assert_eq!(check(&connection).unwrap_err().to_string(), refused.to_string());
         connection.pragma_update(None, "user_version", FORMAT).unwrap();
-        connection.execute("UPDATE meta SET value = 2", []).unwrap();
+        connection.execute("UPDATE meta SET value = 2 WHERE name = 'schema'", []).unwrap();
         assert!(check(&connection).unwrap_err().to_string().contains("schema 2"));
+    }
+
+    #[test]
+    fn a_database_of_a_newer_program_is_used_unchanged_if_it_says_that_this_format_may() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        create(&mut connection).unwrap();
+        connection.pragma_update(None, "user_version", FORMAT + 1).unwrap();
+        connection
+            .execute(
+                "INSERT INTO meta VALUES (?1, ?2)",
+                params![format!("oldest reader of {}", FORMAT + 1), FORMAT],
+            )
+            .unwrap();
+        assert_eq!(check(&connection).unwrap(), FORMAT + 1);
+        let unchanged = Migrated { from: FORMAT + 1, to: FORMAT + 1 };
+        assert_eq!(migrate(&mut connection).unwrap(), unchanged);
+        create(&mut connection).unwrap();
     }
 }

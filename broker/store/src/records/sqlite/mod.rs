@@ -6,6 +6,7 @@ mod caller;
 mod commit;
 mod grants;
 pub(crate) mod migrations;
+mod namespaces;
 mod packages;
 mod revocations;
 mod single;
@@ -63,6 +64,15 @@ impl Sqlite {
         configure(&mut connection, deadlines).map_err(database_error)?;
         migrations::create(&mut connection)?;
         Ok(made)
+    }
+
+    /// Returns what [`Sqlite::open`] does to the format of a database, without doing it.
+    pub(crate) fn pending_migration(
+        database: &Path,
+        deadlines: EmbeddedDeadlines,
+    ) -> Result<migrations::Migrated, StoreError> {
+        let from = migrations::check(&open(database, deadlines)?)?;
+        Ok(migrations::Migrated { from, to: from.max(migrations::FORMAT) })
     }
 
     /// Opens a database that is there, and brings it to this program's format.

@@ -1,0 +1,104 @@
+//! `namespace`: creates, shows and lists namespaces in the store.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use stile_core::audit::{Kind, Outcome};
+use stile_core::clock::rfc3339;
+use stile_protocol::names::Namespace;
+use stile_store::{NamespaceCreated, NamespaceSummary};
+use terraform_credentials_stile::message::one_line;
+
+use super::{CommandResult, Context, record};
+use crate::cli::{NamespaceOne, NamespaceVerb};
+use crate::error::CommandError;
+use crate::target::StoreTarget;
+
+/// Runs one subcommand.
+pub(crate) async fn run(context: &Context, verb: NamespaceVerb) -> CommandResult {
+    match verb {
+        NamespaceVerb::Create(args) => create(context, args).await?,
+        NamespaceVerb::Show(args) => show(context, args).await?,
+        NamespaceVerb::List(store) => list(context, store).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(context: &Context, args: NamespaceOne) -> Result<(), CommandError> {
+    let namespace: Namespace = args.namespace.parse()?;
+    let store = args.store.open().await?;
+    let created = store.create_namespace(&context.operator(), namespace.clone(), context.now).await;
+    let mut event = context.event(Kind::Namespace);
+    event.namespace(&namespace);
+    match record(event, created, |created| match created {
+        NamespaceCreated::Done(_) => Outcome::Created,
+        NamespaceCreated::Exists(_) => Outcome::Unchanged,
+    })? {
+        NamespaceCreated::Done(_) => context.output.outcome(
+            format_args!("created the namespace `{namespace}`"),
+            &json!({ "status": "created", "namespace": namespace }),
+        ),
+        NamespaceCreated::Exists(_) => context.output.outcome(
+            format_args!("unchanged: the namespace `{namespace}` already exists"),
+            &json!({ "status": "unchanged", "namespace": namespace }),
+        ),
+    }
+}
+
+async fn show(context: &Context, args: NamespaceOne) -> Result<(), CommandError> {
+    let namespace: Namespace = args.namespace.parse()?;
+    let found = args.store.open().await?.namespace(&context.operator(), &namespace).await?;
+    let found = found.ok_or_else(|| {
+        CommandError::refused(format!("there is no namespace `{namespace}`"))
+            .hint(format!("`{}` lists all namespaces", args.store.command("namespace list")))
+    })?;
+    let [by, at] = origin(&found);
+    let lines = [
+        ("namespace", namespace.to_string()),
+        ("grants", found.grants.to_string()),
+        ("modules", found.modules.to_string()),
+        ("created by", one_line(&by)),
+        ("created at", at),
+    ];
+    let lines: Vec<String> =
+        lines.into_iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
+    context.output.outcome(lines.join("\n"), &object(&found))
+}
+
+async fn list(context: &Context, store: StoreTarget) -> Result<(), CommandError> {
+    let namespaces = store.open().await?.namespaces(&context.operator()).await?;
+    let row = |found: &NamespaceSummary| {
+        let [by, at] = origin(found);
+        vec![
+            found.namespace.to_string(),
+            found.grants.to_string(),
+            found.modules.to_string(),
+            by,
+            at,
+        ]
+    };
+    let rows: Vec<_> = namespaces.iter().map(row).collect();
+    context.output.rows(
+        "namespaces",
+        &["namespace", "grants", "modules", "created by", "created at"],
+        &rows,
+        &namespaces.iter().map(object).collect::<Vec<_>>().into(),
+    )
+}
+
+/// Returns who created a namespace, and when. A namespace without a record has neither.
+fn origin(found: &NamespaceSummary) -> [String; 2] {
+    match &found.record {
+        Some(record) => [record.created_by.clone(), rfc3339(record.created_at)],
+        None => ["-".to_owned(), "-".to_owned()],
+    }
+}
+
+fn object(found: &NamespaceSummary) -> Value {
+    let record = found.record.as_ref();
+    json!({
+        "namespace": found.namespace, "grants": found.grants, "modules": found.modules,
+        "created_by": record.map(|record| &record.created_by),
+        "created_at": record.map(|record| rfc3339(record.created_at)),
+    })
+}

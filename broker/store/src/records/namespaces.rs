@@ -1,0 +1,140 @@
+//! The rules of namespaces: each has one record, which its first grant creates, or an operator.
+//!
+//! Before namespaces had records, a grant or a package was all that made one. Such a namespace is known without a record,
+//! and its next grant adds the record.
+
+use std::collections::BTreeMap;
+
+use stile_core::grants::{GrantNamespace, PermittedNamespaces};
+use stile_protocol::names::Namespace;
+
+use super::Records;
+use super::mutation::{Mutation, Outcome};
+use crate::retry::Retry;
+use crate::{NamespaceCreated, NamespaceRecord, NamespaceSummary, StoreError};
+
+/// A record as the backend found it; `None` if this program cannot read it.
+pub(crate) type StoredNamespace = Option<NamespaceRecord>;
+
+/// What the store knows about a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It has a record.
+    Recorded,
+    /// It has no record, but a grant or a package.
+    InUse,
+    /// It has nothing.
+    Unknown,
+}
+
+impl Records {
+    /// Creates the record of a namespace. It does not change an existing record.
+    pub(crate) async fn create_namespace(
+        &self,
+        record: NamespaceRecord,
+    ) -> Result<NamespaceCreated, StoreError> {
+        let mut retry = Retry::default();
+        loop {
+            if let Some(stored) = self.namespace_record(&record.namespace).await? {
+                return readable(stored, &record.namespace).map(NamespaceCreated::Exists);
+            }
+            match self.commit(vec![Mutation::AddNamespace(record.clone())]).await? {
+                Outcome::Done => return Ok(NamespaceCreated::Done(record)),
+                _ => retry.again().await?,
+            }
+        }
+    }
+
+    /// Returns what the store knows about a namespace.
+    pub(super) async fn known_namespace(&self, namespace: &Namespace) -> Result<Known, StoreError> {
+        if let Some(stored) = self.namespace_record(namespace).await? {
+            return readable(stored, namespace).map(|_| Known::Recorded);
+        }
+        let used = self.is_used(namespace).await?;
+        Ok(if used { Known::InUse } else { Known::Unknown })
+    }
+
+    async fn is_used(&self, namespace: &Namespace) -> Result<bool, StoreError> {
+        let grants = self.stored_grants(None, Some(GrantNamespace::One(namespace.clone())));
+        if !grants.await?.is_empty() {
+            return Ok(true);
+        }
+        let modules = self.modules(&PermittedNamespaces::All, Some(namespace), 0, 1).await?;
+        Ok(!modules.is_empty())
+    }
+
+    /// Returns one namespace with the numbers of its grants and modules; `None` if it has nothing.
+    pub(crate) async fn namespace(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<Option<NamespaceSummary>, StoreError> {
+        let stored = self.namespace_record(namespace).await?;
+        let record = stored.map(|stored| readable(stored, namespace)).transpose()?;
+        let grants =
+            self.stored_grants(None, Some(GrantNamespace::One(namespace.clone()))).await?.len();
+        let modules = self.modules(&PermittedNamespaces::All, Some(namespace), 0, usize::MAX);
+        let modules = modules.await?.len();
+        let known = record.is_some() || grants > 0 || modules > 0;
+        Ok(known.then(|| NamespaceSummary {
+            namespace: namespace.clone(),
+            record,
+            grants,
+            modules,
+        }))
+    }
+
+    /// Returns all namespaces, in order, with the numbers of their grants and modules.
+    ///
+    /// It leaves out a record that it cannot read, and raises the alarm.
+    pub(crate) async fn namespaces(&self) -> Result<Vec<NamespaceSummary>, StoreError> {
+        let mut found = Found::default();
+        for stored in self.namespace_records().await? {
+            match stored {
+                Some(record) => {
+                    let namespace = record.namespace.clone();
+                    found.entry(&namespace).record = Some(record);
+                }
+                None => alarm(),
+            }
+        }
+        for grant in self.stored_grants(None, None).await? {
+            if let Ok(GrantNamespace::One(namespace)) = grant.on.parse() {
+                found.entry(&namespace).grants += 1;
+            }
+        }
+        for module in self.modules(&PermittedNamespaces::All, None, 0, usize::MAX).await? {
+            found.entry(&module.address.namespace).modules += 1;
+        }
+        Ok(found.0.into_values().collect())
+    }
+}
+
+/// Namespaces while they are counted, in order.
+#[derive(Debug, Default)]
+struct Found(BTreeMap<Namespace, NamespaceSummary>);
+
+impl Found {
+    fn entry(&mut self, namespace: &Namespace) -> &mut NamespaceSummary {
+        let empty = || NamespaceSummary {
+            namespace: namespace.clone(),
+            record: None,
+            grants: 0,
+            modules: 0,
+        };
+        self.0.entry(namespace.clone()).or_insert_with(empty)
+    }
+}
+
+fn readable(stored: StoredNamespace, namespace: &Namespace) -> Result<NamespaceRecord, StoreError> {
+    stored.ok_or_else(|| {
+        alarm();
+        StoreError::corrupt(format!("the record of namespace `{namespace}` cannot be read"))
+    })
+}
+
+fn alarm() {
+    tracing::error!(
+        alarm = "unreadable_namespace",
+        "the record of a namespace in the store cannot be read"
+    );
+}
