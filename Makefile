@@ -11,7 +11,7 @@ demo: ## show the whole thing working on this machine; ONCE=1 exits, STS=aws use
 test: ## run every test; prints at its end what it skipped because a tool is missing
 	tests/run
 
-fuzz: ## feed every parser made-up input, SECONDS=60 each; needs a nightly toolchain
+fuzz: ## feed every parser made-up input, SECONDS=60 each
 	tests/run-fuzz $(or $(SECONDS),60)
 
 check: ## formatting, lints, documentation, licences, known vulnerabilities

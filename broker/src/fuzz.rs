@@ -67,13 +67,9 @@ mod tests {
     }
 
     #[test]
-    fn every_target_is_a_program_and_has_seeds() {
+    fn every_target_has_seeds() {
         let mut targets: Vec<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
         targets.sort_unstable();
         assert_eq!(names(&below("fixtures/fuzz")), targets);
-        let programs: Vec<_> = targets.iter().map(|target| format!("{target}.rs")).collect();
-        assert_eq!(names(&below("fuzz/targets")), programs);
-        let manifest = fs::read_to_string(below("fuzz/Cargo.toml")).unwrap();
-        assert!(targets.iter().all(|target| manifest.contains(&format!("name = \"{target}\""))));
     }
 }

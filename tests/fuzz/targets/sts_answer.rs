@@ -1,6 +1,0 @@
-//! Hands the fuzzer's bytes to `stile_broker::fuzz::sts_answer`, where it says what must hold.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    stile_broker::fuzz::sts_answer(bytes);
-});
