@@ -2,6 +2,7 @@
 //! run on one store at the same time.
 
 mod fixture;
+mod helpers;
 mod make;
 mod registry;
 mod side_by_side;
