@@ -45,19 +45,21 @@ pub fn session(role: &str) -> Identity {
     Identity::role(ACCOUNT, role, "test")
 }
 
-/// Repeats a question until the answer is the expected one.
-pub async fn until<T: PartialEq + Debug>(expected: T, ask: impl AsyncFn() -> T) {
-    let answered = time_limits::wait(async {
+/// Repeats a question as long as the answer is `before`, and then expects `after`.
+pub async fn until<T: PartialEq + Debug>(before: T, after: T, ask: impl AsyncFn() -> T) {
+    let changed = time_limits::wait(async {
         let mut tick = tokio::time::interval(ASK);
         loop {
             tick.tick().await;
-            if ask().await == expected {
-                return;
+            let answer = ask().await;
+            if answer != before {
+                return answer;
             }
         }
     });
-    if answered.await.is_none() {
-        panic!("the answer is {:?}, and never {expected:?}", ask().await);
+    match changed.await {
+        Some(answer) => assert_eq!(answer, after, "after {before:?}"),
+        None => panic!("the answer is always {before:?}, and never {after:?}"),
     }
 }
 
@@ -160,7 +162,7 @@ pub async fn token_id(broker: &Broker, role: &str) -> String {
         let (_, id) = line.split_once("token_id=\"")?;
         Some(id.split_once('"')?.0.to_owned())
     };
-    until(true, async || found().is_some()).await;
+    until(false, true, async || found().is_some()).await;
     found().unwrap()
 }
 

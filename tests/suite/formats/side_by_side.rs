@@ -128,18 +128,18 @@ async fn revocations_cross(registry: &Registry, one: &Side<'_>, other: &Side<'_>
     let first = mint(registry, other, &role).await;
     assert_eq!(whoami(other.broker, &first).await, 200);
     registry.admin(one.release, &["token", "revoke", &token_id(other.broker, &role).await]).await;
-    until(401, async || whoami(other.broker, &first).await).await;
+    until(200, 401, async || whoami(other.broker, &first).await).await;
 
     let second = mint(registry, other, &role).await;
     assert_eq!(whoami(other.broker, &second).await, 200, "only the first token is revoked");
     registry.admin(one.release, &["token", "revoke", "--principal", &arn]).await;
     let refused = registry.exchange(other.broker, &session(&role), &[Download]).await;
     assert_eq!(refused, Err("403 principal_revoked".to_owned()), "{role}");
-    until(401, async || whoami(other.broker, &second).await).await;
+    until(200, 401, async || whoami(other.broker, &second).await).await;
     let listed = registry.admin(other.release, &["token", "list"]).await;
     assert!(listed.contains(&format!("role/{role}")), "{listed}");
     registry.admin(other.release, &["token", "lift", "--principal", &arn]).await;
-    until(200, async || whoami(one.broker, &second).await).await;
+    until(401, 200, async || whoami(one.broker, &second).await).await;
     assert!(registry.exchange(one.broker, &session(&role), &[Download]).await.is_ok());
 }
 
@@ -148,14 +148,14 @@ async fn every_key_is_dropped(registry: &Registry, by: &Side<'_>, sides: [&Side<
     let earlier = mint(registry, sides[0], "writer-old").await;
     // A broker looks for an unknown key once in ten seconds.
     for side in sides {
-        until(200, async || whoami(side.broker, &earlier).await).await;
+        until(401, 200, async || whoami(side.broker, &earlier).await).await;
     }
     registry.admin(by.release, &["token", "revoke", "--all", "--yes"]).await;
     for side in sides {
-        until(401, async || whoami(side.broker, &earlier).await).await;
+        until(200, 401, async || whoami(side.broker, &earlier).await).await;
     }
     for (minting, reading) in [(sides[0], sides[1]), (sides[1], sides[0])] {
         let token = mint(registry, minting, "writer-old").await;
-        until(200, async || whoami(reading.broker, &token).await).await;
+        until(401, 200, async || whoami(reading.broker, &token).await).await;
     }
 }
