@@ -18,6 +18,7 @@ mod faults_flows;
 mod faults_in_part;
 mod faults_on_disk;
 mod faults_on_full_disk;
+mod formats;
 mod function;
 mod gateway;
 mod helper;

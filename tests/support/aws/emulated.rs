@@ -42,12 +42,12 @@ impl EmulatedAws {
     /// Creates them in the emulator that all tests share. Without `python3` it records a skip and
     /// returns `None`.
     pub async fn start() -> Option<Self> {
-        static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
-        let Some(moto) = MOTO.get_or_init(Moto::start) else {
-            skipped("python3", "the same on DynamoDB, S3 and KMS");
-            return None;
-        };
-        Some(Self::made(AwsProxy::start(moto.endpoint()), None).await)
+        Some(Self::made(AwsProxy::start(shared()?.endpoint()), None).await)
+    }
+
+    /// The names of a table, a bucket and a key in that emulator; none of them exists yet.
+    pub fn start_empty() -> Option<Self> {
+        Some(Self::named(AwsProxy::start(shared()?.endpoint()), None))
     }
 
     /// Creates them in an emulator of their own, for a test whose load would slow down other tests.
@@ -60,6 +60,13 @@ impl EmulatedAws {
     }
 
     async fn made(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
+        let emulated = Self::named(proxy, own);
+        Store::init_on_aws(&emulated.place, &emulated.sdk(), time_limits::aws()).await.unwrap();
+        emulated.proxy.take_counts();
+        emulated
+    }
+
+    fn named(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
         let name = format!("stile-{}", hex::encode(random));
@@ -69,10 +76,7 @@ impl EmulatedAws {
             kms_key: format!("alias/{name}"),
             bucket_kms_key: None,
         };
-        let emulated = Self { proxy, place, own };
-        Store::init_on_aws(&emulated.place, &emulated.sdk(), time_limits::aws()).await.unwrap();
-        emulated.proxy.take_counts();
-        emulated
+        Self { proxy, place, own }
     }
 
     /// The same table, bucket and key behind another proxy.
@@ -136,12 +140,20 @@ impl EmulatedAws {
         if body.get("RequestItems").is_none() {
             body["TableName"] = json!(self.place.table);
         }
-        let scope = format!(
-            "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/dynamodb/aws4_request, SignedHeaders=host, Signature=00"
-        );
-        let request = client(None).post(self.proxy.endpoint()).header("authorization", scope);
+        self.call("dynamodb", "DynamoDB_20120810", action, &body).await
+    }
+
+    /// Calls KMS from outside the project, and adds the name of the key to the body.
+    pub async fn kms(&self, action: &str, mut body: Value) -> Value {
+        body["KeyId"] = json!(self.place.kms_key);
+        self.call("kms", "TrentService", action, &body).await
+    }
+
+    async fn call(&self, service: &str, api: &str, action: &str, body: &Value) -> Value {
+        let request =
+            client(None).post(self.proxy.endpoint()).header("authorization", unsigned(service));
         let request = request
-            .header("x-amz-target", format!("DynamoDB_20120810.{action}"))
+            .header("x-amz-target", format!("{api}.{action}"))
             .header("content-type", "application/x-amz-json-1.0");
         let answer = request.body(body.to_string()).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
@@ -150,21 +162,31 @@ impl EmulatedAws {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// Puts an object into the bucket from outside the project.
-    pub async fn put_object(&self, path: &str, body: &[u8]) {
-        let scope = format!(
-            "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
-        );
+    /// Puts an object into the bucket from outside the project, and returns its version.
+    pub async fn put_object(&self, path: &str, body: &[u8]) -> String {
         let url = format!("{}/{}{path}", self.proxy.endpoint(), self.place.bucket);
         let answer = client(None)
             .put(url)
-            .header("authorization", scope)
+            .header("authorization", unsigned("s3"))
             .body(body.to_vec())
             .send()
             .await
             .unwrap();
         assert_eq!(answer.status(), 200, "{path}");
         self.proxy.take_counts();
+        let version = answer.headers().get("x-amz-version-id");
+        version.and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned()
+    }
+
+    /// The bytes of an object, read from outside the project.
+    pub async fn object(&self, path: &str) -> Vec<u8> {
+        let url = format!("{}/{}{path}", self.proxy.endpoint(), self.place.bucket);
+        let request = client(None).get(url).header("authorization", unsigned("s3"));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        let body = answer.bytes().await.unwrap().to_vec();
+        self.proxy.take_counts();
+        body
     }
 
     /// Deletes every version of every object.
@@ -187,12 +209,13 @@ impl EmulatedAws {
                     .and_then(|node| node.text())
                     .unwrap()
             };
-            let scope = format!(
-                "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
-            );
             let url = format!("{bucket}/{}?versionId={}", text("Key"), text("VersionId"));
-            let answer =
-                client(None).delete(url).header("authorization", scope).send().await.unwrap();
+            let answer = client(None)
+                .delete(url)
+                .header("authorization", unsigned("s3"))
+                .send()
+                .await
+                .unwrap();
             assert!(answer.status().is_success(), "{}", answer.status());
         }
         assert_eq!(self.objects().await, 0);
@@ -221,4 +244,21 @@ impl EmulatedAws {
         assert!(text.contains("ListBucketResult"), "{text}");
         text.matches("<Key>").count()
     }
+}
+
+/// The emulator that all tests share. Without `python3` it records a skip and returns `None`.
+fn shared() -> Option<&'static Moto> {
+    static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
+    let moto = MOTO.get_or_init(Moto::start).as_ref();
+    if moto.is_none() {
+        skipped("python3", "the same on DynamoDB, S3 and KMS");
+    }
+    moto
+}
+
+/// A header that names the service; moto does not verify its signature.
+fn unsigned(service: &str) -> String {
+    format!(
+        "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=00"
+    )
 }

@@ -1,7 +1,8 @@
-//! Programs in tests: child processes, the three programs, their home folders, and Python
-//! environments.
+//! Programs in tests: child processes, the three programs of two releases, their home folders, and
+//! Python environments.
 
 pub mod home;
+pub mod previous;
 pub mod programs;
 pub mod venv;
 

@@ -133,6 +133,16 @@ impl Setup {
         self
     }
 
+    /// Runs another build of the broker.
+    #[must_use]
+    pub fn run_by(mut self, broker: &Path) -> Self {
+        let mut command = Command::new(broker);
+        command.args(self.command.get_args()).env_clear();
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        self.command = command;
+        self
+    }
+
     /// Starts the broker through another command, which gets the broker's command as its last
     /// arguments. An empty command changes nothing.
     #[must_use]
