@@ -276,3 +276,41 @@ impl ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{StatusCode, header};
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+
+    #[test]
+    fn only_a_store_that_is_down_or_busy_tells_the_client_to_try_again() {
+        type Failure = fn() -> StoreError;
+        let failures: [(Failure, bool); 4] = [
+            (|| StoreError::unavailable("the disk at 10.0.0.7", "timed out"), true),
+            (|| StoreError::busy("a writer holds 10.0.0.7"), true),
+            (|| StoreError::corrupt("row 10.0.0.7"), false),
+            (|| StoreError::misconfigured("no bucket 10.0.0.7"), false),
+        ];
+        for (failure, retryable) in failures {
+            for (error, code) in [
+                (ApiError::store(failure()), ErrorCode::StoreUnavailable),
+                (ApiError::key(KeyError::Store(failure())), ErrorCode::KeyUnavailable),
+            ] {
+                let expected = if retryable { code } else { ErrorCode::Internal };
+                assert_eq!(error.code(), expected, "{error:?}");
+                assert!(error.chain().contains("10.0.0.7"), "the log has the cause: {error:?}");
+                let response = error.into_response();
+                let status = if retryable {
+                    StatusCode::SERVICE_UNAVAILABLE
+                } else {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                };
+                assert_eq!(response.status(), status);
+                assert_eq!(response.headers().contains_key(header::RETRY_AFTER), retryable);
+            }
+        }
+        assert_eq!(ApiError::key(KeyError::Crypto).code(), ErrorCode::KeyUnavailable);
+    }
+}
