@@ -211,8 +211,8 @@ fn lock_in_time(lock: &File, deadline: Duration) -> std::io::Result<bool> {
 /// Gives the file to the owner of the folder. If root wrote the file, the broker's own user could
 /// not read it otherwise.
 fn give_to_owner_of(folder: &Path, file: &File) -> std::io::Result<()> {
-    let (wanted, made) = (fs::metadata(folder)?, file.metadata()?);
-    if wanted.uid() == made.uid() || !rustix::process::geteuid().is_root() {
+    let (wanted, current) = (fs::metadata(folder)?, file.metadata()?);
+    if wanted.uid() == current.uid() || !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     fchown(file, Some(wanted.uid()), Some(wanted.gid()))

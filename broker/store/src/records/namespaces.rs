@@ -135,6 +135,6 @@ fn readable(stored: StoredNamespace, namespace: &Namespace) -> Result<NamespaceR
 fn alarm() {
     tracing::error!(
         alarm = "unreadable_namespace",
-        "the record of a namespace in the store cannot be read"
+        "cannot read the record of a namespace in the store"
     );
 }

@@ -38,9 +38,9 @@ impl Kms {
             .create_key()
             .description("Stile: encrypts the keyring of a registry")
             .send();
-        let made =
+        let created =
             Box::pin(creating).await.map_err(|error| StoreError::unavailable(failed(), error))?;
-        let id = made.key_metadata.map(|made| made.key_id).ok_or_else(|| {
+        let id = created.key_metadata.map(|created| created.key_id).ok_or_else(|| {
             StoreError::new(
                 StoreErrorKind::Unavailable,
                 "the answer of KMS contains no id of the new key",

@@ -113,8 +113,8 @@ pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
 /// Returns the format of a database. It is an error if this program cannot read the format, because
 /// guessing could lose data.
 pub(super) fn check(connection: &Connection) -> Result<i64, StoreError> {
-    let made = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'meta'";
-    if !connection.query_row(made, [], |row| row.get(0)).map_err(database_error)? {
+    let has_meta = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'meta'";
+    if !connection.query_row(has_meta, [], |row| row.get(0)).map_err(database_error)? {
         return Err(StoreError::corrupt(
             "the database has no tables of Stile: another program created it, or it has lost its content",
         ));
