@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::HostKept;
+use stile_store::HostRecorded;
 use stile_tests::aws::emulated::EmulatedAws;
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::served::system_time;
@@ -26,8 +26,8 @@ async fn table_for(host: &str) -> Option<EmulatedAws> {
     let aws = EmulatedAws::start().await?;
     let store = aws.store(None);
     assert_eq!(
-        store.as_operator().keep_host(&Audience::parse(host).unwrap()).await.unwrap(),
-        HostKept::Made
+        store.as_operator().record_host(&Audience::parse(host).unwrap()).await.unwrap(),
+        HostRecorded::Created
     );
     allow(&aws, &role("deploy"), "acme", &[Download, Upload]).await;
     aws.proxy.take_counts();
@@ -64,7 +64,7 @@ async fn a_function_without_a_host_and_without_its_table_does_not_start_and_says
     aws.proxy.cut();
     let function = start(&program(BROKER), &aws, &sts, &log).await;
     assert!(!function.ends().await.success());
-    assert!(function.log().contains("cannot be read"), "{}", function.log());
+    assert!(function.log().contains("cannot read table"), "{}", function.log());
 }
 
 /// What the program calls until it is ready for events, for its first, and for the first of the next one that starts.

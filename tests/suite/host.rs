@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use stile_core::token::Keyring;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::Download;
-use stile_store::{HostKept, Store};
+use stile_store::{HostRecorded, Store};
 use stile_tests::aws::emulated::EmulatedAws;
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::served::system_time;
@@ -72,10 +72,10 @@ async fn without_a_host_in_flag_or_table_no_broker_starts_and_with_two_that_diff
 async fn a_host_that_cannot_be_read_is_no_host() {
     let Some(aws) = EmulatedAws::start().await else { return };
     for (host, says) in [
-        (json!({"S": "localhost"}), "is no registry host"),
-        (json!({"S": "https://registry.example.com"}), "is no registry host"),
-        (json!({"S": ""}), "is no registry host"),
-        (json!({"N": "7"}), "cannot be read"),
+        (json!({"S": "localhost"}), "is not a valid registry host"),
+        (json!({"S": "https://registry.example.com"}), "is not a valid registry host"),
+        (json!({"S": ""}), "is not a valid registry host"),
+        (json!({"N": "7"}), "cannot read the host"),
     ] {
         aws.dynamodb(
             "PutItem",
@@ -93,7 +93,7 @@ async fn a_host_that_cannot_be_read_is_no_host() {
         assert!(
             store(&aws, None)
                 .as_operator()
-                .keep_host(&Audience::parse(HOST).unwrap())
+                .record_host(&Audience::parse(HOST).unwrap())
                 .await
                 .is_err(),
             "{host}"
@@ -132,13 +132,13 @@ async fn an_operator_writes_the_host_once() {
     );
     let kept = store(&aws, None)
         .as_operator()
-        .keep_host(&Audience::parse("other.example.com").unwrap())
+        .record_host(&Audience::parse("other.example.com").unwrap())
         .await
         .unwrap();
-    assert_eq!(kept, HostKept::Another(HOST.to_owned()));
+    assert_eq!(kept, HostRecorded::Another(HOST.to_owned()));
     assert_eq!(
-        store(&aws, None).as_operator().keep_host(&Audience::parse(HOST).unwrap()).await.unwrap(),
-        HostKept::Made
+        store(&aws, None).as_operator().record_host(&Audience::parse(HOST).unwrap()).await.unwrap(),
+        HostRecorded::Created
     );
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use stile_core::audit::{Kind, Outcome};
 use stile_protocol::audience::Audience;
-use stile_store::{AwsDeadlines, HostKept, Migrated, Place, Store};
+use stile_store::{AwsDeadlines, HostRecorded, Migrated, Place, Store};
 
 use super::{CommandResult, Context, record};
 use crate::cli::{StoreInit, StoreMigrate, StoreVerb};
@@ -67,7 +67,7 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
             };
             let mut json = json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key });
             if let Some(host) = &host {
-                let written = keep_host(context, place, host, deadlines).await?;
+                let written = record_host(context, place, host, deadlines).await?;
                 line.push_str(&format!(
                     "; the table {} for registry `{host}`",
                     if written { "is now" } else { "was already" }
@@ -128,7 +128,7 @@ fn migrate(
 }
 
 /// Writes the registry host into the table, and returns whether it was missing.
-async fn keep_host(
+async fn record_host(
     context: &Context,
     place: Place,
     host: &Audience,
@@ -136,10 +136,10 @@ async fn keep_host(
 ) -> Result<bool, CommandError> {
     let table = place.table.clone();
     let store = Box::pin(Store::connect_aws(&place, None, None, deadlines)).await;
-    match store.keep_host(&context.operator(), host).await? {
-        HostKept::Made => Ok(true),
-        HostKept::Same => Ok(false),
-        HostKept::Another(other) => Err(CommandError::refused(format!(
+    match store.record_host(&context.operator(), host).await? {
+        HostRecorded::Created => Ok(true),
+        HostRecorded::Same => Ok(false),
+        HostRecorded::Another(other) => Err(CommandError::refused(format!(
             "table `{table}` belongs to registry `{other}`, not `{host}`"
         ))
         .hint("create a separate table for each registry: tokens and keys belong to one host")),

@@ -1,4 +1,4 @@
-//! What the store is asked and what it answers: the types of its public methods.
+//! The types that the public methods of the store take and return.
 
 use stile_core::grants::{Grant, Pin};
 use stile_core::package::{AnnouncedArchive, SignedUrl, UploadId};
@@ -6,62 +6,65 @@ use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::names::{Namespace, Permissions};
 
-/// Evidence that an authentication was not used before, and that what had to be pinned is pinned. Made only by the store.
+/// Evidence that an authentication was not used before, and that the required pin is set. Only the
+/// store creates it.
 #[derive(Debug)]
 pub struct Recorded(pub(crate) ());
 
-/// What came of recording an authentication.
+/// The result of recording an authentication.
 #[derive(Debug)]
 pub enum SingleUseOutcome {
-    /// It was never used before, and now it is.
+    /// It was not used before. The store has recorded it.
     Recorded(Recorded),
     /// It was used before.
     Replayed,
-    /// Meanwhile the principal was pinned to another unique id.
+    /// Another request has pinned the principal to another unique id in the meantime.
     PinnedToAnother,
 }
 
-/// A grant to create: the maker's choices. The evidence says which namespace it is on and who makes it.
+/// The creator's choices for a new grant. The evidence contains the namespace and the creator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewGrant {
-    /// The principal that gets it.
+    /// The principal that gets the grant.
     pub principal: Principal,
-    /// What it allows; never empty.
+    /// The permissions. Never empty.
     pub permissions: Permissions,
-    /// When it ends, Unix seconds.
+    /// End of the grant in Unix seconds.
     pub expires_at: Option<i64>,
-    /// A pin to set with it, never over another.
+    /// A pin to set with the grant. It never replaces another pin.
     pub pin: Option<Pin>,
 }
 
-/// What came of creating a grant.
+/// The result of creating a grant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Created {
-    /// The store has it.
+    /// The store created the grant.
     Done {
         /// The grant.
         grant: Grant,
-        /// Whether the store knew nothing about its namespace before. A mistyped name is one too.
+        /// Whether the store knew nothing about its namespace before. A mistyped name is new, too.
         new_namespace: bool,
     },
-    /// The principal has one on that namespace already.
+    /// The principal has a grant on that namespace already.
     Exists(Grant),
-    /// A principal has one whose name differs by case only; IAM would take both names for the same.
+    /// A principal with grants has a name that differs only by case. IAM treats both names as the
+    /// same.
     DiffersByCase(Principal),
-    /// The principal holds as many as it may.
+    /// The principal has the maximum number of grants.
     TooMany,
-    /// A pin was given, and the principal has another, which counts for all its grants.
+    /// The request contains a pin, and the principal has another one. A pin applies to all its
+    /// grants.
     PinnedOtherwise(Pin),
 }
 
-/// What came of changing a grant.
+/// The result of changing a grant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Updated {
-    /// It is now this.
+    /// The grant after the change.
     Done(Grant),
-    /// There is none.
+    /// The grant does not exist.
     Absent,
-    /// It would allow nothing.
+    /// The grant would allow nothing. Nothing changed.
     WouldBeEmpty,
 }
 
@@ -92,20 +95,20 @@ pub struct NamespaceSummary {
 /// The result of creating a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamespaceCreated {
-    /// The store has the record from now on.
+    /// The store created the record.
     Done(NamespaceRecord),
-    /// The store had a record before; nothing changed.
+    /// The store had a record before. Nothing changed.
     Exists(NamespaceRecord),
 }
 
-/// Which permissions a change touches; the others stay as they are.
+/// A change of a grant. It does not change other permissions.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Change {
     /// Permissions to add.
     pub set: Permissions,
     /// Permissions to remove.
     pub clear: Permissions,
-    /// A new end, where one is given.
+    /// The new end of the grant in Unix seconds, if it changes.
     pub expires_at: Option<i64>,
 }
 
@@ -114,7 +117,7 @@ pub struct Change {
 pub struct RevokedToken {
     /// Its id.
     pub id: TokenId,
-    /// Until when the store remembers it, Unix seconds; the token has expired by then.
+    /// Until when the store keeps the revocation, in Unix seconds. The token has expired by then.
     pub keep_until: i64,
 }
 
@@ -123,75 +126,76 @@ pub struct RevokedToken {
 pub struct RevokedPrincipal {
     /// The principal.
     pub principal: Principal,
-    /// Since when, Unix seconds.
+    /// Time of the revocation in Unix seconds.
     pub revoked_at: i64,
 }
 
-/// Everything that is revoked, except by dropping keys.
+/// All revoked tokens and principals. Tokens whose key was deleted are not included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocations {
-    /// Tokens, ordered by the time at which the store forgets them.
+    /// Tokens, ordered by the time at which the store deletes the revocation.
     pub tokens: Vec<RevokedToken>,
     /// Principals, in order.
     pub principals: Vec<RevokedPrincipal>,
 }
 
-/// What came of writing the registry's host into the store.
+/// The result of recording the registry host in the store.
 #[derive(Debug, PartialEq, Eq)]
-pub enum HostKept {
-    /// The store has it from now on.
-    Made,
-    /// The store had it.
+pub enum HostRecorded {
+    /// The store recorded the host.
+    Created,
+    /// The store had the same host before.
     Same,
-    /// The store is for another registry, or its keys are; nothing changed.
+    /// The store or its keyring is for another registry. Nothing changed.
     Another(String),
 }
 
-/// What came of publishing.
+/// The result of publishing a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
-    /// The version is listed from now on.
+    /// The store published the version.
     Created,
-    /// The same bytes were published before; nothing changed.
+    /// The version was published before, with the same bytes. Nothing changed.
     Same,
-    /// Other bytes were published before; nothing changed.
+    /// The version was published before, with other bytes. Nothing changed.
     Different,
-    /// The package has as many versions as its document can hold; nothing changed.
+    /// The package has as many versions as its document can hold. Nothing changed.
     Full,
 }
 
-/// What came of beginning an upload.
+/// The result of beginning an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BegunUpload {
-    /// The archive must come through the broker.
+    /// The client must send the archive to the broker.
     ThroughBroker,
-    /// The sender puts the archive into the bucket itself.
+    /// The client puts the archive into the bucket itself.
     Session(UploadSession),
 }
 
-/// Where a sender puts an archive that does not come through the broker.
+/// The request with which a client puts an archive directly into the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadSession {
     /// The id of the upload.
     pub id: UploadId,
-    /// The URL to put it to, with a signature over all of `headers`.
+    /// The URL for the PUT request. Its signature covers all of `headers`.
     pub url: String,
     /// The headers to send, with exactly these values.
     pub headers: Vec<(String, String)>,
-    /// Until when the sender may begin to put it, Unix seconds.
+    /// Until when the client can start the PUT request, in Unix seconds.
     pub expires_at: i64,
 }
 
-/// What came of fetching an upload.
+/// The result of fetching an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchedUpload {
-    /// All of it, or as much as was announced and one piece more, is in the file.
+    /// The file contains the upload. The store stops reading one chunk after the announced size.
     All,
-    /// Nothing was put there, or it is gone.
+    /// The client put nothing there, or the object is gone.
     Nothing,
 }
 
-/// An upload that was begun and has not ended. Made only by the store, for the principal that began it.
+/// An upload that a principal began and that has not ended. Only the store creates it, and only for
+/// that principal.
 #[derive(Debug)]
 pub struct PendingUpload {
     pub(crate) id: UploadId,
@@ -200,17 +204,17 @@ pub struct PendingUpload {
 }
 
 impl PendingUpload {
-    /// What its sender announced.
+    /// Returns the announcement of the client.
     pub const fn announced(&self) -> &AnnouncedArchive {
         &self.announced
     }
 }
 
-/// Where a client fetches an archive.
+/// The place from which a client fetches an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// At this broker, by a URL that the broker still has to sign.
+    /// On this broker, with a URL that the broker must still sign.
     Local(SignedUrl),
-    /// Elsewhere, by this signed URL.
+    /// In the bucket, with this signed URL.
     Presigned(String),
 }

@@ -1,33 +1,35 @@
-//! Time limits of the two stores: values that each store is opened with, so that no limit is a constant of the code.
+//! Time limits of both stores. A store receives them when it is opened, so no limit is a constant
+//! in the code.
 //!
 //! An operator sets one number, and all limits of a store follow from it.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// The time limits that an operator may choose, in seconds.
+/// The range of time limits that an operator can choose, in seconds.
 pub const STORE_TIMEOUT: RangeInclusive<u64> = 1..=600;
 
-/// The slowest transfer from and to S3 that the store waits for, in bytes a second.
+/// The slowest transfer to or from S3 that the store waits for, in bytes per second.
 const SLOWEST_TRANSFER: u64 = 1_000_000;
 
 /// Time limits of the store on AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AwsDeadlines {
-    /// Opening a connection.
+    /// Time to open a connection.
     pub connect: Duration,
-    /// One attempt of a call.
+    /// Time for one attempt of a call.
     pub attempt: Duration,
-    /// One call with all its attempts.
+    /// Time for one call with all its attempts.
     pub call: Duration,
-    /// Getting AWS credentials.
+    /// Time to load AWS credentials.
     pub credentials: Duration,
-    /// Moving an object, besides the time that its bytes take at the slowest speed.
+    /// Time to transfer an object, in addition to the time that its bytes take at the slowest
+    /// speed.
     pub object: Duration,
 }
 
 impl AwsDeadlines {
-    /// Limits under which one call with all its attempts takes no longer than `call`.
+    /// Returns limits under which one call with all its attempts takes no longer than `call`.
     pub fn within(call: Duration) -> Self {
         Self {
             connect: call / 4,
@@ -38,13 +40,13 @@ impl AwsDeadlines {
         }
     }
 
-    /// How long an object of so many bytes may take.
+    /// Returns the time limit for the transfer of an object of this size in bytes.
     pub fn of_object(&self, bytes: u64) -> Duration {
         self.object + Duration::from_secs(bytes / SLOWEST_TRANSFER)
     }
 }
 
-/// Several calls fit into the time that a function or a gateway has.
+/// With the default, several calls fit into the time limit of a function or a gateway.
 impl Default for AwsDeadlines {
     fn default() -> Self {
         Self::within(Duration::from_secs(4))
@@ -54,16 +56,16 @@ impl Default for AwsDeadlines {
 /// Time limits of the embedded store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmbeddedDeadlines {
-    /// Waiting for another writer, in this process or in another one.
+    /// Time to wait for another writer, in this process or in another one.
     pub writer: Duration,
-    /// Waiting for a connection of the pool.
+    /// Time to wait for a connection from the pool.
     pub connection: Duration,
-    /// Waiting for the lock of the keyring.
+    /// Time to wait for the lock of the keyring.
     pub keyring: Duration,
 }
 
 impl EmbeddedDeadlines {
-    /// Limits under which each of them takes no longer than `wait`.
+    /// Returns limits under which each of these waits takes no longer than `wait`.
     pub fn within(wait: Duration) -> Self {
         Self { writer: wait, connection: wait, keyring: wait }
     }

@@ -1,29 +1,30 @@
-//! The error of every question to the store: what kind of failure it is, so that a caller knows whether to try again.
+//! The error type of the store. Its kind says whether a retry can help.
 
 use std::error::Error;
 use std::fmt;
 
-/// What kind of failure a [`StoreError`] is.
+/// The kind of a [`StoreError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// Disk, database, AWS or the network does not answer.
+    /// The disk, the database, AWS or the network does not answer.
     Unavailable,
-    /// Too many use the same thing at once.
+    /// Too many clients use the same resource at the same time.
     Busy,
-    /// The store holds something that this program cannot read: damaged, or of a newer format.
+    /// The store contains something that this program cannot read: damaged data, or a newer format.
     Corrupt,
-    /// The store is there and is not set up as it must be: another registry's, unversioned, open to others.
+    /// The store exists, but its setup is wrong. For example, it is for another registry, has no
+    /// versioning, or is open to other users.
     Misconfigured,
 }
 
 impl StoreErrorKind {
-    /// Whether the same question may succeed later although nobody repairs anything.
+    /// Returns whether the same operation can succeed later without a repair.
     pub const fn is_retryable(self) -> bool {
         matches!(self, Self::Unavailable | Self::Busy)
     }
 }
 
-/// Why the store gives no answer. It never means "no".
+/// A failed operation of the store. It never means "no": the store gave no answer.
 #[derive(Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -32,12 +33,12 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// A failure of that kind, without a cause.
+    /// Creates an error of this kind, without a cause.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
     }
 
-    /// Something that the store needs failed.
+    /// Creates an error of the kind [`StoreErrorKind::Unavailable`], with its cause.
     pub fn unavailable(
         message: impl Into<String>,
         source: impl Into<Box<dyn Error + Send + Sync>>,
@@ -45,29 +46,29 @@ impl StoreError {
         Self::new(StoreErrorKind::Unavailable, message).caused_by(source)
     }
 
-    /// Too many use the same thing at once.
+    /// Creates an error of the kind [`StoreErrorKind::Busy`].
     pub fn busy(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Busy, message)
     }
 
-    /// The store holds something that cannot be read.
+    /// Creates an error of the kind [`StoreErrorKind::Corrupt`].
     pub fn corrupt(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Corrupt, message)
     }
 
-    /// The store is not set up as it must be.
+    /// Creates an error of the kind [`StoreErrorKind::Misconfigured`].
     pub fn misconfigured(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Misconfigured, message)
     }
 
-    /// The same with its cause.
+    /// Adds the cause to the error.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What kind of failure it is.
+    /// Returns the kind of the error.
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind
     }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_ends_by_itself_may_be_tried_again_and_the_cause_is_not_repeated() {
+    fn only_temporary_failures_are_retryable_and_the_message_does_not_repeat_the_cause() {
         for (kind, retryable) in [
             (StoreErrorKind::Unavailable, true),
             (StoreErrorKind::Busy, true),
@@ -99,8 +100,8 @@ mod tests {
         ] {
             assert_eq!(kind.is_retryable(), retryable, "{kind:?}");
         }
-        let error = StoreError::unavailable("the table cannot be read", "no route");
-        assert_eq!(error.to_string(), "the table cannot be read");
+        let error = StoreError::unavailable("cannot read the table", "no route");
+        assert_eq!(error.to_string(), "cannot read the table");
         assert_eq!(error.source().unwrap().to_string(), "no route");
     }
 }

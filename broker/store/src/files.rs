@@ -1,19 +1,21 @@
-//! Files that are written aside and renamed into place: makes renames last, and removes what a killed process left.
+//! Helpers for files that are written under a temporary name and then renamed. They make a rename
+//! durable, and delete files that a killed process left.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-/// Makes a rename within the folder survive a crash of the machine.
+/// Syncs a folder, so that a rename in it survives a crash of the machine.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// How old an upload or a keyring aside must be, in seconds, before it cannot be another process's that is still growing.
+/// Age at which a temporary upload or keyring file is deleted, in seconds. Another process can
+/// still be writing a younger one.
 const ABANDONED: u64 = 24 * 3600;
 
-/// Removes the files of the folder whose name begins so and that died with the process that wrote them.
-pub(crate) fn sweep(folder: &Path, prefix: &str) {
+/// Deletes the files in the folder whose name starts with `prefix` and whose writer died.
+pub(crate) fn delete_abandoned(folder: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries
         .flatten()

@@ -1,4 +1,4 @@
-//! The store of a registry: its records, its archives and its keys, each on one of several backends.
+//! The store of a registry: its records, archives and keys, each on one of two backends.
 //!
 //! | axis | one machine | AWS |
 //! |---|---|---|
@@ -6,8 +6,8 @@
 //! | [`Blobs`] | disk | S3 |
 //! | [`Keys`] | file | KMS |
 //!
-//! [`Store`] puts the three together. The rules are written once above the records, in `records`; a backend is a folder
-//! that answers typed reads and commits typed changes.
+//! [`Store`] combines the three. The rules are in `records`, once for all backends. A backend is a
+//! module that answers typed reads and commits typed changes.
 
 mod answers;
 mod aws;
@@ -22,7 +22,7 @@ mod retry;
 mod store;
 
 pub use answers::{
-    BegunUpload, Change, Created, FetchedUpload, HostKept, Location, NamespaceCreated,
+    BegunUpload, Change, Created, FetchedUpload, HostRecorded, Location, NamespaceCreated,
     NamespaceRecord, NamespaceSummary, NewGrant, PendingUpload, Published, Recorded, Revocations,
     RevokedPrincipal, RevokedToken, SingleUseOutcome, Updated, UploadSession,
 };
@@ -32,4 +32,4 @@ pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};
 pub use keys::{KeyFile, Keys, Kms};
 pub use records::{DynamoDb, Migrated, Records, Sqlite};
-pub use store::{AwsMade, Made, Store};
+pub use store::{AwsCreated, FolderCreated, Store};

@@ -1,31 +1,34 @@
-//! How long a writer stands back who met another: a random time that grows, and an end to it.
+//! Waits before a retry after a conflict with another writer: a random time that grows, for a
+//! limited number of rounds.
 //!
-//! The one place of the broker that waits for time to pass.
+//! Only this module of the store waits for time to pass.
 
 use std::time::Duration;
 
 use crate::StoreError;
 
-/// How often a write is tried anew. Each round somebody wins, so this is how many may write to one document at once.
+/// Maximum number of retries. One writer succeeds in each round, so this many writers can change
+/// one document at the same time.
 const ROUNDS: u32 = 24;
 
-/// The longest first wait, in milliseconds; it doubles each round.
+/// Upper bound of the first wait, in milliseconds. It doubles in each round.
 const FIRST: u64 = 10;
 
-/// The longest wait of all, in milliseconds: all rounds together stay far below the deadline of a function.
+/// Upper bound of every wait, in milliseconds. All rounds together take far less than the deadline
+/// of a function.
 const LONGEST: u64 = 320;
 
-/// Counts the rounds of one piece of work.
+/// Counts the retries of one operation.
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
     rounds: u32,
 }
 
 impl Retry {
-    /// Waits before another round; an error when there were enough.
-    pub(crate) async fn again(&mut self) -> Result<(), StoreError> {
+    /// Waits before the next retry. Returns an error if there were too many.
+    pub(crate) async fn wait(&mut self) -> Result<(), StoreError> {
         if self.rounds >= ROUNDS {
-            return Err(StoreError::busy("too many write to the same thing at once"));
+            return Err(StoreError::busy("too many clients use the same record at the same time"));
         }
         tokio::time::sleep(Duration::from_millis(jittered(longest(self.rounds)))).await;
         self.rounds += 1;
@@ -37,7 +40,8 @@ fn longest(round: u32) -> u64 {
     (FIRST << round.min(16)).min(LONGEST)
 }
 
-/// Anything from 1 to the longest, so that those who met once do not meet again in step.
+/// Returns a random number from 1 to `longest`, so that writers that collided once do not collide
+/// again in step.
 fn jittered(longest: u64) -> u64 {
     let mut random = [0; 8];
     match getrandom::fill(&mut random) {
@@ -51,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_a_bound_and_are_never_nothing() {
+    fn waits_grow_to_a_bound_and_are_never_zero() {
         assert_eq!([0, 1, 5, 6, 23].map(longest), [10, 20, 320, 320, 320]);
         assert!((0..100).all(|_| (1..=10).contains(&jittered(10))));
         let most: u64 = (0..ROUNDS).map(longest).sum();
@@ -59,9 +63,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_ends() {
+    async fn retries_end() {
         let mut retry = Retry { rounds: ROUNDS - 1 };
-        retry.again().await.unwrap();
-        assert!(retry.again().await.is_err());
+        retry.wait().await.unwrap();
+        assert!(retry.wait().await.is_err());
     }
 }

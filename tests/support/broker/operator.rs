@@ -8,7 +8,7 @@ use stile_core::token::TokenId;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 use stile_store::{
-    Change, Created, HostKept, NamespaceCreated, NamespaceSummary, NewGrant, Revocations,
+    Change, Created, HostRecorded, NamespaceCreated, NamespaceSummary, NewGrant, Revocations,
     SingleUseOutcome, Store, StoreError, Updated,
 };
 
@@ -132,8 +132,8 @@ impl Operated<'_> {
     }
 
     /// Records which registry the store belongs to.
-    pub async fn keep_host(&self, host: &Audience) -> Result<HostKept, StoreError> {
-        self.0.keep_host(&operator(), host).await
+    pub async fn record_host(&self, host: &Audience) -> Result<HostRecorded, StoreError> {
+        self.0.record_host(&operator(), host).await
     }
 
     /// Records a proof as used, as minting a token does.

@@ -1,24 +1,28 @@
-//! Takes a success from AWS alone: whatever has no request id was answered by somebody in between.
+//! Accepts a success only from AWS. An answer without a request id comes from something in between,
+//! such as a proxy.
 //!
-//! Nearly every answer of the table's and of KMS's may lack every field: an empty `200` of a proxy, or a page of its own,
-//! would say that no grant, no revocation and no keyring is there, and that a proof was claimed.
+//! In nearly every answer of DynamoDB and KMS, all fields are optional. So an empty `200` of a
+//! proxy, or its own page, would look like an answer. It would say that there is no grant,
+//! revocation or keyring, and that the proof is recorded.
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
 
-/// What DynamoDB and KMS, and S3, call the id that each answer of theirs has.
+/// The headers with the request id of an answer: of DynamoDB and KMS, and of S3.
 const REQUEST_IDS: [&str; 2] = ["x-amzn-requestid", "x-amz-request-id"];
 
-/// The check, for every client.
+/// The interceptor that makes this check for a client.
 #[derive(Debug)]
 pub(crate) struct Genuine;
 
-/// A success that AWS did not give.
+/// A success that does not come from AWS.
 #[derive(Debug, thiserror::Error)]
-#[error("a success without a request id is not from AWS")]
-struct Stranger;
+#[error(
+    "the answer has no AWS request id, so it does not come from AWS; hint: check the proxy and the endpoint"
+)]
+struct MissingRequestId;
 
 impl Intercept for Genuine {
     fn name(&self) -> &'static str {
@@ -32,16 +36,17 @@ impl Intercept for Genuine {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response();
-        // A refusal needs none: it is a failure, whoever says it, but where it is taken for an answer.
+        // An error response needs no request id, because it is a failure whatever sent it. Code
+        // that uses an error response as an answer checks the id itself.
         if response.status().is_success() && !is_from_aws(response) {
-            Err(Stranger.into())
+            Err(MissingRequestId.into())
         } else {
             Ok(())
         }
     }
 }
 
-/// Whether AWS gave that answer.
+/// Returns whether the response has a request id of AWS.
 pub(crate) fn is_from_aws(response: &HttpResponse) -> bool {
     REQUEST_IDS.iter().any(|name| response.headers().get(name).is_some_and(|id| !id.is_empty()))
 }

@@ -1,4 +1,4 @@
-//! What all clients of AWS services share: where they are, how long they wait, and which answers they believe.
+//! The configuration that all AWS clients share: endpoints, timeouts, and which answers they trust.
 
 mod genuine;
 
@@ -12,33 +12,36 @@ pub(crate) use genuine::{Genuine, is_from_aws};
 
 use crate::AwsDeadlines;
 
-/// How often a call is sent at most.
+/// Maximum number of attempts of one call.
 const ATTEMPTS: u32 = 3;
 
-/// What the store is made of.
+/// The AWS resources of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The DynamoDB table.
     pub table: String,
-    /// The S3 bucket, which keeps versions.
+    /// The S3 bucket. Versioning must be enabled.
     pub bucket: String,
-    /// The KMS key of the keyring: its id, ARN or alias.
+    /// The KMS key that encrypts the keyring: its id, ARN or alias.
     pub kms_key: String,
-    /// The KMS key that archives are encrypted under; without one, whatever the bucket encrypts with by default.
+    /// The KMS key that encrypts archives. Without one, the default encryption of the bucket
+    /// applies.
     pub bucket_kms_key: Option<String>,
 }
 
-/// Where, as whom and in which region, from the environment; no call but those that credentials come from.
+/// Loads endpoints, credentials and region from the environment. It makes only the calls that
+/// credentials need.
 pub(crate) async fn configuration(emulator: Option<&str>) -> SdkConfig {
     let loader = aws_config::defaults(BehaviorVersion::latest());
-    // Set here, it counts for every service: one that were still asked at AWS itself would be half an emulation.
+    // The URL applies to every service. An emulation is incomplete if a service still uses AWS
+    // itself.
     match emulator {
         Some(url) => loader.endpoint_url(url).load().await,
         None => loader.load().await,
     }
 }
 
-/// The same, with every call bounded.
+/// Returns the same configuration with a time limit for every call.
 pub(crate) fn bounded(sdk: &SdkConfig, deadlines: AwsDeadlines) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(deadlines.connect)

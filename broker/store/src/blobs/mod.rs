@@ -1,4 +1,4 @@
-//! Archives: where their bytes are. A closed list of ways.
+//! The blob store: the bytes of archives, on a disk or in S3.
 
 mod disk;
 mod s3;
@@ -18,18 +18,18 @@ pub(crate) use upload::FetchedObject;
 use crate::records::model::StoredArchive;
 use crate::{BegunUpload, Location, StoreError};
 
-/// Where archives are.
+/// The backend of the archives.
 #[derive(Debug, Clone)]
 pub enum Blobs {
-    /// On a disk of this machine, from which the broker hands them out.
+    /// On a disk of this machine. The broker serves them.
     Disk(Disk),
-    /// In an S3 bucket, to which signed URLs lead.
+    /// In an S3 bucket. Clients fetch them with signed URLs.
     S3(S3),
 }
 
 impl Blobs {
-    /// Puts a checked archive in its place, and says which one it is; the same bytes again are fine.
-    pub(crate) async fn keep(
+    /// Stores a verified archive and returns its record. It is safe to repeat with the same bytes.
+    pub(crate) async fn put(
         &self,
         address: &PackageAddress,
         version: &Version,
@@ -38,16 +38,16 @@ impl Blobs {
         let (sha256, format) = (archive.sha256().to_owned(), archive.format());
         let object_version = match self {
             Self::Disk(disk) => {
-                disk.keep(archive).await?;
+                disk.put(archive).await?;
                 None
             }
-            Self::S3(s3) => Some(s3.keep(address, version, &archive).await?),
+            Self::S3(s3) => Some(s3.put(address, version, &archive).await?),
         };
         Ok(StoredArchive { sha256, format, object_version })
     }
 
-    /// Whether that archive, of so many bytes, is there.
-    pub(crate) async fn is_there(
+    /// Returns whether this archive exists, with this number of bytes.
+    pub(crate) async fn exists(
         &self,
         address: &PackageAddress,
         version: &Version,
@@ -55,13 +55,13 @@ impl Blobs {
         bytes: u64,
     ) -> Result<bool, StoreError> {
         match self {
-            Self::Disk(disk) => Ok(disk.is_there(&archive.sha256, archive.format, bytes)),
-            // Versions of objects do not change, so their bytes need no look.
-            Self::S3(s3) => s3.is_there(address, version, archive).await,
+            Self::Disk(disk) => Ok(disk.exists(&archive.sha256, archive.format, bytes)),
+            // An object version never changes, so its bytes need no check.
+            Self::S3(s3) => s3.exists(address, version, archive).await,
         }
     }
 
-    /// Where a client fetches that archive until `ttl` seconds from now.
+    /// Returns where a client can fetch this archive until `ttl` seconds from now.
     pub(crate) async fn location(
         &self,
         address: &PackageAddress,
@@ -82,7 +82,7 @@ impl Blobs {
         }
     }
 
-    /// How a sender gets an announced archive here.
+    /// Returns how the client must send an announced archive.
     pub(crate) async fn begin_upload(
         &self,
         id: &UploadId,
@@ -95,7 +95,7 @@ impl Blobs {
         }
     }
 
-    /// Fetches what was put there into a file that is still to be checked.
+    /// Fetches the uploaded object into a file that must still be verified.
     pub(crate) async fn fetch_upload(
         &self,
         id: &UploadId,
@@ -103,13 +103,13 @@ impl Blobs {
         into: &mut ArchiveUpload,
     ) -> Result<FetchedObject, StoreError> {
         match self {
-            // Nobody can put something there past the broker.
+            // A client cannot write to the disk directly.
             Self::Disk(_) => Ok(FetchedObject::Nothing),
             Self::S3(s3) => s3.fetch_upload(id, announced, into).await,
         }
     }
 
-    /// Removes what was put there; what cannot be removed now, the bucket clears away later.
+    /// Deletes the uploaded object. If that fails, the bucket deletes it later.
     pub(crate) async fn delete_upload(&self, id: &UploadId, object_version: &str) {
         match self {
             Self::Disk(_) => {}
@@ -117,16 +117,16 @@ impl Blobs {
         }
     }
 
-    /// The folder in which an upload grows until it is checked.
+    /// Returns the folder for uploads that are not verified yet.
     pub(crate) fn incoming(&self) -> PathBuf {
         match self {
             Self::Disk(disk) => disk.incoming(),
-            // Where the machine keeps what is temporary; a function has nothing else.
+            // The system's folder for temporary files. A function can write nowhere else.
             Self::S3(_) => std::env::temp_dir(),
         }
     }
 
-    /// Whether they can be reached; on a disk, whether they can be written.
+    /// Checks that the archives can be reached and, on a disk, written.
     pub(crate) async fn health_check(&self) -> Result<(), StoreError> {
         match self {
             Self::Disk(disk) => disk.health_check().await,
@@ -134,7 +134,7 @@ impl Blobs {
         }
     }
 
-    /// The name of where they are, and whether it is as it must be.
+    /// Checks the setup of the backend. Returns its name and the result.
     pub(crate) async fn diagnose(&self) -> (String, Result<(), StoreError>) {
         match self {
             Self::Disk(disk) => (disk.name(), disk.health_check().await),

@@ -1,13 +1,13 @@
-//! What came of fetching an upload.
+//! The result of fetching an uploaded object.
 
-/// What was where an upload was to be put.
+/// The object at the key of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FetchedObject {
-    /// All of it, or as much as was announced and one piece more.
+    /// The object. The store stops reading one chunk after the announced size.
     All {
-        /// The version of the object, where objects have versions.
+        /// The version of the object, if the bucket has versioning.
         object_version: Option<String>,
     },
-    /// Nothing.
+    /// No object.
     Nothing,
 }

@@ -1,4 +1,5 @@
-//! The keyring as a file: readable by its owner only, locked while it changes, renamed into place.
+//! The keyring as a file, readable only by its owner. A change takes a lock, and renames a new file
+//! into place.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -20,10 +21,11 @@ use crate::blocking::blocking;
 use crate::files;
 use crate::{EmbeddedDeadlines, StoreError};
 
-/// How the name of a keyring begins that is not in its place yet.
-pub(crate) const ASIDE: &str = ".keyring-";
+/// Prefix of the name of a keyring file that is not renamed into place yet.
+pub(crate) const TEMPORARY_PREFIX: &str = ".keyring-";
 
-/// The newest format that this program reads. It writes no version: the program before this one takes no other field.
+/// The newest format that this program reads. It writes no version, because the previous release
+/// accepts no other field.
 const FORMAT: i64 = 1;
 
 /// The keyring in a file.
@@ -33,9 +35,9 @@ pub struct KeyFile {
     deadline: Duration,
 }
 
-/// A field that is not here is ignored, unless `crit` names it.
+/// The content of the file. Unknown fields are ignored, unless `crit` names them.
 #[derive(Serialize, Deserialize)]
-struct Document {
+struct KeyringDocument {
     revision: i64,
     keys: Vec<KeyDocument>,
     #[serde(default, skip_serializing)]
@@ -59,24 +61,25 @@ impl Drop for KeyDocument {
 }
 
 impl KeyFile {
-    /// The keyring in that file, which need not be there yet.
+    /// Creates a key store for this file. The file need not exist yet.
     pub(crate) fn new(path: PathBuf, deadlines: EmbeddedDeadlines) -> Self {
         Self { path: Arc::new(path), deadline: deadlines.keyring }
     }
 
-    /// The keyring; an empty one where there is none yet.
+    /// Returns the keyring. It is empty if the file does not exist yet.
     pub(crate) async fn keyring(&self) -> Result<Keyring, StoreError> {
         let path = Arc::clone(&self.path);
         blocking(move || read(&path)).await
     }
 
-    /// Replaces the keyring, unless it is no longer of the given revision.
+    /// Replaces the keyring if its revision is still `revision`. Returns whether it did.
     pub(crate) async fn replace(&self, revision: i64, next: Keyring) -> Result<bool, StoreError> {
         let (path, deadline) = (Arc::clone(&self.path), self.deadline);
         blocking(move || replace(&path, revision, &next, deadline)).await
     }
 
-    /// Drops every key and says how many there were; `None` where the keyring changed in that moment.
+    /// Deletes every key and returns the number of keys. `None` if the keyring changed at the same
+    /// time.
     pub(crate) async fn drop_keys(&self) -> Result<Option<usize>, StoreError> {
         let (path, deadline) = (Arc::clone(&self.path), self.deadline);
         blocking(move || {
@@ -89,10 +92,10 @@ impl KeyFile {
     }
 }
 
-/// Reads the keyring; an empty one where there is no file.
+/// Reads the keyring. It is empty if the file does not exist.
 fn read(path: &Path) -> Result<Keyring, StoreError> {
     let failed = |error: std::io::Error| {
-        StoreError::unavailable(format!("`{}` cannot be read", path.display()), error)
+        StoreError::unavailable(format!("cannot read `{}`", path.display()), error)
     };
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Keyring::default()),
@@ -100,7 +103,7 @@ fn read(path: &Path) -> Result<Keyring, StoreError> {
     };
     if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
         return Err(StoreError::misconfigured(format!(
-            "`{0}` can be read by others than its owner; hint: `chmod 600 {0}`, and rotate the keys",
+            "users other than its owner can read `{0}`; hint: run `chmod 600 {0}`, and rotate the keys",
             path.display()
         )));
     }
@@ -110,7 +113,7 @@ fn read(path: &Path) -> Result<Keyring, StoreError> {
 
 fn parse(path: &Path, text: &[u8]) -> Result<Keyring, StoreError> {
     let malformed = || StoreError::corrupt(format!("`{}` is not a keyring", path.display()));
-    // The version first: a newer format may have any other field changed.
+    // Read the version first, because a newer format can change every other field.
     #[derive(Deserialize)]
     struct Versioned {
         v: Option<i64>,
@@ -123,7 +126,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Keyring, StoreError> {
             path.display()
         )));
     }
-    let document: Document = serde_json::from_slice(text).map_err(|_| malformed())?;
+    let document: KeyringDocument = serde_json::from_slice(text).map_err(|_| malformed())?;
     let keys = document.keys.iter().map(key).collect::<Option<Vec<_>>>().ok_or_else(malformed)?;
     let known = critical::understood(document.crit.as_ref(), &["v", "revision", "keys"]);
     known.then(|| Keyring::stored(document.revision, keys)).ok_or_else(malformed)
@@ -144,10 +147,11 @@ fn replace(
     deadline: Duration,
 ) -> Result<bool, StoreError> {
     let failed = |error: std::io::Error| {
-        StoreError::unavailable(format!("`{}` cannot be written", path.display()), error)
+        StoreError::unavailable(format!("cannot write `{}`", path.display()), error)
     };
     let folder = path.parent().unwrap_or(path);
-    // The lock is on a file of its own: the keyring itself is renamed over, and a lock would stay with the old one.
+    // The lock has a file of its own. A change renames a new file over the keyring, and a lock on
+    // the keyring would stay with the old file.
     let lock = OpenOptions::new()
         .create(true)
         .append(true)
@@ -171,25 +175,25 @@ fn replace(
         secret: URL_SAFE_NO_PAD.encode(key.secret()),
         crit: None,
     });
-    let document = Document { revision: next.revision, keys: keys.collect(), crit: None };
+    let document = KeyringDocument { revision: next.revision, keys: keys.collect(), crit: None };
     let text = Zeroizing::new(serde_json::to_vec(&document).map_err(|error| failed(error.into()))?);
-    let mut aside = tempfile::Builder::new()
-        .prefix(ASIDE)
+    let mut temporary = tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
         .permissions(fs::Permissions::from_mode(0o600))
         .tempfile_in(folder)
         .map_err(failed)?;
-    give_to_owner_of(folder, aside.as_file()).map_err(failed)?;
-    aside.write_all(&text).and_then(|()| aside.as_file().sync_all()).map_err(failed)?;
-    aside.persist(path).map_err(|error| failed(error.error))?;
+    give_to_owner_of(folder, temporary.as_file()).map_err(failed)?;
+    temporary.write_all(&text).and_then(|()| temporary.as_file().sync_all()).map_err(failed)?;
+    temporary.persist(path).map_err(|error| failed(error.error))?;
     files::sync_folder(folder).map_err(failed)?;
     drop::<File>(lock);
     Ok(true)
 }
 
-/// How often the lock is tried while another process holds it.
+/// Time between two attempts to take the lock.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Takes the lock; false when another process holds it until the deadline.
+/// Takes the lock. Returns false if another process holds it until the deadline.
 fn lock_in_time(lock: &File, deadline: Duration) -> std::io::Result<bool> {
     let started = Instant::now();
     loop {
@@ -204,10 +208,11 @@ fn lock_in_time(lock: &File, deadline: Duration) -> std::io::Result<bool> {
     }
 }
 
-/// Gives the file to whoever owns the folder: written by root, it would lock the broker's own user out.
+/// Gives the file to the owner of the folder. If root wrote the file, the broker's own user could
+/// not read it otherwise.
 fn give_to_owner_of(folder: &Path, file: &File) -> std::io::Result<()> {
-    let (wanted, made) = (fs::metadata(folder)?, file.metadata()?);
-    if wanted.uid() == made.uid() || !rustix::process::geteuid().is_root() {
+    let (wanted, current) = (fs::metadata(folder)?, file.metadata()?);
+    if wanted.uid() == current.uid() || !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     fchown(file, Some(wanted.uid()), Some(wanted.gid()))
@@ -220,20 +225,20 @@ mod tests {
     const LONG: Duration = Duration::from_secs(600);
 
     #[test]
-    fn a_keyring_comes_back_as_it_was_and_only_its_owner_can_read_it() {
+    fn a_keyring_is_read_as_it_was_written_and_only_its_owner_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
         assert_eq!(read(&path).unwrap().revision, 0);
         let first = Keyring::default().rotated(5).unwrap();
         assert!(replace(&path, 0, &first, LONG).unwrap());
-        let kept = read(&path).unwrap();
-        assert_eq!(kept.revision, 1);
-        assert_eq!(kept.keys()[0].secret(), first.keys()[0].secret());
+        let stored = read(&path).unwrap();
+        assert_eq!(stored.revision, 1);
+        assert_eq!(stored.keys()[0].secret(), first.keys()[0].secret());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
-    fn of_two_who_replace_the_same_revision_one_wins() {
+    fn only_one_of_two_writers_replaces_a_revision() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
         let (one, two) =
@@ -244,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keyring_that_others_can_read_or_that_is_none_is_not_used() {
+    fn a_keyring_file_that_others_can_read_or_that_is_malformed_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
         replace(&path, 0, &Keyring::default().rotated(5).unwrap(), LONG).unwrap();
@@ -262,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_a_newer_program_is_ignored_unless_it_is_critical_and_a_newer_format_is_refused() {
+    fn an_unknown_field_is_ignored_unless_it_is_critical_and_a_newer_format_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
         replace(&path, 0, &Keyring::default().rotated(5).unwrap(), Duration::ZERO).unwrap();
@@ -292,7 +297,7 @@ mod tests {
         let written = fs::read_to_string(&path).unwrap();
         assert!(
             !written.contains("\"v\"") && !written.contains("crit"),
-            "the release before reads it"
+            "the previous release can read it"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The keyring that tokens are sealed under: where its secrets are, and who can open them. A closed list of ways.
+//! The key store: the secrets of the keyring, in a file or in a record that KMS encrypts.
 
 mod file;
 mod kms;
@@ -9,23 +9,24 @@ use stile_protocol::audience::Audience;
 pub use file::KeyFile;
 pub use kms::Kms;
 
-pub(crate) use file::ASIDE;
+pub(crate) use file::TEMPORARY_PREFIX;
 
 use crate::StoreError;
 use crate::records::Records;
 use crate::records::model::SealedKeyring;
 
-/// Where the keys are.
+/// The backend of the keyring.
 #[derive(Debug, Clone)]
 pub enum Keys {
-    /// In a file that only its owner reads.
+    /// In a file that only its owner can read.
     File(KeyFile),
-    /// In a record, sealed by KMS.
+    /// In a record that KMS encrypts.
     Kms(Kms),
 }
 
 impl Keys {
-    /// The keyring; an empty one where there is none yet. `audience` is the registry it must be for, where one is given.
+    /// Returns the keyring. It is empty if the store has none yet. If `audience` is given, the
+    /// keyring must be for that registry.
     pub(crate) async fn keyring(
         &self,
         records: &Records,
@@ -37,7 +38,7 @@ impl Keys {
         }
     }
 
-    /// Replaces the keyring, unless it is no longer of the given revision.
+    /// Replaces the keyring if its revision is still `revision`. Returns whether it did.
     pub(crate) async fn replace(
         &self,
         records: &Records,
@@ -51,7 +52,8 @@ impl Keys {
         }
     }
 
-    /// Drops every key without opening one, and says how many there were; `None` where the keyring changed meanwhile.
+    /// Deletes every key without decrypting one, and returns the number of keys. `None` if the
+    /// keyring changed at the same time.
     pub(crate) async fn drop_keys(
         &self,
         records: &Records,
@@ -63,14 +65,15 @@ impl Keys {
         }
     }
 
-    /// The names of the keys, without opening one. `sealed` is the record that was read together with everything else.
-    pub(crate) async fn listed(
+    /// Returns the ids of the keys without decrypting one. `sealed` is the record from the same
+    /// read as the rest of the caller's state.
+    pub(crate) async fn summary(
         &self,
         sealed: Option<&SealedKeyring>,
     ) -> Result<KeyringSummary, StoreError> {
         match self {
             Self::File(file) => Ok(KeyringSummary::from(&file.keyring().await?)),
-            Self::Kms(_) => kms::listed(sealed),
+            Self::Kms(_) => kms::summary(sealed),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The rules of grants: whether one can be created, changed and removed, whichever backend holds them.
+//! The rules of grants, for every backend: whether a grant can be created, changed and deleted.
 
 use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
 use stile_core::principal::{Principal, UniqueId};
@@ -8,18 +8,18 @@ use super::Records;
 use super::model::{PrincipalGrants, StoredGrant};
 use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::namespaces::Known;
-use super::retention::LISTED_FOR;
+use super::retention::EXPIRED_GRANT_RETENTION;
 use crate::retry::Retry;
 use crate::{Change, Created, NamespaceRecord, StoreError, Updated};
 
-/// What the grants that were read lead to.
+/// The next step after the grants were read.
 enum Step<T> {
     Answer(T),
     Commit(T, Vec<Mutation>),
 }
 
 impl Records {
-    /// Creates a grant; one that exists is not touched.
+    /// Creates a grant. It does not change an existing one.
     pub(crate) async fn create_grant(
         &self,
         grant: Grant,
@@ -29,11 +29,11 @@ impl Records {
         let created = self.change_grants(&principal, Some(&grant.namespace), |before, known| {
             create(before, &grant, pin.as_ref(), known)
         });
-        // A document that is full is cured as too many grants are: by one on `*`.
+        // A full document has the same remedy as too many grants: one grant on `*`.
         Ok(created.await?.unwrap_or(Created::TooMany))
     }
 
-    /// Changes the permissions that are named, and no others.
+    /// Adds and removes the given permissions of a grant, and no others.
     pub(crate) async fn update_grant(
         &self,
         principal: Principal,
@@ -55,12 +55,12 @@ impl Records {
         });
         updated.await?.ok_or_else(|| {
             StoreError::busy(
-                "the principal's grants are too many for one document; hint: grant on `*`",
+                "the document of the principal's grants is full; hint: replace grants by one on `*`",
             )
         })
     }
 
-    /// Removes a grant; false where there was none.
+    /// Deletes a grant. Returns whether it existed.
     pub(crate) async fn delete_grant(
         &self,
         principal: Principal,
@@ -74,12 +74,12 @@ impl Records {
             let delete = mutation(&principal, before, GrantsChange::Delete(namespace.clone()));
             Ok(Step::Commit(true, vec![delete]))
         });
-        deleted.await?.ok_or_else(|| {
-            StoreError::corrupt(format!("the grants of `{principal}` cannot be written"))
-        })
+        deleted
+            .await?
+            .ok_or_else(|| StoreError::corrupt(format!("cannot write the grants of `{principal}`")))
     }
 
-    /// Every grant, or those of a principal, or those on a namespace; in order.
+    /// Returns grants in order: all, those of a principal, or those on a namespace.
     pub(crate) async fn grants(
         &self,
         principal: Option<Principal>,
@@ -88,8 +88,11 @@ impl Records {
         Ok(understood(self.stored_grants(principal, namespace).await?))
     }
 
-    /// Reads a principal's grants, and the namespace on which a grant is created, and commits what `step` makes of them.
-    /// It tries again as often as somebody else was faster; `None` where the backend could not hold the result.
+    /// Reads a principal's grants, and the namespace of a new grant, and commits the mutations that
+    /// `step` returns.
+    ///
+    /// It tries again after each conflict with another writer. It returns `None` if the backend
+    /// cannot hold the result.
     async fn change_grants<T>(
         &self,
         principal: &Principal,
@@ -110,7 +113,7 @@ impl Records {
             match self.commit(mutations).await? {
                 Outcome::Done => return Ok(Some(answer)),
                 Outcome::TooLarge => return Ok(None),
-                Outcome::Refused(_) | Outcome::Conflict => retry.again().await?,
+                Outcome::Refused(_) | Outcome::Conflict => retry.wait().await?,
             }
         }
     }
@@ -137,7 +140,7 @@ fn create(
         .grants
         .iter()
         .filter_map(|stored| stored.grant.as_ref())
-        .filter(|held| held.expires_at.is_some_and(|end| long_ended(end, grant.created_at)))
+        .filter(|held| held.expires_at.is_some_and(|end| ended_long_ago(end, grant.created_at)))
         .map(|held| held.namespace.clone())
         .collect();
     if before.grants.len() - forget.len() >= MAX_GRANTS {
@@ -150,7 +153,8 @@ fn create(
         Some(Pin::Disabled) => Some(None),
         Some(Pin::Pinned(id)) => Some(Some(id)),
     };
-    // On the condition that it is not pinned otherwise: a mint may have pinned since it was read.
+    // The mutation requires that no other pin is set, because a mint can have set one since the
+    // read.
     mutations
         .extend(id.map(|id| Mutation::SetPin { principal: principal.clone(), id: id.cloned() }));
     if let (GrantNamespace::One(namespace), Known::InUse | Known::Unknown) =
@@ -166,7 +170,8 @@ fn create(
     Ok(Step::Commit(created, mutations))
 }
 
-/// The grant on that namespace. One that cannot be read is there all the same, and is not written over.
+/// Returns the grant on that namespace, if any. If the store has one that cannot be read, it
+/// returns an error, so that the caller does not overwrite it.
 fn existing(
     before: &PrincipalGrants,
     principal: &Principal,
@@ -177,7 +182,7 @@ fn existing(
     stored.grant.clone().map(Some).ok_or_else(|| {
         alarm();
         StoreError::corrupt(format!(
-            "the grants of `{principal}` in the store cannot be read, and are not written over"
+            "cannot read the grants of `{principal}` in the store, and did not change them"
         ))
     })
 }
@@ -186,7 +191,8 @@ fn mutation(principal: &Principal, before: &PrincipalGrants, change: GrantsChang
     Mutation::ChangeGrants { principal: principal.clone(), before: before.clone(), change }
 }
 
-/// The grants that this program understands; one that it does not allows nothing, and the others work.
+/// Returns the grants that this program understands. A grant that it does not understand allows
+/// nothing, and does not affect the others.
 pub(super) fn understood(stored: Vec<StoredGrant>) -> Vec<Grant> {
     let read = stored.into_iter().filter_map(|stored| {
         if stored.grant.is_none() {
@@ -197,8 +203,8 @@ pub(super) fn understood(stored: Vec<StoredGrant>) -> Vec<Grant> {
     read.collect()
 }
 
-fn long_ended(end: i64, now: i64) -> bool {
-    end.saturating_add(LISTED_FOR) <= now
+fn ended_long_ago(end: i64, now: i64) -> bool {
+    end.saturating_add(EXPIRED_GRANT_RETENTION) <= now
 }
 
 fn alarm() {

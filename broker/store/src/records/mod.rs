@@ -1,7 +1,9 @@
-//! Records: grants, pins, revocations, packages, uploads and what a registry has one of. A closed list of backends.
+//! The record store: grants, pins, revocations, packages, uploads, and the records of which a
+//! registry has one.
 //!
-//! A backend answers typed reads, and commits typed [`Mutation`]s, all of a list or none. The rules above it are written
-//! once: `grants`, `namespaces`, `single_use`, `revocations`, `packages` and `uploads`.
+//! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
+//! rules above it exist once: `grants`, `namespaces`, `single_use`, `revocations`, `packages` and
+//! `uploads`.
 
 mod dynamodb;
 mod grants;
@@ -43,29 +45,35 @@ use model::{
 use mutation::{Mutation, Outcome};
 use namespaces::StoredNamespace;
 
-/// Where records are.
+/// The backend of the records.
 #[derive(Debug, Clone)]
 pub enum Records {
-    /// In a SQLite database of this machine.
+    /// In a SQLite database on this machine.
     Sqlite(Sqlite),
     /// In a DynamoDB table.
     DynamoDb(DynamoDb),
 }
 
 impl Records {
-    /// Commits all of the mutations or none, again as often as somebody else writes at the same time. For mutations whose
-    /// conditions do not depend on an earlier read; any other is read again after a conflict.
-    pub(crate) async fn settle(&self, mutations: Vec<Mutation>) -> Result<Outcome, StoreError> {
+    /// Commits all of the mutations or none, and tries again after each conflict with another
+    /// writer.
+    ///
+    /// It is for mutations whose conditions do not depend on an earlier read. For others, the
+    /// caller must read again after a conflict.
+    pub(crate) async fn commit_with_retries(
+        &self,
+        mutations: Vec<Mutation>,
+    ) -> Result<Outcome, StoreError> {
         let mut retry = Retry::default();
         loop {
             match self.commit(mutations.clone()).await? {
-                Outcome::Conflict => retry.again().await?,
-                settled => return Ok(settled),
+                Outcome::Conflict => retry.wait().await?,
+                outcome => return Ok(outcome),
             }
         }
     }
 
-    /// Commits all of the mutations or none, once.
+    /// Commits all of the mutations or none, in one attempt.
     pub(crate) async fn commit(&self, mutations: Vec<Mutation>) -> Result<Outcome, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.commit(mutations).await,
@@ -73,7 +81,8 @@ impl Records {
         }
     }
 
-    /// Everything that a decision about a caller with these principals depends on, its own first.
+    /// Reads everything that a decision about a caller depends on. The first of the principals is
+    /// the caller's own role or user.
     pub(crate) async fn caller(
         &self,
         principals: Vec<Principal>,
@@ -126,7 +135,7 @@ impl Records {
         }
     }
 
-    /// The ready-made document of a package's versions; `None` where nothing is published.
+    /// Returns the versions document of a package. `None` if no version is published.
     pub(crate) async fn package_document(
         &self,
         address: &PackageAddress,
@@ -144,7 +153,7 @@ impl Records {
         }
     }
 
-    /// The archive of one version; `None` where it is not published.
+    /// Returns the archive of one version. `None` if the version is not published.
     pub(crate) async fn version(
         &self,
         address: &PackageAddress,
@@ -156,7 +165,8 @@ impl Records {
         }
     }
 
-    /// The modules within reach, in order of address, from `offset` on; at most `limit`.
+    /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
+    /// `offset` on.
     pub(crate) async fn modules(
         &self,
         reach: &PermittedNamespaces,
@@ -177,7 +187,7 @@ impl Records {
         }
     }
 
-    /// The registry that the records are for; `None` where nobody has written it.
+    /// Returns the registry that the records are for. `None` if none is recorded.
     pub(crate) async fn host(&self) -> Result<Option<Audience>, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.host().await,
@@ -185,7 +195,7 @@ impl Records {
         }
     }
 
-    /// The sealed keyring, and the registry that the records are for.
+    /// Returns the sealed keyring, and the registry that the records are for.
     pub(crate) async fn sealed_keyring(&self) -> Result<KeyringAndHost, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.sealed_keyring().await,
@@ -193,7 +203,7 @@ impl Records {
         }
     }
 
-    /// Where they are, for a message.
+    /// Returns the name of the backend, for messages.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Sqlite(sqlite) => sqlite.name(),
@@ -201,7 +211,7 @@ impl Records {
         }
     }
 
-    /// Whether a read and a write go through.
+    /// Checks that a read and a write succeed.
     pub(crate) async fn health_check(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.health_check().await,
@@ -209,7 +219,7 @@ impl Records {
         }
     }
 
-    /// Whether they are as they must be.
+    /// Checks the setup of the backend.
     pub(crate) async fn diagnose(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.health_check().await,

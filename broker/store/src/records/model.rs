@@ -1,4 +1,4 @@
-//! The records as the rules see them, whichever backend holds them.
+//! The records as the rules use them, independent of the backend.
 
 use std::collections::HashSet;
 
@@ -11,18 +11,19 @@ use stile_protocol::audience::Audience;
 
 use crate::StoreError;
 
-/// Changes with every change of the record it was read with. Only the backend that gave it can compare it.
+/// The revision of a record, which changes with every change of the record. Only the backend that
+/// returned it can compare it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Revision(pub(crate) i64);
 
-/// One grant as it was found.
+/// One grant as the backend found it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredGrant {
-    /// The namespace as it is written there, to find the grant although the rest cannot be read.
+    /// The namespace as it is stored. It identifies the grant even if the rest cannot be read.
     pub(crate) on: String,
-    /// The grant; `None` where this program does not understand it, so that it allows nothing.
+    /// The grant. `None` if this program does not understand it, so that it allows nothing.
     pub(crate) grant: Option<Grant>,
-    /// All that the backend found, so that a change of another field loses none of it.
+    /// All stored fields, so that a change of one field loses no other.
     pub(crate) raw: Value,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct StoredGrant {
 pub(crate) struct PrincipalGrants {
     pub(crate) revision: Revision,
     pub(crate) grants: Vec<StoredGrant>,
-    /// The principal with grants whose name is the same or differs by case only.
+    /// A principal with grants whose name is the same, or differs only by case.
     pub(crate) same_name: Option<String>,
     pub(crate) pin: Pin,
 }
@@ -39,44 +40,45 @@ pub(crate) struct PrincipalGrants {
 /// Everything that a decision about a caller depends on.
 #[derive(Debug)]
 pub(crate) struct CallerRecords {
-    /// Of all the caller's principals.
+    /// The grants of all the caller's principals.
     pub(crate) grants: Vec<StoredGrant>,
-    /// Of the first principal, the role or user itself.
+    /// The pin of the first principal, the role or user itself.
     pub(crate) pin: Pin,
     /// The first of the caller's principals that is revoked.
     pub(crate) revoked: Option<Principal>,
     pub(crate) revoked_tokens: HashSet<TokenId>,
-    /// The sealed keyring, where the keys are sealed into a record.
+    /// The sealed keyring, if the keyring is a record.
     pub(crate) keyring: Option<SealedKeyring>,
 }
 
-/// Everything that is revoked, as it was found: an entry that cannot be read revokes nothing, and the next change keeps it.
+/// All revocations as the backend found them. An entry that cannot be read revokes nothing, and the
+/// next change preserves it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct RevocationRecords {
     pub(crate) revision: Revision,
-    /// Token ids, and until when each is remembered.
+    /// Token ids, and until when the store keeps each, in Unix seconds.
     pub(crate) tokens: Vec<(Value, i64)>,
-    /// Principals, and since when each is revoked.
+    /// Principals, and since when each is revoked, in Unix seconds.
     pub(crate) principals: Vec<(Value, i64)>,
-    /// What a newer program added.
+    /// Fields that a newer program added.
     pub(crate) unknown: Map<String, Value>,
 }
 
-/// A package as the list of its versions.
+/// A package with the list of its versions.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PackageRecord {
     pub(crate) revision: Revision,
-    /// The ready-made answer to clients, what a newer program added to it included.
+    /// The ready-made answer to clients, with the fields that a newer program added to it.
     pub(crate) document: Value,
-    /// The versions in it, in order.
+    /// The versions in the document, in order.
     pub(crate) versions: Vec<Version>,
-    /// When the latest version was published, Unix seconds.
+    /// Time at which the latest version was published, in Unix seconds.
     pub(crate) latest_at: i64,
-    /// What a newer program added beside it.
+    /// Fields outside of the document that a newer program added.
     pub(crate) unknown: Map<String, Value>,
 }
 
-/// One version as it is published.
+/// One published version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VersionRecord {
     pub(crate) archive: StoredArchive,
@@ -85,17 +87,17 @@ pub(crate) struct VersionRecord {
     pub(crate) published_at: i64,
 }
 
-/// Which archive a version has.
+/// The archive of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredArchive {
-    /// Lower-case hex SHA-256.
+    /// SHA-256 in lower-case hexadecimal.
     pub(crate) sha256: String,
     pub(crate) format: Format,
-    /// The version of the object, where the archives are objects with versions.
+    /// The version of the object, if the archives are objects with versions.
     pub(crate) object_version: Option<String>,
 }
 
-/// An upload that was begun and does not come through the broker.
+/// An upload that a client began and that goes directly to the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UploadRecord {
     pub(crate) id: UploadId,
@@ -103,21 +105,22 @@ pub(crate) struct UploadRecord {
     pub(crate) address: String,
     pub(crate) version: String,
     pub(crate) announced: AnnouncedArchive,
-    /// Until when it can be completed, Unix seconds.
+    /// Until when the client can complete it, in Unix seconds.
     pub(crate) complete_until: i64,
 }
 
-/// The keyring as a record: names and times in the clear, secrets in a blob that only the keys axis opens.
+/// The keyring as a record. Ids and times are not encrypted. The secrets are in a blob that only
+/// the key store decrypts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SealedKeyring {
     pub(crate) revision: i64,
-    /// The registry it is for.
+    /// The registry that the keyring is for.
     pub(crate) audience: String,
     pub(crate) keys: Vec<ClearKey>,
     pub(crate) blob: Option<Vec<u8>>,
 }
 
-/// What stands in the clear of one key.
+/// The part of one key that is not encrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClearKey {
     pub(crate) id: String,
@@ -125,5 +128,6 @@ pub(crate) struct ClearKey {
     pub(crate) mints_from: i64,
 }
 
-/// The sealed keyring, and which registry the records are for. An unreadable host ends only what needs the host.
+/// The sealed keyring, and the registry that the records are for. An unreadable host is an error
+/// only for callers that need the host.
 pub(crate) type KeyringAndHost = (Option<SealedKeyring>, Result<Option<Audience>, StoreError>);

@@ -1,7 +1,7 @@
-//! The rules of namespaces: each has one record, which its first grant creates, or an operator.
+//! The rules of namespaces. Each has one record, which its first grant or an operator creates.
 //!
-//! Before namespaces had records, a grant or a package was all that made one. Such a namespace is known without a record,
-//! and its next grant adds the record.
+//! Earlier releases created no records of namespaces. There, a namespace had only grants or
+//! packages. The store knows such a namespace without a record, and its next grant adds the record.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ impl Records {
             }
             match self.commit(vec![Mutation::AddNamespace(record.clone())]).await? {
                 Outcome::Done => return Ok(NamespaceCreated::Done(record)),
-                _ => retry.again().await?,
+                _ => retry.wait().await?,
             }
         }
     }
@@ -109,7 +109,7 @@ impl Records {
     }
 }
 
-/// Namespaces while they are counted, in order.
+/// The namespaces counted so far, in order.
 #[derive(Debug, Default)]
 struct Found(BTreeMap<Namespace, NamespaceSummary>);
 
@@ -128,13 +128,13 @@ impl Found {
 fn readable(stored: StoredNamespace, namespace: &Namespace) -> Result<NamespaceRecord, StoreError> {
     stored.ok_or_else(|| {
         alarm();
-        StoreError::corrupt(format!("the record of namespace `{namespace}` cannot be read"))
+        StoreError::corrupt(format!("cannot read the record of namespace `{namespace}`"))
     })
 }
 
 fn alarm() {
     tracing::error!(
         alarm = "unreadable_namespace",
-        "the record of a namespace in the store cannot be read"
+        "cannot read the record of a namespace in the store"
     );
 }

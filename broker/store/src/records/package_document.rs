@@ -1,11 +1,12 @@
-//! The ready-made document of a package's versions: reads it, and adds a version. What a newer program added stays.
+//! The ready-made versions document of a package: reads it, and adds a version. It preserves what a
+//! newer program added.
 
 use serde_json::{Map, Value, json};
 use stile_core::package::{PackageAddress, Version, versions_document};
 
 use super::model::{PackageRecord, Revision};
 
-/// A package without versions.
+/// Returns a package without versions.
 pub(crate) fn empty(address: &PackageAddress) -> PackageRecord {
     let document = match address {
         PackageAddress::Module(_) => versions_document(std::iter::empty()),
@@ -19,7 +20,7 @@ pub(crate) fn empty(address: &PackageAddress) -> PackageRecord {
     }
 }
 
-/// Reads a document; `None` where it is none. The caller sets the revision.
+/// Reads a document. `None` if it is malformed. The caller sets the revision.
 pub(crate) fn read(
     address: &PackageAddress,
     document: Value,
@@ -41,7 +42,7 @@ pub(crate) fn read(
     })
 }
 
-/// Where the versions are in the document of such a package.
+/// Returns the JSON pointer to the versions in the document of such a package.
 const fn entries(address: &PackageAddress) -> &'static str {
     match address {
         PackageAddress::Module(_) => "/modules/0/versions",
@@ -49,7 +50,7 @@ const fn entries(address: &PackageAddress) -> &'static str {
 }
 
 impl PackageRecord {
-    /// Adds a version in its place, unless it is there.
+    /// Adds a version at its place in the order, unless the document contains it.
     pub(crate) fn add(&mut self, address: &PackageAddress, version: &Version, now: i64) {
         let at = self.versions.partition_point(|listed| listed < version);
         if self.versions.get(at) != Some(version) {
@@ -64,7 +65,7 @@ impl PackageRecord {
         }
     }
 
-    /// The highest version; a pre-release only where there is nothing else.
+    /// Returns the highest release, or the highest pre-release if there is no release.
     pub(crate) fn latest(&self) -> Option<&Version> {
         self.versions.iter().rev().find(|version| !version.is_prerelease()).or(self.versions.last())
     }
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_added_in_order_and_the_latest_is_a_release_where_there_is_one() {
+    fn versions_are_added_in_order_and_the_latest_is_a_release_if_there_is_one() {
         let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
         let mut package = empty(&address);
         for (now, added, latest, latest_at) in [
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_program_added_to_a_document_stays_when_a_version_is_added() {
+    fn adding_a_version_preserves_what_a_newer_program_added() {
         let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
         let found = json!({"modules": [{"source": "x", "versions": [{"version": "1.0.0", "yanked": true}]}], "more": 1});
         let mut package = read(&address, found, 0, Map::new()).unwrap();

@@ -9,7 +9,7 @@ use crate::retry::Retry;
 use crate::{Published, StoreError};
 
 impl Records {
-    /// Adds a version whose archive is in its place, and lists it.
+    /// Adds a version whose archive is stored already, and lists it.
     pub(crate) async fn add_version(
         &self,
         address: &PackageAddress,
@@ -33,20 +33,20 @@ impl Records {
             match self.commit(mutations).await? {
                 Outcome::Done => return Ok(Published::Created),
                 Outcome::TooLarge => return Ok(Published::Full),
-                // Somebody published this version meanwhile.
+                // Another writer has published this version in the meantime.
                 Outcome::Refused(0) => {
                     let archive = self.version(address, version).await?.ok_or_else(|| {
-                        StoreError::busy("a version changed while it was published")
+                        StoreError::busy("the version changed during its publication")
                     })?;
                     return Ok(compare(&archive, &record.archive.sha256));
                 }
-                // Somebody published another one, or was about to.
-                Outcome::Refused(_) | Outcome::Conflict => retry.again().await?,
+                // Another writer has published another version, or is about to.
+                Outcome::Refused(_) | Outcome::Conflict => retry.wait().await?,
             }
         }
     }
 
-    /// Has a published version lead to an archive that was put back.
+    /// Makes a published version use the restored archive.
     pub(crate) async fn move_archive(
         &self,
         address: &PackageAddress,
@@ -59,17 +59,17 @@ impl Records {
             sha256: archive.sha256,
             object_version: archive.object_version,
         };
-        match self.settle(vec![moved]).await? {
+        match self.commit_with_retries(vec![moved]).await? {
             Outcome::Done => {
-                tracing::warn!(package = %address, %version, "an archive that was lost is there again");
+                tracing::warn!(package = %address, %version, "restored a lost archive");
                 Ok(())
             }
-            _ => Err(StoreError::busy("a version changed while its archive was put back")),
+            _ => Err(StoreError::busy("the version changed while the store restored its archive")),
         }
     }
 }
 
-/// What publishing these bytes comes to where a version is published already.
+/// Returns the result of publishing these bytes if the version exists already.
 pub(crate) fn compare(archive: &StoredArchive, sha256: &str) -> Published {
     if archive.sha256 == sha256 { Published::Same } else { Published::Different }
 }

@@ -1,15 +1,17 @@
-//! How long records are remembered.
+//! How long the store keeps records.
 
 use stile_protocol::exchange::MAX_TTL;
 
-/// How much longer than needed digests, revocations and uploads are remembered, in seconds: a clock that jumps ahead and
-/// back must not forget what still counts.
+/// Additional time for which the store keeps digests, revocations and uploads, in seconds. A clock
+/// that jumps ahead and back must not delete a record that still counts.
 pub(crate) const MARGIN: i64 = 24 * 3600;
 
-/// How long a grant that has ended is still listed, in seconds, so that an operator sees what became of it.
-pub(crate) const LISTED_FOR: i64 = 90 * 24 * 3600;
+/// Time for which the store lists a grant after its end, in seconds. Operators see in the list why
+/// the grant allows nothing.
+pub(crate) const EXPIRED_GRANT_RETENTION: i64 = 90 * 24 * 3600;
 
-/// How long a revoked token is remembered, in seconds: the longest token, and what clocks differ by.
+/// Time for which the store keeps a revoked token, in seconds: the longest lifetime of a token, and
+/// the difference between clocks.
 ///
-/// Were it forgotten before it has expired, it would be good again.
-pub(crate) const REMEMBERED: i64 = MAX_TTL + 60;
+/// If the store deleted the revocation before the token expires, the token would be valid again.
+pub(crate) const REVOKED_TOKEN_RETENTION: i64 = MAX_TTL + 60;

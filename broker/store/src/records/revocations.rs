@@ -1,4 +1,4 @@
-//! The rules of revocations: what is revoked, until when, and when it is forgotten.
+//! The rules of revocations: how they are added and lifted, and when the store deletes them.
 
 use serde_json::Value;
 use stile_core::principal::Principal;
@@ -7,7 +7,7 @@ use stile_core::token::TokenId;
 use super::Records;
 use super::model::RevocationRecords;
 use super::mutation::{Mutation, Outcome};
-use super::retention::{MARGIN, REMEMBERED};
+use super::retention::{MARGIN, REVOKED_TOKEN_RETENTION};
 use crate::retry::Retry;
 use crate::{Revocations, RevokedPrincipal, RevokedToken, StoreError};
 
@@ -18,14 +18,15 @@ impl Records {
             all.tokens.retain(|(token, keep_until)| {
                 *keep_until >= now.saturating_sub(MARGIN) && token != id.as_str()
             });
-            all.tokens.push((id.as_str().into(), now.saturating_add(REMEMBERED)));
+            all.tokens.push((id.as_str().into(), now.saturating_add(REVOKED_TOKEN_RETENTION)));
             true
         })
         .await
         .map(drop)
     }
 
-    /// Revokes a principal until it is lifted; false where it was revoked already.
+    /// Revokes a principal until an operator lifts the revocation. Returns false if it was revoked
+    /// already.
     pub(crate) async fn revoke_principal(
         &self,
         principal: Principal,
@@ -41,7 +42,7 @@ impl Records {
         .await
     }
 
-    /// Lifts the revocation of a principal; false where there was none.
+    /// Lifts the revocation of a principal. Returns whether there was one.
     pub(crate) async fn lift(&self, principal: Principal) -> Result<bool, StoreError> {
         self.change_revocations(|all| {
             let before = all.principals.len();
@@ -51,7 +52,7 @@ impl Records {
         .await
     }
 
-    /// Everything that is revoked.
+    /// Returns all revoked tokens and principals.
     pub(crate) async fn revocations(&self) -> Result<Revocations, StoreError> {
         let all = self.revocation_records().await?;
         let mut tokens = readable(&all.tokens, |id, keep_until| {
@@ -68,7 +69,8 @@ impl Records {
         Ok(Revocations { tokens, principals })
     }
 
-    /// Changes what is revoked unless `change` says there is nothing to; whether it did.
+    /// Applies `change` to the revocations, unless it returns false. Returns whether it changed
+    /// them.
     async fn change_revocations(
         &self,
         mut change: impl FnMut(&mut RevocationRecords) -> bool,
@@ -87,13 +89,14 @@ impl Records {
                         "the token revocation list is full; hint: revoke the principal, or every token with `--all`",
                     ));
                 }
-                Outcome::Refused(_) | Outcome::Conflict => retry.again().await?,
+                Outcome::Refused(_) | Outcome::Conflict => retry.wait().await?,
             }
         }
     }
 }
 
-/// An entry that somebody wrote by hand and that names nothing revokes nothing; the others do.
+/// Returns the entries that can be read. Another entry, for example one written by hand, revokes
+/// nothing and does not affect the others.
 fn readable<T>(entries: &[(Value, i64)], read: impl Fn(&str, i64) -> Option<T>) -> Vec<T> {
     let found: Vec<T> = entries.iter().filter_map(|(name, at)| read(name.as_str()?, *at)).collect();
     if found.len() < entries.len() {

@@ -1,4 +1,5 @@
-//! The sealed keyring as text: what stands in the clear of each key, and the whole record.
+//! The text format of the sealed keyring: the part of each key that is not encrypted, and the whole
+//! record.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,18 +8,19 @@ use stile_core::critical;
 
 use super::model::{ClearKey, SealedKeyring};
 
-/// What a `crit` of a key may name.
+/// The field names that a `crit` of a key may contain.
 const KNOWN_OF_KEY: [&str; 3] = ["id", "created_at", "mints_from"];
 
-/// What a `crit` of the record may name.
+/// The field names that a `crit` of the record may contain.
 const KNOWN: [&str; 3] = ["audience", "keys", "blob"];
 
-/// Reads what stands in the clear; `None` where a part of it is not understood.
+/// Reads the part of the keys that is not encrypted. `None` if this program does not understand all
+/// of it.
 pub(crate) fn keys_from_text(text: &str) -> Option<Vec<ClearKey>> {
     keys(&serde_json::from_str(text).ok()?)
 }
 
-/// Writes what stands in the clear.
+/// Writes the part of the keys that is not encrypted.
 pub(crate) fn keys_to_text(keys: &[ClearKey]) -> String {
     keys_to_json(keys).to_string()
 }
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_keyring_comes_back_and_what_is_not_understood_is_none() {
+    fn a_keyring_is_read_as_it_was_written_and_an_unknown_critical_field_is_rejected() {
         let key = ClearKey { id: "x".to_owned(), created_at: 1, mints_from: 2 };
         for blob in [None, Some(vec![1, 2, 3])] {
             let keyring = SealedKeyring {

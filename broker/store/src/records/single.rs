@@ -1,47 +1,50 @@
-//! The rules of which registry the records are for: written once, and never overruled by a flag.
+//! The rules of the registry host in the records: it is recorded once, and no flag overrides it.
 
 use stile_protocol::audience::Audience;
 
 use super::Records;
 use super::mutation::{Mutation, Outcome};
 use crate::retry::Retry;
-use crate::{HostKept, StoreError};
+use crate::{HostRecorded, StoreError};
 
 impl Records {
-    /// Writes the host, unless one is there.
-    pub(crate) async fn keep_host(&self, host: &Audience) -> Result<HostKept, StoreError> {
+    /// Records the host, unless one is recorded.
+    pub(crate) async fn record_host(&self, host: &Audience) -> Result<HostRecorded, StoreError> {
         let mut retry = Retry::default();
         loop {
-            let (sealed, kept) = self.sealed_keyring().await?;
-            if let Some(kept) = kept? {
-                return Ok(if kept == *host {
-                    HostKept::Same
+            let (sealed, recorded) = self.sealed_keyring().await?;
+            if let Some(recorded) = recorded? {
+                return Ok(if recorded == *host {
+                    HostRecorded::Same
                 } else {
-                    HostKept::Another(kept.to_string())
+                    HostRecorded::Another(recorded.to_string())
                 });
             }
-            // Under another name, not one of the keys would open.
+            // For another registry, KMS would not decrypt any of the keys.
             if let Some(other) = sealed.filter(|sealed| sealed.audience != host.as_str()) {
-                return Ok(HostKept::Another(other.audience));
+                return Ok(HostRecorded::Another(other.audience));
             }
             match self.commit(vec![Mutation::AddHost(host.clone())]).await? {
-                Outcome::Done => return Ok(HostKept::Made),
-                _ => retry.again().await?,
+                Outcome::Done => return Ok(HostRecorded::Created),
+                _ => retry.wait().await?,
             }
         }
     }
 
-    /// Refuses a host in the records that is another than the one the store is opened for.
+    /// Returns an error if the records name another host than the one that the store was opened
+    /// for.
     pub(crate) fn check_host(
         &self,
-        kept: Option<&Audience>,
+        recorded: Option<&Audience>,
         opened_for: Option<&Audience>,
     ) -> Result<(), StoreError> {
-        match (kept, opened_for) {
-            (Some(kept), Some(given)) if kept != given => Err(StoreError::misconfigured(format!(
-                "{} is for registry `{kept}`, and `--host` says `{given}`; hint: leave `--host` out",
-                self.name()
-            ))),
+        match (recorded, opened_for) {
+            (Some(recorded), Some(given)) if recorded != given => {
+                Err(StoreError::misconfigured(format!(
+                    "{} is for registry `{recorded}`, and `--host` says `{given}`; hint: leave `--host` out",
+                    self.name()
+                )))
+            }
             _ => Ok(()),
         }
     }

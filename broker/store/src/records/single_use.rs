@@ -1,4 +1,5 @@
-//! The rules of an authentication: what a caller is, that it is used once, and that its unique id is pinned.
+//! The rules of an authentication: the state of a caller, the single use of a proof, and the pin of
+//! a unique id.
 
 use stile_core::grants::PrincipalState;
 use stile_core::principal::{Principal, UniqueId};
@@ -12,7 +13,8 @@ use super::retention::MARGIN;
 use crate::{Recorded, SingleUseOutcome, StoreError};
 
 impl Records {
-    /// Records that a digest was used, and pins the unique id where one is given: both or neither.
+    /// Records that a digest was used, and pins the unique id, if one is given. It does both or
+    /// neither.
     pub(crate) async fn record_single_use(
         &self,
         digest: [u8; 32],
@@ -23,28 +25,28 @@ impl Records {
         let forget_before = now.saturating_sub(MARGIN);
         let mut mutations = vec![Mutation::RecordSingleUse { digest, keep_until, forget_before }];
         mutations.extend(pin.map(|(principal, id)| Mutation::PinFirst { principal, id }));
-        Ok(match self.settle(mutations).await? {
+        Ok(match self.commit_with_retries(mutations).await? {
             Outcome::Refused(0) => SingleUseOutcome::Replayed,
-            other => pinned(other),
+            other => pin_outcome(other),
         })
     }
 
-    /// Pins the unique id, unless something is pinned; what is pinned already decides.
+    /// Pins the unique id, unless the principal has a pin. An existing pin decides the result.
     pub(crate) async fn pin_first(
         &self,
         principal: Principal,
         id: UniqueId,
     ) -> Result<SingleUseOutcome, StoreError> {
-        Ok(pinned(self.settle(vec![Mutation::PinFirst { principal, id }]).await?))
+        Ok(pin_outcome(self.commit_with_retries(vec![Mutation::PinFirst { principal, id }]).await?))
     }
 
-    /// Removes the pin of a role or user; false where nothing was pinned.
+    /// Removes the pin of a role or user. Returns whether there was one.
     pub(crate) async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
-        Ok(self.settle(vec![Mutation::ClearPin { principal }]).await? == Outcome::Done)
+        Ok(self.commit_with_retries(vec![Mutation::ClearPin { principal }]).await? == Outcome::Done)
     }
 }
 
-fn pinned(outcome: Outcome) -> SingleUseOutcome {
+fn pin_outcome(outcome: Outcome) -> SingleUseOutcome {
     match outcome {
         Outcome::Done => SingleUseOutcome::Recorded(Recorded(())),
         Outcome::Refused(_) | Outcome::Conflict | Outcome::TooLarge => {
@@ -53,7 +55,7 @@ fn pinned(outcome: Outcome) -> SingleUseOutcome {
     }
 }
 
-/// What a decision is made from, as the records and the keys say it.
+/// Combines the records and the keyring into the state that decisions use.
 pub(crate) fn principal_state(caller: CallerRecords, keyring: KeyringSummary) -> PrincipalState {
     PrincipalState {
         grants: understood(caller.grants),

@@ -1,4 +1,4 @@
-//! The rules over a SQLite database: what each promises, and what it makes of rows that somebody else wrote.
+//! Tests the rules on a SQLite database, also with rows that this program did not write.
 
 use std::path::PathBuf;
 
@@ -12,11 +12,11 @@ use stile_protocol::names::{Permission, Permissions};
 
 use super::model::{ClearKey, SealedKeyring, StoredArchive, VersionRecord};
 use super::mutation::{GrantsChange, Mutation, Outcome};
-use super::retention::{LISTED_FOR, MARGIN};
+use super::retention::{EXPIRED_GRANT_RETENTION, MARGIN};
 use super::*;
-use crate::{Change, Created, EmbeddedDeadlines, HostKept, Published, SingleUseOutcome};
+use crate::{Change, Created, EmbeddedDeadlines, HostRecorded, Published, SingleUseOutcome};
 
-/// A database in a folder of its own.
+/// A database in its own temporary folder.
 struct Database {
     _folder: tempfile::TempDir,
     path: PathBuf,
@@ -32,7 +32,7 @@ impl Database {
         Self { _folder: folder, path, records: Records::Sqlite(records) }
     }
 
-    /// Does something to the rows past this program.
+    /// Executes SQL directly on the database.
     fn by_hand(&self, sql: &str) {
         Connection::open(&self.path).unwrap().execute_batch(sql).unwrap();
     }
@@ -71,7 +71,7 @@ fn id(text: &str) -> UniqueId {
 }
 
 #[tokio::test]
-async fn a_pin_is_never_set_over_another() {
+async fn a_pin_never_replaces_another() {
     let database = Database::new();
     let store = &database.records;
     let first = Pin::Pinned(id("AROAEXAMPLEEXAMPLE222"));
@@ -94,7 +94,7 @@ async fn a_pin_is_never_set_over_another() {
 }
 
 #[tokio::test]
-async fn a_grant_that_this_program_does_not_understand_is_inert_and_is_not_written_over() {
+async fn a_grant_that_this_program_does_not_understand_allows_nothing_and_is_not_overwritten() {
     let database = Database::new();
     for namespace in ["acme", "bare", "odd", "restricted"] {
         database.records.create_grant(grant(namespace), None).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_grant_that_this_program_does_not_understand_is_inert_and_is_not_writt
 }
 
 #[tokio::test]
-async fn a_change_keeps_the_columns_of_a_newer_program() {
+async fn a_change_preserves_the_columns_of_a_newer_program() {
     let database = Database::new();
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let store = &database.records;
@@ -154,11 +154,13 @@ async fn a_change_keeps_the_columns_of_a_newer_program() {
 }
 
 #[tokio::test]
-async fn a_grant_that_ended_long_ago_is_forgotten_when_the_next_one_is_created() {
+async fn creating_a_grant_deletes_grants_that_ended_long_ago() {
     let database = Database::new();
     let ended = Grant { expires_at: Some(100), ..grant("old") };
     database.records.create_grant(ended.clone(), None).await.unwrap();
-    for (namespace, now, listed) in [("a", 99 + LISTED_FOR, true), ("b", 100 + LISTED_FOR, false)] {
+    for (namespace, now, listed) in
+        [("a", 99 + EXPIRED_GRANT_RETENTION, true), ("b", 100 + EXPIRED_GRANT_RETENTION, false)]
+    {
         let next = Grant { created_at: now, ..grant(namespace) };
         database.records.create_grant(next, None).await.unwrap();
         let grants = database.records.grants(None, None).await.unwrap();
@@ -167,7 +169,7 @@ async fn a_grant_that_ended_long_ago_is_forgotten_when_the_next_one_is_created()
 }
 
 #[tokio::test]
-async fn a_token_stays_revoked_until_no_token_can_be_that_old() {
+async fn a_token_stays_revoked_until_every_token_of_its_age_has_expired() {
     let database = Database::new();
     let store = &database.records;
     let (first, second) = (TokenId::random().unwrap(), TokenId::random().unwrap());
@@ -186,7 +188,7 @@ async fn a_token_stays_revoked_until_no_token_can_be_that_old() {
 }
 
 #[tokio::test]
-async fn a_principal_is_revoked_until_it_is_lifted() {
+async fn a_principal_is_revoked_until_an_operator_lifts_the_revocation() {
     let database = Database::new();
     let store = &database.records;
     let account = principal("account:aws:111122223333");
@@ -201,7 +203,7 @@ async fn a_principal_is_revoked_until_it_is_lifted() {
 }
 
 #[tokio::test]
-async fn a_pin_that_is_removed_is_set_by_the_next_mint() {
+async fn the_next_mint_sets_a_pin_that_was_removed() {
     let database = Database::new();
     let store = &database.records;
     let (old, new) = (id("AROAEXAMPLEEXAMPLE222"), id("AROAOTHEROTHEROTHER22"));
@@ -215,14 +217,14 @@ async fn a_pin_that_is_removed_is_set_by_the_next_mint() {
     assert!(store.unpin(deploy()).await.unwrap());
     assert!(
         matches!(record(2, &new).await, SingleUseOutcome::Recorded(_)),
-        "both or neither: the refused one was not recorded"
+        "both or neither: the refused proof was not recorded"
     );
     assert!(matches!(record(2, &new).await, SingleUseOutcome::Replayed));
     assert_eq!(database.state(&[&deploy()]).await.pin, Pin::Pinned(new));
 }
 
 #[tokio::test]
-async fn a_row_that_names_nothing_revokes_nothing_and_the_others_do() {
+async fn an_unreadable_revocation_does_not_affect_the_others() {
     let database = Database::new();
     database.by_hand(
         "INSERT INTO revoked_tokens VALUES ('x', 5);
@@ -232,12 +234,12 @@ async fn a_row_that_names_nothing_revokes_nothing_and_the_others_do() {
     assert!(revocations.tokens.is_empty());
     assert_eq!(revocations.principals.len(), 1);
     database.records.revoke_token(TokenId::random().unwrap(), 0).await.unwrap();
-    let kept = database.text("SELECT principal FROM revoked_principals WHERE principal = 'x|.*'");
-    assert!(kept.is_some(), "the next change keeps what cannot be read");
+    let row = database.text("SELECT principal FROM revoked_principals WHERE principal = 'x|.*'");
+    assert!(row.is_some(), "the next change preserves an unreadable row");
 }
 
 #[tokio::test]
-async fn of_a_refused_commit_nothing_takes_place() {
+async fn a_refused_commit_changes_nothing() {
     let database = Database::new();
     let host = Audience::parse("registry.example.com").unwrap();
     let single = || Mutation::RecordSingleUse { digest: [1; 32], keep_until: 9, forget_before: 0 };
@@ -250,7 +252,7 @@ async fn of_a_refused_commit_nothing_takes_place() {
 }
 
 #[tokio::test]
-async fn of_two_changes_of_the_same_revision_one_takes_place() {
+async fn only_one_of_two_changes_of_a_revision_takes_effect() {
     let database = Database::new();
     let before = database.records.principal_grants(&deploy()).await.unwrap();
     let create = |namespace| Mutation::ChangeGrants {
@@ -264,7 +266,7 @@ async fn of_two_changes_of_the_same_revision_one_takes_place() {
 }
 
 #[tokio::test]
-async fn an_upload_can_be_completed_by_its_sender_until_its_time_is_over() {
+async fn only_its_sender_can_complete_an_upload_and_only_in_time() {
     let database = Database::new();
     let store = &database.records;
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
@@ -288,7 +290,7 @@ async fn an_upload_can_be_completed_by_its_sender_until_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_sealed_keyring_and_the_host_are_records_here_too() {
+async fn sqlite_stores_a_sealed_keyring_and_the_host() {
     let database = Database::new();
     let store = &database.records;
     let host = Audience::parse("registry.example.com").unwrap();
@@ -302,16 +304,16 @@ async fn a_sealed_keyring_and_the_host_are_records_here_too() {
         [(0, 1, Outcome::Done), (0, 1, Outcome::Refused(0)), (1, 2, Outcome::Done)]
     {
         let put = Mutation::PutKeyring { before, keyring: keyring(next) };
-        assert_eq!(store.settle(vec![put]).await.unwrap(), expected);
+        assert_eq!(store.commit_with_retries(vec![put]).await.unwrap(), expected);
     }
     assert_eq!(store.caller(vec![]).await.unwrap().keyring, Some(keyring(2)));
     let other = Audience::parse("other.example.com").unwrap();
     assert_eq!(
-        store.keep_host(&other).await.unwrap(),
-        HostKept::Another(host.to_string()),
-        "its keys are for another"
+        store.record_host(&other).await.unwrap(),
+        HostRecorded::Another(host.to_string()),
+        "the keyring is for another registry"
     );
-    assert_eq!(store.keep_host(&host).await.unwrap(), HostKept::Made);
-    assert_eq!(store.keep_host(&host).await.unwrap(), HostKept::Same);
+    assert_eq!(store.record_host(&host).await.unwrap(), HostRecorded::Created);
+    assert_eq!(store.record_host(&host).await.unwrap(), HostRecorded::Same);
     assert_eq!(store.host().await.unwrap(), Some(host));
 }

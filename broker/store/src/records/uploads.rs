@@ -1,4 +1,5 @@
-//! The rules of uploads that do not come through the broker: who began one, for what, and until when it can be completed.
+//! The rules of direct uploads: who began one, for which archive, and until when the client can
+//! complete it.
 
 use stile_core::package::{AnnouncedArchive, PackageAddress, UploadId, Version};
 use stile_core::principal::Principal;
@@ -9,11 +10,12 @@ use super::mutation::{Mutation, Outcome};
 use super::retention::MARGIN;
 use crate::{PendingUpload, StoreError};
 
-/// How long after it was begun an upload can be completed, in seconds: the slowest one has arrived by then.
+/// Time in which a client can complete an upload after it has begun, in seconds. The slowest upload
+/// has arrived by then.
 const COMPLETE_WITHIN: i64 = 3600;
 
 impl Records {
-    /// Records that an upload was begun.
+    /// Records that a client began an upload.
     pub(crate) async fn add_upload(
         &self,
         id: UploadId,
@@ -32,13 +34,14 @@ impl Records {
             complete_until: now.saturating_add(COMPLETE_WITHIN),
         };
         let forget_before = now.saturating_sub(MARGIN);
-        match self.settle(vec![Mutation::AddUpload { upload, forget_before }]).await? {
+        match self.commit_with_retries(vec![Mutation::AddUpload { upload, forget_before }]).await? {
             Outcome::Done => Ok(()),
-            _ => Err(StoreError::busy("an upload of that name is there already")),
+            _ => Err(StoreError::busy("an upload with this id exists already")),
         }
     }
 
-    /// An upload that this principal began for this version and that has not ended; `None` for every other id.
+    /// Returns an upload that this principal began for this version and that has not ended. `None`
+    /// for every other id.
     pub(crate) async fn pending_upload(
         &self,
         principal: &Principal,
@@ -51,7 +54,7 @@ impl Records {
         let for_this = upload.principal == principal.as_str()
             && upload.address == address.to_string()
             && upload.version == version.to_string();
-        // By its own time and not by whether the backend has cleared it away, which takes days.
+        // The time in the record decides. The backend can take days to delete an expired record.
         if now >= upload.complete_until || !for_this {
             return Ok(None);
         }
@@ -59,12 +62,13 @@ impl Records {
         Ok(Some(PendingUpload { id, announced, object_version: None }))
     }
 
-    /// Forgets an upload that has ended; one that cannot be forgotten now is later, by its own time.
+    /// Deletes the record of an upload that has ended. If that fails, the backend deletes it after
+    /// its time.
     pub(crate) async fn end_upload(&self, id: UploadId) {
         if let Err(error) = self.commit(vec![Mutation::DeleteUpload(id)]).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the record of an upload that has ended was left in the store"
+                "cannot delete the record of an ended upload; the store deletes it later"
             );
         }
     }

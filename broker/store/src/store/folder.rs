@@ -1,36 +1,39 @@
-//! A store in one folder: a SQLite database, archives named by digest, and the keyring in a file.
+//! A store in one folder: a SQLite database, archives named by digest, and a keyring file.
 
 use std::path::{Path, PathBuf};
 
 use super::Store;
 use crate::blobs::{Blobs, Disk};
 use crate::files;
-use crate::keys::{ASIDE, KeyFile, Keys};
+use crate::keys::{KeyFile, Keys, TEMPORARY_PREFIX};
 use crate::records::{Migrated, Records, Sqlite};
 use crate::{EmbeddedDeadlines, StoreError};
 
-/// The name of the database.
+/// The file name of the database.
 const DATABASE: &str = "stile.sqlite3";
 
-/// The name of the keyring.
+/// The file name of the keyring.
 const KEYRING: &str = "keyring.json";
 
-/// What [`Store::init_folder`] made.
+/// The parts of a data folder that [`Store::init_folder`] created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Made {
-    /// The folder was not there.
+pub struct FolderCreated {
+    /// Whether it created the folder.
     pub folder: bool,
-    /// The database was not there.
+    /// Whether it created the database.
     pub database: bool,
 }
 
 impl Store {
-    /// Makes what is missing of the folder, readable by its owner only; safe to repeat.
-    pub fn init_folder(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Made, StoreError> {
-        let made_folder = !folder.exists();
+    /// Creates the missing parts of the folder, readable only by its owner. It is safe to repeat.
+    pub fn init_folder(
+        folder: &Path,
+        deadlines: EmbeddedDeadlines,
+    ) -> Result<FolderCreated, StoreError> {
+        let folder_is_new = !folder.exists();
         Disk::init(folder)?;
         let database = Sqlite::init(&folder.join(DATABASE), deadlines)?;
-        Ok(Made { folder: made_folder, database })
+        Ok(FolderCreated { folder: folder_is_new, database })
     }
 
     /// Returns what [`Store::open_folder`] does to the format of the folder's database, without doing it.
@@ -41,11 +44,12 @@ impl Store {
         Sqlite::pending_migration(&database(folder)?, deadlines)
     }
 
-    /// Opens a folder that was made before, and brings its database to this program's format; a mistyped path never
-    /// becomes a new, empty registry.
+    /// Opens an existing folder, and migrates its database to this program's format.
+    ///
+    /// It does not create a folder, so a mistyped path never becomes a new, empty registry.
     pub fn open_folder(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
         let records = Sqlite::open(&database(folder)?, deadlines)?;
-        files::sweep(folder, ASIDE);
+        files::delete_abandoned(folder, TEMPORARY_PREFIX);
         Ok(Self {
             records: Records::Sqlite(records),
             blobs: Blobs::Disk(Disk::open(folder)),
@@ -62,7 +66,7 @@ fn database(folder: &Path) -> Result<PathBuf, StoreError> {
         return Ok(database);
     }
     Err(StoreError::misconfigured(format!(
-        "`{0}` is not a data folder; hint: make one with `stile-admin store init --data {0}`",
+        "`{0}` is not a data folder; hint: create one with `stile-admin store init --data {0}`",
         folder.display()
     )))
 }

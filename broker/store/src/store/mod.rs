@@ -1,5 +1,5 @@
-//! The store as the broker and its operators use it: every change takes evidence, and the answers are the same whichever
-//! backends there are.
+//! The store as the broker and operators use it. Every change takes evidence. The results are the
+//! same on all backends.
 
 mod folder;
 mod on_aws;
@@ -12,14 +12,14 @@ use stile_core::token::{Keyring, TokenId};
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
-pub use folder::Made;
-pub use on_aws::AwsMade;
+pub use folder::FolderCreated;
+pub use on_aws::AwsCreated;
 
 use crate::blobs::Blobs;
 use crate::keys::Keys;
 use crate::records::{Records, principal_state};
 use crate::{
-    Change, Created, HostKept, NamespaceCreated, NamespaceRecord, NamespaceSummary, NewGrant,
+    Change, Created, HostRecorded, NamespaceCreated, NamespaceRecord, NamespaceSummary, NewGrant,
     Recorded, Revocations, SingleUseOutcome, StoreError, Updated,
 };
 
@@ -29,35 +29,38 @@ pub struct Store {
     records: Records,
     blobs: Blobs,
     keys: Keys,
-    /// The registry that the store is opened for. Without one, as operators have it, it is the one that the records name.
+    /// The registry that the store was opened for. Operators open it without one, and then the
+    /// registry in the records applies.
     audience: Option<Audience>,
 }
 
 impl Store {
-    /// The same store, for that registry.
+    /// Returns the same store, opened for this registry.
     #[must_use]
     pub fn for_registry(self, audience: Audience) -> Self {
         Self { audience: Some(audience), ..self }
     }
 
-    /// The archives.
+    /// Returns the blob store.
     pub const fn blobs(&self) -> &Blobs {
         &self.blobs
     }
 
-    /// Everything that a decision about a caller with these principals depends on, the role or user itself first.
+    /// Reads everything that a decision about a caller depends on. The first of the principals is
+    /// the caller's own role or user.
     pub async fn principal_state(
         &self,
         principals: Vec<Principal>,
     ) -> Result<PrincipalState, StoreError> {
         let caller = self.records.caller(principals).await?;
-        let keyring = self.keys.listed(caller.keyring.as_ref()).await?;
+        let keyring = self.keys.summary(caller.keyring.as_ref()).await?;
         Ok(principal_state(caller, keyring))
     }
 
-    /// Records that an authentication was used, and pins the unique id where one is given: both or neither.
+    /// Records that an authentication was used, and pins the unique id, if one is given. It does
+    /// both or neither.
     ///
-    /// An authentication that nobody can copy has nothing to record.
+    /// An authentication that no one can copy needs no record.
     pub async fn record(
         &self,
         single_use: SingleUse,
@@ -75,23 +78,24 @@ impl Store {
         }
     }
 
-    /// The keyring; an empty one where there is none yet.
+    /// Returns the keyring. It is empty if the store has none yet.
     pub async fn keyring(&self) -> Result<Keyring, StoreError> {
         self.keys.keyring(&self.records, self.audience.as_ref()).await
     }
 
-    /// Replaces the keyring, unless it is no longer of the given revision.
+    /// Replaces the keyring if its revision is still `revision`. Returns whether it did.
     pub async fn replace_keyring(&self, revision: i64, next: Keyring) -> Result<bool, StoreError> {
         self.keys.replace(&self.records, self.audience.as_ref(), revision, next).await
     }
 
-    /// Drops every key, so that no token opens any more, and says how many there were; `None` where the keyring changed
-    /// in that moment. No key is opened for it.
+    /// Deletes every key, so that no token opens any more, and returns the number of keys.
+    ///
+    /// It decrypts no key. It returns `None` if the keyring changed at the same time.
     pub async fn drop_keys(&self, _: &OperatorAccess) -> Result<Option<usize>, StoreError> {
         self.keys.drop_keys(&self.records, self.audience.as_ref()).await
     }
 
-    /// Creates a grant; one that exists is not touched.
+    /// Creates a grant. It does not change an existing one.
     pub async fn create_grant(
         &self,
         access: &GrantAccess,
@@ -109,7 +113,7 @@ impl Store {
         self.records.create_grant(grant, new.pin).await
     }
 
-    /// Changes the permissions that are named, and no others.
+    /// Adds and removes the given permissions of a grant, and no others.
     pub async fn update_grant(
         &self,
         access: &GrantAccess,
@@ -119,7 +123,7 @@ impl Store {
         self.records.update_grant(principal, access.namespace().clone(), change).await
     }
 
-    /// Removes a grant; false where there was none.
+    /// Deletes a grant. Returns whether it existed.
     pub async fn delete_grant(
         &self,
         access: &GrantAccess,
@@ -128,7 +132,7 @@ impl Store {
         self.records.delete_grant(principal, access.namespace().clone()).await
     }
 
-    /// Every grant, or those of a principal, or those on a namespace; in order.
+    /// Returns grants in order: all, those of a principal, or those on a namespace.
     pub async fn grants(
         &self,
         _: &OperatorAccess,
@@ -168,7 +172,8 @@ impl Store {
         self.records.namespaces().await
     }
 
-    /// Removes the pin of a role or user, so that its next mint pins again; false where nothing was pinned.
+    /// Removes the pin of a role or user, so that its next mint sets a new one. Returns whether
+    /// there was a pin.
     pub async fn unpin(
         &self,
         _: &OperatorAccess,
@@ -187,7 +192,8 @@ impl Store {
         self.records.revoke_token(id, now).await
     }
 
-    /// Revokes a principal until it is lifted; false where it was revoked already.
+    /// Revokes a principal until an operator lifts the revocation. Returns false if it was revoked
+    /// already.
     pub async fn revoke_principal(
         &self,
         _: &OperatorAccess,
@@ -197,43 +203,43 @@ impl Store {
         self.records.revoke_principal(principal, now).await
     }
 
-    /// Lifts the revocation of a principal; false where there was none.
+    /// Lifts the revocation of a principal. Returns whether there was one.
     pub async fn lift(&self, _: &OperatorAccess, principal: Principal) -> Result<bool, StoreError> {
         self.records.lift(principal).await
     }
 
-    /// Everything that is revoked.
+    /// Returns all revoked tokens and principals.
     pub async fn revocations(&self, _: &OperatorAccess) -> Result<Revocations, StoreError> {
         self.records.revocations().await
     }
 
-    /// The registry that the records name; `None` where they name none, and an error where they name another than the
-    /// store is opened for.
+    /// Returns the registry host in the records, if any. It is an error if the store was opened for
+    /// another registry.
     pub async fn host(&self) -> Result<Option<Audience>, StoreError> {
         let host = self.records.host().await?;
         self.records.check_host(host.as_ref(), self.audience.as_ref())?;
         Ok(host)
     }
 
-    /// Writes the registry's host into the records, unless one is there.
-    pub async fn keep_host(
+    /// Records the registry host, unless the store has one.
+    pub async fn record_host(
         &self,
         _: &OperatorAccess,
         host: &Audience,
-    ) -> Result<HostKept, StoreError> {
-        self.records.keep_host(host).await
+    ) -> Result<HostRecorded, StoreError> {
+        self.records.record_host(host).await
     }
 
-    /// Whether it answers, to reads and to writes.
+    /// Checks that the store answers reads and writes.
     pub async fn health_check(&self) -> Result<(), StoreError> {
         tokio::try_join!(self.records.health_check(), self.blobs.health_check()).map(drop)
     }
 
-    /// Every part of it, and whether that is as it must be.
+    /// Checks the setup of every part of the store. Returns the name of each part and the result.
     pub async fn diagnose(&self) -> Vec<(String, Result<(), StoreError>)> {
         let keys = async {
             match &self.keys {
-                // The keyring in a file is read for itself.
+                // A keyring file needs no check here: a caller checks it by reading the keyring.
                 Keys::File(_) => None,
                 Keys::Kms(kms) => Some((kms.name(), kms.diagnose().await)),
             }

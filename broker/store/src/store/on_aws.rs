@@ -1,4 +1,5 @@
-//! A store on AWS: a DynamoDB table, an S3 bucket, and the keyring sealed by KMS. Nothing of it is on this machine.
+//! A store on AWS: a DynamoDB table, an S3 bucket, and a keyring that KMS encrypts. No part of it
+//! is on this machine.
 
 use aws_config::SdkConfig;
 use stile_protocol::audience::Audience;
@@ -10,22 +11,23 @@ use crate::keys::{Keys, Kms};
 use crate::records::{DynamoDb, Records};
 use crate::{AwsDeadlines, Place, StoreError};
 
-/// What [`Store::init_aws`] made.
+/// The parts of a store on AWS that [`Store::init_aws`] created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AwsMade {
-    /// The table was not there.
+pub struct AwsCreated {
+    /// Whether it created the table.
     pub table: bool,
-    /// The bucket was not there.
+    /// Whether it created the bucket.
     pub bucket: bool,
-    /// The key was not there.
+    /// Whether it created the key.
     pub key: bool,
 }
 
 impl Store {
-    /// The store at that place, reached as the SDK's own variables and files say; `emulator` answers for all of AWS where
-    /// it is given. Nothing is called yet.
+    /// Opens a store on AWS without calling it. The SDK finds credentials and endpoints in its own
+    /// variables and files.
     ///
-    /// `audience` is the registry the keyring is for. Without one, as operators have it, it is the one in the table.
+    /// `emulator` is the URL of a service that replaces all of AWS. `audience` is the registry that
+    /// the keyring is for. Operators pass none, and then the registry in the table applies.
     pub async fn connect_aws(
         place: &Place,
         audience: Option<Audience>,
@@ -35,7 +37,7 @@ impl Store {
         Self::on_aws(place, audience, &configuration(emulator).await, deadlines)
     }
 
-    /// The store over a configuration of the SDK.
+    /// Opens a store on AWS with this SDK configuration.
     pub fn on_aws(
         place: &Place,
         audience: Option<Audience>,
@@ -51,28 +53,30 @@ impl Store {
         }
     }
 
-    /// Makes what is missing of table, bucket and key; safe to repeat. What is there is not changed.
+    /// Creates the missing ones of table, bucket and key. It is safe to repeat, and does not change
+    /// existing ones.
     ///
-    /// A key is made only under an alias, `alias/…`: an id is not for the caller to choose.
+    /// It creates a key only for an alias, `alias/…`, because a caller cannot choose the id of a
+    /// key.
     pub async fn init_aws(
         place: &Place,
         emulator: Option<&str>,
         deadlines: AwsDeadlines,
-    ) -> Result<AwsMade, StoreError> {
+    ) -> Result<AwsCreated, StoreError> {
         Self::init_on_aws(place, &configuration(emulator).await, deadlines).await
     }
 
-    /// The same over a configuration of the SDK.
+    /// Does the same as [`Store::init_aws`], with this SDK configuration.
     pub async fn init_on_aws(
         place: &Place,
         sdk: &SdkConfig,
         deadlines: AwsDeadlines,
-    ) -> Result<AwsMade, StoreError> {
+    ) -> Result<AwsCreated, StoreError> {
         let (dynamodb, s3, kms) = parts(place, sdk, deadlines);
-        let key = kms.make().await?;
-        let bucket = s3.make(sdk.region().map(AsRef::as_ref), &place.kms_key).await?;
-        let table = dynamodb.make().await?;
-        Ok(AwsMade { table, bucket, key })
+        let key = kms.create_if_missing().await?;
+        let bucket = s3.create_if_missing(sdk.region().map(AsRef::as_ref), &place.kms_key).await?;
+        let table = dynamodb.create_if_missing().await?;
+        Ok(AwsCreated { table, bucket, key })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Packages as the broker reads and publishes them, and uploads past the broker.
+//! Reads and publishes packages, including uploads that go directly to the bucket.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::records::model::VersionRecord;
 use crate::{BegunUpload, FetchedUpload, Location, PendingUpload, Published, StoreError};
 
 impl Store {
-    /// The ready-made document of a package's versions; `None` where nothing is published.
+    /// Returns the versions document of a package. `None` if no version is published.
     pub async fn versions_document(
         &self,
         access: &PackageAccess<Download>,
@@ -24,7 +24,8 @@ impl Store {
         self.records.package_document(access.address()).await
     }
 
-    /// Where a client fetches one published version until `ttl` seconds from now; `None` where there is no such version.
+    /// Returns where a client can fetch one version until `ttl` seconds from now. `None` if the
+    /// version does not exist.
     pub async fn location(
         &self,
         access: &PackageAccess<Download>,
@@ -37,7 +38,8 @@ impl Store {
         self.blobs.location(address, version, archive, now, ttl).await.map(Some)
     }
 
-    /// The modules within reach, in order of address, from `offset` on; at most `limit`.
+    /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
+    /// `offset` on.
     pub async fn modules(
         &self,
         reach: &PermittedNamespaces,
@@ -48,7 +50,7 @@ impl Store {
         self.records.modules(reach, namespace, offset, limit).await
     }
 
-    /// Publishes an archive that was checked.
+    /// Publishes a verified archive.
     pub async fn publish(
         &self,
         access: &PackageAccess<UploadRight>,
@@ -57,21 +59,22 @@ impl Store {
         now: i64,
     ) -> Result<Published, StoreError> {
         let (address, bytes) = (access.address(), archive.bytes());
-        // Checked first, so that a version that is taken costs no archive; decided again in the transaction.
+        // Look up the version first, so that an existing version costs no transfer of the archive.
+        // The transaction checks again.
         if let Some(published) = self.records.version(address, version).await? {
             let outcome = compare(&published, archive.sha256());
             let same = outcome == Published::Same && published.format == archive.format();
-            // An archive that was lost comes back when the same bytes are sent again.
-            if same && !self.blobs.is_there(address, version, &published, bytes).await? {
-                let put_back = self.blobs.keep(address, version, archive).await?;
-                if put_back != published {
-                    self.records.move_archive(address, version, put_back).await?;
+            // If the archive was lost, the same bytes restore it.
+            if same && !self.blobs.exists(address, version, &published, bytes).await? {
+                let restored = self.blobs.put(address, version, archive).await?;
+                if restored != published {
+                    self.records.move_archive(address, version, restored).await?;
                 }
             }
             return Ok(outcome);
         }
         let record = VersionRecord {
-            archive: self.blobs.keep(address, version, archive).await?,
+            archive: self.blobs.put(address, version, archive).await?,
             bytes,
             published_by: access.principal().to_string(),
             published_at: now,
@@ -79,8 +82,11 @@ impl Store {
         self.records.add_version(address, version, record).await
     }
 
-    /// What publishing these bytes would come to without a change: [`Published::Same`] or [`Published::Different`]; `None`
-    /// where there is no such version, or its archive was lost and can be put back.
+    /// Returns the result of publishing these bytes if that would change nothing:
+    /// [`Published::Same`] or [`Published::Different`].
+    ///
+    /// Returns `None` if the version does not exist, or if its archive was lost and the bytes would
+    /// restore it.
     pub async fn published(
         &self,
         access: &PackageAccess<UploadRight>,
@@ -91,11 +97,11 @@ impl Store {
         let Some(archive) = self.records.version(address, version).await? else { return Ok(None) };
         let outcome = compare(&archive, &announced.sha256);
         let lost = outcome == Published::Same
-            && !self.blobs.is_there(address, version, &archive, announced.bytes).await?;
+            && !self.blobs.exists(address, version, &archive, announced.bytes).await?;
         Ok((!lost).then_some(outcome))
     }
 
-    /// Begins an upload that does not come through the broker, where archives can come another way.
+    /// Begins an upload that goes directly to the bucket, if the store has a bucket.
     pub async fn begin_upload(
         &self,
         access: &PackageAccess<UploadRight>,
@@ -104,7 +110,7 @@ impl Store {
         now: i64,
     ) -> Result<BegunUpload, StoreError> {
         let id = UploadId::random().map_err(|error| {
-            StoreError::unavailable("there is no randomness to name an upload with", error)
+            StoreError::unavailable("cannot generate a random id for the upload", error)
         })?;
         let begun = self.blobs.begin_upload(&id, announced, now).await?;
         if let BegunUpload::Session(_) = begun {
@@ -114,7 +120,8 @@ impl Store {
         Ok(begun)
     }
 
-    /// An upload that this principal began for this version and that has not ended; `None` for every other id.
+    /// Returns an upload that this principal began for this version and that has not ended. `None`
+    /// for every other id.
     pub async fn pending_upload(
         &self,
         access: &PackageAccess<UploadRight>,
@@ -125,7 +132,7 @@ impl Store {
         self.records.pending_upload(access.principal(), access.address(), version, id, now).await
     }
 
-    /// Fetches what was put there into a file that is still to be checked.
+    /// Fetches the uploaded object into a file that must still be verified.
     pub async fn fetch_upload(
         &self,
         pending: &mut PendingUpload,
@@ -141,7 +148,8 @@ impl Store {
         })
     }
 
-    /// Clears away what an upload left; what cannot be cleared away now is later, by the bucket and by the records.
+    /// Deletes what an upload left. If a deletion fails, the bucket and the record store delete it
+    /// later.
     pub async fn end_upload(&self, pending: PendingUpload) {
         if let Some(object_version) = &pending.object_version {
             self.blobs.delete_upload(&pending.id, object_version).await;
@@ -149,7 +157,7 @@ impl Store {
         self.records.end_upload(pending.id).await;
     }
 
-    /// The folder in which an upload grows until it is checked.
+    /// Returns the folder for uploads that are not verified yet.
     pub fn incoming(&self) -> PathBuf {
         self.blobs.incoming()
     }

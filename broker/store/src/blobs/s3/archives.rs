@@ -1,4 +1,5 @@
-//! Archives as objects: written once, under a key that says what they are and what is in them, and never written over.
+//! Archives as S3 objects. A key contains the address, version and digest of the archive. An object
+//! is written once, and never overwritten.
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
@@ -19,7 +20,7 @@ use crate::aws::{Genuine, is_from_aws};
 use crate::records::model::StoredArchive;
 use stile_core::package::{Format, PackageAddress, VerifiedArchive, Version};
 
-/// A client that adds nothing of its own to what is sent.
+/// Creates a client that adds no optional checksums to a request.
 pub(super) fn client(sdk: &SdkConfig) -> Client {
     let config = aws_sdk_s3::config::Builder::from(sdk)
         .interceptor(Genuine)
@@ -28,7 +29,8 @@ pub(super) fn client(sdk: &SdkConfig) -> Client {
     Client::from_conf(config.build())
 }
 
-/// Where an archive is: what is in a key that exists is what its name says, whoever wrote it.
+/// Returns the key of an archive. The key contains the digest, so an existing object has the same
+/// content, whatever program wrote it.
 pub(super) fn key(
     address: &PackageAddress,
     version: &Version,
@@ -42,8 +44,9 @@ pub(super) fn key(
 }
 
 impl S3 {
-    /// Puts a checked archive in its place and gives the version of the object; the same bytes again are fine.
-    pub(crate) async fn keep(
+    /// Stores a verified archive and returns the version of the object. It is safe to repeat with
+    /// the same bytes.
+    pub(crate) async fn put(
         &self,
         address: &PackageAddress,
         version: &Version,
@@ -51,9 +54,9 @@ impl S3 {
     ) -> Result<String, StoreError> {
         let key = key(address, version, archive.sha256(), archive.format());
         let checksum = checksum(archive.sha256())?;
-        let body = ByteStream::from_path(archive.path())
-            .await
-            .map_err(|error| StoreError::unavailable("the archive cannot be read", error))?;
+        let body = ByteStream::from_path(archive.path()).await.map_err(|error| {
+            StoreError::unavailable("cannot read the verified archive from disk", error)
+        })?;
         let mut put = self
             .client
             .put_object()
@@ -71,33 +74,38 @@ impl S3 {
                 .bucket_key_enabled(true);
         }
         let put = put.customize().config_override(
-            aws_sdk_s3::config::Builder::new().timeout_config(self.patience(archive.bytes())),
+            aws_sdk_s3::config::Builder::new()
+                .timeout_config(self.object_timeouts(archive.bytes())),
         );
         match Box::pin(put.send()).await {
-            // S3 says the checksum again where it has checked it.
+            // S3 returns the checksum if it has verified it.
             Ok(done) if done.checksum_sha256.as_deref() == Some(&checksum) => {
                 self.versioned(done.version_id)
             }
             Ok(_) => self.read_back(&key, archive).await,
-            // It is there: from a publish that died half-way, or from one at the same time.
-            Err(error) if is_there(&error) => self.read_back(&key, archive).await,
-            Err(error) => Err(StoreError::unavailable(format!("`{key}` cannot be written"), error)),
+            // The object exists, from a publish that stopped halfway or from a concurrent one.
+            Err(error) if already_exists(&error) => self.read_back(&key, archive).await,
+            Err(error) => {
+                Err(StoreError::unavailable(format!("cannot write object `{key}`"), error))
+            }
         }
     }
 
-    /// The version of an object whose bytes are what was checked, as reading it shows.
+    /// Reads an object back and returns its version, if its bytes are those of the verified
+    /// archive.
     async fn read_back(&self, key: &str, archive: &VerifiedArchive) -> Result<String, StoreError> {
-        let failed = || format!("`{key}` cannot be read back");
+        let failed = || format!("cannot read object `{key}` back");
         let asked = self.client.get_object().bucket(&self.bucket).key(key).customize();
         let asked = asked.config_override(
-            aws_sdk_s3::config::Builder::new().timeout_config(self.patience(archive.bytes())),
+            aws_sdk_s3::config::Builder::new()
+                .timeout_config(self.object_timeouts(archive.bytes())),
         );
         let mut answer = Box::pin(asked.send())
             .await
             .map_err(|error| StoreError::unavailable(failed(), error))?;
         let (mut hash, mut bytes) = (Sha256::new(), 0);
         let read = async {
-            // What is longer is something else, however long.
+            // A longer object differs in any case, so the store does not read the rest.
             while bytes <= archive.bytes() {
                 let Some(chunk) = answer.body.try_next().await? else { break };
                 bytes += chunk.len() as u64;
@@ -105,7 +113,7 @@ impl S3 {
             }
             Ok(())
         };
-        // The client's own patience ends where the body begins.
+        // The client's own timeout ends when the body begins.
         let read = tokio::time::timeout(self.deadlines.of_object(archive.bytes()), read)
             .await
             .map_err(|error| StoreError::unavailable(failed(), error))?;
@@ -114,17 +122,18 @@ impl S3 {
             tracing::error!(
                 alarm = "archive_differs",
                 key,
-                "an object in the bucket is not what its name says"
+                "the content of an object in the bucket does not match the digest in its key"
             );
             return Err(StoreError::corrupt(format!(
-                "`{key}` is in the bucket with other content"
+                "the content of object `{key}` does not match the digest in its key"
             )));
         }
         self.versioned(answer.version_id)
     }
 
-    /// Whether the very object is there that links lead to. Versions of objects do not change, so its bytes need no look.
-    pub(crate) async fn is_there(
+    /// Returns whether the object version that signed URLs name exists. An object version never
+    /// changes, so its bytes need no check.
+    pub(crate) async fn exists(
         &self,
         address: &PackageAddress,
         version: &Version,
@@ -142,27 +151,27 @@ impl S3 {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(StoreError::unavailable(
-                format!("whether `{key}` is there cannot be told"),
+                format!("cannot check whether object `{key}` exists"),
                 error,
             )),
         }
     }
 
-    /// Whether the bucket is there.
+    /// Checks that the bucket exists.
     pub(crate) async fn health_check(&self) -> Result<(), StoreError> {
         let asked = self.client.head_bucket().bucket(&self.bucket).send();
         Box::pin(asked).await.map(drop).map_err(|error| {
-            StoreError::unavailable(format!("bucket `{}` cannot be reached", self.bucket), error)
+            StoreError::unavailable(format!("cannot reach bucket `{}`", self.bucket), error)
         })
     }
 
-    /// Whether the bucket is there and keeps versions.
+    /// Checks that the bucket exists and has versioning enabled.
     pub(crate) async fn diagnose(&self) -> Result<(), StoreError> {
         self.health_check().await?;
         let asked = self.client.get_bucket_versioning().bucket(&self.bucket).send();
         let failed = |error| {
             StoreError::unavailable(
-                format!("whether bucket `{}` keeps versions cannot be read", self.bucket),
+                format!("cannot read the versioning of bucket `{}`", self.bucket),
                 error,
             )
         };
@@ -174,8 +183,8 @@ impl S3 {
         }
     }
 
-    /// The limits of a call that moves so many bytes.
-    pub(super) fn patience(&self, bytes: u64) -> TimeoutConfig {
+    /// Returns the timeouts of a call that transfers this many bytes.
+    pub(super) fn object_timeouts(&self, bytes: u64) -> TimeoutConfig {
         let whole = self.deadlines.of_object(bytes);
         TimeoutConfig::builder().operation_timeout(whole).operation_attempt_timeout(whole).build()
     }
@@ -184,36 +193,41 @@ impl S3 {
         id.filter(|id| id != "null").ok_or_else(|| self.unversioned())
     }
 
-    /// Without versions, whoever may write to the bucket could change what was checked after it was.
+    /// Creates the error for a bucket without versioning. In such a bucket, anyone with write
+    /// access could change an archive after its verification.
     fn unversioned(&self) -> StoreError {
         StoreError::misconfigured(format!(
-            "bucket `{}` keeps no versions; hint: enable versioning on it",
+            "bucket `{}` has no versioning; hint: enable versioning on it",
             self.bucket
         ))
     }
 }
 
-/// A digest as S3 writes it.
+/// Encodes a hexadecimal digest in base64, as S3 expects it.
 pub(super) fn checksum(sha256: &str) -> Result<String, StoreError> {
     hex::decode(sha256).map(|digest| STANDARD.encode(digest)).map_err(|error| {
         StoreError::corrupt("the digest of an archive is not hexadecimal").caused_by(error)
     })
 }
 
-/// The version of the object that an archive is. A record without one was not written for this bucket.
+/// Returns the object version of an archive. A record without one was not written for this bucket.
 pub(super) fn object_version(archive: &StoredArchive) -> Result<&str, StoreError> {
-    let unversioned =
-        || StoreError::corrupt("a version in the store names no object of the bucket");
+    let unversioned = || {
+        StoreError::corrupt("the record of a version does not name an object version in the bucket")
+    };
     archive.object_version.as_deref().ok_or_else(unversioned)
 }
 
-fn is_there(error: &SdkError<PutObjectError>) -> bool {
-    // 409 is said to one of two who put the same key at once.
+fn already_exists(error: &SdkError<PutObjectError>) -> bool {
+    // S3 returns 409 to one of two writers that put the same key at the same time.
     error.raw_response().is_some_and(|response| matches!(response.status().as_u16(), 409 | 412))
 }
 
-/// S3 says so only to those who may list the bucket; to others it says 403, which is no answer. Nor is what a proxy says,
-/// that knows no such page.
+/// Returns whether S3 says that the object does not exist.
+///
+/// S3 returns 404 only to callers that may list the bucket. To others it returns 403, which does
+/// not answer the question. A 404 from a proxy that does not know the page is not an answer,
+/// either.
 fn is_absent(error: &SdkError<HeadObjectError>) -> bool {
     error
         .raw_response()
@@ -225,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_says_what_the_archive_is_and_ends_as_one() {
+    fn a_key_contains_address_version_and_digest_and_ends_with_the_extension() {
         let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
         let version = Version::parse("1.0.0-rc.1").unwrap();
         let path = format!("modules/acme/vpc/aws/1.0.0-rc.1/{}", "ab".repeat(32));

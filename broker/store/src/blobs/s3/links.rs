@@ -1,4 +1,5 @@
-//! Signed URLs of archives in S3: presigned by this process, without a call, for one version of one object.
+//! Creates signed URLs of archives in S3. This process signs them without a call. Each is for one
+//! version of one object.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,8 +11,10 @@ use crate::StoreError;
 use crate::records::model::StoredArchive;
 
 impl S3 {
-    /// A link to that version of the archive, in the one form clients take for one: a URL whose path ends as an archive
-    /// and which names its checksum.
+    /// Returns a signed URL for this version of the archive.
+    ///
+    /// Clients treat a URL as an archive only if its path ends like one. The URL also names the
+    /// checksum.
     pub(crate) async fn presigned(
         &self,
         address: &PackageAddress,
@@ -21,7 +24,7 @@ impl S3 {
         ttl: i64,
     ) -> Result<String, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::unavailable("the link cannot be signed", error)
+            StoreError::unavailable("cannot sign the URL of an archive", error)
         };
         let (credentials, ttl) = self.signer.credentials(now, ttl).await?;
         let seconds = |count: i64| Duration::from_secs(count.try_into().unwrap_or_default());
@@ -38,21 +41,22 @@ impl S3 {
             .customize()
             .config_override(aws_sdk_s3::config::Builder::new().credentials_provider(credentials))
             .mutate_request(|request| {
-                // The SDK's own mark, which means nothing to S3.
+                // The SDK adds this parameter, and S3 ignores it.
                 let without =
                     request.uri().replace("?x-id=GetObject&", "?").replace("&x-id=GetObject", "");
                 if request.set_uri(without).is_err() {
-                    tracing::error!("a link could not be shortened");
+                    tracing::error!("cannot remove `x-id` from the URL of an archive");
                 }
             })
             .presigned(config.map_err(|error| failed(error.into()))?);
         let signed = Box::pin(signed).await.map_err(|error| failed(error.into()))?;
         if signed.headers().next().is_some() {
             return Err(StoreError::misconfigured(
-                "the link would need headers, which clients do not send",
+                "the signed URL of an archive requires headers, which clients do not send",
             ));
         }
-        // The client takes this off before it asks, so it is not signed.
+        // The client removes this parameter before it sends the request, so the signature does not
+        // cover it.
         Ok(format!("{}&checksum=sha256:{}", signed.uri(), archive.sha256))
     }
 }

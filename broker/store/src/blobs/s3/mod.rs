@@ -1,4 +1,4 @@
-//! Archives as objects in an S3 bucket that keeps versions.
+//! Archives as objects in an S3 bucket with versioning.
 
 mod archives;
 mod links;
@@ -12,12 +12,13 @@ use aws_config::SdkConfig;
 
 use crate::AwsDeadlines;
 
-/// The bucket. The client is made once; nothing is called before somebody asks.
+/// An S3 bucket. The client is created once, and makes no call before the first operation.
 #[derive(Clone)]
 pub struct S3 {
     client: aws_sdk_s3::Client,
     bucket: String,
-    /// The KMS key that archives are encrypted under; without one, what the bucket encrypts with by default.
+    /// The KMS key that encrypts archives. Without one, the default encryption of the bucket
+    /// applies.
     kms_key: Option<String>,
     signer: Arc<signing::Signer>,
     deadlines: AwsDeadlines,
@@ -30,7 +31,7 @@ impl std::fmt::Debug for S3 {
 }
 
 impl S3 {
-    /// The bucket of that name.
+    /// Creates a client for the bucket with this name.
     pub(crate) fn new(
         bucket: &str,
         kms_key: Option<&str>,
@@ -47,7 +48,7 @@ impl S3 {
         }
     }
 
-    /// The name of the bucket, for a message.
+    /// Returns the name of the bucket, for messages.
     pub(crate) fn name(&self) -> String {
         format!("bucket {}", self.bucket)
     }

@@ -1,4 +1,4 @@
-//! Makes the bucket where it is missing, for a trial; and checks the bucket, whoever made it.
+//! Creates the bucket for a trial, if it is missing.
 
 use aws_sdk_s3::error::BuildError;
 use aws_sdk_s3::types::{
@@ -14,21 +14,22 @@ use super::uploads::UPLOADS;
 use crate::StoreError;
 
 impl S3 {
-    /// Makes the bucket where it is missing; whether it was. Objects are encrypted under `kms_key` where the store names
-    /// no key for them.
-    pub(crate) async fn make(
+    /// Creates the bucket if it is missing. Returns whether it did.
+    ///
+    /// `kms_key` encrypts the objects if the store names no KMS key for archives.
+    pub(crate) async fn create_if_missing(
         &self,
         region: Option<&str>,
         kms_key: &str,
     ) -> Result<bool, StoreError> {
         let bucket = &self.bucket;
-        let failed = || format!("bucket `{bucket}` cannot be made");
+        let failed = || format!("cannot create bucket `{bucket}`");
         match Box::pin(self.client.head_bucket().bucket(bucket).send()).await {
             Ok(_) => return Ok(false),
             Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => {}
             Err(error) => {
                 return Err(StoreError::unavailable(
-                    format!("bucket `{bucket}` cannot be reached"),
+                    format!("cannot reach bucket `{bucket}`"),
                     error,
                 ));
             }
@@ -90,7 +91,7 @@ impl S3 {
         let clearing = self.client.put_bucket_lifecycle_configuration().bucket(bucket);
         let clearing = clearing
             .lifecycle_configuration(
-                uploads_end().map_err(|error| StoreError::unavailable(failed(), error))?,
+                upload_lifecycle().map_err(|error| StoreError::unavailable(failed(), error))?,
             )
             .send();
         Box::pin(clearing).await.map_err(|error| StoreError::unavailable(failed(), error))?;
@@ -98,8 +99,9 @@ impl S3 {
     }
 }
 
-/// What was uploaded and never completed is gone after a day; modules stay.
-fn uploads_end() -> Result<BucketLifecycleConfiguration, BuildError> {
+/// Returns the lifecycle rules of the bucket. After a day, they delete uploads that were never
+/// completed. They do not apply to modules.
+fn upload_lifecycle() -> Result<BucketLifecycleConfiguration, BuildError> {
     let rule = |id: &str| {
         let filter = LifecycleRuleFilter::builder().prefix(UPLOADS).build();
         LifecycleRule::builder().id(id).status(ExpirationStatus::Enabled).filter(filter)
@@ -112,7 +114,8 @@ fn uploads_end() -> Result<BucketLifecycleConfiguration, BuildError> {
         .abort_incomplete_multipart_upload(
             AbortIncompleteMultipartUpload::builder().days_after_initiation(1).build(),
         );
-    // A mark of deletion with nothing behind it; S3 takes no rule for that and for days together.
+    // A delete marker without other versions. S3 does not accept one rule for both this and a
+    // number of days.
     let marks = rule("uploads-leave-nothing")
         .expiration(LifecycleExpiration::builder().expired_object_delete_marker(true).build());
     BucketLifecycleConfiguration::builder().rules(ended.build()?).rules(marks.build()?).build()

@@ -1,4 +1,5 @@
-//! The credentials that URLs of S3 are signed with: asked for once for as long as they are good.
+//! The AWS credentials that sign URLs of S3. They are loaded once, and used while they are valid
+//! long enough.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,14 +10,14 @@ use tokio::sync::Mutex;
 
 use crate::{StoreError, StoreErrorKind};
 
-/// Shortest link that is given, in seconds: a client needs some time to follow it.
-const SHORTEST: i64 = 30;
+/// Minimum validity of a signed URL, in seconds. A client needs some time to follow it.
+const MIN_VALIDITY: i64 = 30;
 
-/// What links are signed with.
+/// Loads and caches the credentials that sign URLs.
 pub(super) struct Signer {
     provider: Option<SharedCredentialsProvider>,
     credentials: Mutex<Option<Credentials>>,
-    /// How long credentials may take to come.
+    /// Time limit for loading credentials.
     deadline: Duration,
 }
 
@@ -25,51 +26,54 @@ impl Signer {
         Self { provider, credentials: Mutex::default(), deadline }
     }
 
-    /// Credentials, and how long a link by them is good: `ttl`, or as long as they live.
+    /// Returns credentials, and for how many seconds a URL signed with them is valid: `ttl`, or
+    /// less if the credentials expire before.
     ///
-    /// A link ends with the credentials that signed it, whatever it says itself.
+    /// A signed URL ends with the credentials that signed it, whatever expiry it contains.
     pub(super) async fn credentials(
         &self,
         now: i64,
         ttl: i64,
     ) -> Result<(Credentials, i64), StoreError> {
-        let mut kept = self.credentials.lock().await;
-        if let Some(credentials) = kept.as_ref().filter(|kept| life(kept, now) >= ttl) {
+        let mut cached = self.credentials.lock().await;
+        if let Some(credentials) = cached.as_ref().filter(|cached| seconds_left(cached, now) >= ttl)
+        {
             return Ok((credentials.clone(), ttl));
         }
         let provider = self
             .provider
             .as_ref()
-            .ok_or_else(|| StoreError::misconfigured("there are no AWS credentials"))?;
+            .ok_or_else(|| StoreError::misconfigured("found no AWS credentials"))?;
         let asked = tokio::time::timeout(self.deadline, provider.provide_credentials()).await;
         let fresh = asked
             .map_err(|error| {
-                StoreError::unavailable("AWS credentials did not come in time", error)
+                StoreError::unavailable("loading AWS credentials took too long", error)
             })?
-            .map_err(unprovided)?;
-        let ttl = life(&fresh, now).min(ttl);
-        if ttl < SHORTEST {
+            .map_err(credentials_error)?;
+        let ttl = seconds_left(&fresh, now).min(ttl);
+        if ttl < MIN_VALIDITY {
             return Err(StoreError::new(
                 StoreErrorKind::Unavailable,
-                "the AWS credentials end before a link could be followed",
+                "the AWS credentials expire too soon to sign a URL with them",
             ));
         }
-        *kept = Some(fresh.clone());
+        *cached = Some(fresh.clone());
         Ok((fresh, ttl))
     }
 }
 
-/// A provider that found nothing to try is a matter of configuration; every other failure passes.
-fn unprovided(error: CredentialsError) -> StoreError {
+/// Converts an error of the provider. If no credentials are configured, the configuration is wrong.
+/// Every other failure is temporary.
+fn credentials_error(error: CredentialsError) -> StoreError {
     let kind = if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         StoreErrorKind::Misconfigured
     } else {
         StoreErrorKind::Unavailable
     };
-    StoreError::new(kind, "no AWS credentials can be loaded").caused_by(error)
+    StoreError::new(kind, "cannot load AWS credentials").caused_by(error)
 }
 
-fn life(credentials: &Credentials, now: i64) -> i64 {
+fn seconds_left(credentials: &Credentials, now: i64) -> i64 {
     let ends =
         credentials.expiry().map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     ends.map_or(i64::MAX, |ends| i64::try_from(ends).unwrap_or(i64::MAX).saturating_sub(now))

@@ -1,6 +1,7 @@
-//! Uploads past the broker: a URL in the bucket that takes the announced bytes and no others.
+//! Direct uploads: a signed URL of the bucket that accepts the announced bytes and no others.
 //!
-//! Nothing that arrives there is served. It is fetched, checked, and written to its place like any other archive.
+//! Nothing that arrives there is served. The broker fetches it, verifies it, and stores it like any
+//! other archive.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -16,32 +17,34 @@ use crate::aws::is_from_aws;
 use crate::blobs::upload::FetchedObject;
 use crate::{StoreError, UploadSession};
 
-/// How long after it was begun the putting may start, in seconds: S3 looks at the time when a request arrives, and an
-/// address that somebody copies must not be good for long.
+/// Time in which the client can start the PUT request after an upload has begun, in seconds. S3
+/// checks the time when a request arrives. The limit is short, because anyone with a copy of the
+/// URL can use it.
 const PUT_WITHIN: i64 = 15 * 60;
 
-/// What the keys of uploads begin with; the bucket clears away what is older than a day there.
+/// Prefix of the keys of uploads. The bucket deletes objects with this prefix after a day.
 pub(super) const UPLOADS: &str = "uploads/";
 
-/// What must be signed: with these S3 takes exactly the announced bytes, once, and without them whatever the holder likes.
+/// The headers that the signature must cover. With them, S3 accepts exactly the announced bytes,
+/// once. Without them, it accepts anything from the holder of the URL.
 const SIGNED: [&str; 3] = ["content-length", "if-none-match", "x-amz-checksum-sha256"];
 
 impl S3 {
-    /// Fetches what was put there, as much of it as was announced and one piece more.
+    /// Fetches the uploaded object, and stops reading one chunk after the announced size.
     pub(crate) async fn fetch_upload(
         &self,
         id: &UploadId,
         announced: &AnnouncedArchive,
         into: &mut ArchiveUpload,
     ) -> Result<FetchedObject, StoreError> {
-        // The client's own limit ends when an answer begins.
+        // The client's own timeout ends when an answer begins.
         let fetched = tokio::time::timeout(
             self.deadlines.of_object(announced.bytes),
             self.fetch(id, announced, into),
         );
         fetched
             .await
-            .map_err(|error| StoreError::unavailable("an upload was not fetched in time", error))?
+            .map_err(|error| StoreError::unavailable("fetching an upload took too long", error))?
     }
 
     async fn fetch(
@@ -51,11 +54,12 @@ impl S3 {
         into: &mut ArchiveUpload,
     ) -> Result<FetchedObject, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::unavailable("an upload cannot be fetched", error)
+            StoreError::unavailable("cannot fetch an upload from the bucket", error)
         };
         let asked = self.client.get_object().bucket(&self.bucket).key(object_key(id)).customize();
         let asked = asked.config_override(
-            aws_sdk_s3::config::Builder::new().timeout_config(self.patience(announced.bytes)),
+            aws_sdk_s3::config::Builder::new()
+                .timeout_config(self.object_timeouts(announced.bytes)),
         );
         let mut answer = match Box::pin(asked.send()).await {
             Ok(answer) => answer,
@@ -63,12 +67,12 @@ impl S3 {
             Err(error) => return Err(failed(error.into())),
         };
         let object_version = answer.version_id.take().filter(|id| id != "null");
-        // Whoever may write to the bucket may have put something endless there.
+        // Anyone with write access to the bucket can put an endless object there.
         while into.bytes() <= announced.bytes {
             match answer.body.try_next().await.map_err(|error| failed(error.into()))? {
                 Some(chunk) => match into.write(&chunk).await {
                     Ok(()) => {}
-                    // More than was announced, and so not that.
+                    // The object is larger than announced, so it is not the announced archive.
                     Err(UploadError::TooLarge) => break,
                     Err(error) => return Err(failed(error.into())),
                 },
@@ -78,19 +82,20 @@ impl S3 {
         Ok(FetchedObject::All { object_version })
     }
 
-    /// Removes what was put there: that very version. A delete that names none leaves a delete marker behind, whether
-    /// something was there or not.
+    /// Deletes this version of the uploaded object. A delete without a version leaves a delete
+    /// marker, whether or not an object existed.
     pub(crate) async fn delete_upload(&self, id: &UploadId, object_version: &str) {
         let object = self.client.delete_object().bucket(&self.bucket).key(object_key(id));
         if let Err(error) = Box::pin(object.version_id(object_version).send()).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "an upload that has ended was left in the bucket"
+                "cannot delete an ended upload from the bucket; the bucket deletes it after a day"
             );
         }
     }
 
-    /// The address, signed with all that is to be sent there.
+    /// Returns the signed URL of an upload. The signature covers everything that the client must
+    /// send.
     pub(crate) async fn presigned_put(
         &self,
         id: &UploadId,
@@ -98,7 +103,7 @@ impl S3 {
         now: i64,
     ) -> Result<UploadSession, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::unavailable("an upload cannot be signed", error)
+            StoreError::unavailable("cannot sign the URL of an upload", error)
         };
         let (credentials, ttl) = self.signer.credentials(now, PUT_WITHIN).await?;
         let seconds = |count: i64| Duration::from_secs(count.try_into().unwrap_or_default());
@@ -111,7 +116,8 @@ impl S3 {
             .put_object()
             .bucket(&self.bucket)
             .key(object_key(id))
-            // Once: each time again would be another version of the object, of as many bytes.
+            // Only once. Each further PUT would add another version of the object with as many
+            // bytes.
             .if_none_match("*")
             .content_type(announced.format.content_type())
             .content_length(announced.bytes.try_into().unwrap_or(i64::MAX))
@@ -126,17 +132,17 @@ impl S3 {
             .customize()
             .config_override(aws_sdk_s3::config::Builder::new().credentials_provider(credentials))
             .mutate_request(|request| {
-                // The SDK's own mark, which means nothing to S3.
+                // The SDK adds this parameter, and S3 ignores it.
                 let without = request.uri().replace("?x-id=PutObject", "");
                 if request.set_uri(without).is_err() {
-                    tracing::error!("an upload's address could not be shortened");
+                    tracing::error!("cannot remove `x-id` from the URL of an upload");
                 }
             })
             .presigned(config.map_err(|error| failed(error.into()))?);
         let signed = Box::pin(signed).await.map_err(|error| failed(error.into()))?;
-        let headers = bound(&signed).ok_or_else(|| {
+        let headers = signed_headers(&signed).ok_or_else(|| {
             StoreError::misconfigured(
-                "an upload's address would take other bytes than were announced",
+                "the signed URL of an upload would accept other bytes than the announced ones",
             )
         })?;
         Ok(UploadSession {
@@ -148,14 +154,16 @@ impl S3 {
     }
 }
 
-/// Whether S3 says that nothing was put: not that the bucket is gone, and nobody in its name.
+/// Returns whether S3 says that the object does not exist. A missing bucket does not count, and
+/// neither does an answer that is not from S3.
 fn is_absent(error: &SdkError<GetObjectError>) -> bool {
     error.as_service_error().is_some_and(GetObjectError::is_no_such_key)
         && error.raw_response().is_some_and(is_from_aws)
 }
 
-/// The headers to be sent, where each of them is under the signature and all of [`SIGNED`] are among them.
-fn bound(signed: &PresignedRequest) -> Option<Vec<(String, String)>> {
+/// Returns the headers that the client must send. Returns `None` if the signature does not cover
+/// all of them, or not all of [`SIGNED`].
+fn signed_headers(signed: &PresignedRequest) -> Option<Vec<(String, String)>> {
     let headers: Vec<(String, String)> =
         signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let list = signed

@@ -1,7 +1,7 @@
-//! The keyring sealed into a record: its secrets are one blob that KMS encrypts for this registry only.
+//! The keyring sealed into a record. KMS encrypts its secrets as one blob, for this registry only.
 //!
-//! Ids, times and the revision stand in the clear, so that a process sees without KMS whether it knows the keys. The ids
-//! are in the blob as well: a secret cannot be given another key's name.
+//! Ids, times and the revision are not encrypted, so a process can see without KMS whether it knows
+//! the keys. The blob contains the ids, too, so no secret can get the id of another key.
 
 mod setup;
 
@@ -23,17 +23,19 @@ use crate::records::model::{ClearKey, SealedKeyring};
 use crate::records::mutation::{Mutation, Outcome};
 use crate::{StoreError, StoreErrorKind};
 
-/// What the blob is for. KMS binds it to this and to the registry's host: a blob of another registry, or one that was
-/// encrypted for anything else under the same key, does not open.
+/// The purpose in the encryption context. KMS binds the blob to the purpose and to the registry
+/// host. It does not decrypt a blob of another registry, or one that the same key encrypted for
+/// another purpose.
 const PURPOSE: &str = "stile-keyring";
 
-/// A key's id and its secret in the blob, in bytes.
-const RECORD: usize = 22 + 32;
+/// Size of a key's id and secret in the blob, in bytes.
+const ENTRY_BYTES: usize = 22 + 32;
 
-/// The keyring that this process has opened, and the record that it came from.
+/// The keyring that this process has decrypted, and its record.
 type Opened = Option<(SealedKeyring, Keyring)>;
 
-/// A key of KMS, and the keyring that this process has opened with it: opened once, however often it is asked for.
+/// A KMS key, and the keyring that this process has decrypted with it. The process decrypts a
+/// keyring once, however often a caller needs it.
 #[derive(Clone)]
 pub struct Kms {
     client: aws_sdk_kms::Client,
@@ -48,7 +50,7 @@ impl std::fmt::Debug for Kms {
 }
 
 impl Kms {
-    /// The key of that id, ARN or alias.
+    /// Creates a client for the key with this id, ARN or alias.
     pub(crate) fn new(key_id: &str, sdk: &SdkConfig) -> Self {
         let config = aws_sdk_kms::config::Builder::from(sdk).interceptor(Genuine);
         Self {
@@ -58,25 +60,27 @@ impl Kms {
         }
     }
 
-    /// The name of the key, for a message.
+    /// Returns the name of the key, for messages.
     pub(crate) fn name(&self) -> String {
         format!("KMS key {}", self.key_id)
     }
 
-    /// The keyring; an empty one where there is none yet. `audience` is the registry it must be for, where one is given.
+    /// Returns the keyring. It is empty if the store has none yet. If `audience` is given, the
+    /// keyring must be for that registry.
     pub(crate) async fn keyring(
         &self,
         records: &Records,
         audience: Option<&Audience>,
     ) -> Result<Keyring, StoreError> {
-        // Held while KMS is asked, so that it is asked once however many wait.
+        // Hold the lock during the call, so that many waiting tasks cause one call of KMS.
         let mut opened = self.opened.lock().await;
         let (sealed, host) = records.sealed_keyring().await?;
-        // Before any key: one that was made for another registry than the table's would outlive the mistake.
+        // Check the host before any key is used. A key for another registry than the table's would
+        // outlive the mistake.
         records.check_host(host?.as_ref(), audience)?;
         let Some(sealed) = sealed else { return Ok(Keyring::default()) };
         if let Some((known, keyring)) = opened.as_ref().filter(|(known, _)| *known == sealed) {
-            debug_assert_eq!(known.revision, keyring.revision, "they were kept together");
+            debug_assert_eq!(known.revision, keyring.revision, "the cache holds both together");
             return Ok(keyring.clone());
         }
         let keyring = self.open(&sealed, audience).await?;
@@ -84,7 +88,7 @@ impl Kms {
         Ok(keyring)
     }
 
-    /// Replaces the keyring, unless it is no longer of the given revision.
+    /// Replaces the keyring if its revision is still `revision`. Returns whether it did.
     pub(crate) async fn replace(
         &self,
         records: &Records,
@@ -99,15 +103,15 @@ impl Kms {
         };
         let sealed = self.seal(audience, &next).await?;
         let put = Mutation::PutKeyring { before: revision, keyring: sealed.clone() };
-        if records.settle(vec![put]).await? != Outcome::Done {
+        if records.commit_with_retries(vec![put]).await? != Outcome::Done {
             return Ok(false);
         }
         *opened = Some((sealed, next));
         Ok(true)
     }
 
-    /// Drops every key, without KMS: what is dropped need not be opened, and it must work while nothing opens. Says how many
-    /// there were, or `None` where the keyring changed meanwhile.
+    /// Deletes every key without decrypting it, so that it works while KMS is down. Returns the
+    /// number of keys, or `None` if the keyring changed at the same time.
     pub(crate) async fn drop_keys(
         &self,
         records: &Records,
@@ -115,7 +119,7 @@ impl Kms {
     ) -> Result<Option<usize>, StoreError> {
         let mut opened = self.opened.lock().await;
         let (Some(sealed), _) = records.sealed_keyring().await? else { return Ok(Some(0)) };
-        is_ours(&sealed, audience)?;
+        check_audience(&sealed, audience)?;
         if sealed.keys.is_empty() {
             return Ok(Some(0));
         }
@@ -127,7 +131,7 @@ impl Kms {
             ..sealed
         };
         let put = Mutation::PutKeyring { before, keyring: dropped };
-        if records.settle(vec![put]).await? != Outcome::Done {
+        if records.commit_with_retries(vec![put]).await? != Outcome::Done {
             return Ok(None);
         }
         *opened = None;
@@ -139,9 +143,9 @@ impl Kms {
         sealed: &SealedKeyring,
         audience: Option<&Audience>,
     ) -> Result<Keyring, StoreError> {
-        is_ours(sealed, audience)?;
+        check_audience(sealed, audience)?;
         let Some(blob) = &sealed.blob else {
-            // Dropped: no key is left, and none may be named.
+            // Every key was deleted, so the record must not name one.
             return if sealed.keys.is_empty() {
                 Ok(Keyring::stored(sealed.revision, Vec::new()))
             } else {
@@ -154,9 +158,9 @@ impl Kms {
             .ciphertext_blob(Blob::new(blob.as_slice()))
             .key_id(&self.key_id)
             .set_encryption_context(Some(context(&sealed.audience)));
-        let answer = Box::pin(asked.send()).await.map_err(unopened)?;
+        let answer = Box::pin(asked.send()).await.map_err(decrypt_error)?;
         let secrets =
-            answer.plaintext.map(Blob::into_inner).ok_or_else(|| silent("a plaintext"))?;
+            answer.plaintext.map(Blob::into_inner).ok_or_else(|| incomplete("plaintext"))?;
         let secrets = Zeroizing::new(secrets);
         let keys = secrets_of(sealed, &secrets).ok_or_else(malformed)?;
         Ok(Keyring::stored(sealed.revision, keys))
@@ -169,7 +173,7 @@ impl Kms {
             mints_from: key.mints_from(),
         };
         let keys: Vec<ClearKey> = keyring.keys().iter().map(clear).collect();
-        let mut secrets = Zeroizing::new(Vec::with_capacity(keys.len() * RECORD));
+        let mut secrets = Zeroizing::new(Vec::with_capacity(keys.len() * ENTRY_BYTES));
         for key in keyring.keys() {
             secrets.extend_from_slice(key.id().as_str().as_bytes());
             secrets.extend_from_slice(key.secret());
@@ -183,23 +187,24 @@ impl Kms {
                 .plaintext(Blob::new(secrets.as_slice()))
                 .set_encryption_context(Some(context(&audience)));
             let answer = Box::pin(asked.send()).await.map_err(|error| {
-                StoreError::unavailable("KMS does not encrypt the keyring", error)
+                StoreError::unavailable("KMS cannot encrypt the keyring", error)
             })?;
             let sealed = answer.ciphertext_blob.map(Blob::into_inner);
-            blob = Some(sealed.ok_or_else(|| silent("a ciphertext"))?);
+            blob = Some(sealed.ok_or_else(|| incomplete("ciphertext"))?);
         }
         Ok(SealedKeyring { revision: keyring.revision, audience, keys, blob })
     }
 }
 
-/// What stands in the clear; nothing where there is no record.
-pub(super) fn listed(sealed: Option<&SealedKeyring>) -> Result<KeyringSummary, StoreError> {
+/// Returns the revision and the ids of the keys, which are not encrypted. Both are empty if there
+/// is no record.
+pub(super) fn summary(sealed: Option<&SealedKeyring>) -> Result<KeyringSummary, StoreError> {
     let Some(sealed) = sealed else { return Ok(KeyringSummary::default()) };
     let ids = sealed.keys.iter().map(|key| KeyId::parse(&key.id)).collect::<Option<_>>();
     Ok(KeyringSummary { revision: sealed.revision, ids: ids.ok_or_else(malformed)? })
 }
 
-/// The registry of the keyring that is there, for an operator who did not name one.
+/// Returns the registry of the stored keyring, for an operator who did not name one.
 async fn audience_in(records: &Records) -> Result<String, StoreError> {
     let (sealed, _) = records.sealed_keyring().await?;
     let audience = sealed.and_then(|sealed| Audience::parse(&sealed.audience).ok());
@@ -208,19 +213,20 @@ async fn audience_in(records: &Records) -> Result<String, StoreError> {
         .ok_or_else(|| StoreError::misconfigured("the table has no keyring yet"))
 }
 
-fn is_ours(sealed: &SealedKeyring, audience: Option<&Audience>) -> Result<(), StoreError> {
+fn check_audience(sealed: &SealedKeyring, audience: Option<&Audience>) -> Result<(), StoreError> {
     if audience.is_some_and(|audience| audience.as_str() != sealed.audience) {
         return Err(StoreError::misconfigured(format!(
-            "the keyring in the table is that of registry `{}`",
+            "the keyring in the table is for registry `{}`",
             sealed.audience
         )));
     }
     Ok(())
 }
 
-/// The keys of the opened blob, which must be those that are named in the clear, in that order.
+/// Returns the keys of the decrypted blob. They must be those that the record names, in the same
+/// order.
 fn secrets_of(sealed: &SealedKeyring, secrets: &[u8]) -> Option<Vec<Key>> {
-    if secrets.len() != sealed.keys.len() * RECORD {
+    if secrets.len() != sealed.keys.len() * ENTRY_BYTES {
         return None;
     }
     let key = |(clear, record): (&ClearKey, &[u8])| {
@@ -231,7 +237,7 @@ fn secrets_of(sealed: &SealedKeyring, secrets: &[u8]) -> Option<Vec<Key>> {
         let secret = Zeroizing::new(<[u8; 32]>::try_from(secret).ok()?);
         Some(Key::stored(KeyId::parse(&clear.id)?, secret, clear.created_at, clear.mints_from))
     };
-    sealed.keys.iter().zip(secrets.chunks_exact(RECORD)).map(key).collect()
+    sealed.keys.iter().zip(secrets.chunks_exact(ENTRY_BYTES)).map(key).collect()
 }
 
 fn context(audience: &str) -> HashMap<String, String> {
@@ -239,8 +245,9 @@ fn context(audience: &str) -> HashMap<String, String> {
         .into()
 }
 
-/// A blob that KMS knows for none of its own, or for another registry's, stays so; every other failure passes.
-fn unopened(error: SdkError<DecryptError>) -> StoreError {
+/// Converts an error of a decryption. An invalid blob, or one that another key encrypted, is a
+/// permanent failure. Every other failure is temporary.
+fn decrypt_error(error: SdkError<DecryptError>) -> StoreError {
     let said = error.as_service_error();
     let kind = if said.is_some_and(DecryptError::is_invalid_ciphertext_exception) {
         StoreErrorKind::Corrupt
@@ -249,15 +256,15 @@ fn unopened(error: SdkError<DecryptError>) -> StoreError {
     } else {
         StoreErrorKind::Unavailable
     };
-    StoreError::new(kind, "KMS does not open the keyring").caused_by(error)
+    StoreError::new(kind, "KMS cannot decrypt the keyring").caused_by(error)
 }
 
-fn silent(lacks: &str) -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, format!("KMS answered without {lacks}"))
+fn incomplete(missing: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, format!("the answer of KMS contains no {missing}"))
 }
 
 fn malformed() -> StoreError {
-    StoreError::corrupt("the keyring in the table cannot be read")
+    StoreError::corrupt("cannot read the keyring in the table")
 }
 
 #[cfg(test)]
@@ -265,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_go_with_the_ids_they_were_kept_under_and_no_others() {
+    fn a_secret_belongs_only_to_the_id_that_it_was_stored_with() {
         let keyring = Keyring::default().rotated(0).unwrap().rotated(100_000).unwrap();
         let ids: Vec<String> =
             keyring.keys().iter().map(|key| key.id().as_str().to_owned()).collect();
@@ -287,7 +294,7 @@ mod tests {
         for (named, secrets) in [
             (&swapped[..], &secrets[..]),
             (&ids[..1], &secrets[..]),
-            (&ids[..], &secrets[..RECORD]),
+            (&ids[..], &secrets[..ENTRY_BYTES]),
             (&ids[..], &secrets[1..]),
             (&ids[..], &[]),
         ] {

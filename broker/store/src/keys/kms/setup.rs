@@ -1,15 +1,15 @@
-//! Makes the KMS key where it is missing, for a trial; and checks the key, whoever made it.
+//! Creates the KMS key for a trial, if it is missing, and checks the key.
 
 use super::Kms;
 use crate::{StoreError, StoreErrorKind};
 
 impl Kms {
-    /// Whether the key is there and can be used.
+    /// Checks that the key exists and is enabled.
     pub(crate) async fn diagnose(&self) -> Result<(), StoreError> {
         let found = self.key_state().await?;
         match found {
             None => {
-                Err(StoreError::misconfigured(format!("there is no KMS key `{}`", self.key_id)))
+                Err(StoreError::misconfigured(format!("KMS key `{}` does not exist", self.key_id)))
             }
             Some(false) => {
                 Err(StoreError::misconfigured(format!("KMS key `{}` is not enabled", self.key_id)))
@@ -18,17 +18,19 @@ impl Kms {
         }
     }
 
-    /// Makes the key where it is missing; whether it was. A key is made only under an alias, `alias/…`: an id is not for
-    /// the caller to choose.
-    pub(crate) async fn make(&self) -> Result<bool, StoreError> {
+    /// Creates the key if it is missing. Returns whether it did.
+    ///
+    /// It creates a key only for an alias, `alias/…`, because a caller cannot choose the id of a
+    /// key.
+    pub(crate) async fn create_if_missing(&self) -> Result<bool, StoreError> {
         let key = &self.key_id;
-        let failed = || format!("KMS key `{key}` cannot be made");
+        let failed = || format!("cannot create KMS key `{key}`");
         if self.key_state().await?.is_some() {
             return Ok(false);
         }
         if !key.starts_with("alias/") {
             return Err(StoreError::misconfigured(format!(
-                "there is no KMS key `{key}`; hint: name an alias, as in `alias/stile`, to have one made"
+                "KMS key `{key}` does not exist; hint: to create one, pass an alias such as `alias/stile`"
             )));
         }
         let creating = self
@@ -36,10 +38,13 @@ impl Kms {
             .create_key()
             .description("Stile: encrypts the keyring of a registry")
             .send();
-        let made =
+        let created =
             Box::pin(creating).await.map_err(|error| StoreError::unavailable(failed(), error))?;
-        let id = made.key_metadata.map(|made| made.key_id).ok_or_else(|| {
-            StoreError::new(StoreErrorKind::Unavailable, "KMS made a key and did not say which")
+        let id = created.key_metadata.map(|created| created.key_id).ok_or_else(|| {
+            StoreError::new(
+                StoreErrorKind::Unavailable,
+                "the answer of KMS contains no id of the new key",
+            )
         })?;
         let naming = self.client.create_alias().alias_name(key).target_key_id(&id).send();
         Box::pin(naming).await.map_err(|error| StoreError::unavailable(failed(), error))?;
@@ -48,7 +53,7 @@ impl Kms {
         Ok(true)
     }
 
-    /// Whether the key is enabled; `None` where there is none.
+    /// Returns whether the key is enabled. `None` if it does not exist.
     async fn key_state(&self) -> Result<Option<bool>, StoreError> {
         match Box::pin(self.client.describe_key().key_id(&self.key_id).send()).await {
             Ok(answer) => Ok(answer.key_metadata.map(|key| key.enabled)),
@@ -58,7 +63,7 @@ impl Kms {
                 Ok(None)
             }
             Err(error) => Err(StoreError::unavailable(
-                format!("KMS key `{}` cannot be reached", self.key_id),
+                format!("cannot reach KMS key `{}`", self.key_id),
                 error,
             )),
         }

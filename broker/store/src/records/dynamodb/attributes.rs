@@ -1,4 +1,4 @@
-//! Attributes of an item: how they are written and read, and what a newer program added to an item.
+//! Reads and writes the attributes of an item, including those that a newer program added.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Map, Value};
 
-/// An item as the table has it.
+/// The attributes of an item.
 pub(super) type Row = HashMap<String, AttributeValue>;
 
 pub(super) fn text(value: impl Into<String>) -> AttributeValue {
@@ -33,14 +33,14 @@ pub(super) fn read_bytes<'a>(row: &'a Row, name: &str) -> Option<&'a [u8]> {
     row.get(name)?.as_b().ok().map(AsRef::as_ref)
 }
 
-/// The attributes that this program does not know, as JSON. A binary one is left out: no program writes one that matters
-/// outside of a document.
+/// Returns the attributes that this program does not know, as JSON. It skips binary ones, because
+/// no program writes one that matters outside of a document.
 pub(super) fn unknown(row: &Row, known: &[&str]) -> Map<String, Value> {
     let unknown = row.iter().filter(|(name, _)| !known.contains(&name.as_str()));
     unknown.filter_map(|(name, value)| Some((name.clone(), to_json(value)?))).collect()
 }
 
-/// The attributes of [`unknown`] as they were.
+/// Converts the result of [`unknown`] back into attributes.
 pub(super) fn from_unknown(unknown: &Map<String, Value>) -> Vec<(String, AttributeValue)> {
     unknown.iter().map(|(name, value)| (name.clone(), from_json(value))).collect()
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_newer_program_added_comes_back_as_it_was() {
+    fn attributes_of_a_newer_program_are_written_back_unchanged() {
         let added = json!({"a": "x", "b": 7, "c": [true, null, {"d": 1.5}]});
         let row: Row = from_unknown(added.as_object().unwrap())
             .into_iter()

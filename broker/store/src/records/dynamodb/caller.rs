@@ -1,4 +1,4 @@
-//! What a mint and a bearer check read, in one batch.
+//! Reads the state of a caller in one batch, for a mint and for the check of a bearer.
 
 use std::collections::HashSet;
 
@@ -7,14 +7,15 @@ use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 
 use super::DynamoDb;
-use super::grants::{grants_key, of, pin_key, read_pin};
+use super::grants::{grants_key, of_principal, pin_key, read_pin};
 use super::table::Key;
 use super::{revocations, single};
 use crate::StoreError;
 use crate::records::model::CallerRecords;
 
 impl DynamoDb {
-    /// Everything that a decision about a caller with these principals depends on, its own first.
+    /// Reads everything that a decision about a caller depends on. The first of the principals is
+    /// the caller's own role or user.
     pub(crate) async fn caller(
         &self,
         principals: Vec<Principal>,
@@ -41,7 +42,7 @@ impl DynamoDb {
         Ok(CallerRecords {
             grants: principals
                 .iter()
-                .flat_map(|principal| of(principal, found.get(&grants_key(principal))))
+                .flat_map(|principal| of_principal(principal, found.get(&grants_key(principal))))
                 .collect(),
             pin,
             revoked: principals.iter().find(is_revoked).cloned(),

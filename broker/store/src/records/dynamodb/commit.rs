@@ -1,4 +1,4 @@
-//! Renders mutations into one `TransactWriteItems`.
+//! Commits mutations in one `TransactWriteItems`.
 
 use super::attributes::{number, text};
 use super::grants::{NEVER, pin_key};
@@ -8,10 +8,10 @@ use crate::StoreError;
 use crate::records::mutation::{Mutation, Outcome};
 use crate::records::retention::MARGIN;
 
-/// What becomes of one mutation.
+/// The writes of one mutation, or the reason why it has none.
 enum Rendered {
     Writes(Vec<Write>),
-    /// Its condition does not hold, as the record that it changes shows.
+    /// The condition does not hold, according to the record that the mutation changes.
     Refused,
     /// A document would become larger than an item can be.
     TooLarge,
@@ -20,7 +20,7 @@ enum Rendered {
 impl DynamoDb {
     /// Commits all of the mutations or none.
     pub(crate) async fn commit(&self, mutations: Vec<Mutation>) -> Result<Outcome, StoreError> {
-        // Which mutation each write is of.
+        // The index of the mutation for each write.
         let (mut writes, mut owners) = (Vec::new(), Vec::new());
         for (at, mutation) in mutations.iter().enumerate() {
             match self.render(mutation).await? {
@@ -42,8 +42,9 @@ impl DynamoDb {
         let writes = match mutation {
             Mutation::RecordSingleUse { digest, keep_until, .. } => {
                 let key = Key::new(format!("proof {}", hex::encode(digest)), "claim");
-                // Nothing about time in the condition: a proof is recorded once, whatever any clock says and whether or
-                // not the table has cleared it away, which it does when AWS itself has long refused the signature.
+                // The condition does not depend on time: a proof is recorded once, whatever a clock
+                // says. It does not matter when the table deletes the record, because AWS rejects
+                // the signature long before.
                 let until = number(keep_until.saturating_add(MARGIN));
                 vec![Write::put(key, [(TTL, until)]).only_if_absent()]
             }

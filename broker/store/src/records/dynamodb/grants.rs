@@ -1,9 +1,10 @@
-//! Grants: one ready-made document a principal, by which is decided, and an item each for the lists; written together.
+//! Grants: one ready-made document for each principal, which decisions read, and items for the
+//! lists. The store writes them together.
 //!
-//! The document has a revision. Who changes it does so only if nobody else has since it was read.
+//! The document has a revision. A writer changes it only if it has not changed since the read.
 //!
-//! An entry may have fields that a newer program added. They stay, and the items of the lists carry each of them under
-//! its own name as JSON text.
+//! An entry can have fields that a newer program added. They do not change. The items of the lists
+//! have each of them under its own name, as JSON text.
 
 use serde_json::{Map, Value, json};
 use stile_core::critical;
@@ -13,20 +14,20 @@ use stile_protocol::names::Permissions;
 
 use super::attributes::{Row, bytes, number, read_bytes, read_number, read_text, text};
 use super::table::{Key, TTL, Write};
-use super::{DynamoDb, folded};
+use super::{DynamoDb, compression};
 use crate::StoreError;
 use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
 use crate::records::mutation::GrantsChange;
-use crate::records::retention::LISTED_FOR;
+use crate::records::retention::EXPIRED_GRANT_RETENTION;
 
 /// The partition of the list of all grants.
 const ALL: &str = "grants";
 
-/// The fields of an entry, which is what its `crit` may name.
+/// The fields of an entry, which its `crit` may name.
 const KNOWN: [&str; 5] = ["on", "may", "until", "by", "at"];
 
 impl DynamoDb {
-    /// Everything that a change of the principal's grants depends on.
+    /// Reads everything that a change of the principal's grants depends on.
     pub(crate) async fn principal_grants(
         &self,
         principal: &Principal,
@@ -38,7 +39,7 @@ impl DynamoDb {
             None => (0, Vec::new()),
             Some(row) => read_document(row).ok_or_else(|| {
                 StoreError::corrupt(format!(
-                    "the grants of `{principal}` in the store cannot be read, and are not written over"
+                    "cannot read the grants of `{principal}` in the store, and did not change them"
                 ))
             })?,
         };
@@ -51,7 +52,7 @@ impl DynamoDb {
         })
     }
 
-    /// Every grant, or those of a principal, or those on a namespace; in order.
+    /// Returns grants in order: all, those of a principal, or those on a namespace.
     pub(crate) async fn grants(
         &self,
         principal: Option<Principal>,
@@ -60,7 +61,7 @@ impl DynamoDb {
         let on = namespace.map(|namespace| namespace.to_string());
         if let Some(principal) = principal {
             let row = self.row(&grants_key(&principal)).await?;
-            let mut grants = of(&principal, row.as_ref());
+            let mut grants = of_principal(&principal, row.as_ref());
             grants.retain(|grant| on.as_ref().is_none_or(|on| grant.on == *on));
             return Ok(grants);
         }
@@ -75,7 +76,7 @@ impl DynamoDb {
     }
 }
 
-/// The writes of a change; `None` where the document would become too large.
+/// Returns the writes of a change. `None` if the document would become too large.
 pub(super) fn writes(
     principal: &Principal,
     before: &PrincipalGrants,
@@ -90,7 +91,7 @@ pub(super) fn writes(
             let on = grant.namespace.to_string();
             let entry = entry_of(Map::new(), grant);
             let mut writes = list_items(grant, &entry);
-            // In its place, so that lists are in order.
+            // Insert it at its place in the order, so that lists are in order.
             let at = entries.partition_point(|(other, _)| *other < on);
             entries.insert(at, (on, Value::Object(entry)));
             let name = principal.as_str();
@@ -119,17 +120,18 @@ pub(super) fn writes(
         }
     };
     let entries: Value = entries.into_iter().map(|(_, entry)| entry).collect();
-    // An empty document stays: were its revision to begin again, a writer that slept would take it for the old one.
+    // An empty document is not deleted. If its revision started again, a delayed writer could
+    // mistake it for the old document.
     let document = [
         ("revision", number(before.revision.0.saturating_add(1))),
-        ("document", bytes(folded::fold(entries.to_string().as_bytes())?)),
+        ("document", bytes(compression::compress(entries.to_string().as_bytes())?)),
     ];
     let document = Write::put(grants_key(principal), document);
     writes.push(document.only_if_revision(before.revision.0));
     Some(writes)
 }
 
-/// The fields of a grant, over those that the entry had.
+/// Returns an entry with the fields of the grant, and with all other fields of the old entry.
 fn entry_of(mut entry: Map<String, Value>, grant: &Grant) -> Map<String, Value> {
     entry.insert("on".to_owned(), grant.namespace.to_string().into());
     entry.insert("may".to_owned(), grant.permissions.bits().into());
@@ -145,31 +147,33 @@ fn entry_of(mut entry: Map<String, Value>, grant: &Grant) -> Map<String, Value> 
 /// The stored form of a pin that an operator disabled.
 pub(super) const NEVER: &str = "never";
 
-/// The ready-made document of a principal.
+/// Returns the key of a principal's document.
 pub(super) fn grants_key(principal: &Principal) -> Key {
     Key::new(format!("principal {principal}"), "grants")
 }
 
-/// The pin of a role or user, in a partition of its own: a mint may write there, and not where the grants are.
+/// Returns the key of a pin. Pins have their own partition, because a mint may write there, and not
+/// where the grants are.
 pub(super) fn pin_key(principal: &Principal) -> Key {
     Key::new(format!("pin {principal}"), "pin")
 }
 
-/// The grants of a principal from its document.
-pub(super) fn of(principal: &Principal, row: Option<&Row>) -> Vec<StoredGrant> {
+/// Reads the grants of a principal from its document.
+pub(super) fn of_principal(principal: &Principal, row: Option<&Row>) -> Vec<StoredGrant> {
     let Some(row) = row else { return Vec::new() };
     let Some((_, entries)) = read_document(row) else { return vec![unreadable()] };
     entries.into_iter().map(|entry| stored(principal, entry)).collect()
 }
 
-/// What a pin's item says.
+/// Reads a pin from its item.
 pub(super) fn read_pin(principal: &Principal, row: Option<&Row>) -> Result<Pin, StoreError> {
     let Some(row) = row else { return Ok(Pin::Unpinned) };
-    // An id nobody can have is no reason to let everybody in.
+    // An invalid id is an error. If it counted as no pin, every role of that name would have the
+    // grants.
     match read_text(row, "pin") {
         Some(NEVER) => Ok(Pin::Disabled),
         other => other.and_then(UniqueId::parse).map(Pin::Pinned).ok_or_else(|| {
-            StoreError::corrupt(format!("the pinned unique id of `{principal}` cannot be read"))
+            StoreError::corrupt(format!("cannot read the pinned unique id of `{principal}`"))
         }),
     }
 }
@@ -179,7 +183,8 @@ fn unreadable() -> StoredGrant {
 }
 
 fn read_document(row: &Row) -> Option<(i64, Vec<Value>)> {
-    let entries = serde_json::from_slice(&folded::unfold(read_bytes(row, "document")?)?).ok()?;
+    let entries =
+        serde_json::from_slice(&compression::decompress(read_bytes(row, "document")?)?).ok()?;
     Some((read_number(row, "revision")?, entries))
 }
 
@@ -214,7 +219,8 @@ fn namespace_partition(on: &str) -> String {
     format!("namespace {on}")
 }
 
-/// Where a grant stands in the list of all and in that of its namespace.
+/// Returns the keys of a grant's items: in the list of all grants, and in the list of its
+/// namespace.
 fn list_keys(principal: &Principal, on: &str) -> [Key; 2] {
     [
         Key::new(ALL, format!("{principal} {on}")),
@@ -222,7 +228,8 @@ fn list_keys(principal: &Principal, on: &str) -> [Key; 2] {
     ]
 }
 
-/// A grant's items for the lists: its fields, and what a newer program added to its entry.
+/// Returns the writes of a grant's items in the lists. An item has the fields of the grant, and
+/// those that a newer program added to its entry.
 fn list_items(grant: &Grant, entry: &Map<String, Value>) -> Vec<Write> {
     let on = grant.namespace.to_string();
     let mut attributes: Vec<(&str, _)> = entry
@@ -240,7 +247,7 @@ fn list_items(grant: &Grant, entry: &Map<String, Value>) -> Vec<Write> {
     if let Some(until) = grant.expires_at {
         attributes.extend([
             ("expires_at", number(until)),
-            (TTL, number(until.saturating_add(LISTED_FOR))),
+            (TTL, number(until.saturating_add(EXPIRED_GRANT_RETENTION))),
         ]);
     }
     list_keys(&grant.principal, &on).map(|key| Write::put(key, attributes.clone())).into()
@@ -276,7 +283,7 @@ mod tests {
     fn row(document: &str) -> Row {
         [
             ("revision".to_owned(), number(1)),
-            ("document".to_owned(), bytes(folded::fold(document.as_bytes()).unwrap())),
+            ("document".to_owned(), bytes(compression::compress(document.as_bytes()).unwrap())),
         ]
         .into()
     }
@@ -293,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_grant_allows_nothing_and_the_others_work() {
+    fn a_malformed_grant_allows_nothing_and_does_not_affect_the_others() {
         let entry = |on: &str| json!({"on": on, "may": 1, "by": "x", "at": 5});
         let (mut newer, mut restricted) = (entry("newer"), entry("restricted"));
         newer["note"] = json!("for the migration");
@@ -314,29 +321,29 @@ mod tests {
             json!("acme"),
         ];
         let all: Vec<Value> = bad.into_iter().chain([entry("acme"), newer]).collect();
-        let grants = of(&deploy(), Some(&row(&Value::from(all).to_string())));
+        let grants = of_principal(&deploy(), Some(&row(&Value::from(all).to_string())));
         assert_eq!(readable(&grants), ["acme", "newer"]);
         assert_eq!(grants.len(), 12);
         for document in ["", "{}", "[", "null"] {
-            assert_eq!(of(&deploy(), Some(&row(document))), [unreadable()], "{document}");
+            assert_eq!(of_principal(&deploy(), Some(&row(document))), [unreadable()], "{document}");
         }
-        assert_eq!(of(&deploy(), Some(&Row::new())), [unreadable()]);
-        assert_eq!(of(&deploy(), None), []);
+        assert_eq!(of_principal(&deploy(), Some(&Row::new())), [unreadable()]);
+        assert_eq!(of_principal(&deploy(), None), []);
     }
 
     #[test]
-    fn as_many_grants_as_one_may_hold_fit_into_a_document() {
+    fn the_maximum_number_of_grants_fits_into_a_document() {
         let entry = |n: usize| {
             let mut digest = [0; 24];
             getrandom::fill(&mut digest).unwrap();
             json!({"on": format!("{}-{n}", hex::encode(digest)), "may": 15, "until": 1_900_000_000 + n, "by": hex::encode(digest), "at": n})
         };
         let entries: Vec<Value> = (0..MAX_GRANTS).map(entry).collect();
-        assert!(folded::fold(Value::from(entries).to_string().as_bytes()).is_some());
+        assert!(compression::compress(Value::from(entries).to_string().as_bytes()).is_some());
     }
 
     #[test]
-    fn a_change_keeps_what_a_newer_program_added_in_the_document_and_in_the_lists() {
+    fn a_change_preserves_what_a_newer_program_added_to_the_document_and_the_lists() {
         let found =
             json!({"on": "acme", "may": 1, "by": "x", "at": 5, "until": 9, "note": {"a": 1}});
         let before = PrincipalGrants {
@@ -360,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_comes_back_from_its_row() {
+    fn a_grant_is_read_from_its_list_items_as_it_was_written() {
         let principal = Principal::parse_stored("sso:aws:111122223333/Admin").unwrap();
         for until in [json!(null), json!(7)] {
             let entry = json!({"on": "*", "may": 3, "until": until, "by": "x", "at": 5});
@@ -378,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_that_cannot_be_read_is_no_open_one() {
+    fn an_unreadable_pin_is_an_error() {
         let row = |value: &str| -> Row { [("pin".to_owned(), text(value))].into() };
         let pin = |row: Option<&Row>| read_pin(&deploy(), row);
         assert_eq!(pin(None).unwrap(), Pin::Unpinned);

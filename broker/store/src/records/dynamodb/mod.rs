@@ -3,7 +3,7 @@
 mod attributes;
 mod caller;
 mod commit;
-mod folded;
+mod compression;
 mod grants;
 mod namespaces;
 mod packages;
@@ -17,7 +17,7 @@ use aws_config::SdkConfig;
 
 use crate::aws::Genuine;
 
-/// The table. The client is made once; nothing is called before somebody asks.
+/// A DynamoDB table. The client is created once, and makes no call before the first operation.
 #[derive(Clone)]
 pub struct DynamoDb {
     client: aws_sdk_dynamodb::Client,
@@ -31,7 +31,7 @@ impl std::fmt::Debug for DynamoDb {
 }
 
 impl DynamoDb {
-    /// The table of that name.
+    /// Creates a client for the table with this name.
     pub(crate) fn new(table: &str, sdk: &SdkConfig) -> Self {
         let config = aws_sdk_dynamodb::config::Builder::from(sdk).interceptor(Genuine);
         Self {
@@ -40,7 +40,7 @@ impl DynamoDb {
         }
     }
 
-    /// The name of the table, for a message.
+    /// Returns the name of the table, for messages.
     pub(crate) fn name(&self) -> String {
         format!("table `{}`", self.table)
     }

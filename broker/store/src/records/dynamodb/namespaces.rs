@@ -58,15 +58,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_comes_back_from_its_item_and_another_item_is_not_a_record() {
-        let kept = NamespaceRecord {
+    fn a_record_is_read_from_its_item_and_a_malformed_item_is_not_a_record() {
+        let expected = NamespaceRecord {
             namespace: "acme".parse().unwrap(),
             created_by: "local:alice".to_owned(),
             created_at: 7,
         };
-        let write = add(&kept);
+        let write = add(&expected);
         let row = write.row().unwrap();
-        assert_eq!(record(row), Some(kept));
+        assert_eq!(record(row), Some(expected));
         let mut newer = row.clone();
         newer.insert("limits".to_owned(), text("{}"));
         assert!(record(&newer).is_some(), "a newer program added a setting");

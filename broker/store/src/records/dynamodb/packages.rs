@@ -1,4 +1,5 @@
-//! Packages: an item a version, one with the ready-made document a package, and one a package for the lists.
+//! Packages: one item for each version, one for each package with its versions document, and one
+//! for each package in the list.
 
 use bytes::Bytes;
 use stile_core::grants::PermittedNamespaces;
@@ -9,7 +10,7 @@ use super::attributes::{
     Row, bytes, from_unknown, number, read_bytes, read_number, read_text, text, unknown,
 };
 use super::table::{Key, PK, SK, VERSION, Write};
-use super::{DynamoDb, folded};
+use super::{DynamoDb, compression};
 use crate::StoreError;
 use crate::records::model::{PackageRecord, Revision, StoredArchive, VersionRecord};
 use crate::records::package_document;
@@ -17,24 +18,25 @@ use crate::records::package_document;
 /// The partition of the list of all modules.
 const ALL: &str = "modules";
 
-/// Past so many namespaces a list is read as a whole and sifted, since a query each would take longer.
+/// Maximum number of namespaces that the store queries one by one. For more, it reads the whole
+/// list and filters it, which is faster.
 const QUERIES: usize = 25;
 
 /// The attributes of a package's item.
 const KNOWN: [&str; 7] = [PK, SK, VERSION, "revision", "document", "latest", "latest_at"];
 
 impl DynamoDb {
-    /// The ready-made document of a package's versions.
+    /// Returns the versions document of a package.
     pub(crate) async fn package_document(
         &self,
         address: &PackageAddress,
     ) -> Result<Option<Bytes>, StoreError> {
         let Some(row) = self.row(&document_key(address)).await? else { return Ok(None) };
-        let document = read_bytes(&row, "document").and_then(folded::unfold);
+        let document = read_bytes(&row, "document").and_then(compression::decompress);
         document.map(|document| Some(document.into())).ok_or_else(|| unreadable(address))
     }
 
-    /// A package as the list of its versions.
+    /// Returns a package with the list of its versions.
     pub(crate) async fn package(
         &self,
         address: &PackageAddress,
@@ -43,7 +45,7 @@ impl DynamoDb {
         read_package(address, &row).map(Some).ok_or_else(|| unreadable(address))
     }
 
-    /// The archive of one version.
+    /// Returns the archive of one version.
     pub(crate) async fn version(
         &self,
         address: &PackageAddress,
@@ -51,11 +53,12 @@ impl DynamoDb {
     ) -> Result<Option<StoredArchive>, StoreError> {
         let Some(row) = self.row(&version_key(address, version)).await? else { return Ok(None) };
         let unreadable =
-            || StoreError::corrupt(format!("`{address}` {version} in the store cannot be read"));
+            || StoreError::corrupt(format!("cannot read `{address}` {version} in the store"));
         read_archive(&row).map(Some).ok_or_else(unreadable)
     }
 
-    /// The modules within reach, in order of address, from `offset` on; at most `limit`.
+    /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
+    /// `offset` on.
     pub(crate) async fn modules(
         &self,
         reach: &PermittedNamespaces,
@@ -97,8 +100,11 @@ impl DynamoDb {
         Ok(found)
     }
 
-    /// The write that has a version lead to another object. It puts the whole item, what a newer program added included:
-    /// to change a part of one is another right, which the broker has for pins only.
+    /// Returns the write that changes which object a version uses. `None` if the version does not
+    /// exist.
+    ///
+    /// It puts the whole item, including what a newer program added. An update of a part needs
+    /// another permission in AWS, which the broker has for pins only.
     pub(super) async fn moved_archive(
         &self,
         address: &PackageAddress,
@@ -118,7 +124,7 @@ impl DynamoDb {
     }
 }
 
-/// The write that adds a version.
+/// Returns the write that adds a version.
 pub(super) fn add_version(
     address: &PackageAddress,
     version: &Version,
@@ -137,16 +143,18 @@ pub(super) fn add_version(
         .only_if_absent()
 }
 
-/// The document, which its revision guards, and the package's item in the list; `None` where it would become too large.
+/// Returns the writes of the document, which its revision guards, and of the package's item in the
+/// list. `None` if the document would become too large.
 pub(super) fn put_package(
     address: &PackageAddress,
     before: Revision,
     package: &PackageRecord,
 ) -> Option<[Write; 2]> {
-    let folded = folded::fold(package.document.to_string().as_bytes())?;
+    let compressed = compression::compress(package.document.to_string().as_bytes())?;
     let latest =
         [("latest", text(package.latest()?.to_string())), ("latest_at", number(package.latest_at))];
-    let document = [("revision", number(before.0.saturating_add(1))), ("document", bytes(folded))];
+    let document =
+        [("revision", number(before.0.saturating_add(1))), ("document", bytes(compressed))];
     let unknown = from_unknown(&package.unknown);
     let unknown = unknown.iter().map(|(name, value)| (name.as_str(), value.clone()));
     let row = document.into_iter().chain(latest.clone()).chain(unknown);
@@ -157,7 +165,8 @@ pub(super) fn put_package(
 }
 
 fn read_package(address: &PackageAddress, row: &Row) -> Option<PackageRecord> {
-    let document = serde_json::from_slice(&folded::unfold(read_bytes(row, "document")?)?).ok()?;
+    let document =
+        serde_json::from_slice(&compression::decompress(read_bytes(row, "document")?)?).ok()?;
     let latest_at = read_number(row, "latest_at")?;
     let mut package = package_document::read(address, document, latest_at, unknown(row, &KNOWN))?;
     package.revision = Revision(read_number(row, "revision")?);
@@ -206,7 +215,7 @@ fn read_summary(row: &Row) -> Option<ModuleSummary> {
 }
 
 fn unreadable(address: &PackageAddress) -> StoreError {
-    StoreError::corrupt(format!("the versions of `{address}` in the store cannot be read"))
+    StoreError::corrupt(format!("cannot read the versions of `{address}` in the store"))
 }
 
 #[cfg(test)]
@@ -224,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_comes_back_and_what_a_newer_program_added_stays() {
+    fn a_package_is_read_as_it_was_written_with_what_a_newer_program_added() {
         let address = address("acme/vpc/aws");
         let mut package = package_document::empty(&address);
         package.add(&address, &version("1.0.0"), 7);
@@ -235,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn four_thousand_versions_fit_and_what_does_not_is_refused_before_the_table_refuses_it() {
+    fn four_thousand_versions_fit_and_a_document_that_is_too_large_is_not_written() {
         let address = address("acme/vpc/aws");
         let of = |mut versions: Vec<Version>| {
             versions.sort();
@@ -245,8 +254,8 @@ mod tests {
         let numbered = |n: u64| version(&format!("{}.{}.{}", n / 400, n / 20 % 20, n % 20));
         let package = of((0..4000).map(numbered).collect());
         let [document, _] = put_package(&address, Revision(0), &package).unwrap();
-        let folded = read_bytes(document.row().unwrap(), "document").unwrap().len();
-        assert!(folded < folded::CEILING / 4, "{folded} bytes");
+        let compressed = read_bytes(document.row().unwrap(), "document").unwrap().len();
+        assert!(compressed < compression::MAX_COMPRESSED / 4, "{compressed} bytes");
         let random = |_| {
             let mut bytes = [0; 24];
             getrandom::fill(&mut bytes).unwrap();
@@ -257,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_is_listed_by_what_its_row_says() {
+    fn a_module_is_read_from_its_list_item() {
         let address = address("a-b/vpc/aws");
         let mut package = package_document::empty(&address);
         package.add(&address, &version("1.0.0"), 7);

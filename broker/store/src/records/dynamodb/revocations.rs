@@ -1,34 +1,35 @@
-//! Revocations as one document, since every bearer check reads all of it.
+//! Revocations as one document, because every bearer check reads all of them.
 
 use serde_json::{Map, Value};
 use stile_core::critical;
 
 use super::attributes::{Row, bytes, number, read_bytes, read_number};
 use super::table::{Key, Write};
-use super::{DynamoDb, folded};
+use super::{DynamoDb, compression};
 use crate::StoreError;
 use crate::records::model::{Revision, RevocationRecords};
 
-/// The fields of the document, which is what its `crit` may name.
+/// The fields of the document, which its `crit` may name.
 const KNOWN: [&str; 2] = ["tokens", "principals"];
 
 impl DynamoDb {
-    /// Everything that is revoked.
+    /// Returns all revocations.
     pub(crate) async fn revocations(&self) -> Result<RevocationRecords, StoreError> {
         read(self.row(&key()).await?.as_ref())
     }
 }
 
-/// Where they are.
+/// Returns the key of the document.
 pub(super) fn key() -> Key {
     Key::new("revocations", "revocations")
 }
 
-/// Reads the document; one that cannot be read is no reason to take nothing for revoked.
+/// Reads the document. An unreadable document is an error. If it counted as empty, revoked tokens
+/// would be valid again.
 pub(super) fn read(row: Option<&Row>) -> Result<RevocationRecords, StoreError> {
     let Some(row) = row else { return Ok(RevocationRecords::default()) };
     let parse = || {
-        let document = folded::unfold(read_bytes(row, "document")?)?;
+        let document = compression::decompress(read_bytes(row, "document")?)?;
         let mut unknown: Map<String, Value> = serde_json::from_slice(&document).ok()?;
         if !critical::understood(unknown.get(critical::CRIT), &KNOWN) {
             return None;
@@ -41,16 +42,16 @@ pub(super) fn read(row: Option<&Row>) -> Result<RevocationRecords, StoreError> {
             unknown,
         })
     };
-    parse().ok_or_else(|| StoreError::corrupt("the revocations in the store cannot be read"))
+    parse().ok_or_else(|| StoreError::corrupt("cannot read the revocations in the store"))
 }
 
-/// The write of the document; `None` where it would become too large.
+/// Returns the write of the document. `None` if the document would become too large.
 pub(super) fn write(before: Revision, after: &RevocationRecords) -> Option<Write> {
     let mut document = after.unknown.clone();
     document.insert("tokens".to_owned(), entries(&after.tokens));
     document.insert("principals".to_owned(), entries(&after.principals));
-    let folded = folded::fold(Value::Object(document).to_string().as_bytes())?;
-    let row = [("revision", number(before.0.saturating_add(1))), ("document", bytes(folded))];
+    let compressed = compression::compress(Value::Object(document).to_string().as_bytes())?;
+    let row = [("revision", number(before.0.saturating_add(1))), ("document", bytes(compressed))];
     Some(Write::put(key(), row).only_if_revision(before.0))
 }
 
@@ -68,13 +69,13 @@ mod tests {
     fn row(document: &str) -> Row {
         [
             ("revision".to_owned(), number(3)),
-            ("document".to_owned(), bytes(folded::fold(document.as_bytes()).unwrap())),
+            ("document".to_owned(), bytes(compression::compress(document.as_bytes()).unwrap())),
         ]
         .into()
     }
 
     #[test]
-    fn a_document_that_cannot_be_read_is_not_taken_for_nothing_revoked() {
+    fn an_unreadable_document_is_an_error_and_not_an_empty_one() {
         assert_eq!(read(None).unwrap(), RevocationRecords::default());
         for bad in [
             "",
@@ -89,13 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_cannot_be_read_and_what_a_newer_program_added_stay() {
+    fn a_change_preserves_unreadable_entries_and_what_a_newer_program_added() {
         let document =
             json!({"more": {"x": 1}, "principals": [["x|.*", 5]], "tokens": [["x", 5], [7, 7]]});
         let found = read(Some(&row(&document.to_string()))).unwrap();
         let written = write(found.revision, &found).unwrap();
         let again =
-            folded::unfold(read_bytes(written.row().unwrap(), "document").unwrap()).unwrap();
+            compression::decompress(read_bytes(written.row().unwrap(), "document").unwrap())
+                .unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&again).unwrap(), document);
     }
 

@@ -1,4 +1,4 @@
-//! Makes the table where it is missing, for a trial; and checks the table, whoever made it.
+//! Creates the table for a trial, if it is missing, and checks the table.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use super::DynamoDb;
 use super::table::{PK, SK, TTL};
 use crate::StoreError;
 
-/// How long a new table may take.
-const TABLE: Duration = Duration::from_secs(120);
+/// Time limit for the creation of a table.
+const CREATION_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl DynamoDb {
-    /// Whether the table is there and has the keys this program writes.
+    /// Checks that the table exists, has the keys that this program uses, and accepts a write.
     pub(crate) async fn diagnose(&self) -> Result<(), StoreError> {
         let table = &self.table;
         let described = self.described().await?.ok_or_else(|| {
-            StoreError::misconfigured(format!("there is no table `{table}`; hint: make one with `stile-admin store init --table {table}`"))
+            StoreError::misconfigured(format!("table `{table}` does not exist; hint: create it with `stile-admin store init --table {table}`"))
         })?;
         let keys: Vec<(&str, &KeyType)> = described
             .key_schema()
@@ -29,15 +29,15 @@ impl DynamoDb {
             .collect();
         if keys != [(PK, &KeyType::Hash), (SK, &KeyType::Range)] {
             return Err(StoreError::misconfigured(format!(
-                "table `{table}` was not made for this: its keys must be `{PK}` and `{SK}`"
+                "table `{table}` is not a table of Stile: its keys must be `{PK}` and `{SK}`"
             )));
         }
         self.health_check().await
     }
 
-    /// Makes the table where it is missing; whether it was.
-    pub(crate) async fn make(&self) -> Result<bool, StoreError> {
-        let failed = || format!("table `{}` cannot be made", self.table);
+    /// Creates the table if it is missing. Returns whether it did.
+    pub(crate) async fn create_if_missing(&self) -> Result<bool, StoreError> {
+        let failed = || format!("cannot create table `{}`", self.table);
         if self.described().await?.is_some() {
             return Ok(false);
         }
@@ -61,7 +61,8 @@ impl DynamoDb {
         Box::pin(creating.send())
             .await
             .map_err(|error| StoreError::unavailable(failed(), error))?;
-        let there = self.client.wait_until_table_exists().table_name(&self.table).wait(TABLE);
+        let there =
+            self.client.wait_until_table_exists().table_name(&self.table).wait(CREATION_TIMEOUT);
         Box::pin(there).await.map_err(|error| StoreError::unavailable(failed(), error))?;
         let clearing = TimeToLiveSpecification::builder().attribute_name(TTL).enabled(true).build();
         let clearing = clearing.map_err(|error| StoreError::unavailable(failed(), error))?;
@@ -85,10 +86,9 @@ impl DynamoDb {
             {
                 Ok(None)
             }
-            Err(error) => Err(StoreError::unavailable(
-                format!("table `{}` cannot be reached", self.table),
-                error,
-            )),
+            Err(error) => {
+                Err(StoreError::unavailable(format!("cannot reach table `{}`", self.table), error))
+            }
         }
     }
 }

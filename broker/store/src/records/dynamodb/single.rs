@@ -1,6 +1,7 @@
-//! What a registry has one of: the host that it is for, and its sealed keyring.
+//! The items of which a registry has one: its host, and its sealed keyring.
 //!
-//! A broker never writes the host: whoever makes the table does, once, and no request has a way to it.
+//! A broker never writes the host. The creator of the table writes it once, and no request can
+//! change it.
 
 use stile_protocol::audience::Audience;
 
@@ -11,44 +12,46 @@ use crate::StoreError;
 use crate::records::model::{KeyringAndHost, SealedKeyring};
 use crate::records::sealed_keyring;
 
-/// The one attribute of the host's item.
+/// The only attribute of the host's item.
 const HOST: &str = "host";
 
 impl DynamoDb {
-    /// The registry that the records are for; `None` where it is not written.
+    /// Returns the registry that the records are for. `None` if none is recorded.
     pub(crate) async fn host(&self) -> Result<Option<Audience>, StoreError> {
         self.read_host(self.row(&host_key()).await?.as_ref())
     }
 
-    /// The sealed keyring, and the registry that the records are for, which only some need.
+    /// Returns the sealed keyring, and the registry that the records are for, which not every
+    /// caller needs.
     pub(crate) async fn sealed_keyring(&self) -> Result<KeyringAndHost, StoreError> {
         let (keyring, host) = (keyring_key(), host_key());
         let found = self.rows(&[keyring.clone(), host.clone()]).await?;
         Ok((read_keyring(found.get(&keyring))?, self.read_host(found.get(&host))))
     }
 
-    /// An item that cannot be read is no reason to go by a flag only.
+    /// Reads the host from its item. An unreadable item is an error. Otherwise, only a flag would
+    /// decide which registry this is.
     fn read_host(&self, row: Option<&Row>) -> Result<Option<Audience>, StoreError> {
         let Some(row) = row else { return Ok(None) };
         let table = &self.table;
         let typed = read_text(row, HOST).ok_or_else(|| {
             StoreError::corrupt(format!(
-                "the host in table `{table}` cannot be read: the row has no text `{HOST}`"
+                "cannot read the host in table `{table}`: the row has no text `{HOST}`"
             ))
         })?;
         Audience::parse(typed).map(Some).map_err(|error| {
-            StoreError::corrupt(format!("the host in table `{table}` is no registry host"))
+            StoreError::corrupt(format!("the host in table `{table}` is not a valid registry host"))
                 .caused_by(error)
         })
     }
 }
 
-/// The write of the host.
+/// Returns the write of the host.
 pub(super) fn add_host(host: &Audience) -> Write {
     Write::put(host_key(), [(HOST, text(host.as_str()))]).only_if_absent()
 }
 
-/// The write of the keyring.
+/// Returns the write of the keyring.
 pub(super) fn put_keyring(before: i64, keyring: &SealedKeyring) -> Write {
     let blob = keyring.blob.as_ref().map(|blob| ("blob", bytes(blob.as_slice())));
     let clear = [
@@ -59,7 +62,7 @@ pub(super) fn put_keyring(before: i64, keyring: &SealedKeyring) -> Write {
     Write::put(keyring_key(), clear.into_iter().chain(blob)).only_if_revision(before)
 }
 
-/// Where the keyring is.
+/// Returns the key of the keyring's item.
 pub(super) fn keyring_key() -> Key {
     Key::new("keyring", "keyring")
 }
@@ -68,7 +71,7 @@ fn host_key() -> Key {
     Key::new("host", "host")
 }
 
-/// What the keyring's item says.
+/// Reads the keyring from its item.
 pub(super) fn read_keyring(row: Option<&Row>) -> Result<Option<SealedKeyring>, StoreError> {
     let Some(row) = row else { return Ok(None) };
     let read = || {
@@ -79,5 +82,5 @@ pub(super) fn read_keyring(row: Option<&Row>) -> Result<Option<SealedKeyring>, S
             blob: read_bytes(row, "blob").map(<[u8]>::to_vec),
         })
     };
-    read().map(Some).ok_or_else(|| StoreError::corrupt("the keyring in the table cannot be read"))
+    read().map(Some).ok_or_else(|| StoreError::corrupt("cannot read the keyring in the table"))
 }

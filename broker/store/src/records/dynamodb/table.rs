@@ -1,21 +1,23 @@
-//! The one table: keys, reads that see every write before them, and writes that all take place or none does.
+//! The one table: its keys, strongly consistent reads, and writes that take effect together or not
+//! at all.
 //!
-//! | question | key | how |
+//! | content | key | access |
 //! |---|---|---|
-//! | who may this principal | `principal P` / `grants` | one read, a ready-made document |
-//! | which unique id it must have | `pin P` / `pin` | in the same batch |
-//! | is there one that differs by case | `folded p` / `principal` | in the same batch |
-//! | all grants; all on a namespace | `grants` / `P N`; `namespace N` / `P` | one paged query |
-//! | the `versions` document of a module | `module A` / `versions` | one read |
+//! | grants of a principal | `principal P` / `grants` | one read of a ready-made document |
+//! | pin of a principal | `pin P` / `pin` | in the same batch |
+//! | principal of a name, in any case | `folded p` / `principal` | in the same batch |
+//! | all grants; all grants on a namespace | `grants` / `P N`; `namespace N` / `P` | one paged query |
+//! | versions document of a module | `module A` / `versions` | one read |
 //! | one version | `module A` / `version V` | one read |
-//! | which namespaces have a record | `namespaces` / `N` | one read, or one paged query |
-//! | all modules, or those of a namespace | `modules` / `N NAME SYSTEM` | one paged query |
-//! | the keyring; which registry this is | `keyring` / `keyring`; `host` / `host` | one batch |
-//! | what is revoked | `revocations` / `revocations` | one read |
-//! | what was said of an upload | `upload I` / `upload` | one read |
-//! | was this proof used | `proof D` / `claim` | a conditional write |
+//! | record of a namespace; all records | `namespaces` / `N` | one read, or one paged query |
+//! | all modules; those of a namespace | `modules` / `N NAME SYSTEM` | one paged query |
+//! | keyring; registry host | `keyring` / `keyring`; `host` / `host` | one batch |
+//! | all revocations | `revocations` / `revocations` | one read |
+//! | one upload | `upload I` / `upload` | one read |
+//! | use of a proof | `proof D` / `claim` | one conditional write |
 //!
-//! Nothing is ever scanned. A space parts what keys are made of: it sorts before everything that may be in a name.
+//! The store never scans the table. A space separates the parts of a key, because it sorts before
+//! every character that a name can contain.
 
 use std::collections::HashMap;
 
@@ -37,16 +39,18 @@ pub(super) const PK: &str = "pk";
 /// The sort key.
 pub(super) const SK: &str = "sk";
 
-/// When DynamoDB may clear a row away, Unix seconds. It comes days late or never, so nothing is decided by it.
+/// The time from which DynamoDB may delete a row, in Unix seconds. It deletes the row days later or
+/// never, so no decision depends on it.
 pub(super) const TTL: &str = "ttl";
 
-/// The version of an item's format, a number; an item without it has version 1. It stands at the top of each item.
+/// The version of an item's format, a number at the top level of the item. An item without it has
+/// version 1.
 pub(super) const VERSION: &str = "v";
 
-/// The format of items that this program writes, and the newest that it reads.
+/// The format of the items that this program writes, and the newest that it reads.
 pub(super) const FORMAT: i64 = 1;
 
-/// What names a row.
+/// The key of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pk: String,
@@ -67,7 +71,7 @@ impl Key {
     }
 }
 
-/// One write of a transaction, with the condition under which it takes place.
+/// One write of a transaction, with its condition.
 #[derive(Debug)]
 pub(super) struct Write {
     key: Key,
@@ -78,7 +82,7 @@ pub(super) struct Write {
 }
 
 impl Write {
-    /// Puts a row, whatever is there.
+    /// Creates a write that puts a row, and replaces an existing one.
     pub(super) fn put<'a>(
         key: Key,
         attributes: impl IntoIterator<Item = (&'a str, AttributeValue)>,
@@ -89,28 +93,29 @@ impl Write {
         Self { key, row: Some(row), update: None, condition: None, values: Row::new() }
     }
 
-    /// Changes a row by an expression.
+    /// Creates a write that changes a row with an update expression.
     pub(super) fn update(key: Key, expression: &'static str) -> Self {
         Self { key, row: None, update: Some(expression), condition: None, values: Row::new() }
     }
 
-    /// Removes a row.
+    /// Creates a write that deletes a row.
     pub(super) fn delete(key: Key) -> Self {
         Self { key, row: None, update: None, condition: None, values: Row::new() }
     }
 
-    /// Only under this condition.
+    /// Adds a condition to the write.
     pub(super) fn only_if(mut self, condition: &'static str) -> Self {
         self.condition = Some(condition);
         self
     }
 
-    /// Only if nothing is there.
+    /// Adds the condition that the row does not exist.
     pub(super) fn only_if_absent(self) -> Self {
         self.only_if("attribute_not_exists(pk)")
     }
 
-    /// Only if the row is of that revision; 0 is that of a row that is not there.
+    /// Adds the condition that the row has this revision. Revision 0 means that the row does not
+    /// exist.
     pub(super) fn only_if_revision(self, revision: i64) -> Self {
         if revision == 0 {
             self.only_if_absent()
@@ -119,13 +124,13 @@ impl Write {
         }
     }
 
-    /// What a placeholder stands for.
+    /// Sets the value of a placeholder.
     pub(super) fn value(mut self, name: &'static str, value: AttributeValue) -> Self {
         self.values.insert(name.to_owned(), value);
         self
     }
 
-    /// The row it puts.
+    /// Returns the row that the write puts.
     #[cfg(test)]
     pub(super) fn row(&self) -> Option<&Row> {
         self.row.as_ref()
@@ -160,12 +165,12 @@ impl Write {
         };
         built
             .map(|item| item.build())
-            .map_err(|error| StoreError::unavailable("a write cannot be made", error))
+            .map_err(|error| StoreError::unavailable("cannot build a write for the table", error))
     }
 }
 
 impl DynamoDb {
-    /// One row as it is now.
+    /// Reads one row as it is now.
     pub(super) async fn row(&self, key: &Key) -> Result<Option<Row>, StoreError> {
         let asked = self
             .client
@@ -173,11 +178,12 @@ impl DynamoDb {
             .table_name(&self.table)
             .set_key(Some(key.row()))
             .consistent_read(true);
-        let found = Box::pin(asked.send()).await.map_err(|error| unreadable(self, error))?.item;
+        let found = Box::pin(asked.send()).await.map_err(|error| read_error(self, error))?.item;
         found.map(|row| self.check_format(&row).map(|()| row)).transpose()
     }
 
-    /// Several rows, each as it is now, in one call; those that are not there are left out.
+    /// Reads several rows, each as it is now, in one call. The result does not contain rows that do
+    /// not exist.
     pub(super) async fn rows(&self, keys: &[Key]) -> Result<HashMap<Key, Row>, StoreError> {
         let mut found = HashMap::new();
         let mut wanted: Vec<Row> = keys.iter().map(Key::row).collect();
@@ -185,34 +191,38 @@ impl DynamoDb {
         loop {
             let asked =
                 KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
-            let asked =
-                asked.map_err(|error| StoreError::unavailable("a read cannot be made", error))?;
+            let asked = asked.map_err(|error| {
+                StoreError::unavailable("cannot build a read of the table", error)
+            })?;
             let sent = self.client.batch_get_item().request_items(&self.table, asked);
-            let answer = Box::pin(sent.send()).await.map_err(|error| unreadable(self, error))?;
+            let answer = Box::pin(sent.send()).await.map_err(|error| read_error(self, error))?;
             for row in answer.responses.unwrap_or_default().into_values().flatten() {
                 self.check_format(&row)?;
                 if let Some(key) = Key::of(&row) {
                     found.insert(key, row);
                 }
             }
-            // What DynamoDB had no capacity for is left over, and the answer is a success all the same: taken for
-            // absent, a revocation would be none.
-            let left = answer
+            // If DynamoDB has no capacity for some keys, it returns them in an answer that is a
+            // success. If the store took these rows for missing, a revocation would have no effect.
+            let unprocessed = answer
                 .unprocessed_keys
                 .unwrap_or_default()
                 .into_values()
-                .flat_map(|left| left.keys)
+                .flat_map(|unprocessed| unprocessed.keys)
                 .collect::<Vec<_>>();
-            if left.is_empty() {
+            if unprocessed.is_empty() {
                 return Ok(found);
             }
-            wanted = left;
-            retry.again().await?;
+            wanted = unprocessed;
+            retry.wait().await?;
         }
     }
 
-    /// Every row of a partition whose sort key begins so, in order, however many answers it takes; `enough` ends it
-    /// before. It gets `None` for a row that a newer program wrote.
+    /// Reads every row of a partition whose sort key starts with `prefix`, in order, from all
+    /// pages.
+    ///
+    /// It stops early if `enough` returns true. `enough` gets `None` for a row that a newer program
+    /// wrote.
     pub(super) async fn query(
         &self,
         pk: &str,
@@ -235,13 +245,14 @@ impl DynamoDb {
                     .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
                     .expression_attribute_values(":sk", text(prefix))
             };
-            let answer = Box::pin(asked.send()).await.map_err(|error| unreadable(self, error))?;
+            let answer = Box::pin(asked.send()).await.map_err(|error| read_error(self, error))?;
             for row in answer.items.unwrap_or_default() {
                 if enough(self.check_format(&row).is_ok().then_some(row)) {
                     return Ok(());
                 }
             }
-            // An answer may be empty and yet not the last: the mark alone says so.
+            // A page can be empty without being the last one. Only the missing `last_evaluated_key`
+            // marks the last page.
             match answer.last_evaluated_key {
                 Some(key) if !key.is_empty() => from = Some(key),
                 _ => return Ok(()),
@@ -249,7 +260,8 @@ impl DynamoDb {
         }
     }
 
-    /// Writes all or nothing. The client's token makes a call that is sent twice take place once.
+    /// Makes all of the writes or none. The client's token ensures that a call that is sent twice
+    /// takes effect once.
     pub(super) async fn transact(&self, writes: Vec<Write>) -> Result<Outcome, StoreError> {
         let writes = writes
             .into_iter()
@@ -260,12 +272,13 @@ impl DynamoDb {
         {
             Ok(_) => Ok(Outcome::Done),
             Err(error) => refused(&error).ok_or_else(|| {
-                StoreError::unavailable(format!("table `{}` cannot be written", self.table), error)
+                StoreError::unavailable(format!("cannot write to table `{}`", self.table), error)
             }),
         }
     }
 
-    /// Refuses an item that a newer program wrote: what it means may have changed.
+    /// Returns an error for an item that a newer program wrote, because its meaning may have
+    /// changed.
     fn check_format(&self, row: &Row) -> Result<(), StoreError> {
         let format = match row.get(VERSION) {
             None => 1,
@@ -281,17 +294,19 @@ impl DynamoDb {
         )))
     }
 
-    /// Whether a write goes through.
+    /// Checks that a write succeeds.
     pub(crate) async fn health_check(&self) -> Result<(), StoreError> {
-        // Two who look at the same time hinder each other, and the table has answered all the same.
+        // Two concurrent checks can conflict, but then the table has answered, too.
         self.transact(vec![Write::put(Key::new("reach", "reach"), [])]).await.map(drop)
     }
 }
 
-/// What a cancelled transaction says, where it is an answer and no failure.
+/// Returns the outcome of a cancelled transaction. `None` if the error is a failure and not an
+/// answer.
 fn refused(error: &SdkError<TransactWriteItemsError>) -> Option<Outcome> {
-    // Nothing else is one: a call that is still in progress under its token after it was sent again may yet take place,
-    // and under another token it would meet itself, as if the proof had been used by somebody else.
+    // No other error is an answer. A call that was sent again can still be in progress under its
+    // token, and take effect later. Under another token it would conflict with itself, as if
+    // another caller had used the proof.
     let TransactWriteItemsError::TransactionCanceledException(cancelled) =
         error.as_service_error()?
     else {
@@ -305,8 +320,10 @@ fn refused(error: &SdkError<TransactWriteItemsError>) -> Option<Outcome> {
     verdict(&codes)
 }
 
-/// A conflict or a throttled item comes before a condition that did not hold: only when every item was looked at is a
-/// condition an answer.
+/// Returns the outcome for these cancellation reasons.
+///
+/// A conflict or a throttled item comes before a condition that does not hold. A condition is an
+/// answer only if DynamoDB checked every item.
 fn verdict(codes: &[&str]) -> Option<Outcome> {
     let again = [
         "TransactionConflict",
@@ -323,11 +340,11 @@ fn verdict(codes: &[&str]) -> Option<Outcome> {
     codes.iter().position(|code| *code == "ConditionalCheckFailed").map(Outcome::Refused)
 }
 
-fn unreadable(
+fn read_error(
     store: &DynamoDb,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> StoreError {
-    StoreError::unavailable(format!("table `{}` cannot be read", store.table), error)
+    StoreError::unavailable(format!("cannot read table `{}`", store.table), error)
 }
 
 #[cfg(test)]
@@ -335,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_conflict_is_no_answer_and_a_condition_that_did_not_hold_is_one() {
+    fn a_conflict_is_not_an_answer_and_a_failed_condition_is_one() {
         for (codes, expected) in [
             (vec!["None", "TransactionConflict"], Some(Outcome::Conflict)),
             (vec!["ConditionalCheckFailed", "TransactionConflict"], Some(Outcome::Conflict)),

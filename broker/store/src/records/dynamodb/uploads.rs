@@ -1,4 +1,4 @@
-//! Uploads that were begun, an item each, which the table clears away.
+//! Uploads that clients began, one item for each. The table deletes them after their time.
 
 use stile_core::package::{AnnouncedArchive, Format, UploadId};
 
@@ -10,20 +10,20 @@ use crate::records::model::UploadRecord;
 use crate::records::retention::MARGIN;
 
 impl DynamoDb {
-    /// An upload that was begun.
+    /// Returns an upload that a client began.
     pub(crate) async fn upload(&self, id: &UploadId) -> Result<Option<UploadRecord>, StoreError> {
         let Some(row) = self.row(&key(id)).await? else { return Ok(None) };
-        let unreadable = || StoreError::corrupt("an upload in the store cannot be read");
+        let unreadable = || StoreError::corrupt("cannot read an upload in the store");
         read(id, &row).map(Some).ok_or_else(unreadable)
     }
 }
 
-/// Where an upload is.
+/// Returns the key of an upload.
 pub(super) fn key(id: &UploadId) -> Key {
     Key::new(format!("upload {}", id.as_str()), "upload")
 }
 
-/// The write of an upload.
+/// Returns the write that adds an upload.
 pub(super) fn add(upload: &UploadRecord) -> Write {
     let row = [
         ("principal", text(upload.principal.as_str())),

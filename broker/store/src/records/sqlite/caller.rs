@@ -1,4 +1,4 @@
-//! What a mint and a bearer check read, in one snapshot.
+//! Reads the state of a caller in one snapshot, for a mint and for the check of a bearer.
 
 use std::collections::HashSet;
 
@@ -12,18 +12,19 @@ use crate::StoreError;
 use crate::records::model::CallerRecords;
 
 impl Sqlite {
-    /// Everything that a decision about a caller with these principals depends on, its own first.
+    /// Reads everything that a decision about a caller depends on. The first of the principals is
+    /// the caller's own role or user.
     pub(crate) async fn caller(
         &self,
         principals: Vec<Principal>,
     ) -> Result<CallerRecords, StoreError> {
         self.read(move |connection| {
-            // One transaction, so that everything read belongs together.
+            // One transaction, so that all rows are of the same moment.
             let snapshot = connection.unchecked_transaction().map_err(database_error)?;
             let mut all = Vec::new();
             let mut revoked = None;
             for principal in &principals {
-                all.extend(grants::of(&snapshot, principal)?);
+                all.extend(grants::of_principal(&snapshot, principal)?);
                 if revoked.is_none() && is_revoked(&snapshot, principal)? {
                     revoked = Some(principal.clone());
                 }

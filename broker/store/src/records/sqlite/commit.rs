@@ -1,4 +1,4 @@
-//! Renders mutations into one transaction: every condition is checked first, as none of the changes has taken place.
+//! Commits mutations in one transaction. It checks every condition first, before the first change.
 
 use rusqlite::{Transaction, params};
 use serde_json::Value as Json;
@@ -13,7 +13,8 @@ use crate::records::mutation::{GrantsChange, Mutation, Outcome};
 use crate::records::sealed_keyring;
 
 impl Sqlite {
-    /// Commits all of the mutations or none. Its lock lets no writer in between, so there are no conflicts.
+    /// Commits all of the mutations or none. The lock of the transaction excludes other writers, so
+    /// there are no conflicts.
     pub(crate) async fn commit(&self, mutations: Vec<Mutation>) -> Result<Outcome, StoreError> {
         self.write(move |transaction| {
             for (at, mutation) in mutations.iter().enumerate() {
@@ -30,7 +31,7 @@ impl Sqlite {
     }
 }
 
-/// Whether the condition of a mutation holds.
+/// Returns whether the condition of a mutation holds.
 fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, StoreError> {
     let exists = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
         transaction
@@ -40,7 +41,7 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
     };
     match mutation {
         Mutation::RecordSingleUse { digest, .. } => {
-            // Nothing about time in the condition: a proof is recorded once, whatever any clock says.
+            // The condition contains no time: a proof is recorded once, whatever a clock says.
             Ok(!exists("SELECT 1 FROM proofs WHERE signature_digest = ?1", &[digest])?)
         }
         Mutation::PinFirst { principal, id } => Ok(match grants::pin_of(transaction, principal)? {
@@ -182,7 +183,7 @@ fn change_grants(
             forget.iter().try_for_each(delete)?;
             add_grant(transaction, grant)
         }
-        // The other columns stay as they are, those of a newer program included.
+        // The other columns do not change, including those of a newer program.
         GrantsChange::Update(grant) => transaction
             .prepare_cached(
                 "UPDATE grants SET permissions = ?3, expires_at = ?4 WHERE principal = ?1 AND namespace = ?2",
@@ -216,7 +217,7 @@ fn add_grant(transaction: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<(
         .map(drop)
 }
 
-/// Writes what differs: the rows that are the same in both stay as they are.
+/// Writes only the differences. Rows that are the same in both do not change.
 fn change_revocations(
     transaction: &Transaction<'_>,
     before: &RevocationRecords,
@@ -273,7 +274,7 @@ fn add_version(
         .map(drop)
 }
 
-/// Columns of a newer program stay as they are.
+/// Adds or changes the row of a package. Columns of a newer program do not change.
 fn put_package(
     transaction: &Transaction<'_>,
     address: &PackageAddress,

@@ -12,15 +12,15 @@ use super::{Sqlite, database_error, number, revision, rows, text};
 use crate::StoreError;
 use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
 
-/// `SELECT` of the columns that [`stored`] reads.
+/// The `SELECT` of the columns that [`stored`] reads.
 const SELECT: &str = "SELECT principal, namespace, permissions, expires_at, created_by, created_at, crit FROM grants";
 
-/// What a `crit` of a row may name.
+/// The column names that a `crit` of a row may contain.
 const KNOWN: [&str; 6] =
     ["principal", "namespace", "permissions", "expires_at", "created_by", "created_at"];
 
 impl Sqlite {
-    /// Everything that a change of the principal's grants depends on.
+    /// Reads everything that a change of the principal's grants depends on.
     pub(crate) async fn principal_grants(
         &self,
         principal: &Principal,
@@ -39,7 +39,7 @@ impl Sqlite {
         .await
     }
 
-    /// Every grant, or those of a principal, or those on a namespace; in order.
+    /// Returns grants in order: all, those of a principal, or those on a namespace.
     pub(crate) async fn grants(
         &self,
         principal: Option<Principal>,
@@ -59,15 +59,15 @@ impl Sqlite {
     }
 }
 
-/// The grants of one principal.
-pub(super) fn of(
+/// Returns the grants of one principal.
+pub(super) fn of_principal(
     connection: &Connection,
     principal: &Principal,
 ) -> Result<Vec<StoredGrant>, StoreError> {
     Ok(rows_of(connection, principal)?.iter().map(|row| stored(row)).collect())
 }
 
-/// The revision of a principal's grants as they are now.
+/// Returns the current revision of a principal's grants.
 pub(super) fn revision_of(
     connection: &Connection,
     principal: &Principal,
@@ -80,7 +80,8 @@ fn rows_of(connection: &Connection, principal: &Principal) -> Result<Vec<Vec<Val
     rows(connection, &sql, [principal.as_str()])
 }
 
-/// Another principal with grants whose name differs by case only, or the principal itself where there is none.
+/// Returns a principal with grants whose name is the same or differs only by case. It prefers
+/// another principal to the given one.
 pub(super) fn same_name(
     connection: &Connection,
     principal: &Principal,
@@ -101,7 +102,7 @@ fn stored(row: &[Value]) -> StoredGrant {
 }
 
 fn grant(row: &[Value]) -> Option<Grant> {
-    // A `crit` that is no list of names is not understood either.
+    // A `crit` that is not a list of names is not understood, either.
     let crit = match row.get(6) {
         None | Some(Value::Null) => None,
         crit => {
@@ -125,7 +126,7 @@ fn grant(row: &[Value]) -> Option<Grant> {
     })
 }
 
-/// The pin of a role or user.
+/// Returns the pin of a role or user.
 pub(super) fn pin_of(connection: &Connection, principal: &Principal) -> Result<Pin, StoreError> {
     let row = connection
         .query_row("SELECT unique_id FROM pins WHERE principal = ?1", [principal.as_str()], |row| {
@@ -136,9 +137,10 @@ pub(super) fn pin_of(connection: &Connection, principal: &Principal) -> Result<P
     match row {
         None => Ok(Pin::Unpinned),
         Some(None) => Ok(Pin::Disabled),
-        // An id nobody can have is no reason to let everybody in.
+        // An invalid id is an error. If it counted as no pin, every role of that name would have
+        // the grants.
         Some(Some(text)) => UniqueId::parse(&text).map(Pin::Pinned).ok_or_else(|| {
-            StoreError::corrupt(format!("the pinned unique id of `{principal}` cannot be read"))
+            StoreError::corrupt(format!("cannot read the pinned unique id of `{principal}`"))
         }),
     }
 }

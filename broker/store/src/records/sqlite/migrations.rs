@@ -1,9 +1,13 @@
-//! Brings the tables of the SQLite database to this program's format: ordered migrations, each of which only adds.
+//! Migrates the tables of the SQLite database to this program's format. The migrations are ordered,
+//! and each only adds.
 //!
-//! `PRAGMA user_version` counts the migrations that a database has: its format. Each migration N also writes the row
-//! `oldest reader of N` into `meta`: the oldest format whose programs may still use the database. After a migration that
-//! only adds, every older program goes on beside a newer one. After one that takes something away, it refuses. A format
-//! without such a row is refused too. The first release reads neither number, and `meta.schema` stays 1 for it.
+//! `PRAGMA user_version` counts the migrations of a database: its format. Each migration N also
+//! writes the row `oldest reader of N` into `meta`: the oldest format whose programs may still use
+//! the database.
+//!
+//! After a migration that only adds, older programs continue to work next to a newer one. After one
+//! that removes something, they reject the database. They also reject a format without such a row.
+//! The first release reads neither number, and `meta.schema` stays 1 for it.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use rusqlite_migration::{HookResult, M, Migrations};
@@ -11,10 +15,10 @@ use rusqlite_migration::{HookResult, M, Migrations};
 use super::database_error;
 use crate::StoreError;
 
-/// The schema that every program so far reads and writes.
+/// The schema that every release so far reads and writes.
 const SCHEMA: i64 = 1;
 
-/// The tables of the first release. They are created only where they are missing, since that release did not count.
+/// The tables of the first release. It did not count migrations, so the tables can exist already.
 const FIRST: &str = "
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -48,7 +52,8 @@ CREATE TABLE IF NOT EXISTS module_versions (
 INSERT OR IGNORE INTO meta (name, value) VALUES ('schema', 1);
 ";
 
-/// `registry_records` holds what a registry has one of: the host it is for, and the sealed keyring.
+/// `registry_records` holds the records of which a registry has one: its host, and the sealed
+/// keyring.
 const UPLOADS_AND_SEALED_KEYS: &str = "
 CREATE TABLE IF NOT EXISTS uploads (
   id TEXT PRIMARY KEY, principal TEXT NOT NULL, address TEXT NOT NULL, version TEXT NOT NULL,
@@ -69,8 +74,8 @@ CREATE TABLE IF NOT EXISTS namespaces (
 INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 3', 1);
 ";
 
-/// In order. A migration that a release had is never changed again; a new one is added at the end. Each must be safe to
-/// repeat, because two processes may start at once.
+/// Returns all migrations in order. Never change a released migration; add a new one at the end.
+/// Each must be safe to repeat, because two processes can start at the same time.
 fn migrations() -> Migrations<'static> {
     Migrations::new(vec![
         M::up(FIRST),
@@ -82,19 +87,19 @@ fn migrations() -> Migrations<'static> {
     ])
 }
 
-/// How many migrations this program knows: the format it reads and writes.
+/// The number of migrations that this program knows: the format that it reads and writes.
 pub(crate) const FORMAT: i64 = 3;
 
-/// What a migration did.
+/// The result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Migrated {
-    /// The format before.
+    /// The format before the migration.
     pub from: i64,
-    /// The format now.
+    /// The format after the migration.
     pub to: i64,
 }
 
-/// Makes the tables of an empty database, and brings any other to this program's format.
+/// Creates the tables of an empty database, and migrates any other database.
 pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
     let empty: bool = connection
         .query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
@@ -105,12 +110,13 @@ pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
     migrate(connection).map(drop)
 }
 
-/// The format of a database; an error where this program cannot read it. Guessing could lose what is in it.
+/// Returns the format of a database. It is an error if this program cannot read the format, because
+/// guessing could lose data.
 pub(super) fn check(connection: &Connection) -> Result<i64, StoreError> {
-    let made = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'meta'";
-    if !connection.query_row(made, [], |row| row.get(0)).map_err(database_error)? {
+    let has_meta = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'meta'";
+    if !connection.query_row(has_meta, [], |row| row.get(0)).map_err(database_error)? {
         return Err(StoreError::corrupt(
-            "the database was not made by this program, or has lost all that was in it",
+            "the database has no tables of Stile: another program created it, or it has lost its content",
         ));
     }
     let schema: Option<i64> = connection
@@ -124,7 +130,11 @@ pub(super) fn check(connection: &Connection) -> Result<i64, StoreError> {
                 "the database has schema {other}, and this program reads schema {SCHEMA} only; hint: run a newer release"
             )));
         }
-        None => return Err(StoreError::corrupt("the database was not made by this program")),
+        None => {
+            return Err(StoreError::corrupt(
+                "the database has no schema number, so another program created it",
+            ));
+        }
     }
     let format: i64 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
@@ -137,7 +147,8 @@ pub(super) fn check(connection: &Connection) -> Result<i64, StoreError> {
     Ok(format)
 }
 
-/// The oldest format whose programs may use the database; `None` if the database does not say.
+/// Returns the oldest format whose programs may use the database. `None` if the database does not
+/// contain it.
 fn oldest_reader(connection: &Connection, format: i64) -> Result<Option<i64>, StoreError> {
     let name = format!("oldest reader of {format}");
     connection
@@ -146,7 +157,8 @@ fn oldest_reader(connection: &Connection, format: i64) -> Result<Option<i64>, St
         .map_err(database_error)
 }
 
-/// Brings the database to this program's format, in one transaction. It does not change a newer one.
+/// Migrates the database to this program's format, in one transaction. It does not change a newer
+/// database.
 pub(super) fn migrate(connection: &mut Connection) -> Result<Migrated, StoreError> {
     let format = |connection: &Connection| {
         connection
@@ -162,12 +174,12 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<Migrated, StoreErro
     connection.set_transaction_behavior(TransactionBehavior::Deferred);
     done.map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => database_error(err),
-        other => StoreError::unavailable("the database cannot be migrated", other),
+        other => StoreError::unavailable("cannot migrate the database", other),
     })?;
     Ok(Migrated { from, to: format(connection)? })
 }
 
-/// Adds a column of text that may be null, unless it is there.
+/// Adds a text column that may be null, unless the table has it.
 fn add_column(transaction: &Transaction<'_>, table: &str, column: &str) -> HookResult {
     let there: bool = transaction.query_row(
         "SELECT count(*) > 0 FROM pragma_table_info(?1) WHERE name = ?2",
@@ -197,26 +209,26 @@ mod tests {
     }
 
     #[test]
-    fn a_database_of_a_newer_program_is_refused_with_both_versions() {
+    fn check_rejects_a_newer_format_and_names_both_formats() {
         let mut connection = Connection::open_in_memory().unwrap();
         create(&mut connection).unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
-        let refused = check(&connection).unwrap_err();
+        let rejected = check(&connection).unwrap_err();
         assert_eq!(
-            refused.to_string(),
+            rejected.to_string(),
             format!(
                 "the database has format 99, and this program reads formats up to {FORMAT}; hint: run a newer release"
             )
         );
         connection.execute("INSERT INTO meta VALUES ('oldest reader of 99', 98)", []).unwrap();
-        assert_eq!(check(&connection).unwrap_err().to_string(), refused.to_string());
+        assert_eq!(check(&connection).unwrap_err().to_string(), rejected.to_string());
         connection.pragma_update(None, "user_version", FORMAT).unwrap();
         connection.execute("UPDATE meta SET value = 2 WHERE name = 'schema'", []).unwrap();
         assert!(check(&connection).unwrap_err().to_string().contains("schema 2"));
     }
 
     #[test]
-    fn a_database_of_a_newer_program_is_used_unchanged_if_it_says_that_this_format_may() {
+    fn a_newer_database_that_permits_this_format_is_used_unchanged() {
         let mut connection = Connection::open_in_memory().unwrap();
         create(&mut connection).unwrap();
         connection.pragma_update(None, "user_version", FORMAT + 1).unwrap();

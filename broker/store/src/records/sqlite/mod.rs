@@ -1,6 +1,6 @@
-//! Records in a SQLite database, for one machine. Several processes may have it open at once.
+//! Records in a SQLite database on one machine. Several processes can open it at the same time.
 //!
-//! A commit is one synced transaction: what was acknowledged survives a crash of the machine.
+//! A commit is one synced transaction, so an acknowledged change survives a crash of the machine.
 
 mod caller;
 mod commit;
@@ -28,10 +28,11 @@ use super::model::Revision;
 use crate::blocking::blocking;
 use crate::{EmbeddedDeadlines, StoreError, StoreErrorKind};
 
-/// Writes of one process at once: the others wait here, and not on the connections that reads need.
+/// Maximum number of concurrent writes of one process. Other writers wait for a permit, so they do
+/// not occupy the connections that reads need.
 const WRITERS: usize = 2;
 
-/// Connections of one process.
+/// Maximum number of connections of one process.
 const CONNECTIONS: u32 = 8;
 
 /// An open database.
@@ -50,20 +51,20 @@ impl std::fmt::Debug for Sqlite {
 }
 
 impl Sqlite {
-    /// Makes the database where it is missing, readable by its owner only; whether it was.
+    /// Creates the database if it is missing, readable only by its owner. Returns whether it did.
     pub(crate) fn init(database: &Path, deadlines: EmbeddedDeadlines) -> Result<bool, StoreError> {
         let failed = |error: std::io::Error| {
-            StoreError::unavailable(format!("`{}` cannot be made", database.display()), error)
+            StoreError::unavailable(format!("cannot create `{}`", database.display()), error)
         };
-        let made = !database.exists();
-        if made {
+        let is_new = !database.exists();
+        if is_new {
             fs::OpenOptions::new().create(true).append(true).open(database).map_err(failed)?;
             fs::set_permissions(database, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         }
         let mut connection = Connection::open(database).map_err(database_error)?;
         configure(&mut connection, deadlines).map_err(database_error)?;
         migrations::create(&mut connection)?;
-        Ok(made)
+        Ok(is_new)
     }
 
     /// Returns what [`Sqlite::open`] does to the format of a database, without doing it.
@@ -75,9 +76,9 @@ impl Sqlite {
         Ok(migrations::Migrated { from, to: from.max(migrations::FORMAT) })
     }
 
-    /// Opens a database that is there, and brings it to this program's format.
+    /// Opens an existing database, and migrates it to this program's format.
     pub(crate) fn open(database: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
-        // Opened directly first: the pool would try again and again, and report only that it waited.
+        // Open it directly first: the pool would try again and again, and report only a timeout.
         let mut first = open(database, deadlines)?;
         migrations::check(&first)?;
         let migrated = migrations::migrate(&mut first)?;
@@ -86,7 +87,7 @@ impl Sqlite {
                 database = %database.display(),
                 from = migrated.from,
                 to = migrated.to,
-                "the database was brought to this program's format; the release before goes on reading it"
+                "migrated the database to this program's format; the previous release can still read it"
             );
         }
         let manager = SqliteConnectionManager::file(database)
@@ -98,7 +99,7 @@ impl Sqlite {
             .connection_timeout(deadlines.connection)
             .build(manager)
             .map_err(|error| {
-                StoreError::unavailable(format!("`{}` cannot be opened", database.display()), error)
+                StoreError::unavailable(format!("cannot open `{}`", database.display()), error)
             })?;
         Ok(Self {
             database: Arc::new(database.to_path_buf()),
@@ -108,12 +109,12 @@ impl Sqlite {
         })
     }
 
-    /// The name of the database, for a message.
+    /// Returns the name of the database, for messages.
     pub(crate) fn name(&self) -> String {
         format!("database `{}`", self.database.display())
     }
 
-    /// Whether a read and a write go through.
+    /// Checks that a read and a write succeed.
     pub(crate) async fn health_check(&self) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction
@@ -132,16 +133,19 @@ impl Sqlite {
         blocking(move || work(&*store.connection()?)).await
     }
 
-    /// Runs one transaction; it is on disk when this returns, or it never was.
+    /// Runs one transaction. After a success, the transaction is on disk. After an error, it has no
+    /// effect.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        // Not for ever: while the database is locked, each writer before this one waits until its deadline.
+        // The wait has a limit: while the database is locked, each earlier writer waits until its
+        // own deadline.
         let permit =
             tokio::time::timeout(self.deadlines.writer, Arc::clone(&self.writers).acquire_owned());
-        let permit = permit.await.map_err(|_| StoreError::busy("too many wait to write"))?;
+        let permit =
+            permit.await.map_err(|_| StoreError::busy("too many writers wait for the database"))?;
         blocking(move || {
             let _permit = permit;
             let mut connection = store.connection()?;
@@ -170,7 +174,8 @@ fn open(database: &Path, deadlines: EmbeddedDeadlines) -> Result<Connection, Sto
     Ok(connection)
 }
 
-/// `FULL`: in WAL mode a commit is synced, so what was acknowledged survives a crash of the machine as well.
+/// Configures a connection. In WAL mode, `FULL` syncs each commit, so an acknowledged change
+/// survives a crash of the machine.
 fn configure(connection: &mut Connection, deadlines: EmbeddedDeadlines) -> rusqlite::Result<()> {
     connection.busy_timeout(deadlines.writer)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -187,17 +192,18 @@ fn database_error(error: rusqlite::Error) -> StoreError {
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreErrorKind::Corrupt,
             _ => StoreErrorKind::Unavailable,
         },
-        // A column that somebody wrote by hand.
+        // A column with a value that this program did not write.
         Error::FromSqlConversionFailure(..)
         | Error::IntegralValueOutOfRange(..)
         | Error::Utf8Error(..)
         | Error::InvalidColumnType(..) => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,
     };
-    StoreError::new(kind, "the database cannot be read or written").caused_by(error)
+    StoreError::new(kind, "cannot read or write the database").caused_by(error)
 }
 
-/// The tables have no column for a revision, which programs before this one would not count on: it is a digest of the rows.
+/// Returns a digest of the rows as their revision. The tables have no column for one, because older
+/// programs would not increase it.
 fn revision<'a>(rows: impl IntoIterator<Item = &'a Vec<Value>>) -> Revision {
     let mut digest = Sha256::new();
     for row in rows {
@@ -208,7 +214,7 @@ fn revision<'a>(rows: impl IntoIterator<Item = &'a Vec<Value>>) -> Revision {
     Revision(i64::from_le_bytes([a, b, c, d, e, f, g, h]))
 }
 
-/// Every row of a query, each value as it is stored.
+/// Returns every row of a query, with each value as it is stored.
 fn rows(
     connection: &Connection,
     sql: &str,
@@ -236,7 +242,7 @@ fn number(value: Option<&Value>) -> Option<i64> {
     }
 }
 
-/// A number of bytes or of rows, which is below what a column holds.
+/// Converts a number of bytes or rows, which is within the range of a column.
 fn sql_number(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Packages as rows: one a version, and one a package with the ready-made document of its versions.
+//! Packages as rows: one for each version, and one for each package with its versions document.
 
 use bytes::Bytes;
 use rusqlite::types::Value;
@@ -14,7 +14,7 @@ use crate::records::model::{PackageRecord, Revision, StoredArchive};
 use crate::records::package_document;
 
 impl Sqlite {
-    /// The ready-made document of a package's versions.
+    /// Returns the versions document of a package.
     pub(crate) async fn package_document(
         &self,
         address: &PackageAddress,
@@ -31,7 +31,7 @@ impl Sqlite {
         .await
     }
 
-    /// A package as the list of its versions.
+    /// Returns a package with the list of its versions.
     pub(crate) async fn package(
         &self,
         address: &PackageAddress,
@@ -51,7 +51,7 @@ impl Sqlite {
         .await
     }
 
-    /// The archive of one version.
+    /// Returns the archive of one version.
     pub(crate) async fn version(
         &self,
         address: &PackageAddress,
@@ -61,7 +61,8 @@ impl Sqlite {
         self.read(move |connection| archive(connection, &address, &version)).await
     }
 
-    /// The modules within reach, in order of address, from `offset` on; at most `limit`.
+    /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
+    /// `offset` on.
     pub(crate) async fn modules(
         &self,
         reach: &PermittedNamespaces,
@@ -107,7 +108,7 @@ impl Sqlite {
     }
 }
 
-/// The archive of one version as it is now.
+/// Returns the archive of one version as it is now.
 pub(super) fn archive(
     connection: &Connection,
     address: &PackageAddress,
@@ -127,14 +128,14 @@ pub(super) fn archive(
         .map_err(database_error)?;
     row.map(|(sha256, extension, object_version)| {
         let format = Format::from_extension(&extension).ok_or_else(|| {
-            StoreError::corrupt(format!("`{address}` {version} in the store cannot be read"))
+            StoreError::corrupt(format!("cannot read `{address}` {version} in the store"))
         })?;
         Ok(StoredArchive { sha256, format, object_version })
     })
     .transpose()
 }
 
-/// The revision of a package as it is now.
+/// Returns the current revision of a package.
 pub(super) fn revision_of(
     connection: &Connection,
     address: &PackageAddress,
@@ -153,5 +154,5 @@ fn row_of(
 }
 
 fn unreadable(address: &PackageAddress) -> StoreError {
-    StoreError::corrupt(format!("the versions of `{address}` in the store cannot be read"))
+    StoreError::corrupt(format!("cannot read the versions of `{address}` in the store"))
 }

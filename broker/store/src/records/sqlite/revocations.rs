@@ -9,7 +9,7 @@ use crate::StoreError;
 use crate::records::model::RevocationRecords;
 
 impl Sqlite {
-    /// Everything that is revoked.
+    /// Returns all revocations.
     pub(crate) async fn revocations(&self) -> Result<RevocationRecords, StoreError> {
         self.read(|connection| {
             let snapshot = connection.unchecked_transaction().map_err(database_error)?;
@@ -19,7 +19,7 @@ impl Sqlite {
     }
 }
 
-/// Everything that is revoked as it is now.
+/// Returns all revocations as they are now.
 pub(super) fn all(connection: &Connection) -> Result<RevocationRecords, StoreError> {
     let tokens = rows(connection, "SELECT jti, keep_until FROM revoked_tokens", [])?;
     let principals = rows(connection, "SELECT principal, revoked_at FROM revoked_principals", [])?;

@@ -1,4 +1,4 @@
-//! What a registry has one of, as rows by name: the host that it is for, and its sealed keyring.
+//! The records of which a registry has one, as rows with a name: its host, and its sealed keyring.
 
 use rusqlite::{Connection, OptionalExtension};
 use stile_protocol::audience::Audience;
@@ -15,29 +15,31 @@ pub(super) const HOST: &str = "host";
 pub(super) const KEYRING: &str = "keyring";
 
 impl Sqlite {
-    /// The registry that the records are for; `None` where it is not written.
+    /// Returns the registry that the records are for. `None` if none is recorded.
     pub(crate) async fn host(&self) -> Result<Option<Audience>, StoreError> {
         self.read(host).await
     }
 
-    /// The sealed keyring, and the registry that the records are for, which only some need.
+    /// Returns the sealed keyring, and the registry that the records are for, which not every
+    /// caller needs.
     pub(crate) async fn sealed_keyring(&self) -> Result<KeyringAndHost, StoreError> {
         self.read(|connection| Ok((keyring(connection)?, host(connection)))).await
     }
 }
 
-/// The sealed keyring as it is now.
+/// Returns the sealed keyring as it is now.
 pub(super) fn keyring(connection: &Connection) -> Result<Option<SealedKeyring>, StoreError> {
-    let unreadable = || StoreError::corrupt("the keyring in the database cannot be read");
+    let unreadable = || StoreError::corrupt("cannot read the keyring in the database");
     let Some((revision, text)) = record(connection, KEYRING)? else { return Ok(None) };
     sealed_keyring::from_text(revision, &text).ok_or_else(unreadable).map(Some)
 }
 
-/// The host as it is now.
+/// Returns the host as it is now.
 pub(super) fn host(connection: &Connection) -> Result<Option<Audience>, StoreError> {
     let Some((_, text)) = record(connection, HOST)? else { return Ok(None) };
     Audience::parse(&text).map(Some).map_err(|error| {
-        StoreError::corrupt("the host in the database is no registry host").caused_by(error)
+        StoreError::corrupt("the host in the database is not a valid registry host")
+            .caused_by(error)
     })
 }
 

@@ -1,4 +1,4 @@
-//! Uploads that were begun, as rows.
+//! Uploads that clients began, as rows.
 
 use rusqlite::types::Value;
 use stile_core::package::{AnnouncedArchive, Format, UploadId};
@@ -8,13 +8,13 @@ use crate::StoreError;
 use crate::records::model::UploadRecord;
 
 impl Sqlite {
-    /// An upload that was begun.
+    /// Returns an upload that a client began.
     pub(crate) async fn upload(&self, id: &UploadId) -> Result<Option<UploadRecord>, StoreError> {
         let id = id.clone();
         self.read(move |connection| {
             let sql = "SELECT principal, address, version, format, bytes, sha256, complete_until FROM uploads WHERE id = ?1";
             let Some(row) = rows(connection, sql, [id.as_str()])?.pop() else { return Ok(None) };
-            let unreadable = || StoreError::corrupt("an upload in the database cannot be read");
+            let unreadable = || StoreError::corrupt("cannot read an upload in the database");
             read(&id, &row).map(Some).ok_or_else(unreadable)
         })
         .await
