@@ -1,7 +1,7 @@
-//! Writes the audit log, and folds the refusals of callers whom nobody knows into one line a minute.
+//! Writes the audit log, and folds the refusals of unknown callers into one line a minute.
 //!
-//! A [`Draft`] is the event of a decision that is being made. It is written when it is dropped, so each decision has
-//! exactly one event, whatever becomes of the request.
+//! A [`Draft`] is the event of an unfinished decision. The log writes it when the draft is dropped.
+//! So each decision has exactly one event, even if the client disconnects.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -11,22 +11,26 @@ use std::time::Duration;
 use stile_core::audit::{Anonymous, Event, Kind, Network};
 use stile_core::clock::Clock;
 
-/// How long refusals are counted before a line says how many there were, in seconds.
+/// The time for which the log counts refusals before it writes their number, in seconds.
 const WINDOW: i64 = 60;
 
-/// How often the broker looks for windows that have ended.
+/// The interval at which the broker looks for ended windows.
 const TICK: Duration = Duration::from_secs(5);
 
-/// Kinds of refusals that are counted apart, by what was asked for, code and network. Past that, networks count as one:
-/// whoever has many addresses must not fill the memory.
-const APART: usize = 4096;
+/// The number of windows with a network. Each counts the refusals of one kind, code and network.
+///
+/// Above it, one window counts all networks together, so that a client with many addresses cannot
+/// fill the memory.
+const MAX_WINDOWS: usize = 4096;
 
-/// Whether refusals of callers whom nobody knows are folded.
+/// Whether the log folds the refusals of unknown callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folding {
-    /// One line a minute for each code and network, with their number, so that garbage cannot fill a disk.
+    /// One line a minute for each kind, code and network, with the number of refusals. So bad
+    /// requests cannot fill a disk.
     ByMinute,
-    /// One line each. Lambda needs it: it stops an instance without a word, and what was counted there would be lost.
+    /// One line for each refusal. Lambda requires this: it stops an instance without notice, and
+    /// the counts in memory would be lost.
     Off,
 }
 
@@ -38,22 +42,23 @@ pub struct AuditLog {
 }
 
 impl AuditLog {
-    /// A log that folds or does not, by that clock.
+    /// Creates a log.
     pub fn new(clock: Clock, folding: Folding) -> Arc<Self> {
         let folded = (folding == Folding::ByMinute).then(Mutex::default);
         Arc::new(Self { clock, folded })
     }
 
-    /// The event of a decision that begins now.
+    /// Creates the draft of the event for a decision that begins now.
     pub fn draft(self: &Arc<Self>, kind: Kind, network: Option<Network>) -> Draft {
         let mut event = Event::new(kind);
         event.network(network);
         Draft { log: Arc::clone(self), event }
     }
 
-    /// Writes the count of each window that has ended; never returns.
+    /// Writes the count of each window that has ended. Never returns.
     ///
-    /// Here, and not at the next refusal: a line that stands for many requests must not carry the id of one.
+    /// A task of its own does this, and not the next refusal: a line about many requests must not
+    /// have the id of one request.
     pub async fn write_ended_windows(&self) {
         let mut ticks = tokio::time::interval(TICK);
         loop {
@@ -68,7 +73,7 @@ impl AuditLog {
         ended.iter().flatten().for_each(Event::write);
     }
 
-    /// Writes every count there is, before the broker stops.
+    /// Writes all counts, before the broker stops.
     pub fn flush(&self) {
         let all = self.folded().map(|mut folded| folded.take());
         all.iter().flatten().for_each(Event::write);
@@ -90,7 +95,7 @@ impl AuditLog {
     }
 }
 
-/// The event of a decision that is being made. Dropped, it is written.
+/// The event of an unfinished decision. The log writes it when it is dropped.
 #[derive(Debug)]
 pub struct Draft {
     log: Arc<AuditLog>,
@@ -117,7 +122,7 @@ impl Drop for Draft {
     }
 }
 
-/// Refusals that are counted and not yet written.
+/// The counts of refusals that the log has not written yet.
 #[derive(Debug, Default)]
 struct Folded {
     windows: HashMap<Anonymous, Window>,
@@ -131,16 +136,18 @@ struct Window {
 }
 
 impl Window {
-    /// A clock that was set back ends a window too.
+    /// Returns whether the window has ended. A clock that was set back also ends it.
     fn has_ended(&self, now: i64) -> bool {
         !(0..WINDOW).contains(&now.saturating_sub(self.since))
     }
 }
 
 impl Folded {
-    /// Counts one refusal. The first of a window is written at once, so that an operator sees it when it happens.
+    /// Counts one refusal, and returns the event to write now, if any.
+    ///
+    /// The log writes the first refusal of a window at once, so that an operator sees it in time.
     fn add(&mut self, of: Anonymous, now: i64) -> Option<Event> {
-        let full = self.windows.len() >= APART && !self.windows.contains_key(&of);
+        let full = self.windows.len() >= MAX_WINDOWS && !self.windows.contains_key(&of);
         let of = if full { Anonymous { network: None, ..of } } else { of };
         if let Some(window) = self.windows.get_mut(&of) {
             window.count = window.count.saturating_add(1);
@@ -150,7 +157,8 @@ impl Folded {
         Some(Event::folded(of, 1))
     }
 
-    /// The lines of the windows that have ended. A line opens the next window, so that lines are a minute apart.
+    /// Returns the events of the windows that have ended. An event opens the next window, so that
+    /// lines are a minute apart.
     fn ended(&mut self, now: i64) -> Vec<Event> {
         let mut lines = Vec::new();
         self.windows.retain(|of, window| {
@@ -165,6 +173,7 @@ impl Folded {
         lines
     }
 
+    /// Removes all windows, and returns their events.
     fn take(&mut self) -> Vec<Event> {
         let windows = std::mem::take(&mut self.windows);
         let counted = windows.into_iter().filter(|(_, window)| window.count > 0);
@@ -187,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_one_line_a_minute_and_none_of_it_is_lost() {
+    fn many_refusals_are_one_line_a_minute_and_every_one_is_counted() {
         let mut folded = Folded::default();
         let of = refusal(Kind::Download, ErrorCode::Unauthorized, 1 << 8);
         let mut lines = 0;
@@ -200,11 +209,11 @@ mod tests {
         assert_eq!(lines, 10, "in ten minutes");
         let rest: Vec<_> = folded.take();
         assert_eq!(rest.len(), 1);
-        assert!(folded.take().is_empty(), "what was written is not counted again");
+        assert!(folded.take().is_empty(), "a written count is not counted again");
     }
 
     #[test]
-    fn counts_are_exact_and_apart_by_code_network_and_what_was_asked() {
+    fn counts_are_exact_and_separate_for_each_kind_code_and_network() {
         let mut folded = Folded::default();
         let mut added = 0;
         let mut keys = Vec::new();
@@ -223,14 +232,14 @@ mod tests {
         let counted: u64 = folded.windows.values().map(|window| window.count).sum();
         assert_eq!((folded.windows.len(), counted), (8, added));
         assert_eq!(folded.ended(59).len(), 0);
-        assert_eq!(folded.ended(60).len(), 7, "one was refused once, and its line is written");
+        assert_eq!(folded.ended(60).len(), 7, "one had one refusal, which is already written");
         assert_eq!(folded.windows.len(), 7);
         assert_eq!(folded.ended(120).len(), 0);
-        assert!(folded.windows.is_empty(), "who is gone is forgotten");
+        assert!(folded.windows.is_empty(), "a window without refusals is removed");
     }
 
     #[test]
-    fn a_clock_that_is_set_back_ends_a_window() {
+    fn a_clock_that_was_set_back_ends_a_window() {
         let mut folded = Folded::default();
         let of = refusal(Kind::Fetch, ErrorCode::OutOfScope, 1 << 8);
         assert!(folded.add(of, 1000).is_some() && folded.add(of, 1000).is_none());
@@ -238,20 +247,20 @@ mod tests {
     }
 
     #[test]
-    fn many_networks_do_not_fill_the_memory_and_are_counted_all_the_same() {
+    fn many_networks_do_not_fill_the_memory_and_every_refusal_is_counted() {
         let mut folded = Folded::default();
         let mut written = 0;
         for address in 0..100_000 {
             let of = refusal(Kind::Download, ErrorCode::Unauthorized, address << 8);
             written += u64::from(folded.add(of, 0).is_some());
         }
-        assert_eq!(folded.windows.len(), APART + 1);
+        assert_eq!(folded.windows.len(), MAX_WINDOWS + 1);
         let counted: u64 = folded.windows.values().map(|window| window.count).sum();
         assert_eq!(written + counted, 100_000);
     }
 
     #[test]
-    fn a_draft_is_written_once_whatever_becomes_of_it() {
+    fn a_draft_is_written_exactly_once() {
         let now = Arc::new(AtomicI64::new(0));
         let clock = Arc::clone(&now);
         let log =
@@ -262,8 +271,8 @@ mod tests {
         }
         drop(log.draft(Kind::Whoami, None));
         let windows: Vec<_> = log.folded().unwrap().windows.values().map(|w| w.count).collect();
-        assert_eq!(windows.iter().sum::<u64>(), 2, "the first of each is written at once");
-        assert_eq!(windows.len(), 2, "and who hung up is counted apart");
+        assert_eq!(windows.iter().sum::<u64>(), 2, "the first of each window is written at once");
+        assert_eq!(windows.len(), 2, "a draft without an outcome has a window of its own");
         now.store(60, Ordering::SeqCst);
         log.write_ended();
         assert!(log.folded().unwrap().windows.values().all(|window| window.count == 0));

@@ -1,45 +1,45 @@
-//! Assembles a broker from a configuration: the only place where the parts meet.
+//! Assembles a broker from a configuration. Only this module creates the parts of a broker.
 
 use stile_protocol::audience::Audience;
 
 use crate::app::{Broker, Limits, Readiness};
 use crate::audit::{AuditLog, Folding};
 use crate::authn::sigv4::{SingleFlight, Sts};
-use crate::config::{Config, ConfigError, Kept};
+use crate::config::{Config, ConfigError, StoreLocation};
 use crate::principal_cache::PrincipalCache;
 use crate::tokens::Tokens;
 use stile_core::clock::Clock;
 use stile_store::{AwsDeadlines, EmbeddedDeadlines, Store, StoreError};
 
-/// Why there is no broker.
+/// The reason why a broker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Nothing says which registry this is.
+    /// The configuration has no registry host.
     #[error(transparent)]
     NoHost(#[from] ConfigError),
-    /// Nothing says which registry this is, and the table does not either.
+    /// Neither the configuration nor the table has a registry host.
     #[error(
-        "table `{table}` does not say which registry it is for; hint: give `--host HOST`, or write it down once with `stile-admin store init --table {table} --host HOST`"
+        "table `{table}` has no registry host; hint: give `--host HOST`, or write the host into the table with `stile-admin store init --table {table} --host HOST`"
     )]
     NoHostInTable {
-        /// Its name.
+        /// The name of the table.
         table: String,
     },
-    /// The HTTP client cannot be made.
-    #[error("no HTTP client can be made")]
+    /// The HTTP client cannot be created.
+    #[error("cannot create the HTTP client")]
     Client(#[from] reqwest::Error),
 }
 
-/// Opens what the configuration names.
+/// Opens the store of the configuration, and assembles a broker over it.
 pub async fn open(config: &Config, clock: Clock, folding: Folding) -> Result<Broker, BootError> {
     let (store, audience) = open_store(config).await?;
     assemble(config, audience, store, clock, folding)
 }
 
-/// Assembles a broker of that registry over a store that is open.
+/// Assembles a broker of the given registry over an open store.
 pub fn assemble(
     config: &Config,
     audience: Audience,
@@ -70,25 +70,26 @@ pub fn assemble(
     })
 }
 
-/// The store, and which registry it is opened for: the one that is told, or else the one that the table names.
+/// Opens the store, and returns it with the registry host: the configured one, or else the table's.
 ///
-/// Where it is told, nothing is called: what the table says is looked at together with the keyring, before any key is used.
+/// With a configured host, this function calls no service. The store later compares that host with
+/// the table's when it reads the keyring, before it uses a key.
 async fn open_store(config: &Config) -> Result<(Store, Audience), BootError> {
-    let told = config.host.clone();
-    match &config.kept {
-        Kept::Folder(folder) => {
+    let configured = config.host.clone();
+    match &config.store {
+        StoreLocation::Folder(folder) => {
             let deadlines = config
                 .store_timeout
                 .map_or_else(EmbeddedDeadlines::default, EmbeddedDeadlines::within);
             let store = Store::open_folder(folder, deadlines)?;
-            Ok((store, told.ok_or(ConfigError::NoHost)?))
+            Ok((store, configured.ok_or(ConfigError::NoHost)?))
         }
-        Kept::Aws { place, emulator } => {
+        StoreLocation::Aws { place, emulator } => {
             let deadlines =
                 config.store_timeout.map_or_else(AwsDeadlines::default, AwsDeadlines::within);
             let store =
-                Store::connect_aws(place, told.clone(), emulator.as_deref(), deadlines).await;
-            let host = match told {
+                Store::connect_aws(place, configured.clone(), emulator.as_deref(), deadlines).await;
+            let host = match configured {
                 Some(host) => host,
                 None => store
                     .host()

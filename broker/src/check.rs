@@ -1,4 +1,4 @@
-//! Looks at a configuration as a whole: opens and reaches what it names, and says of each whether it works.
+//! Tests a whole configuration: opens the store, calls each service, and reports which parts work.
 
 use std::error::Error;
 
@@ -8,48 +8,48 @@ use crate::config::Config;
 use crate::http;
 use stile_core::clock::Clock;
 
-/// One thing that was looked at.
+/// The result for one part of the configuration.
 #[derive(Debug)]
 pub struct Finding {
-    /// What.
-    pub what: String,
-    /// Why it does not work, if it does not.
+    /// The part, for example `keyring`.
+    pub part: String,
+    /// The reason why the part does not work; `None` if it works.
     pub problem: Option<String>,
 }
 
-/// Looks at everything that can be looked at; one thing that fails does not hide the next.
+/// Tests every part of the configuration. A part that fails does not hide the next one.
 pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut found = |what: String, outcome: Result<(), String>| {
-        findings.push(Finding { what, problem: outcome.err() });
+    let mut found = |part: String, outcome: Result<(), String>| {
+        findings.push(Finding { part, problem: outcome.err() });
     };
     if let Some(files) = &config.tls {
         found(
             format!("TLS certificate {}", files.cert.display()),
-            http::tls(files).map(drop).map_err(|error| told(&error)),
+            http::tls(files).map(drop).map_err(|error| chain(&error)),
         );
     }
     match boot::open(config, clock, Folding::Off).await {
-        Err(error) => found(config.kept.to_string(), Err(told(&error))),
+        Err(error) => found(config.store.to_string(), Err(chain(&error))),
         Ok(broker) => {
-            let (as_told, host) =
-                (format!("registry host {}", broker.audience), broker.store.host().await);
-            match host {
-                Ok(None) => found(as_told, Ok(())),
-                Ok(Some(_)) => found(format!("{as_told}, as {} says", config.kept), Ok(())),
-                Err(error) => found(as_told, Err(told(&error))),
+            let host = format!("registry host {}", broker.audience);
+            match broker.store.host().await {
+                Ok(None) => found(host, Ok(())),
+                Ok(Some(_)) => found(format!("{host}, the same as in {}", config.store), Ok(())),
+                Err(error) => found(host, Err(chain(&error))),
             }
             for (part, outcome) in broker.store.diagnose().await {
-                found(part, outcome.map_err(|error| told(&error)));
+                found(part, outcome.map_err(|error| chain(&error)));
             }
             let key = broker.tokens.minting_key(&broker.store, broker.clock.now()).await;
-            found("keyring".to_owned(), key.map(drop).map_err(|error| told(&error)));
-            // One region stands for all of one network; each that was named by hand is tried.
+            found("keyring".to_owned(), key.map(drop).map_err(|error| chain(&error)));
+            // Try each region of a short list. A long list is usually the default, all regions of
+            // one network: one of them is enough.
             let tried = if config.regions.len() > 4 { 1 } else { config.regions.len() };
             for region in config.regions.iter().take(tried) {
                 found(
                     format!("STS in {}", region.name),
-                    broker.sts.health_check(region).await.map_err(|error| told(&error)),
+                    broker.sts.health_check(region).await.map_err(|error| chain(&error)),
                 );
             }
         }
@@ -57,7 +57,8 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
     findings
 }
 
-fn told(error: &dyn Error) -> String {
+/// Returns the message of an error with the messages of its causes.
+fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,4 +1,4 @@
-//! Reads the configuration, from flags and the environment, once. Nothing here switches a check off.
+//! Reads the configuration once, from flags and the environment. No option disables a security check.
 
 mod authorizer_base;
 
@@ -19,54 +19,57 @@ use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTi
 use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_store::{Place, STORE_TIMEOUT};
 
-/// Whether this process is a Lambda function, which Lambda says by naming the address of its runtime API.
+/// Returns whether this process is a Lambda function. Lambda sets the address of its runtime API.
 pub fn under_lambda() -> bool {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the one place where the broker reads its environment beside its flags"
+        reason = "the only place where the broker reads its environment, except for its flags"
     )]
     std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
 }
 
-/// What `serve` and `check` take; every flag has an environment variable.
+/// The options of `serve` and `check`. Each flag has an environment variable.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Set the registry's host as users write it in Terraform
+    /// Set the registry host, as users write it in Terraform
     ///
-    /// Proofs and tokens are made for this host alone. Required, but where `--table` has it from
-    /// `stile-admin store init --host HOST`; then it must be the same, or be left out. Example: registry.example.com
+    /// Proofs and tokens are valid for this host only. Required with `--data`. With `--table`, the
+    /// host can be in the table instead (`stile-admin store init --host HOST`); if both are set,
+    /// they must be equal. Example: registry.example.com
     #[arg(long, env = "STILE_HOST", value_name = "HOST")]
     pub host: Option<String>,
 
-    /// Keep everything in this folder: database, archives and keyring
+    /// Use the store in this data folder: database, archives and keyring
     ///
-    /// Either this or `--table`. Make it first with `stile-admin store init --data DIR`. Example: /var/lib/stile
+    /// Either this or `--table` is required. Create the folder with `stile-admin store init --data
+    /// DIR`. Example: /var/lib/stile
     #[arg(long, env = "STILE_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// Keep everything on AWS: in this DynamoDB table, with `--bucket` and `--kms-key`
+    /// Use the store on AWS, with this DynamoDB table
     ///
-    /// Either this or `--data`. Region and credentials come as they do to the AWS CLI. Example: stile
+    /// Either this or `--data` is required. Requires `--bucket` and `--kms-key`. Region and
+    /// credentials are those of AWS tools. Example: stile
     #[arg(long, env = "STILE_TABLE", value_name = "NAME")]
     pub table: Option<String>,
 
-    /// Keep archives in this S3 bucket, which must keep versions
+    /// Store archives in this S3 bucket, which must have versioning enabled
     #[arg(long, env = "STILE_BUCKET", value_name = "NAME")]
     pub bucket: Option<String>,
 
-    /// Encrypt the keyring under this KMS key: its id, ARN or alias
+    /// Encrypt the keyring with this KMS key: its id, ARN or alias
     ///
     /// Example: alias/stile
     #[arg(long, env = "STILE_KMS_KEY", value_name = "KEY")]
     pub kms_key: Option<String>,
 
-    /// Encrypt archives under this KMS key
+    /// Encrypt archives with this KMS key
     ///
-    /// Default: whatever the bucket encrypts with by itself.
+    /// Default: the default encryption of the bucket.
     #[arg(long, env = "STILE_BUCKET_KMS_KEY", value_name = "KEY")]
     pub bucket_kms_key: Option<String>,
 
-    /// The SDK's own variable, read here to know an emulator of AWS on this machine
+    /// The variable of the AWS SDK, from which the broker recognises an emulator on this machine
     #[arg(long, env = "AWS_ENDPOINT_URL", value_name = "URL", hide = true)]
     pub aws_endpoint: Option<String>,
 
@@ -76,7 +79,8 @@ pub struct Options {
 
     /// Serve TLS with this certificate chain, a PEM file
     ///
-    /// Without it the broker speaks plain HTTP, which is allowed on loopback or with `--behind-proxy`.
+    /// Without it, the broker serves plain HTTP. Plain HTTP requires a loopback address or
+    /// `--behind-proxy`.
     #[arg(long, env = "STILE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 
@@ -84,7 +88,7 @@ pub struct Options {
     #[arg(long, env = "STILE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// Speak plain HTTP on an address others can reach, because a proxy before it speaks TLS
+    /// Serve plain HTTP on any address, because a proxy in front of the broker terminates TLS
     #[arg(long, env = "STILE_BEHIND_PROXY", conflicts_with = "tls_cert")]
     pub behind_proxy: bool,
 
@@ -94,50 +98,55 @@ pub struct Options {
     #[arg(long, env = "STILE_REGIONS", value_name = "REGIONS", value_delimiter = ',')]
     pub regions: Vec<String>,
 
-    /// Let no token live longer than this many seconds, from 60 to 43200
+    /// Limit the lifetime of a token to this many seconds, from 60 to 43200
     #[arg(long, env = "STILE_MAX_TTL", value_name = "SECONDS", default_value_t = 3600)]
     pub max_ttl: i64,
 
-    /// Give a token of `GET /v1/token` this life where the caller names none, from 60 to 43200 seconds
+    /// Set the lifetime of a token from `GET /v1/token` for callers that ask for none, in seconds
+    ///
+    /// From 60 to 43200.
     #[arg(long, env = "STILE_DEFAULT_TTL", value_name = "SECONDS", default_value_t = 3600)]
     pub default_ttl: i64,
 
-    /// Believe this API about who calls `GET /v1/token`: account and API id, or function URL id
+    /// Trust this API to identify the caller of `GET /v1/token`: account, and API or function URL id
     ///
-    /// For a Lambda function alone. Whoever may invoke the function can then mint for anybody, so grant
-    /// `lambda:InvokeFunction` to that API and nobody else. Default: none. Example: 111122223333/abcdef1234
+    /// Only for a Lambda function. A principal that can invoke the function can then mint a token
+    /// for any caller. So grant `lambda:InvokeFunction` to that API only. Default: none. Example:
+    /// 111122223333/abcdef1234
     #[arg(long, env = "STILE_IAM_SOURCE", value_name = "ACCOUNT/API")]
     pub iam_source: Option<String>,
 
-    /// Answer API Gateway as its authorizer, for a registry whose routes begin at this path
+    /// Serve as the authorizer of API Gateway, for a registry whose routes begin at this path
     ///
-    /// For a Lambda function alone. Default: every such question is refused. Example: / or /terraform
+    /// Only for a Lambda function. Default: the broker rejects authorizer events. Example: / or
+    /// /terraform
     #[arg(long, env = "STILE_AUTHORIZER_BASE", value_name = "PATH")]
     pub authorizer_base: Option<String>,
-    /// Let a link to an archive be good for this many seconds, from 60 to 3600
+
+    /// Set the lifetime of a signed URL for an archive, from 60 to 3600 seconds
     #[arg(long, env = "STILE_LINK_TTL", value_name = "SECONDS", default_value_t = SIGNED_URL_LIFETIME)]
     pub link_ttl: i64,
 
-    /// Ask STS at its FIPS 140 endpoints only
+    /// Call STS only at its FIPS 140 endpoints
     #[arg(long, env = "STILE_FIPS")]
     pub fips: bool,
 
-    /// Connect elsewhere for STS: a VPC endpoint for a region, or an emulator on this machine
+    /// Connect to this endpoint for STS: a VPC endpoint of a region, or an emulator on this machine
     ///
-    /// Whoever answers there decides who everybody is. What is signed stays the same.
-    /// Example: `us-east-1=https://vpce-0abc.sts.us-east-1.vpce.amazonaws.com`
+    /// The server at the endpoint can give every caller any identity. The signed request stays the
+    /// same. Example: `us-east-1=https://vpce-0abc.sts.us-east-1.vpce.amazonaws.com`
     #[arg(long, env = "STILE_STS_ENDPOINT", value_name = "ENDPOINT", value_delimiter = ',')]
     pub sts_endpoint: Vec<String>,
 
-    /// Wait for the store no longer than this many seconds, from 1 to 600
+    /// Wait at most this many seconds for the store, from 1 to 600
     ///
-    /// A request that waits longer is answered with 503. Default: 4 with `--table`, 5 with `--data`.
+    /// After that, the broker answers with 503. Default: 4 with `--table`, 5 with `--data`.
     #[arg(long, env = "STILE_STORE_TIMEOUT", value_name = "SECONDS")]
     pub store_timeout: Option<u64>,
 
-    /// Wait for STS no longer than this many seconds, from 1 to 600
+    /// Wait at most this many seconds for STS, from 1 to 600
     ///
-    /// An exchange that waits longer is answered with 504. Default: 3.
+    /// After that, the broker answers with 504. Default: 3.
     #[arg(long, env = "STILE_STS_TIMEOUT", value_name = "SECONDS")]
     pub sts_timeout: Option<u64>,
 
@@ -146,30 +155,30 @@ pub struct Options {
     pub log: String,
 }
 
-/// A certificate chain and its key.
+/// The files for TLS.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
-    /// PEM file of the chain.
+    /// The PEM file with the certificate chain.
     pub cert: PathBuf,
-    /// PEM file of the key.
+    /// The PEM file with the private key.
     pub key: PathBuf,
 }
 
-/// Where everything is kept.
+/// The location of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
-    /// In this folder.
+pub enum StoreLocation {
+    /// An embedded store in this folder.
     Folder(PathBuf),
-    /// On AWS.
+    /// A store on AWS.
     Aws {
-        /// In which table and bucket, under which key.
+        /// The table, the bucket and the KMS keys.
         place: Place,
-        /// The URL of what answers for AWS on this machine.
+        /// The URL of an AWS emulator on this machine.
         emulator: Option<String>,
     },
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(folder) => write!(formatter, "data folder {}", folder.display()),
@@ -178,103 +187,103 @@ impl fmt::Display for Kept {
     }
 }
 
-/// A configuration that makes sense by itself; whether what it names can be reached, boot finds out.
+/// A configuration without contradictions. `boot` finds out whether its services are reachable.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The registry's host, where it is told and not read from the table.
+    /// The registry host, if it is configured; otherwise the table has it.
     pub host: Option<Audience>,
-    /// Where everything is kept.
-    pub kept: Kept,
+    /// The location of the store.
+    pub store: StoreLocation,
     /// The address to listen on.
     pub listen: SocketAddr,
-    /// TLS, where the broker speaks it itself.
+    /// The TLS files, if the broker terminates TLS.
     pub tls: Option<TlsFiles>,
-    /// The regions proofs may be signed for.
+    /// The regions for which proofs may be signed.
     pub regions: Vec<&'static Region>,
-    /// The longest life of a token, in seconds.
+    /// The longest lifetime of a token, in seconds.
     pub max_ttl: i64,
-    /// The life of a token of `GET /v1/token` that names none, in seconds.
+    /// The lifetime of a token from `GET /v1/token` for callers that ask for none, in seconds.
     pub default_ttl: i64,
-    /// The API that is believed about its callers, where one is.
+    /// The API that the broker trusts to identify its callers.
     pub iam_source: Option<IamSource>,
-    /// Where the routes of a registry begin that this function guards, where it guards one.
+    /// The path at which the routes of the guarded registry begin.
     pub authorizer_base: Option<AuthorizerBase>,
-    /// How long a link to an archive is good for, in seconds.
+    /// The lifetime of a signed URL for an archive, in seconds.
     pub link_ttl: i64,
-    /// Whether STS is asked at its FIPS endpoints.
+    /// Whether the broker calls STS at its FIPS endpoints.
     pub fips: bool,
-    /// Where STS is asked elsewhere than at AWS.
+    /// The endpoints that replace those of STS.
     pub sts: Endpoints,
-    /// How long the broker waits for the store, where that differs from the store's default.
+    /// The longest wait for the store, if it differs from the store's default.
     pub store_timeout: Option<Duration>,
-    /// How long the broker waits for STS.
+    /// The time limits for STS.
     pub sts_timeouts: StsTimeouts,
 }
 
-/// What is wrong with the configuration.
+/// The reason why a configuration is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The host is none.
-    #[error("`--host` is no registry host")]
+    /// The host is not a registry host.
+    #[error("`--host` is not a registry host")]
     Host(#[source] AudienceError),
-    /// Nothing says the host.
+    /// The host is missing.
     #[error(
-        "`--host` is needed with `--data`; hint: `--host registry.example.com`, as users write it in Terraform"
+        "`--host` is required with `--data`; hint: use the host that users write in Terraform, for example `--host registry.example.com`"
     )]
     NoHost,
-    /// There is no such region.
+    /// AWS does not have the region.
     #[error("`--regions`: AWS has no region `{0}`")]
     Region(String),
-    /// A region has no FIPS endpoint.
+    /// The region has no FIPS endpoint.
     #[error(
-        "`--fips`: region `{0}` has no FIPS endpoint; hint: name the regions that have one with `--regions`"
+        "`--fips`: region `{0}` has no FIPS endpoint; hint: list only regions with a FIPS endpoint in `--regions`"
     )]
     NoFips(&'static str),
-    /// The longest life is out of bounds.
+    /// The longest lifetime is out of bounds.
     #[error("`--max-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
     MaxTtl,
-    /// The life of tokens that name none is out of bounds.
+    /// The default lifetime is out of bounds.
     #[error("`--default-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
     DefaultTtl,
-    /// The API that is to be believed is none.
+    /// The trusted API has no valid name.
     #[error("`--iam-source`: {0}")]
     IamSource(#[source] IamSourceError),
-    /// The routes cannot begin there.
+    /// The base path of the authorizer is not valid.
     #[error(
         "`--authorizer-base` must be a path of letters, digits, `-`, `_` and `.`, such as `/` or `/terraform`"
     )]
     AuthorizerBase,
-    /// Links would live too long, or not long enough to be followed.
+    /// The lifetime of signed URLs is out of bounds.
     #[error("`--link-ttl` must be from {min} to {max} seconds", min = LINK_TTL.start(), max = LINK_TTL.end())]
     LinkTtl,
-    /// The wait for the store is out of bounds.
+    /// The timeout for the store is out of bounds.
     #[error("`--store-timeout` must be from {min} to {max} seconds", min = STORE_TIMEOUT.start(), max = STORE_TIMEOUT.end())]
     StoreTimeout,
-    /// The wait for STS is out of bounds.
+    /// The timeout for STS is out of bounds.
     #[error("`--sts-timeout` must be from {min} to {max} seconds", min = STS_TIMEOUT.start(), max = STS_TIMEOUT.end())]
     StsTimeout,
-    /// There is no store, or there are two.
+    /// The configuration has no store, or two.
     #[error(
-        "exactly one of `--data` and `--table` is needed; hint: `--data DIR` keeps everything on this machine"
+        "exactly one of `--data` and `--table` is required; hint: use `--data DIR`, or `--table NAME --bucket NAME --kms-key KEY`"
     )]
-    Kept,
-    /// A part of the store on AWS is not named.
-    #[error("`--table` needs `{0}`")]
-    Lacks(&'static str),
-    /// Something is named that the embedded store has no use for.
-    #[error("`{0}` goes with `--table`, not with `--data`")]
-    Beside(&'static str),
-    /// Somebody on this machine would decide who may enter what others rely on.
+    Store,
+    /// A flag of the store on AWS is missing.
+    #[error("`--table` requires `{0}`")]
+    MissingFlag(&'static str),
+    /// A flag of the store on AWS is set for an embedded store.
+    #[error("`{0}` requires `--table`, and cannot be used with `--data`")]
+    FlagOfTable(&'static str),
+    /// A process on this machine could impersonate any principal in a store on AWS.
     #[error(
-        "`--sts-endpoint` on this machine decides who everybody is, and the table is AWS's; hint: leave it out, or let `AWS_ENDPOINT_URL` name an emulator on this machine as well"
+        "a loopback `--sts-endpoint` cannot be combined with a real AWS table: any local process could impersonate any principal; hint: remove it, or set `AWS_ENDPOINT_URL` to an emulator on this machine"
     )]
     LoopbackSts,
-    /// A place for STS is none.
-    #[error("`--sts-endpoint` names no place for STS")]
+    /// An endpoint for STS is not valid.
+    #[error("`--sts-endpoint` is not valid")]
     Sts(#[source] EndpointError),
-    /// Tokens would travel in the clear.
+    /// Tokens would cross the network without encryption.
     #[error(
-        "`--listen {0}` can be reached by others, and without TLS they could read tokens; hint: give `--tls-cert` and `--tls-key`, or `--behind-proxy` where a proxy speaks TLS"
+        "`--listen {0}` is not a loopback address, and without TLS others could read tokens; hint: set `--tls-cert` and `--tls-key`, or `--behind-proxy` if a proxy terminates TLS"
     )]
     PlainHttp(SocketAddr),
 }
@@ -283,7 +292,7 @@ impl TryFrom<Options> for Config {
     type Error = ConfigError;
 
     fn try_from(options: Options) -> Result<Self, ConfigError> {
-        // A variable that is set to nothing says nothing.
+        // An empty variable counts as not set.
         let host = options.host.as_deref().filter(|host| !host.is_empty());
         let host = host.map(Audience::parse).transpose().map_err(ConfigError::Host)?;
         if !(exchange::MIN_TTL..=exchange::MAX_TTL).contains(&options.max_ttl) {
@@ -303,9 +312,9 @@ impl TryFrom<Options> for Config {
             .as_deref()
             .map(|text| AuthorizerBase::parse(text).ok_or(ConfigError::AuthorizerBase))
             .transpose()?;
-        let regions = regions(&said(&options.regions), options.fips)?;
-        let kept = kept(&options)?;
-        if host.is_none() && matches!(kept, Kept::Folder(_)) {
+        let regions = regions(&without_empty(&options.regions), options.fips)?;
+        let store = store_location(&options)?;
+        if host.is_none() && matches!(store, StoreLocation::Folder(_)) {
             return Err(ConfigError::NoHost);
         }
         let tls = options.tls_cert.zip(options.tls_key).map(|(cert, key)| TlsFiles { cert, key });
@@ -319,18 +328,18 @@ impl TryFrom<Options> for Config {
             .map_err(|OutOfBounds| ConfigError::StoreTimeout)?;
         let sts_timeout = within(options.sts_timeout, &STS_TIMEOUT)
             .map_err(|OutOfBounds| ConfigError::StsTimeout)?;
-        let endpoints = said(&options.sts_endpoint)
+        let endpoints = without_empty(&options.sts_endpoint)
             .iter()
             .map(|text| Endpoint::parse(text))
             .collect::<Result<Vec<_>, _>>()
             .map_err(ConfigError::Sts)?;
         let sts = Endpoints::new(endpoints);
-        if sts.is_loopback() && matches!(kept, Kept::Aws { emulator: None, .. }) {
+        if sts.is_loopback() && matches!(store, StoreLocation::Aws { emulator: None, .. }) {
             return Err(ConfigError::LoopbackSts);
         }
         Ok(Self {
             host,
-            kept,
+            store,
             listen: options.listen,
             tls,
             regions,
@@ -347,10 +356,10 @@ impl TryFrom<Options> for Config {
     }
 }
 
-/// A number of seconds that is less than the least, or more than the most.
+/// A number of seconds that is not within its bounds.
 struct OutOfBounds;
 
-/// So many seconds, if they are within bounds.
+/// Returns the duration, if it is within the bounds.
 fn within(
     seconds: Option<u64>,
     bounds: &RangeInclusive<u64>,
@@ -361,15 +370,17 @@ fn within(
     }
 }
 
-/// A variable that is set to nothing says nothing.
-fn said(list: &[String]) -> Vec<String> {
+/// Returns the list, or an empty list for an empty variable, which counts as not set.
+fn without_empty(list: &[String]) -> Vec<String> {
     if list == [""] { Vec::new() } else { list.to_vec() }
 }
 
-/// How long links may live: longer than a client needs to follow one, and no longer than any credentials they are signed with.
+/// The allowed lifetimes of signed URLs, in seconds: long enough for every client, and not longer
+/// than the lifetime of the credentials that sign them.
 const LINK_TTL: RangeInclusive<i64> = 60..=3600;
 
-fn kept(options: &Options) -> Result<Kept, ConfigError> {
+/// Returns the location of the store that the flags select.
+fn store_location(options: &Options) -> Result<StoreLocation, ConfigError> {
     let parts = [
         ("--bucket", options.bucket.is_some()),
         ("--kms-key", options.kms_key.is_some()),
@@ -377,30 +388,32 @@ fn kept(options: &Options) -> Result<Kept, ConfigError> {
     ];
     match (&options.data, &options.table) {
         (Some(folder), None) => match parts.iter().find(|(_, given)| *given) {
-            Some((flag, _)) => Err(ConfigError::Beside(flag)),
-            None => Ok(Kept::Folder(folder.clone())),
+            Some((flag, _)) => Err(ConfigError::FlagOfTable(flag)),
+            None => Ok(StoreLocation::Folder(folder.clone())),
         },
         (None, Some(table)) => {
             let place = Place {
                 table: table.clone(),
-                bucket: options.bucket.clone().ok_or(ConfigError::Lacks("--bucket"))?,
-                kms_key: options.kms_key.clone().ok_or(ConfigError::Lacks("--kms-key"))?,
+                bucket: options.bucket.clone().ok_or(ConfigError::MissingFlag("--bucket"))?,
+                kms_key: options.kms_key.clone().ok_or(ConfigError::MissingFlag("--kms-key"))?,
                 bucket_kms_key: options.bucket_kms_key.clone(),
             };
-            Ok(Kept::Aws {
+            Ok(StoreLocation::Aws {
                 place,
                 emulator: options.aws_endpoint.clone().filter(|url| is_loopback(url)),
             })
         }
-        _ => Err(ConfigError::Kept),
+        _ => Err(ConfigError::Store),
     }
 }
 
-/// Whether the URL stays on this machine, as far as can be told without asking anybody: a name could resolve to anything.
+/// Returns whether the URL has a loopback address. A host name does not count: it could resolve to
+/// any address.
 fn is_loopback(url: &str) -> bool {
     matches!(Endpoint::parse(url.trim_end_matches('/')), Ok(Endpoint::Loopback(_)))
 }
 
+/// Returns the enabled regions: the named ones, or every commercial region.
 fn regions(named: &[String], fips: bool) -> Result<Vec<&'static Region>, ConfigError> {
     if named.is_empty() {
         return Ok(REGIONS
@@ -438,15 +451,15 @@ mod tests {
     }
 
     fn config_of(flags: &[&str]) -> Result<Config, ConfigError> {
-        config_alone(&[&["--host", "registry.example.com"], flags].concat())
+        config_without_host(&[&["--host", "registry.example.com"], flags].concat())
     }
 
-    fn config_alone(flags: &[&str]) -> Result<Config, ConfigError> {
+    fn config_without_host(flags: &[&str]) -> Result<Config, ConfigError> {
         Cli::try_parse_from(["x"].iter().chain(flags)).unwrap().options.try_into()
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_what_to_do() {
+    fn an_invalid_configuration_is_rejected_with_a_hint() {
         for (flags, expected) in [
             (vec!["--listen", "0.0.0.0:8443"], "`--behind-proxy`"),
             (vec!["--max-ttl", "43201"], "from 60 to 43200"),
@@ -471,7 +484,7 @@ mod tests {
             (vec!["--sts-timeout", "0"], "`--sts-timeout` must be from 1 to 600 seconds"),
             (vec!["--sts-timeout", "601"], "`--sts-timeout` must be from 1 to 600 seconds"),
             (vec!["--table", "t"], "exactly one of `--data` and `--table`"),
-            (vec!["--bucket", "b"], "`--bucket` goes with `--table`"),
+            (vec!["--bucket", "b"], "`--bucket` requires `--table`"),
         ] {
             let error = format!("{:#}", anyhow::Error::from(config(&flags).unwrap_err()));
             assert!(error.contains(expected), "{flags:?}: {error}");
@@ -479,14 +492,14 @@ mod tests {
     }
 
     #[test]
-    fn a_store_on_aws_is_named_in_full_and_sts_stays_aws_s_unless_all_is_emulated() {
+    fn a_store_on_aws_requires_every_flag_and_the_real_sts_unless_aws_is_emulated() {
         let aws = ["--table", "t", "--bucket", "b", "--kms-key", "k"];
         let (sts, emulator) =
             (["--sts-endpoint", "http://127.0.0.1:1"], ["--aws-endpoint", "http://127.0.0.1:2/"]);
         for (flags, expected) in [
             (vec![], "exactly one of"),
-            (aws[..2].to_vec(), "`--table` needs `--bucket`"),
-            (aws[..4].to_vec(), "`--table` needs `--kms-key`"),
+            (aws[..2].to_vec(), "`--table` requires `--bucket`"),
+            (aws[..4].to_vec(), "`--table` requires `--kms-key`"),
             ([&aws[..], &sts].concat(), "`AWS_ENDPOINT_URL`"),
             (
                 [&aws[..], &sts, &["--aws-endpoint", "http://localhost:2"]].concat(),
@@ -507,18 +520,21 @@ mod tests {
         }
         assert!(config_of(&aws).is_ok());
         let all = config_of(&[&aws[..], &sts, &emulator].concat()).unwrap();
-        assert!(matches!(all.kept, Kept::Aws { emulator: Some(url), .. } if url == emulator[1]));
+        assert!(matches!(
+            all.store,
+            StoreLocation::Aws { emulator: Some(url), .. } if url == emulator[1]
+        ));
     }
 
     #[test]
-    fn the_host_is_told_or_stands_in_a_table() {
+    fn the_host_is_required_with_a_folder_and_optional_with_a_table() {
         let aws = ["--table", "t", "--bucket", "b", "--kms-key", "k"];
         for (flags, expected) in [
-            (vec!["--data", "/d"], "`--host` is needed with `--data`"),
-            (vec!["--data", "/d", "--host", ""], "`--host` is needed with `--data`"),
-            ([&aws[..], &["--host", "localhost"]].concat(), "no registry host"),
+            (vec!["--data", "/d"], "`--host` is required with `--data`"),
+            (vec!["--data", "/d", "--host", ""], "`--host` is required with `--data`"),
+            ([&aws[..], &["--host", "localhost"]].concat(), "not a registry host"),
         ] {
-            let error = config_alone(&flags).unwrap_err().to_string();
+            let error = config_without_host(&flags).unwrap_err().to_string();
             assert!(error.contains(expected), "{flags:?}: {error}");
         }
         for (flags, expected) in [
@@ -530,7 +546,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                config_alone(&flags).unwrap().host.as_ref().map(Audience::as_str),
+                config_without_host(&flags).unwrap().host.as_ref().map(Audience::as_str),
                 expected,
                 "{flags:?}"
             );
@@ -541,7 +557,7 @@ mod tests {
     fn by_default_every_commercial_region_is_enabled_and_no_other() {
         assert!(
             config(&["--regions", "", "--sts-endpoint", ""]).unwrap().regions.len() > 30,
-            "set to nothing is not set"
+            "an empty variable counts as not set"
         );
         let regions = config(&[]).unwrap().regions;
         assert!(
@@ -557,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn the_waits_for_store_and_sts_are_an_operators_to_choose() {
+    fn an_operator_can_set_the_timeouts_for_store_and_sts() {
         let unset = config(&[]).unwrap();
         assert_eq!((unset.store_timeout, unset.sts_timeouts.total.as_secs()), (None, 3));
         let set = config(&["--store-timeout", "600", "--sts-timeout", "60"]).unwrap();
@@ -569,7 +585,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_loopback_and_proxies() {
+    fn plain_http_requires_loopback_or_a_proxy() {
         assert!(config(&["--listen", "127.0.0.1:0"]).is_ok());
         assert!(config(&["--listen", "0.0.0.0:80", "--behind-proxy"]).is_ok());
         assert!(

@@ -1,7 +1,7 @@
-//! What fuzz targets do with their bytes: each hands them to one room and asserts what must hold of its answer.
+//! The list of fuzz targets. Each passes its bytes to one parser, and asserts what must always hold.
 //!
-//! No part of the service: only tests and the programs in `tests/fuzz/` are built with it. The bodies stand beside the
-//! rooms that they try, which so need not show to anybody what they keep to themselves.
+//! The service does not contain this module: only tests and the programs in `tests/fuzz/` do. Each
+//! target is next to the parser that it tests, so the parser can stay private.
 
 pub use crate::authn::sigv4::fuzz::{request_body, request_document, sts_answer};
 pub use crate::http::fuzz::{bearer_header, lambda_event};
@@ -10,7 +10,7 @@ pub use stile_core::fuzz::{Verdict, archive, arn, is_plain, token};
 /// A fuzz target.
 pub type Target = fn(&[u8]) -> Verdict;
 
-/// Every target by the name of its program and of its folder of seeds.
+/// All targets, with the name of the program and of the folder with seeds.
 pub const TARGETS: [(&str, Target); 8] = [
     ("request_body", request_body),
     ("request_document", request_document),
@@ -42,9 +42,9 @@ mod tests {
         names
     }
 
-    /// The seeds, and every input that once broke something: `taken-…`, `refused-…`, `crash-…`.
+    /// Tests the seeds (`taken-…`, `refused-…`), and every input that once caused a crash (`crash-…`).
     #[test]
-    fn every_seed_and_every_crash_of_the_past_ends_as_its_name_says() {
+    fn every_seed_and_every_past_crash_has_the_verdict_in_its_name() {
         for (target, run) in TARGETS {
             let folder = below("fixtures/fuzz").join(target);
             let (mut taken, mut refused) = (0, 0);
@@ -54,7 +54,7 @@ mod tests {
                     Some("taken") => (&mut taken, Some(Verdict::Accepted)),
                     Some("refused") => (&mut refused, Some(Verdict::Rejected)),
                     Some("crash") => (&mut refused, None),
-                    _ => panic!("{target}/{name} does not say what it is"),
+                    _ => panic!("{target}/{name} does not begin with a verdict"),
                 };
                 assert!(
                     expected.is_none_or(|expected| expected == verdict),

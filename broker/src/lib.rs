@@ -1,25 +1,27 @@
-//! Stile's broker: proves who an AWS caller is, mints its token, and answers Terraform's registry protocol.
+//! The broker: authenticates AWS callers, mints tokens, and serves Terraform's registry protocol.
 //!
-//! The packages below this one have the rules: `stile-protocol` the wire formats, `stile-core` principals, identities,
-//! tokens, grants and packages, `stile-store` what a registry keeps. Here a request meets them:
+//! The packages below this one contain the rules. `stile-protocol` has the wire formats.
+//! `stile-core` has principals, identities, tokens, grants and packages. `stile-store` has the
+//! store. This package applies them to requests:
 //!
-//! **Mint**, `POST /v1/token`: [`http`] → [`authn`] (400, 401, 502, 503, 504) → `stile_core::grants::entitle` (403) →
-//! `stile_store` single use (401, 503) → [`tokens`] seal → [`audit`].
+//! **Mint**, `POST /v1/token`: [`http`] → [`authn`] (400, 401, 502, 503, 504) →
+//! `stile_core::grants::entitle` (403) → `stile_store` single use (401, 503) → [`tokens`] seal →
+//! [`audit`].
 //!
-//! **Read**, `GET …/download`: [`http`] → [`tokens`] open (401) → [`principal_cache`] (503) → `stile_core::grants::decide` (403) →
-//! `stile_store` (404) → `204` with a signed URL.
+//! **Read**, `GET …/download`: [`http`] → [`tokens`] open (401) → [`principal_cache`] (503) →
+//! `stile_core::grants::decide` (403) → `stile_store` (404) → `204` with a signed URL.
 //!
-//! | evidence | says | made only by |
+//! | evidence | meaning | created only by |
 //! |---|---|---|
 //! | `Identity` | an issuer vouches for this caller | [`authn`] |
-//! | `SingleUse` | what keeps the authentication from being used twice | [`authn`] |
-//! | `Entitlement` | the caller may have such a token | `grants::entitle` |
+//! | `SingleUse` | how the store prevents a second use of the authentication | [`authn`] |
+//! | `Entitlement` | the caller may have a token of this scope | `grants::entitle` |
 //! | `Recorded` | the authentication was never used before | the store |
-//! | `Claims` | this registry minted this | an entitlement, or opening a token |
-//! | `Access`, `PackageAccess` | the holder may do this here, now | `grants::decide` |
-//! | `GrantAccess`, `OperatorAccess` | this may change grants, or the whole store | `grants::decide`, or the admin program |
-//! | `PendingUpload` | this principal began this upload for this version, and it has not ended | the store |
-//! | `VerifiedArchive` | every entry of the archive was read | an upload's check |
+//! | `Claims` | this registry minted this token | an entitlement, or opening a token |
+//! | `Access`, `PackageAccess` | the bearer has this right here, now | `grants::decide` |
+//! | `GrantAccess`, `OperatorAccess` | the holder may change grants, or the whole store | `grants::decide`, or the admin program |
+//! | `PendingUpload` | this principal began this upload of this version, and it is still open | the store |
+//! | `VerifiedArchive` | the broker read and checked every entry of the archive | the check of an upload |
 
 pub mod app;
 pub mod audit;

@@ -1,4 +1,6 @@
-//! `stile-broker`: `serve` runs the service, `check` says what is wrong with a configuration; under Lambda, neither is said.
+//! The program `stile-broker`: `serve` runs the service, and `check` tests a configuration.
+//!
+//! On Lambda, the program has no arguments and serves events.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -18,17 +20,19 @@ use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuar
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How old an upload is that no process on this machine still writes.
+/// The age after which an upload is abandoned: no process on this machine still writes it.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// Lines of the log that may wait to be written: some megabytes, where whoever takes them is slow.
-const WAITING_LINES: usize = 8192;
+/// The capacity of the log queue, in lines: some megabytes, for a slow reader.
+const LOG_QUEUE: usize = 8192;
 
-/// Events of the audit log wait in a queue of their own: strangers can fill the other one, and not this one, in which what
-/// strangers were refused is one line a minute.
-const WAITING_EVENTS: usize = 16_384;
+/// The capacity of the audit log's own queue, in events.
+///
+/// Unknown callers can fill the queue of the log, but not this one: their refusals are one line a
+/// minute.
+const AUDIT_QUEUE: usize = 16_384;
 
-/// Serve a private Terraform registry that callers enter with their AWS identity
+/// Serve a private Terraform registry to which callers authenticate with their AWS identity
 #[derive(Parser)]
 #[command(name = "stile-broker", version, propagate_version = true)]
 struct Cli {
@@ -38,19 +42,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the service until it is told to stop
+    /// Run the service until SIGTERM or SIGINT
     ///
     /// Example: stile-broker serve --host registry.example.com --data /var/lib/stile
     Serve(Options),
-    /// Say whether the service could run with this configuration
+    /// Test whether the service can run with this configuration
     ///
-    /// Opens and reaches what the configuration names, prints one line for each, and exits 1 if something does not work.
+    /// Opens the store, calls the services that the configuration names, and prints one line for
+    /// each. Exits 1 if something does not work.
     Check(Options),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Lambda starts the program without an argument; everything else is in its environment.
+    // Lambda starts the program without arguments. The configuration is in the environment.
     let on_lambda = under_lambda() && std::env::args_os().len() < 2;
     let command =
         if on_lambda { Cli::parse_from(["stile-broker", "serve"]) } else { Cli::parse() }.command;
@@ -59,11 +64,11 @@ async fn main() -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
-    http::have_panics_logged();
+    http::log_panics();
     let done = match command {
         Command::Serve(options) if on_lambda => answer_events(options).await.map(|()| true),
         Command::Serve(options) => serve(options).await.map(|()| true),
-        Command::Check(options) => look(options).await,
+        Command::Check(options) => check_configuration(options).await,
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -81,11 +86,11 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let host = broker.audience.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let server = http::Server::bind(config.listen, tls).await?;
-    let address = server.address().context("the address that was taken cannot be read")?;
+    let address = server.address().context("cannot read the address of the listening socket")?;
     tracing::info!(%host, "listening on {scheme}://{address}");
     if config.sts.is_loopback() {
         tracing::warn!(
-            "a server on this machine answers for STS: whoever runs it decides who everybody is"
+            "a server on this machine replaces STS: it can give every caller any identity"
         );
     }
     let (mut terminate, mut interrupt) =
@@ -93,59 +98,67 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let audit = Arc::clone(&broker.audit);
     let served = server.run(http::router(broker), async {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        tracing::info!("stopping: no new connections, requests in the works may end");
+        tracing::info!(
+            "stopping: the broker accepts no new connections and finishes open requests"
+        );
     });
     tokio::select! { () = served => {}, () = audit.write_ended_windows() => {} }
     audit.flush();
     Ok(())
 }
 
-/// Nothing but the host in the table is reached before the first event asks for it: what is down then is an answer to
-/// that, and no failed start. Where the host is told, nothing is reached at all.
+/// Serves Lambda events.
+///
+/// Before the first event, the broker calls nothing except the table, and that only to read a host
+/// that is not configured. So an outage fails one event, and not the start of the function.
 async fn answer_events(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let broker = Arc::new(boot::open(&config, Clock::system(), Folding::Off).await?);
-    // A function that ran out of time is started again where it was, and no other writes there.
+    // After a timeout, Lambda starts the function again with the same files. No other process
+    // writes there.
     sweep_uploads(&broker.store.incoming(), Duration::ZERO);
     let router = http::router(Arc::clone(&broker));
     http::lambda::serve(router, broker, &config).await.map_err(|error| anyhow::anyhow!(error))
 }
 
-async fn look(options: Options) -> anyhow::Result<bool> {
+/// Prints one line for each part of the configuration, and returns whether all of them work.
+async fn check_configuration(options: Options) -> anyhow::Result<bool> {
     let config = Config::try_from(options)?;
     let findings = check::check(&config, Clock::system()).await;
     let mut out = std::io::stdout().lock();
     for finding in &findings {
         match &finding.problem {
-            None => writeln!(out, "ok      {}", finding.what)?,
-            Some(problem) => writeln!(out, "failed  {}: {problem}", finding.what)?,
+            None => writeln!(out, "ok      {}", finding.part)?,
+            Some(problem) => writeln!(out, "failed  {}: {problem}", finding.part)?,
         }
     }
     Ok(findings.iter().all(|finding| finding.problem.is_none()))
 }
 
-/// Human lines, on standard error; colour on a terminal alone. JSON under Lambda, for CloudWatch to read.
+/// Starts the log on standard error: text for people, in colour on a terminal, and JSON on Lambda.
 ///
-/// Written by a thread of its own, and lost where nobody takes them: a full disk or a reader that is gone must not stop
-/// the service. The guard writes what is left when it is dropped. Under Lambda they are written at once, since a function
-/// that has answered is stopped with what it has not yet written.
+/// A thread of its own writes the lines, and loses them if the reader does not take them. A full
+/// disk or a reader that ended must not stop the service. The guards write the rest when they are
+/// dropped. On Lambda the broker writes each line at once, because Lambda freezes a function after
+/// its answer, and lines in a queue would be lost.
 fn log(level: &str, on_lambda: bool) -> anyhow::Result<Option<[WorkerGuard; 2]>> {
     let filter =
-        EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a level"))?;
+        EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a log level"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     if on_lambda {
         lines.with_writer(std::io::stderr).json().flatten_event(true).init();
         return Ok(None);
     }
-    let queue =
-        |most| NonBlockingBuilder::default().buffered_lines_limit(most).finish(std::io::stderr());
-    let (audit, audit_end) = queue(WAITING_EVENTS);
-    let (others, others_end) = queue(WAITING_LINES);
+    let queue = |capacity| {
+        NonBlockingBuilder::default().buffered_lines_limit(capacity).finish(std::io::stderr())
+    };
+    let (audit, audit_guard) = queue(AUDIT_QUEUE);
+    let (others, others_guard) = queue(LOG_QUEUE);
     lines.with_writer(Queues { audit, others }).with_ansi(std::io::stderr().is_terminal()).init();
-    Ok(Some([audit_end, others_end]))
+    Ok(Some([audit_guard, others_guard]))
 }
 
-/// Where lines wait to be written.
+/// The queues of lines to write: one for the audit log, and one for the other lines.
 struct Queues {
     audit: NonBlocking,
     others: NonBlocking,

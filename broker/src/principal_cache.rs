@@ -1,4 +1,4 @@
-//! What is known of callers: read anew for a mint, at most ten seconds old for everything else.
+//! Per-principal cache of grants and revocations: fresh for 10 s, bypassed when minting.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,50 +9,56 @@ use stile_core::grants::PrincipalState;
 use stile_core::principal::Principal;
 use stile_store::{Store, StoreError, StoreErrorKind};
 
-/// How long a caller's state is believed, in seconds of the wall clock: so fast does a removed grant work everywhere.
+/// The time for which a cached state is fresh, in seconds. After it, every broker has seen a
+/// deleted grant or a revocation.
 pub const FRESH: i64 = 10;
 
-/// How long reads go on with what is known while the store is down, in seconds.
+/// The time for which the broker uses a cached state while the store is down, in seconds.
 pub const STALE: i64 = 300;
 
-/// How many callers are remembered.
-const REMEMBERED: usize = 10_000;
+/// The capacity of the cache, in principals.
+const CAPACITY: usize = 10_000;
 
 #[derive(Debug, Default)]
-struct Entry {
-    known: RwLock<Option<Known>>,
-    /// When the store was last asked and did not answer; held while it is asked, so that one asks at a time.
+struct CacheEntry {
+    cached: RwLock<Option<CachedState>>,
+    /// The time and the kind of the last failed read. A reader holds the lock during its read, so
+    /// that only one request reads the state of a principal.
     failed_at: SharedFailureMutex<Option<(i64, StoreErrorKind)>>,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct CachedState {
     state: Arc<PrincipalState>,
     read_at: i64,
 }
 
-impl Known {
-    /// By the wall clock, since a suspended Lambda stops the other kind; a clock that was set back makes it stale.
+impl CachedState {
+    /// Returns whether the state is younger than this. A clock that was set back makes it too old.
+    ///
+    /// The age is by the wall clock, because the monotonic clock stops in a suspended Lambda
+    /// function.
     fn younger_than(&self, seconds: i64, now: i64) -> bool {
         (0..seconds).contains(&now.saturating_sub(self.read_at))
     }
 }
 
-/// The callers this process has met lately.
+/// The cache of principal states of one process.
 #[derive(Debug)]
 pub struct PrincipalCache {
-    entries: Cache<Principal, Arc<Entry>>,
+    entries: Cache<Principal, Arc<CacheEntry>>,
 }
 
 impl Default for PrincipalCache {
     fn default() -> Self {
-        Self { entries: Cache::new(REMEMBERED) }
+        Self { entries: Cache::new(CAPACITY) }
     }
 }
 
 impl PrincipalCache {
-    /// What is known of the holder of a token: from memory for ten seconds, then from the store, or, while that is down,
-    /// from memory for five minutes.
+    /// Returns the state of a token's principal: from the cache for ten seconds, then from the store.
+    ///
+    /// While the store is down, the cached state is used for five minutes.
     pub async fn recent(
         &self,
         principal: &Principal,
@@ -66,52 +72,55 @@ impl PrincipalCache {
                 .get_or_insert_with(principal, || Ok::<_, std::convert::Infallible>(Arc::default()))
                 .unwrap_or_default(),
         };
-        if let Some(known) = entry.known().filter(|known| known.younger_than(FRESH, now)) {
-            return Ok(known.state);
+        if let Some(cached) = entry.cached().filter(|cached| cached.younger_than(FRESH, now)) {
+            return Ok(cached.state);
         }
         let mut failed_at = entry.failed_at.lock().await;
-        let known = entry.known();
-        if let Some(known) = known.as_ref().filter(|known| known.younger_than(FRESH, now)) {
-            return Ok(Arc::clone(&known.state));
+        let cached = entry.cached();
+        if let Some(cached) = cached.as_ref().filter(|cached| cached.younger_than(FRESH, now)) {
+            return Ok(Arc::clone(&cached.state));
         }
-        let usable = known.filter(|known| known.younger_than(STALE, now));
-        let tried_lately = failed_at.failed_meanwhile()
+        let usable = cached.filter(|cached| cached.younger_than(STALE, now));
+        let failed_recently = failed_at.failed_while_waiting()
             || failed_at.is_some_and(|(at, _)| (0..FRESH).contains(&now.saturating_sub(at)));
-        if let Some(known) = usable.as_ref().filter(|_| tried_lately) {
-            return Ok(Arc::clone(&known.state));
+        if let Some(cached) = usable.as_ref().filter(|_| failed_recently) {
+            return Ok(Arc::clone(&cached.state));
         }
-        if failed_at.failed_meanwhile() {
+        if failed_at.failed_while_waiting() {
             let kind = failed_at.map_or(StoreErrorKind::Unavailable, |(_, kind)| kind);
-            return Err(StoreError::new(kind, "a caller's state could not be read a moment ago"));
+            return Err(StoreError::new(
+                kind,
+                "the state of the principal could not be read a moment ago",
+            ));
         }
         let principals = std::iter::once(principal.clone()).chain(principal.aliases()).collect();
         match (store.principal_state(principals).await, usable) {
             (Ok(state), _) => {
                 let state = Arc::new(state);
-                *entry.known.write().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Known { state: Arc::clone(&state), read_at: now });
+                *entry.cached.write().unwrap_or_else(PoisonError::into_inner) =
+                    Some(CachedState { state: Arc::clone(&state), read_at: now });
                 *failed_at = None;
                 Ok(state)
             }
-            (Err(error), Some(known)) => {
-                failed_at.failed();
+            (Err(error), Some(cached)) => {
+                failed_at.record_failure();
                 *failed_at = Some((now, error.kind()));
                 if error.kind() == StoreErrorKind::Corrupt {
                     tracing::error!(
                         alarm = "corrupt_store",
                         error = &error as &dyn std::error::Error,
-                        "the store holds something that cannot be read; a caller's state is used although it is old"
+                        "the store contains an unreadable record; the broker uses an old principal state"
                     );
                 } else {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "the store gives no answer; a caller's state is used although it is old"
+                        "the store does not answer; the broker uses an old principal state"
                     );
                 }
-                Ok(known.state)
+                Ok(cached.state)
             }
             (Err(error), None) => {
-                failed_at.failed();
+                failed_at.record_failure();
                 *failed_at = Some((now, error.kind()));
                 Err(error)
             }
@@ -119,9 +128,9 @@ impl PrincipalCache {
     }
 }
 
-impl Entry {
-    fn known(&self) -> Option<Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+impl CacheEntry {
+    fn cached(&self) -> Option<CachedState> {
+        self.cached.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -131,7 +140,7 @@ mod tests {
     use stile_store::EmbeddedDeadlines;
 
     #[tokio::test]
-    async fn no_more_callers_are_remembered_than_there_is_room_for() {
+    async fn the_principal_cache_does_not_grow_beyond_its_capacity() {
         let folder = tempfile::tempdir().unwrap();
         Store::init_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
         let store = Store::open_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
@@ -142,6 +151,6 @@ mod tests {
             principal_cache.recent(&principal, &store, 0).await.unwrap();
         }
         assert!(principal_cache.entries.len() <= 50, "{}", principal_cache.entries.len());
-        assert!(PrincipalCache::default().entries.capacity() <= REMEMBERED as u64);
+        assert!(PrincipalCache::default().entries.capacity() <= CAPACITY as u64);
     }
 }

@@ -1,54 +1,52 @@
-//! One asks at a time, and who waited while that failed has the same answer and does not ask again.
-//!
-//! Did they ask one after the other of a store that hangs, the hundredth would wait a hundred times as long as it hangs.
+//! A mutex whose waiters share the holder's failure, so a hung store costs one timeout, not one per waiter.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// What one at a time looks after.
+/// A mutex that tells its waiters whether a holder failed while they waited.
 #[derive(Debug, Default)]
 pub struct SharedFailureMutex<T> {
-    kept: Mutex<T>,
+    value: Mutex<T>,
     failures: AtomicU64,
 }
 
-/// One's turn, with what is looked after.
+/// The guard of a locked [`SharedFailureMutex`], with access to the value.
 #[derive(Debug)]
 pub struct SharedFailureGuard<'a, T> {
-    kept: MutexGuard<'a, T>,
+    value: MutexGuard<'a, T>,
     failures: &'a AtomicU64,
-    failed_meanwhile: bool,
+    failed_while_waiting: bool,
 }
 
 impl<T> SharedFailureMutex<T> {
-    /// Waits for it.
+    /// Waits for the lock.
     pub async fn lock(&self) -> SharedFailureGuard<'_, T> {
         let before = self.failures.load(Ordering::SeqCst);
-        let kept = self.kept.lock().await;
-        let failed_meanwhile = self.failures.load(Ordering::SeqCst) != before;
-        SharedFailureGuard { kept, failures: &self.failures, failed_meanwhile }
+        let value = self.value.lock().await;
+        let failed_while_waiting = self.failures.load(Ordering::SeqCst) != before;
+        SharedFailureGuard { value, failures: &self.failures, failed_while_waiting }
     }
 
-    /// Takes it if nobody else has it.
+    /// Takes the lock, if it is free.
     pub fn try_lock(&self) -> Option<SharedFailureGuard<'_, T>> {
-        self.kept.try_lock().ok().map(|kept| SharedFailureGuard {
-            kept,
+        self.value.try_lock().ok().map(|value| SharedFailureGuard {
+            value,
             failures: &self.failures,
-            failed_meanwhile: false,
+            failed_while_waiting: false,
         })
     }
 }
 
 impl<T> SharedFailureGuard<'_, T> {
-    /// Whether somebody's turn has failed while this one was waited for.
-    pub const fn failed_meanwhile(&self) -> bool {
-        self.failed_meanwhile
+    /// Returns whether another holder failed while this one waited for the lock.
+    pub const fn failed_while_waiting(&self) -> bool {
+        self.failed_while_waiting
     }
 
-    /// Says that this turn came to nothing.
-    pub fn failed(&self) {
+    /// Records a failure, which all current waiters then share.
+    pub fn record_failure(&self) {
         self.failures.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -57,13 +55,13 @@ impl<T> Deref for SharedFailureGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.kept
+        &self.value
     }
 }
 
 impl<T> DerefMut for SharedFailureGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.kept
+        &mut self.value
     }
 }
 
@@ -74,26 +72,26 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_waited_for_a_failure_is_told_and_who_comes_later_is_not() {
+    async fn current_waiters_share_a_failure_and_later_ones_do_not() {
         for (fails, expected) in [(true, true), (false, false)] {
             let shared = Arc::new(SharedFailureMutex::<()>::default());
             let first = shared.lock().await;
-            assert!(!first.failed_meanwhile());
+            assert!(!first.failed_while_waiting());
             let waiting: Vec<_> = (0..3)
                 .map(|_| {
                     let shared = Arc::clone(&shared);
-                    tokio::spawn(async move { shared.lock().await.failed_meanwhile() })
+                    tokio::spawn(async move { shared.lock().await.failed_while_waiting() })
                 })
                 .collect();
             tokio::task::yield_now().await;
             if fails {
-                first.failed();
+                first.record_failure();
             }
             drop(first);
             for task in waiting {
                 assert_eq!(task.await.unwrap(), expected);
             }
-            assert!(!shared.lock().await.failed_meanwhile());
+            assert!(!shared.lock().await.failed_while_waiting());
         }
     }
 }

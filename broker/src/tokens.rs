@@ -1,4 +1,4 @@
-//! Mints tokens and opens them: what this process knows of the keyring, and the tokens it has opened before.
+//! Mints and opens tokens, with a cached keyring and a cache of opened tokens.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,27 +13,27 @@ use stile_core::grants::Entitlement;
 use stile_core::token::{Claims, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, Sealed, seal};
 use stile_store::{Recorded, Store, StoreError, StoreErrorKind};
 
-/// How many opened tokens are remembered; garbage never opens, so only real callers take the room.
-const REMEMBERED: usize = 10_000;
+/// The capacity of the cache, in opened tokens. Invalid tokens are not cached.
+const CAPACITY: usize = 10_000;
 
-/// The least time between two looks at the store because of a key id nobody knows, in seconds.
+/// The shortest time between two reads of the keyring because of an unknown key id, in seconds.
 ///
-/// Without it, made-up key ids would guard each garbage token into a read of the store.
+/// Without it, each invalid token with a made-up key id would cost a read of the store.
 const REFRESH_EVERY: i64 = 10;
 
-/// Why there is no key to work with.
+/// The reason why the broker has no usable key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The keyring cannot be read or written.
-    #[error("the keyring cannot be reached")]
+    #[error("the broker cannot read or write the keyring")]
     Store(#[from] StoreError),
-    /// The system gives no random bytes, or sealing failed.
-    #[error("no key can be made or used")]
+    /// The system has no random bytes, or a cryptographic operation failed.
+    #[error("the broker cannot create or use a key")]
     Crypto,
 }
 
 impl KeyError {
-    /// What kind of failure it is, in the store's terms.
+    /// Returns the kind of the failure, as the store classifies it.
     pub const fn kind(&self) -> StoreErrorKind {
         match self {
             Self::Store(error) => error.kind(),
@@ -42,91 +42,97 @@ impl KeyError {
     }
 }
 
-/// Why a token does not open.
+/// The reason why a token does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It is not a live token of this registry; which of the many ways is nobody's business.
+    /// It is not a valid token of this registry. The answer does not say why.
     #[error("the token is not valid")]
     Invalid,
-    /// Whether it is cannot be told now.
+    /// The broker cannot verify the token now.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
 
-/// A token that was opened: its claims, and the key that vouches for them.
+/// An opened token: its claims, and the key that vouches for them.
 #[derive(Debug)]
 pub struct Opened {
-    /// What it says.
+    /// The claims.
     pub claims: Claims,
-    /// What it is sealed under.
+    /// The id of the key that sealed the token.
     pub key_id: KeyId,
 }
 
+/// The latest reads of the keyring, so that the broker does not repeat them too often.
 #[derive(Debug, Default)]
-struct Refresh {
-    tried_at: Option<i64>,
-    failed: Option<StoreErrorKind>,
-    followed_at: Option<i64>,
-    follow_failed: Option<StoreErrorKind>,
-    /// How the latest failure was one, for those who waited for it.
+struct Reads {
+    /// The time of the last read because of an unknown key id.
+    unknown_key_at: Option<i64>,
+    /// The failure of that read.
+    unknown_key_failure: Option<StoreErrorKind>,
+    /// The time of the last read because the keyring changed.
+    reloaded_at: Option<i64>,
+    /// The failure of that read.
+    reload_failure: Option<StoreErrorKind>,
+    /// The kind of the latest failure of any read, for the requests that waited for it.
     latest_failure: Option<StoreErrorKind>,
 }
 
-impl Refresh {
-    fn followed_lately(&self, now: i64) -> bool {
-        self.followed_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at)))
+impl Reads {
+    fn reloaded_recently(&self, now: i64) -> bool {
+        self.reloaded_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at)))
     }
 }
 
-/// Mints and opens tokens of one registry.
+/// Mints and opens the tokens of one registry.
 #[derive(Debug)]
 pub struct Tokens {
     audience: Audience,
     max_ttl: i64,
     keyring: RwLock<Option<Arc<Keyring>>>,
-    refresh: SharedFailureMutex<Refresh>,
+    reads: SharedFailureMutex<Reads>,
     opened: Cache<[u8; 32], Arc<Opened>>,
     latest: AtomicI64,
 }
 
 impl Tokens {
-    /// Tokens of this audience that live `max_ttl` seconds at most.
+    /// Creates the tokens of this audience, with a lifetime of at most `max_ttl` seconds.
     pub fn new(audience: Audience, max_ttl: i64) -> Self {
         Self {
             audience,
             max_ttl,
             keyring: RwLock::default(),
-            refresh: SharedFailureMutex::default(),
-            opened: Cache::new(REMEMBERED),
+            reads: SharedFailureMutex::default(),
+            opened: Cache::new(CAPACITY),
             latest: AtomicI64::new(i64::MIN),
         }
     }
 
-    /// The key to mint with, made or followed by the next if that is due.
+    /// Returns the key to mint with. Creates the first key, and rotates the keyring if that is due.
     pub async fn minting_key(&self, store: &Store, now: i64) -> Result<Key, KeyError> {
         if let Some(key) = self
-            .known()
+            .cached()
             .filter(|keyring| !keyring.rotation_due(now))
             .and_then(|keyring| keyring.minting_key(now).cloned())
         {
             return Ok(key);
         }
-        let mut guard = self.refresh.lock().await;
-        waited_for_nothing(&guard)?;
-        let key = self.lasting_key(store, now).await;
+        let mut guard = self.reads.lock().await;
+        share_failure(&guard)?;
+        let key = self.rotated_key(store, now).await;
         if let Err(error) = &key {
             guard.latest_failure = Some(error.kind());
-            guard.failed();
+            guard.record_failure();
         }
         key
     }
 
-    async fn lasting_key(&self, store: &Store, now: i64) -> Result<Key, KeyError> {
-        // Who loses the race to follow the keyring finds the winner's on the next round.
+    /// Reads the keyring from the store, rotates it if that is due, and returns the key to mint with.
+    async fn rotated_key(&self, store: &Store, now: i64) -> Result<Key, KeyError> {
+        // If another broker rotates the keyring first, the next iteration reads its result.
         for _ in 0..4 {
             let keyring = store.keyring().await?;
             if !keyring.rotation_due(now) && keyring.minting_key(now).is_some() {
-                return self.meet(keyring).minting_key(now).cloned().ok_or(KeyError::Crypto);
+                return self.cache(keyring).minting_key(now).cloned().ok_or(KeyError::Crypto);
             }
             let next = keyring.rotated(now).map_err(|_| KeyError::Crypto)?;
             if store.replace_keyring(keyring.revision, next.clone()).await? {
@@ -135,13 +141,13 @@ impl Tokens {
                     keys = next.keys().len(),
                     "the keyring has a new key"
                 );
-                return self.meet(next).minting_key(now).cloned().ok_or(KeyError::Crypto);
+                return self.cache(next).minting_key(now).cloned().ok_or(KeyError::Crypto);
             }
         }
-        Err(KeyError::Store(StoreError::busy("the keyring changes too fast")))
+        Err(KeyError::Store(StoreError::busy("other brokers change the keyring too often")))
     }
 
-    /// Mints: seals the claims of somebody who was identified, entitled, and whose proof is claimed for this alone.
+    /// Mints a token: seals the claims of an entitlement, after the store recorded the single use.
     pub fn mint(
         &self,
         key: &Key,
@@ -154,14 +160,14 @@ impl Tokens {
         Ok((token.into(), claims))
     }
 
-    /// Opens a token; without a call to anything once the keyring is known.
+    /// Opens a token. With a cached keyring, this calls no service.
     pub async fn open(
         &self,
         token: &str,
         store: &Store,
         now: i64,
     ) -> Result<Arc<Opened>, OpenError> {
-        let now = self.never_back(now);
+        let now = self.monotonic(now);
         let sealed = Sealed::parse(token).ok_or(OpenError::Invalid)?;
         let keyring = self.keyring_with(&sealed.unverified_key_id, store, now).await?;
         let digest: [u8; 32] = Sha256::digest(token).into();
@@ -180,40 +186,42 @@ impl Tokens {
         Ok(opened)
     }
 
-    /// Before a mint: looks at the keyring again if it is not the one this process met, as a read of the store says.
+    /// Before a mint: reads the keyring again, if the store lists another one than the cached one.
     ///
-    /// A revision that went back is a keyring that was removed or restored; but it may also be a read from before this
-    /// process followed the keyring itself, so that is looked into once in ten seconds only.
+    /// A lower revision usually means that an operator removed or restored the keyring. But the list
+    /// can also be from before this process rotated the keyring. So the broker reads the keyring at
+    /// most once in ten seconds for it.
     pub async fn follow(
         &self,
         listed: &KeyringSummary,
         store: &Store,
         now: i64,
     ) -> Result<(), KeyError> {
-        let before = self.known();
+        let before = self.cached();
         if before.as_deref().is_some_and(|keyring| listed.matches(keyring)) {
             return Ok(());
         }
-        let guard = self.refresh.lock().await;
-        let met = self.known();
-        if met.as_deref().is_some_and(|keyring| listed.matches(keyring))
-            || met.as_deref().map(|keyring| keyring.revision)
+        let guard = self.reads.lock().await;
+        let cached = self.cached();
+        if cached.as_deref().is_some_and(|keyring| listed.matches(keyring))
+            || cached.as_deref().map(|keyring| keyring.revision)
                 != before.as_deref().map(|keyring| keyring.revision)
         {
             return Ok(());
         }
-        waited_for_nothing(&guard)?;
-        if met.is_some_and(|met| listed.revision < met.revision) && guard.followed_lately(now) {
+        share_failure(&guard)?;
+        if cached.is_some_and(|cached| listed.revision < cached.revision)
+            && guard.reloaded_recently(now)
+        {
             return Ok(());
         }
-        self.look_again(guard, store, now).await
+        self.reload(guard, store, now).await
     }
 
-    /// Holds the key of a token that opened against what a read of the store says of the keyring: a key that was dropped since
-    /// opens nothing any more.
+    /// Checks that the store still lists the key of an opened token. A removed key opens no token.
     ///
-    /// For a key that is listed there neither KMS nor the store is needed: that somebody else followed the keyring while KMS
-    /// is away must not end the reading.
+    /// For a listed key, this requires neither KMS nor the store. If another broker rotates the
+    /// keyring while KMS is down, this broker must still serve reads.
     pub async fn confirm(
         &self,
         id: &KeyId,
@@ -221,76 +229,80 @@ impl Tokens {
         store: &Store,
         now: i64,
     ) -> Result<(), OpenError> {
-        let met = self.known().unwrap_or_default();
+        let cached = self.cached().unwrap_or_default();
         if listed.contains(id) {
-            if listed.revision > met.revision {
-                self.catch_up(store, now).await;
+            if listed.revision > cached.revision {
+                self.try_reload(store, now).await;
             }
-        } else if listed.revision > met.revision {
-            self.forget_all_but(listed);
+        } else if listed.revision > cached.revision {
+            self.restrict_to(listed);
         } else {
-            // Read before this process met the key, or the keyring was removed or restored.
-            self.find_out(store, now).await?;
+            // The list is from before this process read the key, or an operator removed or restored
+            // the keyring.
+            self.reload_if_old(store, now).await?;
         }
-        // Whoever met another keyring meanwhile may have learned that the key is gone.
-        if self.known().is_some_and(|keyring| keyring.key(id).is_some()) {
+        // Meanwhile, another request may have cached a keyring without the key.
+        if self.cached().is_some_and(|keyring| keyring.key(id).is_some()) {
             Ok(())
         } else {
             Err(OpenError::Invalid)
         }
     }
 
-    /// Looks at a keyring that is newer than the known one, which goes on being used while that cannot be opened: once in ten
-    /// seconds, and nobody waits for who does.
-    async fn catch_up(&self, store: &Store, now: i64) {
-        let Some(guard) = self.refresh.try_lock().filter(|guard| !guard.followed_lately(now))
+    /// Reads a newer keyring, at most once in ten seconds. Other requests do not wait for the read.
+    ///
+    /// If the read fails, the broker continues with the cached keyring.
+    async fn try_reload(&self, store: &Store, now: i64) {
+        let Some(guard) = self.reads.try_lock().filter(|guard| !guard.reloaded_recently(now))
         else {
             return;
         };
-        if let Err(error) = self.look_again(guard, store, now).await {
+        if let Err(error) = self.reload(guard, store, now).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the next keyring cannot be opened; the one that is known is used"
+                "the broker cannot read the new keyring, and uses the previous one"
             );
         }
     }
 
-    /// Has the keyring as it was in the store within the last ten seconds.
-    async fn find_out(&self, store: &Store, now: i64) -> Result<(), KeyError> {
-        let guard = self.refresh.lock().await;
-        waited_for_nothing(&guard)?;
-        if !guard.followed_lately(now) {
-            return self.look_again(guard, store, now).await;
+    /// Reads the keyring, unless the last read is less than ten seconds old.
+    async fn reload_if_old(&self, store: &Store, now: i64) -> Result<(), KeyError> {
+        let guard = self.reads.lock().await;
+        share_failure(&guard)?;
+        if !guard.reloaded_recently(now) {
+            return self.reload(guard, store, now).await;
         }
-        guard.follow_failed.map_or(Ok(()), |kind| Err(a_moment_ago(kind)))
+        guard.reload_failure.map_or(Ok(()), |kind| Err(recent_failure(kind)))
     }
 
-    /// Drops the keys that a newer list has no more: that needs neither KMS nor the store, and holds when both are gone.
-    fn forget_all_but(&self, listed: &KeyringSummary) {
+    /// Removes the cached keys that a newer list does not contain. This requires neither KMS nor the
+    /// store, so it works while both are down.
+    fn restrict_to(&self, listed: &KeyringSummary) {
         let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = keyring.as_mut().filter(|known| known.revision < listed.revision) {
-            *known = Arc::new(known.restricted_to(listed));
+        if let Some(cached) = keyring.as_mut().filter(|cached| cached.revision < listed.revision) {
+            *cached = Arc::new(cached.restricted_to(listed));
         }
     }
 
-    async fn look_again(
+    /// Reads the keyring from the store, and caches it.
+    async fn reload(
         &self,
-        mut guard: SharedFailureGuard<'_, Refresh>,
+        mut guard: SharedFailureGuard<'_, Reads>,
         store: &Store,
         now: i64,
     ) -> Result<(), KeyError> {
         let read = store.keyring().await;
         let failure = read.as_ref().err().map(StoreError::kind);
-        (guard.followed_at, guard.follow_failed) = (Some(now), failure);
+        (guard.reloaded_at, guard.reload_failure) = (Some(now), failure);
         if failure.is_some() {
             guard.latest_failure = failure;
-            guard.failed();
+            guard.record_failure();
         }
-        self.meet(read?);
+        self.cache(read?);
         Ok(())
     }
 
-    /// A key for another purpose, of every live key by its id, and the id of the one in use.
+    /// Derives a key for another purpose from every live key.
     pub async fn derived(
         &self,
         purpose: &[u8],
@@ -298,12 +310,12 @@ impl Tokens {
         now: i64,
     ) -> Result<DerivedKeys, KeyError> {
         let mints = |keyring: &Arc<Keyring>| keyring.minting_key(now).is_some();
-        // A key that is due to be followed is good for this all the same: reading must not need a write.
-        let keyring = match self.known().filter(mints) {
+        // A key remains usable when a rotation is due, because a read must not require a write.
+        let keyring = match self.cached().filter(mints) {
             Some(keyring) => keyring,
             None => {
                 self.minting_key(store, now).await?;
-                self.known().unwrap_or_default()
+                self.cached().unwrap_or_default()
             }
         };
         let current = keyring.minting_key(now).ok_or(KeyError::Crypto)?.id().clone();
@@ -312,8 +324,10 @@ impl Tokens {
         Ok(DerivedKeys { current, keys })
     }
 
-    /// The time, and never an earlier one than it was: what has ended stays so when the clock is set back.
-    pub fn never_back(&self, now: i64) -> i64 {
+    /// Returns the time, or the latest earlier result if the clock was set back.
+    ///
+    /// So an expired token or grant does not become valid again.
+    pub fn monotonic(&self, now: i64) -> i64 {
         self.latest.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
@@ -323,60 +337,65 @@ impl Tokens {
         Some(Opened { claims, key_id: key.id().clone() })
     }
 
-    /// The keyring, read anew if it lacks the key, though not more than once in ten seconds.
+    /// Returns a keyring with the key. Reads the keyring again if the cached one does not have the
+    /// key, at most once in ten seconds.
     async fn keyring_with(
         &self,
         id: &KeyId,
         store: &Store,
         now: i64,
     ) -> Result<Arc<Keyring>, OpenError> {
-        let knows = |keyring: &Arc<Keyring>| keyring.key(id).is_some();
-        if let Some(keyring) = self.known().filter(knows) {
+        let has_key = |keyring: &Arc<Keyring>| keyring.key(id).is_some();
+        if let Some(keyring) = self.cached().filter(has_key) {
             return Ok(keyring);
         }
-        let mut refresh = self.refresh.lock().await;
-        if let Some(keyring) = self.known().filter(knows) {
+        let mut guard = self.reads.lock().await;
+        if let Some(keyring) = self.cached().filter(has_key) {
             return Ok(keyring);
         }
-        waited_for_nothing(&refresh)?;
-        if refresh.tried_at.is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at))) {
-            return Err(refresh
-                .failed
-                .map_or(OpenError::Invalid, |kind| a_moment_ago(kind).into()));
+        share_failure(&guard)?;
+        if guard
+            .unknown_key_at
+            .is_some_and(|at| (0..REFRESH_EVERY).contains(&now.saturating_sub(at)))
+        {
+            return Err(guard
+                .unknown_key_failure
+                .map_or(OpenError::Invalid, |kind| recent_failure(kind).into()));
         }
         let read = store.keyring().await;
         let failure = read.as_ref().err().map(StoreError::kind);
-        (refresh.tried_at, refresh.failed) = (Some(now), failure);
+        (guard.unknown_key_at, guard.unknown_key_failure) = (Some(now), failure);
         if failure.is_some() {
-            refresh.latest_failure = failure;
-            refresh.failed();
+            guard.latest_failure = failure;
+            guard.record_failure();
         }
-        let keyring = self.meet(read.map_err(KeyError::Store)?);
-        if knows(&keyring) { Ok(keyring) } else { Err(OpenError::Invalid) }
+        let keyring = self.cache(read.map_err(KeyError::Store)?);
+        if has_key(&keyring) { Ok(keyring) } else { Err(OpenError::Invalid) }
     }
 
-    fn known(&self) -> Option<Arc<Keyring>> {
+    fn cached(&self) -> Option<Arc<Keyring>> {
         self.keyring.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn meet(&self, keyring: Keyring) -> Arc<Keyring> {
+    fn cache(&self, keyring: Keyring) -> Arc<Keyring> {
         let keyring = Arc::new(keyring);
         *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&keyring));
         keyring
     }
 }
 
-/// Who waited while the keyring could not be reached is not told after another try as long.
-fn waited_for_nothing(guard: &SharedFailureGuard<'_, Refresh>) -> Result<(), KeyError> {
-    if guard.failed_meanwhile() {
-        Err(a_moment_ago(guard.latest_failure.unwrap_or(StoreErrorKind::Unavailable)))
+/// Fails if a read failed while this request waited for it, so that the request does not wait for
+/// a second read.
+fn share_failure(guard: &SharedFailureGuard<'_, Reads>) -> Result<(), KeyError> {
+    if guard.failed_while_waiting() {
+        Err(recent_failure(guard.latest_failure.unwrap_or(StoreErrorKind::Unavailable)))
     } else {
         Ok(())
     }
 }
 
-/// The failure of an earlier read, for a request that did not cause another.
-fn a_moment_ago(kind: StoreErrorKind) -> KeyError {
+/// Returns the failure of a recent read, for a request that does not read again.
+fn recent_failure(kind: StoreErrorKind) -> KeyError {
     StoreError::new(kind, "the keyring could not be read a moment ago").into()
 }
 
@@ -393,7 +412,7 @@ mod tests {
     use super::*;
     use stile_store::EmbeddedDeadlines;
 
-    /// A role with a grant on everything, and a request for all of it.
+    /// Returns the entitlement of a role with a grant on all namespaces.
     fn entitlement() -> Entitlement {
         let identity = Identity::from_iam(
             Issuer::Sts,
@@ -429,12 +448,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_tokens_that_open_are_remembered_and_no_more_than_there_is_room_for() {
+    async fn the_token_cache_has_only_valid_tokens_and_does_not_grow_beyond_its_capacity() {
         let folder = tempfile::tempdir().unwrap();
         Store::init_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
         let store = Store::open_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
         let mut tokens = Tokens::new(Audience::parse("registry.example.com").unwrap(), 3600);
-        assert!(tokens.opened.capacity() <= REMEMBERED as u64);
+        assert!(tokens.opened.capacity() <= CAPACITY as u64);
         tokens.opened = Cache::new(50);
         let key = tokens.minting_key(&store, 0).await.unwrap();
         let entitlement = entitlement();
@@ -443,11 +462,11 @@ mod tests {
             seal(&key, &tokens.audience, &claims).unwrap()
         };
         for n in 0..500 {
-            let mut bent = token();
+            let mut damaged = token();
             let at = "stile_v4.local.".len() + n % 200;
-            let other = if bent.as_bytes()[at] == b'A' { "B" } else { "A" };
-            bent.replace_range(at..=at, other);
-            assert!(matches!(tokens.open(&bent, &store, 0).await, Err(OpenError::Invalid)));
+            let other = if damaged.as_bytes()[at] == b'A' { "B" } else { "A" };
+            damaged.replace_range(at..=at, other);
+            assert!(matches!(tokens.open(&damaged, &store, 0).await, Err(OpenError::Invalid)));
         }
         assert_eq!(tokens.opened.len(), 0);
         for _ in 0..500 {

@@ -1,7 +1,7 @@
 //! The authorizer before somebody else's registry: what golden events of its three kinds are answered with.
 
 use serde_json::{Value, json};
-use stile_broker::http::lambda::Failure;
+use stile_broker::http::lambda::EventError;
 use stile_tests::broker::journal::Journal;
 use stile_tests::broker::role;
 use stile_tests::lambda::events::golden;
@@ -55,7 +55,7 @@ pub(crate) fn question(name: &str, token: &str) -> Value {
 }
 
 /// An answer in few words: what it does, and to what.
-fn decided(answer: &Result<Value, Failure>) -> String {
+fn decided(answer: &Result<Value, EventError>) -> String {
     match answer {
         Err(failure) => failure.to_string(),
         Ok(answer) if answer["policyDocument"].is_object() => {

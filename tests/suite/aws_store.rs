@@ -331,8 +331,7 @@ async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
     }
     let (code, said) = check(&aws, "AWS_ENDPOINT_URL");
     assert!(
-        code == Some(1)
-            && said.contains("`--sts-endpoint` on this machine decides who everybody is"),
+        code == Some(1) && said.contains("a loopback `--sts-endpoint` cannot be combined"),
         "{said}"
     );
 }

@@ -142,9 +142,9 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
     let early = registry.complete("1.0.0", &told).await;
     assert_eq!(early.status, 400, "{}", early.text());
     assert!(
-        early
-            .text()
-            .contains("nothing was put at the URL of this upload; hint: put the archive there"),
+        early.text().contains(
+            "no archive was put to the URL of this upload; hint: put the archive to the URL"
+        ),
         "{}",
         early.text()
     );
@@ -248,7 +248,7 @@ async fn what_arrives_is_believed_no_more_than_what_is_sent() {
         assert_eq!(reply.status, 400, "{what}: {}", reply.text());
         assert!(
             reply.text().contains(
-                "what was uploaded is not what was announced; hint: begin the upload again"
+                "the uploaded archive is not the announced archive; hint: begin the upload again"
             ),
             "{}",
             reply.text()

@@ -58,7 +58,7 @@ async fn every_way_to_carry_a_token_but_one_is_no_token() {
         );
         assert_eq!(
             reply.json(),
-            json!({"errors": ["a valid token is needed; hint: run `terraform-credentials-stile doctor`, which says what is missing"]})
+            json!({"errors": ["a valid token is required; hint: run `terraform-credentials-stile doctor` to find the cause"]})
         );
     }
     let in_query = test.get_anonymously(&format!("{VERSIONS}?token={token}")).await;
@@ -91,7 +91,7 @@ async fn garbage_and_strangers_tokens_get_the_one_answer() {
     ] {
         let reply = test.get(VERSIONS, garbage).await;
         assert_eq!(
-            (reply.status.as_u16(), reply.text().contains("a valid token is needed")),
+            (reply.status.as_u16(), reply.text().contains("a valid token is required")),
             (401, true),
             "{garbage:.60}"
         );

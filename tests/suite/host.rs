@@ -46,7 +46,7 @@ async fn without_a_host_in_flag_or_table_no_broker_starts_and_with_two_that_diff
     let Some(aws) = EmulatedAws::start().await else { return };
     let table = &aws.place.table;
     let how = format!(
-        "hint: give `--host HOST`, or write it down once with `stile-admin store init --table {table} --host HOST`"
+        "hint: give `--host HOST`, or write the host into the table with `stile-admin store init --table {table} --host HOST`"
     );
     for verb in ["serve", "check"] {
         let ran = run(&aws, BROKER, &[verb]).await;
@@ -152,7 +152,7 @@ async fn a_broker_that_is_not_told_is_the_registry_that_the_table_names() {
         &["check", "--regions", "us-east-1", "--sts-endpoint", &aws.proxy.endpoint()],
     )
     .await;
-    let line = format!("ok      registry host {HOST}, as table {} says", aws.place.table);
+    let line = format!("ok      registry host {HOST}, the same as in table {}", aws.place.table);
     assert!(checked.stdout.lines().any(|said| said == line), "{checked:?}");
 
     let (now, identity, folder) = (system_time(), deploy(), tempfile::tempdir().unwrap());

@@ -2,7 +2,7 @@
 
 use axum::http::header;
 use serde_json::{Value, json};
-use stile_broker::http::lambda::{Failure, Function};
+use stile_broker::http::lambda::{EventError, Function};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, namespaces, role};
 use stile_tests::lambda;
@@ -28,7 +28,7 @@ pub(crate) async fn registry() -> (TestBroker, String) {
     (test, token)
 }
 
-pub(crate) async fn answer(function: &Function, event: &Value) -> Result<Value, Failure> {
+pub(crate) async fn answer(function: &Function, event: &Value) -> Result<Value, EventError> {
     let answer = function.answer(&serde_json::value::to_raw_value(event).unwrap()).await?;
     Ok(serde_json::from_str(answer.get()).unwrap())
 }
@@ -172,7 +172,7 @@ async fn what_is_no_event_is_no_request() {
         json!({"type": 7}),
         unknown,
     ] {
-        assert_eq!(answer(&function, &event).await, Err(Failure::NoEvent), "{event}");
+        assert_eq!(answer(&function, &event).await, Err(EventError::NoEvent), "{event}");
     }
 }
 

@@ -31,7 +31,7 @@ async fn an_upload_that_drips_is_cut_off_after_half_a_minute_and_not_after_fifte
     let begun = tokio::time::Instant::now();
     let reply = test.publish("acme/vpc/aws", "1.0.0", dripping(), &token).await;
     assert_eq!(
-        (reply.status.as_u16(), reply.text().contains("less than 2 KiB a second")),
+        (reply.status.as_u16(), reply.text().contains("less than 2 KiB per second")),
         (408, true),
         "{}",
         reply.text()

@@ -37,7 +37,7 @@ pub fn sts() -> StsTimeouts {
 
 /// Time limits of connections that no busy machine reaches.
 pub fn connections() -> ConnectionTimeouts {
-    ConnectionTimeouts { head: BACKSTOP, taking: BACKSTOP, drain: BACKSTOP }
+    ConnectionTimeouts { head: BACKSTOP, write: BACKSTOP, drain: BACKSTOP }
 }
 
 /// Waits for an event that must come; `None` after the backstop.

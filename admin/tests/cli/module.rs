@@ -149,10 +149,10 @@ fn the_error_contains_the_brokers_message_and_refused_and_down_have_different_ex
         (
             errors(
                 "409 Conflict",
-                "`acme/vpc/aws` 1.2.0 is published already, with other content; hint: publish the next one",
+                "`acme/vpc/aws` 1.2.0 is already published with other content; hint: publish the next one",
             ),
             1,
-            "`acme/vpc/aws` 1.2.0 was not published: `acme/vpc/aws` 1.2.0 is published already, with other content; hint: publish the next one",
+            "`acme/vpc/aws` 1.2.0 was not published: `acme/vpc/aws` 1.2.0 is already published with other content; hint: publish the next one",
         ),
         (
             errors("403 Forbidden", "no\u{1b}[2J"),
@@ -209,7 +209,7 @@ fn a_busy_broker_gets_one_retry_with_the_complete_archive() {
 fn a_rejected_cached_token_is_replaced_once() {
     let broker =
         Broker::new(|_, request| match request.headers["authorization"].ends_with("number-0") {
-            true => errors("401 Unauthorized", "a valid token is needed"),
+            true => errors("401 Unauthorized", "a valid token is required"),
             false => accepted("201 Created", "created", request),
         });
     let machine = with_module(&broker);

@@ -54,7 +54,7 @@ fn registry(put: &'static str) -> Broker {
         }
         ["PUT", _] => put.to_owned(),
         ["POST", path] if path.ends_with(ID) => published("created", &digest.lock().unwrap()),
-        _ => http("404 Not Found", "", r#"{"errors":["there is nothing here"]}"#),
+        _ => http("404 Not Found", "", r#"{"errors":["there is no such route"]}"#),
     })
 }
 

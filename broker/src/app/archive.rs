@@ -1,4 +1,4 @@
-//! Opens a signed URL of an archive that is on this machine.
+//! Verifies a signed URL, and returns the archive on this machine that it is for.
 
 use std::path::PathBuf;
 
@@ -8,30 +8,31 @@ use stile_core::audit::Event;
 use stile_core::package::{SignedUrl, SignedUrlError};
 use stile_store::Blobs;
 
-/// An archive that may be sent to whom the signed URL was given.
+/// An archive that the holder of the signed URL may download.
 #[derive(Debug)]
 pub struct Archive {
-    /// Its file.
+    /// The path of the file.
     pub file: PathBuf,
-    /// What the URL is for.
+    /// The content of the URL.
     pub url: SignedUrl,
 }
 
-/// Why a signed URL gives nothing.
+/// The reason why a signed URL gives no access.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// Archives are not on this machine.
-    #[error("archives are not handed out here")]
+    /// The archives are not on this machine.
+    #[error("this broker does not serve archives")]
     NotHere,
-    /// The URL is not one of this registry's, or it has expired.
+    /// The URL is not from this registry, or it has expired.
     #[error(transparent)]
     Url(#[from] SignedUrlError),
-    /// There is no key to check the signature with.
+    /// The broker has no key to verify the signature.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
 
-/// Checks the signature and the time of a URL. `file` is the last segment of its path; `None` is one out of UTF-8.
+/// Verifies the signature and the expiry of a URL. `file` is the last segment of its path, and
+/// `None` if that is not UTF-8.
 pub async fn open(
     broker: &Broker,
     file: Option<&str>,

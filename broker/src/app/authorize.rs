@@ -1,6 +1,6 @@
 //! Authenticates the bearer of a token, and decides what the bearer may do.
 //!
-//! Each function takes the event of its decision, so none can be made without one.
+//! Each function takes the audit event of its decision, so no decision is without one.
 
 use std::sync::Arc;
 
@@ -19,7 +19,9 @@ use stile_core::principal::Principal;
 use stile_core::token::{Claims, MAX_TOKEN_LEN};
 use stile_store::StoreError;
 
-/// The bearer of a token that opened and is not revoked, with the bearer's grants. Made only by [`authenticate`].
+/// The bearer of a valid token that is not revoked, with the bearer's grants.
+///
+/// Only [`authenticate`] creates one.
 #[derive(Debug)]
 pub struct Bearer {
     token: SecretString,
@@ -28,46 +30,47 @@ pub struct Bearer {
     now: i64,
 }
 
-/// Why a token authenticates nobody.
+/// The reason why a request is not authenticated.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateError {
-    /// There is no token, or it is not a live token of this registry. Every such token gets the same answer.
-    #[error("a valid token is needed")]
+    /// The token is missing, or is not a valid token of this registry. The answer does not say why.
+    #[error("a valid token is required")]
     Invalid,
-    /// The keys cannot be reached, so nobody can say whether the token is valid.
+    /// The keys are down, so the broker cannot verify the token.
     #[error(transparent)]
     Key(KeyError),
-    /// The store cannot be reached, so nobody can say whether the token is revoked.
+    /// The store is down, so the broker cannot check whether the token is revoked.
     #[error(transparent)]
     Store(StoreError),
 }
 
-/// Why a bearer gets no access to a package.
+/// The reason why a bearer gets no access to a package.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// The namespace is out of its grammar. Nobody can hold a grant on it.
+    /// The namespace is not valid. So no grant on it can exist.
     #[error(transparent)]
     NoNamespace(NameError),
     /// The bearer does not have the right.
     #[error(transparent)]
     Refused(Refusal),
-    /// The bearer has the right, and the rest of the address is out of its grammar.
+    /// The bearer has the right, but the rest of the address is not valid.
     #[error(transparent)]
     BadName(NameError),
 }
 
-/// Why a decision did not hold a second time.
+/// The reason why the second decision on an access differs from the first.
 #[derive(Debug, thiserror::Error)]
 pub enum DecideAgainError {
-    /// The token is not good any more, or nobody can say so now.
+    /// The token is no longer valid, or the broker cannot verify it now.
     #[error(transparent)]
     Authenticate(#[from] AuthenticateError),
-    /// The right is gone.
+    /// The bearer no longer has the right.
     #[error(transparent)]
     Refused(Refusal),
 }
 
-/// Reads the value of an `Authorization` header: the scheme in any case, one space, one token (RFC 6750, section 2.1).
+/// Returns the token in the value of an `Authorization` header: the scheme in upper or lower case,
+/// one space, one token (RFC 6750, section 2.1).
 pub fn token_of(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     let plain = !token.is_empty()
@@ -76,7 +79,7 @@ pub fn token_of(header: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && plain).then_some(token)
 }
 
-/// Opens the token, and looks up whether it or its principal is revoked.
+/// Opens the token, and checks whether it or its principal is revoked.
 pub async fn authenticate(
     broker: &Broker,
     token: Option<&SecretString>,
@@ -96,13 +99,14 @@ pub async fn authenticate(
     if state.revoked.is_some() || state.revoked_tokens.contains(claims.id()) {
         return Err(AuthenticateError::Invalid);
     }
-    // A clock that was set back must neither make a state younger nor a grant live again.
-    let now = broker.tokens.never_back(now);
+    // A clock that was set back must not make an expired grant valid again.
+    let now = broker.tokens.monotonic(now);
     Ok(Bearer { token: token.clone(), claims, state, now })
 }
 
 impl Bearer {
-    /// Decides the same access a second time: during a long upload the token may end, or the grant be taken away.
+    /// Decides the same access a second time. During a long upload, the token may expire, or an
+    /// operator may delete the grant.
     pub async fn decide_again<R: Right>(
         &self,
         broker: &Broker,
@@ -115,8 +119,10 @@ impl Bearer {
         Ok(access.module(name.clone(), system.clone()))
     }
 
-    /// Decides the right on a module. The right comes first, then the address: a bearer without the right learns
-    /// nothing of what exists.
+    /// Decides the right on a module.
+    ///
+    /// This function decides the right first, and parses the rest of the address after that. So a
+    /// bearer without the right cannot find out which modules exist.
     pub fn module<R: Right>(
         &self,
         unverified_namespace: &str,
@@ -132,7 +138,7 @@ impl Bearer {
         Ok(access)
     }
 
-    /// Decides the right on a namespace that a client wrote.
+    /// Parses a namespace from a client, and decides the right on it.
     pub fn namespace<R: Right>(
         &self,
         unverified: &str,
@@ -152,22 +158,22 @@ impl Bearer {
         decide(&self.claims, &self.state, namespace, self.now)
     }
 
-    /// Every namespace in which the bearer has the permission.
-    pub fn reach(&self, permission: Permission) -> PermittedNamespaces {
+    /// Returns all namespaces in which the bearer has the permission.
+    pub fn permitted_namespaces(&self, permission: Permission) -> PermittedNamespaces {
         permitted_namespaces(&self.claims, &self.state, permission, self.now)
     }
 
-    /// Who it is.
+    /// Returns the principal of the bearer.
     pub const fn principal(&self) -> &Principal {
         self.claims.principal()
     }
 
-    /// What the token says.
+    /// Returns the claims of the token.
     pub const fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// The grants that apply to the bearer.
+    /// Returns the grants that apply to the bearer.
     pub fn grants(&self) -> &[Grant] {
         &self.state.grants
     }

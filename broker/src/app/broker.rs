@@ -1,4 +1,4 @@
-//! The parts of one registry that every use case works with, and whether they can do their work.
+//! The parts of a broker that the use cases share, and the readiness check.
 
 use std::sync::Arc;
 
@@ -15,78 +15,80 @@ use stile_core::clock::Clock;
 use stile_core::token::KeyringSummary;
 use stile_store::{Store, StoreError};
 
-/// How long a good answer of [`Broker::ready`] holds, in seconds: anybody may ask, and each check writes.
+/// The time for which a good result of [`Broker::ready`] is valid, in seconds.
+///
+/// The route is open to everyone, and each check writes to the store.
 const READY: i64 = 2;
 
-/// One registry's parts. The module `boot` assembles them.
+/// The parts of one broker. The module `boot` assembles them.
 #[derive(Debug)]
 pub struct Broker {
-    /// The registry's host.
+    /// The registry host.
     pub audience: Audience,
-    /// The regions that a proof may be signed for.
+    /// The regions for which a proof may be signed.
     pub regions: Vec<&'static Region>,
-    /// Asks who signed a proof.
+    /// The client of STS, which identifies the signer of a proof.
     pub sts: Sts,
-    /// Identical proofs in flight.
+    /// The proofs in progress.
     pub single_flight: SingleFlight,
-    /// Every decision.
+    /// The audit log.
     pub audit: Arc<AuditLog>,
-    /// How much runs at once.
+    /// The limits for concurrent work.
     pub limits: Limits,
-    /// Records, archives and keys.
+    /// The records, archives and keys.
     pub store: Store,
-    /// Grants and revocations of the principals that called lately.
+    /// The state of recent principals: grants and revocations.
     pub principal_cache: PrincipalCache,
-    /// How long a signed URL of an archive is good for, in seconds.
+    /// The lifetime of a signed URL for an archive, in seconds.
     pub link_ttl: i64,
-    /// Mints and opens tokens.
+    /// The keys, which mint and open tokens.
     pub tokens: Tokens,
-    /// The life of a token that names none, in seconds.
+    /// The lifetime of a token for callers that ask for none, in seconds.
     pub default_ttl: i64,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// When the broker was last ready.
+    /// The time of the last good readiness check.
     pub readiness: Readiness,
 }
 
-/// When the broker was last ready, so that a probe does not cost a check each time.
+/// The time of the last good readiness check, so that not every probe costs a check.
 #[derive(Debug, Default)]
 pub struct Readiness(SharedFailureMutex<Option<i64>>);
 
-/// Why the broker cannot do its work.
+/// The reason why the broker is not ready.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no key to mint with.
-    #[error("there is no key to mint with")]
+    /// The broker has no key to mint with.
+    #[error("the broker has no key to mint tokens with")]
     Key(#[from] KeyError),
 }
 
 impl Broker {
-    /// Whether the store answers and there is a key to mint with.
+    /// Checks that the store answers, and that the broker has a key to mint with.
     pub async fn ready(&self) -> Result<(), NotReady> {
         let now = self.clock.now();
         let mut ready_at = self.readiness.0.lock().await;
         if ready_at.is_some_and(|at| (0..READY).contains(&now.saturating_sub(at))) {
             return Ok(());
         }
-        if ready_at.failed_meanwhile() {
-            return Err(StoreError::busy("it was not ready a moment ago").into());
+        if ready_at.failed_while_waiting() {
+            return Err(StoreError::busy("the store was not ready a moment ago").into());
         }
         *ready_at = None;
         let checked = self.health_check(now).await;
         match checked {
             Ok(()) => *ready_at = Some(now),
-            Err(_) => ready_at.failed(),
+            Err(_) => ready_at.record_failure(),
         }
         checked
     }
 
     async fn health_check(&self, now: i64) -> Result<(), NotReady> {
         self.store.health_check().await?;
-        // The keyring in the store, not the one that this process remembers.
+        // Check the keyring in the store, and not the cached one.
         self.tokens
             .follow(&KeyringSummary::from(&self.store.keyring().await?), &self.store, now)
             .await?;
@@ -94,7 +96,7 @@ impl Broker {
         Ok(())
     }
 
-    /// The region of that name, if the operator enabled it.
+    /// Returns the region of this name, if the operator enabled it.
     pub fn region(&self, name: &str) -> Option<&'static Region> {
         self.regions.iter().copied().find(|region| region.name == name)
     }

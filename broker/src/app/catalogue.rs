@@ -1,4 +1,4 @@
-//! Reads what is published: the versions of a module, where one is downloaded, and lists.
+//! Reads published packages: the versions of a module, the download URL of a version, and lists.
 
 use bytes::Bytes;
 use stile_protocol::names::{Namespace, Permission};
@@ -11,33 +11,33 @@ use stile_core::grants::{Download, PackageAccess};
 use stile_core::package::{ModuleSummary, SignedUrl, Version};
 use stile_store::{Location, StoreError};
 
-/// Why nothing can be read.
+/// The reason why a package cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
-    /// There is no such package or version.
+    /// The package or version does not exist.
     #[error("there is no such package")]
     Absent,
     /// The store is down.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no key to sign a URL with.
+    /// The broker has no key to sign the URL.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The URL cannot be signed.
-    #[error("the link cannot be signed")]
+    /// The broker cannot sign the URL.
+    #[error("the registry cannot sign the URL of the archive")]
     Sign,
 }
 
-/// Modules of a list.
+/// One page of a list of modules.
 #[derive(Debug)]
 pub struct ModulePage {
-    /// The modules.
+    /// The modules of this page.
     pub modules: Vec<ModuleSummary>,
-    /// Whether there are more.
+    /// Whether another page follows.
     pub more: bool,
 }
 
-/// The `versions` document of a module, as JSON.
+/// Returns the versions document of a module, as JSON.
 pub async fn versions(
     broker: &Broker,
     access: &PackageAccess<Download>,
@@ -45,7 +45,7 @@ pub async fn versions(
     broker.store.versions_document(access).await?.ok_or(CatalogueError::Absent)
 }
 
-/// The URL at which one version is downloaded, signed.
+/// Returns the signed URL of a version's archive.
 pub async fn download(
     broker: &Broker,
     access: &PackageAccess<Download>,
@@ -65,7 +65,9 @@ pub async fn download(
     }
 }
 
-/// The modules that the bearer may read, of one namespace or of all; at most `limit` of them, from `offset` on.
+/// Lists the modules that the bearer may read, in one namespace or in all.
+///
+/// Returns at most `limit` modules, from `offset` on.
 pub async fn list(
     broker: &Broker,
     bearer: &Bearer,
@@ -73,9 +75,9 @@ pub async fn list(
     offset: usize,
     limit: usize,
 ) -> Result<ModulePage, CatalogueError> {
-    let reach = bearer.reach(Permission::Download);
-    // One more than asked for says whether there are more.
-    let mut modules = broker.store.modules(&reach, namespace, offset, limit + 1).await?;
+    let permitted = bearer.permitted_namespaces(Permission::Download);
+    // Read one module more than `limit`, to find out whether another page follows.
+    let mut modules = broker.store.modules(&permitted, namespace, offset, limit + 1).await?;
     let more = modules.len() > limit;
     modules.truncate(limit);
     Ok(ModulePage { modules, more })

@@ -1,4 +1,4 @@
-//! Limits how much work of each kind runs at once, and how many uploads one principal may hold.
+//! Limits concurrent work: exchanges, uploads, checks of archives, and uploads of one principal.
 
 use std::sync::Arc;
 
@@ -7,26 +7,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::per_key_limit::{PerKeyLimit, PerKeyPermit};
 use stile_core::principal::Principal;
 
-/// Exchanges that run at once, identical ones included. Past that, the broker asks callers to come back.
+/// The number of concurrent exchanges, including identical ones. Above it, the broker answers 429.
 const EXCHANGES: usize = 2048;
 
-/// Archives that arrive at once.
+/// The number of concurrent uploads.
 const UPLOADS: usize = 32;
 
-/// Archives of one principal that arrive at once: one publisher must not keep all others from publishing.
+/// The number of concurrent uploads of one principal, so that one publisher cannot block the others.
 const UPLOADS_OF_ONE: usize = 24;
 
-/// Archives that are checked at once.
+/// The number of archives that the broker checks concurrently.
 const CHECKS: usize = 2;
 
 /// The limits of one broker.
 #[derive(Debug)]
 pub struct Limits {
-    /// Permits for exchanges.
+    /// The permits for exchanges.
     pub exchanges: Arc<Semaphore>,
-    /// Permits for archives that arrive.
+    /// The permits for uploads.
     pub uploads: Arc<Semaphore>,
-    /// Permits to check an archive, which takes a processor and tens of megabytes.
+    /// The permits for checks of archives. A check uses one processor and tens of megabytes.
     pub checks: Arc<Semaphore>,
     uploaders: PerKeyLimit<Principal>,
 }
@@ -42,18 +42,18 @@ impl Default for Limits {
     }
 }
 
-/// A permit for one archive that arrives, until it is dropped.
+/// The permit for one upload, until it is dropped.
 #[derive(Debug)]
 pub struct UploadPermit {
     _upload: OwnedSemaphorePermit,
-    _share: PerKeyPermit<Principal>,
+    _uploader: PerKeyPermit<Principal>,
 }
 
 impl Limits {
-    /// A permit for one more archive of that principal; `None` where none is free.
+    /// Takes a permit for an upload of the principal. `None` if no permit is free.
     pub fn upload(&self, principal: &Principal) -> Option<UploadPermit> {
-        let share = self.uploaders.take(principal.clone())?;
+        let uploader = self.uploaders.take(principal.clone())?;
         let upload = Arc::clone(&self.uploads).try_acquire_owned().ok()?;
-        Some(UploadPermit { _upload: upload, _share: share })
+        Some(UploadPermit { _upload: upload, _uploader: uploader })
     }
 }

@@ -1,4 +1,4 @@
-//! Mints a token: authenticate the caller, look up its grants, record the single use, seal.
+//! Mints a token: authenticates the caller, reads its grants, records the single use, and seals.
 
 use secrecy::SecretString;
 use stile_protocol::exchange::RequestDocument;
@@ -15,51 +15,53 @@ use stile_core::identity::Authenticated;
 use stile_core::token::Claims;
 use stile_store::{SingleUseOutcome, StoreError};
 
-/// A new token and what it says.
+/// A new token and its claims.
 #[derive(Debug)]
 pub struct Minted {
     /// The token.
     pub token: SecretString,
-    /// What it says.
+    /// The claims.
     pub claims: Claims,
 }
 
-/// Why there is no token.
+/// The reason why the broker mints no token.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// The proof is not of this time.
+    /// The proof is too old, or from the future.
     #[error(transparent)]
     Proof(ProofError),
-    /// The operator did not enable that region.
-    #[error("region `{}` is not enabled here", .0.name)]
+    /// The operator did not enable the region.
+    #[error("region `{}` is not enabled in this registry", .0.name)]
     RegionNotEnabled(&'static Region),
-    /// AWS has no such region.
+    /// AWS does not have the region.
     #[error("`region` is not an AWS region")]
     NoRegion,
-    /// Too many exchanges run at once.
-    #[error("too many exchanges are in the works")]
+    /// Too many exchanges are in progress.
+    #[error("too many exchanges are in progress")]
     Overloaded,
-    /// The proof was used before.
-    #[error("this proof was used already")]
+    /// The proof was already used.
+    #[error("this proof was already used")]
     Replayed,
     /// STS does not vouch for the proof.
     #[error(transparent)]
     Sts(StsError),
-    /// What the gateway says of the caller makes no identity.
+    /// The caller identity from the gateway is not valid.
     #[error(transparent)]
     Gateway(AnswerError),
-    /// The caller may not have such a token.
+    /// The caller may not have a token of this scope.
     #[error(transparent)]
     Refused(Refusal),
     /// The store is down.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no key.
+    /// The broker has no key.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
 
-/// Mints for the caller who signed the proof. No call leaves the broker before the proof's time and region are checked.
+/// Mints a token for the caller that signed the proof.
+///
+/// The broker checks the time and the region of the proof before it calls any service.
 pub async fn by_proof(
     broker: &Broker,
     proof: &Proof,
@@ -75,11 +77,11 @@ pub async fn by_proof(
     };
     let authenticated = broker.sts.identify(proof, region).await.map_err(MintError::Sts)?;
     event.identity(&authenticated.identity);
-    // STS vouches for every byte of the document: its digest is under the signature.
+    // STS vouches for the document, because the signature covers its digest.
     mint(broker, authenticated, &proof.unverified_document, Some(&leader), now, event).await
 }
 
-/// Mints for the caller whose signature a gateway verified.
+/// Mints a token for the caller whose signature a gateway verified.
 pub async fn by_gateway(
     broker: &Broker,
     caller: &GatewayCaller,
@@ -94,7 +96,7 @@ pub async fn by_gateway(
     mint(broker, authenticated, document, None, now, event).await
 }
 
-/// Mints for a caller who authenticated, whichever way. `leader` guards the proof, where there is one.
+/// Mints a token for an authenticated caller. `leader` guards the proof, if the caller sent one.
 async fn mint(
     broker: &Broker,
     authenticated: Authenticated,
@@ -105,7 +107,7 @@ async fn mint(
 ) -> Result<Minted, MintError> {
     let Authenticated { identity, single_use } = authenticated;
     let state = broker.store.principal_state(identity.principals().to_vec()).await?;
-    // A key that an operator dropped must not mint what nothing will open.
+    // A key that an operator removed must not mint: no broker could open the token.
     broker.tokens.follow(&state.keyring, &broker.store, now).await?;
     let entitlement = entitle(identity, document, &state, now).map_err(MintError::Refused)?;
     let key = broker.tokens.minting_key(&broker.store, now).await?;
@@ -126,7 +128,9 @@ async fn mint(
     Ok(Minted { token, claims })
 }
 
-/// The region of that name, if the operator enabled it: the name is looked up, and never becomes a host.
+/// Returns the enabled region of this name.
+///
+/// The broker looks the name up in its table, and never builds a host from it.
 fn enabled(broker: &Broker, unverified_region: &str) -> Result<&'static Region, MintError> {
     if let Some(region) = broker.region(unverified_region) {
         return Ok(region);

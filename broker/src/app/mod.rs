@@ -1,4 +1,6 @@
-//! The use cases. Each takes evidence and plain values, and returns a domain error; none knows HTTP.
+//! The use cases of the broker. Each takes evidence and plain values, and returns a domain error.
+//!
+//! No use case depends on HTTP.
 
 pub mod archive;
 pub mod authorize;

@@ -1,4 +1,4 @@
-//! Publishes a version: checks the archive, decides the right a second time, and lists the version.
+//! Publishes a version: checks the archive, decides the right a second time, and adds the version.
 
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
@@ -8,29 +8,29 @@ use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::{ArchiveUpload, Format, PackageAddress, UploadError, Version};
 use stile_store::{Published, StoreError};
 
-/// What came of publishing.
+/// The result of publishing a version.
 #[derive(Debug)]
 pub struct Publication {
     /// The package.
     pub address: PackageAddress,
-    /// Its version.
+    /// The version.
     pub version: Version,
-    /// Lower-case hex SHA-256 of the archive that was sent.
+    /// The SHA-256 of the sent archive, in lower-case hex.
     pub sha256: String,
-    /// Whether the version is new, the same or another.
+    /// Whether the version is new, already published, or in conflict.
     pub outcome: Published,
 }
 
-/// Why nothing was published.
+/// The reason why the broker does not publish a version.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Too many archives arrive at once.
-    #[error("too many archives are arriving")]
+    /// Too many uploads are in progress.
+    #[error("too many uploads are in progress")]
     Overloaded,
-    /// The archive cannot be taken.
+    /// The archive is not valid, or cannot be stored.
     #[error(transparent)]
     Upload(#[from] UploadError),
-    /// The publisher may not publish any more.
+    /// The publisher no longer has the right.
     #[error(transparent)]
     Right(#[from] DecideAgainError),
     /// The store is down.
@@ -38,17 +38,19 @@ pub enum PublishError {
     Store(#[from] StoreError),
 }
 
-/// A permit for one archive of that publisher to arrive.
+/// Takes a permit for one upload of the bearer.
 pub fn permit(broker: &Broker, bearer: &Bearer) -> Result<UploadPermit, PublishError> {
     broker.limits.upload(bearer.principal()).ok_or(PublishError::Overloaded)
 }
 
-/// An empty upload, to be filled with what the publisher sends.
+/// Creates an empty upload, to which the caller then writes the archive.
 pub fn begin(broker: &Broker) -> Result<ArchiveUpload, PublishError> {
     Ok(ArchiveUpload::start(&broker.store.incoming())?)
 }
 
-/// Checks what arrived and lists it, if the publisher may still do that: a grant that was taken away meanwhile counts.
+/// Checks the archive, and adds the version if the publisher still has the right.
+///
+/// An operator may have deleted the grant during the upload.
 pub async fn publish(
     broker: &Broker,
     bearer: &Bearer,
@@ -70,7 +72,7 @@ pub async fn publish(
     Ok(Publication { address: access.address().clone(), version, sha256, outcome })
 }
 
-/// What the audit log says of it.
+/// Returns the outcome for the audit log.
 pub(super) const fn logged(outcome: Published) -> Outcome {
     match outcome {
         Published::Created => Outcome::Created,

@@ -1,6 +1,7 @@
-//! Publishes an archive that is too large for one request: an upload session is begun, filled in the bucket, completed.
+//! Publishes an archive that is too large for one request, through an upload session.
 //!
-//! What arrives in the bucket is believed no more than what arrives in a request: it is fetched and checked all the same.
+//! The publisher begins a session, puts the archive into the bucket, and completes the session. The
+//! broker then fetches the archive, and checks it like an archive in a request.
 
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
@@ -12,31 +13,31 @@ use stile_store::{
     BegunUpload, FetchedUpload, PendingUpload, Published, StoreError, UploadSession,
 };
 
-/// How an announced archive is to be published.
+/// The way to publish an announced archive.
 #[derive(Debug)]
-pub enum Begun {
-    /// Not at all: the version is published already.
+pub enum UploadRoute {
+    /// No upload: the version is already published.
     Published(Publication),
-    /// In one request: it is small enough.
+    /// One request, because the archive is small enough.
     Direct,
-    /// By putting it into the bucket.
+    /// An upload to the bucket.
     Session(UploadSession),
 }
 
-/// Why an upload session cannot be begun or completed.
+/// The reason why an upload session cannot begin or complete.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The archive is larger than what can be sent in one request, and this store has no other way.
-    #[error("the archive is too large to be sent directly")]
+    /// The archive is too large for one request, and this store has no upload sessions.
+    #[error("the archive is too large for one request")]
     DirectOnly,
-    /// No such session, or one of somebody else, for another version, or over.
+    /// The session does not exist, has ended, or is for another principal or version.
     #[error("there is no such upload")]
     Unknown,
-    /// Nothing was put into the bucket.
-    #[error("nothing was put at the URL of this upload")]
+    /// The bucket has no object for the session.
+    #[error("no archive was put to the URL of this upload")]
     Nothing,
-    /// Something else was put there.
-    #[error("what was uploaded is not what was announced")]
+    /// The object in the bucket is not the announced archive.
+    #[error("the uploaded archive is not the announced archive")]
     NotAnnounced,
     /// The archive cannot be published.
     #[error(transparent)]
@@ -55,7 +56,9 @@ impl From<DecideAgainError> for SessionError {
     }
 }
 
-/// Begins an upload session, unless none is needed. `direct` is the largest archive that one request carries, in bytes.
+/// Begins an upload session, if the archive requires one.
+///
+/// `direct` is the size of the largest archive that fits into one request, in bytes.
 pub async fn begin(
     broker: &Broker,
     access: &PackageAccess<UploadRight>,
@@ -63,23 +66,23 @@ pub async fn begin(
     announced: &AnnouncedArchive,
     direct: u64,
     event: &mut Event,
-) -> Result<Begun, SessionError> {
+) -> Result<UploadRoute, SessionError> {
     event.package(access.address(), Some(version));
     if let Some(publication) = published(broker, access, version, announced, event).await? {
-        return Ok(Begun::Published(publication));
+        return Ok(UploadRoute::Published(publication));
     }
     if announced.bytes <= direct {
         event.outcome(Outcome::Direct);
-        return Ok(Begun::Direct);
+        return Ok(UploadRoute::Direct);
     }
     let now = broker.clock.now();
     let begun = broker.store.begin_upload(access, version, announced, now).await?;
     let BegunUpload::Session(session) = begun else { return Err(SessionError::DirectOnly) };
     event.outcome(Outcome::Begun);
-    Ok(Begun::Session(session))
+    Ok(UploadRoute::Session(session))
 }
 
-/// Completes an upload session: fetches what was put into the bucket and publishes it.
+/// Completes an upload session: fetches the archive from the bucket, and publishes it.
 pub async fn complete(
     broker: &Broker,
     bearer: &Bearer,
@@ -105,7 +108,7 @@ pub async fn complete(
         }
         FetchedUpload::All => Err(SessionError::NotAnnounced),
         FetchedUpload::Nothing => {
-            nothing_there(broker, bearer, access, &version, &pending, event).await
+            completed_before(broker, bearer, access, &version, &pending, event).await
         }
     };
     if is_over(&done) {
@@ -114,7 +117,7 @@ pub async fn complete(
     done
 }
 
-/// Whether a session has nothing left to give. Any other stays: its sender may try again.
+/// Returns whether the session has ended. Otherwise it stays open, and the publisher may try again.
 const fn is_over(done: &Result<Publication, SessionError>) -> bool {
     match done {
         Ok(publication) => !matches!(publication.outcome, Published::Full),
@@ -126,8 +129,10 @@ const fn is_over(done: &Result<Publication, SessionError>) -> bool {
     }
 }
 
-/// Nothing is in the bucket before it was put there, and after somebody has completed the session.
-async fn nothing_there(
+/// Returns the publication of a session whose object is not in the bucket.
+///
+/// The object is missing before the publisher puts it there, and after the session was completed.
+async fn completed_before(
     broker: &Broker,
     bearer: &Bearer,
     access: &PackageAccess<UploadRight>,
@@ -140,6 +145,7 @@ async fn nothing_there(
     publication.ok_or(SessionError::Nothing)
 }
 
+/// Returns the publication of the version, if the version already exists.
 async fn published(
     broker: &Broker,
     access: &PackageAccess<UploadRight>,

@@ -1,7 +1,8 @@
-//! Believes a gateway that has verified SigV4 itself: the other way to a [`Identity`], where AWS stands before the function.
+//! Authenticates callers through a gateway that verified their SigV4 signature before the function.
 //!
-//! Whoever may invoke the function can write a whole event. So nothing of one is believed unless it comes from the API
-//! that the operator named, which keeps out other APIs and mistakes, and cannot keep out who may invoke the function.
+//! A principal that can invoke the function can write every field of an event. So the broker trusts
+//! only the API that the operator named. This excludes other APIs and mistakes. It does not exclude
+//! a principal that can invoke the function directly.
 
 use stile_protocol::region::Partition;
 
@@ -9,22 +10,23 @@ use stile_core::identity::{Authenticated, Identity, Issuer, SingleUse};
 
 use super::sigv4::AnswerError;
 
-/// The one API whose word on its callers counts: its account, and its id or that of a function URL.
+/// The API that the broker trusts to identify callers: its account, and its id or that of a
+/// function URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IamSource {
     account: String,
     api: String,
 }
 
-/// Why a text names no API.
+/// The error for a text that does not name an API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an account's 12 digits, `/` and an API id or function URL id are needed, such as `111122223333/abcdef1234`"
+    "must be a 12-digit account, `/` and the id of an API or function URL, for example `111122223333/abcdef1234`"
 )]
 pub struct IamSourceError;
 
 impl IamSource {
-    /// Reads `111122223333/abcdef1234`.
+    /// Parses a text of the form `111122223333/abcdef1234`.
     pub fn parse(text: &str) -> Result<Self, IamSourceError> {
         let (account, api) = text.split_once('/').ok_or(IamSourceError)?;
         let digits = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
@@ -37,7 +39,7 @@ impl IamSource {
         }
     }
 
-    /// The caller of an event, if it is from this API and somebody signed the request it tells of.
+    /// Returns the caller of an event, if the event is from this API and has a signed request.
     pub fn caller_of(&self, event: UnverifiedContext) -> Option<GatewayCaller> {
         if event.account.as_deref() != Some(&self.account)
             || event.api.as_deref() != Some(&self.api)
@@ -53,24 +55,24 @@ impl IamSource {
     }
 }
 
-/// What the request context of an event says; nobody has vouched for it yet.
+/// The request context of an event, before the broker knows that it is from the trusted API.
 #[derive(Debug, Clone, Default)]
 pub struct UnverifiedContext {
     /// The account of the API.
     pub account: Option<String>,
-    /// The API's id, or the function URL's.
+    /// The id of the API or of the function URL.
     pub api: Option<String>,
-    /// The ARN of whoever signed the request.
+    /// The ARN of the caller.
     pub caller_arn: Option<String>,
-    /// Its unique id, with the session's name behind `:` for a role; what is authorised.
+    /// The user id of the caller: its unique id and, for a role, `:` and the session name.
     pub caller_user_id: Option<String>,
-    /// The same of whoever signed.
+    /// The id of the signer, in the same form.
     pub caller_id: Option<String>,
-    /// Its account.
+    /// The account of the caller.
     pub caller_account: Option<String>,
 }
 
-/// Who called, by the word of the API that the operator named. Made only by [`IamSource::caller_of`].
+/// A caller for whom the trusted API vouches. Only [`IamSource::caller_of`] creates one.
 #[derive(Debug, Clone)]
 pub struct GatewayCaller {
     arn: String,
@@ -80,7 +82,7 @@ pub struct GatewayCaller {
 }
 
 impl GatewayCaller {
-    /// The caller's identity, under every check that STS's answer is under.
+    /// Returns the identity of the caller, after the same checks as for an answer of STS.
     pub fn identify(&self, partitions: &[Partition]) -> Result<Authenticated, AnswerError> {
         let identity = Identity::from_iam(
             Issuer::Gateway,
@@ -91,7 +93,7 @@ impl GatewayCaller {
         )?;
         let id = |text: &str| text.split(':').next().map(str::to_owned);
         if id(&self.user_id) != id(&self.caller_id) {
-            return Err(AnswerError::Inconsistent("it speaks of two callers"));
+            return Err(AnswerError::Inconsistent("it contains the ids of two callers"));
         }
         Ok(Authenticated { identity, single_use: SingleUse::ByIssuer })
     }
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_api_is_refused() {
+    fn a_text_that_does_not_name_an_api_is_rejected() {
         for text in [
             "",
             "/",
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_api_is_believed_and_only_about_who_signed() {
+    fn only_a_complete_context_from_the_named_api_has_a_caller() {
         let source = IamSource::parse("111122223333/abcdef1234").unwrap();
         let some = |text: &str| Some(text.to_owned());
         for (what, event) in [
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_is_under_the_same_checks_as_an_answer_of_sts() {
+    fn a_context_has_the_same_checks_as_an_answer_of_sts() {
         let with = |arn: &str, id: &str, account: &str| {
             let (arn, id, account) =
                 (Some(arn.to_owned()), Some(id.to_owned()), Some(account.to_owned()));

@@ -1,8 +1,8 @@
-//! Every way to authenticate a caller. Each ends in an [`Identity`](stile_core::identity::Identity), which only this
-//! module makes.
+//! Authenticates callers. Each method returns an [`Identity`](stile_core::identity::Identity), which
+//! only this module creates.
 //!
-//! [`sigv4`]: the caller signed an AWS request, and STS says who signed. [`gateway`]: API Gateway or a function URL
-//! verified the signature.
+//! [`sigv4`]: the caller signed a request to STS, and STS answers who signed it. [`gateway`]: API
+//! Gateway or a function URL verified the signature.
 
 pub mod gateway;
 pub mod sigv4;

@@ -1,11 +1,12 @@
-//! The path below which a function guards the routes of a registry, read once.
+//! Parses the base path of the routes that the authorizer guards.
 
-/// The path below which a guarded registry has its routes: empty for the root, else `/…` without a slash at its end.
+/// The path at which the routes of the guarded registry begin: empty for the root, otherwise `/…`
+/// without a slash at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorizerBase(String);
 
 impl AuthorizerBase {
-    /// Reads a path.
+    /// Parses a path.
     pub fn parse(text: &str) -> Option<Self> {
         let inner = text.strip_prefix('/')?;
         let inner = inner.strip_suffix('/').unwrap_or(inner);
@@ -21,7 +22,7 @@ impl AuthorizerBase {
         }
     }
 
-    /// What every route begins with.
+    /// Returns the prefix of every guarded route.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authorizers_base_has_one_spelling() {
+    fn a_base_path_has_one_canonical_form() {
         for (given, expected) in [("/", ""), ("/terraform", "/terraform"), ("/a/b.c/", "/a/b.c")] {
             assert_eq!(AuthorizerBase::parse(given).unwrap().as_str(), expected);
         }

@@ -1,4 +1,4 @@
-//! Reads an archive from the body of a request: within its size, and no slower than a slow line.
+//! Reads an archive from the body of a request, with limits for its size and its time.
 
 use std::time::Duration;
 
@@ -12,43 +12,50 @@ use super::error::ApiError;
 use crate::app::publish::PublishError;
 use stile_core::package::{ArchiveUpload, Format, MAX_ARCHIVE, UploadError};
 
-/// How long a sender may pause.
+/// The longest pause of a client.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// How long a whole upload may take: 100 MB at about 1 Mbit/s.
+/// The longest time for a whole upload: enough for 100 MB at about 1 Mbit/s.
 const WHOLE: Duration = Duration::from_secs(900);
 
-/// Bytes a second that must have come on the average once an upload has taken longer than [`PAUSE`]: a sender that gives one
-/// byte now and then would hold its room for all of [`WHOLE`]. A modem gives more.
+/// The lowest average speed of an upload that lasts longer than [`PAUSE`], in bytes per second.
+///
+/// Without it, a client that sends single bytes would hold its permit for all of [`WHOLE`]. Even a
+/// modem is faster.
 const SLOWEST: u64 = 2 * 1024;
 
-/// How large an archive may be that is sent directly. A shell that carries less than [`MAX_ARCHIVE`] says so in an
-/// extension of the request, which no client can set.
+/// The size of the largest archive that fits into one request.
+///
+/// A front with a limit below [`MAX_ARCHIVE`] sets an extension of the request, which no client can
+/// set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirectLimit(pub u64);
 
 impl DirectLimit {
-    /// What counts for this request.
+    /// Returns the limit for this request.
     pub(super) fn of(request: &Request) -> Self {
         request.extensions().get().copied().unwrap_or(Self(MAX_ARCHIVE))
     }
 
-    /// In bytes.
+    /// Returns the limit in bytes.
     pub(super) const fn bytes(self) -> u64 {
         self.0
     }
 
-    /// What is told past it.
+    /// Returns the error for a larger archive.
     pub(super) fn exceeded(self) -> ApiError {
         if self.0 >= MAX_ARCHIVE {
             return ApiError::upload(UploadError::TooLarge);
         }
-        ApiError::new(ErrorCode::TooLarge, format!("the archive is larger than the {} KB that can be sent here directly", self.0 / 1000))
-            .hint("begin an upload with `POST …/{version}/uploads`, as `stile-admin module publish` does by itself")
+        let message =
+            format!("the archive is larger than {} KB, the limit for one request", self.0 / 1000);
+        ApiError::new(ErrorCode::TooLarge, message).hint(
+            "begin an upload with `POST …/{version}/uploads`, as `stile-admin module publish` does",
+        )
     }
 }
 
-/// The format that the headers announce.
+/// Returns the archive format in the `Content-Type` header.
 pub(super) fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -66,7 +73,7 @@ pub(super) fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
     })
 }
 
-/// Reads the whole archive into the upload that `begin` opens.
+/// Reads the whole archive into the upload that `begin` creates.
 pub(super) async fn read_archive(
     request: Request,
     begin: impl FnOnce() -> Result<ArchiveUpload, PublishError>,
@@ -94,11 +101,17 @@ async fn receive(
     loop {
         let frame = tokio::time::timeout(PAUSE, body.frame());
         match frame.await.map_err(|_| {
-            ApiError::new(ErrorCode::RequestTimeout, "the archive paused for more than 30 seconds")
+            ApiError::new(
+                ErrorCode::RequestTimeout,
+                "the client sent no part of the archive for more than 30 seconds",
+            )
         })? {
             None => return Ok(upload),
             Some(Err(_)) => {
-                return Err(ApiError::new(ErrorCode::InvalidRequest, "the archive broke off"));
+                return Err(ApiError::new(
+                    ErrorCode::InvalidRequest,
+                    "the connection closed before the end of the archive",
+                ));
             }
             Some(Ok(frame)) => {
                 if let Ok(chunk) = frame.into_data() {
@@ -109,7 +122,7 @@ async fn receive(
                     if length != Some(upload.bytes()) && too_slow(upload.bytes(), begun.elapsed()) {
                         return Err(ApiError::new(
                             ErrorCode::RequestTimeout,
-                            "the archive arrives at less than 2 KiB a second",
+                            "the client sends the archive at less than 2 KiB per second",
                         ));
                     }
                 }
@@ -118,7 +131,7 @@ async fn receive(
     }
 }
 
-/// Whether so many bytes are too few after that time.
+/// Returns whether this is too few bytes after this time.
 fn too_slow(bytes: u64, after: Duration) -> bool {
     after > PAUSE && bytes < after.as_secs() * SLOWEST
 }
@@ -128,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sender_that_drips_is_cut_off_after_half_a_minute_and_a_slow_line_is_not() {
+    fn an_upload_below_the_lowest_speed_ends_after_30_seconds() {
         let largest_in_time = MAX_ARCHIVE / WHOLE.as_secs();
         for (bytes, seconds, expected) in [
             (2, 58, true),

@@ -1,5 +1,6 @@
-//! Turns each error of a use case into what the client is told: a code, a sentence and a hint. By hand, so that a new
-//! variant does not compile before somebody has chosen its answer.
+//! Converts each error of a use case into an [`ApiError`]: a code, a message and a hint.
+//!
+//! Each conversion lists all variants. So a new variant does not compile before it has an answer.
 
 use std::error::Error;
 
@@ -24,7 +25,7 @@ use stile_core::package::archive::ArchiveError;
 use stile_store::{StoreError, StoreErrorKind};
 
 impl ApiError {
-    /// What a refused or failed proof is answered with.
+    /// Converts the error of a proof.
     pub fn proof(error: &ProofError) -> Self {
         let code = match error {
             ProofError::Field(_) => ErrorCode::InvalidRequest,
@@ -38,7 +39,7 @@ impl ApiError {
         hint.map_or(error.clone(), |hint| error.hint(hint))
     }
 
-    /// What STS's word, or its silence, is answered with; its own text is never repeated.
+    /// Converts an error of STS. The answer never contains text from STS.
     pub fn sts(error: StsError, audience: &Audience) -> Self {
         match error {
             StsError::Answer(answer) => {
@@ -46,13 +47,13 @@ impl ApiError {
                     tracing::error!(
                         alarm = "sts_answer",
                         error = &answer as &dyn Error,
-                        "what answered for STS is not to be believed"
+                        "the answer of STS is not valid"
                     );
                 }
                 let code = match &answer {
                     AnswerError::SignatureMismatch => {
                         return Self::new(ErrorCode::SignatureMismatch, answer.to_string())
-                            .hint(format!("sign for registry host `{audience}`, with the secret that belongs to the access key"));
+                            .hint(format!("sign for registry host `{audience}`, with the secret access key of the access key id"));
                     }
                     AnswerError::SignatureExpired => ErrorCode::ProofExpired,
                     AnswerError::InvalidCredentials => ErrorCode::InvalidCredentials,
@@ -61,7 +62,7 @@ impl ApiError {
                     AnswerError::Malformed(_) => {
                         return Self::new(
                             ErrorCode::StsBadResponse,
-                            "the answer for STS cannot be read",
+                            "the answer of STS is malformed",
                         )
                         .caused_by(answer);
                     }
@@ -86,7 +87,7 @@ impl ApiError {
         }
     }
 
-    /// What a gateway's word on its caller is answered with, where that makes no identity.
+    /// Converts the error of a caller identity from a gateway.
     pub fn gateway(error: AnswerError) -> Self {
         match error {
             AnswerError::Unsupported(sentence) => {
@@ -94,18 +95,18 @@ impl ApiError {
             }
             AnswerError::Inconsistent(_) => Self::new(
                 ErrorCode::StsInconsistent,
-                "what the gateway says of the caller contradicts itself",
+                "the caller identity from the gateway contradicts itself",
             )
             .caused_by(error),
             _ => Self::new(
                 ErrorCode::StsBadResponse,
-                "what the gateway says of the caller cannot be read",
+                "the caller identity from the gateway is malformed",
             )
             .caused_by(error),
         }
     }
 
-    /// What a caller without the right is answered with.
+    /// Converts a refusal, with a hint on how to get the right.
     pub fn refusal(refusal: Refusal) -> Self {
         let message = refusal.to_string();
         match refusal {
@@ -119,33 +120,34 @@ impl ApiError {
                 ))
             }
             Refusal::OutOfScope { .. } => Self::new(ErrorCode::OutOfScope, message)
-                .hint("ask for a token with that namespace and permission"),
+                .hint("request a token with this namespace and permission"),
             Refusal::Recreated { principal } => Self::new(ErrorCode::PrincipalRecreated, message)
                 .hint(format!(
                     "ask an operator for `stile-admin grant repin --role-arn {}`",
                     principal.display_name()
                 )),
-            Refusal::Revoked { .. } => {
-                Self::new(ErrorCode::PrincipalRevoked, message).hint("ask an operator to lift it")
-            }
+            Refusal::Revoked { .. } => Self::new(ErrorCode::PrincipalRevoked, message)
+                .hint("ask an operator to lift the revocation"),
         }
     }
 
-    /// The store gives no answer: it is down, and the caller may try again, or an operator must repair it first.
+    /// Converts an error of the store. The client may try again, unless an operator must repair the
+    /// store.
     pub fn store(error: StoreError) -> Self {
         let code = ErrorCode::StoreUnavailable;
-        Self::of_kind(error.kind(), code, "the registry's store cannot be reached", error)
+        Self::by_kind(error.kind(), code, "the registry cannot reach its store", error)
     }
 
-    /// There is no key.
+    /// Converts an error of the keys.
     pub fn key(error: KeyError) -> Self {
         let kind = error.kind();
         let code = ErrorCode::KeyUnavailable;
-        Self::of_kind(kind, code, "the registry's keys cannot be reached", error)
+        Self::by_kind(kind, code, "the registry cannot reach its keys", error)
     }
 
-    /// `retryable` and its message where trying again may help; `internal` where an operator must repair the store first.
-    fn of_kind(
+    /// Converts an error by its kind: `retryable` if a retry may succeed, and `internal` if an
+    /// operator must repair the store.
+    fn by_kind(
         kind: StoreErrorKind,
         retryable: ErrorCode,
         message: &str,
@@ -157,7 +159,7 @@ impl ApiError {
                 tracing::error!(
                     alarm = "corrupt_store",
                     error = &error as &dyn Error,
-                    "the store holds something that cannot be read"
+                    "the store contains a record that the broker cannot read"
                 );
                 Self::new(ErrorCode::Internal, "the registry cannot read its store")
             }
@@ -168,7 +170,7 @@ impl ApiError {
         .caused_by(error)
     }
 
-    /// Why there is no token.
+    /// Converts the error of a mint.
     pub fn mint(error: MintError, broker: &Broker) -> Self {
         let enabled = || {
             let names: Vec<_> = broker.regions.iter().map(|region| region.name).collect();
@@ -193,7 +195,7 @@ impl ApiError {
         }
     }
 
-    /// Why a token authenticates nobody.
+    /// Converts the error of an authentication.
     pub fn authenticate(error: AuthenticateError) -> Self {
         match error {
             AuthenticateError::Invalid => Self::unauthorized(),
@@ -202,7 +204,8 @@ impl ApiError {
         }
     }
 
-    /// Why a bearer gets no access; `bad_name` answers a holder of the right who names what is not an address.
+    /// Converts the error of an access. `bad_name` is the answer for a bearer that has the right, but
+    /// sent an invalid address.
     pub fn access(error: AccessError, bad_name: impl FnOnce(NameError) -> Self) -> Self {
         match error {
             AccessError::NoNamespace(error) => Self::new(ErrorCode::NoGrant, error.to_string()),
@@ -211,7 +214,7 @@ impl ApiError {
         }
     }
 
-    /// Why nothing can be read; `absent` is the answer where there is nothing.
+    /// Converts the error of a read. `absent` is the answer if the package does not exist.
     pub fn catalogue(error: CatalogueError, absent: impl FnOnce() -> Self) -> Self {
         match error {
             CatalogueError::Absent => absent(),
@@ -221,7 +224,7 @@ impl ApiError {
         }
     }
 
-    /// Why a signed URL gives nothing.
+    /// Converts the error of a signed URL.
     pub fn archive(error: SignedArchiveError) -> Self {
         match error {
             SignedArchiveError::NotHere => Self::not_found(error.to_string()),
@@ -230,7 +233,7 @@ impl ApiError {
         }
     }
 
-    /// Why nothing was published.
+    /// Converts the error of publishing.
     pub fn publish(error: PublishError) -> Self {
         match error {
             PublishError::Overloaded => Self::new(ErrorCode::Throttled, error.to_string()),
@@ -241,15 +244,15 @@ impl ApiError {
         }
     }
 
-    /// Why an upload session cannot be begun or completed.
+    /// Converts the error of an upload session.
     pub fn upload_session(error: SessionError) -> Self {
         let message = error.to_string();
         match error {
             SessionError::DirectOnly => Self::new(ErrorCode::TooLarge, message),
             SessionError::Unknown => Self::not_found(message)
-                .hint("begin it again: what was published already is told there"),
+                .hint("begin the upload again; the answer shows a published version"),
             SessionError::Nothing => Self::new(ErrorCode::BadArchive, message).hint(
-                "put the archive there, with the headers that came with it, and complete the upload then",
+                "put the archive to the URL with the headers from the registry, then complete the upload",
             ),
             SessionError::NotAnnounced => {
                 Self::new(ErrorCode::BadArchive, message).hint("begin the upload again")
@@ -258,13 +261,13 @@ impl ApiError {
         }
     }
 
-    /// An upload came to nothing.
+    /// Converts the error of an upload.
     pub fn upload(error: UploadError) -> Self {
         match error {
             UploadError::TooLarge => Self::new(ErrorCode::TooLarge, error.to_string()),
-            UploadError::Archive(refused @ ArchiveError::Rejected { .. }) => {
-                let hint = refused.hint();
-                let error = Self::new(ErrorCode::BadArchive, refused.to_string());
+            UploadError::Archive(rejected @ ArchiveError::Rejected { .. }) => {
+                let hint = rejected.hint();
+                let error = Self::new(ErrorCode::BadArchive, rejected.to_string());
                 hint.map_or(error.clone(), |hint| error.hint(hint))
             }
             UploadError::Archive(ArchiveError::Unreadable(_)) => {

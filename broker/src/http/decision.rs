@@ -1,6 +1,6 @@
-//! Gives each request through a guarded route the event of its decision.
+//! Authenticates the requests to guarded routes, and drafts the audit event of each.
 //!
-//! A handler takes a [`Credential`], and gets a bearer from it only together with a draft of the event.
+//! A handler takes a [`Credential`]. It gets the bearer only together with the draft of the event.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::app::authorize::{self, Bearer, token_of};
 use crate::audit::Draft;
 use stile_core::audit::{Kind, Network, Outcome};
 
-/// What a request brings to be authenticated.
+/// The unverified token of a request, and the network of its client.
 #[derive(Debug)]
 pub struct Credential {
     token: Option<SecretString>,
@@ -34,7 +34,7 @@ impl FromRequestParts<Arc<Broker>> for Credential {
 }
 
 impl Credential {
-    /// Authenticates the bearer, for a decision about that.
+    /// Authenticates the bearer, for a decision of this kind.
     pub async fn authenticate(
         self,
         broker: &Arc<Broker>,
@@ -44,10 +44,10 @@ impl Credential {
     }
 }
 
-/// Authenticates the bearer of a token. A refusal ends the draft.
+/// Authenticates the bearer of a token. A refusal completes the draft.
 ///
-/// The work ends though the client hangs up: the store's answer is then known, and the next client who hangs up does
-/// not cost another call.
+/// The work continues when the client disconnects. So the answer of the store gets into the cache,
+/// and the next client that disconnects does not cost another call.
 pub(super) async fn authenticate(
     broker: &Arc<Broker>,
     token: Option<SecretString>,
@@ -63,7 +63,7 @@ pub(super) async fn authenticate(
     .await
 }
 
-/// Ends a decision with what the client is answered. An outcome that the use case knows better stays.
+/// Records the outcome of a decision in its event. A more exact outcome from the use case stays.
 pub(super) fn conclude<T>(mut draft: Draft, answer: Result<T, ApiError>) -> Result<T, ApiError> {
     match &answer {
         Ok(_) => draft.outcome(Outcome::Allowed),
@@ -72,9 +72,10 @@ pub(super) fn conclude<T>(mut draft: Draft, answer: Result<T, ApiError>) -> Resu
     answer
 }
 
-/// The token of the one `Authorization` header.
+/// Returns the token in the `Authorization` header.
 ///
-/// Two headers, or two tokens in one, are none: a proxy before the broker might have looked at the other.
+/// Two headers, or two tokens in one header, count as no token. A proxy in front of the broker might
+/// have checked the other one.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (all.next(), all.next()) else { return None };
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_header_with_one_token_is_read() {
+    fn only_a_single_header_with_one_token_is_accepted() {
         for values in [
             vec![],
             vec!["Bearer a", "Bearer a"],

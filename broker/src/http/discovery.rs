@@ -1,10 +1,10 @@
-//! Where clients find the registry's services; only what is built is advertised.
+//! The discovery document, in which clients find the services of the registry.
 
 use axum::Json;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-/// `GET /.well-known/terraform.json`; the paths end in `/`, since some clients add none.
+/// `GET /.well-known/terraform.json`. The paths end in `/`, because some clients do not add it.
 pub async fn document() -> impl IntoResponse {
     (
         [(header::CACHE_CONTROL, "public, max-age=300")],

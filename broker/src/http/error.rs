@@ -1,4 +1,4 @@
-//! The only room that turns a failure into a status and a sentence, and a sentence into the body its reader expects.
+//! The error of every route: the status of each code, and the body in the form that the client expects.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use stile_protocol::reply::{ErrorCode, ErrorReply};
 use crate::app::Broker;
 use stile_core::clock::rfc3339;
 
-/// Seconds after which a caller may try again what could not be decided.
+/// The value of `Retry-After`, in seconds.
 const RETRY_AFTER: &str = "2";
 
-/// A refusal or a failure, on its way out.
+/// The error of a request: a refusal or a failure.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     code: ErrorCode,
@@ -27,40 +27,41 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// An error told by a sentence.
+    /// Creates an error with a code and a message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None, source: None }
     }
 
-    /// The same, with one next step.
+    /// Adds a hint: the next step for the user.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
+    /// Adds the cause, which only the log shows.
     pub(super) fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
     }
 
-    /// The one answer for every token that is none, whatever is wrong with it.
+    /// Creates the error for every missing or invalid token. It never shows the reason.
     pub fn unauthorized() -> Self {
-        Self::new(ErrorCode::Unauthorized, "a valid token is needed")
-            .hint("run `terraform-credentials-stile doctor`, which says what is missing")
+        Self::new(ErrorCode::Unauthorized, "a valid token is required")
+            .hint("run `terraform-credentials-stile doctor` to find the cause")
     }
 
-    /// Nothing under that name, or nothing the caller may know of.
+    /// Creates the error for an object that does not exist.
     pub fn not_found(what: impl Into<String>) -> Self {
         Self::new(ErrorCode::NotFound, what)
     }
 
-    /// The code, for the log.
+    /// Returns the code, for the log.
     pub const fn code(&self) -> ErrorCode {
         self.code
     }
 
-    /// What happened, down to the first cause, for the log alone: 512 characters at most, on one line.
+    /// Returns the message and all causes for the log: one line of at most 512 characters.
     pub fn chain(&self) -> String {
         let mut text = self.message.clone();
         let mut cause: Option<&(dyn Error + 'static)> =
@@ -108,7 +109,7 @@ impl ApiError {
         }
     }
 
-    /// The whole sentence, for readers who get no fields.
+    /// Returns the message with the hint, for an error body without fields.
     fn sentence(&self) -> String {
         match &self.hint {
             Some(hint) => format!("{}; hint: {hint}", self.message),
@@ -118,7 +119,7 @@ impl ApiError {
 }
 
 impl IntoResponse for ApiError {
-    /// Status and headers; the body is put on by [`render_errors`], which knows who reads it.
+    /// Creates the status and the headers. [`render_errors`] adds the body, in the form of the route.
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
         let headers = response.headers_mut();
@@ -134,18 +135,18 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The body that the readers of a route expect of an error.
+/// The form of the error bodies of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorShape {
-    /// One line of text: Terraform prints the body of a refused download as it is.
+    /// One line of text, because Terraform prints the body of a failed download unchanged.
     Line,
-    /// The public registry's list: `{"errors": ["…"]}`.
+    /// The list of Terraform's public registry: `{"errors": ["…"]}`.
     List,
-    /// Stile's own object, with code, message and hint.
+    /// An object of Stile, with code, message and hint.
     Object,
 }
 
-/// Gives an error the body that its route declares.
+/// Adds the body to an error response, in the form of its route.
 pub async fn render_errors(
     State((shape, broker)): State<(ErrorShape, Arc<Broker>)>,
     request: Request,

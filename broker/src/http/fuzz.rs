@@ -1,4 +1,4 @@
-//! What the fuzz targets of the edge try: headers with a token, and events of Lambda. No part of the service.
+//! The fuzz targets for `Authorization` headers and Lambda events. The service does not contain this module.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::audit::Folding;
 use crate::authn::gateway::IamSource;
 use crate::authn::sigv4::{Endpoint, Endpoints, StsTimeouts};
 use crate::boot;
-use crate::config::{AuthorizerBase, Config, Kept};
+use crate::config::{AuthorizerBase, Config, StoreLocation};
 use stile_core::clock::Clock;
 use stile_core::fuzz::Verdict;
 use stile_core::grants::OperatorAccess;
@@ -27,7 +27,7 @@ use stile_core::principal::Principal;
 use stile_core::token::MAX_TOKEN_LEN;
 use stile_store::{EmbeddedDeadlines, NewGrant, Store};
 
-/// Each line as one `Authorization` header.
+/// Tests `Authorization` headers, one for each line.
 pub fn bearer_header(bytes: &[u8]) -> Verdict {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n').take(16) {
@@ -39,7 +39,7 @@ pub fn bearer_header(bytes: &[u8]) -> Verdict {
     let values: Vec<_> =
         headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
     let [value] = values.as_slice() else {
-        unreachable!("{} headers were taken for one", values.len())
+        unreachable!("{} headers were accepted as one", values.len())
     };
     assert!(
         value.to_ascii_lowercase().starts_with(b"bearer ") && &value[7..] == token.as_bytes(),
@@ -50,7 +50,7 @@ pub fn bearer_header(bytes: &[u8]) -> Verdict {
     Verdict::Accepted
 }
 
-/// One event, for a function that believes no gateway and for one that believes one API.
+/// Tests a Lambda event, with a function that trusts no gateway and one that trusts one API.
 pub fn lambda_event(bytes: &[u8]) -> Verdict {
     let Ok(event) = serde_json::from_slice::<Box<RawValue>>(bytes) else {
         return Verdict::Rejected;
@@ -59,10 +59,10 @@ pub fn lambda_event(bytes: &[u8]) -> Verdict {
         static REGISTRY: Registry = Registry::start();
     }
     REGISTRY.with(|registry| {
-        let unbelieving = registry.answer(&registry.plain, &event);
+        let without_gateway = registry.answer(&registry.plain, &event);
         assert!(
-            unbelieving.as_ref().is_none_or(|answer| !mints(answer)),
-            "nobody vouched for a caller"
+            without_gateway.as_ref().is_none_or(|answer| !mints(answer)),
+            "no trusted API vouches for the caller"
         );
         let Some(answer) = registry.answer(&registry.gateway, &event) else {
             return Verdict::Rejected;
@@ -74,10 +74,9 @@ pub fn lambda_event(bytes: &[u8]) -> Verdict {
                 context["accountId"] == ACCOUNT
                     && context["apiId"] == API
                     && event["type"].is_null(),
-                "of the one API: {event}"
+                "the event is from the trusted API: {event}"
             );
-            let minted: Value =
-                serde_json::from_str(&body(&answer)).expect("a token's answer is JSON");
+            let minted: Value = serde_json::from_str(&body(&answer)).expect("the answer is JSON");
             assert_eq!(minted["principal"], GRANTED);
         }
         Verdict::Accepted
@@ -91,7 +90,7 @@ const GRANTED: &str = "aws:111122223333:role/deploy";
 /// 2026-11-20T10:11:12Z.
 const NOW: i64 = 1_795_169_472;
 
-/// The real broker, with one grant, behind two functions.
+/// A broker with one grant, behind two functions.
 struct Registry {
     runtime: tokio::runtime::Runtime,
     plain: Function,
@@ -101,15 +100,15 @@ struct Registry {
 
 impl Registry {
     fn start() -> Self {
-        let data = tempfile::tempdir().expect("there is room for a folder");
+        let data = tempfile::tempdir().expect("a temporary folder");
         Store::init_folder(data.path(), EmbeddedDeadlines::default())
-            .expect("a data folder is made");
-        let store =
-            Store::open_folder(data.path(), EmbeddedDeadlines::default()).expect("and opened");
-        let audience = Audience::parse("registry.example.com").expect("a registry's host");
+            .expect("the store is created");
+        let store = Store::open_folder(data.path(), EmbeddedDeadlines::default())
+            .expect("the store is open");
+        let audience = Audience::parse("registry.example.com").expect("a registry host");
         let config = Config {
             host: Some(audience.clone()),
-            kept: Kept::Folder(data.path().to_path_buf()),
+            store: StoreLocation::Folder(data.path().to_path_buf()),
             listen: ([127, 0, 0, 1], 0).into(),
             tls: None,
             regions: Region::named("us-west-2").into_iter().collect(),
@@ -121,7 +120,7 @@ impl Registry {
             fips: false,
             store_timeout: None,
             sts_timeouts: StsTimeouts::default(),
-            // Nobody answers there: no event gets as far as to ask.
+            // No server listens there, because no event may cause a call of STS.
             sts: Endpoints::new([Endpoint::parse("http://127.0.0.1:9").expect("an endpoint")]),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -136,7 +135,7 @@ impl Registry {
             expires_at: None,
             pin: None,
         };
-        runtime.block_on(store.create_grant(&access, grant, NOW)).expect("a grant is kept");
+        runtime.block_on(store.create_grant(&access, grant, NOW)).expect("the grant is created");
         let broker = Arc::new(
             boot::assemble(&config, audience, store, Clock::from_fn(|| NOW), Folding::Off)
                 .expect("a broker starts"),
@@ -155,15 +154,16 @@ impl Registry {
         Self { runtime, plain, gateway, _data: data }
     }
 
-    /// The answer, if the event was one; it lets nobody in and nothing broke on the way to it.
+    /// Returns the answer, if the bytes are an event. Asserts that the function did not fail, and did
+    /// not allow a request without a token.
     fn answer(&self, function: &Function, event: &RawValue) -> Option<Value> {
         let answer = self.runtime.block_on(function.answer(event)).ok()?;
         let answer: Value = serde_json::from_str(answer.get()).expect("an answer is JSON");
-        assert!(answer["statusCode"] != 500, "something broke: {answer}");
-        assert!(answer["isAuthorized"] != true, "no token came, and yet: {answer}");
+        assert!(answer["statusCode"] != 500, "the function failed: {answer}");
+        assert!(answer["isAuthorized"] != true, "allowed without a token: {answer}");
         assert!(
             answer["policyDocument"]["Statement"][0]["Effect"] != "Allow",
-            "no token came, and yet: {answer}"
+            "allowed without a token: {answer}"
         );
         Some(answer)
     }
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_two_functions_the_one_that_names_the_api_mints_for_whom_it_vouches() {
+    fn only_the_function_that_trusts_the_api_mints_for_its_caller() {
         let seed = include_str!("../../../tests/fixtures/fuzz/lambda_event/taken-iam-http-api");
         let event = serde_json::from_str::<Box<RawValue>>(seed).unwrap();
         let registry = Registry::start();

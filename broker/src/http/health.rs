@@ -1,4 +1,4 @@
-//! Is it alive, and can it work?
+//! The liveness and readiness probes.
 
 use std::sync::Arc;
 
@@ -10,14 +10,15 @@ use super::error::ApiError;
 use super::run_detached::run_detached;
 use crate::app::{Broker, NotReady};
 
-/// `GET /healthz`: the process answers.
+/// `GET /healthz`: succeeds while the process runs.
 pub async fn alive() -> impl IntoResponse {
     Json(serde_json::json!({ "status": "alive" }))
 }
 
-/// `GET /readyz`: the store answers and there is a key.
+/// `GET /readyz`: succeeds if the store answers and the broker has a key.
 pub async fn ready(State(broker): State<Arc<Broker>>) -> Result<impl IntoResponse, ApiError> {
-    // To its end though whoever asks hangs up: else each who does so would have the store looked at anew.
+    // The check continues when the client disconnects. Otherwise each client that disconnects would
+    // cost another check of the store.
     run_detached(async move { broker.ready().await.map_err(unready) }).await?;
     Ok(Json(serde_json::json!({ "status": "ready" })))
 }

@@ -1,4 +1,4 @@
-//! Reads a small JSON body: within ten seconds, at most 16 KiB, and without an encoding.
+//! Reads a JSON body of at most 16 KiB, within ten seconds and without a content encoding.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use stile_protocol::reply::ErrorCode;
 
 use super::error::ApiError;
 
-/// How long a client may take to send 16 KiB.
+/// The longest time for a whole body.
 const BODY: Duration = Duration::from_secs(10);
 
-/// Reads a body of JSON that is small, and sent as what it is.
+/// Reads a JSON body. Rejects a query, another content type and a content encoding.
 pub(super) async fn read_json(request: Request) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
-    // Never ignored: in SECVULN-8630 an action in the URL went before the one in the body.
+    // Do not ignore a query: in SECVULN-8630, an action in the URL had priority over the body.
     if parts.uri.query().is_some() {
         return Err(ApiError::new(
             ErrorCode::InvalidRequest,
-            "this route has no query: what it is asked is in the body",
+            "query parameters are not accepted; put the request in the JSON body",
         ));
     }
     if !is_plain_json(&parts.headers) {
         return Err(ApiError::new(
             ErrorCode::UnsupportedMediaType,
-            "the body must be `application/json` without an encoding",
+            "the body must be `application/json`, without `Content-Encoding`",
         ));
     }
     let collected =
@@ -38,14 +38,18 @@ pub(super) async fn read_json(request: Request) -> Result<Vec<u8>, ApiError> {
             "the body did not arrive within 10 seconds",
         )),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::new(ErrorCode::TooLarge, "the body is longer than 16 KiB"))
+            Err(ApiError::new(ErrorCode::TooLarge, "the body is larger than 16 KiB"))
         }
-        Ok(Err(_)) => Err(ApiError::new(ErrorCode::InvalidRequest, "the body broke off")),
+        Ok(Err(_)) => Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            "the connection closed before the end of the body",
+        )),
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
     }
 }
 
-/// One `Content-Type` of JSON in UTF-8, and no `Content-Encoding`: nothing is ever inflated here.
+/// Returns whether the headers have one `Content-Type` of JSON in UTF-8, and no `Content-Encoding`.
+/// The broker never decompresses a body.
 fn is_plain_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (types.next(), types.next()) else { return false };
@@ -63,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_json_is_read() {
+    fn only_plain_json_is_accepted() {
         for (content_type, expected) in [
             ("text/plain", false),
             ("application/json; charset=utf-16", false),

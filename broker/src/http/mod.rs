@@ -1,4 +1,4 @@
-//! Every route, and the order of what every request passes through.
+//! All routes, and the layers that each request passes.
 
 mod archive_body;
 mod convert;
@@ -26,32 +26,32 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use serve::{ConnectionTimeouts, ServeError, Server, tls};
-pub use trace::have_panics_logged;
+pub use trace::log_panics;
 
 use crate::app::Broker;
 use error::{ApiError, ErrorShape};
 use v1::{archives, exchange, gateway, modules, publish, uploads, whoami};
 
-/// The whole service.
+/// Returns the router of the whole service.
 pub fn router(broker: Arc<Broker>) -> Router {
     let routes = Router::new()
-        // Anyone.
+        // Without authentication.
         .route("/.well-known/terraform.json", get(discovery::document))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        // A proof in, a token out; or what a gateway verified in its stead.
+        // With a proof, or with a signature that a gateway verified.
         .route(
             "/v1/token",
-            get(gateway::mint).post(exchange::mint).fallback(gateway::no_such_method),
+            get(gateway::mint).post(exchange::mint).fallback(gateway::unsupported_method),
         )
-        // Bearers.
+        // With a token.
         .route("/v1/whoami", get(whoami::whoami))
-        // Holders of a signed URL.
+        // With a signed URL.
         .route("/v1/archives/{file}", get(archives::fetch))
-        .fallback(nothing);
+        .fallback(no_such_route);
     with_errors(routes, ErrorShape::Object, &broker)
         .nest("/v1/modules", module_routes(&broker))
-        // From the last to the first that a request meets.
+        // A request passes the last layer first.
         .layer(from_fn(trace::request))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,
@@ -64,7 +64,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .with_state(broker)
 }
 
-/// The module registry, for bearers: Terraform's protocol, and publishing.
+/// Returns the routes of the module registry: Terraform's protocol, and publishing.
 fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
     let download = Router::new()
         .route("/{namespace}/{name}/{system}/{version}/download", get(modules::download));
@@ -75,7 +75,7 @@ fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/{namespace}/{name}/{system}/{version}", post(publish::module))
         .route("/{namespace}/{name}/{system}/{version}/uploads", post(uploads::begin))
         .route("/{namespace}/{name}/{system}/{version}/uploads/{upload}", post(uploads::complete))
-        .fallback(nothing);
+        .fallback(no_such_route);
     with_errors(others, ErrorShape::List, broker).merge(with_errors(
         download,
         ErrorShape::Line,
@@ -83,7 +83,7 @@ fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
     ))
 }
 
-/// Declares the shape of a router's errors, of those that no handler makes too.
+/// Sets the form of a router's errors, including unsupported methods and panics.
 fn with_errors(
     routes: Router<Arc<Broker>>,
     shape: ErrorShape,
@@ -91,12 +91,12 @@ fn with_errors(
 ) -> Router<Arc<Broker>> {
     routes
         .method_not_allowed_fallback(async || {
-            ApiError::new(ErrorCode::MethodNotAllowed, "this route has no such method")
+            ApiError::new(ErrorCode::MethodNotAllowed, "this route does not support this method")
         })
         .layer(CatchPanicLayer::custom(trace::panicked))
         .layer(from_fn_with_state((shape, Arc::clone(broker)), error::render_errors))
 }
 
-async fn nothing() -> ApiError {
-    ApiError::not_found("there is nothing here")
+async fn no_such_route() -> ApiError {
+    ApiError::not_found("there is no such route")
 }

@@ -1,4 +1,4 @@
-//! Work that runs to its end though whoever asks for it hangs up.
+//! Runs work in a task of its own, so that it continues when the client disconnects.
 
 use std::future::Future;
 use std::panic::resume_unwind;
@@ -8,9 +8,10 @@ use tracing::Instrument;
 
 use super::error::ApiError;
 
-/// Has the work done by a task of its own, and waits for what comes of it.
+/// Runs the work in a task of its own, and waits for its result.
 ///
-/// A panic goes on here as if it had happened here: so it is logged, and raises the alarm, as one of any handler.
+/// A panic of the task continues in the caller. So the answer is the same as for a panic of any
+/// handler.
 pub(super) async fn run_detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -18,7 +19,7 @@ pub(super) async fn run_detached<T: Send + 'static>(
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
-            Err(_) => Err(ApiError::new(ErrorCode::Internal, "the work was broken off")),
+            Err(_) => Err(ApiError::new(ErrorCode::Internal, "the registry cancelled the request")),
         },
     }
 }
@@ -28,7 +29,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_in_the_work_is_one_of_whoever_waits_for_it() {
+    async fn a_panic_in_detached_work_continues_in_the_waiting_task() {
         let waiting = tokio::spawn(run_detached(async {
             if true { unreachable!("it broke") } else { Ok(()) }
         }));

@@ -1,4 +1,4 @@
-//! The plain server: connections, TLS, limits, and a stop that lets requests end.
+//! The HTTP server: connections, TLS, limits and graceful shutdown.
 
 use std::convert::Infallible;
 use std::fs;
@@ -30,48 +30,52 @@ use crate::config::TlsFiles;
 use crate::per_key_limit::{PerKeyLimit, network};
 use stile_core::audit::Network;
 
-/// Connections at once; past that the next ones wait in the system's queue.
+/// The number of concurrent connections. Above it, new connections wait in the queue of the system.
 const CONNECTIONS: usize = 1024;
 
-/// Connections of one address at once, where it is the client's: with TLS. Plain HTTP is spoken to a proxy or on this machine,
-/// where all who come have one address.
-const SHARE: usize = CONNECTIONS / 4;
+/// The number of concurrent connections from one address, with TLS.
+///
+/// Plain HTTP has no such limit: behind a proxy, all clients have the same address.
+const CONNECTIONS_PER_ADDRESS: usize = CONNECTIONS / 4;
 
-/// How long to leave the system alone that could not give us a connection.
-const REFUSED: Duration = Duration::from_secs(1);
+/// The delay before the next attempt, if the system cannot accept a connection.
+const RETRY_ACCEPT: Duration = Duration::from_secs(1);
 
-/// Bytes of an answer that wait in the system for a connection; a reader of 10 kB/s takes a third of them in time.
-const WAITING: usize = 256 * 1024;
+/// The size of the send buffer of a connection, in bytes.
+///
+/// A client that reads 10 kB/s reads a third of it within the write timeout.
+const SEND_BUFFER: usize = 256 * 1024;
 
-/// Most bytes of a request's line and headers, which are at most 100, hyper's own limit.
+/// The longest request line with headers, in bytes. Hyper itself limits a request to 100 headers.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 
-/// Why the server cannot serve.
+/// The reason why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address is taken or not ours.
+    /// The address is in use, or is not an address of this machine.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
     /// A PEM file cannot be read.
     #[error("`{0}` is not a PEM file with a certificate chain or a private key")]
     Pem(String, #[source] rustls::pki_types::pem::Error),
-    /// Certificate and key cannot be used.
-    #[error("the certificate and the key cannot be used together")]
+    /// TLS does not accept the certificate and the key.
+    #[error("cannot use the certificate and the key for TLS")]
     Tls(#[source] rustls::Error),
-    /// The key can be read by anyone on the machine.
-    #[error("`{0}` can be read by everybody; hint: `chmod 600 {0}`")]
+    /// Every user of the machine can access the key.
+    #[error("every user of this machine can access `{0}`; hint: run `chmod 600 {0}`")]
     Exposed(String),
 }
 
-/// Time limits of connections.
+/// The time limits of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionTimeouts {
-    /// How long a client may take for its request line and headers, and for a TLS handshake: a slow one holds a connection
-    /// for this long and no longer.
+    /// The longest time for the request line and headers, and for a TLS handshake. So a slow client
+    /// cannot hold a connection for longer.
     pub head: Duration,
-    /// How long a client may take nothing of what it is sent: one that asks and never reads would hold a connection for ever.
-    pub taking: Duration,
-    /// How long requests may go on after the order to stop.
+    /// The longest time in which a client reads nothing of the answer. Otherwise a client that never
+    /// reads would hold its connection forever.
+    pub write: Duration,
+    /// The longest time for open requests after the signal to stop.
     pub drain: Duration,
 }
 
@@ -79,13 +83,13 @@ impl Default for ConnectionTimeouts {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(10),
-            taking: Duration::from_secs(20),
+            write: Duration::from_secs(20),
             drain: Duration::from_secs(20),
         }
     }
 }
 
-/// A server that has its address.
+/// A server with a listening socket.
 pub struct Server {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -102,13 +106,13 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// Reads a certificate chain and its key.
+/// Reads a certificate chain and its private key.
 pub fn tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, ServeError> {
     let pem = |path: &Path| {
         let shown = path.display().to_string();
         move |error| ServeError::Pem(shown, error)
     };
-    refuse_exposed(&files.key)?;
+    reject_exposed(&files.key)?;
     let chain = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(pem(&files.cert))?;
@@ -122,7 +126,8 @@ pub fn tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, ServeError> {
     Ok(Arc::new(config))
 }
 
-fn refuse_exposed(key: &Path) -> Result<(), ServeError> {
+/// Rejects a private key that every user of the machine can access.
+fn reject_exposed(key: &Path) -> Result<(), ServeError> {
     use std::os::unix::fs::PermissionsExt;
     match fs::metadata(key) {
         Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => {
@@ -132,7 +137,9 @@ fn refuse_exposed(key: &Path) -> Result<(), ServeError> {
     }
 }
 
-/// Systems give a process 1,024 files by habit, which is fewer than our connections, database and archives together.
+/// Raises the limit of open files.
+///
+/// The usual limit of 1,024 is too low for all connections together with the database and archives.
 fn raise_file_limit() {
     let wanted = (CONNECTIONS * 2) as u64;
     let limit = getrlimit(Resource::Nofile);
@@ -143,12 +150,12 @@ fn raise_file_limit() {
     if limit.current.is_some_and(|current| current < wanted)
         && setrlimit(Resource::Nofile, raised).is_err()
     {
-        tracing::warn!("the limit of open files could not be raised to {wanted}");
+        tracing::warn!("cannot raise the limit of open files to {wanted}");
     }
 }
 
 impl Server {
-    /// Takes the address, and as many files as that many connections need.
+    /// Listens on the address, and raises the limit of open files for the connections.
     pub async fn bind(
         address: SocketAddr,
         tls: Option<Arc<ServerConfig>>,
@@ -163,68 +170,67 @@ impl Server {
         })
     }
 
-    /// The same server with other time limits.
+    /// Replaces the time limits.
     #[must_use]
     pub fn with_timeouts(self, timeouts: ConnectionTimeouts) -> Self {
         Self { timeouts, ..self }
     }
 
-    /// The address it has, with the port the system chose where none was asked for.
+    /// Returns the address of the server. For port 0, it contains the port that the system selected.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`, then lets requests in the works end, within the time limit.
+    /// Serves until `stop`, then waits for open requests within the time limit.
     pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
-        let shares = self.tls.is_some().then(|| PerKeyLimit::new(SHARE));
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        let per_address = self.tls.is_some().then(|| PerKeyLimit::new(CONNECTIONS_PER_ADDRESS));
         tokio::pin!(stop);
         loop {
             let accepted = async {
-                let place = Arc::clone(&room).acquire_owned().await;
-                (place, self.listener.accept().await)
+                let permit = Arc::clone(&connections).acquire_owned().await;
+                (permit, self.listener.accept().await)
             };
-            let (place, (stream, peer)) = tokio::select! {
+            let (permit, (stream, peer)) = tokio::select! {
                 () = &mut stop => break,
-                (place, accepted) = accepted => match (place, accepted) {
-                    (Ok(place), Ok(accepted)) => (place, accepted),
+                (permit, accepted) = accepted => match (permit, accepted) {
+                    (Ok(permit), Ok(accepted)) => (permit, accepted),
                     (_, Err(error)) => {
-                        // Out of file descriptors, say. Tried again at once it would take a processor and fill the log.
-                        tracing::warn!(error = &error as &dyn std::error::Error, "a connection was not accepted; trying again in a second");
-                        tokio::time::sleep(REFUSED).await;
+                        // For example, the process has no more file descriptors. An immediate retry
+                        // would use a whole processor and fill the log.
+                        tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection; trying again in one second");
+                        tokio::time::sleep(RETRY_ACCEPT).await;
                         continue;
                     }
                     (Err(_), _) => break,
                 },
             };
-            let share = shares.as_ref().map(|shares| shares.take(network(peer.ip())));
-            if matches!(share, Some(None)) {
-                tracing::debug!(%peer, "an address has its share of the connections");
+            let address_permit = per_address.as_ref().map(|limit| limit.take(network(peer.ip())));
+            if matches!(address_permit, Some(None)) {
+                tracing::debug!(%peer, "closed a connection: the address has too many connections");
                 continue;
             }
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
             let timeouts = self.timeouts;
-            // When it gets overloaded, a connection is for one request: whoever keeps one open keeps others out.
-            let keep_alive = room.available_permits() > CONNECTIONS / 4;
+            // Under high load, a connection serves only one request, so that idle connections do not
+            // block other clients.
+            let keep_alive = connections.available_permits() > CONNECTIONS / 4;
             tokio::spawn(async move {
                 let limits = Limits { timeouts, network: Network::of(peer.ip()), keep_alive };
                 connection(stream, tls, router, watcher, limits).await;
-                drop((place, share));
+                drop((permit, address_permit));
             });
         }
         drop(self.listener);
         let drain = self.timeouts.drain;
         if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-            tracing::warn!(
-                "some requests were still in the works after {} seconds",
-                drain.as_secs()
-            );
+            tracing::warn!("some requests were still open after {} seconds", drain.as_secs());
         }
     }
 }
 
-/// What holds for one connection.
+/// The limits and the network of one connection.
 #[derive(Clone, Copy)]
 struct Limits {
     timeouts: ConnectionTimeouts,
@@ -240,11 +246,11 @@ async fn connection(
     limits: Limits,
 ) {
     let _ = stream.set_nodelay(true);
-    // The system says that more can be taken when a third of what waits has gone: of its own 4 MB that is a minute for a
-    // slow reader, which would look as if nothing were taken.
-    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, WAITING);
+    // A socket becomes writable again when a third of its send buffer is free. With the usual buffer
+    // of 4 MB, a slow reader needs a minute for that, and would run into the write timeout.
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER);
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.timeouts.taking));
+    stream.set_write_timeout(Some(limits.timeouts.write));
     let stream = Box::pin(stream);
     match tls {
         None => serve(stream, router, watcher, limits).await,

@@ -1,4 +1,6 @@
-//! One line a request: route, status, time taken, and why it failed. Never a path's query, a header or a body.
+//! Logs one line for each request: route, status, duration and the cause of a failure.
+//!
+//! The line never contains a query, a header or a body.
 
 use std::any::Any;
 use std::error::Error;
@@ -13,11 +15,11 @@ use tracing::Instrument;
 
 use super::error::ApiError;
 
-/// Writes the line when the answer is ready; all that is logged meanwhile carries the same request id.
+/// Logs the request when the answer is ready. All its log lines have the same request id.
 pub async fn request(request: Request, next: Next) -> Response {
     let route =
         request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let method = told(request.method());
+    let method = method_name(request.method());
     let started = Instant::now();
     let span = tracing::info_span!("request", id = %request_id());
     let response = next.run(request).instrument(span.clone()).await;
@@ -36,25 +38,27 @@ pub async fn request(request: Request, next: Next) -> Response {
     response
 }
 
-/// A method as the log has it: a client may make one up that is as long as all its headers.
-fn told(method: &Method) -> String {
+/// Returns the method for the log. A client can send a method of many kilobytes, so it is limited.
+fn method_name(method: &Method) -> String {
     const LONGEST: usize = 16;
     if method.as_str().len() <= LONGEST { method.to_string() } else { "too long".to_owned() }
 }
 
-/// Has every panic of this process logged, with an alarm: whoever waited for a task may have hung up, and then nobody else
-/// learns of it.
-pub fn have_panics_logged() {
+/// Logs every panic of this process, with an alarm.
+///
+/// If the client disconnected, nothing else shows the panic of its task.
+pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let said = panic.payload_as_str().unwrap_or_default().to_owned();
+        let message = panic.payload_as_str().unwrap_or_default().to_owned();
         let place = panic.location().map(ToString::to_string);
-        tracing::error!(alarm = "panic", place, error = &Panicked(said) as &dyn Error);
+        tracing::error!(alarm = "panic", place, error = &Panicked(message) as &dyn Error);
     }));
 }
 
-/// What a handler that panicked is answered with; the panic itself is in the log.
+/// Returns the answer for a handler that panicked. The panic itself is in the log.
 pub fn panicked(_panic: Box<dyn Any + Send + 'static>) -> Response {
-    ApiError::new(ErrorCode::Internal, "the registry failed; its log says how").into_response()
+    ApiError::new(ErrorCode::Internal, "the registry failed; its log contains the cause")
+        .into_response()
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +67,7 @@ struct Panicked(String);
 
 fn request_id() -> String {
     let mut bytes = [0; 8];
-    // Without random bytes a request has a dull name, and minting fails elsewhere.
+    // Without random bytes, every request has the same id. Minting then fails with its own error.
     let _ = getrandom::fill(&mut bytes);
     hex::encode(bytes)
 }
@@ -76,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_logged_with_an_alarm_though_nobody_waits_for_the_task() {
+    fn a_panic_is_logged_with_an_alarm_in_every_task() {
         let mut file = tempfile::tempfile().unwrap();
         let lines = tracing_subscriber::fmt()
             .json()
@@ -84,12 +88,12 @@ mod tests {
             .with_writer(Arc::new(file.try_clone().unwrap()))
             .finish();
         let usual = std::panic::take_hook();
-        have_panics_logged();
-        let broke = tracing::subscriber::with_default(lines, || {
+        log_panics();
+        let panicked = tracing::subscriber::with_default(lines, || {
             std::panic::catch_unwind(|| unreachable!("it broke"))
         });
         std::panic::set_hook(usual);
-        assert!(broke.is_err());
+        assert!(panicked.is_err());
         let mut log = String::new();
         file.rewind().unwrap();
         file.read_to_string(&mut log).unwrap();
@@ -107,12 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn a_method_is_told_in_no_more_than_a_word() {
+    fn the_log_has_no_long_method() {
         let long = "A".repeat(30_000);
         for (method, expected) in
             [("GET", "GET"), ("PROPFIND", "PROPFIND"), (long.as_str(), "too long")]
         {
-            assert_eq!(told(&Method::from_bytes(method.as_bytes()).unwrap()), expected);
+            assert_eq!(method_name(&Method::from_bytes(method.as_bytes()).unwrap()), expected);
         }
     }
 }

@@ -21,7 +21,7 @@ use stile_broker::audit::Folding;
 use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
 use stile_broker::boot;
-use stile_broker::config::{AuthorizerBase, Config, Kept};
+use stile_broker::config::{AuthorizerBase, Config, StoreLocation};
 use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, ConnectionTimeouts, Server};
 use stile_core::clock::Clock;
@@ -96,16 +96,19 @@ impl Place {
         }
     }
 
-    fn open(&self, audience: &Audience) -> (Kept, Store) {
+    fn open(&self, audience: &Audience) -> (StoreLocation, Store) {
         match self {
             Self::Folder(data) => (
-                Kept::Folder(data.path().to_path_buf()),
+                StoreLocation::Folder(data.path().to_path_buf()),
                 embedded(data.path(), time_limits::embedded()),
             ),
             Self::Aws(aws) => {
                 let store = aws.store(Some(audience.as_str()));
                 (
-                    Kept::Aws { place: aws.place.clone(), emulator: Some(aws.proxy.endpoint()) },
+                    StoreLocation::Aws {
+                        place: aws.place.clone(),
+                        emulator: Some(aws.proxy.endpoint()),
+                    },
                     store,
                 )
             }
@@ -161,21 +164,21 @@ impl TestBroker {
     /// The same, at any place.
     pub fn start_at(host: &str, max_ttl: i64, place: Place, regions: &[&'static Region]) -> Self {
         let audience = Audience::parse(host).unwrap();
-        let (kept, store) = place.open(&audience);
-        Self::assemble(audience, max_ttl, place, (kept, store), regions, LocalSts::endpoint)
+        let (location, store) = place.open(&audience);
+        Self::assemble(audience, max_ttl, place, (location, store), regions, LocalSts::endpoint)
     }
 
     /// A broker for [`HOST`] at that place, and the proxy between it and its STS.
     pub fn start_with_sts_proxy(place: Place) -> (Self, AwsProxy) {
         let audience = Audience::parse(HOST).unwrap();
-        let (kept, store) = place.open(&audience);
+        let (location, store) = place.open(&audience);
         let mut line = None;
         let metered = |sts: &LocalSts| line.insert(AwsProxy::start(sts.endpoint())).endpoint();
         let test = Self::assemble(
             audience,
             3600,
             place,
-            (kept, store),
+            (location, store),
             &REGIONS.iter().collect::<Vec<_>>(),
             metered,
         );
@@ -186,7 +189,7 @@ impl TestBroker {
         audience: Audience,
         max_ttl: i64,
         place: Place,
-        (kept, store): (Kept, Store),
+        (location, store): (StoreLocation, Store),
         regions: &[&'static Region],
         asked_at: impl FnOnce(&LocalSts) -> String,
     ) -> Self {
@@ -196,7 +199,7 @@ impl TestBroker {
         let sts = LocalSts::start([], Arc::new(move || for_sts.now()));
         let config = Config {
             host: Some(audience.clone()),
-            kept,
+            store: location,
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: None,
             regions: regions.to_vec(),
@@ -255,12 +258,12 @@ impl TestBroker {
     /// The same over that store.
     pub fn over(&self, store: Store) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
-        let (kept, _) = self.place.open(&audience);
+        let (location, _) = self.place.open(&audience);
         let again = Self::assemble(
             audience,
             3600,
             self.place.clone(),
-            (kept, store),
+            (location, store),
             &REGIONS.iter().collect::<Vec<_>>(),
             LocalSts::endpoint,
         );

@@ -1,38 +1,42 @@
-//! Believes an answer of STS in one shape only, and turns it into the caller's identity.
+//! Parses the answer of STS to `GetCallerIdentity`, and turns it into the caller's identity.
+//!
+//! The parser accepts exactly one form of answer.
 
 use roxmltree::{Document, Node};
 use stile_protocol::region::Partition;
 
 use stile_core::identity::{Identity, IdentityError, Issuer};
 
-/// The namespace of STS's documents, by the API version the request names.
+/// The XML namespace of STS answers, for the API version in the request.
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
-/// Why an answer makes no identity.
+/// The reason why an answer has no identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
-    /// The signature is for another request than the one rebuilt.
-    #[error("AWS says that the signature does not match the request")]
+    /// The signature is for another request than the rebuilt one.
+    #[error("AWS reports that the signature does not match the request")]
     SignatureMismatch,
     /// The signature is too old for AWS.
-    #[error("AWS says that the signature has expired")]
+    #[error("AWS reports that the signature has expired")]
     SignatureExpired,
     /// AWS does not know the credentials.
     #[error("AWS does not accept the credentials")]
     InvalidCredentials,
-    /// The session has ended.
-    #[error("AWS says that the credentials have expired")]
+    /// The session of the credentials has ended.
+    #[error("AWS reports that the credentials have expired")]
     ExpiredCredentials,
-    /// A kind of identity that is never let in.
+    /// The broker does not support this kind of identity.
     #[error("{0}")]
     Unsupported(&'static str),
-    /// Not an answer of STS.
-    #[error("the answer for STS cannot be read: {0}")]
+    /// The answer is not an answer of STS.
+    #[error("the answer of STS is malformed: {0}")]
     Malformed(&'static str),
-    /// An answer that contradicts itself or the region.
+    /// The answer contradicts itself or the region.
     #[error("the answer of STS contradicts itself: {0}")]
     Inconsistent(&'static str),
 }
+
+const NOT_ONE_OF_EACH: &str = "it does not contain exactly one Account, Arn and UserId";
 
 impl From<IdentityError> for AnswerError {
     fn from(error: IdentityError) -> Self {
@@ -44,15 +48,15 @@ impl From<IdentityError> for AnswerError {
     }
 }
 
-/// What an attempt came to, short of an error.
+/// The outcome of a request to STS that did not fail.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Identity(Identity),
-    /// Worth one more attempt.
+    /// STS is overloaded. One more attempt may succeed.
     Overloaded,
 }
 
-/// Reads one answer.
+/// Parses one answer.
 pub(super) fn read(
     status: u16,
     content_type: &str,
@@ -76,7 +80,7 @@ pub(super) fn read(
         (429 | 500.., _) | (_, "Throttling" | "ThrottlingException" | "RequestLimitExceeded") => {
             Ok(Outcome::Overloaded)
         }
-        _ => Err(AnswerError::Malformed("its status is not one of STS's")),
+        _ => Err(AnswerError::Malformed("STS does not use this status")),
     }
 }
 
@@ -89,23 +93,26 @@ fn identity(body: &[u8], partition: Partition) -> Result<Identity, AnswerError> 
         let mut found = result.children().filter(|node| is(node, name));
         match (found.next(), found.next()) {
             (Some(node), None) => text_of(node),
-            _ => Err(AnswerError::Malformed("it has not one each of Account, Arn and UserId")),
+            _ => Err(AnswerError::Malformed(NOT_ONE_OF_EACH)),
         }
     };
     let (account, arn, user_id) = (field("Account")?, field("Arn")?, field("UserId")?);
     if result.children().filter(Node::is_element).count() != 3 {
-        return Err(AnswerError::Malformed("its result has something else in it"));
+        return Err(AnswerError::Malformed("its result contains another element"));
     }
 
     Ok(Identity::from_iam(Issuer::Sts, &account, &arn, &user_id, &[partition])?)
 }
 
-/// The first of the named children; each may be there once, the first must, and nothing else but white space may.
+/// Returns the first of the named children.
+///
+/// The first must exist, and each may exist once. The parent may contain white space, and nothing
+/// else.
 fn only<'a, 'input>(
     parent: Node<'a, 'input>,
     names: &[&str],
 ) -> Result<Node<'a, 'input>, AnswerError> {
-    let malformed = AnswerError::Malformed("it is not one GetCallerIdentityResponse");
+    let malformed = AnswerError::Malformed("it is not a single GetCallerIdentityResponse");
     let mut first = None;
     for child in parent.children() {
         if child.is_text() && child.text().is_some_and(|text| text.trim().is_empty()) {
@@ -139,11 +146,12 @@ fn text_of(node: Node<'_, '_>) -> Result<String, AnswerError> {
     let mut children = node.children();
     match (children.next(), children.next()) {
         (Some(text), None) if text.is_text() => Ok(text.text().unwrap_or_default().to_owned()),
-        _ => Err(AnswerError::Malformed("it has not one each of Account, Arn and UserId")),
+        _ => Err(AnswerError::Malformed(NOT_ONE_OF_EACH)),
     }
 }
 
-/// The code and message of an error, wherever they stand; what cannot be read has none.
+/// Returns the code and the message of an error document, at any depth. Both are empty if the
+/// document cannot be parsed.
 fn error_of(body: &[u8]) -> (String, String) {
     let Some(document) = std::str::from_utf8(body).ok().and_then(|text| Document::parse(text).ok())
     else {
@@ -179,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_one_answer_is_not_believed() {
+    fn only_a_complete_answer_of_sts_is_accepted() {
         let good = answer("111122223333", ARN, USER_ID);
         let bodies = [
             String::new(),
@@ -232,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_contradicts_itself_is_not_believed() {
+    fn an_answer_that_contradicts_itself_is_rejected() {
         for (account, arn, user_id) in [
             ("111122223334", ARN, USER_ID),
             ("111122223333", &ARN.replace("aws", "aws-cn"), USER_ID),
@@ -251,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_are_never_let_in_are_told_apart_from_bad_answers() {
+    fn an_unsupported_kind_of_identity_is_not_a_malformed_answer() {
         for (arn, user_id) in [
             ("arn:aws:iam::111122223333:root", "111122223333"),
             ("arn:aws:sts::111122223333:federated-user/bob", "111122223333:bob"),
@@ -275,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn no_is_told_apart_from_down() {
+    fn a_refusal_of_sts_is_not_an_outage() {
         let error = |code: &str, message: &str| {
             format!(
                 "<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
@@ -326,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn the_genuine_answer_is_the_callers_identity() {
+    fn a_valid_answer_is_the_identity_of_the_caller() {
         let caller = read_200(&answer("111122223333", ARN, USER_ID)).unwrap();
         assert_eq!(caller.principal().to_string(), "aws:111122223333:role/deploy");
         assert_eq!(caller.unique_id().unwrap().as_str(), "AROAEXAMPLEEXAMPLE222");

@@ -1,38 +1,41 @@
-//! Where the connection to STS goes. It never changes what is signed, but whoever answers there decides who everybody is.
+//! The endpoints that replace those of STS: a VPC endpoint, or an emulator on this machine.
+//!
+//! An endpoint does not change the signed request. But the server there can give every caller any
+//! identity.
 
 use std::collections::HashMap;
 
 use stile_protocol::region::Region;
 use url::{Host, Url};
 
-/// A place that may answer for STS.
+/// An endpoint that replaces one of STS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    /// This machine: an emulator, for every region.
+    /// An emulator on this machine, for every region.
     Loopback(Url),
     /// An interface VPC endpoint, for one region.
     Vpc(&'static Region, Url),
 }
 
-/// Why a text is no place for STS.
+/// The reason why a text is not an endpoint for STS.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// Not a plain URL.
-    #[error("`{0}` is not a URL without user, path, query and fragment")]
+    /// The text is not a URL, or the URL has other parts than scheme, host and port.
+    #[error("`{0}` must be a URL without user, path, query and fragment")]
     Malformed(String),
-    /// A host that AWS does not run.
+    /// AWS does not operate the host.
     #[error(
-        "`{0}` is neither a loopback address nor an `https` VPC endpoint of STS; write `REGION=https://vpce-….vpce.amazonaws.com`"
+        "`{0}` is neither a loopback address nor an `https` VPC endpoint of STS; hint: write `REGION=https://vpce-….vpce.amazonaws.com`"
     )]
-    Stranger(String),
+    UnknownHost(String),
 }
 
 impl Endpoint {
-    /// Reads `http://127.0.0.1:PORT`, or `REGION=https://….vpce.<suffix>`.
+    /// Parses `http://127.0.0.1:PORT`, or `REGION=https://….vpce.<suffix>`.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
-        let stranger = || EndpointError::Stranger(text.to_owned());
+        let unknown = || EndpointError::UnknownHost(text.to_owned());
         let (region, address) = match text.split_once('=') {
-            Some((region, address)) => (Some(Region::named(region).ok_or_else(stranger)?), address),
+            Some((region, address)) => (Some(Region::named(region).ok_or_else(unknown)?), address),
             None => (None, text),
         };
         let url = Url::parse(address).map_err(|_| EndpointError::Malformed(text.to_owned()))?;
@@ -58,7 +61,7 @@ impl Endpoint {
             {
                 Ok(Self::Vpc(region, url))
             }
-            _ => Err(stranger()),
+            _ => Err(unknown()),
         }
     }
 }
@@ -67,7 +70,7 @@ fn is_http(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https")
 }
 
-/// Every place the operator named; regions without one are asked at AWS.
+/// The endpoints that the operator configured. For other regions, the broker calls AWS.
 #[derive(Debug, Clone, Default)]
 pub struct Endpoints {
     loopback: Option<Url>,
@@ -75,7 +78,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Collects them; the last one for a region wins.
+    /// Collects endpoints. For several endpoints of one region, the last one counts.
     pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
         let mut all = Self::default();
         for endpoint in endpoints {
@@ -89,7 +92,7 @@ impl Endpoints {
         all
     }
 
-    /// Whether a server on this machine answers for STS.
+    /// Returns whether a server on this machine replaces STS.
     pub const fn is_loopback(&self) -> bool {
         self.loopback.is_some()
     }
@@ -107,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_and_vpc_endpoints_of_a_known_region_may_answer_for_sts() {
+    fn only_loopback_and_vpc_endpoints_of_a_known_region_can_replace_sts() {
         for text in [
             "",
             "127.0.0.1:5000",
@@ -141,23 +144,23 @@ mod tests {
     }
 
     #[test]
-    fn a_region_without_a_place_of_its_own_is_asked_at_aws() {
-        let (here, there) =
+    fn a_region_without_an_endpoint_has_the_one_of_aws() {
+        let (replaced, other) =
             (Region::named("us-east-1").unwrap(), Region::named("us-west-2").unwrap());
         let endpoints = Endpoints::new([Endpoint::parse(
             "us-east-1=https://vpce-1.sts.us-east-1.vpce.amazonaws.com",
         )
         .unwrap()]);
         assert_eq!(
-            endpoints.url(here, false).unwrap().as_str(),
+            endpoints.url(replaced, false).unwrap().as_str(),
             "https://vpce-1.sts.us-east-1.vpce.amazonaws.com/"
         );
         assert_eq!(
-            endpoints.url(there, false).unwrap().as_str(),
+            endpoints.url(other, false).unwrap().as_str(),
             "https://sts.us-west-2.amazonaws.com/"
         );
         assert_eq!(
-            endpoints.url(there, true).unwrap().as_str(),
+            endpoints.url(other, true).unwrap().as_str(),
             "https://sts-fips.us-west-2.amazonaws.com/"
         );
         assert_eq!(endpoints.url(Region::named("cn-north-1").unwrap(), true), None);

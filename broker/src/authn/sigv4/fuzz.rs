@@ -1,4 +1,4 @@
-//! What the fuzz targets of the mint try on proofs and on answers; no part of the service.
+//! The fuzz targets for proofs and for answers of STS. The service does not contain this module.
 
 use serde_json::Value;
 use stile_protocol::audience::Audience;
@@ -12,7 +12,9 @@ use crate::authn::sigv4::proof::{MAX_AGE, MAX_AHEAD, Proof};
 use stile_core::fuzz::{Verdict, is_plain};
 use stile_core::principal::{AwsPrincipal, Principal};
 
-/// The body of an exchange: whatever of it is taken, the request to STS is the template but for its fields.
+/// Tests the body of an exchange.
+///
+/// For every accepted body, the request to STS differs from the template only in the fields.
 pub fn request_body(bytes: &[u8]) -> Verdict {
     let proof = match Proof::parse(bytes) {
         Ok(proof) => proof,
@@ -21,7 +23,7 @@ pub fn request_body(bytes: &[u8]) -> Verdict {
             return Verdict::Rejected;
         }
     };
-    let sent: Value = serde_json::from_slice(bytes).expect("what is taken is JSON");
+    let sent: Value = serde_json::from_slice(bytes).expect("an accepted body is JSON");
     let signed_at = proof.unverified_signed_at;
     assert!(
         proof.check_time(signed_at + MAX_AGE).is_ok()
@@ -31,22 +33,22 @@ pub fn request_body(bytes: &[u8]) -> Verdict {
     assert_eq!(
         Proof::parse(sent.to_string().as_bytes()).map(|again| again.digest()),
         Ok(proof.digest()),
-        "its spelling is nothing"
+        "the digest does not depend on the spelling of the JSON"
     );
 
     let Some(region) = Region::named(&proof.unverified_region) else { return Verdict::Accepted };
-    let audience = Audience::parse("registry.example.com").expect("a registry's host");
+    let audience = Audience::parse("registry.example.com").expect("a registry host");
     let request = reconstruct(&proof, region, region.host, &audience);
     assert_eq!(request.body, "Action=GetCallerIdentity&Version=2011-06-15");
     let text =
         |value: &reqwest::header::HeaderValue| value.to_str().expect("plain text").to_owned();
     let headers: Vec<_> =
         request.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-    assert_eq!(headers, template(&sent, region.host), "the template but for its fields");
+    assert_eq!(headers, template(&sent, region.host), "the template, except for its fields");
     Verdict::Accepted
 }
 
-/// The headers of the request to STS, written a second time from the fields that were sent.
+/// Returns the expected headers of the request to STS, from an independent implementation.
 fn template(sent: &Value, host: &str) -> Vec<(String, String)> {
     let field = |name: &str| sent[name].as_str().expect("a string").to_owned();
     let (date, key) = (field("amz_date"), field("access_key_id"));
@@ -73,7 +75,7 @@ fn template(sent: &Value, host: &str) -> Vec<(String, String)> {
     headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// What is asked for under the signature.
+/// Tests the request document of a proof.
 pub fn request_document(bytes: &[u8]) -> Verdict {
     let document = match RequestDocument::parse(bytes) {
         Ok(document) => document,
@@ -106,12 +108,12 @@ pub fn request_document(bytes: &[u8]) -> Verdict {
     assert_eq!(
         RequestDocument::parse(&document.to_bytes()),
         Ok(document),
-        "what it says can be said again"
+        "a document can be written and parsed again"
     );
     Verdict::Accepted
 }
 
-/// What answered for STS, under every status: who is believed is one caller, and under 200 alone.
+/// Tests an answer of STS: only an answer with status 200 has an identity, and of one caller.
 pub fn sts_answer(bytes: &[u8]) -> Verdict {
     for (status, content_type) in [
         (400, "text/xml"),
@@ -123,7 +125,7 @@ pub fn sts_answer(bytes: &[u8]) -> Verdict {
         let outcome = answer::read(status, content_type, bytes, Partition::Aws);
         assert!(
             !matches!(outcome, Ok(Outcome::Identity(_))),
-            "{status} {content_type} vouches for nobody"
+            "{status} {content_type} has no identity"
         );
     }
     let (other, outcome) = (Partition::AwsCn, answer::read(200, "text/xml", bytes, Partition::Aws));
@@ -135,12 +137,12 @@ pub fn sts_answer(bytes: &[u8]) -> Verdict {
             return Verdict::Rejected;
         }
     };
-    assert!(answer::read(200, "text/xml", bytes, other).is_err(), "a caller is of one partition");
+    assert!(answer::read(200, "text/xml", bytes, other).is_err(), "a caller has one partition");
     let principal = caller.principal();
     assert!(principal.is_concrete() && caller.principals().len() <= 3);
     for each in caller.principals() {
         assert_eq!(Principal::parse_stored(each.as_str()).as_ref(), Ok(each));
-        let aws = each.aws().expect("a principal of AWS");
+        let aws = each.aws().expect("an AWS principal");
         assert_eq!(aws.partition(), Partition::Aws);
         assert_eq!(Some(aws.account()), principal.aws().map(AwsPrincipal::account));
     }

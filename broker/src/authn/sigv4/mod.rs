@@ -1,8 +1,8 @@
-//! Asks STS whose proof this is: the only room that can make a [`Identity`].
+//! Authenticates the signer of a proof: rebuilds the signed request, sends it to STS, and reads the answer.
 //!
-//! The request is written anew from the proof's values (`request`), sent where the operator says (`endpoint`), and its
-//! answer is believed only in one shape (`answer`). Identical proofs in flight are asked about once (`single_flight`).
-//! Where API Gateway or a function URL has verified a signature already, its word stands for STS's (`gateway`).
+//! `request` rebuilds the request from the values of the proof. `endpoint` selects where the broker
+//! sends it. `answer` parses the answer. `single_flight` lets only one of several identical proofs
+//! reach STS.
 
 mod answer;
 mod endpoint;
@@ -30,29 +30,32 @@ use answer::Outcome;
 use proof::Proof;
 use stile_core::identity::{Authenticated, Identity, SingleUse};
 
-/// Longest answer that is read, in bytes; an endless one must not fill the memory.
+/// The longest accepted answer, in bytes, so that an endless answer cannot fill the memory.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// How long a used proof is remembered after it was signed, in seconds: as long as AWS itself would accept it.
-const REMEMBERED: i64 = 15 * 60;
+/// The time for which the store keeps a used proof after its signature, in seconds.
+///
+/// AWS accepts a signature for the same time.
+const KEEP_USED_PROOF: i64 = 15 * 60;
 
-/// Requests to one region's STS at once: a region that hangs holds these and no others.
+/// The number of concurrent requests to STS in one region. So a region that hangs does not block
+/// the others.
 const IN_FLIGHT_PER_REGION: usize = 64;
 
-/// The time limits that an operator may choose for STS, in seconds.
+/// The allowed timeouts for STS, in seconds.
 pub const STS_TIMEOUT: RangeInclusive<u64> = 1..=600;
 
 /// Time limits of a request to STS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StsTimeouts {
-    /// Opening a connection.
+    /// The limit for opening a connection.
     pub connect: Duration,
-    /// The whole request with both attempts; an STS that hangs must not hold a caller longer.
+    /// The limit for the whole request, with both attempts.
     pub total: Duration,
 }
 
 impl StsTimeouts {
-    /// Limits under which STS is waited for no longer than `total`.
+    /// Returns limits with which the broker waits for STS no longer than `total`.
     pub fn within(total: Duration) -> Self {
         Self { connect: total / 3, total }
     }
@@ -64,27 +67,27 @@ impl Default for StsTimeouts {
     }
 }
 
-/// Why STS did not vouch for the proof.
+/// The reason why STS does not vouch for a proof.
 #[derive(Debug, thiserror::Error)]
 pub enum StsError {
-    /// STS has an answer and it is no, or none we believe.
+    /// STS refused the request, or the answer is not valid.
     #[error(transparent)]
     Answer(#[from] AnswerError),
-    /// Too many are asking the same region already.
-    #[error("too many exchanges are waiting for this region")]
+    /// Too many requests to STS in this region are in progress.
+    #[error("too many exchanges are waiting for STS in this region")]
     Busy,
-    /// STS cannot be reached, or says that it is overloaded.
-    #[error("STS cannot be reached")]
+    /// The broker cannot connect to STS, or STS is overloaded.
+    #[error("the broker cannot reach STS")]
     Unavailable(#[source] Option<reqwest::Error>),
-    /// Whoever answered could not show that it is STS.
-    #[error("the server that answered for STS could not prove its name")]
+    /// The server has no valid certificate for the name of STS.
+    #[error("the server at the STS endpoint does not have a valid certificate")]
     NotSts(#[source] reqwest::Error),
-    /// No answer in time.
+    /// STS did not answer within the time limit.
     #[error("STS did not answer in time")]
     Timeout,
 }
 
-/// A client of STS for the regions the operator enabled.
+/// A client of STS, for the regions that the operator enabled.
 #[derive(Debug)]
 pub struct Sts {
     audience: Audience,
@@ -96,8 +99,10 @@ pub struct Sts {
 }
 
 impl Sts {
-    /// A client that asks for this audience; no redirect is followed and no ambient proxy is used, since either would
-    /// let somebody other than AWS say who a caller is.
+    /// Creates a client for this audience.
+    ///
+    /// The client follows no redirect and uses no proxy from the environment. Either could let
+    /// another server decide who a caller is.
     pub fn new(
         audience: Audience,
         fips: bool,
@@ -111,14 +116,14 @@ impl Sts {
             .connect_timeout(timeouts.connect)
             .timeout(timeouts.total)
             .build()?;
-        let in_flight = regions
+        let permits = regions
             .iter()
             .map(|region| (region.name, Arc::new(Semaphore::new(IN_FLIGHT_PER_REGION))))
             .collect();
-        Ok(Self { audience, fips, http, endpoints, in_flight, timeouts })
+        Ok(Self { audience, fips, http, endpoints, in_flight: permits, timeouts })
     }
 
-    /// Asks the region's STS who signed the proof.
+    /// Asks STS in the region who signed the proof.
     pub async fn identify(
         &self,
         proof: &Proof,
@@ -131,17 +136,18 @@ impl Sts {
             .map_err(|_| StsError::Timeout)??;
         let single_use = SingleUse::Record {
             digest: proof.signature_digest(),
-            keep_until: proof.unverified_signed_at.saturating_add(REMEMBERED),
+            keep_until: proof.unverified_signed_at.saturating_add(KEEP_USED_PROOF),
         };
         Ok(Authenticated { identity, single_use })
     }
 
-    /// Asks without a proof whether anything answers there; STS refuses, and that is the answer wanted.
+    /// Checks that STS in the region answers. The request has no proof, and any answer is good.
     pub async fn health_check(&self, region: &'static Region) -> Result<(), StsError> {
         let url = self.endpoints.url(region, self.fips).ok_or(StsError::Unavailable(None))?;
         self.http.get(url).send().await.map(|_| ()).map_err(classify)
     }
 
+    /// Sends the request, and sends it once more if STS is overloaded or unreachable.
     async fn ask_twice(
         &self,
         proof: &Proof,
@@ -183,7 +189,7 @@ impl Sts {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| classify_body(&error))? {
             if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(AnswerError::Malformed("it is longer than 64 KiB").into());
+                return Err(AnswerError::Malformed("it is larger than 64 KiB").into());
             }
             body.extend_from_slice(&chunk);
         }
@@ -198,27 +204,27 @@ fn classify(error: reqwest::Error) -> StsError {
     if is_of_tls(&error) { StsError::NotSts(error) } else { StsError::Unavailable(Some(error)) }
 }
 
-/// Whether the server, and not the network, is what is wrong: a certificate that does not hold, or no TLS at all.
+/// Returns whether the cause is TLS and not the network: an invalid certificate, or no TLS at all.
 fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(cause) = next {
         if cause.is::<rustls::Error>() {
             return true;
         }
-        // An I/O error's source is that of the error in it: the error itself would be passed over, and there may be
-        // one in another.
+        // `source` of an I/O error skips the error inside it, so get that one first. I/O errors can
+        // be nested.
         let within = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         next = within.map(|inner| inner as &(dyn Error + 'static)).or_else(|| cause.source());
     }
     false
 }
 
-/// A connection that breaks inside the answer has said something, and it was not an answer.
+/// Classifies an error while reading the body. A server whose answer breaks off is not STS.
 fn classify_body(error: &reqwest::Error) -> StsError {
     if error.is_timeout() {
         StsError::Timeout
     } else {
-        AnswerError::Malformed("it broke off").into()
+        AnswerError::Malformed("the connection closed before its end").into()
     }
 }
 
@@ -233,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_that_does_not_hold_is_told_from_a_network_that_is_down() {
+    fn an_invalid_certificate_is_not_a_network_outage() {
         let tls = || rustls::Error::General("no".to_owned());
         let within = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
         for (error, expected) in [
@@ -249,16 +255,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_region_whose_sts_hangs_holds_its_sixty_four_requests_and_no_other_region() {
-        // An address that nobody can listen on: whoever is let through finds nobody, at once.
-        let nobody = Endpoints::new([Endpoint::parse("http://127.0.0.1:0").unwrap()]);
+    async fn a_region_with_64_hanging_requests_does_not_block_another_region() {
+        // No server can listen on port 0, so each request that passes the limit fails at once.
+        let unreachable = Endpoints::new([Endpoint::parse("http://127.0.0.1:0").unwrap()]);
         let regions = ["us-east-1", "us-west-2"].map(|name| Region::named(name).unwrap());
         let audience = Audience::parse("registry.example.com").unwrap();
         let sts = Sts::new(
             audience,
             false,
             &regions,
-            nobody,
+            unreachable,
             StsTimeouts::within(Duration::from_secs(600)),
         )
         .unwrap();
@@ -276,7 +282,7 @@ mod tests {
         assert_eq!(
             sts.in_flight["us-east-1"].available_permits(),
             64,
-            "who has ended holds nothing"
+            "a finished request holds no permit"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Parses what a client claims: a proof that is well formed and of this time. It proves nothing yet; STS does that.
+//! Parses a proof, and checks its time. The values remain unverified until STS answers.
 
 use chrono::NaiveDate;
 use secrecy::{ExposeSecret, SecretString};
@@ -6,56 +6,56 @@ use sha2::{Digest, Sha256};
 use stile_protocol::exchange::{self, RequestDocument};
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
-/// How long ago a proof may have been signed, in seconds, inclusive.
+/// The maximum age of a proof, in seconds, inclusive.
 ///
-/// AWS itself takes 15 minutes; a stolen proof should be worth less than that.
+/// AWS accepts 15 minutes. A shorter limit makes a stolen proof less useful.
 pub const MAX_AGE: i64 = 300;
 
-/// How far ahead of ours the signer's clock may be, in seconds, inclusive.
+/// How far the clock of the signer may be ahead of the broker's, in seconds, inclusive.
 pub const MAX_AHEAD: i64 = 120;
 
-/// A proof whose every field has its grammar.
+/// A proof in which every field has a valid format.
 ///
-/// Every field is a claim of whoever sent it, hence the names.
+/// The names begin with `unverified`, because the client can write any value.
 #[derive(Debug)]
 pub struct Proof {
-    /// The region it says it was signed for.
+    /// The region of the signature.
     pub unverified_region: String,
-    /// When it says it was signed, as it was written.
+    /// The time of the signature, as the client wrote it.
     pub unverified_amz_date: String,
-    /// The same in Unix seconds.
+    /// The time of the signature, in Unix seconds.
     pub unverified_signed_at: i64,
     /// The access key id.
     pub unverified_access_key_id: String,
-    /// The session token, exactly with an `ASIA` key.
+    /// The session token. An `ASIA` key requires one, and an `AKIA` key excludes it.
     pub unverified_session_token: Option<SecretString>,
-    /// The signature in lower-case hex.
+    /// The signature, in lower-case hex.
     pub unverified_signature: SecretString,
-    /// What is asked for; the caller's word only once the signature over it holds.
+    /// The request document. It is the caller's only if the signature is valid.
     pub unverified_document: RequestDocument,
-    /// Lower-case hex SHA-256 of the document's bytes.
+    /// The SHA-256 of the document, in lower-case hex.
     pub document_digest: String,
 }
 
-/// Why a request is no proof.
+/// The reason why the broker rejects a proof.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// The body is out of its grammar.
+    /// A field of the body is not valid.
     #[error(transparent)]
     Field(FieldError),
-    /// The exchange has no such version.
-    #[error("the exchange has no such `version`; this registry speaks version 1")]
+    /// The broker does not support this version of the exchange.
+    #[error("this `version` of the exchange is not supported; this registry supports version 1")]
     Version,
-    /// Signed too long ago.
+    /// The proof is too old.
     #[error("the proof was signed more than 5 minutes ago by this registry's clock")]
     Expired,
-    /// Signed in the future.
+    /// The proof is from the future.
     #[error("the proof was signed more than 2 minutes ahead of this registry's clock")]
     FromFuture,
 }
 
 impl Proof {
-    /// Reads the body of `POST /v1/token`.
+    /// Parses the body of `POST /v1/token`.
     pub fn parse(body: &[u8]) -> Result<Self, ProofError> {
         check_version(body)?;
         Self::parse_version_1(body).map_err(ProofError::Field)
@@ -118,7 +118,7 @@ impl Proof {
         })
     }
 
-    /// Refuses a proof that is not of this time; both bounds are inclusive.
+    /// Rejects a proof that is too old, or from the future. Both bounds are inclusive.
     pub fn check_time(&self, now: i64) -> Result<(), ProofError> {
         if self.unverified_signed_at < now.saturating_sub(MAX_AGE) {
             return Err(ProofError::Expired);
@@ -129,10 +129,10 @@ impl Proof {
         Ok(())
     }
 
-    /// A digest of every field, for what must be done once for the same proof.
+    /// Returns a digest of all fields, which identifies the proof for the single flight.
     ///
-    /// Of every field: were it of the signature alone, a copy of the signature with another request document could
-    /// ride on the genuine proof's answer.
+    /// A digest of only the signature is not enough. A proof with a copied signature and another
+    /// request document would then share the answer for the original proof.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for field in [
@@ -149,13 +149,13 @@ impl Proof {
         hash.finalize().into()
     }
 
-    /// The name under which single use is recorded: SHA-256 of the signature.
+    /// Returns the key of the single-use record: the SHA-256 of the signature.
     pub fn signature_digest(&self) -> [u8; 32] {
         Sha256::digest(self.unverified_signature.expose_secret()).into()
     }
 }
 
-/// Looks at the version first, so that a later version's fields are not called unknown.
+/// Checks the version first. Otherwise the error for a later version would name an unknown field.
 fn check_version(body: &[u8]) -> Result<(), ProofError> {
     let Ok(mut object) = StrictObject::parse(body) else { return Ok(()) };
     match object.take_optional("version") {
@@ -171,7 +171,8 @@ fn within_request(error: &FieldError) -> FieldError {
     }
 }
 
-/// Reads `YYYYMMDDTHHMMSSZ`, ASCII digits only, a real instant, to Unix seconds.
+/// Parses a time of the form `YYYYMMDDTHHMMSSZ` into Unix seconds. The digits must be ASCII, and the
+/// time must exist.
 fn parse_amz_date(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let shaped = bytes.len() == 16
@@ -186,7 +187,7 @@ fn parse_amz_date(text: &str) -> Option<i64> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<u32>().ok();
     let year = i32::try_from(number(0, 4)?).ok()?;
     let date = NaiveDate::from_ymd_opt(year, number(4, 6)?, number(6, 8)?)?;
-    // `and_hms_opt` knows no second 60, and neither does SigV4.
+    // `and_hms_opt` rejects second 60, as SigV4 does.
     Some(date.and_hms_opt(number(9, 11)?, number(11, 13)?, number(13, 15)?)?.and_utc().timestamp())
 }
 
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_out_of_its_grammar_is_named() {
+    fn the_error_names_the_invalid_field() {
         let long_key = format!("AKIA{}", "A".repeat(125));
         for (field, values) in [
             ("region", vec![json!(7), json!("a".repeat(65)), Value::Null]),
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_token_goes_with_temporary_keys_alone() {
+    fn only_a_temporary_key_has_a_session_token() {
         let mut body = good();
         body.as_object_mut().unwrap().remove("session_token");
         assert!(
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_looked_at_before_the_fields() {
+    fn the_version_is_checked_before_the_fields() {
         for version in [json!(0), json!(2), json!("1"), json!([1]), Value::Null, json!(1.5)] {
             assert_eq!(
                 parse(&json!({"version": version, "something": "new"})).unwrap_err(),
@@ -371,13 +372,13 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_day_is_a_day_in_leap_years_only() {
+    fn february_29_is_valid_in_leap_years_only() {
         assert!(parse_amz_date("20240229T000000Z").is_some());
         assert_eq!(parse_amz_date("20250229T000000Z"), None);
     }
 
     #[test]
-    fn the_digest_is_of_every_field_and_not_of_the_spelling_of_the_body() {
+    fn the_digest_depends_on_every_field_and_not_on_the_spelling_of_the_json() {
         let first = parse(&good()).unwrap();
         let spaced =
             Proof::parse(serde_json::to_string_pretty(&good()).unwrap().as_bytes()).unwrap();
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_shows_no_secret_in_debug() {
+    fn the_debug_output_of_a_proof_has_no_secret() {
         let mut body = good();
         body["session_token"] = json!("sessiontokensecret");
         let shown = format!("{:?}", parse(&body).unwrap());

@@ -1,4 +1,6 @@
-//! Writes the request to STS: constants, rows of the region table, and fields with a regular grammar; no byte is passed on.
+//! Rebuilds the signed request to STS from constants, the region table and validated fields.
+//!
+//! The broker never forwards other bytes from the client.
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
@@ -8,13 +10,14 @@ use stile_protocol::signed_request as signed;
 
 use crate::authn::sigv4::proof::Proof;
 
-/// The reconstructed request, but for where it is sent.
+/// The headers and the body of the rebuilt request.
 pub(super) struct Request {
     pub(super) headers: HeaderMap,
     pub(super) body: &'static str,
 }
 
-/// Rebuilds what an honest client signed; any lie in any field makes the signature wrong at AWS.
+/// Rebuilds the request that the client signed. A wrong value in any field makes the signature
+/// invalid at AWS.
 pub(super) fn reconstruct(
     proof: &Proof,
     region: &'static Region,
@@ -44,8 +47,10 @@ pub(super) fn reconstruct(
     Request { headers, body: signed::BODY }
 }
 
-/// Every value has a grammar within visible ASCII, so it is always a header value; were it not, leaving it out makes the
-/// signature wrong, which is a refusal.
+/// Inserts a header.
+///
+/// Every value consists of visible ASCII characters, so it is a valid header value. If it were not,
+/// the missing header would make the signature invalid, and AWS would refuse the request.
 fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(mut value) = HeaderValue::from_str(value) {
         value.set_sensitive(true);
@@ -79,8 +84,8 @@ mod tests {
         })
     }
 
-    /// What would be a second header, parameter, field or host if a byte of it were passed on as it is.
-    fn nasty() -> impl Strategy<Value = String> {
+    /// Texts that would inject a header, a parameter, a field or a host, if the broker forwarded them.
+    fn injections() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             Just("\r\nx-injected: 1".to_owned()),
             Just("\n".to_owned()),
@@ -98,15 +103,15 @@ mod tests {
     }
 
     proptest! {
-        /// A field of the proof appears in its own place and nowhere else, whatever it holds: [`request_body`] asserts it.
+        /// [`request_body`] asserts that each field of the proof changes only its own part of the request.
         #[test]
-        fn whatever_parses_changes_the_request_in_its_own_fields_alone(body in bodies()) {
+        fn each_field_of_a_valid_proof_changes_only_its_part_of_the_request(body in bodies()) {
             prop_assert_eq!(request_body(body.to_string().as_bytes()), Verdict::Accepted);
         }
 
         #[test]
-        fn a_bent_field_is_refused_or_stays_in_its_place(
-            mut body in bodies(), at in any::<prop::sample::Index>(), with in nasty(), cut in any::<prop::sample::Index>(), replace: bool,
+        fn a_field_with_an_injection_is_rejected_or_changes_only_its_part(
+            mut body in bodies(), at in any::<prop::sample::Index>(), with in injections(), cut in any::<prop::sample::Index>(), replace: bool,
         ) {
             let fields = ["region", "amz_date", "access_key_id", "session_token", "signature", "request"];
             let field = fields[at.index(fields.len())];

@@ -1,4 +1,4 @@
-//! Lets one of several identical proofs in flight through; the others wait for its end and are replays.
+//! Lets only one of several identical proofs in progress reach STS. The others wait, and are replays.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quick_cache::sync::Cache;
 use tokio::sync::watch;
 
-/// How many proofs that were used up are remembered, so that a replay here costs no call.
+/// The capacity of the cache of used proofs, with which a replay costs no call.
 ///
-/// Forgetting one is safe: the store's record refuses it as well.
-const REMEMBERED: usize = 10_000;
+/// A used proof that is not in the cache is still a replay, because the store has a record.
+const CAPACITY: usize = 10_000;
 
 type Digest = [u8; 32];
 
-/// Whose turn it is.
+/// The role of a request among the requests with the same proof.
 #[derive(Debug)]
 pub enum FlightRole {
-    /// The first with this proof; the others wait until the guard is dropped.
+    /// The first request with this proof. The others wait until the guard is dropped.
     Leader(Leader),
-    /// The same proof was in flight or used already.
+    /// The same proof is in progress, or was already used.
     Replay,
 }
 
-/// Who is asking about which proof, keyed by a digest of every field of it.
+/// The proofs in progress and the used proofs, by the digest of all their fields.
 #[derive(Debug, Clone)]
 pub struct SingleFlight {
     in_flight: Arc<Mutex<HashMap<Digest, watch::Receiver<()>>>>,
@@ -31,16 +31,17 @@ pub struct SingleFlight {
 
 impl Default for SingleFlight {
     fn default() -> Self {
-        Self { in_flight: Arc::default(), spent: Arc::new(Cache::new(REMEMBERED)) }
+        Self { in_flight: Arc::default(), spent: Arc::new(Cache::new(CAPACITY)) }
     }
 }
 
 impl SingleFlight {
-    /// Takes a turn; a follower returns when its leader has ended, however it ended.
+    /// Joins the requests with this proof. A follower returns when its leader has succeeded or failed.
     pub async fn join(&self, digest: Digest) -> FlightRole {
         let mut waiting = {
             let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-            // Under the lock: a leader marks its proof before it leaves the map, so no copy slips in between.
+            // Check this under the lock. A leader marks its proof as used before it leaves the map,
+            // so no copy of the proof can become a leader in between.
             if self.spent.get(&digest).is_some() {
                 return FlightRole::Replay;
             }
@@ -57,13 +58,13 @@ impl SingleFlight {
                 }
             }
         };
-        // The sender never sends: this returns when the leader's guard is gone.
+        // The sender never sends a value. This returns when the leader drops its guard.
         let _ = waiting.changed().await;
         FlightRole::Replay
     }
 }
 
-/// The leader's guard.
+/// The guard of a leader. Dropping it releases the followers.
 #[derive(Debug)]
 pub struct Leader {
     flight: SingleFlight,
@@ -72,7 +73,7 @@ pub struct Leader {
 }
 
 impl Leader {
-    /// Remembers that the proof is used up.
+    /// Marks the proof as used.
     pub fn spent(&self) {
         self.flight.spent.insert(self.digest, ());
     }
@@ -92,7 +93,7 @@ mod tests {
     async fn followers_wait_for_their_leader_and_never_lead() {
         let flight = SingleFlight::default();
         let FlightRole::Leader(leader) = flight.join([1; 32]).await else {
-            panic!("the first leads")
+            panic!("the first is the leader")
         };
         let follower = tokio::spawn({
             let flight = flight.clone();
@@ -109,11 +110,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proof_that_was_not_used_up_may_be_sent_again() {
+    async fn an_unused_proof_can_be_sent_again() {
         let flight = SingleFlight::default();
         drop(flight.join([1; 32]).await);
         let FlightRole::Leader(leader) = flight.join([1; 32]).await else {
-            panic!("not used up yet")
+            panic!("the proof is not used yet")
         };
         leader.spent();
         drop(leader);
@@ -121,17 +122,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_remembered_of_proofs_does_not_grow() {
+    async fn the_cache_of_used_proofs_does_not_grow_beyond_its_capacity() {
         let flight = SingleFlight::default();
         for n in 0..100_000_u32 {
             let mut digest = [0; 32];
             digest[..4].copy_from_slice(&n.to_be_bytes());
             let FlightRole::Leader(leader) = flight.join(digest).await else {
-                panic!("each is another")
+                panic!("each digest is different")
             };
             leader.spent();
         }
         assert!(flight.in_flight.lock().unwrap().is_empty());
-        assert!(flight.spent.len() <= REMEMBERED, "{} of {REMEMBERED}", flight.spent.len());
+        assert!(flight.spent.len() <= CAPACITY, "{} of {CAPACITY}", flight.spent.len());
     }
 }

@@ -1,7 +1,7 @@
-//! Answers API Gateway as its authorizer, so that a token of this registry opens somebody else's.
+//! The Lambda authorizer of API Gateway: guards another registry with the tokens of this one.
 //!
-//! The answer is for one method and one path, and API Gateway must not remember it: a remembered one would be used for
-//! other paths with the same token.
+//! An answer is for one method and one path. API Gateway must not cache it, because it would use a
+//! cached answer for other paths with the same token.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use stile_protocol::names::{Namespace, Permission};
 use stile_protocol::reply::ErrorCode;
 
-use super::failure::Failure;
+use super::event_error::EventError;
 use super::method_arn::MethodArn;
 use super::shape::without_stage;
 use crate::app::Broker;
@@ -28,42 +28,43 @@ use crate::http::error::ApiError;
 use stile_core::audit::{Event, Kind};
 use stile_core::grants::{Access, Download, Refusal, Right, Upload};
 
-/// Answers one question of the given type.
+/// Answers one authorizer event of the given type.
 pub(super) async fn answer(
     kind: &str,
     event: &RawValue,
     base: Option<&AuthorizerBase>,
     broker: &Arc<Broker>,
-) -> Result<Value, Failure> {
-    let base = base.ok_or(Failure::Unauthorized)?;
+) -> Result<Value, EventError> {
+    let base = base.ok_or(EventError::Unauthorized)?;
     let version =
-        serde_json::from_str::<Version>(event.get()).map_err(|_| Failure::NoEvent)?.version;
+        serde_json::from_str::<Version>(event.get()).map_err(|_| EventError::NoEvent)?.version;
     match (kind, version.as_deref()) {
         ("TOKEN", _) => {
-            let question = Question::token(event).ok_or_else(|| unreadable(broker));
-            policy(question.map_err(|()| Failure::Unauthorized)?, base, broker).await
+            let request = GuardedRequest::token(event).ok_or_else(|| audit_invalid(broker));
+            policy(request.map_err(|()| EventError::Unauthorized)?, base, broker).await
         }
-        ("REQUEST", Some("2.0")) => match Question::request_v2(event) {
+        ("REQUEST", Some("2.0")) => match GuardedRequest::request_v2(event) {
             None => {
-                unreadable(broker);
+                audit_invalid(broker);
                 Ok(simple(None))
             }
-            Some(question) => match question.decide(base, broker).await {
-                Ok(access) => Ok(simple(Some(&access))),
-                Err(No::Token | No::Access(_)) => Ok(simple(None)),
-                Err(No::Unknown) => Err(Failure::Unavailable),
+            Some(request) => match request.decide(base, broker).await {
+                Ok(allowed) => Ok(simple(Some(&allowed))),
+                Err(Denied::NoToken | Denied::NoAccess(_)) => Ok(simple(None)),
+                Err(Denied::Undecided) => Err(EventError::Unavailable),
             },
         },
         ("REQUEST", _) => {
-            let question = Question::request_v1(event).ok_or_else(|| unreadable(broker));
-            policy(question.map_err(|()| Failure::Unauthorized)?, base, broker).await
+            let request = GuardedRequest::request_v1(event).ok_or_else(|| audit_invalid(broker));
+            policy(request.map_err(|()| EventError::Unauthorized)?, base, broker).await
         }
-        _ => Err(Failure::NoEvent),
+        _ => Err(EventError::NoEvent),
     }
 }
 
-/// A question that contradicts itself, or whose ARN could stand for more than one request, is refused.
-fn unreadable(broker: &Broker) {
+/// Writes the audit event for an event that contradicts itself, or whose ARN matches several
+/// requests.
+fn audit_invalid(broker: &Broker) {
     broker.audit.draft(Kind::Authorize, None).refused(ErrorCode::InvalidRequest);
 }
 
@@ -72,25 +73,25 @@ struct Version {
     version: Option<String>,
 }
 
-/// May the bearer of this token do this to that path?
-struct Question {
+/// A request to the guarded registry, which API Gateway asks about.
+struct GuardedRequest {
     token: Option<SecretString>,
     method: Method,
     path: String,
     arn: String,
 }
 
-/// Why not.
-enum No {
-    /// There is no good token.
-    Token,
-    /// Its holder, by name, may not do this here, or nobody may.
-    Access(String),
-    /// It cannot be told.
-    Unknown,
+/// The reason why the authorizer does not allow a request.
+enum Denied {
+    /// The request has no valid token.
+    NoToken,
+    /// This principal does not have the right, or no principal can have it.
+    NoAccess(String),
+    /// The broker cannot decide now.
+    Undecided,
 }
 
-impl Question {
+impl GuardedRequest {
     fn token(event: &RawValue) -> Option<Self> {
         let event: ApiGatewayCustomAuthorizerRequest = serde_json::from_str(event.get()).ok()?;
         let arn = MethodArn::parse(event.method_arn.as_deref()?)?;
@@ -103,10 +104,10 @@ impl Question {
             serde_json::from_str(event.get()).ok()?;
         let arn = MethodArn::parse(event.method_arn.as_deref()?)?;
         let context = &event.request_context;
-        let of_one_api = context.account_id.as_deref() == Some(arn.account)
+        let same_api = context.account_id.as_deref() == Some(arn.account)
             && context.apiid.as_deref() == Some(arn.api)
             && context.stage.as_deref() == Some(arn.stage);
-        let of_one_request = event.http_method == Some(arn.method())
+        let same_request = event.http_method == Some(arn.method())
             && context.http_method.as_ref().is_none_or(|method| *method == arn.method())
             && event.path == Some(arn.path());
         let headers = if event.multi_value_headers.is_empty() {
@@ -115,7 +116,7 @@ impl Question {
             event.multi_value_headers
         };
         let (method, path) = (arn.method(), arn.path());
-        (of_one_api && of_one_request).then_some(Self {
+        (same_api && same_request).then_some(Self {
             token: bearer(&headers).map(SecretString::from),
             method,
             path,
@@ -128,14 +129,14 @@ impl Question {
             serde_json::from_str(event.get()).ok()?;
         let arn = MethodArn::parse(event.route_arn.as_deref()?)?;
         let context = &event.request_context;
-        let of_one_api = context.account_id.as_deref() == Some(arn.account)
+        let same_api = context.account_id.as_deref() == Some(arn.account)
             && context.apiid.as_deref() == Some(arn.api)
             && context.stage.as_deref() == Some(arn.stage);
         let raw_path = event.raw_path.as_deref()?;
-        let of_one_request = context.http.method == arn.method()
+        let same_request = context.http.method == arn.method()
             && without_stage(raw_path, Some(arn.stage)) == arn.path();
         let (method, path) = (arn.method(), arn.path());
-        (of_one_api && of_one_request).then_some(Self {
+        (same_api && same_request).then_some(Self {
             token: bearer(&event.headers).map(SecretString::from),
             method,
             path,
@@ -143,17 +144,17 @@ impl Question {
         })
     }
 
-    /// Decides; one event says how.
-    async fn decide(&self, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Allowed, No> {
+    /// Decides the request, and writes one audit event.
+    async fn decide(&self, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Allowed, Denied> {
         let draft = broker.audit.draft(Kind::Authorize, None);
         let bearer = authenticate(broker, self.token.clone(), draft).await;
         let (mut draft, bearer) = bearer.map_err(|error| match error.code() {
-            ErrorCode::Unauthorized => No::Token,
-            _ => No::Unknown,
+            ErrorCode::Unauthorized => Denied::NoToken,
+            _ => Denied::Undecided,
         })?;
         draft.resource(format!("{} {}", self.method, self.path));
         let allowed = self.allowed(base, &bearer, &mut draft);
-        conclude(draft, allowed).map_err(|_| No::Access(bearer.principal().to_string()))
+        conclude(draft, allowed).map_err(|_| Denied::NoAccess(bearer.principal().to_string()))
     }
 
     fn allowed(
@@ -162,8 +163,8 @@ impl Question {
         bearer: &Bearer,
         event: &mut Event,
     ) -> Result<Allowed, ApiError> {
-        let (namespace, permission) = needed(base, &self.method, &self.path)
-            .ok_or_else(|| ApiError::new(ErrorCode::NoGrant, "nobody may do this"))?;
+        let (namespace, permission) = required(base, &self.method, &self.path)
+            .ok_or_else(|| ApiError::new(ErrorCode::NoGrant, "no grant can allow this request"))?;
         match permission {
             Permission::Upload => allowed(bearer.access::<Upload>(&namespace, event)),
             _ => allowed(bearer.access::<Download>(&namespace, event)),
@@ -180,15 +181,17 @@ fn allowed<R: Right>(access: Result<Access<R>, Refusal>) -> Result<Allowed, ApiE
     })
 }
 
-/// What was decided, as the guarded registry may read it.
+/// The decision for an allowed request, which the guarded registry can read.
 struct Allowed {
     principal: String,
     namespace: String,
     permission: Permission,
 }
 
-/// What a request needs: the table of `docs/lambda.md`. Whatever is not in it, nobody may.
-fn needed(base: &AuthorizerBase, method: &Method, path: &str) -> Option<(Namespace, Permission)> {
+/// Returns the right that a request requires, by the table in `docs/lambda.md`.
+///
+/// No principal can have the right for a request that is not in the table.
+fn required(base: &AuthorizerBase, method: &Method, path: &str) -> Option<(Namespace, Permission)> {
     let permission = match *method {
         Method::GET | Method::HEAD => Permission::Download,
         Method::POST | Method::PUT | Method::PATCH | Method::DELETE => Permission::Upload,
@@ -200,45 +203,47 @@ fn needed(base: &AuthorizerBase, method: &Method, path: &str) -> Option<(Namespa
     Some((Namespace::parse(below.split('/').next()?).ok()?, permission))
 }
 
+/// Returns the answer in the format of REST APIs: an IAM policy.
 async fn policy(
-    question: Question,
+    request: GuardedRequest,
     base: &AuthorizerBase,
     broker: &Arc<Broker>,
-) -> Result<Value, Failure> {
+) -> Result<Value, EventError> {
     let statement = |effect: &str, principal: &str| {
         json!({
             "principalId": principal,
             "policyDocument": {
                 "Version": "2012-10-17",
-                "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": question.arn}],
+                "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": request.arn}],
             },
         })
     };
-    match question.decide(base, broker).await {
-        Ok(access) => {
-            let mut answer = statement("Allow", &access.principal);
-            answer["context"] = context(&access);
+    match request.decide(base, broker).await {
+        Ok(allowed) => {
+            let mut answer = statement("Allow", &allowed.principal);
+            answer["context"] = context(&allowed);
             Ok(answer)
         }
-        Err(No::Access(principal)) => Ok(statement("Deny", &principal)),
-        Err(No::Token) => Err(Failure::Unauthorized),
-        Err(No::Unknown) => Err(Failure::Unavailable),
+        Err(Denied::NoAccess(principal)) => Ok(statement("Deny", &principal)),
+        Err(Denied::NoToken) => Err(EventError::Unauthorized),
+        Err(Denied::Undecided) => Err(EventError::Unavailable),
     }
 }
 
-fn simple(access: Option<&Allowed>) -> Value {
-    match access {
+/// Returns the answer in the simple format of HTTP APIs.
+fn simple(allowed: Option<&Allowed>) -> Value {
+    match allowed {
         None => json!({"isAuthorized": false}),
-        Some(access) => json!({"isAuthorized": true, "context": context(access)}),
+        Some(allowed) => json!({"isAuthorized": true, "context": context(allowed)}),
     }
 }
 
-/// What the guarded registry may read of the decision.
-fn context(access: &Allowed) -> Value {
+/// Returns the part of the decision that the guarded registry can read.
+fn context(allowed: &Allowed) -> Value {
     json!({
-        "principal": access.principal,
-        "namespace": access.namespace,
-        "permission": access.permission.as_str(),
+        "principal": allowed.principal,
+        "namespace": allowed.namespace,
+        "permission": allowed.permission.as_str(),
     })
 }
 
@@ -247,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn method_and_path_need_what_the_table_says() {
+    fn a_request_requires_the_right_in_the_table() {
         let base = AuthorizerBase::parse("/terraform").unwrap();
         for (method, path, expected) in [
             ("GET", "/terraform/v1/modules/acme/vpc/aws/versions", Some("acme download")),
@@ -267,9 +272,9 @@ mod tests {
             ("GET", "/terraform/v1/token", None),
             ("GET", "/terraform/v1/modules/ac~me/vpc/aws/versions", None),
         ] {
-            let needs = needed(&base, &Method::from_bytes(method.as_bytes()).unwrap(), path);
+            let right = required(&base, &Method::from_bytes(method.as_bytes()).unwrap(), path);
             assert_eq!(
-                needs.map(|(namespace, permission)| format!("{namespace} {permission}")).as_deref(),
+                right.map(|(namespace, permission)| format!("{namespace} {permission}")).as_deref(),
                 expected,
                 "{method} {path}"
             );

@@ -1,8 +1,8 @@
-//! Reads the ARN of the one request that API Gateway asks its authorizer about.
+//! Parses the ARN of the request that API Gateway asks its authorizer about.
 
 use axum::http::Method;
 
-/// `arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH`, in which nothing stands for more than itself.
+/// An ARN of the form `arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH`, without patterns.
 pub(super) struct MethodArn<'a> {
     pub(super) account: &'a str,
     pub(super) api: &'a str,
@@ -29,7 +29,7 @@ impl<'a> MethodArn<'a> {
     }
 
     pub(super) fn method(&self) -> Method {
-        // A word is a method's token, so the fallback is never taken; it is one that nothing is allowed for.
+        // The parser accepts only valid methods, so the fallback is never used. No right allows it.
         Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::TRACE)
     }
 
@@ -38,8 +38,10 @@ impl<'a> MethodArn<'a> {
     }
 }
 
-/// No `*` or `?`, which a policy takes for patterns; no `${`, its variables; no `%`, which has a second spelling; and no
-/// segment that somebody else's server might resolve.
+/// Returns whether the path matches only itself.
+///
+/// In a policy, `*` and `?` are patterns, and `${` begins a variable. `%` gives a path a second
+/// spelling. Another server could resolve `.` and `..`.
 fn is_plain_path(path: &str) -> bool {
     path.split('/').all(|part| {
         !matches!(part, "" | "." | "..")
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arn_that_could_stand_for_more_than_one_request_is_refused() {
+    fn an_arn_that_could_match_several_requests_is_rejected() {
         let arn = |path: &str| {
             format!("arn:aws:execute-api:us-east-1:111122223333:abcdef1234/prod/GET/{path}")
         };

@@ -1,10 +1,11 @@
-//! The Lambda shell: events of four shapes in, their answers out, around the same router as the plain server's.
+//! The broker as a Lambda function: answers four forms of events with the same router as the server.
 //!
-//! What stands in an event's own fields (its source, and who a gateway says has called) travels as an extension of the
-//! request that nobody but this room sets; a header, body or query that says the same is nothing.
+//! The source and the caller of an event are in its own fields. This module passes them on as
+//! extensions of the request, which no client can set. The broker ignores the same values in a
+//! header, a body or a query.
 
 mod authorizer;
-mod failure;
+mod event_error;
 mod method_arn;
 mod shape;
 
@@ -25,9 +26,9 @@ use crate::authn::gateway::IamSource;
 use crate::config::{AuthorizerBase, Config};
 use crate::http::archive_body::DirectLimit;
 
-pub use failure::Failure;
+pub use event_error::EventError;
 
-/// Answers events until Lambda ends the process.
+/// Answers events until Lambda stops the process.
 pub async fn serve(
     router: Router,
     broker: Arc<Broker>,
@@ -46,7 +47,7 @@ pub async fn serve(
     .await
 }
 
-/// The registry as a function of an event.
+/// The function: the router with the settings for events.
 #[derive(Debug)]
 pub struct Function {
     router: Router,
@@ -56,7 +57,8 @@ pub struct Function {
 }
 
 impl Function {
-    /// A function around the plain server's router, which believes that API about its callers, and guards routes below that path.
+    /// Creates a function that trusts callers from `iam_source`, and guards routes below
+    /// `authorizer_base`.
     pub fn new(
         router: Router,
         broker: Arc<Broker>,
@@ -67,21 +69,23 @@ impl Function {
     }
 
     /// Answers one event.
-    pub async fn answer(&self, event: &RawValue) -> Result<Box<RawValue>, Failure> {
-        // No event of a request has a type of its own, and clients have no way to a field outside of their request.
-        let kind = serde_json::from_str::<Kind>(event.get()).map_err(|_| Failure::NoEvent)?.kind;
+    pub async fn answer(&self, event: &RawValue) -> Result<Box<RawValue>, EventError> {
+        // Only authorizer events have a field `type`, and clients cannot set a field outside of
+        // their request.
+        let kind =
+            serde_json::from_str::<EventType>(event.get()).map_err(|_| EventError::NoEvent)?.kind;
         match kind.as_deref() {
-            Some(kind) => written(
+            Some(kind) => to_json(
                 &authorizer::answer(kind, event, self.authorizer_base.as_ref(), &self.broker)
                     .await?,
             ),
-            None => written(&self.serve(event).await?),
+            None => to_json(&self.serve(event).await?),
         }
     }
 
-    async fn serve(&self, event: &RawValue) -> Result<impl Serialize, Failure> {
+    async fn serve(&self, event: &RawValue) -> Result<impl Serialize, EventError> {
         let mut event: LambdaRequest =
-            serde_json::from_str(event.get()).map_err(|_| Failure::NoEvent)?;
+            serde_json::from_str(event.get()).map_err(|_| EventError::NoEvent)?;
         let caller = self
             .iam_source
             .as_ref()
@@ -106,11 +110,11 @@ impl Function {
 }
 
 #[derive(Deserialize)]
-struct Kind {
+struct EventType {
     #[serde(rename = "type")]
     kind: Option<String>,
 }
 
-fn written(answer: &impl Serialize) -> Result<Box<RawValue>, Failure> {
-    serde_json::value::to_raw_value(answer).map_err(|_| Failure::Unavailable)
+fn to_json(answer: &impl Serialize) -> Result<Box<RawValue>, EventError> {
+    serde_json::value::to_raw_value(answer).map_err(|_| EventError::Unavailable)
 }

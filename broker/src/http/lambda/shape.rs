@@ -1,7 +1,8 @@
-//! Makes the four shapes of event mean what the plain server would have read from the wire.
+//! Normalizes the four forms of events, so that each means the same as the request on a server.
 //!
-//! `lambda_http` would put the stage before the path, let a single header hide its twin, resolve `..`, take a client's
-//! `Host` for a part of the URL, and panic where that makes none. So those parts are read here and taken out before it.
+//! `lambda_http` would put the stage before the path, keep only one of two equal headers, and
+//! resolve `..`. It would also put the `Host` of the client into the URL, and panic if the URL is
+//! then invalid. So this module reads these parts and removes them from the event.
 
 use axum::http::{HeaderMap, Uri, header};
 use lambda_http::request::LambdaRequest;
@@ -9,23 +10,25 @@ use lambda_http::request::LambdaRequest;
 use crate::authn::gateway::UnverifiedContext;
 use stile_core::package::{MAX_IN_ANY_EVENT, MAX_IN_EVENT};
 
-/// The stage that API Gateway's console invokes without asking who may.
+/// The stage of tests in the API Gateway console, which do not authenticate the caller.
 const TEST_STAGE: &str = "test-invoke-stage";
 
-/// What a request is for, as the client wrote it.
+/// The path and the query of a request, as the client wrote them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Target {
     path: String,
-    /// `None` where an event has the query in pieces only.
+    /// The query; `None` if the event contains only its parameters.
     query: Option<String>,
 }
 
 impl Target {
-    /// The URI; one that cannot be is the root, where nothing is.
-    pub(super) fn uri(&self, pieced_together: Option<&str>) -> Uri {
+    /// Returns the URI. `from_parameters` is the query for an event that contains only parameters.
+    ///
+    /// An invalid URI becomes `/`, which has no route.
+    pub(super) fn uri(&self, from_parameters: Option<&str>) -> Uri {
         let mut text = self.path.clone();
         if let Some(query) =
-            self.query.as_deref().or(pieced_together).filter(|query| !query.is_empty())
+            self.query.as_deref().or(from_parameters).filter(|query| !query.is_empty())
         {
             text.push('?');
             text.push_str(query);
@@ -34,15 +37,16 @@ impl Target {
     }
 }
 
-/// Takes what is for the client to choose, and would be misread, out of the event.
+/// Removes from the event the client's values that `lambda_http` would misread, and returns the
+/// target of the request.
 pub(super) fn normalize(event: &mut LambdaRequest) -> Target {
     match event {
         LambdaRequest::ApiGatewayV1(event) => {
-            one_set_of_headers(&mut event.headers, &event.multi_value_headers);
+            remove_duplicate_headers(&mut event.headers, &event.multi_value_headers);
             (event.request_context.stage, event.request_context.domain_name) = (None, None);
-            // A REST API's path never has the stage in it, even where it begins alike.
+            // The path of a REST API never contains the stage, even if it begins with the same word.
             Target {
-                path: plain(&event.path.replace("/".to_owned()).unwrap_or_default(), is_path),
+                path: absolute(&event.path.replace("/".to_owned()).unwrap_or_default(), is_path),
                 query: None,
             }
         }
@@ -53,14 +57,14 @@ pub(super) fn normalize(event: &mut LambdaRequest) -> Target {
             let path = event.raw_path.replace("/".to_owned()).unwrap_or_default();
             let query = event.raw_query_string.take().unwrap_or_default();
             Target {
-                path: plain(without_stage(&path, stage.as_deref()), is_path),
+                path: absolute(without_stage(&path, stage.as_deref()), is_path),
                 query: Some(encoded(&query, is_query)),
             }
         }
         LambdaRequest::Alb(event) => {
-            one_set_of_headers(&mut event.headers, &event.multi_value_headers);
+            remove_duplicate_headers(&mut event.headers, &event.multi_value_headers);
             Target {
-                path: plain(&event.path.replace("/".to_owned()).unwrap_or_default(), is_path),
+                path: absolute(&event.path.replace("/".to_owned()).unwrap_or_default(), is_path),
                 query: None,
             }
         }
@@ -68,13 +72,15 @@ pub(super) fn normalize(event: &mut LambdaRequest) -> Target {
     }
 }
 
-/// The largest archive that such an event carries, in bytes. Past that AWS refuses most requests itself, but not all: a
-/// few bytes more fit where the rest of the event is small.
+/// Returns the size of the largest archive in this form of event, in bytes.
+///
+/// AWS itself rejects most larger requests. It accepts a few more bytes if the rest of the event is
+/// small.
 pub(super) fn largest_archive(event: &LambdaRequest) -> u64 {
     if matches!(event, LambdaRequest::Alb(_)) { MAX_IN_ANY_EVENT } else { MAX_IN_EVENT }
 }
 
-/// What the event says of its source and its caller, from its request context alone.
+/// Returns the source and the caller of the event, only from its request context.
 pub(super) fn unverified_context(event: &LambdaRequest) -> UnverifiedContext {
     match event {
         LambdaRequest::ApiGatewayV1(event)
@@ -110,7 +116,8 @@ pub(super) fn unverified_context(event: &LambdaRequest) -> UnverifiedContext {
     }
 }
 
-/// An HTTP API's path has a stage before it that is not `$default`, under a custom domain too.
+/// Removes the stage from the path of an HTTP API. The path contains every stage except `$default`,
+/// also on a custom domain.
 pub(super) fn without_stage<'a>(path: &'a str, stage: Option<&str>) -> &'a str {
     let Some(stage) = stage.filter(|stage| *stage != "$default") else { return path };
     match path.strip_prefix('/').and_then(|path| path.strip_prefix(stage)) {
@@ -119,8 +126,10 @@ pub(super) fn without_stage<'a>(path: &'a str, stage: Option<&str>) -> &'a str {
     }
 }
 
-/// The set with every value is the one that counts; the other has one of two twins, and would hide the second.
-fn one_set_of_headers(single: &mut HeaderMap, multiple: &HeaderMap) {
+/// Removes the headers with one value for each name, if the event also has all values.
+///
+/// The set with one value would hide the second of two headers with the same name.
+fn remove_duplicate_headers(single: &mut HeaderMap, multiple: &HeaderMap) {
     if multiple.is_empty() {
         single.remove(header::HOST);
     } else {
@@ -128,24 +137,28 @@ fn one_set_of_headers(single: &mut HeaderMap, multiple: &HeaderMap) {
     }
 }
 
-fn plain(path: &str, may: fn(u8) -> bool) -> String {
-    let path = encoded(path, may);
+fn absolute(path: &str, is_allowed: fn(u8) -> bool) -> String {
+    let path = encoded(path, is_allowed);
     if path.starts_with('/') { path } else { format!("/{path}") }
 }
 
-/// A path or query in which every byte may stand in a URI; a gateway decodes some that may not.
-fn encoded(text: &str, may: fn(u8) -> bool) -> String {
+/// Encodes the bytes of a path or query that a URI does not allow. A gateway decodes some of them.
+fn encoded(text: &str, is_allowed: fn(u8) -> bool) -> String {
     text.bytes()
-        .map(|byte| if may(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .map(
+            |byte| {
+                if is_allowed(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+            },
+        )
         .collect()
 }
 
-/// RFC 3986, section 3.3, with `%` as it came.
+/// Returns whether a path may contain the byte (RFC 3986, section 3.3). `%` stays unchanged.
 fn is_path(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&byte)
 }
 
-/// RFC 3986, section 3.4.
+/// Returns whether a query may contain the byte (RFC 3986, section 3.4).
 fn is_query(byte: u8) -> bool {
     is_path(byte) || byte == b'?'
 }
@@ -156,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    fn tamed(event: &Value) -> (LambdaRequest, Target) {
+    fn normalized(event: &Value) -> (LambdaRequest, Target) {
         let mut event: LambdaRequest = serde_json::from_str(&event.to_string()).unwrap();
         let target = normalize(&mut event);
         (event, target)
@@ -173,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_is_taken_off_where_it_is_and_nowhere_else() {
+    fn only_an_http_api_path_with_a_stage_loses_its_first_segment() {
         for (event, expected) in [
             (http_api("/v1/token", "$default", ""), "/v1/token"),
             (http_api("/prod/v1/token", "prod", ""), "/v1/token"),
@@ -184,12 +197,12 @@ mod tests {
             (rest_api("/v1/token", "v1"), "/v1/token"),
             (rest_api("/prod/v1/token", "prod"), "/prod/v1/token"),
         ] {
-            assert_eq!(tamed(&event).1.uri(None).path(), expected, "{event}");
+            assert_eq!(normalized(&event).1.uri(None).path(), expected, "{event}");
         }
     }
 
     #[test]
-    fn a_target_is_what_the_client_wrote_and_never_more() {
+    fn the_target_is_exactly_what_the_client_wrote() {
         for (path, query, expected) in [
             ("/v1/modules/a/../b", "", "/v1/modules/a/../b"),
             ("/v1/modules/a/%2e%2e/b", "", "/v1/modules/a/%2e%2e/b"),
@@ -201,27 +214,27 @@ mod tests {
             ("//evil.example/v1", "", "//evil.example/v1"),
             ("/v1/token", "namespace=a%2Cb&x=y z#", "/v1/token?namespace=a%2Cb&x=y%20z%23"),
         ] {
-            let (event, target) = tamed(&http_api(path, "$default", query));
+            let (event, target) = normalized(&http_api(path, "$default", query));
             assert_eq!(target.uri(None).path_and_query().map(|both| both.as_str()), Some(expected));
-            // What is left of it cannot make the library panic.
+            // The rest of the event cannot make the library panic.
             let _ = axum::http::Request::<lambda_http::Body>::from(event);
         }
     }
 
     #[test]
-    fn a_header_never_hides_its_twin() {
-        let twins = json!({"path": "/", "httpMethod": "GET", "headers": {"Authorization": "Bearer b"},
+    fn both_of_two_equal_headers_remain() {
+        let rest_api = json!({"path": "/", "httpMethod": "GET", "headers": {"Authorization": "Bearer b"},
             "multiValueHeaders": {"Authorization": ["Bearer a", "Bearer b"]}, "requestContext": {"httpMethod": "GET"}});
         let balancer = json!({"path": "/", "httpMethod": "GET", "headers": {"authorization": "Bearer b"},
             "multiValueHeaders": {"authorization": ["Bearer a", "Bearer b"]}, "requestContext": {"elb": {}}});
-        for event in [twins, balancer] {
-            let request = axum::http::Request::<lambda_http::Body>::from(tamed(&event).0);
+        for event in [rest_api, balancer] {
+            let request = axum::http::Request::<lambda_http::Body>::from(normalized(&event).0);
             assert_eq!(request.headers().get_all("authorization").iter().count(), 2, "{event}");
         }
     }
 
     #[test]
-    fn the_consoles_test_stage_vouches_for_nobody() {
+    fn the_test_stage_of_the_console_has_no_caller() {
         let event = |stage| {
             let mut event = rest_api("/v1/token", stage);
             event["requestContext"]["identity"] = json!({"userArn": "arn"});

@@ -1,5 +1,7 @@
-//! Serves an archive to whom its signed URL was given. Clients send no token here, and one that is sent is ignored.
-//! Where archives are in S3, clients fetch them there.
+//! Serves an archive from disk to the holder of its signed URL.
+//!
+//! The route requires no token, and ignores one. With the store on AWS, clients fetch archives from
+//! S3 instead.
 
 use std::sync::Arc;
 
@@ -37,20 +39,20 @@ async fn send(
     let query = request.uri().query().unwrap_or_default();
     let archive = archive::open(broker, file, query, event).await.map_err(ApiError::archive)?;
     let served = ServeFile::new(&archive.file).oneshot(request).await;
-    let mut response = served.map_err(|_| lost())?.into_response();
+    let mut response = served.map_err(|_| unreadable())?.into_response();
     if response.status() == StatusCode::NOT_FOUND {
         tracing::error!(
             alarm = "archive_lost",
             sha256 = archive.url.sha256,
-            "an archive that is listed cannot be read"
+            "the archive of a published version is missing or unreadable"
         );
-        return Err(lost());
+        return Err(unreadable());
     }
     let content_type = HeaderValue::from_static(archive.url.format.content_type());
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     Ok(response)
 }
 
-fn lost() -> ApiError {
-    ApiError::new(ErrorCode::StoreUnavailable, "the archive cannot be read from the store")
+fn unreadable() -> ApiError {
+    ApiError::new(ErrorCode::StoreUnavailable, "the registry cannot read the archive")
 }

@@ -1,4 +1,4 @@
-//! `POST /v1/token`: parses a proof, and renders the token that it is exchanged for.
+//! `POST /v1/token`: exchanges a proof for a token.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub async fn mint(
     State(broker): State<Arc<Broker>>,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
-    // Ends though the caller hangs up, so that every mint is on record.
+    // The exchange continues when the client disconnects, so that every mint has an audit event.
     let minted = async move {
         let mut draft = broker.audit.draft(Kind::Exchange, request.extensions().get().copied());
         draft.issuer(Issuer::Sts);
@@ -44,7 +44,7 @@ async fn exchange(
     by_proof(broker, &proof, event).await.map_err(|error| ApiError::mint(error, broker))
 }
 
-/// The answer with a new token.
+/// Returns the answer with a new token.
 pub(super) fn reply(minted: Minted) -> Json<TokenReply> {
     let Minted { token, claims } = minted;
     Json(TokenReply {

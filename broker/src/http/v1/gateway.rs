@@ -1,7 +1,8 @@
-//! The mint where a gateway has verified the signature: `GET /v1/token`, for whom the event's request context names.
+//! `GET /v1/token`: mints a token for the caller whose signature a gateway verified.
 //!
-//! Nothing in the request itself says who calls, and there is no proof, so none that is used once. On a plain server, and
-//! without a caller the gateway vouches for, the method is not allowed.
+//! The caller is in the request context of the event, and never in the request itself. The request
+//! has no proof, so no single use is recorded. The broker rejects the method on a server, and in an
+//! event without a caller from the trusted API.
 
 use std::sync::Arc;
 
@@ -32,10 +33,10 @@ pub async fn mint(
     State(broker): State<Arc<Broker>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    // The router gives `HEAD` to this handler as well, and looking is no reason to mint.
+    // The router also passes `HEAD` to this handler, and a `HEAD` request must not mint.
     let caller =
         request.extensions().get::<GatewayCaller>().filter(|_| request.method() == Method::GET);
-    let Some(caller) = caller else { return Ok(no_such_method(request).await) };
+    let Some(caller) = caller else { return Ok(unsupported_method(request).await) };
     let mut draft = broker.audit.draft(Kind::Exchange, None);
     draft.issuer(Issuer::Gateway);
     let query = request.uri().query().unwrap_or_default();
@@ -43,10 +44,11 @@ pub async fn mint(
     Ok(reply(conclude(draft, minted)?).into_response())
 }
 
-/// Every other method: `GET` is one of the route's for those alone whom a gateway vouches for, so nobody else is told of it.
-pub async fn no_such_method(request: Request) -> Response {
-    let error = ApiError::new(ErrorCode::MethodNotAllowed, "this route has no such method")
-        .hint("exchange a proof with `POST /v1/token`");
+/// Answers an unsupported method. `Allow` contains `GET` only for a caller from the trusted API.
+pub async fn unsupported_method(request: Request) -> Response {
+    let error =
+        ApiError::new(ErrorCode::MethodNotAllowed, "this route does not support this method")
+            .hint("exchange a proof with `POST /v1/token`");
     let vouched_for = request.extensions().get::<GatewayCaller>().is_some();
     let mut response = error.into_response();
     response.headers_mut().insert(
@@ -62,15 +64,16 @@ async fn exchange(
     query: &str,
     event: &mut Event,
 ) -> Result<Minted, ApiError> {
-    let document = asked_for(query, broker.default_ttl)?;
+    let document = parse_query(query, broker.default_ttl)?;
     by_gateway(broker, caller, &document, event)
         .await
         .map_err(|error| ApiError::mint(error, broker))
 }
 
-/// Reads the query: each parameter once, none but the three, lists with commas.
-fn asked_for(query: &str, default_ttl: i64) -> Result<RequestDocument, ApiError> {
-    let refused = |error: FieldError| ApiError::new(ErrorCode::InvalidRequest, error.problem);
+/// Parses the query into a request document. Each of the three parameters may occur once, and commas
+/// separate the items of a list.
+fn parse_query(query: &str, default_ttl: i64) -> Result<RequestDocument, ApiError> {
+    let invalid = |error: FieldError| ApiError::new(ErrorCode::InvalidRequest, error.problem);
     let (mut ttl, mut namespaces, mut permissions) = (None, None, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let slot = match &*name {
@@ -80,34 +83,34 @@ fn asked_for(query: &str, default_ttl: i64) -> Result<RequestDocument, ApiError>
             _ => {
                 return Err(ApiError::new(
                     ErrorCode::InvalidRequest,
-                    "the query has a parameter that is not known",
+                    "the query contains an unknown parameter",
                 ));
             }
         };
         if slot.replace(value.into_owned()).is_some() {
             return Err(ApiError::new(
                 ErrorCode::InvalidRequest,
-                format!("parameter `{name}` is there twice"),
+                format!("parameter `{name}` is set twice"),
             ));
         }
     }
     let list = |text: &str| Value::Array(text.split(',').map(Value::from).collect());
     let ttl = match ttl.as_deref() {
         None => default_ttl,
-        Some(text) => seconds(text).map_err(refused)?,
+        Some(text) => seconds(text).map_err(invalid)?,
     };
     let namespaces = match namespaces.as_deref() {
         None | Some("all") => Namespaces::All,
-        Some(text) => parse_namespaces("namespace", list(text)).map_err(refused)?,
+        Some(text) => parse_namespaces("namespace", list(text)).map_err(invalid)?,
     };
     let permissions = match permissions.as_deref() {
         None => Permissions::NONE.with(Permission::Download),
-        Some(text) => parse_permissions("permission", list(text)).map_err(refused)?,
+        Some(text) => parse_permissions("permission", list(text)).map_err(invalid)?,
     };
     RequestDocument::new(ttl, namespaces, permissions).map_err(|_| ApiError::key(KeyError::Crypto))
 }
 
-/// Plain decimal digits: no sign, no space, no fraction.
+/// Parses a lifetime of decimal digits, without sign, space or fraction.
 fn seconds(text: &str) -> Result<i64, FieldError> {
     let digits = (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     digits
@@ -127,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_out_of_its_grammar_is_refused() {
+    fn an_invalid_query_is_rejected() {
         for query in [
             "expiration_seconds=59",
             "expiration_seconds=43201",
@@ -153,12 +156,12 @@ mod tests {
             "X-Amz-Signature=0",
             "=",
         ] {
-            assert!(asked_for(query, 3600).is_err(), "{query}");
+            assert!(parse_query(query, 3600).is_err(), "{query}");
         }
     }
 
     #[test]
-    fn what_is_not_asked_for_has_its_default() {
+    fn a_missing_parameter_has_its_default() {
         for (query, ttl, namespaces, permissions) in [
             ("", 1800, "all", "download"),
             ("expiration_seconds=900", 900, "all", "download"),
@@ -171,7 +174,7 @@ mod tests {
                 "download,upload",
             ),
         ] {
-            let document = asked_for(query, 1800).unwrap();
+            let document = parse_query(query, 1800).unwrap();
             let read =
                 (document.ttl, document.namespaces.to_string(), document.permissions.to_string());
             assert_eq!(read, (ttl, namespaces.to_owned(), permissions.to_owned()), "{query}");

@@ -1,4 +1,6 @@
-//! The handlers below `/v1`, one file for each resource. Each parses a request, calls one use case and renders its answer.
+//! The handlers of the routes below `/v1`, in one file for each resource.
+//!
+//! Each handler parses a request, calls one use case, and renders the answer.
 
 pub(super) mod archives;
 pub(super) mod exchange;

@@ -1,4 +1,4 @@
-//! Reading modules: their versions, where one is downloaded, and lists.
+//! The routes that read modules: versions, download and lists.
 
 use std::sync::Arc;
 
@@ -20,10 +20,12 @@ use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess, Right};
 use stile_core::package::{ModuleSummary, Version};
 
-/// Most modules in one answer of a list.
+/// The largest page of a list, in modules.
 const PAGE: usize = 100;
 
-/// The segments of a module's routes, decoded once; what is decided on is what is looked up.
+/// The decoded segments of a module route.
+///
+/// The broker decodes them once. So it decides on the same module that it later reads.
 #[derive(Debug, Deserialize)]
 pub struct ModulePath {
     namespace: String,
@@ -36,8 +38,8 @@ pub struct ModulePath {
 }
 
 impl ModulePath {
-    /// The right to this module. `bad_name` is the answer to a holder of the right who asks for what is not an
-    /// address.
+    /// Decides the right on this module. `bad_name` is the answer for a bearer that has the right, but
+    /// sent an invalid address.
     pub fn access<R: Right>(
         &self,
         bearer: &Bearer,
@@ -49,12 +51,12 @@ impl ModulePath {
             .map_err(|error| ApiError::access(error, bad_name))
     }
 
-    /// The segment that names an upload session.
+    /// Returns the segment with the id of an upload session.
     pub fn upload(&self) -> &str {
         &self.upload
     }
 
-    /// The version.
+    /// Parses the version.
     pub fn version(&self) -> Result<Version, ApiError> {
         Version::parse(&self.version)
             .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()))
@@ -101,7 +103,7 @@ pub async fn download(
     conclude(draft, answer)
 }
 
-/// Where a list begins and how long it is.
+/// The query of a list: the offset and the size of the page.
 #[derive(Debug, Deserialize)]
 pub struct Page {
     #[serde(default)]
@@ -109,7 +111,7 @@ pub struct Page {
     limit: Option<usize>,
 }
 
-/// `GET /v1/modules`: everything the bearer may read.
+/// `GET /v1/modules`: lists all modules that the bearer may read.
 pub async fn list(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
@@ -119,7 +121,7 @@ pub async fn list(
     conclude(draft, summaries(&broker, &bearer, None, page).await)
 }
 
-/// `GET /v1/modules/{namespace}`: the same, of one namespace.
+/// `GET /v1/modules/{namespace}`: lists the modules of one namespace.
 pub async fn list_namespace(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
@@ -138,7 +140,7 @@ pub async fn list_namespace(
     conclude(draft, answer)
 }
 
-/// The public registry's shape of a list.
+/// Returns a list in the form of Terraform's public registry.
 async fn summaries(
     broker: &Broker,
     bearer: &Bearer,

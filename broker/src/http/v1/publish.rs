@@ -1,4 +1,4 @@
-//! `POST …/{version}`: publishes one version whose archive is the body of the request.
+//! `POST …/{version}`: publishes a version with the archive in the body of the request.
 
 use std::sync::Arc;
 
@@ -21,13 +21,14 @@ use stile_store::Published;
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}`.
 ///
-/// `201` when it is new, `200` when the same bytes were published before, `409` when other bytes were.
+/// Answers `201` for a new version, `200` if the same bytes are already published, and `409` if
+/// other bytes are.
 pub async fn module(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
     path: Result<Path<ModulePath>, PathRejection>,
     request: Request,
-) -> Result<Done, ApiError> {
+) -> Result<PublishReply, ApiError> {
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::Publish).await?;
     let received = async {
         let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
@@ -43,7 +44,8 @@ pub async fn module(
         Ok(received) => received,
         Err(error) => return conclude(draft, Err(error)),
     };
-    // Ends though the sender hangs up: what is published is on record, and so is who published it.
+    // The work continues when the client disconnects, so that every published version has an audit
+    // event.
     let published = async move {
         let _permit = permit;
         let done =
@@ -62,14 +64,14 @@ const fn outcome(published: Published) -> &'static str {
     }
 }
 
-/// What a publisher is told whose address is not one.
-#[expect(clippy::needless_pass_by_value, reason = "handed on as a function of the error itself")]
+/// Returns the answer for an invalid address.
+#[expect(clippy::needless_pass_by_value, reason = "callers pass it as a function of the error")]
 pub(super) fn bad_name(error: NameError) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, error.to_string())
 }
 
-/// What a publisher is told.
-pub(super) fn answer(publication: &Publication) -> Result<Done, ApiError> {
+/// Returns the answer for a publication.
+pub(super) fn answer(publication: &Publication) -> Result<PublishReply, ApiError> {
     let Publication { address, version, sha256, outcome: published } = publication;
     let status = match published {
         Published::Created => StatusCode::CREATED,
@@ -77,26 +79,26 @@ pub(super) fn answer(publication: &Publication) -> Result<Done, ApiError> {
         Published::Full => {
             return Err(ApiError::new(
                 ErrorCode::TooLarge,
-                format!("`{address}` has as many versions as a module can have"),
+                format!("`{address}` has the maximum number of versions"),
             )
-            .hint("publish under another name from here on"));
+            .hint("publish the next versions under another module name"));
         }
         Published::Different => {
             return Err(ApiError::new(
                 ErrorCode::Conflict,
-                format!("`{address}` {version} is published already, with other content"),
+                format!("`{address}` {version} is already published with other content"),
             )
-            .hint("a version never changes once it is published; publish the next one"));
+            .hint("a published version never changes; publish the next version"));
         }
     };
-    let told = serde_json::json!({
+    let body = serde_json::json!({
         "module": address.to_string(),
         "version": version.to_string(),
         "sha256": sha256,
         "status": outcome(*published),
     });
-    Ok((status, Json(told)))
+    Ok((status, Json(body)))
 }
 
-/// The answer to a publisher whose archive was taken, or may come.
-pub(super) type Done = (StatusCode, Json<serde_json::Value>);
+/// The answer to a publisher: a status and a JSON body.
+pub(super) type PublishReply = (StatusCode, Json<serde_json::Value>);

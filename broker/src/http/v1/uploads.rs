@@ -1,4 +1,6 @@
-//! Upload sessions: one is begun here, its sender puts the archive into the bucket, and it is completed here.
+//! The routes that begin and complete an upload session.
+//!
+//! Between the two requests, the client puts the archive into the bucket.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +12,10 @@ use axum::http::StatusCode;
 use stile_protocol::reply::ErrorCode;
 
 use super::modules::ModulePath;
-use super::publish::{Done, answer, bad_name};
+use super::publish::{PublishReply, answer, bad_name};
 use crate::app::Broker;
 use crate::app::authorize::Bearer;
-use crate::app::upload::{self, Begun, SessionError};
+use crate::app::upload::{self, SessionError, UploadRoute};
 use crate::http::archive_body::DirectLimit;
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
@@ -25,14 +27,14 @@ use stile_core::package::{AnnouncedArchive, MAX_ARCHIVE, UploadError};
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads`.
 ///
-/// `201` with where to put the archive; `200` when it is published already, or can be sent directly; `409` when other
-/// bytes are published.
+/// Answers `201` with the URL for the archive, `200` if the version is already published or the
+/// archive fits into one request, and `409` if other bytes are published.
 pub async fn begin(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
     path: Result<Path<ModulePath>, PathRejection>,
     request: Request,
-) -> Result<Done, ApiError> {
+) -> Result<PublishReply, ApiError> {
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::Upload).await?;
     let begun = session(&broker, &bearer, path, request, &mut draft).await;
     conclude(draft, begun)
@@ -44,7 +46,7 @@ async fn session(
     path: Result<Path<ModulePath>, PathRejection>,
     request: Request,
     event: &mut Event,
-) -> Result<Done, ApiError> {
+) -> Result<PublishReply, ApiError> {
     let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
     let access = path.access(bearer, event, bad_name)?;
     let version = path.version()?;
@@ -60,37 +62,39 @@ async fn session(
         error => ApiError::upload_session(error),
     })?;
     match begun {
-        Begun::Published(publication) => answer(&publication),
-        Begun::Direct => {
-            let told = serde_json::json!({
+        UploadRoute::Published(publication) => answer(&publication),
+        UploadRoute::Direct => {
+            let body = serde_json::json!({
                 "module": access.address().to_string(),
                 "version": version.to_string(),
                 "sha256": announced.sha256,
                 "status": "direct",
             });
-            Ok((StatusCode::OK, Json(told)))
+            Ok((StatusCode::OK, Json(body)))
         }
-        Begun::Session(session) => {
+        UploadRoute::Session(session) => {
             let headers: BTreeMap<String, String> = session.headers.into_iter().collect();
-            let told = serde_json::json!({
+            let body = serde_json::json!({
                 "upload": session.id.as_str(),
                 "url": session.url,
                 "headers": headers,
                 "expires_at": rfc3339(session.expires_at),
             });
-            Ok((StatusCode::CREATED, Json(told)))
+            Ok((StatusCode::CREATED, Json(body)))
         }
     }
 }
 
-/// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}`: answers as publishing does.
+/// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}`.
+///
+/// The answer is the same as for publishing in one request.
 pub async fn complete(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
     path: Result<Path<ModulePath>, PathRejection>,
-) -> Result<Done, ApiError> {
+) -> Result<PublishReply, ApiError> {
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::Publish).await?;
-    // Ends though the sender hangs up, as publishing does.
+    // The work continues when the client disconnects, as for publishing in one request.
     run_detached(async move {
         let done = async {
             let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;

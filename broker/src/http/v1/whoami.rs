@@ -1,4 +1,4 @@
-//! `GET /v1/whoami`: what the broker knows of the bearer of a token.
+//! `GET /v1/whoami`: returns the claims of the token and the grants of its bearer.
 
 use std::sync::Arc;
 
@@ -31,12 +31,12 @@ pub async fn whoami(
             })
         })
         .collect();
-    let known = serde_json::json!({
+    let body = serde_json::json!({
         "principal": claims.principal(),
         "expires_at": rfc3339(claims.expires_at()),
         "namespaces": claims.namespaces(),
         "permissions": claims.permissions(),
         "grants": grants,
     });
-    conclude(draft, Ok(Json(known)))
+    conclude(draft, Ok(Json(body)))
 }

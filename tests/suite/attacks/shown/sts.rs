@@ -122,16 +122,16 @@ pub(super) async fn an_sts_without_a_certificate_that_holds_is_not_asked(backend
             )
             .await;
         assert!(
-            outcome.reply.text().contains("could not prove its name"),
+            outcome.reply.text().contains("does not have a valid certificate"),
             "{}",
             outcome.reply.text()
         );
     }
     // The first three hold but for the name; the last shows that the name is what they want.
     for (names, status, says, calls) in [
-        (["sts.us-east-1.amazonaws.com"], 502, "could not prove its name", 0),
-        (["localhost"], 502, "could not prove its name", 0),
-        (["127.0.0.2"], 502, "could not prove its name", 0),
+        (["sts.us-east-1.amazonaws.com"], 502, "does not have a valid certificate", 0),
+        (["localhost"], 502, "does not have a valid certificate", 0),
+        (["127.0.0.2"], 502, "does not have a valid certificate", 0),
         (["127.0.0.1"], 200, "stile_v4.local.", 1),
     ] {
         let (answer, body, asked) = of_a_trusted_authority(backend, &ground, &names).await;
