@@ -127,6 +127,18 @@ pub(crate) enum Verb {
     },
 }
 
+impl Verb {
+    /// Tells whether the verb may load AWS credentials.
+    pub(crate) const fn needs_credentials(&self) -> bool {
+        match self {
+            Self::Get { .. } | Self::GetToken(_) | Self::Whoami { .. } | Self::Doctor { .. } => {
+                true
+            }
+            Self::Store { .. } | Self::Forget { .. } | Self::Install(_) => false,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct GetToken {
     /// The output format

@@ -5,6 +5,8 @@
 //! Users write this file, so an unknown key is an error: a misspelled `profile` must not let other
 //! credentials sign. The file may name its format `version`, which is 1 if the key is missing.
 
+mod no_proxy;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -63,6 +65,10 @@ pub struct Environment {
     pub token_variables: Vec<String>,
     /// The AWS variables that decide which credentials are used. None of them is a secret.
     pub aws: Vec<(&'static str, String)>,
+    /// Variables that a process must have so that no proxy receives a request for credentials.
+    ///
+    /// Empty if the environment of this process already has them, or names no proxy.
+    pub missing_proxy_exemptions: Vec<(&'static str, String)>,
 }
 
 impl Environment {
@@ -94,6 +100,7 @@ impl Environment {
                 .into_iter()
                 .filter_map(|name| std::env::var(name).ok().map(|value| (name, value)))
                 .collect(),
+            missing_proxy_exemptions: no_proxy::missing(|name| std::env::var(name).ok()),
         }
     }
 
@@ -108,6 +115,16 @@ impl Environment {
             .iter()
             .find(|(name, value)| *name == AWS_PROFILE && !value.is_empty())
             .map(|(_, value)| value.as_str())
+    }
+
+    /// Tells whether a proxy would receive the requests of this process for credentials.
+    pub fn proxies_endpoints(&self) -> bool {
+        !self.missing_proxy_exemptions.is_empty()
+    }
+
+    /// Tells whether a variable names a container endpoint.
+    pub fn names_container_endpoint(&self) -> bool {
+        self.aws.iter().any(|(name, _)| name.starts_with("AWS_CONTAINER_CREDENTIALS_"))
     }
 
     /// Returns when the AWS configuration files last changed: a profile may now be another principal.

@@ -86,6 +86,14 @@ pub enum CredentialsError {
     /// The providers took longer than the timeout.
     #[error("loading AWS credentials took more than {} seconds", LOAD_TIMEOUT.as_secs())]
     TimedOut,
+    /// A proxy would receive the request to a credential endpoint.
+    #[error(
+        "{provider} is not asked for AWS credentials, because a proxy of the environment would receive the request"
+    )]
+    Proxied {
+        /// The provider.
+        provider: CredentialProvider,
+    },
     /// No AWS region is configured.
     #[error("no AWS region is set")]
     NoRegion,
@@ -103,6 +111,9 @@ impl CredentialsError {
             }
             Self::Failed { provider, .. } | Self::Expired { provider, .. } => provider.hint(),
             Self::TimedOut => "run `aws sts get-caller-identity`, which uses the same providers",
+            Self::Proxied { .. } => {
+                "set `NO_PROXY=localhost,127.0.0.0/8,::1,169.254.0.0/16,fd00:ec2::/32`; add the host of a named endpoint"
+            }
             Self::NoRegion => {
                 "set `AWS_REGION`, `region` in the AWS profile, or `region` in the helper's `config.toml`"
             }
@@ -195,6 +206,7 @@ async fn first_credentials(
     let chain: &[CredentialProvider] =
         if profile.is_some() { &[CredentialProvider::Profile] } else { &CredentialProvider::CHAIN };
     for provider in chain {
+        provider.check_proxy(environment)?;
         match (provide_fresh(&provider.build(profile, settings, metadata), now).await, profile) {
             (Ok(credentials), _) => return Ok((*provider, credentials)),
             (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
@@ -329,6 +341,21 @@ impl CredentialProvider {
         }
     }
 
+    /// Fails if a proxy would receive the provider's request for credentials.
+    ///
+    /// A container's request contains an authorization token, in plain HTTP.
+    fn check_proxy(self, environment: &Environment) -> Result<(), CredentialsError> {
+        let sends = match self {
+            Self::Container => environment.names_container_endpoint(),
+            Self::Instance => true,
+            Self::Environment | Self::Profile | Self::WebIdentity => false,
+        };
+        if sends && environment.proxies_endpoints() {
+            return Err(CredentialsError::Proxied { provider: self });
+        }
+        Ok(())
+    }
+
     const fn hint(self) -> &'static str {
         match self {
             Self::Environment => {
@@ -359,5 +386,30 @@ impl std::fmt::Display for CredentialProvider {
             Self::Container => "the container endpoint",
             Self::Instance => "instance metadata",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_with_an_endpoint_is_not_asked_through_a_proxy() {
+        let proxied = Environment {
+            missing_proxy_exemptions: vec![("NO_PROXY", "localhost".to_owned())],
+            aws: vec![("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1/x".to_owned())],
+            ..Environment::default()
+        };
+        for provider in [CredentialProvider::Container, CredentialProvider::Instance] {
+            let error = provider.check_proxy(&proxied).unwrap_err();
+            assert!(matches!(error, CredentialsError::Proxied { .. }), "{provider}");
+            assert!(error.hint().contains("NO_PROXY"), "{provider}");
+            assert!(provider.check_proxy(&Environment::default()).is_ok(), "{provider}");
+        }
+        for provider in [CredentialProvider::Environment, CredentialProvider::Profile] {
+            assert!(provider.check_proxy(&proxied).is_ok(), "{provider}");
+        }
+        let other = Environment { aws: Vec::new(), ..proxied };
+        assert!(CredentialProvider::Container.check_proxy(&other).is_ok(), "nothing is configured");
     }
 }

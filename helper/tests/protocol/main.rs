@@ -7,6 +7,7 @@ mod exchange;
 mod help;
 mod install;
 mod people;
+mod proxy;
 mod support;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
