@@ -38,7 +38,8 @@ pub(crate) struct Cli {
 
     /// Sign for this AWS region
     ///
-    /// Default: `region` in `config.toml`, else the region that AWS tools use. Variable: `AWS_REGION`.
+    /// Default: `region` in `config.toml`, else the region that AWS tools use, else
+    /// `us-east-1` for STS. Variable: `AWS_REGION`.
     ///
     /// Example: `--region eu-central-1`
     #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "REGION", value_parser = |text: &str| check_region(text.to_owned()))]

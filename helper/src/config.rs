@@ -39,6 +39,10 @@ const AWS_VARIABLES: [&str; 9] = [
     AWS_CREDENTIALS_FILE,
 ];
 const AWS_PROFILE: &str = "AWS_PROFILE";
+
+/// Variables that name the region, in the order in which the SDK reads them.
+const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+const DEFAULT_PROFILE: &str = "default";
 const AWS_CONFIG_FILE: &str = "AWS_CONFIG_FILE";
 const AWS_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 
@@ -65,6 +69,8 @@ pub struct Environment {
     pub token_variables: Vec<String>,
     /// The AWS variables that decide which credentials are used. None of them is a secret.
     pub aws: Vec<(&'static str, String)>,
+    /// The region of the first AWS variable with a value. A variable without one hides no other.
+    pub aws_region: Option<String>,
     /// Variables that a process must have so that no proxy receives a request for credentials.
     ///
     /// Empty if the environment of this process already has them, or names no proxy.
@@ -100,6 +106,11 @@ impl Environment {
                 .into_iter()
                 .filter_map(|name| std::env::var(name).ok().map(|value| (name, value)))
                 .collect(),
+            aws_region: AWS_REGIONS
+                .into_iter()
+                .filter_map(|name| std::env::var(name).ok())
+                .map(|value| value.trim().to_owned())
+                .find(|value| !value.is_empty()),
             missing_proxy_exemptions: no_proxy::missing(|name| std::env::var(name).ok()),
         }
     }
@@ -113,8 +124,17 @@ impl Environment {
     pub fn aws_profile(&self) -> Option<&str> {
         self.aws
             .iter()
-            .find(|(name, value)| *name == AWS_PROFILE && !value.is_empty())
+            .find(|(name, value)| *name == AWS_PROFILE && !value.trim().is_empty())
             .map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the profile that providers of the SDK must use, if the SDK itself would use another one.
+    ///
+    /// To the SDK an `AWS_PROFILE` without a value is a profile without a name.
+    pub fn profile_override(&self) -> Option<&'static str> {
+        let is_blank =
+            |(name, value): &(&str, String)| *name == AWS_PROFILE && value.trim().is_empty();
+        self.aws.iter().any(is_blank).then_some(DEFAULT_PROFILE)
     }
 
     /// Tells whether a proxy would receive the requests of this process for credentials.

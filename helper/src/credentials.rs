@@ -7,9 +7,7 @@
 use std::time::Duration;
 
 use aws_config::ecs::EcsCredentialsProvider;
-use aws_config::environment::{
-    EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
-};
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds;
 use aws_config::meta::region::ProvideRegion;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
@@ -21,7 +19,7 @@ use aws_credential_types::provider::error::CredentialsError as SdkError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use crate::config::{Environment, RegistryConfig};
+use crate::config::{Environment, RegistryConfig, Service};
 use crate::message;
 
 /// Timeout for all providers together. Terraform runs its helper up to three times, without a limit.
@@ -94,8 +92,8 @@ pub enum CredentialsError {
         /// The provider.
         provider: CredentialProvider,
     },
-    /// No AWS region is configured.
-    #[error("no AWS region is set")]
+    /// No AWS region is configured, and a gateway accepts only signatures for its own.
+    #[error("no AWS region is set, and a gateway accepts only signatures for its own region")]
     NoRegion,
 }
 
@@ -127,12 +125,33 @@ impl CredentialsError {
 /// [`LOAD_TIMEOUT`], so that the helper still reports that it found no credentials.
 const METADATA_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// The region whose STS verifies proofs if no region is set. Every account can use it.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// Whether the user or the platform chose the region, or the helper had to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegionSource {
+    /// A flag, a file, a variable or instance metadata names the region.
+    Configured,
+    /// Nothing names a region, so the helper signs for `us-east-1`.
+    Default,
+}
+
 /// Loads the AWS credentials and the region to sign with for a registry.
 pub async fn load(
     registry: &RegistryConfig,
     environment: &Environment,
     now: DateTime<Utc>,
 ) -> Result<LoadedCredentials, CredentialsError> {
+    Ok(load_with_region_source(registry, environment, now).await?.0)
+}
+
+/// Loads the same as [`load`], and tells where the region comes from.
+pub async fn load_with_region_source(
+    registry: &RegistryConfig,
+    environment: &Environment,
+    now: DateTime<Utc>,
+) -> Result<(LoadedCredentials, RegionSource), CredentialsError> {
     tokio::time::timeout(LOAD_TIMEOUT, resolve(registry, environment, now))
         .await
         .map_err(|_| CredentialsError::TimedOut)?
@@ -142,21 +161,29 @@ async fn resolve(
     registry: &RegistryConfig,
     environment: &Environment,
     now: DateTime<Utc>,
-) -> Result<LoadedCredentials, CredentialsError> {
+) -> Result<(LoadedCredentials, RegionSource), CredentialsError> {
     let profile = registry.profile.as_deref();
+    let in_files = profile.or_else(|| environment.profile_override());
     // Two attempts only: outside EC2 each one runs into its timeout, and the user waits.
     let mut metadata = imds::Client::builder().max_attempts(2);
     if let Some(timeout) = environment.timeout {
         metadata = metadata.connect_timeout(timeout.min(METADATA_CONNECT_TIMEOUT));
     }
     let metadata = metadata.build();
-    let region = match &registry.region {
-        Some(region) => Region::new(region.clone()),
-        None => region(profile, &metadata).await.ok_or(CredentialsError::NoRegion)?,
+    let found = match &registry.region {
+        Some(region) => Some(Region::new(region.clone())),
+        None => region(in_files, environment, &metadata).await,
+    };
+    let (region, region_source) = match found {
+        Some(region) => (region, RegionSource::Configured),
+        None if registry.service == Service::Sts => {
+            (Region::from_static(DEFAULT_REGION), RegionSource::Default)
+        }
+        None => return Err(CredentialsError::NoRegion),
     };
     let mut loader =
         aws_config::defaults(BehaviorVersion::latest()).region(region.clone()).no_credentials();
-    if let Some(profile) = profile {
+    if let Some(profile) = in_files {
         loader = loader.profile_name(profile);
     }
     let fips = loader.load().await.use_fips().unwrap_or(false);
@@ -172,28 +199,31 @@ async fn resolve(
             expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true),
         });
     }
-    Ok(LoadedCredentials { credentials, provider, region: region.to_string(), fips })
+    let region = region.to_string();
+    Ok((LoadedCredentials { credentials, provider, region, fips }, region_source))
 }
 
-async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region> {
+/// Finds the region: a variable, then the profile, then instance metadata.
+async fn region(
+    profile: Option<&str>,
+    environment: &Environment,
+    metadata: &imds::Client,
+) -> Option<Region> {
+    if let Some(region) = &environment.aws_region {
+        return Some(Region::new(region.clone()));
+    }
     let mut in_profile = ProfileFileRegionProvider::builder();
     if let Some(profile) = profile {
         in_profile = in_profile.profile_name(profile);
     }
+    let is_set = |region: &Region| !region.as_ref().is_empty();
+    if let Some(region) = in_profile.build().region().await.filter(is_set) {
+        return Some(region);
+    }
+    CredentialProvider::Instance.check_proxy(environment).ok()?;
     let of_instance =
         imds::region::ImdsRegionProvider::builder().imds_client(metadata.clone()).build();
-    let chain: [Box<dyn ProvideRegion>; 3] = [
-        Box::new(EnvironmentVariableRegionProvider::new()),
-        Box::new(in_profile.build()),
-        Box::new(of_instance),
-    ];
-    for provider in chain {
-        // An empty variable counts as unset.
-        if let Some(region) = provider.region().await.filter(|region| !region.as_ref().is_empty()) {
-            return Some(region);
-        }
-    }
-    None
+    of_instance.region().await.filter(is_set)
 }
 
 async fn first_credentials(
@@ -207,7 +237,8 @@ async fn first_credentials(
         if profile.is_some() { &[CredentialProvider::Profile] } else { &CredentialProvider::CHAIN };
     for provider in chain {
         provider.check_proxy(environment)?;
-        match (provide_fresh(&provider.build(profile, settings, metadata), now).await, profile) {
+        let in_files = profile.or_else(|| environment.profile_override());
+        match (provide_fresh(&provider.build(in_files, settings, metadata), now).await, profile) {
             (Ok(credentials), _) => return Ok((*provider, credentials)),
             (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
                 return Err(CredentialsError::EmptyProfile {

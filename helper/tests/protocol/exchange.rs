@@ -362,8 +362,8 @@ fn an_error_names_the_provider_that_has_no_credentials() {
     );
     starts(
         Sandbox::of(&broker).without_keys().with("AWS_REGION", ""),
-        "no AWS region is set",
-        "set `AWS_REGION`",
+        "found no AWS credentials",
+        "sign in with `aws sso login`",
     );
     let named = Sandbox::of(&broker);
     named.write(

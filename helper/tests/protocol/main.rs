@@ -8,6 +8,7 @@ mod help;
 mod install;
 mod people;
 mod proxy;
+mod region;
 mod support;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
