@@ -28,7 +28,7 @@ pub const DEFAULT_TTL: i64 = 3600;
 
 /// Variables that decide which credentials the AWS chain finds. They are part of the cache key.
 const AWS_VARIABLES: [&str; 9] = [
-    "AWS_ACCESS_KEY_ID",
+    AWS_ACCESS_KEY,
     AWS_PROFILE,
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
@@ -38,6 +38,7 @@ const AWS_VARIABLES: [&str; 9] = [
     AWS_CONFIG_FILE,
     AWS_CREDENTIALS_FILE,
 ];
+const AWS_ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 const AWS_PROFILE: &str = "AWS_PROFILE";
 
 /// Variables that name the region, in the order in which the SDK reads them.
@@ -140,6 +141,11 @@ impl Environment {
     /// Tells whether a proxy would receive the requests of this process for credentials.
     pub fn proxies_endpoints(&self) -> bool {
         !self.missing_proxy_exemptions.is_empty()
+    }
+
+    /// Tells whether the environment has an access key.
+    pub fn has_access_key(&self) -> bool {
+        self.aws.iter().any(|(name, value)| *name == AWS_ACCESS_KEY && !value.trim().is_empty())
     }
 
     /// Tells whether a variable names a container endpoint.

@@ -4,6 +4,8 @@
 //! error can name the provider that failed. If the user names a profile, the helper tries only that
 //! profile, as `aws --profile` does: keys in the environment must not replace it.
 
+mod profiles;
+
 use std::time::Duration;
 
 use aws_config::ecs::EcsCredentialsProvider;
@@ -18,6 +20,8 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError as SdkError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+
+pub use crate::credentials::profiles::ProfileError;
 
 use crate::config::{Environment, RegistryConfig, Service};
 use crate::message;
@@ -57,6 +61,19 @@ pub enum CredentialsError {
         "found no AWS credentials in the environment, a profile, web identity, a container or instance metadata"
     )]
     NotFound,
+    /// The profile does not exist, or its file is damaged.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// A key contains a blank or a line end.
+    #[error("the {part} from {provider}{} contains a blank or a line end", named(.profile.as_ref()))]
+    Blank {
+        /// The part of the credentials.
+        part: &'static str,
+        /// The provider.
+        provider: CredentialProvider,
+        /// The profile, if the provider is one.
+        profile: Option<String>,
+    },
     /// The named profile has no credentials.
     #[error("the AWS profile `{profile}` has no credentials")]
     EmptyProfile {
@@ -104,6 +121,10 @@ impl CredentialsError {
             Self::NotFound => {
                 "sign in with `aws sso login`, set `AWS_PROFILE`, or set `profile` in the helper's `config.toml`"
             }
+            Self::Profile(error) => error.hint(),
+            Self::Blank { .. } => {
+                "set the value again without it; `echo` and some editors add a line end"
+            }
             Self::EmptyProfile { .. } => {
                 "check the profile with `aws configure list --profile NAME`, or sign in with `aws sso login`"
             }
@@ -117,6 +138,11 @@ impl CredentialsError {
             }
         }
     }
+}
+
+/// Returns the name of a profile in backquotes, with a space before it.
+fn named(profile: Option<&String>) -> String {
+    profile.map_or_else(String::new, |profile| format!(" `{profile}`"))
 }
 
 /// The longest connect timeout of instance metadata, for a user who sets a longer `--timeout`. The SDK's default is 1 s.
@@ -164,6 +190,13 @@ async fn resolve(
 ) -> Result<(LoadedCredentials, RegionSource), CredentialsError> {
     let profile = registry.profile.as_deref();
     let in_files = profile.or_else(|| environment.profile_override());
+    // Keys in the environment take precedence over a profile, unless the user names one.
+    if profile.is_some() || !environment.has_access_key() {
+        let facts = profiles::check(profile.or_else(|| environment.aws_profile())).await?;
+        if facts.uses_endpoint && environment.proxies_endpoints() {
+            return Err(CredentialsError::Proxied { provider: CredentialProvider::Profile });
+        }
+    }
     // Two attempts only: outside EC2 each one runs into its timeout, and the user waits.
     let mut metadata = imds::Client::builder().max_attempts(2);
     if let Some(timeout) = environment.timeout {
@@ -193,6 +226,11 @@ async fn resolve(
 
     let (provider, credentials) =
         first_credentials(profile, environment, &settings, &metadata, now).await?;
+    if let Some(part) = profiles::blank_part(&credentials) {
+        let name = profile.or_else(|| environment.aws_profile()).unwrap_or("default");
+        let profile = (provider == CredentialProvider::Profile).then(|| name.to_owned());
+        return Err(CredentialsError::Blank { part, provider, profile });
+    }
     if let Some(expiry) = expiry(&credentials).filter(|expiry| *expiry <= now) {
         return Err(CredentialsError::Expired {
             provider,

@@ -373,7 +373,7 @@ fn an_error_names_the_provider_that_has_no_credentials() {
             broker.url
         ),
     );
-    starts(named, "the AWS profile `deploy` has no credentials", "check the profile");
+    starts(named, "the AWS profile `deploy` does not exist", "check the spelling");
     let missing = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
     let role = r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z"}"#;
     missing.write("keys.json", role);
@@ -384,9 +384,9 @@ fn an_error_names_the_provider_that_has_no_credentials() {
             missing.path("keys.json").display()
         ),
     );
-    starts(missing, "the AWS profile `deploi` has no credentials", "check the profile");
+    starts(missing, "the AWS profile `deploi` does not exist", "check the spelling");
     let nowhere = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
-    starts(nowhere, "the AWS profile `deploi` has no credentials", "check the profile");
+    starts(nowhere, "the AWS profile `deploi` does not exist", "check the spelling");
     let region_only = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "plain");
     region_only.write(".aws/config", "[profile plain]\nregion = us-west-2\n");
     starts(region_only, "found no AWS credentials", "sign in with `aws sso login`");

@@ -7,6 +7,7 @@ mod exchange;
 mod help;
 mod install;
 mod people;
+mod profile;
 mod proxy;
 mod region;
 mod support;
