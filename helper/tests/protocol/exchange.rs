@@ -458,3 +458,27 @@ fn a_named_profile_takes_precedence_over_keys_in_the_environment() {
     assert_eq!(body["access_key_id"], "AKIAIOSFODNN7PROFILE");
     assert!(body.get("session_token").is_none());
 }
+
+#[test]
+fn a_changed_file_that_a_tilde_names_gets_a_new_token() {
+    for (variable, path, section) in [
+        ("AWS_CONFIG_FILE", "aws/config", "[default]"),
+        ("AWS_CONFIG_FILE", "config", "[profile default]"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "aws/keys", "[default]"),
+    ] {
+        let broker = StubBroker::granting_every_token();
+        let sandbox = Sandbox::of(&broker).without_keys().with(variable, &format!("~/{path}"));
+        for (number, key) in ["AKIAIOSFODNN7EXAMPL1", "AKIAIOSFODNN7EXAMPL2"].iter().enumerate() {
+            let text = format!("{section}\naws_access_key_id = {key}\naws_secret_access_key = x\n");
+            sandbox.write(path, &text);
+            let changed = now() + TimeDelta::seconds(i64::try_from(number).unwrap());
+            let file = std::fs::File::options().write(true).open(sandbox.path(path)).unwrap();
+            file.set_modified(changed.into()).unwrap();
+            for _ in 0..2 {
+                let token = format!("{{\"token\":\"stile_v4.local.number-{number}\"}}\n");
+                sandbox.run(&GET).prints(&token);
+            }
+            assert_eq!(broker.requests()[number].json()["access_key_id"], *key, "{variable}");
+        }
+    }
+}
