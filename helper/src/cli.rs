@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use stile_protocol::audience::Audience;
 use stile_protocol::names::{Namespace, Permission};
 use terraform_credentials_stile::call::TIMEOUT_SECONDS;
-use terraform_credentials_stile::config::{Service, check_region, check_ttl};
+use terraform_credentials_stile::config::{self, Service, check_region, check_ttl};
 
 /// Help heading of the flags that every verb takes.
 const GLOBAL_OPTIONS: &str = "Global options";
@@ -250,7 +250,7 @@ pub(crate) struct Install {
 }
 
 fn parse_host(text: &str) -> Result<Audience, String> {
-    Audience::parse(text).map_err(|error| error.to_string())
+    config::parse_host(text).map_err(|error| error.to_string())
 }
 
 fn parse_ttl(text: &str) -> Result<i64, String> {

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use directories::BaseDirs;
 use serde::Deserialize;
-use stile_protocol::audience::Audience;
+use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange::{MAX_TTL, MIN_TTL, Namespaces};
 use stile_protocol::names::{Permission, Permissions};
 use stile_protocol::region::Region;
@@ -22,6 +22,9 @@ use url::Url;
 
 /// The format version of `config.toml` that this program supports.
 const VERSION: i64 = 1;
+
+/// What a pasted URL has before its host.
+const HTTPS: &str = "https://";
 
 /// Default lifetime of a token, in seconds.
 pub const DEFAULT_TTL: i64 = 3600;
@@ -58,6 +61,8 @@ pub struct Environment {
     pub cache_folder: Option<PathBuf>,
     /// The platform's folder for data.
     pub data_folder: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`: the parent of OpenTofu's folder for configuration.
+    pub xdg_config_home: Option<PathBuf>,
     /// `APPDATA`: the parent of Terraform's files on Windows.
     pub app_data: Option<PathBuf>,
     /// Timeout of a whole call to a broker, if the user chose one.
@@ -98,6 +103,7 @@ impl Environment {
             config_folder: folder(BaseDirs::config_dir),
             cache_folder: folder(BaseDirs::cache_dir),
             data_folder: folder(BaseDirs::data_local_dir),
+            xdg_config_home: path("XDG_CONFIG_HOME"),
             app_data: path("APPDATA"),
             timeout: None,
             ssl_cert_file: path("SSL_CERT_FILE"),
@@ -388,7 +394,7 @@ struct RegistryTable {
 impl RegistryTable {
     fn check(self, host: &str) -> Result<RegistryConfig, String> {
         let mut registry =
-            RegistryConfig::new(Audience::parse(host).map_err(|error| error.to_string())?)?;
+            RegistryConfig::new(parse_host(host).map_err(|error| error.to_string())?)?;
         if let Some(region) = self.region {
             registry.region = Some(check_region(region)?);
         }
@@ -408,6 +414,21 @@ impl RegistryTable {
             registry.url = parse_url(&url)?;
         }
         Ok(RegistryConfig { profile: self.profile, service: self.service, ..registry })
+    }
+}
+
+/// Parses a registry host. Users also paste the URL of the registry.
+pub fn parse_host(text: &str) -> Result<Audience, AudienceError> {
+    Audience::parse(bare_host(text))
+}
+
+/// Removes `https://` and a slash after the host. Any other part of a URL stays, and is invalid.
+pub fn bare_host(text: &str) -> &str {
+    match text.split_at_checked(HTTPS.len()) {
+        Some((scheme, host)) if scheme.eq_ignore_ascii_case(HTTPS) => {
+            host.strip_suffix('/').unwrap_or(host)
+        }
+        _ => text,
     }
 }
 

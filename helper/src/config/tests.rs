@@ -143,3 +143,29 @@ fn a_tilde_is_the_home_folder_only_as_the_first_component() {
     let none = Environment::default();
     assert_eq!(none.expand_home(Path::new("~/config")), Path::new("~/config"));
 }
+
+#[test]
+fn a_pasted_url_is_its_host_and_no_other_url_is() {
+    for text in [
+        "http://registry.example.com",
+        "https://registry.example.com/v1",
+        "https://registry.example.com//",
+        "https://a@registry.example.com",
+        "https://registry.example.com?x=1",
+        "https://https://registry.example.com",
+        "https://",
+        "https:///",
+        "registry.example.com/",
+    ] {
+        assert!(parse_host(text).is_err(), "{text}");
+    }
+    for (text, expected) in [
+        ("https://registry.example.com", "registry.example.com"),
+        ("https://registry.example.com/", "registry.example.com"),
+        ("HTTPS://Registry.Example.com:443/", "registry.example.com"),
+        ("https://registry.example.com:8443", "registry.example.com:8443"),
+        ("https://café.fr/", "xn--caf-dma.fr"),
+    ] {
+        assert_eq!(parse_host(text).unwrap().as_str(), expected, "{text}");
+    }
+}
