@@ -189,7 +189,7 @@ async fn resolve(
     now: DateTime<Utc>,
 ) -> Result<(LoadedCredentials, RegionSource), CredentialsError> {
     let profile = registry.profile.as_deref();
-    let in_files = profile.or_else(|| environment.profile_override());
+    let selected = profile.or_else(|| environment.profile_override());
     // Keys in the environment take precedence over a profile, unless the user names one.
     if profile.is_some() || !environment.has_access_key() {
         let facts = profiles::check(profile.or_else(|| environment.aws_profile())).await?;
@@ -205,7 +205,7 @@ async fn resolve(
     let metadata = metadata.build();
     let found = match &registry.region {
         Some(region) => Some(Region::new(region.clone())),
-        None => region(in_files, environment, &metadata).await,
+        None => region(selected, environment, &metadata).await,
     };
     let (region, region_source) = match found {
         Some(region) => (region, RegionSource::Configured),
@@ -216,7 +216,7 @@ async fn resolve(
     };
     let mut loader =
         aws_config::defaults(BehaviorVersion::latest()).region(region.clone()).no_credentials();
-    if let Some(profile) = in_files {
+    if let Some(profile) = selected {
         loader = loader.profile_name(profile);
     }
     let fips = loader.load().await.use_fips().unwrap_or(false);
@@ -275,8 +275,8 @@ async fn first_credentials(
         if profile.is_some() { &[CredentialProvider::Profile] } else { &CredentialProvider::CHAIN };
     for provider in chain {
         provider.check_proxy(environment)?;
-        let in_files = profile.or_else(|| environment.profile_override());
-        match (provide_fresh(&provider.build(in_files, settings, metadata), now).await, profile) {
+        let selected = profile.or_else(|| environment.profile_override());
+        match (provide_fresh(&provider.build(selected, settings, metadata), now).await, profile) {
             (Ok(credentials), _) => return Ok((*provider, credentials)),
             (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
                 return Err(CredentialsError::EmptyProfile {
