@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use stile_protocol::audience::Audience;
 use stile_protocol::names::{Namespace, Permission};
 use terraform_credentials_stile::call::TIMEOUT_SECONDS;
-use terraform_credentials_stile::config::{Service, check_region, check_ttl};
+use terraform_credentials_stile::config::{self, Service, check_region, check_ttl};
 
 /// Help heading of the flags that every verb takes.
 const GLOBAL_OPTIONS: &str = "Global options";
@@ -38,7 +38,8 @@ pub(crate) struct Cli {
 
     /// Sign for this AWS region
     ///
-    /// Default: `region` in `config.toml`, else the region that AWS tools use. Variable: `AWS_REGION`.
+    /// Default: `region` in `config.toml`, else the region that AWS tools use, else
+    /// `us-east-1` for STS. Variable: `AWS_REGION`.
     ///
     /// Example: `--region eu-central-1`
     #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "REGION", value_parser = |text: &str| check_region(text.to_owned()))]
@@ -125,6 +126,18 @@ pub(crate) enum Verb {
         #[arg(value_name = "HOST", value_parser = parse_host)]
         host: Option<Audience>,
     },
+}
+
+impl Verb {
+    /// Tells whether the verb may load AWS credentials.
+    pub(crate) const fn needs_credentials(&self) -> bool {
+        match self {
+            Self::Get { .. } | Self::GetToken(_) | Self::Whoami { .. } | Self::Doctor { .. } => {
+                true
+            }
+            Self::Store { .. } | Self::Forget { .. } | Self::Install(_) => false,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -237,7 +250,7 @@ pub(crate) struct Install {
 }
 
 fn parse_host(text: &str) -> Result<Audience, String> {
-    Audience::parse(text).map_err(|error| error.to_string())
+    config::parse_host(text).map_err(|error| error.to_string())
 }
 
 fn parse_ttl(text: &str) -> Result<i64, String> {

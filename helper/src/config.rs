@@ -5,6 +5,8 @@
 //! Users write this file, so an unknown key is an error: a misspelled `profile` must not let other
 //! credentials sign. The file may name its format `version`, which is 1 if the key is missing.
 
+mod no_proxy;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use directories::BaseDirs;
 use serde::Deserialize;
-use stile_protocol::audience::Audience;
+use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange::{MAX_TTL, MIN_TTL, Namespaces};
 use stile_protocol::names::{Permission, Permissions};
 use stile_protocol::region::Region;
@@ -21,12 +23,15 @@ use url::Url;
 /// The format version of `config.toml` that this program supports.
 const VERSION: i64 = 1;
 
+/// What a pasted URL has before its host.
+const HTTPS: &str = "https://";
+
 /// Default lifetime of a token, in seconds.
 pub const DEFAULT_TTL: i64 = 3600;
 
 /// Variables that decide which credentials the AWS chain finds. They are part of the cache key.
 const AWS_VARIABLES: [&str; 9] = [
-    "AWS_ACCESS_KEY_ID",
+    AWS_ACCESS_KEY,
     AWS_PROFILE,
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
@@ -36,7 +41,12 @@ const AWS_VARIABLES: [&str; 9] = [
     AWS_CONFIG_FILE,
     AWS_CREDENTIALS_FILE,
 ];
+const AWS_ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 const AWS_PROFILE: &str = "AWS_PROFILE";
+
+/// Variables that name the region, in the order in which the SDK reads them.
+const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+const DEFAULT_PROFILE: &str = "default";
 const AWS_CONFIG_FILE: &str = "AWS_CONFIG_FILE";
 const AWS_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 
@@ -51,6 +61,8 @@ pub struct Environment {
     pub cache_folder: Option<PathBuf>,
     /// The platform's folder for data.
     pub data_folder: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`: the parent of OpenTofu's folder for configuration.
+    pub xdg_config_home: Option<PathBuf>,
     /// `APPDATA`: the parent of Terraform's files on Windows.
     pub app_data: Option<PathBuf>,
     /// Timeout of a whole call to a broker, if the user chose one.
@@ -63,6 +75,12 @@ pub struct Environment {
     pub token_variables: Vec<String>,
     /// The AWS variables that decide which credentials are used. None of them is a secret.
     pub aws: Vec<(&'static str, String)>,
+    /// The region of the first AWS variable with a value. A variable without one hides no other.
+    pub aws_region: Option<String>,
+    /// Variables that a process must have so that no proxy receives a request for credentials.
+    ///
+    /// Empty if the environment of this process already has them, or names no proxy.
+    pub missing_proxy_exemptions: Vec<(&'static str, String)>,
 }
 
 impl Environment {
@@ -85,6 +103,7 @@ impl Environment {
             config_folder: folder(BaseDirs::config_dir),
             cache_folder: folder(BaseDirs::cache_dir),
             data_folder: folder(BaseDirs::data_local_dir),
+            xdg_config_home: path("XDG_CONFIG_HOME"),
             app_data: path("APPDATA"),
             timeout: None,
             ssl_cert_file: path("SSL_CERT_FILE"),
@@ -94,6 +113,12 @@ impl Environment {
                 .into_iter()
                 .filter_map(|name| std::env::var(name).ok().map(|value| (name, value)))
                 .collect(),
+            aws_region: AWS_REGIONS
+                .into_iter()
+                .filter_map(|name| std::env::var(name).ok())
+                .map(|value| value.trim().to_owned())
+                .find(|value| !value.is_empty()),
+            missing_proxy_exemptions: no_proxy::missing(|name| std::env::var(name).ok()),
         }
     }
 
@@ -106,8 +131,40 @@ impl Environment {
     pub fn aws_profile(&self) -> Option<&str> {
         self.aws
             .iter()
-            .find(|(name, value)| *name == AWS_PROFILE && !value.is_empty())
+            .find(|(name, value)| *name == AWS_PROFILE && !value.trim().is_empty())
             .map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the profile that providers of the SDK must use, if the SDK itself would use another one.
+    ///
+    /// To the SDK an `AWS_PROFILE` without a value is a profile without a name.
+    pub fn profile_override(&self) -> Option<&'static str> {
+        let is_blank =
+            |(name, value): &(&str, String)| *name == AWS_PROFILE && value.trim().is_empty();
+        self.aws.iter().any(is_blank).then_some(DEFAULT_PROFILE)
+    }
+
+    /// Tells whether a proxy would receive the requests of this process for credentials.
+    pub fn proxies_endpoints(&self) -> bool {
+        !self.missing_proxy_exemptions.is_empty()
+    }
+
+    /// Tells whether the environment has an access key.
+    pub fn has_access_key(&self) -> bool {
+        self.aws.iter().any(|(name, value)| *name == AWS_ACCESS_KEY && !value.trim().is_empty())
+    }
+
+    /// Tells whether a variable names a container endpoint.
+    pub fn names_container_endpoint(&self) -> bool {
+        self.aws.iter().any(|(name, _)| name.starts_with("AWS_CONTAINER_CREDENTIALS_"))
+    }
+
+    /// Replaces a first component `~` with the home folder, as the SDK does.
+    fn expand_home(&self, path: &Path) -> PathBuf {
+        match (path.strip_prefix("~"), &self.home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => path.to_owned(),
+        }
     }
 
     /// Returns when the AWS configuration files last changed: a profile may now be another principal.
@@ -116,7 +173,7 @@ impl Environment {
             self.aws
                 .iter()
                 .find(|(name, _)| *name == variable)
-                .map(|(_, value)| PathBuf::from(value))
+                .map(|(_, value)| self.expand_home(Path::new(value)))
         };
         let usual = |name| self.home.as_ref().map(|home| home.join(".aws").join(name));
         let files = [
@@ -245,7 +302,14 @@ impl Config {
         };
         match std::fs::read_to_string(&path) {
             Ok(text) => Self::parse(&text, &path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
+            // The default folder may also be a file, for example with `HOME=/dev/null`.
+            Err(error)
+                if named.is_none()
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) =>
+            {
                 Ok(Self::default())
             }
             Err(source) => Err(ConfigError::Unreadable { path, source }),
@@ -330,7 +394,7 @@ struct RegistryTable {
 impl RegistryTable {
     fn check(self, host: &str) -> Result<RegistryConfig, String> {
         let mut registry =
-            RegistryConfig::new(Audience::parse(host).map_err(|error| error.to_string())?)?;
+            RegistryConfig::new(parse_host(host).map_err(|error| error.to_string())?)?;
         if let Some(region) = self.region {
             registry.region = Some(check_region(region)?);
         }
@@ -350,6 +414,21 @@ impl RegistryTable {
             registry.url = parse_url(&url)?;
         }
         Ok(RegistryConfig { profile: self.profile, service: self.service, ..registry })
+    }
+}
+
+/// Parses a registry host. Users also paste the URL of the registry.
+pub fn parse_host(text: &str) -> Result<Audience, AudienceError> {
+    Audience::parse(bare_host(text))
+}
+
+/// Removes `https://` and a slash after the host. Any other part of a URL stays, and is invalid.
+pub fn bare_host(text: &str) -> &str {
+    match text.split_at_checked(HTTPS.len()) {
+        Some((scheme, host)) if scheme.eq_ignore_ascii_case(HTTPS) => {
+            host.strip_suffix('/').unwrap_or(host)
+        }
+        _ => text,
     }
 }
 
@@ -408,131 +487,4 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(text, Path::new("config.toml")).map_err(|error| error.to_string())
-    }
-
-    fn table(line: &str) -> Result<Config, String> {
-        parse(&format!("[registry.\"registry.example.com\"]\n{line}\n"))
-    }
-
-    #[test]
-    fn an_invalid_setting_is_rejected_with_a_clear_error() {
-        let place = "`config.toml` [registry.\"registry.example.com\"]: ";
-        for (line, expected) in [
-            (
-                "regoin = \"x\"",
-                "`config.toml` line 2: unknown field `regoin`, expected one of `region`, `profile`, `service`, `ttl`, `permissions`, `url`"
-                    .to_owned(),
-            ),
-            ("ttl = \"3600\"", "`config.toml` line 2: invalid type: string \"3600\", expected i64".to_owned()),
-            ("service = \"ec2\"", "`config.toml` line 2: unknown variant `ec2`, expected one of `sts`, `execute-api`, `lambda`".to_owned()),
-            ("ttl = 59", format!("{place}`ttl` must be from 60 to 43200 seconds")),
-            ("ttl = 43201", format!("{place}`ttl` must be from 60 to 43200 seconds")),
-            ("region = \"us-east-1.evil.org\"", format!("{place}`us-east-1.evil.org` is not an AWS region such as `eu-central-1`")),
-            ("permissions = []", format!("{place}`permissions` is empty; a token needs at least one")),
-            ("profile = \"\"", format!("{place}`profile` is empty")),
-            (
-                "url = \"http://registry.example.com\"",
-                format!("{place}`http://registry.example.com` is plain HTTP, which only loopback addresses may use; use `https`"),
-            ),
-            ("url = \"ftp://registry.example.com\"", format!("{place}`url` must be `https`, not `ftp`")),
-            ("url = \"https://a@b.example\"", format!("{place}`url` must not have a user, a query or a fragment")),
-            ("url = \"https://b.example?x=1\"", format!("{place}`url` must not have a user, a query or a fragment")),
-        ] {
-            assert_eq!(table(line).unwrap_err(), expected, "{line}");
-        }
-        assert!(
-            parse("[registries]\n")
-                .unwrap_err()
-                .contains("unknown field `registries`, expected `version` or `registry`")
-        );
-        assert!(parse("[registry.localhost]\n").unwrap_err().contains("`localhost` has no dot"));
-        let duplicate = "[registry.\"a.example\"]\n[registry.\"A.example:443\"]\n";
-        assert_eq!(parse(duplicate).unwrap_err(), "`config.toml`: `a.example` has two tables");
-    }
-
-    #[test]
-    fn a_file_of_another_version_is_rejected_with_both_versions() {
-        let table = "[registry.\"a.example\"]\n";
-        assert_eq!(parse(&format!("version = 1\n{table}")).unwrap().registries().count(), 1);
-        for (text, version) in [
-            (format!("version = 2\n{table}later = 1\n"), 2),
-            ("version = 99\nregistries = []\n".to_owned(), 99),
-            ("version = 0\n".to_owned(), 0),
-        ] {
-            let program = env!("CARGO_PKG_VERSION");
-            assert_eq!(
-                parse(&text).unwrap_err(),
-                format!(
-                    "`config.toml`: the file has format version {version}, and this program ({program}) supports version 1"
-                )
-            );
-        }
-        assert!(parse("version = \"1\"\n").unwrap_err().contains("line 1: invalid type"));
-    }
-
-    #[test]
-    fn only_loopback_addresses_may_use_plain_http() {
-        for (text, allowed) in [
-            ("http://127.0.0.1:8443", true),
-            ("http://127.9.9.9", true),
-            ("http://[::1]:8443", true),
-            ("http://localhost:8443", true),
-            ("http://localhost.evil.org", false),
-            ("http://127.0.0.1.evil.org", false),
-            ("http://10.0.0.1", false),
-            ("http://0.0.0.0", false),
-            ("https://10.0.0.1", true),
-        ] {
-            assert_eq!(parse_url(text).is_ok(), allowed, "{text}");
-        }
-    }
-
-    #[test]
-    fn an_empty_table_has_every_default() {
-        let config = parse("[registry.\"Registry.Example.com:443\"]\n").unwrap();
-        let host = Audience::parse("registry.example.com").unwrap();
-        let registry = config.registry(&host).unwrap();
-        assert_eq!(registry, &RegistryConfig::new(host).unwrap());
-        assert_eq!(
-            registry.url_for("/v1/token").unwrap().as_str(),
-            "https://registry.example.com/v1/token"
-        );
-        assert_eq!((registry.ttl, registry.permissions.to_string().as_str()), (3600, "download"));
-    }
-
-    #[test]
-    fn every_setting_of_a_table_is_used() {
-        let config = table(
-            "region = \"eu-central-1\"\nprofile = \"ci\"\nservice = \"execute-api\"\nttl = 900\n\
-             permissions = [\"upload\", \"download\"]\nurl = \"https://api.example.com/prod/\"",
-        )
-        .unwrap();
-        let registry = config.registries().next().unwrap();
-        assert_eq!(registry.region.as_deref(), Some("eu-central-1"));
-        assert_eq!(registry.profile.as_deref(), Some("ci"));
-        assert_eq!((registry.service, registry.ttl), (Service::ExecuteApi, 900));
-        assert_eq!(registry.permissions.to_string(), "download,upload");
-        assert_eq!(
-            registry.url_for("/v1/token").unwrap().as_str(),
-            "https://api.example.com/prod/v1/token"
-        );
-    }
-
-    #[test]
-    fn only_the_default_file_may_be_missing() {
-        let folder = tempfile::tempdir().unwrap();
-        let environment =
-            Environment { config_folder: Some(folder.path().to_owned()), ..Environment::default() };
-        assert_eq!(Config::load(None, &environment).unwrap().registries().count(), 0);
-        assert_eq!(Config::load(None, &Environment::default()).unwrap().registries().count(), 0);
-        assert!(matches!(
-            Config::load(Some(&folder.path().join("x")), &environment),
-            Err(ConfigError::Unreadable { .. })
-        ));
-    }
-}
+mod tests;

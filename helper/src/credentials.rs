@@ -4,12 +4,12 @@
 //! error can name the provider that failed. If the user names a profile, the helper tries only that
 //! profile, as `aws --profile` does: keys in the environment must not replace it.
 
+mod profiles;
+
 use std::time::Duration;
 
 use aws_config::ecs::EcsCredentialsProvider;
-use aws_config::environment::{
-    EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
-};
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds;
 use aws_config::meta::region::ProvideRegion;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
@@ -21,7 +21,9 @@ use aws_credential_types::provider::error::CredentialsError as SdkError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use crate::config::{Environment, RegistryConfig};
+pub use crate::credentials::profiles::ProfileError;
+
+use crate::config::{Environment, RegistryConfig, Service};
 use crate::message;
 
 /// Timeout for all providers together. Terraform runs its helper up to three times, without a limit.
@@ -59,6 +61,19 @@ pub enum CredentialsError {
         "found no AWS credentials in the environment, a profile, web identity, a container or instance metadata"
     )]
     NotFound,
+    /// The profile does not exist, or its file is damaged.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// A key contains a blank or a line end.
+    #[error("the {part} from {provider}{} contains a blank or a line end", named(.profile.as_ref()))]
+    Blank {
+        /// The part of the credentials.
+        part: &'static str,
+        /// The provider.
+        provider: CredentialProvider,
+        /// The profile, if the provider is one.
+        profile: Option<String>,
+    },
     /// The named profile has no credentials.
     #[error("the AWS profile `{profile}` has no credentials")]
     EmptyProfile {
@@ -86,8 +101,16 @@ pub enum CredentialsError {
     /// The providers took longer than the timeout.
     #[error("loading AWS credentials took more than {} seconds", LOAD_TIMEOUT.as_secs())]
     TimedOut,
-    /// No AWS region is configured.
-    #[error("no AWS region is set")]
+    /// A proxy would receive the request to a credential endpoint.
+    #[error(
+        "{provider} is not asked for AWS credentials, because a proxy of the environment would receive the request"
+    )]
+    Proxied {
+        /// The provider.
+        provider: CredentialProvider,
+    },
+    /// No AWS region is configured, and a gateway accepts only signatures for its own.
+    #[error("no AWS region is set, and a gateway accepts only signatures for its own region")]
     NoRegion,
 }
 
@@ -98,16 +121,28 @@ impl CredentialsError {
             Self::NotFound => {
                 "sign in with `aws sso login`, set `AWS_PROFILE`, or set `profile` in the helper's `config.toml`"
             }
+            Self::Profile(error) => error.hint(),
+            Self::Blank { .. } => {
+                "set the value again without it; `echo` and some editors add a line end"
+            }
             Self::EmptyProfile { .. } => {
                 "check the profile with `aws configure list --profile NAME`, or sign in with `aws sso login`"
             }
             Self::Failed { provider, .. } | Self::Expired { provider, .. } => provider.hint(),
             Self::TimedOut => "run `aws sts get-caller-identity`, which uses the same providers",
+            Self::Proxied { .. } => {
+                "set `NO_PROXY=localhost,127.0.0.0/8,::1,169.254.0.0/16,fd00:ec2::/32`; add the host of a named endpoint"
+            }
             Self::NoRegion => {
                 "set `AWS_REGION`, `region` in the AWS profile, or `region` in the helper's `config.toml`"
             }
         }
     }
+}
+
+/// Returns the name of a profile in backquotes, with a space before it.
+fn named(profile: Option<&String>) -> String {
+    profile.map_or_else(String::new, |profile| format!(" `{profile}`"))
 }
 
 /// The longest connect timeout of instance metadata, for a user who sets a longer `--timeout`. The SDK's default is 1 s.
@@ -116,12 +151,33 @@ impl CredentialsError {
 /// [`LOAD_TIMEOUT`], so that the helper still reports that it found no credentials.
 const METADATA_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// The region whose STS verifies proofs if no region is set. Every account can use it.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// Whether the user or the platform chose the region, or the helper had to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegionSource {
+    /// A flag, a file, a variable or instance metadata names the region.
+    Configured,
+    /// Nothing names a region, so the helper signs for `us-east-1`.
+    Default,
+}
+
 /// Loads the AWS credentials and the region to sign with for a registry.
 pub async fn load(
     registry: &RegistryConfig,
     environment: &Environment,
     now: DateTime<Utc>,
 ) -> Result<LoadedCredentials, CredentialsError> {
+    Ok(load_with_region_source(registry, environment, now).await?.0)
+}
+
+/// Loads the same as [`load`], and tells where the region comes from.
+pub async fn load_with_region_source(
+    registry: &RegistryConfig,
+    environment: &Environment,
+    now: DateTime<Utc>,
+) -> Result<(LoadedCredentials, RegionSource), CredentialsError> {
     tokio::time::timeout(LOAD_TIMEOUT, resolve(registry, environment, now))
         .await
         .map_err(|_| CredentialsError::TimedOut)?
@@ -131,21 +187,36 @@ async fn resolve(
     registry: &RegistryConfig,
     environment: &Environment,
     now: DateTime<Utc>,
-) -> Result<LoadedCredentials, CredentialsError> {
+) -> Result<(LoadedCredentials, RegionSource), CredentialsError> {
     let profile = registry.profile.as_deref();
+    let selected = profile.or_else(|| environment.profile_override());
+    // Keys in the environment take precedence over a profile, unless the user names one.
+    if profile.is_some() || !environment.has_access_key() {
+        let facts = profiles::check(profile.or_else(|| environment.aws_profile())).await?;
+        if facts.uses_endpoint && environment.proxies_endpoints() {
+            return Err(CredentialsError::Proxied { provider: CredentialProvider::Profile });
+        }
+    }
     // Two attempts only: outside EC2 each one runs into its timeout, and the user waits.
     let mut metadata = imds::Client::builder().max_attempts(2);
     if let Some(timeout) = environment.timeout {
         metadata = metadata.connect_timeout(timeout.min(METADATA_CONNECT_TIMEOUT));
     }
     let metadata = metadata.build();
-    let region = match &registry.region {
-        Some(region) => Region::new(region.clone()),
-        None => region(profile, &metadata).await.ok_or(CredentialsError::NoRegion)?,
+    let found = match &registry.region {
+        Some(region) => Some(Region::new(region.clone())),
+        None => region(selected, environment, &metadata).await,
+    };
+    let (region, region_source) = match found {
+        Some(region) => (region, RegionSource::Configured),
+        None if registry.service == Service::Sts => {
+            (Region::from_static(DEFAULT_REGION), RegionSource::Default)
+        }
+        None => return Err(CredentialsError::NoRegion),
     };
     let mut loader =
         aws_config::defaults(BehaviorVersion::latest()).region(region.clone()).no_credentials();
-    if let Some(profile) = profile {
+    if let Some(profile) = selected {
         loader = loader.profile_name(profile);
     }
     let fips = loader.load().await.use_fips().unwrap_or(false);
@@ -155,34 +226,42 @@ async fn resolve(
 
     let (provider, credentials) =
         first_credentials(profile, environment, &settings, &metadata, now).await?;
+    if let Some(part) = profiles::blank_part(&credentials) {
+        let name = profile.or_else(|| environment.aws_profile()).unwrap_or("default");
+        let profile = (provider == CredentialProvider::Profile).then(|| name.to_owned());
+        return Err(CredentialsError::Blank { part, provider, profile });
+    }
     if let Some(expiry) = expiry(&credentials).filter(|expiry| *expiry <= now) {
         return Err(CredentialsError::Expired {
             provider,
             expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true),
         });
     }
-    Ok(LoadedCredentials { credentials, provider, region: region.to_string(), fips })
+    let region = region.to_string();
+    Ok((LoadedCredentials { credentials, provider, region, fips }, region_source))
 }
 
-async fn region(profile: Option<&str>, metadata: &imds::Client) -> Option<Region> {
+/// Finds the region: a variable, then the profile, then instance metadata.
+async fn region(
+    profile: Option<&str>,
+    environment: &Environment,
+    metadata: &imds::Client,
+) -> Option<Region> {
+    if let Some(region) = &environment.aws_region {
+        return Some(Region::new(region.clone()));
+    }
     let mut in_profile = ProfileFileRegionProvider::builder();
     if let Some(profile) = profile {
         in_profile = in_profile.profile_name(profile);
     }
+    let is_set = |region: &Region| !region.as_ref().is_empty();
+    if let Some(region) = in_profile.build().region().await.filter(is_set) {
+        return Some(region);
+    }
+    CredentialProvider::Instance.check_proxy(environment).ok()?;
     let of_instance =
         imds::region::ImdsRegionProvider::builder().imds_client(metadata.clone()).build();
-    let chain: [Box<dyn ProvideRegion>; 3] = [
-        Box::new(EnvironmentVariableRegionProvider::new()),
-        Box::new(in_profile.build()),
-        Box::new(of_instance),
-    ];
-    for provider in chain {
-        // An empty variable counts as unset.
-        if let Some(region) = provider.region().await.filter(|region| !region.as_ref().is_empty()) {
-            return Some(region);
-        }
-    }
-    None
+    of_instance.region().await.filter(is_set)
 }
 
 async fn first_credentials(
@@ -195,7 +274,9 @@ async fn first_credentials(
     let chain: &[CredentialProvider] =
         if profile.is_some() { &[CredentialProvider::Profile] } else { &CredentialProvider::CHAIN };
     for provider in chain {
-        match (provide_fresh(&provider.build(profile, settings, metadata), now).await, profile) {
+        provider.check_proxy(environment)?;
+        let selected = profile.or_else(|| environment.profile_override());
+        match (provide_fresh(&provider.build(selected, settings, metadata), now).await, profile) {
             (Ok(credentials), _) => return Ok((*provider, credentials)),
             (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
                 return Err(CredentialsError::EmptyProfile {
@@ -329,6 +410,21 @@ impl CredentialProvider {
         }
     }
 
+    /// Fails if a proxy would receive the provider's request for credentials.
+    ///
+    /// A container's request contains an authorization token, in plain HTTP.
+    fn check_proxy(self, environment: &Environment) -> Result<(), CredentialsError> {
+        let sends = match self {
+            Self::Container => environment.names_container_endpoint(),
+            Self::Instance => true,
+            Self::Environment | Self::Profile | Self::WebIdentity => false,
+        };
+        if sends && environment.proxies_endpoints() {
+            return Err(CredentialsError::Proxied { provider: self });
+        }
+        Ok(())
+    }
+
     const fn hint(self) -> &'static str {
         match self {
             Self::Environment => {
@@ -359,5 +455,30 @@ impl std::fmt::Display for CredentialProvider {
             Self::Container => "the container endpoint",
             Self::Instance => "instance metadata",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_with_an_endpoint_is_not_asked_through_a_proxy() {
+        let proxied = Environment {
+            missing_proxy_exemptions: vec![("NO_PROXY", "localhost".to_owned())],
+            aws: vec![("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1/x".to_owned())],
+            ..Environment::default()
+        };
+        for provider in [CredentialProvider::Container, CredentialProvider::Instance] {
+            let error = provider.check_proxy(&proxied).unwrap_err();
+            assert!(matches!(error, CredentialsError::Proxied { .. }), "{provider}");
+            assert!(error.hint().contains("NO_PROXY"), "{provider}");
+            assert!(provider.check_proxy(&Environment::default()).is_ok(), "{provider}");
+        }
+        for provider in [CredentialProvider::Environment, CredentialProvider::Profile] {
+            assert!(provider.check_proxy(&proxied).is_ok(), "{provider}");
+        }
+        let other = Environment { aws: Vec::new(), ..proxied };
+        assert!(CredentialProvider::Container.check_proxy(&other).is_ok(), "nothing is configured");
     }
 }

@@ -5,7 +5,7 @@ use reqwest::StatusCode;
 use stile_protocol::audience::Audience;
 use terraform_credentials_stile::call;
 use terraform_credentials_stile::config::RegistryConfig;
-use terraform_credentials_stile::credentials::{self, CredentialsError};
+use terraform_credentials_stile::credentials::{self, CredentialsError, RegionSource};
 use terraform_credentials_stile::message::chain;
 use terraform_credentials_stile::token::{self, Token};
 
@@ -171,15 +171,22 @@ async fn check_credentials(
     registry: &RegistryConfig,
 ) -> Result<String, VerbFailure> {
     let failed = |error: CredentialsError| VerbFailure::new(chain(&error)).hint(error.hint());
-    let loaded = credentials::load(registry, &context.environment, context.clock.now())
-        .await
-        .map_err(failed)?;
+    let (loaded, region_source) =
+        credentials::load_with_region_source(registry, &context.environment, context.clock.now())
+            .await
+            .map_err(failed)?;
     let until = credentials::expiry(&loaded.credentials).map_or_else(
         || "without a known expiry".to_owned(),
         |at| format!("valid until {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)),
     );
     let key = loaded.credentials.access_key_id();
-    Ok(format!("`{key}` from {}, {until}, for region {}", loaded.provider, loaded.region))
+    let reason = match region_source {
+        RegionSource::Configured => "",
+        RegionSource::Default => {
+            ", because no region is set (`AWS_REGION`, `region` in `config.toml`)"
+        }
+    };
+    Ok(format!("`{key}` from {}, {until}, for region {}{reason}", loaded.provider, loaded.region))
 }
 
 /// Checks that the registry serves Terraform's discovery document, and that its clock agrees.

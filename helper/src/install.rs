@@ -8,6 +8,8 @@ mod helper_config;
 
 use std::path::{Path, PathBuf};
 
+use terraform_credentials_stile::config::Environment;
+
 use crate::cli::Install;
 use crate::install::file::{FileChange, TextFile};
 use crate::terminal;
@@ -98,6 +100,9 @@ fn plan(context: &VerbContext, wanted: &Install) -> Result<InstallPlan, VerbFail
             tofu.display()
         ));
     }
+    if let Some(tofu) = terraform::tofu_xdg_file(environment) {
+        warnings.extend(xdg_warning(&tofu, &rc_path, environment));
+    }
     if let Some(folder) = wanted
         .plugin_directory
         .as_deref()
@@ -110,6 +115,21 @@ fn plan(context: &VerbContext, wanted: &Install) -> Result<InstallPlan, VerbFail
     changes.extend(config.changed_to(helper_config::edit(&config, context, wanted)?)?);
     changes.extend(rc.changed_to(rc_after)?);
     Ok(InstallPlan { changes, warnings })
+}
+
+/// Explains which program reads the file, if OpenTofu's `tofurc` is the only file so far.
+fn xdg_warning(tofu: &Path, rc_path: &Path, environment: &Environment) -> Option<String> {
+    let usual = terraform::usual_rc_file(environment)?;
+    let (tofu_text, usual_text) = (tofu.display(), usual.display());
+    if rc_path == tofu {
+        return Some(format!(
+            "OpenTofu reads `{tofu_text}` only while `{usual_text}` does not exist, so `install` edits that file; \
+             for Terraform, set `TF_CLI_CONFIG_FILE={tofu_text}`"
+        ));
+    }
+    (rc_path == usual).then(|| {
+        format!("OpenTofu will ignore `{tofu_text}`, because `{usual_text}` exists after this; merge the two files")
+    })
 }
 
 /// A file that Terraform reads in addition to the CLI configuration, and its parsed content.
@@ -130,7 +150,10 @@ fn extra_configs(
     context: &VerbContext,
     rc: &TextFile,
 ) -> Result<Vec<ExtraConfigFile>, VerbFailure> {
-    if Some(&rc.path) != terraform::usual_rc_file(&context.environment).as_ref() {
+    let environment = &context.environment;
+    let without_a_variable =
+        [terraform::usual_rc_file(environment), terraform::tofu_xdg_file(environment)];
+    if !without_a_variable.contains(&Some(rc.path.clone())) {
         return Ok(Vec::new());
     }
     let mut extra_files = Vec::new();

@@ -11,7 +11,7 @@ mod terraform;
 mod verb;
 mod whoami;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -34,6 +34,12 @@ fn main() -> ExitCode {
     let Cli { config, region, profile, timeout, verb } = cli;
     let environment =
         Environment { timeout: timeout.map(Duration::from_secs), ..Environment::read() };
+    if environment.proxies_endpoints()
+        && verb.needs_credentials()
+        && let Some(code) = restart(&environment)
+    {
+        return code;
+    }
     let context = VerbContext { environment, clock, config, region, profile };
     let for_terraform = matches!(verb, Verb::Get { .. } | Verb::Store { .. } | Verb::Forget { .. });
     let done = match verb {
@@ -52,4 +58,30 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the program again with exemptions for the endpoints of AWS credentials.
+///
+/// The AWS SDK reads its proxies only from the environment, and a process cannot safely change its own.
+/// If the restart fails, `credentials` asks no endpoint.
+fn restart(environment: &Environment) -> Option<ExitCode> {
+    let mut again = Command::new(std::env::current_exe().ok()?);
+    again.args(std::env::args_os().skip(1));
+    again.envs(environment.missing_proxy_exemptions.iter().map(|(name, value)| (name, value)));
+    run_instead(again)
+}
+
+/// Replaces this process, so that signals of Terraform reach the program. It returns only on failure.
+#[cfg(unix)]
+fn run_instead(mut program: Command) -> Option<ExitCode> {
+    use std::os::unix::process::CommandExt as _;
+    let _failed = program.exec();
+    None
+}
+
+/// Runs the program and returns its exit code.
+#[cfg(not(unix))]
+fn run_instead(mut program: Command) -> Option<ExitCode> {
+    let status = program.status().ok()?;
+    Some(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

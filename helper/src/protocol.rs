@@ -5,9 +5,8 @@
 
 use std::io::Read as _;
 
-use stile_protocol::audience::Audience;
 use stile_protocol::strict_json::StrictObject;
-use terraform_credentials_stile::config::{Config, RegistryConfig};
+use terraform_credentials_stile::config::{self, Config, RegistryConfig};
 use terraform_credentials_stile::{cache, token};
 
 use crate::stored::{self, StoredTokens};
@@ -67,7 +66,7 @@ pub(crate) fn forget(context: &VerbContext, host: &str) -> Result<(), VerbFailur
 }
 
 fn find_registry<'a>(config: &'a Config, host: &str) -> Option<&'a RegistryConfig> {
-    config.registry(&Audience::parse(host).ok()?)
+    config.registry(&config::parse_host(host).ok()?)
 }
 
 fn registry_token(context: &VerbContext, registry: &RegistryConfig) -> Result<String, VerbFailure> {

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stile_protocol::audience::{Audience, AudienceError};
+use terraform_credentials_stile::config::bare_host;
 use terraform_credentials_stile::message;
 use terraform_credentials_stile::private_file::{self, Durability, PrivateFileError};
 
@@ -192,6 +193,7 @@ fn parse(bytes: &[u8]) -> Result<TokenFile, FormatError> {
 ///
 /// A host without a dot cannot be a Stile registry, but it can be another host with a token.
 pub(crate) fn host_key(host: &str) -> Option<String> {
+    let host = bare_host(host);
     match Audience::parse(host) {
         Ok(audience) => Some(audience.to_string()),
         Err(AudienceError::NoDot(_)) => Some(host.to_ascii_lowercase()),
@@ -220,6 +222,9 @@ mod tests {
             ("App.Terraform.io", Some("app.terraform.io")),
             ("app.terraform.io:443", Some("app.terraform.io")),
             ("localhost:8080", Some("localhost:8080")),
+            ("https://App.Terraform.io/", Some("app.terraform.io")),
+            ("https://localhost:8080", Some("localhost:8080")),
+            ("https://app.terraform.io/app", None),
         ] {
             assert_eq!(host_key(host).as_deref(), expected, "{host:?}");
         }

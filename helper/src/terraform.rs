@@ -18,9 +18,23 @@ pub(crate) fn program_name() -> String {
     format!("terraform-credentials-{HELPER}{}", std::env::consts::EXE_SUFFIX)
 }
 
-/// Returns the CLI configuration file that Terraform reads.
+/// Returns the CLI configuration file to use: Terraform's, or OpenTofu's if only that one exists.
 pub(crate) fn rc_file(environment: &Environment) -> Option<PathBuf> {
-    environment.terraform_rc.clone().or_else(|| usual_rc_file(environment))
+    let named = environment.terraform_rc.clone();
+    named.or_else(|| tofu_xdg_file(environment)).or_else(|| usual_rc_file(environment))
+}
+
+/// Returns `$XDG_CONFIG_HOME/opentofu/tofurc`, if it exists and OpenTofu reads it.
+///
+/// OpenTofu ignores this file as soon as `~/.tofurc` or `~/.terraformrc` exists.
+pub(crate) fn tofu_xdg_file(environment: &Environment) -> Option<PathBuf> {
+    let home = environment.home.as_ref()?;
+    let hidden = [".tofurc", ".terraformrc"].iter().any(|name| home.join(name).exists());
+    if cfg!(windows) || environment.terraform_rc.is_some() || hidden {
+        return None;
+    }
+    let file = environment.xdg_config_home.as_ref()?.join("opentofu").join("tofurc");
+    Some(file).filter(|file| file.exists())
 }
 
 /// Returns the default CLI configuration file.

@@ -1,9 +1,7 @@
 //! Edits one host's table in the helper's `config.toml` and keeps every other line and comment.
 
-use terraform_credentials_stile::config::{Config, DEFAULT_TTL};
+use terraform_credentials_stile::config::{Config, DEFAULT_TTL, parse_host};
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
-
-use stile_protocol::audience::Audience;
 
 use crate::cli::Install;
 use crate::install::file::TextFile;
@@ -31,7 +29,7 @@ pub(crate) fn edit(
     let key = registries
         .iter()
         .map(|(key, _)| key.to_owned())
-        .find(|key| Audience::parse(key).as_ref() == Ok(host))
+        .find(|key| parse_host(key).as_ref() == Ok(host))
         .unwrap_or_else(|| host.to_string());
     if registries.get(&key).is_none() {
         registries.insert(&key, Item::Table(Table::new()));
@@ -78,6 +76,7 @@ fn same(one: &Value, other: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
+    use stile_protocol::audience::Audience;
     use terraform_credentials_stile::clock::Clock;
     use terraform_credentials_stile::config::{Environment, Service};
 

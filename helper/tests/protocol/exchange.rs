@@ -362,8 +362,8 @@ fn an_error_names_the_provider_that_has_no_credentials() {
     );
     starts(
         Sandbox::of(&broker).without_keys().with("AWS_REGION", ""),
-        "no AWS region is set",
-        "set `AWS_REGION`",
+        "found no AWS credentials",
+        "sign in with `aws sso login`",
     );
     let named = Sandbox::of(&broker);
     named.write(
@@ -373,7 +373,7 @@ fn an_error_names_the_provider_that_has_no_credentials() {
             broker.url
         ),
     );
-    starts(named, "the AWS profile `deploy` has no credentials", "check the profile");
+    starts(named, "the AWS profile `deploy` does not exist", "check the spelling");
     let missing = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
     let role = r#"{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"y","SessionToken":"z"}"#;
     missing.write("keys.json", role);
@@ -384,9 +384,9 @@ fn an_error_names_the_provider_that_has_no_credentials() {
             missing.path("keys.json").display()
         ),
     );
-    starts(missing, "the AWS profile `deploi` has no credentials", "check the profile");
+    starts(missing, "the AWS profile `deploi` does not exist", "check the spelling");
     let nowhere = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "deploi");
-    starts(nowhere, "the AWS profile `deploi` has no credentials", "check the profile");
+    starts(nowhere, "the AWS profile `deploi` does not exist", "check the spelling");
     let region_only = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "plain");
     region_only.write(".aws/config", "[profile plain]\nregion = us-west-2\n");
     starts(region_only, "found no AWS credentials", "sign in with `aws sso login`");
@@ -457,4 +457,28 @@ fn a_named_profile_takes_precedence_over_keys_in_the_environment() {
     let body = broker.requests()[0].json();
     assert_eq!(body["access_key_id"], "AKIAIOSFODNN7PROFILE");
     assert!(body.get("session_token").is_none());
+}
+
+#[test]
+fn a_changed_file_that_a_tilde_names_gets_a_new_token() {
+    for (variable, path, section) in [
+        ("AWS_CONFIG_FILE", "aws/config", "[default]"),
+        ("AWS_CONFIG_FILE", "config", "[profile default]"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "aws/keys", "[default]"),
+    ] {
+        let broker = StubBroker::granting_every_token();
+        let sandbox = Sandbox::of(&broker).without_keys().with(variable, &format!("~/{path}"));
+        for (number, key) in ["AKIAIOSFODNN7EXAMPL1", "AKIAIOSFODNN7EXAMPL2"].iter().enumerate() {
+            let text = format!("{section}\naws_access_key_id = {key}\naws_secret_access_key = x\n");
+            sandbox.write(path, &text);
+            let changed = now() + TimeDelta::seconds(i64::try_from(number).unwrap());
+            let file = std::fs::File::options().write(true).open(sandbox.path(path)).unwrap();
+            file.set_modified(changed.into()).unwrap();
+            for _ in 0..2 {
+                let token = format!("{{\"token\":\"stile_v4.local.number-{number}\"}}\n");
+                sandbox.run(&GET).prints(&token);
+            }
+            assert_eq!(broker.requests()[number].json()["access_key_id"], *key, "{variable}");
+        }
+    }
 }

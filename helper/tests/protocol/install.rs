@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use crate::support::Sandbox;
+use crate::support::{Sandbox, StubBroker};
 
 const INSTALL: [&str; 3] = ["install", "--registry-host", "registry.example.com"];
 const BLOCK: &str = "credentials_helper \"stile\" {\n  args = []\n}\n";
@@ -295,4 +295,82 @@ fn flags_and_variables_choose_the_paths() {
         places,
         [sandbox.path("here/terraform-credentials-stile"), config, sandbox.path("rc")]
     );
+}
+
+#[test]
+fn a_tofurc_that_a_new_terraformrc_would_hide_gets_the_block() {
+    for content in ["", "disable_checkpoint = true\n", "# a comment\nplugin_cache_dir = \"/x\"\n"] {
+        let sandbox = Sandbox::new();
+        let xdg = sandbox.path("xdg").to_str().unwrap().to_owned();
+        let sandbox = sandbox.with("XDG_CONFIG_HOME", &xdg);
+        sandbox.write("xdg/opentofu/tofurc", content);
+        let run = sandbox.run(&INSTALL);
+        let warning = "OpenTofu reads `~/xdg/opentofu/tofurc` only while `~/.terraformrc` does not exist, so `install` \
+                       edits that file; for Terraform, set `TF_CLI_CONFIG_FILE=~/xdg/opentofu/tofurc`";
+        assert!(run.code == 0 && run.stderr.contains(warning), "{}", run.stderr);
+        let after = sandbox.read("xdg/opentofu/tofurc");
+        assert!(after.starts_with(content) && after.contains(BLOCK.trim_end()), "{after}");
+        assert!(!sandbox.path(".terraformrc").exists(), "{content:?}");
+        let report = sandbox.run(&["doctor", "registry.example.com"]).stdout;
+        assert!(report.contains("`~/xdg/opentofu/tofurc` configures the helper"), "{report}");
+        assert!(sandbox.run(&INSTALL).stderr.contains("nothing changed"));
+
+        let usual = sandbox.path(".terraformrc");
+        let run = sandbox.run(&[&INSTALL[..], &["--rc-file", usual.to_str().unwrap()]].concat());
+        assert!(
+            run.stderr.contains("OpenTofu will ignore `~/xdg/opentofu/tofurc`"),
+            "{}",
+            run.stderr
+        );
+    }
+}
+
+#[test]
+fn a_tofurc_that_opentofu_does_not_read_is_not_edited() {
+    for other in [".tofurc", ".terraformrc", "TF_CLI_CONFIG_FILE"] {
+        let sandbox = Sandbox::new();
+        let xdg = sandbox.path("xdg").to_str().unwrap().to_owned();
+        let mut sandbox = sandbox.with("XDG_CONFIG_HOME", &xdg);
+        sandbox.write("xdg/opentofu/tofurc", "");
+        if other.starts_with('.') {
+            sandbox.write(other, "");
+        } else {
+            sandbox = sandbox.with(other, "named.tfrc");
+        }
+        assert_eq!(sandbox.run(&INSTALL).code, 0, "{other}");
+        assert_eq!(sandbox.read("xdg/opentofu/tofurc"), "", "{other}");
+    }
+}
+
+#[test]
+fn a_pasted_url_is_understood_as_its_host_by_every_verb() {
+    for pasted in [
+        "https://registry.example.com",
+        "https://registry.example.com/",
+        "HTTPS://Registry.example.com:443/",
+    ] {
+        let sandbox = Sandbox::new();
+        assert_eq!(sandbox.run(&["install", "--registry-host", pasted]).code, 0, "{pasted}");
+        assert_eq!(sandbox.read(".config/stile/config.toml"), TABLE, "{pasted}");
+
+        let broker = StubBroker::granting_every_token();
+        let sandbox = Sandbox::new()
+            .configured(&format!("[registry.\"{pasted}\"]\nurl = \"{}\"\n", broker.url));
+        sandbox.run(&["get", pasted]).prints("{\"token\":\"stile_v4.local.number-0\"}\n");
+        sandbox
+            .run(&["get-token", "token", "--registry-host", pasted])
+            .prints("stile_v4.local.number-1\n");
+        let run = sandbox.run_with_stdin(&["store", pasted], "{\"token\":\"x\"}");
+        assert!(run.stderr.contains("is a Stile registry"), "{}", run.stderr);
+        sandbox.run(&["forget", pasted]).prints("");
+        for verb in ["whoami", "doctor"] {
+            let run = sandbox.run(&[verb, pasted]);
+            assert!(!run.stderr.contains("is not a host name"), "{verb}: {}", run.stderr);
+            assert!(!run.stderr.contains("not configured"), "{verb}: {}", run.stderr);
+        }
+    }
+    for pasted in ["http://registry.example.com", "https://registry.example.com/x", "https://"] {
+        let run = Sandbox::new().run(&["install", "--registry-host", pasted]);
+        assert!(run.code == 1 && run.stderr.contains("is not a host name"), "{}", run.stderr);
+    }
 }

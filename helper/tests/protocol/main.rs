@@ -7,6 +7,9 @@ mod exchange;
 mod help;
 mod install;
 mod people;
+mod profile;
+mod proxy;
+mod region;
 mod support;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -37,6 +40,24 @@ fn get_prints_an_empty_object_for_a_host_that_is_not_a_stile_registry() {
 fn get_works_for_other_hosts_without_a_home_folder() {
     let sandbox = Sandbox::new().with("HOME", "").with("XDG_CONFIG_HOME", "relative");
     sandbox.run(&["get", "registry.terraform.io"]).prints("{}\n");
+}
+
+#[test]
+fn get_works_for_other_hosts_if_the_configuration_folder_is_not_a_folder() {
+    let home_is_a_device = Sandbox::new().with("HOME", "/dev/null");
+    let folder_is_a_file = Sandbox::new();
+    folder_is_a_file.write(".config", "");
+    let stile_is_a_file = Sandbox::new();
+    stile_is_a_file.write(".config/stile", "");
+    for sandbox in [home_is_a_device, folder_is_a_file, stile_is_a_file] {
+        for host in ["registry.terraform.io", "app.terraform.io", "localhost:8080"] {
+            sandbox.run(&["get", host]).prints("{}\n");
+        }
+    }
+    let named = Sandbox::new().with("STILE_CONFIG", "/dev/null/config.toml");
+    named.run(&["get", "registry.terraform.io"]).fails_with(
+        "no token for `registry.terraform.io`: cannot read `/dev/null/config.toml`: Not a directory (os error 20)",
+    );
 }
 
 #[test]

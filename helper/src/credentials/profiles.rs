@@ -1,0 +1,118 @@
+//! Checks the AWS profile before the SDK uses it, so that an error names the true cause.
+//!
+//! The SDK reports a damaged file without its name and line, and a missing profile as "not loaded".
+
+use aws_config::profile::{self, Profile, ProfileFileLoadError, ProfileSet};
+use aws_credential_types::Credentials;
+
+/// The profile that AWS tools use if none is named.
+const DEFAULT: &str = "default";
+
+/// Most profiles that the helper follows through `source_profile`. The SDK reports a loop.
+const MAX_SOURCES: usize = 16;
+
+/// Why a profile cannot give credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// No file has the profile.
+    #[error("the AWS profile `{0}` does not exist")]
+    Missing(String),
+    /// An AWS configuration file cannot be read or parsed.
+    #[error("cannot read the AWS configuration of the profile `{profile}`")]
+    Damaged {
+        /// The profile.
+        profile: String,
+        /// The error of the SDK, which names the file and the line.
+        source: ProfileFileLoadError,
+    },
+    /// The session of `aws login` is in a format that this program does not read.
+    #[error("the AWS profile `{0}` uses `aws login`, which this program does not support")]
+    ConsoleLogin(String),
+}
+
+impl ProfileError {
+    /// What the user can do about it.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => {
+                "check the spelling in `AWS_PROFILE`, `--profile` or `config.toml`; `aws configure list-profiles` lists the profiles"
+            }
+            Self::Damaged { .. } => "correct that line of the file, or make the file readable",
+            Self::ConsoleLogin(_) => {
+                "use another profile with `credential_process = aws configure export-credentials --profile NAME --format process`"
+            }
+        }
+    }
+}
+
+/// What the helper must know about a profile before the SDK uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ProfileFacts {
+    /// Whether the SDK gets credentials from a container endpoint or from instance metadata.
+    pub(super) uses_endpoint: bool,
+}
+
+/// Checks the named profile, or the default one, which may be missing.
+pub(super) async fn check(named: Option<&str>) -> Result<ProfileFacts, ProfileError> {
+    let name = named.unwrap_or(DEFAULT);
+    // The SDK does not export the types of the first three arguments. Their defaults are the real ones.
+    let loaded =
+        profile::load(&Default::default(), &Default::default(), &Default::default(), None).await;
+    let profiles =
+        loaded.map_err(|source| ProfileError::Damaged { profile: name.to_owned(), source })?;
+    facts(&profiles, named)
+}
+
+fn facts(profiles: &ProfileSet, named: Option<&str>) -> Result<ProfileFacts, ProfileError> {
+    let Some(profile) = profiles.get_profile(named.unwrap_or(DEFAULT)) else {
+        return named.map_or(Ok(ProfileFacts { uses_endpoint: false }), |name| {
+            Err(ProfileError::Missing(name.to_owned()))
+        });
+    };
+    let has = |name| profile.get(name).is_some();
+    if has("login_session") && !has("aws_access_key_id") && !has("credential_process") {
+        return Err(ProfileError::ConsoleLogin(profile.name().to_owned()));
+    }
+    let next = |profile: &&Profile| profiles.get_profile(profile.get("source_profile")?);
+    let uses_endpoint =
+        std::iter::successors(Some(profile), next).take(MAX_SOURCES).any(|profile| {
+            matches!(profile.get("credential_source"), Some("EcsContainer" | "Ec2InstanceMetadata"))
+        });
+    Ok(ProfileFacts { uses_endpoint })
+}
+
+/// Returns the name of the part of the credentials that contains a blank or a line end.
+///
+/// AWS issues none with such a character, so it comes from copying. STS would reject the signature.
+pub(super) fn blank_part(credentials: &Credentials) -> Option<&'static str> {
+    let is_blank = |c: char| c.is_whitespace() || c.is_control();
+    [
+        ("access key id", Some(credentials.access_key_id())),
+        ("secret access key", Some(credentials.secret_access_key())),
+        ("session token", credentials.session_token()),
+    ]
+    .into_iter()
+    .find(|(_, value)| value.is_some_and(|value| value.contains(is_blank)))
+    .map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_of_the_credentials_with_a_blank_is_named() {
+        for (key, secret, token, expected) in [
+            ("AKIA ", "secret", None, Some("access key id")),
+            ("AKIA", "secret\n", None, Some("secret access key")),
+            ("AKIA", "sec\r\nret", Some("token"), Some("secret access key")),
+            ("AKIA", "secret", Some("to\tken"), Some("session token")),
+            ("AKIA", "secret", Some("token"), None),
+            ("AKIA", "a/b+c=", None, None),
+        ] {
+            let token = token.map(str::to_owned);
+            let credentials = Credentials::new(key, secret, token, None, "test");
+            assert_eq!(blank_part(&credentials), expected, "{key:?} {secret:?}");
+        }
+    }
+}
