@@ -1,4 +1,13 @@
 //! The changes of records, each with its condition. Every backend implements every mutation.
+//!
+//! The contract of a backend:
+//!
+//! - A commit first checks the condition of every mutation, and then makes the changes. So no
+//!   condition sees a change of the same commit.
+//! - A record that does not exist has the revision [`Revision::default`], or 0 for the keyring.
+//! - The backend gives a changed record its next revision, and a revision never repeats.
+//! - A change keeps every field that it does not name, also a field of a newer program.
+//! - A read sees every commit that ended before it.
 
 use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::package::{PackageAddress, UploadId, Version};
@@ -17,8 +26,8 @@ pub(crate) enum Mutation {
     /// Records a digest, if it is not recorded yet. The backend may delete digests that are older
     /// than `forget_before`, in Unix seconds.
     RecordSingleUse { digest: [u8; 32], keep_until: i64, forget_before: i64 },
-    /// Pins the id, unless another id is pinned. It does not change a pin that an operator
-    /// disabled.
+    /// Pins the id, unless another id is pinned. If an operator disabled the pin, the condition
+    /// holds, and the pin stays disabled.
     PinFirst { principal: Principal, id: UniqueId },
     /// Sets the pin, unless another one is set. `None` disables pinning.
     SetPin { principal: Principal, id: Option<UniqueId> },
@@ -55,10 +64,11 @@ pub(crate) enum Mutation {
 /// A change of one principal's grants.
 #[derive(Debug, Clone)]
 pub(crate) enum GrantsChange {
-    /// Adds a grant, if no other principal has the same name in another case. Deletes grants that
-    /// ended long ago.
+    /// Adds a grant, and deletes the grants on the namespaces in `forget`, which ended long ago.
+    /// The condition fails if another principal with grants has the same name in another case
+    /// ([`PrincipalGrants::same_name`]).
     Create { grant: Grant, forget: Vec<GrantNamespace> },
-    /// Changes the permissions and the end of a grant.
+    /// Changes the permissions and the end of a grant, and no other field.
     Update(Grant),
     /// Deletes a grant.
     Delete(GrantNamespace),
