@@ -354,6 +354,49 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_with_a_name_that_a_system_cannot_hold_is_rejected_before_it_is_sent() {
+        for (name, word) in [
+            ("aux.tf", "Windows device"),
+            ("NUL/main.tf", "Windows device"),
+            ("com1.json", "Windows device"),
+            ("LPT\u{b9}.txt", "Windows device"),
+            ("conin$", "Windows device"),
+            ("what?.tf", "Windows does not allow"),
+            ("a<b>.tf", "Windows does not allow"),
+            ("a|b/main.tf", "Windows does not allow"),
+            ("a:b.tf", "`:`"),
+            ("main.tf.", "dot or a space"),
+            ("a /main.tf", "dot or a space"),
+            ("cafe\u{301}.tf", "normal form"),
+        ] {
+            let folder = folder(&["main.tf", "caf\u{e9}.tf", name]);
+            let mut packed = pack(folder.path()).unwrap();
+            let outcome = inspect(&mut packed.file, Format::Zip, &ArchiveLimits::default());
+            let message = outcome.unwrap_err().to_string();
+            assert!(message.contains(word), "{name}: {message}");
+        }
+    }
+
+    #[test]
+    fn files_get_a_mode_that_lets_their_owner_read_them() {
+        let folder = folder(&["main.tf", "modules/a/main.tf", "run.sh"]);
+        for (name, mode) in [("main.tf", 0o600), ("modules/a/main.tf", 0o466), ("run.sh", 0o700)] {
+            let path = folder.path().join(name);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let mut archive = zip::ZipArchive::new(io::Cursor::new(bytes(folder.path()))).unwrap();
+        for (name, mode) in [("main.tf", 0o644), ("modules/a/main.tf", 0o644), ("run.sh", 0o755)] {
+            let entry = archive.by_name(name).unwrap();
+            assert_eq!(entry.unix_mode(), Some(0o100_000 | mode), "{name}");
+        }
+        assert_eq!(
+            archive.len(),
+            3,
+            "folders have no entries, so that programs choose their modes"
+        );
+    }
+
+    #[test]
     fn a_packed_folder_passes_the_inspection_of_the_broker() {
         let folder = folder(&["main.tf", "modules/a/main.tf", "run.sh"]);
         fs::set_permissions(folder.path().join("run.sh"), fs::Permissions::from_mode(0o777))

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 #![expect(clippy::duplicate_mod, reason = "the flows run on each store")]
 
+mod archive_headers;
 mod attacks;
 mod audit;
 mod authorizer;

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
+use icu_normalizer::DecomposingNormalizerBorrowed;
+
 use super::{ArchiveContents, ArchiveError, ArchiveLimits};
 
 /// Maximum length of an entry's path in bytes. The limit of operating systems is 4,096 or less.
@@ -29,8 +31,8 @@ pub(super) struct Listing<'a> {
     entries: usize,
     files: usize,
     unpacked_bytes: u64,
-    /// The path and kind of each entry, by the case-folded path. Two entries with the same key are
-    /// one file on macOS and Windows.
+    /// The path and kind of each entry, by the path in one case and one normal form. Two entries with
+    /// the same key are one file on macOS or Windows.
     paths: HashMap<String, (String, EntryKind)>,
 }
 
@@ -71,7 +73,7 @@ impl<'a> Listing<'a> {
                 folded.push('/');
             }
             path.push_str(part);
-            folded.extend(part.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase));
+            folded.push_str(&fold(part));
             self.record(
                 &path,
                 &folded,
@@ -94,6 +96,11 @@ impl<'a> Listing<'a> {
             |problem: &str| Err(ArchiveError::entry(&printable(path.as_bytes()), problem));
         if there != path {
             let twin = printable(there.as_bytes());
+            if normal_form(there) == normal_form(path) {
+                return rejected(&format!(
+                    "differs only by its Unicode normal form from `{twin}`, so both are one file on macOS"
+                ));
+            }
             return rejected(&format!(
                 "differs only by case from `{twin}`, so both are one file on macOS and Windows"
             ));
@@ -174,6 +181,29 @@ impl<'a> Listing<'a> {
     }
 }
 
+/// Returns a name as file systems compare it that ignore case and normal form (Unicode, D145).
+fn fold(name: &str) -> String {
+    let upper = normal_form(name).chars().flat_map(char::to_uppercase).collect::<String>();
+    normal_form(&upper.chars().flat_map(char::to_lowercase).collect::<String>())
+}
+
+/// Returns a text in the normal form NFD, in which equivalent texts are equal.
+fn normal_form(text: &str) -> String {
+    DecomposingNormalizerBorrowed::new_nfd().normalize(text).into_owned()
+}
+
+/// Returns whether Windows has a device of that name, with and without an extension, in any folder.
+fn is_device(part: &str) -> bool {
+    let stem = part.split('.').next().unwrap_or(part).trim_end_matches(' ');
+    let stem = stem.to_ascii_uppercase();
+    let numbered = stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT"));
+    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$")
+        || numbered.is_some_and(|number| {
+            let mut number = number.chars();
+            matches!(number.next(), Some('1'..='9' | '¹' | '²' | '³')) && number.next().is_none()
+        })
+}
+
 /// Returns the parts of a path without a leading `./`.
 ///
 /// It rejects a path that could lead outside the target folder on any operating system ("zip slip").
@@ -197,6 +227,9 @@ fn parts(name: &str, kind: EntryKind) -> Result<Vec<&str>, &'static str> {
     if name.contains(':') {
         return Err("has a `:` in its name, which marks a drive on Windows");
     }
+    if name.contains(['<', '>', '"', '|', '?', '*']) {
+        return Err("has one of `<>\"|?*` in its name, which Windows does not allow");
+    }
     if name.starts_with('/') {
         return Err("has an absolute path");
     }
@@ -216,6 +249,9 @@ fn parts(name: &str, kind: EntryKind) -> Result<Vec<&str>, &'static str> {
                 return Err(
                     "has a part in its path that ends in a dot or a space, which Windows removes",
                 );
+            }
+            _ if is_device(part) => {
+                return Err("has the name of a Windows device in its path");
             }
             _ if part.len() > MAX_PART_LEN => {
                 return Err("has a part in its path of more than 255 bytes");
@@ -239,7 +275,7 @@ fn is_metadata(top: &str) -> bool {
 }
 
 /// Prepares a name for a message: one line, at most 100 characters, no bidirectional controls.
-fn printable(name: &[u8]) -> String {
+pub(super) fn printable(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
     let plain = |c: char| {
         if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '`') {

@@ -6,6 +6,7 @@
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+mod header;
 mod listing;
 mod tar_gz;
 mod zip;
@@ -17,7 +18,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use self::listing::Listing;
+use self::listing::{EntryKind, Listing};
 
 /// The supported archive formats. Terraform recognises them by the end of the download URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,6 +128,18 @@ impl ArchiveError {
 
     fn entry(name: &str, problem: impl std::fmt::Display) -> Self {
         Self::Rejected { message: format!("the archive's entry `{name}` {problem}"), hint: None }
+    }
+
+    /// Rejects an entry whose mode does not let its owner use it. Terraform unpacks the mode with the
+    /// entry, so only root could use the module.
+    fn unusable(name: &str, mode: u32, kind: EntryKind) -> Self {
+        let use_it = if kind == EntryKind::Folder { "open" } else { "read" };
+        let problem = format_args!(
+            "has the mode {:04o}, which does not let its owner {use_it} it",
+            mode & 0o7777
+        );
+        Self::entry(name, problem)
+            .or_hint("run `chmod -R u+rX FOLDER` on the module's folder, and pack it again")
     }
 
     fn or_hint(self, hint: &'static str) -> Self {

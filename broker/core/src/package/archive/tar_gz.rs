@@ -1,11 +1,12 @@
 //! Inspects a gzip-compressed tar archive to its last byte, and rejects ambiguous content.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
 use tar::{Archive, Entry, EntryType, PaxExtensions};
 
+use super::header::HeaderCheck;
 use super::listing::{EntryKind, Listing};
 use super::{ArchiveError, ArchiveFile};
 
@@ -43,6 +44,7 @@ pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(
         Some(Exceeded::Headers) => {
             Err(ArchiveError::archive("has an entry with headers of more than 64 KiB"))
         }
+        Some(Exceeded::Ambiguous(error)) => Err(error),
         None => outcome,
     }
 }
@@ -107,15 +109,26 @@ fn check_entry<R: Read>(
         EntryType::GNUSparse => return rejected("is a sparse file; pack it without holes"),
         _ => return rejected("is neither a file nor a folder"),
     }
-    if header.as_bytes().ends_with(b"tar\0") {
-        return rejected("has a header in the star format, whose paths are ambiguous");
-    }
+    // Go reads the kind of an entry from these bits, and other programs ignore them.
+    let other_kind = match kind {
+        EntryKind::File => !0o107_777,
+        EntryKind::Folder | EntryKind::Implied => !0o047_777,
+    };
     match (header.mode(), kind) {
         (Err(_), _) => return rejected("is damaged"),
         (Ok(mode), EntryKind::File) if mode & 0o6000 != 0 => {
             return rejected("is set-user-id or set-group-id");
         }
         (Ok(mode), _) if mode & 0o4000 != 0 => return rejected("is set-user-id"),
+        (Ok(mode), _) if mode & other_kind != 0 => {
+            return rejected("has a mode that marks it as something else");
+        }
+        (Ok(mode), EntryKind::File) if mode & 0o400 == 0 => {
+            return Err(ArchiveError::unusable(name, mode, kind));
+        }
+        (Ok(mode), EntryKind::Folder) if mode & 0o500 != 0o500 => {
+            return Err(ArchiveError::unusable(name, mode, kind));
+        }
         _ => {}
     }
     if kind == EntryKind::Folder && entry.size() != 0 {
@@ -197,11 +210,14 @@ struct ReadBudget {
     exceeded: Cell<Option<Exceeded>>,
     /// Number of zeros at the end of the stream so far.
     zeros: Cell<u64>,
+    check: RefCell<HeaderCheck>,
 }
 
+/// The reason why the reader stopped.
 enum Exceeded {
     Stream,
     Headers,
+    Ambiguous(ArchiveError),
 }
 
 struct BudgetedReader<'a, R> {
@@ -226,6 +242,10 @@ impl<R: Read> Read for BudgetedReader<'_, R> {
                 return exceeded(Exceeded::Headers);
             };
             budget.headers.set(Some(headers));
+        }
+        let checked = budget.check.borrow_mut().feed(&buffer[..count]);
+        if let Err(error) = checked {
+            return exceeded(Exceeded::Ambiguous(error));
         }
         let zeros = buffer.iter().take(count).rev().take_while(|byte| **byte == 0).count();
         budget.zeros.set(if zeros == count { budget.zeros.get() + read } else { zeros as u64 });

@@ -197,6 +197,9 @@ fn check_directory(
         let (name, rest) = (length(28), length(30) + length(32));
         let mut raw_name = Vec::new();
         file.by_ref().take(name).read_to_end(&mut raw_name)?;
+        if let Some(error) = mode_problem(&fixed, member) {
+            return Ok(Err(error));
+        }
         if member.listed != at || raw_name != member.raw_name {
             return Ok(Err(ArchiveError::entry(&member.name, "has two names")));
         }
@@ -208,6 +211,35 @@ fn check_directory(
     } else {
         Err(ArchiveError::archive("has a directory that contains more than its entries"))
     })
+}
+
+/// Returns the error for a file that Terraform would unpack without the right to read it.
+///
+/// Go takes the mode from the upper half of the attributes if the entry was made on Unix (3) or macOS
+/// (19), even the mode 0. It gives every right if it was made on FAT (0), NTFS (11) or VFAT (14): Windows
+/// Explorer, `Compress-Archive` and Go itself write these. It gives no right for any other system. Folders
+/// always get mode 0755.
+fn mode_problem(listed: &[u8; 46], member: &ZipMember) -> Option<ArchiveError> {
+    if member.raw_name.ends_with(b"/") {
+        return None;
+    }
+    let mode = u32::from(u16::from_le_bytes([listed[40], listed[41]]));
+    match listed[5] {
+        3 | 19 if mode & 0o400 == 0 => {
+            Some(ArchiveError::unusable(&member.name, mode, EntryKind::File))
+        }
+        3 | 19 => None,
+        0 | 11 | 14 if listed[38] & 0x10 == 0 => None,
+        0 | 11 | 14 => {
+            Some(ArchiveError::entry(&member.name, "is marked as a folder, but named as a file"))
+        }
+        system => Some(ArchiveError::entry(
+            &member.name,
+            format_args!(
+                "was made on a system with the number {system}, whose files Terraform cannot read after it unpacks them"
+            ),
+        )),
+    }
 }
 
 /// Checks that the entries fill the file from the first byte to the directory, without gaps and

@@ -1,5 +1,6 @@
 //! Tests of the inspection: rejected archives with their error, and accepted archives.
 
+mod header;
 mod pack;
 mod property;
 mod tar_gz;
@@ -35,6 +36,32 @@ const BAD_NAMES: &[(&str, &str)] = &[
     ("a/b.", "dot or a space"),
     ("a /b.tf", "dot or a space"),
     (".../b.tf", "dot or a space"),
+    ("main.tf.", "dot or a space"),
+    ("main.tf ", "dot or a space"),
+    ("a./", "dot or a space"),
+    ("a<b.tf", "Windows does not allow"),
+    ("a>b.tf", "Windows does not allow"),
+    ("\"a\".tf", "Windows does not allow"),
+    ("a|b/c.tf", "Windows does not allow"),
+    ("what?/", "Windows does not allow"),
+    ("*.tf", "Windows does not allow"),
+    ("aux", "Windows device"),
+    ("aux.tf", "Windows device"),
+    ("AuX.tf.json", "Windows device"),
+    ("con", "Windows device"),
+    ("prn.tf", "Windows device"),
+    ("NUL/", "Windows device"),
+    ("nul/main.tf", "Windows device"),
+    ("./modules/Nul.d/main.tf", "Windows device"),
+    ("nul .txt", "Windows device"),
+    ("com1.json", "Windows device"),
+    ("a/COM9", "Windows device"),
+    ("lpt5.tf", "Windows device"),
+    ("LPT\u{b9}.txt", "Windows device"),
+    ("com\u{b2}", "Windows device"),
+    ("Com\u{b3}.tf", "Windows device"),
+    ("CONIN$", "Windows device"),
+    ("conout$.tf", "Windows device"),
 ];
 
 fn rejection_of(outcome: Result<ArchiveContents, ArchiveError>) -> String {
@@ -82,6 +109,11 @@ fn entries_that_collide_on_some_systems_are_rejected() {
         (["a/x.tf", "A/y.tf"], "only by case from `a`"),
         (["stra\u{df}e.tf", "STRASSE.tf"], "only by case"),
         (["k.tf", "\u{212a}.tf"], "only by case"),
+        (["caf\u{e9}.tf", "cafe\u{301}.tf"], "normal form from `caf\u{e9}.tf`"),
+        (["e\u{301}/a.tf", "\u{e9}/b.tf"], "normal form from `e\u{301}`"),
+        (["\u{ac00}.tf", "\u{1100}\u{1161}.tf"], "normal form"),
+        (["a\u{323}\u{307}.tf", "a\u{307}\u{323}.tf"], "normal form"),
+        (["CAF\u{c9}.tf", "cafe\u{301}.tf"], "only by case"),
         (["a", "a/b.tf"], "both a file and a folder"),
         (["a/b.tf", "a"], "both a file and a folder"),
     ] {
@@ -129,7 +161,7 @@ fn the_error_for_an_archive_without_a_module_at_the_top_level_has_a_hint() {
 
 #[test]
 fn a_module_is_accepted_in_both_formats() {
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 8] = [
         &["main.tf"],
         &["./", "./main.tf", "./modules/", "./modules/a/main.tf"],
         &["main.tf.json"],
@@ -143,6 +175,19 @@ fn a_module_is_accepted_in_both_formats() {
             "..c",
             ".terraform-docs.yml",
             "a b.txt",
+        ],
+        &[
+            "main.tf",
+            "auxiliary.tf",
+            "my.aux",
+            "com.tf",
+            "com0",
+            "com10.tf",
+            "lpt\u{2074}",
+            "null/",
+            "console.tf",
+            "conin",
+            "cafe\u{301}.tf",
         ],
     ];
     for names in cases {

@@ -38,7 +38,7 @@ pub(super) fn tar_entry(name: &str, data: &[u8]) -> TarEntry {
     TarEntry {
         name: name.into(),
         kind,
-        mode: 0o644,
+        mode: if kind == b'5' { 0o755 } else { 0o644 },
         data: data.to_vec(),
         size: None,
         link: "target".to_owned(),
@@ -83,7 +83,7 @@ impl TarEntry {
         let mut header = tar::Header::new_gnu();
         let length = self.name.len().min(100);
         header.as_old_mut().name[..length].copy_from_slice(&self.name[..length]);
-        header.set_entry_type(tar::EntryType::new(self.kind));
+        header.as_old_mut().linkflag = [self.kind];
         header.set_mode(self.mode);
         header.set_uid(0);
         header.set_gid(0);
@@ -153,6 +153,8 @@ pub(super) struct ZipEntry {
     pub data: Vec<u8>,
     pub method: u16,
     pub flags: u16,
+    /// The number of the system that made the entry: 3 is Unix.
+    pub made_by: u8,
     pub attributes: u32,
     pub extra: Vec<u8>,
     /// The unpacked size in the directory, if it is wrong.
@@ -173,7 +175,8 @@ pub(super) fn zip_entry(name: &str, data: &[u8]) -> ZipEntry {
         data: data.to_vec(),
         method: 8,
         flags: 0,
-        attributes: 0,
+        made_by: 3,
+        attributes: if name.ends_with('/') { 0o40_755 << 16 } else { 0o100_644 << 16 },
         extra: Vec::new(),
         size: None,
         crc: None,
@@ -249,7 +252,7 @@ pub(super) fn zip_with(
             );
         }
         let listed_name = entry.listed_name.as_ref().unwrap_or(&entry.name);
-        directory.extend(b"PK\x01\x02\x14\x03\x14\0");
+        directory.extend([&b"PK\x01\x02\x14"[..], &[entry.made_by], b"\x14\0"].concat());
         directory.extend(fields(false, listed_name));
         directory.extend([0; 6]);
         directory.extend(entry.attributes.to_le_bytes());

@@ -29,7 +29,7 @@ fn tar_entries_must_be_regular_files_or_folders() {
         (tar_entry("a", b"").kind(b'V'), "neither"),
         (tar_entry("a", b"").kind(b'Z'), "neither"),
         (tar_entry("a/", b"").kind(b'0'), "empty part"),
-        (tar_entry("a/", b"").kind(0), "empty part"),
+        (tar_entry("a/", b"").kind(0), "programs read it differently"),
         (tar_entry("a/", b"x"), "folder with data"),
         (tar_entry("a", b"").mode(0o4755), "set-user-id"),
         (tar_entry("a", b"").mode(0o2755), "set-group-id"),
@@ -43,6 +43,37 @@ fn tar_entries_must_be_regular_files_or_folders() {
     assert!(
         inspected(&tar_gz_of(&[good(), shared]), Format::TarGz, &ArchiveLimits::default()).is_ok()
     );
+}
+
+#[test]
+fn a_tar_entry_that_its_owner_cannot_use_is_rejected() {
+    for (name, mode, shown) in [
+        ("b.tf", 0, "0000"),
+        ("b.tf", 0o200, "0200"),
+        ("b.tf", 0o100_077, "0077"),
+        ("modules/", 0o644, "0644"),
+        ("modules/", 0o300, "0300"),
+        ("modules/", 0o40_000, "0000"),
+        ("./", 0o600, "0600"),
+        ("./", 0o100, "0100"),
+        ("./", 0, "0000"),
+    ] {
+        let bytes = tar_gz_of(&[tar_entry(name, b"").mode(mode), good()]);
+        let error = inspected(&bytes, Format::TarGz, &ArchiveLimits::default()).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("chmod")));
+        let message = error.to_string();
+        assert!(message.contains(&format!("`{name}` has the mode {shown},")), "{message}");
+    }
+    for (name, mode) in [("b.tf", 0o40_644), ("b.tf", 0o120_644), ("a/", 0o100_755)] {
+        let message = rejection(&tar_gz_of(&[good(), tar_entry(name, b"").mode(mode)]));
+        assert!(message.contains("marks it as something else"), "{message}");
+    }
+    for (name, mode) in
+        [("b.tf", 0o400), ("b.tf", 0o100_644), ("a/", 0o500), ("a/", 0o40_755), ("./", 0o700)]
+    {
+        let bytes = tar_gz_of(&[tar_entry(name, b"").mode(mode), good()]);
+        assert!(inspected(&bytes, Format::TarGz, &ArchiveLimits::default()).is_ok(), "{name}");
+    }
 }
 
 #[test]
@@ -97,7 +128,7 @@ fn a_global_header_may_contain_only_a_comment() {
         vec![pax(b'g', &[("path", "../evil.tf")]), good()],
         vec![pax(b'g', &[("comment", "x"), ("size", "1")]), good()],
         vec![pax(b'x', &[("path", "../evil.tf")]), commit.clone(), good()],
-        vec![commit.clone().size(1 << 40), good()],
+        vec![commit.clone().size(1 << 32), good()],
     ] {
         assert!(rejection(&tar_gz_of(&entries)).contains("global header"));
     }
@@ -136,7 +167,7 @@ fn the_unpacked_size_of_a_tar_archive_is_limited() {
     };
     for head in [
         tar_entry("a", b"").size(64 << 20).bytes(),
-        tar_entry("a", b"").size(1 << 50).bytes(),
+        tar_entry("a", b"").size(1 << 32).bytes(),
         good().bytes(),
     ] {
         let message = rejection_of(inspected(&bomb(&head), Format::TarGz, &limits));
@@ -175,15 +206,6 @@ fn a_damaged_tar_archive_is_rejected() {
     let mut checksum = tar.clone();
     checksum[1_024] ^= 1;
     assert!(rejection(&gzip(&checksum)).contains("after its entry `main.tf`"));
-    let mut star = tar.clone();
-    star[508..512].copy_from_slice(b"tar\0");
-    let sum: u32 = star[..512]
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
-        .sum();
-    star[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    assert!(rejection(&gzip(&star)).contains("star"));
     let mut trailer = gzip(&tar);
     let last = trailer.len() - 1;
     trailer[last - 5] ^= 1;

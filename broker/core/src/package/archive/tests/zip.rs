@@ -53,6 +53,69 @@ fn zip_entries_must_be_regular_files_or_folders() {
 }
 
 #[test]
+fn a_zip_file_that_its_owner_cannot_read_is_rejected() {
+    for made_by in [3, 19] {
+        for (mode, shown) in
+            [(0, "0000"), (0o100_000, "0000"), (0o100_200, "0200"), (0o100_077, "0077")]
+        {
+            let entry = zip_entry("b.tf", b"x").unix(mode).with(|entry| entry.made_by = made_by);
+            let error =
+                inspected(&zip_of(&[good(), entry]), Format::Zip, &ArchiveLimits::default())
+                    .unwrap_err();
+            assert!(error.hint().is_some_and(|hint| hint.contains("chmod")));
+            let message = error.to_string();
+            assert!(message.contains(&format!("`b.tf` has the mode {shown},")), "{message}");
+        }
+    }
+    for made_by in [1, 10, 255] {
+        let entry = zip_entry("b.tf", b"x").with(|entry| entry.made_by = made_by);
+        let message = rejection(&zip_of(&[good(), entry]));
+        assert!(
+            message.contains(&format!("`b.tf` was made on a system with the number {made_by}"))
+        );
+    }
+    for made_by in [0, 11, 14] {
+        let entry = zip_entry("b.tf", b"x").with(|entry| entry.made_by = made_by);
+        let marked = entry.with(|entry| entry.attributes |= 0x10);
+        assert!(rejection(&zip_of(&[good(), marked])).contains("marked as a folder"));
+    }
+    for mode in [0o100_400, 0o100_444, 0o100_644, 0o100_755, 0o600] {
+        assert_accepted(&zip_of(&[good(), zip_entry("b.tf", b"x").unix(mode)]));
+    }
+    for mode in [0, 0o40_000, 0o40_644] {
+        assert_accepted(&zip_of(&[good(), zip_entry("a/", b"").unix(mode)]));
+    }
+}
+
+#[test]
+fn a_zip_archive_without_unix_modes_is_accepted() {
+    let described = 1 << 3;
+    for (program, made_by, flags, attributes) in [
+        ("Windows Explorer", 0, 0, 0x20),
+        ("Windows Explorer, on NTFS", 11, 0, 0x20),
+        ("Compress-Archive", 0, 0, 0),
+        ("Compress-Archive, of a file that is read-only", 0, 0, 1),
+        ("Go", 0, described, 0),
+        ("a program on VFAT", 14, 0, 0x20),
+    ] {
+        let made = |name: &str, data: &[u8], attributes| {
+            zip_entry(name, data).with(|entry| {
+                entry.made_by = made_by;
+                entry.flags = flags;
+                entry.attributes = attributes;
+            })
+        };
+        let bytes = zip_of(&[
+            made("main.tf", b"locals {}\n", attributes),
+            made("modules/", b"", 0x10),
+            made("modules/a/main.tf", b"x", attributes),
+        ]);
+        let outcome = inspected(&bytes, Format::Zip, &ArchiveLimits::default());
+        assert!(outcome.is_ok(), "{program}: {outcome:?}");
+    }
+}
+
+#[test]
 fn sizes_and_checksums_must_match_the_data() {
     for (entry, word) in [
         (good().with(|entry| entry.size = Some(3)), "`main.tf` is damaged"),
