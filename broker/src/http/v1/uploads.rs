@@ -27,8 +27,8 @@ use stile_core::package::{AnnouncedArchive, MAX_ARCHIVE, UploadError};
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}/uploads`.
 ///
-/// Answers `201` with the URL for the archive, `200` if the version is already published or the
-/// archive fits into one request, and `409` if other bytes are published.
+/// Answers `201` with the URL for the archive. The answer is `200` if the version is already
+/// published, or if the archive fits into one request. It is `409` if other bytes are published.
 pub async fn begin(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
