@@ -1,4 +1,4 @@
-//! Reads the configuration once, from flags and the environment. No option disables a security check.
+//! Reads the configuration once, from flags and environment. No option disables a security check.
 
 mod authorizer_base;
 
@@ -108,7 +108,7 @@ pub struct Options {
     #[arg(long, env = "STILE_DEFAULT_TTL", value_name = "SECONDS", default_value_t = 3600)]
     pub default_ttl: i64,
 
-    /// Trust this API to identify the caller of `GET /v1/token`: account, and API or function URL id
+    /// Trust this API to identify callers of `GET /v1/token`: account, and API or function URL id
     ///
     /// Only for a Lambda function. A principal that can invoke the function can then mint a token
     /// for any caller. So grant `lambda:InvokeFunction` to that API only. Default: none. Example:

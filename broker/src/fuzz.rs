@@ -1,4 +1,5 @@
-//! The list of fuzz targets. Each passes its bytes to one parser, and asserts what must always hold.
+//! The list of fuzz targets. Each passes its bytes to one parser, and asserts what must always
+//! hold.
 //!
 //! The service does not contain this module: only tests and the programs in `tests/fuzz/` do. Each
 //! target is next to the parser that it tests, so the parser can stay private.
@@ -42,7 +43,8 @@ mod tests {
         names
     }
 
-    /// Tests the seeds (`taken-…`, `refused-…`), and every input that once caused a crash (`crash-…`).
+    /// Tests the seeds (`taken-…`, `refused-…`), and every input that once caused a crash
+    /// (`crash-…`).
     #[test]
     fn every_seed_and_every_past_crash_has_the_verdict_in_its_name() {
         for (target, run) in TARGETS {

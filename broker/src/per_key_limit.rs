@@ -1,4 +1,5 @@
-//! Limits how many permits each key holds: connections for each address, uploads for each principal.
+//! Limits how many permits each key holds: connections for each address, uploads for each
+//! principal.
 //!
 //! So one client cannot take them all.
 

@@ -56,7 +56,8 @@ impl Default for PrincipalCache {
 }
 
 impl PrincipalCache {
-    /// Returns the state of a token's principal: from the cache for ten seconds, then from the store.
+    /// Returns the state of a token's principal: from the cache for ten seconds, then from the
+    /// store.
     ///
     /// While the store is down, the cached state is used for five minutes.
     pub async fn recent(

@@ -1,4 +1,5 @@
-//! A mutex whose waiters share the holder's failure, so a hung store costs one timeout, not one per waiter.
+//! A mutex whose waiters share the holder's failure, so a hung store costs one timeout, not one per
+//! waiter.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};

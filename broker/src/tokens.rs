@@ -126,7 +126,8 @@ impl Tokens {
         key
     }
 
-    /// Reads the keyring from the store, rotates it if that is due, and returns the key to mint with.
+    /// Reads the keyring from the store, rotates it if that is due, and returns the key to mint
+    /// with.
     async fn rotated_key(&self, store: &Store, now: i64) -> Result<Key, KeyError> {
         // If another broker rotates the keyring first, the next iteration reads its result.
         for _ in 0..4 {
@@ -188,9 +189,9 @@ impl Tokens {
 
     /// Before a mint: reads the keyring again, if the store lists another one than the cached one.
     ///
-    /// A lower revision usually means that an operator removed or restored the keyring. But the list
-    /// can also be from before this process rotated the keyring. So the broker reads the keyring at
-    /// most once in ten seconds for it.
+    /// A lower revision usually means that an operator removed or restored the keyring. But the
+    /// list can also be from before this process rotated the keyring. So the broker reads the
+    /// keyring at most once in ten seconds for it.
     pub async fn follow(
         &self,
         listed: &KeyringSummary,
@@ -275,8 +276,8 @@ impl Tokens {
         guard.reload_failure.map_or(Ok(()), |kind| Err(recent_failure(kind)))
     }
 
-    /// Removes the cached keys that a newer list does not contain. This requires neither KMS nor the
-    /// store, so it works while both are down.
+    /// Removes the cached keys that a newer list does not contain. This requires neither KMS nor
+    /// the store, so it works while both are down.
     fn restrict_to(&self, listed: &KeyringSummary) {
         let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(cached) = keyring.as_mut().filter(|cached| cached.revision < listed.revision) {

@@ -13,7 +13,8 @@ const EXCHANGES: usize = 2048;
 /// The number of concurrent uploads.
 const UPLOADS: usize = 32;
 
-/// The number of concurrent uploads of one principal, so that one publisher cannot block the others.
+/// The number of concurrent uploads of one principal, so that one publisher cannot block the
+/// others.
 const UPLOADS_OF_ONE: usize = 24;
 
 /// The number of archives that the broker checks concurrently.

@@ -204,8 +204,8 @@ impl ApiError {
         }
     }
 
-    /// Converts the error of an access. `bad_name` is the answer for a bearer that has the right, but
-    /// sent an invalid address.
+    /// Converts the error of an access. `bad_name` is the answer for a bearer that has the right,
+    /// but sent an invalid address.
     pub fn access(error: AccessError, bad_name: impl FnOnce(NameError) -> Self) -> Self {
         match error {
             AccessError::NoNamespace(error) => Self::new(ErrorCode::NoGrant, error.to_string()),

@@ -74,8 +74,8 @@ pub(super) fn conclude<T>(mut draft: Draft, answer: Result<T, ApiError>) -> Resu
 
 /// Returns the token in the `Authorization` header.
 ///
-/// Two headers, or two tokens in one header, count as no token. A proxy in front of the broker might
-/// have checked the other one.
+/// Two headers, or two tokens in one header, count as no token. A proxy in front of the broker
+/// might have checked the other one.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (all.next(), all.next()) else { return None };

@@ -1,4 +1,5 @@
-//! The error of every route: the status of each code, and the body in the form that the client expects.
+//! The error of every route: the status of each code, and the body in the form that the client
+//! expects.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -119,7 +120,8 @@ impl ApiError {
 }
 
 impl IntoResponse for ApiError {
-    /// Creates the status and the headers. [`render_errors`] adds the body, in the form of the route.
+    /// Creates the status and the headers. [`render_errors`] adds the body, in the form of the
+    /// route.
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
         let headers = response.headers_mut();

@@ -1,4 +1,5 @@
-//! The fuzz targets for `Authorization` headers and Lambda events. The service does not contain this module.
+//! The fuzz targets for `Authorization` headers and Lambda events. The service does not contain
+//! this module.
 
 use std::sync::Arc;
 
@@ -154,8 +155,8 @@ impl Registry {
         Self { runtime, plain, gateway, _data: data }
     }
 
-    /// Returns the answer, if the bytes are an event. Asserts that the function did not fail, and did
-    /// not allow a request without a token.
+    /// Returns the answer, if the bytes are an event. Asserts that the function did not fail, and
+    /// did not allow a request without a token.
     fn answer(&self, function: &Function, event: &RawValue) -> Option<Value> {
         let answer = self.runtime.block_on(function.answer(event)).ok()?;
         let answer: Value = serde_json::from_str(answer.get()).expect("an answer is JSON");

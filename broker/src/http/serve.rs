@@ -72,8 +72,8 @@ pub struct ConnectionTimeouts {
     /// The longest time for the request line and headers, and for a TLS handshake. So a slow client
     /// cannot hold a connection for longer.
     pub head: Duration,
-    /// The longest time in which a client reads nothing of the answer. Otherwise a client that never
-    /// reads would hold its connection forever.
+    /// The longest time in which a client reads nothing of the answer. Otherwise a client that
+    /// never reads would hold its connection forever.
     pub write: Duration,
     /// The longest time for open requests after the signal to stop.
     pub drain: Duration,
@@ -176,7 +176,8 @@ impl Server {
         Self { timeouts, ..self }
     }
 
-    /// Returns the address of the server. For port 0, it contains the port that the system selected.
+    /// Returns the address of the server. For port 0, it contains the port that the system
+    /// selected.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -213,8 +214,8 @@ impl Server {
             }
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
             let timeouts = self.timeouts;
-            // Under high load, a connection serves only one request, so that idle connections do not
-            // block other clients.
+            // Under high load, a connection serves only one request, so that idle connections do
+            // not block other clients.
             let keep_alive = connections.available_permits() > CONNECTIONS / 4;
             tokio::spawn(async move {
                 let limits = Limits { timeouts, network: Network::of(peer.ip()), keep_alive };
@@ -246,8 +247,8 @@ async fn connection(
     limits: Limits,
 ) {
     let _ = stream.set_nodelay(true);
-    // A socket becomes writable again when a third of its send buffer is free. With the usual buffer
-    // of 4 MB, a slow reader needs a minute for that, and would run into the write timeout.
+    // A socket becomes writable again when a third of its send buffer is free. With the usual
+    // buffer of 4 MB, a slow reader needs a minute for that, and would run into the write timeout.
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.timeouts.write));

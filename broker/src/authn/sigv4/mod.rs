@@ -1,4 +1,5 @@
-//! Authenticates the signer of a proof: rebuilds the signed request, sends it to STS, and reads the answer.
+//! Authenticates the signer of a proof: rebuilds the signed request, sends it to STS, and reads the
+//! answer.
 //!
 //! `request` rebuilds the request from the values of the proof. `endpoint` selects where the broker
 //! sends it. `answer` parses the answer. `single_flight` lets only one of several identical proofs

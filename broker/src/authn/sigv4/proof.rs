@@ -171,8 +171,8 @@ fn within_request(error: &FieldError) -> FieldError {
     }
 }
 
-/// Parses a time of the form `YYYYMMDDTHHMMSSZ` into Unix seconds. The digits must be ASCII, and the
-/// time must exist.
+/// Parses a time of the form `YYYYMMDDTHHMMSSZ` into Unix seconds. The digits must be ASCII, and
+/// the time must exist.
 fn parse_amz_date(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let shaped = bytes.len() == 16

@@ -84,7 +84,8 @@ mod tests {
         })
     }
 
-    /// Texts that would inject a header, a parameter, a field or a host, if the broker forwarded them.
+    /// Texts that would inject a header, a parameter, a field or a host, if the broker forwarded
+    /// them.
     fn injections() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             Just("\r\nx-injected: 1".to_owned()),
@@ -103,7 +104,8 @@ mod tests {
     }
 
     proptest! {
-        /// [`request_body`] asserts that each field of the proof changes only its own part of the request.
+        /// [`request_body`] asserts that each field of the proof changes only its own part of the
+        /// request.
         #[test]
         fn each_field_of_a_valid_proof_changes_only_its_part_of_the_request(body in bodies()) {
             prop_assert_eq!(request_body(body.to_string().as_bytes()), Verdict::Accepted);

@@ -1,4 +1,5 @@
-//! Lets only one of several identical proofs in progress reach STS. The others wait, and are replays.
+//! Lets only one of several identical proofs in progress reach STS. The others wait, and are
+//! replays.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +37,8 @@ impl Default for SingleFlight {
 }
 
 impl SingleFlight {
-    /// Joins the requests with this proof. A follower returns when its leader has succeeded or failed.
+    /// Joins the requests with this proof. A follower returns when its leader has succeeded or
+    /// failed.
     pub async fn join(&self, digest: Digest) -> FlightRole {
         let mut waiting = {
             let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! The broker as a Lambda function: answers four forms of events with the same router as the server.
+//! The broker as a Lambda function: answers four forms of events with the same router as the
+//! server.
 //!
 //! The source and the caller of an event are in its own fields. This module passes them on as
 //! extensions of the request, which no client can set. The broker ignores the same values in a

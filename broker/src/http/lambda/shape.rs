@@ -44,7 +44,8 @@ pub(super) fn normalize(event: &mut LambdaRequest) -> Target {
         LambdaRequest::ApiGatewayV1(event) => {
             remove_duplicate_headers(&mut event.headers, &event.multi_value_headers);
             (event.request_context.stage, event.request_context.domain_name) = (None, None);
-            // The path of a REST API never contains the stage, even if it begins with the same word.
+            // The path of a REST API never contains the stage, even if it begins with the same
+            // word.
             Target {
                 path: absolute(&event.path.replace("/".to_owned()).unwrap_or_default(), is_path),
                 query: None,

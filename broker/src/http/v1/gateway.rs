@@ -70,8 +70,8 @@ async fn exchange(
         .map_err(|error| ApiError::mint(error, broker))
 }
 
-/// Parses the query into a request document. Each of the three parameters may occur once, and commas
-/// separate the items of a list.
+/// Parses the query into a request document. Each of the three parameters may occur once, and
+/// commas separate the items of a list.
 fn parse_query(query: &str, default_ttl: i64) -> Result<RequestDocument, ApiError> {
     let invalid = |error: FieldError| ApiError::new(ErrorCode::InvalidRequest, error.problem);
     let (mut ttl, mut namespaces, mut permissions) = (None, None, None);

@@ -38,8 +38,8 @@ pub struct ModulePath {
 }
 
 impl ModulePath {
-    /// Decides the right on this module. `bad_name` is the answer for a bearer that has the right, but
-    /// sent an invalid address.
+    /// Decides the right on this module. `bad_name` is the answer for a bearer that has the right,
+    /// but sent an invalid address.
     pub fn access<R: Right>(
         &self,
         bearer: &Bearer,
