@@ -341,13 +341,22 @@ pub fn expiry(credentials: &Credentials) -> Option<DateTime<Utc>> {
     credentials.expiry().map(DateTime::from)
 }
 
+/// The errors after a connection was made. A connection that closes early has one of the last two,
+/// if it closes before the client has sent the request.
+const METADATA_ACCEPTED: [&str; 4] = [
+    "HTTP read timeout",
+    "client error (SendRequest)",
+    "client error (Canceled)",
+    "client error (ChannelClosed)",
+];
+
 /// Tells whether instance metadata accepted the request and its response never arrived.
 ///
 /// This happens in a container that is beyond the hop limit. Outside EC2 nothing accepts the request.
 /// The SDK reports "not loaded" for both, and only the text of the error differs.
 fn metadata_timed_out(error: &SdkError) -> bool {
     let text = message::chain(error);
-    ["HTTP read timeout", "client error (SendRequest)"].iter().any(|part| text.contains(part))
+    METADATA_ACCEPTED.iter().any(|part| text.contains(part))
 }
 
 /// Tells whether a profile does not exist. An existing one may set only a region.
@@ -480,5 +489,16 @@ mod tests {
         }
         let other = Environment { aws: Vec::new(), ..proxied };
         assert!(CredentialProvider::Container.check_proxy(&other).is_ok(), "nothing is configured");
+    }
+
+    #[test]
+    fn only_a_connection_that_was_made_tells_that_metadata_is_out_of_reach() {
+        let failed = |text: &'static str| SdkError::not_loaded(text);
+        for never_made in ["client error (Connect)", "HTTP connect timeout", "no answer"] {
+            assert!(!metadata_timed_out(&failed(never_made)), "{never_made}");
+        }
+        for made in METADATA_ACCEPTED {
+            assert!(metadata_timed_out(&failed(made)), "{made}");
+        }
     }
 }
