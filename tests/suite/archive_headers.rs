@@ -15,7 +15,8 @@ use stile_tests::skipped::{skipped, tool};
 
 const GENERATED: u64 = 3_000;
 
-/// Bytes that replace those at an offset of a header: the fields that programs read differently.
+/// Bytes that replace the bytes at an offset of a header, in the fields that programs read
+/// differently.
 const CHANGES: &[(usize, &[u8])] = &[
     (0, b"b.tf\0"),
     (0, b"b.tf\0garbage"),
@@ -71,7 +72,7 @@ const CHANGES: &[(usize, &[u8])] = &[
 /// The entries of an archive as a program reads them: the size of each file, and `None` for a folder.
 type Reading = BTreeMap<String, Option<u64>>;
 
-/// A header of a file with that many bytes, in one of the three forms.
+/// Returns the header of a file with that many bytes, in one of the three forms.
 fn header(random: &mut SeededRandom, name: &str, kind: u8, size: usize) -> Vec<u8> {
     let mut header = match random.below(3) {
         0 => tar::Header::new_ustar(),
@@ -98,7 +99,7 @@ fn append(archive: &mut Vec<u8>, mut header: Vec<u8>, data: &[u8]) {
     archive.resize(archive.len().next_multiple_of(512), 0);
 }
 
-/// An archive with one ordinary file, and one entry whose headers have random changes.
+/// Generates an archive with one ordinary file, and one entry whose headers have random changes.
 fn generated(random: &mut SeededRandom) -> Vec<u8> {
     let mut archive = Vec::new();
     let first = header(random, "main.tf", b'0', 1);
@@ -143,7 +144,7 @@ fn is_accepted(archive: &[u8]) -> bool {
     inspect(&mut file, Format::TarGz, &ArchiveLimits::default()).is_ok()
 }
 
-/// The entries as the inspection reads them.
+/// Returns the entries as the broker's inspection reads them.
 fn inspected(archive: &[u8]) -> Reading {
     let mut archive = tar::Archive::new(archive);
     let entries = archive.entries().unwrap().map(|entry| entry.unwrap());
@@ -160,7 +161,7 @@ fn plain(name: &str) -> String {
     name.trim_start_matches("./").trim_end_matches('/').to_owned()
 }
 
-/// The entries of every archive as Python reads them.
+/// Returns the entries of every archive as Python reads them.
 fn by_python(python: &Path, archives: &[PathBuf]) -> Vec<Reading> {
     let program = "
 import json, sys, tarfile
@@ -193,10 +194,10 @@ for path in sys.stdin.read().split():
     read.collect()
 }
 
-/// The files and folders that GNU tar creates from an archive.
+/// Returns the files and folders that GNU tar creates from an archive.
 fn by_gnu_tar(tar: &Path, archive: &Path, folder: &Path) -> Reading {
     fs::create_dir(folder).unwrap();
-    // The status says also whether tar could set owner and time, which do not matter here.
+    // The exit status also says whether tar can set owner and time, which do not matter here.
     Command::new(tar)
         .args(["--extract", "--touch", "--no-same-owner", "--file"])
         .arg(archive)
@@ -229,7 +230,7 @@ fn with_folders(reading: &Reading) -> Reading {
     parents.chain(reading.clone()).collect()
 }
 
-/// A folder with a module, whose longest path fits only into a prefix or an extended header.
+/// Creates a folder with a module whose longest path fits only into a prefix or an extended header.
 fn module() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let long = format!("modules/{}/{}.tf", "d".repeat(60), "f".repeat(60));

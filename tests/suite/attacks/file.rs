@@ -1,4 +1,5 @@
-//! Reads the corpus: what each case sends, and what must come of it. An unknown word in a file is an error.
+//! Reads the corpus: what each case sends, and the expected outcome. An unknown word in a file is
+//! an error.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,67 +7,67 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// One file: the cases of one section of the list of bad and edge inputs.
+/// One file of the corpus: the cases of one section.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     case: Vec<Case>,
 }
 
-/// One line of the list, or a part of it.
+/// One entry of the corpus, or a part of it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Case {
-    /// Its number in the list.
+    /// The number of the entry in the corpus.
     pub(super) line: u16,
-    /// What is sent, in words.
+    /// A description of the input.
     pub(super) what: String,
-    /// The broker, where it is not the section's own.
+    /// The broker of the case, if it is not the broker of the section.
     #[serde(default)]
     pub(super) world: Option<World>,
-    /// Principal, namespace and permissions, granted before the first input.
+    /// Principal, namespace and permissions that the test grants before the first input.
     #[serde(default)]
     pub(super) grants: Vec<[String; 3]>,
-    /// What must come of every input.
+    /// The expected outcome of every input.
     #[serde(default)]
     pub(super) must: Must,
-    /// What is sent, one after another.
+    /// The inputs, which the test sends one after another.
     #[serde(default)]
     pub(super) inputs: Vec<Input>,
-    /// The function that shows what cannot be written as data.
+    /// The function that tests what data cannot express.
     #[serde(default)]
     pub(super) shown_by: Option<String>,
 }
 
-/// A broker of a case's own.
+/// The configuration of a broker that only one case uses.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct World {
-    /// The regions that are enabled; all of them where none is named.
+    /// The enabled regions. If the list is empty, every region is enabled.
     pub(super) regions: Vec<String>,
-    /// Its time, RFC 3339.
+    /// The time of the broker's clock, in RFC 3339.
     pub(super) now: Option<String>,
 }
 
-/// What must come of an input; what an input does not say, its case says.
+/// The expected outcome of an input. A field that an input leaves out comes from its case.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Must {
-    /// Status and code, `401 proof_expired`; a program's is `exit 1`.
+    /// Status and error code, for example `401 proof_expired`. For a program, `exit 1`.
     pub(super) answer: Option<String>,
-    /// `STS/KMS/reads/writes`.
+    /// The number of calls, as `STS/KMS/reads/writes`.
     pub(super) calls: Option<Calls>,
     /// Headers of the reply.
     pub(super) header: BTreeMap<String, String>,
-    /// What the reply has in it.
+    /// Texts that the reply contains.
     pub(super) says: Vec<String>,
-    /// What neither the reply nor the log has in it.
+    /// Texts that neither the reply nor the log contains.
     pub(super) hides: Vec<String>,
-    /// What the log has in it.
+    /// Texts that the log contains.
     pub(super) logs: Vec<String>,
-    /// The host whose STS was asked.
+    /// The host of the STS that the broker called.
     pub(super) host: Option<String>,
-    /// The longest line of the log, in bytes, where it is shorter than any may be.
+    /// The longest allowed line of the log in bytes, if it is shorter than the general limit.
     pub(super) line: Option<usize>,
 }
 
@@ -88,7 +89,7 @@ impl Must {
     }
 }
 
-/// How often who was called.
+/// How often the broker called each service.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Calls {
     pub(super) sts: usize,
@@ -125,59 +126,59 @@ impl<'de> Deserialize<'de> for Calls {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Input {
-    /// What must come of it, where that is not what must come of the others.
+    /// The expected outcome of this input, where it differs from the rest of the case.
     pub(super) must: Must,
-    /// How often it is sent, once if it is not said.
+    /// How often the test sends it. The default is once.
     pub(super) times: Option<usize>,
-    /// The method, `POST` if it is not said.
+    /// The method. The default is `POST`.
     pub(super) method: Option<String>,
-    /// Path and query, `/v1/token` if it is not said.
+    /// Path and query. The default is `/v1/token`.
     pub(super) path: Option<String>,
-    /// More headers.
+    /// Additional headers.
     pub(super) headers: Vec<[String; 2]>,
-    /// The content type; none if it is empty.
+    /// The content type. An empty text means no such header.
     pub(super) content_type: Option<String>,
-    /// The body, the proof if it is not said.
+    /// The body. The default is the proof.
     pub(super) body: Option<String>,
-    /// How the body becomes bytes, UTF-8 if it is not said.
+    /// How the test encodes the body. The default is UTF-8.
     pub(super) encoding: Encoding,
-    /// Fields put in place of the proof's, or beside them, after it was signed.
+    /// Fields that replace fields of the proof, or that the test adds, after the signature.
     pub(super) set: BTreeMap<String, Value>,
-    /// Fields taken out of the proof.
+    /// Fields that the test removes from the proof.
     pub(super) drop: Vec<String>,
-    /// The document under the signature of another.
+    /// A request document that the test puts under the signature of another one.
     pub(super) document: Option<String>,
-    /// What is signed.
+    /// What the test signs.
     pub(super) signed: Signed,
-    /// Whose proof it is.
+    /// The caller who signs the proof.
     pub(super) caller: Caller,
-    /// What STS answers, where that is not the truth.
+    /// The answer of STS, if it is not the true one.
     pub(super) sts: Option<Sts>,
-    /// A token sealed by hand, `«forged»` in what is sent.
+    /// A token that the test seals itself. Inputs name it `«forged»`.
     pub(super) forged: Option<Forged>,
-    /// A program of ours with its arguments, in place of a request; it finds the same store.
+    /// A program of the project with its arguments, instead of a request. It uses the same store.
     pub(super) run: Vec<String>,
 }
 
-/// How a text becomes bytes.
+/// How the test encodes a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Encoding {
     #[default]
     Utf8,
-    /// Two bytes a letter.
+    /// Two bytes for each character.
     Utf16le,
-    /// One byte a letter, which above 127 is no UTF-8.
+    /// One byte for each character. Above 127, this is not valid UTF-8.
     Latin1,
-    /// Ten megabytes of zeros, packed.
+    /// Ten megabytes of zeros, compressed.
     GzipBomb,
 }
 
-/// What a proof is signed over, where that is not what an honest helper would sign.
+/// What a proof's signature covers, where an honest helper would sign something else.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Signed {
-    /// Seconds from now.
+    /// The time of the signature, in seconds from now.
     pub(super) at: i64,
     pub(super) region: Option<String>,
     pub(super) audience: Option<String>,
@@ -188,7 +189,7 @@ pub(super) struct Signed {
     pub(super) permissions: Option<Vec<String>>,
 }
 
-/// Who signs: the role `deploy` where nothing is said.
+/// The signer. The default is the role `deploy`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Caller {
@@ -197,12 +198,12 @@ pub(super) struct Caller {
     pub(super) user: Option<String>,
     pub(super) session: Option<String>,
     pub(super) partition: Option<String>,
-    /// Whatever STS is to answer in place of the right ARN.
+    /// The ARN that STS returns instead of the right one.
     pub(super) arn: Option<String>,
     pub(super) user_id: Option<String>,
 }
 
-/// An answer of STS; the identity where neither body nor code is given.
+/// An answer of STS. Without body and code, it is the caller identity.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sts {
@@ -212,25 +213,25 @@ pub(super) struct Sts {
     pub(super) content_type: String,
     #[serde(default)]
     pub(super) body: Option<String>,
-    /// The code of an error, with its message.
+    /// The code and message of an error.
     #[serde(default)]
     pub(super) code: Option<String>,
     #[serde(default)]
     pub(super) message: String,
-    /// Texts of the identity and what stands in their place.
+    /// Texts of the caller identity, each with its replacement.
     #[serde(default)]
     pub(super) replace: Vec<[String; 2]>,
     #[serde(default)]
     pub(super) instead: Option<Instead>,
 }
 
-/// What comes in place of an answer.
+/// What STS sends instead of an answer.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Instead {
-    /// A body without end.
+    /// An endless body.
     Endless,
-    /// A redirect to STS itself.
+    /// A redirect to the same STS.
     Redirect,
 }
 
@@ -242,7 +243,7 @@ fn xml() -> String {
     "text/xml".to_owned()
 }
 
-/// A token sealed under the registry's own key, or another.
+/// A token that the test seals under the registry's key, or under another key.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Forged {
@@ -252,16 +253,16 @@ pub(super) struct Forged {
     pub(super) exp: Option<i64>,
     pub(super) set: BTreeMap<String, Value>,
     pub(super) drop: Vec<String>,
-    /// The sealed bytes, in place of claims.
+    /// The sealed bytes, instead of claims.
     pub(super) raw: Option<String>,
     pub(super) audience: Option<String>,
-    /// Whether it is sealed under a key that is not in the keyring.
+    /// Whether the test seals it under a key that is not in the keyring.
     pub(super) unknown_key: bool,
-    /// A footer in place of the right one.
+    /// A footer that replaces the right one.
     pub(super) footer: Option<String>,
 }
 
-/// Every case, by the name of its section.
+/// Returns every case, by the name of its section.
 pub(super) fn read() -> Vec<(String, Vec<Case>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/attacks");
     let mut files: Vec<_> =

@@ -1,4 +1,5 @@
-//! Tokens sealed by hand, with the library and not with the broker's code: under the registry's own key, or none of its.
+//! Seals tokens with the library instead of the broker's code, under the registry's own key or
+//! under an unknown one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +11,7 @@ use stile_tests::broker::{HOST, TestBroker, deploy, role};
 use super::file::Forged;
 use super::text::{Values, expand, expand_json};
 
-/// The token that the case describes.
+/// Returns the token that the case describes.
 pub(super) async fn forged(test: &TestBroker, forged: &Forged, values: &Values) -> String {
     let keyring = test.store().keyring().await.unwrap();
     let key = keyring.keys().last().unwrap();
@@ -29,7 +30,7 @@ pub(super) async fn forged(test: &TestBroker, forged: &Forged, values: &Values) 
     }
     let mut values = values.clone();
     values.insert("claims", claims.to_string());
-    // Without its first bracket, for a twin to stand before.
+    // Without the opening bracket, so that a text can put a duplicate field before the rest.
     values.insert("more claims", claims.to_string()[1..].to_owned());
     let message =
         forged.raw.as_ref().map_or_else(|| claims.to_string(), |raw| expand(raw, &values));
@@ -40,7 +41,7 @@ pub(super) async fn forged(test: &TestBroker, forged: &Forged, values: &Values) 
     seal(key.secret(), &message, &footer, forged.audience.as_deref().unwrap_or(HOST))
 }
 
-/// A well-formed token under a key that nobody knows.
+/// Returns a well-formed token under a key that is not in the keyring.
 pub(super) async fn under_an_unknown_key(test: &TestBroker) -> String {
     forged(test, &Forged { unknown_key: true, ..Forged::default() }, &Values::new()).await
 }

@@ -1,4 +1,5 @@
-//! A warm broker that is watched: whatever it is sent, its reply and its log hold no secret, and its calls are counted.
+//! A warm broker under watch: the test counts its calls, and checks that no reply and no log line
+//! contains a secret.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -13,10 +14,11 @@ use stile_tests::sts::local::Seen;
 use super::file::{Calls, World};
 use super::forge;
 
-/// Longest line of a log, in bytes: 512 characters of an error, and what every line of a request or a decision has besides.
+/// The longest allowed line of a log, in bytes: an error of 512 characters, and the fields that
+/// every request or decision has.
 pub(super) const LONGEST_LINE: usize = 1536;
 
-/// The headers that STS is sent with a session's proof, and no others.
+/// The only headers that the broker sends to STS with a session's proof.
 const TO_STS: [&str; 9] = [
     "accept",
     "authorization",
@@ -29,26 +31,27 @@ const TO_STS: [&str; 9] = [
     "x-stile-request",
 ];
 
-/// A broker with its caches full, one module in it, and a token that may do everything there.
+/// A broker with full caches and one module, and a token with every permission on the module's
+/// namespace.
 pub(super) struct Ground {
     pub(super) test: TestBroker,
     pub(super) token: String,
     journal: Journal,
 }
 
-/// What came of one request.
+/// The outcome of one request.
 pub(super) struct Outcome {
     pub(super) reply: Reply,
     pub(super) calls: Calls,
     pub(super) logged: Logged,
-    /// The requests that STS was sent.
+    /// The requests that STS received.
     pub(super) asked: Vec<Seen>,
-    /// What is wrong whatever was sent.
+    /// Problems that are wrong for every request.
     pub(super) problems: Vec<String>,
 }
 
 impl Ground {
-    /// On an empty store of that kind; none where a tool is missing.
+    /// Starts a broker on an empty store of that kind. Returns `None` if a tool is missing.
     pub(super) async fn new(backend: Backend, world: &World) -> Option<Self> {
         let journal = Journal::start();
         let place = Place::new(backend).await?;
@@ -62,9 +65,9 @@ impl Ground {
         Some(Self::warm(test, journal).await)
     }
 
-    /// The usual one.
+    /// Starts a broker with the default configuration.
     pub(super) async fn plain(backend: Backend) -> Self {
-        Self::new(backend, &World::default()).await.expect("the tools were looked for before")
+        Self::new(backend, &World::default()).await.expect("the suite checked the tools before")
     }
 
     async fn warm(test: TestBroker, journal: Journal) -> Self {
@@ -82,8 +85,9 @@ impl Ground {
         ground
     }
 
-    /// Fills the caches, so that none is filled while calls are counted: the caller's state, and the one look at the
-    /// keyring in ten seconds that an unknown key id may cause.
+    /// Fills the caches, so that no request fills one while the test counts calls. The caches hold
+    /// the caller's principal state, and the one keyring read in ten seconds that an unknown key id
+    /// can cause.
     pub(super) async fn refresh(&self) {
         assert_eq!(self.test.get("/v1/whoami", &self.token).await.status, 200);
         let unknown = forge::under_an_unknown_key(&self.test).await;
@@ -91,21 +95,23 @@ impl Ground {
         self.forget();
     }
 
-    /// Drops what was counted and logged so far; a task that panicked after its request was answered is seen here.
+    /// Drops the calls and log lines so far. Fails if a task panicked after its request was
+    /// answered.
     pub(super) fn forget(&self) {
         let panics = self.journal.taken().panics;
-        assert!(panics.is_empty(), "something panicked between two requests: {panics:?}");
+        assert!(panics.is_empty(), "a task panicked between two requests: {panics:?}");
         if self.test.backend() == Backend::Aws {
             self.test.aws().proxy.take_counts();
         }
     }
 
-    /// Sends a request and looks at everything that must be so whatever it is; the secrets are those it carries.
+    /// Sends a request and checks everything that holds for every request. `secrets` are the
+    /// secrets in the request.
     pub(super) async fn watch(&self, request: Request<Body>, secrets: &[String]) -> Outcome {
         self.watch_in(&self.test, request, secrets).await
     }
 
-    /// The same in another process of the same registry.
+    /// Does the same in another process of the same registry.
     pub(super) async fn watch_in(
         &self,
         process: &TestBroker,
@@ -127,7 +133,7 @@ impl Ground {
         outcome
     }
 
-    /// The same, where nothing may be wrong and the answer and the calls are known.
+    /// Does the same, and also checks the answer, the calls and that nothing is wrong.
     pub(super) async fn expect(
         &self,
         request: Request<Body>,
@@ -139,7 +145,7 @@ impl Ground {
         self.settle(outcome, answer, calls)
     }
 
-    /// The same in another process.
+    /// Does the same in another process.
     pub(super) async fn expect_in(
         &self,
         process: &TestBroker,
@@ -160,7 +166,8 @@ impl Ground {
         outcome
     }
 
-    /// How the calls differ from the budget. The embedded store calls nobody, so that STS alone is counted there.
+    /// Says how the calls differ from the budget. The embedded store calls no service, so only
+    /// calls to STS count there.
     pub(super) fn cost(&self, outcome: &Outcome, budget: Calls) -> Option<String> {
         let budget = if self.test.backend() == Backend::Aws {
             budget
@@ -184,7 +191,7 @@ impl Ground {
                 | "dynamodb Scan" => calls.reads += count,
                 other if other.starts_with("dynamodb ") => calls.writes += count,
                 other if other.starts_with("kms ") => calls.kms += count,
-                // Nothing here may reach for an archive: a number that no budget has.
+                // No request here may read an archive, so this is a number that no budget has.
                 _ => calls.reads = usize::MAX,
             }
         }
@@ -233,7 +240,7 @@ impl Outcome {
             }
         }
         if self.logged.json.text.lines().any(|line| serde_json::from_str::<Value>(line).is_err()) {
-            wrong(format!("a line is no JSON: {}", self.logged.json.text));
+            wrong(format!("a line is not JSON: {}", self.logged.json.text));
         }
         if !self.logged.panics.is_empty() {
             wrong(format!("something panicked: {:?}", self.logged.panics));
@@ -253,14 +260,14 @@ impl Outcome {
                 || asked.header_names() != expected
                 || asked.header("x-stile-audience") != Some(HOST)
             {
-                wrong(format!("STS was sent something else than the template: {asked:?}"));
+                wrong(format!("STS received a request that is not the template: {asked:?}"));
             }
         }
         self.problems.extend(problems);
     }
 }
 
-/// What of an identity and its proof nobody may see again.
+/// Returns the parts of an identity and its proof that no reply and no log may contain.
 pub(super) fn secrets(identity: &Identity, proof: &Value) -> Vec<String> {
     let mut secrets = vec![identity.access_key_id.clone(), identity.secret_access_key.clone()];
     secrets.extend(identity.session_token.clone());
@@ -272,12 +279,12 @@ pub(super) fn secrets(identity: &Identity, proof: &Value) -> Vec<String> {
     secrets
 }
 
-/// The request of an exchange.
+/// Builds the request of an exchange.
 pub(super) fn exchange(body: impl Into<Body>) -> Request<Body> {
     Request::post("/v1/token").header("content-type", "application/json").body(body.into()).unwrap()
 }
 
-/// `GET` with a token.
+/// Builds a `GET` request with a token.
 pub(super) fn get(path: &str, token: &str) -> Request<Body> {
     Request::get(path)
         .header("authorization", format!("Bearer {token}"))
@@ -285,7 +292,7 @@ pub(super) fn get(path: &str, token: &str) -> Request<Body> {
         .unwrap()
 }
 
-/// Unix seconds of an RFC 3339 time.
+/// Returns the Unix seconds of an RFC 3339 time.
 pub(super) fn seconds(text: &str) -> i64 {
     chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp()
 }

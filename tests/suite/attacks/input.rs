@@ -1,4 +1,5 @@
-//! Makes a request of what a case says, sends it, and tells what of the outcome is not as it must be.
+//! Builds a request from a case, sends it, and reports how the outcome differs from the expected
+//! one.
 
 use std::io::Write as _;
 
@@ -19,7 +20,7 @@ use super::forge;
 use super::ground::{Ground, LONGEST_LINE, secrets};
 use super::text::{Values, expand, expand_json};
 
-/// Sends it as often as it says; what is wrong, if anything is.
+/// Sends an input as often as it says. Returns the problems.
 pub(super) async fn send(ground: &Ground, input: &Input, case: &Must) -> Vec<String> {
     let must = input.must.or(case);
     if !input.run.is_empty() {
@@ -56,7 +57,7 @@ async fn send_once(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
         proof[field.as_str()] = expand_json(value, &values);
     }
     proof = input.drop.iter().fold(proof, |proof, field| without(proof, field));
-    // Without its first bracket, for a twin to stand before.
+    // Without the opening bracket, so that a text can put a duplicate field before the rest.
     values.insert("fields", proof.to_string()[1..].to_owned());
     if let Some(forged) = &input.forged {
         let token = forge::forged(test, forged, &values).await;
@@ -138,7 +139,7 @@ fn differs(reply: &Reply, must: &Must, log: &str) -> Vec<String> {
     problems
 }
 
-/// Runs a program that finds the ground's own store by its environment.
+/// Runs a program that finds the store of the test by environment variables.
 async fn run(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     let mut home = Home::temporary();
     match ground.test.backend() {

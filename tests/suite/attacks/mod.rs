@@ -1,7 +1,8 @@
-//! Runs every bad and edge input of the list on a store, and shows that none was left out.
+//! Runs every bad and edge input of the corpus on a store, and checks that no entry is missing.
 //!
-//! What can be written as data stands in `tests/fixtures/attacks/`, a file a section; what cannot is a function of `shown`,
-//! which a case names. Every answer is looked at for secrets, and every call is counted.
+//! Inputs that data can express are in `tests/fixtures/attacks/`, one file for each section. The
+//! others are functions in `shown`, which a case names. The test searches every answer for secrets
+//! and counts every call.
 
 mod file;
 mod forge;
@@ -19,7 +20,7 @@ use file::Case;
 use ground::Ground;
 use shown::SHOWN;
 
-/// The numbers of the list, which are not consecutive.
+/// The numbers of the corpus, which are not consecutive.
 const LINES: [u16; 112] = [
     1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 27, 28, 30, 31,
     32, 33, 34, 35, 37, 38, 39, 40, 41, 44, 45, 46, 47, 48, 49, 50, 51, 55, 57, 58, 59, 60, 61, 63,
@@ -28,7 +29,8 @@ const LINES: [u16; 112] = [
     123, 125, 126, 127, 128, 130, 132, 133, 134, 135, 136, 148, 149, 150, 151, 152, 153, 154, 155,
 ];
 
-/// Sections that run at once, each on a thread since a journal hears one: more only keep the emulator from answering in time.
+/// The number of sections that run at once, each on its own thread because a journal records one
+/// thread. More sections overload the emulator.
 const LANES: usize = 3;
 
 #[derive(Default)]
@@ -39,7 +41,7 @@ struct Tally {
     problems: Vec<String>,
 }
 
-/// Runs all of it on that store, and says how much that was.
+/// Runs the whole corpus on that store, and prints how much it ran.
 pub(crate) async fn run(backend: Backend) {
     if Place::new(backend).await.is_none() {
         return;
@@ -95,7 +97,7 @@ pub(crate) async fn run(backend: Backend) {
         sum.problems.len(),
         sum.problems.join("\n")
     );
-    assert_eq!(run, written, "what was run is what is written");
+    assert_eq!(run, written, "the suite ran every case of the corpus");
 }
 
 fn on_a_thread<T, F>(work: impl FnOnce() -> F + Send + 'static) -> std::thread::JoinHandle<T>
@@ -169,6 +171,6 @@ fn every_line_of_the_list_has_a_case_and_every_case_a_line() {
     assert_eq!(
         named,
         SHOWN.iter().map(|(name, _)| *name).collect(),
-        "what is shown is named, and what is named is there"
+        "cases name every function, and every named function exists"
     );
 }

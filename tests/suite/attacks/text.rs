@@ -1,11 +1,12 @@
-//! Texts of the corpus with what only the running test knows: `«token»` is a good token, `«a × 3»` is `aaa`.
+//! Texts of the corpus with values that only the running test knows: `«token»` is a good token, `«a
+//! × 3»` is `aaa`.
 
 use std::collections::BTreeMap;
 
-/// The values that texts may name.
+/// The values that texts can name.
 pub(super) type Values = BTreeMap<&'static str, String>;
 
-/// The text with every `«…»` written out.
+/// Returns the text with a value for every `«…»`.
 pub(super) fn expand(text: &str, values: &Values) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -28,7 +29,7 @@ pub(super) fn expand(text: &str, values: &Values) -> String {
     out + rest
 }
 
-/// The same within a JSON value.
+/// Does the same in a JSON value.
 pub(super) fn expand_json(value: &serde_json::Value, values: &Values) -> serde_json::Value {
     use serde_json::Value;
     match value {

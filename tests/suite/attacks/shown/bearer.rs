@@ -1,4 +1,5 @@
-//! Tokens over time and in several processes, every bent spelling of one, and what else a token or its answer could leak to.
+//! Tokens over time and in several processes, every changed spelling of a token, and where a token
+//! or an answer could leak.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request};
@@ -23,7 +24,8 @@ async fn status(process: &TestBroker, token: &str) -> u16 {
     process.get(WHOAMI, token).await.status.as_u16()
 }
 
-/// On a connection: a megabyte is too much for headers before anybody looks at a token.
+/// Sends a token of one megabyte over a connection. The server rejects such headers before it looks
+/// at the token.
 pub(super) async fn a_megabyte_of_token_is_refused(backend: Backend) {
     let ground = Ground::plain(backend).await;
     let serving = ground.test.serve(None).await;
@@ -43,7 +45,7 @@ pub(super) async fn a_megabyte_of_token_is_refused(backend: Backend) {
     }
 }
 
-/// Every one of them, and not a sample: the properties beside the code draw theirs.
+/// Tries every change, not a sample. The property tests in the code try random ones.
 pub(super) async fn every_bent_token_is_refused(backend: Backend) {
     let ground = Ground::plain(backend).await;
     let good = ground.token.as_bytes();
@@ -63,9 +65,10 @@ pub(super) async fn every_bent_token_is_refused(backend: Backend) {
     });
     let (mut sent, sts) = (0, ground.test.sts.calls());
     for bent in flipped.chain(cut).chain(beheaded).chain(longer) {
-        // What no header can carry cannot be sent.
+        // A client cannot send a token that no header can carry.
         let Ok(value) = HeaderValue::from_bytes(&[b"Bearer ", &*bent].concat()) else { continue };
-        // A space behind it is none to who reads a header, and one before it is two; both are refused here.
+        // A reader of headers ignores a space after the token, and sees two spaces for one before
+        // it. The broker rejects both.
         let request =
             Request::get(WHOAMI).header("authorization", value).body(Body::empty()).unwrap();
         let reply = ground.test.send(request).await;
@@ -75,7 +78,10 @@ pub(super) async fn every_bent_token_is_refused(backend: Backend) {
     assert!(sent > good.len() * 10, "{sent} of them");
     assert_eq!(ground.test.sts.calls(), sts);
     if backend == Backend::Aws {
-        assert!(ground.test.aws().proxy.take_counts().is_empty(), "and nobody was asked");
+        assert!(
+            ground.test.aws().proxy.take_counts().is_empty(),
+            "and the broker called no service"
+        );
     }
     assert_eq!(status(&ground.test, &ground.token).await, 200);
 }
@@ -137,10 +143,10 @@ pub(super) async fn what_is_revoked_is_refused_everywhere(backend: Backend) {
     everywhere(&of_another, 401, "a role").await;
     assert_eq!(ground.test.store().as_operator().drop_keys().await.unwrap(), Some(1));
     pass(10);
-    everywhere(&ground.token, 401, "everybody").await;
+    everywhere(&ground.token, 401, "everyone").await;
 }
 
-/// The id under a token's seal.
+/// Returns the id in a token's claims.
 async fn id(test: &TestBroker, token: &str) -> TokenId {
     let opened = test.broker.tokens.open(token, test.store(), test.time()).await.unwrap();
     opened.claims.id().clone()
@@ -176,13 +182,14 @@ pub(super) async fn a_grant_taken_away_ends_access_everywhere(backend: Backend) 
     ground.test.delete_grant(&role("deploy"), "acme").await;
     for process in [&ground.test, &other] {
         process.advance(10);
-        // The one refresh in ten seconds, and then nothing any more.
+        // The one refresh in ten seconds, and then no call.
         ground.expect_in(process, get(DOWNLOAD, &ground.token), &hidden, "403 -", "0/0/1/0").await;
         ground.expect_in(process, get(DOWNLOAD, &ground.token), &hidden, "403 -", "0/0/0/0").await;
     }
 }
 
-/// The broker keeps nothing between two questions; what a gateway keeps is for the one request that is named.
+/// The broker caches nothing between two authorizer events. What a gateway caches is for the one
+/// request in the policy.
 pub(super) async fn an_authorizer_names_the_one_request(backend: Backend) {
     let ground = Ground::plain(backend).await;
     let function = ground.test.function(None, Some("/terraform"));
@@ -230,7 +237,8 @@ pub(super) async fn an_authorizer_names_the_one_request(backend: Backend) {
 pub(super) async fn a_link_carries_no_token(backend: Backend) {
     let ground = Ground::plain(backend).await;
     let hidden = [ground.token.clone()];
-    // A presigned link is made without a call; where the archive is, one read says.
+    // The broker makes a presigned URL without a call. One read of the version says where the
+    // archive is.
     let outcome = ground.expect(get(DOWNLOAD, &ground.token), &hidden, "204 -", "0/0/1/0").await;
     let location = outcome.reply.header("x-terraform-get").to_owned();
     assert!(
@@ -242,7 +250,7 @@ pub(super) async fn a_link_carries_no_token(backend: Backend) {
     let start = location.split('?').next().unwrap();
     assert!(
         outcome.logged.lines().all(|line| !line.contains(start)),
-        "no link is logged: {}",
+        "the log contains no signed URL: {}",
         outcome.logged.human.text
     );
     match backend {

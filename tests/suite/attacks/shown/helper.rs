@@ -1,4 +1,5 @@
-//! The real helper before a broker on each store: where its proofs go, where its credentials come from, what it keeps.
+//! The real helper with a broker on each store: where its proofs go, where its credentials come
+//! from, and what it caches.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -19,8 +20,9 @@ use stile_tests::sts::identity::Identity;
 use tokio::io::AsyncWriteExt as _;
 
 async fn served(backend: Backend) -> Served {
-    let served =
-        Served::start_on(backend, |router| router).await.expect("the tools were looked for before");
+    let served = Served::start_on(backend, |router| router)
+        .await
+        .expect("the suite checked the tools before");
     served.test.grant(&role("deploy"), "acme", &[Download]).await;
     served
 }
@@ -29,7 +31,8 @@ async fn get(home: &Home, host: &str) -> CommandOutput {
     home.run(&program(HELPER), &["get", host]).await
 }
 
-/// The token that was printed; nothing else was, and none of it where errors go.
+/// Returns the token on standard output. Checks that the helper printed nothing else, and no part
+/// of the token as an error.
 fn token(ran: &CommandOutput) -> String {
     let printed: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
     let token = printed["token"].as_str().unwrap_or_default().to_owned();
@@ -70,7 +73,7 @@ pub(super) async fn a_proof_is_never_sent_on(backend: Backend) {
             Router::new().fallback(async move || (status, [(header::LOCATION, location.clone())]))
         };
         let served =
-            Served::start_on(backend, redirects).await.expect("the tools were looked for before");
+            Served::start_on(backend, redirects).await.expect("the suite checked the tools before");
         let home = served.home(&deploy());
         fails(
             &get(&home, served.host()).await,
@@ -88,11 +91,11 @@ pub(super) async fn a_proof_is_never_sent_on(backend: Backend) {
 }
 
 pub(super) async fn a_clock_that_is_off_is_corrected_once(backend: Backend) {
-    for (ahead, told) in
+    for (ahead, difference) in
         [(14 * 60, "s behind the registry's"), (-14 * 60, "s ahead of the registry's")]
     {
         let served =
-            Served::start_ahead(backend, ahead).await.expect("the tools were looked for before");
+            Served::start_ahead(backend, ahead).await.expect("the suite checked the tools before");
         served.test.grant(&role("deploy"), "acme", &[Download]).await;
         let home = served.home(&deploy());
         let ran = get(&home, served.host()).await;
@@ -100,7 +103,7 @@ pub(super) async fn a_clock_that_is_off_is_corrected_once(backend: Backend) {
             .iter()
             .any(|minutes| ran.stderr.contains(minutes));
         assert!(
-            minutes && ran.stderr.contains(told) && ran.stderr.lines().count() == 1,
+            minutes && ran.stderr.contains(difference) && ran.stderr.lines().count() == 1,
             "{}",
             ran.stderr
         );
@@ -108,35 +111,36 @@ pub(super) async fn a_clock_that_is_off_is_corrected_once(backend: Backend) {
         assert_eq!(
             served.test.sts.calls(),
             1,
-            "the first proof was refused before anybody was asked"
+            "the broker rejected the first proof without a call to STS"
         );
     }
 }
 
-/// What an agent wants to hear before it hands anything out.
+/// The authorization that a container agent requires before it returns credentials.
 const AGENT: &str = "agent";
 
-/// What an instance's metadata gives to whoever asks for a session, and wants to hear after that.
+/// The session token of the instance metadata service, which later requests must send.
 const SESSION: &str = "metadata-session";
 
-/// The header in which a session is asked for, and its length told.
+/// The header that asks for a metadata session and gives its length.
 const SECONDS: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 
-/// Whoever hands out credentials on a machine of AWS's: a task's or a pod's agent, and an instance's metadata in its second
-/// version alone.
+/// A provider of credentials on a machine of AWS: the agent of a task or pod, and the instance
+/// metadata service in its second version only.
 struct Provider {
     url: String,
     asked: Arc<AtomicUsize>,
 }
 
 impl Provider {
-    /// One that hands out those, good for so many seconds.
+    /// Starts a provider whose credentials are valid for so many seconds.
     async fn start(identity: &Identity, seconds: i64) -> Self {
         let identity = identity.clone();
         Self::by_number(move |_| Ok((identity.clone(), seconds))).await
     }
 
-    /// One that hands out by how often it was asked before, or fails with that status.
+    /// Starts a provider whose answer depends on the number of requests before, or is an error
+    /// status.
     async fn by_number(
         gives: impl Fn(usize) -> Result<(Identity, i64), StatusCode> + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -175,7 +179,7 @@ impl Provider {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// Has a home find it as a task's agent.
+    /// Configures a home so that the helper finds this provider as a task's agent.
     fn before(&self, mut home: Home) -> Home {
         home.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/keys", self.url));
         home.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", AGENT);
@@ -189,7 +193,7 @@ async fn listen() -> (tokio::net::TcpListener, String) {
     (listener, url)
 }
 
-/// Credentials as agents and metadata write them.
+/// Writes credentials as agents and instance metadata do.
 fn keys(given: Result<(Identity, i64), StatusCode>) -> Result<String, StatusCode> {
     let (identity, seconds) = given?;
     let ends = chrono::DateTime::from_timestamp(system_time() + seconds, 0).unwrap();
@@ -201,7 +205,8 @@ fn keys(given: Result<(Identity, i64), StatusCode>) -> Result<String, StatusCode
     Ok(keys.to_string())
 }
 
-/// An instance's metadata one hop too far away: it can be connected to, and what it answers is dropped on the way.
+/// Starts an instance metadata service one hop too far away. It accepts connections, and its
+/// answers never arrive.
 async fn too_far_away(closes: bool) -> String {
     let (listener, url) = listen().await;
     tokio::spawn(async move {
@@ -216,7 +221,7 @@ async fn too_far_away(closes: bool) -> String {
     url
 }
 
-/// A home in which no credentials are to be found.
+/// Returns a home without any credentials.
 fn without_keys(served: &Served, identity: &Identity) -> Home {
     let mut home = served.home(identity);
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
@@ -240,7 +245,7 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
 
     token(&get(&provider.before(without_keys(&served, &identity)), served.host()).await);
 
-    // As EKS Pod Identity sets it up: the token is in a file, which goes before a variable.
+    // The setup of EKS Pod Identity: the token is in a file, which has precedence over a variable.
     let mut pod = provider.before(without_keys(&served, &identity));
     pod.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "another");
     let container = [
@@ -299,9 +304,10 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
     fails(&get(&nothing, served.host()).await, &["found no AWS credentials", "hint: "]);
 }
 
-/// Whoever hands out what is nearly over is asked once more, and what is over signs nothing. The token that came of it is used
-/// for as long as it says itself and no longer, and then whoever hands out is asked anew.
-pub(super) async fn credentials_that_end_soon_are_got_anew(backend: Backend) {
+/// The helper asks a provider once more when its credentials expire soon, and never signs with
+/// expired ones. It uses the resulting token until the token expires, and then asks the provider
+/// again.
+pub(super) async fn credentials_that_end_soon_are_loaded_again(backend: Backend) {
     let served = served(backend).await;
     let (old, fresh) = (Identity::role("111122223333", "deploy", "old"), deploy());
     let by_number = |answers: [Option<(&Identity, i64)>; 2]| {
@@ -309,14 +315,14 @@ pub(super) async fn credentials_that_end_soon_are_got_anew(backend: Backend) {
             answers.map(|answer| answer.map(|(identity, seconds)| (identity.clone(), seconds)));
         Provider::by_number(move |number| answers[number % 2].clone().ok_or(StatusCode::FORBIDDEN))
     };
-    // STS does not know the old ones, so only what the second answer gave can have signed.
+    // STS does not know the old credentials, so only those of the second answer can have signed.
     for (seconds, answers) in [(20, "nearly over"), (-1, "over")] {
         let provider = by_number([Some((&old, seconds)), Some((&fresh, 3600))]).await;
         let home = provider.before(without_keys(&served, &fresh));
         let first = token(&get(&home, served.host()).await);
         assert_eq!(provider.asked(), 2, "{answers}");
         assert_eq!(token(&get(&home, served.host()).await), first);
-        assert_eq!(provider.asked(), 2, "{answers}: a token that is kept needs none");
+        assert_eq!(provider.asked(), 2, "{answers}: a cached token needs no credentials");
     }
     let run_detached = Provider::start(&fresh, 3600).await;
     let mut short = run_detached.before(without_keys(&served, &fresh));
@@ -329,7 +335,7 @@ pub(super) async fn credentials_that_end_soon_are_got_anew(backend: Backend) {
     );
     assert_eq!(run_detached.asked(), 2, "once for each token");
 
-    // What is nearly over still signs where there is nothing better.
+    // Credentials that expire soon still sign if there are no better ones.
     let soon = Provider::start(&fresh, 20).await;
     token(&get(&soon.before(without_keys(&served, &fresh)), served.host()).await);
     let failing = by_number([Some((&fresh, 20)), None]).await;
@@ -345,8 +351,8 @@ pub(super) async fn credentials_that_end_soon_are_got_anew(backend: Backend) {
     assert_eq!((over.asked(), served.test.sts.calls()), (2, calls));
 }
 
-/// The file in which the one token is kept.
-fn kept(folder: &Path) -> PathBuf {
+/// Returns the file of the one cached token.
+fn cache_file(folder: &Path) -> PathBuf {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -364,7 +370,7 @@ pub(super) async fn a_cache_that_others_could_read_or_write_is_not_used(backend:
     let served = served(backend).await;
     let home = served.home(&deploy());
     let mut last = token(&get(&home, served.host()).await);
-    let path = kept(&home.path().join(".cache"));
+    let path = cache_file(&home.path().join(".cache"));
     let whole = std::fs::read_to_string(&path).unwrap();
     let mode =
         |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -385,14 +391,17 @@ pub(super) async fn a_cache_that_others_could_read_or_write_is_not_used(backend:
                     .unwrap();
             }
             "expired" => std::fs::write(&path, whole.replace("\"20", "\"19")).unwrap(),
-            // Giving a file away takes root's right.
+            // Only root can give a file away.
             _ if std::os::unix::fs::chown(&path, Some(1), Some(1)).is_err() => continue,
             _ => {}
         }
         let next = token(&get(&home, served.host()).await);
         minted += 1;
-        assert!(next != last && served.test.sts.calls() == minted, "{way}: it is got anew");
-        assert_eq!(token(&get(&home, served.host()).await), next, "{way}: and kept");
+        assert!(
+            next != last && served.test.sts.calls() == minted,
+            "{way}: the helper gets a new token"
+        );
+        assert_eq!(token(&get(&home, served.host()).await), next, "{way}: and caches it");
         let found = std::fs::symlink_metadata(&path).unwrap();
         assert!(found.is_file() && found.permissions().mode() & 0o777 == 0o600, "{way}");
         last = next;
@@ -425,7 +434,7 @@ pub(super) async fn verbs_follow_the_protocol(backend: Backend) {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A program that fails early does not read it.
+        // A program that fails early does not read its input.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes()).await;
         let output = child.wait_with_output().await.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -456,7 +465,7 @@ pub(super) async fn verbs_follow_the_protocol(backend: Backend) {
             && !unknown.stderr.contains("stile_v4"),
         "{unknown:?}"
     );
-    assert_eq!(served.test.sts.calls(), 0, "and nobody was asked");
+    assert_eq!(served.test.sts.calls(), 0, "and the broker called no STS");
     let first = token(&with_stdin(&["get", host], "garbage").await);
     let forgotten = with_stdin(&["forget", host], "garbage").await;
     assert_eq!(

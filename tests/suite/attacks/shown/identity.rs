@@ -1,4 +1,5 @@
-//! Grants that somebody wrote by hand, and callers that are known while the table is away.
+//! Grants that an attacker or operator wrote into the store by hand, and known callers while the
+//! table is away.
 
 use std::io::{Read as _, Write as _};
 
@@ -16,7 +17,7 @@ use stile_tests::sts::proof::document;
 
 use super::super::ground::{Ground, Outcome, exchange, secrets};
 
-/// Asks for that namespace as the role `deploy`.
+/// Sends a request for that namespace as the role `deploy`.
 async fn asks(ground: &Ground, namespace: &str, answer: &str, calls: &str) -> Outcome {
     asks_as(ground, deploy(), namespace, answer, calls).await
 }
@@ -37,7 +38,7 @@ async fn asks_as(
     ground.expect(exchange(proof.to_string()), &secrets(&identity, &proof), answer, calls).await
 }
 
-/// What an operator is told of the grants.
+/// Returns what `stile-admin grant list` prints.
 async fn listed(ground: &Ground) -> (String, String) {
     let mut home = Home::temporary();
     match ground.test.backend() {
@@ -54,7 +55,7 @@ async fn listed(ground: &Ground) -> (String, String) {
     (ran.stdout, ran.stderr)
 }
 
-/// Adds entries to the ready-made document of the role `deploy`.
+/// Adds entries to the grants document of the role `deploy`.
 async fn write_document(aws: &EmulatedAws, more: &[Value]) {
     let key = json!({"pk": {"S": format!("principal {}", role("deploy"))}, "sk": {"S": "grants"}});
     let mut row = aws.dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
@@ -70,7 +71,7 @@ async fn write_document(aws: &EmulatedAws, more: &[Value]) {
     aws.dynamodb("PutItem", json!({"Item": row})).await;
 }
 
-/// A row of the list of grants.
+/// Writes a row of the list of grants.
 async fn write_row(ground: &Ground, principal: &str, namespace: &str, permissions: i64) {
     match ground.test.backend() {
         Backend::Embedded => super::database(
@@ -94,12 +95,12 @@ async fn write_row(ground: &Ground, principal: &str, namespace: &str, permission
     }
 }
 
-const TOLD: &str = "a grant in the store cannot be read and allows nothing";
+const UNREADABLE_GRANT: &str = "a grant in the store cannot be read and allows nothing";
 
-/// How often the log tells the operator so; every time on a line of the request that it was found in.
+/// Counts the alarms in the log. Each must be on a line of the request that found the problem.
 fn alarms(outcome: &Outcome) -> usize {
     let alarms: Vec<_> =
-        outcome.logged.json.text.lines().filter(|line| line.contains(TOLD)).collect();
+        outcome.logged.json.text.lines().filter(|line| line.contains(UNREADABLE_GRANT)).collect();
     for line in &alarms {
         let line: Value = serde_json::from_str(line).unwrap();
         assert_eq!(
@@ -139,21 +140,25 @@ pub(super) async fn a_pattern_written_by_hand_allows_nothing(backend: Backend) {
     let outcome = asks(&ground, "axb", "403 no_grant", "1/0/1/0").await;
     assert_eq!(alarms(&outcome), patterns.len(), "{}", outcome.logged.human.text);
     asks(&ground, "acme", "200 -", "1/0/1/1").await;
-    // Whoever a pattern would mean holds nothing by it.
+    // The principals that a pattern would match get no rights.
     for stranger in ["stranger", "a", "axb", "x"] {
         let identity = Identity::role(ACCOUNT, stranger, "i-0abc");
         asks_as(&ground, identity, "acme", "403 no_grant", "1/0/1/0").await;
     }
-    let (told, complained) = listed(&ground).await;
-    assert_eq!(complained.matches(TOLD).count(), 2 * patterns.len() + whole.len(), "{complained}");
-    assert!(patterns.iter().chain(&whole).all(|pattern| !told.contains(pattern)), "{told}");
+    let (printed, complained) = listed(&ground).await;
+    assert_eq!(
+        complained.matches(UNREADABLE_GRANT).count(),
+        2 * patterns.len() + whole.len(),
+        "{complained}"
+    );
+    assert!(patterns.iter().chain(&whole).all(|pattern| !printed.contains(pattern)), "{printed}");
 }
 
 pub(super) async fn a_row_that_cannot_be_read_leaves_the_others_good(backend: Backend) {
     let ground = Ground::plain(backend).await;
     ground.test.grant(&role("deploy"), "third", &[Download]).await;
     let unreadable = match backend {
-        // A permission that no version has yet, which is how a later one would differ.
+        // A permission that no version has yet, as a later version could write it.
         Backend::Embedded => {
             write_row(&ground, &role("deploy"), "fourth", 16).await;
             1
@@ -204,7 +209,7 @@ pub(super) async fn without_the_table_a_known_caller_is_not_refused(backend: Bac
         outcome.reply.text()
     );
 
-    // A table that is throttled, which moto's never is: whatever answers with DynamoDB's own words.
+    // moto never throttles a table, so this server answers in the words of DynamoDB.
     if backend == Backend::Aws {
         let throttled = LocalSts::start([], fixed_clock(0));
         let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down"}"#;

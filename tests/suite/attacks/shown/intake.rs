@@ -1,5 +1,5 @@
-//! Requests as bytes on a connection: bodies past their limit or without end, headers past theirs; and a proxy in the
-//! environment of the real program.
+//! Requests as bytes on a connection: bodies past their limit or without an end, and headers past
+//! theirs. Also a proxy in the environment of the real program.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
@@ -28,16 +28,16 @@ use super::super::ground::Ground;
 const HEAD: &str =
     "POST /v1/token HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\n";
 
-/// What the server says to these bytes until it closes the connection.
+/// Returns the server's answer to these bytes, up to the end of the connection.
 async fn answer_to(test: &TestBroker, request: &[u8]) -> String {
     let serving = test.serve(None).await;
     let mut stream = TcpStream::connect(serving.address).await.unwrap();
-    // The server may answer and close before it has read all.
+    // The server may answer and close before it reads all of it.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(BACKSTOP, stream.read_to_end(&mut answer))
         .await
-        .expect("the server ends the connection");
+        .expect("the server closes the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -45,7 +45,7 @@ fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or("closed")
 }
 
-/// Spaces without end, and how many were taken.
+/// An endless body of spaces that counts the spaces the server took.
 struct Spaces(Arc<AtomicUsize>);
 
 impl hyper::body::Body for Spaces {
@@ -70,7 +70,7 @@ pub(super) async fn a_body_is_never_taken_in_past_the_limit(backend: Backend) {
     assert_eq!(
         taken.load(Ordering::SeqCst),
         17 * 1024,
-        "the piece that is too much is the last that is taken"
+        "the server takes no piece after the one past the limit"
     );
 
     let sts = ground.test.sts.calls();
@@ -133,11 +133,8 @@ pub(super) async fn a_body_that_never_ends_is_cut_off_and_others_are_served(back
     other.read_to_string(&mut answer).await.unwrap();
     assert_eq!(status(&answer), "200", "{answer}");
     let is_held = |stream: &TcpStream| matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
-    assert!(
-        is_held(&slow) && is_held(&slow_head),
-        "who was served did not wait for the slow ones to end"
-    );
-    // Now and then a byte: what counts is when the whole is there.
+    assert!(is_held(&slow) && is_held(&slow_head), "other clients did not wait for the slow ones");
+    // A byte now and then: the time limit is for the whole body.
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     let (mut reads, mut writes) = slow.split();
     let mut answer = String::new();
@@ -147,12 +144,12 @@ pub(super) async fn a_body_that_never_ends_is_cut_off_and_others_are_served(back
             () = async { loop { beat.tick().await; let _ = writes.write_all(b" ").await; } } => {}
         }
     });
-    cut.await.expect("it is cut off");
+    cut.await.expect("the server closes the connection");
     assert_eq!(status(&answer), "408", "{answer}");
     let mut nothing = Vec::new();
     let _ = tokio::time::timeout(BACKSTOP, slow_head.read_to_end(&mut nothing))
         .await
-        .expect("it is cut off");
+        .expect("the server closes the connection");
 }
 
 pub(super) async fn headers_past_the_limit_are_refused(backend: Backend) {
@@ -169,7 +166,7 @@ pub(super) async fn headers_past_the_limit_are_refused(backend: Backend) {
     assert_eq!(ground.test.sts.calls(), sts);
 }
 
-/// The real program, since an environment is a process's.
+/// Uses the real program, because an environment belongs to a process.
 pub(super) async fn a_proxy_in_the_environment_is_not_used(backend: Backend) {
     let attacker = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     attacker.set_nonblocking(true).unwrap();
@@ -178,7 +175,7 @@ pub(super) async fn a_proxy_in_the_environment_is_not_used(backend: Backend) {
     let identity = Identity::role(ACCOUNT, "deploy", "i-0abc");
     let sts = LocalSts::start([identity.clone()], now);
     let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-    let place = Place::new(backend).await.expect("the tools were looked for before");
+    let place = Place::new(backend).await.expect("the suite checked the tools before");
     let host = format!("127.0.0.1:{port}");
     let test = TestBroker::start_at(
         &host,
@@ -191,8 +188,8 @@ pub(super) async fn a_proxy_in_the_environment_is_not_used(backend: Backend) {
         Place::Folder(data) => Setup::new(port, data.path()),
         Place::Aws(aws) => Setup::on_aws(port, aws),
     };
-    // The SDK goes by these as well, as by all its variables; an emulator of AWS is spoken to in the clear, so that what
-    // is for `http` would be for it.
+    // The SDK reads these variables too, as it reads all its own. The AWS emulator uses plain HTTP,
+    // so a proxy for `http` would apply to it.
     let names = match backend {
         Backend::Embedded => {
             &["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"][..]
@@ -208,5 +205,5 @@ pub(super) async fn a_proxy_in_the_environment_is_not_used(backend: Backend) {
     let answer = request.body(proof.to_string()).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{}\n{}", answer.text().await.unwrap(), broker.log());
     assert_eq!(sts.calls(), 1);
-    assert!(attacker.accept().is_err(), "nobody called the proxy");
+    assert!(attacker.accept().is_err(), "no program called the proxy");
 }

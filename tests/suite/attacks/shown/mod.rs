@@ -1,4 +1,5 @@
-//! What cannot be written as data: bodies that come slowly, other processes, clocks that go on, stores that are away.
+//! Cases that data cannot express: slow bodies, other processes, clocks that move, and stores that
+//! are away.
 
 mod bearer;
 mod helper;
@@ -11,7 +12,7 @@ use std::pin::Pin;
 
 use stile_tests::broker::{Backend, TestBroker};
 
-/// A test that runs on a store.
+/// A test that runs on one store.
 pub(super) type Show = fn(Backend) -> Pin<Box<dyn Future<Output = ()>>>;
 
 macro_rules! shown {
@@ -20,7 +21,7 @@ macro_rules! shown {
     };
 }
 
-/// Every one, by the name that cases call it.
+/// Every test of this kind, by the name that cases use.
 pub(super) const SHOWN: &[(&str, Show)] = shown! {
     intake: a_body_is_never_taken_in_past_the_limit, a_body_that_never_ends_is_cut_off_and_others_are_served,
         headers_past_the_limit_are_refused, a_proxy_in_the_environment_is_not_used;
@@ -34,11 +35,13 @@ pub(super) const SHOWN: &[(&str, Show)] = shown! {
         what_is_revoked_is_refused_everywhere, a_stale_snapshot_is_no_answer, a_grant_taken_away_ends_access_everywhere,
         an_authorizer_names_the_one_request, a_link_carries_no_token;
     helper: a_proof_is_never_sent_on, a_clock_that_is_off_is_corrected_once, credentials_come_from_wherever_aws_keeps_them,
-        credentials_that_end_soon_are_got_anew, a_cache_that_others_could_read_or_write_is_not_used,
+        credentials_that_end_soon_are_loaded_again,
+        a_cache_that_others_could_read_or_write_is_not_used,
         many_processes_mint_once, verbs_follow_the_protocol;
 };
 
-/// Takes a table away from the store and puts it back: all of them on AWS, where the line is cut.
+/// Makes a table unavailable, or available again. On AWS this affects all tables, because the test
+/// cuts the connection.
 fn without_table(test: &TestBroker, table: &str, away: bool) {
     match (test.backend(), away) {
         (Backend::Aws, true) => test.aws().proxy.cut(),
@@ -50,7 +53,7 @@ fn without_table(test: &TestBroker, table: &str, away: bool) {
     }
 }
 
-/// Does that to the embedded store's database, as somebody would who has the file.
+/// Runs a statement on the embedded store's database, as someone with access to the file could.
 fn database(test: &TestBroker, statement: &str) {
     let database = rusqlite::Connection::open(test.data().join("stile.sqlite3")).unwrap();
     database.busy_timeout(stile_tests::time_limits::BACKSTOP).unwrap();

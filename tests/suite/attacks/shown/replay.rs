@@ -1,4 +1,5 @@
-//! Proofs that are sent again: at once, in other words, elsewhere; and while nobody can say whether they were.
+//! Replays of proofs: at once, in another spelling and in another process, also while no store can
+//! say whether they are replays.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -67,7 +68,7 @@ pub(super) async fn a_replay_in_another_process_costs_one_write(backend: Backend
         .await;
 }
 
-/// Calls to a store that is away are not counted: there is nobody to count them.
+/// This test counts no calls to a store that is away, because no service counts them there.
 pub(super) async fn without_the_store_nothing_is_minted(backend: Backend) {
     let ground = Ground::plain(backend).await;
     let (_, proof, hidden) = proof(&ground);
@@ -86,5 +87,5 @@ pub(super) async fn without_the_store_nothing_is_minted(backend: Backend) {
         outcome.problems
     );
     ground.forget();
-    assert_eq!(ground.test.exchange(&proof).await.status, 200, "and the proof was not used up");
+    assert_eq!(ground.test.exchange(&proof).await.status, 200, "and the proof is still unused");
 }

@@ -1,4 +1,4 @@
-//! An STS that hangs, lies about its lengths, or is somebody else.
+//! An STS that hangs, sends wrong lengths, or is an impostor.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use super::super::ground::{Ground, exchange, secrets};
 
-/// How many requests to one region may be in flight.
+/// The number of requests to one region that the broker has in progress at most.
 const IN_FLIGHT: usize = 64;
 
 pub(super) async fn an_answer_longer_than_it_says_is_no_answer(backend: Backend) {
@@ -41,7 +41,7 @@ pub(super) async fn an_answer_longer_than_it_says_is_no_answer(backend: Backend)
                 assert_ne!(
                     stream.read_buf(&mut asked).await.unwrap(),
                     0,
-                    "the whole request comes"
+                    "the whole request arrives"
                 );
             }
             stream.write_all(answer.as_bytes()).await.unwrap();
@@ -85,12 +85,12 @@ pub(super) async fn an_sts_that_hangs_holds_one_region_and_no_other(backend: Bac
             assert_eq!(
                 (refused.error().as_str(), ground.test.sts.calls() - before),
                 ("429 throttled", IN_FLIGHT),
-                "nobody is asked"
+                "the broker calls no STS"
             );
             assert!(!refused.header("retry-after").is_empty());
             let elsewhere = send("us-west-2").await;
             assert_eq!(elsewhere.status, 200, "{}", elsewhere.text());
-            // From here on nobody has anything to do but wait for the deadline.
+            // From here on every task only waits for the deadline.
             let (ended, jumped) =
                 past_deadlines(async {}, futures_util::future::join_all(hanging)).await;
             for reply in ended {
@@ -98,7 +98,7 @@ pub(super) async fn an_sts_that_hangs_holds_one_region_and_no_other(backend: Bac
             }
             assert!(jumped < 2 * time_limits::sts().total, "{jumped:?}");
             assert_eq!(ground.test.sts.calls() - before, IN_FLIGHT + 1);
-            assert_eq!(send("us-east-1").await.status, 200, "and the region is free again");
+            assert_eq!(send("us-east-1").await.status, 200, "and the broker uses the region again");
         })
         .await;
 }
@@ -127,7 +127,8 @@ pub(super) async fn an_sts_without_a_certificate_that_holds_is_not_asked(backend
             outcome.reply.text()
         );
     }
-    // The first three hold but for the name; the last shows that the name is what they want.
+    // The first three certificates are valid except for the name. The last one shows that the name
+    // decides.
     for (names, status, says, calls) in [
         (["sts.us-east-1.amazonaws.com"], 502, "does not have a valid certificate", 0),
         (["localhost"], 502, "does not have a valid certificate", 0),
@@ -140,8 +141,9 @@ pub(super) async fn an_sts_without_a_certificate_that_holds_is_not_asked(backend
     }
 }
 
-/// What the real program answers, since whom it trusts is its environment's, where whoever vouches for everybody in STS's
-/// place has a certificate for these names by an authority that it trusts; and how often it asked.
+/// Returns the answer of the real program, and how often it called STS. In the place of STS is a
+/// server with a certificate for these names, by an authority that the program trusts. The program
+/// runs as a process because the trusted authorities come from its environment.
 async fn of_a_trusted_authority(
     backend: Backend,
     ground: &Ground,
