@@ -1,4 +1,5 @@
-//! The audit log: who asks through a gateway, who hangs up, and a flood of garbage that must not fill a disk.
+//! The audit log: callers through a gateway, clients that disconnect, and a flood of garbage that
+//! must not fill a disk.
 
 use axum::body::Body;
 use futures_util::{FutureExt as _, stream};
@@ -37,7 +38,7 @@ async fn a_token_by_way_of_a_gateway_has_one_event_that_says_so() {
 }
 
 #[tokio::test]
-async fn who_hangs_up_in_the_middle_of_an_upload_has_an_event_by_name() {
+async fn a_client_that_disconnects_during_an_upload_has_an_event_by_name() {
     let journal = Journal::start();
     let test = TestBroker::start();
     test.grant(&role("deploy"), "acme", &[Upload]).await;
@@ -56,7 +57,7 @@ async fn who_hangs_up_in_the_middle_of_an_upload_has_an_event_by_name() {
             reply = &mut sent => panic!("{reply:?}"),
             begun = first => begun.unwrap(),
         }
-        assert!(journal.taken().audit().is_empty(), "it is not decided yet");
+        assert!(journal.taken().audit().is_empty(), "the broker has not decided yet");
     }
     let [event] = &journal.taken().audit()[..] else { panic!("one event") };
     assert_eq!(

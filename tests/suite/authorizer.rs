@@ -1,4 +1,4 @@
-//! The authorizer before somebody else's registry: what golden events of its three kinds are answered with.
+//! The authorizer in front of another registry: its answers to golden events of its three kinds.
 
 use serde_json::{Value, json};
 use stile_broker::http::lambda::EventError;
@@ -21,7 +21,7 @@ fn with_header(mut event: Value, token: &str) -> Value {
     event
 }
 
-/// Another method and path, in every place where the event says them.
+/// Replaces method and path in every place of the event that has them.
 fn about(mut event: Value, method: &str, path: &str) -> Value {
     for arn in ["methodArn", "routeArn"] {
         if let Some(text) = event[arn].as_str() {
@@ -54,7 +54,7 @@ pub(crate) fn question(name: &str, token: &str) -> Value {
     }
 }
 
-/// An answer in few words: what it does, and to what.
+/// Describes an answer briefly: its effect, and the resource.
 fn decided(answer: &Result<Value, EventError>) -> String {
     match answer {
         Err(failure) => failure.to_string(),
@@ -134,7 +134,7 @@ async fn an_authorizer_refuses_what_it_cannot_vouch_for() {
         assert_eq!(
             decided(&answer(&test.function(None, None), &question(name, &token)).await),
             "Unauthorized",
-            "{name}: it is off"
+            "{name}: the authorizer is off"
         );
         for arn in ["methodArn", "routeArn"] {
             let mut event = question(name, &token);

@@ -1,4 +1,5 @@
-//! Links to archives in S3: what they are for, how long they live, and what happens without the credentials that sign them.
+//! Signed URLs of archives in S3: what they are for, how long they live, and what happens without
+//! the credentials that sign them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +51,7 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
         ]
     );
 
-    // The signature over what the client makes of it is the one that S3 computes.
+    // The signature over the URL as the client sends it is the one that S3 computes.
     let fetched = as_fetched(&location);
     let parameter = |name: &str| {
         let url = url::Url::parse(&fetched).unwrap();
@@ -93,7 +94,7 @@ async fn a_link_is_for_one_version_of_an_object_and_survives_what_clients_do_to_
         parameter("X-Amz-Signature")
     );
 
-    // Whoever writes over the object changes nothing of what the link gives.
+    // A client that overwrites the object does not change what the signed URL returns.
     aws.put_object(path.split_once(&aws.place.bucket).unwrap().1, b"other").await;
     assert_eq!(test.fetch(&location).await, (200, archive));
 }
@@ -111,7 +112,7 @@ async fn a_link_never_outlives_the_credentials_that_signed_it() {
         let expires_at = left
             .map(|left: i64| UNIX_EPOCH + Duration::from_secs((NOW + left).try_into().unwrap()));
         let aws = test.aws();
-        // The clients' own credentials go on; only those of the links end.
+        // The credentials of the clients stay valid. Only those that sign URLs expire.
         let store = aws.store_over(&aws.sdk_of(expires_at), Some(HOST));
         let signing = test.over(store);
         let reply = signing.get(DOWNLOAD, &token).await;
@@ -125,17 +126,17 @@ async fn a_link_never_outlives_the_credentials_that_signed_it() {
     }
 }
 
-/// Whether it took no more than six of the store's deadlines, which is what a gateway waits.
+/// Returns whether it took at most six deadlines of the store, which is how long a gateway waits.
 fn in_time(jumped: Duration) -> bool {
     jumped < 6 * time_limits::aws().call
 }
 
-/// Credentials as a container's endpoint gives them, which may not answer.
+/// Credentials from a container endpoint that may not answer.
 #[derive(Debug)]
 struct Credentials {
     given: SharedCredentialsProvider,
     come: Arc<AtomicBool>,
-    /// Said when they are asked for and do not come.
+    /// A message to send when the broker asks for credentials that do not arrive.
     missed: Arc<Notify>,
 }
 
@@ -173,7 +174,7 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
             .build();
         test.over(test.aws().store_over(&sdk, Some(HOST)))
     };
-    // Those of calls have come, and those of links do not.
+    // The credentials for calls are loaded, and those that sign URLs are not.
     let (signing, process) = (process(), process());
     come.store(true, Ordering::SeqCst);
     assert_eq!(signing.get(VERSIONS, &token).await.status, 200);
@@ -183,13 +184,13 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
     assert_eq!(unsigned.status, 503, "{}", unsigned.text());
     assert!(
         test.aws().proxy.take_counts().contains_key("dynamodb GetItem"),
-        "the version was read"
+        "the broker read the version"
     );
     let identity = deploy();
     process.sts.add_identity(identity.clone());
     let proof = process.proof(&identity).build();
     test.aws().proxy.take_counts();
-    // A call of its own each, and all of them in the time that a gateway waits for one.
+    // Each makes its own call, and all of them end in the time that a gateway waits for one.
     let looks = async {
         tokio::join!(
             process.get_anonymously("/readyz"),
@@ -198,7 +199,7 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
         )
     };
     let ((ready, download, published), looked) = past_deadlines(missed.notified(), looks).await;
-    // Alone, since STS must have answered before the clock jumps.
+    // This mint runs first, since STS must answer before the clock jumps.
     let (minted, exchanged) = past_deadlines(missed.notified(), process.exchange(&proof)).await;
     assert!(in_time(looked + exchanged), "{looked:?} and {exchanged:?}");
     for (what, reply) in
@@ -211,10 +212,14 @@ async fn credentials_that_do_not_come_are_waited_for_until_a_deadline_and_used_w
             reply.text()
         );
     }
-    assert_eq!(test.aws().proxy.take_counts(), calls([]), "nobody is called without them");
+    assert_eq!(
+        test.aws().proxy.take_counts(),
+        calls([]),
+        "the broker calls no service without credentials"
+    );
     come.store(true, Ordering::SeqCst);
     process.advance(10);
-    assert_eq!(process.exchange(&proof).await.status, 200, "the proof was not used up");
+    assert_eq!(process.exchange(&proof).await.status, 200, "the proof is still unused");
     for process in [process, signing] {
         assert_eq!(process.get(DOWNLOAD, &token).await.status, 204);
         assert_eq!(process.get_anonymously("/readyz").await.status, 200);

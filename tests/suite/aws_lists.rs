@@ -1,15 +1,16 @@
-//! Long lists in DynamoDB: thousands of versions and of grants, read page by page, and no more of them than a decision needs.
+//! Long lists in DynamoDB: the broker reads thousands of versions and grants page by page, and a
+//! decision reads no more than it needs.
 
 use serde_json::{Value, json};
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{TestBroker, module_zip, role};
 
-use crate::aws_store::{VERSIONS, calls, published_alone};
+use crate::aws_store::{VERSIONS, calls, published_on_own_aws};
 
 #[tokio::test]
 async fn four_thousand_versions_are_listed_and_one_more_is_added() {
     use std::io::Write;
-    let Some((test, token)) = published_alone().await else { return };
+    let Some((test, token)) = published_on_own_aws().await else { return };
     let key = json!({"pk": {"S": "module acme/vpc/aws"}, "sk": {"S": "versions"}});
     let mut row = test.aws().dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
     let versions: Vec<Value> =
@@ -35,8 +36,9 @@ async fn four_thousand_versions_are_listed_and_one_more_is_added() {
 
 #[tokio::test]
 async fn five_thousand_grants_are_listed_page_by_page() {
-    let Some((test, _)) = published_alone().await else { return };
-    // Rows as the broker writes them, each padded so that an answer of 1 MB holds a part of them.
+    let Some((test, _)) = published_on_own_aws().await else { return };
+    // Rows as the broker writes them, each padded so that one answer of 1 MB holds only a part of
+    // them.
     let by = "x".repeat(250);
     put(
         &test,
@@ -50,8 +52,8 @@ async fn five_thousand_grants_are_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_decision_reads_as_many_bytes_beside_five_thousand_grants_of_others_as_alone() {
-    let Some((test, token)) = published_alone().await else { return };
+async fn a_decision_reads_as_many_bytes_with_five_thousand_grants_of_others_as_without() {
+    let Some((test, token)) = published_on_own_aws().await else { return };
     let before = decision(&test, &token).await;
     let key = json!({"pk": {"S": format!("principal {}", role("deploy"))}, "sk": {"S": "grants"}});
     let document =
@@ -74,7 +76,7 @@ async fn a_decision_reads_as_many_bytes_beside_five_thousand_grants_of_others_as
     assert_eq!(decision(&test, &token).await, before);
 }
 
-/// Another principal than `deploy`, by number.
+/// Returns a principal other than `deploy`, by number.
 fn other(n: usize) -> String {
     role(&format!("role-{n:04}"))
 }
@@ -86,7 +88,7 @@ fn grant_row(pk: &str, sk: &str, principal: &str, by: &str) -> Value {
     })
 }
 
-/// Puts rows into the table, as many at once as DynamoDB takes.
+/// Puts rows into the table, in the largest batches that DynamoDB accepts.
 async fn put(test: &TestBroker, rows: impl Iterator<Item = Value>) {
     let rows: Vec<Value> = rows.map(|row| json!({"PutRequest": {"Item": row}})).collect();
     for batch in rows.chunks(25) {
@@ -99,8 +101,9 @@ async fn put(test: &TestBroker, rows: impl Iterator<Item = Value>) {
     }
 }
 
-/// What is read for one request that is decided anew: a refresh of the caller's state and the list, in bytes, by a
-/// process that knows its keys and by one that has just started.
+/// Returns the bytes that a request with an expired cache reads: a refresh of the principal state,
+/// and the list. One number is for a process that knows its keys, the other for one that just
+/// started.
 async fn decision(test: &TestBroker, token: &str) -> [usize; 2] {
     let proxy = &test.aws().proxy;
     let cold = test.restarted();
@@ -121,7 +124,7 @@ async fn decision(test: &TestBroker, token: &str) -> [usize; 2] {
 #[tokio::test]
 async fn a_list_that_takes_several_answers_is_read_to_its_last() {
     let Some(test) = TestBroker::start_alone_on_aws().await else { return };
-    // Long enough that an answer of 1 MB holds a few dozen of them.
+    // Each grant is so long that an answer of 1 MB holds a few dozen of them.
     let by = "x".repeat(20_000);
     let rows: Vec<Value> = (0..150)
         .map(|n| {

@@ -1,4 +1,5 @@
-//! What is true of the store on AWS alone: what is called and how often, what happens without it, and what KMS and S3 hold.
+//! The store on AWS: which calls the broker makes and how often, what happens without AWS, and what
+//! KMS and S3 store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use stile_tests::time_limits::{self};
 pub(crate) const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 pub(crate) const DOWNLOAD: &str = "/v1/modules/acme/vpc/aws/1.0.0/download";
 
-/// A registry with one module, and a token that reads and writes it; nothing counted yet.
+/// Starts a registry with one module, and returns a token that reads and writes it. No call counts
+/// yet.
 pub(crate) async fn published() -> Option<(TestBroker, String)> {
     Some(published_on(TestBroker::start_on(Backend::Aws).await?).await)
 }
 
-/// The same on an AWS of its own, for what asks much of it.
-pub(crate) async fn published_alone() -> Option<(TestBroker, String)> {
+/// Does the same on a separate emulated AWS, for tests that put a high load on it.
+pub(crate) async fn published_on_own_aws() -> Option<(TestBroker, String)> {
     Some(published_on(TestBroker::start_alone_on_aws().await?).await)
 }
 
@@ -64,7 +66,7 @@ async fn what_is_fresh_is_not_asked_again_and_what_is_refused_asks_nobody() {
     assert_eq!(
         proxy.take_counts(),
         calls([("dynamodb BatchGetItem", 1)]),
-        "one refresh, and KMS has nothing to do with it"
+        "one refresh, without KMS"
     );
 }
 
@@ -86,7 +88,8 @@ async fn a_mint_is_one_read_and_one_write_and_a_cold_start_one_decryption() {
     assert_eq!(cold.get(VERSIONS, &token).await.status, 200);
     assert_eq!(proxy.take_counts(), calls([("dynamodb BatchGetItem", 1), ("dynamodb GetItem", 1)]));
 
-    // A key nobody knows leads to one look at the keyring, which is as it was: KMS is not asked.
+    // An unknown key id causes one read of the keyring. The keyring has not changed, so the broker
+    // does not call KMS.
     let Some((_, strangers)) = published().await else { return };
     for _ in 0..3 {
         assert_eq!(cold.get(VERSIONS, &strangers).await.status, 401);
@@ -144,7 +147,7 @@ async fn without_aws_all_is_503_and_nothing_is_half_written_and_it_goes_on_witho
     assert_eq!(test.archives().await, objects);
     assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
-    assert_eq!(test.exchange(&proof).await.status, 200, "the proof was not used up");
+    assert_eq!(test.exchange(&proof).await.status, 200, "the proof is still unused");
     assert_eq!(test.publish("acme/vpc/aws", "2.0.0", module_zip("next"), &token).await.status, 201);
 }
 
@@ -153,7 +156,7 @@ async fn a_publish_that_died_half_way_can_be_repeated() {
     let Some((test, token)) = published().await else { return };
     let archive = module_zip("half");
     assert_eq!(test.publish("acme/vpc/aws", "2.0.0", archive.clone(), &token).await.status, 201);
-    // As if the process had ended between the object and the table.
+    // The state after the process ended between the object and the row.
     for sk in ["version 2.0.0", "versions"] {
         test.aws()
             .dynamodb(
@@ -215,27 +218,29 @@ async fn a_keyring_without_its_context_or_of_another_registry_opens_nothing() {
     let key = json!({"pk": {"S": "keyring"}, "sk": {"S": "keyring"}});
     let row = aws.dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
     let text = row.to_string();
-    let kept: Value = serde_json::from_str(row["keys"]["S"].as_str().unwrap()).unwrap();
+    let stored: Value = serde_json::from_str(row["keys"]["S"].as_str().unwrap()).unwrap();
     assert_eq!(
         (
             row["revision"]["N"].as_str(),
-            kept.as_array().unwrap().len(),
+            stored.as_array().unwrap().len(),
             row["audience"]["S"].as_str()
         ),
         (Some("1"), 1, Some(HOST))
     );
     assert!(!text.contains("secret"), "{text}");
 
-    // Somebody else's registry under the same KMS key; its blob under this one's name is no keyring of this one.
+    // The registry of another owner under the same KMS key. The broker does not accept its blob
+    // under this registry's name.
     let other = aws.store(Some("other.example.com"));
     assert!(other.keyring().await.is_err(), "this registry's keyring does not open for another");
     aws.dynamodb("DeleteItem", json!({"Key": key})).await;
     assert!(other.replace_keyring(0, Keyring::default().rotated(NOW).unwrap()).await.unwrap());
     let mut planted = aws.dynamodb("GetItem", json!({"Key": key})).await["Item"].clone();
     planted["audience"]["S"] = HOST.into();
-    for (what, blob) in
-        [("of another registry", planted["blob"]["B"].clone()), ("no blob of KMS's", json!("AAAA"))]
-    {
+    for (what, blob) in [
+        ("of another registry", planted["blob"]["B"].clone()),
+        ("not a blob of KMS", json!("AAAA")),
+    ] {
         planted["blob"]["B"] = blob;
         aws.dynamodb("PutItem", json!({"Item": planted})).await;
         let cold = test.restarted();
@@ -271,7 +276,7 @@ async fn of_two_who_rotate_at_once_one_wins_and_the_other_follows() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_made_once_and_told_apart_when_it_is_looked_at() {
+async fn what_is_missing_is_created_once_and_a_check_names_it() {
     let Some((test, _)) = published().await else { return };
     let aws = test.aws();
     let made = Store::init_on_aws(&aws.place, &aws.sdk(), time_limits::aws()).await.unwrap();

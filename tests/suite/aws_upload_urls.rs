@@ -1,4 +1,4 @@
-//! The URL of an upload past the broker: what it takes, how often, and how long it lives.
+//! The URL of an upload session: which bytes it accepts, how often, and how long it lives.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -32,11 +32,11 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
             test: other,
             token: registry.token.clone(),
         };
-        let told = registry.begin("1.0.0", &archive).await;
+        let session = registry.begin("1.0.0", &archive).await;
 
-        assert_eq!(told.id.len(), 32);
-        let place = format!("{}/{}/uploads/{}", aws.proxy.endpoint(), aws.place.bucket, told.id);
-        assert_eq!(told.url.as_str().split_once('?').unwrap().0, place);
+        assert_eq!(session.id.len(), 32);
+        let place = format!("{}/{}/uploads/{}", aws.proxy.endpoint(), aws.place.bucket, session.id);
+        assert_eq!(session.url.as_str().split_once('?').unwrap().0, place);
         let digest = STANDARD.encode(Sha256::digest(&archive));
         let mut expected = vec![
             ("content-length", "700001"),
@@ -50,7 +50,7 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
             expected.push(("x-amz-server-side-encryption-bucket-key-enabled", "true"));
         }
         let headers: Vec<(&str, &str)> =
-            told.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            session.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(
             headers.iter().collect::<std::collections::BTreeSet<_>>(),
             expected.iter().collect()
@@ -58,19 +58,20 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
         let mut names: Vec<&str> = expected.iter().map(|(name, _)| *name).chain(["host"]).collect();
         names.sort_unstable();
         assert_eq!(
-            told.parameter("X-Amz-SignedHeaders"),
+            session.parameter("X-Amz-SignedHeaders"),
             names.join(";"),
-            "all that is sent is signed"
+            "the signature covers every header"
         );
         assert_eq!(
-            (told.parameter("X-Amz-Expires"), told.parameter("X-Amz-Date")),
+            (session.parameter("X-Amz-Expires"), session.parameter("X-Amz-Date")),
             ("900".to_owned(), "20261120T101112Z".to_owned())
         );
-        assert_eq!(told.parameter("X-Amz-Security-Token"), SESSION_TOKEN);
-        assert!(told.parameter("X-Amz-Credential").starts_with(ACCESS_KEY_ID));
+        assert_eq!(session.parameter("X-Amz-Security-Token"), SESSION_TOKEN);
+        assert!(session.parameter("X-Amz-Credential").starts_with(ACCESS_KEY_ID));
 
-        // The signature that S3 computes over the request as it is to be sent, and over nothing else.
-        let query: Vec<&str> = told
+        // The signature that S3 computes over the request as the client sends it, and over nothing
+        // else.
+        let query: Vec<&str> = session
             .url
             .query()
             .unwrap()
@@ -79,7 +80,7 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
             .collect();
         let host = aws.proxy.endpoint().replace("http://", "");
         let signature = |changed: Option<(&str, &str)>| {
-            let mut sent: Vec<(String, String)> = told
+            let mut sent: Vec<(String, String)> = session
                 .headers
                 .clone()
                 .into_iter()
@@ -92,7 +93,7 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
             }
             let request = Request {
                 method: "PUT",
-                path: told.url.path(),
+                path: session.url.path(),
                 query: &query.join("&"),
                 headers: &sent,
                 body: b"",
@@ -108,7 +109,7 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
             };
             scope.signature(SECRET_ACCESS_KEY, "20261120T101112Z", &canonical)
         };
-        assert_eq!(signature(None), told.parameter("X-Amz-Signature"));
+        assert_eq!(signature(None), session.parameter("X-Amz-Signature"));
         let others = [
             ("content-length", "700002"),
             ("x-amz-checksum-sha256", "AAAA"),
@@ -116,7 +117,11 @@ async fn the_address_of_an_upload_takes_the_announced_bytes_alone() {
             ("if-none-match", "x"),
         ];
         for changed in others {
-            assert_ne!(signature(Some(changed)), told.parameter("X-Amz-Signature"), "{changed:?}");
+            assert_ne!(
+                signature(Some(changed)),
+                session.parameter("X-Amz-Signature"),
+                "{changed:?}"
+            );
         }
     }
 }
@@ -126,23 +131,23 @@ async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_comple
  {
     let Some(registry) = Registry::start().await else { return };
     let archive = large_zip(LARGE);
-    let told = registry.begin("1.0.0", &archive).await;
-    // What was cut off on its way is not there, and is in the way of nothing.
+    let session = registry.begin("1.0.0", &archive).await;
+    // A transfer that breaks off stores nothing, and does not block the next one.
     registry.test.aws().proxy.inject("s3 PUT", ..1, Fault::Close);
-    assert!(client(None).put(told.url.clone()).body(archive.clone()).send().await.is_err());
+    assert!(client(None).put(session.url.clone()).body(archive.clone()).send().await.is_err());
     registry.test.aws().proxy.repair();
-    told.put(&archive).await;
+    session.put(&archive).await;
     for _ in 0..3 {
-        told.put_for(&archive, 412).await;
+        session.put_for(&archive, 412).await;
     }
     assert_eq!(
         registry.test.aws().versions().await,
         1,
-        "each time would be another version, of as many bytes"
+        "another put would add a version of the same size"
     );
     let again = registry.begin("1.0.0", &archive).await;
     again.put(&archive).await;
-    assert_eq!(registry.complete("1.0.0", &told).await.status, 201);
+    assert_eq!(registry.complete("1.0.0", &session).await.status, 201);
     let unchanged = registry.complete("1.0.0", &again).await;
     assert_eq!(
         (unchanged.status.as_u16(), unchanged.json()["status"].as_str()),
@@ -150,7 +155,7 @@ async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_comple
         "{}",
         unchanged.text()
     );
-    assert_eq!(registry.test.aws().versions().await, 1, "the archive in its place alone");
+    assert_eq!(registry.test.aws().versions().await, 1, "only the published archive is left");
 }
 
 #[tokio::test]

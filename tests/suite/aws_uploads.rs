@@ -1,4 +1,5 @@
-//! Large archives past the broker: what the address of an upload takes, who may complete it, and what becomes of what arrives.
+//! Upload sessions: what the URL of an upload accepts, who can complete it, and what the broker
+//! does with the archive.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -22,22 +23,22 @@ use crate::lambda::answer;
 
 const ADDRESS: &str = "/v1/modules/acme/vpc/aws";
 
-/// What carries least, so that a large archive is as small as one can be.
+/// The shape whose requests carry the least, so that a large archive can be as small as possible.
 const SHAPE: Shape = Shape::LoadBalancer;
 
-/// The smallest archive that no event of that shape carries.
+/// The smallest archive that no event of that shape can carry.
 pub(crate) const LARGE: usize = 700_001;
 
-/// A registry that is a function, and a token that publishes in it.
+/// A registry that runs as a function, and a token that publishes in it.
 pub(crate) struct Registry {
     pub(crate) test: TestBroker,
     pub(crate) function: Function,
     pub(crate) token: String,
 }
 
-/// Where an archive is to be put, as it was told.
+/// An upload session as the broker described it.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct BegunUpload {
     pub(crate) id: String,
     pub(crate) url: Url,
     pub(crate) headers: BTreeMap<String, String>,
@@ -52,7 +53,7 @@ impl Registry {
         assert_eq!(
             test.get("/v1/whoami", &token).await.status,
             200,
-            "the caller's state is read, and remembered"
+            "the broker reads and caches the principal state"
         );
         test.aws().proxy.take_counts();
         Some(Self { function: test.function(None, None), test, token })
@@ -65,45 +66,45 @@ impl Registry {
         SHAPE.reply(&answer(&self.function, &SHAPE.event(&sent)).await.unwrap())
     }
 
-    pub(crate) async fn begin(&self, version: &str, archive: &[u8]) -> Told {
+    pub(crate) async fn begin(&self, version: &str, archive: &[u8]) -> BegunUpload {
         let reply = self
             .post(&format!("{version}/uploads"), &announced(archive).to_string(), &self.token)
             .await;
         assert_eq!(reply.status, 201, "{}", reply.text());
-        let told = reply.json();
-        Told {
-            id: told["upload"].as_str().unwrap().to_owned(),
-            url: told["url"].as_str().unwrap().parse().unwrap(),
-            headers: serde_json::from_value(told["headers"].clone()).unwrap(),
-            expires_at: told["expires_at"].as_str().unwrap().to_owned(),
+        let session = reply.json();
+        BegunUpload {
+            id: session["upload"].as_str().unwrap().to_owned(),
+            url: session["url"].as_str().unwrap().parse().unwrap(),
+            headers: serde_json::from_value(session["headers"].clone()).unwrap(),
+            expires_at: session["expires_at"].as_str().unwrap().to_owned(),
         }
     }
 
-    pub(crate) async fn complete(&self, version: &str, told: &Told) -> Reply {
-        self.post(&format!("{version}/uploads/{}", told.id), "", &self.token).await
+    pub(crate) async fn complete(&self, version: &str, session: &BegunUpload) -> Reply {
+        self.post(&format!("{version}/uploads/{}", session.id), "", &self.token).await
     }
 
-    /// What is published as that version, as its link gives it.
+    /// Returns the published archive of that version, through its signed URL.
     pub(crate) async fn fetched(&self, version: &str) -> (u16, Vec<u8>) {
         let reply = self.test.get(&format!("{ADDRESS}/{version}/download"), &self.token).await;
         assert_eq!(reply.status, 204, "{}", reply.text());
         self.test.fetch(reply.header("x-terraform-get")).await
     }
 
-    /// The row of an upload, `null` where there is none.
-    pub(crate) async fn row(&self, told: &Told) -> Value {
-        let key = json!({"pk": {"S": format!("upload {}", told.id)}, "sk": {"S": "upload"}});
+    /// Returns the row of an upload session, or `null`.
+    pub(crate) async fn row(&self, session: &BegunUpload) -> Value {
+        let key = json!({"pk": {"S": format!("upload {}", session.id)}, "sk": {"S": "upload"}});
         self.test.aws().dynamodb("GetItem", json!({"Key": key})).await["Item"].clone()
     }
 }
 
-impl Told {
-    /// Puts something there, as whoever holds the address.
+impl BegunUpload {
+    /// Puts bytes there, as any holder of the URL can.
     pub(crate) async fn put(&self, body: &[u8]) {
         self.put_for(body, 200).await;
     }
 
-    /// The same, and is answered so.
+    /// Does the same, and expects that status.
     pub(crate) async fn put_for(&self, body: &[u8], expected: u16) {
         let mut request = client(None).put(self.url.clone());
         for (name, value) in self.headers.iter().filter(|(name, _)| *name != "content-length") {
@@ -133,13 +134,13 @@ fn calls<const N: usize>(calls: [(&str, usize); N]) -> BTreeMap<String, usize> {
 async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_upload_is_gone() {
     let Some(registry) = Registry::start().await else { return };
     let (archive, proxy) = (large_zip(LARGE), &registry.test.aws().proxy);
-    let told = registry.begin("1.0.0", &archive).await;
+    let session = registry.begin("1.0.0", &archive).await;
     assert_eq!(
         proxy.take_counts(),
         calls([("dynamodb GetItem", 1), ("dynamodb TransactWriteItems", 1)])
     );
-    assert_eq!(told.expires_at, "2026-11-20T10:26:12Z");
-    let early = registry.complete("1.0.0", &told).await;
+    assert_eq!(session.expires_at, "2026-11-20T10:26:12Z");
+    let early = registry.complete("1.0.0", &session).await;
     assert_eq!(early.status, 400, "{}", early.text());
     assert!(
         early.text().contains(
@@ -149,17 +150,18 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
         early.text()
     );
 
-    told.put(&archive).await;
+    session.put(&archive).await;
     proxy.take_counts();
-    let done = registry.complete("1.0.0", &told).await;
+    let done = registry.complete("1.0.0", &session).await;
     let sha256 = hex::encode(Sha256::digest(&archive));
     assert_eq!(done.status, 201, "{}", done.text());
     assert_eq!(
         done.json(),
         json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created"})
     );
-    // One read of the upload, one of the version, one of the document; the upload is fetched, the archive put and, since
-    // the emulator says no checksum, read back.
+    // One read each of the upload session, the version and the versions document. The broker reads
+    // the upload and puts the archive. It also reads the archive back, because the emulator reports
+    // no checksum.
     let expected = [
         ("dynamodb GetItem", 3),
         ("dynamodb TransactWriteItems", 2),
@@ -169,9 +171,9 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
     ];
     assert_eq!(proxy.take_counts(), calls(expected));
     assert_eq!(registry.fetched("1.0.0").await, (200, archive.clone()));
-    assert_eq!(registry.test.archives().await, 1, "the upload is gone");
-    assert_eq!(registry.row(&told).await, Value::Null);
-    assert_eq!(registry.complete("1.0.0", &told).await.status, 404);
+    assert_eq!(registry.test.archives().await, 1, "the broker deleted the upload");
+    assert_eq!(registry.row(&session).await, Value::Null);
+    assert_eq!(registry.complete("1.0.0", &session).await.status, 404);
 
     let again =
         registry.post("1.0.0/uploads", &announced(&archive).to_string(), &registry.token).await;
@@ -183,11 +185,11 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
 }
 
 #[tokio::test]
-async fn an_upload_is_completed_by_whoever_began_it_for_what_it_was_begun_and_in_time() {
+async fn only_the_principal_that_began_an_upload_completes_it_for_its_version_and_in_time() {
     let Some(registry) = Registry::start().await else { return };
     let archive = large_zip(LARGE);
-    let told = registry.begin("1.0.0", &archive).await;
-    told.put(&archive).await;
+    let session = registry.begin("1.0.0", &archive).await;
+    session.put(&archive).await;
     registry.test.grant(&role("other"), "acme", &[Download, Upload]).await;
     let other = registry
         .test
@@ -197,32 +199,36 @@ async fn an_upload_is_completed_by_whoever_began_it_for_what_it_was_begun_and_in
         registry.post(&format!("1.0.0/uploads/{}", "0".repeat(32)), "", &registry.token).await;
     assert_eq!(unknown.status, 404);
     for (what, reply) in [
-        ("somebody else", registry.post(&format!("1.0.0/uploads/{}", told.id), "", &other).await),
-        ("another version", registry.complete("1.0.1", &told).await),
+        (
+            "another principal",
+            registry.post(&format!("1.0.0/uploads/{}", session.id), "", &other).await,
+        ),
+        ("another version", registry.complete("1.0.1", &session).await),
         (
             "another spelling",
             registry
-                .post(&format!("1.0.0/uploads/{}", told.id.to_uppercase()), "", &registry.token)
+                .post(&format!("1.0.0/uploads/{}", session.id.to_uppercase()), "", &registry.token)
                 .await,
         ),
     ] {
         assert_eq!((reply.status, &reply.body), (unknown.status, &unknown.body), "{what}");
     }
     let elsewhere =
-        Sent::new("POST", format!("/v1/modules/acme/dns/aws/1.0.0/uploads/{}", told.id))
+        Sent::new("POST", format!("/v1/modules/acme/dns/aws/1.0.0/uploads/{}", session.id))
             .bearer(&registry.token);
     let elsewhere =
         SHAPE.reply(&answer(&registry.function, &SHAPE.event(&elsewhere)).await.unwrap());
     assert_eq!((elsewhere.status, &elsewhere.body), (unknown.status, &unknown.body));
 
-    // The token ends with the hour as well, so another one is got in time.
+    // The token expires with the hour too, so the test gets another one in time.
     registry.test.advance(3599);
     let late = registry.test.token(&deploy(), &[Download, Upload]).await;
-    let complete = async || registry.post(&format!("1.0.0/uploads/{}", told.id), "", &late).await;
+    let complete =
+        async || registry.post(&format!("1.0.0/uploads/{}", session.id), "", &late).await;
     registry.test.advance(1);
     let expired = complete().await;
     assert_eq!((expired.status, &expired.body), (unknown.status, &unknown.body));
-    assert!(registry.row(&told).await.is_object(), "the table has not cleared it away");
+    assert!(registry.row(&session).await.is_object(), "the table has not removed the row");
     registry.test.set_time(registry.test.time() - 1);
     let done = complete().await;
     assert_eq!(done.status, 201, "{}", done.text());
@@ -241,10 +247,10 @@ async fn what_arrives_is_believed_no_more_than_what_is_sent() {
         ("a byte more", longer),
         ("nothing", Vec::new()),
     ] {
-        let told = registry.begin("1.0.0", &archive).await;
-        // The emulator takes it, as S3 would not.
-        told.put(&body).await;
-        let reply = registry.complete("1.0.0", &told).await;
+        let session = registry.begin("1.0.0", &archive).await;
+        // The emulator accepts it, unlike S3.
+        session.put(&body).await;
+        let reply = registry.complete("1.0.0", &session).await;
         assert_eq!(reply.status, 400, "{what}: {}", reply.text());
         assert!(
             reply.text().contains(
@@ -253,14 +259,18 @@ async fn what_arrives_is_believed_no_more_than_what_is_sent() {
             "{}",
             reply.text()
         );
-        assert_eq!(registry.row(&told).await, Value::Null, "{what}: the upload is over");
+        assert_eq!(
+            registry.row(&session).await,
+            Value::Null,
+            "{what}: the upload session has ended"
+        );
         assert_eq!(registry.test.archives().await, 0, "{what}");
     }
     let mut no_archive = vec![0; LARGE];
     no_archive[..2].copy_from_slice(b"PK");
-    let told = registry.begin("1.0.0", &no_archive).await;
-    told.put(&no_archive).await;
-    let reply = registry.complete("1.0.0", &told).await;
+    let session = registry.begin("1.0.0", &no_archive).await;
+    session.put(&no_archive).await;
+    let reply = registry.complete("1.0.0", &session).await;
     assert_eq!(reply.status, 400, "{}", reply.text());
     assert!(
         reply.json()["errors"][0].as_str().unwrap().starts_with("the archive"),
@@ -278,36 +288,37 @@ async fn what_arrives_is_believed_no_more_than_what_is_sent() {
 async fn a_grant_that_is_taken_away_ends_an_upload_that_was_begun() {
     let Some(registry) = Registry::start().await else { return };
     let archive = large_zip(LARGE);
-    let told = registry.begin("1.0.0", &archive).await;
-    told.put(&archive).await;
+    let session = registry.begin("1.0.0", &archive).await;
+    session.put(&archive).await;
     registry.test.delete_grant(&role("deploy"), "acme").await;
     registry.test.advance(10);
-    assert_eq!(registry.complete("1.0.0", &told).await.status, 403);
-    assert_eq!(registry.test.archives().await, 1, "only what was put there");
+    assert_eq!(registry.complete("1.0.0", &session).await.status, 403);
+    assert_eq!(registry.test.archives().await, 1, "only the uploaded object");
     registry.test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
     registry.test.advance(10);
-    assert_eq!(registry.complete("1.0.0", &told).await.status, 201);
+    assert_eq!(registry.complete("1.0.0", &session).await.status, 201);
 }
 
 #[tokio::test]
 async fn a_completion_that_died_half_way_can_be_repeated() {
     let Some(registry) = Registry::start().await else { return };
     let archive = large_zip(LARGE);
-    let told = registry.begin("1.0.0", &archive).await;
-    told.put(&archive).await;
+    let session = registry.begin("1.0.0", &archive).await;
+    session.put(&archive).await;
     registry.test.break_store();
-    assert_eq!(registry.complete("1.0.0", &told).await.status, 503);
+    assert_eq!(registry.complete("1.0.0", &session).await.status, 503);
     registry.test.repair_store();
-    let row = registry.row(&told).await;
-    assert_eq!(registry.complete("1.0.0", &told).await.status, 201);
+    let row = registry.row(&session).await;
+    assert_eq!(registry.complete("1.0.0", &session).await.status, 201);
 
-    // As if the process had ended before it cleared away, and as it is for one of two who complete at once.
+    // The state after the process ended before it cleaned up, and the state for one of two that
+    // complete at once.
     for object_left in [true, false] {
         registry.test.aws().dynamodb("PutItem", json!({"Item": row})).await;
         if object_left {
-            told.put(&archive).await;
+            session.put(&archive).await;
         }
-        let again = registry.complete("1.0.0", &told).await;
+        let again = registry.complete("1.0.0", &session).await;
         assert_eq!(
             (again.status.as_u16(), again.json()["status"].as_str()),
             (200, Some("unchanged")),
@@ -315,7 +326,7 @@ async fn a_completion_that_died_half_way_can_be_repeated() {
             again.text()
         );
         assert_eq!(
-            (registry.row(&told).await, registry.test.archives().await),
+            (registry.row(&session).await, registry.test.archives().await),
             (Value::Null, 1),
             "{object_left}"
         );
@@ -338,8 +349,8 @@ async fn of_two_uploads_of_one_version_one_is_published() {
     outcomes.sort_unstable();
     assert_eq!(outcomes, [201, 409], "{} {}", one_done.text(), two_done.text());
     assert_eq!(registry.fetched("1.0.0").await, (200, published));
-    for told in [one, two] {
-        assert_eq!(registry.row(&told).await, Value::Null);
+    for session in [one, two] {
+        assert_eq!(registry.row(&session).await, Value::Null);
     }
 }
 
@@ -361,12 +372,12 @@ async fn an_archive_that_was_lost_in_the_bucket_comes_back_when_it_is_published_
     assert_eq!(
         test.aws().proxy.take_counts(),
         calls([("dynamodb GetItem", 1), ("s3 HEAD", 1)]),
-        "it is looked for, and nothing is written"
+        "the broker looks for it, and writes nothing"
     );
 
     test.aws().lose_objects().await;
     assert_eq!(registry.fetched("1.0.0").await.0, 404);
-    assert_eq!(publish(&module_zip("other")).await.status, 409, "the version is what it was");
+    assert_eq!(publish(&module_zip("other")).await.status, 409, "the version has not changed");
     let restored = publish(&small).await;
     assert_eq!(
         (restored.status.as_u16(), restored.json()["status"].as_str()),
@@ -376,13 +387,13 @@ async fn an_archive_that_was_lost_in_the_bucket_comes_back_when_it_is_published_
     );
     assert_eq!(registry.fetched("1.0.0").await, (200, small));
 
-    let told = registry.begin("2.0.0", &large).await;
-    told.put(&large).await;
-    assert_eq!(registry.complete("2.0.0", &told).await.status, 201);
+    let session = registry.begin("2.0.0", &large).await;
+    session.put(&large).await;
+    assert_eq!(registry.complete("2.0.0", &session).await.status, 201);
     test.aws().lose_objects().await;
-    let told = registry.begin("2.0.0", &large).await;
-    told.put(&large).await;
-    let restored = registry.complete("2.0.0", &told).await;
+    let session = registry.begin("2.0.0", &large).await;
+    session.put(&large).await;
+    let restored = registry.complete("2.0.0", &session).await;
     assert_eq!(
         (restored.status.as_u16(), restored.json()["status"].as_str()),
         (200, Some("unchanged")),
@@ -392,7 +403,7 @@ async fn an_archive_that_was_lost_in_the_bucket_comes_back_when_it_is_published_
     assert_eq!(registry.fetched("2.0.0").await, (200, large));
 }
 
-/// A gateway before a function, as far as HTTP goes.
+/// A gateway in front of a function, for the HTTP part.
 fn gateway(function: Arc<OnceLock<lambda::Function>>) -> Router {
     Router::new().fallback(move |request: HttpRequest<Body>| {
         let function = Arc::clone(&function);

@@ -1,4 +1,5 @@
-//! What a token opens and what it does not: how it is carried, when it ends, and what its principal may now.
+//! What a token gives access to and what not: how a client sends it, when it ends, and which rights
+//! its principal has now.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -10,7 +11,7 @@ use stile_tests::broker::{Backend, HOST, TestBroker, deploy, module_zip, namespa
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
-/// A broker with one module, and a token that reads and writes it.
+/// Starts a broker with one module, and returns a token that reads and writes it.
 async fn published() -> Option<(TestBroker, String)> {
     let test = TestBroker::start_on(super::BACKEND).await?;
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
@@ -61,13 +62,13 @@ async fn every_way_to_carry_a_token_but_one_is_no_token() {
             json!({"errors": ["a valid token is required; hint: run `terraform-credentials-stile doctor` to find the cause"]})
         );
     }
-    let in_query = test.get_anonymously(&format!("{VERSIONS}?token={token}")).await;
-    assert_eq!(in_query.status, 401);
+    let with_query = test.get_anonymously(&format!("{VERSIONS}?token={token}")).await;
+    assert_eq!(with_query.status, 401);
     for scheme in ["Bearer", "bearer", "BEARER"] {
         let request = Request::get(VERSIONS).header("authorization", format!("{scheme} {token}"));
         assert_eq!(test.send(request.body(Body::empty()).unwrap()).await.status, 200, "{scheme}");
     }
-    assert_eq!(test.sts.calls(), calls, "a bearer never costs a call to STS");
+    assert_eq!(test.sts.calls(), calls, "a request with a token never causes a call to STS");
 }
 
 #[tokio::test]
@@ -98,7 +99,7 @@ async fn garbage_and_strangers_tokens_get_the_one_answer() {
     }
     assert_eq!(stranger.get(VERSIONS, &strangers_token).await.status, 200);
     let reply = test.exchange(&json!({ "version": 1, "token": token })).await;
-    assert_eq!(reply.error(), "400 invalid_request", "a token is no proof");
+    assert_eq!(reply.error(), "400 invalid_request", "a token is not a proof");
 }
 
 #[tokio::test]
@@ -130,13 +131,14 @@ async fn a_lowered_maximum_ends_what_was_given_longer() {
 async fn another_registry_with_the_same_keys_refuses_the_token() {
     let Some((test, token)) = published().await else { return };
     let other = test.restarted_as("other.example.com", 3600);
-    // KMS does not even open a keyring for another registry, so whether the token is one cannot be told there.
+    // KMS does not open the keyring of another registry at all, so this broker cannot say whether
+    // the token is valid.
     let expected = if test.backend() == Backend::Aws { 500 } else { 401 };
     assert_eq!(other.get(VERSIONS, &token).await.status.as_u16(), expected);
     assert_eq!(
         test.restarted().get(VERSIONS, &token).await.status,
         200,
-        "while a restart of this one takes it"
+        "while this registry accepts it after a restart"
     );
 }
 
@@ -184,7 +186,7 @@ async fn what_is_revoked_ends_within_ten_seconds_in_every_process_and_mints_no_m
     assert_eq!(
         test.exchange(&test.proof(&identity).build()).await.error(),
         "403 principal_revoked",
-        "minting stops at once"
+        "the broker stops minting at once"
     );
     test.advance(10);
     assert_eq!(answers(&next).await, [401, 401], "every token of the principal");
@@ -244,7 +246,7 @@ async fn while_the_store_is_down_reads_go_on_for_five_minutes_and_minting_stops(
     assert_eq!(
         test.get("/v1/whoami", &token).await.status,
         200,
-        "and it works again without a restart"
+        "and the broker works again without a restart"
     );
 }
 
@@ -275,7 +277,7 @@ async fn after_every_key_was_dropped_the_next_token_is_good_at_once() {
     assert_eq!(
         test.get(VERSIONS, &token).await.status,
         401,
-        "and the old one ends within ten seconds"
+        "and the old token ends within ten seconds"
     );
 }
 
@@ -300,7 +302,8 @@ async fn tokens_of_two_processes_live_through_rotations_to_their_own_end_and_no_
     let processes = [test.restarted(), test.restarted()];
     let mut minted: Vec<(i64, String)> = Vec::new();
     for day in 1..=4 {
-        // Around the moment at which the next key begins to mint, and on to where the first tokens end.
+        // Around the second at which the next key starts to mint, and on until the first tokens
+        // expire.
         for step in [0, 150, 149, 1, 1, 1800, 1499, 1] {
             processes.iter().for_each(|process| process.advance(step));
             let (mine, yours) = (deploy(), deploy());

@@ -1,4 +1,4 @@
-//! Every bad and edge input of the list, on this store: what is answered, what it costs, and what is said of it.
+//! Every bad and edge input of the corpus on this store: the answer, the calls, and the log.
 
 #[tokio::test]
 async fn every_bad_and_edge_input_is_answered_as_it_must_be_and_costs_no_more_than_it_may() {

@@ -1,4 +1,5 @@
-//! A broker that dies in the middle of publishing, and one that is asked to stop: what was acknowledged is there, whole.
+//! A broker that crashes while it publishes, and one that gets a stop signal: every acknowledged
+//! version is there and whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,13 +24,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-/// How often a broker is killed, and how many versions are published meanwhile.
+/// How often the test kills a broker, and how many versions it publishes meanwhile.
 const ROUNDS: u8 = 4;
 const PUBLISHES: u8 = 50;
 
 const ADDRESS: &str = "acme/vpc/aws";
 
-/// A data folder, and what it takes to run a broker over it again and again.
+/// A data folder, and everything to run a broker over it again and again.
 struct Registry {
     folder: TempDir,
     sts: LocalSts,
@@ -73,7 +74,7 @@ impl Registry {
     }
 }
 
-/// Sends one version; the status, or none where no answer came.
+/// Sends one version. Returns the status, or `None` if no answer arrived.
 async fn publish(
     client: &reqwest::Client,
     url: String,
@@ -89,18 +90,18 @@ async fn publish(
         .await
         .ok()?;
     let status = sent.status().as_u16();
-    // An answer that broke off acknowledges nothing.
+    // A truncated answer acknowledges nothing.
     sent.bytes().await.ok().map(|_| status)
 }
 
-/// A module that is many packets long and unlike every other.
+/// Returns a module that fills many packets and differs from every other.
 fn archive(version: &str) -> Vec<u8> {
     let mut noise = vec![0; 48 * 1024];
     getrandom::fill(&mut noise).unwrap();
     module_zip(&format!("{version} {}", hex::encode(noise)))
 }
 
-/// Every listed version with the digest of what its link gives.
+/// Returns every listed version with the digest of the archive from its signed URL.
 async fn listed(broker: &Broker, token: &str) -> BTreeMap<String, String> {
     let get = async |path: String| {
         broker.client().get(broker.url(&path)).bearer_auth(token).send().await.unwrap()
@@ -126,7 +127,8 @@ async fn listed(broker: &Broker, token: &str) -> BTreeMap<String, String> {
     listed
 }
 
-/// Publishes versions, so many at once, and kills the broker when so many were acknowledged and a moment has passed.
+/// Publishes versions, so many at once. Kills the broker a moment after the given number of
+/// acknowledgements.
 async fn publish_until_killed(
     broker: &mut Broker,
     token: &str,
@@ -135,7 +137,7 @@ async fn publish_until_killed(
     kill: Moment,
 ) -> BTreeSet<String> {
     let waiting = Arc::new(Mutex::new(versions.into_iter()));
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut acknowledgements) = mpsc::unbounded_channel();
     for _ in 0..at_once {
         let (waiting, tell, client, token) =
             (Arc::clone(&waiting), tell.clone(), broker.client().clone(), token.to_owned());
@@ -153,22 +155,22 @@ async fn publish_until_killed(
     drop(tell);
     let mut acknowledged = BTreeSet::new();
     while acknowledged.len() < kill.acknowledged {
-        acknowledged.insert(told.recv().await.expect("what is published is acknowledged"));
+        acknowledged.insert(acknowledgements.recv().await.expect("the broker acknowledges published versions"));
     }
     let more = async {
-        while let Some(version) = told.recv().await {
+        while let Some(version) = acknowledgements.recv().await {
             acknowledged.insert(version);
         }
     };
     let _ = tokio::time::timeout(kill.after, more).await;
     broker.kill_9();
-    while let Some(version) = told.recv().await {
+    while let Some(version) = acknowledgements.recv().await {
         acknowledged.insert(version);
     }
     acknowledged
 }
 
-/// When to kill: so long after so many acknowledgements.
+/// When to kill: the delay after the given number of acknowledgements.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     acknowledged: usize,
@@ -220,7 +222,10 @@ async fn what_was_acknowledged_before_a_kill_is_listed_whole_and_nothing_else_is
             listed.len()
         );
         for version in &acknowledged {
-            assert!(listed.contains_key(version), "{what}: {version} was acknowledged and is gone");
+            assert!(
+                listed.contains_key(version),
+                "{what}: {version} was acknowledged and is missing"
+            );
         }
         for (version, digest) in &listed {
             assert_eq!(Some(digest), sent.get(version), "{what}: {version}");
@@ -229,13 +234,13 @@ async fn what_was_acknowledged_before_a_kill_is_listed_whole_and_nothing_else_is
     for (version, archive) in lost {
         let url = broker.url(&format!("/v1/modules/{ADDRESS}/{version}"));
         let again = publish(broker.client(), url, &token, archive).await;
-        assert!(matches!(again, Some(200 | 201)), "{version} can be sent again: {again:?}");
+        assert!(matches!(again, Some(200 | 201)), "{version} can be published again: {again:?}");
     }
     assert_eq!(listed(&broker, &token).await, sent);
     installs(&registry, &broker, &token, &acknowledged).await;
 }
 
-/// Has Terraform install versions, each by a module call of its own; it checks their digests.
+/// Installs versions with Terraform, each by its own module call. Terraform checks their digests.
 async fn installs(registry: &Registry, broker: &Broker, token: &str, versions: &BTreeSet<String>) {
     let Some(program) = tool("terraform") else {
         return skipped("terraform", "versions that outlived a kill are installed");
@@ -278,12 +283,9 @@ async fn a_broker_that_is_asked_to_stop_lets_an_upload_end() {
         archive.len()
     );
     slow.write_all(head.as_bytes()).await.unwrap();
-    let mut told = [0; 25];
-    slow.read_exact(&mut told).await.unwrap();
-    assert_eq!(
-        &told, b"HTTP/1.1 100 Continue\r\n\r\n",
-        "the broker has begun to take the upload in"
-    );
+    let mut interim = [0; 25];
+    slow.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n", "the broker has begun to read the upload");
     let (first, rest) = archive.split_at(archive.len() / 2);
     slow.write_all(first).await.unwrap();
 
@@ -291,7 +293,7 @@ async fn a_broker_that_is_asked_to_stop_lets_an_upload_end() {
         while TcpStream::connect(&address).await.is_ok() {
             tokio::task::yield_now().await;
         }
-        // Where the broker has gone there is nobody to write to, and nothing comes back.
+        // After the broker has ended, the write fails and no answer arrives.
         let _ = slow.write_all(rest).await;
         let mut answer = Vec::new();
         let _ = slow.read_to_end(&mut answer).await;

@@ -1,11 +1,12 @@
-//! Holds the direction of imports: packages in one order, modules of a package in one order, and no circle between files.
+//! Checks the direction of imports: packages in one order, the modules of a package in one order,
+//! and no cycles between files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The packages of the project, each with its folder and its top modules in the order in which they may import each
-/// other: a module imports only from those before it. A module that is not listed fails the test.
+/// The packages of the project, each with its folder and the order of its top modules. A module can
+/// import only from the modules before it. A module that is not in the list fails the test.
 const PACKAGES: [(&str, &str, &[&str]); 6] = [
     (
         "stile_protocol",
@@ -108,7 +109,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
     ),
 ];
 
-/// Which packages of the project a package may import.
+/// The packages of the project that each package can import.
 const BELOW: [(&str, &[&str]); 6] = [
     ("stile_protocol", &[]),
     ("stile_core", &["stile_protocol"]),
@@ -121,14 +122,14 @@ const BELOW: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// One file of a package, as the module it is: `a::b` is `["a", "b"]`, the root is empty.
+/// One file of a package, by its module path: `a::b` is `["a", "b"]`, and the root is empty.
 struct Module {
     path: Vec<String>,
-    /// The paths that its `use` items name, each from the root of the package.
+    /// The paths in its `use` items, each from the root of the package.
     imports: BTreeSet<Vec<String>>,
-    /// What it hands on (`pub use`): a name, and the path where it stands.
+    /// Its re-exports (`pub use`): a name, and the path of its definition.
     hands_on: BTreeMap<String, Vec<String>>,
-    /// The other packages of the project that it names.
+    /// The other packages of the project that it uses.
     packages: BTreeSet<String>,
 }
 
@@ -147,7 +148,8 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The module that a file is. `main.rs` is a program of its own, which imports the library by its name.
+/// Returns the module path of a file. `main.rs` is its own program, which imports the library by
+/// name.
 fn module_path(file: &Path, folder: &Path) -> Vec<String> {
     let relative = file.strip_prefix(folder).unwrap().with_extension("");
     let mut path: Vec<String> =
@@ -160,7 +162,8 @@ fn module_path(file: &Path, folder: &Path) -> Vec<String> {
     path
 }
 
-/// The code without comments, without what is built for tests only, and without the tests at its end.
+/// Returns the code without comments, without items that exist only for tests, and without the
+/// tests at its end.
 fn code(text: &str) -> String {
     let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let mut lines = Vec::new();
@@ -181,7 +184,8 @@ fn code(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Every path that a `use` item names, with its braces opened; apart, those that are only handed on (`pub use`).
+/// Returns every path in `use` items, with expanded braces. Paths that are only re-exported (`pub
+/// use`) are in the second list.
 fn uses(code: &str) -> (Vec<Vec<String>>, Vec<Vec<String>>) {
     let (mut imported, mut handed_on) = (Vec::new(), Vec::new());
     for (at, _) in code.match_indices("use ") {
@@ -253,7 +257,7 @@ fn modules(package: &str, folder: &str) -> Vec<Module> {
                     let base = &path[..path.len().saturating_sub(ups)];
                     Some([base, &rest[ups - 1..]].concat())
                 }
-                // A program imports its own library by its name.
+                // A program imports its library by name.
                 name if name == package => Some(rest.to_vec()),
                 name if PACKAGES.iter().any(|(package, ..)| *package == name) => {
                     packages.insert(name.to_owned());
@@ -281,7 +285,8 @@ fn modules(package: &str, folder: &str) -> Vec<Module> {
     modules.into_values().collect()
 }
 
-/// The module that a path leads into: the longest one that is a file, or the one that it hands the name on from.
+/// Finds the module that a path leads to: the longest one that is a file, or the origin of a
+/// re-export.
 fn target<'a>(modules: &'a [Module], path: &[String]) -> Option<&'a Module> {
     let found = (0..=path.len())
         .rev()
@@ -293,7 +298,8 @@ fn target<'a>(modules: &'a [Module], path: &[String]) -> Option<&'a Module> {
     }
 }
 
-/// What a module imports, as modules of its own package. What a library is called, no module is.
+/// Returns the modules of the same package that a module imports. No module has the name of a
+/// library.
 fn edges<'a>(modules: &'a [Module], module: &'a Module) -> BTreeSet<&'a [String]> {
     let inside = |path: &&Vec<String>| {
         let top = path.first().map(String::as_str).unwrap_or_default();
@@ -340,7 +346,7 @@ fn modules_import_only_those_before_them() {
             }
         }
     }
-    assert_eq!(upward, [""; 0], "imports that point upwards");
+    assert_eq!(upward, [""; 0], "imports against the order");
 }
 
 #[test]
@@ -361,7 +367,7 @@ fn no_files_import_each_other_in_a_circle() {
     assert_eq!(circles, [""; 0], "files that import each other");
 }
 
-/// Every module that one leads to, over however many imports.
+/// Returns every module that a module reaches, directly or through other modules.
 fn reachable<'a>(modules: &'a [Module], from: &'a Module) -> BTreeSet<&'a [String]> {
     let mut found = BTreeSet::new();
     let mut next = vec![from];

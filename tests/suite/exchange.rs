@@ -1,4 +1,5 @@
-//! The mint, from the body of `POST /v1/token` to the token: what is refused, with which code, and what it cost.
+//! The mint, from the body of `POST /v1/token` to the token: what the broker rejects, with which
+//! code, and at which cost.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -16,7 +17,7 @@ fn with_a_byte_behind(proof: &Value, text: &str, byte: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_no_proof_is_refused_before_anybody_is_asked() {
+async fn an_invalid_proof_is_refused_before_any_call() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let good = test.proof(&deploy()).build();
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
@@ -28,11 +29,12 @@ async fn what_is_no_proof_is_refused_before_anybody_is_asked() {
         ("a text", b"\"x\"".to_vec(), "400 invalid_request"),
         ("ten thousand brackets", "[".repeat(10_000).into_bytes(), "400 invalid_request"),
         ("a byte order mark", format!("\u{feff}{good}").into_bytes(), "400 invalid_request"),
-        // Of a region only its length is looked at here: read with a stand-in for the byte it would be one that is not enabled.
-        ("a byte that is no text", with_a_byte_behind(&good, "us-east-1", 0xff), "400 invalid_request"),
-        ("a byte that is no text behind it", [good.to_string().as_bytes(), b"\xff"].concat(), "400 invalid_request"),
+        // Here the broker looks only at a region's length. With a replacement character for the
+        // byte, the region would be one that is not enabled.
+        ("a byte that is not UTF-8", with_a_byte_behind(&good, "us-east-1", 0xff), "400 invalid_request"),
+        ("a byte that is not UTF-8 after the end", [good.to_string().as_bytes(), b"\xff"].concat(), "400 invalid_request"),
         ("another text encoding", good.to_string().encode_utf16().flat_map(u16::to_le_bytes).collect(), "400 invalid_request"),
-        ("something behind it", format!("{good}{{}}").into_bytes(), "400 invalid_request"),
+        ("text after the end", format!("{good}{{}}").into_bytes(), "400 invalid_request"),
         ("a twin", good.to_string().replacen('{', "{\"region\":\"us-west-2\",", 1).into_bytes(), "400 invalid_request"),
         ("a twin in another case", with(good.clone(), "Region", "us-west-2").to_string().into_bytes(), "400 invalid_request"),
         ("a URL", with(good.clone(), "url", "https://evil.org").to_string().into_bytes(), "400 invalid_request"),
@@ -175,7 +177,7 @@ async fn the_time_window_is_five_minutes_back_and_two_ahead() {
     assert_eq!(
         test.exchange(&before_midnight).await.error(),
         "200 -",
-        "the scope's date is the proof's"
+        "the date in the credential scope is the date of the proof"
     );
 }
 
@@ -191,12 +193,12 @@ async fn a_proof_mints_one_token_however_it_is_sent_again() {
     assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed");
     let respelled = serde_json::to_string_pretty(&proof).unwrap();
     assert_eq!(test.exchange_bytes(respelled).await.error(), "401 proof_replayed");
-    assert_eq!(test.sts.calls(), 1, "what this process remembers costs nothing");
+    assert_eq!(test.sts.calls(), 1, "a replay that this process remembers causes no call");
 
     let other = test.restarted();
     other.sts.add_identity(identity);
     assert_eq!(other.exchange(&proof).await.error(), "401 proof_replayed");
-    assert_eq!(other.sts.calls(), 1, "another process asks once, and the store refuses");
+    assert_eq!(other.sts.calls(), 1, "another process calls STS once, and the store refuses");
 }
 
 #[tokio::test]
@@ -237,7 +239,7 @@ async fn of_a_hundred_copies_at_once_one_is_minted_and_sts_is_asked_once() {
     assert_eq!(
         rider.await.unwrap(),
         "401 signature_mismatch",
-        "a copy of the signature rides on nobody's answer"
+        "a changed proof with a copied signature never shares an answer"
     );
     assert_eq!(test.sts.calls(), 2);
 }
@@ -370,16 +372,16 @@ async fn every_way_to_reach_a_caller_counts() {
 }
 
 #[tokio::test]
-async fn a_role_made_anew_under_its_old_name_is_refused() {
+async fn a_recreated_role_under_its_old_name_is_refused() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     test.grant("account:aws:111122223333", "common", &[Download]).await;
     let original = deploy();
     let token = test.token(&original, &[Download]).await;
-    let anew = original.recreated();
-    test.sts.add_identity(anew.clone());
+    let recreated = original.recreated();
+    test.sts.add_identity(recreated.clone());
     let ask = |names: &[&str]| {
-        test.proof(&anew).document(&document(600, namespaces(names), &[Download])).build()
+        test.proof(&recreated).document(&document(600, namespaces(names), &[Download])).build()
     };
     let reply = test.exchange(&ask(&["acme"])).await;
     assert_eq!(reply.error(), "403 principal_recreated", "{}", reply.text());
@@ -387,9 +389,13 @@ async fn a_role_made_anew_under_its_old_name_is_refused() {
     assert_eq!(
         test.exchange(&ask(&["common"])).await.status,
         200,
-        "what is not granted to the name is not lost with it"
+        "rights from other principals stay"
     );
-    assert_eq!(test.get("/v1/modules/acme", &token).await.status, 200, "the original goes on");
+    assert_eq!(
+        test.get("/v1/modules/acme", &token).await.status,
+        200,
+        "the original role has access as before"
+    );
 }
 
 #[tokio::test]
@@ -403,7 +409,7 @@ async fn without_a_store_or_a_keyring_nothing_is_minted() {
     assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{}", reply.text());
     assert!(
         !reply.text().contains("keyring.json") && !reply.text().contains("127.0.0.1"),
-        "places are for the log: {}",
+        "locations are only in the log: {}",
         reply.text()
     );
     assert_eq!(test.get_anonymously("/readyz").await.status, 503);
@@ -411,7 +417,7 @@ async fn without_a_store_or_a_keyring_nothing_is_minted() {
     assert_eq!(
         test.exchange(&test.proof(&identity).build()).await.status,
         200,
-        "and it works again without a restart"
+        "and the broker works again without a restart"
     );
     assert_eq!(test.get_anonymously("/readyz").await.status, 200);
     test.break_store();
@@ -419,7 +425,7 @@ async fn without_a_store_or_a_keyring_nothing_is_minted() {
     assert_eq!(
         test.get_anonymously("/readyz").await.status,
         503,
-        "what this process remembers does not make it ready"
+        "cached state does not make the broker ready"
     );
 }
 

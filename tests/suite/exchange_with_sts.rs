@@ -1,4 +1,4 @@
-//! The mint and STS: what STS is asked, and what becomes of each of its answers.
+//! The mint and STS: what the broker sends to STS, and what it does with each answer.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -41,7 +41,7 @@ async fn a_changed_proof_is_a_signature_mismatch_at_sts() {
     assert_eq!(
         test.exchange(&good).await.status,
         200,
-        "and the genuine proof is not used up by its copies"
+        "and the genuine proof is still unused after its copies"
     );
 }
 
@@ -79,11 +79,11 @@ async fn the_request_to_sts_is_the_template_and_nothing_else() {
             "x-stile-request"
         ]
     );
-    assert_eq!(seen.header("accept"), Some("*/*"), "the client library's own, not the caller's");
+    assert_eq!(seen.header("accept"), Some("*/*"), "from the client library, not from the caller");
 }
 
 #[tokio::test]
-async fn what_sts_says_no_to_is_told_apart_and_its_words_are_not_repeated() {
+async fn each_error_of_sts_has_its_own_code_and_its_text_is_not_repeated() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let identity = deploy();
     let unknown = test.exchange(&test.proof(&identity).build()).await;
@@ -216,7 +216,7 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
     assert_eq!(
         test.exchange(&test.proof(&identity).build()).await.status,
         200,
-        "one hiccup is tried over"
+        "the broker retries after one failure"
     );
 }
 
@@ -225,7 +225,7 @@ async fn a_redirect_of_sts_is_followed_to_nobody() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let identity = deploy();
-    // Whoever this is would vouch for anybody.
+    // This server would confirm any identity.
     let accomplice = LocalSts::start([], fixed_clock(NOW));
     accomplice.answer(Answer::xml(identity_xml(&identity)));
     test.sts.answer(Answer::Redirect(accomplice.endpoint()));
@@ -242,7 +242,7 @@ async fn an_sts_that_does_not_answer_is_given_its_time_and_no_more() {
     let arrived = test.sts.wait_for_calls(test.sts.calls() + 1);
     let (reply, jumped) = past_deadlines(arrived, test.exchange(&proof)).await;
     assert_eq!(reply.error(), "504 sts_timeout");
-    // What was over before the call arrived is the machine's own time.
+    // Time before the call arrives is the machine's own time.
     let given = time_limits::sts().total;
     assert!((given / 2..2 * given).contains(&jumped), "{jumped:?} of {given:?}");
     let nobody = TestBroker::start();
