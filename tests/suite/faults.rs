@@ -1,50 +1,50 @@
-//! Everything a broker leans on goes wrong, in every way, at every step of every flow: what is told is "down" and never
-//! "no", nothing is half done, and it works again without a restart.
+//! Every service that a broker depends on fails, in every way, at every step of every flow. The
+//! broker answers "down" and never "no", does nothing by halves, and works again without a restart.
 //!
-//! A step is a call of AWS, as a healthy run of the flow makes them; from there on all calls go wrong, those that are
-//! tried over included. So a step that is added later is tried as well.
+//! A step is one AWS call of a healthy run of the flow. From that step on every call fails, retries
+//! included. The test finds the steps itself, so it also covers a step that is added later.
 
 use stile_tests::aws::proxy::Fault;
 use stile_tests::time_limits::past_deadlines;
 
-use crate::faults_flows::{Flow, Registry, Told};
+use crate::faults_flows::{Flow, FlowAnswer, Registry};
 
-/// More than any flow has, calls that are tried over included.
+/// More calls than any flow makes, retries included.
 const STEPS: usize = 30;
 
-fn is_down(told: &Told, what: &str) {
-    assert_eq!(told.status, 503, "{what}");
-    assert!((1..=5).contains(&told.retry_after.parse::<i64>().unwrap_or_default()), "{what}");
+fn is_down(answer: &FlowAnswer, what: &str) {
+    assert_eq!(answer.status, 503, "{what}");
+    assert!((1..=5).contains(&answer.retry_after.parse::<i64>().unwrap_or_default()), "{what}");
     for secret in ["stile_v4", "127.0.0.1", "Welcome"] {
-        assert!(!told.text.contains(secret), "{what}");
+        assert!(!answer.text.contains(secret), "{what}");
     }
 }
 
-/// Has every call go wrong from each step of the flow on, in each of these ways, and mends it. The flow has no more steps
-/// when nothing has gone wrong.
+/// Makes every call fail from each step of the flow on, in each of these ways, and then repairs it.
+/// The flow has no more steps when nothing has failed.
 async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
     for step in 0..STEPS {
         for fault in faults {
             let case = registry.case(flow).await;
             registry.proxy().inject("", step.., fault.clone());
-            let told = within_patience(registry, fault, case.run()).await;
+            let answer = within_patience(registry, fault, case.run()).await;
             let calls = registry.proxy().take_names();
             let what = format!(
-                "{flow:?}, {fault:?} from step {step} on, which called {calls:?}: {told:?}"
+                "{flow:?}, {fault:?} from step {step} on, which called {calls:?}: {answer:?}"
             );
             let Some(_in_trouble) = calls.get(step) else {
-                assert!(step > 0 && told.status < 300, "{what}");
+                assert!(step > 0 && answer.status < 300, "{what}");
                 registry.proxy().repair();
                 return;
             };
             if case.is_over(&calls, step) {
-                assert!(told.status < 300, "{what}");
+                assert!(answer.status < 300, "{what}");
             } else {
-                is_down(&told, &what);
+                is_down(&answer, &what);
             }
             if step == 0 {
                 let ready = case.process.get_anonymously("/readyz");
-                let ready: Told = within_patience(registry, fault, ready).await.into();
+                let ready: FlowAnswer = within_patience(registry, fault, ready).await.into();
                 is_down(&ready, &format!("{what}, readiness: {ready:?}"));
             }
             registry.proxy().repair();
@@ -57,7 +57,7 @@ async fn each_step_of(flow: Flow, registry: &Registry, faults: &[Fault]) {
     unreachable!("{flow:?} has no end");
 }
 
-/// What comes of work while calls go wrong; where they hang, the clock jumps to the deadlines.
+/// Returns the outcome of work while calls fail. If they hang, the clock jumps to the deadlines.
 async fn within_patience<T>(
     registry: &Registry,
     fault: &Fault,
@@ -70,14 +70,14 @@ async fn within_patience<T>(
     }
 }
 
-/// All flows at once, since each waits between its attempts.
+/// Runs all flows at once, since each waits between its attempts.
 async fn every_flow_outlives(faults: Vec<Fault>) {
     let Some(registries) = Registry::for_each_flow().await else { return };
     let flows = registries.iter().map(|(flow, registry)| each_step_of(*flow, registry, &faults));
     futures_util::future::join_all(flows).await;
 }
 
-/// One flow after the other, since the clock that jumps is that of all of them.
+/// Runs one flow after the other, since all share the clock that jumps.
 async fn every_flow_outlives_its_deadlines(fault: Fault) {
     let Some(registries) = Registry::for_each_flow().await else { return };
     for (flow, registry) in &registries {
@@ -100,10 +100,10 @@ async fn aws_that_answers_in_any_wrong_way_is_down_at_every_step_of_every_flow()
         Fault::Truncate,
     ];
     every_flow_outlives(faults.into_iter().chain([404, 403].map(page)).collect()).await;
-    assert_eq!(elsewhere.proxy().take_names(), [""; 0], "a redirect is not followed");
+    assert_eq!(elsewhere.proxy().take_names(), [""; 0], "no program follows a redirect");
 }
 
-/// A page of a proxy's, which refuses or knows no such page.
+/// An HTML page of a proxy that rejects the request or does not find the page.
 fn page(status: u16) -> Fault {
     Fault::Answer {
         status,
@@ -121,19 +121,19 @@ async fn a_page_in_the_place_of_one_answer_is_down_and_says_of_nothing_that_it_i
             for fault in [404, 403].map(page) {
                 let case = registry.case(flow).await;
                 registry.proxy().inject("", step..=step, fault.clone());
-                let told = case.run().await;
+                let answer = case.run().await;
                 registry.proxy().repair();
-                let what = format!("{flow:?}, {fault:?} in the place of {call}: {told:?}");
+                let what = format!("{flow:?}, {fault:?} in the place of {call}: {answer:?}");
                 if case.is_over(&calls, step) {
-                    assert!(told.status < 300, "{what}");
+                    assert!(answer.status < 300, "{what}");
                 } else {
-                    is_down(&told, &what);
+                    is_down(&answer, &what);
                 }
                 case.is_whole(&what).await;
             }
         }
     }
-    // Without its bucket, nothing is known of what was put there.
+    // Without its bucket, the broker knows nothing about uploads.
     let Some(registry) = Registry::start().await else { return };
     let case = registry.case(Flow::Complete).await;
     registry.proxy().inject("s3 GET", .., Fault::NoBucket);
@@ -161,8 +161,8 @@ async fn one_hiccup_at_any_step_is_tried_over_and_nobody_notices() {
             let fault = [Fault::Close, Fault::Fail, Fault::Throttle][step % 3].clone();
             let case = registry.case(flow).await;
             registry.proxy().inject("", step..=step, fault.clone());
-            let told = case.run().await;
-            assert!(told.status < 300, "{flow:?}, {fault:?} once at {call}: {told:?}");
+            let answer = case.run().await;
+            assert!(answer.status < 300, "{flow:?}, {fault:?} once at {call}: {answer:?}");
             case.is_whole("a hiccup").await;
             registry.proxy().repair();
         }
@@ -177,18 +177,18 @@ async fn each_service_that_is_gone_stops_what_leans_on_it_and_nothing_else() {
         for service in ["dynamodb", "kms", "s3"] {
             let case = registry.case(flow).await;
             registry.proxy().inject(service, .., Fault::Close);
-            let told = case.run().await;
-            let what = format!("{flow:?} without {service}, which calls {calls:?}: {told:?}");
+            let answer = case.run().await;
+            let what = format!("{flow:?} without {service}, which calls {calls:?}: {answer:?}");
             if calls.iter().any(|call| call.starts_with(service)) {
-                is_down(&told, &what);
+                is_down(&answer, &what);
             } else {
-                assert!(told.status < 300, "{what}");
+                assert!(answer.status < 300, "{what}");
             }
             registry.proxy().repair();
             case.is_whole(&what).await;
         }
     }
-    // And with nobody there at all.
+    // Finally without any service.
     let case = registry.case(Flow::Mint).await;
     registry.proxy().refuse_connections();
     is_down(&case.run().await, "nobody listens");

@@ -1,5 +1,5 @@
-//! STS is gone, hangs, throttles or lies, and `stile-broker check` is asked what is wrong: each is told apart, and nothing
-//! is used up or written.
+//! STS is away, hangs, throttles or sends wrong answers. The broker and `stile-broker check` name
+//! each fault, and nothing is used up or written.
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -15,7 +15,7 @@ fn answer(status: u16, content_type: &'static str, body: impl Into<String>) -> F
     Fault::Answer { status, content_type, body: body.into() }
 }
 
-/// A fault, the answer to it, and how often STS is asked.
+/// Returns each fault, the answer to it, and the number of calls to STS.
 fn faults(elsewhere: &AwsProxy) -> Vec<(Fault, &'static str, usize)> {
     vec![
         (Fault::Close, "503 sts_unavailable", 2),
@@ -35,8 +35,9 @@ fn faults(elsewhere: &AwsProxy) -> Vec<(Fault, &'static str, usize)> {
     ]
 }
 
-/// One broker for each fault, one after the other: where STS hangs, the clock jumps to the deadlines.
-async fn each_fault_is_told_apart(backend: Backend) {
+/// Tests one broker for each fault, one after the other. If STS hangs, the clock jumps to the
+/// deadlines.
+async fn each_fault_has_its_own_answer(backend: Backend) {
     let nowhere = LocalSts::start([], fixed_clock(0));
     let elsewhere = AwsProxy::start(nowhere.endpoint());
     let Some(place) = Place::new(backend).await else { return };
@@ -60,24 +61,25 @@ async fn each_fault_is_told_apart(backend: Backend) {
         assert_eq!(
             test.get("/v1/whoami", &token).await.status,
             200,
-            "{fault:?}: who has a token goes on"
+            "{fault:?}: a token gives access as before"
         );
         assert_eq!(
             test.get_anonymously("/readyz").await.status,
             200,
-            "{fault:?}: the store and the keys are there"
+            "{fault:?}: the store and the keys are available"
         );
         line.repair();
         let minted = test.exchange(&proof).await;
         assert_eq!(minted.status, 200, "{fault:?}, and mended: {}", minted.text());
         assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed", "{fault:?}");
-        // One hiccup is tried over where the failure says that nobody was asked, or that it is worth it.
+        // The broker retries if the failure says that STS did not get the request, or that a retry
+        // makes sense.
         line.inject("", ..1, fault.clone());
         let tried_over = exchange(&test.proof(&identity).build()).await;
         let expected = if calls == 2 { "200 -" } else { expected };
         assert_eq!(tried_over.error(), expected, "{fault:?} once");
     }
-    assert_eq!(elsewhere.take_names(), [""; 0], "a redirect is not followed");
+    assert_eq!(elsewhere.take_names(), [""; 0], "no program follows a redirect");
 
     let (test, line) = TestBroker::start_with_sts_proxy(place);
     let identity = deploy();
@@ -90,13 +92,13 @@ async fn each_fault_is_told_apart(backend: Backend) {
 }
 
 #[tokio::test]
-async fn on_the_embedded_store_each_fault_of_sts_is_told_apart_and_uses_nothing_up() {
-    each_fault_is_told_apart(Backend::Embedded).await;
+async fn on_the_embedded_store_each_fault_of_sts_has_its_own_answer_and_uses_nothing_up() {
+    each_fault_has_its_own_answer(Backend::Embedded).await;
 }
 
 #[tokio::test]
-async fn on_aws_each_fault_of_sts_is_told_apart_and_uses_nothing_up() {
-    each_fault_is_told_apart(Backend::Aws).await;
+async fn on_aws_each_fault_of_sts_has_its_own_answer_and_uses_nothing_up() {
+    each_fault_has_its_own_answer(Backend::Aws).await;
 }
 
 #[tokio::test]
@@ -113,7 +115,8 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
         proxy.take_counts();
         proxy.inject(on, .., Fault::Hang);
         let mints = join_all(proofs.iter().map(|proof| cold.exchange(proof)));
-        // The clock must not jump while STS is asked: each mint has its answer when it comes to the table.
+        // The clock must not jump during the calls to STS: each mint has its answer before it comes
+        // to the table.
         let others = async {
             proxy.wait_for_calls("dynamodb BatchGetItem", proofs.len()).await;
             let reads = join_all((0..12).map(|_| cold.get("/v1/whoami", &token)));
@@ -126,10 +129,10 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
         };
         let all = async { tokio::join!(mints, others) };
         let ((mints, (reads, looks)), jumped) = past_deadlines(stuck, all).await;
-        // In turns each would wait for a deadline; together they wait for a few.
+        // One after another, each would wait for a deadline. Together they wait for only a few.
         assert!(
             jumped < 6 * time_limits::aws().call,
-            "{what}: somebody waited for others, {jumped:?}"
+            "{what}: a request waited for others, {jumped:?}"
         );
         for reply in mints.iter().chain(&reads).chain(&looks) {
             assert_eq!(reply.status, 503, "{what}: {}", reply.text());
@@ -146,7 +149,7 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
     }
 }
 
-/// What `stile-broker check` prints, each line by what it is about, and how it ends.
+/// Runs `stile-broker check`. Returns its lines by subject, and its exit code.
 async fn check(
     aws: &EmulatedAws,
     sts: &AwsProxy,
@@ -173,15 +176,15 @@ async fn check(
     (output.status.code(), PARTS.map(of).into(), said.clone())
 }
 
-/// What `stile-broker check` looks at.
+/// The subjects of `stile-broker check`.
 const PARTS: [&str; 5] = ["table", "bucket", "KMS key", "keyring", "STS"];
 
-/// How long the program waits where one service hangs and the others must be found well, in seconds.
+/// How long the program waits when one service hangs and the others are healthy, in seconds.
 const HANGING: &str = "15";
 
 #[tokio::test]
 async fn check_names_what_is_down_and_nothing_else() {
-    // Of its own: while one service hangs, the others have their time and no more.
+    // Uses a separate AWS: while one service hangs, the others have only their own time limits.
     let Some(aws) = EmulatedAws::start_alone().await else { return };
     let sts = LocalSts::start([], fixed_clock(0));
     let well = |names: &[&str]| -> Vec<(String, bool)> {
@@ -202,7 +205,8 @@ async fn check_names_what_is_down_and_nothing_else() {
         ("sts", Some(Fault::Hang), &["STS"]),
         ("", None, &[]),
     ];
-    // Each on lines of its own, all at once: those that hang wait for each other's time.
+    // Each check uses its own connections, and all run at once: those that hang all wait at the
+    // same time.
     let (aws, sts) = (&aws, &sts);
     let each = cases.map(|(service, fault, failed)| async move {
         let (line, aws) = (AwsProxy::start(sts.endpoint()), aws.behind_another_proxy());

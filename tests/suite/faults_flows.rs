@@ -1,4 +1,4 @@
-//! What somebody wants of the registry, each as a flow that can be run again as it was while something goes wrong.
+//! The uses of a registry, each as a flow that a test can repeat while a service fails.
 
 use std::cell::Cell;
 
@@ -20,12 +20,12 @@ use crate::{authorizer, gateway, lambda};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
-/// What carries least, so that a large archive is as small as one can be.
+/// The shape whose requests carry the least, so that a large archive can be as small as possible.
 const SHAPE: Shape = Shape::LoadBalancer;
 
 const DAY: i64 = 24 * 3600;
 
-/// What somebody wants of the registry, each from a process that has met nothing yet.
+/// The uses of a registry, each from a process with empty caches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     Versions,
@@ -35,40 +35,40 @@ pub(crate) enum Flow {
     Publish,
     Ready,
     Mint,
-    /// A mint by a gateway's word: a pin and no claim.
+    /// A mint on a gateway's identity: a pin and no single use.
     Pin,
     /// An operator revokes a token.
     Revoke,
-    /// An operator grants.
+    /// An operator creates a grant.
     Grant,
     /// An operator changes a grant.
     Change,
-    /// An operator takes a grant away.
+    /// An operator deletes a grant.
     Ungrant,
     /// An operator lifts the revocation of a principal.
     Lift,
-    /// An operator lets a role that was made anew be somebody else.
+    /// An operator repins a role that was deleted and created again.
     Unpin,
-    /// A mint for whom a gateway has verified.
+    /// A mint for a caller that a gateway verified.
     Gateway,
-    /// A gateway asks whether a token may.
+    /// A gateway asks the authorizer about a token.
     Authorizer,
-    /// An archive that no request carries is announced.
+    /// A publisher begins an upload session.
     Begin,
-    /// It was put in the bucket, and is published.
+    /// The archive is in the bucket, and the publisher completes the upload.
     Complete,
-    /// A version is published again whose archive was lost in the bucket.
+    /// A publisher repeats a version whose archive is missing in the bucket.
     Restore,
     /// An operator drops every key.
     RevokeAll,
-    /// A mint when the key is a day old.
+    /// A mint when the newest key is a day old.
     Rotation,
     /// The first mint of a registry.
     FirstMint,
 }
 
 impl Flow {
-    /// Those that leave no key of the registry's behind come last: they end the tokens of the others.
+    /// Flows that remove the registry's keys come last, since they end the tokens of the others.
     pub(crate) const ALL: [Self; 22] = [
         Self::Versions,
         Self::Download,
@@ -94,8 +94,8 @@ impl Flow {
         Self::RevokeAll,
     ];
 
-    /// Those that change what the others lean on: the keys, or the objects that are there.
-    const fn is_alone(self) -> bool {
+    /// Returns whether a flow changes keys or objects that other flows depend on.
+    const fn needs_own_store(self) -> bool {
         matches!(self, Self::Restore | Self::Rotation | Self::FirstMint | Self::RevokeAll)
     }
 
@@ -111,7 +111,7 @@ pub(crate) struct Registry {
     cases: Cell<u32>,
 }
 
-/// One run of a flow that can be repeated as it was.
+/// One run of a flow, which a test can repeat.
 pub(crate) struct Case<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) flow: Flow,
@@ -119,19 +119,19 @@ pub(crate) struct Case<'a> {
     pub(crate) name: String,
     pub(crate) proof: Value,
     pub(crate) jti: TokenId,
-    /// The upload that was begun, where one is to be completed.
+    /// The upload session, if the flow completes one.
     pub(crate) upload: String,
 }
 
-/// What somebody was told.
+/// The answer of a flow, as a client sees it.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct FlowAnswer {
     pub(crate) status: u16,
     pub(crate) retry_after: String,
     pub(crate) text: String,
 }
 
-impl From<Reply> for Told {
+impl From<Reply> for FlowAnswer {
     fn from(reply: Reply) -> Self {
         Self {
             status: reply.status.as_u16(),
@@ -141,8 +141,8 @@ impl From<Reply> for Told {
     }
 }
 
-impl Told {
-    /// What an operator's program was told, as the service would have said it.
+impl FlowAnswer {
+    /// Makes an answer from the result of an operator's program, in the form of the service.
     fn of<T>(outcome: Result<T, impl std::fmt::Display>) -> Self {
         match outcome {
             Ok(_) => Self { status: 200, retry_after: String::new(), text: String::new() },
@@ -168,12 +168,12 @@ impl Registry {
         Some(Self { test, token, cases: Cell::new(1) })
     }
 
-    /// One for each flow, each on a line of its own; some have a store of their own as well.
+    /// Starts a registry for each flow, each with its own proxy. Some have their own store as well.
     pub(crate) async fn for_each_flow() -> Option<Vec<(Flow, Self)>> {
         let shared = Self::start().await?;
         let mut registries = Vec::new();
         for (n, flow) in (1..).zip(Flow::ALL) {
-            let registry = match flow.is_alone() {
+            let registry = match flow.needs_own_store() {
                 true => Self::start().await?,
                 false => Self {
                     test: shared.test.behind_another_proxy(),
@@ -198,13 +198,13 @@ impl Registry {
         let name = format!("1.0.{n}");
         let (mut upload, who) = (String::new(), principal(&role(&name)));
         match flow {
-            // So far apart that the key of the case before is a day old as well.
+            // So late that the key of the previous case is also a day old.
             Flow::Rotation => process.advance(i64::from(n) * (DAY + 3600)),
             Flow::FirstMint => {
                 let keyring = json!({"Key": {"pk": {"S": "keyring"}, "sk": {"S": "keyring"}}});
                 self.test.aws().dynamodb("DeleteItem", keyring).await;
             }
-            // A key to drop, where the case before has dropped all.
+            // A key to drop, since the previous case may have dropped all.
             Flow::RevokeAll => drop(self.test.restarted().token(&deploy(), &[Download]).await),
             Flow::Change | Flow::Ungrant => {
                 self.test.grant(who.as_str(), "acme", &[Download]).await;
@@ -231,13 +231,13 @@ impl Registry {
         Case { registry: self, flow, process, name, proof, jti: TokenId::random().unwrap(), upload }
     }
 
-    /// An upload of that version, whose archive is in the bucket.
+    /// Begins an upload of that version, and puts its archive into the bucket.
     pub(crate) async fn begun(&self, version: &str) -> String {
-        let told = begin(&self.test, version, &self.token).await;
-        assert_eq!(told.status, 201, "{}", told.text());
-        let told = told.json();
-        let mut put = client(None).put(told["url"].as_str().unwrap());
-        for (name, value) in told["headers"]
+        let answer = begin(&self.test, version, &self.token).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        let answer = answer.json();
+        let mut put = client(None).put(answer["url"].as_str().unwrap());
+        for (name, value) in answer["headers"]
             .as_object()
             .unwrap()
             .iter()
@@ -246,20 +246,20 @@ impl Registry {
             put = put.header(name, value.as_str().unwrap());
         }
         assert_eq!(put.body(large()).send().await.unwrap().status(), 200);
-        told["upload"].as_str().unwrap().to_owned()
+        answer["upload"].as_str().unwrap().to_owned()
     }
 
-    /// What a healthy run calls.
+    /// Returns the calls of a healthy run.
     pub(crate) async fn calls(&self, flow: Flow) -> Vec<String> {
         let case = self.case(flow).await;
-        let told = case.run().await;
-        assert!(told.status < 300, "{flow:?}: {told:?}");
+        let answer = case.run().await;
+        assert!(answer.status < 300, "{flow:?}: {answer:?}");
         self.proxy().take_names()
     }
 }
 
 impl Case<'_> {
-    pub(crate) async fn run(&self) -> Told {
+    pub(crate) async fn run(&self) -> FlowAnswer {
         let (process, token) = (&self.process, self.registry.token.as_str());
         match self.flow {
             Flow::Versions => process.get(VERSIONS, token).await.into(),
@@ -276,16 +276,16 @@ impl Case<'_> {
             Flow::Mint | Flow::Rotation | Flow::FirstMint => {
                 process.exchange(&self.proof).await.into()
             }
-            Flow::Pin => Told::of(pin(process, &self.name, self.who()).await),
-            Flow::Unpin => Told::of(process.store().as_operator().unpin(self.who()).await),
-            Flow::Lift => Told::of(process.store().as_operator().lift(self.who()).await),
+            Flow::Pin => FlowAnswer::of(pin(process, &self.name, self.who()).await),
+            Flow::Unpin => FlowAnswer::of(process.store().as_operator().unpin(self.who()).await),
+            Flow::Lift => FlowAnswer::of(process.store().as_operator().lift(self.who()).await),
             Flow::Change => {
                 let change = Change {
                     set: [Upload].into_iter().collect(),
                     clear: Permissions::NONE,
                     expires_at: None,
                 };
-                Told::of(
+                FlowAnswer::of(
                     process
                         .store()
                         .as_operator()
@@ -296,14 +296,16 @@ impl Case<'_> {
                         }),
                 )
             }
-            Flow::Ungrant => Told::of(
+            Flow::Ungrant => FlowAnswer::of(
                 process
                     .store()
                     .as_operator()
                     .delete_grant(self.who(), "acme".parse().unwrap())
                     .await,
             ),
-            Flow::RevokeAll => Told::of(process.store().as_operator().drop_keys().await.map(drop)),
+            Flow::RevokeAll => {
+                FlowAnswer::of(process.store().as_operator().drop_keys().await.map(drop))
+            }
             Flow::Gateway => {
                 let mut event = golden("iam_function_url");
                 let (whom, [_, user, caller, _]) = gateway::identity(&mut event);
@@ -316,7 +318,9 @@ impl Case<'_> {
                 let event = authorizer::question("authorizer_request_v2", token);
                 let answer =
                     lambda::answer(&process.function(None, Some("/terraform")), &event).await;
-                Told::of(answer.map(|answer| assert_eq!(answer["isAuthorized"], true, "{answer}")))
+                FlowAnswer::of(
+                    answer.map(|answer| assert_eq!(answer["isAuthorized"], true, "{answer}")),
+                )
             }
             Flow::Begin => begin(process, &self.name, token).await.into(),
             Flow::Complete => {
@@ -328,19 +332,19 @@ impl Case<'_> {
             Flow::Restore => {
                 process.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), token).await.into()
             }
-            Flow::Revoke => Told::of(
+            Flow::Revoke => FlowAnswer::of(
                 process.store().as_operator().revoke_token(self.jti.clone(), process.time()).await,
             ),
-            Flow::Grant => {
-                Told::of(process.store().as_operator().create_grant(self.grant(), None).await.map(
+            Flow::Grant => FlowAnswer::of(
+                process.store().as_operator().create_grant(self.grant(), None).await.map(
                     |created| {
                         assert!(
                             matches!(created, Created::Done { .. } | Created::Exists(_)),
                             "{created:?}"
                         );
                     },
-                ))
-            }
+                ),
+            ),
         }
     }
 
@@ -348,7 +352,7 @@ impl Case<'_> {
         principal(&role(&self.name))
     }
 
-    /// The archive it publishes.
+    /// Returns the archive that the flow publishes.
     pub(crate) fn archive(&self) -> (&str, Vec<u8>) {
         match self.flow {
             Flow::Complete => (&self.name, large()),
@@ -357,7 +361,7 @@ impl Case<'_> {
         }
     }
 
-    /// Whether all is done, and what is called from that step on is but to clear away.
+    /// Returns whether the flow is done, so that the calls from that step on only clean up.
     pub(crate) fn is_over(&self, calls: &[String], step: usize) -> bool {
         self.flow == Flow::Complete && calls[..=step].iter().any(|call| call == "s3 DELETE")
     }
@@ -373,7 +377,7 @@ impl Case<'_> {
         }
     }
 
-    /// What it was to do is done as a whole or not at all, as somebody else sees it.
+    /// Checks from another process that the flow did its work as a whole or not at all.
     pub(crate) async fn is_whole(&self, what: &str) {
         let test = &self.registry.test;
         match self.flow {
@@ -416,10 +420,10 @@ impl Case<'_> {
         }
     }
 
-    /// The same process does what it could not do, and a proof that was answered with a token is used up.
+    /// Checks that the same process works again, and that a proof that minted a token is used up.
     pub(crate) async fn works_again(&self, what: &str, fault: &Fault) {
         if !self.flow.mints() {
-            // A keyring that could not be read is looked at again after ten seconds.
+            // The broker reads a keyring again ten seconds after it could not.
             self.process.advance(10);
         }
         let again = self.run().await;
@@ -447,7 +451,7 @@ fn principal(text: &str) -> Principal {
     Principal::parse_stored(text).unwrap()
 }
 
-/// Uses a proof up that is told by its name, and pins the principal.
+/// Uses up a proof with the given name, and pins the principal.
 async fn pin(process: &TestBroker, name: &str, who: Principal) -> Result<(), StoreError> {
     let pin = (who, UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap());
     let digest = std::array::from_fn(|at| name.as_bytes().get(at).copied().unwrap_or_default());
@@ -460,7 +464,7 @@ async fn pin(process: &TestBroker, name: &str, who: Principal) -> Result<(), Sto
     Ok(())
 }
 
-/// The smallest archive that no event of [`SHAPE`] carries.
+/// Returns the smallest archive that no event of [`SHAPE`] can carry.
 fn large() -> Vec<u8> {
     large_zip(700_001)
 }

@@ -1,5 +1,5 @@
-//! DynamoDB answers in part: rows that are left over are asked for again and never taken for absent, and a write of which
-//! nobody can tell whether it took place is neither a yes nor a no.
+//! DynamoDB answers only in part. The broker reads rows that are left over again, and never treats
+//! them as absent. If it cannot know whether a write took place, its answer is neither yes nor no.
 
 use serde_json::Value;
 use stile_core::grants::{Grant, Pin};
@@ -15,16 +15,16 @@ const READ: &str = "dynamodb BatchGetItem";
 
 const WRITE: &str = "dynamodb TransactWriteItems";
 
-/// The unique id of a role that was made anew.
+/// The unique id of a role that was deleted and created again.
 const OTHER_ID: &str = "AROAEXAMPLEEXAMPLE222";
 
-/// How the sort keys begin of all that is ever read in one call with something else.
+/// Prefixes of the sort keys that the broker ever reads together with others.
 const KINDS: [&str; 6] = ["revocations", "pin", "keyring", "host", "principal", "grants"];
 
-/// More reads than anything here takes.
+/// More reads than any question takes.
 const READS: usize = 8;
 
-/// Who or what is decided about, each by a process that has met nothing yet.
+/// A decision of the broker, each by a process with empty caches.
 #[derive(Debug, Clone, Copy)]
 enum Question {
     Mint,
@@ -49,7 +49,7 @@ impl Question {
         Self::GrantPinnedOtherwise,
     ];
 
-    /// What is so, whatever is left over on the way.
+    /// The right answer, whichever rows are left over.
     const fn answer(self) -> &'static str {
         match self {
             Self::Mint => "200 -",
@@ -63,7 +63,7 @@ impl Question {
     }
 }
 
-/// A registry in which everything is that is asked about, on a line of its own.
+/// A registry with everything that the questions are about, with its own proxy.
 struct Asked {
     test: TestBroker,
     good: String,
@@ -74,7 +74,7 @@ struct Asked {
 impl Asked {
     async fn start() -> Option<Self> {
         let test = TestBroker::start_on(Backend::Aws).await?;
-        for name in ["deploy", "gone", "anew"] {
+        for name in ["deploy", "gone", "recreated"] {
             test.grant(&role(name), "acme", &[Download, Upload]).await;
         }
         let good = test.token(&deploy(), &[Download]).await;
@@ -97,7 +97,7 @@ impl Asked {
                 .await
                 .unwrap()
         );
-        test.token(&named("anew"), &[Download]).await;
+        test.token(&named("recreated"), &[Download]).await;
         Some(Self { test, good, revoked, of_revoked })
     }
 
@@ -107,7 +107,8 @@ impl Asked {
         Self { test: self.test.behind_another_proxy(), good, revoked, of_revoked }
     }
 
-    /// What is answered by a new process while its reads go wrong like this, and how often it read.
+    /// Returns the answer of a new process while its reads fail like this, and the number of its
+    /// reads.
     async fn answer(&self, question: Question, trouble: impl FnOnce()) -> (String, usize) {
         let process = self.test.restarted();
         let mint = async |identity: Identity| {
@@ -146,14 +147,14 @@ impl Asked {
             Question::Mint => mint(deploy()).await,
             Question::MintOfRevoked => mint(named("gone")).await,
             Question::MintOfRecreated => {
-                mint(Identity { user_id: format!("{OTHER_ID}:i-0abc"), ..named("anew") }).await
+                mint(Identity { user_id: format!("{OTHER_ID}:i-0abc"), ..named("recreated") }).await
             }
             Question::Token => whoami(&self.good).await,
             Question::RevokedToken => whoami(&self.revoked).await,
             Question::TokenOfRevoked => whoami(&self.of_revoked).await,
             Question::GrantThatDiffersByCase => grant("Deploy", None).await,
             Question::GrantPinnedOtherwise => {
-                grant("anew", Some(Pin::Pinned(UniqueId::parse(OTHER_ID).unwrap()))).await
+                grant("recreated", Some(Pin::Pinned(UniqueId::parse(OTHER_ID).unwrap()))).await
             }
         };
         self.test.aws().proxy.repair();
@@ -170,7 +171,7 @@ fn principal(name: &str) -> Principal {
     Principal::parse_stored(&role(name)).unwrap()
 }
 
-/// On another namespace than those that are there.
+/// A grant on a namespace that no other grant has.
 fn grant(name: &str) -> Grant {
     Grant {
         principal: principal(name),
@@ -182,7 +183,8 @@ fn grant(name: &str) -> Grant {
     }
 }
 
-/// Leaves rows of each kind over in each read of one question once; of which kinds there were any.
+/// Leaves rows of each kind over once, in each read of one question. Returns the kinds that had
+/// rows.
 async fn once(asked: &Asked, question: Question) -> Vec<&'static str> {
     let proxy = &asked.test.aws().proxy;
     let (answer, healthy) = asked.answer(question, || {}).await;
@@ -198,7 +200,7 @@ async fn once(asked: &Asked, question: Question) -> Vec<&'static str> {
                 question.answer(),
                 "{question:?}, `{kind}` left over in read {read}"
             );
-            // It may have been in none: then nothing is left to ask for.
+            // If no read had such a row, nothing is left to read again.
             assert!(
                 (healthy..=healthy + 1).contains(&reads) && reads < READS,
                 "{question:?} {kind} {read}: {reads} reads"
@@ -253,17 +255,22 @@ async fn a_claim_of_which_nobody_can_tell_whether_it_took_place_is_down_and_no_r
     let proof: Value = test.proof(&identity).build();
     let proxy = &test.aws().proxy;
     proxy.take_counts();
-    // It takes place and its answer is lost; the same call under the same token is told that the first is in progress.
-    let in_progress = Fault::Answer {
+    // The write takes place and its answer is lost. The same call with the same idempotency token
+    // gets the answer that the first is in progress.
+    let pending = Fault::Answer {
         status: 400,
         content_type: "application/x-amz-json-1.0",
         body: r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionInProgressException","Message":"in progress"}"#.to_owned(),
     };
     proxy.inject(WRITE, ..1, Fault::Truncate);
-    proxy.inject(WRITE, 1..3, in_progress);
+    proxy.inject(WRITE, 1..3, pending);
     let reply = test.exchange(&proof).await;
     assert_eq!(reply.error(), "503 store_unavailable", "{}", reply.text());
-    assert_eq!(proxy.take_counts()[WRITE], 3, "it is not sent under another token");
+    assert_eq!(proxy.take_counts()[WRITE], 3, "every attempt has the same idempotency token");
     proxy.repair();
-    assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed", "it had taken place");
+    assert_eq!(
+        test.exchange(&proof).await.error(),
+        "401 proof_replayed",
+        "the write had taken place"
+    );
 }

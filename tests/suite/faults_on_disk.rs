@@ -1,5 +1,6 @@
-//! The embedded store on a disk that is full or read-only, locked by somebody, or damaged: what is refused, what goes on,
-//! what an operator is told, and that it works again when it is mended.
+//! The embedded store on a disk that is full or read-only, locked by another process, or damaged.
+//! The tests check what fails, what continues, what the operator sees, and that the store works
+//! again after a repair.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +26,7 @@ use tempfile::TempDir;
 
 pub(crate) const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
-/// A deadline of something that hangs by design.
+/// A deadline for calls that hang by design.
 const SHORT: Duration = Duration::from_millis(200);
 
 pub(crate) const DOWNLOAD: &str = "/v1/modules/acme/vpc/aws/1.0.0/download";
@@ -41,13 +42,14 @@ async fn published() -> (TestBroker, String) {
     (test, token)
 }
 
-/// What `stile-broker check` says of a data folder, and whether it is content.
+/// Runs the checks of `stile-broker check` on a data folder. Returns the output, and whether all is
+/// well.
 fn checked(data: &Path) -> (bool, String) {
     let mut command = Command::new(program(BROKER));
     command
         .args(["check", "--host", "registry.example.com", "--regions", "us-east-1", "--data"])
         .arg(data);
-    // Nobody is there: what is said of STS is not looked at.
+    // There is no STS, so the test ignores the result about it.
     command.env_clear().env("STILE_STS_ENDPOINT", "http://127.0.0.1:9");
     let output = command.output().unwrap();
     let said =
@@ -76,7 +78,7 @@ pub(crate) fn is_down(reply: &Reply, what: &str) {
     );
 }
 
-/// Nothing to try again: an operator must repair the store first.
+/// Checks an answer that asks for no retry, because an operator must repair the store first.
 fn is_broken(reply: &Reply, what: &str) {
     assert_eq!(
         (reply.status.as_u16(), reply.header("retry-after")),
@@ -91,7 +93,7 @@ fn is_broken(reply: &Reply, what: &str) {
     );
 }
 
-/// A keyring that cannot be used, for each way of it, and what is said.
+/// Damages a keyring in one of the ways. The broker cannot use it afterwards.
 fn spoil_keyring(way: &str, keyring: &Path) {
     let text = fs::read(keyring).unwrap();
     match way {
@@ -130,13 +132,16 @@ async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new
             if way == "a folder" { (is_down, 503) } else { (is_broken, 500) };
         expected(&test.exchange(&proof).await, way);
         expected(&test.get_anonymously("/readyz").await, way);
-        assert_eq!(test.get(VERSIONS, &token).await.status, 200, "{way}: what is known goes on");
+        assert_eq!(test.get(VERSIONS, &token).await.status, 200, "{way}: cached keys still work");
         let refused = cold.get(VERSIONS, &token).await;
         assert_eq!(refused.status, status, "{way}: {}", refused.text());
         let (content, said) = checked(test.data());
         assert!(!content && said.contains(says), "{way}: {said}");
         if way != "a folder" && way != "read by others" {
-            assert!(fs::read(&keyring).unwrap() != whole, "{way}: it is not written over");
+            assert!(
+                fs::read(&keyring).unwrap() != whole,
+                "{way}: the broker does not overwrite it"
+            );
         }
 
         let _ = fs::remove_dir(&keyring);
@@ -151,19 +156,19 @@ async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new
 }
 
 #[tokio::test]
-async fn a_database_that_somebody_has_locked_is_waited_for_and_then_is_down() {
+async fn a_locked_database_is_waited_for_and_then_is_down() {
     let (test, token) = published().await;
     let deadlines = EmbeddedDeadlines { writer: SHORT, ..time_limits::embedded() };
     let test = test.over(embedded(test.data(), deadlines));
-    // Whose token it is, is read before the lock.
+    // The broker reads the principal state of the token before the lock.
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
     let identity = deploy();
     test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
-    let somebody = Connection::open(test.data().join("stile.sqlite3")).unwrap();
-    somebody.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other_writer = Connection::open(test.data().join("stile.sqlite3")).unwrap();
+    other_writer.execute_batch("BEGIN IMMEDIATE").unwrap();
     test.advance(2);
-    // All at once: each waits for as long as a writer may, and no longer because of the others.
+    // All at once: each waits as long as a writer may, and no longer because of the others.
     let more: Vec<Value> = (0..8).map(|_| test.proof(&identity).build()).collect();
     let (minted, ready, sent, others) = tokio::join!(
         test.exchange(&proof),
@@ -177,8 +182,8 @@ async fn a_database_that_somebody_has_locked_is_waited_for_and_then_is_down() {
     others.iter().for_each(|reply| is_down(reply, "one of many mints"));
     assert_eq!(test.get(VERSIONS, &token).await.status, 200, "reading needs no lock");
     assert_eq!(test.get(DOWNLOAD, &token).await.status, 204, "reading needs no lock");
-    somebody.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(test.exchange(&proof).await.status, 200, "the proof was not used up");
+    other_writer.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(test.exchange(&proof).await.status, 200, "the proof is still unused");
     assert_eq!(test.get_anonymously("/readyz").await.status, 200);
     assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
     assert_eq!(test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token).await.status, 201);
@@ -190,7 +195,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
     let (test, token) = published().await;
     let data = test.data().to_owned();
     let database = data.join("stile.sqlite3");
-    // All of it into one file, so that what is put back is whole.
+    // Writes the whole database into one file, so that the restored copy is whole.
     let whole = {
         let connection = Connection::open(&database).unwrap();
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -203,7 +208,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
         ("empty", "has no tables of Stile"),
         ("gone", "is not a data folder"),
     ] {
-        // A copy: the broker that runs has the genuine one open.
+        // A copy, because the running broker has the original open.
         let copy = aside.path().join(way);
         Store::init_folder(&copy, time_limits::embedded()).unwrap();
         let copied = copy.join("stile.sqlite3");
@@ -281,7 +286,7 @@ impl Running {
     }
 
     pub(crate) async fn publish(&self, version: &str, archive: Vec<u8>) -> u16 {
-        // By a connection of its own: one on which an archive was refused half-way is no good for the next request.
+        // On a new connection: a connection with a half-sent archive cannot carry the next request.
         let request =
             client(None).post(self.broker.url(&format!("/v1/modules/acme/vpc/aws/{version}")));
         let sent = request
@@ -306,7 +311,8 @@ impl Running {
         (answer.status().as_u16(), link.unwrap_or_default())
     }
 
-    /// Readiness, asked until it is so: a good answer is believed for two seconds.
+    /// Asks for readiness until it has that status. The broker caches a good answer for two
+    /// seconds.
     pub(crate) async fn is_ready(&self, expected: u16) {
         let asked = time_limits::wait(async {
             let mut tick = tokio::time::interval(Duration::from_millis(100));
@@ -324,7 +330,7 @@ impl Running {
 
 #[tokio::test]
 async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
-    // Root may write anywhere unless it gives that right up.
+    // Root can write anywhere, unless it gives up that capability.
     let setpriv = tool("setpriv").map(|path| path.to_str().unwrap().to_owned());
     let given_up = match (geteuid().is_root(), &setpriv) {
         (false, _) => vec![],

@@ -1,4 +1,5 @@
-//! The embedded store on a disk that is full: nothing is written by halves, reads go on, and what is said to be done is done.
+//! The embedded store on a full disk: no partial writes, reads continue, and every acknowledged
+//! change is done.
 
 use std::fs::{self};
 use std::io::{ErrorKind, Write as _};
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::faults_on_disk::{DOWNLOAD, Running, VERSIONS, is_down};
 
-/// Archives that do not fold up.
+/// Returns data that does not compress.
 fn noise(kilobytes: usize) -> Vec<u8> {
     let mut noise = vec![0; kilobytes * 512];
     getrandom::fill(&mut noise).unwrap();
@@ -27,8 +28,8 @@ fn noise(kilobytes: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn on_a_full_disk_reads_go_on_and_nothing_is_half_written() {
-    // No file may grow past a limit, which is how a full disk looks from here; whoever is not told of it by a signal is
-    // told by the write.
+    // A limit on the size of files has the same effect as a full disk. The process ignores the
+    // signal, so the write returns an error.
     let sh = tool("sh").unwrap();
     let running =
         Running::start(&[sh.to_str().unwrap(), "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).await;
@@ -39,12 +40,12 @@ async fn on_a_full_disk_reads_go_on_and_nothing_is_half_written() {
         prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum: inherited.maximum })
             .unwrap();
     };
-    // Full at once, and full in the middle of an archive.
+    // The disk is full at once, or in the middle of an archive.
     for (bytes, version) in [(0, "2.0.0"), (200_000, "3.0.0")] {
         let (proof, archive) = (running.proof(), noise(1000));
         limit(Some(bytes));
         assert_eq!(running.publish(version, archive.clone()).await, 503, "{bytes}");
-        assert_eq!(running.incoming(), 0, "{bytes}: what could not be kept is gone");
+        assert_eq!(running.incoming(), 0, "{bytes}: the broker deleted the partial archive");
         if bytes == 0 {
             let (status, answer) = running.mint(&proof).await;
             assert_eq!(
@@ -65,7 +66,7 @@ async fn on_a_full_disk_reads_go_on_and_nothing_is_half_written() {
         );
         limit(None);
         running.is_ready(200).await;
-        assert_eq!(running.mint(&proof).await.0, 200, "{bytes}: the proof was not used up");
+        assert_eq!(running.mint(&proof).await.0, 200, "{bytes}: the proof is still unused");
         assert_eq!(
             running.get(&format!("/v1/modules/acme/vpc/aws/{version}/download")).await.0,
             404,
@@ -75,11 +76,11 @@ async fn on_a_full_disk_reads_go_on_and_nothing_is_half_written() {
     }
 }
 
-/// A disk of 2 MB, which is gone when this is dropped.
+/// A disk of 2 MB, which the test unmounts when it drops this.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// None where nothing can be mounted, and that is noted.
+    /// Returns `None` and records a skip if the test cannot mount anything.
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mounted = tool("mount").filter(|_| geteuid().is_root()).is_some_and(|mount| {
@@ -90,7 +91,7 @@ impl SmallDisk {
             mounted.unwrap().status.success()
         });
         if !mounted {
-            skipped("mount", "a disk without room, where no limit stands in for one");
+            skipped("mount", "a disk without free space, not replaced by a limit");
             return None;
         }
         Some(Self(folder))
@@ -100,7 +101,7 @@ impl SmallDisk {
         self.0.path().join("filling")
     }
 
-    /// To its last page.
+    /// Fills the disk to its last page.
     fn fill(&self) {
         let mut filling =
             fs::File::options().create(true).append(true).open(self.filling()).unwrap();
@@ -120,7 +121,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Everything that an operator sees, and the files there are.
+/// Returns everything that an operator sees, and the list of files.
 async fn seen(test: &TestBroker) -> String {
     let grants = test.store().as_operator().grants(None, None).await.unwrap();
     let revoked = test.store().as_operator().revocations().await.unwrap();
@@ -137,7 +138,7 @@ async fn seen(test: &TestBroker) -> String {
     format!("{grants:?} {revoked:?} {pin:?} {keys} {files:?} {}", test.archives().await)
 }
 
-/// What an operator changes, each once.
+/// The changes that an operator makes, each once.
 const CHANGES: [&str; 8] = [
     "create",
     "update",
@@ -149,7 +150,7 @@ const CHANGES: [&str; 8] = [
     "revoke all",
 ];
 
-/// Changes it, or is told that it cannot be.
+/// Makes a change. Returns whether the store reports success.
 async fn change(test: &TestBroker, which: &str) -> bool {
     let (store, now) = (test.store(), test.time());
     let who = |name: &str| Principal::parse_stored(&role(name)).unwrap();
@@ -227,24 +228,24 @@ async fn without_room_no_key_is_made_and_what_is_said_to_be_changed_is_and_nothi
     assert_eq!(seen(&test).await, before);
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
     assert_eq!(test.get(DOWNLOAD, &token).await.status, 204);
-    let mut told_done = Vec::new();
+    let mut reported_done = Vec::new();
     for which in CHANGES {
         disk.fill();
         let held = seen(&test).await;
         let done = change(&test, which).await;
-        // A small one may find room in what a larger one before it has begun to take: then it is done.
+        // A small write can fit into the space that a larger failed one released. Then it succeeds.
         assert_eq!(
             done,
             seen(&test).await != held,
-            "{which}: it is done if and only if it is said to be"
+            "{which}: the store did it if and only if it reports so"
         );
-        told_done.extend(done.then_some(which));
+        reported_done.extend(done.then_some(which));
     }
     assert!(
-        told_done.len() < CHANGES.len() && !told_done.contains(&"revoke all"),
-        "there was room for {told_done:?}"
+        reported_done.len() < CHANGES.len() && !reported_done.contains(&"revoke all"),
+        "there was space for {reported_done:?}"
     );
-    // The key is a day old, and there is no room for the next.
+    // The newest key is a day old, and there is no space for the next.
     test.advance(25 * 3600);
     let next = test.proof(&identity).build();
     disk.fill();
@@ -254,7 +255,7 @@ async fn without_room_no_key_is_made_and_what_is_said_to_be_changed_is_and_nothi
 
     disk.clear();
     let minted = test.exchange(&next).await;
-    assert_eq!(minted.status, 200, "the proof was not used up: {}", minted.text());
+    assert_eq!(minted.status, 200, "the proof is still unused: {}", minted.text());
     assert_eq!(test.store().keyring().await.unwrap().revision, 2, "the next key is there");
     let token = minted.json()["token"].as_str().unwrap().to_owned();
     assert_eq!(test.restarted().get(VERSIONS, &token).await.status, 200);

@@ -1,5 +1,5 @@
-//! Formats of the store across releases: a newer format is refused, what earlier releases wrote goes on, and two releases
-//! run on one store at the same time.
+//! Formats of the store across releases. The programs reject a newer format, stores of earlier
+//! releases continue to work, and two releases run on one store at the same time.
 
 mod fixture;
 mod helpers;

@@ -1,4 +1,5 @@
-//! The broker as a function with nothing but a table: what its start calls, and the real Terraform before it.
+//! The broker as a function with only a table: the calls of its start, and real Terraform as its
+//! client.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use stile_tests::sts::local::LocalSts;
 use stile_tests::sts::proof::{Proof, document};
 use stile_tests::terraform::Terraform;
 
-/// A table that says which registry it is for, on whose namespace `deploy` may do everything.
+/// Creates a table that names its registry, in which `deploy` has every permission on the
+/// namespace.
 async fn table_for(host: &str) -> Option<EmulatedAws> {
     let aws = EmulatedAws::start().await?;
     let store = aws.store(None);
@@ -34,7 +36,7 @@ async fn table_for(host: &str) -> Option<EmulatedAws> {
     Some(aws)
 }
 
-/// The program as Lambda starts it, with that table and nothing said of a host.
+/// Starts the program as Lambda does, with that table and without a host.
 async fn start(program: &Path, aws: &EmulatedAws, sts: &LocalSts, log: &Path) -> Function {
     let mut variables = aws.environment();
     variables.push(("STILE_STS_ENDPOINT", sts.endpoint()));
@@ -67,7 +69,8 @@ async fn a_function_without_a_host_and_without_its_table_does_not_start_and_says
     assert!(function.log().contains("cannot read table"), "{}", function.log());
 }
 
-/// What the program calls until it is ready for events, for its first, and for the first of the next one that starts.
+/// Records the calls of the program until it is ready, for its first event, and for the first event
+/// of the next instance.
 pub(crate) async fn cold_starts(program: &Path) {
     let Some(aws) = table_for(HOST).await else { return };
     let (identity, folder) = (deploy(), tempfile::tempdir().unwrap());
@@ -77,7 +80,7 @@ pub(crate) async fn cold_starts(program: &Path) {
     assert_eq!(
         aws.proxy.take_counts(),
         [("dynamodb GetItem".to_owned(), 1)].into(),
-        "the host alone"
+        "only the host"
     );
     let wanted = document(900, namespaces(&["acme"]), &[Download]);
     let proof = Proof::new(&identity).audience(HOST).now(system_time()).document(&wanted).build();
@@ -98,7 +101,7 @@ pub(crate) async fn cold_starts(program: &Path) {
     assert_eq!(
         aws.proxy.take_counts(),
         [("dynamodb GetItem".to_owned(), 1)].into(),
-        "the host alone"
+        "only the host"
     );
     let sent = Sent::new("GET", "/v1/modules/acme/vpc/aws/versions").bearer(&token);
     for (what, expected) in [

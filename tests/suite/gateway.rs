@@ -1,4 +1,5 @@
-//! `AWS_IAM` mode: a token for whom a gateway has verified, by the request context of golden events and by nothing else.
+//! `AWS_IAM` mode: a token for a caller that a gateway verified. Only the request context of the
+//! event names the caller.
 
 use aws_credential_types::Credentials;
 use serde_json::{Value, json};
@@ -16,14 +17,15 @@ use crate::lambda::{API, answer};
 /// The function URL of the golden events.
 pub(crate) const URL: &str = "111122223333/abcdefghijklmnopqrstuvwxyz012345";
 
-/// The three events in which a gateway has verified a signature, and the one source each is from.
+/// The three events in which a gateway verified a signature, each with the one source that it comes
+/// from.
 const SIGNED: [(&str, Shape, &str); 3] = [
     ("iam_function_url", Shape::FunctionUrl, URL),
     ("iam_http_api", Shape::HttpApi, API),
     ("iam_rest_api", Shape::RestApi, API),
 ];
 
-/// The part of the event in which the gateway says who called, and what it calls the parts of that.
+/// Returns the part of the event that identifies the caller, and the names of its fields.
 pub(crate) fn identity(event: &mut Value) -> (&mut Value, [&'static str; 4]) {
     if event["requestContext"]["identity"].is_object() {
         (&mut event["requestContext"]["identity"], ["userArn", "user", "caller", "accountId"])
@@ -35,7 +37,7 @@ pub(crate) fn identity(event: &mut Value) -> (&mut Value, [&'static str; 4]) {
     }
 }
 
-/// That golden event with another query.
+/// Returns that golden event with another query.
 fn asking(name: &str, shape: Shape, query: &str) -> Value {
     let mut event = golden(name);
     let asked = shape.event(&Sent::new("GET", format!("/v1/token?{query}")));
@@ -67,25 +69,25 @@ async fn who_a_gateway_has_verified_gets_a_token() {
         assert_eq!(
             test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), token).await.status,
             403,
-            "{name}: download alone"
+            "{name}: only download"
         );
 
-        // There is no proof, so it may be asked again; the unique id is pinned all the same.
+        // There is no proof, so the caller can ask again. The broker still pins the unique id.
         assert_eq!(
             shape.reply(&answer(&function, &golden(name)).await.unwrap()).status,
             200,
             "{name}"
         );
-        let mut anew = golden(name);
-        let (whom, [_, user, caller, _]) = identity(&mut anew);
+        let mut recreated = golden(name);
+        let (whom, [_, user, caller, _]) = identity(&mut recreated);
         (whom[user], whom[caller]) =
             (json!("AROAOTHEROTHEROTHER22:i-0abc"), json!("AROAOTHEROTHEROTHER22:i-0abc"));
         assert_eq!(
-            shape.reply(&answer(&function, &anew).await.unwrap()).error(),
+            shape.reply(&answer(&function, &recreated).await.unwrap()).error(),
             "403 principal_recreated",
             "{name}"
         );
-        assert_eq!(test.sts.calls(), 0, "nobody is asked");
+        assert_eq!(test.sts.calls(), 0, "the broker calls no STS");
     }
 }
 
@@ -291,8 +293,8 @@ async fn a_context_that_a_client_writes_is_nothing() {
         .header("x-apigateway-context", context.as_str())
         .header("x-forwarded-user", arn)
         .body("application/json", forged.as_str());
-    let in_query = Sent::new("GET", format!("/v1/token?requestContext.identity.userArn={arn}"));
-    for sent in [sent, in_query] {
+    let with_query = Sent::new("GET", format!("/v1/token?requestContext.identity.userArn={arn}"));
+    for sent in [sent, with_query] {
         for shape in Shape::ALL {
             for source in [None, Some(API), Some(URL)] {
                 let event = shape.event(&sent);

@@ -1,4 +1,5 @@
-//! The real helper as a process: where it opens no socket, what many at once do, and a clock that is wrong.
+//! The real helper as a process: when it opens no socket, what many do at once, and how it handles
+//! a wrong clock.
 
 use std::path::Path;
 
@@ -11,10 +12,10 @@ use stile_tests::process::programs::{HELPER, free_port, program};
 use stile_tests::skipped::{skipped, tool};
 use stile_tests::sts::identity::Identity;
 
-/// Terraform asks for it on every `init` that uses an ordinary provider.
+/// The host that Terraform asks for on every `init` with an ordinary provider.
 const PUBLIC: &str = "registry.terraform.io";
 
-/// The credentials that the helper prints for Terraform.
+/// Returns the token that the helper prints for Terraform.
 fn token(ran: &CommandOutput) -> String {
     let printed: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
     let token = printed["token"].as_str().unwrap_or_default();
@@ -27,7 +28,7 @@ fn token(ran: &CommandOutput) -> String {
     token.to_owned()
 }
 
-/// Runs a program under strace and lists the sockets that it and its children made.
+/// Runs a program under strace, and lists the sockets that it and its children create.
 async fn sockets(
     strace: &Path,
     home: &Home,
@@ -81,7 +82,7 @@ async fn for_a_host_that_is_none_of_ours_it_opens_no_socket() {
     assert_eq!(ran.code, Some(1));
     assert!(
         sockets.iter().any(|line| line.contains("socket(AF_INET")),
-        "strace sees a socket where there is one: {sockets:?}"
+        "strace records a socket if there is one: {sockets:?}"
     );
 }
 
@@ -105,7 +106,7 @@ async fn of_twenty_at_once_one_gets_the_token_and_all_print_it() {
 #[tokio::test]
 async fn a_clock_that_is_fourteen_minutes_off_is_corrected_once() {
     let helper = program(HELPER);
-    for (ahead, told) in
+    for (ahead, difference) in
         [(14 * 60, "s behind the registry's"), (-14 * 60, "s ahead of the registry's")]
     {
         let served = Served::start_with(ahead, |router| router).await;
@@ -117,14 +118,14 @@ async fn a_clock_that_is_fourteen_minutes_off_is_corrected_once() {
             .iter()
             .any(|minutes| ran.stderr.contains(minutes));
         assert!(
-            minutes && ran.stderr.contains(told) && ran.stderr.lines().count() == 1,
+            minutes && ran.stderr.contains(difference) && ran.stderr.lines().count() == 1,
             "{}",
             ran.stderr
         );
         assert_eq!(
             served.test.sts.calls(),
             1,
-            "the first proof was refused before anybody was asked"
+            "the broker rejected the first proof without a call to STS"
         );
         assert_eq!(served.test.get("/v1/whoami", &token).await.status, 200);
     }

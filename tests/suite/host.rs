@@ -1,4 +1,5 @@
-//! Which registry a table is for: written there once, read by every broker that is not told, and never overruled by one that is.
+//! The registry that a table is for. It is written once, every broker without a host of its own
+//! reads it, and no other broker overrules it.
 
 use serde_json::{Value, json};
 use stile_core::token::Keyring;
@@ -14,11 +15,11 @@ use stile_tests::process::programs::{ADMIN, BROKER, Setup, free_port, program, w
 use stile_tests::sts::local::{LocalSts, fixed_clock};
 use stile_tests::sts::proof::Proof;
 
-/// The item as `docs/aws.md` has it, for whoever makes the table with something else than `stile-admin`.
+/// The item as `docs/aws.md` shows it, for operators who create the table without `stile-admin`.
 const ITEM: &str =
     r#"{"pk": {"S": "host"}, "sk": {"S": "host"}, "host": {"S": "registry.example.com"}}"#;
 
-/// Runs a program on the table, and nothing else in its environment.
+/// Runs a program with only the table in its environment.
 async fn run(aws: &EmulatedAws, name: &str, arguments: &[&str]) -> CommandOutput {
     let mut home = Home::temporary();
     for (name, value) in aws.environment() {
@@ -33,7 +34,7 @@ async fn row(aws: &EmulatedAws) -> Value {
 
 fn documented() -> Value {
     let page = std::fs::read_to_string(workspace().join("docs/aws.md")).unwrap();
-    assert!(page.contains(ITEM), "docs/aws.md has the item that is tried here");
+    assert!(page.contains(ITEM), "docs/aws.md shows the item that this test uses");
     serde_json::from_str(ITEM).unwrap()
 }
 
@@ -65,7 +66,7 @@ async fn without_a_host_in_flag_or_table_no_broker_starts_and_with_two_that_diff
     let keyring = aws
         .dynamodb("GetItem", json!({"Key": {"pk": {"S": "keyring"}, "sk": {"S": "keyring"}}}))
         .await;
-    assert_eq!(keyring["Item"], Value::Null, "and no key is made for another registry");
+    assert_eq!(keyring["Item"], Value::Null, "and the broker creates no key for another registry");
 }
 
 #[tokio::test]
@@ -82,13 +83,13 @@ async fn a_host_that_cannot_be_read_is_no_host() {
             json!({"Item": {"pk": {"S": "host"}, "sk": {"S": "host"}, "host": host}}),
         )
         .await;
-        for told in [None, Some(HOST)] {
-            let said = store(&aws, told).host().await.unwrap_err().to_string();
+        for host_flag in [None, Some(HOST)] {
+            let said = store(&aws, host_flag).host().await.unwrap_err().to_string();
             assert!(
                 said.contains(says) && said.contains(&aws.place.table),
-                "{host} {told:?}: {said}"
+                "{host} {host_flag:?}: {said}"
             );
-            assert!(store(&aws, told).keyring().await.is_err(), "{host} {told:?}");
+            assert!(store(&aws, host_flag).keyring().await.is_err(), "{host} {host_flag:?}");
         }
         assert!(
             store(&aws, None)
@@ -119,10 +120,10 @@ async fn an_operator_writes_the_host_once() {
         assert!(ran.code == Some(code) && said.contains(says), "{host}: {said}");
     }
     let mut expected = documented();
-    // The version of an item's format; the documented item has none, which stands for the first.
+    // The format version of an item. The documented item has none, which means the first.
     expected["v"] = json!({"N": "1"});
     assert_eq!(row(&aws).await, expected);
-    // A table without the row may yet have keys, and they are for one registry.
+    // A table without this row can have keys, and those are for one registry.
     aws.dynamodb("DeleteItem", json!({"Key": {"pk": {"S": "host"}, "sk": {"S": "host"}}})).await;
     assert!(
         store(&aws, Some(HOST))
@@ -130,12 +131,12 @@ async fn an_operator_writes_the_host_once() {
             .await
             .unwrap()
     );
-    let kept = store(&aws, None)
+    let recorded = store(&aws, None)
         .as_operator()
         .record_host(&Audience::parse("other.example.com").unwrap())
         .await
         .unwrap();
-    assert_eq!(kept, HostRecorded::Another(HOST.to_owned()));
+    assert_eq!(recorded, HostRecorded::Another(HOST.to_owned()));
     assert_eq!(
         store(&aws, None).as_operator().record_host(&Audience::parse(HOST).unwrap()).await.unwrap(),
         HostRecorded::Created
@@ -143,7 +144,7 @@ async fn an_operator_writes_the_host_once() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_not_told_is_the_registry_that_the_table_names() {
+async fn a_broker_without_a_host_serves_the_registry_that_the_table_names() {
     let Some(aws) = EmulatedAws::start().await else { return };
     aws.dynamodb("PutItem", json!({"Item": documented()})).await;
     let checked = run(
@@ -167,7 +168,7 @@ async fn a_broker_that_is_not_told_is_the_registry_that_the_table_names() {
             .client()
             .post(broker.url("/v1/token"))
             .header("content-type", "application/json");
-        // Never taken from a request.
+        // The broker never takes the host from a request.
         let request = request.header("host", audience).header("x-forwarded-host", audience);
         let answer = request.body(proof.to_string()).send().await.unwrap();
         assert_eq!(answer.status(), status, "{audience}: {}", answer.text().await.unwrap());

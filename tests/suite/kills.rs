@@ -1,9 +1,11 @@
-//! Two hundred `kill -9`, at random moments of mints, publishes, rotations and an operator's changes: nothing acknowledged
-//! is lost, nothing half done is visible, and a proof that was answered with a token stays used.
+//! Two hundred `kill -9` at random moments of mints, publishes, rotations and changes by an
+//! operator. No acknowledged change is lost, no partial change is visible, and a proof that minted
+//! a token stays used.
 //!
-//! A program that starts has nothing to lose before it comes to the store, so that is waited for: every fourth is killed
-//! at once, the others when the store is first touched, at some moment of the work, and when the work is acknowledged.
-//! The moments follow from a seed, which a run says and `STILE_TEST_SEED` gives back; what the kernel does meanwhile does not.
+//! A program that starts has nothing to lose before it touches the store, so the test waits for
+//! that. It kills every fourth at once. It kills the others at the first touch of the store, during
+//! the work, or after the acknowledgement. The moments follow from a seed, which a run prints and
+//! `STILE_TEST_SEED` sets. The timing of the kernel does not follow from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -34,23 +36,23 @@ use tokio::sync::mpsc;
 use crate::kills_aim::{Aimed, Hit, moment, touches};
 use crate::kills_clients::{ADDRESS, Asked, Event, mint, mints, publishes};
 
-/// What a broker says when it has added a key.
+/// The log message of a broker after it added a key.
 const ADDED: &str = "the keyring has a new key";
 
-/// How many kills of each kind there are.
+/// The number of kills of each kind.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
-    /// Of a broker that mints and publishes.
+    /// Kills of a broker that mints and publishes.
     at_work: u32,
-    /// Of a broker that starts and has a key to add.
+    /// Kills of a broker that starts and has a key to add.
     at_start: u32,
-    /// Of an operator's program.
+    /// Kills of an operator's program.
     of_admin: u32,
-    /// The longest time until a broker at work is killed, in milliseconds.
+    /// The longest time until the test kills a working broker, in milliseconds.
     work: u64,
 }
 
-/// What must be so, whatever was killed.
+/// The expected state, whichever program was killed.
 #[derive(Default)]
 struct Ledger {
     /// Every version that was sent, with its digest.
@@ -60,7 +62,8 @@ struct Ledger {
     tokens: Vec<String>,
     used: Vec<Value>,
     unanswered: Vec<Value>,
-    /// For each namespace, the permissions a grant on it may have: one where the change was acknowledged.
+    /// For each namespace, the possible permissions of its grant: exactly one after an acknowledged
+    /// change.
     grants: BTreeMap<String, BTreeSet<String>>,
     /// Whether a principal may be revoked.
     revoked: BTreeSet<bool>,
@@ -77,7 +80,7 @@ struct Registry {
     ledger: Ledger,
     starts: Aimed,
     changes: Aimed,
-    /// How many brokers at work had answered something and owed an answer.
+    /// The number of working brokers that had answered something and still owed an answer.
     cut_at_work: u32,
 }
 
@@ -127,7 +130,7 @@ impl Registry {
     fn setup(&self) -> Setup {
         let setup = match &self.aws {
             None => Setup::new(self.port, &self.folder.path().join("data")),
-            // A loopback STS is taken on AWS as well where AWS is an emulator.
+            // The emulator of AWS allows a loopback STS on AWS as well.
             Some(aws) => Setup::on_aws(self.port, aws),
         };
         setup.sts(&self.sts.endpoint())
@@ -162,18 +165,18 @@ impl Registry {
         command
     }
 
-    /// Nothing that was called before counts.
+    /// Forgets the calls so far.
     fn forget_calls(&self) {
         if let Some(aws) = &self.aws {
             aws.proxy.take_counts();
         }
     }
 
-    /// Has a broker mint and publish, and kills it.
+    /// Kills a broker while it mints and publishes.
     async fn kill_at_work(&mut self, mut broker: Broker, round: u32, longest: u64) {
         let token = mint(&broker, &self.proof()).await.expect("a healthy broker mints");
         self.ledger.tokens.push(token.clone());
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (tell, mut received) = mpsc::unbounded_channel();
         for worker in 0..2 {
             let proofs: Vec<Value> = (0..20).map(|_| self.proof()).collect();
             tokio::spawn(mints(Asked::of(&broker), proofs, tell.clone()));
@@ -191,11 +194,11 @@ impl Registry {
         drop(tell);
         let mut events = Vec::new();
         for _ in 0..self.chance.below(8) {
-            events.extend(told.recv().await);
+            events.extend(received.recv().await);
         }
         moment(&mut self.chance, Duration::from_millis(longest)).await;
         broker.kill_9();
-        while let Some(event) = told.recv().await {
+        while let Some(event) = received.recv().await {
             events.push(event);
         }
         let owed = events.iter().filter(|event| matches!(event, Event::Unanswered { .. })).count();
@@ -214,7 +217,8 @@ impl Registry {
         }
     }
 
-    /// Has a broker start that finds its newest key a day old, and kills it before, while or after it adds the next.
+    /// Starts a broker whose newest key is a day old. Kills it before, while or after it adds the
+    /// next key.
     async fn kill_at_start(&mut self) {
         let before = self.store.keyring().await.unwrap();
         self.age_the_newest_key().await;
@@ -234,12 +238,12 @@ impl Registry {
         );
         assert!(
             after.keys().iter().any(|key| key.mints_from() <= system_time()),
-            "seed {}: a key mints",
+            "seed {}: the keyring has a key that mints",
             self.chance.seed()
         );
     }
 
-    /// A day later as far as the newest key is concerned; which key mints stays as it is.
+    /// Makes the newest key a day older. The key that mints stays the same.
     async fn age_the_newest_key(&self) {
         let age = |keys: &mut Value| {
             let newest = keys
@@ -270,7 +274,7 @@ impl Registry {
         }
     }
 
-    /// Has an operator change something, and kills that program; what it said before counts.
+    /// Kills an operator's program that changes something. Its output until then counts.
     async fn kill_admin(&mut self) {
         let namespace = format!("n{}", self.chance.below(4));
         let on = ["--role-arn", "arn:aws:iam::111122223333:role/other", "--namespace", &namespace];
@@ -292,14 +296,14 @@ impl Registry {
         let mut process = Process::start(&mut self.admin(&arguments));
         let touches = touches(self.aws.as_ref(), process.id());
         let hit = self.changes.aim(&mut self.chance, touches, || process.ended().is_some()).await;
-        // 2 says that it could not try.
+        // Exit code 2 means that it could not try.
         let done = hit == Hit::After
             && process.ended().and_then(|status| status.code()).is_some_and(|code| code < 2);
         process.kill_9();
         match becomes {
             None => {
                 let revoked = arguments[1] == "revoke";
-                // A refusal says that it is so already.
+                // A refusal means that the change is already there.
                 if done {
                     self.ledger.revoked.clear();
                 }
@@ -314,7 +318,8 @@ impl Registry {
         }
     }
 
-    /// Compares what is there with what was acknowledged; what may be either way is taken as it is found.
+    /// Compares the state with the acknowledged changes. If both outcomes are possible, it accepts
+    /// the one it finds.
     async fn check(&mut self, broker: &Broker, what: &str) {
         self.check_operator(what).await;
         let ready = broker.client().get(broker.url("/readyz")).send().await.unwrap();
@@ -330,25 +335,21 @@ impl Registry {
             assert_eq!(
                 answer.status(),
                 200,
-                "{what}: a token that was handed out opens:\n{}",
+                "{what}: the broker opens a token that it minted:\n{}",
                 broker.log()
             );
         }
         for proof in std::mem::take(&mut self.ledger.unanswered) {
-            // It was used up, or it is good for one token.
+            // Either the proof is used up, or it mints one token.
             if let Some(token) = mint(broker, &proof).await {
                 self.ledger.tokens.push(token);
             }
             self.ledger.used.push(proof);
         }
         for proof in std::mem::take(&mut self.ledger.used) {
-            assert_eq!(
-                mint(broker, &proof).await,
-                None,
-                "{what}: a proof that was used mints again"
-            );
+            assert_eq!(mint(broker, &proof).await, None, "{what}: a used proof mints again");
         }
-        // The latest few stand for all from here on.
+        // From here on, the latest few stand for all.
         let old = self.ledger.tokens.len().saturating_sub(8);
         self.ledger.tokens.drain(..old);
         self.check_modules(broker, what).await;
@@ -358,7 +359,7 @@ impl Registry {
         let other = Principal::parse_stored(&role("other")).unwrap();
         let grants = self.store.as_operator().grants(Some(other.clone()), None).await.unwrap();
         let state = self.store.principal_state(vec![other.clone()]).await.unwrap();
-        assert_eq!(grants, state.grants, "{what}: what is listed counts, and nothing else");
+        assert_eq!(grants, state.grants, "{what}: exactly the listed grants count");
         for (namespace, may_be) in &mut self.ledger.grants {
             let found = grants.iter().find(|grant| grant.namespace.to_string() == *namespace);
             let found = found.map(|grant| grant.permissions.to_string()).unwrap_or_default();
@@ -371,7 +372,7 @@ impl Registry {
             assert_eq!(
                 listed.is_empty(),
                 found.is_empty(),
-                "{what}: {namespace} is listed either way"
+                "{what}: {namespace} is in the list in both cases"
             );
             assert!(
                 may_be.contains(&found),
@@ -385,7 +386,7 @@ impl Registry {
     }
 
     async fn check_modules(&mut self, broker: &Broker, what: &str) {
-        let token = self.ledger.tokens.last().expect("a token was minted");
+        let token = self.ledger.tokens.last().expect("the broker minted a token");
         let get = async |path: String| {
             broker.client().get(broker.url(&path)).bearer_auth(token).send().await.unwrap()
         };
@@ -404,7 +405,7 @@ impl Registry {
         for version in &self.ledger.acknowledged {
             assert!(
                 listed.contains(version.as_str()),
-                "{what}: {version} was acknowledged and is gone"
+                "{what}: {version} was acknowledged and is missing"
             );
         }
         for version in listed {
@@ -429,7 +430,7 @@ impl Registry {
     }
 }
 
-/// What a grant's permissions are after a change that took place, or was refused.
+/// Returns the permissions of a grant after a change that took place, or that the store refused.
 fn changed(verb: &str, held: &str, becomes: &str) -> String {
     match (verb, held) {
         ("create", "") | ("delete", _) => becomes.to_owned(),
@@ -487,13 +488,17 @@ async fn outlives(backend: Backend, plan: Plan, test: &str) {
         starts.hits,
         changes.hits
     );
-    assert!(registry.cut_at_work > 0 && acknowledged > 0, "seed {seed}: none was killed at work");
+    assert!(
+        registry.cut_at_work > 0 && acknowledged > 0,
+        "seed {seed}: no kill hit a working broker"
+    );
     for (what, aimed, kills) in
         [("rotations", starts, plan.at_start), ("changes", changes, plan.of_admin)]
     {
         let (before, during, after) =
             (aimed.hits(Hit::Before), aimed.hits(Hit::During), aimed.hits(Hit::After));
-        // Of four, one is killed as soon as it runs, one at the first sight of its coming to the store, one when it is done.
+        // Of four kills, one is immediate, one at the first touch of the store, and one after the
+        // work.
         assert!(
             before > 0 && during > kills / 20 && after >= kills / 4,
             "seed {seed}: of {what}, {:?} were hit",

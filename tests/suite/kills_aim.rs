@@ -1,4 +1,5 @@
-//! Where a kill hits: before a program comes to the store, while it works there, or after it has said that it is done.
+//! The moment of a kill: before a program touches the store, while it works there, or after it
+//! reports success.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,28 +8,28 @@ use stile_tests::aws::emulated::EmulatedAws;
 use stile_tests::seed::SeededRandom;
 use stile_tests::time_limits;
 
-/// Where a kill hit.
+/// The moment that a kill hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hit {
-    /// What was killed had not come to the store.
+    /// The program had not touched the store.
     Before,
-    /// It had, and had not said that it was done.
+    /// It had touched the store, and had not reported success.
     During,
-    /// It had said so.
+    /// It had reported success.
     After,
 }
 
-/// What was killed so far in one kind of work.
+/// The kills so far in one kind of work.
 #[derive(Debug, Default)]
 pub(crate) struct Aimed {
     pub(crate) turns: u32,
     pub(crate) hits: BTreeMap<Hit, u32>,
-    /// The longest that the work took from the first touch of the store to its acknowledgement.
+    /// The longest time from the first touch of the store to the acknowledgement.
     pub(crate) longest: Duration,
 }
 
 impl Aimed {
-    /// Waits for the moment of the next kill of something that runs already, and says where it hits.
+    /// Waits for the moment of the next kill of a running program, and returns what the kill hits.
     pub(crate) async fn aim(
         &mut self,
         chance: &mut SeededRandom,
@@ -49,7 +50,7 @@ impl Aimed {
                 _ => {}
             }
         }
-        // Looked at in this order: what is done meanwhile is no less under way than it was.
+        // The order matters: if the work ends during the check, it counts as in progress.
         let (done, touched) = (is_done(), touches());
         let hit = match (done, touched) {
             (true, _) => Hit::After,
@@ -60,13 +61,13 @@ impl Aimed {
         hit
     }
 
-    /// How many hit there.
+    /// Returns the number of kills at that moment.
     pub(crate) fn hits(&self, hit: Hit) -> u32 {
         self.hits.get(&hit).copied().unwrap_or_default()
     }
 }
 
-/// A moment from now, at most so far away.
+/// Waits for a random time, up to `longest`.
 pub(crate) async fn moment(chance: &mut SeededRandom, longest: Duration) {
     let longest = u64::try_from(longest.as_micros()).unwrap().max(1);
     let _ = tokio::time::timeout(
@@ -76,7 +77,7 @@ pub(crate) async fn moment(chance: &mut SeededRandom, longest: Duration) {
     .await;
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 async fn until(mut is_so: impl FnMut() -> bool) {
     let waited = time_limits::wait(async {
         let mut tick = tokio::time::interval(Duration::from_millis(1));
@@ -84,10 +85,10 @@ async fn until(mut is_so: impl FnMut() -> bool) {
             tick.tick().await;
         }
     });
-    waited.await.expect("a program comes to the store, and to an end");
+    waited.await.expect("a program touches the store, and ends");
 }
 
-/// What tells whether a process that has just begun to run has come to the store.
+/// Returns a check whether a process that just started has touched the store.
 pub(crate) fn touches(aws: Option<&EmulatedAws>, pid: u32) -> impl FnMut() -> bool {
     let mut has_called = false;
     move || match aws {
@@ -99,7 +100,7 @@ pub(crate) fn touches(aws: Option<&EmulatedAws>, pid: u32) -> impl FnMut() -> bo
     }
 }
 
-/// Whether a process has a file of that name open.
+/// Returns whether a process has a file of that name open.
 fn has_open(pid: u32, name: &str) -> bool {
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|file| file.ends_with(name))

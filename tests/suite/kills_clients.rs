@@ -1,4 +1,4 @@
-//! Clients of a broker that may be killed at any moment: what they send, and what came back.
+//! Clients of a broker that a test can kill at any moment: their requests and the answers.
 
 use serde_json::Value;
 use stile_tests::process::programs::Broker;
@@ -6,14 +6,14 @@ use tokio::sync::mpsc;
 
 pub(crate) const ADDRESS: &str = "acme/vpc/aws";
 
-/// What was sent and what came back.
+/// A request and its answer.
 #[derive(Debug)]
 pub(crate) enum Event {
     Minted {
         proof: Value,
         token: String,
     },
-    /// No answer came: it may have been used up.
+    /// No answer arrived: the proof may be used up.
     Unanswered {
         proof: Value,
     },
@@ -22,7 +22,7 @@ pub(crate) enum Event {
     },
 }
 
-/// Where and how a broker is asked.
+/// The address of a broker, and a client for it.
 #[derive(Clone)]
 pub(crate) struct Asked {
     client: reqwest::Client,
@@ -34,7 +34,7 @@ impl Asked {
         Self { client: broker.client().clone(), base: broker.url("") }
     }
 
-    /// The status and body of an answer that arrived in full.
+    /// Returns the status and body of a complete answer.
     pub(crate) async fn mint(&self, proof: &Value) -> Option<(u16, Value)> {
         let request = self
             .client
@@ -46,7 +46,7 @@ impl Asked {
     }
 }
 
-/// A token for a proof, or none where it was used before.
+/// Returns a token for a proof, or `None` if the proof was used before.
 pub(crate) async fn mint(broker: &Broker, proof: &Value) -> Option<String> {
     let (status, answer) = Asked::of(broker).mint(proof).await.expect("a healthy broker answers");
     let token = answer["token"].as_str().filter(|_| status == 200).map(str::to_owned);
@@ -91,7 +91,7 @@ pub(crate) async fn publishes(
             return;
         };
         let status = answer.status();
-        // An answer that broke off acknowledges nothing.
+        // A truncated answer acknowledges nothing.
         if answer.bytes().await.is_ok() && status == 201 {
             let _ = tell.send(Event::Published { version });
         }

@@ -1,4 +1,5 @@
-//! KMS opens the keyring and seals the next one. While it is away, what needs neither goes on, and every token can be ended.
+//! KMS opens the keyring and seals the next one. While KMS is away, everything that needs neither
+//! continues, and operators can revoke every token.
 
 use stile_core::token::ROTATION_INTERVAL;
 use stile_protocol::names::Permission::{Download, Upload};
@@ -12,7 +13,7 @@ const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
 const DOWNLOAD: &str = "/v1/modules/acme/vpc/aws/1.0.0/download";
 
-/// A registry with one module, and another process of it that has a line of its own.
+/// A registry with one module, and another process of it with its own proxy.
 async fn two_processes() -> Option<(TestBroker, TestBroker)> {
     let test = TestBroker::start_on(Backend::Aws).await?;
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
@@ -23,7 +24,7 @@ async fn two_processes() -> Option<(TestBroker, TestBroker)> {
     Some((test, other))
 }
 
-/// How often KMS was asked since the last look.
+/// Returns the number of calls to KMS since the last count.
 fn asked_kms(test: &TestBroker) -> usize {
     test.aws()
         .proxy
@@ -51,7 +52,7 @@ async fn every_token_is_revoked_while_kms_is_away_by_who_may_not_use_the_key() {
     let ran = command.output().await.unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "revoked all tokens\n");
-    assert_eq!(asked_kms(&operator), 0, "an operator may not use the key");
+    assert_eq!(asked_kms(&operator), 0, "an operator has no right to use the key");
     for process in [&test, &other] {
         process.advance(10);
         asked_kms(process);
@@ -70,7 +71,7 @@ async fn reading_goes_on_when_the_keyring_was_followed_while_kms_is_away() {
     test.advance(60);
     other.advance(60);
     let next = test.token(&deploy(), &[Download]).await;
-    assert!(test.store().keyring().await.unwrap().keys().len() == 2, "the keyring was followed");
+    assert!(test.store().keyring().await.unwrap().keys().len() == 2, "the rotation added a key");
 
     other.aws().proxy.inject("kms", .., Fault::Close);
     asked_kms(&other);
@@ -81,20 +82,20 @@ async fn reading_goes_on_when_the_keyring_was_followed_while_kms_is_away() {
             assert_eq!(other.get(DOWNLOAD, token).await.status, 204);
         }
     }
-    assert!((1..=3).contains(&asked_kms(&other)), "one look, which the SDK tries three times");
+    assert!((1..=3).contains(&asked_kms(&other)), "one read, which the SDK tries three times");
     let identity = deploy();
     other.sts.add_identity(identity.clone());
     assert_eq!(
         other.exchange(&other.proof(&identity).build()).await.error(),
         "503 key_unavailable",
-        "and nothing is minted"
+        "and the broker mints nothing"
     );
 
     other.aws().proxy.repair();
     other.advance(10);
     asked_kms(&other);
     assert_eq!(other.get(VERSIONS, &token).await.status, 200);
-    assert_eq!(asked_kms(&other), 1, "it is followed as soon as that can be");
+    assert_eq!(asked_kms(&other), 1, "the broker adds a key as soon as it can");
     assert_eq!(other.exchange(&other.proof(&identity).build()).await.error(), "200 -");
 }
 
@@ -138,13 +139,13 @@ async fn many_who_come_when_the_keyring_was_removed_are_all_refused_and_nobody_w
                 futures_util::future::join_all((0..20).map(|_| process.get(VERSIONS, &token)));
             let answers = tokio::time::timeout(BACKSTOP, all)
                 .await
-                .expect("nobody waits for whoever waits for him");
+                .expect("no two requests wait for each other");
             assert!(answers.iter().all(|answer| answer.status == 401), "{answers:?}");
         }
         test.sts.add_identity(identity.clone());
         let minted = tokio::time::timeout(BACKSTOP, test.exchange(&test.proof(&identity).build()))
             .await
-            .expect("minting goes on");
+            .expect("minting continues");
         assert_eq!(minted.error(), "200 -");
     }
 }
@@ -158,7 +159,8 @@ async fn a_table_that_was_restored_and_counted_on_opens_none_of_the_keys_it_has_
     let token = test.token(&deploy(), &[Download]).await;
     assert_eq!(other.get(VERSIONS, &token).await.status, 200);
     let met = test.store().keyring().await.unwrap();
-    // Restored to before the rotation, and every key dropped: of the same revision as the keyring that both know.
+    // The table is restored to before the rotation, with every key dropped. Its revision equals
+    // that of the keyring that both processes know.
     assert!(test.store().replace_keyring(met.revision, before).await.unwrap());
     assert_eq!(test.store().as_operator().drop_keys().await.unwrap(), Some(1));
     assert_eq!(test.store().keyring().await.unwrap().revision, met.revision);

@@ -232,8 +232,8 @@ fn every_call_is_allowed_and_no_more(backends: &Backends, proxy: &AwsProxy, name
 fn is_of(backends: &Backends, namespace: &str, request: &AwsRequest) -> bool {
     let bucket = format!("arn:aws:s3:::{}", backends.text(namespace, "bucket"));
     let table = &backends.output(namespace, "config")["ledger"]["dynamodb_table"];
-    let in_bucket = request.resource().strip_prefix(&bucket);
-    in_bucket.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let object = request.resource().strip_prefix(&bucket);
+    object.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         || table.as_str().is_some_and(|table| request.resource() == table_arn(table))
 }
 

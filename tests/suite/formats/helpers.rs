@@ -49,7 +49,8 @@ async fn helpers_of_two_releases_share_cached_tokens() {
     ask(&home, Current, ["forget", served.host()]).await;
     let new = get(Current).await;
     assert_ne!(new, old);
-    // The previous release does not read the current cache file. It gets a token of its own, and replaces the file.
+    // The previous release does not read the current cache file. It gets its own token, and
+    // replaces the file.
     let replaced = get(Previous).await;
     assert_eq!(get(Current).await, replaced);
     assert!(served.test.sts.calls() <= 3, "{} calls", served.test.sts.calls());

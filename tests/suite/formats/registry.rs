@@ -26,7 +26,7 @@ const ASK: Duration = Duration::from_millis(100);
 /// The module of these tests.
 pub const MODULE: &str = "acme/vpc/aws";
 
-/// Tells whether the programs of the previous release are built. If not, records a skip.
+/// Returns whether the programs of the previous release are built. If not, records a skip.
 pub fn previous_is_built(shows: &str) -> bool {
     let built = is_built();
     if !built {
@@ -146,13 +146,13 @@ impl Registry {
     }
 }
 
-/// The status of a request with a token.
+/// Returns the status of a request with a token.
 pub async fn whoami(broker: &Broker, token: &str) -> u16 {
     let request = broker.client().get(broker.url("/v1/whoami")).bearer_auth(token);
     request.send().await.unwrap().status().as_u16()
 }
 
-/// The id of the token that this broker minted for a role, from its audit log.
+/// Returns the id of the token that this broker minted for a role, from its audit log.
 pub async fn token_id(broker: &Broker, role: &str) -> String {
     let found = || {
         let log = broker.log();
@@ -166,7 +166,7 @@ pub async fn token_id(broker: &Broker, role: &str) -> String {
     found().unwrap()
 }
 
-/// Publishes a version of [`MODULE`]: the status.
+/// Publishes a version of [`MODULE`] and returns the status.
 pub async fn publish(
     broker: &Broker,
     token: &str,
@@ -182,7 +182,7 @@ pub async fn publish(
     request.body(archive).send().await.unwrap().status().as_u16()
 }
 
-/// The versions of [`MODULE`] in order; empty if the broker refuses.
+/// Lists the versions of [`MODULE`] in order. The list is empty if the broker refuses.
 pub async fn versions(broker: &Broker, token: &str) -> Vec<String> {
     let url = broker.url(&format!("/v1/modules/{MODULE}/versions"));
     let answer = broker.client().get(url).bearer_auth(token).send().await.unwrap();
@@ -194,7 +194,7 @@ pub async fn versions(broker: &Broker, token: &str) -> Vec<String> {
     versions
 }
 
-/// Downloads a version of [`MODULE`] as Terraform does: its bytes, or the status.
+/// Downloads a version of [`MODULE`] as Terraform does. Returns the archive, or the status.
 pub async fn download(broker: &Broker, token: &str, version: &str) -> Result<Vec<u8>, u16> {
     let url = broker.url(&format!("/v1/modules/{MODULE}/{version}/download"));
     let answer = broker.client().get(url).bearer_auth(token).send().await.unwrap();

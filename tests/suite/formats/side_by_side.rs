@@ -62,7 +62,7 @@ async fn side_by_side(registry: &Registry) {
     for by in [&old, &new] {
         every_key_is_dropped(registry, by, [&old, &new]).await;
     }
-    // A broker of either release starts on what both have written.
+    // A broker of either release starts on what both wrote.
     for release in [Previous, Current] {
         let again = registry.serve(release).await;
         let reader = registry.exchange(&again, &session("reader-old"), &[Download]).await.unwrap();
@@ -119,7 +119,8 @@ async fn grants_tokens_and_versions_cross(registry: &Registry, one: &Side<'_>, o
     assert!(registry.exchange(one.broker, &session(&reader), &[Download]).await.is_ok());
 }
 
-/// One release revokes a token and a principal, which are refused by the other; the other lifts the second.
+/// One release revokes a token and a principal, and the other refuses both. The other release lifts
+/// the second.
 async fn revocations_cross(registry: &Registry, one: &Side<'_>, other: &Side<'_>) {
     let role = format!("revoked-by-{}", one.name);
     let arn = arn(&role);

@@ -1,4 +1,5 @@
-//! The alarms' patterns, tried on lines that the function really writes: each finds what it is for, and a good day raises none.
+//! The patterns of the alarms, on lines that the function really writes. Each finds its condition,
+//! and a healthy run raises none.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use stile_tests::process::programs::{BROKER, program, workspace};
 use stile_tests::sts::local::{Answer, LocalSts};
 use stile_tests::sts::proof::Proof;
 
-/// Each pattern of the module by its name.
+/// Returns each pattern of the module by its name.
 fn patterns() -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(workspace().join("infra/registry/alarms.tf")).unwrap();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -25,7 +26,8 @@ fn patterns() -> BTreeMap<String, String> {
     lines.windows(2).filter_map(named).collect()
 }
 
-/// Whether CloudWatch would count the line: `{ $.name = "text" }`, several of them in brackets with `&&` between.
+/// Returns whether CloudWatch would count the line: `{ $.name = "text" }`, or several of them in
+/// brackets with `&&` between.
 fn counts(pattern: &str, line: &Value) -> bool {
     let inner = pattern.strip_prefix("{ ").and_then(|rest| rest.strip_suffix(" }")).unwrap();
     inner.split(" && ").all(|term| {
@@ -36,7 +38,7 @@ fn counts(pattern: &str, line: &Value) -> bool {
     })
 }
 
-/// Which patterns count a line of the log.
+/// Returns the names of the patterns that count a line of the log.
 fn raised(log: &str) -> Vec<String> {
     let lines: Vec<Value> = log
         .lines()
@@ -49,7 +51,7 @@ fn raised(log: &str) -> Vec<String> {
         .collect()
 }
 
-/// KMS as it answers who may not use the key.
+/// The answer of KMS to a caller without the right to use the key.
 fn denied() -> Fault {
     let said = json!({ "__type": "AccessDeniedException", "Message": "User is not authorized to perform: kms:Encrypt" });
     Fault::Answer {
@@ -73,14 +75,14 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
         let proof = Proof::new(&identity).audience(host).now(system_time()).build();
         Sent::new("POST", "/v1/token").body("application/json", proof.to_string().into_bytes())
     };
-    let (ready, mut kept) = (|| Sent::new("GET", "/readyz"), Vec::new());
+    let (ready, mut running) = (|| Sent::new("GET", "/readyz"), Vec::new());
     let contradicting = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
         <Arn>arn:aws:sts::111122223333:assumed-role/deploy/alice</Arn><UserId>AROAEXAMPLEEXAMPLE222:alice</UserId><Account>999988887777</Account>\
         </GetCallerIdentityResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></GetCallerIdentityResponse>";
     for (what, answer, kms, sent, expected) in [
-        ("a good day", Answer::Genuine, true, vec![ready()], &[][..]),
+        ("a healthy run", Answer::Genuine, true, vec![ready()], &[][..]),
         (
-            "nobody is granted anything",
+            "no principal has a grant",
             Answer::Genuine,
             true,
             vec![exchange()],
@@ -105,13 +107,13 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
         let mut variables = aws.environment();
         variables.extend([("STILE_HOST", host.to_owned()), ("STILE_STS_ENDPOINT", sts.endpoint())]);
         if !kms {
-            // A table whose keyring nobody has made yet, so that the key is needed.
+            // A table without a keyring, so that the broker needs the key.
             let fresh = EmulatedAws::start().await.unwrap();
             variables
                 .retain(|(name, _)| !fresh.environment().iter().any(|(known, _)| known == name));
             variables.extend(fresh.environment());
             fresh.proxy.inject("kms", .., denied());
-            kept.push(fresh);
+            running.push(fresh);
         }
         let borrowed: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (*name, value.as_str())).collect();

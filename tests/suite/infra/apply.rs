@@ -1,4 +1,5 @@
-//! `examples/complete` from apply to destroy; between them a broker that knows nothing but what the apply told.
+//! `examples/complete` from apply to destroy. Between them a broker runs with only the
+//! configuration from the apply.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,16 +28,17 @@ use tempfile::TempDir;
 
 use super::plan::copy_infra;
 
-/// What is granted and yet never seen as a call, each with its reason.
+/// Granted actions that no test sees as a call, each with its reason.
 const UNSEEN: [(&str, &str); 5] = [
-    ("TableEncryption kms:Decrypt", "DynamoDB asks KMS itself, as whoever asks DynamoDB"),
+    ("TableEncryption kms:Decrypt", "DynamoDB asks KMS itself, with the rights of its caller"),
     ("ArchivesEncryption kms:Decrypt", "S3 asks KMS itself"),
     ("ArchivesEncryption kms:GenerateDataKey", "S3 asks KMS itself"),
     ("MainLog logs:CreateLogStream", "Lambda writes the log"),
     ("MainLog logs:PutLogEvents", "Lambda writes the log"),
 ];
 
-/// What `stile-admin store init` and `stile-broker check` call besides, with rights of whoever runs them.
+/// Other calls of `stile-admin store init` and `stile-broker check`, with the rights of the person
+/// who runs them.
 const BY_HAND: [&str; 13] = [
     "dynamodb:CreateTable",
     "dynamodb:DescribeTable",
@@ -53,10 +55,12 @@ const BY_HAND: [&str; 13] = [
     "s3:PUT versioning",
 ];
 
-/// The file in the target folder with the policies of the function and the operator, for requests that are generalized.
+/// The file in the target folder with the policies of the function and the operator, for
+/// generalized requests.
 const GRANTED: &str = "aws-granted.json";
 
-/// The calls by which everything is listed that there could be, and what an answer has once for each thing.
+/// The calls that list everything that could exist, and a text that an answer contains once for
+/// each thing.
 const LISTS: [(&str, &str, &str, &str); 15] = [
     ("dynamodb", "DynamoDB_20120810.ListTables", "{}", "\"stile"),
     ("dynamodb", "DynamoDB_20120810.ListTables", "{}", "\"tfstate-"),
@@ -139,33 +143,33 @@ impl Applied {
         self.registry[name].as_str().unwrap_or_default()
     }
 
-    /// The variables that Lambda would give the function.
+    /// Returns the variables that Lambda would give the function.
     async fn function_environment(&self) -> Vec<(String, String)> {
         let name = self.registry["function"]["name"].as_str().unwrap();
-        let told = self
+        let described = self
             .call("lambda", &format!("GET /2015-03-31/functions/{name}/configuration"), "")
             .await;
-        let told: Value = serde_json::from_str(&told).unwrap();
-        let variables = told["Environment"]["Variables"].as_object().unwrap();
+        let described: Value = serde_json::from_str(&described).unwrap();
+        let variables = described["Environment"]["Variables"].as_object().unwrap();
         variables
             .iter()
             .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
             .collect()
     }
 
-    /// The policies of the function's role, as IAM has them.
+    /// Returns the policies of the function's role, as IAM has them.
     async fn role_policy(&self) -> Policy {
         let role = self.registry["role"]["name"].as_str().unwrap();
         let mut documents = Vec::new();
         for name in ["store", "log"] {
-            let told = self
+            let described = self
                 .call(
                     "iam",
                     &format!("GetRolePolicy 2010-05-08 RoleName={role} PolicyName={name}"),
                     "",
                 )
                 .await;
-            let document = told
+            let document = described
                 .split("<PolicyDocument>")
                 .nth(1)
                 .and_then(|rest| rest.split("</PolicyDocument>").next())
@@ -183,7 +187,7 @@ impl Applied {
         Policy::parse(documents.iter().map(String::as_str))
     }
 
-    /// A policy with those statements that judges generalized requests.
+    /// Returns a policy with those statements, for generalized requests.
     fn generalized(&self, statements: &[Value]) -> String {
         let table = self.output("table");
         let table = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}");
@@ -196,7 +200,8 @@ impl Applied {
             .replace(&format!("{:?}", self.output("host")), &format!("{HOST:?}"))
     }
 
-    /// Calls the emulator as anybody would: `METHOD PATH`, `TARGET.ACTION` with a JSON body, or `ACTION VERSION NAME=VALUE…`.
+    /// Calls the emulator without credentials: `METHOD PATH`, `TARGET.ACTION` with a JSON body, or
+    /// `ACTION VERSION NAME=VALUE…`.
     async fn call(&self, service: &str, what: &str, body: &str) -> String {
         let scope = format!(
             "AWS4-HMAC-SHA256 Credential=none/20200101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=00"
@@ -238,7 +243,7 @@ impl Applied {
         text
     }
 
-    /// What is there, by the service and how many.
+    /// Counts the existing things by service.
     async fn things(&self) -> BTreeMap<String, usize> {
         let mut found = BTreeMap::new();
         for (service, what, body, mark) in LISTS {
@@ -249,7 +254,8 @@ impl Applied {
     }
 }
 
-/// The registry at work: a broker that was told by the apply, behind a proxy, and whoever comes to it.
+/// A running registry: a broker with the configuration from the apply, behind a proxy, and its
+/// users.
 struct AtWork {
     proxy: AwsProxy,
     sts: LocalSts,
@@ -271,7 +277,7 @@ impl AtWork {
         Self { proxy, sts, broker, host: applied.output("host").to_owned(), function, operator }
     }
 
-    /// A home whose programs reach the registry under its own name.
+    /// Returns a home whose programs reach the registry under its own name.
     fn home(&self, identity: &Identity) -> Home {
         self.sts.add_identity(identity.clone());
         let mut home = Home::temporary();
@@ -284,7 +290,7 @@ impl AtWork {
         home
     }
 
-    /// Runs a command of stile-admin on the table, as an operator.
+    /// Runs a command of `stile-admin` on the table, as an operator.
     async fn operate(&self, applied: &Applied, arguments: &[&str]) -> CommandOutput {
         let mut home = Home::temporary();
         home.act_as(&self.operator, "us-east-1");
@@ -302,7 +308,7 @@ impl AtWork {
         let program_file = stile_tests::skipped::tool("terraform").unwrap();
         let terraform = Terraform::new(&program_file, self.home(&deploy()));
         terraform.install_helper(&program(HELPER));
-        // What DNS and API Gateway do elsewhere: the registry's name leads to the broker.
+        // The name of the registry leads to the broker, as with DNS and API Gateway.
         let services = format!("{{ \"modules.v1\" = \"{}\" }}", self.broker.url("/v1/modules/"));
         let helper = std::fs::read_to_string(terraform.rc()).unwrap();
         terraform
@@ -313,7 +319,8 @@ impl AtWork {
     }
 }
 
-/// A broker of its own process, told by what Lambda would tell the function, with the function's credentials.
+/// Starts a broker process with the environment that Lambda would give it, and the function's
+/// credentials.
 async fn started(
     applied: &Applied,
     proxy: &AwsProxy,
@@ -359,7 +366,7 @@ async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
         assert!(applied.backend_tf.contains(line), "{line}: {}", applied.backend_tf);
     }
 
-    let told: BTreeMap<_, _> =
+    let described: BTreeMap<_, _> =
         applied.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     for (name, output) in [
         ("STILE_HOST", "host"),
@@ -367,14 +374,14 @@ async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
         ("STILE_BUCKET", "bucket"),
         ("STILE_KMS_KEY", "token_key_arn"),
     ] {
-        assert_eq!(told[name], applied.output(output), "{name}");
+        assert_eq!(described[name], applied.output(output), "{name}");
     }
     let (function, operator) = serve(&applied).await;
     let policy = applied.role_policy().await;
     least_privilege(&policy, &function, &UNSEEN);
     let operators = [(
         "AdminTableEncryption kms:Decrypt",
-        "DynamoDB asks KMS itself, as whoever asks DynamoDB",
+        "DynamoDB asks KMS itself, with the rights of its caller",
     )];
     let operator_policy = Policy::parse([applied.output("operator_policy")]);
     least_privilege(&operator_policy, &operator, &operators);
@@ -387,7 +394,7 @@ async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
 }
 
 #[test]
-#[ignore = "looks at what all other tests have called, so `tests/run` runs it after them"]
+#[ignore = "checks the calls of all other tests, so `tests/run` runs it last"]
 fn whatever_the_suite_has_called_is_granted() {
     let read = |name: &str| std::fs::read_to_string(target().join(name)).unwrap_or_default();
     let (called, granted) = (read(CALLS), read(GRANTED));
@@ -399,7 +406,10 @@ fn whatever_the_suite_has_called_is_granted() {
         .lines()
         .map(|line| AwsRequest::from_json(&serde_json::from_str(line).unwrap()))
         .collect();
-    assert!(requests.iter().any(|request| request.resource() == TABLE), "the suite used a table");
+    assert!(
+        requests.iter().any(|request| request.resource() == TABLE),
+        "the suite has called a table"
+    );
     let refused: Vec<&AwsRequest> = requests
         .iter()
         .filter(|request| {
@@ -407,11 +417,11 @@ fn whatever_the_suite_has_called_is_granted() {
                 && !matches!(policy.decide(request), Decision::Allowed(_))
         })
         .collect();
-    assert!(refused.is_empty(), "called and granted to nobody: {refused:#?}");
+    assert!(refused.is_empty(), "called without a grant: {refused:#?}");
 }
 
-/// A grant by the command that the apply gave, a module, and a user with Terraform. Returns what the function and the
-/// operator asked of IAM.
+/// Grants with the command from the apply, publishes a module, and installs it as a user with
+/// Terraform. Returns the requests that the function and the operator made to IAM.
 async fn serve(applied: &Applied) -> (BTreeSet<AwsRequest>, BTreeSet<AwsRequest>) {
     let work = AtWork::start(applied).await;
     let (_, refused) = work.install("1.0.0").await;
@@ -458,9 +468,9 @@ async fn serve(applied: &Applied) -> (BTreeSet<AwsRequest>, BTreeSet<AwsRequest>
     (asked(&work.function), asked(&work.operator))
 }
 
-/// What else the programs do in a registry's life.
+/// Runs the other uses of the programs in the life of a registry.
 async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
-    // From a publish that died half-way: the archive is in its place, and no row says so.
+    // The state after a publish died half-way: the archive is in its place, and no row names it.
     let archive = module_zip("left behind");
     let place =
         format!("modules/acme/tags/aws/1.1.0/{}.zip", hex::encode(Sha256::digest(&archive)));
@@ -491,7 +501,7 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
 
     too_large_for_an_event(applied, work).await;
 
-    // The first broker made the keyring; another one opens it.
+    // The first broker created the keyring, and another one opens it.
     started(applied, &work.proxy, &work.sts, &work.function, "second.log").await;
 
     let role = ["--role-arn", "arn:aws:iam::111122223333:role/deploy"];
@@ -513,7 +523,7 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
     }
 }
 
-/// Publishes, through the function as Lambda starts it, an archive that goes past it into the bucket.
+/// Publishes an archive that goes past the function into the bucket. Lambda starts the function.
 async fn too_large_for_an_event(applied: &Applied, work: &AtWork) {
     let mut variables = applied.variables.clone();
     variables.extend([
@@ -557,12 +567,13 @@ async fn too_large_for_an_event(applied: &Applied, work: &AtWork) {
     assert_eq!(ran.code, Some(0), "{ran:?}\n{}", function.log());
 }
 
-/// Each call is allowed by a statement, and each action of each statement is called, but for those with a reason.
+/// Checks that a statement allows each call, and that a test called each action of each statement,
+/// with listed exceptions.
 fn least_privilege(policy: &Policy, called: &BTreeSet<AwsRequest>, unseen: &[(&str, &str)]) {
     assert!(!called.is_empty());
     let refused: Vec<&AwsRequest> =
         called.iter().filter(|request| policy.allowing(request).is_empty()).collect();
-    assert!(refused.is_empty(), "called and not granted: {refused:#?}");
+    assert!(refused.is_empty(), "called without a grant: {refused:#?}");
     let used: BTreeSet<String> = called
         .iter()
         .flat_map(|request| {
@@ -576,10 +587,10 @@ fn least_privilege(policy: &Policy, called: &BTreeSet<AwsRequest>, unseen: &[(&s
         .into_iter()
         .filter(|granted| !used.contains(granted) && !excused(granted))
         .collect();
-    assert!(idle.is_empty(), "granted and never used: {idle:?}");
+    assert!(idle.is_empty(), "granted but never used: {idle:?}");
     for statement in policy.statements().iter().filter(|statement| statement["Effect"] == "Allow") {
         let wide = statement["Action"].to_string().contains('*')
             || statement["Resource"].to_string().contains("\"*\"");
-        assert!(statement["Sid"].is_string() && !wide, "as narrow as can be: {statement}");
+        assert!(statement["Sid"].is_string() && !wide, "as narrow as possible: {statement}");
     }
 }

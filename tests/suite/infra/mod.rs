@@ -1,4 +1,5 @@
-//! The Terraform modules: applied by the real Terraform to an emulator, lived off by the real programs, and taken down.
+//! The Terraform modules: real Terraform applies them to an emulator, real programs use the result,
+//! and Terraform destroys it.
 
 mod alarms;
 mod apply;

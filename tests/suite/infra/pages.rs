@@ -1,4 +1,4 @@
-//! The tables of the registry's README, and how many variables there are.
+//! The tables in the README of the registry module, and the number of its variables.
 
 use stile_protocol::region::REGIONS;
 use stile_tests::process::programs::workspace;

@@ -1,4 +1,5 @@
-//! What Terraform says of the modules without any AWS: format, validity, their own tests, and what wrong variables meet.
+//! The Terraform modules without AWS: their format, validity and own tests, and their answers to
+//! wrong variables.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +9,10 @@ use stile_tests::skipped::{skipped, tool};
 use stile_tests::terraform::Terraform;
 use stile_tests::terraform::provider::terraform_on;
 
-/// Nobody listens there: what would call AWS fails.
+/// Nothing listens on this address, so a call of AWS fails.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
-/// Puts a copy of the modules where Terraform runs, so that nothing is written into the sources.
+/// Copies the modules to where Terraform runs, so that it writes nothing into the source tree.
 pub(super) fn copy_infra(terraform: &Terraform) {
     copy(&workspace().join("infra"), &terraform.configuration().join("infra"));
 }
@@ -32,7 +33,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Every folder of configuration below `infra`.
+/// Returns every folder of configuration below `infra`.
 pub(super) fn folders() -> Vec<PathBuf> {
     let infra = workspace().join("infra");
     let mut found = vec![PathBuf::from("registry"), PathBuf::from("state-backend")];
