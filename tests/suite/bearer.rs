@@ -24,7 +24,7 @@ async fn published() -> Option<(TestBroker, String)> {
 }
 
 #[tokio::test]
-async fn every_way_to_carry_a_token_but_one_is_no_token() {
+async fn a_token_is_accepted_in_one_form_only() {
     let Some((test, token)) = published().await else { return };
     let calls = test.sts.calls();
     for headers in [

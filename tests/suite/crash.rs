@@ -155,7 +155,9 @@ async fn publish_until_killed(
     drop(tell);
     let mut acknowledged = BTreeSet::new();
     while acknowledged.len() < kill.acknowledged {
-        acknowledged.insert(acknowledgements.recv().await.expect("the broker acknowledges published versions"));
+        acknowledged.insert(
+            acknowledgements.recv().await.expect("the broker acknowledges published versions"),
+        );
     }
     let more = async {
         while let Some(version) = acknowledgements.recv().await {
@@ -285,7 +287,10 @@ async fn a_broker_that_is_asked_to_stop_lets_an_upload_end() {
     slow.write_all(head.as_bytes()).await.unwrap();
     let mut interim = [0; 25];
     slow.read_exact(&mut interim).await.unwrap();
-    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n", "the broker has begun to read the upload");
+    assert_eq!(
+        &interim, b"HTTP/1.1 100 Continue\r\n\r\n",
+        "the broker has begun to read the upload"
+    );
     let (first, rest) = archive.split_at(archive.len() / 2);
     slow.write_all(first).await.unwrap();
 

@@ -70,7 +70,7 @@ async fn without_a_host_in_flag_or_table_no_broker_starts_and_with_two_that_diff
 }
 
 #[tokio::test]
-async fn a_host_that_cannot_be_read_is_no_host() {
+async fn a_host_that_cannot_be_read_is_rejected() {
     let Some(aws) = EmulatedAws::start().await else { return };
     for (host, says) in [
         (json!({"S": "localhost"}), "is not a valid registry host"),

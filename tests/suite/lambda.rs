@@ -1,4 +1,5 @@
-//! The broker as a Lambda function: golden events of four shapes, in process and through a runtime API.
+//! The broker as a Lambda function: golden events of four shapes, in the test process and through a
+//! runtime API.
 
 use axum::http::header;
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ pub(crate) async fn answer(function: &Function, event: &Value) -> Result<Value, 
     Ok(serde_json::from_str(answer.get()).unwrap())
 }
 
-/// What an answer is to a client; how many bytes there are, the gateway says itself.
+/// Returns the parts of an answer that a client sees. The gateway sets the content length itself.
 fn seen(reply: &Reply) -> (u16, Vec<(String, String)>, &[u8]) {
     let headers = reply.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH);
     let mut headers: Vec<_> = headers
@@ -158,7 +159,7 @@ async fn a_proof_is_exchanged_and_an_archive_published_through_every_shape() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_no_request() {
+async fn an_unknown_event_is_not_a_request() {
     let (test, _) = registry().await;
     let function = test.function(Some(API), Some("/"));
     let mut unknown = golden("authorizer_token");
@@ -197,7 +198,7 @@ async fn the_packaged_program_starts_and_answers() {
     terraform_installs(&program).await;
 }
 
-/// Each kind of event once, through the runtime API and the program.
+/// Sends each kind of event once, through the runtime API and the program.
 async fn function_answers(program: &std::path::Path) {
     let (test, _) = registry().await;
     let folder = tempfile::tempdir().unwrap();
@@ -216,7 +217,7 @@ async fn function_answers(program: &std::path::Path) {
         let reply = shape.reply(&function.invoke(&shape.event(&sent)).await.unwrap());
         assert_eq!(seen(&reply), seen(&plain), "{shape:?}");
     }
-    // Its own clock and keyring are at work now: it mints, and opens what it minted.
+    // The program now uses its own clock and keyring: it mints, and opens the token that it minted.
     let mut signed = golden("iam_rest_api");
     let (whom, [_, user, caller, _]) = identity(&mut signed);
     (whom[user], whom[caller]) = (json!(deploy().user_id), json!(deploy().user_id));
@@ -234,7 +235,10 @@ async fn function_answers(program: &std::path::Path) {
     let allowed = function.invoke(&question("authorizer_token", &token)).await.unwrap();
     assert_eq!(allowed["policyDocument"]["Statement"][0]["Effect"], "Allow");
     let refused = function.invoke(&question("authorizer_token", "garbage")).await.unwrap_err();
-    assert_eq!(refused["errorMessage"], "Unauthorized", "the literal word that makes a 401");
+    assert_eq!(
+        refused["errorMessage"], "Unauthorized",
+        "the exact word for which the gateway answers 401"
+    );
     let broken = function.invoke(&json!({"requestContext": 7})).await.unwrap_err();
     assert_eq!(broken["errorType"], "NoEvent");
 

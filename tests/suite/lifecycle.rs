@@ -1,4 +1,5 @@
-//! How what was given ends: revoked, lifted, pinned anew, expired; in every process, and with the store away.
+//! How rights end: revoked, lifted, repinned and expired, in every process, and with the store
+//! away.
 
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
@@ -8,7 +9,7 @@ use stile_tests::broker::{TestBroker, deploy, module_zip, role};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
-/// What an operator revokes.
+/// The targets of a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Revoked {
     Token,
@@ -21,7 +22,8 @@ fn principal(text: &str) -> Principal {
     Principal::parse_stored(text).unwrap()
 }
 
-/// The id of a token, as the audit log has it: only the registry itself can read it out of one.
+/// Returns the id of a token, as the audit log shows it. Only the registry itself can read it from
+/// the token.
 async fn token_id(test: &TestBroker, token: &str) -> TokenId {
     test.broker.tokens.open(token, test.store(), test.time()).await.unwrap().claims.id().clone()
 }
@@ -113,18 +115,21 @@ async fn whatever_is_revoked_is_good_for_nothing_in_any_process_after_ten_second
 }
 
 #[tokio::test]
-async fn a_role_made_anew_is_let_in_when_it_is_pinned_anew_and_what_its_forerunner_had_ends() {
+async fn a_recreated_role_has_access_after_a_repin_and_the_tokens_of_the_earlier_role_end() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     test.grant(&role("deploy"), "acme", &[Download]).await;
     let original = deploy();
     let token = test.token(&original, &[Download]).await;
     let other = test.restarted();
     assert_eq!(other.get("/v1/modules/acme", &token).await.status, 200);
-    let anew = original.clone().recreated();
-    test.sts.add_identity(anew.clone());
-    assert_eq!(test.exchange(&test.proof(&anew).build()).await.error(), "403 principal_recreated");
+    let next_role = original.clone().recreated();
+    test.sts.add_identity(next_role.clone());
+    assert_eq!(
+        test.exchange(&test.proof(&next_role).build()).await.error(),
+        "403 principal_recreated"
+    );
     assert!(test.store().as_operator().unpin(principal(&role("deploy"))).await.unwrap());
-    let next = test.token(&anew, &[Download]).await;
+    let next = test.token(&next_role, &[Download]).await;
     for process in [&test, &other] {
         process.advance(10);
         assert_eq!(process.get("/v1/modules/acme", &next).await.status, 200);
@@ -136,7 +141,7 @@ async fn a_role_made_anew_is_let_in_when_it_is_pinned_anew_and_what_its_forerunn
     assert_eq!(
         test.exchange(&test.proof(&original).build()).await.error(),
         "403 principal_recreated",
-        "and it mints nothing"
+        "and the earlier role mints nothing"
     );
 }
 
@@ -186,13 +191,13 @@ async fn a_grant_ends_at_its_second_whatever_is_remembered_and_whatever_the_tabl
     assert_eq!(
         test.get("/v1/whoami", &token).await.status,
         200,
-        "and what is told of times out of any calendar is told"
+        "and the command reports times that no calendar has"
     );
     test.advance(-20);
     assert_eq!(
         test.get("/v1/modules/acme", &token).await.status,
         403,
-        "and it stays ended when the clock is set back"
+        "and the grant stays ended after the clock is set back"
     );
 }
 
@@ -227,7 +232,7 @@ async fn with_the_store_away_minting_stops_at_once_and_what_was_revoked_before_s
         assert_eq!(
             cold.get("/v1/whoami", &token).await.status,
             503,
-            "a process that remembers nothing lets nobody in"
+            "a process with empty caches gives no one access"
         );
         assert_eq!(test.get_anonymously("/readyz").await.status, 503);
     }

@@ -1,4 +1,5 @@
-//! What garbage, copies and a region that hangs may cost: how many calls, how much memory, and whom it holds up.
+//! The cost of garbage, copies and a hanging region: the number of calls, the memory, and the
+//! requests that must wait.
 
 use std::sync::Arc;
 
@@ -15,16 +16,17 @@ use stile_tests::sts::proof::{with, with_document};
 
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 
-/// How many of each kind are sent here; `make soak` sends ten and a hundred times as many, to the program itself.
+/// The number of each kind here. `make soak` sends ten and a hundred times as many to the program
+/// itself.
 const GARBAGE: usize = 20_000;
 
-/// Seconds of the given clock in which they are sent.
+/// The time in which the test sends them, in seconds of the test clock.
 const SECONDS: usize = 40;
 
-/// How soon who hangs up does so.
+/// The time after which the client disconnects.
 const HASTE: std::time::Duration = std::time::Duration::from_millis(3);
 
-/// A registry with one module and a token, and nothing counted yet.
+/// A registry with one module and a token. No call counts yet.
 async fn registry() -> Option<(TestBroker, String)> {
     let test = TestBroker::start_on(super::BACKEND).await?;
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
@@ -35,7 +37,8 @@ async fn registry() -> Option<(TestBroker, String)> {
     Some((test, token))
 }
 
-/// The calls to the store on AWS since the last look; those to a folder nobody counts.
+/// Returns the calls to the store on AWS since the last count. The embedded store has no calls to
+/// count.
 fn calls(test: &TestBroker) -> Vec<(String, usize)> {
     match test.backend() {
         Backend::Embedded => Vec::new(),
@@ -43,14 +46,14 @@ fn calls(test: &TestBroker) -> Vec<(String, usize)> {
     }
 }
 
-/// Base64url of so many random bytes.
+/// Returns so many random bytes in base64url.
 fn random(bytes: usize) -> String {
     let mut random = vec![0; bytes];
     getrandom::fill(&mut random).unwrap();
     URL_SAFE_NO_PAD.encode(random)
 }
 
-/// A token in its grammar, under a key that nobody has.
+/// Returns a well-formed token under a key that does not exist.
 fn made_up() -> String {
     let footer = URL_SAFE_NO_PAD.encode(format!("{{\"kid\":\"{}\"}}", random(16)));
     format!("stile_v4.local.{}.{footer}", random(200))
@@ -66,7 +69,7 @@ async fn garbage_tokens_cost_one_look_at_the_keyring_in_ten_seconds() {
         }
         let garbage = match n % 4 {
             0 => made_up(),
-            // Under a key there is, which anybody knows who has seen a token.
+            // With an existing key id, which every reader of a token knows.
             1 => format!("stile_v4.local.{}.{footer}", random(200)),
             2 => random(100),
             _ => token[..token.len() - 1 - n % 100].to_owned(),
@@ -84,11 +87,11 @@ async fn garbage_tokens_cost_one_look_at_the_keyring_in_ten_seconds() {
 }
 
 #[tokio::test]
-async fn who_hangs_up_has_nothing_looked_at_again() {
+async fn a_client_that_disconnects_causes_no_second_read() {
     let Some((test, token)) = registry().await else { return };
     test.advance(10);
     for _ in 0..50 {
-        // Long enough for the store to be asked, and too short for it to answer, most times.
+        // Long enough that the broker calls the store, and mostly too short for the answer.
         let _ = tokio::time::timeout(HASTE, test.get(VERSIONS, &made_up())).await;
         let _ = tokio::time::timeout(HASTE, test.get_anonymously("/readyz")).await;
     }
@@ -100,7 +103,7 @@ async fn who_hangs_up_has_nothing_looked_at_again() {
             .filter(|(_, count)| *count > 2)
             .map(|(name, _)| name)
             .collect();
-        assert_eq!(made, [""; 0], "one look at the keyring and one at everything");
+        assert_eq!(made, [""; 0], "one read of the keyring and one of everything");
     }
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
     if test.backend() == Backend::Aws {
@@ -117,7 +120,7 @@ async fn who_hangs_up_has_nothing_looked_at_again() {
             let _ = tokio::time::timeout(HASTE, test.get(VERSIONS, &made_up())).await;
         }
         let made: usize = calls(&test).into_iter().map(|(_, count)| count).sum();
-        assert!((1..=3).contains(&made), "one look, which the SDK tries three times: {made}");
+        assert!((1..=3).contains(&made), "one read, which the SDK tries three times: {made}");
     }
 }
 
@@ -129,7 +132,8 @@ async fn garbage_exchanges_cost_no_call() {
     let good = test.proof(&deploy()).build();
     let old = test.proof(&deploy()).now(NOW - 301).build();
     for n in 0..GARBAGE {
-        // Each with a signature of its own: nothing that is remembered of one helps with the next.
+        // Each has its own signature, so nothing that the broker remembers of one helps with the
+        // next.
         let mut digest = [0; 32];
         getrandom::fill(&mut digest).unwrap();
         let fresh = |body: &serde_json::Value| with(body.clone(), "signature", hex::encode(digest));
@@ -176,7 +180,7 @@ async fn of_a_thousand_copies_at_once_one_mints_and_what_is_bent_rides_on_nothin
     for rider in riders {
         assert_eq!(rider.await.unwrap(), "401 signature_mismatch");
     }
-    assert_eq!(test.sts.calls(), 3, "one for all copies, and one for each that was bent");
+    assert_eq!(test.sts.calls(), 3, "one for all copies, and one for each changed proof");
     assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed");
     assert_eq!(test.sts.calls(), 3);
 }
@@ -224,10 +228,10 @@ async fn a_body_that_is_too_long_is_refused_wherever_it_is_sent() {
         ("/v1/modules/acme/vpc/aws/2.0.0", &strangers, 403),
         ("/nothing", "", 404),
     ] {
-        // A body that fails the test where somebody reads it: none of these may be taken in.
+        // A body that fails the test when it is read: the server must read none of these.
         let body = Body::from_stream(futures_util::stream::once(async {
-            panic!("the body was read");
-            #[expect(unreachable_code, reason = "the type of what a stream gives")]
+            panic!("the server read the body");
+            #[expect(unreachable_code, reason = "the closure needs the item type of a stream")]
             Ok::<Vec<u8>, std::io::Error>(Vec::new())
         }));
         let request = Request::post(path)

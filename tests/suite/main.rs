@@ -1,5 +1,6 @@
-//! Everything that crosses a room or a program: flows, routes, real clients, crashes, and the rules of the house.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+//! Tests that cross modules or programs: flows, routes, real clients, crashes, and rules for the
+//! source.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue fails")]
 #![expect(clippy::duplicate_mod, reason = "the flows run on each store")]
 
 mod archive_headers;

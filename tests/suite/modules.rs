@@ -1,4 +1,5 @@
-//! Modules from publishing to the archive's bytes: what is refused, what is listed, and what a link gives.
+//! Modules from publishing to the bytes of the archive: what the broker rejects, what it lists, and
+//! what a signed URL returns.
 
 use std::io::Write;
 
@@ -26,7 +27,7 @@ fn zip_with(name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_no_good_archive_is_refused_with_a_sentence_and_nothing_is_kept() {
+async fn a_bad_archive_is_refused_with_a_sentence_and_nothing_is_stored() {
     let Some((test, token)) = registry().await else { return };
     let bomb = {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
@@ -165,7 +166,8 @@ async fn of_twenty_who_publish_one_version_at_once_one_creates_it() {
 #[tokio::test]
 async fn many_versions_are_listed_in_order_in_one_answer() {
     let Some((test, token)) = registry().await else { return };
-    // One archive under all versions, sent out of order; an emulator in Python has its time with a hundred.
+    // One archive under all versions, sent out of order. An emulator in Python needs its time for a
+    // hundred.
     let archive = module_zip("x");
     let count = if test.backend() == Backend::Aws { 100 } else { 1000 };
     let versions: Vec<String> =
@@ -206,7 +208,7 @@ async fn a_download_is_a_signed_link_that_needs_no_token_and_ends() {
             && location.contains(&format!("checksum=sha256:{sha256}")),
         "{location}"
     );
-    assert!(!location.contains("stile_"), "the token is not in it");
+    assert!(!location.contains("stile_"), "the URL does not contain the token");
     assert_eq!(test.fetch(&location).await, (200, archive.clone()));
     if test.backend() == Backend::Aws {
         assert_eq!(
@@ -233,7 +235,7 @@ async fn a_download_is_a_signed_link_that_needs_no_token_and_ends() {
         .header("authorization", "Bearer nonsense")
         .body(Body::empty())
         .unwrap();
-    assert_eq!(test.send(with_bad_token).await.status, 200, "a token that is sent is ignored");
+    assert_eq!(test.send(with_bad_token).await.status, 200, "the archive route ignores a token");
 
     for (what, bent) in [
         ("another archive", location.replacen(&sha256[..4], "0000", 1)),

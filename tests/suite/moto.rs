@@ -1,4 +1,5 @@
-//! The real broker before moto, a third party's STS that checks signatures: what it vouches for and what it does not.
+//! The real broker with moto, a third party's STS that verifies signatures: which requests moto
+//! confirms, and which not.
 
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::Download;
@@ -12,7 +13,7 @@ use stile_tests::sts::identity::Identity;
 use stile_tests::sts::proof::{Proof, document_of, with_document};
 use tempfile::TempDir;
 
-/// A broker that asks moto, in which the role `deploy` holds `download`.
+/// A broker that uses moto as STS, in which the role `deploy` has a grant for `download`.
 struct Registry {
     moto: Moto,
     broker: Broker,
@@ -21,7 +22,7 @@ struct Registry {
 }
 
 impl Registry {
-    /// None without Python, which moto is written in.
+    /// Returns `None` without Python, which moto needs.
     async fn start(shows: &str) -> Option<Self> {
         let Some(moto) = Moto::start() else {
             skipped("python3", shows);
@@ -39,7 +40,7 @@ impl Registry {
         Proof::new(identity).audience(&self.broker.host()).now(system_time()).build()
     }
 
-    /// Exchanges, and tells the status and the code of an error, if it is one.
+    /// Exchanges a proof. Returns the status and the code of an error, if there is one.
     async fn exchange(&self, proof: &Value) -> (String, Value) {
         let request = self
             .broker
@@ -74,7 +75,7 @@ async fn a_third_party_refuses_what_was_changed_and_vouches_for_what_was_not() {
             "401 signature_mismatch",
         ),
         ("another secret", registry.proof(&wrong_secret), "401 signature_mismatch"),
-        ("a key nobody has", registry.proof(&unknown_key), "401 invalid_credentials"),
+        ("an unknown access key", registry.proof(&unknown_key), "401 invalid_credentials"),
     ] {
         let (outcome, body) = registry.exchange(&bent).await;
         assert_eq!(outcome, expected, "{what}: {body}");

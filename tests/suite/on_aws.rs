@@ -1,4 +1,5 @@
-//! The same flows on DynamoDB, S3 and KMS, and what is true of them alone: what is called, and what happens without them.
+//! The same flows on DynamoDB, S3 and KMS, and the properties of only these: the calls, and the
+//! behaviour without them.
 
 use stile_tests::broker::Backend;
 

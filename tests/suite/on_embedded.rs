@@ -1,4 +1,5 @@
-//! The flows on the embedded store, and what is true of it alone: its keyring is locked, and its archives are files.
+//! The flows on the embedded store, and the properties of only this store: its keyring has a lock,
+//! and its archives are files.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use stile_tests::time_limits;
 
 const BACKEND: Backend = Backend::Embedded;
 
-/// A deadline of something that hangs by design.
+/// A deadline for calls that hang by design.
 const SHORT: Duration = Duration::from_millis(100);
 
 #[path = "bearer.rs"]
@@ -64,7 +65,7 @@ async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
     assert_eq!(
         test.exchange(&test.proof(&identity).build()).await.error(),
         "503 key_unavailable",
-        "and a held lock is waited for no longer than its deadline"
+        "and the broker waits for a held lock no longer than the deadline"
     );
 }
 

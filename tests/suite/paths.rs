@@ -1,4 +1,5 @@
-//! Games with paths: whatever a segment is spelled like, the right is decided on the very name that is looked up.
+//! Tricks with paths: in every spelling of a segment, the broker decides on exactly the name that
+//! it looks up.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -7,10 +8,11 @@ use stile_tests::broker::journal::Journal;
 use stile_tests::broker::{ACCOUNT, Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
-/// What is in the namespace that is not granted, and nowhere else.
+/// A version that exists only in the namespace without a grant.
 const SECRET: &str = "7.7.7";
 
-/// A namespace that the caller may use and one that it may not, with modules of the same names in both.
+/// Creates a namespace that the caller may use and one that it may not, with modules of the same
+/// names in both.
 async fn two_namespaces() -> Option<(TestBroker, String)> {
     let test = TestBroker::start_on(super::BACKEND).await?;
     test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
@@ -26,7 +28,8 @@ async fn two_namespaces() -> Option<(TestBroker, String)> {
     Some((test, token))
 }
 
-/// Every way to write a name that is, or comes near, another: whole, in part, twice, and with what could end or leave it.
+/// Returns every spelling of a name or near it: whole, in part, encoded twice, and with characters
+/// that end or leave a segment.
 fn spellings(name: &str) -> Vec<String> {
     let each = |form: fn(u8) -> String| name.bytes().map(form).collect::<String>();
     let (first, rest) = name.split_at(1);
@@ -61,7 +64,7 @@ fn spellings(name: &str) -> Vec<String> {
 }
 
 async fn ask(test: &TestBroker, method: &str, path: &str, token: &str) -> Option<Reply> {
-    // What is no URI never leaves a client, and a server reads none of it.
+    // A client never sends a path that is not a valid URI, and a server reads none.
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -104,12 +107,12 @@ async fn no_spelling_of_a_path_reaches_a_namespace_that_is_not_granted() {
             };
             assert!(
                 !journal.taken().audit().iter().any(allowed),
-                "{method} {path}: nothing was allowed there"
+                "{method} {path}: the broker allowed nothing there"
             );
         }
     }
     assert!(sent > 200, "{sent} of them");
-    assert_eq!(test.archives().await, archives, "and nothing was published");
+    assert_eq!(test.archives().await, archives, "and the broker published nothing");
 }
 
 #[tokio::test]
@@ -119,7 +122,7 @@ async fn no_spelling_of_a_segment_is_decided_on_as_one_thing_and_looked_up_as_an
     let good = ["acme", "vpc", "aws", "1.0.0"];
     for (at, segment) in good.iter().enumerate() {
         for spelling in spellings(segment) {
-            // What ends a path makes it another route's.
+            // A character that ends the path leads to another route.
             if spelling.contains(['?', '#']) {
                 continue;
             }
@@ -138,7 +141,8 @@ async fn no_spelling_of_a_segment_is_decided_on_as_one_thing_and_looked_up_as_an
                         && line.contains("package=\"acme/vpc/aws 1.0.0\""),
                     "{path}: {line}"
                 );
-                // One decoding, of what stands in this one segment: nothing else spells the name that was handed out.
+                // The broker decodes this one segment once. No other spelling leads to the returned
+                // name.
                 assert_eq!(decoded(&spelling).as_deref(), Some(*segment), "{path}");
             }
             assert!(
@@ -152,11 +156,11 @@ async fn no_spelling_of_a_segment_is_decided_on_as_one_thing_and_looked_up_as_an
     assert_eq!(
         test.get(encoded, &token).await.status,
         204,
-        "a letter may be written as its number"
+        "a segment may percent-encode a letter"
     );
 }
 
-/// A segment with each `%` and its two digits taken for a byte, once.
+/// Decodes each `%` and its two digits in a segment once.
 fn decoded(segment: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = segment.as_bytes();

@@ -1,4 +1,5 @@
-//! Four brokers, each a process of its own, over one table: who publishes at the same time meets the others there and nowhere else.
+//! Four brokers, each in its own process, over one table. Concurrent publishers meet only in that
+//! table.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use stile_tests::sts::local::LocalSts;
 use stile_tests::sts::proof::{Proof, document};
 use tempfile::TempDir;
 
-/// How many brokers there are.
+/// The number of brokers.
 const PROCESSES: usize = 4;
 
 /// A registry that four processes serve, and a token that reads and writes its one namespace.
@@ -39,7 +40,7 @@ impl Registry {
             brokers.push(setup.start(&logs.path().join(format!("{n}"))).await);
         }
         let ids: std::collections::BTreeSet<u32> = brokers.iter().map(Broker::id).collect();
-        assert_eq!(ids.len(), PROCESSES, "each is a process of its own");
+        assert_eq!(ids.len(), PROCESSES, "each broker is its own process");
         allow(&aws, &role("deploy"), "acme", &[Download, Upload]).await;
         let proof = Proof::new(&identity).audience(HOST).now(system_time());
         let proof = proof.document(&document(3600, Namespaces::All, &[Download, Upload])).build();
@@ -55,7 +56,7 @@ impl Registry {
         Some(Self { brokers, token, aws, _sts: sts, _logs: logs })
     }
 
-    /// Publishes through the process of that number; the status.
+    /// Publishes through the process of that number, and returns the status.
     async fn publish(&self, process: usize, version: &str, archive: Vec<u8>) -> u16 {
         let broker = &self.brokers[process % PROCESSES];
         let sent = broker
@@ -86,7 +87,7 @@ impl Registry {
     }
 }
 
-/// The statuses in order.
+/// Sorts the statuses.
 fn statuses(mut statuses: Vec<u16>) -> Vec<u16> {
     statuses.sort_unstable();
     statuses
@@ -120,6 +121,6 @@ async fn of_twenty_who_create_one_version_through_four_processes_one_does_and_te
     for process in 0..PROCESSES {
         assert_eq!(registry.listed(process).await, expected, "through process {process}");
     }
-    // The bytes that lost the race stay in the bucket and are served to nobody.
+    // The archives that lost the race stay in the bucket, and no request gets them.
     assert!(registry.aws.objects().await >= 12);
 }

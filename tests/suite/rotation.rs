@@ -1,8 +1,9 @@
-//! Tokens of two processes through three rotations of the keys: none is refused before its end, none accepted after.
+//! Tokens of two processes through three rotations of the keys. The broker rejects none before its
+//! end, and accepts none after.
 //!
-//! The processes are two brokers with key rings and caches of their own over one store. Time is given, and stands still
-//! at each second at which something could go wrong: around the publication and the first use of each key, and in the
-//! last second of each token and the one after it.
+//! The processes are two brokers with their own keyrings and caches over one store. The test sets
+//! the time, and stops at each critical second. These are the seconds around the publication and
+//! the first use of each key, the last second of each token, and the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,7 @@ use stile_tests::broker::{Backend, HOST, NOW, Place, TestBroker, deploy, role};
 use stile_tests::sts::identity::Identity;
 use stile_tests::sts::proof::document;
 
-/// When tokens are minted, in seconds after each key is due to be followed.
+/// When the test mints tokens, in seconds after the next rotation is due.
 const MINTS: [i64; 10] = [
     0,
     1,
@@ -33,16 +34,17 @@ const MINTS: [i64; 10] = [
     ROTATION_INTERVAL - 1,
 ];
 
-/// How long tokens live, in seconds, in turns: as short as can be, as by default, and as long as can be.
+/// The lives of tokens in seconds, in turns: the shortest, the default, and the longest.
 const LIVES: [i64; 3] = [60, 3600, 43_200];
 
-/// How many keys mint, one after another: three rotations.
+/// The number of keys that mint, one after another: three rotations.
 const KEYS: i64 = 4;
 
-/// How many exchanges each process has in the works at once.
+/// The number of exchanges that each process has in progress at once.
 const AT_ONCE: usize = 4;
 
-/// Mints `batch` tokens at each time, in two processes by turns; gives how many, and how many were asked about their end.
+/// Mints `batch` tokens at each time, in the two processes by turns. Returns the number of tokens,
+/// and of those checked at their end.
 async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize, usize)> {
     let place = Place::new(backend).await?;
     let process =
@@ -55,7 +57,7 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
         .flat_map(|key| MINTS.map(|after| NOW + key * ROTATION_INTERVAL + after))
         .collect();
     let mut stops = mints.clone();
-    // Under the second at which they end, in order.
+    // Sorted by the second at which they end.
     let mut alive: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     let (mut minted, mut asked, mut minted_under) = (0, 0, BTreeSet::new());
     while let Some(now) = stops.pop_first() {
@@ -92,7 +94,7 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
             }
         }
     }
-    assert!(alive.is_empty(), "each was seen to its end");
+    assert!(alive.is_empty(), "the test checked each token at its end");
     assert_eq!(
         (minted_under.len(), processes[1].store().keyring().await.unwrap().revision),
         (4, 4),
@@ -101,7 +103,7 @@ async fn live_through_rotations(backend: Backend, batch: usize) -> Option<(usize
     Some((minted, asked))
 }
 
-/// A whole exchange: a signed proof, which the STS checks.
+/// Runs a whole exchange, with a signed proof that the STS verifies.
 async fn mint(process: &TestBroker, identity: &Identity, life: i64) -> (i64, String) {
     let document = document(life, Namespaces::All, &[Download]);
     let reply = process.exchange(&process.proof(identity).document(&document).build()).await;
@@ -109,7 +111,7 @@ async fn mint(process: &TestBroker, identity: &Identity, life: i64) -> (i64, Str
     (life, reply.json()["token"].as_str().unwrap().to_owned())
 }
 
-/// The key a token says it is under.
+/// Returns the key id in a token.
 fn key_id(token: &str) -> String {
     let footer = URL_SAFE_NO_PAD.decode(token.rsplit('.').next().unwrap()).unwrap();
     serde_json::from_slice::<Value>(&footer).unwrap()["kid"].as_str().unwrap().to_owned()

@@ -1,4 +1,5 @@
-//! Every route in every credential state, as one table that a person can read. A route that is not in it fails the suite.
+//! Every route with every state of a credential, as one table that a person can read. A route that
+//! is not in the table fails the suite.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +13,7 @@ use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
-/// One request a route; the paths are those of the router with their parameters filled in.
+/// One request for each route. The paths are those of the router, with values for their parameters.
 const ROUTES: [(&str, &str, &str); 14] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
@@ -46,7 +47,7 @@ const ROUTES: [(&str, &str, &str); 14] = [
     ("GET", "/v1/archives/{file}", "/v1/archives/0000.zip"),
 ];
 
-/// A broker with one module, and a token of each state in which a credential can be.
+/// Starts a broker with one module, and creates a token for each state of a credential.
 async fn states() -> Option<(TestBroker, Vec<(&'static str, Option<String>)>)> {
     let test = TestBroker::start_on(super::BACKEND).await?;
     let named = |name: &str| Identity::role("111122223333", name, "i-0abc");
@@ -81,7 +82,7 @@ async fn states() -> Option<(TestBroker, Vec<(&'static str, Option<String>)>)> {
     Some((test, states))
 }
 
-/// Sends a route's request with that credential.
+/// Sends the request of a route with that credential.
 async fn ask(test: &TestBroker, method: &str, path: &str, token: Option<&String>) -> Reply {
     let request =
         Request::builder().method(method).uri(path).header("content-type", "application/zip");
@@ -111,8 +112,8 @@ async fn every_route_answers_every_credential_state_as_written_here() {
     insta::assert_snapshot!(table);
 }
 
-/// The routes that decide nothing, and so have no event in the audit log. `GET /v1/token` is one for those for whom no
-/// gateway vouches; `gateway.rs` tries the others.
+/// The routes that decide nothing, and so write no audit event. `GET /v1/token` is one of them for
+/// callers without a gateway. `gateway.rs` tests the others.
 const UNDECIDED: [(&str, &str); 4] = [
     ("GET", "/.well-known/terraform.json"),
     ("GET", "/healthz"),
@@ -121,7 +122,7 @@ const UNDECIDED: [(&str, &str); 4] = [
 ];
 
 #[tokio::test]
-async fn every_decision_has_one_event_and_whoever_is_known_is_named_in_it() {
+async fn every_decision_has_one_event_that_names_a_known_caller() {
     let journal = Journal::start();
     let Some((test, states)) = states().await else { return };
     let mut table = String::new();
@@ -145,7 +146,8 @@ async fn every_decision_has_one_event_and_whoever_is_known_is_named_in_it() {
             let decision = event["decision"].as_str().unwrap();
             let refused = ["refused", "absent", "failed"].contains(&decision);
             assert_eq!(refused, event["code"].is_string(), "a refusal says why: {event}");
-            // The grid of a route that authenticates by other means than a token has nobody in it.
+            // The grid has no caller for a route that authenticates by something other than a
+            // token.
             let bearer = !["exchange", "fetch"].contains(&event["event"].as_str().unwrap());
             let known = bearer && !["none", "malformed", "expired", "foreign key"].contains(state);
             for name in ["principal", "unique_id", "token_id"] {
@@ -194,12 +196,13 @@ fn named_principal(name: &str) -> stile_core::principal::Principal {
     stile_core::principal::Principal::parse_stored(&role(name)).unwrap()
 }
 
-/// Ways to add routes that are not read here, so that nobody may go them.
+/// Ways to add routes that this test cannot parse, so that no code may use them.
 const OTHER_WAYS: [&str; 4] =
     [".route_service(", ".nest_service(", ".fallback_service(", "MethodRouter"];
 
-/// The methods and paths of every route that a source adds. A function may have its routes nested below a prefix, which
-/// another one in the source says; `.merge` adds only what another function has.
+/// Returns the methods and paths of every route that a source adds. A function can nest its routes
+/// below a prefix, which another function in the source names. `.merge` adds only the routes of
+/// another function.
 fn routes_of(source: &str) -> Vec<(String, String)> {
     let functions = source.split("\nfn ").flat_map(|part| part.split("\npub fn "));
     let nested: Vec<(&str, &str)> = source
@@ -222,7 +225,7 @@ fn routes_of(source: &str) -> Vec<(String, String)> {
     routes
 }
 
-/// The same of one function, however it is laid out.
+/// Does the same for one function, in any layout.
 fn routes_of_function(source: &str) -> Vec<(String, String)> {
     let code: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();
@@ -232,7 +235,7 @@ fn routes_of_function(source: &str) -> Vec<(String, String)> {
             .strip_prefix('"')
             .and_then(|route| route.split_once("\","))
             .unwrap_or_else(|| panic!("no path: {route}"));
-        // One method after another, until what follows is no longer a part of this route.
+        // One method after another, up to the end of this route.
         loop {
             let (method, behind) =
                 rest.split_once('(').unwrap_or_else(|| panic!("no method: {rest}"));
@@ -242,7 +245,7 @@ fn routes_of_function(source: &str) -> Vec<(String, String)> {
                     routes.push((method.to_ascii_uppercase(), path.to_owned()));
                 }
                 "fallback" => {}
-                other => panic!("`{path}` is made by `{other}`, which is not looked for here"),
+                other => panic!("`{path}` is made by `{other}`, which this test does not know"),
             }
             rest = behind_the_bracket(behind);
             match rest.strip_prefix('.') {
@@ -252,13 +255,13 @@ fn routes_of_function(source: &str) -> Vec<(String, String)> {
         }
         assert!(
             rest.starts_with(')') || rest.starts_with(",)"),
-            "`{path}` goes on in a way that is not read here: {rest}"
+            "`{path}` continues in a way that this test cannot parse: {rest}"
         );
     }
     routes
 }
 
-/// What stands behind the bracket that closes the one before this.
+/// Returns the code after the matching closing bracket.
 fn behind_the_bracket(code: &str) -> &str {
     let mut open = 1;
     let close = code.char_indices().find(|(_, c)| {
@@ -280,14 +283,19 @@ fn no_route_is_missing_from_the_table() {
         }
         let source = std::fs::read_to_string(&path).unwrap();
         let other = OTHER_WAYS.iter().find(|way| source.contains(*way));
-        assert_eq!(other, None, "{} adds routes in a way that is not read here", path.display());
+        assert_eq!(
+            other,
+            None,
+            "{} adds routes in a way that this test cannot parse",
+            path.display()
+        );
         let routes = routes_of(&source);
         assert!(
             path == http.join("mod.rs") || routes.is_empty(),
             "{} adds a route",
             path.display()
         );
-        // Each has a path of its own, so that as many are read as are there.
+        // Each route has its own path, so the counts must agree.
         let paths: BTreeSet<_> = routes.iter().map(|(_, path)| path).collect();
         let is_whole = |at: usize| {
             !source[at + ".route".len()..]

@@ -1,4 +1,5 @@
-//! The plain server's own limits, over real sockets: slow, large and broken requests, and a stop that loses nothing.
+//! The limits of the plain server itself, over real sockets: slow, large and broken requests, and a
+//! stop that loses nothing.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -18,12 +19,12 @@ use tokio::net::{TcpSocket, TcpStream};
 async fn answer_to(test: &TestBroker, request: &[u8]) -> String {
     let serving = test.serve(None).await;
     let mut stream = TcpStream::connect(serving.address).await.unwrap();
-    // The server may answer and close before it has read all.
+    // The server may answer and close before it reads all of it.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(BACKSTOP, stream.read_to_end(&mut answer))
         .await
-        .expect("the server ends the connection");
+        .expect("the server closes the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -73,7 +74,7 @@ async fn a_body_longer_than_it_says_or_than_is_allowed_is_never_taken_in_whole()
     assert_eq!(status(&answer_to(&test, lying.as_bytes()).await), "400");
 }
 
-/// Whether the server still holds the connection and has said nothing on it.
+/// Returns whether the server still holds the connection, and has sent nothing on it.
 fn is_held(stream: &TcpStream) -> bool {
     matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
@@ -91,7 +92,7 @@ async fn read_to_end(mut stream: TcpStream) -> String {
     let mut answer = String::new();
     tokio::time::timeout(BACKSTOP, stream.read_to_string(&mut answer))
         .await
-        .expect("the server ends the connection")
+        .expect("the server closes the connection")
         .unwrap();
     answer
 }
@@ -110,7 +111,7 @@ async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
     assert_eq!(status(&read_to_end(healthy(serving.address).await).await), "200");
     assert!(
         is_held(&slow_head) && is_held(&slow_body),
-        "who was served did not wait for the slow ones to end"
+        "other clients did not wait for the slow ones"
     );
 
     let mut ends = Vec::new();
@@ -126,14 +127,15 @@ async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
     assert_eq!(status(&String::from_utf8_lossy(&answer[..read])), "408");
 }
 
-/// How many slow clients have come, and how many of them the server has cut off.
+/// The number of slow clients that came, and the number that the server disconnected.
 #[derive(Default)]
 struct Slow {
     there: AtomicUsize,
     ended: AtomicUsize,
 }
 
-/// Sends a byte a second until the server ends the connection, which is counted; what it answered.
+/// Sends a byte a second until the server closes the connection, and counts that. Returns the
+/// answer.
 async fn drip(address: SocketAddr, head: &[u8], counted: &Slow) -> String {
     let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
     write.write_all(head).await.unwrap();
@@ -150,7 +152,7 @@ async fn drip(address: SocketAddr, head: &[u8], counted: &Slow) -> String {
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(BACKSTOP, read.read_to_end(&mut answer))
         .await
-        .expect("the server ends the connection");
+        .expect("the server closes the connection");
     counted.ended.fetch_add(1, Ordering::SeqCst);
     dripping.abort();
     String::from_utf8_lossy(&answer).into_owned()
@@ -170,7 +172,8 @@ async fn a_byte_a_second_is_cut_off_and_so_is_who_never_reads_and_others_are_ser
                 b"POST /v1/token HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 10000\r\n\r\n{",
                 &counted
             ),
-            // Says nothing at all, and goes on saying nothing after a request that was answered.
+            // One client sends nothing at all. One sends nothing more after its first request was
+            // answered.
             drip(address, b"", &counted),
             drip(address, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", &counted),
         )
@@ -178,10 +181,12 @@ async fn a_byte_a_second_is_cut_off_and_so_is_who_never_reads_and_others_are_ser
     let deaf = tokio::spawn(async move {
         let mut stream = TcpStream::connect(address).await.unwrap();
         deaf_counted.there.fetch_add(1, Ordering::SeqCst);
-        // Until the answers fill every buffer in between, nothing more is taken in, and the connection is ended.
+        // When the answers fill every buffer on the way, the server reads nothing more, and closes
+        // the connection.
         while stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.is_ok() {}
     });
-    // Everybody else, and those of them who came when every slow one was there and were served before the first had ended.
+    // Counts all other clients. Also counts those that came after every slow one and were served
+    // before the first slow one ended.
     let (mut served, mut meanwhile) = (0, 0);
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     while !(slow.is_finished() && deaf.is_finished()) {
@@ -205,7 +210,7 @@ async fn a_byte_a_second_is_cut_off_and_so_is_who_never_reads_and_others_are_ser
 async fn an_address_that_has_its_share_of_the_connections_leaves_the_others_to_others() {
     let (test, folder) = (TestBroker::start(), tempfile::tempdir().unwrap());
     let files = DevCa::new(system_time()).write(folder.path(), &["127.0.0.1"]);
-    // None of them is cut off for its silence.
+    // The server does not disconnect any of them for silence.
     let serving = test.serve_on(0, Some(&files), |router| router).await;
     let connect = async |from: [u8; 4]| {
         let socket = TcpSocket::new_v4().unwrap();
@@ -219,23 +224,24 @@ async fn an_address_that_has_its_share_of_the_connections_leaves_the_others_to_o
     }
     let mut refused = connect(greedy).await;
     let read = tokio::time::timeout(BACKSTOP, refused.read(&mut [0])).await.expect("ended");
-    assert!(matches!(read, Ok(0) | Err(_)), "the next one is closed: {read:?}");
-    // Each of them says as little as it does, and came before: a server that cuts off the silent would have begun with them.
+    assert!(matches!(read, Ok(0) | Err(_)), "the server closes the next one: {read:?}");
+    // Each of them is as silent as the next, and came earlier. A server that disconnects silent
+    // clients would have begun with them.
     let open = held.iter().filter(|stream| is_held(stream)).count();
-    assert_eq!(open, held.len(), "it is closed at once, and those that came before are not");
+    assert_eq!(open, held.len(), "the server closes it at once, and not the earlier ones");
     let answer = client(Some(&files))
         .get(format!("https://{}/healthz", serving.address))
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 200, "and another address is served");
+    assert_eq!(answer.status(), 200, "and the server serves another address");
 }
 
 #[tokio::test]
 async fn past_a_thousand_and_twenty_four_connections_the_next_one_waits_until_one_of_them_has_ended()
  {
     let test = TestBroker::start();
-    // Both ends are this process's, and so are those of the tests beside.
+    // Both ends belong to this process, as do those of the other tests in it.
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(8192, |most| most.min(8192));
     if limit.current.is_some_and(|current| current < wanted) {
@@ -247,10 +253,11 @@ async fn past_a_thousand_and_twenty_four_connections_the_next_one_waits_until_on
     for _ in 0..1024 {
         held.push(TcpStream::connect(serving.address).await.unwrap());
     }
-    // They say nothing, for which each is ended in time; whoever comes now is asked in when the first of them is.
+    // They send nothing, so the server ends each in time. The next client is accepted when the
+    // first of them ends.
     assert_eq!(status(&read_to_end(healthy(serving.address).await).await), "200");
     assert!(
         held.iter().any(|stream| !is_held(stream)),
-        "it was served while all of them were there"
+        "the server served it while all of them were connected"
     );
 }

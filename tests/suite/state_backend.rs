@@ -1,4 +1,5 @@
-//! The state backend: made by real Terraform in an emulator, used by real projects, and its policies as data.
+//! The state backend: real Terraform creates it in an emulator, real projects use it, and the tests
+//! evaluate its policies.
 
 mod isolation;
 mod locks;
@@ -14,10 +15,10 @@ use stile_tests::process::programs::client;
 use stile_tests::terraform::docs::differences;
 use stile_tests::terraform::state_backend::{Backends, Module, Project, source};
 
-/// The backend of the example that old clients use too.
+/// The backend of the example that old clients also use.
 const WITH_TABLE: &str = "Payments & Cards";
 
-/// The one that locks in files alone.
+/// The backend that locks only in files.
 const WITHOUT_TABLE: &str = "analytics";
 
 #[test]
@@ -137,16 +138,16 @@ async fn what_is_wrong_is_refused_before_anything_is_made_and_with_a_sentence() 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let ran = module.run("examples/wrong", &["validate", "-no-color"]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    let told = words(&ran.stderr);
+    let printed = words(&ran.stderr);
     for (at, (_, _, sentence)) in wrong.iter().enumerate() {
         assert!(
-            told.contains(sentence) && told.contains(&format!("in module \"wrong_{at}\"")),
+            printed.contains(sentence) && printed.contains(&format!("in module \"wrong_{at}\"")),
             "{sentence}: {}",
             ran.stderr
         );
     }
     assert_eq!(
-        told.matches("Error: Invalid value for variable").count(),
+        printed.matches("Error: Invalid value for variable").count(),
         wrong.len(),
         "{}",
         ran.stderr
@@ -186,7 +187,7 @@ async fn nothing_is_left_to_change(backends: &Backends) {
     }
 }
 
-/// Each call that projects made, held against the policies that were really applied; and what these allow beyond.
+/// Checks every call of the projects against the applied policies, and that these allow no more.
 fn every_call_is_allowed_and_no_more(backends: &Backends, proxy: &AwsProxy, namespace: &str) {
     let role = backends.policy(namespace, "aws_iam_role_policy", "policy", Some("ledger"));
     let bucket = backends.policy(namespace, "aws_s3_bucket_policy", "policy", None);
@@ -216,8 +217,8 @@ fn every_call_is_allowed_and_no_more(backends: &Backends, proxy: &AwsProxy, name
         }
     }
     assert!(assumed > 0, "nobody assumed `{role_arn}`");
-    // What KMS is asked for in a project's name never shows as a call of the project's; and these states are small, so none
-    // is put in parts, of which an upload that breaks off leaves some behind.
+    // Calls to KMS in a project's name never show as calls of the project. These states are small,
+    // so no client uploads one in parts, and no upload breaks off.
     let unseen =
         |right: &String| right.contains(" kms:") || right.ends_with(" s3:AbortMultipartUpload");
     let unused: Vec<_> = Policy::of([&role])
@@ -228,7 +229,7 @@ fn every_call_is_allowed_and_no_more(backends: &Backends, proxy: &AwsProxy, name
     assert_eq!(unused, Vec::<String>::new(), "granted in `{namespace}` and never used");
 }
 
-/// Whether a request is about that backend: its bucket, an object in it, or its lock table.
+/// Returns whether a request is about that backend: its bucket, an object in it, or its lock table.
 fn is_of(backends: &Backends, namespace: &str, request: &AwsRequest) -> bool {
     let bucket = format!("arn:aws:s3:::{}", backends.text(namespace, "bucket"));
     let table = &backends.output(namespace, "config")["ledger"]["dynamodb_table"];
@@ -241,12 +242,12 @@ fn table_arn(table: &str) -> String {
     format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}")
 }
 
-/// An action on the lock table.
+/// Builds a request for an action on the lock table.
 fn table_request(backends: &Backends, action: &str) -> AwsRequest {
     AwsRequest::new(action, &table_arn(backends.text(WITH_TABLE, "lock_table")))
 }
 
-/// Which encryption an object has, and with which key; none if there is no such object.
+/// Returns the encryption and the key of an object, or `None` if the object does not exist.
 async fn encryption(backends: &Backends, namespace: &str, key: &str) -> Option<(String, String)> {
     let url = format!("{}/{}/{key}", backends.endpoint(), backends.text(namespace, "bucket"));
     let answer = client(None).head(url).header("authorization", scope("s3")).send().await.unwrap();
@@ -262,19 +263,20 @@ async fn encryption(backends: &Backends, namespace: &str, key: &str) -> Option<(
     })
 }
 
-/// As much of a signature as the emulator needs to know which service is meant.
+/// Returns the part of a signature from which the emulator finds the service.
 fn scope(service: &str) -> String {
     format!(
         "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=00"
     )
 }
 
-/// A project of that backend, with the snippet for a client, which is as `terraform fmt` would have it.
+/// Creates a project of that backend with the snippet for a client. The snippet must have the
+/// format of `terraform fmt`.
 async fn project(backends: &Backends, proxy: &AwsProxy, namespace: &str, client: &str) -> Project {
     initialised(backends, namespace, client, |snippet| Project::new(proxy, snippet)).await
 }
 
-/// The same, of whoever makes a project with that snippet.
+/// Does the same for any caller that creates a project with that snippet.
 async fn initialised(
     backends: &Backends,
     namespace: &str,

@@ -1,4 +1,4 @@
-//! What the store promises whichever it is: grants, pins and revocations, asked of it as operators and mints do.
+//! Properties of every store: grants, pins and revocations, as operators and mints use them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use stile_store::{
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{NOW, TestBroker, deploy, module_zip, role};
 
-/// How much longer than needed is remembered, in seconds.
+/// The margin for which the store remembers more than it needs, in seconds.
 const DAY: i64 = 24 * 3600;
 
 fn principal(text: &str) -> Principal {
@@ -37,7 +37,7 @@ fn grant(who: &str, on: &str, list: &[Permission], expires_at: Option<i64>) -> G
     }
 }
 
-fn told(grants: &[Grant]) -> Vec<String> {
+fn describe(grants: &[Grant]) -> Vec<String> {
     grants
         .iter()
         .map(|grant| format!("{} {} {:?}", grant.principal, grant.namespace, grant.expires_at))
@@ -145,10 +145,12 @@ async fn lists_are_in_order_and_grants_that_are_made_at_once_are_all_there() {
     assert_eq!(all.len(), 15);
     let mut sorted = all.clone();
     sorted.sort_by_key(|grant| (grant.principal.to_string(), grant.namespace.to_string()));
-    assert_eq!(told(&all), told(&sorted));
+    assert_eq!(describe(&all), describe(&sorted));
     assert_eq!(
-        told(&store.as_operator().grants(Some(principal(&role("deploy"))), None).await.unwrap())
-            .len(),
+        describe(
+            &store.as_operator().grants(Some(principal(&role("deploy"))), None).await.unwrap()
+        )
+        .len(),
         12
     );
     let on_one: Vec<String> = store
@@ -166,7 +168,7 @@ async fn lists_are_in_order_and_grants_that_are_made_at_once_are_all_there() {
 }
 
 #[tokio::test]
-async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wanted() {
+async fn the_first_mint_sets_a_pin_once_and_a_disabled_pin_is_never_set() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let store = test.store();
     let id = |text| UniqueId::parse(text).unwrap();
@@ -188,7 +190,7 @@ async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wa
     assert!(store.as_operator().unpin(principal(&role("deploy"))).await.unwrap());
     assert!(!store.as_operator().unpin(principal(&role("deploy"))).await.unwrap());
     assert!(matches!(claim(4, "deploy", &new).await, SingleUseOutcome::Recorded(_)));
-    for (who, pin, kept) in [
+    for (who, pin, stored) in [
         ("set", Pin::Pinned(old.clone()), Pin::Pinned(old.clone())),
         ("none", Pin::Disabled, Pin::Disabled),
         ("open", Pin::Unpinned, Pin::Unpinned),
@@ -198,7 +200,7 @@ async fn a_pin_is_set_once_and_by_whoever_comes_first_and_never_where_none_is_wa
         assert!(matches!(created, Created::Done { grant, .. } if grant == wanted), "{who}");
         assert_eq!(
             store.principal_state(vec![principal(&role(who))]).await.unwrap().pin,
-            kept,
+            stored,
             "{who}"
         );
     }
@@ -247,7 +249,7 @@ async fn what_is_revoked_is_known_until_it_can_be_forgotten_or_is_lifted() {
     assert!(store.as_operator().revoke_principal(account.clone(), 5).await.unwrap());
     assert!(
         !store.as_operator().revoke_principal(account.clone(), 9).await.unwrap(),
-        "the first time counts"
+        "the time of the first revocation counts"
     );
     assert_eq!(store.as_operator().revocations().await.unwrap().principals[0].revoked_at, 5);
     assert_eq!(
@@ -271,12 +273,12 @@ async fn a_namespace_has_one_record_from_its_first_grant_or_from_an_operator() {
         created_by: by.to_owned(),
         created_at: at,
     };
-    // By an operator: once, and the record of the first stays.
+    // By an operator: the first creation counts, and its record stays.
     let made = store.as_operator().create_namespace(named("tools"), NOW).await.unwrap();
     let NamespaceCreated::Done(tools) = made else { panic!("{made:?}") };
     let again = store.as_operator().create_namespace(named("tools"), NOW + 5).await.unwrap();
     assert_eq!(again, NamespaceCreated::Exists(tools.clone()));
-    // By a grant: only the first says that it is new, and a grant on all namespaces creates none.
+    // By a grant: only the first reports a new namespace. A grant on all namespaces creates none.
     for (who, on, expected) in [
         ("deploy", "*", false),
         ("deploy", "tools", false),
@@ -296,7 +298,7 @@ async fn a_namespace_has_one_record_from_its_first_grant_or_from_an_operator() {
     let expected = [summary(record("acme", NOW, "test"), 2), summary(tools, 1)];
     assert_eq!(store.as_operator().namespaces().await.unwrap(), expected);
     assert_eq!(known("acme").await.as_ref(), Some(&expected[0]));
-    // Without grants it is still there.
+    // The namespace exists even without grants.
     test.delete_grant(&role("deploy"), "acme").await;
     test.delete_grant(&role("other"), "acme").await;
     assert_eq!(known("acme").await, Some(summary(record("acme", NOW, "test"), 0)));

@@ -1,4 +1,5 @@
-//! Real Terraform against the broker over TLS: what it installs, and the words a user sees where it installs nothing.
+//! Real Terraform with the broker over TLS: what it installs, and what a user reads if it installs
+//! nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,16 +22,17 @@ use tokio::sync::Notify;
 
 const INITIALIZED: &str = "Terraform has been successfully initialized!";
 
-/// Prints what a program shows on a terminal of its own.
+/// Prints what a program writes to its own terminal.
 const ON_A_TERMINAL: &str =
     "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
 
-/// A registry with three versions, on whose namespace `deploy` holds `download`; none without Terraform.
+/// Starts a registry with three versions and a grant of `download` for `deploy`. Returns `None`
+/// without Terraform.
 async fn registry(shows: &str) -> Option<(Served, PathBuf)> {
     registry_behind(|router| router, shows).await
 }
 
-/// The same with something between it and Terraform.
+/// Does the same with a layer between the broker and Terraform.
 async fn registry_behind(
     between: impl FnOnce(Router) -> Router,
     shows: &str,
@@ -54,7 +56,7 @@ async fn publish(served: &Served, address: &str, version: &str, archive: Vec<u8>
     assert_eq!(served.test.publish(address, version, archive, &token).await.status, 201);
 }
 
-/// Terraform with the helper and the AWS keys of `deploy`, and one module call.
+/// Prepares Terraform with the helper, the AWS keys of `deploy`, and one module call.
 fn deployer(served: &Served, program_file: &Path, address: &str, version: &str) -> Terraform {
     let terraform = Terraform::new(program_file, served.home(&deploy()));
     terraform.install_helper(&program(HELPER));
@@ -66,7 +68,7 @@ fn says(terraform: &Terraform, call: &str) -> String {
     std::fs::read_to_string(terraform.installed(call).join("main.tf")).unwrap_or_default()
 }
 
-/// Checks that nothing was installed and that the user reads these words.
+/// Checks that Terraform installed nothing, and that the user reads these words.
 fn refused(terraform: &Terraform, ran: &CommandOutput, expected: &[&str]) {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(!ran.stdout.contains(INITIALIZED), "{ran:?}");
@@ -106,20 +108,20 @@ async fn without_a_token_that_is_good_terraform_says_401() {
     let expired = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
     let token = served.test.token_for(&deploy(), Namespaces::All, &[Download], 600).await;
     expired.write_rc(&format!("credentials \"{}\" {{\n  token = \"{token}\"\n}}\n", served.host()));
-    assert!(expired.init().await.stdout.contains(INITIALIZED), "while it lasts");
+    assert!(expired.init().await.stdout.contains(INITIALIZED), "while the token is valid");
     std::fs::remove_dir_all(expired.configuration().join(".terraform")).unwrap();
     served.test.advance(600);
     refused(&expired, &expired.init().await, &words);
 }
 
 #[tokio::test]
-async fn a_refused_exchange_is_told_on_the_terminal_since_terraform_swallows_it() {
+async fn a_refused_exchange_is_reported_on_the_terminal_since_terraform_hides_it() {
     let Some((served, file)) = registry("what a user without a grant reads").await else { return };
     served.test.delete_grant(&role("deploy"), "acme").await;
     let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
     let calls = served.test.sts.calls();
     refused(&terraform, &terraform.init().await, &["401 Unauthorized"]);
-    assert!(served.test.sts.calls() > calls, "the helper tried");
+    assert!(served.test.sts.calls() > calls, "the helper tried to get a token");
 
     let line = "no token for `127.0.0.1:";
     let hint = "hint: ask an operator for `stile-admin grant create --role-arn arn:aws:iam::111122223333:role/deploy";
@@ -244,7 +246,7 @@ async fn an_archive_that_was_changed_where_it_is_kept_is_not_installed() {
         let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
         assert!(
             terraform.init().await.stdout.contains(INITIALIZED),
-            "the link is for the version that was checked"
+            "the signed URL is for the verified version"
         );
         assert!(says(&terraform, "vpc").contains("acme/vpc/aws 1.0.0"));
         return;
@@ -302,7 +304,7 @@ async fn two_modules_and_an_update_live_off_one_token() {
     assert!(
         says(&terraform, "newer").contains("1.2.0") && says(&terraform, "vpc").contains("1.0.0")
     );
-    assert_eq!(served.test.sts.calls(), calls, "the token was kept");
+    assert_eq!(served.test.sts.calls(), calls, "the helper cached the token");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Senders that hold the rooms for uploads and send next to nothing: they are cut off, and others find a room meanwhile.
+//! Senders that occupy upload slots and send almost nothing. The server disconnects them, and
+//! others get a slot meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use stile_protocol::names::Permission::Upload;
 use stile_tests::broker::{ACCOUNT, TestBroker, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
-/// A body that gives one byte, and the next when 29 seconds have passed: each pause is shorter than one may be.
+/// A body that sends one byte every 29 seconds: each pause is shorter than the limit.
 fn dripping() -> Body {
     Body::from_stream(stream::unfold((), |()| async {
         tokio::time::advance(Duration::from_secs(29)).await;
@@ -17,7 +18,7 @@ fn dripping() -> Body {
     }))
 }
 
-/// A body that gives nothing for as long as it is asked.
+/// A body that never sends anything.
 fn silent() -> Body {
     Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>())
 }
@@ -56,7 +57,8 @@ async fn a_publisher_that_takes_all_it_can_leaves_room_for_others() {
         })
         .collect();
     let mut refused = 0;
-    // All are refused at once but those that have a room, which wait for more of their archives.
+    // The broker rejects all at once, except those with a slot, which wait for the rest of their
+    // archives.
     while uploads.iter().filter(|upload| upload.is_finished()).count() < 8 {
         tokio::task::yield_now().await;
     }
@@ -70,5 +72,5 @@ async fn a_publisher_that_takes_all_it_can_leaves_room_for_others() {
             upload.abort();
         }
     }
-    assert_eq!(refused, 8, "24 of one principal's, of 32 in all");
+    assert_eq!(refused, 8, "24 for one principal, of 32 in all");
 }

@@ -1,4 +1,5 @@
-//! Announcing an archive before it is sent, and how much of one a request carries: what is refused, and who is told what.
+//! Upload sessions and the size limit of a request: what the broker rejects, and which hints it
+//! gives.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -35,7 +36,7 @@ async fn begin(test: &TestBroker, path: &str, body: impl ToString, token: &str) 
 }
 
 #[tokio::test]
-async fn what_is_no_announcement_or_not_allowed_begins_nothing() {
+async fn an_invalid_or_refused_announcement_begins_no_upload() {
     let Some((test, token)) = registry().await else { return };
     let reader = test.token(&deploy(), &[Download]).await;
     let good = announced(&module_zip("x"));
@@ -70,23 +71,23 @@ async fn what_is_no_announcement_or_not_allowed_begins_nothing() {
 }
 
 #[tokio::test]
-async fn what_can_be_sent_directly_is_told_so_and_what_is_published_needs_no_sending() {
+async fn a_small_archive_is_sent_directly_and_a_published_one_is_not_sent() {
     let Some((test, token)) = registry().await else { return };
     let archive = module_zip("x");
-    let told = announced(&archive);
-    let reply = begin(&test, VERSION, &told, &token).await;
-    let direct = json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": told["sha256"], "status": "direct"});
+    let announcement = announced(&archive);
+    let reply = begin(&test, VERSION, &announcement, &token).await;
+    let direct = json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": announcement["sha256"], "status": "direct"});
     assert_eq!((reply.status.as_u16(), reply.json()), (200, direct));
-    let mut largest = told.clone();
+    let mut largest = announcement.clone();
     largest["bytes"] = json!(100_000_000);
     assert_eq!(
         begin(&test, VERSION, &largest, &token).await.json()["status"],
         "direct",
-        "a plain server takes whatever may be sent"
+        "a plain server accepts every allowed archive"
     );
 
     assert_eq!(test.publish("acme/vpc/aws", "1.0.0", archive, &token).await.status, 201);
-    let same = begin(&test, VERSION, &told, &token).await;
+    let same = begin(&test, VERSION, &announcement, &token).await;
     assert_eq!((same.status.as_u16(), same.json()["status"].as_str()), (200, Some("unchanged")));
     let other = begin(&test, VERSION, announced(&module_zip("other")), &token).await;
     assert_eq!(other.status, 409);

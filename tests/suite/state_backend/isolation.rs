@@ -1,4 +1,5 @@
-//! The policies that were applied, as data: what a project's role, the key and the bucket let happen, and what not.
+//! The applied policies as data: what the project's role, the key and the bucket allow, and what
+//! not.
 
 use serde_json::Value;
 use stile_tests::aws::moto::ACCOUNT;
@@ -7,17 +8,17 @@ use stile_tests::terraform::state_backend::Backends;
 
 use super::{WITH_TABLE, table_request};
 
-/// Checks a decision: a `Sid` where it is allowed or denied by one, `-` where nothing allows it.
+/// Checks a decision: the `Sid` that allows or denies the request, or `-` if nothing allows it.
 fn check(documents: &[&Value], request: &AwsRequest, expected: &str) {
-    let told = match Policy::of(documents.iter().copied()).decide(request) {
+    let decision = match Policy::of(documents.iter().copied()).decide(request) {
         Decision::Allowed(sid) => format!("allowed by {sid}"),
         Decision::Denied(sid) => format!("denied by {sid}"),
         Decision::NotAllowed => "-".to_owned(),
     };
-    assert_eq!(told, expected, "{request:?}");
+    assert_eq!(decision, expected, "{request:?}");
 }
 
-/// The role of `ledger` in its bucket: its own prefix and no other.
+/// The role of `ledger` in its bucket: only its own prefix.
 pub fn of_projects(backends: &Backends, namespace: &str) {
     let role = backends.policy(namespace, "aws_iam_role_policy", "policy", Some("ledger"));
     let bucket = format!("arn:aws:s3:::{}", backends.text(namespace, "bucket"));
@@ -81,7 +82,8 @@ pub fn of_projects(backends: &Backends, namespace: &str) {
     );
 }
 
-/// The key: each role for the objects of its project and through S3, administrators for administration.
+/// The key: each role uses it for the objects of its project through S3, and administrators manage
+/// it.
 pub fn of_the_key(backends: &Backends, namespace: &str) {
     let key = backends.policy(namespace, "aws_kms_key", "policy", None);
     let role_policy = backends.policy(namespace, "aws_iam_role_policy", "policy", Some("ledger"));
@@ -120,7 +122,7 @@ pub fn of_the_key(backends: &Backends, namespace: &str) {
         check(&[&key], &request, by_the_key);
         check(&[&role_policy], &request, by_the_role);
     }
-    // What the account's root is given, any IAM policy of the account can give on.
+    // Any IAM policy of the account can pass on the rights of the account's root.
     for action in [
         "kms:Decrypt",
         "kms:GenerateDataKey",
@@ -151,7 +153,7 @@ pub fn of_the_key(backends: &Backends, namespace: &str) {
     }
 }
 
-/// The bucket: over TLS, and under its own key or none that is named.
+/// The bucket: only over TLS, and only with its own key or without a named key.
 pub fn of_the_bucket(backends: &Backends, namespace: &str) {
     let policy = backends.policy(namespace, "aws_s3_bucket_policy", "policy", None);
     let role = backends.policy(namespace, "aws_iam_role_policy", "policy", Some("ledger"));
@@ -188,7 +190,7 @@ pub fn of_the_bucket(backends: &Backends, namespace: &str) {
     }
 }
 
-/// The lock table: rows of the project's own states, and the digests beside them.
+/// The lock table: rows of the project's own states, and their digests.
 pub fn of_lock_rows(backends: &Backends) {
     let role = backends.policy(WITH_TABLE, "aws_iam_role_policy", "policy", Some("ledger"));
     let bucket = backends.text(WITH_TABLE, "bucket");

@@ -1,4 +1,5 @@
-//! Projects that write, and who is kept from writing meanwhile: in a file, in a table, and across the two.
+//! Projects that write, and the lock that stops other writers: in a file, in a table, and across
+//! the two.
 
 use stile_tests::aws::proxy::AwsProxy;
 use stile_tests::terraform::release::terraform_release;
@@ -6,7 +7,7 @@ use stile_tests::terraform::state_backend::{Backends, Project};
 
 use super::{WITH_TABLE, WITHOUT_TABLE, encryption, initialised, project};
 
-/// Clients that know no lock file, and those that do, in one backend.
+/// Clients with and without support for lock files, in one backend.
 pub async fn in_a_table(backends: &Backends, proxy: &AwsProxy) {
     let old = project(backends, proxy, WITH_TABLE, "opentofu_before_1_10").await;
     let other = project(backends, proxy, WITH_TABLE, "opentofu_before_1_10").await;
@@ -35,7 +36,7 @@ pub async fn in_a_table(backends: &Backends, proxy: &AwsProxy) {
     }
 }
 
-/// Clients that all know lock files.
+/// Clients that all support lock files.
 pub async fn in_a_file(backends: &Backends, proxy: &AwsProxy) {
     let first = project(backends, proxy, WITHOUT_TABLE, "terraform_from_1_10").await;
     written(backends, WITHOUT_TABLE, &first).await;
@@ -51,7 +52,7 @@ pub async fn in_a_file(backends: &Backends, proxy: &AwsProxy) {
     workspaces(backends, WITHOUT_TABLE, &second).await;
 }
 
-/// What is written is encrypted with the module's own key.
+/// Checks that the module's own key encrypts each written object.
 async fn written(backends: &Backends, namespace: &str, project: &Project) {
     assert_eq!(encryption(backends, namespace, "ledger/terraform.tfstate").await, None);
     let ran = project.apply("one").await;
@@ -64,7 +65,8 @@ async fn with_the_key(backends: &Backends, namespace: &str, object: &str) {
     assert_eq!(encryption(backends, namespace, object).await, Some(expected), "{object}");
 }
 
-/// While one writes, which its call to S3 being held up makes sure of, nobody else does.
+/// While one client writes, no other can. The test holds the first one's call to S3 to make sure of
+/// that.
 async fn locked_out(
     backends: &Backends,
     proxy: &AwsProxy,
@@ -77,7 +79,7 @@ async fn locked_out(
     let word = format!("word {}", proxy.calls().len());
     let mut writing = Box::pin(writer.apply(&word));
     tokio::select! {
-        ran = &mut writing => panic!("it ended before it wrote: {ran:?}"),
+        ran = &mut writing => panic!("the client ended before it wrote: {ran:?}"),
         () = held.arrived() => {}
     }
     for other in others {
@@ -96,11 +98,11 @@ async fn locked_out(
     assert_eq!(
         encryption(backends, namespace, "ledger/terraform.tfstate.tflock").await,
         None,
-        "the lock was given back"
+        "the client released the lock"
     );
 }
 
-/// A workspace of its own is below the project's prefix, and can be deleted.
+/// Checks that a separate workspace is below the project's prefix, and that a client can delete it.
 async fn workspaces(backends: &Backends, namespace: &str, project: &Project) {
     let object = "ledger/workspaces/dev/ledger/terraform.tfstate";
     project.done(&["workspace", "new", "-no-color", "dev"]).await;
@@ -116,12 +118,12 @@ async fn workspaces(backends: &Backends, namespace: &str, project: &Project) {
     assert_eq!(encryption(backends, namespace, object).await, None);
 }
 
-/// The workspaces that are listed, without the warnings that some releases print among them.
+/// Returns the listed workspaces, without the warnings that some releases print among them.
 async fn listed(project: &Project) -> Vec<String> {
-    let told = project.done(&["workspace", "list"]).await;
+    let printed = project.done(&["workspace", "list"]).await;
     let name = |line: &&str| {
         !line.is_empty()
             && line.trim_start_matches("* ").bytes().all(|byte| byte.is_ascii_alphanumeric())
     };
-    told.lines().map(str::trim).filter(name).map(str::to_owned).collect()
+    printed.lines().map(str::trim).filter(name).map(str::to_owned).collect()
 }

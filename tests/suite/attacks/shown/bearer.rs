@@ -152,7 +152,7 @@ async fn id(test: &TestBroker, token: &str) -> TokenId {
     opened.claims.id().clone()
 }
 
-pub(super) async fn a_stale_snapshot_is_no_answer(backend: Backend) {
+pub(super) async fn a_stale_snapshot_is_never_an_answer(backend: Backend) {
     let ground = Ground::plain(backend).await;
     super::without_table(&ground.test, "revoked_principals", true);
     for (seconds, expected) in [(11, 200), (200, 200), (88, 200), (1, 503), (600, 503)] {

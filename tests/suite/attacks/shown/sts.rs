@@ -21,7 +21,7 @@ use super::super::ground::{Ground, exchange, secrets};
 /// The number of requests to one region that the broker has in progress at most.
 const IN_FLIGHT: usize = 64;
 
-pub(super) async fn an_answer_longer_than_it_says_is_no_answer(backend: Backend) {
+pub(super) async fn an_answer_longer_than_its_stated_length_is_rejected(backend: Backend) {
     let ground = Ground::plain(backend).await;
     for answer in [
         format!(
