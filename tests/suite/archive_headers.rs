@@ -69,7 +69,8 @@ const CHANGES: &[(usize, &[u8])] = &[
     (508, b"tar\0"),
 ];
 
-/// The entries of an archive as a program reads them: the size of each file, and `None` for a folder.
+/// The entries of an archive as a program reads them: the size of each file, and `None` for a
+/// folder.
 type Reading = BTreeMap<String, Option<u64>>;
 
 /// Returns the header of a file with that many bytes, in one of the three forms.

@@ -306,7 +306,7 @@ async fn a_broker_that_is_asked_to_stop_lets_an_upload_end() {
     });
     assert!(
         answer.starts_with("HTTP/1.1 201 "),
-        "the upload was answered by `{answer}`:\n{}",
+        "the answer to the upload is `{answer}`:\n{}",
         broker.log()
     );
     assert!(status.success(), "{status}");

@@ -184,8 +184,8 @@ fn code(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Returns every path in `use` items, with expanded braces. Paths that are only re-exported (`pub
-/// use`) are in the second list.
+/// Returns every path in `use` items, with expanded braces. The second list has
+/// the paths of re-exports (`pub use`).
 fn uses(code: &str) -> (Vec<Vec<String>>, Vec<Vec<String>>) {
     let (mut imported, mut handed_on) = (Vec::new(), Vec::new());
     for (at, _) in code.match_indices("use ") {

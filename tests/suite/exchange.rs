@@ -35,8 +35,8 @@ async fn an_invalid_proof_is_refused_before_any_call() {
         ("a byte that is not UTF-8 after the end", [good.to_string().as_bytes(), b"\xff"].concat(), "400 invalid_request"),
         ("another text encoding", good.to_string().encode_utf16().flat_map(u16::to_le_bytes).collect(), "400 invalid_request"),
         ("text after the end", format!("{good}{{}}").into_bytes(), "400 invalid_request"),
-        ("a twin", good.to_string().replacen('{', "{\"region\":\"us-west-2\",", 1).into_bytes(), "400 invalid_request"),
-        ("a twin in another case", with(good.clone(), "Region", "us-west-2").to_string().into_bytes(), "400 invalid_request"),
+        ("a duplicate field", good.to_string().replacen('{', "{\"region\":\"us-west-2\",", 1).into_bytes(), "400 invalid_request"),
+        ("a duplicate field in another case", with(good.clone(), "Region", "us-west-2").to_string().into_bytes(), "400 invalid_request"),
         ("a URL", with(good.clone(), "url", "https://evil.org").to_string().into_bytes(), "400 invalid_request"),
         ("headers", with(good.clone(), "headers", json!({"host": "evil.org"})).to_string().into_bytes(), "400 invalid_request"),
         ("an action", with(good.clone(), "body", "Action=AssumeRole").to_string().into_bytes(), "400 invalid_request"),
@@ -132,7 +132,7 @@ async fn a_region_that_is_not_enabled_here_has_no_host() {
         assert_eq!(reply.error(), "400 bad_region", "{region:?}");
         assert!(
             reply.text().contains("eu-central-1"),
-            "the hint names the enabled ones: {}",
+            "the hint names the enabled regions: {}",
             reply.text()
         );
     }

@@ -20,7 +20,7 @@ async fn a_changed_proof_is_a_signature_mismatch_at_sts() {
     let longer = String::from_utf8(document_of(&good)).unwrap().replace("600", "601");
     for (what, body) in [
         ("another permission", with_document(good.clone(), widened.as_bytes())),
-        ("another life", with_document(good.clone(), longer.as_bytes())),
+        ("another lifetime", with_document(good.clone(), longer.as_bytes())),
         ("another second", with(good.clone(), "amz_date", "20261120T101113Z")),
         ("another region", with(good.clone(), "region", "us-west-2")),
         ("another signature", with(good.clone(), "signature", "0".repeat(64))),
@@ -144,7 +144,7 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
     for (what, answer, expected, calls) in [
         ("throttles", Answer::Throttle, "503 sts_unavailable", 2),
         ("is unavailable", Answer::Unavailable, "503 sts_unavailable", 2),
-        ("says too many requests", raw(429, "text/xml", ""), "503 sts_unavailable", 2),
+        ("answers too many requests", raw(429, "text/xml", ""), "503 sts_unavailable", 2),
         ("redirects", Answer::Redirect(test.sts.endpoint()), "502 sts_bad_response", 1),
         (
             "is a captive portal",
@@ -153,7 +153,7 @@ async fn an_sts_that_is_down_or_lies_is_not_a_no() {
             1,
         ),
         ("never ends", Answer::Endless, "502 sts_bad_response", 1),
-        ("says nothing", raw(200, "text/xml", ""), "502 sts_bad_response", 1),
+        ("sends an empty answer", raw(200, "text/xml", ""), "502 sts_bad_response", 1),
         ("says JSON", raw(200, "application/json", "{}"), "502 sts_bad_response", 1),
         (
             "names another account",

@@ -163,7 +163,7 @@ async fn one_hiccup_at_any_step_is_tried_over_and_nobody_notices() {
             registry.proxy().inject("", step..=step, fault.clone());
             let answer = case.run().await;
             assert!(answer.status < 300, "{flow:?}, {fault:?} once at {call}: {answer:?}");
-            case.is_whole("a hiccup").await;
+            case.is_whole("one failure").await;
             registry.proxy().repair();
         }
     }
@@ -191,8 +191,8 @@ async fn each_service_that_is_gone_stops_what_leans_on_it_and_nothing_else() {
     // Finally without any service.
     let case = registry.case(Flow::Mint).await;
     registry.proxy().refuse_connections();
-    is_down(&case.run().await, "nobody listens");
-    is_down(&case.process.get_anonymously("/readyz").await.into(), "nobody listens");
+    is_down(&case.run().await, "no service listens");
+    is_down(&case.process.get_anonymously("/readyz").await.into(), "no service listens");
     registry.proxy().repair();
     assert_eq!(case.run().await.status, 200);
     assert_eq!(case.process.get_anonymously("/readyz").await.status, 200);

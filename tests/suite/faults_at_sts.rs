@@ -70,7 +70,7 @@ async fn each_fault_has_its_own_answer(backend: Backend) {
         );
         line.repair();
         let minted = test.exchange(&proof).await;
-        assert_eq!(minted.status, 200, "{fault:?}, and mended: {}", minted.text());
+        assert_eq!(minted.status, 200, "{fault:?} after the repair: {}", minted.text());
         assert_eq!(test.exchange(&proof).await.error(), "401 proof_replayed", "{fault:?}");
         // The broker retries if the failure says that STS did not get the request, or that a retry
         // makes sense.
@@ -86,7 +86,7 @@ async fn each_fault_has_its_own_answer(backend: Backend) {
     test.sts.add_identity(identity.clone());
     let proof = test.proof(&identity).build();
     line.refuse_connections();
-    assert_eq!(test.exchange(&proof).await.error(), "503 sts_unavailable", "nobody listens");
+    assert_eq!(test.exchange(&proof).await.error(), "503 sts_unavailable", "no STS listens");
     line.repair();
     assert_eq!(test.exchange(&proof).await.error(), "200 -");
 }
@@ -139,13 +139,13 @@ async fn many_who_wait_for_a_service_that_hangs_wait_once_and_ask_once() {
         }
         if on == "kms" {
             let asked = proxy.take_counts()["kms Decrypt"];
-            assert!(asked <= 9, "{what}: asked {asked} times, tries included");
+            assert!(asked <= 9, "{what}: {asked} calls, retries included");
         }
         proxy.repair();
         cold.advance(10);
-        assert_eq!(cold.exchange(&proofs[0]).await.status, 200, "{what}, and mended");
-        assert_eq!(cold.get("/v1/whoami", &token).await.status, 200, "{what}, and mended");
-        assert_eq!(cold.get_anonymously("/readyz").await.status, 200, "{what}, and mended");
+        assert_eq!(cold.exchange(&proofs[0]).await.status, 200, "{what} after the repair");
+        assert_eq!(cold.get("/v1/whoami", &token).await.status, 200, "{what} after the repair");
+        assert_eq!(cold.get_anonymously("/readyz").await.status, 200, "{what} after the repair");
     }
 }
 

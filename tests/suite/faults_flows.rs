@@ -429,8 +429,12 @@ impl Case<'_> {
         let again = self.run().await;
         let used_up = again.status == 401 && again.text.contains("proof_replayed");
         let may_be_used_up = self.flow.mints() && fault.takes_place() && used_up;
-        assert!(again.status < 300 || may_be_used_up, "{what}, and mended: {again:?}");
-        assert_eq!(self.process.get_anonymously("/readyz").await.status, 200, "{what}, and mended");
+        assert!(again.status < 300 || may_be_used_up, "{what}, after the repair: {again:?}");
+        assert_eq!(
+            self.process.get_anonymously("/readyz").await.status,
+            200,
+            "{what}, after the repair"
+        );
         self.is_whole(what).await;
         if self.flow.mints() {
             assert_eq!(

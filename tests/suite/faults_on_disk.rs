@@ -147,11 +147,11 @@ async fn a_keyring_that_is_damaged_or_open_to_others_mints_and_opens_nothing_new
         let _ = fs::remove_dir(&keyring);
         fs::write(&keyring, &whole).unwrap();
         fs::set_permissions(&keyring, Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(test.exchange(&proof).await.status, 200, "{way}, and mended");
-        assert_eq!(test.get_anonymously("/readyz").await.status, 200, "{way}, and mended");
+        assert_eq!(test.exchange(&proof).await.status, 200, "{way}, after the repair");
+        assert_eq!(test.get_anonymously("/readyz").await.status, 200, "{way}, after the repair");
         cold.advance(12);
-        assert_eq!(cold.get(VERSIONS, &token).await.status, 200, "{way}, and mended");
-        assert!(checked(test.data()).0, "{way}, and mended");
+        assert_eq!(cold.get(VERSIONS, &token).await.status, 200, "{way}, after the repair");
+        assert!(checked(test.data()).0, "{way}, after the repair");
     }
 }
 
@@ -229,7 +229,7 @@ async fn a_database_that_is_damaged_is_refused_with_a_sentence_and_is_opened_aga
         assert!(!content, "{way}: {said}");
         fs::write(&copied, &whole).unwrap();
         let (content, said) = checked(&copy);
-        assert!(content, "{way}, and mended: {said}");
+        assert!(content, "{way}, after the repair: {said}");
     }
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
 }

@@ -107,7 +107,8 @@ async fn a_folder_of_an_earlier_release_is_brought_to_the_current_format_and_goe
         let registry = Registry::at(Place::Folder(fixture::folder(&release)));
         let log = goes_on(&registry, &release, "folder").await;
         let line = log.lines().find(|line| line.contains("this program's format"));
-        let line = line.unwrap_or_else(|| panic!("{release}: no line says what was done:\n{log}"));
+        let line =
+            line.unwrap_or_else(|| panic!("{release}: no line says what the broker did:\n{log}"));
         assert!(line.contains("from=0") && line.contains(" to="), "{release}: {line}");
     }
 }
@@ -120,7 +121,8 @@ async fn a_table_of_an_earlier_release_goes_on() {
     }
 }
 
-/// Checks who has access, first a minute after the release wrote the store, then after a grant has expired.
+/// Checks who has access, first a minute after the release wrote the store, then after a grant has
+/// expired.
 async fn in_force(release: &str, place: Place, kind: &str) {
     let facts = fixture::facts(release, kind);
     let made_at = facts["made_at"].as_i64().unwrap();

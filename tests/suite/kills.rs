@@ -501,7 +501,7 @@ async fn outlives(backend: Backend, plan: Plan, test: &str) {
         // work.
         assert!(
             before > 0 && during > kills / 20 && after >= kills / 4,
-            "seed {seed}: of {what}, {:?} were hit",
+            "seed {seed}: of {what}, the kills hit {:?}",
             aimed.hits
         );
     }

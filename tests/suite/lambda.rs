@@ -183,7 +183,7 @@ async fn the_real_program_answers_lambda_without_an_argument() {
 }
 
 #[tokio::test]
-#[ignore = "run by `make package`, on what it has just built"]
+#[ignore = "`make package` runs it on the package that it just built"]
 async fn the_packaged_program_starts_and_answers() {
     use std::os::unix::fs::PermissionsExt as _;
     let zip = std::fs::File::open(target().join("package/stile-broker-x86_64.zip")).unwrap();
@@ -253,5 +253,5 @@ async fn function_answers(program: &std::path::Path) {
         said.contains("\"decision\":\"minted\"") && said.contains("\"by\":\"gateway\""),
         "{said}"
     );
-    assert!(!said.contains(&token), "no token is logged");
+    assert!(!said.contains(&token), "the log contains no token");
 }

@@ -106,7 +106,7 @@ async fn whatever_is_revoked_is_good_for_nothing_in_any_process_after_ten_second
                 assert_eq!(
                     process.get(VERSIONS, &another).await.status,
                     200,
-                    "{revoked:?}, and lifted"
+                    "{revoked:?}, after the lift"
                 );
             }
         }
@@ -134,7 +134,7 @@ async fn a_recreated_role_has_access_after_a_repin_and_the_tokens_of_the_earlier
         process.advance(10);
         assert_eq!(process.get("/v1/modules/acme", &next).await.status, 200);
         let reply = process.get("/v1/modules/acme", &token).await;
-        assert_eq!(reply.status, 403, "the forerunner's token: {}", reply.text());
+        assert_eq!(reply.status, 403, "the token of the earlier role: {}", reply.text());
         assert!(reply.text().contains("grant repin"), "{}", reply.text());
     }
     test.sts.add_identity(original.clone());

@@ -47,7 +47,7 @@ async fn a_bad_archive_is_refused_with_a_sentence_and_nothing_is_stored() {
         ("nothing", vec![]),
         ("text", b"hello".to_vec()),
         ("a cut archive", module_zip("x")[..60].to_vec()),
-        ("a path out", zip_with("../evil.tf")),
+        ("a path out of the folder", zip_with("../evil.tf")),
         ("an absolute path", zip_with("/etc/evil.tf")),
         ("a drive", zip_with("C:\\evil.tf")),
         ("a symbolic link", link),
@@ -214,7 +214,7 @@ async fn a_download_is_a_signed_link_that_needs_no_token_and_ends() {
         assert_eq!(
             test.get_anonymously(&format!("/v1/archives/{sha256}.zip")).await.status,
             404,
-            "archives are not here"
+            "the broker does not serve archives of AWS"
         );
         return;
     }
@@ -242,7 +242,10 @@ async fn a_download_is_a_signed_link_that_needs_no_token_and_ends() {
         ("another format", location.replacen(".zip", ".tar.gz", 1)),
         ("a later end", location.replacen("expires=1", "expires=2", 1)),
         ("no signature", location.split("&signature").next().unwrap().to_owned()),
-        ("a path out", location.replacen("/v1/archives/", "/v1/archives/..%2f..%2f", 1)),
+        (
+            "a path out of the folder",
+            location.replacen("/v1/archives/", "/v1/archives/..%2f..%2f", 1),
+        ),
     ] {
         let reply = test.get_anonymously(&bent).await;
         assert_eq!(reply.status, 403, "{what}");

@@ -58,7 +58,7 @@ async fn reading_goes_on_with_a_key_that_nobody_can_follow() {
     assert_eq!(
         test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.status,
         204,
-        "though the key is due"
+        "although a rotation is due"
     );
     let identity = deploy();
     test.sts.add_identity(identity.clone());

@@ -141,11 +141,11 @@ async fn every_decision_has_one_event_that_names_a_known_caller() {
             assert_eq!(event["v"], 1);
             assert!(
                 event["span"]["id"].is_string(),
-                "an event can be found by the id of its request: {event}"
+                "the id of the request finds its event: {event}"
             );
             let decision = event["decision"].as_str().unwrap();
             let refused = ["refused", "absent", "failed"].contains(&decision);
-            assert_eq!(refused, event["code"].is_string(), "a refusal says why: {event}");
+            assert_eq!(refused, event["code"].is_string(), "a refusal has a code: {event}");
             // The grid has no caller for a route that authenticates by something other than a
             // token.
             let bearer = !["exchange", "fetch"].contains(&event["event"].as_str().unwrap());

@@ -117,7 +117,7 @@ async fn who_sends_slowly_is_cut_off_and_others_are_served_meanwhile() {
     let mut ends = Vec::new();
     tokio::time::timeout(BACKSTOP, slow_head.read_to_end(&mut ends))
         .await
-        .expect("cut off")
+        .expect("the server closes the connection")
         .unwrap();
     let mut answer = vec![0; 64];
     let read = tokio::time::timeout(BACKSTOP, slow_body.read(&mut answer))
@@ -203,7 +203,7 @@ async fn a_byte_a_second_is_cut_off_and_so_is_who_never_reads_and_others_are_ser
         ("closed", "408", "closed", "200")
     );
     tokio::time::timeout(BACKSTOP, deaf).await.expect("ended").unwrap();
-    assert!(meanwhile > 0, "{meanwhile} of {served} did not wait until a slow one had ended");
+    assert!(meanwhile > 0, "{meanwhile} of {served} did not wait for a slow client");
 }
 
 #[tokio::test]

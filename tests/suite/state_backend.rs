@@ -216,7 +216,7 @@ fn every_call_is_allowed_and_no_more(backends: &Backends, proxy: &AwsProxy, name
             };
         }
     }
-    assert!(assumed > 0, "nobody assumed `{role_arn}`");
+    assert!(assumed > 0, "no caller assumed `{role_arn}`");
     // Calls to KMS in a project's name never show as calls of the project. These states are small,
     // so no client uploads one in parts, and no upload breaks off.
     let unseen =
@@ -226,7 +226,7 @@ fn every_call_is_allowed_and_no_more(backends: &Backends, proxy: &AwsProxy, name
         .into_iter()
         .filter(|right| !used.contains(right) && !unseen(right))
         .collect();
-    assert_eq!(unused, Vec::<String>::new(), "granted in `{namespace}` and never used");
+    assert_eq!(unused, Vec::<String>::new(), "granted in `{namespace}`, but never used");
 }
 
 /// Returns whether a request is about that backend: its bucket, an object in it, or its lock table.

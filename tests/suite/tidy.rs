@@ -254,7 +254,7 @@ fn every_page_that_a_page_links_to_is_there() {
             }
             assert!(
                 page.parent().unwrap().join(target).exists(),
-                "{} links to {target}, which is not there",
+                "{} links to {target}, which does not exist",
                 page.display()
             );
         }

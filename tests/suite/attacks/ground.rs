@@ -128,7 +128,7 @@ impl Ground {
         let mut outcome = Outcome { reply, calls, logged, asked, problems: Vec::new() };
         outcome.look(&path, secrets);
         if process.backend() == Backend::Aws && outcome.calls.reads == usize::MAX {
-            outcome.problems.push("S3 was called".to_owned());
+            outcome.problems.push("the broker called S3".to_owned());
         }
         outcome
     }
@@ -209,7 +209,7 @@ impl Outcome {
         let (text, headers) = (self.reply.text(), format!("{:?}", self.reply.headers));
         for secret in secrets.iter().filter(|secret| secret.len() > 7) {
             if text.contains(secret.as_str()) || headers.contains(secret.as_str()) {
-                wrong(format!("the reply holds `{secret:.60}`"));
+                wrong(format!("the reply contains `{secret:.60}`"));
             }
         }
         let mut given: Vec<String> = secrets.to_vec();
@@ -222,7 +222,7 @@ impl Outcome {
             if let Some(secret) =
                 given.iter().find(|secret| secret.len() > 6 && line.contains(secret.as_str()))
             {
-                wrong(format!("the log holds `{secret:.60}`: {line}"));
+                wrong(format!("the log contains `{secret:.60}`: {line}"));
             }
             if line.len() > LONGEST_LINE || line.chars().any(|c| c.is_control()) {
                 wrong(format!(
@@ -231,22 +231,28 @@ impl Outcome {
                 ));
             }
             if line.contains("panic") {
-                wrong(format!("a panic was logged: {line}"));
+                wrong(format!("the log contains a panic: {line}"));
             }
         }
         for written in [&self.logged.human, &self.logged.json] {
             if written.events != written.text.lines().count() {
-                wrong(format!("{} events are not as many lines: {}", written.events, written.text));
+                wrong(format!(
+                    "the number of lines is not the number of events, {}: {}",
+                    written.events, written.text
+                ));
             }
         }
         if self.logged.json.text.lines().any(|line| serde_json::from_str::<Value>(line).is_err()) {
             wrong(format!("a line is not JSON: {}", self.logged.json.text));
         }
         if !self.logged.panics.is_empty() {
-            wrong(format!("something panicked: {:?}", self.logged.panics));
+            wrong(format!("a task panicked: {:?}", self.logged.panics));
         }
         if self.logged.human.text.lines().filter(|line| line.contains(" status=")).count() != 1 {
-            wrong(format!("a request to {path} is not one line: {}", self.logged.human.text));
+            wrong(format!(
+                "a request to {path} has more or less than one line: {}",
+                self.logged.human.text
+            ));
         }
         for asked in &self.asked {
             let expected: Vec<_> = TO_STS

@@ -86,7 +86,7 @@ async fn send_once(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     };
     let request = match request.body(Body::from(encoded(&body, input.encoding))) {
         Ok(request) => request,
-        Err(error) => return vec![format!("no HTTP client could send it: {error}")],
+        Err(error) => return vec![format!("no HTTP client can send it: {error}")],
     };
 
     test.sts.answer(input.sts.as_ref().map_or(Answer::Genuine, |sts| answer(sts, &values)));
@@ -104,7 +104,7 @@ async fn send_once(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     }
     let hosts: Vec<_> = outcome.asked.iter().filter_map(|asked| asked.header("host")).collect();
     if must.host.as_deref().is_some_and(|host| hosts != [host]) {
-        problems.push(format!("{hosts:?} was asked"));
+        problems.push(format!("the broker called {hosts:?}"));
     }
     problems
 }
@@ -128,7 +128,7 @@ fn differs(reply: &Reply, must: &Must, log: &str) -> Vec<String> {
     );
     let hides = |part: &&String| text.contains(*part) || log.contains(*part);
     problems.extend(
-        must.hides.iter().filter(hides).map(|part| format!("it tells `{part}`: {text:.300}")),
+        must.hides.iter().filter(hides).map(|part| format!("it reveals `{part}`: {text:.300}")),
     );
     problems.extend(
         must.logs

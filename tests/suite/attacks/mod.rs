@@ -83,7 +83,7 @@ pub(crate) async fn run(backend: Backend) {
     let run = (sum.cases, sum.inputs, sum.shown);
     let _ = writeln!(
         std::io::stderr(),
-        "attack cases on the {backend:?} store: {} of {} cases, {} of {} inputs, {} of {} tests of their own",
+        "attack cases on the {backend:?} store: {} of {} cases, {} of {} inputs, {} of {} separate tests",
         run.0,
         written.0,
         run.1,

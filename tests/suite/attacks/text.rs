@@ -1,5 +1,5 @@
-//! Texts of the corpus with values that only the running test knows: `«token»` is a good token, `«a
-//! × 3»` is `aaa`.
+//! Texts of the corpus with values that only the running test knows: `«token»` is a good token,
+//! `«a × 3»` is `aaa`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The fixtures in `tests/fixtures/formats/`: stores that earlier releases wrote, loaded for one test each.
+//! The fixtures in `tests/fixtures/formats/`: stores that earlier releases wrote, loaded for one
+//! test each.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -58,8 +59,8 @@ pub fn folder(release: &str) -> Arc<TempDir> {
 
 /// An emulated AWS with the table and the objects that a release wrote.
 ///
-/// Another KMS has another key, so it seals the keyring's secrets again. Another bucket gives other versions to
-/// objects, so the items get the new ones.
+/// Another KMS has another key, so it seals the keyring's secrets again. Another bucket gives other
+/// versions to objects, so the items get the new ones.
 pub async fn table(release: &str) -> Option<Arc<EmulatedAws>> {
     let aws = EmulatedAws::start().await?;
     let (facts, written) = (facts(release, "table"), home(release).join("table"));

@@ -1,4 +1,5 @@
-//! The credentials helpers of two releases in one home folder: each uses what the other cached or stored.
+//! The credentials helpers of two releases in one home folder: each uses what the other cached or
+//! stored.
 
 use std::fs::File;
 

@@ -1,4 +1,5 @@
-//! Makes the fixtures of the previous release with its own programs; `tests/fixtures/formats/make-fixtures` runs this.
+//! Makes the fixtures of the previous release with its own programs;
+//! `tests/fixtures/formats/make-fixtures` runs this.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ const OLD: Release = Release::Previous;
 async fn the_previous_release_writes_its_formats() {
     assert!(previous_is_built("its formats"));
     let home = fixture::home(PREVIOUS);
-    assert!(!home.exists(), "`{}` is there already", home.display());
+    assert!(!home.exists(), "`{}` exists already", home.display());
     std::fs::create_dir_all(&home).unwrap();
     write_folder(&home).await;
     write_table(&home).await;

@@ -1,4 +1,5 @@
-//! The previous release and the current one on one store at the same time: each reads what the other writes.
+//! The previous release and the current one on one store at the same time: each reads what the
+//! other writes.
 
 use std::sync::Arc;
 
@@ -74,7 +75,8 @@ async fn mint(registry: &Registry, side: &Side<'_>, role: &str) -> String {
     registry.exchange(side.broker, &session(role), &[Download]).await.unwrap()
 }
 
-/// One release grants, mints and publishes; the other mints, accepts the token and reads the version.
+/// One release grants, mints and publishes; the other mints, accepts the token and reads the
+/// version.
 async fn grants_tokens_and_versions_cross(registry: &Registry, one: &Side<'_>, other: &Side<'_>) {
     let (writer, reader) = (format!("writer-{}", one.name), format!("reader-{}", one.name));
     for (role, more) in [(&writer, &["--download", "--upload"][..]), (&reader, &["--download"])] {
@@ -144,7 +146,8 @@ async fn revocations_cross(registry: &Registry, one: &Side<'_>, other: &Side<'_>
     assert!(registry.exchange(one.broker, &session(&role), &[Download]).await.is_ok());
 }
 
-/// One release drops every key; no broker accepts an earlier token, and each mints one that the other accepts.
+/// One release drops every key; no broker accepts an earlier token, and each mints one that the
+/// other accepts.
 async fn every_key_is_dropped(registry: &Registry, by: &Side<'_>, sides: [&Side<'_>; 2]) {
     let earlier = mint(registry, sides[0], "writer-old").await;
     // A broker looks for an unknown key once in ten seconds.

@@ -96,7 +96,7 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
             &["alarm", "failures", "sts_inconsistent"],
         ),
         (
-            "the key's policy was changed",
+            "the key's policy denies the function",
             Answer::Genuine,
             false,
             vec![ready()],

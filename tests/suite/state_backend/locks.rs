@@ -84,7 +84,7 @@ async fn locked_out(
     }
     for other in others {
         let ran = other.apply("of another").await;
-        assert_eq!(ran.code, Some(1), "two wrote at once: {ran:?}");
+        assert_eq!(ran.code, Some(1), "two clients wrote at once: {ran:?}");
         for part in ["Error acquiring the state lock", "Lock Info:", &format!("Path: {state}")] {
             assert!(ran.words().contains(part), "`{part}` is not in: {}", ran.words());
         }

@@ -152,7 +152,7 @@ async fn id(test: &TestBroker, token: &str) -> TokenId {
     opened.claims.id().clone()
 }
 
-pub(super) async fn a_stale_snapshot_is_never_an_answer(backend: Backend) {
+pub(super) async fn a_snapshot_older_than_five_minutes_is_not_used(backend: Backend) {
     let ground = Ground::plain(backend).await;
     super::without_table(&ground.test, "revoked_principals", true);
     for (seconds, expected) in [(11, 200), (200, 200), (88, 200), (1, 503), (600, 503)] {
@@ -217,7 +217,7 @@ pub(super) async fn an_authorizer_names_the_one_request(backend: Backend) {
             .unwrap();
     assert_eq!(
         other["policyDocument"]["Statement"][0]["Effect"], "Deny",
-        "though the other was allowed a moment ago"
+        "although it just allowed the other request"
     );
     for path in [
         "*",

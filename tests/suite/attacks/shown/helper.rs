@@ -87,7 +87,7 @@ pub(super) async fn a_proof_is_never_sent_on(backend: Backend) {
         "[registry.\"registry.example.com\"]\nurl = \"http://registry.example.com\"\n",
     );
     fails(&get(&plain, "registry.example.com").await, &["plain HTTP"]);
-    assert!(elsewhere.accept().is_err(), "nobody came");
+    assert!(elsewhere.accept().is_err(), "no request arrived");
 }
 
 pub(super) async fn a_clock_that_is_off_is_corrected_once(backend: Backend) {
@@ -316,7 +316,7 @@ pub(super) async fn credentials_that_end_soon_are_loaded_again(backend: Backend)
         Provider::by_number(move |number| answers[number % 2].clone().ok_or(StatusCode::FORBIDDEN))
     };
     // STS does not know the old credentials, so only those of the second answer can have signed.
-    for (seconds, answers) in [(20, "nearly over"), (-1, "over")] {
+    for (seconds, answers) in [(20, "almost expired"), (-1, "expired")] {
         let provider = by_number([Some((&old, seconds)), Some((&fresh, 3600))]).await;
         let home = provider.before(without_keys(&served, &fresh));
         let first = token(&get(&home, served.host()).await);
@@ -324,16 +324,16 @@ pub(super) async fn credentials_that_end_soon_are_loaded_again(backend: Backend)
         assert_eq!(token(&get(&home, served.host()).await), first);
         assert_eq!(provider.asked(), 2, "{answers}: a cached token needs no credentials");
     }
-    let run_detached = Provider::start(&fresh, 3600).await;
-    let mut short = run_detached.before(without_keys(&served, &fresh));
+    let for_short_tokens = Provider::start(&fresh, 3600).await;
+    let mut short = for_short_tokens.before(without_keys(&served, &fresh));
     short.configure_helper(&format!("[registry.\"{}\"]\nttl = 300\n", served.host()));
     let first = token(&get(&short, served.host()).await);
     assert_ne!(
         token(&get(&short, served.host()).await),
         first,
-        "less than five minutes are left of it"
+        "the token ends in less than five minutes"
     );
-    assert_eq!(run_detached.asked(), 2, "once for each token");
+    assert_eq!(for_short_tokens.asked(), 2, "once for each token");
 
     // Credentials that expire soon still sign if there are no better ones.
     let soon = Provider::start(&fresh, 20).await;

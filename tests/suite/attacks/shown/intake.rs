@@ -77,7 +77,7 @@ pub(super) async fn a_body_is_never_taken_in_past_the_limit(backend: Backend) {
     let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
     for (what, bytes, expected) in [
         (
-            "as long as it says",
+            "the stated length",
             format!("{HEAD}content-length: 16385\r\n\r\n{}", " ".repeat(16_385)),
             "413",
         ),
@@ -87,12 +87,12 @@ pub(super) async fn a_body_is_never_taken_in_past_the_limit(backend: Backend) {
             "413",
         ),
         (
-            "in pieces without end",
+            "in endless pieces",
             format!("{HEAD}transfer-encoding: chunked\r\n\r\n{}", chunk.repeat(5)),
             "413",
         ),
         (
-            "longer than it says",
+            "longer than the stated length",
             format!("{HEAD}content-length: 5\r\n\r\n{}", " ".repeat(20_000)),
             "400",
         ),

@@ -159,7 +159,7 @@ async fn of_a_trusted_authority(
         ([("content-type", "text/xml")], answer)
     });
     let sts = ground.test.serve_on(0, Some(&files), |_| vouching).await;
-    let place = Place::new(backend).await.expect("the tools were looked for before");
+    let place = Place::new(backend).await.expect("the suite checked the tools before");
     let setup = match &place {
         Place::Folder(data) => {
             make_data(data.path(), &role("deploy"), "acme", &[Download]).await;
