@@ -1,8 +1,10 @@
-//! Judges requests by IAM policies, as IAM does: a deny wins over an allow, and what no statement
-//! allows is refused.
+//! Judges requests by IAM policies, as IAM does.
 //!
-//! It knows the statement elements and the condition operators that this project's policies use. It
-//! panics at any other, because a judge that ignores an element or an operator gives wrong answers.
+//! A deny wins over an allow. The judge rejects a request that no statement allows.
+//!
+//! It supports the statement elements and the condition operators that this project's policies use.
+//! At any other it panics, because a judge that ignores an element or an operator gives wrong
+//! answers.
 
 mod requests;
 
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 pub(in crate::aws) use self::requests::decoded_path;
 pub use self::requests::{Credential, requests};
 
-/// The elements of a statement that the judge understands.
+/// The elements of a statement that the judge supports.
 const ELEMENTS: [&str; 6] = ["Sid", "Effect", "Action", "Resource", "Principal", "Condition"];
 
 /// Stands for the ARN of the registry's table in a generalized request, and in a policy that judges
@@ -29,7 +31,7 @@ pub const KEY: &str = "KEY";
 /// Stands for the registry's host.
 pub const HOST: &str = "HOST";
 
-/// An action on a resource, as IAM sees it.
+/// An action on a resource, as IAM judges it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AwsRequest {
     action: String,
@@ -41,16 +43,18 @@ pub struct AwsRequest {
 /// What policies decide about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// The statement with this `Sid` denies it, whatever others say.
+    /// The statement with this `Sid` denies the request. Other statements do not matter.
     Denied(String),
-    /// The statement with this `Sid` allows it, and none denies it.
+    /// The statement with this `Sid` allows the request, and no statement denies it.
     Allowed(String),
-    /// No statement applies, so IAM refuses it.
+    /// No statement applies, so IAM rejects the request.
     NotAllowed,
 }
 
 impl AwsRequest {
-    /// An action such as `s3:GetObject` on the resource with that ARN, with no condition keys.
+    /// Creates a request for an action such as `s3:GetObject` on the resource with that ARN.
+    ///
+    /// It has no condition keys.
     pub fn new(action: &str, resource: &str) -> Self {
         Self {
             action: action.to_owned(),
@@ -89,7 +93,7 @@ impl AwsRequest {
         self.context.get(&key.to_ascii_lowercase()).into_iter().flatten().map(String::as_str)
     }
 
-    /// The request without what differs from test to test, so that a whole run has few different
+    /// Replaces the parts that differ from test to test, so that a whole run has few different
     /// requests.
     ///
     /// Names become [`TABLE`], [`BUCKET`], [`KEY`] and [`HOST`]; the rest of a path or of a
@@ -128,7 +132,7 @@ impl AwsRequest {
         json!({ "action": self.action, "resource": self.resource, "context": self.context })
     }
 
-    /// Reads what [`Self::to_json`] has written.
+    /// Parses the output of [`Self::to_json`].
     pub fn from_json(value: &Value) -> Self {
         let text = |name: &str| value[name].as_str().unwrap();
         let request = Self::new(text("action"), text("resource"));
@@ -139,12 +143,12 @@ impl AwsRequest {
     }
 }
 
-/// The statements of one or more policies, which count together.
+/// The statements of one or more policies. The judge applies all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Policy(Vec<Value>);
 
 impl Policy {
-    /// Takes the statements of policy documents.
+    /// Collects the statements of policy documents.
     pub fn of<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Self {
         let statements: Vec<Value> = documents
             .into_iter()
@@ -169,7 +173,7 @@ impl Policy {
         Self::of(&documents)
     }
 
-    /// What the statements decide about a request.
+    /// Decides a request by the statements.
     pub fn decide(&self, request: &AwsRequest) -> Decision {
         let first = |effect| self.applying(effect, request).first().map(|sid| (*sid).to_owned());
         first("Deny")
@@ -235,7 +239,7 @@ impl AwsRequest {
             })
     }
 
-    /// Whether the context meets one condition.
+    /// Returns whether the request's context meets one condition.
     ///
     /// An operator without `ForAllValues` compares a single value: a key with several values does
     /// not meet it.
