@@ -1,5 +1,6 @@
-//! The demo: from an empty folder to an installed module and to refusals. It prints each step and
-//! the real output.
+//! Plays the demo: from an empty folder to an installed module and to refusals.
+//!
+//! It prints each step and the real output.
 //!
 //! It does not change the caller's home, Terraform configuration or AWS configuration.
 
@@ -34,7 +35,9 @@ pub struct Options {
     pub sts: Sts,
 }
 
-/// Plays the demo, and fails at the first step that does not hold. All its processes end with it.
+/// Plays the demo, and fails at the first step that does not hold.
+///
+/// All processes of the demo end with it.
 pub async fn run(options: Options) -> Result<(), Failed> {
     let mut order = Order::take()?;
     let mut play = tokio::select! {
