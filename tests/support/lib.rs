@@ -1,5 +1,6 @@
-//! Shared code of the suite, the demo and the soak: emulators, identities, certificates, and the
-//! programs under test.
+//! Shares code between the suite, the demo and the soak.
+//!
+//! It has emulators, identities, certificates, and the programs under test.
 //!
 //! | module | what it has |
 //! |---|---|
