@@ -1,5 +1,4 @@
-//! Tests the verifier with AWS's published example, with requests that the SDK signs, and with an
-//! attacker's changes.
+//! Tests the local STS with requests that the SDK signs, and with the changes of an attacker.
 
 use std::time::{Duration, UNIX_EPOCH};
 
