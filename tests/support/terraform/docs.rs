@@ -5,8 +5,10 @@ use std::path::Path;
 use hcl_edit::expr::Expression;
 use hcl_edit::structure::{Block, Body};
 
-/// What is wrong with the tables under `## Inputs` and `## Outputs` of a module's README, or with
-/// the variables and outputs. Empty if nothing is wrong.
+/// Returns the differences between a module's README and its variables and outputs. Empty if there
+/// are none.
+///
+/// The README has tables under `## Inputs` and `## Outputs`.
 ///
 /// A row of inputs is ``| `name` | description | `type` | `default` |``, with `required` if there
 /// is no default. A row of outputs is ``| `name` | description |``. Both have the order of the
@@ -66,7 +68,7 @@ fn row(kind: &str, block: &Block, wrong: &mut Vec<String>) -> String {
     )
 }
 
-/// An expression as a table cell: a string without quotes, the members of an object on one line.
+/// Formats an expression as a table cell: a string without quotes, an object on one line.
 fn one_line(value: &Expression) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut line = String::new();
@@ -84,7 +86,7 @@ fn one_line(value: &Expression) -> String {
     line.replace('|', "\\|")
 }
 
-/// The rows of the first table under a heading, without the table's head.
+/// Returns the rows of the first table under a heading, without the table's head.
 fn table(readme: &str, heading: &str) -> Vec<String> {
     let under = readme
         .lines()
