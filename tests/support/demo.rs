@@ -39,15 +39,15 @@ pub struct Options {
 ///
 /// All processes of the demo end with it.
 pub async fn run(options: Options) -> Result<(), Failed> {
-    let mut order = Order::take()?;
+    let mut stop = StopSignals::listen()?;
     let mut play = tokio::select! {
         played = Play::from_beginning(options.sts) => played?,
-        () = order.wait() => return Err(Failed::new("stopped before the last step")),
+        () = stop.wait() => return Err(Failed::new("stopped before the last step")),
     };
     say("\nEvery step held.\n");
     if !options.once {
         say(&by_hand::text(&play));
-        order.wait().await;
+        stop.wait().await;
         say("\nStopping.\n");
     }
     play.end().await;
@@ -55,13 +55,13 @@ pub async fn run(options: Options) -> Result<(), Failed> {
 }
 
 /// Waits for Ctrl-C or SIGTERM.
-struct Order {
+struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Order {
-    fn take() -> Result<Self, Failed> {
+impl StopSignals {
+    fn listen() -> Result<Self, Failed> {
         let of = |kind| {
             signal(kind).map_err(|error| Failed::new(format!("cannot wait for signals: {error}")))
         };

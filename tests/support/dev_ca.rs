@@ -58,7 +58,7 @@ impl DevCa {
             KeyUsagePurpose::CrlSign,
             KeyUsagePurpose::DigitalSignature,
         ];
-        in_force(&mut params, now);
+        set_validity(&mut params, now);
         Self {
             issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
             now,
@@ -79,7 +79,7 @@ impl DevCa {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        in_force(&mut params, self.now);
+        set_validity(&mut params, self.now);
         let key = KeyPair::generate().unwrap();
         Leaf {
             cert_pem: params.signed_by(&key, &self.issuer).unwrap().pem(),
@@ -115,7 +115,7 @@ impl std::fmt::Debug for Leaf {
     }
 }
 
-fn in_force(params: &mut CertificateParams, now: u64) {
+fn set_validity(params: &mut CertificateParams, now: u64) {
     let now = date_time_ymd(1970, 1, 1) + Duration::from_secs(now);
     params.not_before = now - Duration::from_secs(BEFORE);
     params.not_after = now + Duration::from_secs(AFTER);

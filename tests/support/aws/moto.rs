@@ -33,7 +33,7 @@ impl Moto {
     ///
     /// moto does not authenticate callers until [`Self::role_credentials`] returns.
     pub fn start() -> Option<Self> {
-        let python = venv::made("moto", "moto-requirements.txt")?;
+        let python = venv::python("moto", "moto-requirements.txt")?;
         let mut said = tempfile::tempfile().unwrap();
         let mut command = Command::new(python);
         command
@@ -59,7 +59,7 @@ impl Moto {
         })
     }
 
-    /// The URL that it listens on: `http://127.0.0.1:PORT`.
+    /// Returns the URL that it listens on: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }

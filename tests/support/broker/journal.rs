@@ -73,13 +73,13 @@ impl Drop for Journal {
 }
 
 impl Logged {
-    /// The events of the audit log.
+    /// Returns the events of the audit log.
     pub fn audit(&self) -> Vec<serde_json::Value> {
         let lines = self.json.text.lines().map(|line| serde_json::from_str(line).unwrap());
         lines.filter(|line: &serde_json::Value| line["target"] == "audit").collect()
     }
 
-    /// Every line in both forms.
+    /// Returns every line in both forms.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.human.text.lines().chain(self.json.text.lines())
     }
@@ -93,7 +93,8 @@ enum Place {
 }
 
 impl Place {
-    /// The current runtime, which includes its blocking threads; otherwise the current thread.
+    /// Returns the current runtime, which includes its blocking threads; otherwise the current
+    /// thread.
     fn here() -> Self {
         Handle::try_current().map_or_else(
             |_| Self::Thread(std::thread::current().id()),

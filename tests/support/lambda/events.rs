@@ -129,9 +129,9 @@ impl Shape {
                     }
                 }
                 let pairs = if self == Self::RestApi {
-                    decoded(sent.query())
+                    decoded_pairs(sent.query())
                 } else {
-                    in_pieces(sent.query())
+                    raw_pairs(sent.query())
                 };
                 for (name, value) in pairs {
                     push(&mut event["multiValueQueryStringParameters"], &name, &value);
@@ -197,7 +197,7 @@ fn push(map: &mut Value, name: &str, value: &str) {
 }
 
 /// Splits the query as a load balancer does, which decodes nothing.
-fn in_pieces(query: &str) -> Vec<(String, String)> {
+fn raw_pairs(query: &str) -> Vec<(String, String)> {
     let pieces = query.split('&').filter(|piece| !piece.is_empty());
     pieces
         .map(|piece| piece.split_once('=').unwrap_or((piece, "")))
@@ -206,6 +206,6 @@ fn in_pieces(query: &str) -> Vec<(String, String)> {
 }
 
 /// Splits and decodes the query as a REST API does.
-fn decoded(query: &str) -> Vec<(String, String)> {
+fn decoded_pairs(query: &str) -> Vec<(String, String)> {
     reqwest::Url::parse(&format!("http://x/?{query}")).unwrap().query_pairs().into_owned().collect()
 }

@@ -32,14 +32,14 @@ impl FunctionUrlServer {
         let tls = tls(&TlsFiles { cert: files.cert.clone(), key: files.key.clone() }).unwrap();
         let server = Server::bind((Ipv4Addr::LOCALHOST, port).into(), Some(tls)).await.unwrap();
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(server.run(Router::new().fallback(hand_on).with_state(function), async {
+        tokio::spawn(server.run(Router::new().fallback(forward).with_state(function), async {
             let _ = stopped.await;
         }));
         Self { _stop: stop }
     }
 }
 
-async fn hand_on(State(function): State<Arc<Function>>, request: Request<Body>) -> Response<Body> {
+async fn forward(State(function): State<Arc<Function>>, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let body = axum::body::to_bytes(body, MAX_BODY).await.unwrap();

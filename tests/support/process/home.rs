@@ -33,7 +33,7 @@ impl Home {
     /// Creates an empty home with long time limits. Dropping it deletes the folder.
     pub fn temporary() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut home = Self { _temporary: Some(folder), ..Self::at(PathBuf::new()) }.moved_in();
+        let mut home = Self { _temporary: Some(folder), ..Self::at(PathBuf::new()) }.with_folder();
         for (name, value) in time_limits::VARIABLES {
             home.variable(name, value);
         }
@@ -45,7 +45,7 @@ impl Home {
         let mut home = Self { folder, variables: Vec::new(), _temporary: None };
         home.variable("PATH", search_path());
         home.variable("AWS_EC2_METADATA_DISABLED", "true");
-        home.moved_in()
+        home.with_folder()
     }
 
     /// Creates a home in that folder, whose programs inherit the environment.
@@ -57,7 +57,7 @@ impl Home {
                 .is_some_and(|name| ["TF_", "STILE_"].iter().any(|prefix| name.starts_with(prefix)))
         };
         let variables = std::env::vars_os().filter(|(name, _)| !ours(name)).collect();
-        Self { folder, variables, _temporary: None }.moved_in()
+        Self { folder, variables, _temporary: None }.with_folder()
     }
 
     /// Returns the folder.
@@ -125,7 +125,7 @@ impl Home {
         CommandOutput::of(self.command(program, arguments)).await
     }
 
-    fn moved_in(mut self) -> Self {
+    fn with_folder(mut self) -> Self {
         if let Some(folder) = &self._temporary {
             self.folder = folder.path().to_owned();
         }

@@ -15,7 +15,7 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 ///
 /// It returns `None` without `python3`, and if pip cannot install a requirement. The messages of
 /// pip go to stderr.
-pub fn made(name: &str, requirements: &str) -> Option<PathBuf> {
+pub fn python(name: &str, requirements: &str) -> Option<PathBuf> {
     let (python, requirements) = (tool("python3")?, Path::new(FIXTURES).join(requirements));
     let folder = target().join(format!("{name}-venv"));
     let lock = File::create(target().join(format!("{name}-venv.lock"))).unwrap();

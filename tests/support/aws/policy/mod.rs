@@ -78,17 +78,17 @@ impl AwsRequest {
         self
     }
 
-    /// The action, such as `s3:GetObject`.
+    /// Returns the action, such as `s3:GetObject`.
     pub fn action(&self) -> &str {
         &self.action
     }
 
-    /// The ARN of the resource.
+    /// Returns the ARN of the resource.
     pub fn resource(&self) -> &str {
         &self.resource
     }
 
-    /// The values of a condition key.
+    /// Returns the values of a condition key.
     pub fn values(&self, key: &str) -> impl Iterator<Item = &str> {
         self.context.get(&key.to_ascii_lowercase()).into_iter().flatten().map(String::as_str)
     }
@@ -127,7 +127,7 @@ impl AwsRequest {
         request
     }
 
-    /// The request as JSON, without its caller.
+    /// Returns the request as JSON, without its caller.
     pub fn to_json(&self) -> Value {
         json!({ "action": self.action, "resource": self.resource, "context": self.context })
     }
@@ -182,7 +182,7 @@ impl Policy {
             .unwrap_or(Decision::NotAllowed)
     }
 
-    /// The `Sid` of every statement that allows a request; none if one denies it.
+    /// Returns the `Sid` of every statement that allows a request; none if one denies it.
     pub fn allowing(&self, request: &AwsRequest) -> Vec<&str> {
         if self.applying("Deny", request).is_empty() {
             self.applying("Allow", request)
@@ -191,7 +191,7 @@ impl Policy {
         }
     }
 
-    /// Each action of each statement that allows something, as `Sid action`.
+    /// Returns each action of each statement that allows something, as `Sid action`.
     pub fn granted(&self) -> BTreeSet<String> {
         let allowing = self.0.iter().filter(|statement| statement["Effect"] == "Allow");
         allowing
@@ -202,12 +202,12 @@ impl Policy {
             .collect()
     }
 
-    /// The statements.
+    /// Returns the statements.
     pub fn statements(&self) -> &[Value] {
         &self.0
     }
 
-    /// The `Sid` of every statement with that effect that is about a request.
+    /// Returns the `Sid` of every statement with that effect that is about a request.
     fn applying(&self, effect: &str, request: &AwsRequest) -> Vec<&str> {
         let applies = |statement: &&Value| statement["Effect"] == effect && request.fits(statement);
         self.0.iter().filter(applies).map(sid).collect()
@@ -215,7 +215,7 @@ impl Policy {
 }
 
 impl AwsRequest {
-    /// Whether a statement is about this request.
+    /// Returns whether a statement is about this request.
     fn fits(&self, statement: &Value) -> bool {
         let any = |patterns: &Value, text: &str| texts(patterns).any(|pattern| like(pattern, text));
         // A trust policy names no resource: it is about the role that it belongs to.
@@ -272,7 +272,7 @@ impl AwsRequest {
     }
 }
 
-/// Whether a text fits a pattern, in which `*` stands for any text.
+/// Returns whether a text fits a pattern, in which `*` stands for any text.
 pub fn like(pattern: &str, text: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == text };
     let Some(rest) = text.strip_prefix(before) else { return false };

@@ -59,7 +59,7 @@ impl Fault {
         matches!(self, Self::Truncate | Self::Stall | Self::LeaveOver(_))
     }
 
-    /// Whether the caller waits until its own time limit.
+    /// Returns whether the caller waits until its own time limit.
     pub fn takes_long(&self) -> bool {
         matches!(self, Self::Hang | Self::Stall)
     }
@@ -120,7 +120,7 @@ impl Fault {
     /// Applies the fault to the real answer to `asked`.
     ///
     /// An empty body cannot break off in the middle, so its connection closes instead.
-    pub(super) fn bend(
+    pub(super) fn change_answer(
         self,
         asked: &[u8],
         mut response: Response<Body>,

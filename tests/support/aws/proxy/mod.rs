@@ -366,9 +366,12 @@ async fn forward(
     shared.bytes.fetch_add(answered.len(), Ordering::SeqCst);
     match fault {
         None => Ok(response.body(Body::from(answered)).unwrap()),
-        Some(fault) => {
-            fault.bend(&body, response.body(Body::empty()).unwrap(), &answered, &shared.stuck)
-        }
+        Some(fault) => fault.change_answer(
+            &body,
+            response.body(Body::empty()).unwrap(),
+            &answered,
+            &shared.stuck,
+        ),
     }
 }
 
