@@ -18,17 +18,17 @@ pub use self::requests::{Credential, requests};
 /// The elements of a statement that the judge supports.
 const ELEMENTS: [&str; 6] = ["Sid", "Effect", "Action", "Resource", "Principal", "Condition"];
 
-/// Stands for the ARN of the registry's table in a generalized request, and in a policy that judges
-/// one.
+/// Replaces the ARN of the registry's table in a generalized request, and in a policy that judges
+/// such a request.
 pub const TABLE: &str = "TABLE";
 
-/// Stands for the ARN of the registry's bucket.
+/// Replaces the ARN of the registry's bucket.
 pub const BUCKET: &str = "BUCKET";
 
-/// Stands for the ARN of the key that the keyring is encrypted under.
+/// Replaces the ARN of the token key, which encrypts the keyring.
 pub const KEY: &str = "KEY";
 
-/// Stands for the registry's host.
+/// Replaces the registry host.
 pub const HOST: &str = "HOST";
 
 /// An action on a resource, as IAM judges it.
@@ -218,7 +218,7 @@ impl AwsRequest {
     /// Returns whether a statement is about this request.
     fn fits(&self, statement: &Value) -> bool {
         let any = |patterns: &Value, text: &str| texts(patterns).any(|pattern| like(pattern, text));
-        // A trust policy names no resource: it is about the role that it belongs to.
+        // A trust policy names no resource, because it belongs to one role.
         let resource =
             statement.get("Resource").is_none_or(|resource| any(resource, &self.resource));
         let principal = match statement.get("Principal") {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_applies_to_what_every_part_of_it_fits() {
+    fn a_statement_applies_to_requests_that_fit_every_element() {
         let allowed = Decision::Allowed("S".to_owned());
         let like = json!({ "StringLike": { "k": ["a/*", "b/*"] } });
         let equals = json!({ "StringEquals": { "k": "v" } });

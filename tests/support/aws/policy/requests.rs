@@ -261,7 +261,7 @@ mod tests {
             (Request::head("/b/"), "ListBucket", "b"),
             (Request::get("/b?acl"), "GET acl", "b"),
         ] {
-            let [request] = &translated(request, "")[..] else { panic!("one request") };
+            let [request] = &translated(request, "")[..] else { panic!("expected one request") };
             assert_eq!(
                 (request.action(), request.resource()),
                 (&*format!("s3:{action}"), &*format!("arn:aws:s3:::{resource}"))

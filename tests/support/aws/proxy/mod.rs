@@ -338,7 +338,7 @@ async fn forward(
     let (name, method, decoded_path) = (call.name.clone(), call.method.clone(), call.path.clone());
     let fault = shared.fault(&name);
     let index = shared.record(call);
-    // An upload that the client aborts does not count as a call.
+    // An upload that the client aborts never reaches the target.
     let body =
         axum::body::to_bytes(Body::new(body), usize::MAX).await.map_err(std::io::Error::other)?;
     if let Some(fault) = fault.as_ref().filter(|fault| !fault.takes_place()) {
