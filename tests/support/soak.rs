@@ -97,7 +97,7 @@ impl Ends {
         Self { at: None, left: None, stopped: Arc::default() }
     }
 
-    /// Returns whether the plan has another request to send.
+    /// Takes the next request from the plan. Returns `false` if the plan has ended.
     fn more(&self) -> bool {
         let sent = |left: &Arc<AtomicU64>| {
             left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))

@@ -27,7 +27,7 @@ pub const SESSION_TOKEN: &str = "IQoJb3JpZ2luX2Vj//EXAMPLE+token/with+all==";
 /// The region of the table, the bucket and the key.
 pub const REGION: &str = "us-east-1";
 
-/// A table, a bucket and a key.
+/// An emulated AWS for one test: a table, a bucket and a key behind a proxy.
 #[derive(Debug)]
 pub struct EmulatedAws {
     /// The proxy in front of the emulator.
@@ -43,12 +43,12 @@ impl EmulatedAws {
     ///
     /// Without `python3` it records a skip and returns `None`.
     pub async fn start() -> Option<Self> {
-        Some(Self::made(AwsProxy::start(shared()?.endpoint()), None).await)
+        Some(Self::create(AwsProxy::start(shared()?.endpoint()), None).await)
     }
 
     /// Names a table, a bucket and a key in the shared emulator, and creates none of them.
     pub fn start_empty() -> Option<Self> {
-        Some(Self::named(AwsProxy::start(shared()?.endpoint()), None))
+        Some(Self::with_random_names(AwsProxy::start(shared()?.endpoint()), None))
     }
 
     /// Creates a table, a bucket and a key in an emulator of their own.
@@ -56,20 +56,20 @@ impl EmulatedAws {
     /// A test uses it if its load would slow down other tests.
     pub async fn start_alone() -> Option<Self> {
         let Some(moto) = Moto::start() else {
-            skipped("python3", "the same on DynamoDB, S3 and KMS");
+            skipped("python3", "the store on AWS: DynamoDB, S3 and KMS");
             return None;
         };
-        Some(Self::made(AwsProxy::start(moto.endpoint()), Some(Arc::new(moto))).await)
+        Some(Self::create(AwsProxy::start(moto.endpoint()), Some(Arc::new(moto))).await)
     }
 
-    async fn made(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
-        let emulated = Self::named(proxy, own);
+    async fn create(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
+        let emulated = Self::with_random_names(proxy, own);
         Store::init_on_aws(&emulated.place, &emulated.sdk(), time_limits::aws()).await.unwrap();
         emulated.proxy.take_counts();
         emulated
     }
 
-    fn named(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
+    fn with_random_names(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
         let name = format!("stile-{}", hex::encode(random));
@@ -255,7 +255,7 @@ fn shared() -> Option<&'static Moto> {
     static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
     let moto = MOTO.get_or_init(Moto::start).as_ref();
     if moto.is_none() {
-        skipped("python3", "the same on DynamoDB, S3 and KMS");
+        skipped("python3", "the store on AWS: DynamoDB, S3 and KMS");
     }
     moto
 }

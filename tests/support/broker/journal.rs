@@ -43,7 +43,7 @@ pub struct Written {
 }
 
 impl Journal {
-    /// Starts to capture events of this runtime, or of this thread if there is no runtime.
+    /// Starts to capture events of this runtime. Without a runtime, it captures this thread.
     pub fn start() -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(listen);

@@ -84,7 +84,7 @@ impl Home {
         self.variables.retain(|(set, _)| set.as_os_str() != name);
     }
 
-    /// Replaces the AWS credentials.
+    /// Sets the AWS credentials and the region, and removes an older session token.
     pub fn act_as(&mut self, identity: &Identity, region: &str) {
         self.unset("AWS_SESSION_TOKEN");
         for (name, value) in identity.environment(region) {

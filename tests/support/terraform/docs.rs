@@ -5,13 +5,12 @@ use std::path::Path;
 use hcl_edit::expr::Expression;
 use hcl_edit::structure::{Block, Body};
 
-/// Returns the differences between a module's README and its variables and outputs. Empty if there
-/// are none.
+/// Returns the errors in a module's README, variables and outputs. Empty without errors.
 ///
 /// The README has tables under `## Inputs` and `## Outputs`.
 ///
-/// A row of inputs is ``| `name` | description | `type` | `default` |``, with `required` if there
-/// is no default. A row of outputs is ``| `name` | description |``. Both have the order of the
+/// A row of inputs is ``| `name` | description | `type` | `default` |``. Without a default, the last
+/// cell is `required`. A row of outputs is ``| `name` | description |``. Both have the order of the
 /// `.tf` files.
 pub fn differences(module: &Path) -> Vec<String> {
     let read = |name: &str| std::fs::read_to_string(module.join(name)).unwrap();
