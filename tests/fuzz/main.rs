@@ -1,4 +1,4 @@
-//! Hands libFuzzer's bytes to the fuzz target that `STILE_FUZZ_TARGET` names.
+//! Passes libFuzzer's bytes to the fuzz target that `STILE_FUZZ_TARGET` names.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -91,18 +91,3 @@ async fn a_flood_of_garbage_is_counted_to_the_last_and_is_a_few_lines() {
     assert_eq!(counted, 300, "{log}");
     assert!(lines.len() < 30, "{} lines", lines.len());
 }
-
-#[tokio::test]
-async fn zz_measure() {
-    let journal = Journal::start();
-    let test = TestBroker::start();
-    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
-    let token = test.token(&deploy(), &[Upload, Download]).await;
-    test.publish("acme/vpc/aws", "1.0.0", stile_tests::broker::module_zip("x"), &token).await;
-    journal.taken();
-    test.get("/v1/modules/acme/vpc/aws/versions", &token).await;
-    test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await;
-    for line in journal.taken().json.text.lines() {
-        eprintln!("LEN {} {line}", line.len());
-    }
-}

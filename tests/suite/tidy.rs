@@ -176,9 +176,6 @@ fn nothing_is_left_for_later_in_the_source() {
     assert_eq!(strangers(&words, |path| path == "tests/suite/tidy.rs"), NONE);
 }
 
-/// The folders whose prose is in plain English. Add a folder when its prose is done.
-const PLAIN_ENGLISH: [&str; 4] = ["helper/", "broker/", "admin/", "tests/suite/"];
-
 /// Words and phrases that are not plain English, each with the usual replacement.
 const BANNED_PHRASES: [(&str, &str); 17] = [
     ("anew", "again"),
@@ -210,12 +207,11 @@ fn has_phrase(text: &str, phrase: &str) -> bool {
 }
 
 #[test]
-fn finished_folders_are_in_plain_english() {
+fn the_source_is_in_plain_english() {
     let mut found = Vec::new();
     for source in sources() {
-        let is_finished = PLAIN_ENGLISH.iter().any(|folder| source.path.starts_with(folder));
         // This file has the list of the phrases.
-        if !is_finished || source.path == "tests/suite/tidy.rs" {
+        if source.path == "tests/suite/tidy.rs" {
             continue;
         }
         for (number, line) in source.text.lines().enumerate() {
@@ -228,7 +224,7 @@ fn finished_folders_are_in_plain_english() {
             }
         }
     }
-    assert_eq!(found, [""; 0], "see `PLAIN_ENGLISH` in tests/suite/tidy.rs");
+    assert_eq!(found, [""; 0]);
     assert!(has_phrase("a role made anew", "anew") && !has_phrase("renewed anewly", "anew"));
 }
 

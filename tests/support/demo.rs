@@ -1,5 +1,6 @@
-//! The demo: from an empty folder to an installed module and to refusals. It prints each step and
-//! the real output.
+//! Plays the demo: from an empty folder to an installed module and to refusals.
+//!
+//! It prints each step and the real output.
 //!
 //! It does not change the caller's home, Terraform configuration or AWS configuration.
 
@@ -34,17 +35,19 @@ pub struct Options {
     pub sts: Sts,
 }
 
-/// Plays the demo, and fails at the first step that does not hold. All its processes end with it.
+/// Plays the demo, and fails at the first step that does not hold.
+///
+/// All processes of the demo end with it.
 pub async fn run(options: Options) -> Result<(), Failed> {
-    let mut order = Order::take()?;
+    let mut stop = StopSignals::listen()?;
     let mut play = tokio::select! {
         played = Play::from_beginning(options.sts) => played?,
-        () = order.wait() => return Err(Failed::new("stopped before the last step")),
+        () = stop.wait() => return Err(Failed::new("stopped before the last step")),
     };
     say("\nEvery step held.\n");
     if !options.once {
         say(&by_hand::text(&play));
-        order.wait().await;
+        stop.wait().await;
         say("\nStopping.\n");
     }
     play.end().await;
@@ -52,13 +55,13 @@ pub async fn run(options: Options) -> Result<(), Failed> {
 }
 
 /// Waits for Ctrl-C or SIGTERM.
-struct Order {
+struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Order {
-    fn take() -> Result<Self, Failed> {
+impl StopSignals {
+    fn listen() -> Result<Self, Failed> {
         let of = |kind| {
             signal(kind).map_err(|error| Failed::new(format!("cannot wait for signals: {error}")))
         };

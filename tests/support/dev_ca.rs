@@ -1,8 +1,7 @@
-//! A certificate authority for one test, and server certificates for names and addresses on
-//! loopback.
+//! Creates a certificate authority for one test, and its server certificates for loopback.
 //!
-//! Its key stays in memory. Go, Rust and the platform verifiers check key usages, so it sets them
-//! as a public authority does.
+//! The authority's key stays in memory. Go, Rust and the platform verifiers check key usages, so
+//! the certificates have those of a public authority.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -15,12 +14,12 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-/// Certificates are valid from a day before to 30 days after, in seconds, because clocks differ a
-/// little.
+/// Certificates are valid from a day before until 30 days after `now`, because clocks differ. The
+/// unit is seconds.
 const BEFORE: u64 = 24 * 3600;
 const AFTER: u64 = 30 * 24 * 3600;
 
-/// The authority.
+/// A certificate authority.
 #[derive(Debug)]
 pub struct DevCa {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -31,7 +30,7 @@ pub struct DevCa {
 pub struct Leaf {
     /// The certificate.
     pub cert_pem: String,
-    /// Its key in PKCS #8.
+    /// The key in PKCS #8, as PEM.
     pub key_pem: String,
 }
 
@@ -59,14 +58,14 @@ impl DevCa {
             KeyUsagePurpose::CrlSign,
             KeyUsagePurpose::DigitalSignature,
         ];
-        in_force(&mut params, now);
+        set_validity(&mut params, now);
         Self {
             issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
             now,
         }
     }
 
-    /// The authority's certificate, as PEM.
+    /// Returns the authority's certificate, as PEM.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
@@ -80,7 +79,7 @@ impl DevCa {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        in_force(&mut params, self.now);
+        set_validity(&mut params, self.now);
         let key = KeyPair::generate().unwrap();
         Leaf {
             cert_pem: params.signed_by(&key, &self.issuer).unwrap().pem(),
@@ -116,7 +115,7 @@ impl std::fmt::Debug for Leaf {
     }
 }
 
-fn in_force(params: &mut CertificateParams, now: u64) {
+fn set_validity(params: &mut CertificateParams, now: u64) {
     let now = date_time_ymd(1970, 1, 1) + Duration::from_secs(now);
     params.not_before = now - Duration::from_secs(BEFORE);
     params.not_after = now + Duration::from_secs(AFTER);

@@ -1,18 +1,19 @@
-//! Shared code of the suite, the demo and the soak: emulators, identities, certificates, and the
-//! programs under test.
+//! Shares code between the suite, the demo and the soak.
 //!
-//! | module | what it has |
+//! It has emulators, identities, certificates, and the programs under test.
+//!
+//! | module | contents |
 //! |---|---|
 //! | [`aws`] | an emulated AWS, the proxy in front of it, and a judge of IAM policies |
 //! | [`sts`] | throw-away identities, proofs that they sign, and a local STS that verifies signatures |
 //! | [`process`] | the three programs, child processes, home folders and Python environments |
-//! | [`broker`] | the real broker in the process of a test, in memory or over TLS; what it logs |
+//! | [`broker`] | the real broker in the process of a test, in memory or over TLS, and its log |
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
 //! | [`dev_ca`] | a certificate authority for one test |
 //! | [`time_limits`] | how long tests wait, and a clock that jumps to deadlines |
 //! | [`seed`] | random numbers that a seed repeats |
-//! | [`skipped`] | which tools the machine has, and the list of what was skipped without one |
+//! | [`skipped`] | the tools on `PATH`, and the list of tests that were skipped without a tool |
 //! | [`demo`] | the demo, step by step |
 //! | [`soak`] | the released broker under good and bad requests for minutes |
 #![expect(

@@ -1,4 +1,5 @@
-//! Random numbers that a seed repeats. A test prints its seed, and `STILE_TEST_SEED` sets it.
+//! Generates random numbers that a seed repeats. A test prints its seed, and `STILE_TEST_SEED` sets
+//! it.
 
 use std::io::Write as _;
 
@@ -6,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::skipped::wanted_seed;
 
-/// Random numbers, the same for the same seed.
+/// A generator of random numbers. The same seed gives the same numbers.
 #[derive(Debug)]
 pub struct SeededRandom {
     seed: String,
@@ -29,12 +30,12 @@ impl SeededRandom {
         Self { seed, drawn: 0 }
     }
 
-    /// The seed, for messages of failures.
+    /// Returns the seed, for failure messages.
     pub fn seed(&self) -> &str {
         &self.seed
     }
 
-    /// A random number below `end`.
+    /// Returns a random number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.drawn += 1;
         let digest = Sha256::new()

@@ -1,4 +1,4 @@
-//! Finds tools on `PATH`, and lists what was skipped because the machine lacks one.
+//! Finds tools on `PATH`, and lists the tests that were skipped because the machine lacks a tool.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 
 use crate::process::programs::target;
 
-/// The absolute path of the program `name` on `PATH`, if the machine has it.
+/// Returns the absolute path of the program `name` on `PATH`, if the machine has it.
 pub fn tool(name: &str) -> Option<PathBuf> {
     tool_in(std::env::split_paths(&search_path()), name)
 }
 
-/// `PATH`: the only variable that programs under test inherit.
+/// Returns `PATH`, the only variable that programs under test inherit.
 pub fn search_path() -> OsString {
     variable("PATH").unwrap_or_default()
 }
 
-/// `STILE_TEST_SEED`: repeats a random test that has failed.
+/// Returns `STILE_TEST_SEED`, which repeats a random test that failed.
 pub(crate) fn wanted_seed() -> Option<String> {
     variable("STILE_TEST_SEED")?.into_string().ok()
 }
@@ -31,9 +31,9 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// Records that the machine lacks `tool`, so that the test could not show `what`.
+/// Records that a test did not show `what`, because the machine lacks `tool`.
 ///
-/// Writes to stderr and to `target/skipped.txt`, which `tests/run` prints at its end.
+/// It writes to stderr and to `target/skipped.txt`, which `tests/run` prints at its end.
 pub fn skipped(tool: &str, what: &str) {
     append(&target().join("skipped.txt"), tool, what);
     let _ = writeln!(std::io::stderr(), "skipped, because this machine lacks {tool}: {what}");

@@ -1,10 +1,9 @@
-//! The soak: runs the released broker under good and bad requests at once, and checks what must
-//! hold.
+//! Runs the soak: the released broker under good and bad requests at once, and checks the
+//! conditions.
 //!
-//! Garbage comes at a steady rate, as from strangers on the internet, and not as fast as the
-//! machine can send it.
-//! The soak measures whether good requests suffer, not how fast two processes on one machine can
-//! talk.
+//! Garbage arrives at a steady rate, as from strangers on the internet, and not at full speed. The
+//! soak measures whether good requests get slower. It does not measure the throughput of one
+//! machine.
 
 mod requests;
 mod tally;
@@ -25,12 +24,11 @@ use self::requests::Registry;
 use self::tally::Tally;
 pub use self::tally::{Invariant, Report};
 
-/// Garbage tokens and garbage exchanges of a soak of ten minutes. A shorter soak sends a part of
-/// them.
+/// The garbage tokens and garbage exchanges of a soak of ten minutes. A shorter soak sends fewer.
 const TOKENS: u64 = 1_000_000;
 const EXCHANGES: u64 = 100_000;
 
-/// Garbage tokens per second; there are ten times fewer exchanges.
+/// Garbage tokens per second. The soak sends ten times fewer exchanges.
 const TOKENS_PER_SECOND: u32 = 4_000;
 
 /// The requests whose latency the soak measures.
@@ -43,7 +41,7 @@ const GOOD: [Plan; 2] = [
     Plan { kinds: &[Mint], workers: 2, per_second: 10 },
 ];
 
-/// All other requests, at once.
+/// The other kinds of requests, which the soak sends together with [`GOOD`].
 const MIXED: [Plan; 6] = [
     Plan { kinds: &[Publish], workers: 1, per_second: 2 },
     Plan {
@@ -60,7 +58,7 @@ const MIXED: [Plan; 6] = [
 /// A phase of the soak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// All kinds of requests, until one-time allocations are done.
+    /// All kinds of requests, until the broker has made its one-time allocations.
     WarmUp,
     /// Only good requests.
     Usual,
@@ -70,7 +68,7 @@ pub(crate) enum Phase {
     Mixed,
 }
 
-/// Requests of these kinds in turn, at a rate.
+/// A plan to send requests of these kinds in turn, at a rate.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     kinds: &'static [Kind],
@@ -78,7 +76,7 @@ struct Plan {
     per_second: u32,
 }
 
-/// When a plan ends: at a time, when all requests are sent, or on a signal.
+/// The end of a plan: at a time, after the last request, or on a signal.
 #[derive(Debug, Clone)]
 struct Ends {
     at: Option<Instant>,
@@ -99,7 +97,7 @@ impl Ends {
         Self { at: None, left: None, stopped: Arc::default() }
     }
 
-    /// Whether there is one more request to send.
+    /// Takes the next request from the plan. Returns `false` if the plan has ended.
     fn more(&self) -> bool {
         let sent = |left: &Arc<AtomicU64>| {
             left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
@@ -111,7 +109,7 @@ impl Ends {
     }
 }
 
-/// Runs the soak for about that many minutes, and reports.
+/// Runs the soak for about that many minutes, and returns the report.
 pub async fn run(minutes: u64) -> Report {
     let whole = Duration::from_secs(60 * minutes.max(1));
     let progress = Progress::new(whole);
@@ -173,7 +171,7 @@ impl Soak {
         tokio::join!(garbage, self.together(Phase::Garbage, &GOOD, &stopped));
     }
 
-    /// Runs plans at once, until all have ended.
+    /// Runs plans at the same time, until all have ended.
     async fn together(&self, phase: Phase, plans: &[Plan], ends: &Ends) {
         let mut workers = JoinSet::new();
         for plan in plans {
@@ -217,7 +215,7 @@ async fn work(
     }
 }
 
-/// Progress: a bar on a terminal, otherwise one line for each phase.
+/// The progress display: a bar on a terminal, otherwise one line for each phase.
 #[derive(Clone)]
 struct Progress(ProgressBar);
 

@@ -1,7 +1,7 @@
-//! How long tests wait: a test waits for an event, and ten minutes are only a backstop.
+//! Sets how long tests wait. A test waits for an event, and ten minutes are only a backstop.
 //!
-//! The broker's time limits are long in tests. A test about a limit makes something hang, and lets
-//! the clock jump.
+//! The broker's time limits are long in tests. A test about a limit makes a call hang, and the
+//! clock jumps.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use stile_broker::authn::sigv4::StsTimeouts;
 use stile_broker::http::ConnectionTimeouts;
 use stile_store::{AwsDeadlines, EmbeddedDeadlines};
 
-/// The backstop: an event that takes longer never comes.
+/// The longest time that a test waits for an event.
 pub const BACKSTOP: Duration = Duration::from_secs(600);
 
-/// Variables that set the same time limits for programs.
+/// The environment variables that set the same time limits for programs.
 pub const VARIABLES: [(&str, &str); 4] = [
     ("STILE_STORE_TIMEOUT", "600"),
     ("STILE_STS_TIMEOUT", "600"),
@@ -20,22 +20,22 @@ pub const VARIABLES: [(&str, &str); 4] = [
     ("TF_REGISTRY_CLIENT_TIMEOUT", "600"),
 ];
 
-/// Time limits of the store on AWS that no busy machine reaches.
+/// Returns time limits of the store on AWS that a busy machine does not reach.
 pub fn aws() -> AwsDeadlines {
     AwsDeadlines::within(BACKSTOP)
 }
 
-/// Time limits of the embedded store that no busy machine reaches.
+/// Returns time limits of the embedded store that a busy machine does not reach.
 pub fn embedded() -> EmbeddedDeadlines {
     EmbeddedDeadlines::within(BACKSTOP)
 }
 
-/// Time limits of requests to STS that no busy machine reaches.
+/// Returns time limits of requests to STS that a busy machine does not reach.
 pub fn sts() -> StsTimeouts {
     StsTimeouts::within(BACKSTOP)
 }
 
-/// Time limits of connections that no busy machine reaches.
+/// Returns time limits of connections that a busy machine does not reach.
 pub fn connections() -> ConnectionTimeouts {
     ConnectionTimeouts { head: BACKSTOP, write: BACKSTOP, drain: BACKSTOP }
 }

@@ -24,49 +24,52 @@ pub const SECRET_ACCESS_KEY: &str = "not/a+secret=";
 /// The session token of [`ACCESS_KEY_ID`], with every character that a URL can spoil.
 pub const SESSION_TOKEN: &str = "IQoJb3JpZ2luX2Vj//EXAMPLE+token/with+all==";
 
-/// The region of everything.
+/// The region of the table, the bucket and the key.
 pub const REGION: &str = "us-east-1";
 
-/// A table, a bucket and a key.
+/// An emulated AWS for one test: a table, a bucket and a key behind a proxy.
 #[derive(Debug)]
 pub struct EmulatedAws {
-    /// The proxy in front of them.
+    /// The proxy in front of the emulator.
     pub proxy: AwsProxy,
-    /// Their names.
+    /// The names of the table, the bucket and the key.
     pub place: Place,
-    /// The emulator, unless all tests share it.
+    /// The emulator; `None` if all tests share it.
     own: Option<Arc<Moto>>,
 }
 
 impl EmulatedAws {
-    /// Creates them in the emulator that all tests share. Without `python3` it records a skip and
-    /// returns `None`.
+    /// Creates a table, a bucket and a key in the emulator that all tests share.
+    ///
+    /// Without `python3` it records a skip and returns `None`.
     pub async fn start() -> Option<Self> {
-        Some(Self::made(AwsProxy::start(shared()?.endpoint()), None).await)
+        Some(Self::create(AwsProxy::start(shared()?.endpoint()), None).await)
     }
 
-    /// The names of a table, a bucket and a key in that emulator; none of them exists yet.
+    /// Names a table, a bucket and a key in the shared emulator, and creates none of them.
     pub fn start_empty() -> Option<Self> {
-        Some(Self::named(AwsProxy::start(shared()?.endpoint()), None))
+        Some(Self::with_random_names(AwsProxy::start(shared()?.endpoint()), None))
     }
 
-    /// Creates them in an emulator of their own, for a test whose load would slow down other tests.
+    /// Creates a table, a bucket and a key in an emulator of their own.
+    ///
+    /// A test uses it if its load would slow down other tests.
     pub async fn start_alone() -> Option<Self> {
         let Some(moto) = Moto::start() else {
-            skipped("python3", "the same on DynamoDB, S3 and KMS");
+            skipped("python3", "the store on AWS: DynamoDB, S3 and KMS");
             return None;
         };
-        Some(Self::made(AwsProxy::start(moto.endpoint()), Some(Arc::new(moto))).await)
+        Some(Self::create(AwsProxy::start(moto.endpoint()), Some(Arc::new(moto))).await)
     }
 
-    async fn made(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
-        let emulated = Self::named(proxy, own);
+    async fn create(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
+        let emulated = Self::with_random_names(proxy, own);
         Store::init_on_aws(&emulated.place, &emulated.sdk(), time_limits::aws()).await.unwrap();
         emulated.proxy.take_counts();
         emulated
     }
 
-    fn named(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
+    fn with_random_names(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
         let name = format!("stile-{}", hex::encode(random));
@@ -79,18 +82,18 @@ impl EmulatedAws {
         Self { proxy, place, own }
     }
 
-    /// The same table, bucket and key behind another proxy.
+    /// Returns the same table, bucket and key behind another proxy.
     #[must_use]
     pub fn behind_another_proxy(&self) -> Self {
         Self { proxy: self.proxy.another(), place: self.place.clone(), own: self.own.clone() }
     }
 
-    /// A configuration of the SDK that reaches them.
+    /// Returns a configuration of the SDK that reaches the emulator.
     pub fn sdk(&self) -> SdkConfig {
         self.sdk_of(None)
     }
 
-    /// The same, with credentials that expire at that time.
+    /// Returns the same configuration with credentials that expire at that time.
     pub fn sdk_of(&self, expires_at: Option<std::time::SystemTime>) -> SdkConfig {
         let credentials = Credentials::new(
             ACCESS_KEY_ID,
@@ -107,7 +110,7 @@ impl EmulatedAws {
             .build()
     }
 
-    /// The environment variables that a program needs to reach them.
+    /// Returns the environment variables with which a program reaches the emulator.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         [
             ("STILE_TABLE", self.place.table.clone()),
@@ -124,12 +127,12 @@ impl EmulatedAws {
         .collect()
     }
 
-    /// The store on them, for that registry host if one is given.
+    /// Returns the store on AWS, for that registry host if the test gives one.
     pub fn store(&self, host: Option<&str>) -> Store {
         self.store_over(&self.sdk(), host)
     }
 
-    /// The same store, reached through that configuration of the SDK.
+    /// Returns the same store over that configuration of the SDK.
     pub fn store_over(&self, sdk: &SdkConfig, host: Option<&str>) -> Store {
         let audience = host.map(|host| Audience::parse(host).unwrap());
         Store::on_aws(&self.place, audience, sdk, time_limits::aws())
@@ -178,7 +181,7 @@ impl EmulatedAws {
         version.and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned()
     }
 
-    /// The bytes of an object, read from outside the project.
+    /// Reads the bytes of an object from outside the project.
     pub async fn object(&self, path: &str) -> Vec<u8> {
         let url = format!("{}/{}{path}", self.proxy.endpoint(), self.place.bucket);
         let request = client(None).get(url).header("authorization", unsigned("s3"));
@@ -222,7 +225,7 @@ impl EmulatedAws {
         self.proxy.take_counts();
     }
 
-    /// How many versions of objects the bucket has.
+    /// Counts the versions of objects in the bucket.
     pub async fn versions(&self) -> usize {
         let listed = client(None)
             .get(format!("{}/{}?versions", self.proxy.endpoint(), self.place.bucket))
@@ -233,7 +236,7 @@ impl EmulatedAws {
         listed.text().await.unwrap().matches("<Version>").count()
     }
 
-    /// How many objects the bucket has.
+    /// Counts the objects in the bucket.
     pub async fn objects(&self) -> usize {
         let listed = client(None)
             .get(format!("{}/{}?list-type=2", self.proxy.endpoint(), self.place.bucket))
@@ -246,17 +249,18 @@ impl EmulatedAws {
     }
 }
 
-/// The emulator that all tests share. Without `python3` it records a skip and returns `None`.
+/// Returns the emulator that all tests share. Without `python3` it records a skip and returns
+/// `None`.
 fn shared() -> Option<&'static Moto> {
     static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
     let moto = MOTO.get_or_init(Moto::start).as_ref();
     if moto.is_none() {
-        skipped("python3", "the same on DynamoDB, S3 and KMS");
+        skipped("python3", "the store on AWS: DynamoDB, S3 and KMS");
     }
     moto
 }
 
-/// A header that names the service; moto does not verify its signature.
+/// Returns an authorization header that names the service. moto does not verify its signature.
 fn unsigned(service: &str) -> String {
     format!(
         "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=00"

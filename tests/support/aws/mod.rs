@@ -1,4 +1,4 @@
-//! AWS in tests: an emulator, the proxy in front of it, and a judge of IAM policies.
+//! Replaces AWS in tests: an emulator, the proxy in front of it, and a judge of IAM policies.
 
 pub mod emulated;
 pub mod moto;

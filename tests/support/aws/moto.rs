@@ -1,5 +1,6 @@
-//! Runs moto, an emulator of AWS in Python: it verifies signatures with botocore's code, and it
-//! stands in for the AWS of the store.
+//! Runs moto, an emulator of AWS in Python.
+//!
+//! moto verifies signatures with botocore's code, and replaces AWS for the store on AWS.
 //!
 //! Unlike AWS, moto gives IAM users ids that do not start with `AIDA`, so tests only use its
 //! assumed roles.
@@ -15,7 +16,7 @@ use crate::sts::identity::Identity;
 /// The script that runs moto.
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/moto_server.py");
 
-/// The account of everything in moto.
+/// The account in which moto creates every resource.
 pub const ACCOUNT: &str = "123456789012";
 
 /// A running moto. It stops when dropped, and when this process ends.
@@ -32,7 +33,7 @@ impl Moto {
     ///
     /// moto does not authenticate callers until [`Self::role_credentials`] returns.
     pub fn start() -> Option<Self> {
-        let python = venv::made("moto", "moto-requirements.txt")?;
+        let python = venv::python("moto", "moto-requirements.txt")?;
         let mut said = tempfile::tempfile().unwrap();
         let mut command = Command::new(python);
         command
@@ -58,15 +59,14 @@ impl Moto {
         })
     }
 
-    /// The URL that it listens on: `http://127.0.0.1:PORT`.
+    /// Returns the URL that it listens on: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Creates the role if necessary, assumes it as session `tests`, and switches authentication
-    /// on.
+    /// Creates the role if necessary, assumes it as session `tests`, and turns authentication on.
     ///
-    /// Authentication is off meanwhile, so get all roles before you test that moto rejects a
+    /// Until it returns, authentication is off. Get all roles before you test that moto rejects a
     /// caller.
     pub async fn role_credentials(&self, role: &str) -> Identity {
         self.authentication("inf").await;
@@ -116,7 +116,8 @@ impl Moto {
         }
     }
 
-    /// Lets that many calls through before moto verifies signatures; `0` verifies all.
+    /// Makes moto accept that many calls without verifying their signatures. `0` verifies every
+    /// call.
     async fn authentication(&self, unchecked_calls: &'static str) {
         let reset = self
             .client

@@ -1,9 +1,10 @@
-//! Archives of modules for tests: a small one with a given output, and large ones of an exact
-//! length.
+//! Creates archives of modules for tests: a small one with a given output, and large ones of an
+//! exact length.
 
 use serde_json::json;
 
-/// A valid zip of exactly that many bytes. Zips of different lengths have different checksums.
+/// Creates a valid zip of exactly that many bytes. Zips of different lengths have different
+/// checksums.
 pub fn large_zip(bytes: usize) -> Vec<u8> {
     use std::io::Write;
     let stored =
@@ -20,7 +21,7 @@ pub fn large_zip(bytes: usize) -> Vec<u8> {
     archive
 }
 
-/// A zip with one Terraform file, which outputs that text.
+/// Creates a zip with one Terraform file, which outputs that text.
 pub fn module_zip(says: &str) -> Vec<u8> {
     use std::io::Write;
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));

@@ -1,7 +1,7 @@
-//! Captures what the broker of one test logs, as text and as JSON, and which panics happen.
+//! Captures the log of one test's broker, as text and as JSON, and the panics.
 //!
-//! A journal belongs to one runtime: to its threads, its tasks, and its blocking threads. Without a
-//! runtime it belongs to its thread.
+//! A journal captures the threads, the tasks and the blocking threads of one runtime. Without a
+//! runtime, it captures the current thread only.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -13,7 +13,7 @@ use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt};
 
-/// The levels: everything of the broker, and the usual level of its libraries.
+/// The log levels: `trace` for the broker, and the usual level for its libraries.
 const LEVELS: &str = "info,stile_broker=trace";
 
 /// Captures events of its runtime until it is dropped. Of two journals, the newer one captures.
@@ -22,7 +22,7 @@ pub struct Journal {
     sink: Arc<Sink>,
 }
 
-/// What was logged since the last look.
+/// The log lines and panics since the last take.
 #[derive(Debug, Clone, Default)]
 pub struct Logged {
     /// The lines in the form for people.
@@ -33,17 +33,17 @@ pub struct Logged {
     pub panics: Vec<String>,
 }
 
-/// Lines in one form.
+/// Log lines in one form.
 #[derive(Debug, Clone, Default)]
 pub struct Written {
-    /// How many events there were; each must be one line.
+    /// The number of events. Each must be one line.
     pub events: usize,
     /// The lines.
     pub text: String,
 }
 
 impl Journal {
-    /// Starts to capture events of this runtime, or of this thread if there is no runtime.
+    /// Starts to capture events of this runtime. Without a runtime, it captures this thread.
     pub fn start() -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(listen);
@@ -52,7 +52,7 @@ impl Journal {
         Self { place, sink }
     }
 
-    /// Takes what was logged since the last look.
+    /// Takes the log lines and panics since the last take.
     pub fn taken(&self) -> Logged {
         let [human, json] = [&self.sink.human, &self.sink.json]
             .map(|written| std::mem::take(&mut *locked(written)));
@@ -73,19 +73,19 @@ impl Drop for Journal {
 }
 
 impl Logged {
-    /// The events of the audit log.
+    /// Returns the events of the audit log.
     pub fn audit(&self) -> Vec<serde_json::Value> {
         let lines = self.json.text.lines().map(|line| serde_json::from_str(line).unwrap());
         lines.filter(|line: &serde_json::Value| line["target"] == "audit").collect()
     }
 
-    /// Every line in both forms.
+    /// Returns every line in both forms.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.human.text.lines().chain(self.json.text.lines())
     }
 }
 
-/// The origin of an event.
+/// The runtime or thread that an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
     Runtime(tokio::runtime::Id),
@@ -93,7 +93,8 @@ enum Place {
 }
 
 impl Place {
-    /// The current runtime, which includes its blocking threads; otherwise the current thread.
+    /// Returns the current runtime, which includes its blocking threads; otherwise the current
+    /// thread.
     fn here() -> Self {
         Handle::try_current().map_or_else(
             |_| Self::Thread(std::thread::current().id()),
@@ -135,7 +136,7 @@ fn listen() {
                 .with_writer(|| Line { sink: Sink::here(), form: |sink| &sink.json }),
         );
     tracing::subscriber::set_global_default(subscriber)
-        .expect("a test process has no other subscriber");
+        .expect("a test process installs no other subscriber");
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if let Some(sink) = Sink::here() {
@@ -154,7 +155,7 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes one event, which comes in one piece.
+/// Writes one event to a journal. An event arrives in one piece.
 struct Line {
     sink: Option<Arc<Sink>>,
     form: fn(&Sink) -> &Mutex<Written>,

@@ -1,5 +1,7 @@
-//! The real broker in the process of a test: the test sets its clock, and it asks a local STS.
-//! Requests come in memory or over TCP.
+//! Runs the real broker in the process of a test.
+//!
+//! The test sets the broker's clock, and the broker asks a local STS. Requests arrive in memory or
+//! over TCP.
 
 pub mod archives;
 pub mod journal;
@@ -52,18 +54,18 @@ use crate::time_limits;
 /// The time at which every test starts, in Unix seconds: 2026-11-20T10:11:12Z.
 pub const NOW: i64 = 1_795_169_472;
 
-/// The registry host, unless a test names another.
+/// The registry host of tests that name no other.
 pub const HOST: &str = "registry.example.com";
 
 /// The account of [`deploy`].
 pub const ACCOUNT: &str = "111122223333";
 
-/// A role named `deploy`, which most tests use.
+/// Returns a session of the role `deploy`, which most tests use.
 pub fn deploy() -> Identity {
     Identity::role(ACCOUNT, "deploy", "i-0abc")
 }
 
-/// The canonical name of a role in [`ACCOUNT`].
+/// Returns the canonical text of a role in [`ACCOUNT`].
 pub fn role(name: &str) -> String {
     format!("aws:{ACCOUNT}:role/{name}")
 }
@@ -77,8 +79,7 @@ pub enum Backend {
     Aws,
 }
 
-/// Where a test's registry keeps its data. Brokers with the same place are processes of one
-/// registry.
+/// The place of the data of a test's registry. Brokers with the same place serve one registry.
 #[derive(Debug, Clone)]
 pub enum Place {
     /// A folder.
@@ -88,7 +89,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// An empty place. If a tool is missing, it records a skip and returns `None`.
+    /// Creates an empty place. If a tool is missing, it records a skip and returns `None`.
     pub async fn new(backend: Backend) -> Option<Self> {
         match backend {
             Backend::Embedded => Some(Self::Folder(Arc::new(tempfile::tempdir().unwrap()))),
@@ -116,7 +117,7 @@ impl Place {
     }
 }
 
-/// A broker that starts with an empty store.
+/// A broker in the process of the test, whose store is empty at the start.
 pub struct TestBroker {
     /// The STS that the broker asks.
     pub sts: LocalSts,
@@ -129,29 +130,31 @@ pub struct TestBroker {
 }
 
 impl TestBroker {
-    /// A broker for [`HOST`] on the embedded store, whose tokens live at most an hour.
+    /// Starts a broker for [`HOST`] on the embedded store. Its tokens live for at most an hour.
     pub fn start() -> Self {
         Self::start_with(HOST, 3600, Arc::new(tempfile::tempdir().unwrap()))
     }
 
-    /// The same on that kind of store. If a tool is missing, it records a skip and returns `None`.
+    /// Starts a broker for [`HOST`] on that kind of store.
+    ///
+    /// If a tool is missing, it records a skip and returns `None`.
     pub async fn start_on(backend: Backend) -> Option<Self> {
         let place = Place::new(backend).await?;
         Some(Self::start_at(HOST, 3600, place, &REGIONS.iter().collect::<Vec<_>>()))
     }
 
-    /// The same on an emulated AWS that no other test shares.
+    /// Starts a broker for [`HOST`] on an emulated AWS that no other test shares.
     pub async fn start_alone_on_aws() -> Option<Self> {
         let place = Place::Aws(Arc::new(EmulatedAws::start_alone().await?));
         Some(Self::start_at(HOST, 3600, place, &REGIONS.iter().collect::<Vec<_>>()))
     }
 
-    /// A broker for that host, with that longest token lifetime, over that data folder.
+    /// Starts a broker for that host and data folder, with that longest token lifetime.
     pub fn start_with(host: &str, max_ttl: i64, data: Arc<TempDir>) -> Self {
         Self::start_in(host, max_ttl, data, &REGIONS.iter().collect::<Vec<_>>())
     }
 
-    /// The same, for proofs of these regions only.
+    /// Starts a broker as [`Self::start_with`] does, for proofs of these regions only.
     pub fn start_in(
         host: &str,
         max_ttl: i64,
@@ -161,14 +164,14 @@ impl TestBroker {
         Self::start_at(host, max_ttl, Place::Folder(data), regions)
     }
 
-    /// The same, at any place.
+    /// Starts a broker as [`Self::start_in`] does, at any place.
     pub fn start_at(host: &str, max_ttl: i64, place: Place, regions: &[&'static Region]) -> Self {
         let audience = Audience::parse(host).unwrap();
         let (location, store) = place.open(&audience);
         Self::assemble(audience, max_ttl, place, (location, store), regions, LocalSts::endpoint)
     }
 
-    /// A broker for [`HOST`] at that place, and the proxy between it and its STS.
+    /// Starts a broker for [`HOST`] at that place, with a proxy between it and its STS.
     pub fn start_with_sts_proxy(place: Place) -> (Self, AwsProxy) {
         let audience = Audience::parse(HOST).unwrap();
         let (location, store) = place.open(&audience);
@@ -233,12 +236,12 @@ impl TestBroker {
         }
     }
 
-    /// Another process of the same registry: same store, host and time, with empty caches.
+    /// Starts another broker of the same registry: same store, host and time, with empty caches.
     pub fn restarted(&self) -> Self {
         self.restarted_as(&self.audience, 3600)
     }
 
-    /// The same for that host, with that longest token lifetime.
+    /// Starts another broker of the same store for that host, with that longest token lifetime.
     pub fn restarted_as(&self, host: &str, max_ttl: i64) -> Self {
         let again =
             Self::start_at(host, max_ttl, self.place.clone(), &REGIONS.iter().collect::<Vec<_>>());
@@ -246,7 +249,7 @@ impl TestBroker {
         again
     }
 
-    /// The same as [`Self::restarted`], with another proxy in front of the same AWS.
+    /// Starts another broker of the same registry, behind another proxy to the same AWS.
     pub fn behind_another_proxy(&self) -> Self {
         let place = Place::Aws(Arc::new(self.aws().behind_another_proxy()));
         let again =
@@ -255,7 +258,7 @@ impl TestBroker {
         again
     }
 
-    /// The same over that store.
+    /// Starts another broker of the same registry over that store.
     pub fn over(&self, store: Store) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
         let (location, _) = self.place.open(&audience);
@@ -271,7 +274,7 @@ impl TestBroker {
         again
     }
 
-    /// Another process of the same registry that asks the STS at that URL.
+    /// Starts another broker of the same registry, which asks the STS at that URL.
     pub fn asking(&self, url: &str) -> Self {
         let audience = Audience::parse(&self.audience).unwrap();
         let opened = self.place.open(&audience);
@@ -287,7 +290,7 @@ impl TestBroker {
         again
     }
 
-    /// The data folder of the embedded store.
+    /// Returns the data folder of the embedded store.
     pub fn data(&self) -> &Path {
         match &self.place {
             Place::Folder(data) => data.path(),
@@ -295,7 +298,7 @@ impl TestBroker {
         }
     }
 
-    /// The emulated AWS of the store.
+    /// Returns the emulated AWS of the store.
     pub fn aws(&self) -> &EmulatedAws {
         match &self.place {
             Place::Folder(_) => panic!("the embedded store is not on AWS"),
@@ -303,7 +306,7 @@ impl TestBroker {
         }
     }
 
-    /// The kind of store.
+    /// Returns the kind of store.
     pub fn backend(&self) -> Backend {
         match &self.place {
             Place::Folder(_) => Backend::Embedded,
@@ -311,7 +314,7 @@ impl TestBroker {
         }
     }
 
-    /// Makes the store fail: the keyring becomes unreadable, or the connection to AWS is cut.
+    /// Makes the store fail: makes the keyring unreadable, or cuts the connection to AWS.
     pub fn break_store(&self) {
         match &self.place {
             Place::Folder(data) => {
@@ -340,7 +343,7 @@ impl TestBroker {
         }
     }
 
-    /// How many archives the store has, including those that are being uploaded.
+    /// Counts the archives in the store, including uploads in progress.
     pub async fn archives(&self) -> usize {
         fn files(folder: &Path) -> usize {
             let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -354,7 +357,7 @@ impl TestBroker {
         }
     }
 
-    /// Downloads from a location as Terraform does, which removes the checksum and sorts the query.
+    /// Downloads from a location as Terraform does: removes the checksum, and sorts the query.
     pub async fn fetch(&self, location: &str) -> (u16, Vec<u8>) {
         if location.starts_with('/') {
             let reply = self.get_anonymously(location).await;
@@ -368,7 +371,7 @@ impl TestBroker {
         (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
     }
 
-    /// The time of the broker, in Unix seconds.
+    /// Returns the time of the broker, in Unix seconds.
     pub fn time(&self) -> i64 {
         self.clock.now()
     }
@@ -398,15 +401,15 @@ impl TestBroker {
         let principal = Principal::parse_stored(principal).unwrap();
         let done =
             self.store().as_operator().delete_grant(principal, namespace.parse().unwrap()).await;
-        assert!(done.unwrap(), "there was a grant");
+        assert!(done.unwrap(), "the grant to delete exists");
     }
 
-    /// The store of the broker.
+    /// Returns the store of the broker.
     pub fn store(&self) -> &Store {
         &self.broker.store
     }
 
-    /// A proof that this identity signs now for this registry.
+    /// Creates a proof that this identity signs now for this registry.
     pub fn proof(&self, identity: &Identity) -> Proof {
         Proof::new(identity).audience(&self.audience).now(self.time())
     }
@@ -427,12 +430,12 @@ impl TestBroker {
         .await
     }
 
-    /// A token for all namespaces with these permissions.
+    /// Exchanges a proof for a token for all namespaces with these permissions.
     pub async fn token(&self, identity: &Identity, permissions: &[Permission]) -> String {
         self.token_for(identity, Namespaces::All, permissions, 3600).await
     }
 
-    /// A token for these namespaces.
+    /// Exchanges a proof for a token for these namespaces.
     pub async fn token_for(
         &self,
         identity: &Identity,
@@ -482,20 +485,24 @@ impl TestBroker {
         Reply::read(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
-    /// The same router behind the function that Lambda runs: it trusts that API and authorizes
-    /// routes below that path.
+    /// Returns the same router as a Lambda function.
+    ///
+    /// `iam_source` is the API that it trusts, and `authorizer_base` is the path of the routes that
+    /// it authorizes.
     pub fn function(&self, iam_source: Option<&str>, authorizer_base: Option<&str>) -> Function {
         let source = iam_source.map(|text| IamSource::parse(text).unwrap());
         let base = authorizer_base.map(|text| AuthorizerBase::parse(text).unwrap());
         Function::new(self.router.clone(), Arc::clone(&self.broker), source, base)
     }
 
-    /// Serves over TCP until the result is dropped, with TLS if certificate files are given and the default time limits.
+    /// Serves over TCP with the default time limits, until the result is dropped.
+    ///
+    /// It uses TLS if the test gives certificate files.
     pub async fn serve(&self, tls: Option<&Files>) -> Serving {
         self.serve_with(0, tls, |router| router, ConnectionTimeouts::default()).await
     }
 
-    /// The same on that port of 127.0.0.1, with a layer around the routes and long time limits.
+    /// Serves on that port of 127.0.0.1 with long time limits and a layer around the routes.
     pub async fn serve_on(
         &self,
         port: u16,
@@ -578,14 +585,14 @@ pub(crate) async fn grant(
     assert!(matches!(&created, Created::Done { grant: made, .. } if *made == grant), "{created:?}");
 }
 
-/// A broker that serves over TCP until this is dropped.
+/// A broker that serves over TCP until the test drops this value.
 pub struct Serving {
-    /// Its address.
+    /// The address that the broker listens on.
     pub address: std::net::SocketAddr,
     _stop: oneshot::Sender<()>,
 }
 
-/// A list of namespaces.
+/// Creates a list of namespaces.
 pub fn namespaces(names: &[&str]) -> Namespaces {
     Namespaces::List(names.iter().map(|name| Namespace::parse(name).unwrap()).collect())
 }

@@ -1,5 +1,4 @@
-//! Lets tests change grants and revocations as the admin program does, with an operator's access to
-//! the store.
+//! Changes grants and revocations in tests with an operator's access, as the admin program does.
 
 use stile_core::grants::{Grant, GrantNamespace, OperatorAccess, Pin};
 use stile_core::identity::SingleUse;
@@ -12,7 +11,7 @@ use stile_store::{
     SingleUseOutcome, Store, StoreError, Updated,
 };
 
-/// The operator access of tests.
+/// Returns the operator access of tests.
 pub fn operator() -> OperatorAccess {
     OperatorAccess::for_store_writer("test")
 }
@@ -23,7 +22,7 @@ pub struct Operated<'a>(&'a Store);
 
 /// Adds [`Self::as_operator`] to the store.
 pub trait AsOperator {
-    /// The store with operator access.
+    /// Returns the store with operator access.
     fn as_operator(&self) -> Operated<'_>;
 }
 
@@ -97,7 +96,7 @@ impl Operated<'_> {
         self.0.namespaces(&operator()).await
     }
 
-    /// Clears a pin.
+    /// Removes a pin.
     pub async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
         self.0.unpin(&operator(), principal).await
     }

@@ -1,17 +1,17 @@
-//! The answer of a broker in the process of a test.
+//! Reads the answer of a broker in the process of a test.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
 
-/// An answer of the broker, read to its end.
+/// An answer of the broker with its whole body.
 #[derive(Debug)]
 pub struct Reply {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -22,22 +22,22 @@ impl Reply {
         Self { status: parts.status, headers: parts.headers, body }
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; `null` if it is not JSON.
+    /// Returns the body as JSON; `null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The status and the error code: `401 proof_replayed`.
+    /// Returns the status and the error code: `401 proof_replayed`.
     pub fn error(&self) -> String {
         format!("{} {}", self.status.as_u16(), self.json()["error"].as_str().unwrap_or("-"))
     }
 
-    /// One header as text; empty if it is missing.
+    /// Returns a header as text; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }

@@ -1,5 +1,7 @@
-//! The real broker in the process of a test, over TLS on loopback and in system time, for Terraform
-//! and the helper.
+//! Runs the real broker in the process of a test, over TLS on loopback, for Terraform and the
+//! helper.
+//!
+//! Its clock follows the system's clock, because programs have no other.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::process::home::Home;
 use crate::process::programs::free_port;
 use crate::sts::identity::Identity;
 
-/// The time of the system clock in Unix seconds, which real programs use.
+/// Returns the time of the system's clock, in Unix seconds. Real programs use that clock.
 pub fn system_time() -> i64 {
     #[expect(
         clippy::disallowed_methods,
@@ -29,7 +31,7 @@ pub fn system_time() -> i64 {
 pub struct Served {
     /// The broker, its store and its STS.
     pub test: TestBroker,
-    /// Its certificate and the certificate of its authority.
+    /// The broker's certificate, and the certificate of its authority.
     pub files: Files,
     host: String,
     _folder: TempDir,
@@ -37,19 +39,21 @@ pub struct Served {
 }
 
 impl Served {
-    /// A broker that follows the system's clock.
+    /// Starts a broker on the embedded store that follows the system's clock.
     pub async fn start() -> Self {
         Self::start_with(0, |router| router).await
     }
 
-    /// A broker whose clock and STS are that many seconds ahead of the system, with a layer around
-    /// its routes.
+    /// Starts a broker with a layer around its routes.
+    ///
+    /// The clocks of the broker and of its STS are that many seconds ahead of the system's clock.
     pub async fn start_with(ahead: i64, between: impl FnOnce(Router) -> Router) -> Self {
         Self::start_at(ahead, Place::Folder(Arc::new(tempfile::tempdir().unwrap())), between).await
     }
 
-    /// A broker on that kind of store that follows the system's clock, with a layer around its
-    /// routes. If a tool is missing, it records a skip and returns `None`.
+    /// Starts a broker on that kind of store, with a layer around its routes.
+    ///
+    /// It follows the system's clock. If a tool is missing, it records a skip and returns `None`.
     pub async fn start_on(
         backend: Backend,
         between: impl FnOnce(Router) -> Router,
@@ -58,7 +62,9 @@ impl Served {
         Some(Self::start_at(0, place, between).await)
     }
 
-    /// The same, that many seconds ahead of the system's time.
+    /// Starts a broker on that kind of store, that many seconds ahead of the system's clock.
+    ///
+    /// If a tool is missing, it records a skip and returns `None`.
     pub async fn start_ahead(backend: Backend, ahead: i64) -> Option<Self> {
         let place = Place::new(backend).await?;
         Some(Self::start_at(ahead, place, |router| router).await)
@@ -74,18 +80,18 @@ impl Served {
         Self { test, files, host, _folder: folder, _serving }
     }
 
-    /// Its registry host, `127.0.0.1:PORT`.
+    /// Returns its registry host, `127.0.0.1:PORT`.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The source address of a module in this registry.
+    /// Returns the source address of a module in this registry.
     pub fn source(&self, address: &str) -> String {
         format!("{}/{address}", self.host)
     }
 
-    /// A home that trusts the broker, configures the helper for it, and has the AWS keys of the
-    /// identity.
+    /// Creates a home that trusts the broker, configures the helper for it, and has the identity's
+    /// AWS keys.
     pub fn home(&self, identity: &Identity) -> Home {
         self.test.sts.add_identity(identity.clone());
         let mut home = Home::temporary();
@@ -95,7 +101,7 @@ impl Served {
         home
     }
 
-    /// The file of a published archive.
+    /// Returns the path of a published archive.
     pub fn archive(&self, sha256: &str) -> PathBuf {
         match self.test.store().blobs() {
             Blobs::Disk(disk) => disk.archive(sha256, stile_core::package::Format::Zip),

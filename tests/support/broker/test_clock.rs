@@ -1,5 +1,6 @@
-//! The clock of a test's broker: it stands still until the test moves it, or follows the system's
-//! clock.
+//! Defines the clock of a test's broker.
+//!
+//! It stands still until the test moves it, or it follows the system's clock.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -8,18 +9,18 @@ use crate::broker::served::system_time;
 /// A clock that a test sets.
 #[derive(Debug)]
 pub struct TestClock {
-    /// Unix seconds; if it follows the system's clock, the seconds that it is ahead.
+    /// Unix seconds. If the clock follows the system's clock, the seconds that it is ahead.
     seconds: AtomicI64,
     follows_system: AtomicBool,
 }
 
 impl TestClock {
-    /// A clock that stands still at that time.
+    /// Creates a clock that stands still at that time.
     pub fn at(now: i64) -> Self {
         Self { seconds: AtomicI64::new(now), follows_system: AtomicBool::new(false) }
     }
 
-    /// The time, in Unix seconds.
+    /// Returns the time, in Unix seconds.
     pub fn now(&self) -> i64 {
         let seconds = self.seconds.load(Ordering::SeqCst);
         if self.follows_system.load(Ordering::SeqCst) { system_time() + seconds } else { seconds }
@@ -31,8 +32,9 @@ impl TestClock {
         self.seconds.store(now, Ordering::SeqCst);
     }
 
-    /// Follows the system's clock, that many seconds ahead, so that it agrees with the clock of
-    /// slow programs.
+    /// Follows the system's clock, that many seconds ahead.
+    ///
+    /// The time then agrees with the clock of slow programs.
     pub fn follow_system(&self, ahead: i64) {
         self.seconds.store(ahead, Ordering::SeqCst);
         self.follows_system.store(true, Ordering::SeqCst);

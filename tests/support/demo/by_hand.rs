@@ -1,10 +1,10 @@
-//! The commands to paste into another terminal to try the demo by hand.
+//! Lists the commands to paste into another terminal to try the demo by hand.
 
 use super::play::Play;
 use super::show::short;
 use crate::process::programs::{ADMIN, program};
 
-/// The whole text.
+/// Returns the text with all commands.
 pub(super) fn text(play: &Play) -> String {
     let (stage, host) = (&play.stage, play.stage.host());
     let programs =

@@ -1,4 +1,4 @@
-//! The steps of the demo, in order.
+//! Plays the steps of the demo, in order.
 
 use std::path::{Path, PathBuf};
 
@@ -22,13 +22,13 @@ const INITIALIZED: &str = "Terraform has been successfully initialized!";
 
 /// A person at a terminal.
 pub(super) struct Actor {
-    /// The name before the prompt.
+    /// The name in front of the prompt.
     pub(super) name: &'static str,
-    /// The environment of the person's commands.
+    /// The home and environment of the person's commands.
     pub(super) home: Home,
 }
 
-/// The stage, the person who installs, and the running broker.
+/// The running demo: the stage, the person who installs, and the broker.
 pub(super) struct Play {
     pub(super) show: Show,
     pub(super) stage: Stage,
@@ -84,12 +84,12 @@ impl Play {
         play.files()?;
         match sts {
             Sts::Local => refusals::after_all(&mut play).await?,
-            Sts::Aws => play.show.note("(the step that sends a proof twice needs throw-away keys: the demo never reads yours)"),
+            Sts::Aws => play.show.note("(skipped: to send a proof twice, the demo needs throw-away keys, because it never reads yours)"),
         }
         Ok(play)
     }
 
-    /// Ends the broker.
+    /// Terminates the broker.
     pub(super) async fn end(&mut self) {
         self.broker.terminate().await;
     }
@@ -107,7 +107,7 @@ impl Play {
     }
 
     async fn install_helper(&mut self) -> Result<(), Failed> {
-        self.show.step("The helper is installed for Terraform: two configuration files and a copy of the program");
+        self.show.step("`install` sets the helper up for Terraform: two configuration files and a copy of the program");
         let rc = short(&self.stage.rc());
         self.deploy(
             HELPER,
@@ -157,12 +157,12 @@ impl Play {
         if ran.stdout.contains(INITIALIZED) {
             Ok(())
         } else {
-            Err(Failed::new(format!("Terraform did not say `{INITIALIZED}`")))
+            Err(Failed::new(format!("Terraform did not print `{INITIALIZED}`")))
         }
     }
 
     fn files(&mut self) -> Result<(), Failed> {
-        self.show.step("The module's files are installed, byte for byte as they were published");
+        self.show.step("The installed files of the module are the published files, byte for byte");
         let installed = self.stage.configuration().join(".terraform/modules/tags");
         for name in ["README.md", "main.tf"] {
             let file = installed.join(name);
@@ -196,13 +196,13 @@ pub(super) async fn grant(
     Ok(())
 }
 
-/// A command typed in the folder of the workspace.
+/// Returns a command that runs in the folder of the workspace.
 pub(super) fn typed<'a>(who: &'a str, program: &'a Path, arguments: &'a [&'a str]) -> Typed<'a> {
     Typed { who, program, arguments, folder: workspace() }
 }
 
 async fn make_store(show: &mut Show, stage: &Stage, operator: &Actor) -> Result<(), Failed> {
-    show.step("An operator creates the store, a folder with a database, so that a mistyped path never becomes an empty registry");
+    show.step("An operator creates the store: a folder with a database. The broker never does, so a mistyped path is an error");
     let data = short(&stage.data());
     show.run(
         &operator.home,

@@ -1,4 +1,4 @@
-//! The refusals of the demo: a role without a grant, and a proof that is sent twice.
+//! Plays the refusals of the demo: a role without a grant, and a proof that the demo sends twice.
 
 use serde_json::Value;
 
@@ -8,10 +8,10 @@ use crate::broker::served::system_time;
 use crate::process::programs::{HELPER, program};
 use crate::sts::proof::Proof;
 
-/// The command in a refusal, up to the ARN.
+/// The command in the hint of a refusal, up to the ARN.
 const ASK: &str = "`stile-admin grant create --role-arn ";
 
-/// A role without a grant asks for a token, and a proof is sent twice.
+/// Asks for a token as a role without a grant, and sends a proof twice.
 pub(super) async fn after_all(play: &mut Play) -> Result<(), Failed> {
     play.show.step("A role without a grant gets no token, but a hint: the command by which an operator grants it access");
     let intern = Actor { name: "intern", home: play.stage.home_of("intern").0 };
@@ -33,15 +33,16 @@ pub(super) async fn after_all(play: &mut Play) -> Result<(), Failed> {
         play.show.note(&format!("POST /v1/token, the {time} time: {outcome}"));
         if outcome != expected {
             return Err(Failed::new(format!(
-                "the {time} answer to the proof was `{outcome}`, and not `{expected}`"
+                "the {time} answer to the proof was `{outcome}` instead of `{expected}`"
             )));
         }
     }
     Ok(())
 }
 
-/// The caller asks before any grant exists. The refusal names the caller's identity, which the
-/// operator then grants.
+/// Asks for a token before any grant exists.
+///
+/// The refusal names the caller's ARN. The operator then creates the grant for it.
 pub(super) async fn before_the_grant(play: &mut Play, operator: &Actor) -> Result<(), Failed> {
     play.show.step(
         "No grant exists yet, so the broker refuses you, and names the ARN by which AWS identifies you",

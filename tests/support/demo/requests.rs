@@ -1,5 +1,5 @@
-//! Replaces Terraform if it is missing: sends its requests with the helper's token, and unpacks the
-//! archive.
+//! Replaces Terraform if the machine lacks it: sends its requests with the helper's token, and
+//! unpacks the archive.
 
 use std::io::Cursor;
 
@@ -26,7 +26,7 @@ pub(super) async fn install(play: &mut Play) -> Result<(), Failed> {
     let discovery: Value = json(get(play, "/.well-known/terraform.json", None).await?).await?;
     let base = discovery["modules.v1"]
         .as_str()
-        .ok_or_else(|| Failed::new("the registry has no module protocol"))?
+        .ok_or_else(|| Failed::new("the registry's discovery document names no module protocol"))?
         .to_owned();
     let versions: Value =
         json(get(play, &format!("{base}{MODULE}/versions"), Some(&token)).await?).await?;
@@ -34,7 +34,7 @@ pub(super) async fn install(play: &mut Play) -> Result<(), Failed> {
         .as_array()
         .is_some_and(|all| all.iter().any(|one| one["version"] == VERSION));
     if !listed {
-        return Err(Failed::new(format!("`{MODULE}` {VERSION} is not listed")));
+        return Err(Failed::new(format!("the registry does not list `{MODULE}` {VERSION}")));
     }
     let answer = get(play, &format!("{base}{MODULE}/{VERSION}/download"), Some(&token)).await?;
     let location = answer
@@ -46,9 +46,9 @@ pub(super) async fn install(play: &mut Play) -> Result<(), Failed> {
     let archive = get(play, &location, None).await?.bytes().await.map_err(|error| down(&error))?;
     let digest = hex::encode(Sha256::digest(&archive));
     if !location.contains(&format!("checksum=sha256:{digest}&")) {
-        return Err(Failed::new("the archive does not have the checksum in its link"));
+        return Err(Failed::new("the archive does not have the checksum in its signed URL"));
     }
-    play.show.note(&format!("the archive has the checksum in its link: sha256:{digest}"));
+    play.show.note(&format!("the archive has the checksum in its signed URL: sha256:{digest}"));
     let folder = play.stage.configuration().join(".terraform/modules/tags");
     let unpacked =
         zip::ZipArchive::new(Cursor::new(archive)).and_then(|mut archive| archive.extract(&folder));
@@ -68,7 +68,7 @@ async fn get(play: &Play, path: &str, token: Option<&str>) -> Result<Response, F
     if answer.status().is_success() {
         Ok(answer)
     } else {
-        Err(Failed::new(format!("`{shown}` was refused")))
+        Err(Failed::new(format!("the registry refused `{shown}`")))
     }
 }
 

@@ -6,12 +6,12 @@ use std::path::Path;
 use crate::process::home::{CommandOutput, Home};
 use crate::process::programs::workspace;
 
-/// A step that did not hold, and why.
+/// A step that did not hold, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed(String);
 
 impl Failed {
-    /// A failure with this message.
+    /// Creates a failure with this message.
     pub fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }
@@ -34,7 +34,7 @@ pub(super) enum End {
     Refused(&'static str),
 }
 
-/// A command, shown as `who$ program arguments`, and its folder.
+/// A command and its folder. The demo shows it as `who$ program arguments`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Typed<'a> {
     pub(super) who: &'a str,
@@ -50,7 +50,7 @@ pub(super) struct Show {
 }
 
 impl Show {
-    /// Starts a step, and prints what it shows.
+    /// Starts a step, and prints its number and title.
     pub(super) fn step(&mut self, what: &str) {
         self.steps += 1;
         say(&format!("\n{:>2}  {what}\n", self.steps));
@@ -61,7 +61,7 @@ impl Show {
         say(&indented(text));
     }
 
-    /// Runs a command, and shows it with its output; tokens are shortened.
+    /// Runs a command, and shows it with its output. It shortens tokens.
     pub(super) async fn run(
         &self,
         home: &Home,
@@ -96,14 +96,14 @@ impl Show {
     }
 }
 
-/// Writes to stdout without buffering, because a person watches.
+/// Writes to stdout without buffering, because a person reads along.
 pub(super) fn say(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    // A closed pipe is no failure.
+    // A closed pipe must not fail the demo.
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// A path relative to the folder of the workspace.
+/// Returns the path relative to the folder of the workspace.
 pub(super) fn short(path: &Path) -> String {
     path.strip_prefix(workspace()).unwrap_or(path).display().to_string()
 }

@@ -1,4 +1,5 @@
-//! The stage of the demo: a folder in `target/`, a certificate authority, an STS, and the broker.
+//! Sets the stage of the demo: a folder in `target/`, a certificate authority, an STS, and the
+//! broker.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ const PORT: u16 = 8443;
 /// The account of the throw-away keys.
 const ACCOUNT: &str = "111122223333";
 
-/// Where operating systems keep the root certificates that they trust.
+/// The files in which operating systems have the root certificates that they trust.
 const ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
@@ -29,15 +30,15 @@ pub(super) struct Stage {
     pub(super) folder: PathBuf,
     /// The registry's port.
     pub(super) port: u16,
-    /// The registry's certificate, and its authority.
+    /// The registry's certificate and the authority's certificate.
     pub(super) files: Files,
-    /// The local STS; `None` with AWS's.
+    /// The local STS; `None` with the STS of AWS.
     pub(super) sts: Option<LocalSts>,
     _lock: File,
 }
 
 impl Stage {
-    /// Creates the folder again, and everything that needs no command.
+    /// Creates an empty folder, and everything that needs no command.
     pub(super) fn set(show: &mut Show, sts: Sts) -> Result<Self, Failed> {
         show.step("A new folder for everything: the demo changes nothing else on this machine");
         let folder = target().join("demo");
@@ -83,27 +84,27 @@ impl Stage {
         Ok(Self { folder, port, files, sts, _lock: lock })
     }
 
-    /// The registry's host.
+    /// Returns the registry's host.
     pub(super) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The data folder of the broker.
+    /// Returns the data folder of the broker.
     pub(super) fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
 
-    /// The CLI configuration of Terraform.
+    /// Returns the path of Terraform's CLI configuration.
     pub(super) fn rc(&self) -> PathBuf {
         self.folder.join("home/.terraformrc")
     }
 
-    /// The folder of the configuration that Terraform initializes.
+    /// Returns the folder of the configuration that Terraform initializes.
     pub(super) fn configuration(&self) -> PathBuf {
         self.folder.join("configuration")
     }
 
-    /// A home with new keys of a role, which the local STS knows.
+    /// Creates a home with new keys of a role, and adds the keys to the local STS.
     pub(super) fn home_of(&self, role: &str) -> (Home, Identity) {
         let identity = Identity::role(ACCOUNT, role, "demo");
         if let Some(sts) = &self.sts {
@@ -115,7 +116,7 @@ impl Stage {
         (self.with_terraform(home), identity)
     }
 
-    /// A home in which AWS tools find the caller's own configuration.
+    /// Creates a home in which AWS tools find the caller's own configuration.
     pub(super) fn home_of_caller(&self) -> Result<Home, Failed> {
         let mut home = Home::inheriting(self.home_folder());
         let (own, here) = (
@@ -125,7 +126,7 @@ impl Stage {
         if own.is_dir() && !here.exists() {
             std::os::unix::fs::symlink(&own, &here).map_err(|error| failed(&here, &error))?;
         }
-        // The AWS SDK also trusts what `SSL_CERT_FILE` names, and must still trust AWS.
+        // `SSL_CERT_FILE` also applies to the AWS SDK, which must still trust AWS.
         let system = home
             .value("SSL_CERT_FILE")
             .map(PathBuf::from)
@@ -146,8 +147,8 @@ impl Stage {
         if let Some(sts) = &self.sts {
             setup = setup.sts(&sts.endpoint());
         }
-        // The broker needs this for AWS where the system keeps its root certificates in an unusual
-        // place.
+        // The broker needs the bundle to reach AWS if the system has its root certificates in an
+        // unusual place.
         if let Some(bundle) =
             caller.and_then(|home| home.value("SSL_CERT_FILE")).and_then(|file| file.to_str())
         {

@@ -1,5 +1,7 @@
-//! Gateway events for a function: golden events from files, and any request in the format of each
-//! of four gateways.
+//! Creates gateway events for a function.
+//!
+//! It reads golden events from files, and converts any request to the format of each of four
+//! gateways.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +13,13 @@ use serde_json::{Value, json};
 
 use crate::broker::Reply;
 
-/// A golden event from `tests/fixtures/events/`.
+/// Reads a golden event from `tests/fixtures/events/`.
 pub fn golden(name: &str) -> Value {
     let path = format!("{}/fixtures/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// A request of a client, before any gateway.
+/// A request of a client, before it passes a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct Sent {
     method: String,
@@ -27,7 +29,7 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// A request for that path and query.
+    /// Creates a request for that path and query.
     pub fn new(method: impl Into<String>, target: impl Into<String>) -> Self {
         Self { method: method.into(), target: target.into(), ..Self::default() }
     }
@@ -52,7 +54,7 @@ impl Sent {
         self.header("content-type", kind)
     }
 
-    /// The request as it comes over the wire.
+    /// Returns the request as an HTTP request.
     pub fn request(&self) -> Request<Body> {
         let request = Request::builder().method(self.method.as_str()).uri(&self.target);
         let request =
@@ -84,11 +86,11 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// All four.
+    /// All four gateways.
     pub const ALL: [Self; 4] =
         [Self::FunctionUrl, Self::HttpApi, Self::RestApi, Self::LoadBalancer];
 
-    /// The event that this gateway makes of a request.
+    /// Converts a request to the event of this gateway.
     pub fn event(self, sent: &Sent) -> Value {
         let mut event = golden(match self {
             Self::FunctionUrl => "function_url",
@@ -127,9 +129,9 @@ impl Shape {
                     }
                 }
                 let pairs = if self == Self::RestApi {
-                    decoded(sent.query())
+                    decoded_pairs(sent.query())
                 } else {
-                    in_pieces(sent.query())
+                    raw_pairs(sent.query())
                 };
                 for (name, value) in pairs {
                     push(&mut event["multiValueQueryStringParameters"], &name, &value);
@@ -142,7 +144,7 @@ impl Shape {
         event
     }
 
-    /// The response that this gateway makes of a function's answer.
+    /// Converts a function's answer to the response of this gateway.
     pub fn reply(self, answer: &Value) -> Reply {
         let single = |headers: &Value| -> Vec<(String, String)> {
             let headers: BTreeMap<String, String> =
@@ -194,8 +196,8 @@ fn push(map: &mut Value, name: &str, value: &str) {
     object(map).entry(name).or_insert_with(|| json!([])).as_array_mut().unwrap().push(value.into());
 }
 
-/// The query as a load balancer splits it, which decodes nothing.
-fn in_pieces(query: &str) -> Vec<(String, String)> {
+/// Splits the query as a load balancer does, which decodes nothing.
+fn raw_pairs(query: &str) -> Vec<(String, String)> {
     let pieces = query.split('&').filter(|piece| !piece.is_empty());
     pieces
         .map(|piece| piece.split_once('=').unwrap_or((piece, "")))
@@ -203,7 +205,7 @@ fn in_pieces(query: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The query as a REST API splits it.
-fn decoded(query: &str) -> Vec<(String, String)> {
+/// Splits and decodes the query as a REST API does.
+fn decoded_pairs(query: &str) -> Vec<(String, String)> {
     reqwest::Url::parse(&format!("http://x/?{query}")).unwrap().query_pairs().into_owned().collect()
 }

@@ -1,4 +1,4 @@
-//! A function URL: HTTPS on a port of loopback that passes each request to a function as an event.
+//! Serves a function URL: HTTPS on loopback that passes each request to a function as an event.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -17,28 +17,29 @@ use crate::dev_ca::Files;
 use crate::lambda::Function;
 use crate::lambda::events::{Sent, Shape};
 
-/// The largest body: Lambda accepts 6 MB, and base64 makes four bytes of three.
+/// The largest body. Lambda accepts 6 MB, and base64 turns three bytes into four.
 const MAX_BODY: usize = 4_500_000;
 
-/// An open function URL. It closes when dropped.
+/// An open function URL. It closes when the test drops it.
 pub struct FunctionUrlServer {
     _stop: oneshot::Sender<()>,
 }
 
 impl FunctionUrlServer {
-    /// Opens one on that port of 127.0.0.1, with that certificate, in front of that function.
+    /// Opens a function URL on that port of 127.0.0.1, with that certificate, in front of that
+    /// function.
     pub async fn open(port: u16, files: &Files, function: Arc<Function>) -> Self {
         let tls = tls(&TlsFiles { cert: files.cert.clone(), key: files.key.clone() }).unwrap();
         let server = Server::bind((Ipv4Addr::LOCALHOST, port).into(), Some(tls)).await.unwrap();
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(server.run(Router::new().fallback(hand_on).with_state(function), async {
+        tokio::spawn(server.run(Router::new().fallback(forward).with_state(function), async {
             let _ = stopped.await;
         }));
         Self { _stop: stop }
     }
 }
 
-async fn hand_on(State(function): State<Arc<Function>>, request: Request<Body>) -> Response<Body> {
+async fn forward(State(function): State<Arc<Function>>, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let body = axum::body::to_bytes(body, MAX_BODY).await.unwrap();
@@ -54,7 +55,7 @@ async fn hand_on(State(function): State<Arc<Function>>, request: Request<Body>) 
             .or_insert_with(|| value.to_owned());
     }
     event["headers"] = json!(headers);
-    // An error of the function becomes a 502 of the gateway, without details.
+    // The gateway answers an error of the function with 502, without details.
     match function.invoke(&event).await {
         Err(_) => {
             Response::builder().status(502).body(Body::from("Internal Server Error")).unwrap()

@@ -1,5 +1,6 @@
-//! Lambda's runtime API on loopback, with the real broker as the function, and what stands in front
-//! of a function.
+//! Runs the real broker as a Lambda function, behind Lambda's runtime API on loopback.
+//!
+//! The submodules are the gateways in front of a function.
 
 pub mod events;
 pub mod function_url;
@@ -25,7 +26,7 @@ use tokio::task::JoinHandle;
 use crate::process::Process;
 use crate::time_limits;
 
-/// A running function. It is killed when dropped.
+/// A running function. Dropping it kills the process.
 pub struct Function {
     process: Mutex<Process>,
     api: Arc<RuntimeApi>,
@@ -38,13 +39,13 @@ struct RuntimeApi {
     events: tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, Value)>>,
     answers: Mutex<HashMap<String, oneshot::Sender<Result<Value, Value>>>>,
     numbers: AtomicU64,
-    /// How many times the function asked for an event.
+    /// Counts the function's requests for an event.
     asked: watch::Sender<u64>,
 }
 
 impl Function {
-    /// Starts the program as Lambda does: without arguments, and with no variables but Lambda's own
-    /// and these.
+    /// Starts the program as Lambda does: without arguments, and only with Lambda's variables and
+    /// these.
     pub async fn start(program: &Path, variables: &[(&str, &str)], log: &Path) -> Self {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -94,7 +95,7 @@ impl Function {
         );
     }
 
-    /// Waits until the function has ended by itself.
+    /// Waits until the function ends by itself.
     pub async fn ends(&self) -> std::process::ExitStatus {
         let ended = time_limits::wait(async {
             let mut tick = tokio::time::interval(Duration::from_millis(20));
@@ -123,7 +124,7 @@ impl Function {
         }
     }
 
-    /// Its output so far.
+    /// Returns the function's output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
@@ -164,7 +165,7 @@ async fn next(State(api): State<Arc<RuntimeApi>>) -> impl IntoResponse {
     };
     let headers = [
         ("lambda-runtime-aws-request-id", id.as_str()),
-        // The year 2100, because no test waits for a function's own time limit.
+        // The deadline is the year 2100, because no test waits for a function's own time limit.
         ("lambda-runtime-deadline-ms", "4102444800000"),
         (
             "lambda-runtime-invoked-function-arn",

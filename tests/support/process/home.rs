@@ -1,4 +1,4 @@
-//! A home folder and an environment that a test controls, for the programs that read both.
+//! Runs programs in a home folder and an environment that the test controls.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::skipped::search_path;
 use crate::sts::identity::Identity;
 use crate::time_limits;
 
-/// A home folder, and the environment of the programs that run in it; they see no other variables.
+/// A home folder, and the environment of its programs. They see no other variables.
 #[derive(Debug)]
 pub struct Home {
     folder: PathBuf,
@@ -18,53 +18,54 @@ pub struct Home {
     _temporary: Option<TempDir>,
 }
 
-/// How a command ended, and what it printed.
+/// The exit code and the output of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandOutput {
     /// The exit code; `None` after a signal.
     pub code: Option<i32>,
-    /// Its standard output.
+    /// The standard output.
     pub stdout: String,
-    /// Its standard error.
+    /// The standard error.
     pub stderr: String,
 }
 
 impl Home {
-    /// An empty home with long time limits, which is deleted when this is dropped.
+    /// Creates an empty home with long time limits. Dropping it deletes the folder.
     pub fn temporary() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut home = Self { _temporary: Some(folder), ..Self::at(PathBuf::new()) }.moved_in();
+        let mut home = Self { _temporary: Some(folder), ..Self::at(PathBuf::new()) }.with_folder();
         for (name, value) in time_limits::VARIABLES {
             home.variable(name, value);
         }
         home
     }
 
-    /// A home in that folder, which stays.
+    /// Creates a home in that folder. Dropping it does not delete the folder.
     pub fn at(folder: PathBuf) -> Self {
         let mut home = Self { folder, variables: Vec::new(), _temporary: None };
         home.variable("PATH", search_path());
         home.variable("AWS_EC2_METADATA_DISABLED", "true");
-        home.moved_in()
+        home.with_folder()
     }
 
-    /// A home in that folder, whose programs inherit the environment except for variables of
-    /// Terraform and Stile.
+    /// Creates a home in that folder, whose programs inherit the environment.
+    ///
+    /// They do not inherit variables of Terraform and Stile.
     pub fn inheriting(folder: PathBuf) -> Self {
         let ours = |name: &OsStr| {
             name.to_str()
                 .is_some_and(|name| ["TF_", "STILE_"].iter().any(|prefix| name.starts_with(prefix)))
         };
         let variables = std::env::vars_os().filter(|(name, _)| !ours(name)).collect();
-        Self { folder, variables, _temporary: None }.moved_in()
+        Self { folder, variables, _temporary: None }.with_folder()
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn path(&self) -> &Path {
         &self.folder
     }
 
-    /// The value of a variable.
+    /// Returns the value of a variable.
     pub fn value(&self, name: &str) -> Option<&OsStr> {
         self.variables
             .iter()
@@ -83,7 +84,7 @@ impl Home {
         self.variables.retain(|(set, _)| set.as_os_str() != name);
     }
 
-    /// Sets AWS credentials, and removes those that were set before.
+    /// Sets the AWS credentials and the region, and removes an older session token.
     pub fn act_as(&mut self, identity: &Identity, region: &str) {
         self.unset("AWS_SESSION_TOKEN");
         for (name, value) in identity.environment(region) {
@@ -91,7 +92,7 @@ impl Home {
         }
     }
 
-    /// Trusts that certificate authority only.
+    /// Makes programs trust that certificate authority only.
     pub fn trust(&mut self, ca: &Path) {
         self.variable("SSL_CERT_FILE", ca);
     }
@@ -103,7 +104,7 @@ impl Home {
         self.variable("STILE_CONFIG", file);
     }
 
-    /// A command that would run this program in the home folder.
+    /// Returns a command that runs this program in the home folder.
     pub fn command(
         &self,
         program: &Path,
@@ -124,7 +125,7 @@ impl Home {
         CommandOutput::of(self.command(program, arguments)).await
     }
 
-    fn moved_in(mut self) -> Self {
+    fn with_folder(mut self) -> Self {
         if let Some(folder) = &self._temporary {
             self.folder = folder.path().to_owned();
         }
@@ -153,13 +154,13 @@ impl CommandOutput {
         }
     }
 
-    /// Standard error as one line, without the frames and the line breaks for terminals.
+    /// Returns standard error as one line, without the frames and line breaks for terminals.
     pub fn words(&self) -> String {
         words(&self.stderr)
     }
 }
 
-/// A text as one line, without the frames and the line breaks for terminals.
+/// Returns the text as one line, without the frames and line breaks for terminals.
 pub fn words(text: &str) -> String {
     let plain: String =
         text.chars().map(|c| if matches!(c, '│' | '╷' | '╵') { ' ' } else { c }).collect();

@@ -1,5 +1,7 @@
-//! Programs in tests: child processes, the three programs of two releases, their home folders, and
-//! Python environments.
+//! Runs programs in tests: child processes, the three programs of two releases, and their home
+//! folders.
+//!
+//! It also creates Python environments.
 
 pub mod home;
 pub mod previous;
@@ -13,12 +15,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::time_limits;
 
-/// A running child process. It is killed when dropped.
+/// A running child process. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Process(Child);
 
 impl Process {
-    /// Starts it.
+    /// Starts the process.
     pub fn start(command: &mut Command) -> Self {
         match command.spawn() {
             Ok(child) => Self(child),
@@ -28,22 +30,22 @@ impl Process {
         }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// The child itself, for its pipes.
+    /// Returns the child, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.0
     }
 
-    /// How it ended; `None` while it runs.
+    /// Returns the exit status; `None` while the process runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().unwrap()
     }
 
-    /// Kills it with SIGKILL, as the kernel does when memory runs out.
+    /// Kills the process with SIGKILL, as the kernel does when memory runs out.
     pub fn kill_9(&mut self) {
         let _ = self.0.kill();
         self.0.wait().unwrap();
@@ -105,8 +107,8 @@ mod tests {
         let pid = Pid::from_child(&process.0);
         assert_eq!(test_kill_process(pid), Ok(()));
         drop(process);
-        // Do not check its pipe instead: a program that another test starts holds a copy of it for
-        // a moment.
+        // Do not check its pipe instead. A program that another test starts has a copy of the pipe
+        // for a moment.
         assert_eq!(test_kill_process(pid), Err(Errno::SRCH));
     }
 }

@@ -1,10 +1,11 @@
-//! The programs of the previous release, which `tests/previous-release` builds from the history.
+//! Finds the programs of the previous release, which `tests/previous-release` builds from the
+//! history.
 
 use std::path::PathBuf;
 
 use crate::process::programs::{program, target};
 
-/// The name of the previous release: its version and its commit. Its fixtures have this name.
+/// The previous release: its version and its commit. The folder of its fixtures has this name.
 pub const PREVIOUS: &str = "0.1.0-cd7453c";
 
 /// The release of a program.
@@ -17,7 +18,7 @@ pub enum Release {
 }
 
 impl Release {
-    /// The path of a program of this release, which must be built.
+    /// Returns the path of a program of this release. The program must exist.
     pub fn program(self, name: &str) -> PathBuf {
         match self {
             Self::Current => program(name),
@@ -26,7 +27,7 @@ impl Release {
     }
 }
 
-/// Tells whether `tests/previous-release` has built the programs of the previous release.
+/// Returns whether `tests/previous-release` has built the programs of the previous release.
 pub fn is_built() -> bool {
     let commit = std::fs::read_to_string(folder().join("commit"));
     commit.is_ok_and(|commit| PREVIOUS.ends_with(&commit[..7.min(commit.len())]))

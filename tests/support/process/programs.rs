@@ -1,4 +1,4 @@
-//! The three programs, built from the current sources, and a broker that runs as its own process.
+//! Builds the three programs from the current sources, and runs the broker as its own process.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -22,34 +22,35 @@ pub const HELPER: &str = "terraform-credentials-stile";
 /// The admin program.
 pub const ADMIN: &str = "stile-admin";
 
-/// The time between two checks whether the broker answers.
+/// The time between two checks that the broker answers.
 const ASK: Duration = Duration::from_millis(20);
 
-/// The path of a program. The first call of a process builds all programs, so tests never run an
-/// old one.
+/// Returns the path of a program.
+///
+/// The first call in a process builds all programs, so tests never run an old one.
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let path = BUILT.get_or_init(build).join(name);
-    assert!(path.is_file(), "`{}` was not built", path.display());
+    assert!(path.is_file(), "cargo did not build `{}`", path.display());
     path
 }
 
-/// The workspace's target folder.
+/// Returns the workspace's target folder.
 pub fn target() -> PathBuf {
     let folder = profile_folder();
     let marked = folder.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
     marked.or(folder.parent()).unwrap().to_owned()
 }
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// A free port of 127.0.0.1, which this process returns only once.
+/// Returns a free port of 127.0.0.1. A process returns a port only once.
 ///
-/// It is outside the range of ephemeral ports, so no outgoing connection takes it before the broker
-/// does.
+/// The port is outside the range of ephemeral ports. So no outgoing connection takes it before the
+/// broker.
 pub fn free_port() -> u16 {
     static NEXT: OnceLock<AtomicU16> = OnceLock::new();
     let next = NEXT.get_or_init(|| {
@@ -62,7 +63,7 @@ pub fn free_port() -> u16 {
     ports.into_iter().find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
 }
 
-/// How to start a broker.
+/// The settings with which a test starts a broker.
 #[derive(Debug)]
 pub struct Setup {
     port: u16,
@@ -71,22 +72,23 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A broker over plain HTTP on that port of 127.0.0.1, which is also its registry host. It
-    /// inherits no environment.
+    /// Sets up a broker over plain HTTP on that port of 127.0.0.1.
+    ///
+    /// The address is also the registry host. The broker inherits no environment.
     pub fn new(port: u16, data: &Path) -> Self {
         let mut setup = Self::bare(port);
         setup.command.env("STILE_DATA", data);
         setup
     }
 
-    /// The same on an emulated AWS.
+    /// Sets up a broker over plain HTTP with a store on an emulated AWS.
     pub fn on_aws(port: u16, aws: &EmulatedAws) -> Self {
         let mut setup = Self::bare(port);
         setup.command.envs(aws.environment());
         setup
     }
 
-    /// A broker on that port of 127.0.0.1 that gets its registry from these variables only.
+    /// Sets up a broker on that port of 127.0.0.1 that gets its registry from these variables only.
     pub fn from_variables(port: u16, variables: &[(String, String)]) -> Self {
         let mut setup = Self::bare(port);
         setup
@@ -133,7 +135,7 @@ impl Setup {
         self
     }
 
-    /// Runs another build of the broker.
+    /// Selects another build of the broker.
     #[must_use]
     pub fn run_by(mut self, broker: &Path) -> Self {
         let mut command = Command::new(broker);
@@ -144,7 +146,9 @@ impl Setup {
     }
 
     /// Starts the broker through another command, which gets the broker's command as its last
-    /// arguments. An empty command changes nothing.
+    /// arguments.
+    ///
+    /// An empty command changes nothing.
     #[must_use]
     pub fn wrapped_by(mut self, other: &[&str]) -> Self {
         if let Some((program, arguments)) = other.split_first() {
@@ -160,14 +164,14 @@ impl Setup {
         self
     }
 
-    /// Starts it, and waits until it answers. Its output goes to the file `log`.
+    /// Starts the broker, and waits until it answers. Its output goes to the file `log`.
     pub async fn start(self, log: &Path) -> Broker {
         let mut broker = self.spawn(log);
         broker.ready().await;
         broker
     }
 
-    /// Starts it, and does not wait.
+    /// Starts the broker, and does not wait.
     pub fn spawn(mut self, log: &Path) -> Broker {
         let out = File::create(log).unwrap();
         self.command.stdin(Stdio::null()).stderr(out.try_clone().unwrap()).stdout(out);
@@ -181,7 +185,7 @@ impl Setup {
     }
 }
 
-/// A running broker. It is killed when dropped.
+/// A running broker. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Broker {
     process: Process,
@@ -192,37 +196,37 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Its registry host, `127.0.0.1:PORT`, which is the audience.
+    /// Returns the registry host, `127.0.0.1:PORT`, which is the audience.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The URL of a path, which begins with `/`.
+    /// Returns the URL of a path, which starts with `/`.
     pub fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", if self.tls { "https" } else { "http" }, self.host())
     }
 
-    /// A client that trusts only this broker, and follows no redirects.
+    /// Returns a client that trusts only this broker, and follows no redirects.
     pub fn client(&self) -> &reqwest::Client {
         &self.client
     }
 
-    /// Its output so far.
+    /// Returns the broker's output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the broker with SIGKILL.
     pub fn kill_9(&mut self) {
         self.process.kill_9();
     }
 
-    /// Sends SIGTERM, and waits for its end.
+    /// Sends SIGTERM, and waits for the end of the process.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.process.terminate().await
     }
@@ -252,7 +256,7 @@ impl Broker {
     }
 }
 
-/// A client for tests: it uses no proxy, follows no redirects, and trusts only that authority.
+/// Creates a client that uses no proxy, follows no redirects, and trusts only that authority.
 pub fn client(tls: Option<&Files>) -> reqwest::Client {
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     let roots = tls
@@ -260,15 +264,16 @@ pub fn client(tls: Option<&Files>) -> reqwest::Client {
     builder.tls_certs_only(roots).build().unwrap()
 }
 
-/// The target folder of this build profile, where cargo puts programs.
+/// Returns the target folder of this build profile, where cargo writes programs.
 fn profile_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let folder = program.parent().unwrap();
     if folder.ends_with("deps") { folder.parent().unwrap().to_owned() } else { folder.to_owned() }
 }
 
-/// Builds all programs, as `tests/run` does. Building one program would build its dependencies
-/// again with other features.
+/// Builds all programs, as `tests/run` does.
+///
+/// A build of one program would build its dependencies again with other features.
 fn build() -> PathBuf {
     let folder = profile_folder();
     let profile = match folder.file_name().and_then(|name| name.to_str()) {

@@ -1,4 +1,4 @@
-//! Python environments in the target folder, each created once from its requirements.
+//! Creates Python environments in the target folder, each once from its requirements.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -11,11 +11,11 @@ use crate::skipped::tool;
 /// The folder of the requirements files.
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 
-/// The Python of an environment, which the first process creates.
+/// Returns the Python program of an environment. The first process creates the environment.
 ///
-/// It returns `None` without `python3`, and if a requirement cannot be installed; pip's messages go
-/// to stderr.
-pub fn made(name: &str, requirements: &str) -> Option<PathBuf> {
+/// It returns `None` without `python3`, and if pip cannot install a requirement. The messages of
+/// pip go to stderr.
+pub fn python(name: &str, requirements: &str) -> Option<PathBuf> {
     let (python, requirements) = (tool("python3")?, Path::new(FIXTURES).join(requirements));
     let folder = target().join(format!("{name}-venv"));
     let lock = File::create(target().join(format!("{name}-venv.lock"))).unwrap();

@@ -1,4 +1,4 @@
-//! The requests of the soak, and the answers that each must get. Every request is new.
+//! Sends the requests of the soak, and lists the answers that each may get. Every request is new.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -27,7 +27,7 @@ use crate::time_limits;
 
 const MODULE: &str = "/v1/modules/acme/vpc/aws";
 
-/// How long a slow client may stay connected.
+/// The longest time that a slow client may stay connected.
 const CUT: Duration = Duration::from_secs(20);
 
 /// A kind of request.
@@ -64,12 +64,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Whether it is a successful read, whose latency counts.
+    /// Returns whether this is a successful read, whose latency counts.
     pub(super) fn is_read(self) -> bool {
         matches!(self, Self::Versions | Self::Download | Self::Archive | Self::Whoami)
     }
 
-    /// The answers that it may get.
+    /// Returns the answers that this kind may get.
     pub(super) fn expected(self) -> &'static [&'static str] {
         match self {
             Self::Versions | Self::Archive | Self::Whoami | Self::Mint => &["200"],
@@ -87,7 +87,7 @@ impl Kind {
     }
 }
 
-/// A running broker, its STS, and tokens of every kind.
+/// A running broker, its STS, and the tokens of the soak.
 pub(super) struct Registry {
     broker: Broker,
     sts: LocalSts,
@@ -147,7 +147,7 @@ impl Registry {
         registry
     }
 
-    /// The resident memory of the broker, in KiB.
+    /// Returns the resident memory of the broker, in KiB.
     pub(super) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.broker.id()))
             .unwrap_or_default();
@@ -155,13 +155,13 @@ impl Registry {
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
     }
 
-    /// The calls to STS beyond one for each valid proof.
+    /// Returns the number of calls to STS beyond one for each valid proof.
     pub(super) fn unexpected_calls(&self) -> i64 {
         i64::try_from(self.sts.calls()).unwrap() - self.mints.load(Ordering::SeqCst)
     }
 
-    /// Sends a request, and returns the answer and the time it took. `None` if it is too early for
-    /// that kind.
+    /// Sends a request, and returns the answer and its latency. `None` if it is too early for that
+    /// kind.
     pub(super) async fn send(&self, kind: Kind) -> Option<(String, Duration)> {
         let n = self.sent.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
@@ -181,7 +181,7 @@ impl Registry {
                 self.get(&format!("{MODULE}/versions"), &self.garbage_token(n)).await
             }
             Kind::GarbageExchange => self.exchange(self.garbage_exchange(n)).await,
-            // The broker may cache a grant for ten seconds, and this token lives for sixty.
+            // The broker may cache a grant for ten seconds, and this token is valid for sixty.
             Kind::Expired if self.short.0.elapsed() < Duration::from_secs(62) => return None,
             Kind::Expired => self.get(&format!("{MODULE}/versions"), &self.short.1).await,
             Kind::Revoked if self.short.0.elapsed() < Duration::from_secs(12) => return None,
@@ -207,7 +207,7 @@ impl Registry {
         body["token"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()
     }
 
-    /// A valid proof, for which the broker may ask STS once.
+    /// Creates a valid proof, for which the broker may ask STS once.
     fn proof(&self, identity: &Identity, ttl: i64, permissions: &[Permission]) -> Value {
         self.mints.fetch_add(1, Ordering::SeqCst);
         let document = document(ttl, Namespaces::All, permissions);
@@ -323,7 +323,7 @@ impl Registry {
     }
 }
 
-/// The status, and the error code if there is one.
+/// Sends a request, and returns the status and the error code, if the answer has one.
 async fn outcome(request: reqwest::RequestBuilder) -> String {
     let Ok(answer) = request.send().await else { return "no answer".to_owned() };
     let status = answer.status();

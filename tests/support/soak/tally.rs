@@ -1,4 +1,4 @@
-//! The result of a soak: counts, latencies, memory, and whether everything held that must hold.
+//! Reports the result of a soak: counts, latencies, memory, and the conditions.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,17 +10,18 @@ use serde_json::{Value, json};
 use super::Phase;
 use super::requests::Kind;
 
-/// How many wrong answers the report lists one by one.
+/// The number of wrong answers that the report lists one by one.
 const LISTED: usize = 20;
 
-/// How much the memory may grow, in percent.
+/// The largest growth of the memory, in percent.
 const GROWTH: u64 = 10;
 
-/// Below this latency, the 99th percentile may be more than twice the usual: clients and broker
-/// share the machine.
+/// Below this latency, the 99th percentile may be more than twice the usual one.
+///
+/// Clients and broker share the machine, so small latencies vary.
 const UNNOTICED: Duration = Duration::from_millis(5);
 
-/// The results so far.
+/// The counts and latencies so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Mutex<Counts>);
 
@@ -72,7 +73,7 @@ impl Tally {
             .map(|(_, n)| n)
             .sum();
         let latency = |what: &str, [usual, garbage, mixed]: &[Latency; 3]| {
-            // A latency that was never measured must not count as fast.
+            // A latency without measurements must not count as fast.
             let of = |said: &str,
                       usual: (usize, Duration),
                       under: (usize, Duration),
@@ -197,12 +198,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether every condition held.
+    /// Returns whether every condition held.
     pub fn held(&self) -> bool {
         self.invariants.iter().all(|invariant| invariant.held)
     }
 
-    /// The report as JSON.
+    /// Returns the report as JSON.
     pub fn json(&self) -> Value {
         let phases = |[usual, garbage, mixed]: &[Latency; 3]| json!({"usual": usual.json(), "garbage": garbage.json(), "mixed": mixed.json()});
         let requests: u64 = self.outcomes.values().sum();
@@ -266,7 +267,7 @@ mod tests {
 
     const MEASURED: [Phase; 3] = [Phase::Usual, Phase::Garbage, Phase::Mixed];
 
-    /// A tally of reads and mints of 1 to 100 ms in those phases.
+    /// Creates a tally of reads and mints of 1 to 100 ms in those phases.
     fn measured(phases: &[Phase], kinds: &[Kind]) -> Tally {
         let tally = Tally::default();
         for (phase, kind) in

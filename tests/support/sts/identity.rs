@@ -1,41 +1,41 @@
-//! Throw-away AWS credentials, with the account, the ARN and the unique id that STS returns for
+//! Creates throw-away AWS credentials, with the account, ARN and unique id that STS returns for
 //! them.
 //!
-//! Keys are random, so tests never share one. The unique id depends on the name only, as in AWS.
+//! Keys are random, so tests never share a key. The unique id depends on the name only, as in AWS.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use stile_protocol::region::Partition;
 
-/// Credentials and their owner. They work only where a test adds them.
+/// Credentials and their owner. They are valid only for an STS to which a test adds them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// `ASIA…` with a session token, else `AKIA…`.
+    /// `ASIA…` with a session token, otherwise `AKIA…`.
     pub access_key_id: String,
-    /// 40 characters.
+    /// The secret key: 40 characters.
     pub secret_access_key: String,
-    /// Present with temporary credentials.
+    /// The session token of temporary credentials.
     pub session_token: Option<String>,
-    /// 12 digits.
+    /// The account: 12 digits.
     pub account: String,
-    /// As `GetCallerIdentity` returns it.
+    /// The ARN, as `GetCallerIdentity` returns it.
     pub arn: String,
-    /// `AROA…:session` of a role, `AIDA…` of a user.
+    /// The user id: `AROA…:session` of a role, `AIDA…` of a user.
     pub user_id: String,
     /// The time from which STS answers `ExpiredToken`, in Unix seconds.
     pub expires_at: Option<i64>,
 }
 
 impl Identity {
-    /// A session of a role.
+    /// Creates credentials of a session of a role.
     pub fn role(account: &str, role: &str, session: &str) -> Self {
         let id = unique_id("AROA", &format!("{account}:role/{role}"));
         let arn = format!("arn:aws:sts::{account}:assumed-role/{role}/{session}");
         Self::temporary(account, arn, format!("{id}:{session}"))
     }
 
-    /// An IAM user with a long-lived key.
+    /// Creates a long-lived key of an IAM user.
     pub fn user(account: &str, name: &str) -> Self {
         Self {
             access_key_id: format!("AKIA{}", base32(&random::<16>())),
@@ -48,7 +48,7 @@ impl Identity {
         }
     }
 
-    /// Temporary credentials for exactly this ARN and this id, valid or not.
+    /// Creates temporary credentials for exactly this ARN and this id, which may be invalid.
     pub fn temporary(account: &str, arn: impl Into<String>, user_id: impl Into<String>) -> Self {
         Self {
             access_key_id: format!("ASIA{}", base32(&random::<16>())),
@@ -61,13 +61,15 @@ impl Identity {
         }
     }
 
-    /// The same name in another partition.
+    /// Moves the identity to another partition.
     #[must_use]
     pub fn in_partition(self, partition: Partition) -> Self {
         Self { arn: self.arn.replacen("arn:aws:", &format!("arn:{partition}:"), 1), ..self }
     }
 
-    /// The same name after it was deleted and created again: new keys and another unique id.
+    /// Returns the role or user after AWS deleted it and created it again.
+    ///
+    /// It has the same name, new keys and another unique id.
     #[must_use]
     pub fn recreated(self) -> Self {
         let (id, session) = match self.user_id.split_once(':') {
@@ -78,20 +80,20 @@ impl Identity {
         self.renewed_as(user_id)
     }
 
-    /// The same principal with new keys.
+    /// Returns the same principal with new keys.
     #[must_use]
     pub fn renewed(self) -> Self {
         let user_id = self.user_id.clone();
         self.renewed_as(user_id)
     }
 
-    /// The same credentials, which expire at that time.
+    /// Sets the time at which the credentials expire.
     #[must_use]
     pub fn expiring_at(self, at: i64) -> Self {
         Self { expires_at: Some(at), ..self }
     }
 
-    /// The name of the role or user, without the session.
+    /// Returns the name of the role or user, without the session name.
     pub fn name(&self) -> &str {
         let mut parts = self.arn.split('/');
         let name =
@@ -99,7 +101,7 @@ impl Identity {
         name.unwrap_or_default()
     }
 
-    /// The environment variables with these credentials.
+    /// Returns the environment variables with these credentials.
     pub fn environment(&self, region: &str) -> Vec<(&'static str, String)> {
         let mut variables = vec![
             ("AWS_ACCESS_KEY_ID", self.access_key_id.clone()),

@@ -1,4 +1,5 @@
-//! Identities in tests: throw-away keys, proofs that they sign, and a local STS that verifies them.
+//! Creates identities in tests: throw-away keys, proofs that they sign, and a local STS that
+//! verifies signatures.
 
 pub mod identity;
 pub mod local;

@@ -1,4 +1,4 @@
-//! Proofs for tests, signed without the helper's code, with parts that a test can change.
+//! Builds proofs for tests without the helper's code. A test can change every part.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,8 +15,8 @@ use crate::sts::sigv4::{ALGORITHM, Request, Scope, amz_date};
 
 /// A builder of a proof.
 ///
-/// Defaults: `us-east-1`, and a request for `download` on all namespaces for an hour, with a new
-/// nonce.
+/// The default region is `us-east-1`. The default request is for `download` on all namespaces for
+/// an hour, with a new nonce.
 #[derive(Debug, Clone)]
 pub struct Proof {
     identity: Identity,
@@ -29,7 +29,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Starts a proof of that identity.
+    /// Starts a proof that this identity signs.
     pub fn new(identity: &Identity) -> Self {
         let document = document(3600, Namespaces::All, &[Permission::Download]);
         Self {
@@ -49,13 +49,13 @@ impl Proof {
         Self { region: region.to_owned(), ..self }
     }
 
-    /// Signs another host than the region's own.
+    /// Replaces the region's host in the signed request.
     #[must_use]
     pub fn host(self, host: &str) -> Self {
         Self { host: Some(host.to_owned()), ..self }
     }
 
-    /// Sets the registry that the proof is for, unchanged.
+    /// Sets the audience, without putting it into canonical form.
     #[must_use]
     pub fn audience(self, audience: &str) -> Self {
         Self { audience: Some(audience.to_owned()), ..self }
@@ -85,7 +85,7 @@ impl Proof {
         Self { document: document.into(), ..self }
     }
 
-    /// The body of `POST /v1/token`.
+    /// Builds the body of `POST /v1/token`.
     pub fn build(&self) -> Value {
         let mut body = json!({
             "version": VERSION,
@@ -101,7 +101,7 @@ impl Proof {
         body
     }
 
-    /// The request to STS that the proof describes: all its headers, and its body.
+    /// Returns the headers and the body of the signed request that the proof describes.
     pub fn sts_request(&self) -> (Vec<(String, String)>, &'static str) {
         let mut headers = self.headers();
         headers.push((
@@ -167,33 +167,33 @@ impl Proof {
     }
 }
 
-/// A request document with a new nonce.
+/// Creates a request document with a new nonce.
 pub fn document(ttl: i64, namespaces: Namespaces, permissions: &[Permission]) -> RequestDocument {
     RequestDocument::new(ttl, namespaces, permissions.iter().copied().collect::<Permissions>())
         .unwrap()
 }
 
-/// The body with that field added or replaced.
+/// Adds or replaces a field of the body.
 #[must_use]
 pub fn with(mut body: Value, field: &str, value: impl Into<Value>) -> Value {
     body[field] = value.into();
     body
 }
 
-/// The body without that field.
+/// Removes a field of the body.
 #[must_use]
 pub fn without(mut body: Value, field: &str) -> Value {
     body.as_object_mut().unwrap().remove(field);
     body
 }
 
-/// The body with another request document, under the old signature.
+/// Replaces the request document in the body, and does not sign again.
 #[must_use]
 pub fn with_document(body: Value, document: &[u8]) -> Value {
     with(body, "request", URL_SAFE_NO_PAD.encode(document))
 }
 
-/// The bytes of the request document in the body.
+/// Decodes the bytes of the request document in the body.
 pub fn document_of(body: &Value) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(body["request"].as_str().unwrap()).unwrap()
 }

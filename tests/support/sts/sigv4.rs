@@ -1,5 +1,6 @@
-//! Signature Version 4, written from its specification without the library that the helper signs
-//! with.
+//! Computes Signature Version 4 from its specification.
+//!
+//! It does not use the library of the helper, so a test compares two implementations.
 //!
 //! Source: the Signature Version 4 signing process of the IAM user guide, "Create a signed AWS API
 //! request".
@@ -7,7 +8,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-/// The only algorithm.
+/// The only signature algorithm.
 pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// A request to sign. Header names may have any case and order.
@@ -15,18 +16,18 @@ pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub struct Request<'a> {
     /// The method in upper case.
     pub method: &'a str,
-    /// The path as sent.
+    /// The path as the client sends it.
     pub path: &'a str,
-    /// The query as sent, without `?`. Signing sorts its pairs.
+    /// The query as the client sends it, without `?`. The canonical request has its pairs in order.
     pub query: &'a str,
-    /// All headers, signed or not.
+    /// All headers, including those that the signature does not cover.
     pub headers: &'a [(String, String)],
     /// The body.
     pub body: &'a [u8],
 }
 
 impl Request<'_> {
-    /// The canonical request over these headers, `a;b;c`. `None` if one of them is missing.
+    /// Returns the canonical request with these headers, `a;b;c`. `None` if one of them is missing.
     pub fn canonical(&self, signed_headers: &str) -> Option<String> {
         let mut headers = String::new();
         for name in signed_headers.split(';') {
@@ -41,8 +42,9 @@ impl Request<'_> {
         ))
     }
 
-    /// A header's canonical value: words joined by one space, values of the same name joined by a
-    /// comma.
+    /// Returns the canonical value of a header.
+    ///
+    /// One space separates words, and a comma separates values of the same name.
     pub fn header(&self, name: &str) -> Option<String> {
         let twins: Vec<_> = self
             .headers
@@ -68,14 +70,14 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Reads `date/region/service/aws4_request`.
+    /// Parses `date/region/service/aws4_request`.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<_> = text.split('/').collect();
         let [date, region, service, "aws4_request"] = parts[..] else { return None };
         Some(Self { date: date.to_owned(), region: region.to_owned(), service: service.to_owned() })
     }
 
-    /// The signature of a canonical request: 64 hex digits in lower case.
+    /// Signs a canonical request. Returns 64 hex digits in lower case.
     pub fn signature(&self, secret_access_key: &str, amz_date: &str, canonical: &str) -> String {
         let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
         let mut key = format!("AWS4{secret_access_key}").into_bytes();

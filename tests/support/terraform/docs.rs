@@ -5,11 +5,12 @@ use std::path::Path;
 use hcl_edit::expr::Expression;
 use hcl_edit::structure::{Block, Body};
 
-/// What is wrong with the tables under `## Inputs` and `## Outputs` of a module's README, or with
-/// the variables and outputs. Empty if nothing is wrong.
+/// Returns the errors in a module's README, variables and outputs. Empty without errors.
 ///
-/// A row of inputs is ``| `name` | description | `type` | `default` |``, with `required` if there
-/// is no default. A row of outputs is ``| `name` | description |``. Both have the order of the
+/// The README has tables under `## Inputs` and `## Outputs`.
+///
+/// A row of inputs is ``| `name` | description | `type` | `default` |``. Without a default, the last
+/// cell is `required`. A row of outputs is ``| `name` | description |``. Both have the order of the
 /// `.tf` files.
 pub fn differences(module: &Path) -> Vec<String> {
     let read = |name: &str| std::fs::read_to_string(module.join(name)).unwrap();
@@ -66,7 +67,7 @@ fn row(kind: &str, block: &Block, wrong: &mut Vec<String>) -> String {
     )
 }
 
-/// An expression as a table cell: a string without quotes, the members of an object on one line.
+/// Formats an expression as a table cell: a string without quotes, an object on one line.
 fn one_line(value: &Expression) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut line = String::new();
@@ -84,7 +85,7 @@ fn one_line(value: &Expression) -> String {
     line.replace('|', "\\|")
 }
 
-/// The rows of the first table under a heading, without the table's head.
+/// Returns the rows of the first table under a heading, without the table's head.
 fn table(readme: &str, heading: &str) -> Vec<String> {
     let under = readme
         .lines()

@@ -1,4 +1,5 @@
-//! The real Terraform in its own home, its provider for AWS, and the state backend module.
+//! Runs the real Terraform in its own home, with its provider for AWS, and the state backend
+//! module.
 
 pub mod docs;
 pub mod provider;
@@ -9,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use crate::process::home::{CommandOutput, Home};
 
-/// The URL from which Terraform fetches a location.
+/// Returns the URL from which Terraform fetches a location.
 ///
-/// Its installer removes its own parameters, and decodes, sorts and encodes the others as Go does.
+/// Terraform's installer removes its own parameters from the query. It decodes, sorts and encodes
+/// the others as Go does.
 pub fn as_fetched(location: &str) -> String {
     let url = url::Url::parse(location).unwrap();
     let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
@@ -32,7 +34,7 @@ pub fn as_fetched(location: &str) -> String {
     format!("{}?{}", location.split('?').next().unwrap(), query.join("&"))
 }
 
-/// Terraform with its own home and one configuration.
+/// A Terraform program with its own home and one configuration.
 #[derive(Debug)]
 pub struct Terraform {
     program: PathBuf,
@@ -41,8 +43,8 @@ pub struct Terraform {
 }
 
 impl Terraform {
-    /// Terraform from that program with an empty configuration, no update check, and no credentials
-    /// helper.
+    /// Creates a home for that program with an empty configuration, no update check, and no
+    /// credentials helper.
     pub fn new(program: &Path, home: Home) -> Self {
         let mut terraform = Self { program: program.to_owned(), home };
         std::fs::create_dir_all(terraform.plugins()).unwrap();
@@ -56,17 +58,17 @@ impl Terraform {
         terraform
     }
 
-    /// The folder in which Terraform looks for credentials helpers.
+    /// Returns the folder in which Terraform looks for credentials helpers.
     pub fn plugins(&self) -> PathBuf {
         self.home.path().join(".terraform.d/plugins")
     }
 
-    /// The folder of `main.tf`.
+    /// Returns the folder of `main.tf`.
     pub fn configuration(&self) -> PathBuf {
         self.home.path().join("configuration")
     }
 
-    /// The path of its CLI configuration.
+    /// Returns the path of its CLI configuration.
     pub fn rc(&self) -> PathBuf {
         self.home.path().join(".terraformrc")
     }
@@ -96,7 +98,7 @@ impl Terraform {
         self.write_main(&format!("{before}module \"{name}\" {{\n  source  = \"{source}\"\n  version = \"{version}\"\n}}\n"));
     }
 
-    /// The folder of an installed module call.
+    /// Returns the folder of an installed module call.
     pub fn installed(&self, name: &str) -> PathBuf {
         self.configuration().join(".terraform/modules").join(name)
     }

@@ -1,7 +1,6 @@
-//! Finds the provider hashicorp/aws: in a mirror if there is one, otherwise in the registry, once.
+//! Finds the provider hashicorp/aws in a mirror, or downloads it once from the public registry.
 //!
-//! The provider gets the address of an emulator and invalid keys, so it never reaches a real
-//! account.
+//! The provider gets the URL of an emulator and invalid keys, so it never reaches a real account.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -22,7 +21,7 @@ const VERSIONS: &str = "~> 5.100";
 /// next to them.
 const MIRROR: &str = "shared/tools/terraform-mirror-rc";
 
-/// Terraform with an empty configuration, the provider, and an emulator in place of AWS.
+/// Returns Terraform with an empty configuration and the provider. An emulator replaces AWS.
 ///
 /// Without `terraform` or the provider, it records a skip and returns `None`.
 pub fn terraform_on(endpoint: &str, shows: &str) -> Option<Terraform> {
@@ -39,8 +38,9 @@ pub fn terraform_on(endpoint: &str, shows: &str) -> Option<Terraform> {
     Some(terraform)
 }
 
-/// Terraform from that program with an empty configuration, no provider, and an emulator in place
-/// of AWS.
+/// Returns Terraform from that program with an empty configuration and no provider.
+///
+/// An emulator replaces AWS.
 pub fn emulated(program: &Path, endpoint: &str) -> Terraform {
     let mut terraform = Terraform::new(program, Home::temporary());
     for (name, value) in [
@@ -54,7 +54,9 @@ pub fn emulated(program: &Path, endpoint: &str) -> Terraform {
     terraform
 }
 
-/// The CLI configuration with which Terraform finds the provider. Each process looks for it once.
+/// Returns the CLI configuration with which Terraform finds the provider.
+///
+/// Each process looks for it once.
 pub fn cli_configuration(terraform: &Path) -> Option<&'static str> {
     static FOUND: OnceLock<Option<String>> = OnceLock::new();
     FOUND.get_or_init(|| from_mirror(workspace()).or_else(|| from_registry(terraform))).as_deref()
@@ -79,7 +81,9 @@ fn from_mirror(checkout: &Path) -> Option<String> {
     None
 }
 
-/// Keeps what `terraform init` downloads in the target folder, unpacked, which makes it a mirror.
+/// Downloads the provider with `terraform init` into the target folder.
+///
+/// The unpacked provider there is a mirror for all later runs.
 fn from_registry(terraform: &Path) -> Option<String> {
     let folder = target().join("terraform-provider");
     let lock = File::create(target().join("terraform-provider.lock")).unwrap();
@@ -175,7 +179,7 @@ mod tests {
         let ran = terraform.init().await;
         assert!(
             ran.stdout.contains("Installed hashicorp/aws v5."),
-            "what init got is a mirror: {ran:?}"
+            "the downloaded provider is a mirror: {ran:?}"
         );
     }
 }

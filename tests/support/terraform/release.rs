@@ -1,5 +1,6 @@
-//! Other releases of Terraform than the one on `PATH`, from Python packages that contain
-//! HashiCorp's code as a library.
+//! Installs other releases of Terraform than the one on `PATH`.
+//!
+//! They come from Python packages that contain HashiCorp's code as a library.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -7,24 +8,25 @@ use std::path::PathBuf;
 use crate::process::venv;
 use crate::skipped::skipped;
 
-/// Passes its arguments to the library's command line.
+/// A program that passes its arguments to the library's command line.
 const RUNNER: &str = include_str!("../../fixtures/terraform_release.py");
 
-/// The program of a release such as `1.9`. If it cannot be installed, it records a skip and returns
-/// `None`.
+/// Returns the program of a release such as `1.9`.
+///
+/// If the release cannot be installed, it records a skip and returns `None`.
 pub fn terraform_release(release: &str, shows: &str) -> Option<PathBuf> {
-    let Some(python) = venv::made(
+    let Some(python) = venv::python(
         &format!("terraform-{release}"),
         &format!("terraform-{release}-requirements.txt"),
     ) else {
-        // The skip names `python3`, which provides the releases: where Python is installed, CI
-        // fails without them.
+        // The skip names `python3`, because Python provides the releases. If CI has Python, a skip
+        // then fails the run.
         skipped("python3", &format!("Terraform {release}: {shows}"));
         return None;
     };
     let program = python.with_file_name("terraform");
     if !program.is_file() {
-        // Renames it into place, because other processes may be about to run it.
+        // Rename the program into place, because another process may start it at the same time.
         let aside = tempfile::NamedTempFile::new_in(python.parent().unwrap()).unwrap();
         std::fs::write(aside.path(), format!("#!{}\n{RUNNER}", python.display())).unwrap();
         std::fs::set_permissions(aside.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -40,7 +42,7 @@ mod tests {
     #[test]
     fn a_release_has_the_version_that_a_test_names() {
         for release in ["1.6", "1.9", "1.15"] {
-            let Some(program) = terraform_release(release, "the release that is asked for") else {
+            let Some(program) = terraform_release(release, "the version of the release") else {
                 continue;
             };
             let ran = std::process::Command::new(program)

@@ -1,5 +1,4 @@
-//! The state backends of the module's example, which Terraform creates in an emulator, and projects
-//! that use them.
+//! Creates the state backends of the module's example in an emulator, and projects that use them.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +12,10 @@ use crate::skipped::{skipped, tool};
 use crate::terraform::Terraform;
 use crate::terraform::provider::{emulated, terraform_on};
 
-/// The configuration of a project, which needs only Terraform's built-in provider.
+/// The configuration of a project. It needs only Terraform's built-in provider.
 const PROJECT: &str = "variable \"word\" {\n  type = string\n}\n\nresource \"terraform_data\" \"it\" {\n  input = var.word\n}\n";
 
-/// The module and its examples, copied to a home of Terraform.
+/// A copy of the module and its examples in a home of Terraform.
 #[derive(Debug)]
 pub struct Module {
     terraform: Terraform,
@@ -24,8 +23,9 @@ pub struct Module {
 }
 
 impl Module {
-    /// Copies it for use with that emulator. Without `terraform` or its provider, it records a skip
-    /// and returns `None`.
+    /// Copies the module for use with that emulator.
+    ///
+    /// Without `terraform` or its provider, it records a skip and returns `None`.
     pub fn copied(endpoint: &str, shows: &str) -> Option<Self> {
         let terraform = terraform_on(endpoint, shows)?;
         let folder = terraform.home.path().join("state-backend");
@@ -33,8 +33,8 @@ impl Module {
         Some(Self { terraform, folder })
     }
 
-    /// Runs a command in a folder of the module, such as `examples/minimal`, or in the module
-    /// itself if empty.
+    /// Runs a command in a folder of the module, such as `examples/minimal`. An empty name is the
+    /// module itself.
     pub async fn run(&self, folder: &str, arguments: &[&str]) -> CommandOutput {
         let place = format!("-chdir={}", self.folder.join(folder).display());
         self.terraform.run(&[&[place.as_str()], arguments].concat()).await
@@ -48,7 +48,7 @@ impl Module {
     }
 }
 
-/// The folder of the module's sources.
+/// Returns the folder of the module's sources.
 pub fn source() -> PathBuf {
     workspace().join("infra/state-backend")
 }
@@ -63,7 +63,7 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// The example that creates them.
+    /// The example that creates the backends.
     const EXAMPLE: &str = "examples/for-each";
 
     /// Applies the example. If a tool is missing, it records a skip and returns `None`.
@@ -91,17 +91,17 @@ impl Backends {
         Some(backends)
     }
 
-    /// The URL of the emulator.
+    /// Returns the URL of the emulator.
     pub fn endpoint(&self) -> String {
         self.moto.endpoint()
     }
 
-    /// The module that created them.
+    /// Returns the module that created the backends.
     pub fn module(&self) -> &Module {
         &self.module
     }
 
-    /// Plans again; the exit code is 2 if the plan has changes.
+    /// Plans again. The exit code is 2 if the plan has changes.
     pub async fn plan(&self) -> CommandOutput {
         self.module
             .run(
@@ -130,20 +130,21 @@ impl Backends {
         assert_eq!(self.done(&["state", "list"]).await, "");
     }
 
-    /// An output of the module of that namespace.
+    /// Returns an output of the module of that namespace.
     pub fn output(&self, namespace: &str, name: &str) -> &Value {
         let value = &self.outputs[namespace][name];
-        assert!(!value.is_null(), "there is no output `{name}` of `{namespace}`");
+        assert!(!value.is_null(), "`{namespace}` has no output `{name}`");
         value
     }
 
-    /// The same as text.
+    /// Returns an output of the module of that namespace as text.
     pub fn text(&self, namespace: &str, name: &str) -> &str {
         self.output(namespace, name).as_str().unwrap()
     }
 
-    /// The policy of a resource or a data source of that namespace, for one project if each project
-    /// has one.
+    /// Returns the policy of a resource or a data source of that namespace.
+    ///
+    /// `project` selects one project, if each project has a policy.
     pub fn policy(
         &self,
         namespace: &str,
@@ -161,7 +162,7 @@ impl Backends {
             .filter(|resource| resource["type"] == kind && resource["index"].as_str() == project);
         let found = fitting
             .next()
-            .unwrap_or_else(|| panic!("there is no `{kind}` of {project:?} in `{namespace}`"));
+            .unwrap_or_else(|| panic!("`{namespace}` has no `{kind}` of {project:?}"));
         serde_json::from_str(found["values"][attribute].as_str().unwrap()).unwrap()
     }
 
@@ -177,12 +178,12 @@ impl Backends {
 pub struct Project(Terraform);
 
 impl Project {
-    /// A project with this text as its `backend.tf`, which reaches AWS through the proxy.
+    /// Creates a project with this text as its `backend.tf`. It reaches AWS through the proxy.
     pub fn new(proxy: &AwsProxy, backend: &str) -> Self {
         Self::run_by(&tool("terraform").unwrap(), proxy, backend)
     }
 
-    /// The same, run by that release of Terraform.
+    /// Creates a project that runs that Terraform program.
     pub fn run_by(program: &Path, proxy: &AwsProxy, backend: &str) -> Self {
         let terraform = emulated(program, &proxy.endpoint());
         terraform.write_main(PROJECT);
@@ -200,7 +201,7 @@ impl Project {
         self.0.run(arguments).await
     }
 
-    /// Applies, which writes a word to the state.
+    /// Applies the configuration, which writes a word to the state.
     pub async fn apply(&self, word: &str) -> CommandOutput {
         self.run(&[
             "apply",

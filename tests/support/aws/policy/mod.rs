@@ -1,8 +1,10 @@
-//! Judges requests by IAM policies, as IAM does: a deny wins over an allow, and what no statement
-//! allows is refused.
+//! Judges requests by IAM policies, as IAM does.
 //!
-//! It knows the statement elements and the condition operators that this project's policies use. It
-//! panics at any other, because a judge that ignores an element or an operator gives wrong answers.
+//! A deny wins over an allow. The judge rejects a request that no statement allows.
+//!
+//! It supports the statement elements and the condition operators that this project's policies use.
+//! At any other it panics, because a judge that ignores an element or an operator gives wrong
+//! answers.
 
 mod requests;
 
@@ -13,23 +15,23 @@ use serde_json::{Value, json};
 pub(in crate::aws) use self::requests::decoded_path;
 pub use self::requests::{Credential, requests};
 
-/// The elements of a statement that the judge understands.
+/// The elements of a statement that the judge supports.
 const ELEMENTS: [&str; 6] = ["Sid", "Effect", "Action", "Resource", "Principal", "Condition"];
 
-/// Stands for the ARN of the registry's table in a generalized request, and in a policy that judges
-/// one.
+/// Replaces the ARN of the registry's table in a generalized request, and in a policy that judges
+/// such a request.
 pub const TABLE: &str = "TABLE";
 
-/// Stands for the ARN of the registry's bucket.
+/// Replaces the ARN of the registry's bucket.
 pub const BUCKET: &str = "BUCKET";
 
-/// Stands for the ARN of the key that the keyring is encrypted under.
+/// Replaces the ARN of the token key, which encrypts the keyring.
 pub const KEY: &str = "KEY";
 
-/// Stands for the registry's host.
+/// Replaces the registry host.
 pub const HOST: &str = "HOST";
 
-/// An action on a resource, as IAM sees it.
+/// An action on a resource, as IAM judges it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AwsRequest {
     action: String,
@@ -41,16 +43,18 @@ pub struct AwsRequest {
 /// What policies decide about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// The statement with this `Sid` denies it, whatever others say.
+    /// The statement with this `Sid` denies the request. Other statements do not matter.
     Denied(String),
-    /// The statement with this `Sid` allows it, and none denies it.
+    /// The statement with this `Sid` allows the request, and no statement denies it.
     Allowed(String),
-    /// No statement applies, so IAM refuses it.
+    /// No statement applies, so IAM rejects the request.
     NotAllowed,
 }
 
 impl AwsRequest {
-    /// An action such as `s3:GetObject` on the resource with that ARN, with no condition keys.
+    /// Creates a request for an action such as `s3:GetObject` on the resource with that ARN.
+    ///
+    /// It has no condition keys.
     pub fn new(action: &str, resource: &str) -> Self {
         Self {
             action: action.to_owned(),
@@ -74,22 +78,22 @@ impl AwsRequest {
         self
     }
 
-    /// The action, such as `s3:GetObject`.
+    /// Returns the action, such as `s3:GetObject`.
     pub fn action(&self) -> &str {
         &self.action
     }
 
-    /// The ARN of the resource.
+    /// Returns the ARN of the resource.
     pub fn resource(&self) -> &str {
         &self.resource
     }
 
-    /// The values of a condition key.
+    /// Returns the values of a condition key.
     pub fn values(&self, key: &str) -> impl Iterator<Item = &str> {
         self.context.get(&key.to_ascii_lowercase()).into_iter().flatten().map(String::as_str)
     }
 
-    /// The request without what differs from test to test, so that a whole run has few different
+    /// Replaces the parts that differ from test to test, so that a whole run has few different
     /// requests.
     ///
     /// Names become [`TABLE`], [`BUCKET`], [`KEY`] and [`HOST`]; the rest of a path or of a
@@ -123,12 +127,12 @@ impl AwsRequest {
         request
     }
 
-    /// The request as JSON, without its caller.
+    /// Returns the request as JSON, without its caller.
     pub fn to_json(&self) -> Value {
         json!({ "action": self.action, "resource": self.resource, "context": self.context })
     }
 
-    /// Reads what [`Self::to_json`] has written.
+    /// Parses the output of [`Self::to_json`].
     pub fn from_json(value: &Value) -> Self {
         let text = |name: &str| value[name].as_str().unwrap();
         let request = Self::new(text("action"), text("resource"));
@@ -139,12 +143,12 @@ impl AwsRequest {
     }
 }
 
-/// The statements of one or more policies, which count together.
+/// The statements of one or more policies. The judge applies all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Policy(Vec<Value>);
 
 impl Policy {
-    /// Takes the statements of policy documents.
+    /// Collects the statements of policy documents.
     pub fn of<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Self {
         let statements: Vec<Value> = documents
             .into_iter()
@@ -169,7 +173,7 @@ impl Policy {
         Self::of(&documents)
     }
 
-    /// What the statements decide about a request.
+    /// Decides a request by the statements.
     pub fn decide(&self, request: &AwsRequest) -> Decision {
         let first = |effect| self.applying(effect, request).first().map(|sid| (*sid).to_owned());
         first("Deny")
@@ -178,7 +182,7 @@ impl Policy {
             .unwrap_or(Decision::NotAllowed)
     }
 
-    /// The `Sid` of every statement that allows a request; none if one denies it.
+    /// Returns the `Sid` of every statement that allows a request; none if one denies it.
     pub fn allowing(&self, request: &AwsRequest) -> Vec<&str> {
         if self.applying("Deny", request).is_empty() {
             self.applying("Allow", request)
@@ -187,7 +191,7 @@ impl Policy {
         }
     }
 
-    /// Each action of each statement that allows something, as `Sid action`.
+    /// Returns each action of each statement that allows something, as `Sid action`.
     pub fn granted(&self) -> BTreeSet<String> {
         let allowing = self.0.iter().filter(|statement| statement["Effect"] == "Allow");
         allowing
@@ -198,12 +202,12 @@ impl Policy {
             .collect()
     }
 
-    /// The statements.
+    /// Returns the statements.
     pub fn statements(&self) -> &[Value] {
         &self.0
     }
 
-    /// The `Sid` of every statement with that effect that is about a request.
+    /// Returns the `Sid` of every statement with that effect that is about a request.
     fn applying(&self, effect: &str, request: &AwsRequest) -> Vec<&str> {
         let applies = |statement: &&Value| statement["Effect"] == effect && request.fits(statement);
         self.0.iter().filter(applies).map(sid).collect()
@@ -211,10 +215,10 @@ impl Policy {
 }
 
 impl AwsRequest {
-    /// Whether a statement is about this request.
+    /// Returns whether a statement is about this request.
     fn fits(&self, statement: &Value) -> bool {
         let any = |patterns: &Value, text: &str| texts(patterns).any(|pattern| like(pattern, text));
-        // A trust policy names no resource: it is about the role that it belongs to.
+        // A trust policy names no resource, because it belongs to one role.
         let resource =
             statement.get("Resource").is_none_or(|resource| any(resource, &self.resource));
         let principal = match statement.get("Principal") {
@@ -235,7 +239,7 @@ impl AwsRequest {
             })
     }
 
-    /// Whether the context meets one condition.
+    /// Returns whether the request's context meets one condition.
     ///
     /// An operator without `ForAllValues` compares a single value: a key with several values does
     /// not meet it.
@@ -268,7 +272,7 @@ impl AwsRequest {
     }
 }
 
-/// Whether a text fits a pattern, in which `*` stands for any text.
+/// Returns whether a text fits a pattern, in which `*` stands for any text.
 pub fn like(pattern: &str, text: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == text };
     let Some(rest) = text.strip_prefix(before) else { return false };
@@ -306,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_applies_to_what_every_part_of_it_fits() {
+    fn a_statement_applies_to_requests_that_fit_every_element() {
         let allowed = Decision::Allowed("S".to_owned());
         let like = json!({ "StringLike": { "k": ["a/*", "b/*"] } });
         let equals = json!({ "StringEquals": { "k": "v" } });

@@ -1,8 +1,9 @@
-//! Translates an HTTP call to AWS into the requests that IAM judges: action, resource and condition
-//! keys.
+//! Translates an HTTP call to AWS into the requests that IAM judges.
 //!
-//! The source is AWS's service authorization reference, for the calls of this project. A call that
-//! this file does not know becomes an action that no policy grants.
+//! A request has an action, a resource and condition keys.
+//!
+//! The source is AWS's service authorization reference. It covers the calls of this project. Any
+//! other call becomes an action that no policy grants.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,7 @@ use super::AwsRequest;
 use crate::aws::emulated::REGION;
 use crate::aws::moto::ACCOUNT;
 
-/// The attributes that are the partition key of a table of this project: the registry's, and the
-/// lock table's.
+/// The partition keys of this project's tables: the registry's table and the lock table.
 const PARTITION_KEYS: [&str; 2] = ["pk", "LockID"];
 
 /// Who signed a call, and for which service.
@@ -44,7 +44,7 @@ impl Credential {
     }
 }
 
-/// The requests that a call makes; for a transaction, one for each item in it.
+/// Returns the requests to IAM that a call makes. A transaction makes one for each of its items.
 pub fn requests(head: &Parts, body: &[u8]) -> Vec<AwsRequest> {
     let target = header(head, "x-amz-target");
     match target.split_once('.') {
@@ -99,7 +99,9 @@ fn of_json((service, action): (&str, &str), body: &Value) -> Vec<AwsRequest> {
     }
 }
 
-/// A call of the query protocol, such as STS speaks. Everybody may ask STS who the caller is.
+/// Translates a call of the query protocol, which STS uses.
+///
+/// `GetCallerIdentity` needs no permission, so it makes no request.
 fn of_form(service: &str, body: &[u8]) -> Option<AwsRequest> {
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
     let value = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
@@ -116,7 +118,7 @@ fn of_form(service: &str, body: &[u8]) -> Option<AwsRequest> {
     }
 }
 
-/// A call of S3, described as if it had come over TLS: a proxy on loopback speaks plain HTTP.
+/// Translates a call of S3 as if it came over TLS. The proxy on loopback uses plain HTTP.
 fn of_s3(head: &Parts) -> AwsRequest {
     let query: BTreeMap<String, String> =
         url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_of_s3_is_what_its_method_and_its_query_say() {
+    fn the_method_and_the_query_name_the_action_of_an_s3_call() {
         for (request, action, resource) in [
             (Request::get("/b/modules/a/b?versionId=1"), "GetObjectVersion", "b/modules/a/b"),
             (Request::put("/b/uploads/1"), "PutObject", "b/uploads/1"),
@@ -259,7 +261,7 @@ mod tests {
             (Request::head("/b/"), "ListBucket", "b"),
             (Request::get("/b?acl"), "GET acl", "b"),
         ] {
-            let [request] = &translated(request, "")[..] else { panic!("one request") };
+            let [request] = &translated(request, "")[..] else { panic!("expected one request") };
             assert_eq!(
                 (request.action(), request.resource()),
                 (&*format!("s3:{action}"), &*format!("arn:aws:s3:::{resource}"))
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_assumed_with_its_external_id_and_everybody_may_ask_who_the_caller_is() {
+    fn assume_role_has_its_external_id_and_get_caller_identity_needs_no_permission() {
         let form =
             || Request::post("/").header("content-type", "application/x-www-form-urlencoded");
         assert_eq!(

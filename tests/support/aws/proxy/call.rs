@@ -1,5 +1,5 @@
-//! One call through the proxy: its record, its line in the list of a whole run, and how a test
-//! holds it back.
+//! Records one call through the proxy, lists it for a whole run, and holds it back if a test asks
+//! for that.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 use crate::aws::policy::{AwsRequest, Credential, decoded_path};
 use crate::process::programs::target;
 
-/// The file in the target folder that lists what a whole run has asked of IAM: one [`AwsRequest`]
-/// per line, as JSON.
+/// The file in the target folder that lists the requests to IAM of a whole run.
+///
+/// It has one [`AwsRequest`] per line, as JSON.
 ///
 /// [`AwsRequest::generalized`] makes the requests of different tests comparable.
 pub const CALLS: &str = "aws-calls.jsonl";
@@ -31,13 +32,14 @@ pub struct Call {
     pub method: String,
     /// The decoded path, without the query.
     pub path: String,
-    /// What the call asks of IAM; empty until its body has arrived, and if a fault stops it before
-    /// the target.
+    /// The requests to IAM that the call makes.
+    ///
+    /// It is empty until the body has arrived, and if a fault stops the call before the target.
     pub requests: Vec<AwsRequest>,
 }
 
 impl Call {
-    /// Records the head of a call.
+    /// Creates a record from the head of a call.
     pub(super) fn of(head: &Parts) -> Self {
         let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         let Credential { access_key_id, service } = Credential::of(head);

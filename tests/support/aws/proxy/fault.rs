@@ -1,4 +1,4 @@
-//! The faults that a proxy injects into a call, and the wrong answers that it gives.
+//! Defines the faults that a proxy injects into a call, and builds their answers.
 
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 /// The size of [`Fault::Large`]: 10 MB, more than any correct answer.
 const LARGE: usize = 10 * 1024 * 1024;
 
-/// What goes wrong with a call.
+/// A fault of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The connection closes without an answer, and the call does not reach the target.
@@ -39,7 +39,7 @@ pub enum Fault {
     NoBucket,
     /// The real answer breaks off in the middle. The call has reached the target.
     Truncate,
-    /// `BatchGetItem` leaves the rows whose sort key starts so unprocessed, as DynamoDB does
+    /// `BatchGetItem` leaves the rows whose sort key has this prefix unprocessed, as DynamoDB does
     /// without capacity. The answer is a success.
     LeaveOver(&'static str),
     /// A fixed answer.
@@ -54,18 +54,19 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the call reaches the target although its answer does not arrive intact.
+    /// Returns whether the call reaches the target, although its answer does not arrive intact.
     pub fn takes_place(&self) -> bool {
         matches!(self, Self::Truncate | Self::Stall | Self::LeaveOver(_))
     }
 
-    /// Whether the caller waits until its own time limit.
+    /// Returns whether the caller waits until its own time limit.
     pub fn takes_long(&self) -> bool {
         matches!(self, Self::Hang | Self::Stall)
     }
 
-    /// The answer in place of the real one; an error closes the connection. `service` is the called
-    /// service.
+    /// Returns the answer that replaces the real one. An error closes the connection.
+    ///
+    /// `service` is the called service.
     pub(super) async fn answer(
         self,
         service: &str,
@@ -111,14 +112,15 @@ impl Fault {
                 .unwrap()),
             Self::Answer { status, content_type, body } => answer(status, content_type, body),
             Self::Truncate | Self::Stall | Self::LeaveOver(_) => {
-                unreachable!("the genuine answer is asked for")
+                unreachable!("this fault changes the real answer")
             }
         }
     }
 
-    /// Changes the answer to `asked`. An empty body cannot break off in the middle, so then the
-    /// connection closes.
-    pub(super) fn bend(
+    /// Applies the fault to the real answer to `asked`.
+    ///
+    /// An empty body cannot break off in the middle, so its connection closes instead.
+    pub(super) fn change_answer(
         self,
         asked: &[u8],
         mut response: Response<Body>,
@@ -143,8 +145,9 @@ impl Fault {
     }
 }
 
-/// An answer of `BatchGetItem` without the rows whose sort key starts so: they become unprocessed
-/// keys.
+/// Removes the rows whose sort key has this prefix from an answer of `BatchGetItem`.
+///
+/// Their keys become unprocessed keys.
 fn without(begins: &str, asked: &[u8], body: &[u8]) -> Vec<u8> {
     let (asked, mut answer): (Value, Value) =
         (serde_json::from_slice(asked).unwrap(), serde_json::from_slice(body).unwrap());
@@ -199,9 +202,9 @@ fn xml(root: &str, code: &str) -> String {
 /// A body that sends its first half, and then breaks off or hangs.
 struct Half {
     first: Option<Bytes>,
-    /// The first half has been sent, and the head with it.
+    /// Whether the head and the first half have been sent.
     under_way: bool,
-    /// Counts the call as stuck when the body hangs; without it, the body breaks off.
+    /// Counts the call as stuck when the body hangs. `None` if the body breaks off.
     stuck: Option<watch::Sender<usize>>,
 }
 

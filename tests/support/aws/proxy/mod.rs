@@ -1,7 +1,7 @@
-//! A proxy on loopback in front of an emulator of AWS.
+//! Runs a proxy on loopback in front of an emulator of AWS.
 //!
-//! It counts and records calls, describes them for the judge of policies, can cut the connection as
-//! a network does, holds single calls back, and injects faults.
+//! It counts and records calls, and describes them for the judge of policies. It can cut
+//! connections as a network does, hold single calls back, and inject faults.
 
 mod call;
 mod fault;
@@ -39,7 +39,7 @@ pub struct AwsProxy {
     _reserved: TcpSocket,
 }
 
-/// Whether the proxy listens, and a channel that reports when that is so.
+/// Whether the proxy must listen, and a channel that confirms the change.
 type Presence = (bool, std::sync::mpsc::Sender<()>);
 
 struct Shared {
@@ -48,7 +48,7 @@ struct Shared {
     listed: bool,
     client: reqwest::Client,
     cut: AtomicBool,
-    /// Tells open connections that the proxy was cut.
+    /// Notifies open connections that a test cut the proxy.
     cuts: broadcast::Sender<()>,
     calls: Mutex<Calls>,
     bytes: AtomicUsize,
@@ -56,7 +56,7 @@ struct Shared {
     holds: Mutex<Vec<Hold>>,
     /// Changes whenever a call arrives.
     arrived: watch::Sender<()>,
-    /// How many calls got no answer, or an answer without its end.
+    /// Counts the calls that got no answer, or an answer without its end.
     stuck: watch::Sender<usize>,
 }
 
@@ -67,7 +67,7 @@ struct Calls {
     taken: usize,
 }
 
-/// A fault, and which of the future calls get it.
+/// A fault, and the future calls that get it.
 struct Injection {
     prefix: String,
     met: usize,
@@ -84,7 +84,8 @@ impl AwsProxy {
         Self::start_with(target, true)
     }
 
-    /// The same for programs that do not act for the registry: their calls do not go to the file.
+    /// Starts a proxy for programs that do not act for the registry. Their calls do not go to the
+    /// file.
     pub fn start_unlisted(target: String) -> Self {
         Self::start_with(target, false)
     }
@@ -131,12 +132,12 @@ impl AwsProxy {
         Self::start_with(self.shared.target.clone(), self.shared.listed)
     }
 
-    /// Where it listens, as `http://127.0.0.1:PORT`.
+    /// Returns the URL that it listens on: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Closes every connection, and every new one at once.
+    /// Closes every open connection, and each new connection at once.
     pub fn cut(&self) {
         self.shared.cut.store(true, Ordering::SeqCst);
         let _ = self.shared.cuts.send(());
@@ -176,19 +177,19 @@ impl AwsProxy {
         held
     }
 
-    /// Every call so far.
+    /// Returns every call so far.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.calls.lock().unwrap().all.clone()
     }
 
-    /// What the calls so far that this key has signed asked of IAM.
+    /// Returns the requests to IAM of all calls so far that this key signed.
     pub fn requests_by(&self, access_key_id: &str) -> BTreeSet<AwsRequest> {
         let calls = self.shared.calls.lock().unwrap();
         let signed = calls.all.iter().filter(|call| call.access_key_id == access_key_id);
         signed.flat_map(|call| call.requests.iter().cloned()).collect()
     }
 
-    /// Counts the calls since the last look, by name: `dynamodb GetItem`, `s3 PUT`.
+    /// Takes the number of calls by name since the last take: `dynamodb GetItem`, `s3 PUT`.
     pub fn take_counts(&self) -> BTreeMap<String, usize> {
         let mut counted = BTreeMap::new();
         for name in self.take_names() {
@@ -197,7 +198,7 @@ impl AwsProxy {
         counted
     }
 
-    /// The names of the calls since the last look, in order.
+    /// Takes the names of the calls since the last take, in order.
     pub fn take_names(&self) -> Vec<String> {
         let mut calls = self.shared.calls.lock().unwrap();
         let names = calls.all[calls.taken..].iter().map(|call| call.name.clone()).collect();
@@ -205,7 +206,7 @@ impl AwsProxy {
         names
     }
 
-    /// Waits until that many calls with that name have arrived since the last look.
+    /// Waits until that many calls with that name have arrived since the last take.
     pub async fn wait_for_calls(&self, name: &str, times: usize) {
         let mut arrived = self.shared.arrived.subscribe();
         let enough = || {
@@ -239,7 +240,7 @@ impl AwsProxy {
         }
     }
 
-    /// The total size of all response bodies since the last look.
+    /// Takes the total size of all response bodies since the last take.
     pub fn take_bytes(&self) -> usize {
         self.shared.bytes.swap(0, Ordering::SeqCst)
     }
@@ -337,7 +338,7 @@ async fn forward(
     let (name, method, decoded_path) = (call.name.clone(), call.method.clone(), call.path.clone());
     let fault = shared.fault(&name);
     let index = shared.record(call);
-    // A client that gives up its upload has made no call.
+    // An upload that the client aborts never reaches the target.
     let body =
         axum::body::to_bytes(Body::new(body), usize::MAX).await.map_err(std::io::Error::other)?;
     if let Some(fault) = fault.as_ref().filter(|fault| !fault.takes_place()) {
@@ -365,14 +366,17 @@ async fn forward(
     shared.bytes.fetch_add(answered.len(), Ordering::SeqCst);
     match fault {
         None => Ok(response.body(Body::from(answered)).unwrap()),
-        Some(fault) => {
-            fault.bend(&body, response.body(Body::empty()).unwrap(), &answered, &shared.stuck)
-        }
+        Some(fault) => fault.change_answer(
+            &body,
+            response.body(Body::empty()).unwrap(),
+            &answered,
+            &shared.stuck,
+        ),
     }
 }
 
 impl Shared {
-    /// Picks the fault of this call, which every injection that it fits counts.
+    /// Picks the fault of this call, and counts the call in every injection with its prefix.
     fn fault(&self, name: &str) -> Option<Fault> {
         let mut fault = None;
         let mut injections = self.injections.lock().unwrap();
@@ -393,7 +397,7 @@ impl Shared {
         calls.all.len() - 1
     }
 
-    /// Adds what a recorded call asks of IAM.
+    /// Adds the requests to IAM of a recorded call.
     fn describe(&self, index: usize, requests: Vec<AwsRequest>) {
         let call = &mut self.calls.lock().unwrap().all[index];
         call.requests = requests;

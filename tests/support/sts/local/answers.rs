@@ -1,4 +1,4 @@
-//! The answers of the local STS: an identity, an error, and a body without end.
+//! Builds the answers of the local STS: an identity, an error, and a body without end.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,10 +14,10 @@ use crate::sts::identity::Identity;
 /// The XML namespace of every element.
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
-/// One request id for all answers, because no client may rely on it.
+/// The request id of all answers. No client may rely on it.
 const REQUEST_ID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
-/// The answer to `GetCallerIdentity`. Tests send it unchanged or modified.
+/// Returns the answer to `GetCallerIdentity`. Tests send it unchanged or changed.
 pub fn identity_xml(identity: &Identity) -> String {
     let (arn, user_id, account) =
         (escape(&identity.arn), escape(&identity.user_id), escape(&identity.account));
@@ -70,7 +70,7 @@ pub(super) fn redirect(to: &str) -> Response {
     Response::builder().status(307).header("location", to).body(Body::empty()).unwrap()
 }
 
-/// Endless spaces, so that an XML reader waits for the root element.
+/// A body of endless spaces, so that an XML reader waits for the root element.
 pub(super) struct Endless;
 
 impl hyper::body::Body for Endless {

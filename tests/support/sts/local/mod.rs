@@ -1,8 +1,7 @@
-//! A local STS that verifies signatures as AWS does, for a list of throw-away identities.
+//! Runs a local STS that verifies signatures as AWS does, for a list of throw-away identities.
 //!
-//! It runs on its own thread, so it answers while a test blocks. Dropping it closes its
-//! connections.
-//! A test can change its answers at any time, and can hold them back.
+//! The STS runs on its own thread, so it answers while a test blocks. A test can change its answers
+//! at any time, and can hold them back. Dropping it closes its connections.
 
 mod answers;
 mod verify;
@@ -22,16 +21,16 @@ pub use self::answers::identity_xml;
 use crate::sts::identity::Identity;
 use crate::time_limits;
 
-/// How many requests it remembers.
+/// The number of requests that the STS remembers.
 const REMEMBERED: usize = 1000;
 
-/// The largest body that it reads, in bytes.
+/// The largest body that the STS reads, in bytes.
 const MAX_BODY: usize = 1 << 20;
 
 /// Returns Unix seconds.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// A clock that stands still.
+/// Returns a clock that stands still.
 pub fn fixed_clock(now: i64) -> Clock {
     Arc::new(move || now)
 }
@@ -39,7 +38,7 @@ pub fn fixed_clock(now: i64) -> Clock {
 /// The answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The answer of AWS: the STS verifies the signature.
+    /// The answer of AWS, after the STS verified the signature.
     Genuine,
     /// A fixed answer.
     Raw {
@@ -63,7 +62,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// `200 text/xml` with that body.
+    /// Returns an answer `200 text/xml` with that body.
     pub fn xml(body: impl Into<Vec<u8>>) -> Self {
         Self::Raw { status: 200, content_type: "text/xml".to_owned(), body: body.into() }
     }
@@ -76,20 +75,20 @@ pub struct Seen {
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// Names in lower case with their values, repeated ones included. A value that is not UTF-8 is
-    /// `?`.
+    /// Names in lower case with their values, including repeated headers. A value that is not UTF-8
+    /// is `?`.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Seen {
-    /// The first value of a header.
+    /// Returns the first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(sent, _)| sent == name).map(|(_, value)| value.as_str())
     }
 
-    /// The names of all headers, sorted.
+    /// Returns the names of all headers, sorted.
     pub fn header_names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
@@ -97,7 +96,7 @@ impl Seen {
     }
 }
 
-/// A running STS. It stops when dropped.
+/// A running STS. Dropping it stops it.
 pub struct LocalSts {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -105,7 +104,7 @@ pub struct LocalSts {
 }
 
 impl LocalSts {
-    /// Starts one on a free port of 127.0.0.1 with genuine answers.
+    /// Starts an STS on a free port of 127.0.0.1 with genuine answers.
     pub fn start(identities: impl IntoIterator<Item = Identity>, clock: Clock) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -137,12 +136,12 @@ impl LocalSts {
         Self { address, shared, running: Some((stop, thread)) }
     }
 
-    /// The address that it listens on.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL that it listens on: `http://127.0.0.1:PORT`.
+    /// Returns the URL that it listens on: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -170,12 +169,12 @@ impl LocalSts {
         self.shared.switches().next.extend(answers);
     }
 
-    /// How many calls have arrived.
+    /// Returns the number of calls that have arrived.
     pub fn calls(&self) -> usize {
         *self.shared.calls.borrow()
     }
 
-    /// Waits until that many calls have arrived in all, held back or not.
+    /// Waits until that many calls have arrived in total, including calls that the STS holds back.
     pub async fn wait_for_calls(&self, calls: usize) {
         let mut counted = self.shared.calls.subscribe();
         let enough = time_limits::wait(counted.wait_for(|count| *count >= calls)).await;
@@ -187,12 +186,12 @@ impl LocalSts {
         self.shared.held.send_replace(true);
     }
 
-    /// Sends the answers that were held back, and holds no more.
+    /// Sends the answers that the STS holds back, and stops holding.
     pub fn release(&self) {
         self.shared.held.send_replace(false);
     }
 
-    /// The last requests, oldest first.
+    /// Returns the last requests, oldest first.
     pub fn requests(&self) -> Vec<Seen> {
         self.shared.switches().seen.iter().cloned().collect()
     }

@@ -1,5 +1,4 @@
-//! Tests the verifier with AWS's published example, with requests that the SDK signs, and with an
-//! attacker's changes.
+//! Tests the local STS with requests that the SDK signs, and with the changes of an attacker.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -446,7 +445,7 @@ async fn sts_names_the_signer_and_remembers_the_request() {
     );
     assert_eq!(document.root_element().tag_name().name(), "GetCallerIdentityResponse");
     assert_eq!(text("RequestId").len(), 36);
-    let [request] = &sts.requests()[..] else { panic!("one request") };
+    let [request] = &sts.requests()[..] else { panic!("expected one request") };
     assert_eq!(
         (request.method.as_str(), request.path.as_str(), request.body.as_slice()),
         ("POST", "/", BODY.as_bytes())

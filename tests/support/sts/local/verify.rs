@@ -1,4 +1,4 @@
-//! Finds the signer of a request: all checks of AWS, in AWS's order and with AWS's messages.
+//! Finds the signer of a request, with all checks of AWS, in AWS's order and with AWS's messages.
 
 use stile_protocol::region::Region;
 
@@ -7,10 +7,12 @@ use super::answers::Refusal;
 use crate::sts::identity::Identity;
 use crate::sts::sigv4::{ALGORITHM, Request, Scope, amz_date, parse_amz_date};
 
-/// How far the time of a signature may differ, in seconds.
+/// The largest difference between the time of a signature and the current time, in seconds.
 const WINDOW: i64 = 15 * 60;
 
-/// The identity whose key signed this request, for the STS of its host's region, at time `now`.
+/// Returns the identity whose key signed this request, at time `now`.
+///
+/// The signature must be for the STS of the host's region.
 pub(super) fn caller<'a>(
     seen: &Seen,
     identities: &'a [Identity],
@@ -136,6 +138,8 @@ fn in_time(
     Ok(date)
 }
 
+/// Checks that the scope is for the region of the host.
+///
 /// The STS of each region has its own host, and accepts only scopes of its region.
 fn in_place(authorization: &Authorization, request: &Request<'_>) -> Result<(), Refusal> {
     if authorization.scope.service != "sts" {
@@ -150,7 +154,8 @@ fn in_place(authorization: &Authorization, request: &Request<'_>) -> Result<(), 
     if ours { Ok(()) } else { Err(refused("Credential should be scoped to a valid region.")) }
 }
 
-/// The signature must cover `host` and all headers that AWS interprets; it may cover others.
+/// Checks that the signature covers `host` and all headers that AWS interprets. It may cover
+/// others.
 fn all_signed(authorization: &Authorization, seen: &Seen) -> Result<(), Refusal> {
     let signed: Vec<_> = authorization.signed_headers.split(';').collect();
     for (name, _) in &seen.headers {
