@@ -2,11 +2,12 @@
 
 use std::error::Error;
 
+use crate::app::Broker;
 use crate::audit::Folding;
 use crate::boot;
 use crate::config::Config;
 use crate::http;
-use stile_core::clock::Clock;
+use stile_core::clock::{Clock, rfc3339};
 
 /// The result for one part of the configuration.
 #[derive(Debug)]
@@ -41,8 +42,13 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
             for (part, outcome) in broker.store.diagnose().await {
                 found(part, outcome.map_err(|error| chain(&error)));
             }
-            let key = broker.tokens.minting_key(&broker.store, broker.clock.now()).await;
-            found("keyring".to_owned(), key.map(drop).map_err(|error| chain(&error)));
+            match broker.tokens.minting_key(&broker.store, broker.clock.now()).await {
+                Ok(key) => found(
+                    format!("keyring, whose key is from {}", rfc3339(key.created_at())),
+                    keys_from_the_future(&broker).await,
+                ),
+                Err(error) => found("keyring".to_owned(), Err(chain(&error))),
+            }
             // Try each region of a short list. A long list is usually the default, all regions of
             // one network: one of them is enough.
             let tried = if config.regions.len() > 4 { 1 } else { config.regions.len() };
@@ -55,6 +61,17 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Fails if a key of the keyring is from the future.
+async fn keys_from_the_future(broker: &Broker) -> Result<(), String> {
+    let keyring = broker.store.keyring().await.map_err(|error| chain(&error))?;
+    let Some(key) = keyring.keys_from_the_future(broker.clock.now()).last() else { return Ok(()) };
+    Err(format!(
+        "another key is from the future ({}): the clock of this machine is behind, or another broker's was ahead; hint: \
+         correct the clock, then run `stile-admin token revoke --all` to remove the key, or wait for its time",
+        rfc3339(key.created_at())
+    ))
 }
 
 /// Returns the message of an error with the messages of its causes.

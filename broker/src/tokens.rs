@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use stile_protocol::audience::Audience;
 
 use crate::shared_failure_mutex::{SharedFailureGuard, SharedFailureMutex};
+use stile_core::clock::rfc3339;
 use stile_core::grants::Entitlement;
 use stile_core::token::{Claims, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, Sealed, seal};
 use stile_store::{Recorded, Store, StoreError, StoreErrorKind};
@@ -133,7 +134,7 @@ impl Tokens {
         for _ in 0..4 {
             let keyring = store.keyring().await?;
             if !keyring.rotation_due(now) && keyring.minting_key(now).is_some() {
-                return self.cache(keyring).minting_key(now).cloned().ok_or(KeyError::Crypto);
+                return self.cache(keyring, now).minting_key(now).cloned().ok_or(KeyError::Crypto);
             }
             let next = keyring.rotated(now).map_err(|_| KeyError::Crypto)?;
             if store.replace_keyring(keyring.revision, next.clone()).await? {
@@ -142,7 +143,7 @@ impl Tokens {
                     keys = next.keys().len(),
                     "the keyring has a new key"
                 );
-                return self.cache(next).minting_key(now).cloned().ok_or(KeyError::Crypto);
+                return self.cache(next, now).minting_key(now).cloned().ok_or(KeyError::Crypto);
             }
         }
         Err(KeyError::Store(StoreError::busy("other brokers change the keyring too often")))
@@ -299,7 +300,7 @@ impl Tokens {
             guard.latest_failure = failure;
             guard.record_failure();
         }
-        self.cache(read?);
+        self.cache(read?, now);
         Ok(())
     }
 
@@ -370,7 +371,7 @@ impl Tokens {
             guard.latest_failure = failure;
             guard.record_failure();
         }
-        let keyring = self.cache(read.map_err(KeyError::Store)?);
+        let keyring = self.cache(read.map_err(KeyError::Store)?, now);
         if has_key(&keyring) { Ok(keyring) } else { Err(OpenError::Invalid) }
     }
 
@@ -378,9 +379,24 @@ impl Tokens {
         self.keyring.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn cache(&self, keyring: Keyring) -> Arc<Keyring> {
+    /// Caches a keyring. Raises the alarm if a new revision has a key from the future.
+    fn cache(&self, keyring: Keyring, now: i64) -> Arc<Keyring> {
         let keyring = Arc::new(keyring);
-        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&keyring));
+        let before = self
+            .keyring
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(Arc::clone(&keyring));
+        if before.is_none_or(|before| before.revision != keyring.revision) {
+            for key in keyring.keys_from_the_future(now) {
+                tracing::error!(
+                    alarm = "key_from_the_future",
+                    key = key.id().as_str(),
+                    created_at = rfc3339(key.created_at()),
+                    "a key is from the future: the clock of this broker is behind, or the clock of the broker that created the key was ahead"
+                );
+            }
+        }
         keyring
     }
 }

@@ -44,7 +44,7 @@ async fn published() -> (TestBroker, String) {
 
 /// Runs the checks of `stile-broker check` on a data folder. Returns the output, and whether all is
 /// well.
-fn checked(data: &Path) -> (bool, String) {
+pub(crate) fn checked(data: &Path) -> (bool, String) {
     let mut command = Command::new(program(BROKER));
     command
         .args(["check", "--host", "registry.example.com", "--regions", "us-east-1", "--data"])

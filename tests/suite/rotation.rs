@@ -6,19 +6,25 @@
 //! the first use of each key, the last second of each token, and the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde_json::Value;
+use stile_core::clock::rfc3339;
 use stile_core::token::{ACTIVATION_DELAY, ROTATION_INTERVAL};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::Download;
 use stile_protocol::region::REGIONS;
+use stile_tests::broker::journal::Journal;
+use stile_tests::broker::served::system_time;
 use stile_tests::broker::{Backend, HOST, NOW, Place, TestBroker, deploy, role};
 use stile_tests::sts::identity::Identity;
 use stile_tests::sts::proof::document;
+
+use crate::faults_on_disk::checked;
 
 /// When the test mints tokens, in seconds after the next rotation is due.
 const MINTS: [i64; 10] = [
@@ -126,4 +132,75 @@ async fn ten_thousand_tokens_of_two_processes_live_to_their_own_end_through_thre
 async fn on_aws_two_hundred_and_forty_do() {
     let Some(counted) = live_through_rotations(Backend::Aws, 6).await else { return };
     assert_eq!(counted, (240, 480));
+}
+
+/// Starts one broker with a clock that is ahead, and then serves three days with a correct clock.
+/// Returns `None` if the machine lacks a tool.
+async fn rotate_after_a_clock_was_ahead(backend: Backend, jump: i64) -> Option<()> {
+    let place = Place::new(backend).await?;
+    let process =
+        || TestBroker::start_at(HOST, 43_200, place.clone(), &REGIONS.iter().collect::<Vec<_>>());
+    let (ahead, right, identity) = (process(), process(), deploy());
+    right.grant(&role("deploy"), "acme", &[Download]).await;
+    right.sts.add_identity(identity.clone());
+    let mut minted_under = vec![key_id(&mint(&right, &identity, 3600).await.1)];
+
+    ahead.set_time(NOW + jump);
+    assert_eq!(ahead.get_anonymously("/readyz").await.status, 200);
+    let keyring = right.store().keyring().await.unwrap();
+    assert_eq!(keyring.keys_from_the_future(NOW).count(), 1, "{jump}");
+
+    let journal = Journal::start();
+    for day in 1..4 {
+        let now = NOW + day * ROTATION_INTERVAL;
+        right.set_time(now);
+        let (_, before) = mint(&right, &identity, 3600).await;
+        assert_eq!(Some(&key_id(&before)), minted_under.last(), "day {day}");
+        right.set_time(now + ACTIVATION_DELAY);
+        let (_, token) = mint(&right, &identity, 3600).await;
+        assert!(!minted_under.contains(&key_id(&token)), "day {day} has its own key");
+        minted_under.push(key_id(&token));
+        assert_eq!(right.get("/v1/whoami", &before).await.status, 200, "day {day}");
+        let ready = right.get_anonymously("/readyz").await.json();
+        assert_eq!(
+            (&ready["status"], &ready["key_age"]),
+            (&"ready".into(), &ACTIVATION_DELAY.into())
+        );
+    }
+    let log = journal.taken().json.text;
+    let alarms: Vec<_> =
+        log.lines().filter(|line| line.contains(r#""alarm":"key_from_the_future""#)).collect();
+    assert_eq!(alarms.len(), 3, "one for each new revision of the keyring: {log}");
+    assert!(alarms.iter().all(|line| line.contains("the clock of this broker")), "{log}");
+    Some(())
+}
+
+#[tokio::test]
+async fn after_a_start_with_a_clock_that_is_ahead_keys_rotate_each_day_and_the_alarm_is_raised() {
+    for days in [5, 40, 4000] {
+        rotate_after_a_clock_was_ahead(Backend::Embedded, days * ROTATION_INTERVAL).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn on_aws_they_do_too() {
+    rotate_after_a_clock_was_ahead(Backend::Aws, 40 * ROTATION_INTERVAL).await;
+}
+
+#[tokio::test]
+async fn the_check_names_a_key_from_the_future_and_the_age_of_the_key_that_mints() {
+    let data = Arc::new(tempfile::tempdir().unwrap());
+    let test = TestBroker::start_at(HOST, 43_200, Place::Folder(Arc::clone(&data)), &[]);
+    let real = system_time();
+    test.set_time(real);
+    assert_eq!(test.get_anonymously("/readyz").await.status, 200);
+    let (is_well, said) = checked(data.path());
+    let from = format!("ok      keyring, whose key is from {}", rfc3339(real));
+    assert!(is_well && said.contains(&from), "{said}");
+
+    test.set_time(real + 40 * ROTATION_INTERVAL);
+    assert_eq!(test.get_anonymously("/readyz").await.status, 200);
+    let (is_well, said) = checked(data.path());
+    assert!(!is_well && said.contains("another key is from the future"), "{said}");
+    assert!(said.contains("stile-admin token revoke --all"), "{said}");
 }

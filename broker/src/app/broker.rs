@@ -51,9 +51,16 @@ pub struct Broker {
     pub readiness: Readiness,
 }
 
-/// The time of the last good readiness check, so that not every probe costs a check.
+/// The last good readiness check, so that not every probe costs a check.
 #[derive(Debug, Default)]
-pub struct Readiness(SharedFailureMutex<Option<i64>>);
+pub struct Readiness(SharedFailureMutex<Option<GoodCheck>>);
+
+/// The result of a good readiness check, in Unix seconds.
+#[derive(Debug, Clone, Copy)]
+struct GoodCheck {
+    at: i64,
+    key_created_at: i64,
+}
 
 /// The reason why the broker is not ready.
 #[derive(Debug, thiserror::Error)]
@@ -67,33 +74,34 @@ pub enum NotReady {
 }
 
 impl Broker {
-    /// Checks that the store answers, and that the broker has a key to mint with.
-    pub async fn ready(&self) -> Result<(), NotReady> {
+    /// Checks that the store answers, and that the broker has a key to mint with. Returns the age
+    /// of that key in seconds.
+    pub async fn ready(&self) -> Result<i64, NotReady> {
         let now = self.clock.now();
-        let mut ready_at = self.readiness.0.lock().await;
-        if ready_at.is_some_and(|at| (0..READY).contains(&now.saturating_sub(at))) {
-            return Ok(());
+        let mut last = self.readiness.0.lock().await;
+        if let Some(good) = last.filter(|good| (0..READY).contains(&now.saturating_sub(good.at))) {
+            return Ok(now.saturating_sub(good.key_created_at));
         }
-        if ready_at.failed_while_waiting() {
+        if last.failed_while_waiting() {
             return Err(StoreError::busy("the store was not ready a moment ago").into());
         }
-        *ready_at = None;
+        *last = None;
         let checked = self.health_check(now).await;
-        match checked {
-            Ok(()) => *ready_at = Some(now),
-            Err(_) => ready_at.record_failure(),
+        match &checked {
+            Ok(created_at) => *last = Some(GoodCheck { at: now, key_created_at: *created_at }),
+            Err(_) => last.record_failure(),
         }
-        checked
+        checked.map(|created_at| now.saturating_sub(created_at))
     }
 
-    async fn health_check(&self, now: i64) -> Result<(), NotReady> {
+    /// Returns the time of creation of the key that mints, in Unix seconds.
+    async fn health_check(&self, now: i64) -> Result<i64, NotReady> {
         self.store.health_check().await?;
         // Check the keyring in the store, and not the cached one.
         self.tokens
             .follow(&KeyringSummary::from(&self.store.keyring().await?), &self.store, now)
             .await?;
-        self.tokens.minting_key(&self.store, now).await?;
-        Ok(())
+        Ok(self.tokens.minting_key(&self.store, now).await?.created_at())
     }
 
     /// Returns the region of this name, if the operator enabled it.

@@ -15,12 +15,13 @@ pub async fn alive() -> impl IntoResponse {
     Json(serde_json::json!({ "status": "alive" }))
 }
 
-/// `GET /readyz`: succeeds if the store answers and the broker has a key.
+/// `GET /readyz`: succeeds if the store answers and the broker has a key. The answer contains the
+/// age of the key in seconds.
 pub async fn ready(State(broker): State<Arc<Broker>>) -> Result<impl IntoResponse, ApiError> {
     // The check continues when the client disconnects. Otherwise each client that disconnects would
     // cost another check of the store.
-    run_detached(async move { broker.ready().await.map_err(unready) }).await?;
-    Ok(Json(serde_json::json!({ "status": "ready" })))
+    let key_age = run_detached(async move { broker.ready().await.map_err(unready) }).await?;
+    Ok(Json(serde_json::json!({ "status": "ready", "key_age": key_age })))
 }
 
 fn unready(error: NotReady) -> ApiError {

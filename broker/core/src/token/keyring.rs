@@ -18,6 +18,12 @@ pub const ROTATION_INTERVAL: i64 = 24 * 3600;
 /// Within it, every process reads the new key, so no process receives a token that it cannot open.
 pub const ACTIVATION_DELAY: i64 = 300;
 
+/// Time in seconds by which the clock of another broker may be ahead.
+///
+/// A key that is created later than that is from the future: this clock or the other one is wrong.
+/// If such a key counted as the newest, rotation would stop until its time has come.
+pub const MAX_AHEAD: i64 = ACTIVATION_DELAY;
+
 /// Maximum number of keys in a keyring.
 pub const MAX_KEYS: usize = 4;
 
@@ -96,6 +102,11 @@ impl Key {
         self.created_at
     }
 
+    /// Returns whether the time of creation is more than [`MAX_AHEAD`] after `now`.
+    pub const fn is_from_the_future(&self, now: i64) -> bool {
+        self.created_at > now.saturating_add(MAX_AHEAD)
+    }
+
     /// Returns the time of the first mint in Unix seconds.
     pub const fn mints_from(&self) -> i64 {
         self.mints_from
@@ -149,19 +160,28 @@ impl Keyring {
         self.keys.iter().rev().find(|key| key.mints_from <= now)
     }
 
+    /// Returns the keys that are from the future, oldest first.
+    pub fn keys_from_the_future(&self, now: i64) -> impl Iterator<Item = &Key> {
+        self.keys.iter().filter(move |key| key.is_from_the_future(now))
+    }
+
     /// Returns whether the keyring needs a rotation before the next mint.
     ///
     /// This is also true for a process whose copy is a day old. So no process mints with a key that
-    /// another process has already replaced.
+    /// another process has already replaced. A key from the future does not count.
     pub fn rotation_due(&self, now: i64) -> bool {
         self.keys
-            .last()
+            .iter()
+            .rev()
+            .find(|key| !key.is_from_the_future(now))
             .is_none_or(|newest| now >= newest.created_at.saturating_add(ROTATION_INTERVAL))
     }
 
     /// Returns the next keyring: with a new key, and without the keys whose last token has expired.
     ///
     /// The first key mints at once. Each later key first waits for [`ACTIVATION_DELAY`].
+    /// A key from the future stays: a broker whose clock is behind must not remove the keys of all
+    /// others. If four keys are not enough, the oldest goes first.
     ///
     /// # Errors
     ///
@@ -172,20 +192,23 @@ impl Keyring {
         } else {
             now.saturating_add(ACTIVATION_DELAY)
         };
+        let (future, present): (Vec<_>, Vec<_>) =
+            self.keys.iter().partition(|key| key.is_from_the_future(now));
         let mut keys: Vec<Key> = Vec::with_capacity(MAX_KEYS);
-        for (at, key) in self.keys.iter().enumerate() {
-            let followed_at = self.keys.get(at + 1).map_or(mints_from, |next| next.mints_from);
+        for (at, key) in present.iter().enumerate() {
+            let followed_at = present.get(at + 1).map_or(mints_from, |next| next.mints_from);
             if now < followed_at.saturating_add(RETENTION_AFTER_MINT) {
-                keys.push(key.clone());
+                keys.push((*key).clone());
             }
         }
+        keys.extend(future.into_iter().cloned());
         while keys.len() >= MAX_KEYS {
             // Removes the oldest key. If that one mints, removes the second, which has never minted.
             let minting = self.minting_key(now).map(Key::id);
             keys.remove(usize::from(keys.first().map(Key::id) == minting));
         }
         keys.push(Key::random(now, mints_from)?);
-        Ok(Self { revision: self.revision.saturating_add(1), keys })
+        Ok(Self::stored(self.revision.saturating_add(1), keys))
     }
 
     /// Returns the keyring without the keys that the summary does not contain.
@@ -284,6 +307,65 @@ mod tests {
                 .key(old)
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_key_from_the_future_neither_stops_rotation_nor_ends_the_other_keys() {
+        for jump in [2 * DAY, 40 * DAY, 4000 * DAY] {
+            // A clock that is ahead rotates the keyring once. Then it is right again.
+            let jumped = Keyring::default().rotated(0).unwrap().rotated(jump).unwrap();
+            let future = jumped.keys().last().unwrap().id().clone();
+            assert_eq!(jumped.keys_from_the_future(DAY).count(), 1, "{jump}");
+            let mut keyring = jumped;
+            for day in 1..10 {
+                let now = day * DAY;
+                if keyring.key(&future).is_some_and(|key| !key.is_from_the_future(now)) {
+                    break;
+                }
+                assert!(keyring.rotation_due(now), "day {day} of {jump}");
+                let before = keyring.minting_key(now).unwrap().id().clone();
+                keyring = keyring.rotated(now).unwrap();
+                assert!(!keyring.rotation_due(now), "day {day} of {jump}");
+                let minting = keyring.minting_key(now + ACTIVATION_DELAY).unwrap();
+                assert_eq!(minting.created_at(), now, "the new key mints: {jump}");
+                assert!(keyring.key(&before).is_some(), "its tokens are valid: {jump}");
+                assert!(keyring.key(&future).is_some(), "day {day} of {jump}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_key_of_a_clock_that_was_ahead_is_replaced_at_once() {
+        let ahead = Keyring::default().rotated(400 * DAY).unwrap();
+        assert!(ahead.minting_key(0).is_none() && ahead.rotation_due(0));
+        let next = ahead.rotated(0).unwrap();
+        assert_eq!(next.minting_key(0).unwrap().created_at(), 0);
+        assert!(!next.rotation_due(DAY - 1) && next.rotation_due(DAY));
+        assert_eq!(next.keys().len(), 2, "the keyring still opens what the other key sealed");
+    }
+
+    #[test]
+    fn a_broker_whose_clock_is_behind_never_removes_the_keys_of_the_others() {
+        let mut keyring = Keyring::default().rotated(100 * DAY).unwrap();
+        keyring = keyring.rotated(101 * DAY).unwrap();
+        let good: Vec<_> = keyring.keys().iter().map(|key| key.id().clone()).collect();
+        for day in 0..20 {
+            if keyring.rotation_due(day * DAY) {
+                keyring = keyring.rotated(day * DAY).unwrap();
+            }
+            assert!(good.iter().all(|id| keyring.key(id).is_some()), "day {day}");
+        }
+        let now = 101 * DAY + ACTIVATION_DELAY;
+        assert_eq!(keyring.minting_key(now).unwrap().id(), &good[1]);
+        assert!(!keyring.rotation_due(now), "for a broker whose clock is right, nothing changed");
+    }
+
+    #[test]
+    fn a_key_that_is_as_far_ahead_as_two_clocks_may_differ_is_the_newest() {
+        let keyring = Keyring::default().rotated(MAX_AHEAD).unwrap();
+        assert_eq!(keyring.keys_from_the_future(0).count(), 0);
+        assert!(!keyring.rotation_due(0));
+        assert_eq!(keyring.keys_from_the_future(-1).count(), 1);
     }
 
     #[test]
