@@ -46,13 +46,15 @@ pub fn python(name: &str, requirements: &str) -> Option<PathBuf> {
         "--no-input",
         "--disable-pip-version-check",
         "--no-deps",
+        "--require-hashes",
     ]);
     run(install.arg("--requirement").arg(requirements))?;
     std::fs::write(marker, wanted).unwrap();
     Some(inner)
 }
 
-fn run(command: &mut Command) -> Option<Output> {
+/// Runs a command, and returns its output. If it fails, it writes its messages to stderr.
+pub(super) fn run(command: &mut Command) -> Option<Output> {
     let output = command.stdin(Stdio::null()).output().unwrap();
     if !output.status.success() {
         let _ = writeln!(std::io::stderr(), "`{command:?}` ended with {}", output.status);
