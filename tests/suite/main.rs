@@ -14,6 +14,7 @@ mod aws_upload_urls;
 mod aws_uploads;
 mod crash;
 mod direction;
+mod examples;
 mod faults;
 mod faults_at_sts;
 mod faults_flows;

@@ -7,6 +7,7 @@ use std::error::Error;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::NameError;
 use stile_protocol::reply::ErrorCode;
+use stile_protocol::signed_request::signed_headers;
 
 use super::error::ApiError;
 use crate::app::Broker;
@@ -53,7 +54,10 @@ impl ApiError {
                 let code = match &answer {
                     AnswerError::SignatureMismatch => {
                         return Self::new(ErrorCode::SignatureMismatch, answer.to_string())
-                            .hint(format!("sign for registry host `{audience}`, with the secret access key of the access key id"));
+                            .hint(format!(
+                                "sign for registry host `{audience}`, with the secret access key of the access key id. The signature must cover exactly the headers `{}`; leave out `x-amz-security-token` if there is no session token",
+                                signed_headers(true)
+                            ));
                     }
                     AnswerError::SignatureExpired => ErrorCode::ProofExpired,
                     AnswerError::InvalidCredentials => ErrorCode::InvalidCredentials,

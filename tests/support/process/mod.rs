@@ -1,9 +1,10 @@
 //! Runs programs in tests: child processes, the three programs of two releases, and their home
 //! folders.
 //!
-//! It also creates Python environments.
+//! It also creates Python environments and folders of Node packages.
 
 pub mod home;
+pub mod node;
 pub mod previous;
 pub mod programs;
 pub mod venv;
