@@ -1,6 +1,7 @@
 //! Reads the configuration once, from flags and environment. No option disables a security check.
 
 mod authorizer_base;
+mod aws_endpoints;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
 
 pub use self::authorizer_base::AuthorizerBase;
+pub use self::aws_endpoints::AwsEndpoints;
 use crate::authn::gateway::{IamSource, IamSourceError};
 use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTimeouts};
 use stile_core::package::SIGNED_URL_LIFETIME;
@@ -69,9 +71,9 @@ pub struct Options {
     #[arg(long, env = "STILE_BUCKET_KMS_KEY", value_name = "KEY")]
     pub bucket_kms_key: Option<String>,
 
-    /// The variable of the AWS SDK, from which the broker recognises an emulator on this machine
-    #[arg(long, env = "AWS_ENDPOINT_URL", value_name = "URL", hide = true)]
-    pub aws_endpoint: Option<String>,
+    /// The endpoints in the variables of the AWS SDK.
+    #[command(flatten)]
+    pub aws_endpoints: AwsEndpoints,
 
     /// Listen on this address
     #[arg(long, env = "STILE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
@@ -275,7 +277,7 @@ pub enum ConfigError {
     FlagOfTable(&'static str),
     /// A process on this machine could impersonate any principal in a store on AWS.
     #[error(
-        "a loopback `--sts-endpoint` cannot be combined with a real AWS table: any local process could impersonate any principal; hint: remove it, or set `AWS_ENDPOINT_URL` to an emulator on this machine"
+        "a loopback `--sts-endpoint` cannot be combined with a real AWS table: any local process could impersonate any principal; hint: remove it, or set `AWS_ENDPOINT_URL` to an emulator on this machine, and no variable of one service such as `AWS_ENDPOINT_URL_S3`"
     )]
     LoopbackSts,
     /// An endpoint for STS is not valid.
@@ -398,19 +400,11 @@ fn store_location(options: &Options) -> Result<StoreLocation, ConfigError> {
                 kms_key: options.kms_key.clone().ok_or(ConfigError::MissingFlag("--kms-key"))?,
                 bucket_kms_key: options.bucket_kms_key.clone(),
             };
-            Ok(StoreLocation::Aws {
-                place,
-                emulator: options.aws_endpoint.clone().filter(|url| is_loopback(url)),
-            })
+            let emulator = options.aws_endpoints.emulator().map(str::to_owned);
+            Ok(StoreLocation::Aws { place, emulator })
         }
         _ => Err(ConfigError::Store),
     }
-}
-
-/// Returns whether the URL has a loopback address. A host name does not count: it could resolve to
-/// any address.
-fn is_loopback(url: &str) -> bool {
-    matches!(Endpoint::parse(url.trim_end_matches('/')), Ok(Endpoint::Loopback(_)))
 }
 
 /// Returns the enabled regions: the named ones, or every commercial region.
@@ -501,19 +495,6 @@ mod tests {
             (aws[..2].to_vec(), "`--table` requires `--bucket`"),
             (aws[..4].to_vec(), "`--table` requires `--kms-key`"),
             ([&aws[..], &sts].concat(), "`AWS_ENDPOINT_URL`"),
-            (
-                [&aws[..], &sts, &["--aws-endpoint", "http://localhost:2"]].concat(),
-                "`AWS_ENDPOINT_URL`",
-            ),
-            (
-                [&aws[..], &sts, &["--aws-endpoint", "https://dynamodb.us-east-1.amazonaws.com"]]
-                    .concat(),
-                "`AWS_ENDPOINT_URL`",
-            ),
-            (
-                [&aws[..], &sts, &["--aws-endpoint", "http://127.0.0.1.evil.org"]].concat(),
-                "`AWS_ENDPOINT_URL`",
-            ),
         ] {
             let error = config_of(&flags).unwrap_err().to_string();
             assert!(error.contains(expected), "{flags:?}: {error}");

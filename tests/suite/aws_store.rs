@@ -2,6 +2,7 @@
 //! KMS and S3 store.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -339,6 +340,36 @@ async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
         code == Some(1) && said.contains("a loopback `--sts-endpoint` cannot be combined"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn the_broker_and_the_admin_program_read_the_endpoints_of_one_service_by_the_same_rule() {
+    let Some(aws) = EmulatedAws::start().await else { return };
+    let endpoint = aws.proxy.endpoint();
+    // Nothing listens at the endpoint of all services.
+    let mut by_service = aws.environment();
+    by_service.retain(|(name, _)| *name != "AWS_ENDPOINT_URL");
+    by_service.extend([
+        ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", free_port())),
+        ("AWS_ENDPOINT_URL_DYNAMODB", endpoint.clone()),
+        ("AWS_ENDPOINT_URL_S3", endpoint.clone()),
+        ("AWS_ENDPOINT_URL_KMS", endpoint),
+    ]);
+    let run = |program: &Path, arguments: &[&str], variables: &[(&str, String)]| {
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).env_clear().envs(variables.iter().cloned());
+        let output = command.output().unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    let check = ["check", "--regions", "us-east-1", "--host", HOST, "--sts-timeout", "1"];
+    let said = run(&program(BROKER), &check, &by_service);
+    for part in ["table", "bucket", "KMS key", "keyring"] {
+        let ok = said.lines().any(|line| line.starts_with(&format!("ok      {part}")));
+        assert!(ok, "{part}: {said}");
+    }
+    run(&program(ADMIN), &["namespace", "create", "acme"], &by_service);
+    let said = run(&program(ADMIN), &["namespace", "list"], &aws.environment());
+    assert!(said.contains("acme"), "it is in the table of the broker: {said}");
 }
 
 #[tokio::test]
