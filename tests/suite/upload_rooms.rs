@@ -40,17 +40,19 @@ async fn an_upload_that_drips_is_cut_off_after_half_a_minute_and_not_after_fifte
     assert!(begun.elapsed() <= Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
-#[tokio::test]
-async fn a_publisher_that_takes_all_it_can_leaves_room_for_others() {
+/// Begins 32 uploads of these roles to one namespace in turns. Then another publisher must succeed.
+async fn others_can_publish_next_to(greedy: &[&str]) {
     let test = Arc::new(TestBroker::start());
     let mut tokens = Vec::new();
-    for name in ["greedy", "other"] {
-        test.grant(&role(name), name, &[Upload]).await;
+    for name in greedy {
+        test.grant(&role(name), "greedy", &[Upload]).await;
         tokens.push(test.token(&Identity::role(ACCOUNT, name, "i-0abc"), &[Upload]).await);
     }
+    test.grant(&role("other"), "other", &[Upload]).await;
+    let other = test.token(&Identity::role(ACCOUNT, "other", "i-0abc"), &[Upload]).await;
     let uploads: Vec<_> = (0..32)
         .map(|n| {
-            let (test, token) = (Arc::clone(&test), tokens[0].clone());
+            let (test, token) = (Arc::clone(&test), tokens[n % tokens.len()].clone());
             tokio::spawn(async move {
                 test.publish("greedy/vpc/aws", &format!("1.0.{n}"), silent(), &token).await.status
             })
@@ -62,7 +64,7 @@ async fn a_publisher_that_takes_all_it_can_leaves_room_for_others() {
     while uploads.iter().filter(|upload| upload.is_finished()).count() < 8 {
         tokio::task::yield_now().await;
     }
-    let published = test.publish("other/vpc/aws", "1.0.0", module_zip("x"), &tokens[1]).await;
+    let published = test.publish("other/vpc/aws", "1.0.0", module_zip("x"), &other).await;
     assert_eq!(published.status, 201, "{}", published.text());
     for upload in uploads {
         if upload.is_finished() {
@@ -72,5 +74,16 @@ async fn a_publisher_that_takes_all_it_can_leaves_room_for_others() {
             upload.abort();
         }
     }
-    assert_eq!(refused, 8, "24 for one principal, of 32 in all");
+    assert_eq!(refused, 8, "24 for one namespace, of 32 in all: {greedy:?}");
+}
+
+#[tokio::test]
+async fn a_publisher_that_takes_all_it_can_leaves_room_for_others() {
+    others_can_publish_next_to(&["greedy"]).await;
+}
+
+#[tokio::test]
+async fn several_roles_of_one_team_that_take_all_they_can_leave_room_for_others() {
+    others_can_publish_next_to(&["greedy", "second"]).await;
+    others_can_publish_next_to(&["greedy", "second", "third", "fourth"]).await;
 }

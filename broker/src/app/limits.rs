@@ -1,4 +1,5 @@
-//! Limits concurrent work: exchanges, uploads, checks of archives, and uploads of one principal.
+//! Limits concurrent work: exchanges, checks of archives, and uploads, also of one principal and to
+//! one namespace.
 
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::per_key_limit::{PerKeyLimit, PerKeyPermit};
 use stile_core::principal::Principal;
+use stile_protocol::names::Namespace;
 
 /// The number of concurrent exchanges, including identical ones. Above it, the broker answers 429.
 const EXCHANGES: usize = 2048;
@@ -16,6 +18,10 @@ const UPLOADS: usize = 32;
 /// The number of concurrent uploads of one principal, so that one publisher cannot block the
 /// others.
 const UPLOADS_OF_ONE: usize = 24;
+
+/// The number of concurrent uploads to one namespace, so that several roles of one team cannot block
+/// the others.
+const UPLOADS_TO_ONE_NAMESPACE: usize = 24;
 
 /// The number of archives that the broker checks concurrently.
 const CHECKS: usize = 2;
@@ -30,6 +36,7 @@ pub struct Limits {
     /// The permits for checks of archives. A check uses one processor and tens of megabytes.
     pub checks: Arc<Semaphore>,
     uploaders: PerKeyLimit<Principal>,
+    namespaces: PerKeyLimit<Namespace>,
 }
 
 impl Default for Limits {
@@ -39,6 +46,7 @@ impl Default for Limits {
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             checks: Arc::new(Semaphore::new(CHECKS)),
             uploaders: PerKeyLimit::new(UPLOADS_OF_ONE),
+            namespaces: PerKeyLimit::new(UPLOADS_TO_ONE_NAMESPACE),
         }
     }
 }
@@ -48,13 +56,15 @@ impl Default for Limits {
 pub struct UploadPermit {
     _upload: OwnedSemaphorePermit,
     _uploader: PerKeyPermit<Principal>,
+    _namespace: PerKeyPermit<Namespace>,
 }
 
 impl Limits {
-    /// Takes a permit for an upload of the principal. `None` if no permit is free.
-    pub fn upload(&self, principal: &Principal) -> Option<UploadPermit> {
+    /// Takes a permit for an upload of the principal to the namespace. `None` if no permit is free.
+    pub fn upload(&self, principal: &Principal, namespace: &Namespace) -> Option<UploadPermit> {
         let uploader = self.uploaders.take(principal.clone())?;
+        let namespace = self.namespaces.take(namespace.clone())?;
         let upload = Arc::clone(&self.uploads).try_acquire_owned().ok()?;
-        Some(UploadPermit { _upload: upload, _uploader: uploader })
+        Some(UploadPermit { _upload: upload, _uploader: uploader, _namespace: namespace })
     }
 }

@@ -38,9 +38,14 @@ pub enum PublishError {
     Store(#[from] StoreError),
 }
 
-/// Takes a permit for one upload of the bearer.
-pub fn permit(broker: &Broker, bearer: &Bearer) -> Result<UploadPermit, PublishError> {
-    broker.limits.upload(bearer.principal()).ok_or(PublishError::Overloaded)
+/// Takes a permit for one upload of the bearer to the namespace of the address.
+pub fn permit(
+    broker: &Broker,
+    bearer: &Bearer,
+    access: &PackageAccess<UploadRight>,
+) -> Result<UploadPermit, PublishError> {
+    let namespace = access.address().namespace();
+    broker.limits.upload(bearer.principal(), namespace).ok_or(PublishError::Overloaded)
 }
 
 /// Creates an empty upload, to which the caller then writes the archive.

@@ -93,7 +93,7 @@ pub async fn complete(
 ) -> Result<Publication, SessionError> {
     event.package(access.address(), Some(&version));
     let id = UploadId::parse(id).ok_or(SessionError::Unknown)?;
-    let _permit = publish::permit(broker, bearer)?;
+    let _permit = publish::permit(broker, bearer, access)?;
     let now = broker.clock.now();
     let pending = broker.store.pending_upload(access, &version, &id, now).await?;
     let mut pending = pending.ok_or(SessionError::Unknown)?;

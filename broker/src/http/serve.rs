@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::config::TlsFiles;
-use crate::per_key_limit::{PerKeyLimit, network};
+use crate::per_key_limit::PerNetworkLimit;
 use stile_core::audit::Network;
 
 /// The number of concurrent connections. Above it, new connections wait in the queue of the system.
@@ -37,6 +37,9 @@ const CONNECTIONS: usize = 1024;
 ///
 /// Plain HTTP has no such limit: behind a proxy, all clients have the same address.
 const CONNECTIONS_PER_ADDRESS: usize = CONNECTIONS / 4;
+
+/// The number of concurrent connections from one IPv6 /48, with TLS.
+const CONNECTIONS_PER_SITE: usize = CONNECTIONS / 2;
 
 /// The delay before the next attempt, if the system cannot accept a connection.
 const RETRY_ACCEPT: Duration = Duration::from_secs(1);
@@ -186,7 +189,10 @@ impl Server {
     pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
-        let per_address = self.tls.is_some().then(|| PerKeyLimit::new(CONNECTIONS_PER_ADDRESS));
+        let per_network = self
+            .tls
+            .is_some()
+            .then(|| PerNetworkLimit::new(CONNECTIONS_PER_ADDRESS, CONNECTIONS_PER_SITE));
         tokio::pin!(stop);
         loop {
             let accepted = async {
@@ -207,9 +213,9 @@ impl Server {
                     (Err(_), _) => break,
                 },
             };
-            let address_permit = per_address.as_ref().map(|limit| limit.take(network(peer.ip())));
-            if matches!(address_permit, Some(None)) {
-                tracing::debug!(%peer, "closed a connection: the address has too many connections");
+            let network_permit = per_network.as_ref().map(|limit| limit.take(peer.ip()));
+            if matches!(network_permit, Some(None)) {
+                tracing::debug!(%peer, "closed a connection: its network has too many connections");
                 continue;
             }
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
@@ -220,7 +226,7 @@ impl Server {
             tokio::spawn(async move {
                 let limits = Limits { timeouts, network: Network::of(peer.ip()), keep_alive };
                 connection(stream, tls, router, watcher, limits).await;
-                drop((permit, address_permit));
+                drop((permit, network_permit));
             });
         }
         drop(self.listener);

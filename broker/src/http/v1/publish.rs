@@ -35,7 +35,7 @@ pub async fn module(
         let access = path.access(&bearer, &mut draft, bad_name)?;
         let version = path.version()?;
         let format = format(request.headers())?;
-        let permit = publish::permit(&broker, &bearer).map_err(ApiError::publish)?;
+        let permit = publish::permit(&broker, &bearer, &access).map_err(ApiError::publish)?;
         let upload = read_archive(request, || publish::begin(&broker)).await?;
         Ok((access, version, format, permit, upload))
     }
