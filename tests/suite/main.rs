@@ -38,6 +38,5 @@ mod on_embedded;
 mod processes;
 mod rotation;
 mod server;
-mod state_backend;
 mod tidy;
 mod upload_rooms;

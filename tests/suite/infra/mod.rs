@@ -5,3 +5,4 @@ mod alarms;
 mod apply;
 mod pages;
 mod plan;
+mod state_backend;
