@@ -47,6 +47,8 @@ pub fn python(name: &str, requirements: &str) -> Option<PathBuf> {
         "--disable-pip-version-check",
         "--no-deps",
         "--require-hashes",
+        // Python compiles what a test imports. pip would compile everything, which takes longer.
+        "--no-compile",
     ]);
     run(install.arg("--requirement").arg(requirements))?;
     std::fs::write(marker, wanted).unwrap();
