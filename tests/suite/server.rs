@@ -74,6 +74,75 @@ async fn a_body_longer_than_it_says_or_than_is_allowed_is_never_taken_in_whole()
     assert_eq!(status(&answer_to(&test, lying.as_bytes()).await), "400");
 }
 
+/// Returns the answer to a `GET` of a path with these header lines, in that version of HTTP.
+async fn answer_to_get(test: &TestBroker, version: &str, path: &str, headers: &str) -> String {
+    let request = format!("GET {path} HTTP/{version}\r\nconnection: close\r\n{headers}\r\n");
+    answer_to(test, request.as_bytes()).await
+}
+
+#[tokio::test]
+async fn a_request_without_exactly_one_valid_host_is_400() {
+    let test = TestBroker::start();
+    for (version, hosts) in [
+        ("1.1", ""),
+        ("1.1", "x-host: a\r\n"),
+        ("1.1", "host: a\r\nhost: b\r\n"),
+        ("1.1", "Host: a\r\nx-between: 1\r\nhOST: a\r\n"),
+        ("1.1", "host: a\r\nhost:\r\n"),
+        ("1.0", "host: a\r\nhost: b\r\n"),
+        ("1.0", "host: a b\r\n"),
+        ("1.1", "host:\r\n"),
+        ("1.1", "host: a b\r\n"),
+        ("1.1", "host: a, b\r\n"),
+        ("1.1", "host: a/b\r\n"),
+        ("1.1", "host: user@a\r\n"),
+        ("1.1", "host: https://a\r\n"),
+        ("1.1", "host: a:http\r\n"),
+        ("1.1", "host: a:65536\r\n"),
+        ("1.1", "host: [::1\r\n"),
+        ("1.1", "host: caf\u{e9}.example.com\r\n"),
+    ] {
+        let answer = answer_to_get(&test, version, "/healthz", hosts).await;
+        assert_eq!(status(&answer), "400", "HTTP/{version} {hosts:?}: {answer}");
+        assert!(
+            answer.contains("\"invalid_request\"") && answer.contains("`Host` header"),
+            "HTTP/{version} {hosts:?}: {answer}"
+        );
+    }
+    for (version, hosts) in [
+        ("1.0", ""),
+        ("1.0", "host: a\r\n"),
+        ("1.1", "host: a\r\n"),
+        ("1.1", "Host:registry.example.com\r\n"),
+        ("1.1", "host: 127.0.0.1:8443\r\n"),
+        ("1.1", "host: [::1]:8443\r\n"),
+    ] {
+        let answer = answer_to_get(&test, version, "/healthz", hosts).await;
+        assert_eq!(status(&answer), "200", "HTTP/{version} {hosts:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_a_host_is_refused_in_the_form_of_its_route_and_ends_the_connection() {
+    let test = TestBroker::start();
+    let module = "/v1/modules/acme/vpc/aws";
+    for (path, expected) in [
+        ("/v1/whoami".to_owned(), "{\"error\":\"invalid_request\","),
+        ("/nothing/here".to_owned(), "{\"error\":\"invalid_request\","),
+        (format!("{module}/versions"), "{\"errors\":[\"an HTTP/1.1 request needs a `Host` header"),
+        (format!("{module}/1.0.0/download"), "an HTTP/1.1 request needs a `Host` header\n"),
+    ] {
+        // The client asks twice on one connection, and does not ask to close it.
+        let request = format!("GET {path} HTTP/1.1\r\n\r\n");
+        let answer = answer_to(&test, request.repeat(2).as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(status(head), "400", "{path}: {answer}");
+        assert!(head.to_ascii_lowercase().contains("connection: close"), "{path}: {head}");
+        assert!(body.starts_with(expected), "{path}: {body}");
+        assert_eq!(answer.matches("HTTP/1.1 400").count(), 1, "{path}: {answer}");
+    }
+}
+
 /// Returns whether the server still holds the connection, and has sent nothing on it.
 fn is_held(stream: &TcpStream) -> bool {
     matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)

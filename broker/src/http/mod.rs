@@ -10,6 +10,7 @@ pub(crate) mod fuzz;
 mod health;
 mod json_body;
 pub mod lambda;
+mod malformed;
 mod run_detached;
 mod serve;
 mod trace;
@@ -83,7 +84,7 @@ fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
     ))
 }
 
-/// Sets the form of a router's errors, including unsupported methods and panics.
+/// Sets the form of a router's errors, including malformed requests, unsupported methods and panics.
 fn with_errors(
     routes: Router<Arc<Broker>>,
     shape: ErrorShape,
@@ -93,6 +94,7 @@ fn with_errors(
         .method_not_allowed_fallback(async || {
             ApiError::new(ErrorCode::MethodNotAllowed, "this route does not support this method")
         })
+        .layer(from_fn(malformed::reject))
         .layer(CatchPanicLayer::custom(trace::panicked))
         .layer(from_fn_with_state((shape, Arc::clone(broker)), error::render_errors))
 }
