@@ -5,6 +5,7 @@ use axum::http::header;
 use serde_json::{Value, json};
 use stile_broker::http::lambda::{EventError, Function};
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::broker::journal::Journal;
 use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, namespaces, role};
 use stile_tests::lambda;
 use stile_tests::lambda::events::{Sent, Shape, golden};
@@ -156,6 +157,58 @@ async fn a_proof_is_exchanged_and_an_archive_published_through_every_shape() {
             .reply(&answer(&function, &shape.event(&Sent::new("GET", location))).await.unwrap());
         assert_eq!((reply.status.as_u16(), reply.body), (200, archive), "{shape:?}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_base64_although_the_event_says_so_is_400() {
+    let journal = Journal::start();
+    let (test, token) = registry().await;
+    let function = test.function(None, None);
+    let module = "/v1/modules/acme/vpc/aws";
+    let line = "the body is not base64, although the event says so";
+    for (sent, form) in [
+        (
+            Sent::new("POST", "/v1/token").body("application/json", "{}"),
+            "{\"error\":\"invalid_request\",",
+        ),
+        (Sent::new("GET", "/healthz"), "{\"error\":\"invalid_request\","),
+        (
+            Sent::new("POST", format!("{module}/2.0.0"))
+                .bearer(&token)
+                .body("application/zip", module_zip("x")),
+            "{\"errors\":[",
+        ),
+        (Sent::new("GET", format!("{module}/1.0.0/download")).bearer(&token), line),
+    ] {
+        for shape in Shape::ALL {
+            // The last two have no padding, and bits that no encoder writes.
+            for body in ["%", "{}", "e3 0=", "e30=\n", "e30==", "\u{e9}", "e30", "e31="] {
+                let mut event = shape.event(&sent);
+                event["body"] = json!(body);
+                event["isBase64Encoded"] = json!(true);
+                let reply = shape.reply(&answer(&function, &event).await.unwrap());
+                let text = reply.text();
+                assert_eq!(reply.status, 400, "{shape:?} {sent:?} {body:?}: {text}");
+                assert!(
+                    text.starts_with(form) && text.contains(line),
+                    "{shape:?} {body:?}: {text}"
+                );
+            }
+        }
+    }
+    for (shape, body, expected) in [
+        (Shape::FunctionUrl, json!("e30="), "400 invalid_request"),
+        (Shape::RestApi, json!(""), "400 invalid_request"),
+        (Shape::LoadBalancer, json!(null), "400 invalid_request"),
+    ] {
+        let sent = Sent::new("POST", "/v1/token").body("application/json", "{}");
+        let mut event = shape.event(&sent);
+        (event["body"], event["isBase64Encoded"]) = (body, json!(true));
+        let reply = shape.reply(&answer(&function, &event).await.unwrap());
+        assert_eq!(reply.error(), expected, "{shape:?}");
+        assert!(!reply.text().contains("base64"), "the route reads the body: {}", reply.text());
+    }
+    assert!(journal.taken().panics.is_empty());
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ pub(super) enum Malformed {
     /// The value of the header is not a host.
     #[error("the `Host` header is not a host name or an address with an optional port")]
     BadHost,
+    /// A Lambda event says that its body is base64, and the body is not.
+    #[error("the body is not base64, although the event says so")]
+    NotBase64,
 }
 
 /// Checks the `Host` headers of a request (RFC 9112, section 3.2).
