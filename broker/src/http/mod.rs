@@ -68,6 +68,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
 /// Returns the routes of the module registry: Terraform's protocol, and publishing.
 fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
     let download = Router::new()
+        .route("/{namespace}/{name}/{system}/download", get(modules::latest))
         .route("/{namespace}/{name}/{system}/{version}/download", get(modules::download));
     let others = Router::new()
         .route("/", get(modules::list))
