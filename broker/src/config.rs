@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
@@ -153,6 +153,29 @@ pub struct Options {
     /// Log at this level: error, warn, info, debug, or per module as in `info,stile_broker=debug`
     #[arg(long, env = "STILE_LOG", value_name = "LEVEL", default_value = "info")]
     pub log: String,
+
+    /// Write the log in this format
+    ///
+    /// A Lambda function always writes JSON, because its alarms read the log.
+    #[arg(
+        long,
+        env = "STILE_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text
+    )]
+    pub log_format: LogFormat,
+}
+
+/// The format of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object for each line
+    Json,
+    /// Lines for people
+    // An empty variable counts as not set.
+    #[value(alias = "")]
+    Text,
 }
 
 /// The files for TLS.

@@ -161,3 +161,24 @@ fn http_is_plain_only_if_nothing_terminates_tls() {
         assert!(!config(flags).unwrap().plain_http, "{flags:?}");
     }
 }
+
+#[test]
+fn the_log_is_text_unless_json_is_chosen() {
+    let parsed = |flags: &[&str]| {
+        let flags = [&["x", "--host", "registry.example.com", "--data", "/d"], flags].concat();
+        Cli::try_parse_from(flags).map(|cli| cli.options.log_format).map_err(|error| error.kind())
+    };
+    for format in ["yaml", "JSON", "json,text"] {
+        let refused = parsed(&["--log-format", format]);
+        assert_eq!(refused, Err(clap::error::ErrorKind::InvalidValue), "{format}");
+    }
+    for (flags, expected) in [
+        (&[][..], LogFormat::Text),
+        // An empty variable arrives like this.
+        (&["--log-format", ""], LogFormat::Text),
+        (&["--log-format", "text"], LogFormat::Text),
+        (&["--log-format", "json"], LogFormat::Json),
+    ] {
+        assert_eq!(parsed(flags), Ok(expected), "{flags:?}");
+    }
+}
