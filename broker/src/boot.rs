@@ -1,5 +1,7 @@
 //! Assembles a broker from a configuration. Only this module creates the parts of a broker.
 
+use std::net::IpAddr;
+
 use stile_protocol::audience::Audience;
 
 use crate::app::{Broker, Limits, Readiness};
@@ -48,6 +50,7 @@ pub fn assemble(
     folding: Folding,
 ) -> Result<Broker, BootError> {
     Ok(Broker {
+        origin: origin(&audience, config.plain_http),
         audience: audience.clone(),
         regions: config.regions.clone(),
         sts: Sts::new(
@@ -68,6 +71,20 @@ pub fn assemble(
         clock,
         readiness: Readiness::default(),
     })
+}
+
+/// Returns the URL of the registry without a path, with which every download address begins.
+///
+/// It comes from the configuration only: a client that chose it could send others to another server.
+/// It is `http` only for a registry on loopback where nothing terminates TLS.
+fn origin(audience: &Audience, plain_http: bool) -> String {
+    let is_loopback = audience.host().parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    match audience.port() {
+        _ if !(plain_http && is_loopback) => format!("https://{audience}"),
+        // A registry host without a port has port 443, also for plain HTTP.
+        None => format!("http://{audience}:443"),
+        Some(_) => format!("http://{audience}"),
+    }
 }
 
 /// Opens the store, and returns it with the registry host: the configured one, or else the table's.
@@ -97,6 +114,30 @@ async fn open_store(config: &Config) -> Result<(Store, Audience), BootError> {
                     .ok_or_else(|| BootError::NoHostInTable { table: place.table.clone() })?,
             };
             Ok((store.for_registry(host.clone()), host))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_reached_with_http_only_on_loopback_without_tls() {
+        for (host, plain_http, expected) in [
+            ("registry.example.com", true, "https://registry.example.com"),
+            ("registry.example.com:8443", true, "https://registry.example.com:8443"),
+            ("127.0.0.1.example.com:8443", true, "https://127.0.0.1.example.com:8443"),
+            ("registry.localhost:8443", true, "https://registry.localhost:8443"),
+            ("10.0.0.1:8443", true, "https://10.0.0.1:8443"),
+            ("127.0.0.1:8443", false, "https://127.0.0.1:8443"),
+            ("registry.example.com", false, "https://registry.example.com"),
+            ("127.0.0.1:8443", true, "http://127.0.0.1:8443"),
+            ("127.8.9.10:80", true, "http://127.8.9.10:80"),
+            ("127.0.0.1", true, "http://127.0.0.1:443"),
+        ] {
+            let audience = Audience::parse(host).unwrap();
+            assert_eq!(origin(&audience, plain_http), expected, "{host} {plain_http}");
         }
     }
 }

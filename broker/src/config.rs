@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
@@ -155,6 +155,29 @@ pub struct Options {
     /// Log at this level: error, warn, info, debug, or per module as in `info,stile_broker=debug`
     #[arg(long, env = "STILE_LOG", value_name = "LEVEL", default_value = "info")]
     pub log: String,
+
+    /// Write the log in this format
+    ///
+    /// A Lambda function always writes JSON, because its alarms read the log.
+    #[arg(
+        long,
+        env = "STILE_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text
+    )]
+    pub log_format: LogFormat,
+}
+
+/// The format of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object for each line
+    Json,
+    /// Lines for people
+    // An empty variable counts as not set.
+    #[value(alias = "")]
+    Text,
 }
 
 /// The files for TLS.
@@ -200,6 +223,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The TLS files, if the broker terminates TLS.
     pub tls: Option<TlsFiles>,
+    /// Whether nothing terminates TLS: not the broker, and no proxy or gateway in front of it.
+    pub plain_http: bool,
     /// The regions for which proofs may be signed.
     pub regions: Vec<&'static Region>,
     /// The longest lifetime of a token, in seconds.
@@ -323,6 +348,7 @@ impl TryFrom<Options> for Config {
         if tls.is_none() && !options.behind_proxy && !options.listen.ip().is_loopback() {
             return Err(ConfigError::PlainHttp(options.listen));
         }
+        let plain_http = tls.is_none() && !options.behind_proxy && !under_lambda();
         if !LINK_TTL.contains(&options.link_ttl) {
             return Err(ConfigError::LinkTtl);
         }
@@ -344,6 +370,7 @@ impl TryFrom<Options> for Config {
             store,
             listen: options.listen,
             tls,
+            plain_http,
             regions,
             max_ttl: options.max_ttl,
             default_ttl: options.default_ttl,
@@ -429,151 +456,4 @@ fn regions(named: &[String], fips: bool) -> Result<Vec<&'static Region>, ConfigE
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        options: Options,
-    }
-
-    fn config(flags: &[&str]) -> Result<Config, ConfigError> {
-        config_of(&[&["--data", "/d"], flags].concat())
-    }
-
-    fn config_of(flags: &[&str]) -> Result<Config, ConfigError> {
-        config_without_host(&[&["--host", "registry.example.com"], flags].concat())
-    }
-
-    fn config_without_host(flags: &[&str]) -> Result<Config, ConfigError> {
-        Cli::try_parse_from(["x"].iter().chain(flags)).unwrap().options.try_into()
-    }
-
-    #[test]
-    fn an_invalid_configuration_is_rejected_with_a_hint() {
-        for (flags, expected) in [
-            (vec!["--listen", "0.0.0.0:8443"], "`--behind-proxy`"),
-            (vec!["--max-ttl", "43201"], "from 60 to 43200"),
-            (vec!["--max-ttl", "59"], "from 60 to 43200"),
-            (vec!["--default-ttl", "59"], "from 60 to 43200"),
-            (vec!["--iam-source", "abcdef1234"], "111122223333/abcdef1234"),
-            (vec!["--authorizer-base", "terraform"], "such as `/`"),
-            (vec!["--authorizer-base", "/a//b"], "such as `/`"),
-            (vec!["--authorizer-base", "/a/*"], "such as `/`"),
-            (vec!["--authorizer-base", "/a/.."], "such as `/`"),
-            (vec!["--regions", "us-attacker-1"], "no region `us-attacker-1`"),
-            (vec!["--regions", "us-east-1,"], "no region ``"),
-            (
-                vec!["--regions", "us-east-1,cn-north-1", "--fips"],
-                "`cn-north-1` has no FIPS endpoint",
-            ),
-            (vec!["--sts-endpoint", "https://sts.example.com"], "VPC endpoint"),
-            (vec!["--link-ttl", "59"], "from 60 to 3600"),
-            (vec!["--link-ttl", "3601"], "from 60 to 3600"),
-            (vec!["--store-timeout", "0"], "`--store-timeout` must be from 1 to 600 seconds"),
-            (vec!["--store-timeout", "601"], "`--store-timeout` must be from 1 to 600 seconds"),
-            (vec!["--sts-timeout", "0"], "`--sts-timeout` must be from 1 to 600 seconds"),
-            (vec!["--sts-timeout", "601"], "`--sts-timeout` must be from 1 to 600 seconds"),
-            (vec!["--table", "t"], "exactly one of `--data` and `--table`"),
-            (vec!["--bucket", "b"], "`--bucket` requires `--table`"),
-        ] {
-            let error = format!("{:#}", anyhow::Error::from(config(&flags).unwrap_err()));
-            assert!(error.contains(expected), "{flags:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_store_on_aws_requires_every_flag_and_the_real_sts_unless_aws_is_emulated() {
-        let aws = ["--table", "t", "--bucket", "b", "--kms-key", "k"];
-        let (sts, emulator) =
-            (["--sts-endpoint", "http://127.0.0.1:1"], ["--aws-endpoint", "http://127.0.0.1:2/"]);
-        for (flags, expected) in [
-            (vec![], "exactly one of"),
-            (aws[..2].to_vec(), "`--table` requires `--bucket`"),
-            (aws[..4].to_vec(), "`--table` requires `--kms-key`"),
-            ([&aws[..], &sts].concat(), "`AWS_ENDPOINT_URL`"),
-        ] {
-            let error = config_of(&flags).unwrap_err().to_string();
-            assert!(error.contains(expected), "{flags:?}: {error}");
-        }
-        assert!(config_of(&aws).is_ok());
-        let all = config_of(&[&aws[..], &sts, &emulator].concat()).unwrap();
-        assert!(matches!(
-            all.store,
-            StoreLocation::Aws { emulator: Some(url), .. } if url == emulator[1]
-        ));
-    }
-
-    #[test]
-    fn the_host_is_required_with_a_folder_and_optional_with_a_table() {
-        let aws = ["--table", "t", "--bucket", "b", "--kms-key", "k"];
-        for (flags, expected) in [
-            (vec!["--data", "/d"], "`--host` is required with `--data`"),
-            (vec!["--data", "/d", "--host", ""], "`--host` is required with `--data`"),
-            ([&aws[..], &["--host", "localhost"]].concat(), "not a registry host"),
-        ] {
-            let error = config_without_host(&flags).unwrap_err().to_string();
-            assert!(error.contains(expected), "{flags:?}: {error}");
-        }
-        for (flags, expected) in [
-            (aws.to_vec(), None),
-            ([&aws[..], &["--host", ""]].concat(), None),
-            (
-                [&aws[..], &["--host", "Registry.example.com:443"]].concat(),
-                Some("registry.example.com"),
-            ),
-        ] {
-            assert_eq!(
-                config_without_host(&flags).unwrap().host.as_ref().map(Audience::as_str),
-                expected,
-                "{flags:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn by_default_every_commercial_region_is_enabled_and_no_other() {
-        assert!(
-            config(&["--regions", "", "--sts-endpoint", ""]).unwrap().regions.len() > 30,
-            "an empty variable counts as not set"
-        );
-        let regions = config(&[]).unwrap().regions;
-        assert!(
-            regions.iter().all(|region| region.partition == Partition::Aws) && regions.len() > 30
-        );
-        assert!(
-            config(&["--fips"]).unwrap().regions.iter().all(|region| region.fips_host.is_some())
-        );
-        assert_eq!(
-            config(&["--regions", "cn-north-1"]).unwrap().regions[0].host,
-            "sts.cn-north-1.amazonaws.com.cn"
-        );
-    }
-
-    #[test]
-    fn an_operator_can_set_the_timeouts_for_store_and_sts() {
-        let unset = config(&[]).unwrap();
-        assert_eq!((unset.store_timeout, unset.sts_timeouts.total.as_secs()), (None, 3));
-        let set = config(&["--store-timeout", "600", "--sts-timeout", "60"]).unwrap();
-        assert_eq!(set.store_timeout, Some(Duration::from_secs(600)));
-        assert_eq!(
-            (set.sts_timeouts.connect.as_secs(), set.sts_timeouts.total.as_secs()),
-            (20, 60)
-        );
-    }
-
-    #[test]
-    fn plain_http_requires_loopback_or_a_proxy() {
-        assert!(config(&["--listen", "127.0.0.1:0"]).is_ok());
-        assert!(config(&["--listen", "0.0.0.0:80", "--behind-proxy"]).is_ok());
-        assert!(
-            config(&["--listen", "0.0.0.0:443", "--tls-cert", "c", "--tls-key", "k"])
-                .unwrap()
-                .tls
-                .is_some()
-        );
-    }
-}
+mod tests;

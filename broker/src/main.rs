@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use stile_broker::audit::Folding;
-use stile_broker::config::{Config, Options, under_lambda};
+use stile_broker::config::{Config, LogFormat, Options, under_lambda};
 use stile_broker::{boot, check, http};
-use stile_core::clock::Clock;
+use stile_core::clock::{Clock, rfc3339};
 use stile_core::package::sweep_uploads;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Metadata;
@@ -60,9 +60,10 @@ async fn main() -> ExitCode {
     let command =
         if on_lambda { Cli::parse_from(["stile-broker", "serve"]) } else { Cli::parse() }.command;
     let (Command::Serve(options) | Command::Check(options)) = &command;
-    let _log = match log(&options.log, on_lambda) {
+    let format = if on_lambda { LogFormat::Json } else { options.log_format };
+    let _log = match log(&options.log, format, on_lambda) {
         Ok(guard) => guard,
-        Err(error) => return failed(&error),
+        Err(error) => return failed(&error, format),
     };
     http::log_panics();
     let done = match command {
@@ -73,7 +74,7 @@ async fn main() -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, format),
     }
 }
 
@@ -135,13 +136,17 @@ async fn check_configuration(options: Options) -> anyhow::Result<bool> {
     Ok(findings.iter().all(|finding| finding.problem.is_none()))
 }
 
-/// Starts the log on standard error: text for people, in colour on a terminal, and JSON on Lambda.
+/// Starts the log on standard error, in that format. Text is in colour on a terminal.
 ///
 /// A thread of its own writes the lines, and loses them if the reader does not take them. A full
 /// disk or a reader that ended must not stop the service. The guards write the rest when they are
 /// dropped. On Lambda the broker writes each line at once, because Lambda freezes a function after
 /// its answer, and lines in a queue would be lost.
-fn log(level: &str, on_lambda: bool) -> anyhow::Result<Option<[WorkerGuard; 2]>> {
+fn log(
+    level: &str,
+    format: LogFormat,
+    on_lambda: bool,
+) -> anyhow::Result<Option<[WorkerGuard; 2]>> {
     let filter =
         EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a log level"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
@@ -154,7 +159,11 @@ fn log(level: &str, on_lambda: bool) -> anyhow::Result<Option<[WorkerGuard; 2]>>
     };
     let (audit, audit_guard) = queue(AUDIT_QUEUE);
     let (others, others_guard) = queue(LOG_QUEUE);
-    lines.with_writer(Queues { audit, others }).with_ansi(std::io::stderr().is_terminal()).init();
+    let lines = lines.with_writer(Queues { audit, others });
+    match format {
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
     Ok(Some([audit_guard, others_guard]))
 }
 
@@ -176,7 +185,17 @@ impl MakeWriter<'_> for Queues {
     }
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+/// Prints the error that ends the program, in the format of the log.
+fn failed(error: &anyhow::Error, format: LogFormat) -> ExitCode {
+    let line = match format {
+        LogFormat::Json => {
+            let now = rfc3339(Clock::system().now());
+            let message = format!("{error:#}");
+            serde_json::json!({ "timestamp": now, "level": "ERROR", "message": message })
+                .to_string()
+        }
+        LogFormat::Text => format!("error: {error:#}"),
+    };
+    let _ = writeln!(std::io::stderr(), "{line}");
     ExitCode::FAILURE
 }

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::json;
 use stile_protocol::exchange::Namespaces;
-use stile_protocol::names::Permission::{Download, Upload};
+use stile_protocol::names::Permission::{CreateGrant, Download, Upload};
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{Backend, HOST, TestBroker, deploy, module_zip, namespaces, role};
 
@@ -265,6 +265,47 @@ async fn whoami_tells_the_bearer_what_is_known_of_it() {
             ],
         })
     );
+}
+
+#[tokio::test]
+async fn whoami_shows_only_what_the_scope_of_the_token_covers() {
+    let Some((test, _)) = published().await else { return };
+    for (namespace, permissions) in
+        [("tools", &[Download, Upload][..]), ("secret", &[Upload]), ("*", &[CreateGrant, Download])]
+    {
+        test.grant(&role("deploy"), namespace, permissions).await;
+    }
+    test.grant("account:aws:111122223333", "tools", &[Download]).await;
+    test.advance(10);
+    for (namespaces, permission, expected) in [
+        (namespaces(&["acme"]), Download, vec!["acme download", "acme download"]),
+        (namespaces(&["acme"]), CreateGrant, vec!["acme create_grant"]),
+        (namespaces(&["acme", "tools"]), Upload, vec!["acme upload", "tools upload"]),
+        (namespaces(&["secret"]), Upload, vec!["secret upload"]),
+        (namespaces(&["new", "secret"]), Download, vec!["new download", "secret download"]),
+        (Namespaces::All, CreateGrant, vec!["* create_grant"]),
+        (Namespaces::All, Upload, vec!["acme upload", "secret upload", "tools upload"]),
+        (
+            Namespaces::All,
+            Download,
+            vec!["* download", "acme download", "tools download", "tools download"],
+        ),
+    ] {
+        let token = test.token_for(&deploy(), namespaces.clone(), &[permission], 3600).await;
+        let known = test.get("/v1/whoami", &token).await.json();
+        let mut shown: Vec<String> = known["grants"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|grant| {
+                let namespace = grant["namespace"].as_str().unwrap();
+                let permissions = grant["permissions"].as_array().unwrap();
+                permissions.iter().map(move |one| format!("{namespace} {}", one.as_str().unwrap()))
+            })
+            .collect();
+        shown.sort();
+        assert_eq!(shown, expected, "{namespaces:?} {permission}");
+    }
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn listed(broker: &Broker, token: &str) -> BTreeMap<String, String> {
         let answer = get(format!("/v1/modules/{ADDRESS}/{version}/download")).await;
         assert_eq!(answer.status(), 204, "{version}");
         let link = answer.headers()["x-terraform-get"].to_str().unwrap();
-        let archive = broker.client().get(broker.url(link)).send().await.unwrap();
+        let archive = broker.client().get(link).send().await.unwrap();
         assert_eq!(archive.status(), 200, "{version}");
         listed.insert(
             version.to_owned(),

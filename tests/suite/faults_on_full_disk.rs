@@ -58,8 +58,7 @@ async fn on_a_full_disk_reads_go_on_and_nothing_is_half_written() {
         assert_eq!(running.get(VERSIONS).await.0, 200, "{bytes}");
         let (status, link) = running.get(DOWNLOAD).await;
         assert_eq!(status, 204, "{bytes}");
-        let archive_there =
-            running.broker.client().get(running.broker.url(&link)).send().await.unwrap();
+        let archive_there = running.broker.client().get(&link).send().await.unwrap();
         assert_eq!(
             (archive_there.status().as_u16(), archive_there.bytes().await.unwrap().to_vec()),
             (200, module_zip("hello"))

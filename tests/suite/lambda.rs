@@ -5,7 +5,8 @@ use axum::http::header;
 use serde_json::{Value, json};
 use stile_broker::http::lambda::{EventError, Function};
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, namespaces, role};
+use stile_tests::broker::journal::Journal;
+use stile_tests::broker::{HOST, Reply, TestBroker, deploy, module_zip, namespaces, role};
 use stile_tests::lambda;
 use stile_tests::lambda::events::{Sent, Shape, golden};
 use stile_tests::process::programs::{BROKER, program, target};
@@ -34,6 +35,12 @@ pub(crate) async fn answer(function: &Function, event: &Value) -> Result<Value, 
     Ok(serde_json::from_str(answer.get()).unwrap())
 }
 
+/// Returns the path and the query of a download address, which is at the registry's host.
+fn path_of(location: &str) -> &str {
+    let path = location.strip_prefix(&format!("https://{HOST}"));
+    path.filter(|path| path.starts_with("/v1/archives/")).unwrap_or_else(|| panic!("{location}"))
+}
+
 /// Returns the parts of an answer that a client sees. The gateway sets the content length itself.
 fn seen(reply: &Reply) -> (u16, Vec<(String, String)>, &[u8]) {
     let headers = reply.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH);
@@ -53,7 +60,7 @@ async fn events_of_all_four_shapes_are_answered_as_the_plain_server_answers() {
         .await
         .header("x-terraform-get")
         .to_owned();
-    assert!(location.starts_with("/v1/archives/"), "{location}");
+    let location = path_of(&location);
     let get = |target: &str| Sent::new("GET", target);
     let zip = |body: Vec<u8>| {
         Sent::new("POST", "/v1/modules/acme/vpc/aws/1.0.0")
@@ -78,14 +85,16 @@ async fn events_of_all_four_shapes_are_answered_as_the_plain_server_answers() {
         (get("/v1/modules/acme/vpc/aws/1.1.0%2Drc.1/download").bearer(&token), 204),
         (get("/v1/modules/acme/vpc/aws/1.1.0-rc.1/download").bearer(&token), 204),
         (get("/v1/modules/acme/vpc/aws/9.9.9/download").bearer(&token), 404),
+        (get("/v1/modules/acme/vpc/aws/download").bearer(&token), 302),
+        (get("/v1/modules/acme/nothing/aws/download").bearer(&token), 404),
         (get("/v1/modules/other/../acme/vpc/aws/versions").bearer(&token), 404),
         (get("/v1/modules/other/%2e%2e/acme/vpc/aws/versions").bearer(&token), 404),
         (get("/v1/modules/acme%2Fvpc/aws/versions").bearer(&token), 404),
         (get("//v1/modules/acme/vpc/aws/versions").bearer(&token), 404),
         (get("/v1/modules?limit=1&offset=0").bearer(&token), 200),
         (get("/v1/modules/acme").bearer(&token), 200),
-        (get(&location), 200),
-        (Sent::new("HEAD", location.as_str()), 200),
+        (get(location), 200),
+        (Sent::new("HEAD", location), 200),
         (get(&location.replace("expires=", "expires=1")), 403),
         (get("/v1/archives/0000.zip"), 403),
         (zip(module_zip("x")), 200),
@@ -152,10 +161,62 @@ async fn a_proof_is_exchanged_and_an_archive_published_through_every_shape() {
             .reply(&answer(&function, &shape.event(&sent)).await.unwrap())
             .header("x-terraform-get")
             .to_owned();
-        let reply = shape
-            .reply(&answer(&function, &shape.event(&Sent::new("GET", location))).await.unwrap());
+        let sent = Sent::new("GET", path_of(&location));
+        let reply = shape.reply(&answer(&function, &shape.event(&sent)).await.unwrap());
         assert_eq!((reply.status.as_u16(), reply.body), (200, archive), "{shape:?}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_base64_although_the_event_says_so_is_400() {
+    let journal = Journal::start();
+    let (test, token) = registry().await;
+    let function = test.function(None, None);
+    let module = "/v1/modules/acme/vpc/aws";
+    let line = "the body is not base64, although the event says so";
+    for (sent, form) in [
+        (
+            Sent::new("POST", "/v1/token").body("application/json", "{}"),
+            "{\"error\":\"invalid_request\",",
+        ),
+        (Sent::new("GET", "/healthz"), "{\"error\":\"invalid_request\","),
+        (
+            Sent::new("POST", format!("{module}/2.0.0"))
+                .bearer(&token)
+                .body("application/zip", module_zip("x")),
+            "{\"errors\":[",
+        ),
+        (Sent::new("GET", format!("{module}/1.0.0/download")).bearer(&token), line),
+    ] {
+        for shape in Shape::ALL {
+            // The last two have no padding, and bits that no encoder writes.
+            for body in ["%", "{}", "e3 0=", "e30=\n", "e30==", "\u{e9}", "e30", "e31="] {
+                let mut event = shape.event(&sent);
+                event["body"] = json!(body);
+                event["isBase64Encoded"] = json!(true);
+                let reply = shape.reply(&answer(&function, &event).await.unwrap());
+                let text = reply.text();
+                assert_eq!(reply.status, 400, "{shape:?} {sent:?} {body:?}: {text}");
+                assert!(
+                    text.starts_with(form) && text.contains(line),
+                    "{shape:?} {body:?}: {text}"
+                );
+            }
+        }
+    }
+    for (shape, body, expected) in [
+        (Shape::FunctionUrl, json!("e30="), "400 invalid_request"),
+        (Shape::RestApi, json!(""), "400 invalid_request"),
+        (Shape::LoadBalancer, json!(null), "400 invalid_request"),
+    ] {
+        let sent = Sent::new("POST", "/v1/token").body("application/json", "{}");
+        let mut event = shape.event(&sent);
+        (event["body"], event["isBase64Encoded"]) = (body, json!(true));
+        let reply = shape.reply(&answer(&function, &event).await.unwrap());
+        assert_eq!(reply.error(), expected, "{shape:?}");
+        assert!(!reply.text().contains("base64"), "the route reads the body: {}", reply.text());
+    }
+    assert!(journal.taken().panics.is_empty());
 }
 
 #[tokio::test]

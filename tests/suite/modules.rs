@@ -8,7 +8,7 @@ use axum::http::Request;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::broker::{Backend, HOST, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
 async fn registry() -> Option<(TestBroker, String)> {
@@ -219,7 +219,9 @@ async fn a_download_is_a_signed_link_that_needs_no_token_and_ends() {
         return;
     }
     assert!(
-        location.starts_with(&format!("/v1/archives/{sha256}.zip?checksum=sha256:{sha256}&")),
+        location.starts_with(&format!(
+            "https://{HOST}/v1/archives/{sha256}.zip?checksum=sha256:{sha256}&"
+        )),
         "{location}"
     );
 
@@ -255,6 +257,90 @@ async fn a_download_is_a_signed_link_that_needs_no_token_and_ends() {
     assert_eq!(test.get_anonymously(&location).await.status, 200);
     test.advance(1);
     assert_eq!(test.get_anonymously(&location).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_download_address_is_a_whole_url_of_the_configured_host_whatever_the_request_says() {
+    let Some((test, token)) = registry().await else { return };
+    test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await;
+    let path = "/v1/modules/acme/vpc/aws/1.0.0/download";
+    for (target, headers) in [
+        (path.to_owned(), vec![("host", "evil.example")]),
+        (format!("http://evil.example{path}"), vec![("host", "evil.example")]),
+        (
+            path.to_owned(),
+            vec![("x-forwarded-host", "evil.example"), ("x-forwarded-proto", "http")],
+        ),
+        (path.to_owned(), vec![("forwarded", "host=evil.example;proto=http")]),
+        (path.to_owned(), vec![("x-original-url", "http://evil.example/"), ("origin", "http://a")]),
+    ] {
+        let request = Request::get(target).header("authorization", format!("Bearer {token}"));
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let reply = test.send(request.body(Body::empty()).unwrap()).await;
+        let location = reply.header("x-terraform-get");
+        assert_eq!(reply.status, 204, "{headers:?}");
+        assert!(!location.contains("evil"), "{headers:?}: {location}");
+        match test.backend() {
+            Backend::Aws => assert!(location.contains("X-Amz-Signature="), "{location}"),
+            Backend::Embedded => {
+                assert!(
+                    location.starts_with(&format!("https://{HOST}/v1/archives/")),
+                    "{location}"
+                );
+            }
+        }
+        assert_eq!(test.fetch(location).await.0, 200, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_download_without_a_version_redirects_to_the_latest_release() {
+    let Some((test, token)) = registry().await else { return };
+    let latest = async |module: &str| {
+        let reply = test.get(&format!("/v1/modules/{module}/download"), &token).await;
+        (reply.status.as_u16(), reply.header("location").to_owned())
+    };
+    for (module, expected) in [
+        ("acme/vpc/aws", 404),
+        ("acme/VPC/aws", 404),
+        ("acme/vpc/a_s", 404),
+        ("other/vpc/aws", 403),
+        ("ACME/vpc/aws", 403),
+    ] {
+        assert_eq!(latest(module).await, (expected, String::new()), "{module}");
+    }
+    let unknown = test.get_anonymously("/v1/modules/acme/vpc/aws/download").await;
+    assert_eq!(unknown.status, 401);
+    assert_eq!(unknown.text().lines().count(), 1, "{}", unknown.text());
+
+    for (version, expected) in [
+        ("2.0.0-rc.2", "2.0.0-rc.2"),
+        ("2.0.0-rc.10", "2.0.0-rc.10"),
+        ("1.2.0", "1.2.0"),
+        ("1.10.0", "1.10.0"),
+        ("1.9.0", "1.10.0"),
+        ("3.0.0-beta", "1.10.0"),
+        ("2.0.0", "2.0.0"),
+    ] {
+        let reply = test.publish("acme/vpc/aws", version, module_zip(version), &token).await;
+        assert_eq!(reply.status, 201, "{version}");
+        let (status, location) = latest("acme/vpc/aws").await;
+        let whole = format!("/v1/modules/acme/vpc/aws/{expected}/download");
+        assert_eq!((status, location.as_str()), (302, whole.as_str()), "after {version}");
+        let download = test.get(&location, &token).await;
+        assert_eq!(download.status, 204, "after {version}");
+        let fetched = test.fetch(download.header("x-terraform-get")).await;
+        assert_eq!(fetched, (200, module_zip(expected)), "after {version}");
+    }
+    let uploader = test.token(&deploy(), &[Upload]).await;
+    let refused = test.get("/v1/modules/acme/vpc/aws/download", &uploader).await;
+    assert_eq!(refused.status, 403, "it needs `download`");
+    let version = Request::post("/v1/modules/acme/vpc/aws/download")
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/zip");
+    let reply = test.send(version.body(module_zip("x").into()).unwrap()).await;
+    assert_eq!(reply.status, 405, "no version has this name");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! The limits of the plain server itself, over real sockets: slow, large and broken requests, and a
-//! stop that loses nothing.
+//! stop that loses nothing. And its log in both formats.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use stile_tests::broker::TestBroker;
+use serde_json::Value;
+use stile_protocol::names::Permission::Download;
 use stile_tests::broker::served::system_time;
+use stile_tests::broker::{HOST, TestBroker, make_data, role};
 use stile_tests::dev_ca::DevCa;
-use stile_tests::process::programs::client;
+use stile_tests::process::home::Home;
+use stile_tests::process::programs::{BROKER, Setup, client, free_port, program};
 use stile_tests::time_limits::BACKSTOP;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -72,6 +75,75 @@ async fn a_body_longer_than_it_says_or_than_is_allowed_is_never_taken_in_whole()
     assert_eq!(status(&answer_to(&test, chunked.as_bytes()).await), "413");
     let lying = format!("{head}content-length: 5\r\n\r\n{}", " ".repeat(20_000));
     assert_eq!(status(&answer_to(&test, lying.as_bytes()).await), "400");
+}
+
+/// Returns the answer to a `GET` of a path with these header lines, in that version of HTTP.
+async fn answer_to_get(test: &TestBroker, version: &str, path: &str, headers: &str) -> String {
+    let request = format!("GET {path} HTTP/{version}\r\nconnection: close\r\n{headers}\r\n");
+    answer_to(test, request.as_bytes()).await
+}
+
+#[tokio::test]
+async fn a_request_without_exactly_one_valid_host_is_400() {
+    let test = TestBroker::start();
+    for (version, hosts) in [
+        ("1.1", ""),
+        ("1.1", "x-host: a\r\n"),
+        ("1.1", "host: a\r\nhost: b\r\n"),
+        ("1.1", "Host: a\r\nx-between: 1\r\nhOST: a\r\n"),
+        ("1.1", "host: a\r\nhost:\r\n"),
+        ("1.0", "host: a\r\nhost: b\r\n"),
+        ("1.0", "host: a b\r\n"),
+        ("1.1", "host:\r\n"),
+        ("1.1", "host: a b\r\n"),
+        ("1.1", "host: a, b\r\n"),
+        ("1.1", "host: a/b\r\n"),
+        ("1.1", "host: user@a\r\n"),
+        ("1.1", "host: https://a\r\n"),
+        ("1.1", "host: a:http\r\n"),
+        ("1.1", "host: a:65536\r\n"),
+        ("1.1", "host: [::1\r\n"),
+        ("1.1", "host: caf\u{e9}.example.com\r\n"),
+    ] {
+        let answer = answer_to_get(&test, version, "/healthz", hosts).await;
+        assert_eq!(status(&answer), "400", "HTTP/{version} {hosts:?}: {answer}");
+        assert!(
+            answer.contains("\"invalid_request\"") && answer.contains("`Host` header"),
+            "HTTP/{version} {hosts:?}: {answer}"
+        );
+    }
+    for (version, hosts) in [
+        ("1.0", ""),
+        ("1.0", "host: a\r\n"),
+        ("1.1", "host: a\r\n"),
+        ("1.1", "Host:registry.example.com\r\n"),
+        ("1.1", "host: 127.0.0.1:8443\r\n"),
+        ("1.1", "host: [::1]:8443\r\n"),
+    ] {
+        let answer = answer_to_get(&test, version, "/healthz", hosts).await;
+        assert_eq!(status(&answer), "200", "HTTP/{version} {hosts:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_a_host_is_refused_in_the_form_of_its_route_and_ends_the_connection() {
+    let test = TestBroker::start();
+    let module = "/v1/modules/acme/vpc/aws";
+    for (path, expected) in [
+        ("/v1/whoami".to_owned(), "{\"error\":\"invalid_request\","),
+        ("/nothing/here".to_owned(), "{\"error\":\"invalid_request\","),
+        (format!("{module}/versions"), "{\"errors\":[\"an HTTP/1.1 request needs a `Host` header"),
+        (format!("{module}/1.0.0/download"), "an HTTP/1.1 request needs a `Host` header\n"),
+    ] {
+        // The client asks twice on one connection, and does not ask to close it.
+        let request = format!("GET {path} HTTP/1.1\r\n\r\n");
+        let answer = answer_to(&test, request.repeat(2).as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(status(head), "400", "{path}: {answer}");
+        assert!(head.to_ascii_lowercase().contains("connection: close"), "{path}: {head}");
+        assert!(body.starts_with(expected), "{path}: {body}");
+        assert_eq!(answer.matches("HTTP/1.1 400").count(), 1, "{path}: {answer}");
+    }
 }
 
 /// Returns whether the server still holds the connection, and has sent nothing on it.
@@ -260,4 +332,78 @@ async fn past_a_thousand_and_twenty_four_connections_the_next_one_waits_until_on
         held.iter().any(|stream| !is_held(stream)),
         "the server served it while all of them were connected"
     );
+}
+
+/// Runs the program with these variables and arguments, and returns the lines of its log: those of
+/// its start, of one refused request and of its end.
+async fn log_of(variables: &[(&str, &str)], arguments: &[&str]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    make_data(&data, &role("deploy"), "acme", &[Download]).await;
+    let setup = Setup::new(free_port(), &data);
+    let setup = variables.iter().fold(setup, |setup, (name, value)| setup.env(name, value));
+    let setup = arguments.iter().fold(setup, |setup, argument| setup.arg(argument));
+    let mut broker = setup.start(&folder.path().join("log")).await;
+    let asked = broker.client().get(broker.url("/v1/whoami")).bearer_auth("garbage").send();
+    assert_eq!(asked.await.unwrap().status(), 401);
+    assert!(broker.terminate().await.success());
+    broker.log().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn every_line_of_the_log_is_json_if_the_operator_wants_json() {
+    for (variables, arguments) in [
+        (vec![], vec!["--log-format", "json"]),
+        (vec![("STILE_LOG_FORMAT", "json")], vec![]),
+        (vec![("STILE_LOG_FORMAT", "text")], vec!["--log-format=json"]),
+    ] {
+        let log = log_of(&variables, &arguments).await;
+        let lines: Vec<Value> =
+            log.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
+        for line in &lines {
+            for field in ["timestamp", "level", "target"] {
+                assert!(line[field].is_string(), "`{field}` is not in: {line}");
+            }
+        }
+        let has = |field: &str, value: &str| lines.iter().any(|line| line[field] == value);
+        assert!(lines.iter().any(|line| {
+            line["message"].as_str().is_some_and(|message| message.starts_with("listening on "))
+        }));
+        assert!(has("target", "audit") && has("event", "whoami"), "{log:?}");
+    }
+    for (variables, arguments) in [
+        (vec![], vec![]),
+        (vec![("STILE_LOG_FORMAT", "")], vec![]),
+        (vec![("STILE_LOG_FORMAT", "json")], vec!["--log-format", "text"]),
+    ] {
+        let log = log_of(&variables, &arguments).await;
+        assert!(log.iter().any(|line| line.contains("event=\"whoami\"")), "{log:?}");
+        assert!(log.iter().all(|line| !line.starts_with('{')), "{log:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_error_that_ends_the_program_has_the_format_of_the_log() {
+    for (arguments, message) in [
+        (vec!["--host", HOST, "--data", "/nothing/here"], "is not a data folder"),
+        (vec!["--host", "localhost", "--data", "/nothing/here"], "is not a registry host"),
+        (vec!["--host", HOST], "exactly one of `--data` and `--table` is required"),
+        (vec!["--host", HOST, "--data", "/d", "--log", "stile_broker=loud"], "is not a log level"),
+    ] {
+        let arguments = [&["serve"], &arguments[..]].concat();
+        let home = Home::temporary();
+        let text = home.run(&program(BROKER), &arguments).await;
+        assert_eq!(text.code, Some(1), "{text:?}");
+        assert!(text.stderr.starts_with("error: ") && text.stderr.contains(message), "{text:?}");
+        let arguments = [&arguments[..], &["--log-format", "json"]].concat();
+        let json = home.run(&program(BROKER), &arguments).await;
+        assert_eq!((json.code, json.stderr.lines().count()), (Some(1), 1), "{json:?}");
+        let line: Value = serde_json::from_str(&json.stderr).unwrap();
+        assert_eq!(line["level"], "ERROR");
+        assert!(line["timestamp"].is_string(), "{line}");
+        assert!(line["message"].as_str().unwrap().contains(message), "{line}");
+    }
+    let refused = Home::temporary().run(&program(BROKER), &["serve", "--log-format", "yaml"]).await;
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("[possible values: json, text]"), "{refused:?}");
 }

@@ -5,14 +5,17 @@
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
-use stile_protocol::names::{ModuleAddress, ModuleName, NameError, Namespace, Permission, System};
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::{
+    ModuleAddress, ModuleName, NameError, Namespace, Permission, Permissions, System,
+};
 
 use super::broker::Broker;
 use crate::tokens::{KeyError, OpenError};
 use stile_core::audit::Event;
 use stile_core::grants::{
-    Access, Grant, PackageAccess, PermittedNamespaces, PrincipalState, Refusal, Right, decide,
-    permitted_namespaces,
+    Access, Grant, GrantNamespace, PackageAccess, PermittedNamespaces, PrincipalState, Refusal,
+    Right, decide, permitted_namespaces,
 };
 use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
@@ -173,9 +176,33 @@ impl Bearer {
         &self.claims
     }
 
-    /// Returns the grants that apply to the bearer.
-    pub fn grants(&self) -> &[Grant] {
-        &self.state.grants
+    /// Returns the part of each of the bearer's grants that the scope of the token covers.
+    ///
+    /// For a token with a list of namespaces, a grant on all namespaces becomes one for each
+    /// namespace of the list. So a token shows nothing beyond what its holder may use it for.
+    pub fn grants_in_scope(&self) -> Vec<Grant> {
+        let permitted = |permission: &Permission| self.claims.permissions().contains(*permission);
+        let mut covered = Vec::new();
+        for grant in &self.state.grants {
+            let permissions: Permissions = grant.permissions.iter().filter(permitted).collect();
+            if permissions.is_empty() {
+                continue;
+            }
+            let namespaces = match self.claims.namespaces() {
+                Namespaces::All => vec![grant.namespace.clone()],
+                Namespaces::List(list) => list
+                    .iter()
+                    .filter(|namespace| grant.namespace.covers(namespace))
+                    .map(|namespace| GrantNamespace::One(namespace.clone()))
+                    .collect(),
+            };
+            covered.extend(namespaces.into_iter().map(|namespace| Grant {
+                namespace,
+                permissions,
+                ..grant.clone()
+            }));
+        }
+        covered
     }
 }
 

@@ -25,6 +25,8 @@ const READY: i64 = 2;
 pub struct Broker {
     /// The registry host.
     pub audience: Audience,
+    /// The URL of the registry without a path, for example `https://registry.example.com`.
+    pub origin: String,
     /// The regions for which a proof may be signed.
     pub regions: Vec<&'static Region>,
     /// The client of STS, which identifies the signer of a proof.

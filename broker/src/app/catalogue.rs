@@ -1,6 +1,8 @@
-//! Reads published packages: the versions of a module, the download URL of a version, and lists.
+//! Reads published packages: the versions of a module and the latest one, the download URL of a
+//! version, and lists.
 
 use bytes::Bytes;
+use serde::Deserialize;
 use stile_protocol::names::{Namespace, Permission};
 
 use super::authorize::Bearer;
@@ -45,6 +47,49 @@ pub async fn versions(
     broker.store.versions_document(access).await?.ok_or(CatalogueError::Absent)
 }
 
+/// Returns the latest version of a module: the highest release, or the highest pre-release if there
+/// is no release.
+pub async fn latest(
+    broker: &Broker,
+    access: &PackageAccess<Download>,
+    event: &mut Event,
+) -> Result<Version, CatalogueError> {
+    let document = versions(broker, access).await?;
+    let document: VersionsDocument = serde_json::from_slice(&document).map_err(|error| {
+        let message = format!("the versions document of `{}` is malformed", access.address());
+        StoreError::corrupt(message).caused_by(error)
+    })?;
+    let latest = document.latest().ok_or(CatalogueError::Absent)?;
+    event.package(access.address(), Some(&latest));
+    Ok(latest)
+}
+
+/// The versions document, as far as [`latest`] reads it.
+#[derive(Deserialize)]
+struct VersionsDocument {
+    modules: Vec<ListedModule>,
+}
+
+#[derive(Deserialize)]
+struct ListedModule {
+    versions: Vec<ListedVersion>,
+}
+
+#[derive(Deserialize)]
+struct ListedVersion {
+    version: String,
+}
+
+impl VersionsDocument {
+    fn latest(&self) -> Option<Version> {
+        let listed = self.modules.iter().flat_map(|module| &module.versions);
+        // A release is higher than every pre-release here, whatever its number.
+        listed
+            .filter_map(|listed| Version::parse(&listed.version).ok())
+            .max_by_key(|version| (!version.is_prerelease(), version.clone()))
+    }
+}
+
 /// Returns the signed URL of a version's archive.
 pub async fn download(
     broker: &Broker,
@@ -60,7 +105,9 @@ pub async fn download(
         Location::Local(url) => {
             let purpose = SignedUrl::purpose(&broker.audience);
             let keys = broker.tokens.derived(&purpose, &broker.store, now).await?;
-            url.to_location(&keys).ok_or(CatalogueError::Sign)
+            let path = url.to_location(&keys).ok_or(CatalogueError::Sign)?;
+            // A whole URL, because some clients cannot resolve a path.
+            Ok(format!("{}{path}", broker.origin))
         }
     }
 }
@@ -81,4 +128,30 @@ pub async fn list(
     let more = modules.len() > limit;
     modules.truncate(limit);
     Ok(ModulePage { modules, more })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_version_is_the_highest_release_or_else_the_highest_pre_release() {
+        for (listed, expected) in [
+            (vec![], None),
+            (vec!["x", "1.0"], None),
+            (vec!["0.1.0-rc.2", "0.1.0-rc.10", "0.1.0-beta.11"], Some("0.1.0-rc.10")),
+            (vec!["1.2.0", "1.10.0", "1.9.0"], Some("1.10.0")),
+            (vec!["1.0.0", "2.0.0-rc.1"], Some("1.0.0")),
+            (vec!["0.0.1", "0.0.1-rc.1", "9.0.0-a", "1.0.0-b"], Some("0.0.1")),
+        ] {
+            let versions: Vec<_> = listed
+                .iter()
+                .map(|text| serde_json::json!({ "version": text, "more": 1 }))
+                .collect();
+            let document = serde_json::json!({ "modules": [{ "versions": versions }], "more": 1 });
+            let document: VersionsDocument = serde_json::from_value(document).unwrap();
+            let latest = document.latest().map(|version| version.to_string());
+            assert_eq!(latest.as_deref(), expected, "{listed:?}");
+        }
+    }
 }

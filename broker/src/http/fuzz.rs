@@ -112,6 +112,7 @@ impl Registry {
             store: StoreLocation::Folder(data.path().to_path_buf()),
             listen: ([127, 0, 0, 1], 0).into(),
             tls: None,
+            plain_http: false,
             regions: Region::named("us-west-2").into_iter().collect(),
             max_ttl: 3600,
             default_ttl: 3600,

@@ -10,6 +10,7 @@ pub(crate) mod fuzz;
 mod health;
 mod json_body;
 pub mod lambda;
+mod malformed;
 mod run_detached;
 mod serve;
 mod trace;
@@ -67,6 +68,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
 /// Returns the routes of the module registry: Terraform's protocol, and publishing.
 fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
     let download = Router::new()
+        .route("/{namespace}/{name}/{system}/download", get(modules::latest))
         .route("/{namespace}/{name}/{system}/{version}/download", get(modules::download));
     let others = Router::new()
         .route("/", get(modules::list))
@@ -83,7 +85,7 @@ fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
     ))
 }
 
-/// Sets the form of a router's errors, including unsupported methods and panics.
+/// Sets the form of a router's errors, including malformed requests, unsupported methods and panics.
 fn with_errors(
     routes: Router<Arc<Broker>>,
     shape: ErrorShape,
@@ -93,6 +95,7 @@ fn with_errors(
         .method_not_allowed_fallback(async || {
             ApiError::new(ErrorCode::MethodNotAllowed, "this route does not support this method")
         })
+        .layer(from_fn(malformed::reject))
         .layer(CatchPanicLayer::custom(trace::panicked))
         .layer(from_fn_with_state((shape, Arc::clone(broker)), error::render_errors))
 }

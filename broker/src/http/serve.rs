@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,6 +26,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use super::malformed;
 use crate::config::TlsFiles;
 use crate::per_key_limit::PerNetworkLimit;
 use stile_core::audit::Network;
@@ -280,10 +281,20 @@ async fn serve(
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
         request.extensions_mut().insert(limits.network);
+        let malformed = malformed::check_host(&request).err();
+        if let Some(malformed) = malformed {
+            request.extensions_mut().insert(malformed);
+        }
         async move {
-            Ok::<_, Infallible>(
-                router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}),
-            )
+            let answered = router.oneshot(request.map(Body::new)).await;
+            let mut response = answered.unwrap_or_else(|never| match never {});
+            if malformed.is_some() {
+                // A proxy that found another host in the request may also see another end of it.
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
     });
     let connection = http1::Builder::new()

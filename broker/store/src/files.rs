@@ -1,9 +1,12 @@
-//! Helpers for files that are written under a temporary name and then renamed. They make a rename
-//! durable, and delete files that a killed process left.
+//! Helpers for the files of a data folder. They make a rename durable, delete files that a killed
+//! process left, and reject files that other users can change.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use crate::StoreError;
 
 /// Syncs a folder, so that a rename in it survives a crash of the machine.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -28,6 +31,64 @@ pub(crate) fn delete_abandoned(folder: &Path, prefix: &str) {
             .and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age.as_secs() > ABANDONED) {
             let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Rejects a file or folder that users other than its owner can change. It may be missing.
+///
+/// # Errors
+///
+/// [`StoreErrorKind::Misconfigured`](crate::StoreErrorKind::Misconfigured), with the path, its mode
+/// and the command that repairs it.
+pub(crate) fn reject_writable_by_others(path: &Path) -> Result<(), StoreError> {
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| {
+            StoreError::unavailable(format!("cannot read `{}`", path.display()), error)
+        })?,
+    };
+    let mode = metadata.permissions().mode();
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(StoreError::misconfigured(format!(
+        "users other than its owner can write to `{0}` (mode {1}); hint: run `chmod go-w {0}`",
+        path.display(),
+        octal(mode)
+    )))
+}
+
+/// Returns the permissions of a mode as `chmod` takes them.
+pub(crate) fn octal(mode: u32) -> String {
+    format!("{:04o}", mode & 0o7777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_path_that_no_other_user_can_change_is_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        assert!(reject_writable_by_others(&file).is_ok(), "it does not exist");
+        fs::write(&file, "").unwrap();
+        for path in [folder.path(), file.as_path()] {
+            for mode in [0o777, 0o1777, 0o775, 0o720, 0o702, 0o666] {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+                let error = reject_writable_by_others(path).unwrap_err();
+                assert_eq!(error.kind(), crate::StoreErrorKind::Misconfigured);
+                let expected = format!(
+                    "users other than its owner can write to `{0}` (mode {mode:04o}); hint: run `chmod go-w {0}`",
+                    path.display()
+                );
+                assert_eq!(error.to_string(), expected);
+            }
+            for mode in [0o755, 0o750, 0o700] {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+                assert!(reject_writable_by_others(path).is_ok(), "{mode:o}");
+            }
         }
     }
 }

@@ -205,6 +205,8 @@ impl TestBroker {
             store: location,
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: None,
+            // A test that serves TLS gives the files to the server itself.
+            plain_http: false,
             regions: regions.to_vec(),
             max_ttl,
             default_ttl: 3600,
@@ -359,7 +361,7 @@ impl TestBroker {
 
     /// Downloads from a location as Terraform does: removes the checksum, and sorts the query.
     pub async fn fetch(&self, location: &str) -> (u16, Vec<u8>) {
-        if location.starts_with('/') {
+        if location.starts_with(&format!("{}/", self.broker.origin)) {
             let reply = self.get_anonymously(location).await;
             return (reply.status.as_u16(), reply.body);
         }

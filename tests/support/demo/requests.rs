@@ -43,7 +43,10 @@ pub(super) async fn install(play: &mut Play) -> Result<(), Failed> {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned();
-    let archive = get(play, &location, None).await?.bytes().await.map_err(|error| down(&error))?;
+    let path = location
+        .strip_prefix(&play.broker.url(""))
+        .ok_or_else(|| Failed::new("the signed URL is not at the registry's host"))?;
+    let archive = get(play, path, None).await?.bytes().await.map_err(|error| down(&error))?;
     let digest = hex::encode(Sha256::digest(&archive));
     if !location.contains(&format!("checksum=sha256:{digest}&")) {
         return Err(Failed::new("the archive does not have the checksum in its signed URL"));

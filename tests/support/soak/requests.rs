@@ -247,7 +247,7 @@ impl Registry {
         });
         let Some(location) = location else { return ("no location".to_owned(), Duration::ZERO) };
         let started = Instant::now();
-        (outcome(self.broker.client().get(self.broker.url(&location))).await, started.elapsed())
+        (outcome(self.broker.client().get(&location)).await, started.elapsed())
     }
 
     async fn publish(&self, name: &str, version: &str) -> String {

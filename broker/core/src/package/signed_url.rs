@@ -49,7 +49,7 @@ impl SignedUrl {
         [b"stile-archive-link\0", audience.as_str().as_bytes()].concat()
     }
 
-    /// Returns the signed URL: an absolute path that clients resolve against this server.
+    /// Returns the signed URL without scheme and host: an absolute path of this server.
     ///
     /// The parameter `checksum` is for the client, which removes it from the request. The client
     /// verifies the archive with it before it unpacks the archive.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use bytes::Bytes;
 use lambda_http::request::LambdaRequest;
 use lambda_http::{Adapter, Context, LambdaEvent, Service, service_fn};
 use serde::{Deserialize, Serialize};
@@ -93,16 +94,21 @@ impl Function {
             .and_then(|source| source.caller_of(shape::unverified_context(&event)));
         let limit = DirectLimit(shape::largest_archive(&event));
         let target = shape::normalize(&mut event);
+        let body = shape::take_body(&mut event);
         let router = self.router.clone();
         let service = service_fn(move |request: lambda_http::Request| {
-            let (mut parts, body) = request.into_parts();
+            let (mut parts, _) = request.into_parts();
             parts.uri = target.uri(parts.uri.query());
             parts.extensions.clear();
             parts.extensions.insert(limit);
             if let Some(caller) = caller.clone() {
                 parts.extensions.insert(caller);
             }
-            router.clone().oneshot(Request::from_parts(parts, Body::from(body.to_vec())))
+            let body = body.clone().unwrap_or_else(|malformed| {
+                parts.extensions.insert(malformed);
+                Bytes::new()
+            });
+            router.clone().oneshot(Request::from_parts(parts, Body::from(body)))
         });
         let answered: Result<_, Infallible> =
             Adapter::from(service).call(LambdaEvent::new(event, Context::default())).await;

@@ -5,9 +5,13 @@
 //! then invalid. So this module reads these parts and removes them from the event.
 
 use axum::http::{HeaderMap, Uri, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use lambda_http::request::LambdaRequest;
 
 use crate::authn::gateway::UnverifiedContext;
+use crate::http::malformed::Malformed;
 use stile_core::package::{MAX_IN_ANY_EVENT, MAX_IN_EVENT};
 
 /// The stage of tests in the API Gateway console, which do not authenticate the caller.
@@ -70,6 +74,28 @@ pub(super) fn normalize(event: &mut LambdaRequest) -> Target {
             }
         }
         _ => Target { path: "/".to_owned(), query: None },
+    }
+}
+
+/// Removes the body from the event, and returns its bytes.
+///
+/// `lambda_http` would panic if the body is not base64 although the event says so.
+///
+/// # Errors
+///
+/// [`Malformed::NotBase64`] for such a body.
+pub(super) fn take_body(event: &mut LambdaRequest) -> Result<Bytes, Malformed> {
+    let (body, is_base64) = match event {
+        LambdaRequest::ApiGatewayV1(event) => (event.body.take(), event.is_base64_encoded),
+        LambdaRequest::ApiGatewayV2(event) => (event.body.take(), event.is_base64_encoded),
+        LambdaRequest::Alb(event) => (event.body.take(), event.is_base64_encoded),
+        _ => (None, false),
+    };
+    match body {
+        Some(text) if is_base64 => {
+            STANDARD.decode(text).map(Bytes::from).map_err(|_| Malformed::NotBase64)
+        }
+        body => Ok(Bytes::from(body.unwrap_or_default())),
     }
 }
 

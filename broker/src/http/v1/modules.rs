@@ -82,6 +82,28 @@ pub async fn versions(
     conclude(draft, answer)
 }
 
+/// `GET /v1/modules/{namespace}/{name}/{system}/download`: redirects to the latest version, as
+/// Terraform's module registry protocol says.
+pub async fn latest(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: Result<Path<ModulePath>, PathRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Download).await?;
+    let answer = async {
+        let Path(path) = path.map_err(|_| no_module())?;
+        let access = path.access(&bearer, &mut draft, |_| no_module())?;
+        let version = catalogue::latest(&broker, &access, &mut draft)
+            .await
+            .map_err(|error| ApiError::catalogue(error, no_module))?;
+        // A path, so that the client stays at the server to which it sent its token.
+        let location = format!("/v1/modules/{}/{version}/download", access.address());
+        Ok((StatusCode::FOUND, [(header::LOCATION, location)]))
+    }
+    .await;
+    conclude(draft, answer)
+}
+
 /// `GET /v1/modules/{namespace}/{name}/{system}/{version}/download`.
 pub async fn download(
     State(broker): State<Arc<Broker>>,

@@ -1,4 +1,5 @@
-//! `GET /v1/whoami`: returns the claims of the token and the grants of its bearer.
+//! `GET /v1/whoami`: returns the claims of the token, and the grants of its bearer that the scope
+//! of the token covers.
 
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ pub async fn whoami(
     let (draft, bearer) = credential.authenticate(&broker, Kind::Whoami).await?;
     let claims = bearer.claims();
     let grants: Vec<_> = bearer
-        .grants()
-        .iter()
+        .grants_in_scope()
+        .into_iter()
         .map(|grant| {
             serde_json::json!({
                 "principal": grant.principal,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::process::{Uid, geteuid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stile_core::critical;
@@ -101,14 +102,56 @@ fn read(path: &Path) -> Result<Keyring, StoreError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Keyring::default()),
         other => other.map_err(failed)?,
     };
-    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+    let mode = metadata.permissions().mode();
+    if metadata.is_file() && mode & 0o077 != 0 {
         return Err(StoreError::misconfigured(format!(
-            "users other than its owner can read `{0}`; hint: run `chmod 600 {0}`, and rotate the keys",
-            path.display()
+            "users other than its owner can read `{0}` (mode {1}); hint: run `chmod 600 {0}`, and rotate the keys",
+            path.display(),
+            files::octal(mode)
         )));
     }
+    check_owner(path)?;
     let text = Zeroizing::new(fs::read(path).map_err(failed)?);
     parse(path, &text)
+}
+
+/// Rejects a keyring that belongs to another user, who can read it and could have written it. The
+/// keyring may be missing.
+///
+/// # Errors
+///
+/// [`StoreErrorKind::Misconfigured`](crate::StoreErrorKind::Misconfigured), with the path, its mode
+/// and the command that repairs it.
+pub(crate) fn check_owner(path: &Path) -> Result<(), StoreError> {
+    let failed = |error: std::io::Error| {
+        StoreError::unavailable(format!("cannot read `{}`", path.display()), error)
+    };
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    let folder = fs::metadata(path.parent().unwrap_or(path)).map_err(failed)?;
+    let Some(expected) = owner_instead_of(metadata.uid(), folder.uid(), geteuid()) else {
+        return Ok(());
+    };
+    Err(StoreError::misconfigured(format!(
+        "`{0}` (mode {1}) belongs to user {2}, not to user {expected}; hint: run `chown {expected} {0}`, and rotate the keys",
+        path.display(),
+        files::octal(metadata.permissions().mode()),
+        metadata.uid()
+    )))
+}
+
+/// Returns the user to which a keyring must belong, if it belongs to another one.
+///
+/// That is the user of this process. Root may also read the keyring of the folder's owner, whose
+/// broker it administers.
+fn owner_instead_of(owner: u32, folder: u32, user: Uid) -> Option<u32> {
+    let expected = if user.is_root() { folder } else { user.as_raw() };
+    (owner != expected && owner != user.as_raw()).then_some(expected)
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<Keyring, StoreError> {
@@ -212,7 +255,7 @@ fn lock_in_time(lock: &File, deadline: Duration) -> std::io::Result<bool> {
 /// not read it otherwise.
 fn give_to_owner_of(folder: &Path, file: &File) -> std::io::Result<()> {
     let (wanted, current) = (fs::metadata(folder)?, file.metadata()?);
-    if wanted.uid() == current.uid() || !rustix::process::geteuid().is_root() {
+    if wanted.uid() == current.uid() || !geteuid().is_root() {
         return Ok(());
     }
     fchown(file, Some(wanted.uid()), Some(wanted.gid()))
@@ -254,7 +297,8 @@ mod tests {
         let path = folder.path().join("keyring.json");
         replace(&path, 0, &Keyring::default().rotated(5).unwrap(), LONG).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("chmod 600"));
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("(mode 0640)") && error.contains("chmod 600"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         for text in [
             "",
@@ -263,6 +307,25 @@ mod tests {
         ] {
             fs::write(&path, text).unwrap();
             assert!(read(&path).unwrap_err().to_string().contains("is not a keyring"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_keyring_must_belong_to_the_user_of_the_process_or_for_root_to_the_owner_of_the_folder() {
+        for (owner, folder, user, expected) in [
+            (1000, 1001, 1001, Some(1001)),
+            (1000, 1000, 1001, Some(1001)),
+            (0, 1001, 1001, Some(1001)),
+            (1000, 0, 0, Some(0)),
+            (1000, 1001, 0, Some(1001)),
+            (1000, 1000, 1000, None),
+            (1000, 0, 1000, None),
+            (1000, 1000, 0, None),
+            (0, 0, 0, None),
+            (0, 1000, 0, None),
+        ] {
+            let found = owner_instead_of(owner, folder, Uid::from_raw(user));
+            assert_eq!(found, expected, "{owner} {folder} {user}");
         }
     }
 

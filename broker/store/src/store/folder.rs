@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Store;
 use crate::blobs::{Blobs, Disk};
 use crate::files;
-use crate::keys::{KeyFile, Keys, TEMPORARY_PREFIX};
+use crate::keys::{KeyFile, Keys, TEMPORARY_PREFIX, check_owner};
 use crate::records::{Migrated, Records, Sqlite};
 use crate::{EmbeddedDeadlines, StoreError};
 
@@ -14,6 +14,10 @@ const DATABASE: &str = "stile.sqlite3";
 
 /// The file name of the keyring.
 const KEYRING: &str = "keyring.json";
+
+/// The parts of a data folder that no other user may change. The keyring has a check of its own.
+const PARTS: [&str; 5] =
+    ["archives", "incoming", DATABASE, "stile.sqlite3-wal", "stile.sqlite3-shm"];
 
 /// The parts of a data folder that [`Store::init_folder`] created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,7 @@ impl Store {
         deadlines: EmbeddedDeadlines,
     ) -> Result<FolderCreated, StoreError> {
         let folder_is_new = !folder.exists();
+        reject_unsafe(folder)?;
         Disk::init(folder)?;
         let database = Sqlite::init(&folder.join(DATABASE), deadlines)?;
         Ok(FolderCreated { folder: folder_is_new, database })
@@ -59,10 +64,21 @@ impl Store {
     }
 }
 
-/// Returns the path of the folder's database, if the folder has one.
+/// Rejects a data folder in which users other than its owner can change something, or whose keyring
+/// belongs to another user. They could create grants, or replace archives and keys.
+fn reject_unsafe(folder: &Path) -> Result<(), StoreError> {
+    files::reject_writable_by_others(folder)?;
+    for part in PARTS {
+        files::reject_writable_by_others(&folder.join(part))?;
+    }
+    check_owner(&folder.join(KEYRING))
+}
+
+/// Returns the path of the folder's database, if the folder has one that no other user can change.
 fn database(folder: &Path) -> Result<PathBuf, StoreError> {
     let database = folder.join(DATABASE);
     if database.is_file() {
+        reject_unsafe(folder)?;
         return Ok(database);
     }
     Err(StoreError::misconfigured(format!(
