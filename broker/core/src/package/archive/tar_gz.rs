@@ -72,10 +72,14 @@ fn entries<R: Read>(
         } else {
             EntryKind::File
         };
-        let name = listing.add(&entry.path_bytes(), kind)?;
+        let raw_name = entry.path_bytes().into_owned();
+        let name = listing.add(&raw_name, kind)?;
         check_entry(&mut entry, &name, kind)?;
         let size = entry.size();
         listing.measure(&name, size, &mut entry)?;
+        if kind == EntryKind::File {
+            listing.list(&raw_name, size);
+        }
         last = Some(name);
     }
 }

@@ -47,6 +47,9 @@ pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(
             .by_index(member.index)
             .map_err(|_| ArchiveError::entry(&member.name, "is damaged"))?;
         listing.measure(&member.name, member.size, &mut entry)?;
+        if !member.raw_name.ends_with(b"/") {
+            listing.list(&member.raw_name, member.size);
+        }
     }
     Ok(())
 }
