@@ -197,9 +197,15 @@ pub(crate) struct TokenLift {
 pub(crate) enum ModuleVerb {
     /// Publish one version of a module
     ///
-    /// The archive of an unchanged folder is always the same, so you can repeat the command. It skips
-    /// `.git`, `.terraform` and Terraform state, which contains secrets. It uploads an archive that is
-    /// too large for one request to the URL that the registry returns, without the token.
+    /// The archive of an unchanged folder is always the same, so you can repeat the command. The
+    /// program uploads an archive that is too large for one request to the URL that the registry
+    /// returns, without the token.
+    ///
+    /// From a folder, the program skips `.git`, `.terraform`, `.terragrunt-cache`, `node_modules`,
+    /// `.venv`, `.env*`, state, plans, `crash.log`, and `*.tfvars`. It skips what
+    /// `.terraformignore` excludes, with the rules of Terraform: a folder needs a `/` at its end.
+    /// One notice lists what it skipped. It refuses a folder with private keys or CLI
+    /// configurations with tokens. It packs a symbolic link to a file of the folder as that file.
     ///
     /// Example: `stile-admin module publish acme/vpc/aws 1.2.0 ./vpc --registry-host registry.example.com`
     Publish(ModulePublish),
@@ -222,6 +228,19 @@ pub(crate) struct ModulePublish {
     /// The module's folder, or a `.zip` or `.tar.gz` with its files at the top level
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
+
+    /// Pack files that match this pattern, although the program would skip or refuse them
+    ///
+    /// A pattern as in `.terraformignore`. Repeat the flag for more patterns.
+    /// Default: none. Example: `--include 'examples/*.tfvars'`
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) include: Vec<String>,
+
+    /// List the files of the archive, its size and its digest, and send nothing
+    ///
+    /// Default: off. Example: `--dry-run`
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 
     #[command(flatten)]
     pub(crate) api: ApiTarget,

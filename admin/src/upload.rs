@@ -11,17 +11,20 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, RequestBuilder};
 use sha2::{Digest as _, Sha256};
-use stile_core::package::archive::{ArchiveError, ArchiveLimits, inspect};
+use stile_core::package::archive::{ArchiveError, ArchiveLimits, ArchivedFile, inspect_and_list};
 use stile_core::package::{Format, MAX_ARCHIVE};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use crate::api::{ApiResponse, send};
 use crate::error::CommandError;
 use crate::output::notice;
-use crate::pack::{PackError, pack};
+use crate::pack::{PackError, PackedFolder, Pattern, pack};
 
 /// Timeout of an upload. It is longer than the broker's own timeout of 15 minutes.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(960);
+
+/// Maximum number of skipped files in the notice.
+const MAX_SKIPPED_SHOWN: usize = 50;
 
 /// Size of a chunk in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -33,11 +36,20 @@ pub(crate) struct Archive {
     format: Format,
     bytes: u64,
     sha256: String,
+    files: Vec<ArchivedFile>,
+    skipped: Vec<String>,
 }
 
 impl Archive {
     /// Packs a folder or opens a file, and inspects the archive before any network access.
-    pub(crate) fn open(path: &Path) -> Result<Self, CommandError> {
+    ///
+    /// For a folder, it prints a notice with the skipped files. The patterns select files that it
+    /// would skip or refuse.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], if the archive cannot be published, or if a file cannot be read.
+    pub(crate) fn open(path: &Path, include: &[Pattern]) -> Result<Self, CommandError> {
         let unreadable = |error: io::Error| {
             CommandError::failed_because(
                 format_args!("`{}` cannot be read", path.display()),
@@ -47,16 +59,15 @@ impl Archive {
         let refused = |problem: &dyn std::fmt::Display| {
             CommandError::refused(format!("`{}` cannot be published: {problem}", path.display()))
         };
-        let (mut file, format) = if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-            let packed = pack(path).map_err(|error| pack_failure(&error))?;
-            if !packed.state.is_empty() {
-                notice(format_args!(
-                    "skipped files of Terraform state, because they contain secrets: {}",
-                    packed.state.join(", ")
-                ));
-            }
-            (packed.file, Format::Zip)
+        let (mut file, format, skipped) = if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+            let packed = pack(path, include).map_err(|error| pack_failure(&error))?;
+            print_skipped(&packed);
+            (packed.file, Format::Zip, packed.skipped)
         } else {
+            if !include.is_empty() {
+                return Err(refused(&"`--include` selects files of a folder only")
+                    .hint("leave out `--include`: the program sends an archive unchanged"));
+            }
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let ends = |format: &Format| {
                 name.strip_suffix(format.extension()).is_some_and(|rest| rest.ends_with('.'))
@@ -70,6 +81,7 @@ impl Archive {
             (
                 File::open(path).map_err(unreadable)?,
                 format.ok_or_else(|| refused(&"its name has no archive extension").hint(hint))?,
+                Vec::new(),
             )
         };
         let bytes = file.metadata().map_err(unreadable)?.len();
@@ -78,14 +90,25 @@ impl Archive {
                 "the archive has {bytes} bytes, but the maximum is {MAX_ARCHIVE}"
             )));
         }
-        inspect(&mut file, format, &ArchiveLimits::default()).map_err(|error| match error {
+        let inspected = inspect_and_list(&mut file, format, &ArchiveLimits::default());
+        let files = inspected.map_err(|error| match error {
             ArchiveError::Unreadable(error) => unreadable(error),
             ArchiveError::Rejected { .. } => {
                 error.hint().map_or(refused(&error), |hint| refused(&error).hint(hint))
             }
         })?;
         let sha256 = digest(&mut file).map_err(unreadable)?;
-        Ok(Self { file, format, bytes, sha256 })
+        Ok(Self { file, format, bytes, sha256, files, skipped })
+    }
+
+    /// Returns the files in the archive, in its own order.
+    pub(crate) fn files(&self) -> &[ArchivedFile] {
+        &self.files
+    }
+
+    /// Returns the files and folders that are not in the archive. The name of a folder ends with `/`.
+    pub(crate) fn skipped(&self) -> &[String] {
+        &self.skipped
     }
 
     /// Returns the SHA-256 of the archive, in lower-case hex.
@@ -147,8 +170,28 @@ impl Archive {
     }
 }
 
+/// Prints a notice with the files that are not in the archive of a folder.
+fn print_skipped(packed: &PackedFolder) {
+    if !packed.skipped.is_empty() {
+        let more = packed.skipped.len().saturating_sub(MAX_SKIPPED_SHOWN);
+        let shown = packed.skipped[..packed.skipped.len() - more].join(", ");
+        match more {
+            0 => notice(format_args!("skipped {shown}")),
+            more => notice(format_args!("skipped {shown}, and {more} more")),
+        }
+    }
+    for folder in &packed.only_name_excluded {
+        notice(format_args!(
+            "`.terraformignore` excludes `{folder}`, but not the files in it; write `{folder}/`"
+        ));
+    }
+}
+
 fn pack_failure(error: &PackError) -> CommandError {
     match error {
+        PackError::Secrets { .. } => CommandError::refused(error.to_string()).hint(
+            "delete them, list them in `.terraformignore`, or publish them with `--include PATTERN`",
+        ),
         PackError::Rejected { .. } | PackError::TooLarge { .. } => {
             CommandError::refused(error.to_string())
         }

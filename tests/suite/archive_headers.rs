@@ -1,4 +1,5 @@
-//! Generates headers of tar archives, and compares how Python and GNU tar read the accepted ones.
+//! Generates tar headers, gzip members and zip64 archives, and compares how Python, GNU tar and
+//! Terraform read the accepted ones.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -6,14 +7,17 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use flate2::Compression;
 use flate2::write::GzEncoder;
+use flate2::{Compression, GzBuilder};
 use stile_core::package::Format;
-use stile_core::package::archive::{ArchiveLimits, inspect};
+use stile_core::package::archive::{ArchiveLimits, inspect, inspect_and_list};
+use stile_tests::process::home::Home;
 use stile_tests::seed::SeededRandom;
 use stile_tests::skipped::{skipped, tool};
+use stile_tests::terraform::Terraform;
 
 const GENERATED: u64 = 3_000;
+const GENERATED_GZIP: u64 = 300;
 
 /// Bytes that replace the bytes at an offset of a header, in the fields that programs read
 /// differently.
@@ -322,5 +326,179 @@ fn python_and_gnu_tar_read_every_accepted_header_in_the_same_way() {
                 assert_eq!(ours, other, "GNU tar, {}, seed {}", path.display(), random.seed());
             }
         }
+    }
+}
+
+/// Returns one gzip member, whose header has random optional fields.
+fn member(random: &mut SeededRandom, data: &[u8]) -> Vec<u8> {
+    let mut header = GzBuilder::new().mtime(random.below(1 << 32) as u32);
+    if random.below(3) == 0 {
+        header = header.filename("module.tar");
+    }
+    if random.below(3) == 0 {
+        header = header.comment("a comment");
+    }
+    if random.below(3) == 0 {
+        header = header.extra(b"BC\x02\0\x1b\0".to_vec());
+    }
+    let mut encoder = header.write(Vec::new(), Compression::new(random.below(10) as u32));
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Returns a tar archive as several gzip members, some of them empty, and sometimes with a fault.
+fn members(random: &mut SeededRandom, archive: &[u8]) -> Vec<u8> {
+    let count = random.below(8);
+    let mut ends: Vec<usize> =
+        (0..count).map(|_| random.below(archive.len() as u64 + 1) as usize).collect();
+    ends.extend([archive.len(); 2]);
+    ends.sort_unstable();
+    let (mut bytes, mut from) = (Vec::new(), 0);
+    for end in ends {
+        bytes.extend(member(random, &archive[from..end]));
+        if random.below(40) == 0 {
+            let faults: [&[u8]; 4] = [&[0; 8], b"text", b"\x1f", b"\x1f\x8b\x08\x20\0\0\0\0\0\xff"];
+            bytes.extend(faults[random.below(4) as usize]);
+        }
+        from = end;
+    }
+    bytes
+}
+
+/// Returns the files of an accepted archive.
+fn listed(path: &Path, format: Format) -> Option<Reading> {
+    let mut file = File::open(path).unwrap();
+    let files = inspect_and_list(&mut file, format, &ArchiveLimits::default()).ok()?;
+    Some(files.into_iter().map(|file| (file.path, Some(file.bytes))).collect())
+}
+
+/// Asserts that Terraform unpacks exactly the listed files of each archive.
+async fn unpacked_by_terraform(program: &Path, archives: &[(PathBuf, Reading)]) {
+    let terraform = Terraform::new(program, Home::temporary());
+    let call = |(at, (path, _)): (usize, &(PathBuf, Reading))| {
+        format!("module \"m{at}\" {{\n  source = \"file::{}\"\n}}\n", path.display())
+    };
+    terraform.write_main(&archives.iter().enumerate().map(call).collect::<String>());
+    let ran = terraform.init().await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for (at, (path, expected)) in archives.iter().enumerate() {
+        let mut found = Reading::new();
+        walk(&terraform.installed(&format!("m{at}")), "", &mut found);
+        found.retain(|_, size| size.is_some());
+        assert_eq!(found, *expected, "Terraform, {}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn every_program_reads_the_members_of_an_accepted_gzip_file_as_one_stream() {
+    let mut random = SeededRandom::new("gzip_members");
+    let folder = tempfile::tempdir().unwrap();
+    let mut archive = Vec::new();
+    for (name, size) in [("main.tf", 10), ("modules/a/main.tf", 3_000), ("README.md", 0)] {
+        let data: Vec<u8> = (0..size).map(|_| b'#').collect();
+        let header = header(&mut random, name, b'0', size);
+        append(&mut archive, header, &data);
+    }
+    archive.resize(archive.len() + 1_024, 0);
+    let expected = inspected(&archive);
+    let mut accepted = Vec::new();
+    for at in 0..GENERATED_GZIP {
+        let path = folder.path().join(format!("{at}.tar.gz"));
+        fs::write(&path, members(&mut random, &archive)).unwrap();
+        if let Some(listed) = listed(&path, Format::TarGz) {
+            assert_eq!(listed, expected, "{}, seed {}", path.display(), random.seed());
+            accepted.push((path, listed));
+        }
+    }
+    let (count, seed) = (accepted.len() as u64, random.seed());
+    assert!(count > 100 && count < GENERATED_GZIP - 10, "{count} accepted of seed {seed}");
+
+    let shows = "that other programs read the members of a gzip file as one stream";
+    match tool("python3") {
+        None => skipped("python3", shows),
+        Some(python) => {
+            let paths: Vec<PathBuf> = accepted.iter().map(|(path, _)| path.clone()).collect();
+            let others = by_python(&python, &paths);
+            assert_eq!(others.len(), paths.len());
+            for (other, path) in others.iter().zip(&paths) {
+                assert_eq!(*other, expected, "Python, {}, seed {seed}", path.display());
+            }
+        }
+    }
+    match tool("tar").filter(is_gnu) {
+        None => skipped("GNU tar", shows),
+        Some(tar) => {
+            for (path, _) in &accepted {
+                let other = by_gnu_tar(&tar, path, &path.with_extension("unpacked"));
+                assert_eq!(other, with_folders(&expected), "GNU tar, {}", path.display());
+            }
+        }
+    }
+    match tool("terraform") {
+        None => skipped("terraform", shows),
+        Some(program) => unpacked_by_terraform(&program, &accepted[..40]).await,
+    }
+}
+
+/// Runs a program that packs `main.tf` and `modules/`, and returns whether it succeeded.
+fn packs(program: &Path, arguments: &[&str], folder: &Path) -> bool {
+    Command::new(program).args(arguments).current_dir(folder).status().unwrap().success()
+}
+
+#[tokio::test]
+async fn terraform_and_python_read_a_small_zip64_archive_as_it_was_checked() {
+    let (folder, outside) = (module(), tempfile::tempdir().unwrap());
+    let shows = "that other programs read an accepted zip64 archive in the same way";
+    let mut archives = Vec::new();
+    let path = |name: &str| outside.path().join(name).to_str().unwrap().to_owned();
+    match tool("zip") {
+        None => skipped("zip", shows),
+        Some(zip) => {
+            let arguments = ["-q", "-r", "-fz", &path("info-zip.zip"), "main.tf", "modules"];
+            assert!(packs(&zip, &arguments, folder.path()));
+            archives.push(path("info-zip.zip"));
+        }
+    }
+    let Some(python) = tool("python3") else { return skipped("python3", shows) };
+    let program = "
+import os, sys, zipfile
+files = [os.path.relpath(os.path.join(top, name)) for top, _, names in os.walk('.') for name in names]
+class Pipe:
+    def __init__(self, file): self.file = file
+    def write(self, data): return self.file.write(data)
+    def flush(self): self.file.flush()
+for path in sys.argv[1:]:
+    if path.endswith('limit.zip'): zipfile.ZIP64_LIMIT = 0
+    with open(path, 'wb') as file:
+        target = Pipe(file) if path.endswith('pipe.zip') else file
+        with zipfile.ZipFile(target, 'w', zipfile.ZIP_DEFLATED) as archive:
+            for name in files:
+                info = zipfile.ZipInfo.from_file(name)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                with open(name, 'rb') as data, archive.open(info, 'w', force_zip64=True) as entry:
+                    entry.write(data.read())
+";
+    let (forced, piped, limited) = (path("forced.zip"), path("pipe.zip"), path("limit.zip"));
+    let arguments = ["-I", "-c", program, &forced, &piped, &limited];
+    assert!(packs(&python, &arguments, folder.path()));
+    archives.extend([forced, piped]);
+    let mut limited = File::open(limited).unwrap();
+    let refused = inspect(&mut limited, Format::Zip, &ArchiveLimits::default()).unwrap_err();
+    assert!(refused.to_string().contains("zip64 end records"), "{refused}");
+
+    let mut expected = Reading::new();
+    walk(folder.path(), "", &mut expected);
+    expected.retain(|_, size| size.is_some());
+    let archives: Vec<(PathBuf, Reading)> = archives
+        .into_iter()
+        .map(|path| {
+            let listed = listed(Path::new(&path), Format::Zip);
+            assert_eq!(listed.as_ref(), Some(&expected), "{path}");
+            (PathBuf::from(path), expected.clone())
+        })
+        .collect();
+    match tool("terraform") {
+        None => skipped("terraform", shows),
+        Some(program) => unpacked_by_terraform(&program, &archives).await,
     }
 }

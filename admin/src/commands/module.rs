@@ -1,5 +1,6 @@
 //! `module`: publishes a version and lists modules, through the broker's API.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use reqwest::Client;
@@ -7,6 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use stile_core::package::{MAX_IN_ANY_EVENT, Version};
 use stile_protocol::names::{ModuleAddress, Namespace, Permission};
+use terraform_credentials_stile::message::one_line;
 use terraform_credentials_stile::token::Token;
 
 use super::{CommandResult, Context};
@@ -14,6 +16,7 @@ use crate::api::{Api, ApiResponse};
 use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
 use crate::direct_upload::{self, UploadRoute};
 use crate::error::CommandError;
+use crate::pack::Pattern;
 use crate::upload::Archive;
 
 /// Runs one subcommand.
@@ -36,7 +39,10 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
     let address: ModuleAddress = args.address.parse()?;
     let version =
         Version::parse(&args.version).map_err(|error| CommandError::refused(error.to_string()))?;
-    let archive = Archive::open(&args.path)?;
+    let archive = Archive::open(&args.path, &patterns(&args.include)?)?;
+    if args.dry_run {
+        return show(context, &address, &version, &archive);
+    }
     let api =
         Api::new(&args.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
     let failed = |error: CommandError| {
@@ -52,10 +58,53 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
         )));
     }
     let status = if published.status == "unchanged" { "unchanged" } else { "published" };
-    let json = json!({ "status": status, "module": address.to_string(), "version": version.to_string(), "sha256": archive.sha256() });
+    let json = json!({
+        "status": status,
+        "module": address.to_string(),
+        "version": version.to_string(),
+        "sha256": archive.sha256(),
+        "skipped": archive.skipped(),
+    });
     context
         .output
         .outcome(format_args!("{status} {address} {version} (sha256:{})", archive.sha256()), &json)
+}
+
+fn patterns(texts: &[String]) -> Result<Vec<Pattern>, CommandError> {
+    let parse = |text: &String| {
+        Pattern::parse(text).map_err(|problem| {
+            CommandError::failed(format!("the pattern `{text}` of `--include` {problem}"))
+        })
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// Prints what `module publish` would send.
+fn show(
+    context: &Context,
+    address: &ModuleAddress,
+    version: &Version,
+    archive: &Archive,
+) -> Result<(), CommandError> {
+    let (files, bytes, sha256) = (archive.files(), archive.bytes(), archive.sha256());
+    let mut lines = format!(
+        "would publish {address} {version} (sha256:{sha256}): {} files in {bytes} bytes",
+        files.len()
+    );
+    for file in files {
+        let _infallible = write!(lines, "\n{:>12}  {}", file.bytes, one_line(&file.path));
+    }
+    let listed = files.iter().map(|file| json!({ "path": file.path, "bytes": file.bytes }));
+    let json = json!({
+        "status": "pending",
+        "module": address.to_string(),
+        "version": version.to_string(),
+        "sha256": sha256,
+        "bytes": bytes,
+        "files": listed.collect::<Vec<_>>(),
+        "skipped": archive.skipped(),
+    });
+    context.output.outcome(lines, &json)
 }
 
 /// Sends an archive: directly to the registry if every front accepts the size, or else by the route

@@ -58,6 +58,12 @@ fn an_invalid_module_causes_no_request() {
     );
     machine.write("linked/main.tf", "");
     std::os::unix::fs::symlink("/etc/passwd", machine.path("linked/passwd")).unwrap();
+    machine.write("secret/main.tf", "");
+    machine.write("secret/.terraformrc", "");
+    machine.write("secret/keys/id_rsa", "");
+    machine.write("secret/server.pem", "-----BEGIN PRIVATE KEY-----\nMII\n");
+    machine.write("rules/main.tf", "");
+    machine.write("rules/.terraformignore", "docs/\n[a-\n");
     let host = "--registry-host registry.example.com";
     let commands = [
         format!("module publish acme/vpc 1.2.0 vpc {host}"),
@@ -71,6 +77,11 @@ fn an_invalid_module_causes_no_request() {
         format!("module publish acme/vpc/aws 1.2.0 broken.zip {host}"),
         format!("module publish acme/vpc/aws 1.2.0 pipe.zip {host}"),
         format!("module publish acme/vpc/aws 1.2.0 linked {host}"),
+        format!("module publish acme/vpc/aws 1.2.0 secret {host}"),
+        format!("module publish acme/vpc/aws 1.2.0 secret --include *.pem --dry-run {host}"),
+        format!("module publish acme/vpc/aws 1.2.0 rules {host}"),
+        format!("module publish acme/vpc/aws 1.2.0 vpc --include [z-a] {host}"),
+        format!("module publish acme/vpc/aws 1.2.0 broken.zip --include *.md {host}"),
         format!("module list Acme {host}"),
         format!("module list acme/vpc {host}"),
         format!("{PUBLISH} --config missing.toml"),
@@ -106,7 +117,7 @@ fn a_folder_is_published_as_the_same_archive_every_time() {
         .filter(|request| request.line.contains("/modules/"))
         .collect();
     let sha256 = hex::encode(Sha256::digest(&uploads[0].body));
-    let notice = "notice: skipped files of Terraform state, because they contain secrets: terraform.tfstate\n";
+    let notice = "notice: skipped terraform.tfstate\n";
     for (run, word) in [(first, "published"), (second, "unchanged")] {
         let stdout = format!("{word} acme/vpc/aws 1.2.0 (sha256:{sha256})\n");
         assert_eq!(run, Run { stdout, stderr: notice.to_owned(), code: 0 });
@@ -118,6 +129,84 @@ fn a_folder_is_published_as_the_same_archive_every_time() {
         assert_eq!(upload.body, uploads[0].body);
     }
     assert!(!uploads[0].body.windows(8).any(|bytes| bytes == b"a secret"));
+}
+
+#[test]
+fn the_skipped_files_are_one_notice_and_a_list_in_json() {
+    let broker = Broker::new(|_, request| accepted("201 Created", "created", request));
+    let machine = with_module(&broker);
+    for name in [".git/config", ".terraform/x", "a/.env", "b/dev.tfvars", "docs/a.md", "tools/x"] {
+        machine.write(&format!("vpc/{name}"), "a secret");
+    }
+    machine.write("vpc/.terraformignore", "docs/\ntools\n");
+    let skipped = [".git/", ".terraform/", "a/.env", "b/dev.tfvars", "docs/"];
+    let notice = format!("notice: skipped {}\n", skipped.join(", "));
+    let tools =
+        "notice: `.terraformignore` excludes `tools`, but not the files in it; write `tools/`\n";
+    let run = machine.run(PUBLISH);
+    assert_eq!((run.stderr, run.code), (format!("{notice}{tools}"), 0));
+    let json = machine.json(PUBLISH);
+    assert_eq!(json["skipped"], serde_json::json!(skipped));
+
+    let included = machine.json(&format!("{PUBLISH} --include /b/dev.tfvars --include .env"));
+    assert_eq!(included["skipped"], serde_json::json!([".git/", ".terraform/", "docs/a.md"]));
+    assert_ne!(included["sha256"], json["sha256"]);
+
+    for number in 0..60 {
+        machine.write(&format!("vpc/{number:02}.tfvars"), "");
+    }
+    let run = machine.run(PUBLISH);
+    assert!(run.stderr.contains("46.tfvars, 47.tfvars, and 15 more\n"), "{}", run.stderr);
+    assert_eq!(machine.json(PUBLISH)["skipped"].as_array().unwrap().len(), 65);
+}
+
+#[test]
+fn a_dry_run_lists_the_files_and_sends_nothing() {
+    let broker = Broker::new(|_, _| panic!("the broker receives no request"));
+    let machine = with_module(&broker);
+    machine.write("vpc/prod.tfvars", "a secret");
+    let dry = machine.run(&format!("{PUBLISH} --dry-run"));
+    let json = machine.json(&format!("{PUBLISH} --dry-run"));
+    let (sha256, bytes) = (json["sha256"].as_str().unwrap(), &json["bytes"]);
+    let stdout = format!(
+        "would publish acme/vpc/aws 1.2.0 (sha256:{sha256}): 2 files in {bytes} bytes\n\
+         \x20         32  main.tf\n           1  modules/b/main.tf\n"
+    );
+    let stderr = "notice: skipped prod.tfvars\n".to_owned();
+    assert_eq!(dry, Run { stdout, stderr, code: 0 });
+    let files = serde_json::json!([
+        { "path": "main.tf", "bytes": 32 },
+        { "path": "modules/b/main.tf", "bytes": 1 },
+    ]);
+    let expected = serde_json::json!({
+        "status": "pending", "module": "acme/vpc/aws", "version": "1.2.0", "sha256": sha256,
+        "bytes": bytes, "files": files, "skipped": ["prod.tfvars"],
+    });
+    assert_eq!(json, expected);
+
+    let packed = std::process::Command::new("tar")
+        .args(["--sort=name", "-czf", "vpc.tar.gz", "-C", "vpc", "."])
+        .current_dir(machine.path(""))
+        .status()
+        .unwrap();
+    assert!(packed.success());
+    let json = machine.json(&format!("{} --dry-run", PUBLISH.replace(" vpc ", " vpc.tar.gz ")));
+    let archive = std::fs::read(machine.path("vpc.tar.gz")).unwrap();
+    let paths: Vec<&str> = json["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| file["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(paths, ["main.tf", "modules/b/main.tf", "prod.tfvars"]);
+    assert_eq!(json["sha256"], hex::encode(Sha256::digest(&archive)));
+    assert_eq!(json["bytes"], archive.len());
+    assert_eq!(json["skipped"], serde_json::json!([]));
+
+    let later = Broker::new(|_, request| accepted("201 Created", "created", request));
+    let machine = with_module(&later);
+    assert!(machine.done(PUBLISH).ends_with(&format!("(sha256:{sha256})\n")));
+    assert!(broker.requests().is_empty());
 }
 
 #[test]

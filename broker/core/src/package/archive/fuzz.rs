@@ -5,7 +5,7 @@ use std::io::{Cursor, Read, Seek, Write};
 use std::path::{Component, Path};
 
 use flate2::Compression;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 use super::{ArchiveContents, ArchiveError, ArchiveLimits, Format, inspect};
@@ -79,7 +79,7 @@ fn from_zip(bytes: &[u8]) -> Vec<EntrySummary> {
 }
 
 fn from_tar_gz(bytes: &[u8]) -> Vec<EntrySummary> {
-    let mut archive = tar::Archive::new(GzDecoder::new(bytes));
+    let mut archive = tar::Archive::new(MultiGzDecoder::new(bytes));
     let entries = archive.entries().expect("an accepted tar archive can be opened");
     let read = entries.filter_map(|entry| {
         let mut entry = entry.expect("each entry is complete");

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
 
-use super::{ArchiveContents, ArchiveError, ArchiveLimits};
+use super::{ArchiveContents, ArchiveError, ArchiveLimits, ArchivedFile};
 
 /// Maximum length of an entry's path in bytes. The limit of operating systems is 4,096 or less.
 const MAX_PATH_LEN: usize = 1_024;
@@ -34,11 +34,32 @@ pub(super) struct Listing<'a> {
     /// The path and kind of each entry, by the path in one case and one normal form. Two entries with
     /// the same key are one file on macOS or Windows.
     paths: HashMap<String, (String, EntryKind)>,
+    /// The measured files, if the caller asked for them.
+    listed: Option<Vec<ArchivedFile>>,
 }
 
 impl<'a> Listing<'a> {
     pub(super) fn new(limits: &'a ArchiveLimits) -> Self {
-        Self { limits, entries: 0, files: 0, unpacked_bytes: 0, paths: HashMap::new() }
+        let paths = HashMap::new();
+        Self { limits, entries: 0, files: 0, unpacked_bytes: 0, paths, listed: None }
+    }
+
+    /// Creates a listing that also collects the files.
+    pub(super) fn with_files(limits: &'a ArchiveLimits) -> Self {
+        Self { listed: Some(Vec::new()), ..Self::new(limits) }
+    }
+
+    /// Collects a file that was measured, if the caller asked for the files.
+    pub(super) fn list(&mut self, name: &[u8], bytes: u64) {
+        if let Some(listed) = &mut self.listed {
+            let path = String::from_utf8_lossy(name);
+            let path = path.strip_prefix("./").unwrap_or(&path).to_owned();
+            listed.push(ArchivedFile { path, bytes });
+        }
+    }
+
+    pub(super) fn take_files(&mut self) -> Vec<ArchivedFile> {
+        self.listed.take().unwrap_or_default()
     }
 
     pub(super) const fn limits(&self) -> &'a ArchiveLimits {

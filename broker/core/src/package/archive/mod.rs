@@ -97,6 +97,15 @@ pub struct ArchiveContents {
     pub unpacked_bytes: u64,
 }
 
+/// A file in an accepted archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivedFile {
+    /// The path, relative to the module's folder and without a leading `./`.
+    pub path: String,
+    /// The size of the unpacked file in bytes.
+    pub bytes: u64,
+}
+
 /// The reason why an archive was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -163,10 +172,32 @@ pub fn inspect(
     format: Format,
     limits: &ArchiveLimits,
 ) -> Result<ArchiveContents, ArchiveError> {
+    read(file, format, Listing::new(limits))?.finish()
+}
+
+/// Inspects a whole archive like [`inspect`], and returns its files in their order in the archive.
+///
+/// # Errors
+///
+/// [`ArchiveError`], if the archive is invalid or the disk fails.
+pub fn inspect_and_list(
+    file: &mut File,
+    format: Format,
+    limits: &ArchiveLimits,
+) -> Result<Vec<ArchivedFile>, ArchiveError> {
+    let mut listing = read(file, format, Listing::with_files(limits))?;
+    let files = listing.take_files();
+    listing.finish().map(|_| files)
+}
+
+fn read<'a>(
+    file: &mut File,
+    format: Format,
+    mut listing: Listing<'a>,
+) -> Result<Listing<'a>, ArchiveError> {
     file.rewind().map_err(ArchiveError::Unreadable)?;
     let failure = RefCell::new(None);
     let disk = ArchiveFile { file, failure: &failure };
-    let mut listing = Listing::new(limits);
     let outcome = match format {
         Format::Zip => zip::read(disk, &mut listing),
         Format::TarGz => tar_gz::read(disk, &mut listing),
@@ -174,8 +205,7 @@ pub fn inspect(
     if let Some(failure) = failure.take() {
         return Err(ArchiveError::Unreadable(failure));
     }
-    outcome?;
-    listing.finish()
+    outcome.map(|()| listing)
 }
 
 /// The file on disk. It records disk errors, because a decoder would report them as an invalid archive.

@@ -18,6 +18,12 @@ const MAX_OVERHEAD_PER_ENTRY: u64 = 4_096;
 /// The library reads headers into memory. Without this limit, a name could take gigabytes of memory.
 const MAX_HEADER_BYTES: u64 = 64 * 1_024;
 
+/// Maximum number of gzip members in addition to one for each allowed entry.
+///
+/// Each member costs time, also if it is empty. Programs that make an archive seekable write one
+/// member for each entry, or for each 64 KiB.
+const MAX_EXTRA_MEMBERS: usize = 4_096;
+
 /// Length of the end marker of a tar archive in bytes: two blocks of zeros.
 const END_MARKER_LEN: u64 = 1_024;
 
@@ -33,8 +39,9 @@ pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(
             .unpacked_bytes
             .saturating_add(MAX_OVERHEAD_PER_ENTRY.saturating_mul(limits.entries as u64 + 256)),
     );
-    let mut archive =
-        Archive::new(BudgetedReader { stream: GzDecoder::new(disk), budget: &budget });
+    let members_left = limits.entries.saturating_add(MAX_EXTRA_MEMBERS);
+    let stream = GzipMembers { member: Some(GzDecoder::new(disk)), members_left, budget: &budget };
+    let mut archive = Archive::new(BudgetedReader { stream, budget: &budget });
     let outcome = entries(&mut archive, &budget, listing);
     let outcome = outcome.and_then(|()| check_end(archive.into_inner()));
     match budget.exceeded.take() {
@@ -43,6 +50,9 @@ pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(
         }
         Some(Exceeded::Headers) => {
             Err(ArchiveError::archive("has an entry with headers of more than 64 KiB"))
+        }
+        Some(Exceeded::Members) => {
+            Err(ArchiveError::archive("has too many gzip members; compress it as one stream"))
         }
         Some(Exceeded::Ambiguous(error)) => Err(error),
         None => outcome,
@@ -72,10 +82,14 @@ fn entries<R: Read>(
         } else {
             EntryKind::File
         };
-        let name = listing.add(&entry.path_bytes(), kind)?;
+        let raw_name = entry.path_bytes().into_owned();
+        let name = listing.add(&raw_name, kind)?;
         check_entry(&mut entry, &name, kind)?;
         let size = entry.size();
         listing.measure(&name, size, &mut entry)?;
+        if kind == EntryKind::File {
+            listing.list(&raw_name, size);
+        }
         last = Some(name);
     }
 }
@@ -179,7 +193,9 @@ fn check_global_header<R: Read>(entry: &mut Entry<'_, R>) -> Result<(), ArchiveE
 }
 
 /// Checks that only zeros follow the last entry, at least two blocks of them.
-fn check_end<R: BufRead>(mut stream: BudgetedReader<'_, GzDecoder<R>>) -> Result<(), ArchiveError> {
+fn check_end<R: BufRead>(
+    mut stream: BudgetedReader<'_, GzipMembers<'_, R>>,
+) -> Result<(), ArchiveError> {
     let mut buffer = vec![0; 32 * 1_024];
     loop {
         match stream.read(&mut buffer) {
@@ -193,11 +209,44 @@ fn check_end<R: BufRead>(mut stream: BudgetedReader<'_, GzDecoder<R>>) -> Result
     if stream.budget.zeros.get() < END_MARKER_LEN {
         return Err(ArchiveError::archive("has no end marker, so it is truncated"));
     }
-    let mut disk = stream.stream.into_inner();
-    if disk.fill_buf().is_ok_and(<[u8]>::is_empty) {
+    let mut disk = stream.stream.member.map(GzDecoder::into_inner);
+    if disk.as_mut().is_some_and(|disk| disk.fill_buf().is_ok_and(<[u8]>::is_empty)) {
         Ok(())
     } else {
         Err(ArchiveError::archive("has data after the end of the gzip stream"))
+    }
+}
+
+/// Reads all members of a gzip file as one stream (RFC 1952, section 2.2).
+///
+/// Go, Python and GNU gzip do the same. It stops before data that does not begin a member: Python
+/// ignores zeros there, and Go does not.
+struct GzipMembers<'a, R> {
+    /// The current member. It is `None` only while the next one begins.
+    member: Option<GzDecoder<R>>,
+    /// How many more members may begin.
+    members_left: usize,
+    budget: &'a ReadBudget,
+}
+
+impl<R: BufRead> Read for GzipMembers<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            if member.get_mut().fill_buf()?.first() != Some(&0x1f) {
+                return Ok(0);
+            }
+            let Some(left) = self.members_left.checked_sub(1) else {
+                self.budget.exceeded.set(Some(Exceeded::Members));
+                return Err(io::Error::other("too much"));
+            };
+            self.members_left = left;
+            self.member = self.member.take().map(|ended| GzDecoder::new(ended.into_inner()));
+        }
+        Ok(0)
     }
 }
 
@@ -217,6 +266,7 @@ struct ReadBudget {
 enum Exceeded {
     Stream,
     Headers,
+    Members,
     Ambiguous(ArchiveError),
 }
 

@@ -18,6 +18,15 @@ const END_RECORD_LEN: usize = 22;
 /// Length of the zip64 end of central directory locator (APPNOTE 4.3.15).
 const ZIP64_LOCATOR_LEN: usize = 20;
 
+/// Length of the zip64 end of central directory record without extensible data (APPNOTE 4.3.14).
+const ZIP64_RECORD_LEN: usize = 56;
+
+/// Length of both zip64 records, which precede the end of central directory record.
+const ZIP64_LEN: usize = ZIP64_RECORD_LEN + ZIP64_LOCATOR_LEN;
+
+/// The id of the extra field with the sizes and the position of an entry in zip64 (APPNOTE 4.5.3).
+const ZIP64_EXTRA: [u8; 2] = [1, 0];
+
 /// Maximum size of the directory in bytes per allowed entry. The library holds the directory in memory,
 /// so the limit bounds the memory that an archive can consume.
 const MAX_DIRECTORY_BYTES_PER_ENTRY: u64 = 2_048;
@@ -47,6 +56,9 @@ pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(
             .by_index(member.index)
             .map_err(|_| ArchiveError::entry(&member.name, "is damaged"))?;
         listing.measure(&member.name, member.size, &mut entry)?;
+        if !member.raw_name.ends_with(b"/") {
+            listing.list(&member.raw_name, member.size);
+        }
     }
     Ok(())
 }
@@ -55,8 +67,9 @@ fn damaged() -> ArchiveError {
     ArchiveError::archive("is damaged or truncated")
 }
 
-/// The end of central directory record: position and size of the directory.
+/// The end of the directory, and its position and number of entries.
 struct EndRecord {
+    /// Where the directory ends. The end records follow.
     at: u64,
     directory: u64,
     entries: u64,
@@ -70,41 +83,81 @@ impl EndRecord {
             return Err(ArchiveError::archive("is not a zip archive, or is truncated"));
         };
         let record = tail.get(at..at + END_RECORD_LEN).ok_or_else(damaged)?;
-        let word = |from: usize| u64::from(u16::from_le_bytes([record[from], record[from + 1]]));
-        let long = |from: usize| word(from) | word(from + 2) << 16;
-        if tail.len() - at - END_RECORD_LEN != word(20) as usize {
+        if tail.len() - at - END_RECORD_LEN != number(record, 20, 2) as usize {
             return Err(ArchiveError::archive("has data after its end record"));
         }
-        let (entries, size, directory, record_at, at) =
-            (word(10), long(12), long(16), at, before + at as u64);
-        if word(4) != 0 || word(6) != 0 || word(8) != entries {
+        let parts = [(4, 2), (6, 2), (8, 2), (10, 2), (12, 4), (16, 4)];
+        let [disk, first_disk, on_disk, entries, size, directory] =
+            parts.map(|(from, length)| number(record, from, length));
+        let end = before + at as u64;
+        let zip64 = zip64_end(&tail[..at], before, [entries, size, directory])?;
+        let is_first = |disk| disk == 0 || disk == 0xffff && zip64.is_some();
+        if !is_first(disk) || !is_first(first_disk) || on_disk != entries {
             return Err(ArchiveError::archive("is one part of a split archive"));
         }
-        let located = tail
-            .get(record_at.saturating_sub(ZIP64_LOCATOR_LEN)..)
-            .is_some_and(|bytes| bytes.starts_with(b"PK\x06\x07"));
-        if entries == 0xffff || directory == 0xffff_ffff || located {
-            return Err(ArchiveError::archive(
-                "is in the zip64 format, which is only necessary above 4 GB",
-            ));
-        }
+        let (at, [entries, size, directory]) = match zip64 {
+            Some(zip64) => (end - ZIP64_LEN as u64, zip64),
+            None => (end, [entries, size, directory]),
+        };
         if entries > listing.limits().entries as u64 {
             return Err(listing.too_many());
         }
         if size > MAX_DIRECTORY_BYTES_PER_ENTRY.saturating_mul(listing.limits().entries as u64) {
             return Err(ArchiveError::archive("has a directory that is too long"));
         }
-        if directory + size != at {
+        if directory.saturating_add(size) != at {
             return Err(ArchiveError::archive("contains data that belongs to no entry"));
         }
         Ok(Self { at, directory, entries })
     }
 }
 
-/// Returns the end of the file, long enough for the record and the longest comment, and its offset.
+/// Reads the zip64 end records at the end of a text, if there are any: the number of entries, and
+/// the size and the position of the directory. `plain` has these numbers of the end record.
+///
+/// Info-ZIP writes zip64 also for a small archive. Go reads these records only if the number of
+/// entries or the position is a placeholder, and Python always reads them. So one of the two must be a
+/// placeholder, and all other numbers must agree.
+fn zip64_end(tail: &[u8], before: u64, plain: [u64; 3]) -> Result<Option<[u64; 3]>, ArchiveError> {
+    let ambiguous = || {
+        ArchiveError::archive("has zip64 end records that programs do not read in the same way")
+            .or_hint("pack it again without zip64, which is only necessary above 4 GB")
+    };
+    let placeholders = [0xffff, 0xffff_ffff, 0xffff_ffff];
+    let [entries, size, directory] = [0, 1, 2].map(|at| plain[at] == placeholders[at]);
+    let locator = tail.len().checked_sub(ZIP64_LOCATOR_LEN).map(|at| &tail[at..]);
+    let Some(locator) = locator.filter(|bytes| bytes.starts_with(b"PK\x06\x07")) else {
+        return if entries || size || directory { Err(ambiguous()) } else { Ok(None) };
+    };
+    let at = tail.len().checked_sub(ZIP64_LEN).ok_or_else(ambiguous)?;
+    let record = &tail[at..at + ZIP64_RECORD_LEN];
+    let is_plain_record = record.starts_with(b"PK\x06\x06")
+        && number(record, 4, 8) == ZIP64_RECORD_LEN as u64 - 12
+        && number(record, 16, 4) == 0
+        && number(record, 20, 4) == 0
+        && number(record, 24, 8) == number(record, 32, 8);
+    let is_located = number(locator, 4, 4) == 0
+        && number(locator, 8, 8) == before + at as u64
+        && number(locator, 16, 4) == 1;
+    let found = [32, 40, 48].map(|from| number(record, from, 8));
+    let agrees = (0..3).all(|at| plain[at] == found[at] || plain[at] == placeholders[at]);
+    if is_plain_record && is_located && agrees && (entries || directory) {
+        Ok(Some(found))
+    } else {
+        Err(ambiguous())
+    }
+}
+
+/// Returns the number in little-endian order at a position of a record.
+fn number(record: &[u8], from: usize, length: usize) -> u64 {
+    record[from..from + length].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// Returns the end of the file, long enough for the records and the longest comment, and its offset.
 fn tail(file: &mut (impl Read + Seek)) -> io::Result<(Vec<u8>, u64)> {
     let length = file.seek(SeekFrom::End(0))?;
-    let before = length.saturating_sub((END_RECORD_LEN + usize::from(u16::MAX)) as u64);
+    let longest = ZIP64_LEN + END_RECORD_LEN + usize::from(u16::MAX);
+    let before = length.saturating_sub(longest as u64);
     file.seek(SeekFrom::Start(before))?;
     let mut tail = Vec::new();
     file.take(length - before).read_to_end(&mut tail)?;
@@ -194,7 +247,7 @@ fn check_directory(
         let mut fixed = [0; 46];
         file.read_exact(&mut fixed)?;
         let length = |from: usize| u64::from(u16::from_le_bytes([fixed[from], fixed[from + 1]]));
-        let (name, rest) = (length(28), length(30) + length(32));
+        let (name, extra, comment) = (length(28), length(30), length(32));
         let mut raw_name = Vec::new();
         file.by_ref().take(name).read_to_end(&mut raw_name)?;
         if let Some(error) = mode_problem(&fixed, member) {
@@ -203,14 +256,31 @@ fn check_directory(
         if member.listed != at || raw_name != member.raw_name {
             return Ok(Err(ArchiveError::entry(&member.name, "has two names")));
         }
-        io::copy(&mut file.by_ref().take(rest), &mut io::sink())?;
-        at += 46 + name + rest;
+        let mut fields = Vec::new();
+        file.by_ref().take(extra).read_to_end(&mut fields)?;
+        if has_field_twice(&fields, ZIP64_EXTRA) {
+            return Ok(Err(ArchiveError::entry(&member.name, "has two zip64 fields")));
+        }
+        io::copy(&mut file.by_ref().take(comment), &mut io::sink())?;
+        at += 46 + name + extra + comment;
     }
     Ok(if at == end.at {
         Ok(())
     } else {
         Err(ArchiveError::archive("has a directory that contains more than its entries"))
     })
+}
+
+/// Returns whether the extra fields of an entry contain one with this id more than once. Some programs
+/// use the first one, and some the last.
+fn has_field_twice(mut fields: &[u8], id: [u8; 2]) -> bool {
+    let mut count = 0;
+    while let [first, second, low, high, rest @ ..] = fields {
+        count += usize::from([*first, *second] == id);
+        let length = usize::from(u16::from_le_bytes([*low, *high]));
+        fields = rest.get(length..).unwrap_or_default();
+    }
+    count > 1
 }
 
 /// Returns the error for a file that Terraform would unpack without the right to read it.

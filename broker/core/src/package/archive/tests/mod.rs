@@ -6,8 +6,12 @@ mod property;
 mod tar_gz;
 mod zip;
 
+use std::io::Write as _;
+
 use self::pack::{TarEntry, ZipEntry, inspected, tar_entry, tar_gz_of, zip_entry, zip_of};
-use super::{ArchiveContents, ArchiveError, ArchiveLimits, Format, inspect};
+use super::{
+    ArchiveContents, ArchiveError, ArchiveLimits, ArchivedFile, Format, inspect, inspect_and_list,
+};
 
 /// Names that are invalid in both formats, and a part of the error.
 const BAD_NAMES: &[(&str, &str)] = &[
@@ -203,6 +207,30 @@ fn a_module_is_accepted_in_both_formats() {
                 "{names:?}"
             );
         }
+    }
+}
+
+#[test]
+fn the_files_of_an_accepted_archive_are_listed_with_their_sizes() {
+    let long = format!("docs/{}.md", "n".repeat(150));
+    let entries: [(&str, &[u8]); 5] = [
+        ("./", b""),
+        ("./main.tf", b"locals {}\n"),
+        ("modules/a/", b""),
+        ("modules/a/main.tf", b""),
+        (&long, b"abc"),
+    ];
+    let expected = [("main.tf", 10), ("modules/a/main.tf", 0), (&long, 3)]
+        .map(|(path, bytes)| ArchivedFile { path: path.to_owned(), bytes });
+    let zip = zip_of(&entries.map(|(name, data)| zip_entry(name, data)));
+    let tar = tar_gz_of(&entries.map(|(name, data)| tar_entry(name, data)));
+    for (bytes, format) in [(zip, Format::Zip), (tar, Format::TarGz)] {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let listed = inspect_and_list(&mut file, format, &ArchiveLimits::default()).unwrap();
+        assert_eq!(listed, expected, "{format:?}");
+        file.set_len(bytes.len() as u64 - 1).unwrap();
+        assert!(inspect_and_list(&mut file, format, &ArchiveLimits::default()).is_err());
     }
 }
 

@@ -185,8 +185,9 @@ fn only_zeros_may_follow_the_last_entry() {
         (gzip(&tar[..tar.len() - 512]), "no end"),
         ([gzip(&tar), b"x".to_vec()].concat(), "after the end of the gzip stream"),
         ([gzip(&tar), vec![0; 512]].concat(), "after the end of the gzip stream"),
-        ([gzip(&tar), gzip(&tar)].concat(), "after the end of the gzip stream"),
-        ([gzip(&tar[..512]), gzip(&tar[512..])].concat(), "truncated"),
+        ([gzip(&tar), gzip(&tar)].concat(), "after its end marker"),
+        ([gzip(&tar), gzip(b"x")].concat(), "after its end marker"),
+        ([gzip(&tar), gzip(b""), b"x".to_vec()].concat(), "after the end of the gzip stream"),
         (gzip(&gzip(&tar)), "not a gzip-compressed tar archive"),
         (tar.clone(), "not compressed"),
     ] {
@@ -210,4 +211,78 @@ fn a_damaged_tar_archive_is_rejected() {
     let last = trailer.len() - 1;
     trailer[last - 5] ^= 1;
     assert!(rejection(&trailer).contains("damaged"));
+}
+
+#[test]
+fn a_gzip_file_with_a_damaged_member_or_data_between_members_is_rejected() {
+    let tar = tar_of(&[good(), tar_entry("b", b"x")]);
+    let (head, rest) = (gzip(&tar[..700]), gzip(&tar[700..]));
+    let mut damaged = head.clone();
+    let last = damaged.len() - 1;
+    damaged[last - 5] ^= 1;
+    let reserved_flag = [&rest[..3], &[0x20], &rest[4..]].concat();
+    let evil = gzip(&tar_of(&[tar_entry("../evil.tf", b"")]));
+    for (what, bytes, word) in [
+        ("a wrong checksum of the first member", [&damaged[..], &rest].concat(), "damaged"),
+        ("zeros between the members", [&head[..], &[0; 8], &rest].concat(), "damaged"),
+        ("text between the members", [&head[..], b"x", &rest].concat(), "damaged"),
+        ("the begin of a second member", [&head[..], &rest[..9]].concat(), "damaged"),
+        ("half of a second member", [&head[..], &rest[..rest.len() - 9]].concat(), "damaged"),
+        ("one byte of a third member", [&head[..], &rest, &[0x1f]].concat(), "damaged"),
+        ("a flag without meaning", [&head[..], &reserved_flag].concat(), "damaged"),
+        ("only the first member", head.clone(), "damaged"),
+        ("an unsafe name in the second member", [gzip(&good().bytes()), evil].concat(), "`..`"),
+    ] {
+        let message = rejection(&bytes);
+        assert!(message.contains(word), "{what}: {message}");
+    }
+}
+
+#[test]
+fn the_members_of_a_gzip_file_are_read_as_one_stream() {
+    let noise: Vec<u8> = (0..9_000_u32).map(|n| ((n * n) >> 3) as u8).collect();
+    let tar = tar_of(&[good(), tar_entry("b", &noise)]);
+    let with_name = |part: &[u8]| {
+        let mut encoder = flate2::GzBuilder::new()
+            .filename("a")
+            .comment("b")
+            .extra(b"SG\x02\0ab".to_vec())
+            .write(Vec::new(), Compression::best());
+        encoder.write_all(part).unwrap();
+        encoder.finish().unwrap()
+    };
+    let whole = inspected(&gzip(&tar), Format::TarGz, &ArchiveLimits::default()).unwrap();
+    let ends: [Vec<usize>; 6] = [
+        vec![512],
+        vec![0, 0, 512, 512, 513],
+        vec![1, 2, 3, 511, 520, 1_024, 1_536],
+        (0..tar.len()).step_by(100).collect(),
+        vec![tar.len() - 1_024],
+        vec![tar.len(), tar.len(), tar.len()],
+    ];
+    for ends in ends {
+        for pack in [&gzip as &dyn Fn(&[u8]) -> Vec<u8>, &with_name] {
+            let (mut bytes, mut from) = (Vec::new(), 0);
+            for end in ends.iter().copied().chain([tar.len()]) {
+                bytes.extend(pack(&tar[from..end]));
+                from = end;
+            }
+            let outcome = inspected(&bytes, Format::TarGz, &ArchiveLimits::default());
+            assert_eq!(outcome.unwrap(), whole, "{ends:?}");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_gzip_members_is_limited() {
+    let limits = ArchiveLimits { entries: 1, ..ArchiveLimits::default() };
+    let (tar, empty) = (gzip(&tar_of(&[good()])), gzip(b""));
+    for (count, is_accepted) in [(4_097, true), (4_098, false)] {
+        let bytes = [tar.clone(), empty.repeat(count)].concat();
+        let outcome = inspected(&bytes, Format::TarGz, &limits);
+        match outcome {
+            Ok(_) => assert!(is_accepted, "{count}"),
+            error => assert!(!is_accepted && rejection_of(error).contains("too many gzip members")),
+        }
+    }
 }

@@ -251,7 +251,7 @@ fn an_entry_has_one_name() {
 }
 
 #[test]
-fn split_and_zip64_archives_are_rejected() {
+fn a_split_archive_and_zip64_end_records_that_do_not_agree_are_rejected() {
     let whole = zip_of(&[good()]);
     let end = whole.len() - 22;
     let located = [&whole[..end], b"PK\x06\x07", &[0; 16], &whole[end..]].concat();
@@ -268,5 +268,81 @@ fn split_and_zip64_archives_are_rejected() {
         bytes[end + at..end + at + value.len()].copy_from_slice(value);
         let message = rejection(&bytes);
         assert!(message.contains(word), "{word}: {message}");
+    }
+}
+
+/// Inserts zip64 end records before the end record, as Info-ZIP does with `-fz`, and replaces bytes
+/// of the end record.
+fn with_zip64_end(zip: &[u8], replaced: &[(usize, &[u8])]) -> Vec<u8> {
+    let (head, end) = zip.split_at(zip.len() - 22);
+    let long = |bytes: &[u8]| [bytes, &[0; 8][bytes.len()..]].concat();
+    let mut record = [b"PK\x06\x06", &long(&[44])[..], &[30, 3, 45, 0], &[0; 8]].concat();
+    for field in [&end[8..10], &end[10..12], &end[12..16], &end[16..20]] {
+        record.extend(long(field));
+    }
+    let at = (head.len() as u64).to_le_bytes();
+    let locator = [&b"PK\x06\x07\0\0\0\0"[..], &at, &[1, 0, 0, 0]].concat();
+    let mut end = end.to_vec();
+    for (from, bytes) in replaced {
+        end[*from..from + bytes.len()].copy_from_slice(bytes);
+    }
+    [head, &record, &locator, &end].concat()
+}
+
+#[test]
+fn a_small_zip64_archive_is_accepted_if_its_end_records_agree() {
+    let whole = zip_of(&[good(), zip_entry("b.tf", b"x")]);
+    assert_accepted(&whole);
+    let (count, size, position): (&[u8], &[u8], &[u8]) = (&[0xff; 4], &[0xff; 4], &[0xff; 4]);
+    for replaced in [
+        &[(16, position)][..],
+        &[(8, count)],
+        &[(8, count), (16, position)],
+        &[(12, size), (16, position)],
+        &[(8, count), (12, size), (16, position)],
+        &[(4, count), (8, count), (12, size), (16, position)],
+    ] {
+        let bytes = with_zip64_end(&whole, replaced);
+        assert_accepted(&bytes);
+        let start = bytes.len() - 98;
+        // The program that made the archive, and the version that reads it, do not matter.
+        for at in (start..start + 76).filter(|at| !(start + 12..start + 16).contains(at)) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let outcome = inspected(&changed, Format::Zip, &ArchiveLimits::default());
+            assert!(outcome.is_err(), "{replaced:?}, byte {} changed", at - start);
+        }
+    }
+    for (what, replaced) in [
+        ("no placeholder", &[][..]),
+        ("only the size is a placeholder", &[(12, size)]),
+        ("another number of entries", &[(8, &[1, 0, 1, 0][..]), (16, position)]),
+        ("another size", &[(12, &[1, 0, 0, 0]), (16, position)]),
+        ("another position", &[(8, count), (16, &[1, 0, 0, 0])]),
+    ] {
+        let message = rejection(&with_zip64_end(&whole, replaced));
+        assert!(message.contains("zip64 end records"), "{what}: {message}");
+    }
+}
+
+#[test]
+fn an_entry_has_one_zip64_field_with_its_real_size() {
+    let sized = |sizes: &[u64]| {
+        let field = |size: &u64| [&[1, 0, 8, 0][..], &size.to_le_bytes()].concat();
+        let extra: Vec<u8> = sizes.iter().flat_map(field).collect();
+        good().with(|entry| (entry.size, entry.extra) = (Some(u32::MAX), extra))
+    };
+    assert_accepted(&zip_of(&[sized(&[10])]));
+    for (sizes, word) in [
+        (&[][..], ""),
+        (&[9], "`main.tf` is damaged"),
+        (&[11], "`main.tf` is truncated"),
+        (&[1 << 40], "`main.tf` is truncated"),
+        (&[10, 10], "`main.tf` has two zip64 fields"),
+        (&[10, 9], ""),
+        (&[9, 10], ""),
+    ] {
+        let message = rejection(&zip_of(&[sized(sizes)]));
+        assert!(message.contains(word), "{sizes:?}: {message}");
     }
 }
