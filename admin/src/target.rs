@@ -124,7 +124,8 @@ impl StoreTarget {
     }
 }
 
-fn quoted(value: &str) -> String {
+/// Quotes a value for a shell, if necessary.
+pub(crate) fn quoted(value: &str) -> String {
     let plain = !value.is_empty()
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte));
     if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
