@@ -20,7 +20,8 @@ use crate::target::{ApiTarget, StoreTarget};
 ///
 /// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
 ///
-/// Exit codes: 0 success, 1 refused or not found, 2 failed (usage, network, store).
+/// Exit codes: 0 success, 1 refused or not found, 2 failed (usage, network, store), 3 only from
+/// `grant explain`: yes, under a condition.
 ///
 /// First steps: `stile-admin store init --data DIR`, then
 /// `stile-admin grant create --data DIR --role-arn ARN --namespace NS --download`.

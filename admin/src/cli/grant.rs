@@ -39,7 +39,14 @@ pub(crate) enum GrantVerb {
     List(GrantList),
     /// Explain whether a principal has a permission, and why
     ///
-    /// If it has not, show the nearest grant and how it differs, and exit with code 1.
+    /// If it has not, show the nearest grant and how it differs.
+    ///
+    /// The answer is `yes, if …` where the store alone does not decide. A role or user with a pinned
+    /// unique id has access only if AWS has not recreated it; pass its present id as `--unique-id`. A
+    /// permission set or account with revoked roles or users gives access only to the others. The
+    /// command does not know which regions the broker accepts.
+    ///
+    /// Exit codes: 0 yes, 1 no, 2 failed (usage, network, store), 3 yes under that condition.
     ///
     /// Example: `stile-admin grant explain --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --permission upload`
@@ -267,7 +274,7 @@ pub(crate) struct GrantExplain {
 
     /// The AWS unique id of the caller
     ///
-    /// Default: the pinned id, if any. Example: `--unique-id AROAEXAMPLEEXAMPLE222`
+    /// Default: unknown, so that a pinned id is a condition. Example: `--unique-id AROAEXAMPLEEXAMPLE222`
     #[arg(long, value_name = "ID")]
     pub(crate) unique_id: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! Tests of `store init` and `grant`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{DEPLOY, Machine};
 
@@ -400,6 +400,76 @@ fn explain_shows_the_decision_its_reason_and_the_differences() {
 }
 
 #[test]
+fn explain_says_yes_only_where_the_broker_cannot_refuse() {
+    const ID: &str = "AROAEXAMPLEEXAMPLE222";
+    let machine = Machine::with_store();
+    let arn = |rest: &str| format!("arn:aws:iam::111122223333:{rest}");
+    let sso = |suffix: &str| arn(&format!("role/AWSReservedSSO_Admin_{suffix}"));
+    let (set, account) = ("sso:111122223333/Admin", "account:111122223333");
+    for flags in [
+        format!("--role-arn {} --namespace acme --unique-id {ID}", arn("role/pinned")),
+        format!("--role-arn {} --namespace acme --no-pin", arn("role/none")),
+        format!("--role-arn {} --namespace acme", arn("role/open")),
+        format!(
+            "--role-arn {} --namespace acme --unique-id AIDAEXAMPLEEXAMPLE222",
+            arn("user/alice")
+        ),
+        format!("--principal {set} --namespace acme"),
+        format!("--principal {account} --namespace shared --yes"),
+        format!("--principal {set} --namespace shared"),
+    ] {
+        machine.done(&format!("grant create {flags} --download"));
+    }
+    let token = |verb: &str, principal: &str, exact: &str| {
+        machine.done(&format!("token {verb} --principal {principal}{exact}"));
+    };
+    let check = |who: &str, on: &str, rest: &str, code: i32, says: &str| {
+        let explain = format!("grant explain --principal {who} --namespace {on}{rest}");
+        let run = machine.run(&explain);
+        assert_eq!((run.code, run.stderr.as_str()), (code, ""), "{explain}: {}", run.stdout);
+        assert!(run.stdout.starts_with(says), "{explain}: {}", run.stdout);
+        let run = machine.run(&format!("{explain} --output json"));
+        let json: Value = serde_json::from_str(&run.stdout).unwrap();
+        let (allowed, decision) = match code {
+            0 => (json!(true), "yes"),
+            3 => (json!(null), "yes_if"),
+            _ => (json!(false), "no"),
+        };
+        assert_eq!((&json["allowed"], &json["decision"]), (&allowed, &decision.into()), "{json}");
+        assert_eq!(run.code, code, "{explain}");
+    };
+    let id = |id: &str| format!(" --unique-id {id}");
+    let recreated = format!("yes, if its unique id is still `{ID}`: {}", arn("role/pinned"));
+    check(&arn("role/pinned"), "acme", "", 3, &recreated);
+    check(&arn("role/pinned"), "acme", &id(ID), 0, "yes: ");
+    check(&arn("role/pinned"), "acme", &id("AROAOTHEROTHEROTHER22"), 1, "no: ");
+    // The grant of the account does not depend on the role's id.
+    check(&arn("role/pinned"), "shared", "", 0, "yes: ");
+    check(&arn("user/alice"), "acme", "", 3, "yes, if its unique id is still `AIDA");
+    check(&arn("user/alice"), "acme", &id("AIDAEXAMPLEEXAMPLE222"), 0, "yes: ");
+    check(&arn("role/none"), "acme", "", 0, "yes: ");
+    check(&arn("role/open"), "acme", "", 0, "yes: ");
+    check(set, "acme", "", 0, "yes: ");
+    token("revoke", &sso("0123456789abcdef"), " --exact");
+    let one = "yes, if the caller is not the revoked \
+               `aws:111122223333:role/AWSReservedSSO_Admin_0123456789abcdef`: sso:";
+    check(set, "acme", "", 3, one);
+    check(account, "shared", "", 3, &one.replace("sso:", "account:"));
+    check(&sso("0123456789abcdef"), "acme", "", 1, "no: ");
+    check(&sso("fedcba9876543210"), "acme", "", 0, "yes: ");
+    token("lift", &sso("0123456789abcdef"), " --exact");
+    check(set, "acme", "", 0, "yes: ");
+    token("revoke", &arn("user/alice"), "");
+    token("revoke", set, "");
+    let two = "yes, if the caller is not the revoked `aws:111122223333:user/alice` or \
+               `sso:aws:111122223333/Admin`: account:";
+    check(account, "shared", "", 3, two);
+    check(set, "shared", "", 1, "no: ");
+    check(&sso("fedcba9876543210"), "shared", "", 1, "no: ");
+    check(&arn("role/open"), "shared", "", 0, "yes: ");
+}
+
+#[test]
 fn the_hint_of_explain_is_a_working_command() {
     let machine = Machine::new();
     machine.done("store init --data data");
@@ -433,10 +503,7 @@ fn an_unreadable_row_raises_an_alarm_and_does_not_hide_other_grants() {
             .unwrap();
     }
     let run = machine.run("grant list --output json");
-    assert_eq!(
-        serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap().as_array().unwrap().len(),
-        1
-    );
+    assert_eq!(serde_json::from_str::<Value>(&run.stdout).unwrap().as_array().unwrap().len(), 1);
     assert_eq!(
         run.stderr.matches("a grant in the store cannot be read and allows nothing").count(),
         2,
