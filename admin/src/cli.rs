@@ -3,6 +3,7 @@
 mod grant;
 mod namespace;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -20,15 +21,20 @@ use crate::target::{ApiTarget, StoreTarget};
 ///
 /// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
 ///
-/// Exit codes: 0 success, 1 refused or not found, 2 failed (usage, network, store).
+/// Exit codes: 0 success, 1 refused or not found, 2 failed (usage, network, store), 3 only from
+/// `grant explain`: yes, under a condition.
+///
+/// Only help and usage errors have colours, and only on a terminal. `NO_COLOR` turns them off.
 ///
 /// First steps: `stile-admin store init --data DIR`, then
 /// `stile-admin grant create --data DIR --role-arn ARN --namespace NS --download`.
 #[derive(Debug, Parser)]
 #[command(name = "stile-admin", version, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// Print data in this format
+    /// Print data, notices and errors in this format
     ///
+    /// With `json`, stdout has the data, and stderr has one object on each line: an error with
+    /// `error`, `message` and `hint`, or a notice with `notice` and `hint`.
     /// Default: `table`. Example: `--output json`
     #[arg(
         long,
@@ -41,8 +47,29 @@ pub(crate) struct Cli {
     )]
     pub(crate) output: OutputFormat,
 
+    /// Print no notices
+    ///
+    /// Results and errors are printed. Default: off. Example: `--quiet`
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) quiet: bool,
+
     #[command(subcommand)]
     pub(crate) noun: Noun,
+}
+
+/// Returns whether an invalid command line asks for JSON, so that its error is JSON.
+pub(crate) fn asks_for_json(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let mut before = OsString::new();
+    for argument in arguments {
+        if argument == "--" {
+            return false;
+        }
+        if argument == "--output=json" || argument == "json" && before == "--output" {
+            return true;
+        }
+        before = argument;
+    }
+    false
 }
 
 #[derive(Debug, Subcommand)]
@@ -282,6 +309,24 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn json_is_recognised_in_an_invalid_command_line() {
+        for (line, expected) in [
+            ("", false),
+            ("grant make", false),
+            ("grant list --output", false),
+            ("grant list --output yaml", false),
+            ("grant list --output=yaml json", false),
+            ("namespace show -- --output json", false),
+            ("module list json", false),
+            ("grant make --output json", true),
+            ("--output json grant make", true),
+            ("grant --output=json make", true),
+        ] {
+            assert_eq!(asks_for_json(line.split(' ').map(OsString::from)), expected, "{line}");
+        }
+    }
 
     #[test]
     fn the_command_line_definition_is_valid() {

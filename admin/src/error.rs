@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
 use stile_core::principal::TypedPrincipalError;
 use stile_protocol::audience::AudienceError;
 use stile_protocol::names::NameError;
@@ -19,8 +20,21 @@ use terraform_credentials_stile::token::TokenError;
 pub(crate) enum ErrorKind {
     /// Exit code 1: the request was refused, or its object does not exist.
     Refused,
+    /// Exit code 2: the command line is invalid.
+    Usage,
     /// Exit code 2: the request failed, for example because of the network or the store.
     Failed,
+}
+
+impl ErrorKind {
+    /// Returns the name of the kind in JSON.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Usage => "usage",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// The reason why a command failed.
@@ -35,22 +49,21 @@ pub(crate) struct CommandError {
 impl CommandError {
     /// Creates an error for a refused request or a missing object (exit code 1).
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self {
-            kind: ErrorKind::Refused,
-            message: message.into(),
-            hint: None,
-            connection_closed: false,
-        }
+        Self::new(ErrorKind::Refused, message)
+    }
+
+    /// Creates an error for an invalid command line (exit code 2).
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
     }
 
     /// Creates an error for a failed request (exit code 2).
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self {
-            kind: ErrorKind::Failed,
-            message: message.into(),
-            hint: None,
-            connection_closed: false,
-        }
+        Self::new(ErrorKind::Failed, message)
+    }
+
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, connection_closed: false }
     }
 
     /// Creates an error for a failed request, with the chain of its causes (exit code 2).
@@ -91,8 +104,18 @@ impl CommandError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
             ErrorKind::Refused => ExitCode::from(1),
-            ErrorKind::Failed => ExitCode::from(2),
+            ErrorKind::Usage | ErrorKind::Failed => ExitCode::from(2),
         }
+    }
+
+    /// Returns the error as JSON: its kind, its message, and its hint or `null`.
+    pub(crate) fn json(&self) -> Value {
+        let (message, in_message) = split_hint(&self.message);
+        json!({
+            "error": self.kind.as_str(),
+            "message": message,
+            "hint": self.hint.as_deref().or(in_message),
+        })
     }
 
     fn with_hint_of(self, hint: Option<String>) -> Self {
@@ -106,6 +129,30 @@ impl fmt::Display for CommandError {
             Some(hint) => write!(formatter, "{}; hint: {hint}", self.message),
             None => formatter.write_str(&self.message),
         }
+    }
+}
+
+/// Splits a message into its text and its hint. Messages of other packages can contain a hint.
+pub(crate) fn split_hint(message: &str) -> (&str, Option<&str>) {
+    message.split_once("; hint: ").map_or((message, None), |(text, hint)| (text, Some(hint)))
+}
+
+impl From<clap::Error> for CommandError {
+    /// The message is the first paragraph. The hint is clap's tip, or else the usage of the command.
+    fn from(error: clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n").map(message::one_line);
+        let first = paragraphs.next().unwrap_or_default();
+        let (mut tip, mut usage) = (None, None);
+        for paragraph in paragraphs {
+            if let Some(text) = paragraph.strip_prefix("tip: ") {
+                tip.get_or_insert(text.to_owned());
+            } else if let Some(text) = paragraph.strip_prefix("Usage: ") {
+                usage.get_or_insert(format!("use `{text}`"));
+            }
+        }
+        let message = first.strip_prefix("error: ").unwrap_or(&first);
+        Self::usage(message).with_hint_of(tip.or(usage))
     }
 }
 
@@ -154,5 +201,34 @@ impl From<TokenError> for CommandError {
             ErrorKind::Failed
         };
         Self { kind, message: message::chain(&error), hint: error.hint(), connection_closed: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_as_json_has_its_hint_apart_from_its_message() {
+        for (error, expected) in [
+            (
+                CommandError::refused("no"),
+                json!({ "error": "refused", "message": "no", "hint": null }),
+            ),
+            (
+                CommandError::refused("no").hint("do"),
+                json!({ "error": "refused", "message": "no", "hint": "do" }),
+            ),
+            (
+                CommandError::failed("full; hint: use `*`"),
+                json!({ "error": "failed", "message": "full", "hint": "use `*`" }),
+            ),
+            (
+                CommandError::usage("which").context("x"),
+                json!({ "error": "usage", "message": "x: which", "hint": null }),
+            ),
+        ] {
+            assert_eq!(error.json(), expected);
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! Parses the expiry of a grant: a time, or a duration from now.
+//! Parses the expiry of a grant: a time, a date, a duration from now, or `never`.
 
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDate, NaiveTime};
 
 /// The first time with a five-digit year, which RFC 3339 cannot express: 10000-01-01T00:00:00Z.
 const MAX_EXPIRY: i64 = 253_402_300_800;
@@ -10,7 +10,8 @@ const MAX_EXPIRY: i64 = 253_402_300_800;
 pub(crate) enum ExpiryError {
     /// The text is neither a time nor a duration.
     #[error(
-        "`{0}` is neither a time such as `2027-01-31T18:00:00Z` nor a duration such as `90d` or `12h`"
+        "`{0}` is neither a time such as `2027-01-31T18:00:00Z` or `2027-01-31`, nor a duration \
+         such as `90d` or `12h`, nor `never`"
     )]
     Malformed(String),
     /// The time is not in the future.
@@ -21,24 +22,74 @@ pub(crate) enum ExpiryError {
     TooFar(String),
 }
 
-/// Parses an RFC 3339 time or a duration after `now`, and returns Unix seconds.
-pub(crate) fn parse(text: &str, now: i64) -> Result<i64, ExpiryError> {
+/// The requested end of a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// The grant has no end.
+    Never,
+    /// The grant ends at this time, in Unix seconds.
+    At(i64),
+    /// The grant ends this many seconds after the command.
+    After(i64),
+}
+
+impl Expiry {
+    /// Returns the end of a grant that the command creates or changes at `now`.
+    pub(crate) const fn end(self, now: i64) -> Option<i64> {
+        match self {
+            Self::Never => None,
+            Self::At(end) => Some(end),
+            Self::After(seconds) => Some(now.saturating_add(seconds)),
+        }
+    }
+
+    /// Returns whether the same request created a grant with this end.
+    ///
+    /// A duration counts from the creation of that grant. So a repeated list of commands finds its
+    /// own grants.
+    pub(crate) fn created(self, created_at: i64, expires_at: Option<i64>) -> bool {
+        self.end(created_at) == expires_at
+    }
+}
+
+/// Parses `never`, an RFC 3339 time, a date or a duration. A date means 00:00 UTC of that day.
+///
+/// # Errors
+///
+/// [`ExpiryError`], if the text has another form, or the end is not after `now` or too far away.
+pub(crate) fn parse(text: &str, now: i64) -> Result<Expiry, ExpiryError> {
     let printable =
         || text.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect();
-    let end = if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        time.timestamp()
+    let expiry = if text == "never" {
+        Expiry::Never
+    } else if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        Expiry::At(time.timestamp())
+    } else if let Some(day) = date(text) {
+        Expiry::At(day.and_time(NaiveTime::MIN).and_utc().timestamp())
     } else {
         let duration =
             humantime::parse_duration(text).map_err(|_| ExpiryError::Malformed(printable()))?;
         i64::try_from(duration.as_secs())
-            .ok()
-            .and_then(|seconds| now.checked_add(seconds))
-            .ok_or_else(|| ExpiryError::TooFar(printable()))?
+            .map(Expiry::After)
+            .map_err(|_| ExpiryError::TooFar(printable()))?
     };
-    if end <= now {
-        return Err(ExpiryError::Past(printable()));
+    match expiry.end(now) {
+        Some(end) if end <= now => Err(ExpiryError::Past(printable())),
+        Some(end) if end >= MAX_EXPIRY => Err(ExpiryError::TooFar(printable())),
+        _ => Ok(expiry),
     }
-    if end < MAX_EXPIRY { Ok(end) } else { Err(ExpiryError::TooFar(printable())) }
+}
+
+/// Parses a date of exactly the form `2027-01-31`. Chrono also accepts signs and missing zeros.
+fn date(text: &str) -> Option<NaiveDate> {
+    let plain = text.bytes().enumerate().all(|(at, byte)| match at {
+        4 | 7 => byte == b'-',
+        _ => byte.is_ascii_digit(),
+    });
+    if text.len() != 10 || !plain {
+        return None;
+    }
+    NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()
 }
 
 #[cfg(test)]
@@ -50,9 +101,27 @@ mod tests {
 
     #[test]
     fn an_invalid_expiry_is_rejected() {
-        for text in
-            ["", "90", "tomorrow", "-1d", "2027-01-31", "2027-02-30T00:00:00Z", "90 dogs", "٩d"]
-        {
+        for text in [
+            "",
+            "90",
+            "tomorrow",
+            "-1d",
+            "2027-1-31",
+            "2027-02-29",
+            "2027-13-01",
+            "+2027-01-31",
+            "2027-01-31 ",
+            "20270131",
+            "2027/01/31",
+            "31-01-2027",
+            "2027-02-30T00:00:00Z",
+            "2027-01-31T18:00:00",
+            "Never",
+            "never ",
+            "none",
+            "90 dogs",
+            "٩d",
+        ] {
             assert!(matches!(parse(text, NOW), Err(ExpiryError::Malformed(_))), "{text:?}");
         }
         for text in [
@@ -60,6 +129,9 @@ mod tests {
             "500ms",
             "2026-11-20T10:11:12Z",
             "2026-11-20T11:11:12+01:00",
+            "2026-11-20",
+            "2026-11-19",
+            "1970-01-01",
             "1970-01-01T00:00:00Z",
         ] {
             assert!(matches!(parse(text, NOW), Err(ExpiryError::Past(_))), "{text:?}");
@@ -70,17 +142,41 @@ mod tests {
     }
 
     #[test]
-    fn a_time_or_a_duration_is_a_valid_expiry() {
+    fn never_a_time_a_date_or_a_duration_is_a_valid_expiry() {
         for (text, expected) in [
-            ("1s", NOW + 1),
-            ("12h", NOW + 12 * 3600),
-            ("90d", NOW + 90 * 86_400),
-            ("1day 2h", NOW + 26 * 3600),
-            ("2026-11-20T10:11:13Z", NOW + 1),
-            ("2026-11-20T12:11:13+02:00", NOW + 1),
-            ("9999-12-31T23:59:59Z", MAX_EXPIRY - 1),
+            ("never", None),
+            ("1s", Some(NOW + 1)),
+            ("12h", Some(NOW + 12 * 3600)),
+            ("90d", Some(NOW + 90 * 86_400)),
+            ("1day 2h", Some(NOW + 26 * 3600)),
+            ("2026-11-20T10:11:13Z", Some(NOW + 1)),
+            ("2026-11-20T12:11:13+02:00", Some(NOW + 1)),
+            // 00:00 UTC of that day.
+            ("2026-11-21", Some(NOW + 13 * 3600 + 48 * 60 + 48)),
+            ("2027-01-31", Some(1_801_353_600)),
+            ("2028-02-29", Some(1_835_395_200)),
+            ("9999-12-31", Some(MAX_EXPIRY - 86_400)),
+            ("9999-12-31T23:59:59Z", Some(MAX_EXPIRY - 1)),
         ] {
-            assert_eq!(parse(text, NOW), Ok(expected), "{text}");
+            assert_eq!(parse(text, NOW).map(|expiry| expiry.end(NOW)), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_counts_from_the_creation_of_the_grant_that_it_is_compared_with() {
+        for (text, created_at, expires_at, same) in [
+            ("never", NOW - 60, None, true),
+            ("never", NOW - 60, Some(NOW + 60), false),
+            ("90d", NOW - 60, Some(NOW - 60 + 90 * 86_400), true),
+            ("2160h", NOW - 60, Some(NOW - 60 + 90 * 86_400), true),
+            ("90d", NOW - 60, Some(NOW + 90 * 86_400), false),
+            ("90d", NOW - 60, None, false),
+            ("2027-01-31", NOW - 60, Some(1_801_353_600), true),
+            ("2027-01-31T01:00:00+01:00", NOW - 60, Some(1_801_353_600), true),
+            ("2027-01-31", NOW - 60, Some(1_801_353_601), false),
+        ] {
+            let expiry = parse(text, NOW).unwrap();
+            assert_eq!(expiry.created(created_at, expires_at), same, "{text} {expires_at:?}");
         }
     }
 }

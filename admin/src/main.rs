@@ -27,11 +27,15 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 use crate::cli::{Cli, Noun};
 use crate::commands::{CommandResult, Context, grant, module, namespace, store, token};
 use crate::error::CommandError;
-use crate::output::Output;
+use crate::output::{Output, OutputFormat};
 
 fn main() -> ExitCode {
-    let Cli { output, noun } = Cli::parse();
-    if let Err(error) = logs(cli::audit_log()) {
+    let Cli { output, quiet, noun } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return help_or_usage_error(error),
+    };
+    output::set_messages(output, quiet);
+    if let Err(error) = logs(cli::audit_log(), output) {
         output::print_error(&error);
         return error.exit_code();
     }
@@ -44,6 +48,18 @@ fn main() -> ExitCode {
         output::print_error(&error);
         error.exit_code()
     })
+}
+
+/// Prints the requested help to stdout, or a usage error to stderr.
+fn help_or_usage_error(error: clap::Error) -> ExitCode {
+    if error.use_stderr() && cli::asks_for_json(std::env::args_os()) {
+        output::set_messages(OutputFormat::Json, false);
+        let error = CommandError::from(error);
+        output::print_error(&error);
+        return error.exit_code();
+    }
+    let _printed = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
 fn run(context: &Context, noun: Noun) -> CommandResult {
@@ -64,16 +80,21 @@ fn run(context: &Context, noun: Noun) -> CommandResult {
     done
 }
 
-/// Prints the store's alarms to stderr, and appends the audit events to the audit log.
+/// Prints the store's alarms to stderr, in the format of errors. It appends the audit events to the
+/// audit log.
 ///
 /// The program runs no command if it cannot open that file, so no change is missing in the log.
-fn logs(audit: Option<PathBuf>) -> Result<(), CommandError> {
+fn logs(audit: Option<PathBuf>, form: OutputFormat) -> Result<(), CommandError> {
     let alarms = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .without_time()
-        .with_target(false)
-        .with_filter(EnvFilter::new("stile_core=error,stile_store=error"));
+        .with_target(false);
+    let errors = EnvFilter::new("stile_core=error,stile_store=error");
+    let alarms = match form {
+        OutputFormat::Table => alarms.with_filter(errors).boxed(),
+        OutputFormat::Json => alarms.json().flatten_event(true).with_filter(errors).boxed(),
+    };
     let events = audit.map(|path| audit_file(&path)).transpose()?.map(|file| {
         let lines = fmt::layer().json().flatten_event(true).with_writer(Arc::new(file));
         lines.with_filter(Targets::new().with_target("audit", LevelFilter::INFO))

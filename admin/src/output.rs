@@ -1,25 +1,48 @@
-//! Prints data to stdout, as a table or as JSON, and notices and errors to stderr.
+//! Prints data to stdout, and notices and errors to stderr, as lines or as JSON.
 //!
-//! The output has no colours, so `NO_COLOR` has no effect.
+//! The output has no colours. Only clap prints some, in help and usage errors on a terminal, and it
+//! honours `NO_COLOR`.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
+use std::sync::OnceLock;
 
 use clap::ValueEnum;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use serde_json::Value;
+use serde_json::{Value, json};
 use terraform_credentials_stile::message::one_line;
 
-use crate::error::CommandError;
+use crate::error::{CommandError, split_hint};
 
-/// The format of data on stdout.
+/// The format of data on stdout, and of notices and errors on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
     /// Lines and columns, for people
     Table,
     /// JSON, for programs
     Json,
+}
+
+/// The form of everything on stderr. `main` sets it once, before the first message.
+#[derive(Debug, Clone, Copy)]
+struct Messages {
+    form: OutputFormat,
+    quiet: bool,
+}
+
+static MESSAGES: OnceLock<Messages> = OnceLock::new();
+
+impl Messages {
+    fn current() -> Self {
+        *MESSAGES.get_or_init(|| Self { form: OutputFormat::Table, quiet: false })
+    }
+}
+
+/// Sets the format of notices and errors, and whether notices are suppressed. Only the first call
+/// has an effect.
+pub(crate) fn set_messages(form: OutputFormat, quiet: bool) {
+    MESSAGES.get_or_init(|| Messages { form, quiet });
 }
 
 /// Standard output in the requested format.
@@ -65,14 +88,29 @@ impl Output {
     }
 }
 
-/// Prints a notice to stderr.
+/// Prints a notice to stderr, unless the user asked for none. As JSON, it is one line.
 pub(crate) fn notice(text: impl fmt::Display) {
-    let _written = writeln!(io::stderr(), "notice: {text}");
+    let Messages { form, quiet } = Messages::current();
+    if quiet {
+        return;
+    }
+    let _written = match form {
+        OutputFormat::Table => writeln!(io::stderr(), "notice: {text}"),
+        OutputFormat::Json => writeln!(io::stderr(), "{}", notice_json(&text.to_string())),
+    };
 }
 
-/// Prints an error to stderr.
+/// Prints an error to stderr. As JSON, it is one line.
 pub(crate) fn print_error(error: &CommandError) {
-    let _written = writeln!(io::stderr(), "error: {error}");
+    let _written = match Messages::current().form {
+        OutputFormat::Table => writeln!(io::stderr(), "error: {error}"),
+        OutputFormat::Json => writeln!(io::stderr(), "{}", error.json()),
+    };
+}
+
+fn notice_json(text: &str) -> Value {
+    let (text, hint) = split_hint(text);
+    json!({ "notice": text, "hint": hint })
 }
 
 /// Formats a table. It removes control characters from every cell (terminal escape injection).
@@ -103,6 +141,12 @@ fn print(text: &str) -> Result<(), CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_notice_as_json_has_its_hint_apart() {
+        assert_eq!(notice_json("a"), json!({ "notice": "a", "hint": null }));
+        assert_eq!(notice_json("a; hint: b"), json!({ "notice": "a", "hint": "b" }));
+    }
 
     #[test]
     fn a_table_cell_has_no_control_characters() {

@@ -80,7 +80,7 @@ impl StoreTarget {
 
     /// Returns the location that the flags select.
     pub(crate) fn location(&self) -> Result<StoreLocation, CommandError> {
-        let lacks = |flag| CommandError::failed(format!("`--table` requires `{flag}`"));
+        let lacks = |flag| CommandError::usage(format!("`--table` requires `{flag}`"));
         match (&self.data, &self.table) {
             (Some(folder), None) => Ok(StoreLocation::Folder(folder.clone())),
             (None, Some(table)) => Ok(StoreLocation::Aws(Place {
@@ -89,7 +89,7 @@ impl StoreTarget {
                 kms_key: self.kms_key.clone().ok_or_else(|| lacks("--kms-key"))?,
                 bucket_kms_key: None,
             })),
-            _ => Err(CommandError::failed("exactly one of `--data` and `--table` is required")
+            _ => Err(CommandError::usage("exactly one of `--data` and `--table` is required")
                 .hint("use `--data DIR`, or `--table NAME --bucket NAME --kms-key KEY`")),
         }
     }
@@ -124,7 +124,8 @@ impl StoreTarget {
     }
 }
 
-fn quoted(value: &str) -> String {
+/// Quotes a value for a shell, if necessary.
+pub(crate) fn quoted(value: &str) -> String {
     let plain = !value.is_empty()
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte));
     if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }

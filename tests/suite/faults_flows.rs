@@ -8,7 +8,6 @@ use stile_broker::http::lambda::Function;
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_protocol::names::Permissions;
 use stile_store::{Change, Created, SingleUseOutcome, StoreError, Updated};
 use stile_tests::aws::proxy::{AwsProxy, Fault};
 use stile_tests::broker::operator::AsOperator as _;
@@ -280,11 +279,7 @@ impl Case<'_> {
             Flow::Unpin => FlowAnswer::of(process.store().as_operator().unpin(self.who()).await),
             Flow::Lift => FlowAnswer::of(process.store().as_operator().lift(self.who()).await),
             Flow::Change => {
-                let change = Change {
-                    set: [Upload].into_iter().collect(),
-                    clear: Permissions::NONE,
-                    expires_at: None,
-                };
+                let change = Change { set: [Upload].into_iter().collect(), ..Change::default() };
                 FlowAnswer::of(
                     process
                         .store()
@@ -339,7 +334,7 @@ impl Case<'_> {
                 process.store().as_operator().create_grant(self.grant(), None).await.map(
                     |created| {
                         assert!(
-                            matches!(created, Created::Done { .. } | Created::Exists(_)),
+                            matches!(created, Created::Done { .. } | Created::Exists { .. }),
                             "{created:?}"
                         );
                     },

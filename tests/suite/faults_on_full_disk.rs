@@ -169,7 +169,7 @@ async fn change(test: &TestBroker, which: &str) -> bool {
             let change = Change {
                 set: Rights::NONE,
                 clear: [Upload].into_iter().collect(),
-                expires_at: None,
+                ..Change::default()
             };
             store
                 .as_operator()

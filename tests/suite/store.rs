@@ -9,8 +9,8 @@ use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::Permission::{self, Download, Upload};
 use stile_protocol::names::{Namespace, Permissions};
 use stile_store::{
-    Change, Created, NamespaceCreated, NamespaceRecord, NamespaceSummary, SingleUseOutcome, Store,
-    Updated,
+    Change, Created, ExpiryChange, NamespaceCreated, NamespaceRecord, NamespaceSummary,
+    SingleUseOutcome, Store, Updated,
 };
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{NOW, TestBroker, deploy, module_zip, role};
@@ -60,7 +60,12 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
     let wider = grant(&role("deploy"), "acme", &[Download, Upload], None);
     assert_eq!(
         store.as_operator().create_grant(wider, None).await.unwrap(),
-        Created::Exists(first.clone())
+        Created::Exists { grant: first.clone(), pin: Pin::Unpinned }
+    );
+    assert_eq!(
+        store.as_operator().create_grant(first.clone(), None).await.unwrap(),
+        Created::Exists { grant: first.clone(), pin: Pin::Unpinned },
+        "an identical grant"
     );
     let add = Change { set: permissions(&[Upload]), ..Change::default() };
     let added = Grant { permissions: permissions(&[Download, Upload]), ..first.clone() };
@@ -68,13 +73,22 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
         store.as_operator().update_grant(deploy.clone(), acme(), add).await.unwrap(),
         Updated::Done(added)
     );
-    let swap =
-        Change { clear: permissions(&[Download]), expires_at: Some(NOW + 90), ..Change::default() };
+    let swap = Change {
+        clear: permissions(&[Download]),
+        expires_at: ExpiryChange::At(NOW + 90),
+        ..Change::default()
+    };
     let swapped =
         Grant { permissions: permissions(&[Upload]), expires_at: Some(NOW + 90), ..first };
     assert_eq!(
         store.as_operator().update_grant(deploy.clone(), acme(), swap).await.unwrap(),
         Updated::Done(swapped.clone())
+    );
+    let never = Change { expires_at: ExpiryChange::Never, ..Change::default() };
+    let endless = Grant { expires_at: None, ..swapped };
+    assert_eq!(
+        store.as_operator().update_grant(deploy.clone(), acme(), never).await.unwrap(),
+        Updated::Done(endless.clone())
     );
     let none = Change { clear: permissions(&[Upload]), ..Change::default() };
     assert_eq!(
@@ -88,7 +102,7 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
         store.as_operator().grants(None, None).await.unwrap(),
         store.principal_state(vec![deploy.clone()]).await.unwrap().grants,
     ] {
-        assert_eq!(found, std::slice::from_ref(&swapped));
+        assert_eq!(found, std::slice::from_ref(&endless));
     }
     assert!(store.as_operator().delete_grant(deploy.clone(), acme()).await.unwrap());
     assert!(!store.as_operator().delete_grant(deploy.clone(), acme()).await.unwrap());
@@ -217,6 +231,11 @@ async fn the_first_mint_sets_a_pin_once_and_a_disabled_pin_is_never_set() {
             Created::PinnedOtherwise(Pin::Pinned(old.clone()))
         );
     }
+    let again = grant(&role("set"), "acme", &[Download], None);
+    assert_eq!(
+        store.as_operator().create_grant(again.clone(), None).await.unwrap(),
+        Created::Exists { grant: again, pin: Pin::Pinned(old.clone()) }
+    );
     for (on, same) in [("same", Some(Pin::Pinned(old))), ("none", None)] {
         let wanted = grant(&role("set"), on, &[Download], None);
         let created = store.as_operator().create_grant(wanted.clone(), same).await.unwrap();

@@ -9,7 +9,9 @@ use crate::target::StoreTarget;
 pub(crate) enum GrantVerb {
     /// Grant permissions on a namespace to a principal
     ///
-    /// It does not change an existing grant; use `update` for that.
+    /// It does not change an existing grant: an identical one is `unchanged`, with exit code 0, and a
+    /// different one is an error; use `update` for that. A notice names each namespace, account or role
+    /// that nothing else in the store mentions, and the nearest known name.
     ///
     /// Example: `stile-admin grant create --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --download --expires 90d`
@@ -37,7 +39,14 @@ pub(crate) enum GrantVerb {
     List(GrantList),
     /// Explain whether a principal has a permission, and why
     ///
-    /// If it has not, show the nearest grant and how it differs, and exit with code 1.
+    /// If it has not, show the nearest grant and how it differs.
+    ///
+    /// The answer is `yes, if …` where the store alone does not decide. A role or user with a pinned
+    /// unique id has access only if AWS has not recreated it; pass its present id as `--unique-id`. A
+    /// permission set or account with revoked roles or users gives access only to the others. The
+    /// command does not know which regions the broker accepts.
+    ///
+    /// Exit codes: 0 yes, 1 no, 2 failed (usage, network, store), 3 yes under that condition.
     ///
     /// Example: `stile-admin grant explain --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --permission upload`
@@ -113,8 +122,9 @@ pub(crate) struct GrantCreate {
 
     /// End the grant at this time, or after this duration
     ///
-    /// Default: never. RFC 3339 or a duration. Example: `--expires 90d`,
-    /// `--expires 2027-01-31T18:00:00Z`
+    /// Default: `never`. RFC 3339, a date, which means 00:00 UTC, or a duration. An existing grant is
+    /// identical if it has the same duration since its creation. Example: `--expires 90d`,
+    /// `--expires 2027-01-31`, `--expires 2027-01-31T18:00:00Z`
     #[arg(long, value_name = "WHEN")]
     pub(crate) expires: Option<String>,
 
@@ -185,8 +195,8 @@ pub(crate) struct GrantUpdate {
 
     /// End the grant at this time, or after this duration
     ///
-    /// Default: unchanged. RFC 3339 or a duration. Example: `--expires 90d`,
-    /// `--expires 2027-01-31T18:00:00Z`
+    /// Default: unchanged. `never`, RFC 3339, a date, which means 00:00 UTC, or a duration from now.
+    /// Example: `--expires 90d`, `--expires 2027-01-31`, `--expires never`
     #[arg(long, value_name = "WHEN")]
     pub(crate) expires: Option<String>,
 }
@@ -264,7 +274,7 @@ pub(crate) struct GrantExplain {
 
     /// The AWS unique id of the caller
     ///
-    /// Default: the pinned id, if any. Example: `--unique-id AROAEXAMPLEEXAMPLE222`
+    /// Default: unknown, so that a pinned id is a condition. Example: `--unique-id AROAEXAMPLEEXAMPLE222`
     #[arg(long, value_name = "ID")]
     pub(crate) unique_id: Option<String>,
 }

@@ -1,7 +1,9 @@
 //! `grant explain`: tells whether a principal has a permission, and how the nearest grant differs.
 //!
-//! It uses the same check as the broker.
+//! It uses the same check as the broker. Where that check depends on a fact about the caller that the
+//! store does not have, the explanation is a condition and never `yes`.
 
+mod condition;
 mod difference;
 
 use std::process::ExitCode;
@@ -11,15 +13,22 @@ use stile_core::grants::{Grant, GrantNamespace, Pin, PrincipalState, check_grant
 use stile_core::principal::{Principal, UniqueId, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 
+use self::condition::Condition;
 use self::difference::Difference;
-use super::grant_text::{GrantFlags, GrantLine, namespace, object, permission_flags, unique_id};
+use super::grant_text::{
+    GrantFlags, GrantLine, lookup, namespace, object, permission_flags, unique_id,
+};
 use super::{CommandResult, Context};
 use crate::cli::GrantExplain;
 use crate::error::CommandError;
-use crate::output::notice;
 use crate::target::StoreTarget;
 
-/// Prints the explanation to stdout. The exit code is 1 if the principal has no access.
+/// The exit code if the principal has access under a condition that the program cannot check.
+const CONDITIONAL: u8 = 3;
+
+/// Prints the explanation to stdout.
+///
+/// The exit code is 1 if the principal has no access, and [`CONDITIONAL`] if the broker may refuse it.
 pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult {
     // The caller is the role itself, even if a permission set could replace it.
     let typed = parse_typed(&args.principal, true)?;
@@ -30,6 +39,8 @@ pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult
     let principals = principals(&caller);
     let state = store.principal_state(principals.clone()).await?;
     let all = store.grants(&context.operator(), None, None).await?;
+    let revoked = store.revocations(&context.operator()).await?.principals;
+    let revoked: Vec<Principal> = revoked.into_iter().map(|revoked| revoked.principal).collect();
     let query = AccessQuery {
         target: &args.store,
         caller: &caller,
@@ -39,18 +50,12 @@ pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult
         permission: args.permission,
         now: context.now,
     };
-    let explanation = query.explain(&state, &all)?;
-    if let Explanation::Yes { only_for: Some(pinned), .. } = &explanation {
-        notice(format_args!(
-            "this is only valid for the pinned unique id `{}`; use `--unique-id` for a different id",
-            pinned.as_str()
-        ));
-    }
+    let explanation = query.explain(&state, &all, &revoked)?;
     context.output.outcome(query.lines(&explanation), &query.json(&explanation))?;
-    Ok(if matches!(explanation, Explanation::Yes { .. }) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
+    Ok(match explanation {
+        Explanation::Yes { condition: None, .. } => ExitCode::SUCCESS,
+        Explanation::Yes { condition: Some(_), .. } => ExitCode::from(CONDITIONAL),
+        Explanation::Revoked(_) | Explanation::No(_) => ExitCode::from(1),
     })
 }
 
@@ -79,9 +84,8 @@ struct AccessQuery<'a> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Explanation {
-    /// The caller has access through these grants. `only_for` is the pinned id that the caller must
-    /// have, if the operator gave no id.
-    Yes { by: Vec<Grant>, only_for: Option<UniqueId> },
+    /// The caller has access through these grants. The broker refuses it unless the condition holds.
+    Yes { by: Vec<Grant>, condition: Option<Condition> },
     /// An operator revoked this principal.
     Revoked(Principal),
     /// The caller has no access. The value is the nearest grant, with its differences.
@@ -89,7 +93,12 @@ enum Explanation {
 }
 
 impl AccessQuery<'_> {
-    fn explain(&self, state: &PrincipalState, all: &[Grant]) -> Result<Explanation, CommandError> {
+    fn explain(
+        &self,
+        state: &PrincipalState,
+        all: &[Grant],
+        revoked: &[Principal],
+    ) -> Result<Explanation, CommandError> {
         if let Some(principal) = &state.revoked {
             return Ok(Explanation::Revoked(principal.clone()));
         }
@@ -118,8 +127,17 @@ impl AccessQuery<'_> {
             return Ok(Explanation::No(self.nearest(state, all)));
         }
         let only_by_name = by.iter().all(|grant| grant.principal.is_concrete());
-        let only_for = pinned.filter(|_| self.id.is_none() && only_by_name);
-        Ok(Explanation::Yes { by, only_for })
+        let pinned = pinned.filter(|_| self.id.is_none() && only_by_name);
+        let condition = pinned.map(Condition::UniqueId).or_else(|| self.none_of(revoked));
+        Ok(Explanation::Yes { by, condition })
+    }
+
+    /// Returns the condition that the caller is no revoked part of this permission set or account.
+    fn none_of(&self, revoked: &[Principal]) -> Option<Condition> {
+        let is_part =
+            |part: &&Principal| *part != self.caller && principals(part).contains(self.caller);
+        let parts: Vec<Principal> = revoked.iter().filter(is_part).cloned().collect();
+        (!parts.is_empty()).then_some(Condition::NoneOf(parts))
     }
 
     /// Returns the grant with the fewest and least significant differences.
@@ -173,10 +191,17 @@ impl AccessQuery<'_> {
         let Self { namespace, permission, .. } = self;
         let caller = self.caller.display_name();
         match explanation {
-            Explanation::Yes { by, .. } => {
+            Explanation::Yes { by, condition } => {
                 let by: Vec<String> =
                     by.iter().map(|grant| format!("granted: {}", GrantLine(grant))).collect();
-                format!("yes: {caller} may {permission} on {namespace}\n{}", by.join("\n"))
+                let (only_if, hint) =
+                    condition.as_ref().map_or_else(Default::default, |condition| {
+                        (format!(", if {condition}"), format!("\nhint: {}", self.check(condition)))
+                    });
+                format!(
+                    "yes{only_if}: {caller} may {permission} on {namespace}\n{}{hint}",
+                    by.join("\n")
+                )
             }
             Explanation::Revoked(principal) => {
                 format!(
@@ -205,14 +230,28 @@ impl AccessQuery<'_> {
     }
 
     fn json(&self, explanation: &Explanation) -> Value {
+        let (allowed, decision) = match explanation {
+            Explanation::Yes { condition: None, .. } => (Some(true), "yes"),
+            Explanation::Yes { condition: Some(_), .. } => (None, "yes_if"),
+            Explanation::Revoked(_) | Explanation::No(_) => (Some(false), "no"),
+        };
         let mut json = json!({
-            "allowed": matches!(explanation, Explanation::Yes { .. }),
+            "allowed": allowed, "decision": decision,
             "principal": self.caller, "namespace": self.namespace.to_string(), "permission": self.permission.as_str(),
         });
         match explanation {
-            Explanation::Yes { by, only_for } => {
+            Explanation::Yes { by, condition } => {
                 json["grants"] = by.iter().map(object).collect();
-                json["unique_id"] = only_for.as_ref().map(UniqueId::as_str).into();
+                json["unique_id"] = Value::Null;
+                if let Some(condition) = condition {
+                    json["condition"] = condition.to_string().into();
+                    json["hint"] = self.check(condition).into();
+                }
+                match condition {
+                    Some(Condition::UniqueId(id)) => json["unique_id"] = id.as_str().into(),
+                    Some(Condition::NoneOf(parts)) => json["none_of"] = json!(parts),
+                    None => {}
+                }
             }
             Explanation::Revoked(principal) => {
                 json["revoked"] = principal.as_str().into();
@@ -229,6 +268,18 @@ impl AccessQuery<'_> {
             }
         }
         json
+    }
+
+    /// Returns how the operator checks a condition.
+    fn check(&self, condition: &Condition) -> String {
+        match condition {
+            Condition::UniqueId(_) => {
+                format!("{}; pass it as `--unique-id`", lookup(self.caller))
+            }
+            Condition::NoneOf(_) => {
+                "pass the ARN of the caller, from `aws sts get-caller-identity`".to_owned()
+            }
+        }
     }
 
     /// Returns the commands that would give the caller access.
@@ -294,6 +345,7 @@ mod tests {
     use std::collections::HashSet;
 
     use stile_core::token::KeyringSummary;
+    use stile_protocol::names::Namespace;
 
     use super::*;
 
@@ -321,21 +373,37 @@ mod tests {
         UniqueId::parse(text).unwrap()
     }
 
-    /// Explains `download` on `acme` for a caller with this pin.
-    fn explanation(caller: &str, id: Option<&str>, pin: Pin, all: &[Grant]) -> Explanation {
-        let (caller, namespace, id) =
-            (principal(caller), "acme".parse().unwrap(), id.map(unique_id));
-        let principals = principals(&caller);
-        let grants =
-            all.iter().filter(|grant| principals.contains(&grant.principal)).cloned().collect();
-        let state = PrincipalState {
+    fn state(grants: Vec<Grant>, pin: Pin) -> PrincipalState {
+        PrincipalState {
             grants,
             pin,
             revoked: None,
             revoked_tokens: HashSet::new(),
             keyring: KeyringSummary::default(),
-        };
+        }
+    }
+
+    /// Explains `download` on `acme` for a caller with this pin.
+    fn explanation(caller: &str, id: Option<&str>, pin: Pin, all: &[Grant]) -> Explanation {
+        explanation_with(caller, id, pin, all, &[])
+    }
+
+    /// Explains the same in a store with these revoked principals.
+    fn explanation_with(
+        caller: &str,
+        id: Option<&str>,
+        pin: Pin,
+        all: &[Grant],
+        revoked: &[&str],
+    ) -> Explanation {
+        let (caller, namespace, id) =
+            (principal(caller), "acme".parse().unwrap(), id.map(unique_id));
+        let principals = principals(&caller);
+        let grants =
+            all.iter().filter(|grant| principals.contains(&grant.principal)).cloned().collect();
+        let state = state(grants, pin);
         let permission = Permission::Download;
+        let revoked: Vec<_> = revoked.iter().map(|text| principal(text)).collect();
         AccessQuery {
             target: &StoreTarget::of("d"),
             caller: &caller,
@@ -345,7 +413,7 @@ mod tests {
             permission,
             now: NOW,
         }
-        .explain(&state, all)
+        .explain(&state, all, &revoked)
         .unwrap()
     }
 
@@ -412,7 +480,7 @@ mod tests {
         ] {
             let all =
                 [grant(who, on, Some(NOW + 1)), grant("aws:111122223333:role/other", "acme", None)];
-            let expected = Explanation::Yes { by: vec![all[0].clone()], only_for: None };
+            let expected = Explanation::Yes { by: vec![all[0].clone()], condition: None };
             assert_eq!(
                 explanation(caller, None, Pin::Unpinned, &all),
                 expected,
@@ -428,7 +496,7 @@ mod tests {
         let pin = || Pin::Pinned(unique_id(old));
         let yes = |by: &[Grant], condition: Option<&str>| Explanation::Yes {
             by: by.to_vec(),
-            only_for: condition.map(unique_id),
+            condition: condition.map(unique_id).map(Condition::UniqueId),
         };
         assert_eq!(explanation(DEPLOY, None, pin(), &by_name), yes(&by_name, Some(old)));
         assert_eq!(explanation(DEPLOY, Some(old), pin(), &by_name), yes(&by_name, None));
@@ -438,6 +506,69 @@ mod tests {
         assert_eq!(explanation(DEPLOY, Some(new), pin(), &by_name), no);
         let by_account = [grant("account:aws:111122223333", "acme", None)];
         assert_eq!(explanation(DEPLOY, Some(new), pin(), &by_account), yes(&by_account, None));
+    }
+
+    #[test]
+    fn an_explanation_is_true_for_every_unique_id_that_the_caller_can_have() {
+        let ids = ["AROAEXAMPLEEXAMPLE222", "AROAOTHEROTHEROTHER22"].map(unique_id);
+        let by_name = grant(DEPLOY, "acme", None);
+        let by_account = grant("account:aws:111122223333", "*", None);
+        let expired = grant("account:aws:111122223333", "acme", Some(NOW));
+        let (caller, namespace) = (principal(DEPLOY), Namespace::parse("acme").unwrap());
+        for grants in [
+            vec![],
+            vec![by_name.clone()],
+            vec![by_account.clone()],
+            vec![expired.clone()],
+            vec![by_name.clone(), expired],
+            vec![by_name, by_account],
+        ] {
+            for pin in [Pin::Unpinned, Pin::Disabled, Pin::Pinned(ids[0].clone())] {
+                for given in [None, Some(&ids[0]), Some(&ids[1])] {
+                    let text = given.map(UniqueId::as_str);
+                    let explained = explanation(DEPLOY, text, pin.clone(), &grants);
+                    for id in ids.iter().filter(|id| given.is_none_or(|given| given == *id)) {
+                        let state = state(grants.clone(), pin.clone());
+                        let (on, permission) = (Some(&namespace), Permission::Download);
+                        let allowed =
+                            check_grants(&caller, Some(id), &state, on, permission, NOW).is_ok();
+                        let expected = match &explained {
+                            Explanation::Yes { condition: None, .. } => true,
+                            Explanation::Yes { condition: Some(condition), .. } => {
+                                *condition == Condition::UniqueId(id.clone())
+                            }
+                            Explanation::Revoked(_) | Explanation::No(_) => false,
+                        };
+                        assert_eq!(allowed, expected, "{grants:?} {pin:?} {given:?} {id:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_revoked_part_of_a_permission_set_or_account_is_a_condition() {
+        const SET: &str = "sso:aws:111122223333/Admin";
+        const ACCOUNT: &str = "account:aws:111122223333";
+        for (caller, revoked, none_of) in [
+            (SET, vec![SSO], vec![SSO]),
+            (SET, vec![DEPLOY, SSO], vec![SSO]),
+            (ACCOUNT, vec![DEPLOY, SET, "aws:999922223333:role/x"], vec![DEPLOY, SET]),
+            (ACCOUNT, vec!["aws-cn:111122223333:role/x"], vec![]),
+            (SET, vec!["aws:111122223333:role/AWSReservedSSO_Other_0123456789abcdef"], vec![]),
+            // The state of a role says whether it is revoked itself.
+            (DEPLOY, vec!["aws:111122223333:role/other"], vec![]),
+            (SSO, vec!["aws:111122223333:role/AWSReservedSSO_Admin_fedcba9876543210"], vec![]),
+        ] {
+            let all = [grant(ACCOUNT, "acme", None)];
+            let none_of: Vec<_> = none_of.into_iter().map(principal).collect();
+            let condition = (!none_of.is_empty()).then_some(Condition::NoneOf(none_of));
+            assert_eq!(
+                explanation_with(caller, None, Pin::Unpinned, &all, &revoked),
+                Explanation::Yes { by: all.to_vec(), condition },
+                "{caller} {revoked:?}"
+            );
+        }
     }
 
     #[test]
@@ -456,15 +587,9 @@ mod tests {
             now: NOW,
         };
         for (grants, allowed) in [(&all[..1], false), (&all[..], true)] {
-            let state = PrincipalState {
-                grants: grants.to_vec(),
-                pin: Pin::Unpinned,
-                revoked: None,
-                revoked_tokens: HashSet::new(),
-                keyring: KeyringSummary::default(),
-            };
+            let state = state(grants.to_vec(), Pin::Unpinned);
             assert_eq!(
-                matches!(query.explain(&state, grants).unwrap(), Explanation::Yes { .. }),
+                matches!(query.explain(&state, grants, &[]).unwrap(), Explanation::Yes { .. }),
                 allowed
             );
         }

@@ -10,6 +10,7 @@ use stile_protocol::names::Permissions;
 use terraform_credentials_stile::message::one_line;
 
 use crate::error::CommandError;
+use crate::expiry::{self, Expiry};
 
 /// Parses a namespace, or `*` for all namespaces.
 pub(super) fn namespace(text: &str) -> Result<GrantNamespace, CommandError> {
@@ -33,7 +34,26 @@ pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, C
     id.ok_or_else(|| wrong().hint(lookup(principal)))
 }
 
-fn lookup(principal: &Principal) -> String {
+/// Parses `--expires`, if it is given.
+pub(super) fn expiry(text: Option<&str>, now: i64) -> Result<Option<Expiry>, CommandError> {
+    text.map(|text| expiry::parse(text, now))
+        .transpose()
+        .map_err(|error| CommandError::refused(format!("`--expires`: {error}")))
+}
+
+/// Checks that a principal is one role or user, which can have a unique id.
+pub(super) fn concrete(principal: &Principal) -> Result<(), CommandError> {
+    if principal.is_concrete() {
+        return Ok(());
+    }
+    Err(CommandError::refused(format!(
+        "`{principal}` is not a single role or user, so it has no unique id"
+    ))
+    .hint("use the ARN of one role or user"))
+}
+
+/// Returns the AWS CLI command that shows the unique id of a role or user, as a sentence.
+pub(super) fn lookup(principal: &Principal) -> String {
     let name = principal.as_str().rsplit_once('/').map_or("NAME", |(_, name)| name);
     match principal {
         Principal::User(_) => {
@@ -49,6 +69,13 @@ pub(super) fn object(grant: &Grant) -> Value {
         "principal": grant.principal, "namespace": grant.namespace.to_string(), "permissions": grant.permissions,
         "expires_at": grant.expires_at.map(rfc3339), "created_by": grant.created_by, "created_at": rfc3339(grant.created_at),
     })
+}
+
+/// Returns a grant as JSON, with the status of the command.
+pub(super) fn with_status(status: &str, grant: &Grant) -> Value {
+    let mut json = object(grant);
+    json["status"] = status.into();
+    json
 }
 
 /// Formats a grant on one line.

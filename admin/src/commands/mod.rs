@@ -2,7 +2,9 @@
 
 mod explain;
 pub(crate) mod grant;
+mod grant_create;
 mod grant_text;
+mod known_names;
 pub(crate) mod module;
 pub(crate) mod namespace;
 pub(crate) mod store;

@@ -25,7 +25,7 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
     let mut event = context.event(Kind::Store);
     let (line, json) = match store.location()? {
         StoreLocation::Folder(_) if host.is_some() => {
-            return Err(CommandError::failed(
+            return Err(CommandError::usage(
                 "`--host` requires `--table`; with `--data`, set the host of the broker instead",
             ));
         }

@@ -28,6 +28,7 @@ fn each_change_appends_one_event_and_what_only_reads_appends_none() {
         ("namespace create acme".to_owned(), Some("namespace unchanged")),
         ("namespace list".to_owned(), None),
         (format!("grant create {on_acme} --download"), Some("grant created")),
+        (format!("grant create {on_acme} --download"), Some("grant unchanged")),
         (format!("grant create {on_acme} --upload"), Some("grant conflict")),
         (format!("grant update {on_acme} --upload"), Some("grant changed")),
         (format!("grant update {on_acme} --upload=false --download=false"), Some("grant conflict")),

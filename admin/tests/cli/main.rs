@@ -8,6 +8,7 @@ mod grant;
 mod help;
 mod module;
 mod namespace;
+mod output;
 mod support;
 mod token;
 mod upload;

@@ -45,8 +45,13 @@ pub enum Created {
         /// Whether the store knew nothing about its namespace before. A mistyped name is new, too.
         new_namespace: bool,
     },
-    /// The principal has a grant on that namespace already.
-    Exists(Grant),
+    /// The principal has a grant on that namespace already. Nothing changed.
+    Exists {
+        /// The existing grant.
+        grant: Grant,
+        /// The pin of the principal.
+        pin: Pin,
+    },
     /// A principal with grants has a name that differs only by case. IAM treats both names as the
     /// same.
     DiffersByCase(Principal),
@@ -108,8 +113,20 @@ pub struct Change {
     pub set: Permissions,
     /// Permissions to remove.
     pub clear: Permissions,
-    /// The new end of the grant in Unix seconds, if it changes.
-    pub expires_at: Option<i64>,
+    /// The change of its end.
+    pub expires_at: ExpiryChange,
+}
+
+/// The change of a grant's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExpiryChange {
+    /// The end does not change.
+    #[default]
+    Keep,
+    /// The grant has no end.
+    Never,
+    /// The grant ends at this time, in Unix seconds.
+    At(i64),
 }
 
 /// A revoked token.

@@ -22,9 +22,10 @@ mod retry;
 mod store;
 
 pub use answers::{
-    BegunUpload, Change, Created, FetchedUpload, HostRecorded, Location, NamespaceCreated,
-    NamespaceRecord, NamespaceSummary, NewGrant, PendingUpload, Published, Recorded, Revocations,
-    RevokedPrincipal, RevokedToken, SingleUseOutcome, Updated, UploadSession,
+    BegunUpload, Change, Created, ExpiryChange, FetchedUpload, HostRecorded, Location,
+    NamespaceCreated, NamespaceRecord, NamespaceSummary, NewGrant, PendingUpload, Published,
+    Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome, Updated,
+    UploadSession,
 };
 pub use aws::Place;
 pub use blobs::{Blobs, Disk, S3};

@@ -506,11 +506,14 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
 
     let role = ["--role-arn", "arn:aws:iam::111122223333:role/deploy"];
     let on = [&role[..], &["--namespace", "acme"]].concat();
+    // The publisher's first token pinned this id.
+    let publisher = deploy().user_id;
+    let (id, _) = publisher.split_once(':').unwrap();
     for arguments in [
         &["grant", "list"][..],
         &["grant", "list", "--namespace", "acme"],
         &[&["grant", "show"], &on[..]].concat(),
-        &[&["grant", "explain", "--permission", "upload"], &on[..]].concat(),
+        &[&["grant", "explain", "--permission", "upload", "--unique-id", id], &on[..]].concat(),
         &[&["grant", "update", "--upload=false"], &on[..]].concat(),
         &[&["grant", "repin"], &role[..]].concat(),
         &["token", "revoke", "--principal", role[1]],

@@ -10,7 +10,7 @@ use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::namespaces::Known;
 use super::retention::EXPIRED_GRANT_RETENTION;
 use crate::retry::Retry;
-use crate::{Change, Created, NamespaceRecord, StoreError, Updated};
+use crate::{Change, Created, ExpiryChange, NamespaceRecord, StoreError, Updated};
 
 /// The next step after the grants were read.
 enum Step<T> {
@@ -49,7 +49,11 @@ impl Records {
             if grant.permissions.is_empty() {
                 return Ok(Step::Answer(Updated::WouldBeEmpty));
             }
-            grant.expires_at = change.expires_at.or(grant.expires_at);
+            match change.expires_at {
+                ExpiryChange::Keep => {}
+                ExpiryChange::Never => grant.expires_at = None,
+                ExpiryChange::At(end) => grant.expires_at = Some(end),
+            }
             let update = mutation(&principal, before, GrantsChange::Update(grant.clone()));
             Ok(Step::Commit(Updated::Done(grant), vec![update]))
         });
@@ -127,7 +131,8 @@ fn create(
 ) -> Result<Step<Created>, StoreError> {
     let principal = &grant.principal;
     if let Some(existing) = existing(before, principal, &grant.namespace)? {
-        return Ok(Step::Answer(Created::Exists(existing)));
+        let pin = before.pin.clone();
+        return Ok(Step::Answer(Created::Exists { grant: existing, pin }));
     }
     let other = before.same_name.as_deref().filter(|name| *name != principal.as_str());
     if let Some(other) = other.and_then(|name| Principal::parse_stored(name).ok()) {

@@ -14,7 +14,9 @@ use super::model::{ClearKey, SealedKeyring, StoredArchive, VersionRecord};
 use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::retention::{EXPIRED_GRANT_RETENTION, MARGIN};
 use super::*;
-use crate::{Change, Created, EmbeddedDeadlines, HostRecorded, Published, SingleUseOutcome};
+use crate::{
+    Change, Created, EmbeddedDeadlines, ExpiryChange, HostRecorded, Published, SingleUseOutcome,
+};
 
 /// A database in its own temporary folder.
 struct Database {
@@ -112,7 +114,7 @@ async fn a_grant_that_this_program_does_not_understand_allows_nothing_and_is_not
         let again = Grant { namespace: namespace(), ..grant("x") };
         let refused = database.records.create_grant(again, None).await.unwrap_err();
         assert_eq!(refused.kind(), crate::StoreErrorKind::Corrupt, "{refused}");
-        let change = Change { expires_at: Some(5), ..Change::default() };
+        let change = Change { expires_at: ExpiryChange::At(5), ..Change::default() };
         database.records.update_grant(deploy(), namespace(), change).await.unwrap_err();
         assert!(database.records.delete_grant(deploy(), namespace()).await.unwrap());
     }
@@ -141,7 +143,7 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
         "ALTER TABLE grants ADD COLUMN note TEXT; UPDATE grants SET note = 'x';
          ALTER TABLE modules ADD COLUMN note TEXT; UPDATE modules SET note = 'y';",
     );
-    let change = Change { expires_at: Some(5), ..Change::default() };
+    let change = Change { expires_at: ExpiryChange::At(5), ..Change::default() };
     store.update_grant(deploy(), "acme".parse().unwrap(), change).await.unwrap();
     let second = store.add_version(&address, &version("1.1.0"), record("bb")).await.unwrap();
     assert_eq!(second, Published::Created);

@@ -1,0 +1,337 @@
+//! Compares the names of a new grant with those in the store, because a new name can be mistyped.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use stile_core::grants::{Grant, GrantNamespace};
+use stile_core::principal::{AwsPrincipal, Principal};
+use stile_protocol::names::Namespace;
+use stile_protocol::region::Partition;
+use stile_store::{Store, StoreError};
+
+use super::Context;
+use crate::output::notice;
+
+/// The names of a grant that nothing else in the store mentions, each with the most similar other
+/// name of its kind.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct NewNames {
+    namespace: Option<NewName<Namespace>>,
+    account: Option<NewName<String>>,
+    principal: Option<NewName<Principal>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct NewName<T> {
+    /// The most similar other name. `None`, if the store has no other.
+    nearest: Option<T>,
+}
+
+impl NewNames {
+    /// Returns the new names of a grant, after the store created it.
+    ///
+    /// The command must not fail any more. So it prints a notice if the store cannot be read.
+    pub(super) async fn find(
+        context: &Context,
+        store: &Store,
+        grant: &Grant,
+        new_namespace: bool,
+    ) -> Self {
+        let known = async {
+            let namespaces = if new_namespace { namespaces(context, store).await? } else { vec![] };
+            Ok::<_, StoreError>((namespaces, principals(context, store, grant).await?))
+        };
+        match known.await {
+            Ok((namespaces, principals)) => {
+                Self::compare(grant, new_namespace, &namespaces, &principals)
+            }
+            Err(error) => {
+                notice(format_args!(
+                    "the names of the grant were not compared with other names: {error}"
+                ));
+                Self::compare(grant, new_namespace, &[], std::slice::from_ref(&grant.principal))
+            }
+        }
+    }
+
+    /// Compares a grant with the namespaces in the store, and with the principals of all other
+    /// grants and revocations.
+    fn compare(
+        grant: &Grant,
+        new_namespace: bool,
+        namespaces: &[Namespace],
+        principals: &[Principal],
+    ) -> Self {
+        let namespace = match &grant.namespace {
+            GrantNamespace::One(own) if new_namespace => {
+                let others = namespaces.iter().filter(|other| *other != own);
+                Some(NewName { nearest: nearest(own.as_str(), others, ToString::to_string) })
+            }
+            GrantNamespace::One(_) | GrantNamespace::All => None,
+        };
+        let accounts: BTreeSet<String> =
+            principals.iter().filter_map(Principal::aws).map(account_name).collect();
+        let account = grant.principal.aws().map(account_name);
+        let account = account.filter(|account| !accounts.contains(account)).map(|account| {
+            let nearest = nearest(&account, accounts.iter(), ToString::to_string);
+            NewName { nearest }
+        });
+        // A grant to a whole account names only the account.
+        let of_account = matches!(grant.principal, Principal::Account(_));
+        let principal = (!of_account && !principals.contains(&grant.principal)).then(|| {
+            // A permission set is not a mistyped role, and its name has another form.
+            let concrete = grant.principal.is_concrete();
+            let others = principals.iter().filter(|other| {
+                other.is_concrete() == concrete && !matches!(other, Principal::Account(_))
+            });
+            let own = grant.principal.display_name();
+            NewName { nearest: nearest(&own, others, Principal::display_name) }
+        });
+        Self { namespace, account, principal }
+    }
+
+    /// Returns a notice for each new name. It names no role of a new account, and nothing if the
+    /// store has no other principal to compare with.
+    pub(super) fn notices(&self, grant: &Grant) -> Vec<String> {
+        let mut notices = Vec::new();
+        let (on, who) = (&grant.namespace, &grant.principal);
+        if let Some(NewName { nearest }) = &self.namespace {
+            let nearest = likely("namespace", nearest.as_ref().map(Namespace::as_str));
+            notices.push(format!(
+                "the grant created the namespace `{on}`, which had no grants and no modules{nearest}"
+            ));
+        }
+        match (&self.account, &self.principal) {
+            (Some(NewName { nearest: Some(nearest) }), _) => notices.push(format!(
+                "nothing else in the store mentions the account `{}`{}",
+                who.aws().map(account_name).unwrap_or_default(),
+                likely("account", Some(nearest))
+            )),
+            (None, Some(NewName { nearest })) => {
+                let nearest = nearest.as_ref().map(Principal::display_name);
+                notices.push(format!(
+                    "nothing else in the store mentions the {} `{}`{}",
+                    who.kind(),
+                    who.display_name(),
+                    likely("name", nearest.as_deref())
+                ));
+            }
+            (Some(_), _) | (None, None) => {}
+        }
+        notices
+    }
+
+    /// Adds for each name whether it is new, and the most similar other name.
+    pub(super) fn add_to(&self, json: &mut Value) {
+        json["new_namespace"] = self.namespace.is_some().into();
+        json["new_account"] = self.account.is_some().into();
+        json["new_principal"] = self.principal.is_some().into();
+        let nearest = self.namespace.as_ref().and_then(|name| name.nearest.as_ref());
+        json["nearest_namespace"] = nearest.map(Namespace::as_str).into();
+        let nearest = self.account.as_ref().and_then(|name| name.nearest.as_deref());
+        json["nearest_account"] = nearest.into();
+        let nearest = self.principal.as_ref().and_then(|name| name.nearest.as_ref());
+        json["nearest_principal"] = nearest.map(Principal::as_str).into();
+    }
+}
+
+fn likely(what: &str, nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; the nearest known {what} is `{name}`"))
+}
+
+async fn namespaces(context: &Context, store: &Store) -> Result<Vec<Namespace>, StoreError> {
+    let all = store.namespaces(&context.operator()).await?;
+    Ok(all.into_iter().map(|found| found.namespace).collect())
+}
+
+/// Returns the principals of all other grants, and the revoked ones. If the grant's own principal
+/// has another grant, it returns only that principal.
+async fn principals(
+    context: &Context,
+    store: &Store,
+    grant: &Grant,
+) -> Result<Vec<Principal>, StoreError> {
+    let (operator, own) = (context.operator(), &grant.principal);
+    let is_other = |other: &Grant| other.principal != *own || other.namespace != grant.namespace;
+    if store.grants(&operator, Some(own.clone()), None).await?.iter().any(is_other) {
+        return Ok(vec![own.clone()]);
+    }
+    let grants = store.grants(&operator, None, None).await?;
+    let granted = grants.into_iter().filter(is_other).map(|other| other.principal);
+    let revoked = store.revocations(&operator).await?.principals;
+    Ok(granted.chain(revoked.into_iter().map(|revoked| revoked.principal)).collect())
+}
+
+/// Returns the id of an account, with its partition if that is not `aws`.
+fn account_name(aws: &AwsPrincipal) -> String {
+    match aws.partition() {
+        Partition::Aws => aws.account().to_owned(),
+        partition => format!("{partition}:{}", aws.account()),
+    }
+}
+
+/// Returns the most similar name, and of several the first in order.
+fn nearest<'a, T: Clone + 'a>(
+    own: &str,
+    others: impl Iterator<Item = &'a T>,
+    name: impl Fn(&T) -> String,
+) -> Option<T> {
+    let ranked = others.map(|other| (distance(own, &name(other)), name(other), other));
+    ranked
+        .min_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)))
+        .map(|(.., other)| other.clone())
+}
+
+/// Returns the smallest number of typing errors between two names: a letter that is missing, added
+/// or another, or two neighbours in the wrong order (optimal string alignment).
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let mut before = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (row, letter) in one.iter().enumerate() {
+        let mut next = vec![row + 1];
+        for (column, candidate) in other.iter().enumerate() {
+            let replaced = last[column] + usize::from(letter != candidate);
+            let mut least = replaced.min(last[column + 1] + 1).min(next[column] + 1);
+            if row > 0 && column > 0 && one[row - 1] == *candidate && other[column - 1] == *letter {
+                least = least.min(before[column - 1] + 1);
+            }
+            next.push(least);
+        }
+        before = std::mem::replace(&mut last, next);
+    }
+    last[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use stile_protocol::names::{Permission, Permissions};
+
+    use super::*;
+
+    const DEPLOY: &str = "aws:111122223333:role/deploy";
+
+    fn principal(text: &str) -> Principal {
+        Principal::parse_stored(text).unwrap()
+    }
+
+    fn names(who: &str, on: &str, namespaces: &[&str], principals: &[&str]) -> (Grant, NewNames) {
+        let grant = Grant {
+            principal: principal(who),
+            namespace: on.parse().unwrap(),
+            permissions: Permissions::NONE.with(Permission::Download),
+            expires_at: None,
+            created_by: "x".to_owned(),
+            created_at: 0,
+        };
+        let new_namespace = on != "*" && !namespaces.contains(&on);
+        let namespaces: Vec<_> =
+            namespaces.iter().map(|name| Namespace::parse(name).unwrap()).collect();
+        let principals: Vec<_> = principals.iter().map(|text| principal(text)).collect();
+        let names = NewNames::compare(&grant, new_namespace, &namespaces, &principals);
+        (grant, names)
+    }
+
+    #[test]
+    fn a_mistyped_name_has_a_notice_with_the_nearest_known_name() {
+        let known = ["aws:111122223333:role/build", DEPLOY, "sso:aws:444455556666/Admin"];
+        for (who, expected) in [
+            (
+                "aws:111122223334:role/deploy",
+                "the account `111122223334`; the nearest known account is `111122223333`",
+            ),
+            (
+                "aws:444455565666:role/deploy",
+                "the account `444455565666`; the nearest known account is `444455556666`",
+            ),
+            (
+                "account:aws-cn:111122223333",
+                "the account `aws-cn:111122223333`; the nearest known account is `111122223333`",
+            ),
+            (
+                "aws:111122223333:role/deplyo",
+                "the role `arn:aws:iam::111122223333:role/deplyo`; \
+                 the nearest known name is `arn:aws:iam::111122223333:role/deploy`",
+            ),
+            (
+                "aws:111122223333:role/biuld",
+                "the role `arn:aws:iam::111122223333:role/biuld`; \
+                 the nearest known name is `arn:aws:iam::111122223333:role/build`",
+            ),
+            (
+                "aws:111122223333:user/deploy",
+                "the user `arn:aws:iam::111122223333:user/deploy`; \
+                 the nearest known name is `arn:aws:iam::111122223333:role/deploy`",
+            ),
+            (
+                "aws:444455556666:role/deploy",
+                "the role `arn:aws:iam::444455556666:role/deploy`; \
+                 the nearest known name is `arn:aws:iam::111122223333:role/deploy`",
+            ),
+            (
+                "sso:aws:444455556666/Admim",
+                "the permission set `sso:aws:444455556666/Admim`; \
+                 the nearest known name is `sso:aws:444455556666/Admin`",
+            ),
+        ] {
+            let (grant, names) = names(who, "acme", &["acme"], &known);
+            let expected = format!("nothing else in the store mentions {expected}");
+            assert_eq!(names.notices(&grant), [expected], "{who}");
+        }
+        for (on, nearest) in [("acmee", "acme"), ("amce", "acme"), ("tool", "tools"), ("x", "acme")]
+        {
+            let (grant, names) = names(DEPLOY, on, &["acme", "tools"], &known);
+            let expected = format!(
+                "the grant created the namespace `{on}`, which had no grants and no modules; \
+                 the nearest known namespace is `{nearest}`"
+            );
+            assert_eq!(names.notices(&grant), [expected], "{on}");
+        }
+    }
+
+    #[test]
+    fn a_known_name_and_the_first_name_of_a_store_have_no_notice() {
+        for (who, on, namespaces, principals) in [
+            (DEPLOY, "acme", &["acme"][..], &[DEPLOY][..]),
+            (DEPLOY, "*", &["acme"], &[DEPLOY]),
+            ("account:aws:111122223333", "acme", &["acme"], &[DEPLOY]),
+            (DEPLOY, "acme", &["acme"], &[]),
+            ("account:aws:111122223333", "acme", &["acme"], &[]),
+            ("sso:aws:111122223333/Admin", "acme", &["acme"], &[]),
+        ] {
+            let (grant, names) = names(who, on, namespaces, principals);
+            assert_eq!(names.notices(&grant), [""; 0], "{who} {on}");
+        }
+        let (grant, names) = names(DEPLOY, "acme", &[], &[]);
+        let alone = "the grant created the namespace `acme`, which had no grants and no modules";
+        assert_eq!(names.notices(&grant), [alone]);
+        let (grant, names) = self::names(DEPLOY, "acme", &["acme"], &["account:aws:111122223333"]);
+        let alone =
+            "nothing else in the store mentions the role `arn:aws:iam::111122223333:role/deploy`";
+        assert_eq!(names.notices(&grant), [alone]);
+        let (grant, names) =
+            self::names("sso:aws:111122223333/Admin", "acme", &["acme"], &[DEPLOY]);
+        let alone =
+            "nothing else in the store mentions the permission set `sso:aws:111122223333/Admin`";
+        assert_eq!(names.notices(&grant), [alone]);
+    }
+
+    #[test]
+    fn the_distance_is_the_number_of_typing_errors() {
+        for (one, other, expected) in [
+            ("", "", 0),
+            ("", "acme", 4),
+            ("acme", "acme", 0),
+            ("acme", "acmee", 1),
+            ("acme", "ame", 1),
+            ("acme", "acne", 1),
+            ("acme", "amce", 1),
+            ("acme", "tools", 5),
+            ("deploy", "deplyo", 1),
+            ("111122223333", "111122232333", 1),
+        ] {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+            assert_eq!(distance(other, one), expected, "{other} {one}");
+        }
+    }
+}
