@@ -83,6 +83,9 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Print a host's token as JSON, for Terraform
+    ///
+    /// It checks a cached token with the registry at most once a minute, for at most one second.
+    /// If the registry rejects the token, it prints a new one. Any other answer keeps the token.
     Get {
         /// The registry's host, as Terraform spells it
         #[arg(value_name = "HOST")]

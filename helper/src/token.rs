@@ -1,6 +1,9 @@
 //! Returns a token for a registry: from the cache, or from an exchange of AWS credentials.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use reqwest::StatusCode;
 
 pub use crate::bearer::Token;
 
@@ -10,6 +13,9 @@ use crate::clock::Clock;
 use crate::config::{Environment, RegistryConfig, TokenScope};
 use crate::credentials::{self, CredentialsError};
 use crate::exchange::{self, ExchangeError};
+
+/// Longest time that a check may take, so that an outage of the registry does not stop Terraform.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the helper got no token.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,65 @@ pub fn cached(
     CacheSlot::of(registry, scope, environment)?.read(now)
 }
 
+/// Returns the cached token, if it was checked less than a minute ago. It only reads one file.
+pub fn cached_and_checked(
+    registry: &RegistryConfig,
+    scope: &TokenScope,
+    environment: &Environment,
+    now: DateTime<Utc>,
+) -> Option<Token> {
+    CacheSlot::of(registry, scope, environment)?.read_checked(now)
+}
+
+/// Returns a token for Terraform, which cannot ask for another one after a 401.
+///
+/// It checks a cached token once a minute, so that a revoked one does not stay until it expires.
+/// Parallel processes share one check.
+///
+/// # Errors
+///
+/// It fails only without a cached token, or if the registry rejects that and issues no other.
+pub async fn for_terraform(
+    registry: &RegistryConfig,
+    scope: &TokenScope,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<Token, TokenError> {
+    if let Some(slot) = CacheSlot::of(registry, scope, environment)
+        && slot.read(clock.now()).is_some()
+    {
+        let lock = slot.lock_fetch(CHECK_TIMEOUT * 3 / 2);
+        // The previous holder of the lock has most likely checked or replaced the token.
+        if let Some(token) = slot.read_checked(clock.now()) {
+            return Ok(token);
+        }
+        if let Some(token) = slot.read(clock.now()) {
+            if !lock.is_held() {
+                return Ok(token);
+            }
+            if !is_rejected(registry, environment, &token).await {
+                slot.mark_checked(&token, clock.now());
+                return Ok(token);
+            }
+            // Processes that wait for the lock must not use the rejected token.
+            let _cleared = slot.clear();
+            return mint_and_cache(&slot, registry, scope, environment, clock).await;
+        }
+    }
+    for_host(registry, scope, environment, clock).await
+}
+
+/// Tells whether the registry rejects a token. Only a 401 says so, and no other outcome.
+async fn is_rejected(registry: &RegistryConfig, environment: &Environment, token: &Token) -> bool {
+    let check = async {
+        let client = call::client(&registry.url, environment).ok()?;
+        let url = registry.url_for("/v1/whoami").ok()?;
+        call::send(client.get(url).bearer_auth(token.expose())).await.ok()
+    };
+    let response = tokio::time::timeout(CHECK_TIMEOUT, check).await.ok().flatten();
+    response.is_some_and(|response| response.status == StatusCode::UNAUTHORIZED)
+}
+
 /// Returns a token from the cache, or mints one. Parallel processes share one new token.
 pub async fn for_host(
     registry: &RegistryConfig,
@@ -65,8 +130,19 @@ pub async fn for_host(
     if let Some(token) = slot.read(clock.now()) {
         return Ok(token);
     }
+    mint_and_cache(&slot, registry, scope, environment, clock).await
+}
+
+/// Mints a new token and caches it. The caller holds the lock, if it got it in time.
+async fn mint_and_cache(
+    slot: &CacheSlot,
+    registry: &RegistryConfig,
+    scope: &TokenScope,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<Token, TokenError> {
     let token = mint(registry, scope, environment, clock).await?;
-    slot.write(&token);
+    slot.write(&token, clock.now());
     slot.sweep(clock.now());
     Ok(token)
 }

@@ -10,6 +10,7 @@ mod people;
 mod profile;
 mod proxy;
 mod region;
+mod revocation;
 mod support;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
