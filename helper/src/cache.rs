@@ -167,6 +167,7 @@ impl CacheSlot {
             expires_at: entry.expires_at,
             principal: entry.principal,
             skew: None,
+            shortened_from: None,
             cached: true,
         };
         Some((token, entry.checked_at))

@@ -82,6 +82,9 @@ fn registry_token(context: &VerbContext, registry: &RegistryConfig) -> Result<St
     if let Some(notice) = token.clock_notice() {
         terminal::note(&notice);
     }
+    if let Some(notice) = token.lifetime_notice() {
+        terminal::note(&notice);
+    }
     Ok(token.expose().to_owned())
 }
 

@@ -163,6 +163,7 @@ pub async fn mint(
         expires_at: exchanged.expires_at,
         principal: crate::message::one_line(&exchanged.reply.principal),
         skew: exchanged.skew,
+        shortened_from: exchanged.shortened.then_some(scope.ttl),
         cached: false,
     })
 }

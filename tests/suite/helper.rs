@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use axum::{Json, Router};
 use serde_json::{Value, json};
 use stile_core::principal::Principal;
 use stile_protocol::names::Permission::Download;
@@ -203,6 +204,64 @@ async fn a_revoked_token_is_replaced_within_a_minute_if_the_caller_may_have_anot
             assert_ne!(new, first, "{revoked:?}");
             assert_eq!(served.test.get("/v1/whoami", &new).await.status, 200, "{revoked:?}");
             assert_eq!(served.test.sts.calls(), minted + 1, "{revoked:?}: one exchange");
+        }
+    }
+}
+
+/// The variable in which Terraform looks for the token of `registry.example.com`.
+const VARIABLE: &str = "TF_TOKEN_registry_example_com";
+
+/// Each shell with its form of `get-token`, and a script that applies `$LINE` and prints the token.
+const SHELLS: [(&str, &str, &[&str]); 6] = [
+    ("sh", "env", &["-c", "eval \"$LINE\" && printenv \"$NAME\""]),
+    ("dash", "env", &["-c", "eval \"$LINE\" && printenv \"$NAME\""]),
+    ("bash", "env", &["-c", "eval \"$LINE\" && printenv \"$NAME\""]),
+    ("zsh", "env", &["-f", "-c", "eval \"$LINE\" && printenv \"$NAME\""]),
+    ("fish", "fish", &["--no-config", "-c", "echo $LINE | source; and printenv $NAME"]),
+    (
+        "pwsh",
+        "powershell",
+        &[
+            "-NoProfile",
+            "-NonInteractive",
+            "-Command",
+            "Invoke-Expression $env:LINE; [Environment]::GetEnvironmentVariable($env:NAME)",
+        ],
+    ),
+];
+
+#[tokio::test]
+async fn every_shell_reads_the_token_that_get_token_prints_for_it() {
+    let helper = program(HELPER);
+    let on_path = |(shell, form, script)| {
+        let path = tool(shell);
+        if path.is_none() {
+            skipped(shell, &format!("{shell} reads the line of `get-token {form}`"));
+        }
+        Some((path?, form, script))
+    };
+    let shells: Vec<_> = SHELLS.into_iter().filter_map(on_path).collect();
+    // The registry may issue any token of these characters: letters, digits and `-._~+/=`.
+    for expected in ["stile_v4.local.a-_B", "~root/x", "~", "=ls", "-n", "+x=~root", "/etc/.."] {
+        let reply = json!({
+            "token": expected, "expires_at": "2999-01-01T00:00:00Z", "principal": role("deploy"),
+            "namespaces": "all", "permissions": ["download"],
+        });
+        let issues = |_| Router::new().fallback(async move || Json(reply.clone()));
+        let served = Served::start_with(0, issues).await;
+        let mut home = served.home(&deploy());
+        let url = format!("https://{}", served.host());
+        home.configure_helper(&format!("[registry.\"registry.example.com\"]\nurl = \"{url}\"\n"));
+        home.variable("NAME", VARIABLE);
+        for (shell, form, script) in &shells {
+            let arguments = ["get-token", form, "--registry-host", "registry.example.com"];
+            let printed = home.run(&helper, &arguments).await;
+            assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""), "{form}");
+            assert!(printed.stdout.contains(VARIABLE), "{form}: {}", printed.stdout);
+            home.variable("LINE", printed.stdout.trim_end());
+            let read = home.run(shell, script).await;
+            let shown = shell.display();
+            assert_eq!(read.stdout.trim_end(), expected, "{shown}: {}", read.stderr);
         }
     }
 }

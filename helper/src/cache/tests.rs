@@ -22,6 +22,7 @@ fn token(minutes: i64) -> Token {
         expires_at,
         principal: "aws:111122223333:role/a".into(),
         skew: None,
+        shortened_from: None,
         cached: false,
     }
 }
