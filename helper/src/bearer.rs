@@ -17,6 +17,8 @@ pub struct Token {
     pub skew: Option<TimeDelta>,
     /// The requested lifetime in seconds, if the registry issued a shorter one.
     pub shortened_from: Option<i64>,
+    /// The only access key that may use the cached token, if the settings do not fix the identity.
+    pub(crate) access_key_id: Option<String>,
     /// Whether the token comes from the cache.
     pub cached: bool,
 }
@@ -62,6 +64,7 @@ mod tests {
             principal: String::new(),
             skew: Some(TimeDelta::seconds(skew)),
             shortened_from: None,
+            access_key_id: None,
             cached: false,
         };
         for (skew, expected) in [

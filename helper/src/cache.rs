@@ -16,6 +16,8 @@
 //! - [`forget`] deletes the files of every version.
 //! - `checked_at` is the time when the registry last accepted the token, or did not answer. A file
 //!   without it counts as never checked. Earlier programs ignore the field.
+//! - `access_key_id` is the only access key that may use the token. The file has it if the settings
+//!   do not fix the identity, as with a `credential_process`. It is in `crit`.
 //!
 //! Programs before the `version` field reject it, so they fetch a new token and replace the file.
 
@@ -39,6 +41,9 @@ const CHECK_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 /// The field with the time of the last check.
 const CHECKED_AT: &str = "checked_at";
 
+/// The field with the only access key that may use the token.
+const ACCESS_KEY_ID: &str = "access_key_id";
+
 /// Age at which the sweep deletes unchanged files. No token lives longer than half of it.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
 
@@ -52,7 +57,7 @@ const KEY_DIGITS: usize = 64;
 const VERSION: u64 = 1;
 
 /// The fields that this program understands, so that `crit` may list them.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "version",
     "crit",
     "host",
@@ -62,6 +67,7 @@ const FIELDS: [&str; 9] = [
     "principal",
     "skew_seconds",
     CHECKED_AT,
+    ACCESS_KEY_ID,
 ];
 
 /// The cache file of one token.
@@ -98,6 +104,8 @@ struct CachedToken {
     skew_seconds: i64,
     #[serde(default, deserialize_with = "time_or_none", skip_serializing_if = "Option::is_none")]
     checked_at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    access_key_id: Option<String>,
 }
 
 /// Reads a time. Any other value counts as none.
@@ -168,6 +176,7 @@ impl CacheSlot {
             principal: entry.principal,
             skew: None,
             shortened_from: None,
+            access_key_id: entry.access_key_id,
             cached: true,
         };
         Some((token, entry.checked_at))
@@ -202,7 +211,7 @@ impl CacheSlot {
         }
         let entry = CachedToken {
             version: VERSION,
-            crit: Vec::new(),
+            crit: token.access_key_id.iter().map(|_| ACCESS_KEY_ID.to_owned()).collect(),
             host: self.host.clone(),
             key: self.key.clone(),
             token: token.expose().to_owned(),
@@ -210,6 +219,7 @@ impl CacheSlot {
             principal: token.principal.clone(),
             skew_seconds: token.skew.unwrap_or_default().num_seconds(),
             checked_at: Some(now),
+            access_key_id: token.access_key_id.clone(),
         };
         if let Ok(bytes) = serde_json::to_vec(&entry) {
             let _written = private_file::write(&self.path, &bytes, Durability::Cached);
@@ -321,11 +331,22 @@ fn key(registry: &RegistryConfig, scope: &TokenScope, environment: &Environment)
         .into_iter()
         .map(|time| time.map(|time| format!("{time:?}")))
         .collect();
-    digest(&serde_json::json!({
-        "host": registry.host.as_str(), "url": registry.url.as_str(), "service": registry.service.as_str(),
+    let mut settings = serde_json::json!({
+        "host": registry.host.as_str(), "url": registry.url.as_str(),
+        "service": registry.service.as_str(),
         "profile": registry.profile, "aws": environment.aws, "changed": changed,
         "ttl": scope.ttl, "namespaces": scope.namespaces, "permissions": scope.permissions,
-    }))
+    });
+    if let Some(digest) = &environment.container_secret_digest {
+        settings["container"] = serde_json::json!(digest);
+    }
+    // Keys in the environment fix the identity on every computer.
+    if (registry.profile.is_some() || !environment.has_access_key())
+        && let Some(computer) = &environment.computer
+    {
+        settings["computer"] = serde_json::json!(computer);
+    }
+    digest(&settings)
 }
 
 fn digest(value: &serde_json::Value) -> String {

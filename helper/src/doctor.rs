@@ -238,8 +238,8 @@ async fn check_authorised_call(
     new: &Token,
 ) -> Result<String, VerbFailure> {
     let scope = registry.scope();
-    let Some(cached) = token::cached(registry, &scope, &context.environment, context.clock.now())
-    else {
+    let environment = &context.environment;
+    let Some(cached) = token::cached(registry, &scope, environment, context.clock).await? else {
         return describe_grants(&whoami::parse(&whoami::request(context, registry, new).await?)?);
     };
     let response = whoami::request(context, registry, &cached).await?;

@@ -23,6 +23,7 @@ fn token(minutes: i64) -> Token {
         principal: "aws:111122223333:role/a".into(),
         skew: None,
         shortened_from: None,
+        access_key_id: None,
         cached: false,
     }
 }
@@ -293,6 +294,14 @@ fn other_credentials_or_another_scope_have_another_cache_key() {
             Environment { aws: vec![(name, value.to_owned())], ..cache.environment.clone() };
         others.push(key(&plain, &plain.scope(), &environment));
     }
+    for (container, computer) in [("1", None), ("2", None), ("1", Some("a")), ("1", Some("b"))] {
+        let environment = Environment {
+            container_secret_digest: Some(container.to_owned()),
+            computer: computer.map(str::to_owned),
+            ..cache.environment.clone()
+        };
+        others.push(key(&plain, &plain.scope(), &environment));
+    }
     for (at, other) in others.iter().enumerate() {
         assert!(
             *other != first && !others.iter().take(at).any(|earlier| earlier == other),
@@ -300,6 +309,40 @@ fn other_credentials_or_another_scope_have_another_cache_key() {
         );
     }
     assert_eq!(cache.slot("a.example").key, first);
+}
+
+#[test]
+fn keys_in_the_environment_have_one_cache_key_on_every_computer_unless_a_profile_is_named() {
+    let cache = TestCache::new();
+    let plain = registry("a.example");
+    let named = RegistryConfig { profile: Some("ci".to_owned()), ..plain.clone() };
+    let aws = vec![("AWS_ACCESS_KEY_ID", "AKIA1".to_owned())];
+    let on = |computer: Option<&str>| Environment {
+        aws: aws.clone(),
+        computer: computer.map(str::to_owned),
+        ..cache.environment.clone()
+    };
+    for (registry, is_same) in [(&plain, true), (&named, false)] {
+        let keys: Vec<_> = [None, Some("a"), Some("b")]
+            .map(|computer| key(registry, &registry.scope(), &on(computer)))
+            .into();
+        let (first, others) = keys.split_first().unwrap();
+        assert!(others.iter().all(|other| (other == first) == is_same), "{keys:?}");
+    }
+}
+
+#[test]
+fn a_program_that_does_not_know_the_access_key_does_not_use_the_token() {
+    let cache = TestCache::new();
+    let slot = cache.slot("a.example");
+    for (access_key_id, critical) in [(None, 0), (Some("AKIA1"), 1), (Some("ASIA2"), 1)] {
+        let for_one_key = Token { access_key_id: access_key_id.map(str::to_owned), ..token(60) };
+        slot.write(&for_one_key, now());
+        let file = std::fs::read(&slot.path).unwrap();
+        let entry: CachedTokenBeforeChecks = serde_json::from_slice(&file).unwrap();
+        assert_eq!(entry.crit.len(), critical, "{access_key_id:?}");
+        assert_eq!(slot.read(now()).unwrap().access_key_id.as_deref(), access_key_id);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod exchange;
 mod help;
+mod identity;
 mod install;
 mod people;
 mod profile;
