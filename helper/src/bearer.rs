@@ -1,6 +1,6 @@
 //! A bearer token as the helper holds it: the secret, its expiry, and whom it is for.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::clock;
@@ -15,6 +15,10 @@ pub struct Token {
     pub principal: String,
     /// How far the broker's clock is ahead of this one, if the exchange had to correct for it.
     pub skew: Option<TimeDelta>,
+    /// The requested lifetime in seconds, if the registry issued a shorter one.
+    pub shortened_from: Option<i64>,
+    /// The only access key that may use the cached token, if the settings do not fix the identity.
+    pub(crate) access_key_id: Option<String>,
     /// Whether the token comes from the cache.
     pub cached: bool,
 }
@@ -32,6 +36,20 @@ impl Token {
             clock::describe_skew(self.skew?)
         ))
     }
+
+    /// Returns a notice about a lifetime that is shorter than requested.
+    pub fn lifetime_notice(&self) -> Option<String> {
+        Some(format!(
+            "the registry shortened the requested lifetime of {} s; the token expires at {}",
+            self.shortened_from?,
+            self.expiry_text()
+        ))
+    }
+
+    /// Returns the time of expiry, RFC 3339 in UTC.
+    pub fn expiry_text(&self) -> String {
+        self.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true)
+    }
 }
 
 #[cfg(test)]
@@ -45,6 +63,8 @@ mod tests {
             expires_at: DateTime::UNIX_EPOCH,
             principal: String::new(),
             skew: Some(TimeDelta::seconds(skew)),
+            shortened_from: None,
+            access_key_id: None,
             cached: false,
         };
         for (skew, expected) in [

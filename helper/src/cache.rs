@@ -14,6 +14,10 @@
 //!   reader fetches a new token and does not replace the file. The sweep deletes the file after a
 //!   day without a change, as any other.
 //! - [`forget`] deletes the files of every version.
+//! - `checked_at` is the time when the registry last accepted the token, or did not answer. A file
+//!   without it counts as never checked. Earlier programs ignore the field.
+//! - `access_key_id` is the only access key that may use the token. The file has it if the settings
+//!   do not fix the identity, as with a `credential_process`. It is in `crit`.
 //!
 //! Programs before the `version` field reject it, so they fetch a new token and replace the file.
 
@@ -31,6 +35,15 @@ use crate::private_file::{self, Durability, PrivateFileError};
 /// Minimum remaining lifetime of a cached token: `terraform init` may run long and cannot renew it.
 const MIN_REMAINING_LIFE: TimeDelta = TimeDelta::minutes(5);
 
+/// Time for which a token needs no further check after one.
+const CHECK_INTERVAL: TimeDelta = TimeDelta::minutes(1);
+
+/// The field with the time of the last check.
+const CHECKED_AT: &str = "checked_at";
+
+/// The field with the only access key that may use the token.
+const ACCESS_KEY_ID: &str = "access_key_id";
+
 /// Age at which the sweep deletes unchanged files. No token lives longer than half of it.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
 
@@ -44,8 +57,18 @@ const KEY_DIGITS: usize = 64;
 const VERSION: u64 = 1;
 
 /// The fields that this program understands, so that `crit` may list them.
-const FIELDS: [&str; 8] =
-    ["version", "crit", "host", "key", "token", "expires_at", "principal", "skew_seconds"];
+const FIELDS: [&str; 10] = [
+    "version",
+    "crit",
+    "host",
+    "key",
+    "token",
+    "expires_at",
+    "principal",
+    "skew_seconds",
+    CHECKED_AT,
+    ACCESS_KEY_ID,
+];
 
 /// The cache file of one token.
 #[derive(Debug)]
@@ -57,9 +80,14 @@ pub struct CacheSlot {
 
 /// A lock for fetching a token, so that parallel processes share one new token.
 #[derive(Debug)]
-pub struct FetchLock(
-    #[expect(dead_code, reason = "holds the lock until it is dropped")] Option<std::fs::File>,
-);
+pub struct FetchLock(Option<std::fs::File>);
+
+impl FetchLock {
+    /// Tells whether this process has the lock. It has none after a timeout or an error.
+    pub const fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+}
 
 /// The content of a cache file.
 #[derive(Serialize, Deserialize)]
@@ -74,6 +102,18 @@ struct CachedToken {
     expires_at: DateTime<Utc>,
     principal: String,
     skew_seconds: i64,
+    #[serde(default, deserialize_with = "time_or_none", skip_serializing_if = "Option::is_none")]
+    checked_at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    access_key_id: Option<String>,
+}
+
+/// Reads a time. Any other value counts as none.
+fn time_or_none<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_str().and_then(|text| text.parse().ok()))
 }
 
 /// The field that every version has in common.
@@ -103,6 +143,21 @@ impl CacheSlot {
 
     /// Returns the cached token, if the file is usable and the token does not expire soon.
     pub fn read(&self, now: DateTime<Utc>) -> Option<Token> {
+        self.read_with_check(now).map(|(token, _)| token)
+    }
+
+    /// Returns the cached token, if it is usable and was checked less than a minute ago.
+    ///
+    /// Processes can disagree about the time, so a check may be up to a minute in the future. One
+    /// that is further ahead does not count: this computer's clock was set back.
+    pub fn read_checked(&self, now: DateTime<Utc>) -> Option<Token> {
+        let (token, checked_at) = self.read_with_check(now)?;
+        let age = now.signed_duration_since(checked_at?);
+        (age.abs() < CHECK_INTERVAL).then_some(token)
+    }
+
+    /// Returns the usable token, and when it was last checked.
+    fn read_with_check(&self, now: DateTime<Utc>) -> Option<(Token, Option<DateTime<Utc>>)> {
         let entry: CachedToken =
             serde_json::from_slice(&private_file::read(&self.path).ok()?).ok()?;
         if entry.version != VERSION
@@ -115,13 +170,33 @@ impl CacheSlot {
         if entry.host != self.host || entry.key != self.key || left < MIN_REMAINING_LIFE {
             return None;
         }
-        Some(Token {
+        let token = Token {
             secret: entry.token.into(),
             expires_at: entry.expires_at,
             principal: entry.principal,
             skew: None,
+            shortened_from: None,
+            access_key_id: entry.access_key_id,
             cached: true,
-        })
+        };
+        Some((token, entry.checked_at))
+    }
+
+    /// Records that the token needs no further check for a minute. It ignores write errors.
+    ///
+    /// It keeps all other fields, and changes nothing if the file now has another token.
+    pub fn mark_checked(&self, token: &Token, now: DateTime<Utc>) {
+        let Ok(bytes) = private_file::read(&self.path) else { return };
+        let Ok(serde_json::Value::Object(mut entry)) = serde_json::from_slice(&bytes) else {
+            return;
+        };
+        if entry.get("token").and_then(serde_json::Value::as_str) != Some(token.expose()) {
+            return;
+        }
+        entry.insert(CHECKED_AT.to_owned(), serde_json::json!(now));
+        if let Ok(bytes) = serde_json::to_vec(&entry) {
+            let _written = private_file::write(&self.path, &bytes, Durability::Cached);
+        }
     }
 
     /// Waits until no other process fetches this token, or until the timeout.
@@ -129,20 +204,22 @@ impl CacheSlot {
         FetchLock(private_file::lock(&self.path, timeout))
     }
 
-    /// Caches a token. It ignores write errors and does not replace a file of a newer version.
-    pub fn write(&self, token: &Token) {
+    /// Caches a new token. It ignores write errors and does not replace a file of a newer version.
+    pub fn write(&self, token: &Token, now: DateTime<Utc>) {
         if self.has_newer_version() {
             return;
         }
         let entry = CachedToken {
             version: VERSION,
-            crit: Vec::new(),
+            crit: token.access_key_id.iter().map(|_| ACCESS_KEY_ID.to_owned()).collect(),
             host: self.host.clone(),
             key: self.key.clone(),
             token: token.expose().to_owned(),
             expires_at: token.expires_at,
             principal: token.principal.clone(),
             skew_seconds: token.skew.unwrap_or_default().num_seconds(),
+            checked_at: Some(now),
+            access_key_id: token.access_key_id.clone(),
         };
         if let Ok(bytes) = serde_json::to_vec(&entry) {
             let _written = private_file::write(&self.path, &bytes, Durability::Cached);
@@ -254,11 +331,22 @@ fn key(registry: &RegistryConfig, scope: &TokenScope, environment: &Environment)
         .into_iter()
         .map(|time| time.map(|time| format!("{time:?}")))
         .collect();
-    digest(&serde_json::json!({
-        "host": registry.host.as_str(), "url": registry.url.as_str(), "service": registry.service.as_str(),
+    let mut settings = serde_json::json!({
+        "host": registry.host.as_str(), "url": registry.url.as_str(),
+        "service": registry.service.as_str(),
         "profile": registry.profile, "aws": environment.aws, "changed": changed,
         "ttl": scope.ttl, "namespaces": scope.namespaces, "permissions": scope.permissions,
-    }))
+    });
+    if let Some(digest) = &environment.container_secret_digest {
+        settings["container"] = serde_json::json!(digest);
+    }
+    // Keys in the environment fix the identity on every computer.
+    if (registry.profile.is_some() || !environment.has_access_key())
+        && let Some(computer) = &environment.computer
+    {
+        settings["computer"] = serde_json::json!(computer);
+    }
+    digest(&settings)
 }
 
 fn digest(value: &serde_json::Value) -> String {

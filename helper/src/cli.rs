@@ -83,6 +83,9 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Print a host's token as JSON, for Terraform
+    ///
+    /// It checks a cached token with the registry at most once a minute, for at most one second.
+    /// If the registry rejects the token, it prints a new one. Any other answer keeps the token.
     Get {
         /// The registry's host, as Terraform spells it
         #[arg(value_name = "HOST")]
@@ -156,7 +159,8 @@ pub(crate) struct GetToken {
 
     /// Request a token with this lifetime
     ///
-    /// Default: `ttl` in `config.toml`, else 3600. The registry may shorten it.
+    /// Default: `ttl` in `config.toml`, else 3600. The registry may shorten it, and then stderr
+    /// says so.
     ///
     /// Example: `--time 900`
     #[arg(short = 'T', long, value_name = "SECONDS", value_parser = parse_ttl)]
@@ -194,8 +198,16 @@ pub(crate) enum TokenFormat {
     Token,
     /// A `credentials` block for the CLI configuration
     Config,
-    /// An `export TF_TOKEN_…` line, for `eval`
+    /// A JSON object with the token and its expiry
+    Json,
+    /// An `export TF_TOKEN_…` line, for `eval` in a POSIX shell
     Env,
+    /// A `set -gx TF_TOKEN_…` line, for `source` in fish
+    Fish,
+    /// A `$env:TF_TOKEN_…` line, for `Invoke-Expression` in PowerShell
+    Powershell,
+    /// A `TF_TOKEN_…` line for `$GITHUB_ENV`; stderr gets the command that masks the token
+    Github,
 }
 
 #[derive(Debug, Args)]

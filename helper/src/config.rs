@@ -8,12 +8,14 @@
 mod no_proxy;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use directories::BaseDirs;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange::{MAX_TTL, MIN_TTL, Namespaces};
 use stile_protocol::names::{Permission, Permissions};
@@ -36,13 +38,16 @@ const AWS_VARIABLES: [&str; 9] = [
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    CONTAINER_RELATIVE_URI,
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     AWS_CONFIG_FILE,
     AWS_CREDENTIALS_FILE,
 ];
 const AWS_ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 const AWS_PROFILE: &str = "AWS_PROFILE";
+const CONTAINER_RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+const CONTAINER_TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+const CONTAINER_TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 
 /// Variables that name the region, in the order in which the SDK reads them.
 const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
@@ -75,6 +80,10 @@ pub struct Environment {
     pub token_variables: Vec<String>,
     /// The AWS variables that decide which credentials are used. None of them is a secret.
     pub aws: Vec<(&'static str, String)>,
+    /// A digest of the secret that a container's agent requires, which differs for each container.
+    pub container_secret_digest: Option<String>,
+    /// The boot of this computer and its host name, so that computers with one home share no token.
+    pub computer: Option<String>,
     /// The region of the first AWS variable with a value. A variable without one hides no other.
     pub aws_region: Option<String>,
     /// Variables that a process must have so that no proxy receives a request for credentials.
@@ -96,7 +105,7 @@ impl Environment {
         let folder =
             |pick: fn(&BaseDirs) -> &Path| folders.as_ref().map(|folders| pick(folders).to_owned());
         let named = |(name, _)| {
-            std::ffi::OsString::into_string(name).ok().filter(|name| name.starts_with("TF_TOKEN_"))
+            OsString::into_string(name).ok().filter(|name| name.starts_with("TF_TOKEN_"))
         };
         Self {
             home: folder(BaseDirs::home_dir),
@@ -113,6 +122,12 @@ impl Environment {
                 .into_iter()
                 .filter_map(|name| std::env::var(name).ok().map(|value| (name, value)))
                 .collect(),
+            container_secret_digest: container_secret(
+                path(CONTAINER_TOKEN_FILE),
+                std::env::var_os(CONTAINER_TOKEN),
+            )
+            .map(|secret| hex::encode(Sha256::digest(secret))),
+            computer: computer(Path::new("/proc/sys/kernel")),
             aws_region: AWS_REGIONS
                 .into_iter()
                 .filter_map(|name| std::env::var(name).ok())
@@ -159,6 +174,14 @@ impl Environment {
         self.aws.iter().any(|(name, _)| name.starts_with("AWS_CONTAINER_CREDENTIALS_"))
     }
 
+    /// Tells whether the settings distinguish this container from others with the same home.
+    ///
+    /// A relative address contains an id of the task.
+    pub fn identifies_container(&self) -> bool {
+        self.container_secret_digest.is_some()
+            || self.aws.iter().any(|(name, _)| *name == CONTAINER_RELATIVE_URI)
+    }
+
     /// Replaces a first component `~` with the home folder, as the SDK does.
     fn expand_home(&self, path: &Path) -> PathBuf {
         match (path.strip_prefix("~"), &self.home) {
@@ -182,6 +205,20 @@ impl Environment {
         ];
         files.into_iter().map(|file| std::fs::metadata(file?).ok()?.modified().ok()).collect()
     }
+}
+
+/// Returns the secret for a container's agent. As for the SDK, a file takes precedence.
+fn container_secret(file: Option<PathBuf>, value: Option<OsString>) -> Option<Vec<u8>> {
+    match file {
+        Some(file) => std::fs::read(file).ok(),
+        None => value.filter(|value| !value.is_empty()).map(OsString::into_encoded_bytes),
+    }
+}
+
+/// Returns the boot id and the host name of a Linux computer, from the folder of its kernel.
+fn computer(kernel: &Path) -> Option<String> {
+    let read = |name| std::fs::read_to_string(kernel.join(name)).ok();
+    Some(format!("{} {}", read("random/boot_id")?.trim(), read("hostname")?.trim()))
 }
 
 /// Why the helper cannot use its configuration file.

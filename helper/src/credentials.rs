@@ -53,6 +53,19 @@ pub struct LoadedCredentials {
     pub fips: bool,
 }
 
+/// Credentials, and how the helper found them.
+#[derive(Debug)]
+pub struct FoundCredentials {
+    /// The credentials and the region.
+    pub loaded: LoadedCredentials,
+    /// Where the region comes from.
+    pub region_source: RegionSource,
+    /// Whether the provider can give another identity without a change of the settings.
+    ///
+    /// Then the cache uses a token only for the access key that got it.
+    pub may_change_identity: bool,
+}
+
 /// Why the helper has no credentials to sign with.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
@@ -169,7 +182,7 @@ pub async fn load(
     environment: &Environment,
     now: DateTime<Utc>,
 ) -> Result<LoadedCredentials, CredentialsError> {
-    Ok(load_with_region_source(registry, environment, now).await?.0)
+    Ok(find(registry, environment, now).await?.loaded)
 }
 
 /// Loads the same as [`load`], and tells where the region comes from.
@@ -178,6 +191,16 @@ pub async fn load_with_region_source(
     environment: &Environment,
     now: DateTime<Utc>,
 ) -> Result<(LoadedCredentials, RegionSource), CredentialsError> {
+    let found = find(registry, environment, now).await?;
+    Ok((found.loaded, found.region_source))
+}
+
+/// Loads the same as [`load`], and tells what is known about the identity.
+pub async fn find(
+    registry: &RegistryConfig,
+    environment: &Environment,
+    now: DateTime<Utc>,
+) -> Result<FoundCredentials, CredentialsError> {
     tokio::time::timeout(LOAD_TIMEOUT, resolve(registry, environment, now))
         .await
         .map_err(|_| CredentialsError::TimedOut)?
@@ -187,15 +210,18 @@ async fn resolve(
     registry: &RegistryConfig,
     environment: &Environment,
     now: DateTime<Utc>,
-) -> Result<(LoadedCredentials, RegionSource), CredentialsError> {
+) -> Result<FoundCredentials, CredentialsError> {
     let profile = registry.profile.as_deref();
     let selected = profile.or_else(|| environment.profile_override());
     // Keys in the environment take precedence over a profile, unless the user names one.
+    // A profile that was not checked may run a process, too.
+    let mut runs_process = true;
     if profile.is_some() || !environment.has_access_key() {
         let facts = profiles::check(profile.or_else(|| environment.aws_profile())).await?;
         if facts.uses_endpoint && environment.proxies_endpoints() {
             return Err(CredentialsError::Proxied { provider: CredentialProvider::Profile });
         }
+        runs_process = facts.runs_process;
     }
     // Two attempts only: outside EC2 each one runs into its timeout, and the user waits.
     let mut metadata = imds::Client::builder().max_attempts(2);
@@ -237,8 +263,15 @@ async fn resolve(
             expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true),
         });
     }
+    let may_change_identity = match provider {
+        CredentialProvider::Environment | CredentialProvider::WebIdentity => false,
+        CredentialProvider::Profile => runs_process,
+        CredentialProvider::Container => !environment.identifies_container(),
+        CredentialProvider::Instance => true,
+    };
     let region = region.to_string();
-    Ok((LoadedCredentials { credentials, provider, region, fips }, region_source))
+    let loaded = LoadedCredentials { credentials, provider, region, fips };
+    Ok(FoundCredentials { loaded, region_source, may_change_identity })
 }
 
 /// Finds the region: a variable, then the profile, then instance metadata.

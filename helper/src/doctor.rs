@@ -82,9 +82,12 @@ fn check_host(context: &VerbContext, host: &Audience, report: &mut DoctorReport)
         Ok(token::mint(&registry, &registry.scope(), &context.environment, context.clock).await?)
     });
     let described = |token: &Token| {
-        let expires = token.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let notice = token.clock_notice().map_or_else(String::new, |notice| format!("; {notice}"));
-        format!("got a token for `{}`, valid until {expires}{notice}", token.principal)
+        let mut text =
+            format!("got a token for `{}`, valid until {}", token.principal, token.expiry_text());
+        for notice in [token.clock_notice(), token.lifetime_notice()].into_iter().flatten() {
+            text = format!("{text}; {notice}");
+        }
+        text
     };
     let Some(token) = report.step_with("exchange", minted, described) else {
         return report.skip("authorised call");
@@ -235,8 +238,8 @@ async fn check_authorised_call(
     new: &Token,
 ) -> Result<String, VerbFailure> {
     let scope = registry.scope();
-    let Some(cached) = token::cached(registry, &scope, &context.environment, context.clock.now())
-    else {
+    let environment = &context.environment;
+    let Some(cached) = token::cached(registry, &scope, environment, context.clock).await? else {
         return describe_grants(&whoami::parse(&whoami::request(context, registry, new).await?)?);
     };
     let response = whoami::request(context, registry, &cached).await?;

@@ -28,6 +28,12 @@ const MAX_SKEW: TimeDelta = TimeDelta::hours(26);
 /// Longest token that Terraform can send through every gateway, in bytes.
 const MAX_TOKEN: usize = 4096;
 
+/// Largest difference from the requested lifetime that a slow response can explain.
+const LIFETIME_MARGIN: TimeDelta = TimeDelta::seconds(10);
+
+/// The same for a response without a date. This clock may be 2 minutes ahead of the broker's.
+const LIFETIME_MARGIN_WITHOUT_DATE: TimeDelta = TimeDelta::minutes(3);
+
 /// The result of an exchange.
 #[derive(Debug)]
 pub struct ExchangedToken {
@@ -37,6 +43,8 @@ pub struct ExchangedToken {
     pub expires_at: DateTime<Utc>,
     /// How far the broker's clock is ahead of this one, if the helper had to correct for it.
     pub skew: Option<TimeDelta>,
+    /// Whether the registry issued a shorter lifetime than requested.
+    pub shortened: bool,
 }
 
 /// Why an exchange gave no token.
@@ -117,7 +125,26 @@ pub async fn exchange(
         .await
         .map_err(|_| CallError::TimedOut(registry.url.clone()))??;
     let (reply, expires_at) = parse_reply(&response)?;
-    Ok(ExchangedToken { reply, expires_at, skew })
+    // After a correction, the date may be a gateway's. The earlier time never gives a false notice.
+    let broker_time = response.date.filter(|_| skew.is_none());
+    let own_time = clock.now() + skew.unwrap_or_default().min(TimeDelta::zero());
+    let shortened = is_shortened(scope.ttl, expires_at, broker_time, own_time);
+    Ok(ExchangedToken { reply, expires_at, skew, shortened })
+}
+
+/// Tells whether a token expires earlier than requested, by the broker's clock if that is known.
+fn is_shortened(
+    requested_seconds: i64,
+    expires_at: DateTime<Utc>,
+    broker_time: Option<DateTime<Utc>>,
+    own_time: DateTime<Utc>,
+) -> bool {
+    let (issued_at, margin) = match broker_time {
+        Some(broker_time) => (broker_time, LIFETIME_MARGIN),
+        None => (own_time, LIFETIME_MARGIN_WITHOUT_DATE),
+    };
+    let lifetime = expires_at.signed_duration_since(issued_at);
+    lifetime.num_seconds() + margin.num_seconds() < requested_seconds
 }
 
 async fn request_token(
@@ -259,6 +286,28 @@ mod tests {
         }
         let without_time = r#"{"error":"proof_expired","message":"m","server_time":"soon"}"#;
         assert_eq!(time_of_clock_error(&response(401, without_time)), None);
+    }
+
+    #[test]
+    fn a_lifetime_is_compared_by_the_clock_of_the_broker_if_that_is_known() {
+        let own_time: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
+        // Requested seconds, issued seconds, and how far the broker's clock is ahead.
+        for (requested, issued, ahead, with_date, without_date) in [
+            (7200, 3600, 0, true, true),
+            (3600, 60, 0, true, true),
+            (3600, 3500, 240, true, false),
+            (3600, 3600, -115, false, false),
+            (3600, 3600, 290, false, false),
+            (3600, 3591, 0, false, false),
+            (60, 60, 0, false, false),
+        ] {
+            let broker_time = own_time + TimeDelta::seconds(ahead);
+            let expires_at = broker_time + TimeDelta::seconds(issued);
+            let shortened = |date| is_shortened(requested, expires_at, date, own_time);
+            let case = format!("{requested} s, {issued} s, {ahead} s");
+            assert_eq!(shortened(Some(broker_time)), with_date, "{case}");
+            assert_eq!(shortened(None), without_date, "{case}");
+        }
     }
 
     #[test]

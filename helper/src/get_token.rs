@@ -13,7 +13,7 @@ use crate::{terminal, terraform};
 pub(crate) fn run(context: &VerbContext, wanted: &GetToken) -> Result<(), VerbFailure> {
     let host = &wanted.registry_host;
     // Check that the token can be printed in this format before requesting one.
-    render(wanted.form, host, "")?;
+    render(wanted.form, host, "", "")?;
     let failed = |failure: VerbFailure| failure.context(format_args!("no token for `{host}`"));
     let mut registry = find_registry(context, host).map_err(failed)?;
     if let Some(service) = wanted.service {
@@ -27,6 +27,12 @@ pub(crate) fn run(context: &VerbContext, wanted: &GetToken) -> Result<(), VerbFa
     if let Some(notice) = token.clock_notice() {
         terminal::note(&notice);
     }
+    if let Some(notice) = token.lifetime_notice() {
+        terminal::note(&notice);
+    }
+    if wanted.form == TokenFormat::Github {
+        terminal::mask_in_github_logs(token.expose());
+    }
     if wanted.form == TokenFormat::Config
         && terraform::own_block(&context.environment).is_some()
         && context.registry(host).is_ok()
@@ -35,7 +41,8 @@ pub(crate) fn run(context: &VerbContext, wanted: &GetToken) -> Result<(), VerbFa
             "the helper already provides tokens for `{host}`; if you add this block to the same CLI configuration, Terraform ignores the helper"
         ));
     }
-    Ok(terminal::print(&render(wanted.form, host, token.expose())?)?)
+    let product = render(wanted.form, host, token.expose(), &token.expiry_text())?;
+    Ok(terminal::print(&product)?)
 }
 
 /// Returns the configured registry, or default settings: the user named the host explicitly.
@@ -49,12 +56,61 @@ fn find_registry(context: &VerbContext, host: &Audience) -> Result<RegistryConfi
 }
 
 /// Renders a token in the requested format.
-fn render(form: TokenFormat, host: &Audience, token: &str) -> Result<String, VerbFailure> {
+///
+/// # Errors
+///
+/// A host with a port has no variable.
+fn render(
+    form: TokenFormat,
+    host: &Audience,
+    token: &str,
+    expires_at: &str,
+) -> Result<String, VerbFailure> {
     Ok(match form {
         TokenFormat::Token => format!("{token}\n"),
         TokenFormat::Config => format!("credentials \"{host}\" {{\n  token = \"{token}\"\n}}\n"),
-        TokenFormat::Env => format!("export {}={token}\n", token_variable(host)?),
+        TokenFormat::Json => {
+            format!("{}\n", serde_json::json!({ "token": token, "expires_at": expires_at }))
+        }
+        TokenFormat::Env => {
+            format!("export {}={}\n", token_variable(host)?, quoted_for_posix(token))
+        }
+        TokenFormat::Fish => {
+            format!("set -gx {} {}\n", token_variable(host)?, quoted_for_fish(token))
+        }
+        TokenFormat::Powershell => {
+            format!("$env:{} = {}\n", token_variable(host)?, quoted_for_powershell(token))
+        }
+        // GitHub takes the rest of the line as it is.
+        TokenFormat::Github => format!("{}={token}\n", token_variable(host)?),
     })
+}
+
+/// Quotes a word for a POSIX shell, if it needs quotes. A shell expands `~`, and some expand `=`.
+fn quoted_for_posix(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._+/=".contains(c);
+    if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Quotes a word for fish, where a backslash escapes itself and a quote.
+fn quoted_for_fish(text: &str) -> String {
+    format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+/// Quotes a word for PowerShell, where a typographic quote also ends a string.
+fn quoted_for_powershell(text: &str) -> String {
+    let mut quoted = String::from("'");
+    for c in text.chars() {
+        if matches!(c, '\'' | '\u{2018}'..='\u{201b}') {
+            quoted.push(c);
+        }
+        quoted.push(c);
+    }
+    quoted.push('\'');
+    quoted
 }
 
 /// Returns the variable in which Terraform looks for a host's token: `.` becomes `_`, `-` becomes `__`.
@@ -95,8 +151,41 @@ mod tests {
 
     #[test]
     fn a_host_with_a_port_has_no_token_variable() {
-        let failure = token_variable(&Audience::parse("127.0.0.1:8443").unwrap()).unwrap_err();
-        assert!(failure.to_string().contains("`get-token config`"), "{failure}");
+        let host = Audience::parse("127.0.0.1:8443").unwrap();
+        for (form, works) in [
+            (TokenFormat::Env, false),
+            (TokenFormat::Fish, false),
+            (TokenFormat::Powershell, false),
+            (TokenFormat::Github, false),
+            (TokenFormat::Token, true),
+            (TokenFormat::Config, true),
+            (TokenFormat::Json, true),
+        ] {
+            let rendered = render(form, &host, "x", "y");
+            assert_eq!(rendered.is_ok(), works, "{form:?}");
+            if let Err(failure) = rendered {
+                assert!(failure.to_string().contains("`get-token config`"), "{failure}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_shell_has_its_own_quotes() {
+        for (text, posix, fish, powershell) in [
+            ("", "''", "''", "''"),
+            ("a.b-c_d/e+f=", "a.b-c_d/e+f=", "'a.b-c_d/e+f='", "'a.b-c_d/e+f='"),
+            ("~root", "'~root'", "'~root'", "'~root'"),
+            ("a~b", "'a~b'", "'a~b'", "'a~b'"),
+            ("=ls", "'=ls'", "'=ls'", "'=ls'"),
+            ("$HOME `id`", "'$HOME `id`'", "'$HOME `id`'", "'$HOME `id`'"),
+            ("a'b", r"'a'\''b'", r"'a\'b'", "'a''b'"),
+            (r"a\'", r"'a\'\'''", r"'a\\\''", r"'a\'''"),
+            ("a\u{2019}b", "'a\u{2019}b'", "'a\u{2019}b'", "'a\u{2019}\u{2019}b'"),
+        ] {
+            assert_eq!(quoted_for_posix(text), posix, "{text}");
+            assert_eq!(quoted_for_fish(text), fish, "{text}");
+            assert_eq!(quoted_for_powershell(text), powershell, "{text}");
+        }
     }
 
     #[test]

@@ -72,14 +72,17 @@ fn find_registry<'a>(config: &'a Config, host: &str) -> Option<&'a RegistryConfi
 fn registry_token(context: &VerbContext, registry: &RegistryConfig) -> Result<String, VerbFailure> {
     let registry = context.with_flags(registry);
     let scope = registry.scope();
-    if let Some(token) = token::cached(&registry, &scope, &context.environment, context.clock.now())
-    {
+    let now = context.clock.now();
+    if let Some(token) = token::cached_and_checked(&registry, &scope, &context.environment, now) {
         return Ok(token.expose().to_owned());
     }
     let token = block_on(async {
-        Ok(token::for_host(&registry, &scope, &context.environment, context.clock).await?)
+        Ok(token::for_terraform(&registry, &scope, &context.environment, context.clock).await?)
     })?;
     if let Some(notice) = token.clock_notice() {
+        terminal::note(&notice);
+    }
+    if let Some(notice) = token.lifetime_notice() {
         terminal::note(&notice);
     }
     Ok(token.expose().to_owned())

@@ -8,6 +8,11 @@ pub(crate) fn note(line: &str) {
     let _written = writeln!(io::stderr(), "stile: {line}");
 }
 
+/// Makes GitHub Actions hide a value in its logs. It reads such commands from stderr, too.
+pub(crate) fn mask_in_github_logs(value: &str) {
+    let _written = writeln!(io::stderr(), "::add-mask::{value}");
+}
+
 /// Writes a failure to stderr and, if Terraform runs the helper, also to the terminal.
 ///
 /// Terraform shows a helper's stderr only for providers. For modules the user would see only a 401.

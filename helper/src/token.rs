@@ -1,6 +1,9 @@
 //! Returns a token for a registry: from the cache, or from an exchange of AWS credentials.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use reqwest::StatusCode;
 
 pub use crate::bearer::Token;
 
@@ -8,8 +11,11 @@ use crate::cache::CacheSlot;
 use crate::call::{self, CallError};
 use crate::clock::Clock;
 use crate::config::{Environment, RegistryConfig, TokenScope};
-use crate::credentials::{self, CredentialsError};
+use crate::credentials::{self, CredentialsError, FoundCredentials};
 use crate::exchange::{self, ExchangeError};
+
+/// Longest time that a check may take, so that an outage of the registry does not stop Terraform.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the helper got no token.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +42,79 @@ impl TokenError {
     }
 }
 
-/// Returns the cached token, if there is a usable one. It only reads one file.
-pub fn cached(
+/// Returns the cached token, if it was checked less than a minute ago. It only reads one file.
+///
+/// It returns no token whose identity the settings do not fix.
+pub fn cached_and_checked(
     registry: &RegistryConfig,
     scope: &TokenScope,
     environment: &Environment,
     now: DateTime<Utc>,
 ) -> Option<Token> {
-    CacheSlot::of(registry, scope, environment)?.read(now)
+    let token = CacheSlot::of(registry, scope, environment)?.read_checked(now)?;
+    token.access_key_id.is_none().then_some(token)
+}
+
+/// Returns the cached token of this identity, if there is a usable one.
+pub async fn cached(
+    registry: &RegistryConfig,
+    scope: &TokenScope,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<Option<Token>, TokenError> {
+    let Some(slot) = CacheSlot::of(registry, scope, environment) else { return Ok(None) };
+    TokenRequest::new(registry, scope, environment, clock).own(slot.read(clock.now())).await
+}
+
+/// Returns a token for Terraform, which cannot ask for another one after a 401.
+///
+/// It checks a cached token once a minute, so that a revoked one does not stay until it expires.
+/// Parallel processes share one check.
+///
+/// # Errors
+///
+/// It fails only without a cached token, or if the registry rejects that and issues no other.
+/// It also fails if the identity is not fixed by the settings, and the credentials do not load.
+pub async fn for_terraform(
+    registry: &RegistryConfig,
+    scope: &TokenScope,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<Token, TokenError> {
+    let mut request = TokenRequest::new(registry, scope, environment, clock);
+    if let Some(slot) = CacheSlot::of(registry, scope, environment)
+        && request.own(slot.read(clock.now())).await?.is_some()
+    {
+        let lock = slot.lock_fetch(CHECK_TIMEOUT * 3 / 2);
+        // The previous holder of the lock has most likely checked or replaced the token.
+        if let Some(token) = request.own(slot.read_checked(clock.now())).await? {
+            return Ok(token);
+        }
+        if let Some(token) = request.own(slot.read(clock.now())).await? {
+            if !lock.is_held() {
+                return Ok(token);
+            }
+            if !is_rejected(registry, environment, &token).await {
+                slot.mark_checked(&token, clock.now());
+                return Ok(token);
+            }
+            // Processes that wait for the lock must not use the rejected token.
+            let _cleared = slot.clear();
+            return request.mint_and_cache(&slot).await;
+        }
+    }
+    request.cached_or_new().await
+}
+
+/// Tells whether the registry rejects a token. Only a 401 says so, and no other outcome.
+async fn is_rejected(registry: &RegistryConfig, environment: &Environment, token: &Token) -> bool {
+    let check = async {
+        let client = call::client(&registry.url, environment).ok()?;
+        let url = registry.url_for("/v1/whoami").ok()?;
+        call::send(client.get(url).bearer_auth(token.expose())).await.ok()
+    };
+    let response = tokio::time::timeout(CHECK_TIMEOUT, check).await.ok().flatten();
+    response.is_some_and(|response| response.status == StatusCode::UNAUTHORIZED)
 }
 
 /// Returns a token from the cache, or mints one. Parallel processes share one new token.
@@ -53,22 +124,7 @@ pub async fn for_host(
     environment: &Environment,
     clock: Clock,
 ) -> Result<Token, TokenError> {
-    let Some(slot) = CacheSlot::of(registry, scope, environment) else {
-        return mint(registry, scope, environment, clock).await;
-    };
-    if let Some(token) = slot.read(clock.now()) {
-        return Ok(token);
-    }
-    // The holder of the lock may take as long as a call, and some time for its credentials.
-    let _lock = slot.lock_fetch(call::timeout(environment) * 3 / 2);
-    // The previous holder of the lock has most likely cached the token.
-    if let Some(token) = slot.read(clock.now()) {
-        return Ok(token);
-    }
-    let token = mint(registry, scope, environment, clock).await?;
-    slot.write(&token);
-    slot.sweep(clock.now());
-    Ok(token)
+    TokenRequest::new(registry, scope, environment, clock).cached_or_new().await
 }
 
 /// Mints a new token and does not cache it.
@@ -78,17 +134,89 @@ pub async fn mint(
     environment: &Environment,
     clock: Clock,
 ) -> Result<Token, TokenError> {
-    let client = call::client(&registry.url, environment)?;
-    let loaded = credentials::load(registry, environment, clock.now()).await?;
-    let timeout = call::timeout(environment);
-    let exchanged = exchange::exchange(&client, registry, &loaded, scope, clock, timeout).await?;
-    Ok(Token {
-        secret: exchanged.reply.token.into(),
-        expires_at: exchanged.expires_at,
-        principal: crate::message::one_line(&exchanged.reply.principal),
-        skew: exchanged.skew,
-        cached: false,
-    })
+    TokenRequest::new(registry, scope, environment, clock).mint().await
+}
+
+/// A request for a token. It loads AWS credentials at most once, and only if it needs them.
+struct TokenRequest<'a> {
+    registry: &'a RegistryConfig,
+    scope: &'a TokenScope,
+    environment: &'a Environment,
+    clock: Clock,
+    found: Option<FoundCredentials>,
+}
+
+impl<'a> TokenRequest<'a> {
+    const fn new(
+        registry: &'a RegistryConfig,
+        scope: &'a TokenScope,
+        environment: &'a Environment,
+        clock: Clock,
+    ) -> Self {
+        Self { registry, scope, environment, clock, found: None }
+    }
+
+    async fn credentials(&mut self) -> Result<&FoundCredentials, TokenError> {
+        let found = match self.found.take() {
+            Some(found) => found,
+            None => credentials::find(self.registry, self.environment, self.clock.now()).await?,
+        };
+        Ok(self.found.insert(found))
+    }
+
+    /// Returns a cached token unless it may be another identity's.
+    ///
+    /// If the settings do not fix the identity, the access key must be that of the token.
+    async fn own(&mut self, cached: Option<Token>) -> Result<Option<Token>, TokenError> {
+        let Some(token) = cached else { return Ok(None) };
+        let Some(access_key_id) = &token.access_key_id else { return Ok(Some(token)) };
+        let found = self.credentials().await?;
+        let is_own = found.loaded.credentials.access_key_id() == access_key_id;
+        Ok(is_own.then_some(token))
+    }
+
+    async fn cached_or_new(&mut self) -> Result<Token, TokenError> {
+        let Some(slot) = CacheSlot::of(self.registry, self.scope, self.environment) else {
+            return self.mint().await;
+        };
+        if let Some(token) = self.own(slot.read(self.clock.now())).await? {
+            return Ok(token);
+        }
+        // The holder of the lock may take as long as a call, and some time for its credentials.
+        let _lock = slot.lock_fetch(call::timeout(self.environment) * 3 / 2);
+        // The previous holder of the lock has most likely cached the token.
+        if let Some(token) = self.own(slot.read(self.clock.now())).await? {
+            return Ok(token);
+        }
+        self.mint_and_cache(&slot).await
+    }
+
+    /// Mints a new token and caches it. The caller holds the lock, if it got it in time.
+    async fn mint_and_cache(&mut self, slot: &CacheSlot) -> Result<Token, TokenError> {
+        let token = self.mint().await?;
+        slot.write(&token, self.clock.now());
+        slot.sweep(self.clock.now());
+        Ok(token)
+    }
+
+    async fn mint(&mut self) -> Result<Token, TokenError> {
+        let client = call::client(&self.registry.url, self.environment)?;
+        let (registry, scope, clock) = (self.registry, self.scope, self.clock);
+        let timeout = call::timeout(self.environment);
+        let FoundCredentials { loaded, may_change_identity, .. } = self.credentials().await?;
+        let exchanged =
+            exchange::exchange(&client, registry, loaded, scope, clock, timeout).await?;
+        let access_key_id = loaded.credentials.access_key_id().to_owned();
+        Ok(Token {
+            secret: exchanged.reply.token.into(),
+            expires_at: exchanged.expires_at,
+            principal: crate::message::one_line(&exchanged.reply.principal),
+            skew: exchanged.skew,
+            shortened_from: exchanged.shortened.then_some(scope.ttl),
+            access_key_id: may_change_identity.then_some(access_key_id),
+            cached: false,
+        })
+    }
 }
 
 /// Deletes the cached token of one scope, so that the next call mints a new one.

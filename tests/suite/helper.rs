@@ -1,11 +1,14 @@
 //! The real helper as a process: when it opens no socket, what many do at once, and how it handles
-//! a wrong clock.
+//! a wrong clock and a revocation.
 
 use std::path::Path;
 
-use serde_json::Value;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use stile_core::principal::Principal;
 use stile_protocol::names::Permission::Download;
-use stile_tests::broker::served::Served;
+use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::served::{Served, system_time};
 use stile_tests::broker::{deploy, role};
 use stile_tests::process::home::{CommandOutput, Home};
 use stile_tests::process::programs::{HELPER, free_port, program};
@@ -128,5 +131,137 @@ async fn a_clock_that_is_fourteen_minutes_off_is_corrected_once() {
             "the broker rejected the first proof without a call to STS"
         );
         assert_eq!(served.test.get("/v1/whoami", &token).await.status, 200);
+    }
+}
+
+/// What an operator revokes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Revoked {
+    Everyone,
+    Token,
+    Principal,
+}
+
+/// Revokes at a broker, and waits with its clock until that has an effect.
+async fn revoke(served: &Served, revoked: Revoked, token: &str, seconds_ahead: i64) {
+    let (store, now) = (served.test.store(), served.test.time());
+    match revoked {
+        Revoked::Everyone => {
+            store.as_operator().drop_keys().await.unwrap();
+        }
+        Revoked::Token => {
+            let opened = served.test.broker.tokens.open(token, store, now).await.unwrap();
+            store.as_operator().revoke_token(opened.claims.id().clone(), now).await.unwrap();
+        }
+        Revoked::Principal => {
+            let principal = Principal::parse_stored(&role("deploy")).unwrap();
+            store.as_operator().revoke_principal(principal, now).await.unwrap();
+        }
+    }
+    served.test.follow_system_time(seconds_ahead);
+}
+
+/// Changes the last check of the cached token to two minutes ago.
+fn make_due(home: &Home) {
+    let folder = std::fs::read_dir(home.path().join(".cache/stile")).unwrap();
+    let is_json = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "json");
+    let file = folder.map(|entry| entry.unwrap().path()).find(is_json).unwrap();
+    let mut entry: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let earlier = chrono::DateTime::from_timestamp(system_time() - 120, 0).unwrap();
+    entry["checked_at"] = json!(earlier.to_rfc3339());
+    std::fs::write(&file, entry.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_replaced_within_a_minute_if_the_caller_may_have_another() {
+    let served = Served::start().await;
+    served.test.grant(&role("deploy"), "acme", &[Download]).await;
+    let (home, helper) = (served.home(&deploy()), program(HELPER));
+    let get = async || home.run(&helper, &["get", served.host()]).await;
+    let mut seconds_ahead = 0;
+    for revoked in [Revoked::Everyone, Revoked::Token, Revoked::Principal] {
+        let first = token(&get().await);
+        seconds_ahead += 11;
+        revoke(&served, revoked, &first, seconds_ahead).await;
+        assert_eq!(served.test.get("/v1/whoami", &first).await.status, 401, "{revoked:?}");
+        let minted = served.test.sts.calls();
+        assert_eq!(token(&get().await), first, "{revoked:?}: less than a minute after the mint");
+        // A check may take a second. On a busy computer `get` may keep the token once more.
+        let mut ran = get().await;
+        for _ in 0..20 {
+            if !ran.stdout.contains(&first) {
+                break;
+            }
+            make_due(&home);
+            ran = get().await;
+        }
+        if revoked == Revoked::Principal {
+            let says = "is revoked";
+            assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{}", ran.stderr);
+            assert!(ran.stderr.contains(says), "{}", ran.stderr);
+        } else {
+            let new = token(&ran);
+            assert_ne!(new, first, "{revoked:?}");
+            assert_eq!(served.test.get("/v1/whoami", &new).await.status, 200, "{revoked:?}");
+            assert_eq!(served.test.sts.calls(), minted + 1, "{revoked:?}: one exchange");
+        }
+    }
+}
+
+/// The variable in which Terraform looks for the token of `registry.example.com`.
+const VARIABLE: &str = "TF_TOKEN_registry_example_com";
+
+/// Each shell with its form of `get-token`, and a script that applies `$LINE` and prints the token.
+const SHELLS: [(&str, &str, &[&str]); 6] = [
+    ("sh", "env", &["-c", "eval \"$LINE\" && printenv \"$NAME\""]),
+    ("dash", "env", &["-c", "eval \"$LINE\" && printenv \"$NAME\""]),
+    ("bash", "env", &["-c", "eval \"$LINE\" && printenv \"$NAME\""]),
+    ("zsh", "env", &["-f", "-c", "eval \"$LINE\" && printenv \"$NAME\""]),
+    ("fish", "fish", &["--no-config", "-c", "echo $LINE | source; and printenv $NAME"]),
+    (
+        "pwsh",
+        "powershell",
+        &[
+            "-NoProfile",
+            "-NonInteractive",
+            "-Command",
+            "Invoke-Expression $env:LINE; [Environment]::GetEnvironmentVariable($env:NAME)",
+        ],
+    ),
+];
+
+#[tokio::test]
+async fn every_shell_reads_the_token_that_get_token_prints_for_it() {
+    let helper = program(HELPER);
+    let on_path = |(shell, form, script)| {
+        let path = tool(shell);
+        if path.is_none() {
+            skipped(shell, &format!("{shell} reads the line of `get-token {form}`"));
+        }
+        Some((path?, form, script))
+    };
+    let shells: Vec<_> = SHELLS.into_iter().filter_map(on_path).collect();
+    // The registry may issue any token of these characters: letters, digits and `-._~+/=`.
+    for expected in ["stile_v4.local.a-_B", "~root/x", "~", "=ls", "-n", "+x=~root", "/etc/.."] {
+        let reply = json!({
+            "token": expected, "expires_at": "2999-01-01T00:00:00Z", "principal": role("deploy"),
+            "namespaces": "all", "permissions": ["download"],
+        });
+        let issues = |_| Router::new().fallback(async move || Json(reply.clone()));
+        let served = Served::start_with(0, issues).await;
+        let mut home = served.home(&deploy());
+        let url = format!("https://{}", served.host());
+        home.configure_helper(&format!("[registry.\"registry.example.com\"]\nurl = \"{url}\"\n"));
+        home.variable("NAME", VARIABLE);
+        for (shell, form, script) in &shells {
+            let arguments = ["get-token", form, "--registry-host", "registry.example.com"];
+            let printed = home.run(&helper, &arguments).await;
+            assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""), "{form}");
+            assert!(printed.stdout.contains(VARIABLE), "{form}: {}", printed.stdout);
+            home.variable("LINE", printed.stdout.trim_end());
+            let read = home.run(shell, script).await;
+            let shown = shell.display();
+            assert_eq!(read.stdout.trim_end(), expected, "{shown}: {}", read.stderr);
+        }
     }
 }

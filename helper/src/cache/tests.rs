@@ -22,6 +22,8 @@ fn token(minutes: i64) -> Token {
         expires_at,
         principal: "aws:111122223333:role/a".into(),
         skew: None,
+        shortened_from: None,
+        access_key_id: None,
         cached: false,
     }
 }
@@ -51,7 +53,7 @@ impl TestCache {
 
 /// Writes a cache file with these fields added to a usable token.
 fn write_with(slot: &CacheSlot, fields: &serde_json::Value) -> Vec<u8> {
-    slot.write(&token(60));
+    slot.write(&token(60), now());
     let mut file: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&std::fs::read(&slot.path).unwrap()).unwrap();
     file.extend(fields.as_object().unwrap().clone());
@@ -93,9 +95,94 @@ fn the_release_before_versions_reads_its_own_file_and_fetches_a_token_for_a_new_
     assert!(serde_json::from_slice::<CachedTokenBeforeVersions>(old).is_ok());
     let cache = TestCache::new();
     let slot = cache.slot("a.example");
-    slot.write(&token(60));
+    slot.write(&token(60), now());
     let new = std::fs::read(&slot.path).unwrap();
     assert!(serde_json::from_slice::<CachedTokenBeforeVersions>(&new).is_err());
+}
+
+/// The reader of the release before checks: its cache entry, without the values.
+#[derive(Deserialize)]
+struct CachedTokenBeforeChecks {
+    #[serde(rename = "version")]
+    _version: u64,
+    #[serde(default)]
+    crit: Vec<String>,
+    #[serde(rename = "host")]
+    _host: String,
+    #[serde(rename = "key")]
+    _key: String,
+    token: String,
+    #[serde(rename = "expires_at")]
+    _expires_at: DateTime<Utc>,
+    #[serde(rename = "principal")]
+    _principal: String,
+    #[serde(rename = "skew_seconds")]
+    _skew_seconds: i64,
+}
+
+#[test]
+fn the_release_before_checks_reads_a_file_with_the_time_of_a_check() {
+    let cache = TestCache::new();
+    let slot = cache.slot("a.example");
+    slot.write(&token(60), now());
+    for _ in 0..2 {
+        let file = std::fs::read(&slot.path).unwrap();
+        let entry: CachedTokenBeforeChecks = serde_json::from_slice(&file).unwrap();
+        assert_eq!((entry.token.as_str(), entry.crit.len()), ("stile_v4.local.x", 0));
+        slot.mark_checked(&slot.read(now()).unwrap(), now() + TimeDelta::seconds(1));
+    }
+}
+
+#[test]
+fn a_token_without_a_check_in_the_last_minute_is_due() {
+    let cache = TestCache::new();
+    let slot = cache.slot("a.example");
+    let fixture = include_bytes!("../../tests/fixtures/before-versions/cached-token.json");
+    private_file::write(&slot.path, fixture, Durability::Cached).unwrap();
+    assert!(slot.read(now()).is_some() && slot.read_checked(now()).is_none(), "never checked");
+    for (checked_at, fresh) in [
+        (serde_json::json!(null), false),
+        (serde_json::json!("soon"), false),
+        (serde_json::json!(1_795_168_800), false),
+        (serde_json::json!({ "at": "2026-11-20T10:00:00Z" }), false),
+        (serde_json::json!("2026-11-20T10:01:00Z"), false),
+        (serde_json::json!("2027-11-20T10:00:00Z"), false),
+        (serde_json::json!("2026-11-20T09:59:00Z"), false),
+        (serde_json::json!("2026-11-20T09:59:01Z"), true),
+        (serde_json::json!("2026-11-20T10:00:00.001Z"), true),
+        (serde_json::json!("2026-11-20T10:00:59Z"), true),
+        (serde_json::json!("2026-11-20T11:00:00+01:00"), true),
+    ] {
+        write_with(&slot, &serde_json::json!({ "checked_at": checked_at }));
+        assert!(slot.read(now()).is_some(), "{checked_at}: the token is usable");
+        assert_eq!(slot.read_checked(now()).is_some(), fresh, "{checked_at}");
+    }
+    slot.write(&token(60), now());
+    assert!(slot.read_checked(now()).is_some(), "a new token needs no check");
+    slot.write(&token(4), now());
+    assert!(slot.read_checked(now()).is_none(), "it expires soon");
+}
+
+#[test]
+fn a_check_changes_only_its_time_and_only_for_the_token_that_was_checked() {
+    let cache = TestCache::new();
+    let slot = cache.slot("a.example");
+    let checked = token(60);
+    slot.mark_checked(&checked, now());
+    assert!(!slot.path.exists(), "there is no file to mark");
+    let before =
+        write_with(&slot, &serde_json::json!({ "later": [1], "skew_seconds": 7, "checked_at": 0 }));
+    let other = Token { secret: "stile_v4.local.y".into(), ..token(60) };
+    slot.mark_checked(&other, now());
+    assert_eq!(std::fs::read(&slot.path).unwrap(), before, "another token");
+    slot.mark_checked(&checked, now());
+    assert!(slot.read_checked(now()).is_some());
+    let parse = |bytes: &[u8]| -> serde_json::Map<String, serde_json::Value> {
+        serde_json::from_slice(bytes).unwrap()
+    };
+    let (mut was, mut is) = (parse(&before), parse(&std::fs::read(&slot.path).unwrap()));
+    assert_ne!(was.remove("checked_at"), is.remove("checked_at"));
+    assert_eq!(was, is);
 }
 
 #[test]
@@ -114,7 +201,7 @@ fn an_unknown_field_is_ignored_unless_it_is_critical() {
     ] {
         write_with(&slot, &fields);
         assert_eq!(slot.read(now()).is_some(), usable, "{fields}");
-        slot.write(&token(60));
+        slot.write(&token(60), now());
         assert!(slot.read(now()).is_some(), "{fields}: a new token replaces the file");
     }
 }
@@ -130,11 +217,11 @@ fn a_file_of_a_newer_version_is_neither_used_nor_replaced() {
         slot.clear().unwrap();
         let newer = write_with(&slot, &fields);
         assert!(slot.read(now()).is_none(), "{fields}");
-        slot.write(&token(60));
+        slot.write(&token(60), now());
         assert_eq!(std::fs::read(&slot.path).unwrap(), newer, "{fields}");
     }
     slot.sweep(changed(slot.path.parent().unwrap()) + TimeDelta::hours(25));
-    slot.write(&token(60));
+    slot.write(&token(60), now());
     assert!(slot.read(now()).is_some(), "the sweep deletes an old file of any version");
 }
 
@@ -143,11 +230,11 @@ fn a_token_that_expires_soon_is_not_used() {
     let cache = TestCache::new();
     let slot = cache.slot("a.example");
     for (minutes, used) in [(-1, false), (0, false), (4, false), (5, true), (60, true)] {
-        slot.write(&token(minutes));
+        slot.write(&token(minutes), now());
         assert_eq!(slot.read(now()).is_some(), used, "{minutes} minutes left");
     }
     let behind = Token { skew: Some(TimeDelta::minutes(14)), ..token(18) };
-    slot.write(&behind);
+    slot.write(&behind, now());
     assert!(slot.read(now()).is_none(), "only four minutes remain by the broker's clock");
 }
 
@@ -155,7 +242,7 @@ fn a_token_that_expires_soon_is_not_used() {
 fn a_file_of_another_token_or_a_truncated_file_is_ignored_and_replaced() {
     let cache = TestCache::new();
     let slot = cache.slot("a.example");
-    slot.write(&token(60));
+    slot.write(&token(60), now());
     let whole = std::fs::read(&slot.path).unwrap();
     let other = cache.slot("b.example");
     private_file::write(&other.path, &whole, Durability::Cached).unwrap();
@@ -164,7 +251,7 @@ fn a_file_of_another_token_or_a_truncated_file_is_ignored_and_replaced() {
         private_file::write(&slot.path, whole.get(..length).unwrap(), Durability::Cached).unwrap();
         assert!(slot.read(now()).is_none(), "cut at {length}");
     }
-    slot.write(&token(60));
+    slot.write(&token(60), now());
     assert_eq!(slot.read(now()).unwrap().expose(), "stile_v4.local.x");
 }
 
@@ -174,10 +261,10 @@ fn a_file_that_other_users_can_read_is_ignored_and_replaced() {
     use std::os::unix::fs::PermissionsExt as _;
     let cache = TestCache::new();
     let slot = cache.slot("a.example");
-    slot.write(&token(60));
+    slot.write(&token(60), now());
     std::fs::set_permissions(&slot.path, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert!(slot.read(now()).is_none());
-    slot.write(&token(60));
+    slot.write(&token(60), now());
     assert!(slot.read(now()).is_some());
 }
 
@@ -207,6 +294,14 @@ fn other_credentials_or_another_scope_have_another_cache_key() {
             Environment { aws: vec![(name, value.to_owned())], ..cache.environment.clone() };
         others.push(key(&plain, &plain.scope(), &environment));
     }
+    for (container, computer) in [("1", None), ("2", None), ("1", Some("a")), ("1", Some("b"))] {
+        let environment = Environment {
+            container_secret_digest: Some(container.to_owned()),
+            computer: computer.map(str::to_owned),
+            ..cache.environment.clone()
+        };
+        others.push(key(&plain, &plain.scope(), &environment));
+    }
     for (at, other) in others.iter().enumerate() {
         assert!(
             *other != first && !others.iter().take(at).any(|earlier| earlier == other),
@@ -217,12 +312,46 @@ fn other_credentials_or_another_scope_have_another_cache_key() {
 }
 
 #[test]
+fn keys_in_the_environment_have_one_cache_key_on_every_computer_unless_a_profile_is_named() {
+    let cache = TestCache::new();
+    let plain = registry("a.example");
+    let named = RegistryConfig { profile: Some("ci".to_owned()), ..plain.clone() };
+    let aws = vec![("AWS_ACCESS_KEY_ID", "AKIA1".to_owned())];
+    let on = |computer: Option<&str>| Environment {
+        aws: aws.clone(),
+        computer: computer.map(str::to_owned),
+        ..cache.environment.clone()
+    };
+    for (registry, is_same) in [(&plain, true), (&named, false)] {
+        let keys: Vec<_> = [None, Some("a"), Some("b")]
+            .map(|computer| key(registry, &registry.scope(), &on(computer)))
+            .into();
+        let (first, others) = keys.split_first().unwrap();
+        assert!(others.iter().all(|other| (other == first) == is_same), "{keys:?}");
+    }
+}
+
+#[test]
+fn a_program_that_does_not_know_the_access_key_does_not_use_the_token() {
+    let cache = TestCache::new();
+    let slot = cache.slot("a.example");
+    for (access_key_id, critical) in [(None, 0), (Some("AKIA1"), 1), (Some("ASIA2"), 1)] {
+        let for_one_key = Token { access_key_id: access_key_id.map(str::to_owned), ..token(60) };
+        slot.write(&for_one_key, now());
+        let file = std::fs::read(&slot.path).unwrap();
+        let entry: CachedTokenBeforeChecks = serde_json::from_slice(&file).unwrap();
+        assert_eq!(entry.crit.len(), critical, "{access_key_id:?}");
+        assert_eq!(slot.read(now()).unwrap().access_key_id.as_deref(), access_key_id);
+    }
+}
+
+#[test]
 fn forget_deletes_the_tokens_of_one_host_in_every_format_version() {
     let cache = TestCache::new();
     forget("a.example", &cache.environment).unwrap();
     let (slot, other) = (cache.slot("a.example"), cache.slot("b.example"));
-    slot.write(&token(60));
-    other.write(&token(60));
+    slot.write(&token(60), now());
+    other.write(&token(60), now());
     let newer = slot.path.with_extension("v2.json");
     std::fs::write(&newer, "{\"version\":2}").unwrap();
     forget("a.example", &cache.environment).unwrap();
@@ -243,8 +372,8 @@ fn the_sweep_deletes_old_files_of_the_cache() {
     let cache = TestCache::new();
     let (slot, other) = (cache.slot("a.example"), cache.slot("b.example"));
     drop((slot.lock_fetch(LONG), other.lock_fetch(LONG)));
-    slot.write(&token(60));
-    other.write(&token(60));
+    slot.write(&token(60), now());
+    other.write(&token(60), now());
     let folder = slot.path.parent().unwrap();
     std::fs::write(folder.join(".stile-Ab12Cd.tmp"), "cut off").unwrap();
     let count = || std::fs::read_dir(folder).unwrap().count();
@@ -258,7 +387,7 @@ fn the_sweep_deletes_old_files_of_the_cache() {
 fn the_sweep_keeps_files_with_other_names() {
     let cache = TestCache::new();
     let slot = cache.slot("a.example");
-    slot.write(&token(60));
+    slot.write(&token(60), now());
     let (folder, own) =
         (slot.path.parent().unwrap(), slot.path.file_name().unwrap().to_str().unwrap());
     let (host, key) = own.strip_suffix(".json").unwrap().split_once('-').unwrap();
@@ -300,7 +429,7 @@ fn the_sweep_keeps_a_lock_that_is_held_or_whose_token_exists() {
     let (held, existing) = (cache.slot("a.example"), cache.slot("b.example"));
     let fetching = held.lock_fetch(LONG);
     drop(existing.lock_fetch(LONG));
-    existing.write(&token(60));
+    existing.write(&token(60), now());
     let folder = held.path.parent().unwrap();
     let lock = |slot: &CacheSlot| PathBuf::from(format!("{}.lock", slot.path.display()));
     let later = changed(folder) + TimeDelta::hours(25);
@@ -317,7 +446,7 @@ fn the_sweep_keeps_a_lock_that_is_held_or_whose_token_exists() {
 fn the_sweep_follows_no_symbolic_links() {
     let cache = TestCache::new();
     let slot = cache.slot("a.example");
-    slot.write(&token(60));
+    slot.write(&token(60), now());
     let folder = slot.path.parent().unwrap();
     let elsewhere = folder.with_file_name("elsewhere");
     std::fs::rename(folder, &elsewhere).unwrap();

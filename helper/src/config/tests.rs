@@ -169,3 +169,35 @@ fn a_pasted_url_is_its_host_and_no_other_url_is() {
         assert_eq!(parse_host(text).unwrap().as_str(), expected, "{text}");
     }
 }
+
+#[test]
+fn a_container_secret_comes_from_the_file_if_one_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    let value = |text: &str| Some(OsString::from(text));
+    assert_eq!(container_secret(Some(file.clone()), value("variable")), None, "no file");
+    std::fs::write(&file, "file").unwrap();
+    for (file, variable, expected) in [
+        (Some(file.clone()), value("variable"), Some("file")),
+        (Some(file), None, Some("file")),
+        (None, value("variable"), Some("variable")),
+        (None, value(""), None),
+        (None, None, None),
+    ] {
+        let secret = container_secret(file, variable);
+        assert_eq!(secret.as_deref(), expected.map(str::as_bytes));
+    }
+}
+
+#[test]
+fn a_computer_is_known_by_its_boot_and_its_host_name() {
+    let kernel = tempfile::tempdir().unwrap();
+    std::fs::create_dir(kernel.path().join("random")).unwrap();
+    assert_eq!(computer(kernel.path()), None);
+    std::fs::write(kernel.path().join("random/boot_id"), "1-2-3\n").unwrap();
+    assert_eq!(computer(kernel.path()), None, "only one of the two");
+    for name in ["a", "b.example", "pod-7"] {
+        std::fs::write(kernel.path().join("hostname"), format!("{name}\n")).unwrap();
+        assert_eq!(computer(kernel.path()).unwrap(), format!("1-2-3 {name}"));
+    }
+}

@@ -50,6 +50,8 @@ impl ProfileError {
 pub(super) struct ProfileFacts {
     /// Whether the SDK gets credentials from a container endpoint or from instance metadata.
     pub(super) uses_endpoint: bool,
+    /// Whether a `credential_process` chooses the identity. A role of the profile would fix it.
+    pub(super) runs_process: bool,
 }
 
 /// Checks the named profile, or the default one, which may be missing.
@@ -65,9 +67,8 @@ pub(super) async fn check(named: Option<&str>) -> Result<ProfileFacts, ProfileEr
 
 fn facts(profiles: &ProfileSet, named: Option<&str>) -> Result<ProfileFacts, ProfileError> {
     let Some(profile) = profiles.get_profile(named.unwrap_or(DEFAULT)) else {
-        return named.map_or(Ok(ProfileFacts { uses_endpoint: false }), |name| {
-            Err(ProfileError::Missing(name.to_owned()))
-        });
+        let none = ProfileFacts { uses_endpoint: false, runs_process: false };
+        return named.map_or(Ok(none), |name| Err(ProfileError::Missing(name.to_owned())));
     };
     let has = |name| profile.get(name).is_some();
     if has("login_session") && !has("aws_access_key_id") && !has("credential_process") {
@@ -78,7 +79,8 @@ fn facts(profiles: &ProfileSet, named: Option<&str>) -> Result<ProfileFacts, Pro
         std::iter::successors(Some(profile), next).take(MAX_SOURCES).any(|profile| {
             matches!(profile.get("credential_source"), Some("EcsContainer" | "Ec2InstanceMetadata"))
         });
-    Ok(ProfileFacts { uses_endpoint })
+    let runs_process = has("credential_process") && !has("role_arn");
+    Ok(ProfileFacts { uses_endpoint, runs_process })
 }
 
 /// Returns the name of the part of the credentials that contains a blank or a line end.

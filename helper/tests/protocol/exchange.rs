@@ -321,8 +321,12 @@ fn a_token_that_expires_soon_is_used_but_not_read_from_the_cache() {
     let broker =
         StubBroker::new(|number, _| token_reply(&format!("stile_v4.local.number-{number}"), 240));
     let sandbox = Sandbox::of(&broker);
-    sandbox.run(&GET).prints(TOKEN);
-    sandbox.run(&GET).prints("{\"token\":\"stile_v4.local.number-1\"}\n");
+    for number in 0..2 {
+        let run = sandbox.run(&GET);
+        let token = format!("{{\"token\":\"stile_v4.local.number-{number}\"}}\n");
+        assert_eq!((run.stdout, run.code), (token, 0));
+        assert!(run.stderr.contains("shortened the requested lifetime"), "{}", run.stderr);
+    }
 }
 
 #[test]

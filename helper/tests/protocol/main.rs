@@ -5,11 +5,13 @@
 
 mod exchange;
 mod help;
+mod identity;
 mod install;
 mod people;
 mod profile;
 mod proxy;
 mod region;
+mod revocation;
 mod support;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,6 +1,6 @@
 //! The verbs that users run: `get-token`, `whoami`, `doctor`.
 
-use crate::support::{ProgramOutput, Sandbox, StubBroker, http, now, token_reply};
+use crate::support::{ProgramOutput, ReceivedRequest, Sandbox, StubBroker, http, now, token_reply};
 
 const HOST: [&str; 2] = ["--registry-host", "registry.example.com"];
 
@@ -35,11 +35,79 @@ fn get_token_prints_a_new_token_in_each_format() {
             "credentials \"registry.example.com\" {\n  token = \"stile_v4.local.number-0\"\n}\n",
         ),
         ("env", "export TF_TOKEN_registry_example_com=stile_v4.local.number-0\n"),
+        ("fish", "set -gx TF_TOKEN_registry_example_com 'stile_v4.local.number-0'\n"),
+        ("powershell", "$env:TF_TOKEN_registry_example_com = 'stile_v4.local.number-0'\n"),
     ] {
         let broker = StubBroker::granting_every_token();
         let sandbox = Sandbox::of(&broker);
         sandbox.run(&[&["get-token", form], &HOST[..]].concat()).prints(expected);
         assert!(!sandbox.path(".cache").exists(), "`get-token` does not cache its token");
+    }
+}
+
+#[test]
+fn get_token_prints_json_with_the_expiry_of_the_token() {
+    for time in ["60", "900", "3600"] {
+        let broker = StubBroker::new(|_, request| {
+            let granted = request_document(request)["ttl"].as_i64().unwrap();
+            token_reply("stile_v4.local.number-0", granted)
+        });
+        let before = now();
+        let run =
+            Sandbox::of(&broker).run(&[&["get-token", "json", "--time", time], &HOST[..]].concat());
+        assert_eq!((run.stderr.as_str(), run.code), ("", 0));
+        let printed: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(printed.as_object().unwrap().len(), 2, "{printed}");
+        assert_eq!(printed["token"], "stile_v4.local.number-0");
+        let expires_at: chrono::DateTime<chrono::Utc> =
+            printed["expires_at"].as_str().unwrap().parse().unwrap();
+        let lifetime = (expires_at - before).num_seconds() - time.parse::<i64>().unwrap();
+        assert!((-1..600).contains(&lifetime), "{printed}");
+    }
+}
+
+#[test]
+fn get_token_masks_its_token_in_the_logs_of_github() {
+    for token in ["stile_v4.local.x", "~root", "a=b"] {
+        let broker = StubBroker::new(move |_, _| token_reply(token, 3600));
+        let run = Sandbox::of(&broker).run(&[&["get-token", "github"], &HOST[..]].concat());
+        assert_eq!(run.stdout, format!("TF_TOKEN_registry_example_com={token}\n"));
+        assert_eq!((run.stderr, run.code), (format!("::add-mask::{token}\n"), 0));
+    }
+}
+
+#[test]
+fn a_shorter_lifetime_than_requested_is_reported() {
+    let dated = |reply: String| {
+        let date = now().format("date: %a, %d %b %Y %H:%M:%S GMT\r\ncontent-type");
+        reply.replacen("content-type", &date.to_string(), 1)
+    };
+    let without_date = |reply: String| reply;
+    let change: [fn(String) -> String; 2] = [dated, without_date];
+    for change in change {
+        for (requested, issued, is_reported) in
+            [(7200, 3600, true), (3600, 240, true), (43_200, 3600, true), (3600, 3600, false)]
+        {
+            let broker =
+                StubBroker::new(move |_, _| change(token_reply("stile_v4.local.x", issued)));
+            let sandbox = Sandbox::of(&broker);
+            let text = sandbox.read(".config/stile/config.toml");
+            sandbox.write(".config/stile/config.toml", &format!("{text}ttl = {requested}\n"));
+            let time = requested.to_string();
+            for arguments in [
+                &[&["get-token", "token", "--time", time.as_str()], &HOST[..]].concat()[..],
+                &["get", "registry.example.com"],
+            ] {
+                let run = sandbox.run(arguments);
+                let start = format!(
+                    "stile: the registry shortened the requested lifetime of {requested} s; \
+                     the token expires at 2"
+                );
+                assert_eq!(run.code, 0, "{}", run.stderr);
+                assert_eq!(run.stderr.starts_with(&start), is_reported, "{}", run.stderr);
+                assert_eq!(run.stderr.lines().count(), usize::from(is_reported));
+            }
+        }
     }
 }
 
@@ -58,6 +126,15 @@ fn get_token_warns_about_a_block_that_overrides_the_helper() {
         let run = sandbox.run(&[&["get-token", form], &HOST[..]].concat());
         assert_eq!((run.stderr.as_str(), run.code), (warning, 0), "{form}");
     }
+}
+
+/// Returns the request document of a proof.
+fn request_document(request: &ReceivedRequest) -> serde_json::Value {
+    let bytes = base64::Engine::decode(
+        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        request.json()["request"].as_str().unwrap(),
+    );
+    serde_json::from_slice(&bytes.unwrap()).unwrap()
 }
 
 #[test]
@@ -79,14 +156,9 @@ fn the_request_document_contains_the_requested_scope() {
     sandbox
         .run(&[&["get-token", "token"], &HOST[..], &wanted].concat())
         .prints("stile_v4.local.number-0\n");
-    let body = broker.requests()[0].json();
-    assert_eq!(body["region"], "us-east-2");
-    let bytes = base64::Engine::decode(
-        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
-        body["request"].as_str().unwrap(),
-    )
-    .unwrap();
-    let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let request = &broker.requests()[0];
+    assert_eq!(request.json()["region"], "us-east-2");
+    let document = request_document(request);
     assert_eq!(document["ttl"], 900);
     assert_eq!(document["namespaces"], serde_json::json!(["acme", "zeta"]));
     assert_eq!(document["permissions"], serde_json::json!(["download", "upload"]));
@@ -120,10 +192,12 @@ fn a_gateway_that_verifies_signatures_gets_a_signed_get_request() {
 fn get_token_prints_nothing_to_stdout_on_failure() {
     let sandbox = Sandbox::new();
     let port = ["--registry-host", "127.0.0.1:9"];
-    sandbox.run(&[&["get-token", "env"], &port[..]].concat()).fails_with(
-        "`127.0.0.1:9` has a port, which a shell variable name cannot contain; \
-         hint: use `get-token config`, and add its block to the CLI configuration",
-    );
+    for form in ["env", "fish", "powershell", "github"] {
+        sandbox.run(&[&["get-token", form], &port[..]].concat()).fails_with(
+            "`127.0.0.1:9` has a port, which a shell variable name cannot contain; \
+             hint: use `get-token config`, and add its block to the CLI configuration",
+        );
+    }
     sandbox.run(&[&["get-token", "token"], &port[..]].concat()).fails_with(
         "no token for `127.0.0.1:9`: cannot reach `https://127.0.0.1:9/v1/token`: Connection refused (os error 111); \
          hint: check the network, and `url` in the helper's `config.toml`",
@@ -131,7 +205,7 @@ fn get_token_prints_nothing_to_stdout_on_failure() {
     for wrong in [
         &["get-token", "token"][..],
         &["get-token", "--registry-host", "registry.example.com"],
-        &["get-token", "json", "--registry-host", "registry.example.com"],
+        &["get-token", "toml", "--registry-host", "registry.example.com"],
         &["get-token", "token", "--registry-host", "localhost"],
         &["get-token", "token", "--registry-host", "registry.example.com", "--time", "59"],
         &["get-token", "token", "--registry-host", "registry.example.com", "--time", "1h"],

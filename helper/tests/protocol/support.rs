@@ -166,13 +166,21 @@ impl StubBroker {
     pub(crate) fn new(
         response: impl Fn(usize, &ReceivedRequest) -> String + Send + Sync + 'static,
     ) -> Self {
+        Self::answering(usize::MAX, response)
+    }
+
+    /// Starts a broker that closes its port after so many requests.
+    pub(crate) fn answering(
+        requests_until_closed: usize,
+        response: impl Fn(usize, &ReceivedRequest) -> String + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
         let response = Arc::new(response);
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
+            for stream in listener.incoming().flatten().take(requests_until_closed) {
                 let (seen, response) = (Arc::clone(&seen), Arc::clone(&response));
                 std::thread::spawn(move || serve(stream, &seen, response.as_ref()));
             }
