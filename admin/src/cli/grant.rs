@@ -96,25 +96,25 @@ pub(crate) struct GrantCreate {
     #[command(flatten)]
     pub(crate) on: NamespaceArgs,
 
-    /// Allow reading modules and providers
+    /// Allow reading modules
     ///
     /// Default: off. Example: `--download`
     #[arg(long)]
     download: bool,
 
-    /// Allow publishing modules and providers
+    /// Allow publishing modules
     ///
     /// Default: off. Example: `--upload`
     #[arg(long)]
     upload: bool,
 
-    /// Allow granting its permissions to others
+    /// Allow granting its permissions to others; no route uses it yet
     ///
     /// Default: off. Example: `--create-grant`
     #[arg(long)]
     create_grant: bool,
 
-    /// Allow deleting grants
+    /// Allow deleting grants; no route uses it yet
     ///
     /// Default: off. Example: `--delete-grant`
     #[arg(long)]
@@ -169,25 +169,25 @@ pub(crate) struct GrantUpdate {
     #[command(flatten)]
     pub(crate) on: NamespaceArgs,
 
-    /// Allow or stop reading modules and providers
+    /// Allow or stop reading modules
     ///
     /// Default: unchanged. Example: `--download`, `--download=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     download: Option<bool>,
 
-    /// Allow or stop publishing modules and providers
+    /// Allow or stop publishing modules
     ///
     /// Default: unchanged. Example: `--upload`, `--upload=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     upload: Option<bool>,
 
-    /// Allow or stop granting its permissions to others
+    /// Allow or stop granting its permissions to others; no route uses it yet
     ///
     /// Default: unchanged. Example: `--create-grant`, `--create-grant=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     create_grant: Option<bool>,
 
-    /// Allow or stop deleting grants
+    /// Allow or stop deleting grants; no route uses it yet
     ///
     /// Default: unchanged. Example: `--delete-grant`, `--delete-grant=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]

@@ -158,9 +158,9 @@ pub enum Permission {
     CreateGrant = 1,
     /// Delete grants.
     DeleteGrant = 2,
-    /// Download modules and providers.
+    /// Download modules.
     Download = 4,
-    /// Publish modules and providers.
+    /// Publish modules.
     Upload = 8,
 }
 
