@@ -446,7 +446,7 @@ fn packs(program: &Path, arguments: &[&str], folder: &Path) -> bool {
 }
 
 #[tokio::test]
-async fn terraform_and_python_read_a_small_zip64_archive_as_it_was_checked() {
+async fn terraform_reads_a_small_zip64_archive_as_it_was_checked() {
     let (folder, outside) = (module(), tempfile::tempdir().unwrap());
     let shows = "that other programs read an accepted zip64 archive in the same way";
     let mut archives = Vec::new();
