@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, BufReader, Read};
 
+use flate2::GzHeader;
 use flate2::bufread::GzDecoder;
 use tar::{Archive, Entry, EntryType, PaxExtensions};
 
@@ -233,6 +234,12 @@ impl<R: BufRead> Read for GzipMembers<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some(member) = &mut self.member {
             let count = member.read(buffer)?;
+            if member.header().is_some_and(has_overlong_text) {
+                let error = "has a gzip header with a name or a comment of more than 511 bytes";
+                let error = ArchiveError::archive(error);
+                self.budget.exceeded.set(Some(Exceeded::Ambiguous(error)));
+                return Err(io::Error::other("too long"));
+            }
             if count > 0 || buffer.is_empty() {
                 return Ok(count);
             }
@@ -248,6 +255,14 @@ impl<R: BufRead> Read for GzipMembers<'_, R> {
         }
         Ok(0)
     }
+}
+
+/// The longest name or comment in a gzip header that Go reads, in bytes.
+const MAX_GZIP_TEXT: usize = 511;
+
+/// Returns whether Go, and so Terraform, rejects a gzip header because of its name or comment.
+fn has_overlong_text(header: &GzHeader) -> bool {
+    [header.filename(), header.comment()].into_iter().flatten().any(|it| it.len() > MAX_GZIP_TEXT)
 }
 
 /// How many bytes of the unpacked stream the reader may still read.

@@ -258,6 +258,9 @@ fn check_directory(
         }
         let mut fields = Vec::new();
         file.by_ref().take(extra).read_to_end(&mut fields)?;
+        if has_overlong_field(&fields) {
+            return Ok(Err(ArchiveError::entry(&member.name, "has a damaged extra field")));
+        }
         if has_field_twice(&fields, ZIP64_EXTRA) {
             return Ok(Err(ArchiveError::entry(&member.name, "has two zip64 fields")));
         }
@@ -269,6 +272,17 @@ fn check_directory(
     } else {
         Err(ArchiveError::archive("has a directory that contains more than its entries"))
     })
+}
+
+/// Returns whether an extra field of an entry is longer than its area. Go and Python reject some such
+/// entries that other programs read.
+fn has_overlong_field(mut fields: &[u8]) -> bool {
+    while let [_, _, low, high, rest @ ..] = fields {
+        let length = usize::from(u16::from_le_bytes([*low, *high]));
+        let Some(next) = rest.get(length..) else { return true };
+        fields = next;
+    }
+    false
 }
 
 /// Returns whether the extra fields of an entry contain one with this id more than once. Some programs

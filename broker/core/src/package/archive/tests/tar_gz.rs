@@ -239,6 +239,30 @@ fn a_gzip_file_with_a_damaged_member_or_data_between_members_is_rejected() {
 }
 
 #[test]
+fn a_gzip_header_with_a_text_that_go_does_not_read_is_rejected() {
+    let tar = tar_of(&[good()]);
+    let packed = |name: usize, comment: usize, part: &[u8]| {
+        let mut encoder = flate2::GzBuilder::new()
+            .filename("a".repeat(name))
+            .comment("b".repeat(comment))
+            .write(Vec::new(), Compression::best());
+        encoder.write_all(part).unwrap();
+        encoder.finish().unwrap()
+    };
+    let accepted = packed(511, 511, &tar);
+    assert!(inspected(&accepted, Format::TarGz, &ArchiveLimits::default()).is_ok());
+    for archive in [
+        packed(512, 0, &tar),
+        packed(0, 512, &tar),
+        packed(600, 600, &tar),
+        [gzip(&tar[..512]), packed(512, 0, &tar[512..])].concat(),
+    ] {
+        let error = inspected(&archive, Format::TarGz, &ArchiveLimits::default()).unwrap_err();
+        assert!(error.to_string().contains("more than 511 bytes"), "{error}");
+    }
+}
+
+#[test]
 fn the_members_of_a_gzip_file_are_read_as_one_stream() {
     let noise: Vec<u8> = (0..9_000_u32).map(|n| ((n * n) >> 3) as u8).collect();
     let tar = tar_of(&[good(), tar_entry("b", &noise)]);

@@ -326,6 +326,20 @@ fn a_small_zip64_archive_is_accepted_if_its_end_records_agree() {
 }
 
 #[test]
+fn an_extra_field_that_is_longer_than_its_area_is_rejected() {
+    for extra in [
+        &[1, 0, 9, 0, 10, 0, 0, 0, 0, 0, 0, 0][..],
+        &[0x55, 0x54, 1, 0],
+        &[0x55, 0x54, 1, 0, 1, 0xfe, 0xca, 255, 255],
+    ] {
+        let entry = good().with(|entry| entry.extra = extra.to_vec());
+        let message = rejection(&zip_of(&[entry]));
+        assert!(message.contains("damaged"), "{extra:?}: {message}");
+    }
+    assert_accepted(&zip_of(&[good().with(|entry| entry.extra = vec![0xfe, 0xca, 1, 0, 1])]));
+}
+
+#[test]
 fn an_entry_has_one_zip64_field_with_its_real_size() {
     let sized = |sizes: &[u64]| {
         let field = |size: &u64| [&[1, 0, 8, 0][..], &size.to_le_bytes()].concat();
