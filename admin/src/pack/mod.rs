@@ -45,7 +45,7 @@ pub(crate) struct PackedFolder {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PackError {
     /// An entry is not supported.
-    #[error("`{}` {problem}", .path.display())]
+    #[error("`{}` {problem}", shown(.path))]
     Rejected {
         /// The entry.
         path: PathBuf,
@@ -53,7 +53,7 @@ pub(crate) enum PackError {
         problem: String,
     },
     /// The folder contains secrets.
-    #[error("`{}` contains secrets: {secrets}", .path.display())]
+    #[error("`{}` contains secrets: {secrets}", shown(.path))]
     Secrets {
         /// The folder.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub(crate) enum PackError {
         secrets: String,
     },
     /// The folder exceeds a limit of archives.
-    #[error("`{}` is too large for a module: {limit}", .path.display())]
+    #[error("`{}` is too large for a module: {limit}", shown(.path))]
     TooLarge {
         /// The folder.
         path: PathBuf,
@@ -69,7 +69,7 @@ pub(crate) enum PackError {
         limit: String,
     },
     /// An entry cannot be read.
-    #[error("`{}` cannot be read", .path.display())]
+    #[error("`{}` cannot be read", shown(.path))]
     Unreadable {
         /// The entry.
         path: PathBuf,
@@ -318,6 +318,11 @@ fn ignore_rules(folder: &Path, root: &Path) -> Result<IgnoreRules, PackError> {
 fn name_of(path: &Path) -> Option<String> {
     let parts: Option<Vec<&str>> = path.iter().map(|part| part.to_str()).collect();
     Some(parts?.join("/"))
+}
+
+/// Prepares a path for a message.
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
 }
 
 /// Prepares a name for a message: control characters could change what a terminal shows.

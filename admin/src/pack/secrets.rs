@@ -6,6 +6,9 @@ const LOCAL_NAMES: [&str; 5] = [".git", ".terraform", ".terragrunt-cache", ".ven
 /// Endings that editors and people add to the name of a copy.
 const COPY_ENDINGS: [&str; 8] = ["~", ".bak", ".backup", ".old", ".orig", ".save", ".swp", ".swo"];
 
+/// Endings of examples and templates of variable files, which belong to the module.
+const EXAMPLE_ENDINGS: [&str; 6] = [".example", ".sample", ".dist", ".tpl", ".tftpl", ".md"];
+
 /// Endings of files that Terraform reads as part of a module.
 const MODULE_ENDINGS: [&str; 4] = [".tf", ".tf.json", ".tofu", ".tofu.json"];
 
@@ -21,6 +24,13 @@ const TOKEN_NAMES: [&str; 7] =
     [".terraformrc", "terraform.rc", ".tofurc", "tofu.rc", "tofurc", ".netrc", ".git-credentials"];
 
 const TOKEN_ENDINGS: [&str; 2] = [".tfrc", ".tfrc.json"];
+
+/// Headers that can stand between the first line of a key and its data (RFC 1421, RFC 9580).
+const KEY_HEADERS: [&[u8]; 5] =
+    [b"Proc-Type:", b"DEK-Info:", b"Version:", b"Comment:", b"Charset:"];
+
+/// The fewest characters of base64 that count as a line of a key. A placeholder is shorter.
+const SHORTEST_KEY_LINE: usize = 32;
 
 /// The kinds of secrets for which the program refuses a file.
 const PRIVATE_KEY: &str = "private key";
@@ -52,9 +62,10 @@ pub(super) fn of_name(name: &str) -> Verdict {
     }
     let name = COPY_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
     let ends_with_one_of = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-    let variables = ends_with_one_of(&[".tfvars", ".tfvars.json"]);
-    let crash_log =
-        name.strip_prefix("crash.").is_some_and(|rest| rest == "log" || rest.ends_with(".log"));
+    // Also copies, such as `prod.tfvars.local` and `#prod.tfvars#`.
+    let variables = name.contains(".tfvars") && !ends_with_one_of(&EXAMPLE_ENDINGS);
+    let crash_log = name.starts_with("crash.log")
+        || name.strip_prefix("crash.").is_some_and(|rest| rest.ends_with(".log"));
     if variables || crash_log || is_plan(name) {
         return Verdict::Skip;
     }
@@ -78,15 +89,25 @@ fn is_plan(name: &str) -> bool {
 
 /// Judges a file by its content: a plan, a state or a private key, whatever its name is.
 pub(super) fn of_content(content: &[u8]) -> Verdict {
-    // Windows PowerShell writes UTF-16, in which each second byte of ASCII is zero.
+    if is_plan_archive(content) {
+        return Verdict::Skip;
+    }
+    // Windows PowerShell writes UTF-16, in which each second byte of ASCII is zero, or UTF-8 with a
+    // byte order mark.
     let without_zeros: Vec<u8>;
-    let content = if content.starts_with(&[0xff, 0xfe]) || content.starts_with(&[0xfe, 0xff]) {
-        without_zeros = content.iter().skip(2).copied().filter(|byte| *byte != 0).collect();
+    let head = &content[..content.len().min(64)];
+    let zeros = head.iter().filter(|byte| **byte == 0).count();
+    let content = if content.starts_with(&[0xff, 0xfe])
+        || content.starts_with(&[0xfe, 0xff])
+        || zeros * 4 >= head.len().max(1)
+    {
+        let text = content.iter().copied();
+        without_zeros = text.filter(|byte| !matches!(*byte, 0 | 0xfe | 0xff)).collect();
         &without_zeros[..]
     } else {
-        content
+        content.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(content)
     };
-    if is_plan_archive(content) || is_state_or_plan_in_json(content) {
+    if is_state_or_plan_in_json(content) {
         return Verdict::Skip;
     }
     if content.starts_with(b"PuTTY-User-Key-File-") || has_private_key(content) {
@@ -106,10 +127,12 @@ fn is_plan_archive(content: &[u8]) -> bool {
 /// Returns whether a file is state, or the output of `terraform show -json`.
 fn is_state_or_plan_in_json(content: &[u8]) -> bool {
     let head = &content[..content.len().min(512)];
-    let has = |name: &[u8]| find(head, name).is_some();
+    // Tools that sort the names of an object put these names behind all resources.
+    let has = |name: &[u8]| find(content, name).is_some();
     head.trim_ascii_start().starts_with(b"{")
         && has(b"\"terraform_version\"")
-        && (has(b"\"format_version\"") || has(b"\"serial\"") && has(b"\"lineage\""))
+        && (find(head, b"\"format_version\"").is_some()
+            || has(b"\"serial\"") && has(b"\"lineage\""))
 }
 
 /// Returns whether a file contains a private key in PEM form (RFC 7468), also inside of JSON.
@@ -130,17 +153,25 @@ fn has_private_key(content: &[u8]) -> bool {
     false
 }
 
-/// Returns whether a key can follow its first line: the line ends, and no placeholder such as `...`
-/// follows. A line end can be escaped, as in JSON.
+/// Returns whether a key follows its first line, and not a placeholder or an expression.
+///
+/// Between them can be anything that separates lines: line ends, also escaped as in JSON, blanks, and
+/// the quotes and commas of a list.
 fn begins_key(after: &[u8]) -> bool {
-    let escaped: [&[u8]; 4] = [b"\\n", b"\\r", b"\\\\n", b"\\\\r"];
-    let mut data = after.trim_ascii_start();
-    let mut is_line = after[..after.len() - data.len()].contains(&b'\n');
-    while let Some(next) = escaped.iter().find_map(|end| data.strip_prefix(*end)) {
-        (data, is_line) = (next.trim_ascii_start(), true);
+    let mut body = &after[..after.len().min(400)];
+    loop {
+        body = match body {
+            [b'\\', b'\\', b'n' | b'r' | b't', rest @ ..]
+            | [b'\\', b'n' | b'r' | b't', rest @ ..] => rest,
+            [first, rest @ ..] if first.is_ascii_whitespace() || b"\"',\\#>|".contains(first) => {
+                rest
+            }
+            _ => break,
+        };
     }
-    let is_placeholder = matches!(data.first(), Some(b'.' | b'<' | b'$' | b'[' | b'{' | b'*'));
-    (is_line || data.is_empty()) && !is_placeholder
+    let base64 = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    KEY_HEADERS.iter().any(|header| body.starts_with(header))
+        || body.iter().take_while(base64).count() >= SHORTEST_KEY_LINE
 }
 
 /// Returns the position of the first occurrence.
@@ -159,7 +190,7 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIIBVAIBADANBgkqhkiG9w0BAQEFAASC\n";
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n";
 
     #[test]
     fn a_private_key_and_a_configuration_with_tokens_are_refused_by_name() {
@@ -261,15 +292,18 @@ mod tests {
         for content in [
             KEY.as_bytes(),
             b"-----BEGIN RSA PRIVATE KEY-----\r\nProc-Type: 4,ENCRYPTED\r\n",
-            b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n",
-            b"-----BEGIN EC PRIVATE KEY-----\n\nMHcCAQEE\n",
-            b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIF\n",
+            b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ\n",
+            b"-----BEGIN EC PRIVATE KEY-----\n\nMHcCAQEEIIrYSSNQFaA2Hwf1duRSxKtLYX5CB04fSeQ6\n",
+            b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIFHDBOBgkqhkiG9w0BBQ0wQTApBgkqhkiG9w0B\n",
             b"-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: GnuPG v2\n",
-            b"-----BEGIN CERTIFICATE-----\nMIID\n-----BEGIN PRIVATE KEY-----\nMII\n",
-            b"locals {\n  key = <<-EOT\n    -----BEGIN PRIVATE KEY-----\n    MIIE\n",
-            b"key = \"-----BEGIN PRIVATE KEY-----\\nMIIE\\n\"",
-            b"-----BEGIN PRIVATE KEY-----",
-            b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
+            KEY.replace('\n', "\r").as_bytes(),
+            KEY.replace('\n', " ").as_bytes(),
+            KEY.replace('\n', "").as_bytes(),
+            KEY.replace('\n', "\\n").as_bytes(),
+            KEY.replace('\n', "\",\n    \"").as_bytes(),
+            format!("-----BEGIN CERTIFICATE-----\nMIID\n{KEY}").as_bytes(),
+            format!("locals {{\n  key = <<-EOT\n{}", KEY.replace('\n', "\n    ")).as_bytes(),
+            &utf_16,
             b"PuTTY-User-Key-File-3: ssh-ed25519\n",
             &[&[0xff, 0xfe][..], &utf_16[..]].concat(),
             json.as_bytes(),
@@ -288,6 +322,12 @@ mod tests {
         for content in [
             &plan[..],
             br#"{"format_version":"1.2","terraform_version":"1.11.4","planned_values":{}}"#,
+            b"\xef\xbb\xbf{\"version\": 4, \"terraform_version\": \"1.11.4\", \"serial\": 1, \"lineage\": \"\"",
+            format!(
+                r#"{{"lineage": "a", "outputs": "{}", "serial": 1, "terraform_version": "1.11.4"}}"#,
+                "x".repeat(700)
+            )
+            .as_bytes(),
             b"{\n  \"version\": 4, \"terraform_version\": \"1.11.4\", \"serial\": 1, \"lineage\": \"\"",
         ] {
             let text = String::from_utf8_lossy(content);
@@ -308,6 +348,13 @@ mod tests {
             b"-----BEGIN RSA PRIVATE KEY-----\n...\n-----END RSA PRIVATE KEY-----\n",
             b"-----BEGIN PRIVATE KEY-----\n<your key>\n",
             b"-----BEGIN PRIVATE KEY-----\n    ${var.key}\n",
+            b"-----BEGIN PRIVATE KEY-----\n%{ for line in lines }${line}\n",
+            b"format(\"-----BEGIN RSA PRIVATE KEY-----\\n%s\\n-----END RSA PRIVATE KEY-----\", var.body)",
+            b"replace(var.key, \"-----BEGIN RSA PRIVATE KEY-----\\n\", \"\")\n",
+            b"begins with\n\n    -----BEGIN PRIVATE KEY-----\n\nand ends with the last line\n",
+            b"-----BEGIN RSA PRIVATE KEY-----\nYOUR KEY HERE\n",
+            b"-----BEGIN PRIVATE KEY-----",
+            b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
             b"key = \"-----BEGIN PRIVATE KEY-----\\n...\"",
             b"-----BEGIN private key-----\nMIIB\n",
             b"-----BEGIN ",

@@ -61,7 +61,8 @@ fn an_invalid_module_causes_no_request() {
     machine.write("secret/main.tf", "");
     machine.write("secret/.terraformrc", "");
     machine.write("secret/keys/id_rsa", "");
-    machine.write("secret/server.pem", "-----BEGIN PRIVATE KEY-----\nMII\n");
+    let key = "-----BEGIN PRIVATE KEY-----\nMIIBVAIBADANBgkqhkiG9w0BAQEFAASCAT4wggE6AgEAAkEA\n";
+    machine.write("secret/server.pem", key);
     machine.write("rules/main.tf", "");
     machine.write("rules/.terraformignore", "docs/\n[a-\n");
     let host = "--registry-host registry.example.com";
