@@ -30,7 +30,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::bearer::Token;
 use crate::config::{Environment, RegistryConfig, TokenScope};
-use crate::private_file::{self, Durability, PrivateFileError};
+use crate::private_file::{self, Durability, NoLock, PrivateFileError};
 
 /// Minimum remaining lifetime of a cached token: `terraform init` may run long and cannot renew it.
 const MIN_REMAINING_LIFE: TimeDelta = TimeDelta::minutes(5);
@@ -80,12 +80,12 @@ pub struct CacheSlot {
 
 /// A lock for fetching a token, so that parallel processes share one new token.
 #[derive(Debug)]
-pub struct FetchLock(Option<std::fs::File>);
+pub struct FetchLock(Result<std::fs::File, NoLock>);
 
 impl FetchLock {
-    /// Tells whether this process has the lock. It has none after a timeout or an error.
-    pub const fn is_held(&self) -> bool {
-        self.0.is_some()
+    /// Tells whether another process still has the lock, and so does the work.
+    pub fn is_held_by_another(&self) -> bool {
+        matches!(self.0, Err(NoLock::TimedOut))
     }
 }
 

@@ -113,20 +113,15 @@ pub fn is_owned_folder(path: &Path) -> bool {
 
 /// Takes the lock file of a file and holds it until the result is dropped.
 ///
-/// It returns `None` on an error or timeout, and the caller decides whether to continue without it.
-pub fn lock(path: &Path, limit: Duration) -> Option<File> {
-    make_folder(path.parent()?).ok()?;
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(LOCK_SUFFIX);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = open_without_following(&mut options, Path::new(&lock_path))
-        .ok()
-        .filter(|file| file.metadata().is_ok_and(|it| it.is_file()))?;
+/// Without the lock, the caller decides whether to continue.
+///
+/// # Errors
+///
+/// [`NoLock::TimedOut`] if another process holds it, [`NoLock::Unavailable`] if no process can take it.
+pub fn lock(path: &Path, limit: Duration) -> Result<File, NoLock> {
+    let file = lock_file(path).ok_or(NoLock::Unavailable)?;
     if file.try_lock().is_ok() {
-        return Some(file);
+        return Ok(file);
     }
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -134,7 +129,30 @@ pub fn lock(path: &Path, limit: Duration) -> Option<File> {
             let _unwanted = sender.send(file);
         }
     });
-    receiver.recv_timeout(limit).ok()
+    receiver.recv_timeout(limit).map_err(|_| NoLock::TimedOut)
+}
+
+/// Why a process does not hold a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoLock {
+    /// Another process holds it.
+    TimedOut,
+    /// The lock file cannot be opened, for example in a folder that is read-only.
+    Unavailable,
+}
+
+/// Opens the lock file of a file.
+fn lock_file(path: &Path) -> Option<File> {
+    make_folder(path.parent()?).ok()?;
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(LOCK_SUFFIX);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    open_without_following(&mut options, Path::new(&lock_path))
+        .ok()
+        .filter(|file| file.metadata().is_ok_and(|it| it.is_file()))
 }
 
 /// Returns the name of the file that a lock file locks, or `None` for another file's name.
@@ -210,6 +228,10 @@ mod tests {
 
     use super::*;
 
+    fn refusal(path: &Path) -> NoLock {
+        lock(path, Duration::from_secs(60)).expect_err("nobody can take this lock")
+    }
+
     #[test]
     fn a_file_that_other_users_can_access_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
@@ -263,12 +285,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, lock_path) = (folder.path().join("file"), folder.path().join("file.lock"));
         assert!(std::process::Command::new("mkfifo").arg(&lock_path).status().unwrap().success());
-        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe without a reader");
+        assert_eq!(refusal(&path), NoLock::Unavailable, "a pipe without a reader");
         let _reader = OpenOptions::new().read(true).write(true).open(&lock_path).unwrap();
-        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a pipe with a reader");
+        assert_eq!(refusal(&path), NoLock::Unavailable, "a pipe with a reader");
         fs::remove_file(&lock_path).unwrap();
         symlink(folder.path().join("elsewhere"), &lock_path).unwrap();
-        assert!(lock(&path, Duration::from_secs(60)).is_none(), "a link");
+        assert_eq!(refusal(&path), NoLock::Unavailable, "a link");
         assert!(!folder.path().join("elsewhere").exists());
     }
 
@@ -290,10 +312,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let held = lock(&path, Duration::ZERO);
-        assert!(held.is_some());
-        assert!(lock(&path, Duration::from_millis(20)).is_none());
+        assert!(held.is_ok());
+        assert!(matches!(lock(&path, Duration::from_millis(20)), Err(NoLock::TimedOut)));
         drop(held);
-        assert!(lock(&path, Duration::from_secs(60)).is_some());
-        assert!(lock(Path::new("/dev/null/nowhere"), Duration::ZERO).is_none());
+        assert!(lock(&path, Duration::from_secs(60)).is_ok());
+        assert_eq!(refusal(Path::new("/dev/null/nowhere")), NoLock::Unavailable);
     }
 }

@@ -116,7 +116,7 @@ impl StoredTokens {
     }
 
     fn change(&self, change: impl FnOnce(&mut TokenFile) -> bool) -> Result<(), VerbFailure> {
-        let Some(_lock) = private_file::lock(&self.path, LOCK_LIMIT) else {
+        let Ok(_lock) = private_file::lock(&self.path, LOCK_LIMIT) else {
             return Err(VerbFailure::new(format!("cannot lock `{}`", self.path.display())));
         };
         let mut file = self.read().map_err(|error| self.failure(error))?;

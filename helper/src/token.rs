@@ -91,7 +91,7 @@ pub async fn for_terraform(
             return Ok(token);
         }
         if let Some(token) = request.own(slot.read(clock.now())).await? {
-            if !lock.is_held() {
+            if lock.is_held_by_another() {
                 return Ok(token);
             }
             if !is_rejected(registry, environment, &token).await {

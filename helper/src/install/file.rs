@@ -129,7 +129,7 @@ impl FileChange {
         let Self::TextFile { file, .. } = self else { return Ok(None) };
         let unlocked = || VerbFailure::new(format!("cannot lock `{}`", file.path.display()));
         let lock = private_file::lock(&file.real_path, LOCK_LIMIT);
-        lock.map(Some).ok_or_else(|| {
+        lock.map(Some).map_err(|_| {
             unlocked().hint("check for another running install, and that its folder is writable")
         })
     }

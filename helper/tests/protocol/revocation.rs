@@ -66,6 +66,19 @@ fn get_another(sandbox: &Sandbox, earlier: &str) -> ProgramOutput {
 }
 
 #[test]
+fn a_revoked_token_is_replaced_although_no_process_can_take_the_lock() {
+    let broker = checking(|| http("401 Unauthorized", "", "{}"));
+    let sandbox = Sandbox::of(&broker);
+    sandbox.run(&GET).prints(&token(1));
+    let mut lock = cache_file(&sandbox).into_os_string();
+    lock.push(".lock");
+    let _absent = std::fs::remove_file(&lock);
+    std::fs::create_dir(&lock).unwrap();
+    let run = get_another(&sandbox, &token(1));
+    assert_eq!((run.stdout, run.code), (token(2), 0));
+}
+
+#[test]
 fn a_revoked_token_is_not_printed_if_the_exchange_fails() {
     for (response, line) in [
         (
