@@ -48,6 +48,45 @@ pub(crate) struct StoreTarget {
     #[arg(long, value_name = "SECONDS", env = "STILE_STORE_TIMEOUT", hide_env = true,
         value_parser = clap::value_parser!(u64).range(STORE_TIMEOUT))]
     store_timeout: Option<u64>,
+
+    /// The endpoints in the variables of the AWS SDK, which also reads them itself
+    #[command(flatten)]
+    endpoints: AwsEndpoints,
+}
+
+/// The variables of the AWS SDK that replace its endpoints. The SDK panics if one is empty.
+#[derive(Debug, Default, Args)]
+struct AwsEndpoints {
+    #[arg(long = "aws-endpoint", env = "AWS_ENDPOINT_URL", hide = true)]
+    every_service: Option<String>,
+
+    #[arg(long = "aws-endpoint-dynamodb", env = "AWS_ENDPOINT_URL_DYNAMODB", hide = true)]
+    only_dynamodb: Option<String>,
+
+    #[arg(long = "aws-endpoint-s3", env = "AWS_ENDPOINT_URL_S3", hide = true)]
+    only_s3: Option<String>,
+
+    #[arg(long = "aws-endpoint-kms", env = "AWS_ENDPOINT_URL_KMS", hide = true)]
+    only_kms: Option<String>,
+}
+
+impl AwsEndpoints {
+    /// Fails if a variable is set to nothing.
+    fn check(&self) -> Result<(), CommandError> {
+        let variables = [
+            ("AWS_ENDPOINT_URL", &self.every_service),
+            ("AWS_ENDPOINT_URL_DYNAMODB", &self.only_dynamodb),
+            ("AWS_ENDPOINT_URL_S3", &self.only_s3),
+            ("AWS_ENDPOINT_URL_KMS", &self.only_kms),
+        ];
+        match variables.into_iter().find(|(_, value)| value.as_deref() == Some("")) {
+            None => Ok(()),
+            Some((name, _)) => Err(CommandError::failed(format!(
+                "`{name}` is set to nothing, which the AWS SDK does not accept"
+            ))
+            .hint(format!("unset `{name}`"))),
+        }
+    }
 }
 
 /// The location of a store.
@@ -83,12 +122,15 @@ impl StoreTarget {
         let lacks = |flag| CommandError::usage(format!("`--table` requires `{flag}`"));
         match (&self.data, &self.table) {
             (Some(folder), None) => Ok(StoreLocation::Folder(folder.clone())),
-            (None, Some(table)) => Ok(StoreLocation::Aws(Place {
-                table: table.clone(),
-                bucket: self.bucket.clone().ok_or_else(|| lacks("--bucket"))?,
-                kms_key: self.kms_key.clone().ok_or_else(|| lacks("--kms-key"))?,
-                bucket_kms_key: None,
-            })),
+            (None, Some(table)) => {
+                self.endpoints.check()?;
+                Ok(StoreLocation::Aws(Place {
+                    table: table.clone(),
+                    bucket: self.bucket.clone().ok_or_else(|| lacks("--bucket"))?,
+                    kms_key: self.kms_key.clone().ok_or_else(|| lacks("--kms-key"))?,
+                    bucket_kms_key: None,
+                }))
+            }
             _ => Err(CommandError::usage("exactly one of `--data` and `--table` is required")
                 .hint("use `--data DIR`, or `--table NAME --bucket NAME --kms-key KEY`")),
         }

@@ -294,6 +294,9 @@ pub enum ConfigError {
         "exactly one of `--data` and `--table` is required; hint: use `--data DIR`, or `--table NAME --bucket NAME --kms-key KEY`"
     )]
     Store,
+    /// An endpoint in a variable of the AWS SDK is empty.
+    #[error("`{0}` is set to nothing, which the AWS SDK does not accept; hint: unset it")]
+    EmptyEndpoint(&'static str),
     /// A flag of the store on AWS is missing.
     #[error("`--table` requires `{0}`")]
     MissingFlag(&'static str),
@@ -427,6 +430,9 @@ fn store_location(options: &Options) -> Result<StoreLocation, ConfigError> {
                 kms_key: options.kms_key.clone().ok_or(ConfigError::MissingFlag("--kms-key"))?,
                 bucket_kms_key: options.bucket_kms_key.clone(),
             };
+            if let Some(name) = options.aws_endpoints.set_to_nothing() {
+                return Err(ConfigError::EmptyEndpoint(name));
+            }
             let emulator = options.aws_endpoints.emulator().map(str::to_owned);
             Ok(StoreLocation::Aws { place, emulator })
         }

@@ -367,6 +367,17 @@ async fn the_broker_and_the_admin_program_read_the_endpoints_of_one_service_by_t
         let ok = said.lines().any(|line| line.starts_with(&format!("ok      {part}")));
         assert!(ok, "{part}: {said}");
     }
+    for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_KMS"] {
+        let mut nothing = by_service.clone();
+        nothing.retain(|(set, _)| *set != name);
+        nothing.push((name, String::new()));
+        for said in [
+            run(&program(BROKER), &check, &nothing),
+            run(&program(ADMIN), &["namespace", "list"], &nothing),
+        ] {
+            assert!(said.contains(&format!("`{name}` is set to nothing")), "{said}");
+        }
+    }
     run(&program(ADMIN), &["namespace", "create", "acme"], &by_service);
     let said = run(&program(ADMIN), &["namespace", "list"], &aws.environment());
     assert!(said.contains("acme"), "it is in the table of the broker: {said}");
