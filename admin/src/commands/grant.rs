@@ -19,6 +19,7 @@ use super::{CommandResult, Context, existing_principal, explain, record};
 use crate::cli::{GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::error::CommandError;
 use crate::output::notice;
+use crate::target::quoted;
 
 /// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: GrantVerb) -> CommandResult {
@@ -78,8 +79,13 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
             } else {
                 change.set
             });
+            let expires = args
+                .expires
+                .as_deref()
+                .map(|end| format!(" --expires {}", quoted(end)))
+                .unwrap_or_default();
             let hint = format!(
-                "create it with `{} {}{flags}`",
+                "create it with `{} {}{flags}{expires}`",
                 args.store.command("grant create"),
                 GrantFlags(&principal, &namespace)
             );

@@ -18,9 +18,9 @@ use crate::target::StoreTarget;
 /// Maximum number of attempts to delete all keys, if a broker adds a key at the same time.
 const MAX_ATTEMPTS: usize = 10;
 
-/// The notice after each revocation: helpers do not know about it.
-const CACHED_TOKEN_NOTICE: &str = "credentials helpers still return a cached token until it expires; \
-                    hint: run `terraform-credentials-stile forget HOST` on each machine that has it";
+/// The notice after each revocation: helpers learn about it later.
+const CACHED_TOKEN_NOTICE: &str = "credentials helpers replace a revoked token within a minute, but those of earlier releases \
+                    return it until it expires; hint: run `terraform-credentials-stile forget HOST` on machines with such a helper";
 
 /// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: TokenVerb) -> CommandResult {

@@ -88,7 +88,10 @@ fn with_json_notices_and_alarms_are_objects_too() {
     assert!(created["notice"].as_str().unwrap().contains("created the namespace `acme`"));
     let run = machine.run(&format!("token revoke --principal {session} --output json"));
     let hint = objects(&run)[1]["hint"].clone();
-    assert_eq!(hint, "run `terraform-credentials-stile forget HOST` on each machine that has it");
+    assert_eq!(
+        hint,
+        "run `terraform-credentials-stile forget HOST` on machines with such a helper"
+    );
     let database = rusqlite::Connection::open(machine.path("data/stile.sqlite3")).unwrap();
     database.execute("UPDATE grants SET namespace = 'a*b'", []).unwrap();
     let run = machine.run("grant list --output json");
