@@ -9,6 +9,7 @@ mod seal;
 pub(crate) use claims::NewClaims;
 pub use claims::{Claims, TokenId};
 pub use keyring::{
-    ACTIVATION_DELAY, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, MAX_KEYS, ROTATION_INTERVAL,
+    ACTIVATION_DELAY, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, MAX_AHEAD, MAX_KEYS,
+    ROTATION_INTERVAL,
 };
 pub use seal::{MAX_TOKEN_LEN, Sealed, seal};
