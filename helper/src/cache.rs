@@ -326,11 +326,7 @@ fn is_token_file(name: &str) -> bool {
 
 /// Returns the cache key: a digest of every setting that decides which token the broker issues.
 fn key(registry: &RegistryConfig, scope: &TokenScope, environment: &Environment) -> String {
-    let changed: Vec<_> = environment
-        .aws_files_changed()
-        .into_iter()
-        .map(|time| time.map(|time| format!("{time:?}")))
-        .collect();
+    let changed = environment.aws_file_versions();
     let mut settings = serde_json::json!({
         "host": registry.host.as_str(), "url": registry.url.as_str(),
         "service": registry.service.as_str(),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use directories::BaseDirs;
 use serde::Deserialize;
@@ -190,8 +190,9 @@ impl Environment {
         }
     }
 
-    /// Returns when the AWS configuration files last changed: a profile may now be another principal.
-    pub fn aws_files_changed(&self) -> Vec<Option<SystemTime>> {
+    /// Returns what the AWS configuration files contain, as digests: a profile may now be another
+    /// principal. `None` stands for a file that does not exist.
+    pub fn aws_file_versions(&self) -> Vec<Option<String>> {
         let named = |variable| {
             self.aws
                 .iter()
@@ -203,8 +204,24 @@ impl Environment {
             named(AWS_CONFIG_FILE).or_else(|| usual("config")),
             named(AWS_CREDENTIALS_FILE).or_else(|| usual("credentials")),
         ];
-        files.into_iter().map(|file| std::fs::metadata(file?).ok()?.modified().ok()).collect()
+        files.into_iter().map(|file| file_version(&file?)).collect()
     }
+}
+
+/// The largest AWS configuration file whose content the helper compares, in bytes.
+const MAX_AWS_FILE: u64 = 1 << 20;
+
+/// Returns a digest of a file's content. Its time is not enough: a copy can have the time of its
+/// original. For a file that is too large or cannot be read, it returns the time.
+fn file_version(path: &Path) -> Option<String> {
+    let metadata = std::fs::metadata(path).ok()?;
+    if metadata.is_file()
+        && metadata.len() <= MAX_AWS_FILE
+        && let Ok(content) = std::fs::read(path)
+    {
+        return Some(hex::encode(Sha256::digest(content)));
+    }
+    metadata.modified().ok().map(|time| format!("{time:?}"))
 }
 
 /// Returns the secret for a container's agent. As for the SDK, a file takes precedence.

@@ -397,7 +397,7 @@ fn metadata_timed_out(error: &SdkError) -> bool {
 /// The SDK error has a source only for a missing profile, and none if there is no AWS file at all.
 fn is_missing_profile(error: &SdkError, environment: &Environment) -> bool {
     std::error::Error::source(error).is_some()
-        || environment.aws_files_changed().iter().all(Option::is_none)
+        || environment.aws_file_versions().iter().all(Option::is_none)
 }
 
 /// A provider of AWS credentials.
