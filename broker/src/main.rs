@@ -115,8 +115,8 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 async fn answer_events(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let broker = Arc::new(boot::open(&config, Clock::system(), Folding::Off).await?);
-    // After a timeout, Lambda starts the function again with the same files. No other process
-    // writes there.
+    // After a timeout, Lambda starts the function again with the same files. A process that still
+    // writes to one, on a machine that is no Lambda, has locked it.
     sweep_uploads(&broker.store.incoming(), Duration::ZERO);
     let router = http::router(Arc::clone(&broker));
     http::lambda::serve(router, broker, &config).await.map_err(|error| anyhow::anyhow!(error))

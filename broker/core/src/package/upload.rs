@@ -1,5 +1,7 @@
 //! Receives an archive into a temporary file, hashes it on the way, and verifies it at the end.
 
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ const TEMP_PREFIX: &str = ".stile-incoming-";
 
 /// Deletes temporary files of uploads that a killed process left in the folder.
 ///
-/// It keeps files that changed within `older_than`, because another process may write them.
+/// It keeps the files that a living process has locked, and those that changed within `older_than`:
+/// earlier releases do not lock them.
 pub fn sweep_uploads(folder: &Path, older_than: Duration) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries
@@ -27,8 +30,29 @@ pub fn sweep_uploads(folder: &Path, older_than: Duration) {
             .and_then(|metadata| metadata.modified())
             .ok()
             .and_then(|at| at.elapsed().ok());
-        if age.is_some_and(|age| age >= older_than) {
+        if age.is_some_and(|age| age >= older_than)
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            // The lock lasts until the file is gone, so no upload begins in it.
             let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Creates a temporary file that [`sweep_uploads`] of another process keeps.
+///
+/// A sweep can take the new file before its lock. Then this creates another one.
+fn locked_file(folder: &Path) -> std::io::Result<NamedTempFile> {
+    loop {
+        let file = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(folder)?;
+        match file.as_file().try_lock() {
+            Err(TryLockError::WouldBlock) => continue,
+            // This file system has no locks, so no sweep can lock the file either.
+            Err(TryLockError::Error(_)) | Ok(()) => {}
+        }
+        if file.as_file().metadata()?.nlink() > 0 {
+            return Ok(file);
         }
     }
 }
@@ -63,10 +87,7 @@ impl ArchiveUpload {
     ///
     /// [`UploadError::Disk`], if the file cannot be created.
     pub fn start(folder: &Path) -> Result<Self, UploadError> {
-        let file = tempfile::Builder::new()
-            .prefix(TEMP_PREFIX)
-            .tempfile_in(folder)
-            .map_err(UploadError::Disk)?;
+        let file = locked_file(folder).map_err(UploadError::Disk)?;
         let writer = tokio::fs::File::from_std(file.reopen().map_err(UploadError::Disk)?);
         Ok(Self { file, writer, hash: Sha256::new(), bytes: 0 })
     }
@@ -158,16 +179,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sweep_deletes_only_old_files_of_uploads() {
+    fn a_sweep_deletes_only_old_files_of_uploads_that_nobody_writes() {
         let folder = tempfile::tempdir().unwrap();
         let names = || std::fs::read_dir(folder.path()).unwrap().count();
         std::fs::write(folder.path().join("else"), "").unwrap();
         let upload = ArchiveUpload::start(folder.path()).unwrap();
-        let (_file, path) = upload.file.keep().unwrap();
-        assert!(path.is_file() && names() == 2);
+        sweep_uploads(folder.path(), Duration::ZERO);
+        assert_eq!(names(), 2, "a living process has locked the file");
+        let (file, path) = upload.file.keep().unwrap();
+        drop(file);
         sweep_uploads(folder.path(), Duration::from_secs(3600));
-        assert_eq!(names(), 2, "another process may write the new file");
+        assert_eq!(names(), 2, "a process of an earlier release may write the new file");
+        assert!(path.is_file());
         sweep_uploads(folder.path(), Duration::ZERO);
         assert_eq!(names(), 1);
+    }
+
+    #[test]
+    fn a_sweep_at_the_same_time_takes_no_file_of_an_upload_that_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|threads| {
+            let begun = threads.spawn(|| {
+                let uploads = (0..200).map(|_| ArchiveUpload::start(folder.path()).unwrap());
+                uploads.collect::<Vec<_>>()
+            });
+            while !begun.is_finished() {
+                sweep_uploads(folder.path(), Duration::ZERO);
+            }
+            for upload in begun.join().unwrap() {
+                assert!(upload.file.path().is_file());
+            }
+        });
     }
 }
