@@ -14,10 +14,11 @@ use stile_protocol::exchange::{RequestDocument, document_digest};
 use stile_protocol::names::Permission::Download;
 use stile_protocol::region::Region;
 use stile_protocol::signed_request::signed_headers;
+use stile_tests::aws::moto::Moto;
 use stile_tests::broker::served::Served;
 use stile_tests::broker::{deploy, role};
 use stile_tests::process::home::{CommandOutput, Home};
-use stile_tests::process::{node, venv};
+use stile_tests::process::node;
 use stile_tests::skipped::skipped;
 use terraform_credentials_stile::proof::ProofSigner;
 
@@ -106,7 +107,7 @@ fn example(name: &str) -> PathBuf {
 
 #[tokio::test]
 async fn the_example_for_python_gets_a_token() {
-    let Some(python) = venv::python("moto", "moto-requirements.txt") else {
+    let Some(python) = Moto::python() else {
         return skipped("python3", "the example for Python gets a token");
     };
     run_example(&python, &example("get_token.py"), "SSL_CERT_FILE").await;

@@ -40,17 +40,17 @@ fn the_module_configures_no_provider_so_that_it_can_be_called_many_times() {
 
 #[tokio::test]
 async fn the_module_is_in_order_and_passes_its_own_tests() {
-    let Some(module) = Module::copied("http://127.0.0.1:9", "the state backend's own tests") else {
+    let Some(mut module) = Module::copied("http://127.0.0.1:9", "the state backend's own tests")
+    else {
         return;
     };
     let formatted = module.run("", &["fmt", "-check", "-recursive", "-diff", "-no-color"]).await;
     assert_eq!((formatted.code, formatted.stdout.as_str()), (Some(0), ""), "{}", formatted.stderr);
-    for arguments in [
-        ["init", "-input=false", "-no-color"].as_slice(),
-        &["validate", "-no-color"],
-        &["test", "-no-color"],
-    ] {
-        let ran = module.run("", arguments).await;
+    let ran = module.run("", &["init", "-input=false", "-no-color"]).await;
+    assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
+    let _provider = module.keep_provider().await;
+    for arguments in [["validate", "-no-color"], ["test", "-no-color"]] {
+        let ran = module.run("", &arguments).await;
         assert_eq!(ran.code, Some(0), "{arguments:?}: {}\n{}", ran.stdout, ran.stderr);
         assert!(
             arguments[0] != "test" || ran.stdout.contains("Success! 10 passed, 0 failed."),

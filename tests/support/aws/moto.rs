@@ -7,6 +7,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::process::programs::client;
@@ -28,12 +29,18 @@ pub struct Moto {
 }
 
 impl Moto {
+    /// Returns the Python program of moto's environment, and first creates that environment if
+    /// necessary. Returns `None` without `python3`.
+    pub fn python() -> Option<PathBuf> {
+        venv::python("moto", "moto-requirements.txt")
+    }
+
     /// Starts moto, and first creates its Python environment if necessary. Returns `None` without
     /// `python3`.
     ///
     /// moto does not authenticate callers until [`Self::role_credentials`] returns.
     pub fn start() -> Option<Self> {
-        let python = venv::python("moto", "moto-requirements.txt")?;
+        let python = Self::python()?;
         let mut said = tempfile::tempfile().unwrap();
         let mut command = Command::new(python);
         command

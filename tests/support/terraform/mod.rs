@@ -4,6 +4,7 @@
 pub mod docs;
 pub mod provider;
 pub mod release;
+pub mod running_provider;
 pub mod state_backend;
 
 use std::path::{Path, PathBuf};

@@ -11,14 +11,21 @@ use crate::skipped::skipped;
 /// A program that passes its arguments to the library's command line.
 const RUNNER: &str = include_str!("../../fixtures/terraform_release.py");
 
+/// The releases that tests use.
+pub const RELEASES: [&str; 3] = ["1.6", "1.9", "1.15"];
+
+/// Returns the Python program of a release's environment, and first creates that environment if
+/// necessary.
+pub fn python(release: &str) -> Option<PathBuf> {
+    let name = format!("terraform-{release}");
+    venv::python(&name, &format!("{name}-requirements.txt"))
+}
+
 /// Returns the program of a release such as `1.9`.
 ///
 /// If the release cannot be installed, it records a skip and returns `None`.
 pub fn terraform_release(release: &str, shows: &str) -> Option<PathBuf> {
-    let Some(python) = venv::python(
-        &format!("terraform-{release}"),
-        &format!("terraform-{release}-requirements.txt"),
-    ) else {
+    let Some(python) = python(release) else {
         // The skip names `python3`, because Python provides the releases. If CI has Python, a skip
         // then fails the run.
         skipped("python3", &format!("Terraform {release}: {shows}"));
@@ -41,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_release_has_the_version_that_a_test_names() {
-        for release in ["1.6", "1.9", "1.15"] {
+        for release in RELEASES {
             let Some(program) = terraform_release(release, "the version of the release") else {
                 continue;
             };

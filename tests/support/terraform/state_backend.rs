@@ -11,6 +11,7 @@ use crate::process::programs::workspace;
 use crate::skipped::{skipped, tool};
 use crate::terraform::Terraform;
 use crate::terraform::provider::{emulated, terraform_on};
+use crate::terraform::running_provider::RunningProvider;
 
 /// The configuration of a project. It needs only Terraform's built-in provider.
 const PROJECT: &str = "variable \"word\" {\n  type = string\n}\n\nresource \"terraform_data\" \"it\" {\n  input = var.word\n}\n";
@@ -38,6 +39,11 @@ impl Module {
     pub async fn run(&self, folder: &str, arguments: &[&str]) -> CommandOutput {
         let place = format!("-chdir={}", self.folder.join(folder).display());
         self.terraform.run(&[&[place.as_str()], arguments].concat()).await
+    }
+
+    /// Starts the provider that `init` of the module installed. All later commands use it.
+    pub async fn keep_provider(&mut self) -> RunningProvider {
+        self.terraform.keep_provider(&self.folder).await
     }
 
     /// Writes a file into the module.

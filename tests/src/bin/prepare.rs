@@ -1,0 +1,15 @@
+//! Downloads what the tests need beside the programs. Without it, the first test that needs
+//! something downloads it.
+
+use stile_tests::aws::moto::Moto;
+use stile_tests::process::node;
+use stile_tests::terraform::release;
+
+fn main() {
+    // A test reports what is missing.
+    let _ = Moto::python();
+    let _ = node::packages();
+    for release in release::RELEASES {
+        let _ = release::python(release);
+    }
+}
