@@ -1,5 +1,5 @@
-//! Downloads what the tests need beside the programs. Without it, the first test that needs
-//! something downloads it.
+//! Downloads the Python environments and the packages that tests need. Without it, the first test
+//! that needs one downloads it.
 
 use stile_tests::aws::moto::Moto;
 use stile_tests::process::node;
