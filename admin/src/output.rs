@@ -88,6 +88,11 @@ impl Output {
     }
 }
 
+/// Returns whether the user wants no notices and no progress.
+pub(crate) fn is_quiet() -> bool {
+    Messages::current().quiet
+}
+
 /// Prints a notice to stderr, unless the user asked for none. As JSON, it is one line.
 pub(crate) fn notice(text: impl fmt::Display) {
     let Messages { form, quiet } = Messages::current();

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use crate::api::{ApiResponse, send};
 use crate::error::CommandError;
-use crate::output::notice;
+use crate::output::{is_quiet, notice};
 use crate::pack::{PackError, PackedFolder, Pattern, pack};
 
 /// Timeout of an upload. It is longer than the broker's own timeout of 15 minutes.
@@ -170,7 +170,7 @@ impl Archive {
     }
 }
 
-/// Prints a notice with the files that are not in the archive of a folder.
+/// Prints notices about the files that are not in the archive of a folder.
 fn print_skipped(packed: &PackedFolder) {
     if !packed.skipped.is_empty() {
         let more = packed.skipped.len().saturating_sub(MAX_SKIPPED_SHOWN);
@@ -183,6 +183,11 @@ fn print_skipped(packed: &PackedFolder) {
     for folder in &packed.only_name_excluded {
         notice(format_args!(
             "`.terraformignore` excludes `{folder}`, but not the files in it; write `{folder}/`"
+        ));
+    }
+    for pattern in &packed.unmatched {
+        notice(format_args!(
+            "`--include {pattern}` selects no file; hint: for the files in a folder, write `FOLDER/`, and include the folder itself if the program skips it"
         ));
     }
 }
@@ -213,7 +218,7 @@ fn digest(file: &mut File) -> io::Result<String> {
 }
 
 fn bar(bytes: u64) -> ProgressBar {
-    let target = if io::stderr().is_terminal() {
+    let target = if io::stderr().is_terminal() && !is_quiet() {
         ProgressDrawTarget::stderr()
     } else {
         ProgressDrawTarget::hidden()

@@ -5,6 +5,17 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::clock;
 
+/// Longest token that Terraform can send through every gateway, in bytes.
+pub(crate) const MAX_TOKEN: usize = 4096;
+
+/// Returns whether a text can be a token.
+///
+/// A token goes into a header, a shell command or HCL, so it must not contain a delimiter.
+pub(crate) fn is_usable(token: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(is_plain)
+}
+
 /// A bearer token with its expiry and principal.
 #[derive(Debug, Clone)]
 pub struct Token {

@@ -28,7 +28,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::bearer::Token;
+use crate::bearer::{self, Token};
 use crate::config::{Environment, RegistryConfig, TokenScope};
 use crate::private_file::{self, Durability, NoLock, PrivateFileError};
 
@@ -161,6 +161,7 @@ impl CacheSlot {
         let entry: CachedToken =
             serde_json::from_slice(&private_file::read(&self.path).ok()?).ok()?;
         if entry.version != VERSION
+            || !bearer::is_usable(&entry.token)
             || !entry.crit.iter().all(|name| FIELDS.contains(&name.as_str()))
         {
             return None;

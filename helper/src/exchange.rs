@@ -11,6 +11,7 @@ use stile_protocol::exchange::RequestDocument;
 use stile_protocol::region::Region;
 use stile_protocol::reply::{ErrorCode, TokenReply};
 
+use crate::bearer;
 use crate::call::{self, BrokerResponse, CallError, Refusal};
 use crate::clock::{self, Clock};
 use crate::config::{RegistryConfig, Service, TokenScope};
@@ -24,9 +25,6 @@ use crate::proof::{ProofError, ProofSigner, SigningError};
 /// trusted: without a limit, an attacker who impersonates the registry once could collect proofs that
 /// become valid months later.
 const MAX_SKEW: TimeDelta = TimeDelta::hours(26);
-
-/// Longest token that Terraform can send through every gateway, in bytes.
-const MAX_TOKEN: usize = 4096;
 
 /// Largest difference from the requested lifetime that a slow response can explain.
 const LIFETIME_MARGIN: TimeDelta = TimeDelta::seconds(10);
@@ -199,10 +197,7 @@ fn parse_reply(response: &BrokerResponse) -> Result<(TokenReply, DateTime<Utc>),
     }
     let unreadable = || ExchangeError::InvalidReply(response.url.clone());
     let reply: TokenReply = serde_json::from_slice(&response.body).map_err(|_| unreadable())?;
-    // The token goes into a header, a shell command or HCL, so it must not contain a delimiter.
-    let plain =
-        reply.token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
-    if reply.token.is_empty() || reply.token.len() > MAX_TOKEN || !plain {
+    if !bearer::is_usable(&reply.token) {
         return Err(unreadable());
     }
     let expires_at =
@@ -215,6 +210,7 @@ mod tests {
     use reqwest::{StatusCode, Url};
 
     use super::*;
+    use crate::bearer::MAX_TOKEN;
 
     fn response(status: u16, body: &str) -> BrokerResponse {
         let url = Url::parse("https://registry.example.com/v1/token").unwrap();

@@ -2,6 +2,7 @@
 //!
 //! The rules are those of Terraform (HashiCorp's go-slug), as decision 0013 says.
 
+use std::fmt;
 use std::iter::Peekable;
 use std::str::Chars;
 
@@ -10,7 +11,11 @@ const MAX_PATTERN_LEN: usize = 1_024;
 
 /// A pattern for paths that are relative to the module's folder, with `/` between their parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pattern(Vec<Token>);
+pub(crate) struct Pattern {
+    /// The pattern as it was written.
+    text: String,
+    tokens: Vec<Token>,
+}
 
 /// One step of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +36,12 @@ enum Token {
     InsideFolders,
 }
 
+impl fmt::Display for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
 impl Pattern {
     /// Parses a pattern of `*`, `?`, `[a-z]`, `**` and other characters.
     ///
@@ -47,6 +58,7 @@ impl Pattern {
         if text.len() > MAX_PATTERN_LEN {
             return Err("has more than 1,024 bytes");
         }
+        let written = text.to_owned();
         let everywhere = if text.starts_with('/') { "" } else { "**/" };
         let below = if text.ends_with('/') { "**" } else { "" };
         let text = format!("{everywhere}{}{below}", text.strip_prefix('/').unwrap_or(text));
@@ -69,17 +81,17 @@ impl Pattern {
                 literal => tokens.push(Token::Literal(literal)),
             }
         }
-        Ok(Self(tokens))
+        Ok(Self { text: written, tokens })
     }
 
     /// Returns whether the pattern matches the whole path. The path of a folder may end with `/`.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        let none = vec![false; self.0.len() + 1];
+        let none = vec![false; self.tokens.len() + 1];
         let mut reached = none.clone();
         self.enter(0, &mut reached);
         for letter in path.chars() {
             let mut next = none.clone();
-            for (at, token) in self.0.iter().enumerate().filter(|(at, _)| reached[*at]) {
+            for (at, token) in self.tokens.iter().enumerate().filter(|(at, _)| reached[*at]) {
                 match token {
                     Token::Literal(wanted) if *wanted == letter => self.enter(at + 1, &mut next),
                     Token::AnyOne if letter != '/' => self.enter(at + 1, &mut next),
@@ -102,7 +114,7 @@ impl Pattern {
             }
             reached = next;
         }
-        reached[self.0.len()]
+        reached[self.tokens.len()]
     }
 
     /// Marks a position as reached, with the positions after it that need no character.
@@ -110,7 +122,7 @@ impl Pattern {
         if std::mem::replace(&mut reached[at], true) {
             return;
         }
-        match self.0.get(at) {
+        match self.tokens.get(at) {
             Some(Token::AnyInPart | Token::Rest) => self.enter(at + 1, reached),
             Some(Token::Folders) => {
                 self.enter(at + 1, reached);

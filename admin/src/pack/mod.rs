@@ -4,6 +4,7 @@
 //! inspection follows afterwards.
 
 mod ignore;
+mod open;
 mod secrets;
 mod selection;
 
@@ -21,6 +22,7 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use self::ignore::IgnoreRules;
 pub(crate) use self::ignore::Pattern;
+use self::open::{OpenError, Root};
 use self::secrets::Verdict;
 use self::selection::{Choice, Selection};
 
@@ -39,6 +41,8 @@ pub(crate) struct PackedFolder {
     pub(crate) skipped: Vec<String>,
     /// The folders whose name `.terraformignore` excludes, although it includes the files in them.
     pub(crate) only_name_excluded: Vec<String>,
+    /// The patterns that match no packed file.
+    pub(crate) unmatched: Vec<String>,
 }
 
 /// The reason why a folder cannot be packed.
@@ -90,11 +94,11 @@ pub(crate) enum PackError {
 /// [`PackError`]. A folder with secrets is an error, which names all of them.
 pub(crate) fn pack(folder: &Path, include: &[Pattern]) -> Result<PackedFolder, PackError> {
     let content = folder_content(folder, include, &ArchiveLimits::default())?;
-    let FolderContent { files, mut skipped, mut secrets, only_name_excluded } = content;
+    let FolderContent { root, files, mut skipped, mut secrets, only_name_excluded } = content;
     let file = tempfile::tempfile().map_err(PackError::Unwritable)?;
     let mut archive = ZipWriter::new(BufWriter::new(file));
     for entry in &files {
-        let data = entry.read()?;
+        let data = entry.read(&root)?;
         let verdict = if entry.is_included { Verdict::Pack } else { secrets::of_content(&data) };
         match verdict {
             Verdict::Pack => {}
@@ -126,13 +130,19 @@ pub(crate) fn pack(folder: &Path, include: &[Pattern]) -> Result<PackedFolder, P
     skipped.sort_unstable();
     let written = archive.finish().map_err(|error| PackError::Unwritable(error.into()))?;
     let file = written.into_inner().map_err(|error| PackError::Unwritable(error.into_error()))?;
-    Ok(PackedFolder { file, skipped, only_name_excluded })
+    let matches = |pattern: &&Pattern| files.iter().any(|file| pattern.matches(&file.name));
+    let unmatched =
+        include.iter().filter(|pattern| !matches(pattern)).map(ToString::to_string).collect();
+    Ok(PackedFolder { file, skipped, only_name_excluded, unmatched })
 }
 
 struct FileToPack {
     name: String,
-    /// The file to read. For a symbolic link, it is the file to which the link leads.
+    /// The path for messages.
     path: PathBuf,
+    /// The path below the folder, without symbolic links. For a link, it is the path of the file to
+    /// which the link leads.
+    inside: PathBuf,
     metadata: Metadata,
     /// Whether the publisher asked for this file, so that it may contain a secret.
     is_included: bool,
@@ -140,26 +150,13 @@ struct FileToPack {
 
 impl FileToPack {
     /// Reads the file, if it has not changed since the walk.
-    ///
-    /// It does not follow a symbolic link that replaced the file. Otherwise, another local user
-    /// could publish any file that the operator can read.
-    fn read(&self) -> Result<Vec<u8>, PackError> {
-        use std::os::unix::fs::OpenOptionsExt as _;
+    fn read(&self, root: &Root) -> Result<Vec<u8>, PackError> {
         let unreadable = |source| PackError::Unreadable { path: self.path.clone(), source };
         let changed = || rejected(&self.path, "changed while it was packed");
-        let flags = rustix::fs::OFlags::NOFOLLOW
-            | rustix::fs::OFlags::NONBLOCK
-            | rustix::fs::OFlags::CLOEXEC;
-        let file = match File::options()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(&self.path)
-        {
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-                return Err(changed());
-            }
-            opened => opened.map_err(unreadable)?,
-        };
+        let file = root.file(&self.inside).map_err(|error| match error {
+            OpenError::Changed => changed(),
+            OpenError::Unreadable(source) => unreadable(source),
+        })?;
         let mut content = Vec::new();
         (&file).take(self.metadata.len() + 1).read_to_end(&mut content).map_err(unreadable)?;
         let now = file.metadata().map_err(unreadable)?;
@@ -175,8 +172,8 @@ impl FileToPack {
 }
 
 /// The files of a folder, by what the program does with them.
-#[derive(Default)]
 struct FolderContent {
+    root: Root,
     /// The files to pack, sorted by name.
     files: Vec<FileToPack>,
     skipped: Vec<String>,
@@ -192,9 +189,16 @@ fn folder_content(
     limits: &ArchiveLimits,
 ) -> Result<FolderContent, PackError> {
     let unreadable = |source| PackError::Unreadable { path: folder.to_owned(), source };
-    let root = fs::canonicalize(folder).map_err(unreadable)?;
-    let selection = Selection { rules: ignore_rules(folder, &root)?, include };
-    let (mut found, mut bytes) = (FolderContent::default(), 0_u64);
+    let real = fs::canonicalize(folder).map_err(unreadable)?;
+    let selection = Selection { rules: ignore_rules(folder, &real)?, include };
+    let mut found = FolderContent {
+        root: Root::open(&real).map_err(unreadable)?,
+        files: Vec::new(),
+        skipped: Vec::new(),
+        secrets: Vec::new(),
+        only_name_excluded: Vec::new(),
+    };
+    let mut bytes = 0_u64;
     let mut walk = WalkDir::new(folder).min_depth(1).into_iter();
     while let Some(entry) = walk.next() {
         let entry = entry.map_err(|error| walk_failure(folder, error))?;
@@ -209,10 +213,10 @@ fn folder_content(
             }
             continue;
         }
-        let (choice, path) = if entry.path_is_symlink() {
-            choose_link(&entry, &name, &root, &selection)?
+        let (choice, inside) = if entry.path_is_symlink() {
+            choose_link(&entry, &name, &real, &selection)?
         } else {
-            (selection.file(&name), entry.path().to_owned())
+            (selection.file(&name), PathBuf::from(&name))
         };
         let is_included = match choice {
             Choice::Pack => false,
@@ -226,13 +230,14 @@ fn folder_content(
                 continue;
             }
         };
-        let metadata = fs::symlink_metadata(&path)
+        let path = entry.path().to_owned();
+        let metadata = fs::symlink_metadata(real.join(&inside))
             .map_err(|source| PackError::Unreadable { path: path.clone(), source })?;
         if !metadata.is_file() {
             return Err(rejected(entry.path(), "is neither a file nor a folder"));
         }
         bytes = bytes.saturating_add(metadata.len());
-        found.files.push(FileToPack { name, path, metadata, is_included });
+        found.files.push(FileToPack { name, path, inside, metadata, is_included });
         if bytes > limits.unpacked_bytes || found.files.len() > limits.entries {
             let limit = format!(
                 "the maximum is {} bytes in {} files",
@@ -245,7 +250,7 @@ fn folder_content(
     Ok(found)
 }
 
-/// Chooses what to do with a symbolic link, and returns the path of the file to pack.
+/// Chooses what to do with a symbolic link, and returns the path of the file to pack below the folder.
 ///
 /// It rejects a link that leads out of the folder, because it could publish any file.
 fn choose_link(
@@ -257,7 +262,7 @@ fn choose_link(
     let refused = |problem| rejected(link.path(), problem);
     let choice = selection.file(name);
     if matches!(choice, Choice::Skip | Choice::Refuse(_)) {
-        return Ok((choice, link.path().to_owned()));
+        return Ok((choice, PathBuf::from(name)));
     }
     let is_absent = |error: &io::Error| {
         error.kind() == io::ErrorKind::NotFound
@@ -279,11 +284,11 @@ fn choose_link(
         return Err(refused("is a symbolic link to a folder; replace it with its target"));
     }
     if choice == Choice::Include {
-        return Ok((choice, target));
+        return Ok((choice, inside.to_owned()));
     }
-    let inside =
+    let target =
         name_of(inside).ok_or_else(|| refused("leads to a file whose name is not UTF-8"))?;
-    Ok((selection.target(&inside), target))
+    Ok((selection.target(&target), inside.to_owned()))
 }
 
 /// Reads the rules in the folder's `.terraformignore`, if it has one.

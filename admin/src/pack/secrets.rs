@@ -1,5 +1,8 @@
 //! Recognises files that a module must not publish, by their name and by their content.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// Names of files and folders that are never part of a module.
 const LOCAL_NAMES: [&str; 5] = [".git", ".terraform", ".terragrunt-cache", ".venv", "node_modules"];
 
@@ -8,6 +11,9 @@ const COPY_ENDINGS: [&str; 8] = ["~", ".bak", ".backup", ".old", ".orig", ".save
 
 /// Endings of examples and templates of variable files, which belong to the module.
 const EXAMPLE_ENDINGS: [&str; 6] = [".example", ".sample", ".dist", ".tpl", ".tftpl", ".md"];
+
+/// Endings of templates and of pages, which belong to the module whatever they are about.
+const TEMPLATE_ENDINGS: [&str; 3] = [".tpl", ".tftpl", ".md"];
 
 /// Endings of files that Terraform reads as part of a module.
 const MODULE_ENDINGS: [&str; 4] = [".tf", ".tf.json", ".tofu", ".tofu.json"];
@@ -32,6 +38,15 @@ const KEY_HEADERS: [&[u8]; 5] =
 /// The fewest characters of base64 that count as a line of a key. A placeholder is shorter.
 const SHORTEST_KEY_LINE: usize = 32;
 
+/// The beginning of a key of `age`.
+const AGE_KEY: &[u8] = b"AGE-SECRET-KEY-1";
+
+/// The base64 of `-----BEGIN ` without its last two bits.
+const ENCODED_BEGIN: &[u8] = b"LS0tLS1CRUdJTi";
+
+/// The most characters of base64 that the program decodes to find the begin of a key.
+const MAX_ENCODED_LEN: usize = 1_024;
+
 /// The kinds of secrets for which the program refuses a file.
 const PRIVATE_KEY: &str = "private key";
 const CLI_TOKENS: &str = "CLI configuration with tokens";
@@ -48,7 +63,12 @@ pub(super) enum Verdict {
 /// Returns whether a file or folder of this name does not belong to the module.
 pub(super) fn is_local(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    LOCAL_NAMES.contains(&name.as_str()) || name.starts_with(".env")
+    LOCAL_NAMES.contains(&name.as_str()) || name.starts_with(".env") && !is_template(&name)
+}
+
+/// Returns whether a file of this name is a template or a page. The name is in lower case.
+fn is_template(name: &str) -> bool {
+    TEMPLATE_ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Judges a file by its name, without a folder. A copy such as `id_rsa.bak` counts as its original.
@@ -57,7 +77,7 @@ pub(super) fn of_name(name: &str) -> Verdict {
     if MODULE_ENDINGS.iter().any(|ending| name.ends_with(ending)) {
         return Verdict::Pack;
     }
-    if is_local(&name) || name.contains(".tfstate") {
+    if is_local(&name) || name.contains(".tfstate") && !is_template(&name) {
         return Verdict::Skip;
     }
     let name = COPY_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
@@ -110,7 +130,12 @@ pub(super) fn of_content(content: &[u8]) -> Verdict {
     if is_state_or_plan_in_json(content) {
         return Verdict::Skip;
     }
-    if content.starts_with(b"PuTTY-User-Key-File-") || has_private_key(content) {
+    if content.starts_with(b"PuTTY-User-Key-File-")
+        || find(content, AGE_KEY).is_some_and(|at| begins_key(&content[at + AGE_KEY.len()..]))
+        || has_private_key(content)
+        || has_encoded_private_key(content)
+        || is_private_key_in_der(content)
+    {
         return Verdict::Refuse(PRIVATE_KEY);
     }
     Verdict::Pack
@@ -151,6 +176,55 @@ fn has_private_key(content: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// Returns whether a file contains the base64 of a private key in PEM form, as a Kubernetes secret
+/// does.
+fn has_encoded_private_key(content: &[u8]) -> bool {
+    let mut rest = content;
+    while let Some(at) = find(rest, ENCODED_BEGIN) {
+        rest = &rest[at..];
+        let is_text = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        let length = rest.iter().take(MAX_ENCODED_LEN).take_while(is_text).count();
+        // Without padding, the last characters stand for no whole byte.
+        let decoded = STANDARD.decode(&rest[..length / 4 * 4]).unwrap_or_default();
+        if has_private_key(&decoded) {
+            return true;
+        }
+        rest = &rest[ENCODED_BEGIN.len()..];
+    }
+    false
+}
+
+/// Returns whether a file is a private key in DER form: PKCS #8 (RFC 5958), PKCS #1 (RFC 8017) or SEC 1
+/// (RFC 5915).
+///
+/// All three are one sequence that fills the file, and begin with a small number, their version.
+fn is_private_key_in_der(content: &[u8]) -> bool {
+    let Some(body) = der_sequence(content) else { return false };
+    match body {
+        // A sequence names the algorithm, by an object identifier (PKCS #8).
+        [0x02, 0x01, 0x00 | 0x01, 0x30, length, 0x06, ..] => *length < 0x80,
+        // The modulus is a number of at least 64 bytes (PKCS #1).
+        [0x02, 0x01, 0x00 | 0x01, 0x02, 0x40..=0x7f, ..]
+        | [0x02, 0x01, 0x00 | 0x01, 0x02, 0x81 | 0x82, ..] => true,
+        // The key is a string of as many bytes as the field of the curve has (SEC 1).
+        [0x02, 0x01, 0x01, 0x04, length, ..] => matches!(length, 28 | 32 | 48 | 66),
+        _ => false,
+    }
+}
+
+/// Returns the content of a DER sequence that fills the file.
+fn der_sequence(content: &[u8]) -> Option<&[u8]> {
+    let (length, body) = match content {
+        [0x30, 0x81, length, body @ ..] => (usize::from(*length), body),
+        [0x30, 0x82, high, low, body @ ..] => {
+            (usize::from(u16::from_be_bytes([*high, *low])), body)
+        }
+        [0x30, length @ 0..=0x7f, body @ ..] => (usize::from(*length), body),
+        _ => return None,
+    };
+    (body.len() == length).then_some(body)
 }
 
 /// Returns whether a key follows its first line, and not a placeholder or an expression.
@@ -263,6 +337,10 @@ mod tests {
             "tfplan.tf",
             "credentials.tf.json",
             "main.tofu",
+            ".env.tftpl",
+            ".env.tpl",
+            "terraform.tfstate.md",
+            "state.tfstate.tftpl",
             "terraform.tfvars.example",
             "terraform.tfvars.json.example",
             "README.md",
@@ -312,6 +390,39 @@ mod tests {
             let text = String::from_utf8_lossy(content);
             assert_eq!(of_content(content), Verdict::Refuse(PRIVATE_KEY), "{text}");
         }
+    }
+
+    #[test]
+    fn a_private_key_in_another_encoding_is_refused_by_its_content() {
+        let encoded = STANDARD.encode(KEY);
+        let length = |body: &[u8]| u8::try_from(body.len()).unwrap();
+        let sequence = |body: &[u8]| [&[0x30, 0x81, length(body)], body].concat();
+        let pkcs_8 = [&[0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70][..], &[4; 40]];
+        let pkcs_1 = [&[0x02, 0x01, 0x00, 0x02, 0x41, 0x00][..], &[7; 100]].concat();
+        let sec_1 = [&[0x02, 0x01, 0x01, 0x04, 0x20][..], &[7; 40]].concat();
+        for content in [
+            format!("# created: 2026-11-29\nAGE-SECRET-KEY-1{}\n", "Q".repeat(58)).as_bytes(),
+            encoded.as_bytes(),
+            format!("data:\n  tls.key: {encoded}\n").as_bytes(),
+            format!("key = \"{}\"", STANDARD.encode(KEY.replace('\n', "\r\n"))).as_bytes(),
+            &sequence(&pkcs_8.concat()),
+            &sequence(&pkcs_1),
+            &sequence(&sec_1),
+        ] {
+            let text = String::from_utf8_lossy(content);
+            assert_eq!(of_content(content), Verdict::Refuse(PRIVATE_KEY), "{text}");
+        }
+        for content in [
+            "write AGE-SECRET-KEY-1... into this file",
+            "LS0tLS1CRUdJTi is how the base64 of a key begins",
+            &STANDARD.encode("-----BEGIN CERTIFICATE-----\nMIIDazCCAlOgAwIBAgIUJ5mJ0Yt2mVvJ\n"),
+            "0\u{5}\u{2}\u{1}\u{0}\u{5}\u{0}",
+        ] {
+            assert_eq!(of_content(content.as_bytes()), Verdict::Pack, "{content}");
+        }
+        // The same bytes inside of a longer file, such as a certificate, are no key.
+        let longer = [&sequence(&pkcs_1)[..], b"\n"].concat();
+        assert_eq!(of_content(&longer), Verdict::Pack);
     }
 
     #[test]

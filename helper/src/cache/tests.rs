@@ -63,6 +63,17 @@ fn write_with(slot: &CacheSlot, fields: &serde_json::Value) -> Vec<u8> {
 }
 
 #[test]
+fn a_damaged_token_is_not_used() {
+    let cache = TestCache::new();
+    let slot = cache.slot("a.example");
+    for damaged in ["", "stile v4", "stile\n", "stile\u{fffd}", "\0\0\0\0", &"x".repeat(4_097)] {
+        write_with(&slot, &serde_json::json!({ "token": damaged }));
+        assert!(slot.read(now()).is_none(), "{damaged:?}");
+        assert!(slot.read_checked(now()).is_none(), "{damaged:?}");
+    }
+}
+
+#[test]
 fn a_file_of_the_release_before_versions_is_read() {
     let cache = TestCache::new();
     let slot = cache.slot("a.example");

@@ -180,10 +180,10 @@ fn a_file_that_changes_during_packing_is_rejected() {
         let folder = folder(&["main.tf"]);
         let path = folder.path().join("main.tf");
         File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
-        let walked = folder_content(folder.path(), &[], &ArchiveLimits::default()).unwrap().files;
-        assert!(walked[0].read().is_ok());
+        let walked = folder_content(folder.path(), &[], &ArchiveLimits::default()).unwrap();
+        assert!(walked.files[0].read(&walked.root).is_ok());
         change(&path);
-        let error = walked[0].read().unwrap_err().to_string();
+        let error = walked.files[0].read(&walked.root).unwrap_err().to_string();
         assert!(error.ends_with("/main.tf` changed while it was packed"), "number {at}: {error}");
     }
 }
@@ -362,6 +362,14 @@ fn the_rules_of_terraformignore_apply_in_every_folder() {
         "tests/unit/main.tf",
     ];
     assert_eq!(packed.skipped, skipped);
+}
+
+#[test]
+fn a_pattern_that_selects_no_file_is_reported() {
+    let folder = folder(&["main.tf", "a.tfvars", ".git/config", "docs/b.md"]);
+    let asked = ["*.tfvars", "b.tfvars", "/docs", ".git/config", "docs/"];
+    let packed = pack(folder.path(), &patterns(&asked)).unwrap();
+    assert_eq!(packed.unmatched, ["b.tfvars", "/docs", ".git/config"]);
 }
 
 #[test]

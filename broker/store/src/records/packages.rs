@@ -8,6 +8,12 @@ use super::{Records, package_document};
 use crate::retry::Retry;
 use crate::{Published, StoreError};
 
+/// The most versions of one package, on every kind of store.
+///
+/// Each publication writes the whole list of versions, and other writers of an embedded store wait
+/// meanwhile. Without a limit, one publisher slows down everyone.
+const MAX_VERSIONS: usize = 10_000;
+
 impl Records {
     /// Adds a version whose archive is stored already, and lists it.
     pub(crate) async fn add_version(
@@ -20,6 +26,11 @@ impl Records {
         loop {
             let mut package =
                 self.package(address).await?.unwrap_or_else(|| package_document::empty(address));
+            if package.versions.len() >= MAX_VERSIONS {
+                let published = self.version(address, version).await?;
+                let same = |archive: StoredArchive| compare(&archive, &record.archive.sha256);
+                return Ok(published.map_or(Published::Full, |archive| same(archive)));
+            }
             let before = package.revision;
             package.add(address, version, record.published_at);
             let mutations = vec![

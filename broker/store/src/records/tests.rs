@@ -68,6 +68,24 @@ fn grant(namespace: &str) -> Grant {
     }
 }
 
+fn version(text: &str) -> Version {
+    Version::parse(text).unwrap()
+}
+
+/// Returns a version whose archive has that digest.
+fn record(digest: &str) -> VersionRecord {
+    VersionRecord {
+        archive: StoredArchive {
+            sha256: digest.to_owned(),
+            format: Format::Zip,
+            object_version: None,
+        },
+        bytes: 5,
+        published_by: "x".to_owned(),
+        published_at: 7,
+    }
+}
+
 fn id(text: &str) -> UniqueId {
     UniqueId::parse(text).unwrap()
 }
@@ -126,17 +144,6 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let store = &database.records;
     store.create_grant(grant("acme"), None).await.unwrap();
-    let record = |digest: &str| VersionRecord {
-        archive: StoredArchive {
-            sha256: digest.to_owned(),
-            format: Format::Zip,
-            object_version: None,
-        },
-        bytes: 5,
-        published_by: "x".to_owned(),
-        published_at: 7,
-    };
-    let version = |text: &str| Version::parse(text).unwrap();
     let first = store.add_version(&address, &version("1.0.0"), record("aa")).await.unwrap();
     assert_eq!(first, Published::Created);
     database.by_hand(
@@ -153,6 +160,30 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
         let again = store.add_version(&address, &version("1.1.0"), record(digest)).await.unwrap();
         assert_eq!(again, expected);
     }
+}
+
+#[tokio::test]
+async fn a_package_takes_ten_thousand_versions_and_no_more() {
+    let database = Database::new();
+    let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+    let publish = async |text: &str, digest: &str| {
+        database.records.add_version(&address, &version(text), record(digest)).await.unwrap()
+    };
+    assert_eq!(publish("0.0.0", "aa").await, Published::Created);
+    let listed: Vec<Version> = (0..9_999).map(|patch| version(&format!("0.0.{patch}"))).collect();
+    let document = stile_core::package::versions_document(listed.iter());
+    database.by_hand(&format!("UPDATE modules SET versions_document = '{document}'"));
+    assert_eq!(publish("1.0.0", "bb").await, Published::Created);
+    for (text, digest, expected) in [
+        ("1.0.1", "cc", Published::Full),
+        ("1.0.0", "bb", Published::Same),
+        ("1.0.0", "cc", Published::Different),
+    ] {
+        assert_eq!(publish(text, digest).await, expected, "{text} {digest}");
+    }
+    let other = PackageAddress::Module("acme/dns/aws".parse().unwrap());
+    let added = database.records.add_version(&other, &version("1.0.0"), record("dd")).await;
+    assert_eq!(added.unwrap(), Published::Created);
 }
 
 #[tokio::test]
