@@ -18,6 +18,7 @@ pub use self::authorizer_base::AuthorizerBase;
 pub use self::aws_endpoints::AwsEndpoints;
 use crate::authn::gateway::{IamSource, IamSourceError};
 use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTimeouts};
+use crate::client_source::ClientSource;
 use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_store::{Place, STORE_TIMEOUT};
 
@@ -117,6 +118,19 @@ pub struct Options {
     /// 111122223333/abcdef1234
     #[arg(long, env = "STILE_IAM_SOURCE", value_name = "ACCOUNT/API")]
     pub iam_source: Option<String>,
+
+    /// Trust this many proxies to name their client in `X-Forwarded-For`, from 1 to 10
+    ///
+    /// Only with `--behind-proxy`. The broker then shares its requests to STS by the addresses of the
+    /// clients. Default: it does not know their addresses.
+    #[arg(
+        long,
+        env = "STILE_TRUSTED_HOPS",
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u8).range(1..=10),
+        requires = "behind_proxy"
+    )]
+    pub trusted_hops: Option<u8>,
 
     /// Serve as the authorizer of API Gateway, for a registry whose routes begin at this path
     ///
@@ -225,6 +239,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Whether nothing terminates TLS: not the broker, and no proxy or gateway in front of it.
     pub plain_http: bool,
+    /// Where the broker finds the address of a client.
+    pub clients: ClientSource,
     /// The regions for which proofs may be signed.
     pub regions: Vec<&'static Region>,
     /// The longest lifetime of a token, in seconds.
@@ -352,6 +368,11 @@ impl TryFrom<Options> for Config {
             return Err(ConfigError::PlainHttp(options.listen));
         }
         let plain_http = tls.is_none() && !options.behind_proxy && !under_lambda();
+        let clients = match options.trusted_hops {
+            Some(hops) => ClientSource::Forwarded { hops },
+            None if options.behind_proxy => ClientSource::Unknown,
+            None => ClientSource::Connection,
+        };
         if !LINK_TTL.contains(&options.link_ttl) {
             return Err(ConfigError::LinkTtl);
         }
@@ -374,6 +395,7 @@ impl TryFrom<Options> for Config {
             listen: options.listen,
             tls,
             plain_http,
+            clients,
             regions,
             max_ttl: options.max_ttl,
             default_ttl: options.default_ttl,

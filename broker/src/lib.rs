@@ -28,6 +28,7 @@ pub mod audit;
 pub mod authn;
 pub mod boot;
 pub mod check;
+pub mod client_source;
 pub mod config;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;

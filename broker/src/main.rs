@@ -86,7 +86,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     sweep_uploads(&broker.store.incoming(), ABANDONED);
     let host = broker.audience.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let server = http::Server::bind(config.listen, tls).await?;
+    let server = http::Server::bind(config.listen, tls).await?.with_clients(config.clients);
     let address = server.address().context("cannot read the address of the listening socket")?;
     tracing::info!(%host, "listening on {scheme}://{address}");
     if config.sts.is_loopback() {

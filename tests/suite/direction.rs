@@ -78,6 +78,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
         "broker/src",
         &[
             "per_key_limit",
+            "client_source",
             "shared_failure_mutex",
             "authn",
             "tokens",

@@ -22,6 +22,7 @@ mod faults_flows;
 mod faults_in_part;
 mod faults_on_disk;
 mod faults_on_full_disk;
+mod flood;
 mod formats;
 mod function;
 mod gateway;

@@ -7,7 +7,7 @@ use stile_protocol::region::{Partition, Region};
 use super::broker::Broker;
 use crate::authn::gateway::GatewayCaller;
 use crate::authn::sigv4::proof::{Proof, ProofError};
-use crate::authn::sigv4::{AnswerError, FlightRole, Leader, StsError};
+use crate::authn::sigv4::{AnswerError, FlightRole, Leader, SourceNetwork, StsError};
 use crate::tokens::KeyError;
 use stile_core::audit::Event;
 use stile_core::grants::{Refusal, entitle};
@@ -65,6 +65,7 @@ pub enum MintError {
 pub async fn by_proof(
     broker: &Broker,
     proof: &Proof,
+    source: Option<SourceNetwork>,
     event: &mut Event,
 ) -> Result<Minted, MintError> {
     let now = broker.clock.now();
@@ -75,10 +76,13 @@ pub async fn by_proof(
     let FlightRole::Leader(leader) = broker.single_flight.join(proof.digest()).await else {
         return Err(MintError::Replayed);
     };
-    let authenticated = broker.sts.identify(proof, region).await.map_err(MintError::Sts)?;
+    let authenticated = broker.sts.identify(proof, region, source).await.map_err(MintError::Sts)?;
     event.identity(&authenticated.identity);
     // STS vouches for the document, because the signature covers its digest.
-    mint(broker, authenticated, &proof.unverified_document, Some(&leader), now, event).await
+    let minted =
+        mint(broker, authenticated, &proof.unverified_document, Some(&leader), now, event).await?;
+    broker.sts.minted(proof);
+    Ok(minted)
 }
 
 /// Mints a token for the caller whose signature a gateway verified.

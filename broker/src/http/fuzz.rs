@@ -19,6 +19,7 @@ use crate::audit::Folding;
 use crate::authn::gateway::IamSource;
 use crate::authn::sigv4::{Endpoint, Endpoints, StsTimeouts};
 use crate::boot;
+use crate::client_source::ClientSource;
 use crate::config::{AuthorizerBase, Config, StoreLocation};
 use stile_core::clock::Clock;
 use stile_core::fuzz::Verdict;
@@ -113,6 +114,7 @@ impl Registry {
             listen: ([127, 0, 0, 1], 0).into(),
             tls: None,
             plain_http: false,
+            clients: ClientSource::Connection,
             regions: Region::named("us-west-2").into_iter().collect(),
             max_ttl: 3600,
             default_ttl: 3600,

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,8 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::malformed;
+use crate::authn::sigv4::SourceNetwork;
+use crate::client_source::{ClientSource, FORWARDED_FOR};
 use crate::config::TlsFiles;
 use crate::per_key_limit::PerNetworkLimit;
 use stile_core::audit::Network;
@@ -98,6 +100,7 @@ pub struct Server {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     timeouts: ConnectionTimeouts,
+    clients: ClientSource,
 }
 
 impl std::fmt::Debug for Server {
@@ -171,7 +174,14 @@ impl Server {
             listener,
             tls: tls.map(TlsAcceptor::from),
             timeouts: ConnectionTimeouts::default(),
+            clients: ClientSource::Connection,
         })
+    }
+
+    /// Replaces the place where the server finds the address of a client.
+    #[must_use]
+    pub fn with_clients(self, clients: ClientSource) -> Self {
+        Self { clients, ..self }
     }
 
     /// Replaces the time limits.
@@ -220,12 +230,12 @@ impl Server {
                 continue;
             }
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
-            let timeouts = self.timeouts;
+            let (timeouts, clients) = (self.timeouts, self.clients);
             // Under high load, a connection serves only one request, so that idle connections do
             // not block other clients.
             let keep_alive = connections.available_permits() > CONNECTIONS / 4;
             tokio::spawn(async move {
-                let limits = Limits { timeouts, network: Network::of(peer.ip()), keep_alive };
+                let limits = Limits { timeouts, clients, peer: peer.ip(), keep_alive };
                 connection(stream, tls, router, watcher, limits).await;
                 drop((permit, network_permit));
             });
@@ -238,11 +248,12 @@ impl Server {
     }
 }
 
-/// The limits and the network of one connection.
+/// The limits and the other end of one connection.
 #[derive(Clone, Copy)]
 struct Limits {
     timeouts: ConnectionTimeouts,
-    network: Network,
+    clients: ClientSource,
+    peer: IpAddr,
     keep_alive: bool,
 }
 
@@ -280,7 +291,12 @@ async fn serve(
 ) {
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
-        request.extensions_mut().insert(limits.network);
+        let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        let client = limits.clients.address(forwarded, limits.peer);
+        request.extensions_mut().insert(Network::of(client.unwrap_or(limits.peer)));
+        if let Some(client) = client {
+            request.extensions_mut().insert(SourceNetwork(Network::of(client)));
+        }
         let malformed = malformed::check_host(&request).err();
         if let Some(malformed) = malformed {
             request.extensions_mut().insert(malformed);

@@ -23,6 +23,7 @@ use stile_broker::audit::Folding;
 use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
 use stile_broker::boot;
+use stile_broker::client_source::ClientSource;
 use stile_broker::config::{AuthorizerBase, Config, StoreLocation};
 use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, ConnectionTimeouts, Server};
@@ -207,6 +208,7 @@ impl TestBroker {
             tls: None,
             // A test that serves TLS gives the files to the server itself.
             plain_http: false,
+            clients: ClientSource::Connection,
             regions: regions.to_vec(),
             max_ttl,
             default_ttl: 3600,

@@ -3,7 +3,7 @@
 //!
 //! `request` rebuilds the request from the values of the proof. `endpoint` selects where the broker
 //! sends it. `answer` parses the answer. `single_flight` lets only one of several identical proofs
-//! reach STS.
+//! reach STS. `slots` shares the requests among callers.
 
 mod answer;
 mod endpoint;
@@ -12,23 +12,24 @@ pub(crate) mod fuzz;
 pub mod proof;
 mod request;
 mod single_flight;
+mod slots;
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
 use stile_protocol::audience::Audience;
 use stile_protocol::region::Region;
-use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub use answer::AnswerError;
 pub use endpoint::{Endpoint, EndpointError, Endpoints};
 pub use single_flight::{FlightRole, Leader, SingleFlight};
+pub use slots::SourceNetwork;
 
 use answer::Outcome;
 use proof::Proof;
+use slots::Slots;
 use stile_core::identity::{Authenticated, Identity, SingleUse};
 
 /// The longest accepted answer, in bytes, so that an endless answer cannot fill the memory.
@@ -39,10 +40,6 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// AWS accepts a signature for the same time.
 const KEEP_USED_PROOF: i64 = 15 * 60;
 
-/// The number of concurrent requests to STS in one region. So a region that hangs does not block
-/// the others.
-const IN_FLIGHT_PER_REGION: usize = 64;
-
 /// The allowed timeouts for STS, in seconds.
 pub const STS_TIMEOUT: RangeInclusive<u64> = 1..=600;
 
@@ -51,14 +48,16 @@ pub const STS_TIMEOUT: RangeInclusive<u64> = 1..=600;
 pub struct StsTimeouts {
     /// The limit for opening a connection.
     pub connect: Duration,
-    /// The limit for the whole request, with both attempts.
+    /// The limit for waiting until the request may begin, because others are in progress.
+    pub queue: Duration,
+    /// The limit for everything: the wait, and the request with both attempts.
     pub total: Duration,
 }
 
 impl StsTimeouts {
     /// Returns limits with which the broker waits for STS no longer than `total`.
     pub fn within(total: Duration) -> Self {
-        Self { connect: total / 3, total }
+        Self { connect: total / 3, queue: total / 3, total }
     }
 }
 
@@ -95,7 +94,7 @@ pub struct Sts {
     fips: bool,
     http: reqwest::Client,
     endpoints: Endpoints,
-    in_flight: HashMap<&'static str, Arc<Semaphore>>,
+    slots: Slots,
     timeouts: StsTimeouts,
 }
 
@@ -117,29 +116,40 @@ impl Sts {
             .connect_timeout(timeouts.connect)
             .timeout(timeouts.total)
             .build()?;
-        let permits = regions
-            .iter()
-            .map(|region| (region.name, Arc::new(Semaphore::new(IN_FLIGHT_PER_REGION))))
-            .collect();
-        Ok(Self { audience, fips, http, endpoints, in_flight: permits, timeouts })
+        let slots = Slots::new(regions.iter().map(|region| region.name));
+        Ok(Self { audience, fips, http, endpoints, slots, timeouts })
     }
 
-    /// Asks STS in the region who signed the proof.
+    /// Asks STS in the region who signed the proof. It waits for its turn first.
     pub async fn identify(
         &self,
         proof: &Proof,
         region: &'static Region,
+        source: Option<SourceNetwork>,
     ) -> Result<Authenticated, StsError> {
-        let slots = self.in_flight.get(region.name).ok_or(StsError::Busy)?;
-        let _slot = slots.try_acquire().map_err(|_| StsError::Busy)?;
-        let identity = tokio::time::timeout(self.timeouts.total, self.ask_twice(proof, region))
-            .await
-            .map_err(|_| StsError::Timeout)??;
+        let key = &proof.unverified_access_key_id;
+        let deadline = Instant::now() + self.timeouts.total;
+        let slot = timeout(self.timeouts.queue, self.slots.take(region.name, key, source)).await;
+        let _slot = slot.ok().flatten().ok_or(StsError::Busy)?;
+        let answered = timeout_at(deadline, self.ask_twice(proof, region)).await;
+        let identity = answered.map_err(|_| StsError::Timeout)?.inspect_err(|error| {
+            if let StsError::Answer(
+                AnswerError::SignatureMismatch | AnswerError::InvalidCredentials,
+            ) = error
+            {
+                self.slots.failed(key, source);
+            }
+        })?;
         let single_use = SingleUse::Record {
             digest: proof.signature_digest(),
             keep_until: proof.unverified_signed_at.saturating_add(KEEP_USED_PROOF),
         };
         Ok(Authenticated { identity, single_use })
+    }
+
+    /// Remembers that the signer of this proof got a token, so that strangers cannot keep it away.
+    pub fn minted(&self, proof: &Proof) {
+        self.slots.minted(&proof.unverified_access_key_id);
     }
 
     /// Checks that STS in the region answers. The request has no proof, and any answer is good.
@@ -233,10 +243,6 @@ fn classify_body(error: &reqwest::Error) -> StsError {
 mod tests {
     use std::io;
 
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -253,37 +259,5 @@ mod tests {
         ] {
             assert_eq!(is_of_tls(&error), expected, "{error:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_region_with_64_hanging_requests_does_not_block_another_region() {
-        // No server can listen on port 0, so each request that passes the limit fails at once.
-        let unreachable = Endpoints::new([Endpoint::parse("http://127.0.0.1:0").unwrap()]);
-        let regions = ["us-east-1", "us-west-2"].map(|name| Region::named(name).unwrap());
-        let audience = Audience::parse("registry.example.com").unwrap();
-        let sts = Sts::new(
-            audience,
-            false,
-            &regions,
-            unreachable,
-            StsTimeouts::within(Duration::from_secs(600)),
-        )
-        .unwrap();
-        let document = r#"{"nonce":"AAAAAAAAAAAAAAAAAAAAAA","ttl":3600,"namespaces":"all","permissions":["download"]}"#;
-        let proof = json!({
-            "version": 1, "region": "us-east-1", "amz_date": "20261120T101112Z", "access_key_id": "AKIAEXAMPLEEXAMPLE22",
-            "signature": "0".repeat(64), "request": URL_SAFE_NO_PAD.encode(document),
-        });
-        let proof = Proof::parse(proof.to_string().as_bytes()).unwrap();
-        let held = sts.in_flight["us-east-1"].acquire_many(64).await.unwrap();
-        assert!(matches!(sts.identify(&proof, regions[0]).await, Err(StsError::Busy)));
-        assert!(matches!(sts.identify(&proof, regions[1]).await, Err(StsError::Unavailable(_))));
-        drop(held);
-        assert!(matches!(sts.identify(&proof, regions[0]).await, Err(StsError::Unavailable(_))));
-        assert_eq!(
-            sts.in_flight["us-east-1"].available_permits(),
-            64,
-            "a finished request holds no permit"
-        );
     }
 }

@@ -39,9 +39,10 @@ async fn exchange(
     request: Request,
     event: &mut Event,
 ) -> Result<Minted, ApiError> {
+    let source = request.extensions().get().copied();
     let body = read_json(request).await?;
     let proof = Proof::parse(&body).map_err(|error| ApiError::proof(&error))?;
-    by_proof(broker, &proof, event).await.map_err(|error| ApiError::mint(error, broker))
+    by_proof(broker, &proof, source, event).await.map_err(|error| ApiError::mint(error, broker))
 }
 
 /// Returns the answer with a new token.
