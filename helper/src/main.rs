@@ -5,6 +5,7 @@ mod doctor;
 mod get_token;
 mod install;
 mod protocol;
+mod shell;
 mod stored;
 mod terminal;
 mod terraform;
@@ -49,7 +50,9 @@ fn main() -> ExitCode {
         Verb::GetToken(wanted) => get_token::run(&context, &wanted),
         Verb::Install(wanted) => install::run(&context, &wanted),
         Verb::Whoami { host } => whoami::run(&context, &host),
-        Verb::Doctor { host } => doctor::run(&context, host.as_ref()),
+        Verb::Doctor { host, namespace } => {
+            doctor::run(&context, host.as_ref(), namespace.as_ref())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -61,6 +61,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
             "iam_exchange",
             "exchange",
             "token",
+            "shell",
             "terminal",
             "cli",
             "verb",

@@ -3,6 +3,7 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails at the first unexpected value")]
 
+mod doctor;
 mod exchange;
 mod help;
 mod identity;
