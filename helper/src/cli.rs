@@ -86,6 +86,9 @@ pub(crate) enum Verb {
     ///
     /// It checks a cached token with the registry at most once a minute, for at most one second.
     /// If the registry rejects the token, it prints a new one. Any other answer keeps the token.
+    ///
+    /// Terraform hides its failures for modules. So without a terminal it also writes them to
+    /// `stile/get.log` in the platform's cache folder, and to the file that `GITHUB_STEP_SUMMARY` names.
     Get {
         /// The registry's host, as Terraform spells it
         #[arg(value_name = "HOST")]

@@ -20,6 +20,7 @@ use terraform_credentials_stile::message::chain;
 use crate::doctor::access::AccessCheck;
 use crate::doctor::cure::HostCheck;
 use crate::doctor::report::DoctorReport;
+use crate::failure_log;
 use crate::install::file::is_executable;
 use crate::install::is_same_path;
 use crate::shell::quoted_for_posix;
@@ -51,6 +52,7 @@ pub(crate) fn run(
         return report.end();
     }
     report.step("token cache", token_cache::check(context));
+    report_log(context, &mut report);
     if hosts.is_empty() {
         let failure = VerbFailure::new("no registry is configured");
         let hint = format!("run {}", cure::install(typed, None));
@@ -81,6 +83,16 @@ fn report_config(
         }
         (loaded, named) => report.step("helper configuration", loaded.map(|_| shown(named))),
     }
+}
+
+/// Names the log of `get`, which has the failures that Terraform hides.
+fn report_log(context: &VerbContext, report: &mut DoctorReport) {
+    let Some(path) = failure_log::path(&context.environment) else { return };
+    let last = match failure_log::last(&context.environment) {
+        Some(last) => format!("last: {last}"),
+        None => "no failures yet".to_owned(),
+    };
+    report.note("log of `get`", &format!("`{}`; {last}", path.display()));
 }
 
 fn check_host(

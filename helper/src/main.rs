@@ -2,6 +2,7 @@
 
 mod cli;
 mod doctor;
+mod failure_log;
 mod get_token;
 mod install;
 mod protocol;
@@ -12,6 +13,7 @@ mod terraform;
 mod verb;
 mod whoami;
 
+use std::io::IsTerminal as _;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     }
     let context = VerbContext { environment, clock, config, region, profile };
     let for_terraform = matches!(verb, Verb::Get { .. } | Verb::Store { .. } | Verb::Forget { .. });
+    let is_get = matches!(verb, Verb::Get { .. });
     let done = match verb {
         Verb::Get { host } => protocol::get(&context, &host),
         Verb::Store { host } => protocol::store(&context, &host),
@@ -57,7 +60,11 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            terminal::report_failure(&failure.to_string(), for_terraform);
+            let failure = failure.to_string();
+            terminal::report_failure(&failure, for_terraform);
+            if is_get && !std::io::stderr().is_terminal() {
+                failure_log::record(&context.environment, &failure, context.clock.now());
+            }
             ExitCode::FAILURE
         }
     }

@@ -63,6 +63,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
             "token",
             "shell",
             "terminal",
+            "failure_log",
             "cli",
             "verb",
             "terraform",

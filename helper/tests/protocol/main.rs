@@ -5,6 +5,7 @@
 
 mod doctor;
 mod exchange;
+mod failure_log;
 mod help;
 mod identity;
 mod install;

@@ -306,6 +306,7 @@ fn doctor_names_what_is_missing_and_how_to_fix_it() {
     FAIL plugin: the program is not in `~/.terraform.d/plugins`; hint: run `terraform-credentials-stile install --registry-host registry.example.com`
     -    helper configuration: `~/.config/stile/config.toml` does not exist, so no registry is configured
     ok   token cache: `~/.cache/stile` does not exist yet
+    -    log of `get`: `~/.cache/stile/get.log`; no failures yet
     FAIL CLI configuration: found no `credentials_helper "stile"` block; hint: run `terraform-credentials-stile install --registry-host registry.example.com`
     FAIL registry: `registry.example.com` is not configured as a Stile registry; hint: run `terraform-credentials-stile install --registry-host registry.example.com`
     "#);
@@ -367,6 +368,7 @@ fn doctor_passes_every_step_after_an_install() {
     ok   plugin: `~/.terraform.d/plugins/terraform-credentials-stile`
     ok   helper configuration: `~/.config/stile/config.toml`
     ok   token cache: `~/.cache/stile` does not exist yet
+    -    log of `get`: `~/.cache/stile/get.log`; no failures yet
     ok   CLI configuration: `~/.terraformrc` configures the helper
     ok   registry: `registry.example.com` at http://BROKER
     ok   AWS credentials: `ASIAIOSFODNN7EXAMPLE` from the environment, without a known expiry, for region eu-central-1
