@@ -217,6 +217,23 @@ fn an_expired_profile_fails_with_the_command_that_renews_it() {
     let process = format!("[profile deploy]\ncredential_process = /bin/cat {}\n", old.display());
     sandbox.write(".aws/config", &process);
     shows("expired-process-profile", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
+
+    sandbox.write(
+        ".aws/config",
+        "[profile deploy]\nrole_arn = arn:aws:iam::111122223333:role/deploy\nsource_profile = base\n\
+         [profile base]\nsso_start_url = https://corp.example.com/start\nsso_region = eu-central-1\n\
+         sso_account_id = 111122223333\nsso_role_name = base\n",
+    );
+    shows("expired-source-profile", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
+}
+
+#[test]
+fn a_profile_of_aws_login_fails_with_a_profile_that_works() {
+    let broker = registry(READER);
+    let sandbox = Sandbox::of(&broker).installed().without_keys().with("AWS_PROFILE", "dev");
+    let session = "login_session = arn:aws:sts::111122223333:assumed-role/deploy/first.last";
+    sandbox.write(".aws/config", &format!("[profile dev]\n{session}\n"));
+    shows("profile-of-aws-login", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
 }
 
 #[test]
