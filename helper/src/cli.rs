@@ -86,6 +86,9 @@ pub(crate) enum Verb {
     ///
     /// It checks a cached token with the registry at most once a minute, for at most one second.
     /// If the registry rejects the token, it prints a new one. Any other answer keeps the token.
+    ///
+    /// Terraform hides its failures for modules. So without a terminal it also writes them to
+    /// `stile/get.log` in the platform's cache folder, and to the file that `GITHUB_STEP_SUMMARY` names.
     Get {
         /// The registry's host, as Terraform spells it
         #[arg(value_name = "HOST")]
@@ -115,19 +118,33 @@ pub(crate) enum Verb {
     Install(Install),
     /// Show your principal and your grants on a registry
     ///
+    /// It shows the grants for `permissions` of `config.toml`, by default `download`. Without a grant
+    /// for these, it shows those for all other permissions. `doctor` shows all.
+    ///
     /// Example: `terraform-credentials-stile whoami registry.example.com`
     Whoami {
         /// The registry's host
         #[arg(value_name = "HOST", value_parser = parse_host)]
         host: Audience,
     },
-    /// Check every step from AWS credentials to an authorised call
+    /// Check every step from AWS credentials to an authorised call, and show your grants
+    ///
+    /// It exits with 1 if a step fails. The line of that step has the command that helps. It asks for
+    /// one token for each permission, so the audit log shows each permission that you do not have.
     ///
     /// Example: `terraform-credentials-stile doctor registry.example.com`
     Doctor {
         /// The registry's host; default: every host in `config.toml`
         #[arg(value_name = "HOST", value_parser = parse_host)]
         host: Option<Audience>,
+
+        /// Check your grant on this namespace, the first part of a module's address
+        ///
+        /// Default: show the grants, and check no namespace.
+        ///
+        /// Example: `--namespace acme`
+        #[arg(long, value_name = "NS")]
+        namespace: Option<Namespace>,
     },
 }
 

@@ -74,6 +74,8 @@ pub struct Environment {
     pub timeout: Option<Duration>,
     /// `SSL_CERT_FILE`: root certificates that replace the platform's.
     pub ssl_cert_file: Option<PathBuf>,
+    /// `GITHUB_STEP_SUMMARY`: the file with the summary of a step of GitHub Actions.
+    pub github_step_summary: Option<PathBuf>,
     /// `TF_CLI_CONFIG_FILE`, or its old name `TERRAFORM_CONFIG`.
     pub terraform_rc: Option<PathBuf>,
     /// Names of the `TF_TOKEN_…` variables. The helper never reads their values.
@@ -116,6 +118,7 @@ impl Environment {
             app_data: path("APPDATA"),
             timeout: None,
             ssl_cert_file: path("SSL_CERT_FILE"),
+            github_step_summary: path("GITHUB_STEP_SUMMARY"),
             terraform_rc: path("TF_CLI_CONFIG_FILE").or_else(|| path("TERRAFORM_CONFIG")),
             token_variables: std::env::vars_os().filter_map(named).collect(),
             aws: AWS_VARIABLES

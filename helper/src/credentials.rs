@@ -21,7 +21,7 @@ use aws_credential_types::provider::error::CredentialsError as SdkError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-pub use crate::credentials::profiles::ProfileError;
+pub use crate::credentials::profiles::{ProfileError, ProfileKind, ProfileSummary, list_profiles};
 
 use crate::config::{Environment, RegistryConfig, Service};
 use crate::message;
@@ -467,7 +467,8 @@ impl CredentialProvider {
         Ok(())
     }
 
-    const fn hint(self) -> &'static str {
+    /// What the user can do if the provider fails.
+    pub const fn hint(self) -> &'static str {
         match self {
             Self::Environment => {
                 "renew `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for a role, `AWS_SESSION_TOKEN`"

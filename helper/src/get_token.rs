@@ -6,6 +6,7 @@ use terraform_credentials_stile::config::{RegistryConfig, TokenScope};
 use terraform_credentials_stile::token;
 
 use crate::cli::{GetToken, TokenFormat};
+use crate::shell::{quoted_for_fish, quoted_for_posix, quoted_for_powershell};
 use crate::verb::{VerbContext, VerbFailure, block_on};
 use crate::{terminal, terraform};
 
@@ -86,33 +87,6 @@ fn render(
     })
 }
 
-/// Quotes a word for a POSIX shell, if it needs quotes. A shell expands `~`, and some expand `=`.
-fn quoted_for_posix(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._+/=".contains(c);
-    if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-/// Quotes a word for fish, where a backslash escapes itself and a quote.
-fn quoted_for_fish(text: &str) -> String {
-    format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
-}
-
-/// Quotes a word for PowerShell, where a typographic quote also ends a string.
-fn quoted_for_powershell(text: &str) -> String {
-    let mut quoted = String::from("'");
-    for c in text.chars() {
-        if matches!(c, '\'' | '\u{2018}'..='\u{201b}') {
-            quoted.push(c);
-        }
-        quoted.push(c);
-    }
-    quoted.push('\'');
-    quoted
-}
-
 /// Returns the variable in which Terraform looks for a host's token: `.` becomes `_`, `-` becomes `__`.
 fn token_variable(host: &Audience) -> Result<String, VerbFailure> {
     if host.port().is_some() {
@@ -166,25 +140,6 @@ mod tests {
             if let Err(failure) = rendered {
                 assert!(failure.to_string().contains("`get-token config`"), "{failure}");
             }
-        }
-    }
-
-    #[test]
-    fn each_shell_has_its_own_quotes() {
-        for (text, posix, fish, powershell) in [
-            ("", "''", "''", "''"),
-            ("a.b-c_d/e+f=", "a.b-c_d/e+f=", "'a.b-c_d/e+f='", "'a.b-c_d/e+f='"),
-            ("~root", "'~root'", "'~root'", "'~root'"),
-            ("a~b", "'a~b'", "'a~b'", "'a~b'"),
-            ("=ls", "'=ls'", "'=ls'", "'=ls'"),
-            ("$HOME `id`", "'$HOME `id`'", "'$HOME `id`'", "'$HOME `id`'"),
-            ("a'b", r"'a'\''b'", r"'a\'b'", "'a''b'"),
-            (r"a\'", r"'a\'\'''", r"'a\\\''", r"'a\'''"),
-            ("a\u{2019}b", "'a\u{2019}b'", "'a\u{2019}b'", "'a\u{2019}\u{2019}b'"),
-        ] {
-            assert_eq!(quoted_for_posix(text), posix, "{text}");
-            assert_eq!(quoted_for_fish(text), fish, "{text}");
-            assert_eq!(quoted_for_powershell(text), powershell, "{text}");
         }
     }
 

@@ -2,15 +2,18 @@
 
 mod cli;
 mod doctor;
+mod failure_log;
 mod get_token;
 mod install;
 mod protocol;
+mod shell;
 mod stored;
 mod terminal;
 mod terraform;
 mod verb;
 mod whoami;
 
+use std::io::IsTerminal as _;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     }
     let context = VerbContext { environment, clock, config, region, profile };
     let for_terraform = matches!(verb, Verb::Get { .. } | Verb::Store { .. } | Verb::Forget { .. });
+    let is_get = matches!(verb, Verb::Get { .. });
     let done = match verb {
         Verb::Get { host } => protocol::get(&context, &host),
         Verb::Store { host } => protocol::store(&context, &host),
@@ -49,12 +53,18 @@ fn main() -> ExitCode {
         Verb::GetToken(wanted) => get_token::run(&context, &wanted),
         Verb::Install(wanted) => install::run(&context, &wanted),
         Verb::Whoami { host } => whoami::run(&context, &host),
-        Verb::Doctor { host } => doctor::run(&context, host.as_ref()),
+        Verb::Doctor { host, namespace } => {
+            doctor::run(&context, host.as_ref(), namespace.as_ref())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            terminal::report_failure(&failure.to_string(), for_terraform);
+            let failure = failure.to_string();
+            terminal::report_failure(&failure, for_terraform);
+            if is_get && !std::io::stderr().is_terminal() {
+                failure_log::record(&context.environment, &failure, context.clock.now());
+            }
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
+use stile_protocol::reply::ErrorCode;
 
 pub use crate::bearer::Token;
 
@@ -39,6 +40,12 @@ impl TokenError {
             Self::Call(error) => error.hint().map(str::to_owned),
             Self::Exchange(error) => error.hint(),
         }
+    }
+
+    /// Tells whether the registry refused the token, because the caller has no grant for its scope.
+    pub fn is_no_grant(&self) -> bool {
+        let Self::Exchange(ExchangeError::Refused(refusal)) = self else { return false };
+        refusal.code.as_deref() == Some(ErrorCode::NoGrant.as_str())
     }
 }
 

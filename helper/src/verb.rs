@@ -54,13 +54,17 @@ impl VerbContext {
 
     /// Returns the registry of a host. It fails for a host that is not configured.
     pub(crate) fn registry(&self, host: &Audience) -> Result<RegistryConfig, VerbFailure> {
+        let config = self.load_config()?;
         let missing = || {
-            let failure =
-                VerbFailure::new(format!("`{host}` is not configured as a Stile registry"));
-            failure
+            let mut message = format!("`{host}` is not configured as a Stile registry");
+            let hosts: Vec<_> = config.registries().map(|it| format!("`{}`", it.host)).collect();
+            if !hosts.is_empty() {
+                message = format!("{message}; configured: {}", hosts.join(", "));
+            }
+            VerbFailure::new(message)
                 .hint(format!("run `terraform-credentials-stile install --registry-host {host}`"))
         };
-        Ok(self.with_flags(self.load_config()?.registry(host).ok_or_else(missing)?))
+        Ok(self.with_flags(config.registry(host).ok_or_else(missing)?))
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use stile_core::principal::Principal;
+use stile_protocol::names::Permission;
 use stile_protocol::names::Permission::Download;
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::served::{Served, system_time};
@@ -198,12 +199,40 @@ async fn a_revoked_token_is_replaced_within_a_minute_if_the_caller_may_have_anot
         if revoked == Revoked::Principal {
             let says = "is revoked";
             assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{}", ran.stderr);
-            assert!(ran.stderr.contains(says), "{}", ran.stderr);
+            let cure = "`stile-admin token lift --principal arn:aws:iam::111122223333:role/deploy`";
+            assert!(ran.stderr.contains(says) && ran.stderr.contains(cure), "{}", ran.stderr);
         } else {
             let new = token(&ran);
             assert_ne!(new, first, "{revoked:?}");
             assert_eq!(served.test.get("/v1/whoami", &new).await.status, 200, "{revoked:?}");
             assert_eq!(served.test.sts.calls(), minted + 1, "{revoked:?}: one exchange");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoami_and_doctor_work_with_any_permission_and_doctor_explains_a_403() {
+    let helper = program(HELPER);
+    for permission in Permission::ALL {
+        let served = Served::start().await;
+        served.test.grant(&role("deploy"), "acme", &[permission]).await;
+        let (home, host) = (served.home(&deploy()), served.host());
+        let grant = format!("acme: {permission}\n");
+        let whoami = home.run(&helper, &["whoami", host]).await;
+        assert_eq!((whoami.code, whoami.stderr.as_str()), (Some(0), ""), "{permission}");
+        assert!(whoami.stdout.contains(&grant), "{}", whoami.stdout);
+
+        let allowed = format!("ok   namespace: the registry allows `{permission}` on `acme`\n");
+        let flag = permission.as_str().replace('_', "-");
+        let refused = format!(
+            "FAIL namespace: `arn:aws:iam::111122223333:role/deploy` has no `{permission}` on namespace `other`; \
+             hint: ask an operator for `stile-admin grant create --role-arn arn:aws:iam::111122223333:role/deploy \
+             --namespace other --{flag}`\n"
+        );
+        for (namespace, line) in [("acme", &allowed), ("other", &refused)] {
+            let doctor = home.run(&helper, &["doctor", host, "--namespace", namespace]).await;
+            let page = &doctor.stdout;
+            assert!(page.contains(&grant) && page.contains(line), "{page}");
         }
     }
 }

@@ -115,13 +115,17 @@ async fn without_a_token_that_is_good_terraform_says_401() {
 }
 
 #[tokio::test]
-async fn a_refused_exchange_is_reported_on_the_terminal_since_terraform_hides_it() {
+async fn a_refused_exchange_is_reported_on_the_terminal_and_in_files_since_terraform_hides_it() {
     let Some((served, file)) = registry("what a user without a grant reads").await else { return };
     served.test.delete_grant(&role("deploy"), "acme").await;
-    let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
+    let mut terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
+    let summary = terraform.home.path().join("summary.md");
+    terraform.home.variable("GITHUB_STEP_SUMMARY", &summary);
     let calls = served.test.sts.calls();
     refused(&terraform, &terraform.init().await, &["401 Unauthorized"]);
     assert!(served.test.sts.calls() > calls, "the helper tried to get a token");
+    let log = std::fs::read_to_string(terraform.home.path().join(".cache/stile/get.log")).unwrap();
+    let summary = std::fs::read_to_string(&summary).unwrap();
 
     let line = "no token for `127.0.0.1:";
     let hint = "hint: ask an operator for `stile-admin grant create --role-arn arn:aws:iam::111122223333:role/deploy";
@@ -129,6 +133,15 @@ async fn a_refused_exchange_is_reported_on_the_terminal_since_terraform_hides_it
     assert_eq!((helper.code, helper.stdout.as_str()), (Some(1), ""));
     assert!(helper.stderr.contains(line) && helper.stderr.contains(hint), "{}", helper.stderr);
     assert_eq!(helper.stderr.lines().count(), 1, "{}", helper.stderr);
+    for text in [&log, &summary] {
+        assert!(text.contains(line) && text.contains(hint), "{text}");
+    }
+    assert_eq!(summary.matches(line).count(), 1, "{summary}");
+
+    terraform.home.variable("TF_LOG", "WARN");
+    let logged = terraform.init().await.words();
+    terraform.home.unset("TF_LOG");
+    assert!(logged.contains(line) && logged.contains(hint), "{logged}");
 
     let Some(python) = tool("python3") else {
         return skipped("python3", "the helper's line on Terraform's terminal");

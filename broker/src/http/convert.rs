@@ -130,8 +130,12 @@ impl ApiError {
                     "ask an operator for `stile-admin grant repin --role-arn {}`",
                     principal.display_name()
                 )),
-            Refusal::Revoked { .. } => Self::new(ErrorCode::PrincipalRevoked, message)
-                .hint("ask an operator to lift the revocation"),
+            Refusal::Revoked { principal } => {
+                Self::new(ErrorCode::PrincipalRevoked, message).hint(format!(
+                    "ask an operator for `stile-admin token lift --principal {}`",
+                    principal.display_name()
+                ))
+            }
         }
     }
 

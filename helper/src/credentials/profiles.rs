@@ -45,6 +45,69 @@ impl ProfileError {
     }
 }
 
+/// How a profile gets its credentials, and so how a user renews them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfileKind {
+    /// `aws sso login` signs in.
+    Sso,
+    /// A `credential_process` prints them.
+    Process,
+    /// The files contain them.
+    Keys,
+    /// In another way, or not at all.
+    Other,
+}
+
+/// A profile of the AWS configuration, for a hint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileSummary {
+    /// The name.
+    pub name: String,
+    /// The profile with the credentials: this one, or the last that `source_profile` leads to.
+    pub source: String,
+    /// How that profile gets its credentials.
+    pub kind: ProfileKind,
+}
+
+/// Lists the profiles, ordered by name. A damaged configuration has none.
+pub async fn list_profiles() -> Vec<ProfileSummary> {
+    load().await.map_or_else(|_| Vec::new(), |profiles| summaries(&profiles))
+}
+
+fn summaries(profiles: &ProfileSet) -> Vec<ProfileSummary> {
+    let summary = |name: &str| {
+        let source = sources(profiles, profiles.get_profile(name)?).last()?;
+        let has = |name| source.get(name).is_some();
+        let kind = if has("sso_session") || has("sso_start_url") {
+            ProfileKind::Sso
+        } else if has("credential_process") {
+            ProfileKind::Process
+        } else if has("aws_access_key_id") {
+            ProfileKind::Keys
+        } else {
+            ProfileKind::Other
+        };
+        Some(ProfileSummary { name: name.to_owned(), source: source.name().to_owned(), kind })
+    };
+    let mut names: Vec<_> = profiles.profiles().collect();
+    names.sort_unstable();
+    names.into_iter().filter_map(summary).collect()
+}
+
+/// Returns a profile, and the profiles that `source_profile` leads to.
+fn sources<'a>(
+    profiles: &'a ProfileSet,
+    first: &'a Profile,
+) -> impl Iterator<Item = &'a Profile> + 'a {
+    let next = move |profile: &&'a Profile| profiles.get_profile(profile.get("source_profile")?);
+    std::iter::successors(Some(first), next).take(MAX_SOURCES)
+}
+
+async fn load() -> Result<ProfileSet, ProfileFileLoadError> {
+    // The SDK does not export the types of the first three arguments. Their defaults are the real ones.
+    profile::load(&Default::default(), &Default::default(), &Default::default(), None).await
+}
+
 /// What the helper must know about a profile before the SDK uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ProfileFacts {
@@ -57,11 +120,9 @@ pub(super) struct ProfileFacts {
 /// Checks the named profile, or the default one, which may be missing.
 pub(super) async fn check(named: Option<&str>) -> Result<ProfileFacts, ProfileError> {
     let name = named.unwrap_or(DEFAULT);
-    // The SDK does not export the types of the first three arguments. Their defaults are the real ones.
-    let loaded =
-        profile::load(&Default::default(), &Default::default(), &Default::default(), None).await;
-    let profiles =
-        loaded.map_err(|source| ProfileError::Damaged { profile: name.to_owned(), source })?;
+    let profiles = load()
+        .await
+        .map_err(|source| ProfileError::Damaged { profile: name.to_owned(), source })?;
     facts(&profiles, named)
 }
 
@@ -74,11 +135,9 @@ fn facts(profiles: &ProfileSet, named: Option<&str>) -> Result<ProfileFacts, Pro
     if has("login_session") && !has("aws_access_key_id") && !has("credential_process") {
         return Err(ProfileError::ConsoleLogin(profile.name().to_owned()));
     }
-    let next = |profile: &&Profile| profiles.get_profile(profile.get("source_profile")?);
-    let uses_endpoint =
-        std::iter::successors(Some(profile), next).take(MAX_SOURCES).any(|profile| {
-            matches!(profile.get("credential_source"), Some("EcsContainer" | "Ec2InstanceMetadata"))
-        });
+    let uses_endpoint = sources(profiles, profile).any(|profile| {
+        matches!(profile.get("credential_source"), Some("EcsContainer" | "Ec2InstanceMetadata"))
+    });
     let runs_process = has("credential_process") && !has("role_arn");
     Ok(ProfileFacts { uses_endpoint, runs_process })
 }

@@ -2,28 +2,14 @@
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use base64::Engine as _;
-use chrono::{DateTime, NaiveDateTime, TimeDelta};
-use stile_protocol::exchange::{Namespaces, RequestDocument};
+use chrono::TimeDelta;
+use stile_protocol::exchange::Namespaces;
 
-use crate::support::{
-    ReceivedRequest, Sandbox, StubBroker, http, now, refusal, rfc3339, token_reply,
-};
+use crate::support::{Sandbox, StubBroker, http, now, refusal, rfc3339, token_reply};
 
 const GET: [&str; 2] = ["get", "registry.example.com"];
 const TOKEN: &str = "{\"token\":\"stile_v4.local.number-0\"}\n";
 const TIME: &str = "2026-11-20T10:11:12Z";
-
-fn document(request: &ReceivedRequest) -> RequestDocument {
-    let encoded = request.json()["request"].as_str().unwrap().to_owned();
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).unwrap();
-    RequestDocument::parse(&bytes).unwrap()
-}
-
-fn amz_date(request: &ReceivedRequest) -> DateTime<chrono::Utc> {
-    let text = request.json()["amz_date"].as_str().unwrap().to_owned();
-    NaiveDateTime::parse_from_str(&text, "%Y%m%dT%H%M%SZ").unwrap().and_utc()
-}
 
 #[test]
 fn an_error_of_the_broker_is_printed_as_one_line() {
@@ -121,8 +107,8 @@ fn the_helper_sends_only_the_exchange_request() {
         (&"eu-central-1".into(), &"ASIAIOSFODNN7EXAMPLE".into())
     );
     assert_eq!(body["session_token"], "IQoJb3JpZ2luX2VjEXAMPLE");
-    assert!((amz_date(request) - before).abs() < TimeDelta::seconds(30));
-    let asked = document(request);
+    assert!((request.signed_at() - before).abs() < TimeDelta::seconds(30));
+    let asked = request.document();
     assert_eq!(
         (asked.ttl, &asked.namespaces, asked.permissions.to_string().as_str()),
         (3600, &Namespaces::All, "download")
@@ -137,7 +123,7 @@ fn a_wrong_clock_is_reported_and_corrected_once() {
     {
         let broker = StubBroker::new(move |number, request| match number {
             0 => {
-                let server_time = amz_date(request) + TimeDelta::minutes(minutes);
+                let server_time = request.signed_at() + TimeDelta::minutes(minutes);
                 refusal("401 Unauthorized", code, "the clock is wrong", None, &rfc3339(server_time))
             }
             _ => token_reply("stile_v4.local.number-0", 3600),
@@ -158,8 +144,8 @@ fn a_wrong_clock_is_reported_and_corrected_once() {
         );
         let requests = broker.requests();
         assert_eq!(requests.len(), 2);
-        assert_eq!(amz_date(&requests[1]) - amz_date(&requests[0]), TimeDelta::minutes(minutes));
-        assert_ne!(document(&requests[0]).nonce, document(&requests[1]).nonce);
+        assert_eq!(requests[1].signed_at() - requests[0].signed_at(), TimeDelta::minutes(minutes));
+        assert_ne!(requests[0].document().nonce, requests[1].document().nonce);
     }
 }
 
@@ -189,7 +175,7 @@ fn a_proof_is_never_signed_for_a_time_more_than_26_hours_away() {
                 code,
                 "the clock is wrong",
                 None,
-                &rfc3339(amz_date(request) + ahead),
+                &rfc3339(request.signed_at() + ahead),
             ),
             _ => token_reply("stile_v4.local.number-0", 3600),
         });
@@ -219,7 +205,7 @@ fn a_clock_that_is_set_to_another_time_zone_is_corrected() {
     ] {
         let broker = StubBroker::new(move |number, request| match number {
             0 => {
-                let server_time = amz_date(request) + TimeDelta::minutes(minutes);
+                let server_time = request.signed_at() + TimeDelta::minutes(minutes);
                 refusal("401 Unauthorized", code, "the clock is wrong", None, &rfc3339(server_time))
             }
             _ => token_reply("stile_v4.local.number-0", 3600),

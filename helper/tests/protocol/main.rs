@@ -3,7 +3,9 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails at the first unexpected value")]
 
+mod doctor;
 mod exchange;
+mod failure_log;
 mod help;
 mod identity;
 mod install;

@@ -1,6 +1,6 @@
 //! The verbs that users run: `get-token`, `whoami`, `doctor`.
 
-use crate::support::{ProgramOutput, ReceivedRequest, Sandbox, StubBroker, http, now, token_reply};
+use crate::support::{ProgramOutput, Sandbox, StubBroker, discovery, http, now, token_reply};
 
 const HOST: [&str; 2] = ["--registry-host", "registry.example.com"];
 
@@ -14,14 +14,10 @@ fn whoami_reply() -> String {
 }
 
 fn full_broker() -> StubBroker {
-    StubBroker::new(|number, request| match request.line.split(' ').nth(1).unwrap() {
+    StubBroker::new(|number, request| match request.path() {
         "/v1/token" => token_reply(&format!("stile_v4.local.number-{number}"), 3600),
         "/v1/whoami" => whoami_reply(),
-        "/.well-known/terraform.json" => http(
-            "200 OK",
-            &format!("date: {}\r\n", now().format("%a, %d %b %Y %H:%M:%S GMT")),
-            r#"{"modules.v1":"/v1/modules/"}"#,
-        ),
+        "/.well-known/terraform.json" => discovery(now()),
         other => http("404 Not Found", "", other),
     })
 }
@@ -49,8 +45,7 @@ fn get_token_prints_a_new_token_in_each_format() {
 fn get_token_prints_json_with_the_expiry_of_the_token() {
     for time in ["60", "900", "3600"] {
         let broker = StubBroker::new(|_, request| {
-            let granted = request_document(request)["ttl"].as_i64().unwrap();
-            token_reply("stile_v4.local.number-0", granted)
+            token_reply("stile_v4.local.number-0", request.document().ttl)
         });
         let before = now();
         let run =
@@ -128,15 +123,6 @@ fn get_token_warns_about_a_block_that_overrides_the_helper() {
     }
 }
 
-/// Returns the request document of a proof.
-fn request_document(request: &ReceivedRequest) -> serde_json::Value {
-    let bytes = base64::Engine::decode(
-        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
-        request.json()["request"].as_str().unwrap(),
-    );
-    serde_json::from_slice(&bytes.unwrap()).unwrap()
-}
-
 #[test]
 fn the_request_document_contains_the_requested_scope() {
     let broker = StubBroker::granting_every_token();
@@ -158,10 +144,10 @@ fn the_request_document_contains_the_requested_scope() {
         .prints("stile_v4.local.number-0\n");
     let request = &broker.requests()[0];
     assert_eq!(request.json()["region"], "us-east-2");
-    let document = request_document(request);
-    assert_eq!(document["ttl"], 900);
-    assert_eq!(document["namespaces"], serde_json::json!(["acme", "zeta"]));
-    assert_eq!(document["permissions"], serde_json::json!(["download", "upload"]));
+    let document = request.document();
+    assert_eq!(document.ttl, 900);
+    assert_eq!(serde_json::json!(document.namespaces), serde_json::json!(["acme", "zeta"]));
+    assert_eq!(document.permissions.to_string(), "download,upload");
 }
 
 #[test]
@@ -289,6 +275,7 @@ fn whoami_replaces_a_revoked_cached_token() {
 fn doctor_tries_the_cached_token_and_deletes_a_rejected_one() {
     let broker = StubBroker::new(|number, request| {
         match request.headers.get("authorization").map(String::as_str) {
+            None if request.line.starts_with("GET") => discovery(now()),
             None => token_reply(&format!("stile_v4.local.number-{number}"), 3600),
             Some("Bearer stile_v4.local.number-0") => http("401 Unauthorized", "", "{}"),
             Some(_) => whoami_reply(),
@@ -302,12 +289,12 @@ fn doctor_tries_the_cached_token_and_deletes_a_rejected_one() {
     };
     assert_eq!(
         call(sandbox.run(&["doctor"])),
-        "ok   authorised call: the registry rejected the cached token, now deleted; with a new token: `aws:111122223333:role/deploy` has 1 grant(s)"
+        "ok   authorised call: the registry rejected the cached token, now deleted; the registry accepts the new token of `aws:111122223333:role/deploy`"
     );
     assert_ne!(sandbox.run(&["get", "registry.example.com"]).stdout, cached);
     assert_eq!(
         call(sandbox.run(&["doctor"])),
-        "ok   authorised call: `aws:111122223333:role/deploy` has 1 grant(s)"
+        "ok   authorised call: the registry accepts the cached token of `aws:111122223333:role/deploy`"
     );
 }
 
@@ -316,8 +303,10 @@ fn doctor_names_what_is_missing_and_how_to_fix_it() {
     let sandbox = Sandbox::new();
     let run = sandbox.run(&["doctor", "registry.example.com"]);
     insta::assert_snapshot!(run.stdout, @r#"
-    FAIL plugin: the program is not in `~/.terraform.d/plugins`; hint: run `terraform-credentials-stile install --registry-host HOST`
+    FAIL plugin: the program is not in `~/.terraform.d/plugins`; hint: run `terraform-credentials-stile install --registry-host registry.example.com`
     -    helper configuration: `~/.config/stile/config.toml` does not exist, so no registry is configured
+    ok   token cache: `~/.cache/stile` does not exist yet
+    -    log of `get`: `~/.cache/stile/get.log`; no failures yet
     FAIL CLI configuration: found no `credentials_helper "stile"` block; hint: run `terraform-credentials-stile install --registry-host registry.example.com`
     FAIL registry: `registry.example.com` is not configured as a Stile registry; hint: run `terraform-credentials-stile install --registry-host registry.example.com`
     "#);
@@ -378,12 +367,16 @@ fn doctor_passes_every_step_after_an_install() {
     insta::assert_snapshot!(stdout.replace(&expiry, "LATER"), @r"
     ok   plugin: `~/.terraform.d/plugins/terraform-credentials-stile`
     ok   helper configuration: `~/.config/stile/config.toml`
+    ok   token cache: `~/.cache/stile` does not exist yet
+    -    log of `get`: `~/.cache/stile/get.log`; no failures yet
     ok   CLI configuration: `~/.terraformrc` configures the helper
     ok   registry: `registry.example.com` at http://BROKER
     ok   AWS credentials: `ASIAIOSFODNN7EXAMPLE` from the environment, without a known expiry, for region eu-central-1
     ok   discovery and clock: modules.v1; the clocks agree
     ok   exchange: got a token for `aws:111122223333:role/deploy`, valid until LATER
-    ok   authorised call: `aws:111122223333:role/deploy` has 1 grant(s)
+    ok   authorised call: the registry accepts the new token of `aws:111122223333:role/deploy`
+    ok   grants: 1; Terraform gets `403 Forbidden` on any other namespace
+         acme: download
     ");
     assert_eq!((run.stderr.as_str(), run.code), ("", 0));
 }

@@ -3,9 +3,15 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use stile_protocol::exchange::RequestDocument;
 
 /// A temporary home folder and an environment with only the given variables.
 pub(crate) struct Sandbox {
@@ -53,6 +59,16 @@ impl Sandbox {
     /// Writes the helper's configuration.
     pub(crate) fn configured(self, text: &str) -> Self {
         self.write(".config/stile/config.toml", text);
+        self
+    }
+
+    /// Puts the program and a CLI configuration where `install` puts them.
+    pub(crate) fn installed(self) -> Self {
+        let folder = self.path(".terraform.d/plugins");
+        std::fs::create_dir_all(&folder).unwrap();
+        let program = env!("CARGO_BIN_EXE_terraform-credentials-stile");
+        symlink(program, folder.join("terraform-credentials-stile")).unwrap();
+        self.write(".terraformrc", "credentials_helper \"stile\" {}\n");
         self
     }
 
@@ -153,6 +169,23 @@ impl ReceivedRequest {
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap()
     }
+
+    /// Returns the path of the request line.
+    pub(crate) fn path(&self) -> &str {
+        self.line.split(' ').nth(1).unwrap()
+    }
+
+    /// Returns the request document of a proof.
+    pub(crate) fn document(&self) -> RequestDocument {
+        let encoded = self.json()["request"].as_str().unwrap().to_owned();
+        RequestDocument::parse(&URL_SAFE_NO_PAD.decode(encoded).unwrap()).unwrap()
+    }
+
+    /// Returns the time for which a proof is signed.
+    pub(crate) fn signed_at(&self) -> DateTime<Utc> {
+        let text = self.json()["amz_date"].as_str().unwrap().to_owned();
+        NaiveDateTime::parse_from_str(&text, "%Y%m%dT%H%M%SZ").unwrap().and_utc()
+    }
 }
 
 /// Responds on a loopback address as the test wants, and records the requests.
@@ -231,9 +264,15 @@ pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
     )
 }
 
+/// Builds the response with Terraform's discovery document, and the time of the server.
+pub(crate) fn discovery(time: DateTime<Utc>) -> String {
+    let date = format!("date: {}\r\n", time.format("%a, %d %b %Y %H:%M:%S GMT"));
+    http("200 OK", &date, r#"{"modules.v1":"/v1/modules/"}"#)
+}
+
 /// Builds a response with a token that expires after this many seconds.
 pub(crate) fn token_reply(token: &str, seconds: i64) -> String {
-    let expires_at = now() + chrono::TimeDelta::seconds(seconds);
+    let expires_at = now() + TimeDelta::seconds(seconds);
     let body = serde_json::json!({
         "token": token, "expires_at": rfc3339(expires_at), "principal": "aws:111122223333:role/deploy",
         "namespaces": "all", "permissions": ["download"],
@@ -262,10 +301,10 @@ pub(crate) fn refusal(
     clippy::disallowed_methods,
     reason = "the program under test uses the system time, and the responses must match it"
 )]
-pub(crate) fn now() -> chrono::DateTime<chrono::Utc> {
-    chrono::Utc::now()
+pub(crate) fn now() -> DateTime<Utc> {
+    Utc::now()
 }
 
-pub(crate) fn rfc3339(time: chrono::DateTime<chrono::Utc>) -> String {
+pub(crate) fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
