@@ -214,7 +214,7 @@ variable "vpc" {
 # Grants, tokens and regions.
 
 variable "grants" {
-  description = "Grants. The plan checks them, and the commands in output `grant_commands` create them: only the program writes grants (docs/decisions/0006)."
+  description = "Grants. The plan checks them, and the commands in output `grant_commands` create them: only the program writes grants (docs/decisions/0006). `expires` is what `stile-admin grant create --expires` accepts: a duration such as `90d`, a date, a time, or `never`."
   type = list(object({
     principal   = string
     namespace   = string
@@ -251,11 +251,21 @@ variable "grants" {
     error_message = "A grant's permissions must be one or more of download, upload, create_grant and delete_grant."
   }
 
+  # A time in the past is valid here: a plan must not fail from the day on which a grant ends.
   validation {
     condition = alltrue([
-      for grant in var.grants : grant.expires == null || can(regex("^0*[1-9][0-9]*[smhdw]$", grant.expires)) || can(timeadd(grant.expires, "0s"))
+      for grant in var.grants : grant.expires == null || anytrue([
+        grant.expires == "never",
+        can(timeadd("${regex("^[0-9]{4}-[0-9]{2}-[0-9]{2}$", grant.expires)}T00:00:00Z", "0s")),
+        can(timeadd(format("%sT%s%s", [
+          for part in regex("^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$", grant.expires) : upper(part)
+        ]...), "0s")),
+        can(regex("^(?: *[0-9]+(?:[.][0-9]+)? *(?:${local.duration_units}))+ *$", grant.expires)) && try(sum([
+          for part in regexall("([0-9]+(?:[.][0-9]+)?) *([A-Za-zµ]+)", grant.expires) : part[0] * local.unit_seconds[part[1]]
+        ]) >= 1, false),
+      ])
     ])
-    error_message = "A grant's expires must be a duration such as 90d or a valid time, such as 2027-01-31T18:00:00Z."
+    error_message = "A grant's expires must be a duration such as 90d or 1day 12h, a valid date or time such as 2027-01-31 or 2027-01-31T18:00:00Z, or never."
   }
 
   validation {

@@ -452,6 +452,86 @@ run "a_grant_for_no_time" {
   expect_failures = [var.grants]
 }
 
+run "a_grant_for_less_than_a_second" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "500ms" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_a_number" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "90" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_an_unknown_unit" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "90 dogs" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_until_a_word" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "Never" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_until_a_date_that_there_is_not" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "2027-02-29" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_until_a_date_without_its_zeros" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "2027-1-31" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_until_a_time_without_its_offset" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "2027-01-31T18:00:00" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_that_ends_its_command" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "90d'; reboot '" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
 run "half_a_megabyte" {
   command = plan
 

@@ -227,12 +227,36 @@ run "grants_become_commands" {
 
   assert {
     condition = [for command in output.grant_commands : split(" --role-arn ", command)[1]] == [
-      "arn:aws:iam::111122223333:role/deploy --namespace 'acme' --download --upload --expires 90d",
+      "arn:aws:iam::111122223333:role/deploy --namespace 'acme' --download --upload --expires '90d'",
       "account:111122223333 --namespace '*' --download --yes",
-      "sso:aws-us-gov:111122223333/Admin --namespace 'acme' --download --expires 2027-01-31T18:00:00+01:00",
+      "sso:aws-us-gov:111122223333/Admin --namespace 'acme' --download --expires '2027-01-31T18:00:00+01:00'",
       "arn:aws-iso-b:iam::111122223333:user/team/alice --namespace 'acme' --download",
     ]
     error_message = "One command a grant, as stile-admin takes it."
+  }
+}
+
+run "a_grant_ends_when_stile_admin_says_it_can" {
+  command = plan
+
+  variables {
+    grants = [
+      for index, expires in [
+        "never", "1s", "12h", "90d", "0090d", "1day 2h", "1day2h", "2 weeks 1M", "1.5 years", "0d 1s", " 90d ", "1000ms",
+        "2027-01-31", "2028-02-29", "2020-01-01", "9999-12-31",
+        "2027-01-31T18:00:00Z", "2027-01-31t18:00:00z", "2027-01-31 18:00:00.25-23:59",
+      ] : { principal = "account:${format("%012d", index)}", namespace = "acme", permissions = ["download"], expires = expires }
+    ]
+  }
+
+  assert {
+    condition     = output.grant_commands[0] == "stile-admin grant create --table ${output.table} --bucket ${output.bucket} --kms-key ${output.token_key_arn} --role-arn account:000000000000 --namespace 'acme' --download --expires 'never' --yes"
+    error_message = "What was given is what stile-admin is given."
+  }
+
+  assert {
+    condition     = strcontains(output.grant_commands[5], "--expires '1day 2h' ") && strcontains(output.grant_commands[12], "--expires '2027-01-31' ")
+    error_message = "A duration with a space is one word of the command."
   }
 }
 
