@@ -21,6 +21,11 @@ locals {
   regions = length(var.regions) > 0 ? var.regions : try(var.vpc.endpoints, false) ? [local.region] : []
 }
 
+locals {
+  # The retentions that CloudWatch has, in days; 0 means for ever.
+  log_retentions = [0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653]
+}
+
 # Created before the function, which would create one of that name itself: without a retention, and without this key.
 resource "aws_cloudwatch_log_group" "function" {
   name              = "/aws/lambda/${var.name}"
@@ -31,7 +36,13 @@ resource "aws_cloudwatch_log_group" "function" {
   depends_on = [aws_kms_key_policy.data]
 }
 
+# Tracing is off by default, because the broker sends no segments and X-Ray costs: see `tracing_mode`.
+#trivy:ignore:AVD-AWS-0066
 resource "aws_lambda_function" "registry" {
+  #checkov:skip=CKV_AWS_50:the broker sends no segments and X-Ray costs, and tracing_mode turns it on
+  #checkov:skip=CKV_AWS_116:every front invokes the function synchronously, and no failed event remains
+  #checkov:skip=CKV_AWS_173:the variables name resources and contain no secret, and Lambda encrypts them with its own key
+  #checkov:skip=CKV_AWS_272:make package signs nothing, and Terraform compares the digest or the version of the package
   function_name = var.name
   description   = "Stile, a private Terraform registry"
   role          = aws_iam_role.function.arn
@@ -63,15 +74,29 @@ resource "aws_lambda_function" "registry" {
     }
   }
 
+  dynamic "tracing_config" {
+    for_each = var.tracing_mode == null ? [] : [var.tracing_mode]
+
+    content {
+      mode = tracing_config.value
+    }
+  }
+
   tags = var.tags
 
-  # Lambda checks the rights to a network before it creates the function, and starts to log at once.
-  depends_on = [aws_cloudwatch_log_group.function, aws_iam_role_policy.log, aws_iam_role_policy.network]
+  # Lambda checks the rights to a network and to traces before it creates the function, and starts to log at once.
+  depends_on = [
+    aws_cloudwatch_log_group.function,
+    aws_iam_role_policy.log,
+    aws_iam_role_policy.network,
+    aws_iam_role_policy.tracing,
+  ]
 }
 
 # Without a signature, since Terraform cannot sign. It needs two permissions. hashicorp/aws 6.29 and later write both when
 # they create the URL. An older provider writes only the first and cannot write the second; README.md has the command.
 resource "aws_lambda_function_url" "registry" {
+  #checkov:skip=CKV_AWS_258:Terraform cannot sign its requests, and the broker requires its own token or proof
   count = var.front == "function_url" ? 1 : 0
 
   function_name      = aws_lambda_function.registry.function_name

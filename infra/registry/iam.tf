@@ -1,9 +1,10 @@
 # The function's role: each statement names the code that needs it, and has only actions that this code calls.
 
 locals {
-  log_group_arn = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/aws/lambda/${var.name}"
-  function_arn  = "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${var.name}"
-  network_arn   = "arn:${local.partition}:ec2:${local.region}:${local.account}"
+  log_groups_arn = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group"
+  log_group_arn  = "${local.log_groups_arn}:/aws/lambda/${var.name}"
+  function_arn   = "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${var.name}"
+  network_arn    = "arn:${local.partition}:ec2:${local.region}:${local.account}"
 }
 
 resource "aws_iam_role" "function" {
@@ -156,6 +157,25 @@ data "aws_iam_policy_document" "log" {
     sid       = "MainLog"
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
     resources = ["${local.log_group_arn}:log-stream:*"]
+  }
+}
+
+resource "aws_iam_role_policy" "tracing" {
+  count = var.tracing_mode == "Active" ? 1 : 0
+
+  name   = "tracing"
+  role   = aws_iam_role.function.id
+  policy = data.aws_iam_policy_document.tracing[0].json
+}
+
+data "aws_iam_policy_document" "tracing" {
+  count = var.tracing_mode == "Active" ? 1 : 0
+
+  # Lambda sends its own segments with this role; the broker sends none. X-Ray has no narrower resource for these actions.
+  statement {
+    sid       = "LambdaTraces"
+    actions   = ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
+    resources = ["*"]
   }
 }
 

@@ -74,6 +74,8 @@ resource "aws_kms_key_policy" "token" {
 }
 
 data "aws_iam_policy_document" "administration" {
+  #checkov:skip=CKV_AWS_111:in the policy of a key, the resource * is that key only
+  #checkov:skip=CKV_AWS_356:in the policy of a key, the resource * is that key only
   # Not kms:*, which would give cryptography to everyone who can write an IAM policy in the account.
   statement {
     sid       = "Administration"
@@ -88,6 +90,8 @@ data "aws_iam_policy_document" "administration" {
 }
 
 data "aws_iam_policy_document" "token_key" {
+  #checkov:skip=CKV_AWS_111:in the policy of a key, the resource * is that key only
+  #checkov:skip=CKV_AWS_356:in the policy of a key, the resource * is that key only
   source_policy_documents = [data.aws_iam_policy_document.administration.json]
 
   statement {
@@ -187,7 +191,7 @@ data "aws_iam_policy_document" "data_key" {
     condition {
       test     = "ArnEquals"
       variable = "kms:EncryptionContext:aws:logs:arn"
-      values   = [local.log_group_arn]
+      values   = concat([local.log_group_arn], local.access_log == 1 ? ["${local.log_groups_arn}:${local.access_log_group}"] : [])
     }
   }
 }

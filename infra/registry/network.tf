@@ -15,6 +15,8 @@ resource "aws_security_group" "function" {
   tags        = var.tags
 }
 
+# To every address: AWS has too many, without vpc.endpoints, for STS of every region and for S3.
+#trivy:ignore:AVD-AWS-0104
 resource "aws_vpc_security_group_egress_rule" "function" {
   count = local.in_vpc
 
@@ -94,6 +96,7 @@ resource "aws_vpc_security_group_ingress_rule" "balancer" {
 }
 
 resource "aws_lb" "registry" {
+  #checkov:skip=CKV_AWS_91:only the caller of the module has a bucket for the log, and access_log_bucket names it
   count = local.balanced
 
   name                       = var.name
@@ -104,6 +107,16 @@ resource "aws_lb" "registry" {
   drop_invalid_header_fields = true
   enable_deletion_protection = var.deletion_protection
   tags                       = var.tags
+
+  dynamic "access_logs" {
+    for_each = var.access_log_bucket == null ? [] : [var.access_log_bucket]
+
+    content {
+      enabled = true
+      bucket  = access_logs.value
+      prefix  = "${var.name}/balancer"
+    }
+  }
 }
 
 resource "aws_lb_listener" "registry" {

@@ -36,7 +36,11 @@ resource "aws_dynamodb_table" "registry" {
   depends_on = [aws_kms_key_policy.data]
 }
 
+# The access log is off by default, because only the caller of the module has a bucket for it: see `access_log_bucket`.
+#trivy:ignore:AVD-AWS-0089
 resource "aws_s3_bucket" "modules" {
+  #checkov:skip=CKV_AWS_18:only the caller of the module has a bucket for the log, and access_log_bucket names it
+  #checkov:skip=CKV_AWS_144:a copy in another region is a second registry with its own key, which the caller decides on
   bucket        = coalesce(var.bucket_name, "${var.name}-${local.account}-${local.region}")
   force_destroy = var.force_destroy
   tags          = var.tags
@@ -128,6 +132,14 @@ resource "aws_s3_bucket_lifecycle_configuration" "modules" {
   }
 
   depends_on = [aws_s3_bucket_versioning.modules]
+}
+
+resource "aws_s3_bucket_logging" "modules" {
+  count = var.access_log_bucket == null ? 0 : 1
+
+  bucket        = aws_s3_bucket.modules.id
+  target_bucket = var.access_log_bucket
+  target_prefix = "${var.name}/archives/"
 }
 
 resource "aws_s3_bucket_policy" "modules" {

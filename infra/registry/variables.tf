@@ -214,7 +214,7 @@ variable "vpc" {
 # Grants, tokens and regions.
 
 variable "grants" {
-  description = "Grants. The plan checks them, and the commands in output `grant_commands` create them: only the program writes grants (docs/decisions/0006)."
+  description = "Grants. The plan checks them, and the commands in output `grant_commands` create them: only the program writes grants (docs/decisions/0006). `expires` is what `stile-admin grant create --expires` accepts: a duration such as `90d`, a date, a time, or `never`."
   type = list(object({
     principal   = string
     namespace   = string
@@ -251,11 +251,21 @@ variable "grants" {
     error_message = "A grant's permissions must be one or more of download, upload, create_grant and delete_grant."
   }
 
+  # A time in the past is valid here: a plan must not fail from the day on which a grant ends.
   validation {
     condition = alltrue([
-      for grant in var.grants : grant.expires == null || can(regex("^0*[1-9][0-9]*[smhdw]$", grant.expires)) || can(timeadd(grant.expires, "0s"))
+      for grant in var.grants : grant.expires == null || anytrue([
+        grant.expires == "never",
+        can(timeadd("${regex("^[0-9]{4}-[0-9]{2}-[0-9]{2}$", grant.expires)}T00:00:00Z", "0s")),
+        can(timeadd(format("%sT%s%s", [
+          for part in regex("^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$", grant.expires) : upper(part)
+        ]...), "0s")),
+        can(regex("^(?: *[0-9]+(?:[.][0-9]+)? *(?:${local.duration_units}))+ *$", grant.expires)) && try(sum([
+          for part in regexall("([0-9]+(?:[.][0-9]+)?) *([A-Za-zµ]+)", grant.expires) : part[0] * local.unit_seconds[part[1]]
+        ]) >= 1, false),
+      ])
     ])
-    error_message = "A grant's expires must be a duration such as 90d or a valid time, such as 2027-01-31T18:00:00Z."
+    error_message = "A grant's expires must be a duration such as 90d or 1day 12h, a valid date or time such as 2027-01-31 or 2027-01-31T18:00:00Z, or never."
   }
 
   validation {
@@ -385,8 +395,54 @@ variable "log_retention_days" {
   nullable    = false
 
   validation {
-    condition     = contains([0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
-    error_message = "log_retention_days must be one that CloudWatch has: 0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653."
+    condition     = contains(local.log_retentions, var.log_retention_days)
+    error_message = "log_retention_days must be one that CloudWatch has: ${join(", ", local.log_retentions)}."
+  }
+}
+
+variable "api_access_log" {
+  description = "Access log of API Gateway, with `front = \"http_api\"`: one line for each request, and also for those that do not reach the function. `retention_days` is by default `log_retention_days`, and `kms_key_arn` the data key; `{}` has both. Default: no access log."
+  type = object({
+    retention_days = optional(number)
+    kms_key_arn    = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.api_access_log == null || var.front == "http_api"
+    error_message = "api_access_log needs front = http_api, because no other front has a stage. For a load balancer, set access_log_bucket."
+  }
+
+  validation {
+    condition     = try(contains(local.log_retentions, var.api_access_log.retention_days), true)
+    error_message = "api_access_log.retention_days must be one that CloudWatch has: ${join(", ", local.log_retentions)}."
+  }
+
+  validation {
+    condition     = try(var.api_access_log.kms_key_arn, null) == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", var.api_access_log.kms_key_arn))
+    error_message = "api_access_log.kms_key_arn must be the ARN of a KMS key, whose policy lets CloudWatch Logs use it for this log group."
+  }
+}
+
+variable "access_log_bucket" {
+  description = "Bucket for the access logs of the bucket of the archives and, with `front = \"load_balancer\"`, of the load balancer. The bucket must let `logging.s3.amazonaws.com`, and for a load balancer `logdelivery.elasticloadbalancing.amazonaws.com`, write below the module's `name`. Default: no access logs."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.access_log_bucket == null ? true : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.access_log_bucket))
+    error_message = "access_log_bucket must be the name of a bucket, 3 to 63 of a-z, 0-9, dots and dashes, not its ARN."
+  }
+}
+
+variable "tracing_mode" {
+  description = "Mode of AWS X-Ray for the function: `Active` traces a sample of the requests, and the role may then send traces. `PassThrough` traces none, which is also what Lambda does by default."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.tracing_mode == null ? true : contains(["Active", "PassThrough"], var.tracing_mode)
+    error_message = "tracing_mode must be Active or PassThrough; leave it out for the default of Lambda."
   }
 }
 

@@ -26,8 +26,9 @@ module "registry" {
   domain       = var.domain
   iam_route    = var.iam_route
 
-  max_ttl   = 7200
-  event_bus = true
+  max_ttl        = 7200
+  event_bus      = true
+  api_access_log = {}
 
   alarms = {
     actions           = [aws_sns_topic.alarms.arn]
@@ -48,7 +49,66 @@ module "registry" {
 
 # Not under `alias/aws/sns`: CloudWatch may not use that key, and no alarm would arrive.
 resource "aws_sns_topic" "alarms" {
-  name = "${var.name}-alarms"
+  name              = "${var.name}-alarms"
+  kms_master_key_id = aws_kms_key.alarms.arn
+}
+
+resource "aws_kms_key" "alarms" {
+  description             = "Stile ${var.name}: the topic of the alarms"
+  enable_key_rotation     = true
+  deletion_window_in_days = var.disposable ? 7 : 30
+  policy                  = data.aws_iam_policy_document.alarms_key.json
+}
+
+resource "aws_kms_alias" "alarms" {
+  name          = "alias/${var.name}-alarms"
+  target_key_id = aws_kms_key.alarms.key_id
+}
+
+data "aws_caller_identity" "current" {}
+data "aws_partition" "current" {}
+data "aws_region" "current" {}
+
+data "aws_iam_policy_document" "alarms_key" {
+  #checkov:skip=CKV_AWS_109:in the policy of a key, the resource * is that key only
+  #checkov:skip=CKV_AWS_111:in the policy of a key, the resource * is that key only
+  #checkov:skip=CKV_AWS_356:in the policy of a key, the resource * is that key only
+
+  # The key encrypts only texts of alarms, so the account's IAM policies decide about it, as about the topic.
+  statement {
+    sid       = "Account"
+    actions   = ["kms:*"]
+    resources = ["*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:root"]
+    }
+  }
+
+  # CloudWatch publishes to the topic, and only for the alarms of this registry.
+  statement {
+    sid       = "Alarms"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey*"]
+    resources = ["*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["cloudwatch.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [data.aws_caller_identity.current.account_id]
+    }
+
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = ["arn:${data.aws_partition.current.partition}:cloudwatch:${data.aws_region.current.id}:${data.aws_caller_identity.current.account_id}:alarm:${var.name}-*"]
+    }
+  }
 }
 
 module "state_backend" {

@@ -452,6 +452,107 @@ run "a_grant_for_no_time" {
   expect_failures = [var.grants]
 }
 
+run "a_grant_for_less_than_a_second" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "500ms" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_an_unknown_unit" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "90 dogs" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_until_a_date_that_there_is_not" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "2027-02-29" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_until_a_time_without_its_offset" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "2027-01-31T18:00:00" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_that_ends_its_command" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "90d'; reboot '" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "an_access_log_of_a_stage_that_there_is_not" {
+  command = plan
+
+  variables {
+    front          = "function_url"
+    api_access_log = {}
+  }
+
+  expect_failures = [var.api_access_log]
+}
+
+run "an_access_log_for_a_number_of_days_that_cloudwatch_has_not" {
+  command = plan
+
+  variables {
+    api_access_log = { retention_days = 2 }
+  }
+
+  expect_failures = [var.api_access_log]
+}
+
+run "an_access_log_under_an_alias" {
+  command = plan
+
+  variables {
+    api_access_log = { kms_key_arn = "alias/logs" }
+  }
+
+  expect_failures = [var.api_access_log]
+}
+
+run "an_access_log_in_a_bucket_by_its_arn" {
+  command = plan
+
+  variables {
+    access_log_bucket = "arn:aws:s3:::logs"
+  }
+
+  expect_failures = [var.access_log_bucket]
+}
+
+run "traces_in_a_mode_that_there_is_not" {
+  command = plan
+
+  variables {
+    tracing_mode = "On"
+  }
+
+  expect_failures = [var.tracing_mode]
+}
+
 run "half_a_megabyte" {
   command = plan
 

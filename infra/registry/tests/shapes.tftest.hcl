@@ -227,12 +227,139 @@ run "grants_become_commands" {
 
   assert {
     condition = [for command in output.grant_commands : split(" --role-arn ", command)[1]] == [
-      "arn:aws:iam::111122223333:role/deploy --namespace 'acme' --download --upload --expires 90d",
+      "arn:aws:iam::111122223333:role/deploy --namespace 'acme' --download --upload --expires '90d'",
       "account:111122223333 --namespace '*' --download --yes",
-      "sso:aws-us-gov:111122223333/Admin --namespace 'acme' --download --expires 2027-01-31T18:00:00+01:00",
+      "sso:aws-us-gov:111122223333/Admin --namespace 'acme' --download --expires '2027-01-31T18:00:00+01:00'",
       "arn:aws-iso-b:iam::111122223333:user/team/alice --namespace 'acme' --download",
     ]
     error_message = "One command a grant, as stile-admin takes it."
+  }
+}
+
+run "by_default_no_access_log_and_no_trace" {
+  assert {
+    condition     = length(aws_cloudwatch_log_group.access) + length(aws_apigatewayv2_stage.registry[0].access_log_settings) == 0
+    error_message = "API Gateway writes no log."
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket_logging.modules) + length(aws_lambda_function.registry.tracing_config) + length(aws_iam_role_policy.tracing) == 0
+    error_message = "The bucket writes no log, and the function no traces."
+  }
+}
+
+run "an_access_log_of_api_gateway" {
+  variables {
+    api_access_log = {}
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_group.access[0].retention_in_days == 365 && aws_cloudwatch_log_group.access[0].kms_key_id == aws_kms_key.data.arn
+    error_message = "The log has the retention of the function's log, and the data key."
+  }
+
+  assert {
+    condition     = aws_apigatewayv2_stage.registry[0].access_log_settings[0].destination_arn == aws_cloudwatch_log_group.access[0].arn
+    error_message = "The stage writes to that group."
+  }
+
+  assert {
+    condition = length(setintersection(values(jsondecode(aws_apigatewayv2_stage.registry[0].access_log_settings[0].format)), [
+      "$context.path", "$context.identity.userAgent", "$context.authorizer.error", "$context.error.message",
+    ])) == 0
+    error_message = "No field contains a text of the caller."
+  }
+
+  assert {
+    condition = contains(flatten([
+      for statement in data.aws_iam_policy_document.data_key.statement : [for condition in statement.condition : condition.values]
+    ]), "arn:aws:logs:eu-central-1:111122223333:log-group:${aws_cloudwatch_log_group.access[0].name}")
+    error_message = "CloudWatch may use the data key for that group."
+  }
+}
+
+run "an_access_log_with_its_own_retention_and_key" {
+  variables {
+    api_access_log = { retention_days = 0, kms_key_arn = "arn:aws:kms:eu-central-1:111122223333:key/1" }
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_group.access[0].retention_in_days == 0 && aws_cloudwatch_log_group.access[0].kms_key_id == "arn:aws:kms:eu-central-1:111122223333:key/1"
+    error_message = "What is named counts."
+  }
+}
+
+run "access_logs_of_the_bucket_and_of_the_load_balancer" {
+  variables {
+    access_log_bucket = "acme-access-logs"
+    front             = "load_balancer"
+    domain            = { name = "registry.example.com", certificate_arn = "arn:aws:acm:eu-central-1:111122223333:certificate/0" }
+    vpc = {
+      id           = "vpc-1"
+      subnet_ids   = ["subnet-1", "subnet-2"]
+      client_cidrs = ["10.0.0.0/8"]
+    }
+  }
+
+  assert {
+    condition     = aws_s3_bucket_logging.modules[0].target_bucket == "acme-access-logs" && aws_s3_bucket_logging.modules[0].target_prefix == "stile/archives/"
+    error_message = "The bucket of the archives writes its log there."
+  }
+
+  assert {
+    condition     = aws_lb.registry[0].access_logs[0].enabled && aws_lb.registry[0].access_logs[0].bucket == "acme-access-logs" && aws_lb.registry[0].access_logs[0].prefix == "stile/balancer"
+    error_message = "So does the load balancer."
+  }
+}
+
+run "traces" {
+  variables {
+    tracing_mode = "Active"
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.tracing_config[0].mode == "Active"
+    error_message = "The function is traced."
+  }
+
+  assert {
+    condition     = flatten([for statement in data.aws_iam_policy_document.tracing[0].statement : statement.actions]) == ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
+    error_message = "Its role may send traces, and nothing else."
+  }
+}
+
+run "the_trace_header_is_passed_on" {
+  variables {
+    tracing_mode = "PassThrough"
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.tracing_config[0].mode == "PassThrough" && length(aws_iam_role_policy.tracing) == 0
+    error_message = "A role that sends no traces has no right to."
+  }
+}
+
+run "a_grant_ends_when_stile_admin_says_it_can" {
+  command = plan
+
+  variables {
+    grants = [
+      for index, expires in [
+        "never", "1s", "12h", "90d", "0090d", "1day 2h", "1day2h", "2 weeks 1M", "1.5 years", "0d 1s", " 90d ", "1000ms",
+        "2027-01-31", "2028-02-29", "2020-01-01", "9999-12-31",
+        "2027-01-31T18:00:00Z", "2027-01-31t18:00:00z", "2027-01-31 18:00:00.25-23:59",
+      ] : { principal = "account:${format("%012d", index)}", namespace = "acme", permissions = ["download"], expires = expires }
+    ]
+  }
+
+  assert {
+    condition     = output.grant_commands[0] == "stile-admin grant create --table ${output.table} --bucket ${output.bucket} --kms-key ${output.token_key_arn} --role-arn account:000000000000 --namespace 'acme' --download --expires 'never' --yes"
+    error_message = "What was given is what stile-admin is given."
+  }
+
+  assert {
+    condition     = strcontains(output.grant_commands[5], "--expires '1day 2h' ") && strcontains(output.grant_commands[12], "--expires '2027-01-31' ")
+    error_message = "A duration with a space is one word of the command."
   }
 }
 

@@ -3,7 +3,7 @@
 
 use stile_tests::aws::moto::Moto;
 use stile_tests::process::node;
-use stile_tests::terraform::release;
+use stile_tests::terraform::{release, scanners};
 
 fn main() {
     // A test reports what is missing.
@@ -12,4 +12,6 @@ fn main() {
     for release in release::RELEASES {
         let _ = release::python(release);
     }
+    let _ = scanners::checkov();
+    let _ = scanners::trivy();
 }

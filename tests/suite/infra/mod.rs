@@ -5,4 +5,5 @@ mod alarms;
 mod apply;
 mod pages;
 mod plan;
+mod scanners;
 mod state_backend;

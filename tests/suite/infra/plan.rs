@@ -17,7 +17,7 @@ pub(super) fn copy_infra(terraform: &Terraform) {
     copy(&workspace().join("infra"), &terraform.configuration().join("infra"));
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -1,10 +1,11 @@
-//! Runs the real Terraform in its own home, with its provider for AWS, and the state backend
-//! module.
+//! Runs the real Terraform in its own home, with its provider for AWS, the state backend module,
+//! and the scanners of modules.
 
 pub mod docs;
 pub mod provider;
 pub mod release;
 pub mod running_provider;
+pub mod scanners;
 pub mod state_backend;
 
 use std::path::{Path, PathBuf};

@@ -137,3 +137,9 @@ mock_resource "aws_dynamodb_table" {
     arn = "arn:aws:dynamodb:eu-central-1:111122223333:table/stile"
   }
 }
+
+mock_resource "aws_cloudwatch_log_group" {
+  defaults = {
+    arn = "arn:aws:logs:eu-central-1:111122223333:log-group:/mocked"
+  }
+}
