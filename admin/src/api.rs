@@ -257,6 +257,10 @@ impl ApiResponse {
         let down = self.status.is_server_error()
             || matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         let error = |message: String| match down {
+            // The registry works, except that its disk is full.
+            true if self.status == StatusCode::INSUFFICIENT_STORAGE => {
+                CommandError::failed(message)
+            }
             true => CommandError::failed(format!("the registry is unavailable: {message}")),
             false => CommandError::refused(message),
         };
@@ -310,6 +314,7 @@ mod tests {
                 "`https://registry.example.com/v1/modules` responded with 400 Bad Request",
             ),
             (503, r#"{"errors":["a"]}"#, "the registry is unavailable: a"),
+            (507, r#"{"errors":["a; hint: b"]}"#, "a; hint: b"),
             (
                 502,
                 "",
@@ -333,6 +338,7 @@ mod tests {
             (503, &[("retry-after", "Fri, 20 Nov 2026 10:11:12 GMT")], Some(1)),
             (503, &[], Some(1)),
             (502, &[("retry-after", "2")], None),
+            (507, &[("retry-after", "60")], None),
             (409, &[], None),
         ] {
             assert_eq!(

@@ -99,6 +99,10 @@ async fn open_store(config: &Config) -> Result<(Store, Audience), BootError> {
                 .store_timeout
                 .map_or_else(EmbeddedDeadlines::default, EmbeddedDeadlines::within);
             let store = Store::open_folder(folder, deadlines)?;
+            let store = match config.disk_reserve {
+                Some(reserve) => store.with_disk_reserve(reserve),
+                None => store,
+            };
             Ok((store, configured.ok_or(ConfigError::NoHost)?))
         }
         StoreLocation::Aws { place, emulator } => {

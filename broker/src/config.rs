@@ -20,7 +20,7 @@ use crate::authn::gateway::{IamSource, IamSourceError};
 use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTimeouts};
 use crate::client_source::ClientSource;
 use stile_core::package::SIGNED_URL_LIFETIME;
-use stile_store::{Place, STORE_TIMEOUT};
+use stile_store::{DISK_RESERVE_MIB, Place, STORE_TIMEOUT};
 
 /// Returns whether this process is a Lambda function. Lambda sets the address of its runtime API.
 pub fn under_lambda() -> bool {
@@ -160,6 +160,12 @@ pub struct Options {
     #[arg(long, env = "STILE_STORE_TIMEOUT", value_name = "SECONDS")]
     pub store_timeout: Option<u64>,
 
+    /// Refuse to publish if less than this many MiB of disk space would stay free, from 1 to 1048576
+    ///
+    /// Tokens, grants, revocations and keys need this space. Only with `--data`. Default: 64.
+    #[arg(long, env = "STILE_DISK_RESERVE", value_name = "MIB")]
+    pub disk_reserve: Option<u64>,
+
     /// Wait at most this many seconds for STS, from 1 to 600
     ///
     /// After that, the broker answers with 504. Default: 3.
@@ -259,6 +265,8 @@ pub struct Config {
     pub sts: Endpoints,
     /// The longest wait for the store, if it differs from the store's default.
     pub store_timeout: Option<Duration>,
+    /// The free disk space that uploads leave, in bytes, if it differs from the store's default.
+    pub disk_reserve: Option<u64>,
     /// The time limits for STS.
     pub sts_timeouts: StsTimeouts,
 }
@@ -302,6 +310,9 @@ pub enum ConfigError {
     /// The timeout for the store is out of bounds.
     #[error("`--store-timeout` must be from {min} to {max} seconds", min = STORE_TIMEOUT.start(), max = STORE_TIMEOUT.end())]
     StoreTimeout,
+    /// The disk reserve is out of bounds.
+    #[error("`--disk-reserve` must be from {min} to {max} MiB", min = DISK_RESERVE_MIB.start(), max = DISK_RESERVE_MIB.end())]
+    DiskReserve,
     /// The timeout for STS is out of bounds.
     #[error("`--sts-timeout` must be from {min} to {max} seconds", min = STS_TIMEOUT.start(), max = STS_TIMEOUT.end())]
     StsTimeout,
@@ -319,6 +330,9 @@ pub enum ConfigError {
     /// A flag of the store on AWS is set for an embedded store.
     #[error("`{0}` requires `--table`, and cannot be used with `--data`")]
     FlagOfTable(&'static str),
+    /// A flag of the embedded store is set for a store on AWS.
+    #[error("`{0}` requires `--data`, and cannot be used with `--table`")]
+    FlagOfFolder(&'static str),
     /// A process on this machine could impersonate any principal in a store on AWS.
     #[error(
         "a loopback `--sts-endpoint` cannot be combined with a real AWS table: any local process could impersonate any principal; hint: remove it, or set `AWS_ENDPOINT_URL` to an emulator on this machine, and no variable of one service such as `AWS_ENDPOINT_URL_S3`"
@@ -378,6 +392,10 @@ impl TryFrom<Options> for Config {
         }
         let store_timeout = within(options.store_timeout, &STORE_TIMEOUT)
             .map_err(|OutOfBounds| ConfigError::StoreTimeout)?;
+        let disk_reserve = options.disk_reserve;
+        if disk_reserve.is_some_and(|mib| !DISK_RESERVE_MIB.contains(&mib)) {
+            return Err(ConfigError::DiskReserve);
+        }
         let sts_timeout = within(options.sts_timeout, &STS_TIMEOUT)
             .map_err(|OutOfBounds| ConfigError::StsTimeout)?;
         let endpoints = without_empty(&options.sts_endpoint)
@@ -405,6 +423,7 @@ impl TryFrom<Options> for Config {
             fips: options.fips,
             sts,
             store_timeout,
+            disk_reserve: disk_reserve.map(|mib| mib << 20),
             sts_timeouts: sts_timeout.map_or_else(StsTimeouts::default, StsTimeouts::within),
         })
     }
@@ -445,6 +464,9 @@ fn store_location(options: &Options) -> Result<StoreLocation, ConfigError> {
             Some((flag, _)) => Err(ConfigError::FlagOfTable(flag)),
             None => Ok(StoreLocation::Folder(folder.clone())),
         },
+        (None, Some(_)) if options.disk_reserve.is_some() => {
+            Err(ConfigError::FlagOfFolder("--disk-reserve"))
+        }
         (None, Some(table)) => {
             let place = Place {
                 table: table.clone(),

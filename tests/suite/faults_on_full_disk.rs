@@ -1,11 +1,10 @@
 //! The embedded store on a full disk: no partial writes, reads continue, and every acknowledged
 //! change is done.
 
-use std::fs::{self};
-use std::io::{ErrorKind, Write as _};
-use std::process::Command;
+use std::fs;
+use std::sync::Arc;
 
-use rustix::process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use stile_core::grants::Grant;
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
@@ -13,9 +12,10 @@ use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::Permissions as Rights;
 use stile_store::Change;
 use stile_tests::broker::operator::AsOperator as _;
-use stile_tests::broker::{HOST, TestBroker, deploy, module_zip, role};
-use stile_tests::skipped::{skipped, tool};
-use tempfile::TempDir;
+use stile_tests::broker::{HOST, TestBroker, deploy, embedded, module_zip, role};
+use stile_tests::skipped::tool;
+use stile_tests::small_disk::SmallDisk;
+use stile_tests::time_limits;
 
 use crate::faults_on_disk::{DOWNLOAD, Running, VERSIONS, is_down};
 
@@ -72,51 +72,6 @@ async fn on_a_full_disk_reads_go_on_and_nothing_is_half_written() {
             "{bytes}"
         );
         assert_eq!(running.publish(version, archive).await, 201, "{bytes}");
-    }
-}
-
-/// A disk of 2 MB, which the test unmounts when it drops this.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// Returns `None` and records a skip if the test cannot mount anything.
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = tool("mount").filter(|_| geteuid().is_root()).is_some_and(|mount| {
-            let mounted = Command::new(mount)
-                .args(["-t", "tmpfs", "-o", "size=2m,mode=700", "stile"])
-                .arg(folder.path())
-                .output();
-            mounted.unwrap().status.success()
-        });
-        if !mounted {
-            skipped("mount", "a disk without free space, not replaced by a limit");
-            return None;
-        }
-        Some(Self(folder))
-    }
-
-    fn filling(&self) -> std::path::PathBuf {
-        self.0.path().join("filling")
-    }
-
-    /// Fills the disk to its last page.
-    fn fill(&self) {
-        let mut filling =
-            fs::File::options().create(true).append(true).open(self.filling()).unwrap();
-        let full =
-            std::iter::repeat_with(|| filling.write_all(&[0; 4096])).find_map(Result::err).unwrap();
-        assert_eq!(full.kind(), ErrorKind::StorageFull);
-    }
-
-    fn clear(&self) {
-        fs::remove_file(self.filling()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }
 
@@ -192,9 +147,11 @@ async fn change(test: &TestBroker, which: &str) -> bool {
 
 #[tokio::test]
 async fn without_room_no_key_is_made_and_what_is_said_to_be_changed_is_and_nothing_else() {
-    let Some(disk) = SmallDisk::mount() else { return };
-    let data = std::sync::Arc::new(tempfile::tempdir_in(disk.0.path()).unwrap());
+    let Some(disk) = SmallDisk::mount(4) else { return };
+    let data = Arc::new(tempfile::tempdir_in(disk.path()).unwrap());
     let test = TestBroker::start_with(HOST, 3600, data);
+    let store = embedded(test.data(), time_limits::embedded());
+    let test = test.over(store.with_disk_reserve(1 << 20));
     for name in ["deploy", "other", "third"] {
         test.grant(&role(name), "acme", &[Download, Upload]).await;
     }
@@ -219,11 +176,12 @@ async fn without_room_no_key_is_made_and_what_is_said_to_be_changed_is_and_nothi
     test.advance(2);
     for (what, reply) in [
         ("mint", test.exchange(&proof).await),
-        ("publish", test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token).await),
         ("readiness", test.get_anonymously("/readyz").await),
     ] {
         is_down(&reply, what);
     }
+    let refused = test.publish("acme/vpc/aws", "2.0.0", module_zip("x"), &token).await;
+    assert_eq!(refused.status, 507, "{}", refused.text());
     assert_eq!(seen(&test).await, before);
     assert_eq!(test.get(VERSIONS, &token).await.status, 200);
     assert_eq!(test.get(DOWNLOAD, &token).await.status, 204);

@@ -15,6 +15,7 @@ mod aws_uploads;
 mod crash;
 mod data_folder;
 mod direction;
+mod disk_reserve;
 mod examples;
 mod faults;
 mod faults_at_sts;

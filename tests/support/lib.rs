@@ -11,6 +11,7 @@
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
 //! | [`dev_ca`] | a certificate authority for one test |
+//! | [`small_disk`] | a small file system in memory, which a test can fill |
 //! | [`time_limits`] | how long tests wait, and a clock that jumps to deadlines |
 //! | [`seed`] | random numbers that a seed repeats |
 //! | [`skipped`] | the tools on `PATH`, and the list of tests that were skipped without a tool |
@@ -30,6 +31,7 @@ pub mod lambda;
 pub mod process;
 pub mod seed;
 pub mod skipped;
+pub mod small_disk;
 pub mod soak;
 pub mod sts;
 pub mod terraform;

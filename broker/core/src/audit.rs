@@ -132,6 +132,7 @@ impl Outcome {
             | ErrorCode::StsUnavailable
             | ErrorCode::StoreUnavailable
             | ErrorCode::KeyUnavailable
+            | ErrorCode::InsufficientStorage
             | ErrorCode::StsBadResponse
             | ErrorCode::StsInconsistent
             | ErrorCode::StsTimeout

@@ -120,6 +120,8 @@ codes! {
     StsUnavailable = "sts_unavailable",
     /// The store is unreachable.
     StoreUnavailable = "store_unavailable",
+    /// The disk of the broker has too little free space for archives.
+    InsufficientStorage = "insufficient_storage",
     /// The broker has no key to seal or open tokens.
     KeyUnavailable = "key_unavailable",
     /// The response of STS is invalid.

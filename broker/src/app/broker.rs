@@ -13,7 +13,7 @@ use crate::shared_failure_mutex::SharedFailureMutex;
 use crate::tokens::{KeyError, Tokens};
 use stile_core::clock::Clock;
 use stile_core::token::KeyringSummary;
-use stile_store::{Store, StoreError};
+use stile_store::{Store, StoreError, StoreErrorKind};
 
 /// The time for which a good result of [`Broker::ready`] is valid, in seconds.
 ///
@@ -64,6 +64,15 @@ struct GoodCheck {
     key_created_at: i64,
 }
 
+/// The result of a readiness check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    /// The age of the key that mints, in seconds.
+    pub key_age: i64,
+    /// Whether the broker refuses to publish, because the disk has too little free space.
+    pub disk_is_full: bool,
+}
+
 /// The reason why the broker is not ready.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
@@ -76,9 +85,21 @@ pub enum NotReady {
 }
 
 impl Broker {
-    /// Checks that the store answers, and that the broker has a key to mint with. Returns the age
-    /// of that key in seconds.
-    pub async fn ready(&self) -> Result<i64, NotReady> {
+    /// Checks that the store answers, and that the broker has a key to mint with.
+    ///
+    /// On a full disk, the broker is ready: everything works except publishing.
+    pub async fn ready(&self) -> Result<Ready, NotReady> {
+        let key_age = self.key_age().await?;
+        let disk_is_full = match self.store.check_space() {
+            Ok(()) => false,
+            Err(error) if error.kind() == StoreErrorKind::Full => true,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Ready { key_age, disk_is_full })
+    }
+
+    /// Returns the age of the key that mints, in seconds, if the store answers.
+    async fn key_age(&self) -> Result<i64, NotReady> {
         let now = self.clock.now();
         let mut last = self.readiness.0.lock().await;
         if let Some(good) = last.filter(|good| (0..READY).contains(&now.saturating_sub(good.at))) {

@@ -11,5 +11,5 @@ pub mod mint;
 pub mod publish;
 pub mod upload;
 
-pub use broker::{Broker, NotReady, Readiness};
+pub use broker::{Broker, NotReady, Readiness, Ready};
 pub use limits::{Limits, UploadPermit};

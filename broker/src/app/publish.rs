@@ -4,9 +4,10 @@ use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::limits::UploadPermit;
 use stile_core::audit::{Event, Outcome};
+use stile_core::clock::Clock;
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::{ArchiveUpload, Format, PackageAddress, UploadError, Version};
-use stile_store::{Published, StoreError};
+use stile_store::{Published, SpaceAllocation, StoreError};
 
 /// The result of publishing a version.
 #[derive(Debug)]
@@ -51,6 +52,41 @@ pub fn permit(
 /// Creates an empty upload, to which the caller then writes the archive.
 pub fn begin(broker: &Broker) -> Result<ArchiveUpload, PublishError> {
     Ok(ArchiveUpload::start(&broker.store.incoming())?)
+}
+
+/// An archive that arrives in a request. It leaves the reserve of free disk space.
+#[derive(Debug)]
+pub struct IncomingArchive {
+    upload: ArchiveUpload,
+    space: SpaceAllocation,
+    clock: Clock,
+}
+
+impl IncomingArchive {
+    /// Creates an empty archive, if the disk has space for it. `announced` is its length, if the
+    /// client sent it.
+    pub fn begin(broker: &Broker, announced: Option<u64>) -> Result<Self, PublishError> {
+        let clock = broker.clock.clone();
+        let space = broker.store.allocate_space(announced, clock.now())?;
+        Ok(Self { upload: begin(broker)?, space, clock })
+    }
+
+    /// Appends a received chunk, if the disk has space for it.
+    pub async fn write(&mut self, chunk: &[u8]) -> Result<(), PublishError> {
+        self.space.admit(chunk.len() as u64, self.clock.now())?;
+        Ok(self.upload.write(chunk).await?)
+    }
+
+    /// Returns the number of received bytes.
+    pub const fn bytes(&self) -> u64 {
+        self.upload.bytes()
+    }
+
+    /// Ends the archive. All its bytes are on the disk then, so it needs no more space.
+    pub async fn finish(mut self) -> Result<ArchiveUpload, PublishError> {
+        self.upload.flush().await?;
+        Ok(self.upload)
+    }
 }
 
 /// Checks the archive, and adds the version if the publisher still has the right.

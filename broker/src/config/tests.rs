@@ -44,6 +44,8 @@ fn an_invalid_configuration_is_rejected_with_a_hint() {
         (vec!["--store-timeout", "601"], "`--store-timeout` must be from 1 to 600 seconds"),
         (vec!["--sts-timeout", "0"], "`--sts-timeout` must be from 1 to 600 seconds"),
         (vec!["--sts-timeout", "601"], "`--sts-timeout` must be from 1 to 600 seconds"),
+        (vec!["--disk-reserve", "0"], "`--disk-reserve` must be from 1 to 1048576 MiB"),
+        (vec!["--disk-reserve", "1048577"], "`--disk-reserve` must be from 1 to 1048576 MiB"),
         (vec!["--table", "t"], "exactly one of `--data` and `--table`"),
         (vec!["--bucket", "b"], "`--bucket` requires `--table`"),
     ] {
@@ -61,6 +63,7 @@ fn a_store_on_aws_requires_every_flag_and_the_real_sts_unless_aws_is_emulated() 
         (vec![], "exactly one of"),
         (aws[..2].to_vec(), "`--table` requires `--bucket`"),
         (aws[..4].to_vec(), "`--table` requires `--kms-key`"),
+        ([&aws[..], &["--disk-reserve", "1"]].concat(), "`--disk-reserve` requires `--data`"),
         ([&aws[..], &sts].concat(), "`AWS_ENDPOINT_URL`"),
         (
             [&aws[..], &sts, &["--aws-endpoint", "http://localhost:2"]].concat(),
@@ -136,6 +139,12 @@ fn an_operator_can_set_the_timeouts_for_store_and_sts() {
     let set = config(&["--store-timeout", "600", "--sts-timeout", "60"]).unwrap();
     assert_eq!(set.store_timeout, Some(Duration::from_secs(600)));
     assert_eq!((set.sts_timeouts.connect.as_secs(), set.sts_timeouts.total.as_secs()), (20, 60));
+}
+
+#[test]
+fn the_disk_reserve_is_given_in_mib() {
+    assert_eq!(config(&[]).unwrap().disk_reserve, None);
+    assert_eq!(config(&["--disk-reserve", "1"]).unwrap().disk_reserve, Some(1_048_576));
 }
 
 #[test]

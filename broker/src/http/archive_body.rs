@@ -9,7 +9,7 @@ use stile_protocol::reply::ErrorCode;
 use tokio::time::Instant;
 
 use super::error::ApiError;
-use crate::app::publish::PublishError;
+use crate::app::publish::{IncomingArchive, PublishError};
 use stile_core::package::{ArchiveUpload, Format, MAX_ARCHIVE, UploadError};
 
 /// The longest pause of a client.
@@ -73,10 +73,11 @@ pub(super) fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
     })
 }
 
-/// Reads the whole archive into the upload that `begin` creates.
+/// Reads the whole archive into the one that `begin` creates. `begin` gets the length that the client
+/// announces.
 pub(super) async fn read_archive(
     request: Request,
-    begin: impl FnOnce() -> Result<ArchiveUpload, PublishError>,
+    begin: impl FnOnce(Option<u64>) -> Result<IncomingArchive, PublishError>,
 ) -> Result<ArchiveUpload, ApiError> {
     tokio::time::timeout(WHOLE, receive(request, begin)).await.map_err(|_| {
         ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes")
@@ -85,7 +86,7 @@ pub(super) async fn read_archive(
 
 async fn receive(
     request: Request,
-    begin: impl FnOnce() -> Result<ArchiveUpload, PublishError>,
+    begin: impl FnOnce(Option<u64>) -> Result<IncomingArchive, PublishError>,
 ) -> Result<ArchiveUpload, ApiError> {
     let length = request
         .headers()
@@ -95,7 +96,7 @@ async fn receive(
     if length.is_some_and(|length| length > limit.bytes()) {
         return Err(limit.exceeded());
     }
-    let mut upload = begin().map_err(ApiError::publish)?;
+    let mut archive = begin(length).map_err(ApiError::publish)?;
     let mut body = request.into_body();
     let begun = Instant::now();
     loop {
@@ -106,7 +107,7 @@ async fn receive(
                 "the client sent no part of the archive for more than 30 seconds",
             )
         })? {
-            None => return Ok(upload),
+            None => return archive.finish().await.map_err(ApiError::publish),
             Some(Err(_)) => {
                 return Err(ApiError::new(
                     ErrorCode::InvalidRequest,
@@ -115,11 +116,12 @@ async fn receive(
             }
             Some(Ok(frame)) => {
                 if let Ok(chunk) = frame.into_data() {
-                    if upload.bytes().saturating_add(chunk.len() as u64) > limit.bytes() {
+                    if archive.bytes().saturating_add(chunk.len() as u64) > limit.bytes() {
                         return Err(limit.exceeded());
                     }
-                    upload.write(&chunk).await.map_err(ApiError::upload)?;
-                    if length != Some(upload.bytes()) && too_slow(upload.bytes(), begun.elapsed()) {
+                    archive.write(&chunk).await.map_err(ApiError::publish)?;
+                    let received = archive.bytes();
+                    if length != Some(received) && too_slow(received, begun.elapsed()) {
                         return Err(ApiError::new(
                             ErrorCode::RequestTimeout,
                             "the client sends the archive at less than 2 KiB per second",

@@ -163,6 +163,11 @@ impl ApiError {
     ) -> Self {
         match kind {
             StoreErrorKind::Unavailable | StoreErrorKind::Busy => Self::new(retryable, message),
+            StoreErrorKind::Full => Self::new(
+                ErrorCode::InsufficientStorage,
+                "the registry has too little free disk space for the archive",
+            )
+            .hint("try again later, or ask an operator to free disk space"),
             StoreErrorKind::Corrupt => {
                 tracing::error!(
                     alarm = "corrupt_store",
@@ -323,5 +328,10 @@ mod tests {
             }
         }
         assert_eq!(ApiError::key(KeyError::Crypto).code(), ErrorCode::KeyUnavailable);
+        let full = ApiError::store(StoreError::full("the disk of 10.0.0.7"));
+        assert!(!full.sentence().contains("10.0.0.7") && full.chain().contains("10.0.0.7"));
+        let response = full.into_response();
+        assert_eq!(response.status(), StatusCode::INSUFFICIENT_STORAGE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "60");
     }
 }

@@ -15,8 +15,11 @@ use stile_protocol::reply::{ErrorCode, ErrorReply};
 use crate::app::Broker;
 use stile_core::clock::rfc3339;
 
-/// The value of `Retry-After`, in seconds.
+/// The value of `Retry-After` while the broker is down or busy, in seconds.
 const RETRY_AFTER: &str = "2";
+
+/// The value of `Retry-After` while the disk is full, in seconds. An operator must free space first.
+const RETRY_AFTER_FULL: &str = "60";
 
 /// The error of a request: a refusal or a failure.
 #[derive(Debug, Clone)]
@@ -104,6 +107,7 @@ impl ApiError {
             ErrorCode::StsUnavailable | ErrorCode::StoreUnavailable | ErrorCode::KeyUnavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            ErrorCode::InsufficientStorage => StatusCode::INSUFFICIENT_STORAGE,
             ErrorCode::StsBadResponse | ErrorCode::StsInconsistent => StatusCode::BAD_GATEWAY,
             ErrorCode::StsTimeout => StatusCode::GATEWAY_TIMEOUT,
             ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -111,7 +115,7 @@ impl ApiError {
     }
 
     /// Returns the message with the hint, for an error body without fields.
-    fn sentence(&self) -> String {
+    pub(super) fn sentence(&self) -> String {
         match &self.hint {
             Some(hint) => format!("{}; hint: {hint}", self.message),
             None => self.message.clone(),
@@ -128,9 +132,13 @@ impl IntoResponse for ApiError {
         if self.code == ErrorCode::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
-        {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        let retry_after = match self.status() {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(RETRY_AFTER),
+            StatusCode::INSUFFICIENT_STORAGE => Some(RETRY_AFTER_FULL),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         response.extensions_mut().insert(self);
         response

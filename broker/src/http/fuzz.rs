@@ -123,6 +123,7 @@ impl Registry {
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             store_timeout: None,
+            disk_reserve: None,
             sts_timeouts: StsTimeouts::default(),
             // No server listens there, because no event may cause a call of STS.
             sts: Endpoints::new([Endpoint::parse("http://127.0.0.1:9").expect("an endpoint")]),

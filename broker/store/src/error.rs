@@ -10,6 +10,8 @@ pub enum StoreErrorKind {
     Unavailable,
     /// Too many clients use the same resource at the same time.
     Busy,
+    /// The disk has too little free space for an archive.
+    Full,
     /// The store contains something that this program cannot read: damaged data, or a newer format.
     Corrupt,
     /// The store exists, but its setup is wrong. For example, it is for another registry, has no
@@ -20,7 +22,7 @@ pub enum StoreErrorKind {
 impl StoreErrorKind {
     /// Returns whether the same operation can succeed later without a repair.
     pub const fn is_retryable(self) -> bool {
-        matches!(self, Self::Unavailable | Self::Busy)
+        matches!(self, Self::Unavailable | Self::Busy | Self::Full)
     }
 }
 
@@ -49,6 +51,11 @@ impl StoreError {
     /// Creates an error of the kind [`StoreErrorKind::Busy`].
     pub fn busy(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Busy, message)
+    }
+
+    /// Creates an error of the kind [`StoreErrorKind::Full`].
+    pub fn full(message: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Full, message)
     }
 
     /// Creates an error of the kind [`StoreErrorKind::Corrupt`].
@@ -95,6 +102,7 @@ mod tests {
         for (kind, retryable) in [
             (StoreErrorKind::Unavailable, true),
             (StoreErrorKind::Busy, true),
+            (StoreErrorKind::Full, true),
             (StoreErrorKind::Corrupt, false),
             (StoreErrorKind::Misconfigured, false),
         ] {

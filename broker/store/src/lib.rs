@@ -28,7 +28,7 @@ pub use answers::{
     UploadSession,
 };
 pub use aws::Place;
-pub use blobs::{Blobs, Disk, S3};
+pub use blobs::{Blobs, DISK_RESERVE_MIB, Disk, S3, SpaceAllocation};
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};
 pub use keys::{KeyFile, Keys, Kms};

@@ -1,7 +1,6 @@
 //! Runs the real broker in the process of a test.
 //!
-//! The test sets the broker's clock, and the broker asks a local STS. Requests arrive in memory or
-//! over TCP.
+//! The test sets the clock, and the broker asks a local STS. Requests arrive in memory or over TCP.
 
 pub mod archives;
 pub mod journal;
@@ -218,6 +217,7 @@ impl TestBroker {
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
             store_timeout: Some(time_limits::BACKSTOP),
+            disk_reserve: None,
             sts_timeouts: time_limits::sts(),
         };
         let broker = Arc::new(

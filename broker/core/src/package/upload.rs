@@ -96,8 +96,7 @@ impl ArchiveUpload {
     ///
     /// # Errors
     ///
-    /// [`UploadError::TooLarge`] beyond [`MAX_ARCHIVE`] bytes, so that no client can fill the disk, or
-    /// [`UploadError::Disk`].
+    /// [`UploadError::TooLarge`] beyond [`MAX_ARCHIVE`] bytes, or [`UploadError::Disk`].
     pub async fn write(&mut self, chunk: &[u8]) -> Result<(), UploadError> {
         self.bytes = self.bytes.saturating_add(chunk.len() as u64);
         if self.bytes > MAX_ARCHIVE {
@@ -105,6 +104,15 @@ impl ArchiveUpload {
         }
         self.hash.update(chunk);
         self.writer.write_all(chunk).await.map_err(UploadError::Disk)
+    }
+
+    /// Waits until all received bytes are in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`UploadError::Disk`], if a byte cannot be written.
+    pub async fn flush(&mut self) -> Result<(), UploadError> {
+        self.writer.flush().await.map_err(UploadError::Disk)
     }
 
     /// Returns the number of received bytes.
@@ -124,7 +132,7 @@ impl ArchiveUpload {
     ///
     /// [`UploadError::Archive`], if the archive failed the inspection, or [`UploadError::Disk`].
     pub async fn verify(mut self, format: Format) -> Result<VerifiedArchive, UploadError> {
-        self.writer.flush().await.map_err(UploadError::Disk)?;
+        self.flush().await?;
         let (mut file, sha256, bytes) = (self.file, hex::encode(self.hash.finalize()), self.bytes);
         let checked = tokio::task::spawn_blocking(move || {
             std::io::Seek::rewind(file.as_file_mut()).map_err(UploadError::Disk)?;

@@ -11,7 +11,7 @@ use stile_protocol::reply::ErrorCode;
 
 use super::modules::ModulePath;
 use crate::app::Broker;
-use crate::app::publish::{self, Publication};
+use crate::app::publish::{self, IncomingArchive, Publication};
 use crate::http::archive_body::{format, read_archive};
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
@@ -36,7 +36,8 @@ pub async fn module(
         let version = path.version()?;
         let format = format(request.headers())?;
         let permit = publish::permit(&broker, &bearer, &access).map_err(ApiError::publish)?;
-        let upload = read_archive(request, || publish::begin(&broker)).await?;
+        let begin = |announced| IncomingArchive::begin(&broker, announced);
+        let upload = read_archive(request, begin).await?;
         Ok((access, version, format, permit, upload))
     }
     .await;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use stile_core::package::{Format, VerifiedArchive};
 
+use super::disk_space::{DISK_RESERVE, DiskSpace};
 use crate::StoreError;
 use crate::blocking::blocking;
 use crate::files;
@@ -20,6 +21,7 @@ const PROBE_BYTES: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Disk {
     folder: Arc<PathBuf>,
+    space: Arc<DiskSpace>,
 }
 
 impl Disk {
@@ -36,9 +38,20 @@ impl Disk {
 
     /// Opens the archives in an existing folder.
     pub(crate) fn open(folder: &Path) -> Self {
-        let disk = Self { folder: Arc::new(folder.to_path_buf()) };
+        let space = Arc::new(DiskSpace::new(folder, DISK_RESERVE));
+        let disk = Self { folder: Arc::new(folder.to_path_buf()), space };
         files::delete_abandoned(&disk.incoming(), "");
         disk
+    }
+
+    /// Returns the same archives with another reserve of free space, in bytes.
+    pub(crate) fn with_reserve(self, reserve: u64) -> Self {
+        Self { space: Arc::new(DiskSpace::new(&self.folder, reserve)), ..self }
+    }
+
+    /// Returns the free space for uploads.
+    pub(crate) const fn space(&self) -> &Arc<DiskSpace> {
+        &self.space
     }
 
     /// Returns the folder for uploads that are not verified yet. It is on the same file system as

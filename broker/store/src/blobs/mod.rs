@@ -1,6 +1,7 @@
 //! The blob store: the bytes of archives, on a disk or in S3.
 
 mod disk;
+mod disk_space;
 mod s3;
 mod upload;
 
@@ -11,6 +12,7 @@ use stile_core::package::{
 };
 
 pub use disk::Disk;
+pub use disk_space::{DISK_RESERVE_MIB, SpaceAllocation};
 pub use s3::S3;
 
 pub(crate) use upload::FetchedObject;
@@ -126,6 +128,35 @@ impl Blobs {
         }
     }
 
+    /// Returns the same archives with another reserve of free disk space, in bytes. A bucket has
+    /// none.
+    pub(crate) fn with_disk_reserve(self, reserve: u64) -> Self {
+        match self {
+            Self::Disk(disk) => Self::Disk(disk.with_reserve(reserve)),
+            Self::S3(s3) => Self::S3(s3),
+        }
+    }
+
+    /// Allocates disk space for an upload. An upload to a bucket needs none.
+    pub(crate) fn allocate(
+        &self,
+        announced: Option<u64>,
+        now: i64,
+    ) -> Result<SpaceAllocation, StoreError> {
+        match self {
+            Self::Disk(disk) => disk.space().allocate(announced, now),
+            Self::S3(_) => Ok(SpaceAllocation::without_disk()),
+        }
+    }
+
+    /// Checks that the disk has free space for uploads.
+    pub(crate) fn check_space(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Disk(disk) => disk.space().check(),
+            Self::S3(_) => Ok(()),
+        }
+    }
+
     /// Checks that the archives can be reached and, on a disk, written.
     pub(crate) async fn health_check(&self) -> Result<(), StoreError> {
         match self {
@@ -137,7 +168,10 @@ impl Blobs {
     /// Checks the setup of the backend. Returns its name and the result.
     pub(crate) async fn diagnose(&self) -> (String, Result<(), StoreError>) {
         match self {
-            Self::Disk(disk) => (disk.name(), disk.health_check().await),
+            Self::Disk(disk) => {
+                let healthy = disk.health_check().await;
+                (disk.name(), healthy.and_then(|()| disk.space().check()))
+            }
             Self::S3(s3) => (s3.name(), s3.diagnose().await),
         }
     }

@@ -62,6 +62,13 @@ impl Store {
             audience: None,
         })
     }
+
+    /// Returns the same store with another reserve of free disk space, in bytes. Uploads leave the
+    /// reserve to all other writes. A store on AWS has none.
+    #[must_use]
+    pub fn with_disk_reserve(self, reserve: u64) -> Self {
+        Self { blobs: self.blobs.with_disk_reserve(reserve), ..self }
+    }
 }
 
 /// Rejects a data folder in which users other than its owner can change something, or whose keyring

@@ -10,7 +10,7 @@ use stile_core::package::{
 use stile_protocol::names::Namespace;
 
 use super::Store;
-use crate::blobs::FetchedObject;
+use crate::blobs::{FetchedObject, SpaceAllocation};
 use crate::records::compare;
 use crate::records::model::VersionRecord;
 use crate::{BegunUpload, FetchedUpload, Location, PendingUpload, Published, StoreError};
@@ -155,6 +155,30 @@ impl Store {
             self.blobs.delete_upload(&pending.id, object_version).await;
         }
         self.records.end_upload(pending.id).await;
+    }
+
+    /// Allocates disk space for an archive that arrives. `announced` is its length, if the client
+    /// sent it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full), if the upload would leave less free
+    /// space than the reserve.
+    pub fn allocate_space(
+        &self,
+        announced: Option<u64>,
+        now: i64,
+    ) -> Result<SpaceAllocation, StoreError> {
+        self.blobs.allocate(announced, now)
+    }
+
+    /// Checks that the disk has free space for a small archive. A store on AWS always has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full), if the broker refuses to publish.
+    pub fn check_space(&self) -> Result<(), StoreError> {
+        self.blobs.check_space()
     }
 
     /// Returns the folder for uploads that are not verified yet.
