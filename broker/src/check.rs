@@ -5,32 +5,41 @@ use std::error::Error;
 use crate::app::Broker;
 use crate::audit::Folding;
 use crate::boot;
-use crate::config::Config;
-use crate::http;
+use crate::config::{Config, TlsFiles};
+use crate::http::Certificate;
 use stile_core::clock::{Clock, rfc3339};
+use stile_protocol::audience::Audience;
 
 /// The result for one part of the configuration.
 #[derive(Debug)]
 pub struct Finding {
     /// The part, for example `keyring`.
     pub part: String,
-    /// The reason why the part does not work; `None` if it works.
-    pub problem: Option<String>,
+    /// Whether the part works.
+    pub verdict: Verdict,
+}
+
+/// Whether a part of the configuration works.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It works.
+    Works,
+    /// It works now, and soon it will not, for this reason.
+    WorksForNow(String),
+    /// It does not work, for this reason.
+    Fails(String),
 }
 
 /// Tests every part of the configuration. A part that fails does not hide the next one.
 pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let opened = boot::open(config, clock.clone(), Folding::Off).await;
+    let host = config.host.as_ref().or(opened.as_ref().ok().map(|broker| &broker.audience));
+    let certificate = config.tls.iter().map(|files| certificate(files, host, clock.now()));
+    let mut findings: Vec<Finding> = certificate.collect();
     let mut found = |part: String, outcome: Result<(), String>| {
-        findings.push(Finding { part, problem: outcome.err() });
+        findings.push(Finding { part, verdict: outcome.map_or_else(Verdict::Fails, |()| Verdict::Works) });
     };
-    if let Some(files) = &config.tls {
-        found(
-            format!("TLS certificate {}", files.cert.display()),
-            http::tls(files).map(drop).map_err(|error| chain(&error)),
-        );
-    }
-    match boot::open(config, clock, Folding::Off).await {
+    match opened {
         Err(error) => found(config.store.to_string(), Err(chain(&error))),
         Ok(broker) => {
             let host = format!("registry host {}", broker.audience);
@@ -61,6 +70,24 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Tests a certificate and its key. Without a host, it does not test the names.
+fn certificate(files: &TlsFiles, host: Option<&Audience>, now: i64) -> Finding {
+    let part = format!("TLS certificate {}", files.cert.display());
+    let certificate = match Certificate::read(files) {
+        Ok(certificate) => certificate,
+        Err(error) => return Finding { part, verdict: Verdict::Fails(chain(&error)) },
+    };
+    let ends = rfc3339(certificate.ends_at());
+    match certificate.problem(host, now) {
+        Some(problem) => Finding { part, verdict: Verdict::Fails(problem.to_string()) },
+        None if certificate.ends_soon(now) => Finding {
+            part,
+            verdict: Verdict::WorksForNow(format!("it ends on {ends}; hint: renew it")),
+        },
+        None => Finding { part: format!("{part}, which ends on {ends}"), verdict: Verdict::Works },
+    }
 }
 
 /// Fails if a key of the keyring is from the future.

@@ -83,6 +83,7 @@ pub struct Options {
     ///
     /// Without it, the broker serves plain HTTP. Plain HTTP requires a loopback address or
     /// `--behind-proxy`.
+    /// The broker takes a renewed certificate into service without a restart.
     #[arg(long, env = "STILE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 

@@ -12,6 +12,7 @@ mod aws_lists;
 mod aws_store;
 mod aws_upload_urls;
 mod aws_uploads;
+mod certificate;
 mod crash;
 mod data_folder;
 mod direction;
