@@ -274,7 +274,7 @@ pub enum ConfigError {
     #[error("`--default-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
     DefaultTtl,
     /// The trusted API has no valid name.
-    #[error("`--iam-source`: {0}")]
+    #[error("`--iam-source` is not valid")]
     IamSource(#[source] IamSourceError),
     /// The base path of the authorizer is not valid.
     #[error(

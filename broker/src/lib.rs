@@ -29,6 +29,7 @@ pub mod authn;
 pub mod boot;
 pub mod check;
 pub mod config;
+pub mod error_chain;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod http;

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use stile_broker::audit::Folding;
 use stile_broker::check::Verdict;
 use stile_broker::config::{Config, LogFormat, Options, under_lambda};
+use stile_broker::error_chain::error_chain;
 use stile_broker::http::{Certificate, CertificateReloader, RELOAD_INTERVAL, Tls};
 use stile_broker::{boot, check, http};
 use stile_core::clock::{Clock, rfc3339};
@@ -201,14 +202,14 @@ impl MakeWriter<'_> for Queues {
 
 /// Prints the error that ends the program, in the format of the log.
 fn failed(error: &anyhow::Error, format: LogFormat) -> ExitCode {
+    let message = error_chain(error.as_ref());
     let line = match format {
         LogFormat::Json => {
             let now = rfc3339(Clock::system().now());
-            let message = format!("{error:#}");
             serde_json::json!({ "timestamp": now, "level": "ERROR", "message": message })
                 .to_string()
         }
-        LogFormat::Text => format!("error: {error:#}"),
+        LogFormat::Text => format!("error: {message}"),
     };
     let _ = writeln!(std::io::stderr(), "{line}");
     ExitCode::FAILURE

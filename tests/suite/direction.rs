@@ -77,6 +77,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
         "stile_broker",
         "broker/src",
         &[
+            "error_chain",
             "per_key_limit",
             "shared_failure_mutex",
             "authn",

@@ -37,6 +37,7 @@ mod lambda;
 mod moto;
 mod on_aws;
 mod on_embedded;
+mod options;
 mod processes;
 mod rotation;
 mod server;
