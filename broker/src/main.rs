@@ -91,6 +91,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let tls = config.tls.as_ref().map(Certificate::read).transpose()?.map(Tls::new);
     let broker = Arc::new(boot::open(&config, Clock::system(), Folding::ByMinute).await?);
+    broker.store.record_served_host().await?;
     broker.ready().await?;
     sweep_uploads(&broker.store.incoming(), ABANDONED);
     let host = broker.audience.clone();
@@ -129,6 +130,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 async fn answer_events(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let broker = Arc::new(boot::open(&config, Clock::system(), Folding::Off).await?);
+    broker.store.record_served_host().await?;
     // After a timeout, Lambda starts the function again with the same files. A process that still
     // writes to one, on a machine that is no Lambda, has locked it.
     sweep_uploads(&broker.store.incoming(), Duration::ZERO);
