@@ -135,10 +135,12 @@ pub(crate) struct StoreInit {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
 
-    /// Write the registry host into the table, so that brokers need no `--host`
+    /// Record in the store which registry it is for
     ///
-    /// Only with `--table`. It is an error if the table belongs to another registry.
-    /// Default: each broker needs `stile-broker --host`. Example: `--host registry.example.com`
+    /// Brokers on a table then need no `--host`. No broker serves the store for another host. It is
+    /// an error if the store belongs to another registry.
+    /// Default: a table has no host, and a folder gets that of the broker that first serves it.
+    /// Example: `--host registry.example.com`
     #[arg(long, value_name = "HOST", value_parser = |text: &str| Audience::parse(text).map_err(|error| error.to_string()))]
     pub(crate) host: Option<Audience>,
 }

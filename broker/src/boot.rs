@@ -90,7 +90,8 @@ fn origin(audience: &Audience, plain_http: bool) -> String {
 /// Opens the store, and returns it with the registry host: the configured one, or else the table's.
 ///
 /// With a configured host, this function calls no service. The store later compares that host with
-/// the table's when it reads the keyring, before it uses a key.
+/// the recorded one: a table's when it reads the keyring, before it uses a key, and a folder's when
+/// the broker begins to serve.
 async fn open_store(config: &Config) -> Result<(Store, Audience), BootError> {
     let configured = config.host.clone();
     match &config.store {
@@ -103,7 +104,8 @@ async fn open_store(config: &Config) -> Result<(Store, Audience), BootError> {
                 Some(reserve) => store.with_disk_reserve(reserve),
                 None => store,
             };
-            Ok((store, configured.ok_or(ConfigError::NoHost)?))
+            let host = configured.ok_or(ConfigError::NoHost)?;
+            Ok((store.for_registry(host.clone()), host))
         }
         StoreLocation::Aws { place, emulator } => {
             let deadlines =

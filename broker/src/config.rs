@@ -84,6 +84,7 @@ pub struct Options {
     ///
     /// Without it, the broker serves plain HTTP. Plain HTTP requires a loopback address or
     /// `--behind-proxy`.
+    /// The broker takes a renewed certificate into service without a restart.
     #[arg(long, env = "STILE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 
@@ -297,7 +298,7 @@ pub enum ConfigError {
     #[error("`--default-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
     DefaultTtl,
     /// The trusted API has no valid name.
-    #[error("`--iam-source`: {0}")]
+    #[error("`--iam-source` is not valid")]
     IamSource(#[source] IamSourceError),
     /// The base path of the authorizer is not valid.
     #[error(

@@ -30,6 +30,7 @@ pub mod boot;
 pub mod check;
 pub mod client_source;
 pub mod config;
+pub mod error_chain;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod http;

@@ -10,7 +10,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use stile_broker::audit::Folding;
+use stile_broker::check::Verdict;
 use stile_broker::config::{Config, LogFormat, Options, under_lambda};
+use stile_broker::error_chain::error_chain;
+use stile_broker::http::{Certificate, CertificateReloader, RELOAD_INTERVAL, Tls};
 use stile_broker::{boot, check, http};
 use stile_core::clock::{Clock, rfc3339};
 use stile_core::package::sweep_uploads;
@@ -44,12 +47,16 @@ struct Cli {
 enum Command {
     /// Run the service until SIGTERM or SIGINT
     ///
+    /// With TLS, it reads the certificate again on SIGHUP, and within two minutes after its files
+    /// change. If it cannot use the new files, it keeps the previous certificate, and the log has an
+    /// alarm.
+    ///
     /// Example: stile-broker serve --host registry.example.com --data /var/lib/stile
     Serve(Options),
     /// Test whether the service can run with this configuration
     ///
     /// Opens the store, calls the services that the configuration names, and prints one line for
-    /// each. Exits 1 if something does not work.
+    /// each. Exits 1 if something does not work. Warns if the TLS certificate ends within 21 days.
     Check(Options),
 }
 
@@ -79,13 +86,21 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {
+    // From here on, SIGHUP does not end the program.
+    let hangup = signal(SignalKind::hangup())?;
     let config = Config::try_from(options)?;
-    let tls = config.tls.as_ref().map(http::tls).transpose()?;
+    let tls = config.tls.as_ref().map(Certificate::read).transpose()?.map(Tls::new);
     let broker = Arc::new(boot::open(&config, Clock::system(), Folding::ByMinute).await?);
+    broker.store.record_served_host().await?;
     broker.ready().await?;
     sweep_uploads(&broker.store.incoming(), ABANDONED);
     let host = broker.audience.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
+    let reloader = config.tls.zip(tls.clone()).map(|(files, tls)| {
+        tls.certificate().log("loaded", &files, &host, broker.clock.now());
+        CertificateReloader::new(files, tls, host.clone(), broker.clock.clone())
+    });
+    tokio::spawn(http::reload_certificate(reloader, hangup, RELOAD_INTERVAL));
     let server = http::Server::bind(config.listen, tls).await?.with_clients(config.clients);
     let address = server.address().context("cannot read the address of the listening socket")?;
     tracing::info!(%host, "listening on {scheme}://{address}");
@@ -115,6 +130,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 async fn answer_events(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let broker = Arc::new(boot::open(&config, Clock::system(), Folding::Off).await?);
+    broker.store.record_served_host().await?;
     // After a timeout, Lambda starts the function again with the same files. A process that still
     // writes to one, on a machine that is no Lambda, has locked it.
     sweep_uploads(&broker.store.incoming(), Duration::ZERO);
@@ -128,12 +144,13 @@ async fn check_configuration(options: Options) -> anyhow::Result<bool> {
     let findings = check::check(&config, Clock::system()).await;
     let mut out = std::io::stdout().lock();
     for finding in &findings {
-        match &finding.problem {
-            None => writeln!(out, "ok      {}", finding.part)?,
-            Some(problem) => writeln!(out, "failed  {}: {problem}", finding.part)?,
+        match &finding.verdict {
+            Verdict::Works => writeln!(out, "ok      {}", finding.part)?,
+            Verdict::WorksForNow(reason) => writeln!(out, "warning {}: {reason}", finding.part)?,
+            Verdict::Fails(reason) => writeln!(out, "failed  {}: {reason}", finding.part)?,
         }
     }
-    Ok(findings.iter().all(|finding| finding.problem.is_none()))
+    Ok(!findings.iter().any(|finding| matches!(finding.verdict, Verdict::Fails(_))))
 }
 
 /// Starts the log on standard error, in that format. Text is in colour on a terminal.
@@ -187,14 +204,14 @@ impl MakeWriter<'_> for Queues {
 
 /// Prints the error that ends the program, in the format of the log.
 fn failed(error: &anyhow::Error, format: LogFormat) -> ExitCode {
+    let message = error_chain(error.as_ref());
     let line = match format {
         LogFormat::Json => {
             let now = rfc3339(Clock::system().now());
-            let message = format!("{error:#}");
             serde_json::json!({ "timestamp": now, "level": "ERROR", "message": message })
                 .to_string()
         }
-        LogFormat::Text => format!("error: {error:#}"),
+        LogFormat::Text => format!("error: {message}"),
     };
     let _ = writeln!(std::io::stderr(), "{line}");
     ExitCode::FAILURE

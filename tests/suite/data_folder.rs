@@ -1,5 +1,5 @@
-//! A data folder that other users can change: no program opens it, and each one names the path, its
-//! mode and the cure.
+//! A data folder that other users can change, or that this user cannot open: no program opens it,
+//! and each one names the path and the cure.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -11,7 +11,7 @@ use stile_protocol::names::Permission::Download;
 use stile_tests::broker::{HOST, make_data, role};
 use stile_tests::process::home::Home;
 use stile_tests::process::programs::{ADMIN, BROKER, program};
-use stile_tests::skipped::skipped;
+use stile_tests::skipped::{skipped, tool};
 use tempfile::TempDir;
 
 /// The commands that open a data folder. Their last argument is the folder.
@@ -36,9 +36,15 @@ fn set_mode(path: &Path, mode: u32) {
 
 /// Checks that every command refuses the data folder, and says all of this.
 async fn all_refuse(data: &Path, expected: &[&str]) {
+    all_refuse_under(&[], data, expected).await;
+}
+
+/// Checks the same for commands that another command runs.
+async fn all_refuse_under(other: &[&str], data: &Path, expected: &[&str]) {
     for (name, arguments) in COMMANDS {
-        let arguments = [arguments, &[data.to_str().unwrap()]].concat();
-        let ran = Home::temporary().run(&program(name), &arguments).await;
+        let path = program(name);
+        let run = [other, &[path.to_str().unwrap()], arguments, &[data.to_str().unwrap()]].concat();
+        let ran = Home::temporary().run(Path::new(run[0]), &run[1..]).await;
         let said = format!("{}{}", ran.stdout, ran.stderr);
         assert!(matches!(ran.code, Some(1 | 2)), "{name} {arguments:?}: {said}");
         for part in expected {
@@ -80,6 +86,31 @@ async fn a_data_folder_that_others_can_write_to_is_opened_by_no_program() {
         let problem = format!("users other than its owner can write to `{path}` (mode {mode:04o})");
         let cure = format!("chmod go-w {path}");
         all_refuse(data.path(), &[&problem, &format!("hint: run `{cure}`")]).await;
+        cured_by(&cure, data.path()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_data_folder_that_cannot_be_read_is_refused_as_permission_denied() {
+    // Root can open every file, unless it gives up that capability.
+    let setpriv = tool("setpriv").map(|path| path.to_str().unwrap().to_owned());
+    let given_up = match (geteuid().is_root(), &setpriv) {
+        (false, _) => vec![],
+        (true, Some(setpriv)) => {
+            vec![setpriv.as_str(), "--bounding-set=-dac_override,-dac_read_search", "--"]
+        }
+        (true, None) => return skipped("setpriv", "a data folder that cannot be read, as root"),
+    };
+    let data = data_folder().await;
+    let database = "stile.sqlite3";
+    for (part, mode) in [("", 0o000), ("", 0o600), (database, 0o000), (database, 0o400)] {
+        let path = data.path().join(part).components().collect::<PathBuf>();
+        set_mode(&path, mode);
+        let (path, user) = (path.display(), geteuid().as_raw());
+        let problem = format!("permission denied: user {user} cannot open `{path}`");
+        let cure = format!("chmod u+rwX {path}");
+        let hint = format!("; hint: run `{cure}`");
+        all_refuse_under(&given_up, data.path(), &[problem.as_str(), hint.as_str()]).await;
         cured_by(&cure, data.path()).await;
     }
 }

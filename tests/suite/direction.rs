@@ -79,6 +79,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
         "stile_broker",
         "broker/src",
         &[
+            "error_chain",
             "per_key_limit",
             "client_source",
             "shared_failure_mutex",

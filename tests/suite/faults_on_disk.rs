@@ -352,14 +352,14 @@ async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
     assert_eq!(running.publish("2.0.0", module_zip("x")).await, 503);
     assert_eq!(running.get(VERSIONS).await.0, 200);
     assert_eq!(running.get(DOWNLOAD).await.0, 204);
-    let port = free_port();
+    let (host, port) = (running.broker.host(), free_port());
     let mut arguments: Vec<String> = given_up.iter().map(|part| (*part).to_owned()).collect();
     arguments.push(program(BROKER).to_str().unwrap().to_owned());
     let mut second = Command::new(&arguments[0]);
     second.args(&arguments[1..]).args([
         "serve",
         "--host",
-        &format!("127.0.0.1:{port}"),
+        &host,
         "--listen",
         &format!("127.0.0.1:{port}"),
         "--data",

@@ -1,5 +1,7 @@
-//! The registry that a table is for. It is written once, every broker without a host of its own
-//! reads it, and no other broker overrules it.
+//! The registry that a store is for. It is written once, every broker on a table without a host of
+//! its own reads it, and no other broker overrules it.
+
+use std::path::Path;
 
 use serde_json::{Value, json};
 use stile_core::token::Keyring;
@@ -9,7 +11,7 @@ use stile_store::{HostRecorded, Store};
 use stile_tests::aws::emulated::EmulatedAws;
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::served::system_time;
-use stile_tests::broker::{Backend, HOST, NOW, TestBroker, allow, deploy, role};
+use stile_tests::broker::{Backend, HOST, NOW, TestBroker, allow, deploy, make_data, role};
 use stile_tests::process::home::{CommandOutput, Home};
 use stile_tests::process::programs::{ADMIN, BROKER, Setup, free_port, program, workspace};
 use stile_tests::sts::local::{LocalSts, fixed_clock};
@@ -67,6 +69,75 @@ async fn without_a_host_in_flag_or_table_no_broker_starts_and_with_two_that_diff
         .dynamodb("GetItem", json!({"Key": {"pk": {"S": "keyring"}, "sk": {"S": "keyring"}}}))
         .await;
     assert_eq!(keyring["Item"], Value::Null, "and the broker creates no key for another registry");
+}
+
+/// Runs a program with the data folder as its last argument.
+async fn run_on(data: &Path, name: &str, arguments: &[&str]) -> CommandOutput {
+    let arguments = [arguments, &["--data", data.to_str().unwrap()]].concat();
+    Home::temporary().run(&program(name), &arguments).await
+}
+
+#[tokio::test]
+async fn a_data_folder_is_served_for_one_host_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    make_data(&data, &role("deploy"), "acme", &[Download]).await;
+    // No STS listens there, and the test ignores the result about it.
+    let sts = ["--regions", "us-east-1", "--sts-endpoint", "http://127.0.0.1:9"];
+    let check = async |host: &str| {
+        run_on(&data, BROKER, &[&["check", "--host", host][..], &sts].concat()).await
+    };
+    let checked = check("other.example.com").await;
+    let line = "ok      registry host other.example.com";
+    assert!(
+        checked.stdout.lines().any(|said| said == line),
+        "a check records nothing: {checked:?}"
+    );
+    let first = Setup::new(free_port(), &data).start(&folder.path().join("first.log")).await;
+    let host = first.host();
+    let differs = format!(
+        "database `{}` is for registry `{host}`, and `--host` says `other.example.com`; hint: give `--host {host}`, or another data folder",
+        data.join("stile.sqlite3").display()
+    );
+    let serve = ["serve", "--host", "other.example.com", "--listen", "127.0.0.1:0"];
+    for (verb, ran) in [
+        ("serve", run_on(&data, BROKER, &serve).await),
+        ("check", check("other.example.com").await),
+    ] {
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(ran.code == Some(1) && said.contains(&differs), "{verb}: {said}");
+    }
+    let line =
+        format!("ok      registry host {host}, the same as in data folder {}", data.display());
+    let checked = check(&host).await;
+    assert!(checked.stdout.lines().any(|said| said == line), "{checked:?}");
+    let second = Setup::new(free_port(), &data).env("STILE_HOST", &host);
+    let mut second = second.start(&folder.path().join("second.log")).await;
+    assert!(second.terminate().await.success(), "another broker of the same registry runs");
+}
+
+#[tokio::test]
+async fn an_operator_records_the_host_of_a_data_folder_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for (host, code, says) in [
+        ("localhost", 2, "has no dot"),
+        ("Registry.Example.com:443", 0, "; the folder is now for registry `registry.example.com`"),
+        (HOST, 0, "; the folder was already for registry `registry.example.com`"),
+        (
+            "other.example.com",
+            1,
+            "belongs to registry `registry.example.com`, not `other.example.com`; hint: create a separate folder",
+        ),
+    ] {
+        let ran = run_on(&data, ADMIN, &["store", "init", "--host", host]).await;
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(ran.code == Some(code) && said.contains(says), "{host}: {said}");
+    }
+    let other = ["serve", "--host", "other.example.com", "--listen", "127.0.0.1:0"];
+    let ran = run_on(&data, BROKER, &other).await;
+    assert!(ran.code == Some(1) && ran.stderr.contains("is for registry"), "{ran:?}");
+    assert!(!data.join("keyring.json").exists(), "and the broker creates no key for it");
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
+use stile_broker::config::TlsFiles;
+use stile_broker::http::{Certificate, Tls};
 
 /// Certificates are valid from a day before until 30 days after `now`, because clocks differ. The
 /// unit is seconds.
@@ -43,6 +45,18 @@ pub struct Files {
     pub cert: PathBuf,
     /// The server's key, with mode 0600.
     pub key: PathBuf,
+}
+
+impl Files {
+    /// Returns the paths as the broker's configuration has them.
+    pub fn of_broker(&self) -> TlsFiles {
+        TlsFiles { cert: self.cert.clone(), key: self.key.clone() }
+    }
+
+    /// Returns the certificate and its key, for a server in this process.
+    pub fn tls(&self) -> Tls {
+        Tls::new(Certificate::read(&self.of_broker()).unwrap())
+    }
 }
 
 impl DevCa {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use stile_core::audit::{Kind, Outcome};
 use stile_protocol::audience::Audience;
-use stile_store::{AwsDeadlines, HostRecorded, Migrated, Place, Store};
+use stile_store::{HostRecorded, Migrated, Store};
 
 use super::{CommandResult, Context, record};
 use crate::cli::{StoreInit, StoreMigrate, StoreVerb};
@@ -24,27 +24,27 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
 async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result<(), CommandError> {
     let mut event = context.event(Kind::Store);
     let (line, json) = match store.location()? {
-        StoreLocation::Folder(_) if host.is_some() => {
-            return Err(CommandError::usage(
-                "`--host` requires `--table`; with `--data`, set the host of the broker instead",
-            ));
-        }
         StoreLocation::Folder(folder) => {
             event.resource(folder.display().to_string());
             let made = Store::init_folder(&folder, store.embedded_deadlines());
             let made = record(event, made, |made| created(made.folder || made.database))?;
             let data = folder.display();
-            let line = match (made.folder, made.database) {
+            let mut line = match (made.folder, made.database) {
                 (true, _) => format!("created the folder `{data}` and the database in it"),
                 (false, true) => {
                     format!("created the database in `{data}`; the folder already existed")
                 }
                 (false, false) => format!("unchanged: the store in `{data}` is complete"),
             };
-            (
-                line,
-                json!({ "data": data.to_string(), "made_folder": made.folder, "made_database": made.database }),
-            )
+            let mut json = json!({ "data": data.to_string(), "made_folder": made.folder, "made_database": made.database });
+            if let Some(host) = &host {
+                let opened = Store::open_folder(&folder, store.embedded_deadlines())?;
+                let written =
+                    record_host(context, &opened, &format!("folder `{data}`"), host).await?;
+                line.push_str(&for_registry("folder", host, written));
+                json["made_host"] = written.into();
+            }
+            (line, json)
         }
         StoreLocation::Aws(place) => {
             let deadlines = store.aws_deadlines();
@@ -67,11 +67,11 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
             };
             let mut json = json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key });
             if let Some(host) = &host {
-                let written = record_host(context, place, host, deadlines).await?;
-                line.push_str(&format!(
-                    "; the table {} for registry `{host}`",
-                    if written { "is now" } else { "was already" }
-                ));
+                let opened = Box::pin(Store::connect_aws(&place, None, None, deadlines)).await;
+                let written =
+                    record_host(context, &opened, &format!("table `{}`", place.table), host)
+                        .await?;
+                line.push_str(&for_registry("table", host, written));
                 json["made_host"] = written.into();
             }
             (line, json)
@@ -127,21 +127,31 @@ fn migrate(
     context.output.outcome(line, &json!({ "status": status, "data": data, "from": from, "to": to }))
 }
 
-/// Writes the registry host into the table, and returns whether it was missing.
+/// Records the registry host in the store, and returns whether it was missing. The store has that
+/// name in messages.
 async fn record_host(
     context: &Context,
-    place: Place,
+    store: &Store,
+    name: &str,
     host: &Audience,
-    deadlines: AwsDeadlines,
 ) -> Result<bool, CommandError> {
-    let table = place.table.clone();
-    let store = Box::pin(Store::connect_aws(&place, None, None, deadlines)).await;
     match store.record_host(&context.operator(), host).await? {
         HostRecorded::Created => Ok(true),
         HostRecorded::Same => Ok(false),
-        HostRecorded::Another(other) => Err(CommandError::refused(format!(
-            "table `{table}` belongs to registry `{other}`, not `{host}`"
-        ))
-        .hint("create a separate table for each registry: tokens and keys belong to one host")),
+        HostRecorded::Another(other) => {
+            let kind = name.split(' ').next().unwrap_or(name);
+            Err(CommandError::refused(format!(
+                "{name} belongs to registry `{other}`, not `{host}`"
+            ))
+            .hint(format!(
+                "create a separate {kind} for each registry: tokens and keys belong to one host"
+            )))
+        }
     }
+}
+
+/// Returns the end of the line that says which registry a store is for.
+fn for_registry(kind: &str, host: &Audience, written: bool) -> String {
+    let since = if written { "is now" } else { "was already" };
+    format!("; the {kind} {since} for registry `{host}`")
 }

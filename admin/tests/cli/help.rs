@@ -65,7 +65,7 @@ fn an_invalid_command_line_exits_with_2_and_an_empty_stdout() {
         "module list --registry-host localhost",
         "module publish acme/vpc/aws 1.0.0 --registry-host registry.example.com",
         "grant list --data d --output yaml",
-        "store init --data d --host registry.example.com",
+        "store init --data d --host localhost",
         "store init --table t --bucket b --kms-key k --host localhost",
     ] {
         let run = machine.run(arguments);

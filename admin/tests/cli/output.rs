@@ -24,7 +24,7 @@ fn with_json_every_error_is_one_object_on_stderr() {
         ("grant list --table t", "usage", 2, "exactly one of `--data` and `--table` is required"),
         ("token revoke", "usage", 2, "the following required arguments were not provided"),
         ("module list --registry-host localhost", "usage", 2, "invalid value 'localhost'"),
-        ("store init --host registry.example.com", "usage", 2, "`--host` requires `--table`"),
+        ("store init --host localhost", "usage", 2, "invalid value 'localhost'"),
         ("grant create --principal * --namespace acme --download", "refused", 1, "a pattern"),
         ("namespace show tools", "refused", 1, "there is no namespace `tools`"),
         ("grant list --namespace Acme", "refused", 1, "namespace `Acme` must be"),

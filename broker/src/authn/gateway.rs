@@ -21,7 +21,7 @@ pub struct IamSource {
 /// The error for a text that does not name an API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be a 12-digit account, `/` and the id of an API or function URL, for example `111122223333/abcdef1234`"
+    "it must be a 12-digit account, `/` and the id of an API or function URL, for example `111122223333/abcdef1234`"
 )]
 pub struct IamSourceError;
 

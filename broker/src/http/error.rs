@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use stile_protocol::reply::{ErrorCode, ErrorReply};
 
 use crate::app::Broker;
+use crate::error_chain::with_causes;
 use stile_core::clock::rfc3339;
 
 /// The value of `Retry-After` while the broker is down or busy, in seconds.
@@ -67,14 +68,8 @@ impl ApiError {
 
     /// Returns the message and all causes for the log: one line of at most 512 characters.
     pub fn chain(&self) -> String {
-        let mut text = self.message.clone();
-        let mut cause: Option<&(dyn Error + 'static)> =
-            self.source.as_deref().map(|source| source as _);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let source = self.source.as_deref().map(|source| source as &(dyn Error + 'static));
+        let text = with_causes(self.message.clone(), source);
         text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 

@@ -11,8 +11,10 @@ mod health;
 mod json_body;
 pub mod lambda;
 mod malformed;
+mod reload;
 mod run_detached;
 mod serve;
+mod tls;
 mod trace;
 mod v1;
 
@@ -26,7 +28,9 @@ use stile_protocol::reply::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-pub use serve::{ConnectionTimeouts, ServeError, Server, tls};
+pub use reload::{CertificateReloader, RELOAD_INTERVAL, Trigger, reload_certificate};
+pub use serve::{ConnectionTimeouts, ServeError, Server};
+pub use tls::{Certificate, CertificateProblem, Tls, TlsError};
 pub use trace::log_panics;
 
 use crate::app::Broker;

@@ -1,10 +1,8 @@
-//! The HTTP server: connections, TLS, limits and graceful shutdown.
+//! The HTTP server: connections, limits and graceful shutdown.
 
 use std::convert::Infallible;
-use std::fs;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +14,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -27,9 +22,9 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::malformed;
+use super::tls::Tls;
 use crate::authn::sigv4::SourceNetwork;
 use crate::client_source::{ClientSource, FORWARDED_FOR};
-use crate::config::TlsFiles;
 use crate::per_key_limit::PerNetworkLimit;
 use stile_core::audit::Network;
 
@@ -61,15 +56,6 @@ pub enum ServeError {
     /// The address is in use, or is not an address of this machine.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
-    /// A PEM file cannot be read.
-    #[error("`{0}` is not a PEM file with a certificate chain or a private key")]
-    Pem(String, #[source] rustls::pki_types::pem::Error),
-    /// TLS does not accept the certificate and the key.
-    #[error("cannot use the certificate and the key for TLS")]
-    Tls(#[source] rustls::Error),
-    /// Every user of the machine can access the key.
-    #[error("every user of this machine can access `{0}`; hint: run `chmod 600 {0}`")]
-    Exposed(String),
 }
 
 /// The time limits of connections.
@@ -98,7 +84,7 @@ impl Default for ConnectionTimeouts {
 /// A server with a listening socket.
 pub struct Server {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     timeouts: ConnectionTimeouts,
     clients: ClientSource,
 }
@@ -110,37 +96,6 @@ impl std::fmt::Debug for Server {
             .field("listener", &self.listener)
             .field("tls", &self.tls.is_some())
             .finish()
-    }
-}
-
-/// Reads a certificate chain and its private key.
-pub fn tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, ServeError> {
-    let pem = |path: &Path| {
-        let shown = path.display().to_string();
-        move |error| ServeError::Pem(shown, error)
-    };
-    reject_exposed(&files.key)?;
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(pem(&files.cert))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(pem(&files.key))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(ServeError::Tls)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// Rejects a private key that every user of the machine can access.
-fn reject_exposed(key: &Path) -> Result<(), ServeError> {
-    use std::os::unix::fs::PermissionsExt;
-    match fs::metadata(key) {
-        Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => {
-            Err(ServeError::Exposed(key.display().to_string()))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -163,16 +118,13 @@ fn raise_file_limit() {
 
 impl Server {
     /// Listens on the address, and raises the limit of open files for the connections.
-    pub async fn bind(
-        address: SocketAddr,
-        tls: Option<Arc<ServerConfig>>,
-    ) -> Result<Self, ServeError> {
+    pub async fn bind(address: SocketAddr, tls: Option<Tls>) -> Result<Self, ServeError> {
         raise_file_limit();
         let listener =
             TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
         Ok(Self {
             listener,
-            tls: tls.map(TlsAcceptor::from),
+            tls,
             timeouts: ConnectionTimeouts::default(),
             clients: ClientSource::Connection,
         })
@@ -229,7 +181,9 @@ impl Server {
                 tracing::debug!(%peer, "closed a connection: its network has too many connections");
                 continue;
             }
-            let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
+            let (router, watcher) = (router.clone(), graceful.watcher());
+            // Each connection gets the certificate that is in service now.
+            let tls = self.tls.as_ref().map(Tls::acceptor);
             let (timeouts, clients) = (self.timeouts, self.clients);
             // Under high load, a connection serves only one request, so that idle connections do
             // not block other clients.

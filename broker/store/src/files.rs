@@ -1,10 +1,13 @@
 //! Helpers for the files of a data folder. They make a rename durable, delete files that a killed
-//! process left, and reject files that other users can change.
+//! process left, and reject files that other users can change or that this user cannot open.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+
+use rustix::fs::{Access, access};
+use rustix::process::getuid;
 
 use crate::StoreError;
 
@@ -59,6 +62,42 @@ pub(crate) fn reject_writable_by_others(path: &Path) -> Result<(), StoreError> {
     )))
 }
 
+/// Fails if this process has no permission for that access to a file or folder. It may be missing.
+///
+/// It opens nothing: to close a file of a database would release the locks of this process on it.
+///
+/// # Errors
+///
+/// [`StoreErrorKind::Misconfigured`](crate::StoreErrorKind::Misconfigured), with the path, its
+/// owner and what repairs it.
+pub(crate) fn require_access(path: &Path, wanted: Access) -> Result<(), StoreError> {
+    match access(path, wanted).map_err(io::Error::from) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(permission_denied(path, getuid().as_raw()))
+        }
+        // For another error, the attempt itself gives the better message.
+        _ => Ok(()),
+    }
+}
+
+/// Returns the error for a path that this user may not use.
+fn permission_denied(path: &Path, user: u32) -> StoreError {
+    let shown = path.display();
+    let (owner, hint) = match fs::metadata(path).map(|metadata| metadata.uid()) {
+        Ok(owner) if owner == user => (String::new(), format!("run `chmod u+rwX {shown}`")),
+        Ok(owner) => (
+            format!(", which belongs to user {owner}"),
+            format!("run this program as user {owner}"),
+        ),
+        Err(_) => {
+            (String::new(), "run this program as the user that owns the data folder".to_owned())
+        }
+    };
+    StoreError::misconfigured(format!(
+        "permission denied: user {user} cannot open `{shown}`{owner}; hint: {hint}"
+    ))
+}
+
 /// Returns the permissions of a mode as `chmod` takes them.
 pub(crate) fn octal(mode: u32) -> String {
     format!("{:04o}", mode & 0o7777)
@@ -67,6 +106,47 @@ pub(crate) fn octal(mode: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_denied_path_is_named_with_its_owner_and_the_user_or_command_that_helps() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, missing) = (folder.path(), folder.path().join("missing"));
+        let owner = fs::metadata(path).unwrap().uid();
+        let other = owner + 1;
+        for (path, user, expected) in [
+            (
+                path,
+                other,
+                format!(
+                    "permission denied: user {other} cannot open `{}`, which belongs to user {owner}; hint: run this program as user {owner}",
+                    path.display()
+                ),
+            ),
+            (
+                path,
+                owner,
+                format!(
+                    "permission denied: user {owner} cannot open `{0}`; hint: run `chmod u+rwX {0}`",
+                    path.display()
+                ),
+            ),
+            (
+                missing.as_path(),
+                owner,
+                format!(
+                    "permission denied: user {owner} cannot open `{}`; hint: run this program as the user that owns the data folder",
+                    missing.display()
+                ),
+            ),
+        ] {
+            let error = permission_denied(path, user);
+            assert_eq!(error.kind(), crate::StoreErrorKind::Misconfigured);
+            assert_eq!(error.to_string(), expected);
+        }
+        for path in [path, missing.as_path(), missing.join("too").as_path()] {
+            assert!(require_access(path, Access::READ_OK).is_ok(), "{}", path.display());
+        }
+    }
 
     #[test]
     fn only_a_path_that_no_other_user_can_change_is_accepted() {

@@ -523,13 +523,7 @@ impl TestBroker {
         between: impl FnOnce(Router) -> Router,
         timeouts: ConnectionTimeouts,
     ) -> Serving {
-        let tls = tls.map(|files| {
-            http::tls(&stile_broker::config::TlsFiles {
-                cert: files.cert.clone(),
-                key: files.key.clone(),
-            })
-            .unwrap()
-        });
+        let tls = tls.map(Files::tls);
         let server = Server::bind((Ipv4Addr::LOCALHOST, port).into(), tls)
             .await
             .unwrap()

@@ -9,8 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response};
 use serde_json::json;
-use stile_broker::config::TlsFiles;
-use stile_broker::http::{Server, tls};
+use stile_broker::http::Server;
 use tokio::sync::oneshot;
 
 use crate::dev_ca::Files;
@@ -29,8 +28,8 @@ impl FunctionUrlServer {
     /// Opens a function URL on that port of 127.0.0.1, with that certificate, in front of that
     /// function.
     pub async fn open(port: u16, files: &Files, function: Arc<Function>) -> Self {
-        let tls = tls(&TlsFiles { cert: files.cert.clone(), key: files.key.clone() }).unwrap();
-        let server = Server::bind((Ipv4Addr::LOCALHOST, port).into(), Some(tls)).await.unwrap();
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        let server = Server::bind(address, Some(files.tls())).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(server.run(Router::new().fallback(forward).with_state(function), async {
             let _ = stopped.await;

@@ -52,6 +52,11 @@ impl Process {
         self.0.wait().unwrap();
     }
 
+    /// Sends SIGHUP, and does not wait.
+    pub fn send_hangup(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::HUP).unwrap();
+    }
+
     /// Sends SIGTERM, waits for the end of the process, and returns its exit status.
     pub async fn terminate(&mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();

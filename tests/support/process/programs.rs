@@ -22,7 +22,7 @@ pub const HELPER: &str = "terraform-credentials-stile";
 /// The admin program.
 pub const ADMIN: &str = "stile-admin";
 
-/// The time between two checks that the broker answers.
+/// The time between two checks of an event, for example that the broker answers.
 const ASK: Duration = Duration::from_millis(20);
 
 /// Returns the path of a program.
@@ -224,6 +224,22 @@ impl Broker {
     /// Kills the broker with SIGKILL.
     pub fn kill_9(&mut self) {
         self.process.kill_9();
+    }
+
+    /// Sends SIGHUP, and does not wait.
+    pub fn send_hangup(&self) {
+        self.process.send_hangup();
+    }
+
+    /// Waits until the log contains the text.
+    pub async fn logs(&self, text: &str) {
+        let logged = time_limits::wait(async {
+            let mut tick = tokio::time::interval(ASK);
+            while !self.log().contains(text) {
+                tick.tick().await;
+            }
+        });
+        assert!(logged.await.is_some(), "the log has no `{text}`:\n{}", self.log());
     }
 
     /// Sends SIGTERM, and waits for the end of the process.

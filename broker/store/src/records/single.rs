@@ -40,8 +40,13 @@ impl Records {
     ) -> Result<(), StoreError> {
         match (recorded, opened_for) {
             (Some(recorded), Some(given)) if recorded != given => {
+                let hint = match self {
+                    // With a folder, a broker needs `--host`.
+                    Self::Sqlite(_) => format!("give `--host {recorded}`, or another data folder"),
+                    Self::DynamoDb(_) => "leave `--host` out".to_owned(),
+                };
                 Err(StoreError::misconfigured(format!(
-                    "{} is for registry `{recorded}`, and `--host` says `{given}`; hint: leave `--host` out",
+                    "{} is for registry `{recorded}`, and `--host` says `{given}`; hint: {hint}",
                     self.name()
                 )))
             }

@@ -1,6 +1,10 @@
 //! A store in one folder: a SQLite database, archives named by digest, and a keyring file.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
 
 use super::Store;
 use crate::blobs::{Blobs, Disk};
@@ -14,6 +18,9 @@ const DATABASE: &str = "stile.sqlite3";
 
 /// The file name of the keyring.
 const KEYRING: &str = "keyring.json";
+
+/// The files of the database. SQLite creates the last two next to the first.
+const DATABASE_FILES: [&str; 3] = [DATABASE, "stile.sqlite3-wal", "stile.sqlite3-shm"];
 
 /// The parts of a data folder that no other user may change. The keyring has a check of its own.
 const PARTS: [&str; 5] =
@@ -35,6 +42,7 @@ impl Store {
         deadlines: EmbeddedDeadlines,
     ) -> Result<FolderCreated, StoreError> {
         let folder_is_new = !folder.exists();
+        require_access(folder)?;
         reject_unsafe(folder)?;
         Disk::init(folder)?;
         let database = Sqlite::init(&folder.join(DATABASE), deadlines)?;
@@ -81,15 +89,30 @@ fn reject_unsafe(folder: &Path) -> Result<(), StoreError> {
     check_owner(&folder.join(KEYRING))
 }
 
+/// Fails if this process has no permission to open the data folder and its database. Both may be
+/// missing.
+fn require_access(folder: &Path) -> Result<(), StoreError> {
+    files::require_access(folder, Access::EXEC_OK)?;
+    DATABASE_FILES.iter().try_for_each(|file| {
+        files::require_access(&folder.join(file), Access::READ_OK | Access::WRITE_OK)
+    })
+}
+
 /// Returns the path of the folder's database, if the folder has one that no other user can change.
 fn database(folder: &Path) -> Result<PathBuf, StoreError> {
     let database = folder.join(DATABASE);
-    if database.is_file() {
-        reject_unsafe(folder)?;
-        return Ok(database);
+    require_access(folder)?;
+    match fs::metadata(&database) {
+        Ok(metadata) if metadata.is_file() => {
+            reject_unsafe(folder)?;
+            Ok(database)
+        }
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(StoreError::unavailable(format!("cannot read `{}`", database.display()), error))
+        }
+        _ => Err(StoreError::misconfigured(format!(
+            "`{0}` is not a data folder; hint: create one with `stile-admin store init --data {0}`",
+            folder.display()
+        ))),
     }
-    Err(StoreError::misconfigured(format!(
-        "`{0}` is not a data folder; hint: create one with `stile-admin store init --data {0}`",
-        folder.display()
-    )))
 }

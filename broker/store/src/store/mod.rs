@@ -230,6 +230,22 @@ impl Store {
         self.records.record_host(host).await
     }
 
+    /// Records the registry that this store was opened for, when a broker first serves a data
+    /// folder. It is an error if the folder is for another registry.
+    ///
+    /// It writes to no table: only its creator says which registry a table is for.
+    pub async fn record_served_host(&self) -> Result<(), StoreError> {
+        let (Records::Sqlite(_), Some(audience)) = (&self.records, &self.audience) else {
+            return Ok(());
+        };
+        if self.host().await?.is_some() {
+            return Ok(());
+        }
+        self.records.record_host(audience).await?;
+        // Another broker can have been faster, and can serve another registry.
+        self.host().await.map(drop)
+    }
+
     /// Checks that the store answers reads and writes.
     pub async fn health_check(&self) -> Result<(), StoreError> {
         tokio::try_join!(self.records.health_check(), self.blobs.health_check()).map(drop)
