@@ -136,10 +136,9 @@ impl Slots {
 
     fn is_known(&self, access_key_id: &str, network: Option<Network>) -> bool {
         let now = Instant::now();
-        self.known.get(access_key_id).is_some_and(|until| now < until)
-            && !network
-                .and_then(|network| self.suspects.get(&network))
-                .is_some_and(|until| now < until)
+        let is_remembered = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        let is_suspect = |network: Network| is_remembered(self.suspects.get(&network));
+        is_remembered(self.known.get(access_key_id)) && !network.is_some_and(is_suspect)
     }
 }
 

@@ -29,7 +29,7 @@ impl Records {
             if package.versions.len() >= MAX_VERSIONS {
                 let published = self.version(address, version).await?;
                 let same = |archive: StoredArchive| compare(&archive, &record.archive.sha256);
-                return Ok(published.map_or(Published::Full, |archive| same(archive)));
+                return Ok(published.map_or(Published::Full, same));
             }
             let before = package.revision;
             package.add(address, version, record.published_at);
