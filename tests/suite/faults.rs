@@ -123,7 +123,10 @@ async fn a_page_in_the_place_of_one_answer_is_down_and_says_of_nothing_that_it_i
                 registry.proxy().inject("", step..=step, fault.clone());
                 let answer = case.run().await;
                 registry.proxy().repair();
-                let what = format!("{flow:?}, {fault:?} in the place of {call}: {answer:?}");
+                let made = registry.proxy().take_names();
+                let what = format!(
+                    "{flow:?}, {fault:?} in the place of {call}, number {step} of {calls:?}, which called {made:?}: {answer:?}"
+                );
                 if case.is_over(&calls, step) {
                     assert!(answer.status < 300, "{what}");
                 } else {
