@@ -250,8 +250,8 @@ impl Registry {
 
     /// Returns the calls of a healthy run.
     ///
-    /// On a busy machine, the emulator fails now and then, and the broker repeats the call. So this is
-    /// the shortest of three runs.
+    /// A run in which the broker repeats a call has more calls than steps. So this is the shortest of
+    /// three runs.
     pub(crate) async fn calls(&self, flow: Flow) -> Vec<String> {
         let mut runs = Vec::new();
         for _ in 0..3 {
