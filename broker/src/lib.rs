@@ -19,7 +19,7 @@
 //! | `Recorded` | the authentication was never used before | the store |
 //! | `Claims` | this registry minted this token | an entitlement, or opening a token |
 //! | `Access`, `PackageAccess` | the bearer has this right here, now | `grants::decide` |
-//! | `GrantAccess`, `OperatorAccess` | the holder may change grants, or the whole store | `grants::decide`, or the admin program |
+//! | `GrantAccess`, `OperatorAccess` | the holder may change grants, or the whole store | the admin program |
 //! | `PendingUpload` | this principal began this upload of this version, and it is still open | the store |
 //! | `VerifiedArchive` | the broker read and checked every entry of the archive | the check of an upload |
 

@@ -126,7 +126,7 @@ impl AccessQuery<'_> {
         if by.is_empty() {
             return Ok(Explanation::No(self.nearest(state, all)));
         }
-        let only_by_name = by.iter().all(|grant| grant.principal.is_concrete());
+        let only_by_name = by.iter().all(|grant| grant.principal.has_unique_id());
         let pinned = pinned.filter(|_| self.id.is_none() && only_by_name);
         let condition = pinned.map(Condition::UniqueId).or_else(|| self.none_of(revoked));
         Ok(Explanation::Yes { by, condition })
@@ -296,7 +296,7 @@ impl AccessQuery<'_> {
                 [Difference::Expiry(_)] => format!("`{} --expires WHEN`", update()),
                 [Difference::Permission(_)] => format!("`{}{}`", update(), self.permission_flag()),
                 // The store rejects grants to two names that differ only by case.
-                [Difference::Case(..)] if grant.principal.is_concrete() => {
+                [Difference::Case(..)] if grant.principal.is_caller() => {
                     let delete = self.target.command("grant delete");
                     format!(
                         "`{delete} {}`, then {}",

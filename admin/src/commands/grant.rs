@@ -146,7 +146,7 @@ async fn show(context: &Context, args: GrantOne) -> Result<(), CommandError> {
         ("expires", end(&grant, context.now)),
         (
             "unique id",
-            if grant.principal.is_concrete() {
+            if grant.principal.has_unique_id() {
                 id.unwrap_or("pinned by its first token")
             } else {
                 "-"

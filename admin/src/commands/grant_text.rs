@@ -43,7 +43,7 @@ pub(super) fn expiry(text: Option<&str>, now: i64) -> Result<Option<Expiry>, Com
 
 /// Checks that a principal is one role or user, which can have a unique id.
 pub(super) fn concrete(principal: &Principal) -> Result<(), CommandError> {
-    if principal.is_concrete() {
+    if principal.has_unique_id() {
         return Ok(());
     }
     Err(CommandError::refused(format!(
@@ -54,12 +54,14 @@ pub(super) fn concrete(principal: &Principal) -> Result<(), CommandError> {
 
 /// Returns the AWS CLI command that shows the unique id of a role or user, as a sentence.
 pub(super) fn lookup(principal: &Principal) -> String {
-    let name = principal.as_str().rsplit_once('/').map_or("NAME", |(_, name)| name);
+    let name = principal.name().unwrap_or("NAME");
     match principal {
         Principal::User(_) => {
             format!("`aws iam get-user --user-name {name} --query User.UserId` shows it")
         }
-        _ => format!("`aws iam get-role --role-name {name} --query Role.RoleId` shows it"),
+        Principal::Role(_) | Principal::PermissionSet(_) | Principal::Account(_) => {
+            format!("`aws iam get-role --role-name {name} --query Role.RoleId` shows it")
+        }
     }
 }
 
@@ -106,7 +108,10 @@ impl fmt::Display for GrantFlags<'_> {
         // Without `--exact`, the permission set would replace the ARN of its role.
         let reserved = parse_typed(&principal.display_name(), false)
             .is_ok_and(|typed| typed.principal != **principal);
-        let flag = if principal.is_concrete() { "--role-arn" } else { "--principal" };
+        let flag = match principal {
+            Principal::Role(_) | Principal::User(_) => "--role-arn",
+            Principal::PermissionSet(_) | Principal::Account(_) => "--principal",
+        };
         write!(
             formatter,
             "{flag} {}{}",

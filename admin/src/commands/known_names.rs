@@ -80,10 +80,10 @@ impl NewNames {
         let of_account = matches!(grant.principal, Principal::Account(_));
         let principal = (!of_account && !principals.contains(&grant.principal)).then(|| {
             // A permission set is not a mistyped role, and its name has another form.
-            let concrete = grant.principal.is_concrete();
-            let others = principals.iter().filter(|other| {
-                other.is_concrete() == concrete && !matches!(other, Principal::Account(_))
-            });
+            let single = grant.principal.is_caller();
+            let others = principals
+                .iter()
+                .filter(|other| other.is_caller() == single && other.name().is_some());
             let own = grant.principal.display_name();
             NewName { nearest: nearest(&own, others, Principal::display_name) }
         });

@@ -6,7 +6,7 @@ use super::limits::UploadPermit;
 use stile_core::audit::{Event, Outcome};
 use stile_core::clock::Clock;
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
-use stile_core::package::{ArchiveUpload, Format, PackageAddress, UploadError, Version};
+use stile_core::package::{ArchiveUpload, NewVersion, PackageAddress, UploadError, Version};
 use stile_store::{Published, SpaceAllocation, StoreError};
 
 /// The result of publishing a version.
@@ -96,21 +96,20 @@ pub async fn publish(
     broker: &Broker,
     bearer: &Bearer,
     access: &PackageAccess<UploadRight>,
-    version: Version,
+    new: NewVersion,
     upload: ArchiveUpload,
-    format: Format,
     event: &mut Event,
 ) -> Result<Publication, PublishError> {
-    event.package(access.address(), Some(&version));
+    event.package(access.address(), Some(&new.version));
     let archive = {
         let _permit = broker.limits.checks.acquire().await;
-        upload.verify(format).await?
+        upload.verify(new.format).await?
     };
     let access = bearer.decide_again(broker, access, event).await?;
     let sha256 = archive.sha256().to_owned();
-    let outcome = broker.store.publish(&access, &version, archive, broker.clock.now()).await?;
+    let outcome = broker.store.publish(&access, &new, archive, broker.clock.now()).await?;
     event.outcome(logged(outcome));
-    Ok(Publication { address: access.address().clone(), version, sha256, outcome })
+    Ok(Publication { address: access.address().clone(), version: new.version, sha256, outcome })
 }
 
 /// Returns the outcome for the audit log.

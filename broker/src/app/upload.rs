@@ -8,7 +8,7 @@ use super::broker::Broker;
 use super::publish::{self, Publication, PublishError};
 use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
-use stile_core::package::{AnnouncedArchive, UploadError, UploadId, Version, archive};
+use stile_core::package::{AnnouncedArchive, NewVersion, UploadError, UploadId, Version, archive};
 use stile_store::{
     BegunUpload, FetchedUpload, PendingUpload, Published, StoreError, UploadSession,
 };
@@ -101,8 +101,8 @@ pub async fn complete(
     let fetched = broker.store.fetch_upload(&mut pending, &mut upload).await?;
     let done = match fetched {
         FetchedUpload::All if upload.matches(pending.announced()) => {
-            let format = pending.announced().format;
-            publish::publish(broker, bearer, access, version, upload, format, event)
+            let new = NewVersion { version, format: pending.announced().format };
+            publish::publish(broker, bearer, access, new, upload, event)
                 .await
                 .map_err(SessionError::Publish)
         }

@@ -40,9 +40,8 @@ pub(super) fn between_principals(
     if principals.contains(granted) {
         return Some(Vec::new());
     }
-    let concrete = granted.is_concrete();
-    let own =
-        principals.iter().find(|own| own.kind() == granted.kind() || concrete && own.is_concrete());
+    let by_arn = has_arn(granted);
+    let own = principals.iter().find(|own| own.kind() == granted.kind() || by_arn && has_arn(own));
     let (theirs, mut differences) = (name(granted), Vec::new());
     let ours = match own {
         Some(own) => name(own),
@@ -78,7 +77,7 @@ pub(super) fn between_principals(
             differences.push(Difference::Account(theirs.account().to_owned()));
         }
     }
-    if concrete && granted.kind() != own.kind() {
+    if by_arn && granted.kind() != own.kind() {
         differences.push(Difference::Kind(granted.kind()));
     }
     Some(differences)
@@ -133,7 +132,16 @@ impl fmt::Display for Difference {
 
 /// Returns the name of a role, user or permission set. Empty for an account.
 fn name(principal: &Principal) -> &str {
-    principal.as_str().rsplit_once('/').map_or("", |(_, name)| name)
+    principal.name().unwrap_or_default()
+}
+
+/// Returns whether AWS has an ARN for it, so that a role and a user of one name can be mistaken for
+/// each other.
+const fn has_arn(principal: &Principal) -> bool {
+    match principal {
+        Principal::Role(_) | Principal::User(_) => true,
+        Principal::PermissionSet(_) | Principal::Account(_) => false,
+    }
 }
 
 /// Splits the name of a role of IAM Identity Center into permission set and suffix, without checks.

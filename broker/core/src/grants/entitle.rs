@@ -91,7 +91,7 @@ pub fn entitle(
         Namespaces::List(list) => list.iter().try_for_each(|namespace| check(Some(namespace)))?,
     }
     let pins = state.pin == Pin::Unpinned
-        && state.grants.iter().any(|grant| grant.principal.is_concrete());
+        && state.grants.iter().any(|grant| grant.principal.has_unique_id());
     Ok(Entitlement {
         namespaces: document.namespaces.clone(),
         permissions: document.permissions,

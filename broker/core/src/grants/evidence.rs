@@ -1,9 +1,6 @@
 //! Proof types for the store's administrative operations: who may change grants or operate the store.
 
-use stile_protocol::names::Namespace;
-
-use super::{Access, CreateGrant, DeleteGrant, GrantNamespace};
-use crate::principal::Principal;
+use super::GrantNamespace;
 
 /// The right of an operator, who has write access to the store itself.
 ///
@@ -33,7 +30,8 @@ impl OperatorAccess {
 
 /// The right to create, change or delete grants on one namespace, or on all namespaces.
 ///
-/// An [`OperatorAccess`] gives it, and so does an [`Access`] for `create_grant` or `delete_grant`.
+/// Only an [`OperatorAccess`] gives it. The right `create_grant` of a principal is not enough: nobody
+/// may give what they lack, so that needs evidence of its own, for one grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantAccess {
     actor: String,
@@ -41,7 +39,7 @@ pub struct GrantAccess {
 }
 
 impl GrantAccess {
-    /// Returns who changes the grants, for records: a principal, or an operator's name.
+    /// Returns who changes the grants, for records: an operator's name.
     pub fn actor(&self) -> &str {
         &self.actor
     }
@@ -49,21 +47,5 @@ impl GrantAccess {
     /// Returns the namespace of the grants.
     pub const fn namespace(&self) -> &GrantNamespace {
         &self.namespace
-    }
-
-    fn of_principal(principal: &Principal, namespace: &Namespace) -> Self {
-        Self { actor: principal.to_string(), namespace: GrantNamespace::One(namespace.clone()) }
-    }
-}
-
-impl From<&Access<CreateGrant>> for GrantAccess {
-    fn from(access: &Access<CreateGrant>) -> Self {
-        Self::of_principal(access.principal(), access.namespace())
-    }
-}
-
-impl From<&Access<DeleteGrant>> for GrantAccess {
-    fn from(access: &Access<DeleteGrant>) -> Self {
-        Self::of_principal(access.principal(), access.namespace())
     }
 }

@@ -131,7 +131,7 @@ impl PrincipalState {
     /// The pin protects grants to a role or user by name. Grants to its permission set or account are
     /// independent of the name, so they apply in any case.
     fn counts(&self, grant: &Grant, unique_id: Option<&UniqueId>) -> bool {
-        !grant.principal.is_concrete() || self.pin.admits(unique_id)
+        !grant.principal.has_unique_id() || self.pin.admits(unique_id)
     }
 }
 

@@ -31,6 +31,15 @@ pub const MAX_IN_EVENT: u64 = 4 * 1000 * 1000;
 /// targets"). So a client can send such an archive directly to every registry.
 pub const MAX_IN_ANY_EVENT: u64 = 700 * 1000;
 
+/// What a publisher says about a new version, in one request or in an upload session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewVersion {
+    /// The version.
+    pub version: Version,
+    /// The format of the archive.
+    pub format: Format,
+}
+
 /// One module in a list of modules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleSummary {

@@ -303,7 +303,7 @@ mod tests {
                 principals,
                 "{arn}"
             );
-            assert!(caller.principal.is_concrete());
+            assert!(caller.principal.is_caller());
         }
     }
 

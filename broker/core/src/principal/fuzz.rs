@@ -14,7 +14,7 @@ pub fn arn(bytes: &[u8]) -> Verdict {
             expected_text(text),
             "the principal contains exactly the names in the ARN"
         );
-        assert!(caller.principal.is_concrete() && caller.principals().count() <= 3);
+        assert!(caller.principal.is_caller() && caller.principals().count() <= 3);
         for principal in caller.principals() {
             is_canonical(principal);
             assert_eq!(

@@ -85,14 +85,33 @@ impl Principal {
         }
     }
 
-    /// Returns whether it is one caller (a role or a user), so that a unique id can be pinned for it.
-    pub const fn is_concrete(&self) -> bool {
-        matches!(self, Self::Role(_) | Self::User(_))
+    /// Returns whether it is one caller, which can sign in and have a token. Other principals stand
+    /// for several callers.
+    pub const fn is_caller(&self) -> bool {
+        match self {
+            Self::Role(_) | Self::User(_) => true,
+            Self::PermissionSet(_) | Self::Account(_) => false,
+        }
     }
 
     /// Returns whether its issuer gives it an immutable unique id, as AWS does for roles and users.
+    ///
+    /// Its grants by name then apply only to the pinned unique id.
     pub const fn has_unique_id(&self) -> bool {
-        matches!(self, Self::Role(_) | Self::User(_))
+        match self {
+            Self::Role(_) | Self::User(_) => true,
+            Self::PermissionSet(_) | Self::Account(_) => false,
+        }
+    }
+
+    /// Returns the name that its issuer knows it by. `None` for an account, which has a number.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Role(aws) | Self::User(aws) | Self::PermissionSet(aws) => {
+                aws.as_str().rsplit_once('/').map(|(_, name)| name)
+            }
+            Self::Account(_) => None,
+        }
     }
 
     /// Returns the text with ASCII letters in lower case.
@@ -267,35 +286,46 @@ mod tests {
     #[test]
     fn every_kind_survives_a_round_trip() {
         type Kind = fn(AwsPrincipal) -> Principal;
-        let cases: [(&str, Kind, Partition, &str); 4] = [
-            ("aws:111122223333:role/deploy", Principal::Role, Partition::Aws, "111122223333"),
+        let cases: [(&str, Kind, Partition, &str, Option<&str>); 4] = [
+            (
+                "aws:111122223333:role/deploy",
+                Principal::Role,
+                Partition::Aws,
+                "111122223333",
+                Some("deploy"),
+            ),
             (
                 "aws-us-gov:012345678901:user/a+=,.@_-b",
                 Principal::User,
                 Partition::AwsUsGov,
                 "012345678901",
+                Some("a+=,.@_-b"),
             ),
             (
                 "sso:aws-cn:111122223333/Admin",
                 Principal::PermissionSet,
                 Partition::AwsCn,
                 "111122223333",
+                Some("Admin"),
             ),
             (
                 "account:aws-eusc:111122223333",
                 Principal::Account,
                 Partition::AwsEusc,
                 "111122223333",
+                None,
             ),
         ];
-        for (text, kind, partition, account) in cases {
+        for (text, kind, partition, account, name) in cases {
             let principal = Principal::parse_stored(text).unwrap();
             assert_eq!(principal.to_string(), text);
             let aws = principal.aws().unwrap().clone();
             assert_eq!((aws.partition(), aws.account()), (partition, account));
             assert_eq!(kind(aws), principal);
-            let concrete = matches!(principal, Principal::Role(_) | Principal::User(_));
-            assert_eq!(principal.is_concrete(), concrete);
+            assert_eq!(principal.name(), name);
+            let one_caller = matches!(principal, Principal::Role(_) | Principal::User(_));
+            assert_eq!(principal.is_caller(), one_caller);
+            assert_eq!(principal.has_unique_id(), one_caller);
             let json = serde_json::to_string(&principal).unwrap();
             assert_eq!(serde_json::from_str::<Principal>(&json).unwrap(), principal);
         }

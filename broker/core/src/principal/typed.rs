@@ -6,9 +6,7 @@
 use stile_protocol::region::Partition;
 
 use super::arn::{parse_caller_arn, unsupported};
-use super::{
-    AwsPrincipal, Principal, RESERVED_SSO, is_account, permission_set_of, printable, split_path,
-};
+use super::{Principal, RESERVED_SSO, is_account, permission_set_of, printable, split_path};
 
 /// A principal that an operator typed, in canonical form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,21 +109,21 @@ fn starts_with_account(text: &str) -> bool {
 }
 
 fn canonical(text: &str, principal: Principal) -> Result<TypedPrincipal, TypedPrincipalError> {
-    if let Some((_, resource)) =
-        principal.as_str().rsplit_once(':').filter(|_| principal.is_concrete())
-    {
-        let account = principal.aws().map_or("", AwsPrincipal::account);
-        allowed(text, resource, account)?;
-    }
-    let notices: Vec<String> = match &principal {
-        Principal::Account(aws) => vec![format!(
+    let notice = match &principal {
+        Principal::Role(aws) | Principal::User(aws) => {
+            if let Some((_, resource)) = aws.as_str().rsplit_once(':') {
+                allowed(text, resource, aws.account())?;
+            }
+            None
+        }
+        Principal::PermissionSet(_) => None,
+        Principal::Account(aws) => Some(format!(
             "the grant applies to all roles and users of account `{}`, but not to EC2 instance identity",
             aws.account()
-        )],
-        _ => Vec::new(),
+        )),
     };
-    let needs_confirmation = matches!(principal, Principal::Account(_));
-    Ok(TypedPrincipal { principal, notices, needs_confirmation })
+    let needs_confirmation = notice.is_some();
+    Ok(TypedPrincipal { principal, notices: notice.into_iter().collect(), needs_confirmation })
 }
 
 /// Rejects a resource of an unsupported kind, with a hint that names a supported principal.

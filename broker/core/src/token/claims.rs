@@ -163,7 +163,7 @@ impl Claims {
             jti: TokenId::parse(&jti).ok_or_else(|| FieldError::new("jti", "a token id"))?,
             sub: Principal::parse_stored(&sub)
                 .ok()
-                .filter(Principal::is_concrete)
+                .filter(Principal::is_caller)
                 .ok_or_else(|| FieldError::new("sub", "a role or user"))?,
             uid: uid
                 .map(|uid| UniqueId::parse(&uid).ok_or(()))

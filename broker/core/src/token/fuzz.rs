@@ -81,7 +81,7 @@ fn claims(message: &[u8]) -> Verdict {
         Ok(&claims),
         "claims survive a round trip"
     );
-    assert!(claims.principal().is_concrete());
+    assert!(claims.principal().is_caller());
     let end = claims.expires_at();
     for max_ttl in [exchange::MIN_TTL, exchange::MAX_TTL] {
         assert!(

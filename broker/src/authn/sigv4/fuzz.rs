@@ -139,7 +139,7 @@ pub fn sts_answer(bytes: &[u8]) -> Verdict {
     };
     assert!(answer::read(200, "text/xml", bytes, other).is_err(), "a caller has one partition");
     let principal = caller.principal();
-    assert!(principal.is_concrete() && caller.principals().len() <= 3);
+    assert!(principal.is_caller() && caller.principals().len() <= 3);
     for each in caller.principals() {
         assert_eq!(Principal::parse_stored(each.as_str()).as_ref(), Ok(each));
         let aws = each.aws().expect("an AWS principal");

@@ -17,6 +17,7 @@ use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
 use crate::http::run_detached::run_detached;
 use stile_core::audit::Kind;
+use stile_core::package::NewVersion;
 use stile_store::Published;
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}`.
@@ -33,15 +34,14 @@ pub async fn module(
     let received = async {
         let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
         let access = path.access(&bearer, &mut draft, bad_name)?;
-        let version = path.version()?;
-        let format = format(request.headers())?;
+        let new = NewVersion { version: path.version()?, format: format(request.headers())? };
         let permit = publish::permit(&broker, &bearer, &access).map_err(ApiError::publish)?;
         let begin = |announced| IncomingArchive::begin(&broker, announced);
         let upload = read_archive(request, begin).await?;
-        Ok((access, version, format, permit, upload))
+        Ok((access, new, permit, upload))
     }
     .await;
-    let (access, version, format, permit, upload) = match received {
+    let (access, new, permit, upload) = match received {
         Ok(received) => received,
         Err(error) => return conclude(draft, Err(error)),
     };
@@ -49,8 +49,7 @@ pub async fn module(
     // event.
     let published = async move {
         let _permit = permit;
-        let done =
-            publish::publish(&broker, &bearer, &access, version, upload, format, &mut draft).await;
+        let done = publish::publish(&broker, &bearer, &access, new, upload, &mut draft).await;
         conclude(draft, done.map_err(ApiError::publish).and_then(|done| answer(&done)))
     };
     run_detached(published).await

@@ -39,8 +39,8 @@ pub(crate) use single_use::principal_state;
 use crate::StoreError;
 use crate::retry::Retry;
 use model::{
-    CallerRecords, KeyringAndHost, PackageRecord, PrincipalGrants, RevocationRecords,
-    StoredArchive, StoredGrant, UploadRecord,
+    CallerRecords, KeyringAndHost, PackageRecord, PrincipalGrants, RevocationRecords, StoredGrant,
+    UploadRecord, VersionRecord,
 };
 use mutation::{Mutation, Outcome};
 use namespaces::StoredNamespace;
@@ -153,12 +153,12 @@ impl Records {
         }
     }
 
-    /// Returns the archive of one version. `None` if the version is not published.
+    /// Returns one version. `None` if it is not published.
     pub(crate) async fn version(
         &self,
         address: &PackageAddress,
         version: &Version,
-    ) -> Result<Option<StoredArchive>, StoreError> {
+    ) -> Result<Option<VersionRecord>, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.version(address, version).await,
             Self::DynamoDb(dynamodb) => dynamodb.version(address, version).await,

@@ -5,7 +5,8 @@
 //! - A commit first checks the condition of every mutation, and then makes the changes. So no
 //!   condition sees a change of the same commit.
 //! - A record that does not exist has the revision [`Revision::default`], or 0 for the keyring.
-//! - The backend gives a changed record its next revision, and a revision never repeats.
+//! - The backend gives a changed record its next revision, and a revision never repeats. Only a
+//!   keyring has its next revision from the caller.
 //! - A change keeps every field that it does not name, also a field of a newer program.
 //! - A read sees every commit that ended before it.
 
@@ -29,7 +30,8 @@ pub(crate) enum Mutation {
     /// Pins the id, unless another id is pinned. If an operator disabled the pin, the condition
     /// holds, and the pin stays disabled.
     PinFirst { principal: Principal, id: UniqueId },
-    /// Sets the pin, unless another one is set. `None` disables pinning.
+    /// Sets the pin, unless another one is set. `None` disables pinning, and a disabled pin is one
+    /// that is set: only `None` may follow it.
     SetPin { principal: Principal, id: Option<UniqueId> },
     /// Removes the pin, if there is one.
     ClearPin { principal: Principal },
@@ -37,9 +39,10 @@ pub(crate) enum Mutation {
     ChangeGrants { principal: Principal, before: PrincipalGrants, change: GrantsChange },
     /// Replaces all revocations, if they have not changed since the read.
     ChangeRevocations { before: RevocationRecords, after: RevocationRecords },
-    /// Adds a version, if it does not exist.
+    /// Adds a version, if it does not exist. The revision of its package changes only by
+    /// [`Mutation::PutPackage`].
     AddVersion { address: PackageAddress, version: Version, record: VersionRecord },
-    /// Changes which object a version uses, if the version still has the same bytes.
+    /// Changes which object a version uses, if the version exists and still has the same bytes.
     MoveArchive {
         address: PackageAddress,
         version: Version,
@@ -51,9 +54,9 @@ pub(crate) enum Mutation {
     /// Adds an upload, if its id is free. The backend may delete uploads that are older than
     /// `forget_before`, in Unix seconds.
     AddUpload { upload: UploadRecord, forget_before: i64 },
-    /// Deletes an upload.
+    /// Deletes an upload. The condition also holds if there is no such upload.
     DeleteUpload(UploadId),
-    /// Replaces the sealed keyring, if its revision is still `before`.
+    /// Replaces the sealed keyring, if its revision is still `before`. `keyring` has the next one.
     PutKeyring { before: i64, keyring: SealedKeyring },
     /// Adds the record of a namespace, if it has none.
     AddNamespace(NamespaceRecord),
@@ -79,8 +82,8 @@ pub(crate) enum GrantsChange {
 pub(crate) enum Outcome {
     /// The backend made all changes.
     Done,
-    /// The backend made no change, because the condition of this mutation does not hold. The index
-    /// of the first mutation is 0.
+    /// The backend made no change, because a condition does not hold. This is the index of the first
+    /// such mutation. The index of the first mutation of a commit is 0.
     Refused(usize),
     /// The backend made no change, because another writer was active. This is neither yes nor no,
     /// and the caller must try again.

@@ -28,7 +28,8 @@ impl Records {
                 self.package(address).await?.unwrap_or_else(|| package_document::empty(address));
             if package.versions.len() >= MAX_VERSIONS {
                 let published = self.version(address, version).await?;
-                let same = |archive: StoredArchive| compare(&archive, &record.archive.sha256);
+                let same =
+                    |published: VersionRecord| compare(&published.archive, &record.archive.sha256);
                 return Ok(published.map_or(Published::Full, same));
             }
             let before = package.revision;
@@ -46,10 +47,10 @@ impl Records {
                 Outcome::TooLarge => return Ok(Published::Full),
                 // Another writer has published this version in the meantime.
                 Outcome::Refused(0) => {
-                    let archive = self.version(address, version).await?.ok_or_else(|| {
+                    let published = self.version(address, version).await?.ok_or_else(|| {
                         StoreError::busy("the version changed during its publication")
                     })?;
-                    return Ok(compare(&archive, &record.archive.sha256));
+                    return Ok(compare(&published.archive, &record.archive.sha256));
                 }
                 // Another writer has published another version, or is about to.
                 Outcome::Refused(_) | Outcome::Conflict => retry.wait().await?,

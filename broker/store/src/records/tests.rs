@@ -163,6 +163,24 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
 }
 
 #[tokio::test]
+async fn a_version_is_read_as_it_was_written_and_not_at_all_if_it_is_damaged() {
+    let database = Database::new();
+    let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+    let mut moved = record("aa");
+    moved.archive.object_version = Some("x".to_owned());
+    for (text, record) in [("1.0.0", record("aa")), ("1.1.0", moved)] {
+        let version = version(text);
+        assert_eq!(database.records.version(&address, &version).await.unwrap(), None);
+        database.records.add_version(&address, &version, record.clone()).await.unwrap();
+        assert_eq!(database.records.version(&address, &version).await.unwrap(), Some(record));
+    }
+    database.by_hand("UPDATE module_versions SET bytes = -1 WHERE version = '1.1.0'");
+    let damaged = database.records.version(&address, &version("1.1.0")).await.unwrap_err();
+    assert_eq!(damaged.kind(), crate::StoreErrorKind::Corrupt, "{damaged}");
+    assert!(database.records.version(&address, &version("1.0.0")).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_package_takes_ten_thousand_versions_and_no_more() {
     let database = Database::new();
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use stile_core::grants::{Download, PackageAccess, PermittedNamespaces, Upload as UploadRight};
 use stile_core::package::{
-    AnnouncedArchive, ArchiveUpload, ModuleSummary, UploadId, VerifiedArchive, Version,
+    AnnouncedArchive, ArchiveUpload, ModuleSummary, NewVersion, UploadId, VerifiedArchive, Version,
 };
 use stile_protocol::names::Namespace;
 
@@ -34,8 +34,10 @@ impl Store {
         ttl: i64,
     ) -> Result<Option<Location>, StoreError> {
         let address = access.address();
-        let Some(archive) = self.records.version(address, version).await? else { return Ok(None) };
-        self.blobs.location(address, version, archive, now, ttl).await.map(Some)
+        let Some(published) = self.records.version(address, version).await? else {
+            return Ok(None);
+        };
+        self.blobs.location(address, version, published.archive, now, ttl).await.map(Some)
     }
 
     /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
@@ -54,14 +56,16 @@ impl Store {
     pub async fn publish(
         &self,
         access: &PackageAccess<UploadRight>,
-        version: &Version,
+        new: &NewVersion,
         archive: VerifiedArchive,
         now: i64,
     ) -> Result<Published, StoreError> {
-        let (address, bytes) = (access.address(), archive.bytes());
+        let (address, version, bytes) = (access.address(), &new.version, archive.bytes());
         // Look up the version first, so that an existing version costs no transfer of the archive.
         // The transaction checks again.
-        if let Some(published) = self.records.version(address, version).await? {
+        if let Some(VersionRecord { archive: published, .. }) =
+            self.records.version(address, version).await?
+        {
             let outcome = compare(&published, archive.sha256());
             let same = outcome == Published::Same && published.format == archive.format();
             // If the archive was lost, the same bytes restore it.
@@ -94,7 +98,10 @@ impl Store {
         announced: &AnnouncedArchive,
     ) -> Result<Option<Published>, StoreError> {
         let address = access.address();
-        let Some(archive) = self.records.version(address, version).await? else { return Ok(None) };
+        let Some(VersionRecord { archive, .. }) = self.records.version(address, version).await?
+        else {
+            return Ok(None);
+        };
         let outcome = compare(&archive, &announced.sha256);
         let lost = outcome == Published::Same
             && !self.blobs.exists(address, version, &archive, announced.bytes).await?;

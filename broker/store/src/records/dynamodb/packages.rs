@@ -45,16 +45,16 @@ impl DynamoDb {
         read_package(address, &row).map(Some).ok_or_else(|| unreadable(address))
     }
 
-    /// Returns the archive of one version.
+    /// Returns one version.
     pub(crate) async fn version(
         &self,
         address: &PackageAddress,
         version: &Version,
-    ) -> Result<Option<StoredArchive>, StoreError> {
+    ) -> Result<Option<VersionRecord>, StoreError> {
         let Some(row) = self.row(&version_key(address, version)).await? else { return Ok(None) };
         let unreadable =
             || StoreError::corrupt(format!("cannot read `{address}` {version} in the store"));
-        read_archive(&row).map(Some).ok_or_else(unreadable)
+        read_version(&row).map(Some).ok_or_else(unreadable)
     }
 
     /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
@@ -124,7 +124,7 @@ impl DynamoDb {
     }
 }
 
-/// Returns the write that adds a version.
+/// Returns the write that adds a version. [`read_version`] reads it.
 pub(super) fn add_version(
     address: &PackageAddress,
     version: &Version,
@@ -195,14 +195,19 @@ fn list_key(address: &PackageAddress) -> Key {
     }
 }
 
-fn read_archive(row: &Row) -> Option<StoredArchive> {
-    Some(StoredArchive {
-        sha256: read_text(row, "sha256")?.to_owned(),
-        format: Format::from_extension(read_text(row, "format")?)?,
-        object_version: match row.get("object_version") {
-            None => None,
-            Some(_) => Some(read_text(row, "object_version")?.to_owned()),
+fn read_version(row: &Row) -> Option<VersionRecord> {
+    Some(VersionRecord {
+        archive: StoredArchive {
+            sha256: read_text(row, "sha256")?.to_owned(),
+            format: Format::from_extension(read_text(row, "format")?)?,
+            object_version: match row.get("object_version") {
+                None => None,
+                Some(_) => Some(read_text(row, "object_version")?.to_owned()),
+            },
         },
+        bytes: read_number(row, "bytes")?.try_into().ok()?,
+        published_by: read_text(row, "published_by")?.to_owned(),
+        published_at: read_number(row, "published_at")?,
     })
 }
 
@@ -241,6 +246,30 @@ mod tests {
         let [document, _] = put_package(&address, Revision(4), &package).unwrap();
         package.revision = Revision(5);
         assert_eq!(read_package(&address, document.row().unwrap()), Some(package));
+    }
+
+    #[test]
+    fn a_version_is_read_as_it_was_written_and_not_at_all_if_it_is_damaged() {
+        for object_version in [None, Some("x".to_owned())] {
+            let record = VersionRecord {
+                archive: StoredArchive {
+                    sha256: "aa".to_owned(),
+                    format: Format::TarGz,
+                    object_version,
+                },
+                bytes: 5,
+                published_by: "x".to_owned(),
+                published_at: 7,
+            };
+            let written = add_version(&address("acme/vpc/aws"), &version("1.0.0"), &record);
+            let mut row = written.row().unwrap().clone();
+            assert_eq!(read_version(&row), Some(record));
+            for field in ["sha256", "format", "bytes", "published_by", "published_at"] {
+                let value = row.remove(field).unwrap();
+                assert_eq!(read_version(&row), None, "{field}");
+                row.insert(field.to_owned(), value);
+            }
+        }
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use rusqlite::{Transaction, params};
 use serde_json::Value as Json;
 use stile_core::grants::{Grant, GrantNamespace, Pin};
-use stile_core::package::{PackageAddress, Version};
+use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
 
-use super::{Sqlite, database_error, grants, packages, revocations, single, sql_number};
+use super::{Sqlite, database_error, grants, packages, revocations, single, uploads};
 use crate::StoreError;
-use crate::records::model::{PackageRecord, RevocationRecords, UploadRecord, VersionRecord};
+use crate::records::model::RevocationRecords;
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
 use crate::records::sealed_keyring;
 
@@ -66,11 +66,11 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             Ok(revocations::all(transaction)?.revision == before.revision)
         }
         Mutation::AddVersion { address, version, .. } => {
-            Ok(packages::archive(transaction, address, version)?.is_none())
+            Ok(packages::version_of(transaction, address, version)?.is_none())
         }
         Mutation::MoveArchive { address, version, sha256, .. } => {
-            let archive = packages::archive(transaction, address, version)?;
-            Ok(archive.is_some_and(|archive| archive.sha256 == *sha256))
+            let published = packages::version_of(transaction, address, version)?;
+            Ok(published.is_some_and(|published| published.archive.sha256 == *sha256))
         }
         Mutation::PutPackage { address, before, .. } => {
             Ok(packages::revision_of(transaction, address)? == *before)
@@ -126,7 +126,7 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
             change_revocations(transaction, before, after).map_err(database_error)
         }
         Mutation::AddVersion { address, version, record } => {
-            add_version(transaction, address, version, record).map_err(database_error)
+            packages::add_version(transaction, address, version, record).map_err(database_error)
         }
         Mutation::MoveArchive { address, version, object_version, .. } => {
             let PackageAddress::Module(module) = address;
@@ -143,11 +143,11 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
             )
         }
         Mutation::PutPackage { address, package, .. } => {
-            put_package(transaction, address, package).map_err(database_error)
+            packages::put_package(transaction, address, package).map_err(database_error)
         }
         Mutation::AddUpload { upload, forget_before } => {
             execute("DELETE FROM uploads WHERE complete_until < ?1", &[forget_before])?;
-            add_upload(transaction, upload).map_err(database_error)
+            uploads::add(transaction, upload).map_err(database_error)
         }
         Mutation::DeleteUpload(id) => execute("DELETE FROM uploads WHERE id = ?1", &[&id.as_str()]),
         Mutation::PutKeyring { keyring, .. } => put_single(
@@ -245,76 +245,6 @@ fn change_revocations(
         "DELETE FROM revoked_principals WHERE principal = ?1",
         "INSERT INTO revoked_principals (principal, revoked_at) VALUES (?1, ?2)",
     )
-}
-
-fn add_version(
-    transaction: &Transaction<'_>,
-    address: &PackageAddress,
-    version: &Version,
-    record: &VersionRecord,
-) -> rusqlite::Result<()> {
-    let PackageAddress::Module(module) = address;
-    transaction
-        .prepare_cached(
-            "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at, object_version) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
-            module.namespace.as_str(),
-            module.name.as_str(),
-            module.system.as_str(),
-            version.to_string(),
-            record.archive.sha256,
-            record.archive.format.extension(),
-            sql_number(record.bytes),
-            record.published_by,
-            record.published_at,
-            record.archive.object_version
-        ])
-        .map(drop)
-}
-
-/// Adds or changes the row of a package. Columns of a newer program do not change.
-fn put_package(
-    transaction: &Transaction<'_>,
-    address: &PackageAddress,
-    package: &PackageRecord,
-) -> rusqlite::Result<()> {
-    let PackageAddress::Module(module) = address;
-    transaction
-        .prepare_cached(
-            "INSERT INTO modules (namespace, name, system, versions_document, latest, latest_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-             ON CONFLICT (namespace, name, system) DO UPDATE SET \
-             versions_document = excluded.versions_document, latest = excluded.latest, latest_at = excluded.latest_at",
-        )?
-        .execute(params![
-            module.namespace.as_str(),
-            module.name.as_str(),
-            module.system.as_str(),
-            package.document.to_string(),
-            package.latest().map(ToString::to_string),
-            package.latest_at
-        ])
-        .map(drop)
-}
-
-fn add_upload(transaction: &Transaction<'_>, upload: &UploadRecord) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO uploads (id, principal, address, version, format, bytes, sha256, complete_until) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            upload.id.as_str(),
-            upload.principal,
-            upload.address,
-            upload.version,
-            upload.announced.format.extension(),
-            sql_number(upload.announced.bytes),
-            upload.announced.sha256,
-            upload.complete_until
-        ])
-        .map(drop)
 }
 
 fn put_single(

@@ -2,15 +2,15 @@
 
 use bytes::Bytes;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, Transaction, named_params, params};
 use serde_json::Map;
 use stile_core::grants::PermittedNamespaces;
 use stile_core::package::{Format, ModuleSummary, PackageAddress, Version};
 use stile_protocol::names::Namespace;
 
-use super::{Sqlite, database_error, number, revision, rows, sql_number, text};
+use super::{Sqlite, number, revision, rows, sql_number, text};
 use crate::StoreError;
-use crate::records::model::{PackageRecord, Revision, StoredArchive};
+use crate::records::model::{PackageRecord, Revision, StoredArchive, VersionRecord};
 use crate::records::package_document;
 
 impl Sqlite {
@@ -51,14 +51,14 @@ impl Sqlite {
         .await
     }
 
-    /// Returns the archive of one version.
+    /// Returns one version.
     pub(crate) async fn version(
         &self,
         address: &PackageAddress,
         version: &Version,
-    ) -> Result<Option<StoredArchive>, StoreError> {
+    ) -> Result<Option<VersionRecord>, StoreError> {
         let (address, version) = (address.clone(), version.clone());
-        self.read(move |connection| archive(connection, &address, &version)).await
+        self.read(move |connection| version_of(connection, &address, &version)).await
     }
 
     /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
@@ -108,31 +108,89 @@ impl Sqlite {
     }
 }
 
-/// Returns the archive of one version as it is now.
-pub(super) fn archive(
+/// Adds a version. [`version_of`] reads it.
+pub(super) fn add_version(
+    transaction: &Transaction<'_>,
+    address: &PackageAddress,
+    version: &Version,
+    record: &VersionRecord,
+) -> rusqlite::Result<()> {
+    let PackageAddress::Module(module) = address;
+    transaction
+        .prepare_cached(
+            "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at, object_version) \
+             VALUES (:namespace, :name, :system, :version, :sha256, :format, :bytes, :published_by, :published_at, :object_version)",
+        )?
+        .execute(named_params! {
+            ":namespace": module.namespace.as_str(),
+            ":name": module.name.as_str(),
+            ":system": module.system.as_str(),
+            ":version": version.to_string(),
+            ":sha256": record.archive.sha256,
+            ":format": record.archive.format.extension(),
+            ":bytes": sql_number(record.bytes),
+            ":published_by": record.published_by,
+            ":published_at": record.published_at,
+            ":object_version": record.archive.object_version,
+        })
+        .map(drop)
+}
+
+/// Returns one version as it is now.
+pub(super) fn version_of(
     connection: &Connection,
     address: &PackageAddress,
     version: &Version,
-) -> Result<Option<StoredArchive>, StoreError> {
+) -> Result<Option<VersionRecord>, StoreError> {
     let PackageAddress::Module(module) = address;
-    let row: Option<(String, String, Option<String>)> = connection
-        .prepare_cached("SELECT sha256, format, object_version FROM module_versions WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4")
-        .and_then(|mut statement| {
-            statement
-                .query_row(
-                    params![module.namespace.as_str(), module.name.as_str(), module.system.as_str(), version.to_string()],
-                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-                )
-                .optional()
+    let sql = "SELECT sha256, format, object_version, bytes, published_by, published_at FROM module_versions \
+               WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4";
+    let version_text = version.to_string();
+    let parts =
+        [module.namespace.as_str(), module.name.as_str(), module.system.as_str(), &version_text];
+    let Some(row) = rows(connection, sql, parts)?.pop() else { return Ok(None) };
+    let read = || {
+        Some(VersionRecord {
+            archive: StoredArchive {
+                sha256: text(row.first())?.to_owned(),
+                format: Format::from_extension(text(row.get(1))?)?,
+                object_version: match row.get(2)? {
+                    Value::Null => None,
+                    value => Some(text(Some(value))?.to_owned()),
+                },
+            },
+            bytes: number(row.get(3))?.try_into().ok()?,
+            published_by: text(row.get(4))?.to_owned(),
+            published_at: number(row.get(5))?,
         })
-        .map_err(database_error)?;
-    row.map(|(sha256, extension, object_version)| {
-        let format = Format::from_extension(&extension).ok_or_else(|| {
-            StoreError::corrupt(format!("cannot read `{address}` {version} in the store"))
-        })?;
-        Ok(StoredArchive { sha256, format, object_version })
+    };
+    read().map(Some).ok_or_else(|| {
+        StoreError::corrupt(format!("cannot read `{address}` {version} in the store"))
     })
-    .transpose()
+}
+
+/// Adds or changes the row of a package. Columns of a newer program do not change.
+pub(super) fn put_package(
+    transaction: &Transaction<'_>,
+    address: &PackageAddress,
+    package: &PackageRecord,
+) -> rusqlite::Result<()> {
+    let PackageAddress::Module(module) = address;
+    transaction
+        .prepare_cached(
+            "INSERT INTO modules (namespace, name, system, versions_document, latest, latest_at) VALUES (:namespace, :name, :system, :document, :latest, :latest_at) \
+             ON CONFLICT (namespace, name, system) DO UPDATE SET \
+             versions_document = excluded.versions_document, latest = excluded.latest, latest_at = excluded.latest_at",
+        )?
+        .execute(named_params! {
+            ":namespace": module.namespace.as_str(),
+            ":name": module.name.as_str(),
+            ":system": module.system.as_str(),
+            ":document": package.document.to_string(),
+            ":latest": package.latest().map(ToString::to_string),
+            ":latest_at": package.latest_at,
+        })
+        .map(drop)
 }
 
 /// Returns the current revision of a package.

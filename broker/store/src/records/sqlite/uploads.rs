@@ -1,9 +1,10 @@
 //! Uploads that clients began, as rows.
 
 use rusqlite::types::Value;
+use rusqlite::{Transaction, named_params};
 use stile_core::package::{AnnouncedArchive, Format, UploadId};
 
-use super::{Sqlite, number, rows, text};
+use super::{Sqlite, number, rows, sql_number, text};
 use crate::StoreError;
 use crate::records::model::UploadRecord;
 
@@ -19,6 +20,26 @@ impl Sqlite {
         })
         .await
     }
+}
+
+/// Adds an upload. [`read`] reads it.
+pub(super) fn add(transaction: &Transaction<'_>, upload: &UploadRecord) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO uploads (id, principal, address, version, format, bytes, sha256, complete_until) \
+             VALUES (:id, :principal, :address, :version, :format, :bytes, :sha256, :complete_until)",
+        )?
+        .execute(named_params! {
+            ":id": upload.id.as_str(),
+            ":principal": upload.principal,
+            ":address": upload.address,
+            ":version": upload.version,
+            ":format": upload.announced.format.extension(),
+            ":bytes": sql_number(upload.announced.bytes),
+            ":sha256": upload.announced.sha256,
+            ":complete_until": upload.complete_until,
+        })
+        .map(drop)
 }
 
 fn read(id: &UploadId, row: &[Value]) -> Option<UploadRecord> {
