@@ -2,16 +2,17 @@
 //!
 //! On Lambda, the program has no arguments and serves events.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use stile_broker::audit::Folding;
 use stile_broker::check::Verdict;
-use stile_broker::config::{Config, LogFormat, Options, under_lambda};
+use stile_broker::config::{Config, LogFormat, Options, under_lambda, without_empty_variables};
 use stile_broker::error_chain::error_chain;
 use stile_broker::http::{Certificate, CertificateReloader, RELOAD_INTERVAL, Tls};
 use stile_broker::{boot, check, http};
@@ -64,8 +65,13 @@ enum Command {
 async fn main() -> ExitCode {
     // Lambda starts the program without arguments. The configuration is in the environment.
     let on_lambda = under_lambda() && std::env::args_os().len() < 2;
-    let command =
-        if on_lambda { Cli::parse_from(["stile-broker", "serve"]) } else { Cli::parse() }.command;
+    let arguments = if on_lambda {
+        ["stile-broker", "serve"].map(OsString::from).to_vec()
+    } else {
+        std::env::args_os().collect()
+    };
+    let matches = without_empty_variables(Cli::command()).get_matches_from(arguments);
+    let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     let (Command::Serve(options) | Command::Check(options)) = &command;
     let format = if on_lambda { LogFormat::Json } else { options.log_format };
     let _log = match log(&options.log, format, on_lambda) {
