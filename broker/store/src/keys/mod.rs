@@ -9,7 +9,7 @@ use stile_protocol::audience::Audience;
 pub use file::KeyFile;
 pub use kms::Kms;
 
-pub(crate) use file::{TEMPORARY_PREFIX, check_owner};
+pub(crate) use file::{TEMPORARY_PREFIX, reject_other_owner};
 
 use crate::StoreError;
 use crate::records::Records;
