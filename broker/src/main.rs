@@ -6,10 +6,10 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use stile_broker::app::{SWEEP_INTERVAL, sweep_store};
 use stile_broker::audit::Folding;
 use stile_broker::check::Verdict;
 use stile_broker::config::{Config, LogFormat, Options, under_lambda, without_empty_variables};
@@ -23,9 +23,6 @@ use tracing::Metadata;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-
-/// The age after which an upload is abandoned: no process on this machine still writes it.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// The capacity of the log queue, in lines: some megabytes, for a slow reader.
 const LOG_QUEUE: usize = 8192;
@@ -99,7 +96,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let broker = Arc::new(boot::open(&config, Clock::system(), Folding::ByMinute).await?);
     broker.store.record_served_host().await?;
     broker.ready().await?;
-    sweep_uploads(&broker.store.incoming(), ABANDONED);
+    tokio::spawn(sweep_store(Arc::clone(&broker), SWEEP_INTERVAL));
     let host = broker.audience.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let reloader = config.tls.zip(tls.clone()).map(|(files, tls)| {
@@ -139,7 +136,7 @@ async fn answer_events(options: Options) -> anyhow::Result<()> {
     broker.store.record_served_host().await?;
     // After a timeout, Lambda starts the function again with the same files. A process that still
     // writes to one, on a machine that is no Lambda, has locked it.
-    sweep_uploads(&broker.store.incoming(), Duration::ZERO);
+    sweep_uploads(&broker.store.incoming(), 0, broker.clock.now());
     let router = http::router(Arc::clone(&broker));
     http::lambda::serve(router, broker, &config).await.map_err(|error| anyhow::anyhow!(error))
 }

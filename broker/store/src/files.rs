@@ -17,26 +17,28 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Age at which a temporary upload or keyring file is deleted, in seconds. Another process can
-/// still be writing a younger one.
-const ABANDONED: u64 = 24 * 3600;
+/// Age at which a file that nobody needs is deleted, in seconds. A process of an earlier release,
+/// which takes no locks, can still need a younger one.
+pub(crate) const ABANDONED: i64 = 24 * 3600;
 
-/// Deletes the files in the folder whose name starts with `prefix` and whose writer died.
-pub(crate) fn delete_abandoned(folder: &Path, prefix: &str) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries
-        .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()))
-    {
-        let age = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .ok()
-            .and_then(|at| at.elapsed().ok());
-        if age.is_some_and(|age| age.as_secs() > ABANDONED) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
+/// Returns whether a file was last written that long ago.
+pub(crate) fn is_abandoned(written_at: i64, now: i64) -> bool {
+    now.saturating_sub(written_at) >= ABANDONED
+}
+
+/// Deletes the abandoned files in the folder whose name starts with `prefix`, except those that a
+/// living process has locked. Returns their number.
+pub(crate) fn delete_abandoned(folder: &Path, prefix: &str, now: i64) -> usize {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let is_deleted = |entry: &fs::DirEntry| {
+        entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes())
+            && entry
+                .metadata()
+                .is_ok_and(|metadata| metadata.is_file() && is_abandoned(metadata.mtime(), now))
+            && File::open(entry.path())
+                .is_ok_and(|file| file.try_lock().is_ok() && fs::remove_file(entry.path()).is_ok())
+    };
+    entries.flatten().filter(is_deleted).count()
 }
 
 /// Rejects a file or folder that users other than its owner can change. It may be missing.

@@ -22,7 +22,7 @@ use crate::files;
 use crate::{EmbeddedDeadlines, StoreError};
 
 /// Prefix of the name of a keyring file that is not renamed into place yet.
-pub(crate) const TEMPORARY_PREFIX: &str = ".keyring-";
+const TEMPORARY_PREFIX: &str = ".keyring-";
 
 /// The newest format that this program reads. It writes no version, because the previous release
 /// accepts no other field.
@@ -64,6 +64,11 @@ impl KeyFile {
     /// Creates a key store for this file. The file need not exist yet.
     pub(crate) fn new(path: PathBuf, deadlines: EmbeddedDeadlines) -> Self {
         Self { path: Arc::new(path), deadline: deadlines.keyring }
+    }
+
+    /// Deletes the files that a killed process did not rename into place. Returns their number.
+    pub(crate) fn sweep(&self, now: i64) -> usize {
+        files::delete_abandoned(self.path.parent().unwrap_or(&self.path), TEMPORARY_PREFIX, now)
     }
 
     /// Returns the keyring. It is empty if the file does not exist yet.

@@ -9,7 +9,7 @@ use rustix::fs::Access;
 use super::Store;
 use crate::blobs::{Blobs, Disk};
 use crate::files;
-use crate::keys::{KeyFile, Keys, TEMPORARY_PREFIX, reject_other_owner};
+use crate::keys::{KeyFile, Keys, reject_other_owner};
 use crate::records::{Migrated, Records, Sqlite};
 use crate::{EmbeddedDeadlines, StoreError};
 
@@ -62,10 +62,9 @@ impl Store {
     /// It does not create a folder, so a mistyped path never becomes a new, empty registry.
     pub fn open_folder(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
         let records = Sqlite::open(&database(folder)?, deadlines)?;
-        files::delete_abandoned(folder, TEMPORARY_PREFIX);
         Ok(Self {
             records: Records::Sqlite(records),
-            blobs: Blobs::Disk(Disk::open(folder)),
+            blobs: Blobs::Disk(Disk::open(folder, deadlines)),
             keys: Keys::File(KeyFile::new(folder.join(KEYRING), deadlines)),
             audience: None,
         })
