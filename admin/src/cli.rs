@@ -116,6 +116,13 @@ pub(crate) enum StoreVerb {
     ///
     /// Example: `stile-admin store migrate --data /var/lib/stile --dry-run`
     Migrate(StoreMigrate),
+    /// List archives that no version names, and change nothing
+    ///
+    /// They are left by a publish that lost a race or was killed. A broker with a data folder deletes
+    /// them after a day. In a bucket, they stay until you delete them.
+    ///
+    /// Example: `stile-admin store check --data /var/lib/stile`
+    Check(StoreTarget),
 }
 
 #[derive(Debug, Args)]

@@ -3,13 +3,14 @@
 mod authorizer_base;
 mod aws_endpoints;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
@@ -26,9 +27,39 @@ use stile_store::{DISK_RESERVE_MIB, Place, STORE_TIMEOUT};
 pub fn under_lambda() -> bool {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the only place where the broker reads its environment, except for its flags"
+        reason = "the broker reads its environment here, and below for its flags"
     )]
     std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
+}
+
+/// The prefix of the broker's own variables.
+const VARIABLES: &[u8] = b"STILE_";
+
+/// Returns the command without the broker's own variables that are set to nothing: they are not set.
+///
+/// Templates often leave a variable empty. The variables of the AWS SDK stay, because the SDK reads
+/// them, too.
+pub fn without_empty_variables(command: Command) -> Command {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the second of the two places where the broker reads its environment"
+    )]
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    without_variables(command, &is_empty)
+}
+
+/// Returns the command without the broker's own variables of which `is_empty` is true.
+fn without_variables(command: Command, is_empty: &impl Fn(&OsStr) -> bool) -> Command {
+    let ignored = |name: &OsStr| name.as_encoded_bytes().starts_with(VARIABLES) && is_empty(name);
+    command
+        .mut_args(|option| {
+            if option.get_env().is_some_and(ignored) {
+                option.env(None::<&'static str>)
+            } else {
+                option
+            }
+        })
+        .mut_subcommands(|subcommand| without_variables(subcommand, is_empty))
 }
 
 /// The options of `serve` and `check`. Each flag has an environment variable.
@@ -196,7 +227,7 @@ pub enum LogFormat {
     /// One JSON object for each line
     Json,
     /// Lines for people
-    // An empty variable counts as not set.
+    // An option without a value counts as not set.
     #[value(alias = "")]
     Text,
 }
@@ -353,7 +384,7 @@ impl TryFrom<Options> for Config {
     type Error = ConfigError;
 
     fn try_from(options: Options) -> Result<Self, ConfigError> {
-        // An empty variable counts as not set.
+        // An option without a value counts as not set.
         let host = options.host.as_deref().filter(|host| !host.is_empty());
         let host = host.map(Audience::parse).transpose().map_err(ConfigError::Host)?;
         if !(exchange::MIN_TTL..=exchange::MAX_TTL).contains(&options.max_ttl) {
@@ -444,7 +475,7 @@ fn within(
     }
 }
 
-/// Returns the list, or an empty list for an empty variable, which counts as not set.
+/// Returns the list, or an empty list for an option without a value, which counts as not set.
 fn without_empty(list: &[String]) -> Vec<String> {
     if list == [""] { Vec::new() } else { list.to_vec() }
 }

@@ -2,16 +2,17 @@
 //!
 //! On Lambda, the program has no arguments and serves events.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use stile_broker::app::{SWEEP_INTERVAL, sweep_store};
 use stile_broker::audit::Folding;
 use stile_broker::check::Verdict;
-use stile_broker::config::{Config, LogFormat, Options, under_lambda};
+use stile_broker::config::{Config, LogFormat, Options, under_lambda, without_empty_variables};
 use stile_broker::error_chain::error_chain;
 use stile_broker::http::{Certificate, CertificateReloader, RELOAD_INTERVAL, Tls};
 use stile_broker::{boot, check, http};
@@ -22,9 +23,6 @@ use tracing::Metadata;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-
-/// The age after which an upload is abandoned: no process on this machine still writes it.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// The capacity of the log queue, in lines: some megabytes, for a slow reader.
 const LOG_QUEUE: usize = 8192;
@@ -64,8 +62,13 @@ enum Command {
 async fn main() -> ExitCode {
     // Lambda starts the program without arguments. The configuration is in the environment.
     let on_lambda = under_lambda() && std::env::args_os().len() < 2;
-    let command =
-        if on_lambda { Cli::parse_from(["stile-broker", "serve"]) } else { Cli::parse() }.command;
+    let arguments = if on_lambda {
+        ["stile-broker", "serve"].map(OsString::from).to_vec()
+    } else {
+        std::env::args_os().collect()
+    };
+    let matches = without_empty_variables(Cli::command()).get_matches_from(arguments);
+    let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     let (Command::Serve(options) | Command::Check(options)) = &command;
     let format = if on_lambda { LogFormat::Json } else { options.log_format };
     let _log = match log(&options.log, format, on_lambda) {
@@ -93,7 +96,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let broker = Arc::new(boot::open(&config, Clock::system(), Folding::ByMinute).await?);
     broker.store.record_served_host().await?;
     broker.ready().await?;
-    sweep_uploads(&broker.store.incoming(), ABANDONED);
+    tokio::spawn(sweep_store(Arc::clone(&broker), SWEEP_INTERVAL));
     let host = broker.audience.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let reloader = config.tls.zip(tls.clone()).map(|(files, tls)| {
@@ -133,7 +136,7 @@ async fn answer_events(options: Options) -> anyhow::Result<()> {
     broker.store.record_served_host().await?;
     // After a timeout, Lambda starts the function again with the same files. A process that still
     // writes to one, on a machine that is no Lambda, has locked it.
-    sweep_uploads(&broker.store.incoming(), Duration::ZERO);
+    sweep_uploads(&broker.store.incoming(), 0, broker.clock.now());
     let router = http::router(Arc::clone(&broker));
     http::lambda::serve(router, broker, &config).await.map_err(|error| anyhow::anyhow!(error))
 }

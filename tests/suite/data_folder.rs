@@ -1,5 +1,5 @@
-//! A data folder that other users can change, or that this user cannot open: no program opens it,
-//! and each one names the path and the cure.
+//! A data folder that other users can change, or that this user cannot open, and a file in it that
+//! belongs to another user: no program opens it, and each one names the path and the cure.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -9,9 +9,9 @@ use std::process::Command;
 use rustix::process::geteuid;
 use stile_protocol::names::Permission::Download;
 use stile_tests::broker::{HOST, make_data, role};
+use stile_tests::permissions::{bound_by_permissions, is_root};
 use stile_tests::process::home::Home;
 use stile_tests::process::programs::{ADMIN, BROKER, program};
-use stile_tests::skipped::{skipped, tool};
 use tempfile::TempDir;
 
 /// The commands that open a data folder. Their last argument is the folder.
@@ -92,15 +92,8 @@ async fn a_data_folder_that_others_can_write_to_is_opened_by_no_program() {
 
 #[tokio::test]
 async fn a_data_folder_that_cannot_be_read_is_refused_as_permission_denied() {
-    // Root can open every file, unless it gives up that capability.
-    let setpriv = tool("setpriv").map(|path| path.to_str().unwrap().to_owned());
-    let given_up = match (geteuid().is_root(), &setpriv) {
-        (false, _) => vec![],
-        (true, Some(setpriv)) => {
-            vec![setpriv.as_str(), "--bounding-set=-dac_override,-dac_read_search", "--"]
-        }
-        (true, None) => return skipped("setpriv", "a data folder that cannot be read, as root"),
-    };
+    let Some(bound) = bound_by_permissions("a data folder that cannot be read") else { return };
+    let bound: Vec<&str> = bound.iter().map(String::as_str).collect();
     let data = data_folder().await;
     let database = "stile.sqlite3";
     for (part, mode) in [("", 0o000), ("", 0o600), (database, 0o000), (database, 0o400)] {
@@ -110,15 +103,15 @@ async fn a_data_folder_that_cannot_be_read_is_refused_as_permission_denied() {
         let problem = format!("permission denied: user {user} cannot open `{path}`");
         let cure = format!("chmod u+rwX {path}");
         let hint = format!("; hint: run `{cure}`");
-        all_refuse_under(&given_up, data.path(), &[problem.as_str(), hint.as_str()]).await;
+        all_refuse_under(&bound, data.path(), &[problem.as_str(), hint.as_str()]).await;
         cured_by(&cure, data.path()).await;
     }
 }
 
 #[tokio::test]
 async fn a_keyring_of_another_user_is_used_by_no_program() {
-    if !geteuid().is_root() {
-        return skipped("root", "a keyring that belongs to another user is refused");
+    if !is_root("a keyring that belongs to another user is refused") {
+        return;
     }
     let data = data_folder().await;
     let keyring = data.path().join("keyring.json");
@@ -138,4 +131,38 @@ async fn a_keyring_of_another_user_is_used_by_no_program() {
     // Root administers the broker of the folder's owner, whose keyring it may read.
     chown(data.path(), Some(12_345), None).unwrap();
     cured_by(&format!("chown 12345 {}", keyring.display()), data.path()).await;
+}
+
+#[tokio::test]
+async fn a_database_of_another_user_is_opened_by_no_program() {
+    let what = "a database that belongs to another user is refused";
+    let (true, Some(bound)) = (is_root(what), bound_by_permissions(what)) else { return };
+    let bound: Vec<&str> = bound.iter().map(String::as_str).collect();
+    let data = data_folder().await;
+    for (file, mode, owner) in [
+        ("stile.sqlite3", 0o600, 12_345),
+        ("stile.sqlite3", 0o644, 1),
+        ("stile.sqlite3-wal", 0o600, 65_534),
+        ("stile.sqlite3-shm", 0o600, 12_345),
+    ] {
+        let path = data.path().join(file);
+        // SQLite deletes the side files when the last program closes the database.
+        if !path.exists() {
+            fs::write(&path, "").unwrap();
+        }
+        set_mode(&path, mode);
+        chown(&path, Some(owner), None).unwrap();
+        let shown = path.display();
+        let problem = format!("`{shown}` (mode {mode:04o}) belongs to user {owner}, not to user 0");
+        let cure = format!("chown 0 {shown}");
+        let hint = format!("hint: run `{cure}`, and check its grants and modules");
+        all_refuse(data.path(), &[&problem, &hint]).await;
+        let denied = format!("user 0 cannot open `{shown}`, which belongs to user {owner}");
+        all_refuse_under(&bound, data.path(), &[&denied]).await;
+        cured_by(&cure, data.path()).await;
+    }
+    // Root administers the broker of the folder's owner, whose database it may open.
+    chown(data.path(), Some(12_345), None).unwrap();
+    cured_by(&format!("chown 12345 {}", data.path().join("stile.sqlite3").display()), data.path())
+        .await;
 }

@@ -9,7 +9,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rustix::process::geteuid;
 use serde_json::Value;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::{EmbeddedDeadlines, Store};
@@ -17,8 +16,8 @@ use stile_tests::broker::served::system_time;
 use stile_tests::broker::{
     Backend, Reply, TestBroker, deploy, embedded, make_data, module_zip, role,
 };
+use stile_tests::permissions::bound_by_permissions;
 use stile_tests::process::programs::{BROKER, Broker, Setup, client, free_port, program};
-use stile_tests::skipped::{skipped, tool};
 use stile_tests::sts::local::LocalSts;
 use stile_tests::sts::proof::{Proof, document};
 use stile_tests::time_limits;
@@ -330,16 +329,9 @@ impl Running {
 
 #[tokio::test]
 async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
-    // Root can write anywhere, unless it gives up that capability.
-    let setpriv = tool("setpriv").map(|path| path.to_str().unwrap().to_owned());
-    let given_up = match (geteuid().is_root(), &setpriv) {
-        (false, _) => vec![],
-        (true, Some(setpriv)) => {
-            vec![setpriv.as_str(), "--bounding-set=-dac_override,-dac_read_search", "--"]
-        }
-        (true, None) => return skipped("setpriv", "a data folder that is read-only, as root"),
-    };
-    let running = Running::start(&given_up).await;
+    let Some(bound) = bound_by_permissions("a data folder that is read-only") else { return };
+    let bound: Vec<&str> = bound.iter().map(String::as_str).collect();
+    let running = Running::start(&bound).await;
     let data = running.data();
     let folders = [data.join("incoming"), data.join("archives"), data.clone()];
     let all = |mode: u32| {
@@ -353,9 +345,9 @@ async fn a_read_only_data_folder_is_not_ready_and_starts_nothing() {
     assert_eq!(running.get(VERSIONS).await.0, 200);
     assert_eq!(running.get(DOWNLOAD).await.0, 204);
     let (host, port) = (running.broker.host(), free_port());
-    let mut arguments: Vec<String> = given_up.iter().map(|part| (*part).to_owned()).collect();
-    arguments.push(program(BROKER).to_str().unwrap().to_owned());
-    let mut second = Command::new(&arguments[0]);
+    let broker = program(BROKER);
+    let arguments = [&bound[..], &[broker.to_str().unwrap()]].concat();
+    let mut second = Command::new(arguments[0]);
     second.args(&arguments[1..]).args([
         "serve",
         "--host",

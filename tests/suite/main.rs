@@ -36,6 +36,7 @@ mod kills_aim;
 mod kills_clients;
 mod kms_away;
 mod lambda;
+mod leftovers;
 mod moto;
 mod on_aws;
 mod on_embedded;

@@ -1,5 +1,7 @@
 //! Options and variables with wrong values: each program refuses them, and says each sentence once.
 
+use std::collections::BTreeSet;
+
 use stile_tests::broker::HOST;
 use stile_tests::process::home::{CommandOutput, Home};
 use stile_tests::process::programs::{ADMIN, BROKER, HELPER, program};
@@ -66,6 +68,33 @@ async fn a_wrong_option_or_variable_of_the_broker_is_refused_and_each_sentence_s
             let ran = home.run(&broker, &arguments).await;
             said_once(&ran, &format!("{option} {value} {as_variable}"));
             assert!(!ran.stderr.contains("is not a data folder"), "{option} {value}: {ran:?}");
+        }
+    }
+}
+
+/// Returns the variables in the help of the broker.
+async fn variables_of_the_broker() -> BTreeSet<String> {
+    let help = Home::temporary().run(&program(BROKER), &["serve", "--help"]).await.stdout;
+    let names = help.split("[env:").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
+    names.map(|name| name.trim().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_variable_of_the_broker_that_is_set_to_nothing_is_not_set() {
+    let (broker, variables) = (program(BROKER), variables_of_the_broker().await);
+    assert!(variables.len() > 20, "{variables:?}");
+    assert!(variables.contains("STILE_DISK_RESERVE"), "{variables:?}");
+    let check = ["check", "--host", HOST, "--data", "/nothing/here"];
+    for (arguments, expected) in
+        [(&check[..], "is not a data folder"), (&check[..1], "exactly one of `--data` and")]
+    {
+        let unset = Home::temporary().run(&broker, arguments).await;
+        let said = format!("{} {}", unset.stdout, unset.words());
+        assert!(unset.code == Some(1) && said.contains(expected), "{arguments:?}: {unset:?}");
+        for variable in &variables {
+            let mut home = Home::temporary();
+            home.variable(variable, "");
+            assert_eq!(home.run(&broker, arguments).await, unset, "{variable}");
         }
     }
 }

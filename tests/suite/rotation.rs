@@ -188,6 +188,39 @@ async fn on_aws_they_do_too() {
     rotate_after_a_clock_was_ahead(Backend::Aws, 40 * ROTATION_INTERVAL).await;
 }
 
+/// Lets the clock of one broker jump ahead twice, while another one has a correct clock. Returns
+/// `None` if the machine lacks a tool.
+async fn jump_twice(backend: Backend) -> Option<()> {
+    let place = Place::new(backend).await?;
+    let process =
+        || TestBroker::start_at(HOST, 43_200, place.clone(), &REGIONS.iter().collect::<Vec<_>>());
+    let (ahead, right, identity) = (process(), process(), deploy());
+    right.grant(&role("deploy"), "acme", &[Download]).await;
+    right.sts.add_identity(identity.clone());
+    let (life, token) = mint(&right, &identity, 43_200).await;
+    for days in [40, 41] {
+        ahead.set_time(NOW + days * ROTATION_INTERVAL);
+        assert_eq!(ahead.get_anonymously("/readyz").await.status, 200);
+    }
+    let keyring = right.store().keyring().await.unwrap();
+    assert_eq!(keyring.keys_from_the_future(NOW).count(), 2);
+    for (now, expected) in [(NOW + life - 1, 200), (NOW + life, 401)] {
+        right.set_time(now);
+        assert_eq!(right.get("/v1/whoami", &token).await.status, expected, "{backend:?}");
+    }
+    Some(())
+}
+
+#[tokio::test]
+async fn two_jumps_of_a_clock_end_no_token_early() {
+    jump_twice(Backend::Embedded).await.unwrap();
+}
+
+#[tokio::test]
+async fn on_aws_two_jumps_end_no_token_early() {
+    jump_twice(Backend::Aws).await;
+}
+
 #[tokio::test]
 async fn the_check_names_a_key_from_the_future_and_the_age_of_the_key_that_mints() {
     let data = Arc::new(tempfile::tempdir().unwrap());

@@ -11,6 +11,7 @@
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
 //! | [`dev_ca`] | a certificate authority for one test |
+//! | [`permissions`] | programs that file permissions bind even as root |
 //! | [`small_disk`] | a small file system in memory, which a test can fill |
 //! | [`time_limits`] | how long tests wait, and a clock that jumps to deadlines |
 //! | [`seed`] | random numbers that a seed repeats |
@@ -28,6 +29,7 @@ pub mod broker;
 pub mod demo;
 pub mod dev_ca;
 pub mod lambda;
+pub mod permissions;
 pub mod process;
 pub mod seed;
 pub mod skipped;

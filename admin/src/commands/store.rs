@@ -1,22 +1,25 @@
-//! `store`: creates the missing parts of a store, and migrates it.
+//! `store`: creates the missing parts of a store, migrates it, and lists what nothing in it needs.
 
 use std::process::ExitCode;
 
 use serde_json::json;
 use stile_core::audit::{Kind, Outcome};
+use stile_core::clock::rfc3339;
 use stile_protocol::audience::Audience;
-use stile_store::{HostRecorded, Migrated, Store};
+use stile_store::{HostRecorded, Leftover, Migrated, Store};
 
 use super::{CommandResult, Context, record};
 use crate::cli::{StoreInit, StoreMigrate, StoreVerb};
 use crate::error::CommandError;
-use crate::target::StoreLocation;
+use crate::output::notice;
+use crate::target::{StoreLocation, StoreTarget};
 
 /// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
     match verb {
         StoreVerb::Init(args) => init(context, args).await?,
         StoreVerb::Migrate(args) => migrate(context, args)?,
+        StoreVerb::Check(store) => check(context, store).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -125,6 +128,51 @@ fn migrate(
     };
     let data = data.to_string();
     context.output.outcome(line, &json!({ "status": status, "data": data, "from": from, "to": to }))
+}
+
+/// The age in seconds from which no publish that is still in progress can need an archive.
+const SETTLED: i64 = 24 * 3600;
+
+async fn check(context: &Context, store: StoreTarget) -> Result<(), CommandError> {
+    if let StoreLocation::Folder(folder) = store.location()? {
+        let Migrated { from, to } = Store::pending_migration(&folder, store.embedded_deadlines())?;
+        // To open the store would migrate it.
+        if from != to {
+            return Err(CommandError::refused(format!(
+                "the store in `{}` has format {from}, and this program's is {to}",
+                folder.display()
+            ))
+            .hint(format!("run `{}`", store.command("store migrate"))));
+        }
+    }
+    let leftovers = store.open().await?.leftovers(&context.operator()).await?;
+    let is_young = |leftover: &&Leftover| context.now - leftover.written_at < SETTLED;
+    let young = leftovers.iter().filter(is_young).count();
+    if young > 0 {
+        notice(format_args!(
+            "{young} of the leftovers are less than a day old, and can belong to a publish in progress"
+        ));
+    }
+    let row = |leftover: &Leftover| {
+        vec![
+            leftover.archive.clone(),
+            leftover.object_version.clone().unwrap_or_else(|| "-".to_owned()),
+            leftover.bytes.to_string(),
+            rfc3339(leftover.written_at),
+        ]
+    };
+    let object = |leftover: &Leftover| {
+        json!({
+            "archive": leftover.archive, "object_version": leftover.object_version,
+            "bytes": leftover.bytes, "written_at": rfc3339(leftover.written_at),
+        })
+    };
+    context.output.rows(
+        "leftovers",
+        &["archive", "object version", "bytes", "written at"],
+        &leftovers.iter().map(row).collect::<Vec<_>>(),
+        &leftovers.iter().map(object).collect::<Vec<_>>().into(),
+    )
 }
 
 /// Records the registry host in the store, and returns whether it was missing. The store has that

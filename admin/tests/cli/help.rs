@@ -10,6 +10,7 @@ fn every_command_has_a_help_page() {
         "store",
         "store init",
         "store migrate",
+        "store check",
         "namespace",
         "namespace create",
         "namespace show",

@@ -9,7 +9,9 @@ pub mod catalogue;
 mod limits;
 pub mod mint;
 pub mod publish;
+mod sweep;
 pub mod upload;
 
 pub use broker::{Broker, NotReady, Readiness, Ready};
 pub use limits::{Limits, UploadPermit};
+pub use sweep::{SWEEP_INTERVAL, sweep_store};

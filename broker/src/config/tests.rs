@@ -1,6 +1,6 @@
 //! Tests of the configuration: what it rejects, and what a flag or variable means.
 
-use clap::Parser;
+use clap::{Arg, CommandFactory, Parser};
 
 use super::*;
 
@@ -121,7 +121,7 @@ fn the_host_is_required_with_a_folder_and_optional_with_a_table() {
 fn by_default_every_commercial_region_is_enabled_and_no_other() {
     assert!(
         config(&["--regions", "", "--sts-endpoint", ""]).unwrap().regions.len() > 30,
-        "an empty variable counts as not set"
+        "an option without a value counts as not set"
     );
     let regions = config(&[]).unwrap().regions;
     assert!(regions.iter().all(|region| region.partition == Partition::Aws) && regions.len() > 30);
@@ -183,11 +183,31 @@ fn the_log_is_text_unless_json_is_chosen() {
     }
     for (flags, expected) in [
         (&[][..], LogFormat::Text),
-        // An empty variable arrives like this.
         (&["--log-format", ""], LogFormat::Text),
         (&["--log-format", "text"], LogFormat::Text),
         (&["--log-format", "json"], LogFormat::Json),
     ] {
         assert_eq!(parsed(flags), Ok(expected), "{flags:?}");
     }
+}
+
+#[test]
+fn only_variables_of_the_broker_that_are_set_to_nothing_are_ignored() {
+    let names = |command: &Command| -> Vec<String> {
+        let names = command.get_arguments().filter_map(Arg::get_env);
+        names.map(|name| name.to_str().unwrap().to_owned()).collect()
+    };
+    let all = names(&Cli::command());
+    assert!(all.len() > 20, "{all:?}");
+    assert_eq!(names(&without_variables(Cli::command(), &|_| false)), all);
+    let left = names(&without_variables(Cli::command(), &|name| name != OsStr::new("STILE_DATA")));
+    let expected: Vec<String> = all
+        .into_iter()
+        .filter(|name| name == "STILE_DATA" || !name.starts_with("STILE_"))
+        .collect();
+    assert_eq!(left, expected);
+    let with_subcommand = Command::new("x").subcommand(Cli::command().name("serve"));
+    let left = without_variables(with_subcommand, &|_| true);
+    let serve = left.get_subcommands().next().unwrap();
+    assert!(names(serve).iter().all(|name| !name.starts_with("STILE_")));
 }

@@ -235,3 +235,25 @@ pub enum Location {
     /// In the bucket, with this signed URL.
     Presigned(String),
 }
+
+/// An archive that no version names: of a publish that lost a race, was killed, or is in progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The path of its file in the data folder, or its key in the bucket.
+    pub archive: String,
+    /// The version of the object, in a bucket.
+    pub object_version: Option<String>,
+    /// Its size.
+    pub bytes: u64,
+    /// The time at which it was written, in Unix seconds.
+    pub written_at: i64,
+}
+
+/// The numbers of what a sweep deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Archives that no version names.
+    pub archives: usize,
+    /// Temporary files of killed processes.
+    pub temporary: usize,
+}

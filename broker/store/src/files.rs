@@ -1,13 +1,14 @@
-//! Helpers for the files of a data folder. They make a rename durable, delete files that a killed
-//! process left, and reject files that other users can change or that this user cannot open.
+//! Helpers for the files of a data folder. They make a rename durable, take locks, delete files that
+//! a killed process left, and reject files that other users can change or that this user cannot open.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, access};
-use rustix::process::getuid;
+use rustix::process::{Uid, geteuid, getuid};
 
 use crate::StoreError;
 
@@ -16,26 +17,28 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Age at which a temporary upload or keyring file is deleted, in seconds. Another process can
-/// still be writing a younger one.
-const ABANDONED: u64 = 24 * 3600;
+/// Age at which a file that nobody needs is deleted, in seconds. A process of an earlier release,
+/// which takes no locks, can still need a younger one.
+pub(crate) const ABANDONED: i64 = 24 * 3600;
 
-/// Deletes the files in the folder whose name starts with `prefix` and whose writer died.
-pub(crate) fn delete_abandoned(folder: &Path, prefix: &str) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries
-        .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()))
-    {
-        let age = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .ok()
-            .and_then(|at| at.elapsed().ok());
-        if age.is_some_and(|age| age.as_secs() > ABANDONED) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
+/// Returns whether a file was last written that long ago.
+pub(crate) fn is_abandoned(written_at: i64, now: i64) -> bool {
+    now.saturating_sub(written_at) >= ABANDONED
+}
+
+/// Deletes the abandoned files in the folder whose name starts with `prefix`, except those that a
+/// living process has locked. Returns their number.
+pub(crate) fn delete_abandoned(folder: &Path, prefix: &str, now: i64) -> usize {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let is_deleted = |entry: &fs::DirEntry| {
+        entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes())
+            && entry
+                .metadata()
+                .is_ok_and(|metadata| metadata.is_file() && is_abandoned(metadata.mtime(), now))
+            && File::open(entry.path())
+                .is_ok_and(|file| file.try_lock().is_ok() && fs::remove_file(entry.path()).is_ok())
+    };
+    entries.flatten().filter(is_deleted).count()
 }
 
 /// Rejects a file or folder that users other than its owner can change. It may be missing.
@@ -98,6 +101,83 @@ fn permission_denied(path: &Path, user: u32) -> StoreError {
     ))
 }
 
+/// Rejects a file that belongs to another user, who can read it and could have written it. The file
+/// may be missing. `then` is what the operator must do after the repair.
+///
+/// # Errors
+///
+/// [`StoreErrorKind::Misconfigured`](crate::StoreErrorKind::Misconfigured), with the path, its mode
+/// and the command that repairs it.
+pub(crate) fn check_owner(path: &Path, then: &str) -> Result<(), StoreError> {
+    let failed = |error: io::Error| {
+        StoreError::unavailable(format!("cannot read `{}`", path.display()), error)
+    };
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    let folder = fs::metadata(path.parent().unwrap_or(path)).map_err(failed)?;
+    let Some(expected) = owner_instead_of(metadata.uid(), folder.uid(), geteuid()) else {
+        return Ok(());
+    };
+    Err(StoreError::misconfigured(format!(
+        "`{0}` (mode {1}) belongs to user {2}, not to user {expected}; hint: run `chown {expected} {0}`, and {then}",
+        path.display(),
+        octal(metadata.permissions().mode()),
+        metadata.uid()
+    )))
+}
+
+/// Returns the user to which a file must belong, if it belongs to another one.
+///
+/// That is the user of this process. Root may also use a file of the folder's owner, whose broker
+/// it administers.
+fn owner_instead_of(owner: u32, folder: u32, user: Uid) -> Option<u32> {
+    let expected = if user.is_root() { folder } else { user.as_raw() };
+    (owner != expected && owner != user.as_raw()).then_some(expected)
+}
+
+/// Opens the file of a lock, and creates it if it is missing.
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+    let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    give_to_owner_of(path.parent().unwrap_or(path), &lock)?;
+    Ok(lock)
+}
+
+/// Time between two attempts to take a lock.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Takes a lock. Returns false if others hold it until the deadline.
+pub(crate) fn lock_in_time(
+    try_lock: impl Fn() -> Result<(), TryLockError>,
+    deadline: Duration,
+) -> io::Result<bool> {
+    let started = Instant::now();
+    loop {
+        match try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if started.elapsed() < deadline => {
+                std::thread::park_timeout(LOCK_INTERVAL.min(deadline));
+            }
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        }
+    }
+}
+
+/// Gives the file to the owner of the folder. If root wrote the file, the broker's own user could
+/// not read it otherwise.
+pub(crate) fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
+    let (wanted, current) = (fs::metadata(folder)?, file.metadata()?);
+    if wanted.uid() == current.uid() || !geteuid().is_root() {
+        return Ok(());
+    }
+    fchown(file, Some(wanted.uid()), Some(wanted.gid()))
+}
+
 /// Returns the permissions of a mode as `chmod` takes them.
 pub(crate) fn octal(mode: u32) -> String {
     format!("{:04o}", mode & 0o7777)
@@ -145,6 +225,25 @@ mod tests {
         }
         for path in [path, missing.as_path(), missing.join("too").as_path()] {
             assert!(require_access(path, Access::READ_OK).is_ok(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_file_must_belong_to_the_user_of_the_process_or_for_root_to_the_owner_of_the_folder() {
+        for (owner, folder, user, expected) in [
+            (1000, 1001, 1001, Some(1001)),
+            (1000, 1000, 1001, Some(1001)),
+            (0, 1001, 1001, Some(1001)),
+            (1000, 0, 0, Some(0)),
+            (1000, 1001, 0, Some(1001)),
+            (1000, 1000, 1000, None),
+            (1000, 0, 1000, None),
+            (1000, 1000, 0, None),
+            (0, 0, 0, None),
+            (0, 1000, 0, None),
+        ] {
+            let found = owner_instead_of(owner, folder, Uid::from_raw(user));
+            assert_eq!(found, expected, "{owner} {folder} {user}");
         }
     }
 

@@ -22,9 +22,9 @@ mod retry;
 mod store;
 
 pub use answers::{
-    BegunUpload, Change, Created, ExpiryChange, FetchedUpload, HostRecorded, Location,
+    BegunUpload, Change, Created, ExpiryChange, FetchedUpload, HostRecorded, Leftover, Location,
     NamespaceCreated, NamespaceRecord, NamespaceSummary, NewGrant, PendingUpload, Published,
-    Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome, Updated,
+    Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome, Swept, Updated,
     UploadSession,
 };
 pub use aws::Place;

@@ -7,8 +7,8 @@ use stile_core::token::TokenId;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 use stile_store::{
-    Change, Created, HostRecorded, NamespaceCreated, NamespaceSummary, NewGrant, Revocations,
-    SingleUseOutcome, Store, StoreError, Updated,
+    Change, Created, HostRecorded, Leftover, NamespaceCreated, NamespaceSummary, NewGrant,
+    Revocations, SingleUseOutcome, Store, StoreError, Updated,
 };
 
 /// Returns the operator access of tests.
@@ -123,6 +123,11 @@ impl Operated<'_> {
     /// Lists revocations.
     pub async fn revocations(&self) -> Result<Revocations, StoreError> {
         self.0.revocations(&operator()).await
+    }
+
+    /// Lists archives that no version names.
+    pub async fn leftovers(&self) -> Result<Vec<Leftover>, StoreError> {
+        self.0.leftovers(&operator()).await
     }
 
     /// Drops every key.

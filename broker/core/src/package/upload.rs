@@ -1,9 +1,8 @@
 //! Receives an archive into a temporary file, hashes it on the way, and verifies it at the end.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirEntry, File, TryLockError};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -15,29 +14,24 @@ use super::{AnnouncedArchive, MAX_ARCHIVE};
 /// The name prefix of the temporary files of uploads.
 const TEMP_PREFIX: &str = ".stile-incoming-";
 
-/// Deletes temporary files of uploads that a killed process left in the folder.
+/// Deletes temporary files of uploads that a killed process left in the folder. Returns their
+/// number.
 ///
-/// It keeps the files that a living process has locked, and those that changed within `older_than`:
-/// earlier releases do not lock them.
-pub fn sweep_uploads(folder: &Path, older_than: Duration) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries
-        .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()))
-    {
-        let age = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .ok()
-            .and_then(|at| at.elapsed().ok());
-        if age.is_some_and(|age| age >= older_than)
-            && let Ok(file) = File::open(entry.path())
-            && file.try_lock().is_ok()
-        {
-            // The lock lasts until the file is gone, so no upload begins in it.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
+/// It keeps the files that a living process has locked, and those that changed in the last
+/// `older_than` seconds before `now`: earlier releases do not lock them.
+pub fn sweep_uploads(folder: &Path, older_than: i64, now: i64) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let is_swept = |entry: &DirEntry| {
+        entry.file_name().as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes())
+            && entry.metadata().is_ok_and(|metadata| {
+                metadata.is_file() && now.saturating_sub(metadata.mtime()) >= older_than
+            })
+            && File::open(entry.path()).is_ok_and(|file| {
+                // The lock lasts until the file is gone, so no upload begins in it.
+                file.try_lock().is_ok() && std::fs::remove_file(entry.path()).is_ok()
+            })
+    };
+    entries.flatten().filter(is_swept).count()
 }
 
 /// Creates a temporary file that [`sweep_uploads`] of another process keeps.
@@ -192,14 +186,15 @@ mod tests {
         let names = || std::fs::read_dir(folder.path()).unwrap().count();
         std::fs::write(folder.path().join("else"), "").unwrap();
         let upload = ArchiveUpload::start(folder.path()).unwrap();
-        sweep_uploads(folder.path(), Duration::ZERO);
+        let written = upload.file.as_file().metadata().unwrap().mtime();
+        assert_eq!(sweep_uploads(folder.path(), 3600, written + 3600), 0);
         assert_eq!(names(), 2, "a living process has locked the file");
         let (file, path) = upload.file.keep().unwrap();
         drop(file);
-        sweep_uploads(folder.path(), Duration::from_secs(3600));
+        assert_eq!(sweep_uploads(folder.path(), 3600, written + 3599), 0);
         assert_eq!(names(), 2, "a process of an earlier release may write the new file");
         assert!(path.is_file());
-        sweep_uploads(folder.path(), Duration::ZERO);
+        assert_eq!(sweep_uploads(folder.path(), 3600, written + 3600), 1);
         assert_eq!(names(), 1);
     }
 
@@ -212,7 +207,7 @@ mod tests {
                 uploads.collect::<Vec<_>>()
             });
             while !begun.is_finished() {
-                sweep_uploads(folder.path(), Duration::ZERO);
+                sweep_uploads(folder.path(), 0, i64::MAX);
             }
             for upload in begun.join().unwrap() {
                 assert!(upload.file.path().is_file());

@@ -25,11 +25,10 @@ pub const ACTIVATION_DELAY: i64 = 300;
 pub const MAX_AHEAD: i64 = ACTIVATION_DELAY;
 
 /// Maximum number of keys in a keyring.
+///
+/// With one rotation a day, the oldest of four keys was replaced two days ago, and its last token
+/// has long expired. Two of the four can come from a clock that is ahead.
 pub const MAX_KEYS: usize = 4;
-
-/// Time in seconds for which a keyring retains a key after its last mint: the maximum token lifetime,
-/// and a minute of clock skew.
-const RETENTION_AFTER_MINT: i64 = exchange::MAX_TTL + 60;
 
 /// A key id: 128 random bits as 22 base64url characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -177,34 +176,23 @@ impl Keyring {
             .is_none_or(|newest| now >= newest.created_at.saturating_add(ROTATION_INTERVAL))
     }
 
-    /// Returns the next keyring: with a new key, and without the keys whose last token has expired.
+    /// Returns the next keyring: with a new key, and without the oldest key if it has four.
     ///
     /// The first key mints at once. Each later key first waits for [`ACTIVATION_DELAY`].
-    /// A key from the future stays: a broker whose clock is behind must not remove the keys of all
-    /// others. If four keys are not enough, the oldest goes first.
+    ///
+    /// It removes keys by number and not by time. A clock that is ahead would otherwise remove keys
+    /// whose tokens are still valid. A key from the future stays, too: a broker whose clock is
+    /// behind must not remove the keys of all others.
     ///
     /// # Errors
     ///
     /// If the system provides no random bytes.
     pub fn rotated(&self, now: i64) -> Result<Self, getrandom::Error> {
-        let mints_from = if self.minting_key(now).is_none() {
-            now
-        } else {
-            now.saturating_add(ACTIVATION_DELAY)
-        };
-        let (future, present): (Vec<_>, Vec<_>) =
-            self.keys.iter().partition(|key| key.is_from_the_future(now));
-        let mut keys: Vec<Key> = Vec::with_capacity(MAX_KEYS);
-        for (at, key) in present.iter().enumerate() {
-            let followed_at = present.get(at + 1).map_or(mints_from, |next| next.mints_from);
-            if now < followed_at.saturating_add(RETENTION_AFTER_MINT) {
-                keys.push((*key).clone());
-            }
-        }
-        keys.extend(future.into_iter().cloned());
+        let minting = self.minting_key(now).map(Key::id);
+        let mints_from = if minting.is_none() { now } else { now.saturating_add(ACTIVATION_DELAY) };
+        let mut keys = self.keys.clone();
         while keys.len() >= MAX_KEYS {
             // Removes the oldest key. If that one mints, removes the second, which has never minted.
-            let minting = self.minting_key(now).map(Key::id);
             keys.remove(usize::from(keys.first().map(Key::id) == minting));
         }
         keys.push(Key::random(now, mints_from)?);
@@ -293,20 +281,64 @@ mod tests {
         assert!(!second.rotation_due(now + ACTIVATION_DELAY));
     }
 
+    /// Returns a keyring that a correct clock rotated each day from time 0 on.
+    fn rotated_daily(rotations: i64) -> Keyring {
+        (0..rotations).fold(Keyring::default(), |keyring, day| keyring.rotated(day * DAY).unwrap())
+    }
+
+    /// Returns the ids of the keys that sealed a token that is valid at `now`.
+    fn needed(keyring: &Keyring, now: i64) -> Vec<KeyId> {
+        let keys = keyring.keys();
+        let last_token_ends = |at: usize| {
+            keys.get(at + 1).map_or(i64::MAX, |next| next.mints_from() + exchange::MAX_TTL)
+        };
+        let needed = (0..keys.len()).filter(|at| now < last_token_ends(*at));
+        needed.map(|at| keys[at].id().clone()).collect()
+    }
+
     #[test]
-    fn a_keyring_retains_a_key_until_its_last_token_has_expired() {
-        let first = Keyring::default().rotated(0).unwrap();
-        let second = first.rotated(DAY).unwrap();
-        let old = first.keys()[0].id();
-        let last_mint = DAY + ACTIVATION_DELAY - 1;
-        assert!(second.rotated(last_mint + exchange::MAX_TTL).unwrap().key(old).is_some());
-        assert!(
-            second
-                .rotated(DAY + ACTIVATION_DELAY + RETENTION_AFTER_MINT)
-                .unwrap()
-                .key(old)
-                .is_none()
-        );
+    fn a_rotation_removes_a_key_only_after_its_last_token_has_expired() {
+        let mut removed = 0;
+        for day in 1..10 {
+            let before = rotated_daily(day);
+            let after = before.rotated(day * DAY).unwrap();
+            for key in needed(&before, day * DAY) {
+                assert!(after.key(&key).is_some(), "day {day}");
+            }
+            removed += before.keys().iter().filter(|key| after.key(key.id()).is_none()).count();
+        }
+        assert_eq!(removed, 6, "each day from the fourth on, one key goes");
+    }
+
+    #[test]
+    fn two_jumps_of_a_clock_remove_no_key_whose_tokens_are_valid() {
+        for (rotations, later) in
+            (1..8).flat_map(|day| [0, ACTIVATION_DELAY, 3600, 40_000, DAY - 1].map(|at| (day, at)))
+        {
+            let before = rotated_daily(rotations);
+            let now = (rotations - 1) * DAY + later;
+            let (valid, minting) = (needed(&before, now), before.minting_key(now).unwrap().id());
+            for jumps in [[25, 50], [24, 40], [960, 984], [960, 960], [960, 36], [96_000, 960]] {
+                let mut keyring = before.clone();
+                for ahead in jumps.map(|hours| now + hours * 3600) {
+                    if keyring.rotation_due(ahead) {
+                        keyring = keyring.rotated(ahead).unwrap();
+                    }
+                }
+                let what = format!("{rotations} rotations, {later} s later, then {jumps:?} h");
+                for key in &valid {
+                    assert!(keyring.key(key).is_some(), "{what}");
+                }
+                assert_eq!(keyring.minting_key(now).unwrap().id(), minting, "{what}");
+                // The clock is correct again, and the next rotation is at its usual time.
+                let next = rotations * DAY;
+                let followed = keyring.rotated(next).unwrap();
+                let replaced = keyring.minting_key(next).unwrap().id();
+                assert!(followed.key(replaced).is_some(), "{what}");
+                let new = followed.minting_key(next + ACTIVATION_DELAY).unwrap();
+                assert_eq!(new.created_at(), next, "{what}");
+            }
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub use disk::Disk;
 pub use disk_space::{DISK_RESERVE_MIB, SpaceAllocation};
 pub use s3::S3;
 
+pub(crate) use disk::{PublishLock, file_name};
+pub(crate) use s3::{key as archive_key, parse_key as parse_archive_key};
 pub(crate) use upload::FetchedObject;
 
 use crate::records::model::StoredArchive;
@@ -30,6 +32,14 @@ pub enum Blobs {
 }
 
 impl Blobs {
+    /// Keeps sweeps from the archives until the lock is dropped. A bucket is never swept.
+    pub(crate) async fn lock_for_publish(&self) -> Result<Option<PublishLock>, StoreError> {
+        match self {
+            Self::Disk(disk) => disk.lock_for_publish().await.map(Some),
+            Self::S3(_) => Ok(None),
+        }
+    }
+
     /// Stores a verified archive and returns its record. It is safe to repeat with the same bytes.
     pub(crate) async fn put(
         &self,

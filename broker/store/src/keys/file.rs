@@ -1,16 +1,15 @@
 //! The keyring as a file, readable only by its owner. A change takes a lock, and renames a new file
 //! into place.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustix::process::{Uid, geteuid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stile_core::critical;
@@ -23,7 +22,7 @@ use crate::files;
 use crate::{EmbeddedDeadlines, StoreError};
 
 /// Prefix of the name of a keyring file that is not renamed into place yet.
-pub(crate) const TEMPORARY_PREFIX: &str = ".keyring-";
+const TEMPORARY_PREFIX: &str = ".keyring-";
 
 /// The newest format that this program reads. It writes no version, because the previous release
 /// accepts no other field.
@@ -65,6 +64,11 @@ impl KeyFile {
     /// Creates a key store for this file. The file need not exist yet.
     pub(crate) fn new(path: PathBuf, deadlines: EmbeddedDeadlines) -> Self {
         Self { path: Arc::new(path), deadline: deadlines.keyring }
+    }
+
+    /// Deletes the files that a killed process did not rename into place. Returns their number.
+    pub(crate) fn sweep(&self, now: i64) -> usize {
+        files::delete_abandoned(self.path.parent().unwrap_or(&self.path), TEMPORARY_PREFIX, now)
     }
 
     /// Returns the keyring. It is empty if the file does not exist yet.
@@ -110,48 +114,15 @@ fn read(path: &Path) -> Result<Keyring, StoreError> {
             files::octal(mode)
         )));
     }
-    check_owner(path)?;
+    reject_other_owner(path)?;
     let text = Zeroizing::new(fs::read(path).map_err(failed)?);
     parse(path, &text)
 }
 
 /// Rejects a keyring that belongs to another user, who can read it and could have written it. The
 /// keyring may be missing.
-///
-/// # Errors
-///
-/// [`StoreErrorKind::Misconfigured`](crate::StoreErrorKind::Misconfigured), with the path, its mode
-/// and the command that repairs it.
-pub(crate) fn check_owner(path: &Path) -> Result<(), StoreError> {
-    let failed = |error: std::io::Error| {
-        StoreError::unavailable(format!("cannot read `{}`", path.display()), error)
-    };
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(failed)?,
-    };
-    if !metadata.is_file() {
-        return Ok(());
-    }
-    let folder = fs::metadata(path.parent().unwrap_or(path)).map_err(failed)?;
-    let Some(expected) = owner_instead_of(metadata.uid(), folder.uid(), geteuid()) else {
-        return Ok(());
-    };
-    Err(StoreError::misconfigured(format!(
-        "`{0}` (mode {1}) belongs to user {2}, not to user {expected}; hint: run `chown {expected} {0}`, and rotate the keys",
-        path.display(),
-        files::octal(metadata.permissions().mode()),
-        metadata.uid()
-    )))
-}
-
-/// Returns the user to which a keyring must belong, if it belongs to another one.
-///
-/// That is the user of this process. Root may also read the keyring of the folder's owner, whose
-/// broker it administers.
-fn owner_instead_of(owner: u32, folder: u32, user: Uid) -> Option<u32> {
-    let expected = if user.is_root() { folder } else { user.as_raw() };
-    (owner != expected && owner != user.as_raw()).then_some(expected)
+pub(crate) fn reject_other_owner(path: &Path) -> Result<(), StoreError> {
+    files::check_owner(path, "rotate the keys")
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<Keyring, StoreError> {
@@ -195,14 +166,8 @@ fn replace(
     let folder = path.parent().unwrap_or(path);
     // The lock has a file of its own. A change renames a new file over the keyring, and a lock on
     // the keyring would stay with the old file.
-    let lock = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path.with_extension("lock"))
-        .map_err(failed)?;
-    give_to_owner_of(folder, &lock).map_err(failed)?;
-    if !lock_in_time(&lock, deadline).map_err(failed)? {
+    let lock = files::open_lock(&path.with_extension("lock")).map_err(failed)?;
+    if !files::lock_in_time(|| lock.try_lock(), deadline).map_err(failed)? {
         return Err(StoreError::busy(format!(
             "another process holds the lock of `{}`",
             path.display()
@@ -225,40 +190,12 @@ fn replace(
         .permissions(fs::Permissions::from_mode(0o600))
         .tempfile_in(folder)
         .map_err(failed)?;
-    give_to_owner_of(folder, temporary.as_file()).map_err(failed)?;
+    files::give_to_owner_of(folder, temporary.as_file()).map_err(failed)?;
     temporary.write_all(&text).and_then(|()| temporary.as_file().sync_all()).map_err(failed)?;
     temporary.persist(path).map_err(|error| failed(error.error))?;
     files::sync_folder(folder).map_err(failed)?;
     drop::<File>(lock);
     Ok(true)
-}
-
-/// Time between two attempts to take the lock.
-const LOCK_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Takes the lock. Returns false if another process holds it until the deadline.
-fn lock_in_time(lock: &File, deadline: Duration) -> std::io::Result<bool> {
-    let started = Instant::now();
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) if started.elapsed() < deadline => {
-                std::thread::park_timeout(LOCK_INTERVAL.min(deadline));
-            }
-            Err(TryLockError::WouldBlock) => return Ok(false),
-        }
-    }
-}
-
-/// Gives the file to the owner of the folder. If root wrote the file, the broker's own user could
-/// not read it otherwise.
-fn give_to_owner_of(folder: &Path, file: &File) -> std::io::Result<()> {
-    let (wanted, current) = (fs::metadata(folder)?, file.metadata()?);
-    if wanted.uid() == current.uid() || !geteuid().is_root() {
-        return Ok(());
-    }
-    fchown(file, Some(wanted.uid()), Some(wanted.gid()))
 }
 
 #[cfg(test)]
@@ -307,25 +244,6 @@ mod tests {
         ] {
             fs::write(&path, text).unwrap();
             assert!(read(&path).unwrap_err().to_string().contains("is not a keyring"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_keyring_must_belong_to_the_user_of_the_process_or_for_root_to_the_owner_of_the_folder() {
-        for (owner, folder, user, expected) in [
-            (1000, 1001, 1001, Some(1001)),
-            (1000, 1000, 1001, Some(1001)),
-            (0, 1001, 1001, Some(1001)),
-            (1000, 0, 0, Some(0)),
-            (1000, 1001, 0, Some(1001)),
-            (1000, 1000, 1000, None),
-            (1000, 0, 1000, None),
-            (1000, 1000, 0, None),
-            (0, 0, 0, None),
-            (0, 1000, 0, None),
-        ] {
-            let found = owner_instead_of(owner, folder, Uid::from_raw(user));
-            assert_eq!(found, expected, "{owner} {folder} {user}");
         }
     }
 

@@ -9,7 +9,7 @@ use stile_protocol::audience::Audience;
 pub use file::KeyFile;
 pub use kms::Kms;
 
-pub(crate) use file::{TEMPORARY_PREFIX, check_owner};
+pub(crate) use file::reject_other_owner;
 
 use crate::StoreError;
 use crate::records::Records;
@@ -25,6 +25,14 @@ pub enum Keys {
 }
 
 impl Keys {
+    /// Deletes what a killed process left. Returns the number of files.
+    pub(crate) fn sweep(&self, now: i64) -> usize {
+        match self {
+            Self::File(file) => file.sweep(now),
+            Self::Kms(_) => 0,
+        }
+    }
+
     /// Returns the keyring. It is empty if the store has none yet. If `audience` is given, the
     /// keyring must be for that registry.
     pub(crate) async fn keyring(

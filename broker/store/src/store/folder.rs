@@ -9,7 +9,7 @@ use rustix::fs::Access;
 use super::Store;
 use crate::blobs::{Blobs, Disk};
 use crate::files;
-use crate::keys::{KeyFile, Keys, TEMPORARY_PREFIX, check_owner};
+use crate::keys::{KeyFile, Keys, reject_other_owner};
 use crate::records::{Migrated, Records, Sqlite};
 use crate::{EmbeddedDeadlines, StoreError};
 
@@ -62,10 +62,9 @@ impl Store {
     /// It does not create a folder, so a mistyped path never becomes a new, empty registry.
     pub fn open_folder(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
         let records = Sqlite::open(&database(folder)?, deadlines)?;
-        files::delete_abandoned(folder, TEMPORARY_PREFIX);
         Ok(Self {
             records: Records::Sqlite(records),
-            blobs: Blobs::Disk(Disk::open(folder)),
+            blobs: Blobs::Disk(Disk::open(folder, deadlines)),
             keys: Keys::File(KeyFile::new(folder.join(KEYRING), deadlines)),
             audience: None,
         })
@@ -79,14 +78,17 @@ impl Store {
     }
 }
 
-/// Rejects a data folder in which users other than its owner can change something, or whose keyring
-/// belongs to another user. They could create grants, or replace archives and keys.
+/// Rejects a data folder in which users other than its owner can change something, or whose database
+/// or keyring belongs to another user. They could create grants, or replace archives and keys.
 fn reject_unsafe(folder: &Path) -> Result<(), StoreError> {
     files::reject_writable_by_others(folder)?;
     for part in PARTS {
         files::reject_writable_by_others(&folder.join(part))?;
     }
-    check_owner(&folder.join(KEYRING))
+    for file in DATABASE_FILES {
+        files::check_owner(&folder.join(file), "check its grants and modules")?;
+    }
+    reject_other_owner(&folder.join(KEYRING))
 }
 
 /// Fails if this process has no permission to open the data folder and its database. Both may be

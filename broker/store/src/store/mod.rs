@@ -2,6 +2,7 @@
 //! same on all backends.
 
 mod folder;
+mod leftovers;
 mod on_aws;
 mod packages;
 

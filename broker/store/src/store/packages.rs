@@ -77,6 +77,7 @@ impl Store {
             }
             return Ok(outcome);
         }
+        let _lock = self.blobs.lock_for_publish().await?;
         let record = VersionRecord {
             archive: self.blobs.put(address, version, archive).await?,
             bytes,

@@ -15,9 +15,9 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::S3;
-use crate::StoreError;
 use crate::aws::{Genuine, is_from_aws};
 use crate::records::model::StoredArchive;
+use crate::{Leftover, StoreError};
 use stile_core::package::{Format, PackageAddress, VerifiedArchive, Version};
 
 /// Creates a client that adds no optional checksums to a request.
@@ -29,16 +29,26 @@ pub(super) fn client(sdk: &SdkConfig) -> Client {
     Client::from_conf(config.build())
 }
 
+/// Prefix of the keys of modules' archives.
+const MODULES: &str = "modules/";
+
+/// Returns the address and the version in the key of an archive.
+pub(crate) fn parse_key(key: &str) -> Option<(PackageAddress, Version)> {
+    let (folder, _) = key.strip_prefix(MODULES)?.rsplit_once('/')?;
+    let (module, version) = folder.rsplit_once('/')?;
+    Some((PackageAddress::Module(module.parse().ok()?), Version::parse(version).ok()?))
+}
+
 /// Returns the key of an archive. The key contains the digest, so an existing object has the same
 /// content, whatever program wrote it.
-pub(super) fn key(
+pub(crate) fn key(
     address: &PackageAddress,
     version: &Version,
     sha256: &str,
     format: Format,
 ) -> String {
     let folder = match address {
-        PackageAddress::Module(module) => format!("modules/{module}"),
+        PackageAddress::Module(module) => format!("{MODULES}{module}"),
     };
     format!("{folder}/{version}/{sha256}.{}", format.extension())
 }
@@ -157,6 +167,39 @@ impl S3 {
         }
     }
 
+    /// Returns every version of every object that can be an archive, in the order of the keys.
+    pub(crate) async fn all(&self) -> Result<Vec<Leftover>, StoreError> {
+        let failed = || format!("cannot list the archives in bucket `{}`", self.bucket);
+        let (mut found, mut from) = (Vec::new(), (None, None));
+        loop {
+            let (key, version) = from;
+            let asked = self
+                .client
+                .list_object_versions()
+                .bucket(&self.bucket)
+                .prefix(MODULES)
+                .set_key_marker(key)
+                .set_version_id_marker(version);
+            let answer = Box::pin(asked.send())
+                .await
+                .map_err(|error| StoreError::unavailable(failed(), error))?;
+            found.extend(answer.versions.unwrap_or_default().into_iter().filter_map(|object| {
+                Some(Leftover {
+                    archive: object.key?,
+                    object_version: object.version_id,
+                    bytes: object.size.and_then(|bytes| bytes.try_into().ok()).unwrap_or_default(),
+                    written_at: object.last_modified.map_or(0, |at| at.secs()),
+                })
+            }));
+            match answer.next_key_marker {
+                Some(key) if answer.is_truncated == Some(true) => {
+                    from = (Some(key), answer.next_version_id_marker);
+                }
+                _ => return Ok(found),
+            }
+        }
+    }
+
     /// Checks that the bucket exists.
     pub(crate) async fn health_check(&self) -> Result<(), StoreError> {
         let asked = self.client.head_bucket().bucket(&self.bucket).send();
@@ -246,5 +289,9 @@ mod tests {
         let digest = "ab".repeat(32);
         assert_eq!(key(&address, &version, &digest, Format::Zip), format!("{path}.zip"));
         assert_eq!(key(&address, &version, &digest, Format::TarGz), format!("{path}.tar.gz"));
+        assert_eq!(parse_key(&format!("{path}.tar.gz")), Some((address, version)));
+        for bad in ["", "modules/", "modules/acme/vpc/aws/x", "uploads/x", "modules/a/1.0.0/x"] {
+            assert!(parse_key(bad).is_none(), "{bad}");
+        }
     }
 }

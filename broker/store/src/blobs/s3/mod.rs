@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 
+pub(crate) use archives::{key, parse_key};
+
 use crate::AwsDeadlines;
 
 /// An S3 bucket. The client is created once, and makes no call before the first operation.

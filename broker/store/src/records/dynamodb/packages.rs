@@ -18,6 +18,9 @@ use crate::records::package_document;
 /// The partition of the list of all modules.
 const ALL: &str = "modules";
 
+/// The start of the sort key of a version.
+const VERSION_PREFIX: &str = "version ";
+
 /// Maximum number of namespaces that the store queries one by one. For more, it reads the whole
 /// list and filters it, which is faster.
 const QUERIES: usize = 25;
@@ -55,6 +58,28 @@ impl DynamoDb {
         let unreadable =
             || StoreError::corrupt(format!("cannot read `{address}` {version} in the store"));
         read_version(&row).map(Some).ok_or_else(unreadable)
+    }
+
+    /// Returns the versions of a package, each with its archive.
+    pub(crate) async fn archives(
+        &self,
+        address: &PackageAddress,
+    ) -> Result<Vec<(Version, StoredArchive)>, StoreError> {
+        let (mut archives, mut is_readable) = (Vec::new(), true);
+        self.query(&partition(address), VERSION_PREFIX, |row| {
+            let read = || {
+                let row = row.as_ref()?;
+                let version = read_text(row, SK)?.strip_prefix(VERSION_PREFIX)?;
+                Some((Version::parse(version).ok()?, read_archive(row)?))
+            };
+            match read() {
+                Some(archive) => archives.push(archive),
+                None => is_readable = false,
+            }
+            !is_readable
+        })
+        .await?;
+        if is_readable { Ok(archives) } else { Err(unreadable(address)) }
     }
 
     /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
@@ -184,7 +209,7 @@ fn document_key(address: &PackageAddress) -> Key {
 }
 
 fn version_key(address: &PackageAddress, version: &Version) -> Key {
-    Key::new(partition(address), format!("version {version}"))
+    Key::new(partition(address), format!("{VERSION_PREFIX}{version}"))
 }
 
 fn list_key(address: &PackageAddress) -> Key {

@@ -136,15 +136,18 @@ pub(super) fn check(connection: &Connection) -> Result<i64, StoreError> {
             ));
         }
     }
-    let format: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(database_error)?;
+    let format = format(connection)?;
     if format > FORMAT && oldest_reader(connection, format)?.is_none_or(|oldest| oldest > FORMAT) {
         return Err(StoreError::corrupt(format!(
             "the database has format {format}, and this program reads formats up to {FORMAT}; hint: run a newer release"
         )));
     }
     Ok(format)
+}
+
+/// Returns the format of a database: the number of its migrations.
+pub(super) fn format(connection: &Connection) -> Result<i64, StoreError> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(database_error)
 }
 
 /// Returns the oldest format whose programs may use the database. `None` if the database does not
@@ -160,11 +163,6 @@ fn oldest_reader(connection: &Connection, format: i64) -> Result<Option<i64>, St
 /// Migrates the database to this program's format, in one transaction. It does not change a newer
 /// database.
 pub(super) fn migrate(connection: &mut Connection) -> Result<Migrated, StoreError> {
-    let format = |connection: &Connection| {
-        connection
-            .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
-            .map_err(database_error)
-    };
     let from = format(connection)?;
     if from > FORMAT {
         return Ok(Migrated { from, to: from });

@@ -8,7 +8,7 @@ use stile_core::grants::PermittedNamespaces;
 use stile_core::package::{Format, ModuleSummary, PackageAddress, Version};
 use stile_protocol::names::Namespace;
 
-use super::{Sqlite, number, revision, rows, sql_number, text};
+use super::{Sqlite, database_error, migrations, number, revision, rows, sql_number, text};
 use crate::StoreError;
 use crate::records::model::{PackageRecord, Revision, StoredArchive, VersionRecord};
 use crate::records::package_document;
@@ -59,6 +59,27 @@ impl Sqlite {
     ) -> Result<Option<VersionRecord>, StoreError> {
         let (address, version) = (address.clone(), version.clone());
         self.read(move |connection| version_of(connection, &address, &version)).await
+    }
+
+    /// Returns the SHA-256 and the extension of each archive that a version names.
+    ///
+    /// Returns `None` for a database of a newer program, in which other records can name archives.
+    pub(crate) async fn named_archives(&self) -> Result<Option<Vec<(String, String)>>, StoreError> {
+        self.read(|connection| {
+            // One transaction, so that both answers are of the same moment.
+            let snapshot = connection.unchecked_transaction().map_err(database_error)?;
+            if migrations::format(&snapshot)? > migrations::FORMAT {
+                return Ok(None);
+            }
+            let found = rows(&snapshot, "SELECT DISTINCT sha256, format FROM module_versions", [])?;
+            let named = found.iter().map(|row| {
+                let column = |at: usize| text(row.get(at)).map(str::to_owned);
+                column(0).zip(column(1))
+            });
+            let unreadable = || StoreError::corrupt("cannot read a version in the database");
+            named.collect::<Option<_>>().map(Some).ok_or_else(unreadable)
+        })
+        .await
     }
 
     /// Returns at most `limit` modules of the permitted namespaces, in order of address, from

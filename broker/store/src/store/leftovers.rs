@@ -1,0 +1,108 @@
+//! Finds and deletes what lost races and killed processes left: archives that no version names, and
+//! temporary files.
+//!
+//! It deletes only archives on a disk. A lock keeps a sweep away from a publish that is in progress
+//! in any process. A bucket has no such lock, and a broker has no right to delete an archive there.
+
+use std::collections::{HashMap, HashSet};
+
+use stile_core::grants::OperatorAccess;
+use stile_core::package::sweep_uploads;
+
+use super::Store;
+use crate::blobs::{Blobs, Disk, S3, archive_key, file_name, parse_archive_key};
+use crate::blocking::blocking;
+use crate::files::{ABANDONED, is_abandoned};
+use crate::records::{DynamoDb, Records};
+use crate::{Leftover, StoreError, Swept};
+
+impl Store {
+    /// Deletes the temporary files that killed processes left a day ago or earlier, and the archives
+    /// on a disk that no version names.
+    ///
+    /// It deletes no archive while a publish is in progress; the next sweep does.
+    pub async fn sweep(&self, now: i64) -> Result<Swept, StoreError> {
+        let (blobs, keys) = (self.blobs.clone(), self.keys.clone());
+        let temporary = blocking(move || {
+            let uploads = match &blobs {
+                Blobs::Disk(disk) => disk.sweep_temporary(now),
+                Blobs::S3(_) => sweep_uploads(&blobs.incoming(), ABANDONED, now),
+            };
+            Ok(uploads + keys.sweep(now))
+        });
+        let temporary = temporary.await?;
+        let archives = match &self.blobs {
+            Blobs::Disk(disk) => self.sweep_archives(disk, now).await?,
+            Blobs::S3(_) => 0,
+        };
+        Ok(Swept { archives, temporary })
+    }
+
+    async fn sweep_archives(&self, disk: &Disk, now: i64) -> Result<usize, StoreError> {
+        // Without the lock first, because usually there is nothing to delete.
+        let Some(named) = self.named_files().await? else { return Ok(0) };
+        let unnamed = disk.unnamed(named).await?;
+        if !unnamed.iter().any(|leftover| is_abandoned(leftover.written_at, now)) {
+            return Ok(0);
+        }
+        let Some(lock) = disk.lock_for_sweep().await? else { return Ok(0) };
+        // Publishes that ended before the lock have their records by now.
+        let Some(named) = self.named_files().await? else { return Ok(0) };
+        disk.delete_unnamed(lock, named, now).await
+    }
+
+    /// Returns the archives that no version names. It changes nothing.
+    ///
+    /// An archive of the last minutes can belong to a publish that is in progress.
+    pub async fn leftovers(&self, _: &OperatorAccess) -> Result<Vec<Leftover>, StoreError> {
+        match (&self.blobs, &self.records) {
+            (Blobs::Disk(disk), _) => match self.named_files().await? {
+                Some(named) => disk.unnamed(named).await,
+                None => Err(StoreError::misconfigured(
+                    "a newer release wrote this store; hint: use its `stile-admin`",
+                )),
+            },
+            (Blobs::S3(s3), Records::DynamoDb(dynamodb)) => unnamed_objects(s3, dynamodb).await,
+            (Blobs::S3(_), Records::Sqlite(_)) => Err(StoreError::misconfigured(
+                "this program cannot compare a bucket with a database",
+            )),
+        }
+    }
+
+    /// Returns the names of the files that versions name. `None` if this program cannot know all of
+    /// them.
+    async fn named_files(&self) -> Result<Option<HashSet<String>>, StoreError> {
+        let Records::Sqlite(sqlite) = &self.records else { return Ok(None) };
+        let named = sqlite.named_archives().await?;
+        let file_names = |named: Vec<(String, String)>| {
+            named.iter().map(|(sha256, extension)| file_name(sha256, extension)).collect()
+        };
+        Ok(named.map(file_names))
+    }
+}
+
+/// Returns the object versions that no version of a package names.
+async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Vec<Leftover>, StoreError> {
+    // The objects of a package come one after another, so that each package is read once.
+    let (mut package, mut named) = (None, HashMap::new());
+    let mut unnamed = Vec::new();
+    for object in s3.all().await? {
+        if let Some((address, _)) = parse_archive_key(&object.archive)
+            && package.as_ref() != Some(&address)
+        {
+            let archives = dynamodb.archives(&address).await?;
+            named = archives
+                .into_iter()
+                .map(|(version, archive)| {
+                    let key = archive_key(&address, &version, &archive.sha256, archive.format);
+                    (key, archive.object_version)
+                })
+                .collect();
+            package = Some(address);
+        }
+        if named.get(&object.archive) != Some(&object.object_version) {
+            unnamed.push(object);
+        }
+    }
+    Ok(unnamed)
+}
