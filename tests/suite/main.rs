@@ -5,6 +5,7 @@
 
 mod archive_headers;
 mod archive_installs;
+mod archive_turns;
 mod archive_zips;
 mod attacks;
 mod audit;

@@ -6,10 +6,12 @@ pub mod archive;
 pub mod authorize;
 mod broker;
 pub mod catalogue;
+mod check_turns;
 mod limits;
 pub mod mint;
 pub mod publish;
 pub mod upload;
 
 pub use broker::{Broker, NotReady, Readiness, Ready};
+pub use check_turns::{CheckTurn, CheckTurns};
 pub use limits::{Limits, UploadPermit};

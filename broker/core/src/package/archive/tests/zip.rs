@@ -149,7 +149,8 @@ fn sizes_and_checksums_must_match_the_data() {
 
 #[test]
 fn the_unpacked_size_of_a_zip_archive_is_limited() {
-    let limits = ArchiveLimits { unpacked_bytes: 1_000_000, entries: 10 };
+    let limits =
+        ArchiveLimits { unpacked_bytes: 1_000_000, entries: 10, ..ArchiveLimits::default() };
     let zeros = vec![0; 20_000_000];
     for size in [None, Some(5)] {
         let message = rejection_of(inspected(
