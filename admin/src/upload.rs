@@ -93,7 +93,7 @@ impl Archive {
         let inspected = inspect_and_list(&mut file, format, &ArchiveLimits::default());
         let files = inspected.map_err(|error| match error {
             ArchiveError::Unreadable(error) => unreadable(error),
-            ArchiveError::Rejected { .. } => {
+            ArchiveError::Rejected { .. } | ArchiveError::TooSlow(_) => {
                 error.hint().map_or(refused(&error), |hint| refused(&error).hint(hint))
             }
         })?;

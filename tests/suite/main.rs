@@ -4,6 +4,9 @@
 #![expect(clippy::duplicate_mod, reason = "the flows run on each store")]
 
 mod archive_headers;
+mod archive_installs;
+mod archive_turns;
+mod archive_zips;
 mod attacks;
 mod audit;
 mod authorizer;

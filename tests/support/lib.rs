@@ -10,6 +10,7 @@
 //! | [`broker`] | the real broker in the process of a test, in memory or over TLS, and its log |
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
+//! | [`raw_archive`] | archives byte by byte, with random changes, and unpacked by other programs |
 //! | [`dev_ca`] | a certificate authority for one test |
 //! | [`permissions`] | programs that file permissions bind even as root |
 //! | [`small_disk`] | a small file system in memory, which a test can fill |
@@ -31,6 +32,7 @@ pub mod dev_ca;
 pub mod lambda;
 pub mod permissions;
 pub mod process;
+pub mod raw_archive;
 pub mod seed;
 pub mod skipped;
 pub mod small_disk;

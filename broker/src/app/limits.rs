@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::check_turns::CheckTurns;
 use crate::per_key_limit::{PerKeyLimit, PerKeyPermit};
+use stile_core::package::archive::ArchiveLimits;
 use stile_core::principal::Principal;
 use stile_protocol::names::Namespace;
 
@@ -23,9 +25,6 @@ const UPLOADS_OF_ONE: usize = 24;
 /// the others.
 const UPLOADS_TO_ONE_NAMESPACE: usize = 24;
 
-/// The number of archives that the broker checks concurrently.
-const CHECKS: usize = 2;
-
 /// The limits of one broker.
 #[derive(Debug)]
 pub struct Limits {
@@ -33,8 +32,10 @@ pub struct Limits {
     pub exchanges: Arc<Semaphore>,
     /// The permits for uploads.
     pub uploads: Arc<Semaphore>,
-    /// The permits for checks of archives. A check uses one processor and tens of megabytes.
-    pub checks: Arc<Semaphore>,
+    /// The turns for checks of archives.
+    pub checks: CheckTurns,
+    /// The limits of one check.
+    pub archives: ArchiveLimits,
     uploaders: PerKeyLimit<Principal>,
     namespaces: PerKeyLimit<Namespace>,
 }
@@ -44,7 +45,8 @@ impl Default for Limits {
         Self {
             exchanges: Arc::new(Semaphore::new(EXCHANGES)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
-            checks: Arc::new(Semaphore::new(CHECKS)),
+            checks: CheckTurns::default(),
+            archives: ArchiveLimits::default(),
             uploaders: PerKeyLimit::new(UPLOADS_OF_ONE),
             namespaces: PerKeyLimit::new(UPLOADS_TO_ONE_NAMESPACE),
         }

@@ -6,6 +6,7 @@ pub mod archive;
 pub mod authorize;
 mod broker;
 pub mod catalogue;
+mod check_turns;
 mod limits;
 pub mod mint;
 pub mod publish;
@@ -13,5 +14,6 @@ mod sweep;
 pub mod upload;
 
 pub use broker::{Broker, NotReady, Readiness, Ready};
+pub use check_turns::{CheckTurn, CheckTurns};
 pub use limits::{Limits, UploadPermit};
 pub use sweep::{SWEEP_INTERVAL, sweep_store};

@@ -28,6 +28,9 @@ pub enum PublishError {
     /// Too many uploads are in progress.
     #[error("too many uploads are in progress")]
     Overloaded,
+    /// The archive waited too long for its check.
+    #[error("the check of the archive could not begin, because the registry checks others")]
+    NoTurn,
     /// The archive is not valid, or cannot be stored.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -102,8 +105,9 @@ pub async fn publish(
 ) -> Result<Publication, PublishError> {
     event.package(access.address(), Some(&new.version));
     let archive = {
-        let _permit = broker.limits.checks.acquire().await;
-        upload.verify(new.format).await?
+        let turn = broker.limits.checks.take(bearer.principal(), access.address().namespace());
+        let _turn = turn.await.ok_or(PublishError::NoTurn)?;
+        upload.verify(new.format, broker.limits.archives).await?
     };
     let access = bearer.decide_again(broker, access, event).await?;
     let sha256 = archive.sha256().to_owned();

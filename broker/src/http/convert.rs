@@ -250,6 +250,8 @@ impl ApiError {
     pub fn publish(error: PublishError) -> Self {
         match error {
             PublishError::Overloaded => Self::new(ErrorCode::Throttled, error.to_string()),
+            PublishError::NoTurn => Self::new(ErrorCode::Throttled, error.to_string())
+                .hint("publish fewer versions at once"),
             PublishError::Upload(error) => Self::upload(error),
             PublishError::Right(DecideAgainError::Authenticate(error)) => Self::authenticate(error),
             PublishError::Right(DecideAgainError::Refused(refusal)) => Self::refusal(refusal),
@@ -282,6 +284,10 @@ impl ApiError {
                 let hint = rejected.hint();
                 let error = Self::new(ErrorCode::BadArchive, rejected.to_string());
                 hint.map_or(error.clone(), |hint| error.hint(hint))
+            }
+            UploadError::Archive(slow @ ArchiveError::TooSlow(_)) => {
+                let error = Self::new(ErrorCode::Throttled, slow.to_string());
+                slow.hint().map_or(error.clone(), |hint| error.hint(hint))
             }
             UploadError::Archive(ArchiveError::Unreadable(_)) => {
                 Self::new(ErrorCode::StoreUnavailable, error.to_string()).caused_by(error)
@@ -333,5 +339,21 @@ mod tests {
         let response = full.into_response();
         assert_eq!(response.status(), StatusCode::INSUFFICIENT_STORAGE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "60");
+    }
+
+    #[test]
+    fn a_check_that_had_no_turn_or_was_too_slow_is_429_and_may_be_tried_again() {
+        let slow = UploadError::Archive(ArchiveError::TooSlow(std::time::Duration::from_secs(10)));
+        for (error, words) in [
+            (PublishError::Upload(slow), "takes longer than 10 seconds"),
+            (PublishError::NoTurn, "could not begin"),
+            (PublishError::Overloaded, "too many uploads"),
+        ] {
+            let error = ApiError::publish(error);
+            assert!(error.chain().contains(words), "{error:?}");
+            let response = error.into_response();
+            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert!(response.headers().contains_key(header::RETRY_AFTER));
+        }
     }
 }

@@ -156,8 +156,40 @@ pub(super) struct Input {
     pub(super) sts: Option<Sts>,
     /// A token that the test seals itself. Inputs name it `«forged»`.
     pub(super) forged: Option<Forged>,
+    /// The entries of a zip archive that the test publishes, after its `main.tf`.
+    pub(super) zip: Vec<Entry>,
+    /// The entries of a tar archive that the test publishes, after its `main.tf`.
+    pub(super) tar: Vec<Entry>,
     /// A program of the project with its arguments, instead of a request. It uses the same store.
     pub(super) run: Vec<String>,
+}
+
+/// One entry of an archive that the test builds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Entry {
+    /// The name. A folder has a `/` at its end.
+    pub(super) name: String,
+    /// The mode.
+    pub(super) mode: Option<u32>,
+    /// The form of the header in a tar archive. The default is that of POSIX.
+    pub(super) form: Form,
+    /// Texts that replace the bytes at a position of the header in a tar archive.
+    pub(super) bytes: Vec<(usize, String)>,
+    /// The flags in a zip archive, in both headers.
+    pub(super) flags: Option<u16>,
+    /// The version that a reader of a zip archive needs, in both headers.
+    pub(super) needs: Option<u16>,
+}
+
+/// The form of a header in a tar archive.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Form {
+    #[default]
+    Posix,
+    Gnu,
+    V7,
 }
 
 /// How the test encodes a text.

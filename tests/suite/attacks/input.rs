@@ -15,10 +15,14 @@ use stile_tests::sts::identity::Identity;
 use stile_tests::sts::local::{Answer, identity_xml};
 use stile_tests::sts::proof::{with_document, without};
 
+use super::archive;
 use super::file::{Caller, Encoding, Input, Instead, Must, Signed, Sts};
 use super::forge;
 use super::ground::{Ground, LONGEST_LINE, secrets};
 use super::text::{Values, expand, expand_json};
+
+/// The route to which the test publishes an archive.
+const PUBLISH: &str = "/v1/modules/acme/attack/aws/1.0.0";
 
 /// Sends an input as often as it says. Returns the problems.
 pub(super) async fn send(ground: &Ground, input: &Input, case: &Must) -> Vec<String> {
@@ -66,25 +70,32 @@ async fn send_once(ground: &Ground, input: &Input, must: &Must) -> Vec<String> {
     }
 
     let method = input.method.as_deref().unwrap_or("POST");
-    let path = expand(input.path.as_deref().unwrap_or("/v1/token"), &values);
+    let archive = archive::of(input);
+    let default_path = if archive.is_some() { PUBLISH } else { "/v1/token" };
+    let path = expand(input.path.as_deref().unwrap_or(default_path), &values);
     let mut request = Request::builder().method(method).uri(path);
-    let content_type = input.content_type.as_deref().unwrap_or(if method == "POST" {
-        "application/json"
-    } else {
-        ""
-    });
+    let default_type = match (&archive, method) {
+        (Some((_, media_type)), _) => *media_type,
+        (None, "POST") => "application/json",
+        (None, _) => "",
+    };
+    let content_type = input.content_type.as_deref().unwrap_or(default_type);
     if !content_type.is_empty() {
         request = request.header("content-type", content_type);
     }
     for [name, value] in &input.headers {
         request = request.header(name, expand(value, &values));
     }
-    let body = match &input.body {
-        Some(body) => expand(body, &values),
-        None if method == "POST" => proof.to_string(),
-        None => String::new(),
+    if archive.is_some() {
+        request = request.header("authorization", format!("Bearer {}", ground.token));
+    }
+    let body = match (archive, &input.body) {
+        (Some((archive, _)), _) => archive,
+        (None, Some(body)) => encoded(&expand(body, &values), input.encoding),
+        (None, None) if method == "POST" => encoded(&proof.to_string(), input.encoding),
+        (None, None) => Vec::new(),
     };
-    let request = match request.body(Body::from(encoded(&body, input.encoding))) {
+    let request = match request.body(Body::from(body)) {
         Ok(request) => request,
         Err(error) => return vec![format!("no HTTP client can send it: {error}")],
     };

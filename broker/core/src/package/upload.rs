@@ -120,18 +120,21 @@ impl ArchiveUpload {
             && hex::encode(self.hash.clone().finalize()) == announced.sha256
     }
 
-    /// Ends the upload and inspects the archive.
+    /// Ends the upload and inspects the archive, within these limits.
     ///
     /// # Errors
     ///
     /// [`UploadError::Archive`], if the archive failed the inspection, or [`UploadError::Disk`].
-    pub async fn verify(mut self, format: Format) -> Result<VerifiedArchive, UploadError> {
+    pub async fn verify(
+        mut self,
+        format: Format,
+        limits: ArchiveLimits,
+    ) -> Result<VerifiedArchive, UploadError> {
         self.flush().await?;
         let (mut file, sha256, bytes) = (self.file, hex::encode(self.hash.finalize()), self.bytes);
         let checked = tokio::task::spawn_blocking(move || {
             std::io::Seek::rewind(file.as_file_mut()).map_err(UploadError::Disk)?;
-            archive::inspect(file.as_file_mut(), format, &ArchiveLimits::default())
-                .map_err(UploadError::Archive)?;
+            archive::inspect(file.as_file_mut(), format, &limits).map_err(UploadError::Archive)?;
             Ok(VerifiedArchive { file, sha256, bytes, format })
         });
         checked.await.map_err(|error| UploadError::Disk(std::io::Error::other(error)))?

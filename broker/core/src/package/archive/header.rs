@@ -37,6 +37,16 @@ const PREFIX_AND_AFTER: Range<usize> = 345..512;
 
 const PROBLEM: &str = "has a header that is neither plain POSIX, GNU nor v7, so that programs read it differently; pack it with `tar` and without `--incremental`";
 
+/// Maximum size in bytes of the long names and extended headers of one entry.
+///
+/// It has space for the longest accepted path, times, and short extended attributes.
+const MAX_EXTENSION_BYTES: u64 = 4 * 1_024;
+
+/// Maximum size in bytes of all long names and extended headers, for each allowed entry.
+///
+/// Reading them costs more than other data: 146 KB of archive had enough of them for more than a second.
+const MAX_EXTENSION_BYTES_PER_ENTRY: u64 = 512;
+
 /// Follows the stream of a tar archive from header to header, and checks each header.
 #[derive(Default)]
 pub(super) struct HeaderCheck {
@@ -53,9 +63,19 @@ pub(super) struct HeaderCheck {
     long: bool,
     /// Whether an extended header of POSIX precedes the next entry.
     extended: bool,
+    /// The size of the long names and extended headers before the next entry.
+    extension: u64,
+    /// How many bytes of them may still come in the whole archive.
+    extensions_left: u64,
 }
 
 impl HeaderCheck {
+    /// Creates a check of an archive with at most this many entries.
+    pub(super) fn new(entries: usize) -> Self {
+        let extensions_left = MAX_EXTENSION_BYTES_PER_ENTRY.saturating_mul(entries as u64);
+        Self { extensions_left, ..Self::default() }
+    }
+
     /// Takes the next bytes of the stream, and returns the error for the first ambiguous header.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), ArchiveError> {
         while !bytes.is_empty() && !self.stopped {
@@ -93,6 +113,7 @@ impl HeaderCheck {
         self.data = size;
         self.padding = size.next_multiple_of(BLOCK_LEN as u64) - size;
         self.describes_next = matches!(kind, b'L' | b'K' | b'x' | b'g');
+        self.count_extension(size)?;
         match kind {
             b'g' if self.long || self.extended => {
                 return Err(ArchiveError::archive(
@@ -105,6 +126,32 @@ impl HeaderCheck {
             _ => (self.long, self.extended) = (false, false),
         }
         if self.long && self.extended { Err(ambiguous(block)) } else { Ok(()) }
+    }
+
+    /// Counts the data of a header against the limits, if it is for the next entry.
+    fn count_extension(&mut self, size: u64) -> Result<(), ArchiveError> {
+        if !self.describes_next {
+            self.extension = 0;
+            return Ok(());
+        }
+        let too_long = |problem| {
+            Err(ArchiveError::archive(problem).or_hint(
+                "pack it without extended attributes, as in `tar --no-xattrs`, or let `stile-admin module publish FOLDER` pack the folder",
+            ))
+        };
+        self.extension = self.extension.saturating_add(size);
+        if self.extension > MAX_EXTENSION_BYTES {
+            return too_long(
+                "has an entry with more than 4 KiB of long names and extended headers",
+            );
+        }
+        match self.extensions_left.checked_sub(size) {
+            None => too_long("has too many long names and extended headers"),
+            Some(left) => {
+                self.extensions_left = left;
+                Ok(())
+            }
+        }
     }
 }
 

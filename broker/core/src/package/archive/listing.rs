@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
 
-use super::{ArchiveContents, ArchiveError, ArchiveLimits, ArchivedFile};
+use super::{ArchiveContents, ArchiveError, ArchiveLimits, ArchivedFile, Deadline};
 
 /// Maximum length of an entry's path in bytes. The limit of operating systems is 4,096 or less.
 const MAX_PATH_LEN: usize = 1_024;
@@ -28,6 +28,7 @@ pub(super) enum EntryKind {
 /// The entries of an archive so far, with their total size.
 pub(super) struct Listing<'a> {
     limits: &'a ArchiveLimits,
+    deadline: Deadline,
     entries: usize,
     files: usize,
     unpacked_bytes: u64,
@@ -40,8 +41,15 @@ pub(super) struct Listing<'a> {
 
 impl<'a> Listing<'a> {
     pub(super) fn new(limits: &'a ArchiveLimits) -> Self {
-        let paths = HashMap::new();
-        Self { limits, entries: 0, files: 0, unpacked_bytes: 0, paths, listed: None }
+        Self {
+            limits,
+            deadline: Deadline::after(limits.time),
+            entries: 0,
+            files: 0,
+            unpacked_bytes: 0,
+            paths: HashMap::new(),
+            listed: None,
+        }
     }
 
     /// Creates a listing that also collects the files.
@@ -66,8 +74,13 @@ impl<'a> Listing<'a> {
         self.limits
     }
 
+    pub(super) const fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
     /// Counts one entry against the limit.
     pub(super) fn count_entry(&mut self) -> Result<(), ArchiveError> {
+        self.deadline.check()?;
         self.entries += 1;
         if self.entries > self.limits.entries { Err(self.too_many()) } else { Ok(()) }
     }
@@ -153,6 +166,7 @@ impl<'a> Listing<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return Err(ArchiveError::entry(name, "is damaged")),
             };
+            self.deadline.check()?;
             size += count;
             self.unpacked_bytes += count;
             if self.unpacked_bytes > self.limits.unpacked_bytes {

@@ -10,6 +10,7 @@ mod header;
 mod listing;
 mod tar_gz;
 mod zip;
+mod zip_header;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ mod tests;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::time::{Duration, Instant};
 
 use self::listing::{EntryKind, Listing};
 
@@ -80,11 +82,13 @@ pub struct ArchiveLimits {
     pub unpacked_bytes: u64,
     /// Maximum number of files and folders, including folders that appear only in paths.
     pub entries: usize,
+    /// Maximum duration of the inspection.
+    pub time: Duration,
 }
 
 impl Default for ArchiveLimits {
     fn default() -> Self {
-        Self { unpacked_bytes: 100_000_000, entries: 10_000 }
+        Self { unpacked_bytes: 100_000_000, entries: 10_000, time: Duration::from_secs(10) }
     }
 }
 
@@ -117,6 +121,9 @@ pub enum ArchiveError {
         /// The next step for the sender, if known.
         hint: Option<&'static str>,
     },
+    /// The inspection took longer than this. The archive may be valid, and the machine busy.
+    #[error("the check of the archive takes longer than {} seconds", .0.as_secs())]
+    TooSlow(Duration),
     /// A disk error, which does not mean that the archive is invalid.
     #[error("the archive cannot be read from disk")]
     Unreadable(#[source] io::Error),
@@ -127,6 +134,7 @@ impl ArchiveError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Rejected { hint, .. } => *hint,
+            Self::TooSlow(_) => Some("try again later, or publish a smaller module"),
             Self::Unreadable(_) => None,
         }
     }
@@ -154,7 +162,7 @@ impl ArchiveError {
     fn or_hint(self, hint: &'static str) -> Self {
         match self {
             Self::Rejected { message, .. } => Self::Rejected { message, hint: Some(hint) },
-            unreadable => unreadable,
+            other => other,
         }
     }
 }
@@ -206,6 +214,30 @@ fn read<'a>(
         return Err(ArchiveError::Unreadable(failure));
     }
     outcome.map(|()| listing)
+}
+
+/// The time at which an inspection must have ended.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    started: Instant,
+    time: Duration,
+}
+
+impl Deadline {
+    /// Begins now.
+    fn after(time: Duration) -> Self {
+        Self { started: Instant::now(), time }
+    }
+
+    /// Fails after the deadline. The inspection asks this for each part that it reads, because a small
+    /// archive can cost much work.
+    fn check(self) -> Result<(), ArchiveError> {
+        if self.started.elapsed() < self.time {
+            Ok(())
+        } else {
+            Err(ArchiveError::TooSlow(self.time))
+        }
+    }
 }
 
 /// The file on disk. It records disk errors, because a decoder would report them as an invalid archive.

@@ -9,14 +9,15 @@ use tar::{Archive, Entry, EntryType, PaxExtensions};
 
 use super::header::HeaderCheck;
 use super::listing::{EntryKind, Listing};
-use super::{ArchiveError, ArchiveFile};
+use super::{ArchiveError, ArchiveFile, Deadline};
 
 /// Maximum overhead in bytes per allowed entry: headers and padding in the unpacked stream.
 const MAX_OVERHEAD_PER_ENTRY: u64 = 4_096;
 
-/// Maximum size in bytes of one entry's headers, including long names and extended attributes.
+/// Maximum size in bytes of one entry's headers, including the map of a sparse file.
 ///
-/// The library reads headers into memory. Without this limit, a name could take gigabytes of memory.
+/// The library reads headers into memory. [`HeaderCheck`] has lower limits for long names and extended
+/// headers.
 const MAX_HEADER_BYTES: u64 = 64 * 1_024;
 
 /// Maximum number of gzip members in addition to one for each allowed entry.
@@ -34,12 +35,17 @@ pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(
         return Err(ArchiveError::archive("is not compressed with gzip"));
     }
     let limits = listing.limits();
-    let budget = ReadBudget::default();
-    budget.left.set(
-        limits
-            .unpacked_bytes
-            .saturating_add(MAX_OVERHEAD_PER_ENTRY.saturating_mul(limits.entries as u64 + 256)),
-    );
+    let budget =
+        ReadBudget {
+            left: Cell::new(limits.unpacked_bytes.saturating_add(
+                MAX_OVERHEAD_PER_ENTRY.saturating_mul(limits.entries as u64 + 256),
+            )),
+            headers: Cell::new(None),
+            exceeded: Cell::new(None),
+            zeros: Cell::new(0),
+            check: RefCell::new(HeaderCheck::new(limits.entries)),
+            deadline: listing.deadline(),
+        };
     let members_left = limits.entries.saturating_add(MAX_EXTRA_MEMBERS);
     let stream = GzipMembers { member: Some(GzDecoder::new(disk)), members_left, budget: &budget };
     let mut archive = Archive::new(BudgetedReader { stream, budget: &budget });
@@ -55,7 +61,7 @@ pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(
         Some(Exceeded::Members) => {
             Err(ArchiveError::archive("has too many gzip members; compress it as one stream"))
         }
-        Some(Exceeded::Ambiguous(error)) => Err(error),
+        Some(Exceeded::Rejected(error)) => Err(error),
         None => outcome,
     }
 }
@@ -237,7 +243,7 @@ impl<R: BufRead> Read for GzipMembers<'_, R> {
             if member.header().is_some_and(has_overlong_text) {
                 let error = "has a gzip header with a name or a comment of more than 511 bytes";
                 let error = ArchiveError::archive(error);
-                self.budget.exceeded.set(Some(Exceeded::Ambiguous(error)));
+                self.budget.exceeded.set(Some(Exceeded::Rejected(error)));
                 return Err(io::Error::other("too long"));
             }
             if count > 0 || buffer.is_empty() {
@@ -266,7 +272,6 @@ fn has_overlong_text(header: &GzHeader) -> bool {
 }
 
 /// How many bytes of the unpacked stream the reader may still read.
-#[derive(Default)]
 struct ReadBudget {
     left: Cell<u64>,
     /// How many bytes of headers the reader may still read. `None` outside of headers.
@@ -275,6 +280,7 @@ struct ReadBudget {
     /// Number of zeros at the end of the stream so far.
     zeros: Cell<u64>,
     check: RefCell<HeaderCheck>,
+    deadline: Deadline,
 }
 
 /// The reason why the reader stopped.
@@ -282,7 +288,7 @@ enum Exceeded {
     Stream,
     Headers,
     Members,
-    Ambiguous(ArchiveError),
+    Rejected(ArchiveError),
 }
 
 struct BudgetedReader<'a, R> {
@@ -308,9 +314,10 @@ impl<R: Read> Read for BudgetedReader<'_, R> {
             };
             budget.headers.set(Some(headers));
         }
-        let checked = budget.check.borrow_mut().feed(&buffer[..count]);
+        let deadline = budget.deadline.check();
+        let checked = deadline.and_then(|()| budget.check.borrow_mut().feed(&buffer[..count]));
         if let Err(error) = checked {
-            return exceeded(Exceeded::Ambiguous(error));
+            return exceeded(Exceeded::Rejected(error));
         }
         let zeros = buffer.iter().take(count).rev().take_while(|byte| **byte == 0).count();
         budget.zeros.set(if zeros == count { budget.zeros.get() + read } else { zeros as u64 });

@@ -10,6 +10,7 @@ use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::listing::{EntryKind, Listing};
+use super::zip_header::EntryHeader;
 use super::{ArchiveError, ArchiveFile};
 
 /// Length of the end of central directory record without its comment (APPNOTE 4.3.16).
@@ -23,9 +24,6 @@ const ZIP64_RECORD_LEN: usize = 56;
 
 /// Length of both zip64 records, which precede the end of central directory record.
 const ZIP64_LEN: usize = ZIP64_RECORD_LEN + ZIP64_LOCATOR_LEN;
-
-/// The id of the extra field with the sizes and the position of an entry in zip64 (APPNOTE 4.5.3).
-const ZIP64_EXTRA: [u8; 2] = [1, 0];
 
 /// Maximum size of the directory in bytes per allowed entry. The library holds the directory in memory,
 /// so the limit bounds the memory that an archive can consume.
@@ -258,11 +256,18 @@ fn check_directory(
         }
         let mut fields = Vec::new();
         file.by_ref().take(extra).read_to_end(&mut fields)?;
-        if has_overlong_field(&fields) {
-            return Ok(Err(ArchiveError::entry(&member.name, "has a damaged extra field")));
+        let header = EntryHeader {
+            needs: u16::from_le_bytes([fixed[6], fixed[7]]),
+            flags: u16::from_le_bytes([fixed[8], fixed[9]]),
+            name: &raw_name,
+            extra: &fields,
+        };
+        if let Err(error) = header.check(&member.name) {
+            return Ok(Err(error));
         }
-        if has_field_twice(&fields, ZIP64_EXTRA) {
-            return Ok(Err(ArchiveError::entry(&member.name, "has two zip64 fields")));
+        // Only some programs read the number of the disk.
+        if length(34) != 0 {
+            return Ok(Err(ArchiveError::entry(&member.name, "is on another disk")));
         }
         io::copy(&mut file.by_ref().take(comment), &mut io::sink())?;
         at += 46 + name + extra + comment;
@@ -272,29 +277,6 @@ fn check_directory(
     } else {
         Err(ArchiveError::archive("has a directory that contains more than its entries"))
     })
-}
-
-/// Returns whether an extra field of an entry is longer than its area. Go and Python reject some such
-/// entries that other programs read.
-fn has_overlong_field(mut fields: &[u8]) -> bool {
-    while let [_, _, low, high, rest @ ..] = fields {
-        let length = usize::from(u16::from_le_bytes([*low, *high]));
-        let Some(next) = rest.get(length..) else { return true };
-        fields = next;
-    }
-    false
-}
-
-/// Returns whether the extra fields of an entry contain one with this id more than once. Some programs
-/// use the first one, and some the last.
-fn has_field_twice(mut fields: &[u8], id: [u8; 2]) -> bool {
-    let mut count = 0;
-    while let [first, second, low, high, rest @ ..] = fields {
-        count += usize::from([*first, *second] == id);
-        let length = usize::from(u16::from_le_bytes([*low, *high]));
-        fields = rest.get(length..).unwrap_or_default();
-    }
-    count > 1
 }
 
 /// Returns the error for a file that Terraform would unpack without the right to read it.
@@ -348,6 +330,9 @@ fn check_data(
                 "has data before it that belongs to no entry",
             )));
         }
+        if let Err(error) = local_header(file, member)? {
+            return Ok(Err(error));
+        }
         at = member.data.saturating_add(member.compressed);
         if member.has_descriptor {
             file.seek(SeekFrom::Start(at))?;
@@ -367,6 +352,22 @@ fn check_data(
     } else {
         Err(ArchiveError::archive("contains data that belongs to no entry"))
     })
+}
+
+/// Checks the header before the data of an entry.
+fn local_header(
+    file: &mut (impl Read + Seek),
+    member: &ZipMember,
+) -> io::Result<Result<(), ArchiveError>> {
+    file.seek(SeekFrom::Start(member.header))?;
+    let mut fixed = [0; 30];
+    file.read_exact(&mut fixed)?;
+    let word = |from: usize| u16::from_le_bytes([fixed[from], fixed[from + 1]]);
+    let (mut name, mut extra) = (Vec::new(), Vec::new());
+    file.by_ref().take(word(26).into()).read_to_end(&mut name)?;
+    file.by_ref().take(word(28).into()).read_to_end(&mut extra)?;
+    let header = EntryHeader { needs: word(4), flags: word(6), name: &name, extra: &extra };
+    Ok(header.check(&member.name))
 }
 
 /// Returns the length of an entry's data descriptor (APPNOTE 4.3.9), if it agrees with the directory.

@@ -7,6 +7,7 @@ mod tar_gz;
 mod zip;
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use self::pack::{TarEntry, ZipEntry, inspected, tar_entry, tar_gz_of, zip_entry, zip_of};
 use super::{
@@ -325,6 +326,26 @@ fn a_disk_error_is_not_reported_as_an_invalid_archive() {
             inspect(&mut unreadable, format, &ArchiveLimits::default()),
             Err(ArchiveError::Unreadable(_))
         ));
+    }
+}
+
+#[test]
+fn an_inspection_ends_at_its_deadline_without_a_verdict() {
+    let hour = Duration::from_secs(3_600);
+    for (time, is_late) in [(Duration::ZERO, true), (hour, false)] {
+        let limits = ArchiveLimits { time, ..ArchiveLimits::default() };
+        for outcome in both(&[("main.tf", b"")], &limits) {
+            match outcome {
+                Err(error @ ArchiveError::TooSlow(_)) => {
+                    assert!(is_late && error.hint().is_some(), "{error}");
+                    assert_eq!(
+                        error.to_string(),
+                        "the check of the archive takes longer than 0 seconds"
+                    );
+                }
+                other => assert!(!is_late && other.is_ok(), "{other:?}"),
+            }
+        }
     }
 }
 

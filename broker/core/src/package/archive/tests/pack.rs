@@ -174,7 +174,7 @@ pub(super) fn zip_entry(name: &str, data: &[u8]) -> ZipEntry {
         listed_name: None,
         data: data.to_vec(),
         method: 8,
-        flags: 0,
+        flags: if name.is_ascii() { 0 } else { 1 << 11 },
         made_by: 3,
         attributes: if name.ends_with('/') { 0o40_755 << 16 } else { 0o100_644 << 16 },
         extra: Vec::new(),

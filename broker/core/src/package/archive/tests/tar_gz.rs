@@ -128,7 +128,6 @@ fn a_global_header_may_contain_only_a_comment() {
         vec![pax(b'g', &[("path", "../evil.tf")]), good()],
         vec![pax(b'g', &[("comment", "x"), ("size", "1")]), good()],
         vec![pax(b'x', &[("path", "../evil.tf")]), commit.clone(), good()],
-        vec![commit.clone().size(1 << 32), good()],
     ] {
         assert!(rejection(&tar_gz_of(&entries)).contains("global header"));
     }
@@ -139,25 +138,77 @@ fn a_global_header_may_contain_only_a_comment() {
     );
 }
 
-#[test]
-fn the_size_of_headers_is_limited() {
-    let name = TarEntry {
+/// Returns a long name of GNU for the next entry.
+fn long_name(bytes: usize) -> TarEntry {
+    TarEntry {
         name: b"././@LongLink".to_vec(),
         kind: b'L',
         mode: 0,
-        data: vec![b'n'; 200_000],
+        data: vec![b'n'; bytes],
         size: None,
         link: String::new(),
-    };
-    let record = pax(b'x', &[("comment", &"c".repeat(200_000))]);
-    for entry in [name, record] {
-        assert!(rejection(&tar_gz_of(&[good(), entry, tar_entry("b", b"")])).contains("64 KiB"));
     }
 }
 
 #[test]
+fn the_size_of_one_entrys_long_names_and_extended_headers_is_limited() {
+    let record = |bytes: usize| pax(b'x', &[("comment", &"c".repeat(bytes - 14))]);
+    assert_eq!(record(4_096).data.len(), 4_096);
+    let accepted = [good(), record(4_096), tar_entry("b", b""), record(4_096), tar_entry("c", b"")];
+    assert!(
+        inspected(&tar_gz_of(&accepted), Format::TarGz, &ArchiveLimits::default()).is_ok(),
+        "each entry has its own limit"
+    );
+    for before in [
+        vec![record(4_097)],
+        vec![record(200_000)],
+        vec![long_name(200_000)],
+        vec![long_name(1 << 12).kind(b'K'), long_name(1)],
+        vec![pax(b'g', &[("comment", "c")]).size(1 << 32)],
+        vec![pax(b'g', &[("comment", &"c".repeat(4_000))]), record(100)],
+    ] {
+        let entries: Vec<TarEntry> =
+            [good()].into_iter().chain(before).chain([tar_entry("b", b"")]).collect();
+        let outcome = inspected(&tar_gz_of(&entries), Format::TarGz, &ArchiveLimits::default());
+        let error = outcome.unwrap_err();
+        assert!(error.to_string().contains("more than 4 KiB of long names"), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("--no-xattrs")));
+    }
+}
+
+#[test]
+fn the_size_of_all_long_names_and_extended_headers_is_limited() {
+    let limits = ArchiveLimits { entries: 16, ..ArchiveLimits::default() };
+    let record = pax(b'x', &[("comment", &"c".repeat(4_096 - 14))]);
+    for (count, is_accepted) in [(2, true), (3, false)] {
+        let named = |n| [record.clone(), tar_entry(&format!("{n}.tf"), b"")];
+        let entries: Vec<TarEntry> = (0..count).flat_map(named).collect();
+        match inspected(&tar_gz_of(&entries), Format::TarGz, &limits) {
+            Ok(_) => assert!(is_accepted, "{count}"),
+            error => {
+                assert!(!is_accepted && rejection_of(error).contains("too many long names"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_size_of_the_map_of_a_sparse_file_is_limited() {
+    let mut header = tar_entry("b", b"").kind(b'S').bytes();
+    header[482] = 1;
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut continued = vec![0; 512];
+    continued[504] = 1;
+    let bytes = [good().bytes(), header, continued.repeat(200)].concat();
+    assert!(rejection(&gzip(&bytes)).contains("headers of more than 64 KiB"));
+}
+
+#[test]
 fn the_unpacked_size_of_a_tar_archive_is_limited() {
-    let limits = ArchiveLimits { unpacked_bytes: 1_000_000, entries: 10 };
+    let limits =
+        ArchiveLimits { unpacked_bytes: 1_000_000, entries: 10, ..ArchiveLimits::default() };
     let zeros = std::io::repeat(0).take(64 << 20);
     let bomb = |head: &[u8]| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());

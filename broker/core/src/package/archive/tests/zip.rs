@@ -149,7 +149,8 @@ fn sizes_and_checksums_must_match_the_data() {
 
 #[test]
 fn the_unpacked_size_of_a_zip_archive_is_limited() {
-    let limits = ArchiveLimits { unpacked_bytes: 1_000_000, entries: 10 };
+    let limits =
+        ArchiveLimits { unpacked_bytes: 1_000_000, entries: 10, ..ArchiveLimits::default() };
     let zeros = vec![0; 20_000_000];
     for size in [None, Some(5)] {
         let message = rejection_of(inspected(
@@ -358,5 +359,78 @@ fn an_entry_has_one_zip64_field_with_its_real_size() {
     ] {
         let message = rejection(&zip_of(&[sized(sizes)]));
         assert!(message.contains(word), "{sizes:?}: {message}");
+    }
+}
+
+#[test]
+fn a_zip_header_that_programs_read_differently_is_rejected() {
+    let named = |name: &str| zip_entry(name, b"x");
+    let path = |version: u8, of: &[u8], name: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(of);
+        let length = (name.len() as u16 + 5).to_le_bytes();
+        [&b"\x75\x70"[..], &length, &[version], &crc.sum().to_le_bytes(), name].concat()
+    };
+    let own = path(1, b"b.tf", b"b.tf");
+    for (what, entry, word) in [
+        ("patched data", named("b.tf").with(|entry| entry.flags = 1 << 5), "has flags"),
+        ("a reserved flag", named("b.tf").with(|entry| entry.flags = 1 << 4), "has flags"),
+        ("masked headers", named("b.tf").with(|entry| entry.flags = 1 << 13), "has flags"),
+        ("a name without its flag", named("\u{e9}.tf").with(|entry| entry.flags = 0), "for UTF-8"),
+        ("a version of VMS", named("modules/b.tf;1"), "ends in `;` and digits"),
+        ("a version of VMS without digits", named("b.tf;"), "ends in `;` and digits"),
+        (
+            "a second name of another version",
+            named("b.tf").with(|entry| entry.extra = path(2, b"b.tf", b"b.tf")),
+            "two names",
+        ),
+        (
+            "a second name twice",
+            named("b.tf").with(|entry| entry.extra = [own.clone(), own.clone()].concat()),
+            "two names",
+        ),
+        (
+            "the rest of an extra field",
+            named("b.tf").with(|entry| entry.extra = vec![0xfe, 0xca]),
+            "damaged",
+        ),
+    ] {
+        let message = rejection(&zip_of(&[good(), entry]));
+        assert!(message.contains(word), "{what}: {message}");
+    }
+    for entry in [
+        named("b;1.tf"),
+        named("modules;1/b.tf"),
+        named("b.tf").with(|entry| entry.flags = 0b1110),
+        named("b.tf").with(|entry| entry.flags = 1 << 11),
+        named("b.tf").with(|entry| entry.extra = own.clone()),
+    ] {
+        assert_accepted(&zip_of(&[good(), entry]));
+    }
+}
+
+#[test]
+fn a_version_or_a_disk_that_not_every_program_knows_is_rejected_in_both_headers() {
+    let whole = zip_of(&[good()]);
+    let directory = whole.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
+    for (at, value, word) in [
+        (4, [45, 0], ""),
+        (4, [46, 0], "needs version 4.6"),
+        (4, [63, 0], "needs version 6.3"),
+        (4, [20, 3], "needs version 78.8"),
+        (directory + 6, [45, 0], ""),
+        (directory + 6, [46, 0], "needs version 4.6"),
+        (directory + 6, [255, 0], "needs version 25.5"),
+        (directory + 34, [1, 0], "on another disk"),
+        (directory + 34, [255, 255], "on another disk"),
+    ] {
+        let mut bytes = whole.clone();
+        bytes[at..at + 2].copy_from_slice(&value);
+        if word.is_empty() {
+            assert_accepted(&bytes);
+        } else {
+            let message = rejection(&bytes);
+            assert!(message.contains(word), "{word}: {message}");
+        }
     }
 }
