@@ -1,5 +1,5 @@
 # Each target is one short line. The file that it calls explains the details.
-.PHONY: demo test fuzz check package mutations soak
+.PHONY: demo test conformance fuzz check package mutations soak
 
 # All programs at once, as the tests build them. A build of one program selects other features of its dependencies,
 # and so builds them again.
@@ -11,6 +11,9 @@ demo: ## show Stile from end to end on this machine; ONCE=1 exits after it, STS=
 
 test: ## run every test, and list the tests that were skipped because a tool is missing
 	tests/run
+
+conformance: ## run Renovate against the registry; its installation takes minutes and 330 MB, so `test` does not include it
+	tests/conformance
 
 fuzz: ## feed generated input to every parser, SECONDS=60 each
 	tests/run-fuzz $(or $(SECONDS),60)

@@ -46,6 +46,14 @@ pub enum CallError {
         /// The innermost cause.
         cause: String,
     },
+    /// A proxy of the environment does not connect to the registry.
+    #[error("cannot reach `{url}` through the proxy of the environment: {problem}")]
+    Proxy {
+        /// The URL that the helper called.
+        url: Url,
+        /// What the proxy did.
+        problem: ProxyProblem,
+    },
     /// The response took longer than the timeout.
     #[error("`{0}` did not respond in time")]
     TimedOut(Url),
@@ -62,6 +70,44 @@ pub enum CallError {
     ResponseTooLarge(Url),
 }
 
+/// What a proxy did instead of a connection to the registry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyProblem {
+    /// It demands a user and a password.
+    #[error("407 Proxy Authentication Required")]
+    Unauthenticated,
+    /// It accepts no connection.
+    #[error("the proxy does not answer: {0}")]
+    Unreachable(String),
+    /// It answers with another refusal, or closes the connection.
+    #[error("the proxy refuses the connection")]
+    Refused,
+}
+
+impl ProxyProblem {
+    /// Finds the problem in the chain of an error, if a proxy is the cause.
+    ///
+    /// The HTTP client does not export the type of this error, so only its texts are there.
+    fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let mut causes = std::iter::successors(Some(error), |error| error.source());
+        let text = causes.find_map(|cause| {
+            cause.to_string().strip_prefix("tunnel error: ").map(str::to_owned)
+        })?;
+        Some(match text.as_str() {
+            "proxy authorization required" => Self::Unauthenticated,
+            "failed to create underlying connection" => {
+                Self::Unreachable(message::root_cause(error))
+            }
+            _ => Self::Refused,
+        })
+    }
+}
+
+/// Tells whether the cause of a failed call is the time: before or after a certificate is valid.
+pub fn is_outside_validity(cause: &str) -> bool {
+    ["certificate expired", "certificate not valid yet"].iter().any(|text| cause.contains(text))
+}
+
 impl CallError {
     /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<&'static str> {
@@ -71,6 +117,15 @@ impl CallError {
             ),
             Self::Unreachable { cause, .. } if cause.contains("UnknownIssuer") => Some(
                 "if the registry uses a private certificate authority, set `SSL_CERT_FILE` to its PEM file",
+            ),
+            Self::Unreachable { cause, .. } if is_outside_validity(cause) => Some(
+                "set this computer's clock; if it is correct, the registry's certificate has ended or is not valid yet",
+            ),
+            Self::Proxy { problem: ProxyProblem::Unauthenticated, .. } => Some(
+                "put a user and a password into `HTTPS_PROXY`: `http://USER:PASSWORD@HOST:PORT`",
+            ),
+            Self::Proxy { .. } => Some(
+                "correct `HTTPS_PROXY`, or add the registry's host to `NO_PROXY` if no proxy is needed",
             ),
             Self::Unreachable { .. } | Self::TimedOut(_) => {
                 Some("check the network, and `url` in the helper's `config.toml`")
@@ -168,7 +223,11 @@ fn failure(url: &Url, error: reqwest::Error) -> CallError {
     if error.is_timeout() {
         return CallError::TimedOut(url.clone());
     }
-    CallError::Unreachable { url: url.clone(), cause: message::root_cause(&error.without_url()) }
+    let (url, error) = (url.clone(), error.without_url());
+    match ProxyProblem::of(&error) {
+        Some(problem) => CallError::Proxy { url, problem },
+        None => CallError::Unreachable { url, cause: message::root_cause(&error) },
+    }
 }
 
 fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
@@ -188,6 +247,25 @@ pub struct Refusal {
     pub hint: Option<String>,
     /// The broker's clock.
     pub server_time: Option<DateTime<Utc>>,
+}
+
+/// The statuses of a proxy or gateway that gets no answer from the registry.
+const GATEWAY_STATUSES: [u16; 3] = [502, 503, 504];
+
+impl Refusal {
+    /// Tells whether a proxy or gateway in front of the registry answered, because the registry did not.
+    pub fn is_of_gateway(&self) -> bool {
+        self.code.is_none() && GATEWAY_STATUSES.contains(&self.status.as_u16())
+    }
+
+    /// Returns what happened, as one sentence that also names who answered.
+    pub fn sentence(&self) -> String {
+        if self.is_of_gateway() {
+            format!("a proxy or gateway in front of the registry answered `{}`", self.message)
+        } else {
+            self.message.clone()
+        }
+    }
 }
 
 impl BrokerResponse {

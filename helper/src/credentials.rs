@@ -23,6 +23,8 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 pub use crate::credentials::profiles::{ProfileError, ProfileKind, ProfileSummary, list_profiles};
 
+use crate::credentials::profiles::ProfileFacts;
+
 use crate::config::{Environment, RegistryConfig, Service};
 use crate::message;
 
@@ -58,6 +60,8 @@ pub struct LoadedCredentials {
 pub struct FoundCredentials {
     /// The credentials and the region.
     pub loaded: LoadedCredentials,
+    /// The profile, if the provider is one.
+    pub profile: Option<ProfileSummary>,
     /// Where the region comes from.
     pub region_source: RegionSource,
     /// Whether the provider can give another identity without a change of the settings.
@@ -88,28 +92,42 @@ pub enum CredentialsError {
         profile: Option<String>,
     },
     /// The named profile has no credentials.
-    #[error("the AWS profile `{profile}` has no credentials")]
+    #[error("the AWS profile `{}` has no credentials", .profile.name)]
     EmptyProfile {
         /// The profile.
-        profile: String,
+        profile: ProfileSummary,
         /// The error of the SDK.
         source: Box<SdkError>,
     },
     /// A configured provider failed. The helper tries no other provider instead.
-    #[error("cannot load AWS credentials from {provider}")]
+    #[error("cannot load AWS credentials from {provider}{}", described(.profile.as_ref()))]
     Failed {
         /// The provider.
         provider: CredentialProvider,
+        /// The profile, if the provider is one.
+        profile: Option<ProfileSummary>,
         /// The error of the SDK.
         source: Box<SdkError>,
     },
     /// The credentials have expired.
-    #[error("the AWS credentials from {provider} expired at {expired_at}")]
+    #[error("the AWS credentials from {provider}{} expired at {expired_at}", described(.profile.as_ref()))]
     Expired {
         /// The provider.
         provider: CredentialProvider,
+        /// The profile, if the provider is one.
+        profile: Option<ProfileSummary>,
         /// The time of expiry, RFC 3339.
         expired_at: String,
+    },
+    /// AWS does not accept the credentials.
+    #[error("{reason}; the credentials are from {provider}{}", described(.profile.as_ref()))]
+    Rejected {
+        /// The provider.
+        provider: CredentialProvider,
+        /// The profile, if the provider is one.
+        profile: Option<ProfileSummary>,
+        /// What AWS reports, in the words of the registry.
+        reason: String,
     },
     /// The providers took longer than the timeout.
     #[error("loading AWS credentials took more than {} seconds", LOAD_TIMEOUT.as_secs())]
@@ -129,8 +147,8 @@ pub enum CredentialsError {
 
 impl CredentialsError {
     /// What the user can do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> String {
+        let text = match self {
             Self::NotFound => {
                 "sign in with `aws sso login`, set `AWS_PROFILE`, or set `profile` in the helper's `config.toml`"
             }
@@ -138,10 +156,13 @@ impl CredentialsError {
             Self::Blank { .. } => {
                 "set the value again without it; `echo` and some editors add a line end"
             }
-            Self::EmptyProfile { .. } => {
-                "check the profile with `aws configure list --profile NAME`, or sign in with `aws sso login`"
-            }
-            Self::Failed { provider, .. } | Self::Expired { provider, .. } => provider.hint(),
+            Self::EmptyProfile { profile, .. } => return profile.renewal(),
+            Self::Failed { provider, profile, .. }
+            | Self::Expired { provider, profile, .. }
+            | Self::Rejected { provider, profile, .. } => match profile {
+                Some(profile) => return profile.renewal(),
+                None => provider.hint(),
+            },
             Self::TimedOut => "run `aws sts get-caller-identity`, which uses the same providers",
             Self::Proxied { .. } => {
                 "set `NO_PROXY=localhost,127.0.0.0/8,::1,169.254.0.0/16,fd00:ec2::/32`; add the host of a named endpoint"
@@ -149,13 +170,21 @@ impl CredentialsError {
             Self::NoRegion => {
                 "set `AWS_REGION`, `region` in the AWS profile, or `region` in the helper's `config.toml`"
             }
-        }
+        };
+        text.to_owned()
     }
 }
 
 /// Returns the name of a profile in backquotes, with a space before it.
 fn named(profile: Option<&String>) -> String {
     profile.map_or_else(String::new, |profile| format!(" `{profile}`"))
+}
+
+/// Returns the same, and whether the profile names an MFA device.
+fn described(profile: Option<&ProfileSummary>) -> String {
+    let mfa = profile.is_some_and(|profile| profile.names_mfa);
+    let device = if mfa { ", which names an MFA device" } else { "" };
+    format!("{}{device}", named(profile.map(|profile| &profile.name)))
 }
 
 /// The longest connect timeout of instance metadata, for a user who sets a longer `--timeout`. The SDK's default is 1 s.
@@ -215,13 +244,12 @@ async fn resolve(
     let selected = profile.or_else(|| environment.profile_override());
     // Keys in the environment take precedence over a profile, unless the user names one.
     // A profile that was not checked may run a process, too.
-    let mut runs_process = true;
+    let mut facts = ProfileFacts { runs_process: true, ..ProfileFacts::default() };
     if profile.is_some() || !environment.has_access_key() {
-        let facts = profiles::check(profile.or_else(|| environment.aws_profile())).await?;
+        facts = profiles::check(profile.or_else(|| environment.aws_profile())).await?;
         if facts.uses_endpoint && environment.proxies_endpoints() {
             return Err(CredentialsError::Proxied { provider: CredentialProvider::Profile });
         }
-        runs_process = facts.runs_process;
     }
     // Two attempts only: outside EC2 each one runs into its timeout, and the user waits.
     let mut metadata = imds::Client::builder().max_attempts(2);
@@ -251,7 +279,9 @@ async fn resolve(
         .with_use_fips(Some(fips));
 
     let (provider, credentials) =
-        first_credentials(profile, environment, &settings, &metadata, now).await?;
+        first_credentials(profile, facts.summary.as_ref(), environment, &settings, &metadata, now)
+            .await?;
+    let summary = facts.summary.filter(|_| provider == CredentialProvider::Profile);
     if let Some(part) = profiles::blank_part(&credentials) {
         let name = profile.or_else(|| environment.aws_profile()).unwrap_or("default");
         let profile = (provider == CredentialProvider::Profile).then(|| name.to_owned());
@@ -260,18 +290,19 @@ async fn resolve(
     if let Some(expiry) = expiry(&credentials).filter(|expiry| *expiry <= now) {
         return Err(CredentialsError::Expired {
             provider,
+            profile: summary,
             expired_at: expiry.to_rfc3339_opts(SecondsFormat::Secs, true),
         });
     }
     let may_change_identity = match provider {
         CredentialProvider::Environment | CredentialProvider::WebIdentity => false,
-        CredentialProvider::Profile => runs_process,
+        CredentialProvider::Profile => facts.runs_process,
         CredentialProvider::Container => !environment.identifies_container(),
         CredentialProvider::Instance => true,
     };
     let region = region.to_string();
     let loaded = LoadedCredentials { credentials, provider, region, fips };
-    Ok(FoundCredentials { loaded, region_source, may_change_identity })
+    Ok(FoundCredentials { loaded, profile: summary, region_source, may_change_identity })
 }
 
 /// Finds the region: a variable, then the profile, then instance metadata.
@@ -299,6 +330,7 @@ async fn region(
 
 async fn first_credentials(
     profile: Option<&str>,
+    summary: Option<&ProfileSummary>,
     environment: &Environment,
     settings: &ProviderConfig,
     metadata: &imds::Client,
@@ -309,43 +341,23 @@ async fn first_credentials(
     for provider in chain {
         provider.check_proxy(environment)?;
         let selected = profile.or_else(|| environment.profile_override());
-        match (provide_fresh(&provider.build(selected, settings, metadata), now).await, profile) {
-            (Ok(credentials), _) => return Ok((*provider, credentials)),
-            (Err(source @ SdkError::CredentialsNotLoaded(_)), Some(profile)) => {
-                return Err(CredentialsError::EmptyProfile {
-                    profile: profile.to_owned(),
-                    source: Box::new(source),
-                });
-            }
-            (Err(source @ SdkError::CredentialsNotLoaded(_)), None)
-                if *provider == CredentialProvider::Instance && metadata_timed_out(&source) =>
-            {
-                return Err(CredentialsError::Failed {
-                    provider: *provider,
-                    source: Box::new(source),
-                });
-            }
-            (Err(source @ SdkError::CredentialsNotLoaded(_)), None) => {
-                match environment.aws_profile() {
-                    Some(profile)
-                        if *provider == CredentialProvider::Profile
-                            && is_missing_profile(&source, environment) =>
-                    {
-                        return Err(CredentialsError::EmptyProfile {
-                            profile: profile.to_owned(),
-                            source: Box::new(source),
-                        });
-                    }
-                    _ => {}
+        let built = provider.build(selected, settings, metadata);
+        let source = match provide_fresh(&built, now).await {
+            Ok(credentials) => return Ok((*provider, credentials)),
+            Err(error) => Box::new(error),
+        };
+        let used = summary.filter(|_| *provider == CredentialProvider::Profile).cloned();
+        if matches!(*source, SdkError::CredentialsNotLoaded(_)) {
+            match (profile, used) {
+                (Some(_), Some(profile)) => {
+                    return Err(CredentialsError::EmptyProfile { profile, source });
                 }
+                _ if *provider == CredentialProvider::Instance && metadata_timed_out(&source) => {}
+                _ => continue,
             }
-            (Err(source), _) => {
-                return Err(CredentialsError::Failed {
-                    provider: *provider,
-                    source: Box::new(source),
-                });
-            }
+            return Err(CredentialsError::Failed { provider: *provider, profile: None, source });
         }
+        return Err(CredentialsError::Failed { provider: *provider, profile: used, source });
     }
     Err(CredentialsError::NotFound)
 }
@@ -390,14 +402,6 @@ const METADATA_ACCEPTED: [&str; 4] = [
 fn metadata_timed_out(error: &SdkError) -> bool {
     let text = message::chain(error);
     METADATA_ACCEPTED.iter().any(|part| text.contains(part))
-}
-
-/// Tells whether a profile does not exist. An existing one may set only a region.
-///
-/// The SDK error has a source only for a missing profile, and none if there is no AWS file at all.
-fn is_missing_profile(error: &SdkError, environment: &Environment) -> bool {
-    std::error::Error::source(error).is_some()
-        || environment.aws_file_versions().iter().all(Option::is_none)
 }
 
 /// A provider of AWS credentials.

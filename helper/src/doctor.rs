@@ -14,8 +14,9 @@ use stile_protocol::names::Namespace;
 use terraform_credentials_stile::call;
 use terraform_credentials_stile::clock::describe_skew;
 use terraform_credentials_stile::config::{Config, RegistryConfig};
-use terraform_credentials_stile::credentials::{self, CredentialProvider, RegionSource};
+use terraform_credentials_stile::credentials::{self, RegionSource};
 use terraform_credentials_stile::message::chain;
+use terraform_credentials_stile::shell::quoted_for_posix;
 
 use crate::doctor::access::AccessCheck;
 use crate::doctor::cure::HostCheck;
@@ -23,7 +24,6 @@ use crate::doctor::report::DoctorReport;
 use crate::failure_log;
 use crate::install::file::is_executable;
 use crate::install::is_same_path;
-use crate::shell::quoted_for_posix;
 use crate::terraform::{self, CliConfig, HELPER};
 use crate::verb::{VerbContext, VerbFailure, block_on};
 
@@ -115,7 +115,7 @@ fn check_host(
     let Some(registry) = report.step_with("registry", found, reached) else { return };
     let host = HostCheck { typed, context, registry: &registry };
     let found = block_on(check_credentials(host));
-    let signs = report.step_with("AWS credentials", found, |(text, _)| text.clone());
+    let signs = report.step_with("AWS credentials", found, String::clone);
     let discovered = block_on(async { Ok(check_discovery(host).await) });
     let answers = match discovered.unwrap_or_else(|failure| Err((failure, Next::Skip))) {
         Ok(text) => report.step("discovery and clock", Ok(text)),
@@ -125,7 +125,7 @@ fn check_host(
         }
     };
     match signs {
-        Some((_, provider)) if answers => AccessCheck { host, provider, namespace }.run(report),
+        Some(_) if answers => AccessCheck { host, namespace }.run(report),
         _ => access::skip_from(0, namespace, report),
     }
 }
@@ -205,9 +205,7 @@ fn check_cli_config(
 }
 
 /// Finds the AWS credentials, and describes them without their secrets.
-async fn check_credentials(
-    host: HostCheck<'_>,
-) -> Result<(String, CredentialProvider), VerbFailure> {
+async fn check_credentials(host: HostCheck<'_>) -> Result<String, VerbFailure> {
     let HostCheck { typed, registry, .. } = host;
     let found =
         credentials::load_with_region_source(registry, &typed.environment, typed.clock.now());
@@ -230,7 +228,7 @@ async fn check_credentials(
         }
     };
     let (provider, region) = (loaded.provider, &loaded.region);
-    Ok((format!("`{key}` from {provider}, {until}, for region {region}{reason}"), provider))
+    Ok(format!("`{key}` from {provider}, {until}, for region {region}{reason}"))
 }
 
 /// Whether the exchange can succeed after a failed discovery.
@@ -256,7 +254,11 @@ async fn check_discovery(host: HostCheck<'_>) -> Result<String, (VerbFailure, Ne
     let response = call::send(client.get(url)).await.map_err(unreached)?;
     if !response.status.is_success() {
         let refusal = response.refusal();
-        let problem = format!("`{}` responded with {}", response.url, refusal.message);
+        let problem = if refusal.is_of_gateway() {
+            format!("{} to `{}`", refusal.sentence(), response.url)
+        } else {
+            format!("`{}` responded with {}", response.url, refusal.message)
+        };
         let is_guarded =
             [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&response.status);
         let next = if is_guarded { Next::Continue } else { Next::Skip };

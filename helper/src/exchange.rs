@@ -74,7 +74,7 @@ pub enum ExchangeError {
     #[error("{}", .0.message)]
     Refused(Refusal),
     /// The broker, or a proxy in front of it, is unavailable.
-    #[error("the registry is unavailable: {}", .0.message)]
+    #[error("the registry is unavailable: {}", .0.sentence())]
     Unavailable(Refusal),
     /// The response does not contain a valid token.
     #[error("the response of `{0}` does not contain a valid token")]
@@ -91,6 +91,7 @@ impl ExchangeError {
                 Some("set this computer's clock; if it is correct, the registry's clock is wrong, or the response is not from the registry".to_owned())
             }
             Self::Call(error) => error.hint().map(str::to_owned),
+            Self::Unavailable(refusal) if refusal.is_of_gateway() => Some("try again; if it stays, run `doctor`, and send its output to the registry's operator".to_owned()),
             Self::Refused(refusal) | Self::Unavailable(refusal) => refusal.hint.clone(),
             Self::InvalidReply(_) => Some("check that `url` in the helper's `config.toml` is the address of a Stile registry".to_owned()),
             Self::NoRandomBytes | Self::Proof(ProofError::Signing(_)) | Self::Signing(_) => None,

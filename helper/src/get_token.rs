@@ -3,10 +3,12 @@
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::{MAX_NAMESPACES, Namespaces};
 use terraform_credentials_stile::config::{RegistryConfig, TokenScope};
+use terraform_credentials_stile::shell::{
+    quoted_for_fish, quoted_for_posix, quoted_for_powershell,
+};
 use terraform_credentials_stile::token;
 
 use crate::cli::{GetToken, TokenFormat};
-use crate::shell::{quoted_for_fish, quoted_for_posix, quoted_for_powershell};
 use crate::verb::{VerbContext, VerbFailure, block_on};
 use crate::{terminal, terraform};
 

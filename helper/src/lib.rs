@@ -11,7 +11,7 @@
 //! | [`cache`] | stores tokens in private files until shortly before they expire |
 //! | [`token`] | returns a token from the cache or from an exchange |
 //! | [`private_file`] | reads and writes files that only their owner may access |
-//! | [`message`], [`clock`] | error texts for users; the clock |
+//! | [`message`], [`shell`], [`clock`] | error texts for users; quotes for shells; the clock |
 
 pub mod bearer;
 pub mod cache;
@@ -24,4 +24,5 @@ pub mod iam_exchange;
 pub mod message;
 pub mod private_file;
 pub mod proof;
+pub mod shell;
 pub mod token;

@@ -6,7 +6,6 @@ mod failure_log;
 mod get_token;
 mod install;
 mod protocol;
-mod shell;
 mod stored;
 mod terminal;
 mod terraform;

@@ -1,7 +1,7 @@
 //! Quotes words for shells, for lines that a user pastes or evaluates.
 
 /// Quotes a word for a POSIX shell, if it needs quotes. A shell expands `~`, and some expand `=`.
-pub(crate) fn quoted_for_posix(text: &str) -> String {
+pub fn quoted_for_posix(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._+/=".contains(c);
     let starts_plain = |c: char| c.is_ascii_alphanumeric() || c == '/';
     if text.starts_with(starts_plain) && text.chars().all(is_plain) {
@@ -11,12 +11,12 @@ pub(crate) fn quoted_for_posix(text: &str) -> String {
 }
 
 /// Quotes a word for fish, where a backslash escapes itself and a quote.
-pub(crate) fn quoted_for_fish(text: &str) -> String {
+pub fn quoted_for_fish(text: &str) -> String {
     format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
 /// Quotes a word for PowerShell, where a typographic quote also ends a string.
-pub(crate) fn quoted_for_powershell(text: &str) -> String {
+pub fn quoted_for_powershell(text: &str) -> String {
     let mut quoted = String::from("'");
     for c in text.chars() {
         if matches!(c, '\'' | '\u{2018}'..='\u{201b}') {

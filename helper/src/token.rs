@@ -9,7 +9,7 @@ use stile_protocol::reply::ErrorCode;
 pub use crate::bearer::Token;
 
 use crate::cache::CacheSlot;
-use crate::call::{self, CallError};
+use crate::call::{self, CallError, Refusal};
 use crate::clock::Clock;
 use crate::config::{Environment, RegistryConfig, TokenScope};
 use crate::credentials::{self, CredentialsError, FoundCredentials};
@@ -17,6 +17,10 @@ use crate::exchange::{self, ExchangeError};
 
 /// Longest time that a check may take, so that an outage of the registry does not stop Terraform.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The error codes that are about the caller's AWS credentials.
+const CREDENTIAL_CODES: [ErrorCode; 3] =
+    [ErrorCode::SignatureMismatch, ErrorCode::InvalidCredentials, ErrorCode::ExpiredCredentials];
 
 /// Why the helper got no token.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +40,7 @@ impl TokenError {
     /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Credentials(error) => Some(error.hint().to_owned()),
+            Self::Credentials(error) => Some(error.hint()),
             Self::Call(error) => error.hint().map(str::to_owned),
             Self::Exchange(error) => error.hint(),
         }
@@ -210,9 +214,11 @@ impl<'a> TokenRequest<'a> {
         let client = call::client(&self.registry.url, self.environment)?;
         let (registry, scope, clock) = (self.registry, self.scope, self.clock);
         let timeout = call::timeout(self.environment);
-        let FoundCredentials { loaded, may_change_identity, .. } = self.credentials().await?;
-        let exchanged =
-            exchange::exchange(&client, registry, loaded, scope, clock, timeout).await?;
+        let found = self.credentials().await?;
+        let FoundCredentials { loaded, may_change_identity, .. } = found;
+        let exchanged = exchange::exchange(&client, registry, loaded, scope, clock, timeout)
+            .await
+            .map_err(|error| of_credentials(error, found))?;
         let access_key_id = loaded.credentials.access_key_id().to_owned();
         Ok(Token {
             secret: exchanged.reply.token.into(),
@@ -223,6 +229,20 @@ impl<'a> TokenRequest<'a> {
             access_key_id: may_change_identity.then_some(access_key_id),
             cached: false,
         })
+    }
+}
+
+/// Names the credentials in the error, if AWS does not accept them.
+fn of_credentials(error: ExchangeError, found: &FoundCredentials) -> TokenError {
+    let refused = |refusal: &Refusal| {
+        CREDENTIAL_CODES.iter().any(|code| Some(code.as_str()) == refusal.code.as_deref())
+    };
+    match error {
+        ExchangeError::Refused(refusal) if refused(&refusal) => {
+            let (provider, profile) = (found.loaded.provider, found.profile.clone());
+            CredentialsError::Rejected { provider, profile, reason: refusal.message }.into()
+        }
+        other => other.into(),
     }
 }
 

@@ -16,6 +16,7 @@ mod aws_store;
 mod aws_upload_urls;
 mod aws_uploads;
 mod certificate;
+mod clients;
 mod crash;
 mod data_folder;
 mod direction;

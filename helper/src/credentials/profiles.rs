@@ -5,6 +5,8 @@
 use aws_config::profile::{self, Profile, ProfileFileLoadError, ProfileSet};
 use aws_credential_types::Credentials;
 
+use crate::shell::quoted_for_posix;
+
 /// The profile that AWS tools use if none is named.
 const DEFAULT: &str = "default";
 
@@ -52,8 +54,10 @@ pub enum ProfileKind {
     Sso,
     /// A `credential_process` prints them.
     Process,
-    /// The files contain them.
+    /// The files contain keys of a user, which do not expire.
     Keys,
+    /// The files contain keys of a session, which expires.
+    SessionKeys,
     /// In another way, or not at all.
     Other,
 }
@@ -67,6 +71,38 @@ pub struct ProfileSummary {
     pub source: String,
     /// How that profile gets its credentials.
     pub kind: ProfileKind,
+    /// Whether this profile, or one that it leads to, names an MFA device.
+    ///
+    /// The SDK cannot ask for a code. It requests the role without one.
+    pub names_mfa: bool,
+}
+
+impl ProfileSummary {
+    /// How to renew the credentials of the profile.
+    pub fn renewal(&self) -> String {
+        let (name, source) = (quoted_for_posix(&self.name), quoted_for_posix(&self.source));
+        if self.names_mfa {
+            return format!(
+                "run `eval \"$(aws configure export-credentials --profile {name} --format env)\"`, which asks for the MFA code"
+            );
+        }
+        match self.kind {
+            ProfileKind::Sso => format!("run `aws sso login --profile {source}`"),
+            ProfileKind::Process => format!(
+                "run `aws configure export-credentials --profile {source}`, which shows why its `credential_process` gives no valid credentials"
+            ),
+            ProfileKind::Keys => {
+                format!("run `aws configure --profile {source}`, and enter both keys again")
+            }
+            ProfileKind::SessionKeys => format!(
+                "get new keys of a session, and write them to the profile `{}`: `aws_access_key_id`, `aws_secret_access_key` and `aws_session_token`",
+                self.source
+            ),
+            ProfileKind::Other => {
+                format!("run `aws configure sso --profile {source}` to add credentials")
+            }
+        }
+    }
 }
 
 /// Lists the profiles, ordered by name. A damaged configuration has none.
@@ -75,23 +111,32 @@ pub async fn list_profiles() -> Vec<ProfileSummary> {
 }
 
 fn summaries(profiles: &ProfileSet) -> Vec<ProfileSummary> {
-    let summary = |name: &str| {
-        let source = sources(profiles, profiles.get_profile(name)?).last()?;
-        let has = |name| source.get(name).is_some();
-        let kind = if has("sso_session") || has("sso_start_url") {
-            ProfileKind::Sso
-        } else if has("credential_process") {
-            ProfileKind::Process
-        } else if has("aws_access_key_id") {
-            ProfileKind::Keys
-        } else {
-            ProfileKind::Other
-        };
-        Some(ProfileSummary { name: name.to_owned(), source: source.name().to_owned(), kind })
-    };
     let mut names: Vec<_> = profiles.profiles().collect();
     names.sort_unstable();
-    names.into_iter().filter_map(summary).collect()
+    names.into_iter().filter_map(|name| summary(profiles, name)).collect()
+}
+
+fn summary(profiles: &ProfileSet, name: &str) -> Option<ProfileSummary> {
+    let chain: Vec<_> = sources(profiles, profiles.get_profile(name)?).collect();
+    let source = chain.last()?;
+    let has = |name| source.get(name).is_some();
+    let kind = if has("sso_session") || has("sso_start_url") {
+        ProfileKind::Sso
+    } else if has("credential_process") {
+        ProfileKind::Process
+    } else if has("aws_session_token") {
+        ProfileKind::SessionKeys
+    } else if has("aws_access_key_id") {
+        ProfileKind::Keys
+    } else {
+        ProfileKind::Other
+    };
+    Some(ProfileSummary {
+        name: name.to_owned(),
+        source: source.name().to_owned(),
+        kind,
+        names_mfa: chain.iter().any(|profile| profile.get("mfa_serial").is_some()),
+    })
 }
 
 /// Returns a profile, and the profiles that `source_profile` leads to.
@@ -109,12 +154,14 @@ async fn load() -> Result<ProfileSet, ProfileFileLoadError> {
 }
 
 /// What the helper must know about a profile before the SDK uses it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ProfileFacts {
     /// Whether the SDK gets credentials from a container endpoint or from instance metadata.
     pub(super) uses_endpoint: bool,
     /// Whether a `credential_process` chooses the identity. A role of the profile would fix it.
     pub(super) runs_process: bool,
+    /// The profile, for an error; `None` if there is no default profile.
+    pub(super) summary: Option<ProfileSummary>,
 }
 
 /// Checks the named profile, or the default one, which may be missing.
@@ -127,19 +174,20 @@ pub(super) async fn check(named: Option<&str>) -> Result<ProfileFacts, ProfileEr
 }
 
 fn facts(profiles: &ProfileSet, named: Option<&str>) -> Result<ProfileFacts, ProfileError> {
-    let Some(profile) = profiles.get_profile(named.unwrap_or(DEFAULT)) else {
-        let none = ProfileFacts { uses_endpoint: false, runs_process: false };
-        return named.map_or(Ok(none), |name| Err(ProfileError::Missing(name.to_owned())));
+    let name = named.unwrap_or(DEFAULT);
+    let Some(profile) = profiles.get_profile(name) else {
+        let missing = |name: &str| Err(ProfileError::Missing(name.to_owned()));
+        return named.map_or(Ok(ProfileFacts::default()), missing);
     };
-    let has = |name| profile.get(name).is_some();
-    if has("login_session") && !has("aws_access_key_id") && !has("credential_process") {
-        return Err(ProfileError::ConsoleLogin(profile.name().to_owned()));
-    }
     let uses_endpoint = sources(profiles, profile).any(|profile| {
         matches!(profile.get("credential_source"), Some("EcsContainer" | "Ec2InstanceMetadata"))
     });
+    let has = |name| profile.get(name).is_some();
+    if has("login_session") && !has("aws_access_key_id") && !has("credential_process") {
+        return Err(ProfileError::ConsoleLogin(name.to_owned()));
+    }
     let runs_process = has("credential_process") && !has("role_arn");
-    Ok(ProfileFacts { uses_endpoint, runs_process })
+    Ok(ProfileFacts { uses_endpoint, runs_process, summary: summary(profiles, name) })
 }
 
 /// Returns the name of the part of the credentials that contains a blank or a line end.

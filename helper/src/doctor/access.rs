@@ -4,7 +4,6 @@ use reqwest::StatusCode;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permissions};
 use terraform_credentials_stile::config::TokenScope;
-use terraform_credentials_stile::credentials::CredentialProvider;
 use terraform_credentials_stile::message::chain;
 use terraform_credentials_stile::token::{self, Token, TokenError};
 
@@ -21,8 +20,6 @@ const STEPS: [&str; 4] = ["exchange", "authorised call", "grants", "namespace"];
 pub(super) struct AccessCheck<'a> {
     /// The host.
     pub(super) host: HostCheck<'a>,
-    /// The provider of the credentials.
-    pub(super) provider: CredentialProvider,
     /// The namespace, if the user names one.
     pub(super) namespace: Option<&'a Namespace>,
 }
@@ -196,7 +193,7 @@ impl AccessCheck<'_> {
     }
 
     async fn failure(&self, error: TokenError) -> VerbFailure {
-        let hint = self.host.token(&error, self.provider).await;
+        let hint = self.host.token(&error).await;
         VerbFailure { message: chain(&error), hint }
     }
 }

@@ -2,16 +2,15 @@
 
 use similar::get_close_matches;
 use stile_protocol::audience::Audience;
-use stile_protocol::reply::ErrorCode;
-use terraform_credentials_stile::call::{CallError, Refusal};
+use terraform_credentials_stile::call::{CallError, ProxyProblem, Refusal, is_outside_validity};
 use terraform_credentials_stile::config::RegistryConfig;
 use terraform_credentials_stile::credentials::{
-    self, CredentialProvider, CredentialsError, ProfileError, ProfileKind, ProfileSummary,
+    self, CredentialProvider, CredentialsError, ProfileError, ProfileSummary,
 };
 use terraform_credentials_stile::exchange::ExchangeError;
+use terraform_credentials_stile::shell::quoted_for_posix;
 use terraform_credentials_stile::token::TokenError;
 
-use crate::shell::quoted_for_posix;
 use crate::verb::VerbContext;
 
 /// The profile that AWS tools use if none is named.
@@ -22,13 +21,6 @@ const SIMILAR: f32 = 0.6;
 
 /// Most other profiles that a cure lists.
 const MAX_LISTED: usize = 5;
-
-/// The error codes that are about the caller's AWS credentials.
-const CREDENTIAL_CODES: [ErrorCode; 3] =
-    [ErrorCode::SignatureMismatch, ErrorCode::InvalidCredentials, ErrorCode::ExpiredCredentials];
-
-/// The statuses of a proxy or gateway that gets no answer from the registry.
-const GATEWAY_STATUSES: [u16; 3] = [502, 503, 504];
 
 /// The cure of a wrong clock.
 pub(super) const CLOCK: &str = if cfg!(target_os = "macos") {
@@ -113,30 +105,16 @@ impl HostCheck<'_> {
                     self.use_profile(&other)
                 )
             }
-            CredentialsError::EmptyProfile { profile, .. } => renewal(profile, &profiles),
             CredentialsError::Blank { profile: Some(profile), .. } => {
                 format!("run `aws configure --profile {}`", quoted_for_posix(profile))
             }
-            CredentialsError::Failed { provider, .. }
-            | CredentialsError::Expired { provider, .. } => self.renew(*provider, &profiles),
-            other => other.hint().to_owned(),
-        }
-    }
-
-    /// Returns how to renew the credentials of a provider.
-    fn renew(&self, provider: CredentialProvider, profiles: &[ProfileSummary]) -> String {
-        match provider {
-            CredentialProvider::Profile => {
-                let named = self.registry.profile.as_deref();
-                let selected = named.or_else(|| self.typed.environment.aws_profile());
-                renewal(selected.unwrap_or(DEFAULT_PROFILE), profiles)
-            }
-            CredentialProvider::Environment => {
+            CredentialsError::Failed { provider: CredentialProvider::Environment, .. }
+            | CredentialsError::Expired { provider: CredentialProvider::Environment, .. }
+            | CredentialsError::Rejected { provider: CredentialProvider::Environment, .. } => {
                 let keys = "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN";
-                let else_profile = format!("run `unset {keys}` to use a profile");
-                format!("{}; or {else_profile}", provider.hint())
+                format!("{}; or run `unset {keys}` to use a profile", error.hint())
             }
-            other => other.hint().to_owned(),
+            other => other.hint(),
         }
     }
 
@@ -195,13 +173,18 @@ impl HostCheck<'_> {
                     ),
                 })
             }
-            CallError::Unreachable { cause, .. } if cause.contains("tunnel") => {
+            CallError::Proxy { problem: ProxyProblem::Unauthenticated, .. } => {
+                error.hint().map(str::to_owned)
+            }
+            CallError::Proxy { .. } => {
                 let name = self.registry.url.host_str().unwrap_or(host.as_str());
                 Some(format!(
-                    "a proxy of the environment refuses the connection; run `export NO_PROXY=\"$NO_PROXY,{name}\"`, \
-                     or correct `HTTPS_PROXY`"
+                    "correct `HTTPS_PROXY`, or run `export NO_PROXY=\"$NO_PROXY,{name}\"` if no proxy is needed"
                 ))
             }
+            CallError::Unreachable { cause, .. } if is_outside_validity(cause) => Some(format!(
+                "compare this computer's clock with the correct time, and {CLOCK}; if it is correct, tell the operator of `{host}`"
+            )),
             CallError::Unreachable { .. } | CallError::TimedOut(_) => Some(format!(
                 "run `curl -sS {url}/healthz`; if that fails, too, the registry is down, or the network does not reach it{}",
                 self.where_url_is_set()
@@ -225,12 +208,11 @@ impl HostCheck<'_> {
 
     /// The cure of an error response to a request without a token.
     pub(super) fn response(&self, refusal: &Refusal) -> String {
-        if GATEWAY_STATUSES.contains(&refusal.status.as_u16()) && refusal.code.is_none() {
+        if refusal.is_of_gateway() {
             return format!(
-                "a proxy or gateway in front of `{}` answers, and not the registry; run `curl -sSi {}/readyz`, and send the \
-                 output to the registry's operator{}",
-                self.registry.host,
+                "run `curl -sSi {}/readyz`, and send the output to the operator of `{}`{}",
                 self.url(),
+                self.registry.host,
                 self.where_url_is_set()
             );
         }
@@ -241,12 +223,8 @@ impl HostCheck<'_> {
         }
     }
 
-    /// The cure of a failed exchange. `provider` is that of the credentials that signed.
-    pub(super) async fn token(
-        &self,
-        error: &TokenError,
-        provider: CredentialProvider,
-    ) -> Option<String> {
+    /// The cure of a failed exchange.
+    pub(super) async fn token(&self, error: &TokenError) -> Option<String> {
         let error = match error {
             TokenError::Credentials(error) => return Some(self.credentials(error).await),
             TokenError::Call(error) | TokenError::Exchange(ExchangeError::Call(error)) => {
@@ -257,13 +235,6 @@ impl HostCheck<'_> {
         match error {
             ExchangeError::ClockTooFarOff(_) => Some(CLOCK.to_owned()),
             ExchangeError::InvalidReply(_) => Some(self.wrong_server()),
-            ExchangeError::Refused(refusal)
-                if CREDENTIAL_CODES
-                    .iter()
-                    .any(|it| Some(it.as_str()) == refusal.code.as_deref()) =>
-            {
-                Some(self.renew(provider, &credentials::list_profiles().await))
-            }
             ExchangeError::Refused(refusal) | ExchangeError::Unavailable(refusal) => {
                 Some(self.response(refusal))
             }
@@ -293,24 +264,6 @@ impl HostCheck<'_> {
                 format!("; `url` is set in `{}`, `[registry.\"{host}\"]`", path.display())
             }
             _ => String::new(),
-        }
-    }
-}
-
-/// Returns how to renew the credentials of a profile.
-fn renewal(name: &str, profiles: &[ProfileSummary]) -> String {
-    let summary = profiles.iter().find(|profile| profile.name == name);
-    let source = quoted_for_posix(summary.map_or(name, |summary| &summary.source));
-    match summary.map(|summary| summary.kind) {
-        Some(ProfileKind::Sso) => format!("run `aws sso login --profile {source}`"),
-        Some(ProfileKind::Process) => format!(
-            "run `aws configure export-credentials --profile {source}`, which shows why its `credential_process` gives no valid credentials"
-        ),
-        Some(ProfileKind::Keys) => {
-            format!("run `aws configure --profile {source}`, and enter both keys again")
-        }
-        Some(ProfileKind::Other) | None => {
-            format!("run `aws configure sso --profile {source}` to add credentials")
         }
     }
 }

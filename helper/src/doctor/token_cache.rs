@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use terraform_credentials_stile::message::{chain, one_line};
 use terraform_credentials_stile::private_file::{self, PrivateFileError};
+use terraform_credentials_stile::shell::quoted_for_posix;
 
-use crate::shell::quoted_for_posix;
 use crate::verb::{VerbContext, VerbFailure};
 
 /// The file of `terraform login`, which on Windows is in the same folder.

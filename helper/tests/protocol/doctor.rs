@@ -2,17 +2,15 @@
 //!
 //! Each set-up has a snapshot in `tests/snapshots/doctor`.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
 
 use chrono::TimeDelta;
-use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 use stile_protocol::exchange::Namespaces;
 
 use crate::support::{
-    ReceivedRequest, Sandbox, StubBroker, discovery, http, now, refusal, rfc3339, token_reply,
+    ReceivedRequest, Sandbox, StubBroker, discovery, http, now, refusal, rfc3339, tls_server,
+    token_reply,
 };
 
 const DOCTOR: [&str; 2] = ["doctor", "registry.example.com"];
@@ -158,6 +156,11 @@ fn a_wrong_clock_fails_although_the_exchange_corrects_it() {
     let broker = registry_ahead(ahead, READER);
     let sandbox = Sandbox::of(&broker).installed();
     shows("clock", &sandbox, &broker.url, &DOCTOR, &["discovery and clock"]);
+
+    let broker = registry_ahead(TimeDelta::days(3) + TimeDelta::minutes(30), READER);
+    let sandbox = Sandbox::of(&broker).installed();
+    let failed = ["discovery and clock", "exchange"];
+    shows("clock-three-days", &sandbox, &broker.url, &DOCTOR, &failed);
 }
 
 #[test]
@@ -270,34 +273,20 @@ fn a_502_of_a_proxy_fails_with_the_commands_that_ask_the_registry_itself() {
     let text = "[registry.\"registry.example.com\"]\n";
     let tunnel = Sandbox::new().configured(text).installed().with("HTTPS_PROXY", &broker.url);
     shows("proxy-refuses-tunnel", &tunnel, &broker.url, &DOCTOR, &["discovery and clock"]);
-}
 
-/// Starts a TLS server with a certificate of its own, and returns its URL.
-fn tls_server() -> String {
-    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
-        .unwrap();
-    let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-            let _refused = session.complete_io(&mut stream);
-        }
-    });
-    url
+    let closed = StubBroker::new(|_, _| http("407 Proxy Authentication Required", "", ""));
+    let tunnel = tunnel.with("HTTPS_PROXY", &closed.url);
+    shows("proxy-demands-a-password", &tunnel, &closed.url, &DOCTOR, &["discovery and clock"]);
+
+    let dead = "http://127.0.0.1:9";
+    let tunnel = tunnel.with("HTTPS_PROXY", dead);
+    shows("proxy-is-dead", &tunnel, dead, &DOCTOR, &["discovery and clock"]);
 }
 
 #[test]
 fn a_certificate_that_is_not_trusted_fails_with_the_variable_that_names_the_authority() {
-    let url = tls_server();
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let url = tls_server(certified.cert.der(), &certified.signing_key);
     let mut params = rcgen::CertificateParams::new(["ca.example.com".to_owned()]).unwrap();
     params.distinguished_name.push(rcgen::DnType::CommonName, "Another authority");
     let other = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();

@@ -35,7 +35,9 @@ fn an_error_of_the_broker_is_printed_as_one_line() {
         ),
         (
             http("502 Bad Gateway", "", "<html>"),
-            "the registry is unavailable: 502 Bad Gateway".to_owned(),
+            "the registry is unavailable: a proxy or gateway in front of the registry answered `502 Bad Gateway`; \
+             hint: try again; if it stays, run `doctor`, and send its output to the registry's operator"
+                .to_owned(),
         ),
         (
             http("403 Forbidden", "", "{\"message\":\"Missing Authentication Token\"}"),
@@ -384,8 +386,8 @@ fn an_error_names_the_provider_that_has_no_credentials() {
     process.write(".aws/config", "[default]\ncredential_process = /bin/false\n");
     starts(
         process,
-        "cannot load AWS credentials from the AWS profile",
-        "sign in with `aws sso login`",
+        "cannot load AWS credentials from the AWS profile `default`",
+        "run `aws configure export-credentials --profile default`",
     );
     let old = Sandbox::of(&broker).without_keys();
     old.write(
@@ -398,8 +400,8 @@ fn an_error_names_the_provider_that_has_no_credentials() {
     );
     starts(
         old,
-        "the AWS credentials from the AWS profile expired at 2020-01-01T00:00:00Z",
-        "sign in",
+        "the AWS credentials from the AWS profile `default` expired at 2020-01-01T00:00:00Z",
+        "run `aws configure export-credentials --profile default`",
     );
     let web = Sandbox::of(&broker)
         .without_keys()

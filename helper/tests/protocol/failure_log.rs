@@ -1,6 +1,7 @@
 //! Failures of `get` without a terminal: the private log, and the step summary of GitHub Actions.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
 
 use crate::support::{Sandbox, StubBroker, http, refusal};
 
@@ -111,6 +112,33 @@ fn the_step_summary_has_each_failure_once_after_its_earlier_content() {
     let expected =
         format!("# Tests\n### Terraform got no token\n\n```text\nstile: {FAILURE}\n```\n\n");
     assert_eq!(sandbox.read("summary"), expected);
+}
+
+#[test]
+fn the_documented_lines_for_gitlab_copy_the_log_into_the_folder_of_the_project() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/quickstart.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let line = page.lines().find_map(|line| line.trim().strip_prefix("- cp ")).unwrap();
+    assert!(page.contains("\n    when: on_failure\n    paths: [get.log]\n"));
+    let broker = refusing();
+    for (cache, log) in [(None, LOG), (Some("elsewhere"), "elsewhere/stile/get.log")] {
+        let mut sandbox = Sandbox::of(&broker);
+        sandbox.write("project/main.tf", "");
+        let home = sandbox.path("").to_str().unwrap().to_owned();
+        let mut script = Command::new("/bin/sh");
+        script.args(["-euc", &format!("cp {line}")]).env_clear().env("PATH", "/usr/bin:/bin");
+        script.env("HOME", &home).env("CI_PROJECT_DIR", sandbox.path("project"));
+        if let Some(cache) = cache {
+            let folder = sandbox.path(cache).to_str().unwrap().to_owned();
+            script.env("XDG_CACHE_HOME", &folder);
+            sandbox = sandbox.with("XDG_CACHE_HOME", &folder);
+        }
+        assert!(script.output().unwrap().status.success(), "a job without a failure goes on");
+        sandbox.run(&GET).fails_with(FAILURE);
+        assert!(script.output().unwrap().status.success());
+        assert_eq!(sandbox.read("project/get.log"), sandbox.read(log));
+        assert!(sandbox.read("project/get.log").ends_with(&format!("{FAILURE}\n")));
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod install;
 mod people;
 mod profile;
 mod proxy;
+mod reasons;
 mod region;
 mod revocation;
 mod support;

@@ -85,7 +85,10 @@ fn a_revoked_token_is_not_printed_if_the_exchange_fails() {
             refusal("403 Forbidden", "principal_revoked", "revoked", Some("ask"), TIME),
             "revoked; hint: ask",
         ),
-        (http("503 Service Unavailable", "", ""), "the registry is unavailable: 503"),
+        (
+            http("503 Service Unavailable", "", ""),
+            "the registry is unavailable: a proxy or gateway",
+        ),
         (token_reply("two words", 3600), "does not contain a valid token"),
     ] {
         let broker = StubBroker::new(move |number, request| match number {

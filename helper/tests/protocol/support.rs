@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use stile_protocol::exchange::RequestDocument;
 
 /// A temporary home folder and an environment with only the given variables.
@@ -254,6 +255,28 @@ fn serve(
         seen.len() - 1
     };
     let _written = stream.write_all(response(number, &request).as_bytes());
+}
+
+/// Starts a TLS server with this certificate and key, which closes after the handshake. Returns its URL.
+pub(crate) fn tls_server(certificate: &CertificateDer<'static>, key: &rcgen::KeyPair) -> String {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let _refused = session.complete_io(&mut stream);
+        }
+    });
+    url
 }
 
 /// Builds an HTTP response.

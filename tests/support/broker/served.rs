@@ -34,6 +34,7 @@ pub struct Served {
     /// The broker's certificate, and the certificate of its authority.
     pub files: Files,
     host: String,
+    port: u16,
     _folder: TempDir,
     _serving: Serving,
 }
@@ -70,19 +71,44 @@ impl Served {
         Some(Self::start_at(ahead, place, |router| router).await)
     }
 
-    async fn start_at(ahead: i64, place: Place, between: impl FnOnce(Router) -> Router) -> Self {
-        let (port, now, folder) = (free_port(), system_time(), tempfile::tempdir().unwrap());
-        let host = format!("127.0.0.1:{port}");
-        let files = DevCa::new(now).write(folder.path(), &["127.0.0.1"]);
-        let test = TestBroker::start_at(&host, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
-        test.follow_system_time(ahead);
-        let _serving = test.serve_on(port, Some(&files), between).await;
-        Self { test, files, host, _folder: folder, _serving }
+    /// Starts a broker for a registry host without a port, with a layer around its routes.
+    ///
+    /// A program reaches it through a proxy that connects the host to [`Served::port`].
+    pub async fn start_named(host: &str, between: impl FnOnce(Router) -> Router) -> Self {
+        let place = Place::Folder(Arc::new(tempfile::tempdir().unwrap()));
+        Self::start_for(host, host, free_port(), 0, place, between).await
     }
 
-    /// Returns its registry host, `127.0.0.1:PORT`.
+    async fn start_at(ahead: i64, place: Place, between: impl FnOnce(Router) -> Router) -> Self {
+        let port = free_port();
+        let host = format!("127.0.0.1:{port}");
+        Self::start_for(&host, "127.0.0.1", port, ahead, place, between).await
+    }
+
+    async fn start_for(
+        host: &str,
+        certified: &str,
+        port: u16,
+        ahead: i64,
+        place: Place,
+        between: impl FnOnce(Router) -> Router,
+    ) -> Self {
+        let (now, folder) = (system_time(), tempfile::tempdir().unwrap());
+        let files = DevCa::new(now).write(folder.path(), &[certified]);
+        let test = TestBroker::start_at(host, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
+        test.follow_system_time(ahead);
+        let _serving = test.serve_on(port, Some(&files), between).await;
+        Self { test, files, host: host.to_owned(), port, _folder: folder, _serving }
+    }
+
+    /// Returns its registry host: `127.0.0.1:PORT`, or the name that it was started with.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Returns the port of 127.0.0.1 that it listens on.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Returns the source address of a module in this registry.

@@ -1,12 +1,13 @@
 //! Runs programs in tests: child processes, the three programs of two releases, and their home
 //! folders.
 //!
-//! It also creates Python environments and folders of Node packages.
+//! It also creates Python environments and folders of Node packages, and proxies that programs use.
 
 pub mod home;
 pub mod node;
 pub mod previous;
 pub mod programs;
+pub mod tunnel;
 pub mod venv;
 
 use std::process::{Child, Command, ExitStatus};

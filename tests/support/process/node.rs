@@ -1,4 +1,5 @@
-//! Installs the Node packages of the examples in the target folder, once from their lock file.
+//! Installs Node packages in the target folder, once from their lock file: those of the examples,
+//! and Renovate.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,27 +9,40 @@ use crate::process::programs::target;
 use crate::process::venv::run;
 use crate::skipped::tool;
 
-/// The folder of `package.json` and its lock file.
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/node");
+/// The folder with a folder for each `package.json` and its lock file.
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 
-/// Returns the Node program, and a folder in which a script finds the packages.
+/// Returns the Node program, and a folder in which a script finds the packages of the examples.
 ///
 /// It returns `None` without `node` or `npm`, and if npm cannot install the packages.
 pub fn packages() -> Option<(PathBuf, PathBuf)> {
+    installed("node-packages", "node")
+}
+
+/// Returns the Node program, and the folder of Renovate. It takes 330 MB, and minutes to install.
+///
+/// It returns `None` without `node` or `npm`, and if npm cannot install it.
+pub fn renovate() -> Option<(PathBuf, PathBuf)> {
+    let (node, folder) = installed("renovate", "renovate")?;
+    Some((node, folder.join("node_modules/renovate")))
+}
+
+/// Returns the Node program, and the folder of that name with the packages of a fixture.
+fn installed(name: &str, fixture: &str) -> Option<(PathBuf, PathBuf)> {
     let (node, npm) = (tool("node")?, tool("npm")?);
-    let folder = target().join("node-packages");
+    let (folder, fixture) = (target().join(name), Path::new(FIXTURES).join(fixture));
     fs::create_dir_all(&folder).unwrap();
-    let lock = File::create(target().join("node-packages.lock")).unwrap();
+    let lock = File::create(target().join(format!("{name}.lock"))).unwrap();
     lock.lock().unwrap();
     let read = |folder: &Path| fs::read(folder.join("package-lock.json")).ok();
-    let wanted = read(Path::new(FIXTURES));
+    let wanted = read(&fixture);
     let marker = folder.join("installed");
     if read(&folder) == wanted && marker.exists() {
         return Some((node, folder));
     }
     let _ = fs::remove_file(&marker);
     for file in ["package.json", "package-lock.json"] {
-        fs::copy(Path::new(FIXTURES).join(file), folder.join(file)).unwrap();
+        fs::copy(fixture.join(file), folder.join(file)).unwrap();
     }
     let mut install = Command::new(npm);
     install.current_dir(&folder);

@@ -23,6 +23,9 @@ use stile_core::package::{ModuleSummary, Version};
 /// The largest page of a list, in modules.
 const PAGE: usize = 100;
 
+/// Where the public registry has its search. It cannot be a namespace.
+const SEARCH: &str = "search";
+
 /// The decoded segments of a module route.
 ///
 /// The broker decodes them once. So it decides on the same module that it later reads.
@@ -153,6 +156,9 @@ pub async fn list_namespace(
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::List).await?;
     let answer = async {
         let Path(text) = path.map_err(|_| no_module())?;
+        if text == SEARCH {
+            return Err(ApiError::not_found("this registry has no search"));
+        }
         let access = bearer
             .namespace::<Download>(&text, &mut draft)
             .map_err(|error| ApiError::access(error, |_| no_module()))?;
