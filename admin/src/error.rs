@@ -20,7 +20,7 @@ use terraform_credentials_stile::token::TokenError;
 pub(crate) enum ErrorKind {
     /// Exit code 1: the request was refused, or its object does not exist.
     Refused,
-    /// Exit code 2: the command line is invalid.
+    /// Exit code 2: the command line is invalid, whether clap or the program finds that.
     Usage,
     /// Exit code 2: the request failed, for example because of the network or the store.
     Failed,
@@ -158,13 +158,13 @@ impl From<clap::Error> for CommandError {
 
 impl From<TypedPrincipalError> for CommandError {
     fn from(error: TypedPrincipalError) -> Self {
-        Self::refused(error.to_string()).hint(error.hint())
+        Self::usage(error.to_string()).hint(error.hint())
     }
 }
 
 impl From<NameError> for CommandError {
     fn from(error: NameError) -> Self {
-        Self::refused(error.to_string())
+        Self::usage(error.to_string())
     }
 }
 
@@ -176,7 +176,7 @@ impl From<StoreError> for CommandError {
 
 impl From<AudienceError> for CommandError {
     fn from(error: AudienceError) -> Self {
-        Self::failed(message::chain(&error))
+        Self::usage(message::chain(&error))
     }
 }
 

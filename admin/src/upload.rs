@@ -59,13 +59,16 @@ impl Archive {
         let refused = |problem: &dyn std::fmt::Display| {
             CommandError::refused(format!("`{}` cannot be published: {problem}", path.display()))
         };
+        let unusable = |problem: &str| {
+            CommandError::usage(format!("`{}` cannot be published: {problem}", path.display()))
+        };
         let (mut file, format, skipped) = if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
             let packed = pack(path, include).map_err(|error| pack_failure(&error))?;
             print_skipped(&packed);
             (packed.file, Format::Zip, packed.skipped)
         } else {
             if !include.is_empty() {
-                return Err(refused(&"`--include` selects files of a folder only")
+                return Err(unusable("`--include` selects files of a folder only")
                     .hint("leave out `--include`: the program sends an archive unchanged"));
             }
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -80,7 +83,7 @@ impl Archive {
             }
             (
                 File::open(path).map_err(unreadable)?,
-                format.ok_or_else(|| refused(&"its name has no archive extension").hint(hint))?,
+                format.ok_or_else(|| unusable("its name has no archive extension").hint(hint))?,
                 Vec::new(),
             )
         };

@@ -44,7 +44,7 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
     };
     let change = Change { set: args.permissions(true), clear: args.permissions(false), expires_at };
     if change.set.is_empty() && change.clear.is_empty() && expires_at == ExpiryChange::Keep {
-        return Err(CommandError::refused("the update has no changes")
+        return Err(CommandError::usage("the update has no changes")
             .hint("add a permission, such as `--upload` or `--download=false`, or a new expiry with `--expires`"));
     }
     let store = args.store.open().await?;

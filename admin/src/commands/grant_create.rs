@@ -24,7 +24,7 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
     let (principal, namespace) = (typed.principal, namespace(&args.on.namespace)?);
     let permissions = args.permissions();
     if permissions.is_empty() {
-        return Err(CommandError::refused("a grant needs at least one permission").hint(
+        return Err(CommandError::usage("a grant needs at least one permission").hint(
             "add one or more of `--download`, `--upload`, `--create-grant`, `--delete-grant`",
         ));
     }

@@ -25,7 +25,7 @@ pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, C
         Principal::PermissionSet(_) | Principal::Account(_) => "",
     };
     let wrong = || {
-        CommandError::refused(format!(
+        CommandError::usage(format!(
             "`{}` is not a unique id of the principal's kind: `AROA…` for a role, `AIDA…` for a user",
             one_line(text)
         ))
@@ -38,7 +38,7 @@ pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, C
 pub(super) fn expiry(text: Option<&str>, now: i64) -> Result<Option<Expiry>, CommandError> {
     text.map(|text| expiry::parse(text, now))
         .transpose()
-        .map_err(|error| CommandError::refused(format!("`--expires`: {error}")))
+        .map_err(|error| CommandError::usage(format!("`--expires`: {error}")))
 }
 
 /// Checks that a principal is one role or user, which can have a unique id.
@@ -46,7 +46,7 @@ pub(super) fn concrete(principal: &Principal) -> Result<(), CommandError> {
     if principal.is_concrete() {
         return Ok(());
     }
-    Err(CommandError::refused(format!(
+    Err(CommandError::usage(format!(
         "`{principal}` is not a single role or user, so it has no unique id"
     ))
     .hint("use the ARN of one role or user"))

@@ -38,7 +38,7 @@ struct Published {
 async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandError> {
     let address: ModuleAddress = args.address.parse()?;
     let version =
-        Version::parse(&args.version).map_err(|error| CommandError::refused(error.to_string()))?;
+        Version::parse(&args.version).map_err(|error| CommandError::usage(error.to_string()))?;
     let archive = Archive::open(&args.path, &patterns(&args.include)?)?;
     if args.dry_run {
         return show(context, &address, &version, &archive);
@@ -73,7 +73,7 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
 fn patterns(texts: &[String]) -> Result<Vec<Pattern>, CommandError> {
     let parse = |text: &String| {
         Pattern::parse(text).map_err(|problem| {
-            CommandError::failed(format!("the pattern `{text}` of `--include` {problem}"))
+            CommandError::usage(format!("the pattern `{text}` of `--include` {problem}"))
         })
     };
     texts.iter().map(parse).collect()

@@ -78,7 +78,7 @@ async fn revoke_token(
 ) -> Result<(), CommandError> {
     // The error does not contain the input, because it may be the token itself (secret leak).
     let id = TokenId::parse(text).ok_or_else(|| {
-        CommandError::refused("the argument is not a token id")
+        CommandError::usage("the argument is not a token id")
             .hint("use the `token_id` of the audit log (22 characters), not the token itself")
     })?;
     let store = target.open().await?;

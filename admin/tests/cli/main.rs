@@ -9,6 +9,8 @@ mod help;
 mod module;
 mod namespace;
 mod output;
+mod registry_host;
 mod support;
 mod token;
 mod upload;
+mod usage;
