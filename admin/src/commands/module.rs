@@ -39,12 +39,14 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
     let address: ModuleAddress = args.address.parse()?;
     let version =
         Version::parse(&args.version).map_err(|error| CommandError::usage(error.to_string()))?;
-    let archive = Archive::open(&args.path, &patterns(&args.include)?)?;
+    let patterns = patterns(&args.include)?;
     if args.dry_run {
-        return show(context, &address, &version, &archive);
+        return show(context, &address, &version, &Archive::open(&args.path, &patterns)?);
     }
+    // Without a registry there is no need to pack a folder.
     let api =
         Api::new(&args.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
+    let archive = Archive::open(&args.path, &patterns)?;
     let failed = |error: CommandError| {
         error.context(format_args!("`{address}` {version} was not published"))
     };
