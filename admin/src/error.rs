@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stile_core::principal::TypedPrincipalError;
 use stile_protocol::audience::AudienceError;
 use stile_protocol::names::NameError;
-use stile_store::StoreError;
+use stile_store::{EndpointsError, StoreError};
 use terraform_credentials_stile::call::CallError;
 use terraform_credentials_stile::config::ConfigError;
 use terraform_credentials_stile::exchange::ExchangeError;
@@ -171,6 +171,12 @@ impl From<NameError> for CommandError {
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         Self::failed(message::chain(&error))
+    }
+}
+
+impl From<EndpointsError> for CommandError {
+    fn from(error: EndpointsError) -> Self {
+        Self::usage(error.to_string())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use stile_protocol::audience::Audience;
-use stile_store::{AwsDeadlines, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
+use stile_store::{AwsDeadlines, AwsEndpoints, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
 use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
@@ -52,41 +52,6 @@ pub(crate) struct StoreTarget {
     /// The endpoints in the variables of the AWS SDK, which also reads them itself
     #[command(flatten)]
     endpoints: AwsEndpoints,
-}
-
-/// The variables of the AWS SDK that replace its endpoints. The SDK panics if one is empty.
-#[derive(Debug, Default, Args)]
-struct AwsEndpoints {
-    #[arg(long = "aws-endpoint", env = "AWS_ENDPOINT_URL", hide = true)]
-    every_service: Option<String>,
-
-    #[arg(long = "aws-endpoint-dynamodb", env = "AWS_ENDPOINT_URL_DYNAMODB", hide = true)]
-    only_dynamodb: Option<String>,
-
-    #[arg(long = "aws-endpoint-s3", env = "AWS_ENDPOINT_URL_S3", hide = true)]
-    only_s3: Option<String>,
-
-    #[arg(long = "aws-endpoint-kms", env = "AWS_ENDPOINT_URL_KMS", hide = true)]
-    only_kms: Option<String>,
-}
-
-impl AwsEndpoints {
-    /// Fails if a variable is set to nothing.
-    fn check(&self) -> Result<(), CommandError> {
-        let variables = [
-            ("AWS_ENDPOINT_URL", &self.every_service),
-            ("AWS_ENDPOINT_URL_DYNAMODB", &self.only_dynamodb),
-            ("AWS_ENDPOINT_URL_S3", &self.only_s3),
-            ("AWS_ENDPOINT_URL_KMS", &self.only_kms),
-        ];
-        match variables.into_iter().find(|(_, value)| value.as_deref() == Some("")) {
-            None => Ok(()),
-            Some((name, _)) => Err(CommandError::failed(format!(
-                "`{name}` is set to nothing, which the AWS SDK does not accept"
-            ))
-            .hint(format!("unset `{name}`"))),
-        }
-    }
 }
 
 /// The location of a store.

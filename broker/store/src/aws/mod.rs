@@ -1,5 +1,6 @@
 //! The configuration that all AWS clients share: endpoints, timeouts, and which answers they trust.
 
+mod endpoints;
 mod genuine;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 
+pub use endpoints::{AwsEndpoints, EndpointsError};
 pub(crate) use genuine::{Genuine, is_from_aws};
 
 use crate::AwsDeadlines;
