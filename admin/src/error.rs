@@ -11,9 +11,12 @@ use stile_protocol::names::NameError;
 use stile_store::{EndpointsError, StoreError};
 use terraform_credentials_stile::call::CallError;
 use terraform_credentials_stile::config::ConfigError;
+use terraform_credentials_stile::credentials::CredentialsError;
 use terraform_credentials_stile::exchange::ExchangeError;
 use terraform_credentials_stile::message;
 use terraform_credentials_stile::token::TokenError;
+
+use crate::aws_error::{credentials_hint, explained};
 
 /// The kind of an error, which determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +173,17 @@ impl From<NameError> for CommandError {
 
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        Self::failed(message::chain(&error))
+        match explained(&error) {
+            Some((message, hint)) => Self::failed(message).hint(hint),
+            None => Self::failed(message::chain(&error)),
+        }
+    }
+}
+
+impl From<CredentialsError> for CommandError {
+    fn from(error: CredentialsError) -> Self {
+        let hint = credentials_hint(&error).unwrap_or_else(|| error.hint());
+        Self::failed(message::chain(&error)).hint(hint)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use stile_protocol::audience::Audience;
-use stile_store::{AwsDeadlines, AwsEndpoints, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
+use stile_store::{AwsDeadlines, AwsEndpoints, EmbeddedDeadlines, Place, STORE_TIMEOUT};
 use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
@@ -67,19 +67,6 @@ impl StoreTarget {
     #[cfg(test)]
     pub(crate) fn of(data: &str) -> Self {
         Self { data: Some(data.into()), ..Self::default() }
-    }
-
-    /// Opens the store.
-    pub(crate) async fn open(&self) -> Result<Store, CommandError> {
-        match self.location()? {
-            StoreLocation::Folder(folder) => {
-                Ok(Store::open_folder(&folder, self.embedded_deadlines())?)
-            }
-            StoreLocation::Aws(place) => {
-                let connected = Store::connect_aws(&place, None, None, self.aws_deadlines());
-                Ok(Box::pin(connected).await)
-            }
-        }
     }
 
     /// Returns the location that the flags select.

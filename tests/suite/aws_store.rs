@@ -353,7 +353,8 @@ async fn the_broker_and_the_admin_program_read_the_endpoints_of_one_service_by_t
         ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", free_port())),
         ("AWS_ENDPOINT_URL_DYNAMODB", endpoint.clone()),
         ("AWS_ENDPOINT_URL_S3", endpoint.clone()),
-        ("AWS_ENDPOINT_URL_KMS", endpoint),
+        ("AWS_ENDPOINT_URL_KMS", endpoint.clone()),
+        ("AWS_ENDPOINT_URL_STS", endpoint),
     ]);
     let run = |program: &Path, arguments: &[&str], variables: &[(&str, String)]| {
         let mut command = std::process::Command::new(program);

@@ -100,8 +100,10 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
         "admin/src",
         &[
             "expiry",
+            "aws_error",
             "error",
             "output",
+            "aws_session",
             "target",
             "cli",
             "api",

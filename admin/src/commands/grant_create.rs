@@ -11,7 +11,7 @@ use super::grant_text::{
     GrantFlags, GrantLine, concrete, expiry, namespace, permission_flags, unique_id, with_status,
 };
 use super::known_names::NewNames;
-use super::{Context, record};
+use super::{Context, OpenStore, event, record};
 use crate::cli::GrantCreate;
 use crate::error::CommandError;
 use crate::expiry::Expiry;
@@ -34,15 +34,15 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
         confirmed(&principal, typed.needs_confirmation, &namespace)?;
     }
     typed.notices.iter().for_each(notice);
-    let access = context.operator().grant_access(namespace);
     let new = NewGrant {
         principal: principal.clone(),
         permissions,
         expires_at: expiry.end(context.now),
         pin: wanted.pin.clone(),
     };
-    let store = args.store.open().await?;
-    let mut event = context.event(Kind::Grant);
+    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let access = operator.grant_access(namespace);
+    let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
     event.grant(access.namespace(), Some(permissions.to_string()));
     let created = store.create_grant(&access, new, context.now).await;
@@ -55,7 +55,7 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
         Created::TooMany => Outcome::Full,
     })? {
         Created::Done { grant, new_namespace } => {
-            let names = NewNames::find(context, &store, &grant, new_namespace).await;
+            let names = NewNames::find(&operator, &store, &grant, new_namespace).await;
             names.notices(&grant).iter().for_each(notice);
             let mut json = with_status("created", &grant);
             names.add_to(&mut json);
