@@ -222,7 +222,7 @@ async fn a_record_on_aws_names_the_operator_whom_sts_names_by_one_call() {
     home.variable("USER", "mallory");
     let log = home.path().join("audit.jsonl");
     home.variable("STILE_AUDIT_LOG", &log);
-    let delete = [&["grant", "delete"], &CREATE[2..6]].concat();
+    let delete = [&["grant", "delete"][..], &CREATE[2..6]].concat();
     for (command, asked) in [
         (&["namespace", "create", "tools"][..], 1),
         (&CREATE, 1),

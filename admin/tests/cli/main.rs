@@ -4,6 +4,7 @@
 
 mod audit;
 mod broker;
+mod ended;
 mod grant;
 mod help;
 mod module;
