@@ -10,6 +10,7 @@ mod error;
 mod expiry;
 mod output;
 mod pack;
+mod progress;
 mod target;
 mod upload;
 

@@ -1,13 +1,12 @@
 //! Packs or opens a module's archive, inspects it, and sends it in chunks.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::channel::Channel;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, RequestBuilder};
 use sha2::{Digest as _, Sha256};
@@ -17,8 +16,9 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use crate::api::{ApiResponse, send};
 use crate::error::CommandError;
-use crate::output::{is_quiet, notice};
+use crate::output::notice;
 use crate::pack::{PackError, PackedFolder, Pattern, pack};
+use crate::progress::bar;
 
 /// Timeout of an upload. It is longer than the broker's own timeout of 15 minutes.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(960);
@@ -217,18 +217,5 @@ fn digest(file: &mut File) -> io::Result<String> {
             0 => return Ok(hex::encode(hash.finalize())),
             count => hash.update(&chunk[..count]),
         }
-    }
-}
-
-fn bar(bytes: u64) -> ProgressBar {
-    let target = if io::stderr().is_terminal() && !is_quiet() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(bytes), target);
-    match ProgressStyle::with_template("sending {bytes} of {total_bytes} {wide_bar}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }

@@ -2,12 +2,16 @@
 //! its records name.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use stile_tests::aws::emulated::{EmulatedAws, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use stile_tests::aws::moto::Moto;
 use stile_tests::aws::proxy::Fault;
 use stile_tests::process::home::{CommandOutput, Home};
 use stile_tests::process::programs::{ADMIN, free_port, program};
+use stile_tests::time_limits;
+use tokio::io::AsyncReadExt as _;
 
 /// The variables with the credentials of an operator.
 const KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
@@ -48,7 +52,8 @@ fn rejected(code: &str, message: &str) -> Fault {
 
 /// Returns the answer of STS that rejects a call with this code.
 fn rejected_by_sts(code: &str) -> Fault {
-    let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error>");
+    let error =
+        format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error>");
     Fault::Answer {
         status: 403,
         content_type: "text/xml",
@@ -190,8 +195,11 @@ async fn without_an_answer_of_sts_no_record_is_written_in_another_name() {
             "AWS does not know the access key",
             "`aws sts get-caller-identity`",
         ),
-        (rejected_by_sts("SignatureDoesNotMatch"), "AWS rejects the signature", "secret access key"),
-        (Fault::Close, "AWS is out of reach", "check the network"),
+        (
+            rejected_by_sts("SignatureDoesNotMatch"),
+            "AWS rejects the signature",
+            "secret access key",
+        ),
     ] {
         aws.proxy.inject("sts", .., fault);
         for command in [
@@ -254,4 +262,54 @@ async fn a_record_on_aws_names_the_operator_whom_sts_names_by_one_call() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["operator"].clone())
         .collect();
     assert_eq!(operators, vec![json!(OPERATOR); 8], "{log}");
+}
+
+/// Runs a program on a terminal of 100 columns, and copies what the terminal shows to stdout.
+const ON_A_TERMINAL: &str = r#"
+import fcntl, os, pty, struct, sys, termios
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+while True:
+    try:
+        shown = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not shown:
+        break
+    os.write(1, shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"#;
+
+#[tokio::test]
+async fn a_list_that_takes_long_has_a_spinner_on_a_terminal() {
+    let Some(aws) = EmulatedAws::start().await else { return };
+    let Some(python) = Moto::python() else { return };
+    let mut home = home(&aws);
+    home.variable("TERM", "xterm");
+    let held = aws.proxy.hold("POST", "/");
+    let admin = program(ADMIN);
+    let arguments = ["-c", ON_A_TERMINAL, admin.to_str().unwrap(), LIST[0], LIST[1]];
+    let mut command = home.command(&python, arguments);
+    let mut terminal = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut shows = terminal.stdout.take().unwrap();
+    let mut shown = Vec::new();
+    let text = |shown: &[u8]| String::from_utf8_lossy(shown).into_owned();
+    let spins = async {
+        while !text(&shown).contains("reading the grants") {
+            assert_ne!(shows.read_buf(&mut shown).await.unwrap(), 0, "{}", text(&shown));
+        }
+    };
+    assert!(time_limits::wait(spins).await.is_some(), "no spinner: {}", text(&shown));
+    held.release();
+    let ended = async {
+        shows.read_to_end(&mut shown).await.unwrap();
+        terminal.wait().await.unwrap()
+    };
+    let status = time_limits::wait(ended).await.unwrap();
+    assert!(status.success(), "{status}: {}", text(&shown));
+    let shown = text(&shown);
+    let after = shown.rsplit("reading the grants").next().unwrap();
+    assert!(after.contains("notice: there are no grants"), "the list comes after it: {shown:?}");
 }

@@ -103,6 +103,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
             "aws_error",
             "error",
             "output",
+            "progress",
             "aws_session",
             "target",
             "cli",

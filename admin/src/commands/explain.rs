@@ -21,6 +21,7 @@ use super::grant_text::{
 use super::{CommandResult, Context, OpenStore};
 use crate::cli::GrantExplain;
 use crate::error::CommandError;
+use crate::progress::spinning;
 use crate::target::StoreTarget;
 
 /// The exit code if the principal has access under a condition that the program cannot check.
@@ -38,7 +39,7 @@ pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult
     let OpenStore { store, operator } = context.open(&args.store).await?;
     let principals = principals(&caller);
     let state = store.principal_state(principals.clone()).await?;
-    let all = store.grants(&operator, None, None).await?;
+    let all = spinning("reading the grants", store.grants(&operator, None, None)).await?;
     let revoked = store.revocations(&operator).await?.principals;
     let revoked: Vec<Principal> = revoked.into_iter().map(|revoked| revoked.principal).collect();
     let query = AccessQuery {

@@ -19,6 +19,7 @@ use super::{CommandResult, Context, OpenStore, event, existing_principal, explai
 use crate::cli::{GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::error::CommandError;
 use crate::output::notice;
+use crate::progress::spinning;
 use crate::target::quoted;
 
 /// Runs one subcommand.
@@ -124,10 +125,8 @@ async fn show(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
     let OpenStore { store, operator } = context.open(&args.store).await?;
-    let found = store
-        .grants(&operator, Some(principal.clone()), Some(namespace.clone()))
-        .await?
-        .pop();
+    let found =
+        store.grants(&operator, Some(principal.clone()), Some(namespace.clone())).await?.pop();
     let grant = found.ok_or_else(|| {
         absent(&principal, &namespace)
             .hint(format!("`{}` lists all grants", args.store.command("grant list")))
@@ -167,7 +166,8 @@ async fn list(context: &Context, args: GrantList) -> Result<(), CommandError> {
         args.principal.as_deref().map(|text| existing_principal(text, args.exact)).transpose()?;
     let namespace = args.namespace.as_deref().map(namespace).transpose()?;
     let OpenStore { store, operator } = context.open(&args.store).await?;
-    let grants = store.grants(&operator, principal, namespace).await?;
+    let grants =
+        spinning("reading the grants", store.grants(&operator, principal, namespace)).await?;
     let row = |grant: &Grant| {
         vec![
             grant.principal.to_string(),

@@ -10,6 +10,7 @@ use stile_protocol::region::Partition;
 use stile_store::{Store, StoreError};
 
 use crate::output::notice;
+use crate::progress::spinning;
 
 /// The names of a grant that nothing else in the store mentions, each with the most similar other
 /// name of its kind.
@@ -37,10 +38,11 @@ impl NewNames {
         new_namespace: bool,
     ) -> Self {
         let known = async {
-            let namespaces = if new_namespace { namespaces(operator, store).await? } else { vec![] };
+            let namespaces =
+                if new_namespace { namespaces(operator, store).await? } else { vec![] };
             Ok::<_, StoreError>((namespaces, principals(operator, store, grant).await?))
         };
-        match known.await {
+        match spinning("comparing the names", known).await {
             Ok((namespaces, principals)) => {
                 Self::compare(grant, new_namespace, &namespaces, &principals)
             }

@@ -17,6 +17,7 @@ use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
 use crate::direct_upload::{self, UploadRoute};
 use crate::error::CommandError;
 use crate::pack::Pattern;
+use crate::progress::spinning;
 use crate::upload::Archive;
 
 /// Runs one subcommand.
@@ -185,8 +186,8 @@ async fn list(context: &Context, args: &ModuleList) -> Result<(), CommandError> 
             Some(address.namespace.clone()),
             context.now,
         )?;
-        let found: Versions = api
-            .read(&format!("/v1/modules/{address}/versions"))
+        let path = format!("/v1/modules/{address}/versions");
+        let found: Versions = spinning("reading the versions", Box::pin(api.read(&path)))
             .await
             .map_err(|error| error.context(format_args!("`{address}`")))?;
         let versions: Vec<String> = found
@@ -208,7 +209,7 @@ async fn list(context: &Context, args: &ModuleList) -> Result<(), CommandError> 
         .as_ref()
         .map_or_else(|| "/v1/modules".to_owned(), |namespace| format!("/v1/modules/{namespace}"));
     let api = Api::new(&args.api, Permission::Download, namespace, context.now)?;
-    let modules = pages(&api, &path).await?;
+    let modules = spinning("reading the modules", Box::pin(pages(&api, &path))).await?;
     let name =
         |module: &Summary| format!("{}/{}/{}", module.namespace, module.name, module.provider);
     let rows: Vec<_> = modules

@@ -12,6 +12,7 @@ use terraform_credentials_stile::message::one_line;
 use super::{CommandResult, Context, OpenStore, event, record};
 use crate::cli::{NamespaceOne, NamespaceVerb};
 use crate::error::CommandError;
+use crate::progress::spinning;
 use crate::target::StoreTarget;
 
 /// Runs one subcommand.
@@ -68,7 +69,7 @@ async fn show(context: &Context, args: NamespaceOne) -> Result<(), CommandError>
 
 async fn list(context: &Context, target: StoreTarget) -> Result<(), CommandError> {
     let OpenStore { store, operator } = context.open(&target).await?;
-    let namespaces = store.namespaces(&operator).await?;
+    let namespaces = spinning("reading the namespaces", store.namespaces(&operator)).await?;
     let row = |found: &NamespaceSummary| {
         let [by, at] = origin(found);
         vec![

@@ -12,6 +12,7 @@ use super::{CommandResult, Context, event, operator_on_aws, record};
 use crate::aws_session;
 use crate::cli::{StoreInit, StoreMigrate, StoreVerb};
 use crate::error::CommandError;
+use crate::progress::spinning;
 use crate::target::StoreLocation;
 
 /// Runs one subcommand.
@@ -55,7 +56,8 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
             let operator = operator_on_aws(&session, deadlines).await?;
             let mut event = event(Kind::Store, &operator);
             event.resource(place.table.clone());
-            let made = Box::pin(Store::init_on_aws(&place, session.sdk(), deadlines)).await;
+            let making = Box::pin(Store::init_on_aws(&place, session.sdk(), deadlines));
+            let made = spinning("creating what is missing", making).await;
             let made = record(event, made, |made| created(made.table || made.bucket || made.key))?;
             let parts = [
                 (made.table, "table", &place.table),

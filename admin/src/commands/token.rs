@@ -12,6 +12,7 @@ use super::{CommandResult, Context, OpenStore, event, existing_principal, record
 use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
 use crate::error::CommandError;
 use crate::output::notice;
+use crate::progress::spinning;
 use crate::target::StoreTarget;
 
 /// Maximum number of attempts to delete all keys, if a broker adds a key at the same time.
@@ -131,7 +132,7 @@ async fn lift(context: &Context, args: &TokenLift) -> Result<(), CommandError> {
 
 async fn list(context: &Context, target: &StoreTarget) -> Result<(), CommandError> {
     let OpenStore { store, operator } = context.open(target).await?;
-    let revocations = store.revocations(&operator).await?;
+    let revocations = spinning("reading the revocations", store.revocations(&operator)).await?;
     let principals = revocations.principals.iter().map(|revoked| {
         let since = rfc3339(revoked.revoked_at);
         let json = json!({ "kind": "principal", "id": revoked.principal, "revoked_at": since });
