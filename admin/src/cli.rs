@@ -47,7 +47,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) output: OutputFormat,
 
-    /// Print no notices
+    /// Print no notices, and show no progress
     ///
     /// Results and errors are printed. Default: off. Example: `--quiet`
     #[arg(long, global = true, help_heading = "Global options")]

@@ -8,19 +8,22 @@ use serde_json::{Value, json};
 use stile_core::principal::TypedPrincipalError;
 use stile_protocol::audience::AudienceError;
 use stile_protocol::names::NameError;
-use stile_store::StoreError;
+use stile_store::{EndpointsError, StoreError};
 use terraform_credentials_stile::call::CallError;
 use terraform_credentials_stile::config::ConfigError;
+use terraform_credentials_stile::credentials::CredentialsError;
 use terraform_credentials_stile::exchange::ExchangeError;
 use terraform_credentials_stile::message;
 use terraform_credentials_stile::token::TokenError;
+
+use crate::aws_error::{credentials_hint, explained};
 
 /// The kind of an error, which determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorKind {
     /// Exit code 1: the request was refused, or its object does not exist.
     Refused,
-    /// Exit code 2: the command line is invalid.
+    /// Exit code 2: the command line is invalid, whether clap or the program finds that.
     Usage,
     /// Exit code 2: the request failed, for example because of the network or the store.
     Failed,
@@ -158,25 +161,41 @@ impl From<clap::Error> for CommandError {
 
 impl From<TypedPrincipalError> for CommandError {
     fn from(error: TypedPrincipalError) -> Self {
-        Self::refused(error.to_string()).hint(error.hint())
+        Self::usage(error.to_string()).hint(error.hint())
     }
 }
 
 impl From<NameError> for CommandError {
     fn from(error: NameError) -> Self {
-        Self::refused(error.to_string())
+        Self::usage(error.to_string())
     }
 }
 
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        Self::failed(message::chain(&error))
+        match explained(&error) {
+            Some((message, hint)) => Self::failed(message).hint(hint),
+            None => Self::failed(message::chain(&error)),
+        }
+    }
+}
+
+impl From<CredentialsError> for CommandError {
+    fn from(error: CredentialsError) -> Self {
+        let hint = credentials_hint(&error).map_or_else(|| error.hint(), str::to_owned);
+        Self::failed(message::chain(&error)).hint(hint)
+    }
+}
+
+impl From<EndpointsError> for CommandError {
+    fn from(error: EndpointsError) -> Self {
+        Self::usage(error.to_string())
     }
 }
 
 impl From<AudienceError> for CommandError {
     fn from(error: AudienceError) -> Self {
-        Self::failed(message::chain(&error))
+        Self::usage(message::chain(&error))
     }
 }
 

@@ -58,8 +58,20 @@ impl Expiry {
 ///
 /// [`ExpiryError`], if the text has another form, or the end is not after `now` or too far away.
 pub(crate) fn parse(text: &str, now: i64) -> Result<Expiry, ExpiryError> {
-    let printable =
-        || text.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect();
+    match parse_with_past(text, now)? {
+        Expiry::At(end) if end <= now => Err(ExpiryError::Past(printable(text))),
+        expiry => Ok(expiry),
+    }
+}
+
+/// Parses the same as [`parse`], and also a time or a date in the past. No duration has an end in the
+/// past.
+///
+/// # Errors
+///
+/// [`ExpiryError`], if the text has another form, is an empty duration, or the end is too far away.
+pub(crate) fn parse_with_past(text: &str, now: i64) -> Result<Expiry, ExpiryError> {
+    let printable = || printable(text);
     let expiry = if text == "never" {
         Expiry::Never
     } else if let Ok(time) = DateTime::parse_from_rfc3339(text) {
@@ -74,10 +86,17 @@ pub(crate) fn parse(text: &str, now: i64) -> Result<Expiry, ExpiryError> {
             .map_err(|_| ExpiryError::TooFar(printable()))?
     };
     match expiry.end(now) {
-        Some(end) if end <= now => Err(ExpiryError::Past(printable())),
+        Some(end) if end <= now && matches!(expiry, Expiry::After(_)) => {
+            Err(ExpiryError::Past(printable()))
+        }
         Some(end) if end >= MAX_EXPIRY => Err(ExpiryError::TooFar(printable())),
         _ => Ok(expiry),
     }
+}
+
+/// Returns a text of limited length without control characters, for an error.
+fn printable(text: &str) -> String {
+    text.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// Parses a date of exactly the form `2027-01-31`. Chrono also accepts signs and missing zeros.
@@ -138,6 +157,22 @@ mod tests {
         }
         for text in ["9000y", "500000000000y", "18446744073709551615s"] {
             assert!(matches!(parse(text, NOW), Err(ExpiryError::TooFar(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_in_the_past_is_a_time_or_a_date_and_never_a_duration() {
+        for text in ["0s", "500ms", "soon", "9000y", "2027-02-29"] {
+            assert!(parse_with_past(text, NOW).is_err(), "{text:?}");
+        }
+        for (text, end) in [
+            ("never", None),
+            ("1s", Some(NOW + 1)),
+            ("2026-11-20T10:11:12Z", Some(NOW)),
+            ("1970-01-01", Some(0)),
+        ] {
+            let expiry = parse_with_past(text, NOW).map(|expiry| expiry.end(NOW));
+            assert_eq!(expiry, Ok(end), "{text}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! `stile-admin`: dispatches commands, and reports errors as one line with an exit code.
 
 mod api;
+mod aws_error;
+mod aws_session;
 mod cli;
 mod commands;
 mod direct_upload;
@@ -8,6 +10,7 @@ mod error;
 mod expiry;
 mod output;
 mod pack;
+mod progress;
 mod target;
 mod upload;
 

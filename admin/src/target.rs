@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use stile_protocol::audience::Audience;
-use stile_store::{AwsDeadlines, EmbeddedDeadlines, Place, STORE_TIMEOUT, Store};
+use stile_store::{AwsDeadlines, AwsEndpoints, EmbeddedDeadlines, Place, STORE_TIMEOUT};
 use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
@@ -54,41 +54,6 @@ pub(crate) struct StoreTarget {
     endpoints: AwsEndpoints,
 }
 
-/// The variables of the AWS SDK that replace its endpoints. The SDK panics if one is empty.
-#[derive(Debug, Default, Args)]
-struct AwsEndpoints {
-    #[arg(long = "aws-endpoint", env = "AWS_ENDPOINT_URL", hide = true)]
-    every_service: Option<String>,
-
-    #[arg(long = "aws-endpoint-dynamodb", env = "AWS_ENDPOINT_URL_DYNAMODB", hide = true)]
-    only_dynamodb: Option<String>,
-
-    #[arg(long = "aws-endpoint-s3", env = "AWS_ENDPOINT_URL_S3", hide = true)]
-    only_s3: Option<String>,
-
-    #[arg(long = "aws-endpoint-kms", env = "AWS_ENDPOINT_URL_KMS", hide = true)]
-    only_kms: Option<String>,
-}
-
-impl AwsEndpoints {
-    /// Fails if a variable is set to nothing.
-    fn check(&self) -> Result<(), CommandError> {
-        let variables = [
-            ("AWS_ENDPOINT_URL", &self.every_service),
-            ("AWS_ENDPOINT_URL_DYNAMODB", &self.only_dynamodb),
-            ("AWS_ENDPOINT_URL_S3", &self.only_s3),
-            ("AWS_ENDPOINT_URL_KMS", &self.only_kms),
-        ];
-        match variables.into_iter().find(|(_, value)| value.as_deref() == Some("")) {
-            None => Ok(()),
-            Some((name, _)) => Err(CommandError::failed(format!(
-                "`{name}` is set to nothing, which the AWS SDK does not accept"
-            ))
-            .hint(format!("unset `{name}`"))),
-        }
-    }
-}
-
 /// The location of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StoreLocation {
@@ -102,19 +67,6 @@ impl StoreTarget {
     #[cfg(test)]
     pub(crate) fn of(data: &str) -> Self {
         Self { data: Some(data.into()), ..Self::default() }
-    }
-
-    /// Opens the store.
-    pub(crate) async fn open(&self) -> Result<Store, CommandError> {
-        match self.location()? {
-            StoreLocation::Folder(folder) => {
-                Ok(Store::open_folder(&folder, self.embedded_deadlines())?)
-            }
-            StoreLocation::Aws(place) => {
-                let connected = Store::connect_aws(&place, None, None, self.aws_deadlines());
-                Ok(Box::pin(connected).await)
-            }
-        }
     }
 
     /// Returns the location that the flags select.
@@ -178,10 +130,10 @@ pub(crate) fn quoted(value: &str) -> String {
 pub(crate) struct ApiTarget {
     /// Call this registry, with a token for your AWS identity
     ///
-    /// Required. The helper's `config.toml` may set its URL and the credentials.
-    /// Example: `--registry-host registry.example.com`
-    #[arg(long, value_name = "HOST", value_parser = |text: &str| Audience::parse(text).map_err(|error| error.to_string()))]
-    registry_host: Audience,
+    /// Default: the only registry in the helper's `config.toml`, which may also set its URL and the
+    /// credentials. Variable: `STILE_HOST`. Example: `--registry-host registry.example.com`
+    #[arg(long, value_name = "HOST", env = "STILE_HOST", hide_env = true, value_parser = NamedHost::parse)]
+    registry_host: Option<NamedHost>,
 
     /// Read this configuration file of the helper
     ///
@@ -220,17 +172,21 @@ impl ApiTarget {
         self.timeout.map(Duration::from_secs)
     }
 
-    /// Returns the configured registry, or a registry at its own host name if none is configured.
+    /// Returns the registry that the flag or the variable names, or else the only configured one.
+    ///
+    /// A named registry that is not configured is at its own host name.
     pub(crate) fn registry(
         &self,
         environment: &Environment,
     ) -> Result<RegistryConfig, CommandError> {
         let config = Config::load(self.config.as_deref(), environment)?;
-        let mut registry = match config.registry(&self.registry_host) {
-            Some(registry) => registry.clone(),
-            None => {
-                RegistryConfig::new(self.registry_host.clone()).map_err(CommandError::failed)?
-            }
+        let named = self.registry_host.as_ref().and_then(|named| named.0.as_ref());
+        let mut registry = match named {
+            Some(host) => match config.registry(host) {
+                Some(registry) => registry.clone(),
+                None => RegistryConfig::new(host.clone()).map_err(CommandError::failed)?,
+            },
+            None => only_registry(&config)?.clone(),
         };
         if self.region.is_some() {
             registry.region.clone_from(&self.region);
@@ -239,6 +195,42 @@ impl ApiTarget {
             registry.profile.clone_from(&self.profile);
         }
         Ok(registry)
+    }
+}
+
+/// The registry host of a flag or a variable. An empty one names no registry, as for the broker.
+#[derive(Debug, Clone)]
+struct NamedHost(Option<Audience>);
+
+impl NamedHost {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        Audience::parse(text).map(|host| Self(Some(host))).map_err(|error| error.to_string())
+    }
+}
+
+/// Returns the only configured registry.
+///
+/// The program does not choose one of several: it would publish to the wrong one.
+fn only_registry(config: &Config) -> Result<&RegistryConfig, CommandError> {
+    let all: Vec<&RegistryConfig> = config.registries().collect();
+    match all.as_slice() {
+        [only] => Ok(only),
+        [] => Err(CommandError::usage(
+            "no registry is named, and the helper's `config.toml` has none",
+        )
+        .hint("use `--registry-host HOST`, or set `STILE_HOST`")),
+        several => {
+            let hosts: Vec<String> =
+                several.iter().map(|registry| format!("`{}`", registry.host)).collect();
+            Err(CommandError::usage(format!(
+                "no registry is named, and the helper's `config.toml` has several: {}",
+                hosts.join(", ")
+            ))
+            .hint("use `--registry-host HOST`, or set `STILE_HOST`"))
+        }
     }
 }
 

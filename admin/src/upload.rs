@@ -1,13 +1,12 @@
 //! Packs or opens a module's archive, inspects it, and sends it in chunks.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::channel::Channel;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, RequestBuilder};
 use sha2::{Digest as _, Sha256};
@@ -17,8 +16,9 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use crate::api::{ApiResponse, send};
 use crate::error::CommandError;
-use crate::output::{is_quiet, notice};
+use crate::output::notice;
 use crate::pack::{PackError, PackedFolder, Pattern, pack};
+use crate::progress::bar;
 
 /// Timeout of an upload. It is longer than the broker's own timeout of 15 minutes.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(960);
@@ -59,13 +59,16 @@ impl Archive {
         let refused = |problem: &dyn std::fmt::Display| {
             CommandError::refused(format!("`{}` cannot be published: {problem}", path.display()))
         };
+        let unusable = |problem: &str| {
+            CommandError::usage(format!("`{}` cannot be published: {problem}", path.display()))
+        };
         let (mut file, format, skipped) = if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
             let packed = pack(path, include).map_err(|error| pack_failure(&error))?;
             print_skipped(&packed);
             (packed.file, Format::Zip, packed.skipped)
         } else {
             if !include.is_empty() {
-                return Err(refused(&"`--include` selects files of a folder only")
+                return Err(unusable("`--include` selects files of a folder only")
                     .hint("leave out `--include`: the program sends an archive unchanged"));
             }
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -80,7 +83,7 @@ impl Archive {
             }
             (
                 File::open(path).map_err(unreadable)?,
-                format.ok_or_else(|| refused(&"its name has no archive extension").hint(hint))?,
+                format.ok_or_else(|| unusable("its name has no archive extension").hint(hint))?,
                 Vec::new(),
             )
         };
@@ -214,18 +217,5 @@ fn digest(file: &mut File) -> io::Result<String> {
             0 => return Ok(hex::encode(hash.finalize())),
             count => hash.update(&chunk[..count]),
         }
-    }
-}
-
-fn bar(bytes: u64) -> ProgressBar {
-    let target = if io::stderr().is_terminal() && !is_quiet() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(bytes), target);
-    match ProgressStyle::with_template("sending {bytes} of {total_bytes} {wide_bar}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }

@@ -16,12 +16,11 @@ use stile_protocol::exchange;
 use stile_protocol::region::{Partition, REGIONS, Region};
 
 pub use self::authorizer_base::AuthorizerBase;
-pub use self::aws_endpoints::AwsEndpoints;
 use crate::authn::gateway::{IamSource, IamSourceError};
 use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTimeouts};
 use crate::client_source::ClientSource;
 use stile_core::package::SIGNED_URL_LIFETIME;
-use stile_store::{DISK_RESERVE_MIB, Place, STORE_TIMEOUT};
+use stile_store::{AwsEndpoints, DISK_RESERVE_MIB, EndpointsError, Place, STORE_TIMEOUT};
 
 /// Returns whether this process is a Lambda function. Lambda sets the address of its runtime API.
 pub fn under_lambda() -> bool {
@@ -353,9 +352,9 @@ pub enum ConfigError {
         "exactly one of `--data` and `--table` is required; hint: use `--data DIR`, or `--table NAME --bucket NAME --kms-key KEY`"
     )]
     Store,
-    /// An endpoint in a variable of the AWS SDK is empty.
-    #[error("`{0}` is set to nothing, which the AWS SDK does not accept; hint: unset it")]
-    EmptyEndpoint(&'static str),
+    /// The AWS SDK cannot use one of its variables.
+    #[error(transparent)]
+    AwsEndpoints(#[from] EndpointsError),
     /// A flag of the store on AWS is missing.
     #[error("`--table` requires `{0}`")]
     MissingFlag(&'static str),
@@ -506,10 +505,8 @@ fn store_location(options: &Options) -> Result<StoreLocation, ConfigError> {
                 kms_key: options.kms_key.clone().ok_or(ConfigError::MissingFlag("--kms-key"))?,
                 bucket_kms_key: options.bucket_kms_key.clone(),
             };
-            if let Some(name) = options.aws_endpoints.set_to_nothing() {
-                return Err(ConfigError::EmptyEndpoint(name));
-            }
-            let emulator = options.aws_endpoints.emulator().map(str::to_owned);
+            options.aws_endpoints.check()?;
+            let emulator = aws_endpoints::emulator(&options.aws_endpoints).map(str::to_owned);
             Ok(StoreLocation::Aws { place, emulator })
         }
         _ => Err(ConfigError::Store),

@@ -353,7 +353,8 @@ async fn the_broker_and_the_admin_program_read_the_endpoints_of_one_service_by_t
         ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", free_port())),
         ("AWS_ENDPOINT_URL_DYNAMODB", endpoint.clone()),
         ("AWS_ENDPOINT_URL_S3", endpoint.clone()),
-        ("AWS_ENDPOINT_URL_KMS", endpoint),
+        ("AWS_ENDPOINT_URL_KMS", endpoint.clone()),
+        ("AWS_ENDPOINT_URL_STS", endpoint),
     ]);
     let run = |program: &Path, arguments: &[&str], variables: &[(&str, String)]| {
         let mut command = std::process::Command::new(program);
@@ -367,15 +368,21 @@ async fn the_broker_and_the_admin_program_read_the_endpoints_of_one_service_by_t
         let ok = said.lines().any(|line| line.starts_with(&format!("ok      {part}")));
         assert!(ok, "{part}: {said}");
     }
-    for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_KMS"] {
-        let mut nothing = by_service.clone();
-        nothing.retain(|(set, _)| *set != name);
-        nothing.push((name, String::new()));
+    for (name, value, says) in [
+        ("AWS_ENDPOINT_URL", "", "is set to nothing"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "", "is set to nothing"),
+        ("AWS_ENDPOINT_URL_KMS", "", "is set to nothing"),
+        ("AWS_ENDPOINT_URL_STS", "", "is set to nothing"),
+        ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "yes", "is neither `true` nor `false`"),
+    ] {
+        let mut wrong = by_service.clone();
+        wrong.retain(|(set, _)| *set != name);
+        wrong.push((name, value.to_owned()));
         for said in [
-            run(&program(BROKER), &check, &nothing),
-            run(&program(ADMIN), &["namespace", "list"], &nothing),
+            run(&program(BROKER), &check, &wrong),
+            run(&program(ADMIN), &["namespace", "list"], &wrong),
         ] {
-            assert!(said.contains(&format!("`{name}` is set to nothing")), "{said}");
+            assert!(said.contains(&format!("`{name}` {says}")), "{said}");
         }
     }
     run(&program(ADMIN), &["namespace", "create", "acme"], &by_service);

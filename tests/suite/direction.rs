@@ -100,8 +100,11 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
         "admin/src",
         &[
             "expiry",
+            "aws_error",
             "error",
             "output",
+            "progress",
+            "aws_session",
             "target",
             "cli",
             "api",

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue fails")]
 #![expect(clippy::duplicate_mod, reason = "the flows run on each store")]
 
+mod admin_on_aws;
 mod archive_headers;
 mod archive_installs;
 mod archive_turns;

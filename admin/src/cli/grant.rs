@@ -128,6 +128,13 @@ pub(crate) struct GrantCreate {
     #[arg(long, value_name = "WHEN")]
     pub(crate) expires: Option<String>,
 
+    /// Create nothing, and exit with 0, if the grant would have ended already
+    ///
+    /// For a list of commands that you run again. Another grant that has not ended is still an error.
+    /// Default: off, so an end in the past is an error. Example: `--expires 2027-01-31 --skip-expired`
+    #[arg(long, requires = "expires")]
+    pub(crate) skip_expired: bool,
+
     /// Pin this AWS unique id: the grant applies only to the role or user that has it
     ///
     /// Default: the first token pins the id. Example: `--unique-id AROAEXAMPLEEXAMPLE222`

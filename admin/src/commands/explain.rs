@@ -18,9 +18,10 @@ use self::difference::Difference;
 use super::grant_text::{
     GrantFlags, GrantLine, lookup, namespace, object, permission_flags, unique_id,
 };
-use super::{CommandResult, Context};
+use super::{CommandResult, Context, OpenStore};
 use crate::cli::GrantExplain;
 use crate::error::CommandError;
+use crate::progress::spinning;
 use crate::target::StoreTarget;
 
 /// The exit code if the principal has access under a condition that the program cannot check.
@@ -35,11 +36,11 @@ pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult
     let caller = typed.principal;
     let id = args.unique_id.as_deref().map(|text| unique_id(&caller, text)).transpose()?;
     let namespace = namespace(&args.on.namespace)?;
-    let store = args.store.open().await?;
+    let OpenStore { store, operator } = context.open(&args.store).await?;
     let principals = principals(&caller);
     let state = store.principal_state(principals.clone()).await?;
-    let all = store.grants(&context.operator(), None, None).await?;
-    let revoked = store.revocations(&context.operator()).await?.principals;
+    let all = spinning("reading the grants", store.grants(&operator, None, None)).await?;
+    let revoked = store.revocations(&operator).await?.principals;
     let revoked: Vec<Principal> = revoked.into_iter().map(|revoked| revoked.principal).collect();
     let query = AccessQuery {
         target: &args.store,

@@ -15,10 +15,11 @@ use super::grant_create::create;
 use super::grant_text::{
     GrantFlags, GrantLine, concrete, expiry, namespace, object, permission_flags, with_status,
 };
-use super::{CommandResult, Context, existing_principal, explain, record};
+use super::{CommandResult, Context, OpenStore, event, existing_principal, explain, record};
 use crate::cli::{GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::error::CommandError;
 use crate::output::notice;
+use crate::progress::spinning;
 use crate::target::quoted;
 
 /// Runs one subcommand.
@@ -44,13 +45,13 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
     };
     let change = Change { set: args.permissions(true), clear: args.permissions(false), expires_at };
     if change.set.is_empty() && change.clear.is_empty() && expires_at == ExpiryChange::Keep {
-        return Err(CommandError::refused("the update has no changes")
+        return Err(CommandError::usage("the update has no changes")
             .hint("add a permission, such as `--upload` or `--download=false`, or a new expiry with `--expires`"));
     }
-    let store = args.store.open().await?;
-    let access = context.operator().grant_access(namespace.clone());
+    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let access = operator.grant_access(namespace.clone());
     let updated = store.update_grant(&access, principal.clone(), change).await;
-    let mut event = context.event(Kind::Grant);
+    let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
     let held = match &updated {
         Ok(Updated::Done(grant)) => Some(grant.permissions.to_string()),
@@ -104,9 +105,10 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
 async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
-    let access = context.operator().grant_access(namespace.clone());
-    let deleted = args.store.open().await?.delete_grant(&access, principal.clone()).await;
-    let mut event = context.event(Kind::Grant);
+    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let access = operator.grant_access(namespace.clone());
+    let deleted = store.delete_grant(&access, principal.clone()).await;
+    let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
     event.grant(&namespace, None);
     if !record(event, deleted, |deleted| if *deleted { Outcome::Deleted } else { Outcome::Absent })?
@@ -122,11 +124,9 @@ async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
 async fn show(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
-    let store = args.store.open().await?;
-    let found = store
-        .grants(&context.operator(), Some(principal.clone()), Some(namespace.clone()))
-        .await?
-        .pop();
+    let OpenStore { store, operator } = context.open(&args.store).await?;
+    let found =
+        store.grants(&operator, Some(principal.clone()), Some(namespace.clone())).await?.pop();
     let grant = found.ok_or_else(|| {
         absent(&principal, &namespace)
             .hint(format!("`{}` lists all grants", args.store.command("grant list")))
@@ -165,7 +165,9 @@ async fn list(context: &Context, args: GrantList) -> Result<(), CommandError> {
     let principal =
         args.principal.as_deref().map(|text| existing_principal(text, args.exact)).transpose()?;
     let namespace = args.namespace.as_deref().map(namespace).transpose()?;
-    let grants = args.store.open().await?.grants(&context.operator(), principal, namespace).await?;
+    let OpenStore { store, operator } = context.open(&args.store).await?;
+    let grants =
+        spinning("reading the grants", store.grants(&operator, principal, namespace)).await?;
     let row = |grant: &Grant| {
         vec![
             grant.principal.to_string(),
@@ -190,8 +192,9 @@ async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> 
     // Each role has its own pin, so a permission set must not replace the role.
     let principal = parse_typed(&args.principal, true)?.principal;
     concrete(&principal)?;
-    let cleared = args.store.open().await?.unpin(&context.operator(), principal.clone()).await;
-    let mut event = context.event(Kind::Repin);
+    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let cleared = store.unpin(&operator, principal.clone()).await;
+    let mut event = event(Kind::Repin, &operator);
     event.about(&principal);
     if !record(event, cleared, |cleared| if *cleared { Outcome::Cleared } else { Outcome::Absent })?
     {

@@ -1,5 +1,6 @@
 //! `grant create`: creates a grant, and compares it with an existing one.
 
+use serde_json::json;
 use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
@@ -8,10 +9,11 @@ use stile_protocol::names::Permissions;
 use stile_store::{Created, NewGrant};
 
 use super::grant_text::{
-    GrantFlags, GrantLine, concrete, expiry, namespace, permission_flags, unique_id, with_status,
+    GrantFlags, GrantLine, concrete, expiry, expiry_with_past, namespace, permission_flags,
+    unique_id, with_status,
 };
 use super::known_names::NewNames;
-use super::{Context, record};
+use super::{Context, OpenStore, event, record};
 use crate::cli::GrantCreate;
 use crate::error::CommandError;
 use crate::expiry::Expiry;
@@ -24,38 +26,47 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
     let (principal, namespace) = (typed.principal, namespace(&args.on.namespace)?);
     let permissions = args.permissions();
     if permissions.is_empty() {
-        return Err(CommandError::refused("a grant needs at least one permission").hint(
+        return Err(CommandError::usage("a grant needs at least one permission").hint(
             "add one or more of `--download`, `--upload`, `--create-grant`, `--delete-grant`",
         ));
     }
-    let expiry = expiry(args.expires.as_deref(), context.now)?.unwrap_or(Expiry::Never);
+    let parse = if args.skip_expired { expiry_with_past } else { expiry };
+    let expiry = parse(args.expires.as_deref(), context.now)?.unwrap_or(Expiry::Never);
     let wanted = Wanted { permissions, expiry, pin: pin(&principal, args)? };
     if !args.yes {
         confirmed(&principal, typed.needs_confirmation, &namespace)?;
     }
     typed.notices.iter().for_each(notice);
-    let access = context.operator().grant_access(namespace);
+    if let Some(end) = expiry.end(context.now).filter(|end| *end <= context.now) {
+        return skip(context, args, principal, namespace, permissions, end).await;
+    }
     let new = NewGrant {
         principal: principal.clone(),
         permissions,
         expires_at: expiry.end(context.now),
         pin: wanted.pin.clone(),
     };
-    let store = args.store.open().await?;
-    let mut event = context.event(Kind::Grant);
+    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let access = operator.grant_access(namespace);
+    let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
     event.grant(access.namespace(), Some(permissions.to_string()));
     let created = store.create_grant(&access, new, context.now).await;
     match record(event, created, |created| match created {
         Created::Done { .. } => Outcome::Created,
-        Created::Exists { grant, pin } if wanted.is(grant, pin, context.now) => Outcome::Unchanged,
+        Created::Exists { grant, pin }
+            if wanted.is(grant, pin, context.now)
+                || args.skip_expired && wanted.was(grant, pin, context.now) =>
+        {
+            Outcome::Unchanged
+        }
         Created::Exists { .. } | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
             Outcome::Conflict
         }
         Created::TooMany => Outcome::Full,
     })? {
         Created::Done { grant, new_namespace } => {
-            let names = NewNames::find(context, &store, &grant, new_namespace).await;
+            let names = NewNames::find(&operator, &store, &grant, new_namespace).await;
             names.notices(&grant).iter().for_each(notice);
             let mut json = with_status("created", &grant);
             names.add_to(&mut json);
@@ -75,6 +86,12 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
             NewNames::default().add_to(&mut json);
             context.output.outcome(format_args!("unchanged: {}", GrantLine(&grant)), &json)
         }
+        Created::Exists { grant, pin }
+            if args.skip_expired && wanted.was(&grant, &pin, context.now) =>
+        {
+            let end = grant.expires_at.unwrap_or(context.now);
+            skipped(context, &grant.principal, &grant.namespace, permissions, end)
+        }
         Created::Exists { grant, pin } => Err(wanted.differs(args, &grant, &pin, context.now)),
         Created::DiffersByCase(twin) => {
             let problem = format!(
@@ -92,6 +109,54 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
         ))
         .hint("create a grant on `*`, which means all namespaces")),
     }
+}
+
+/// Creates nothing, because the requested grant has ended. Another grant that has not ended is an
+/// error: the list of commands does not say that it exists.
+async fn skip(
+    context: &Context,
+    args: &GrantCreate,
+    principal: Principal,
+    namespace: GrantNamespace,
+    permissions: Permissions,
+    end: i64,
+) -> Result<(), CommandError> {
+    let OpenStore { store, operator } = context.open(&args.store).await?;
+    let held = store.grants(&operator, Some(principal.clone()), Some(namespace.clone())).await?;
+    let is_live = |grant: &&Grant| grant.expires_at.is_none_or(|end| context.now < end);
+    if let Some(live) = held.iter().find(is_live) {
+        return Err(CommandError::refused(format!(
+            "the grant already exists and has not ended: {}",
+            GrantLine(live)
+        ))
+        .hint(format!(
+            "delete it with `{} {}`, or remove the command for a grant that has ended",
+            args.store.command("grant delete"),
+            GrantFlags(&principal, &namespace)
+        )));
+    }
+    skipped(context, &principal, &namespace, permissions, end)
+}
+
+/// Reports a grant that has ended, so that nothing was created.
+fn skipped(
+    context: &Context,
+    principal: &Principal,
+    namespace: &GrantNamespace,
+    permissions: Permissions,
+    end: i64,
+) -> Result<(), CommandError> {
+    notice(format_args!(
+        "the grant ended at {}, so nothing was created; hint: remove the command, or give a new end",
+        rfc3339(end)
+    ));
+    let mut json = json!({
+        "status": "expired", "principal": principal, "namespace": namespace.to_string(),
+        "permissions": permissions, "expires_at": rfc3339(end), "created_by": null, "created_at": null,
+    });
+    NewNames::default().add_to(&mut json);
+    let line = format!("skipped {principal} on {namespace}: {permissions} until {}", rfc3339(end));
+    context.output.outcome(line, &json)
 }
 
 fn pinned_otherwise(args: &GrantCreate, principal: &Principal) -> CommandError {
@@ -149,6 +214,14 @@ impl Wanted {
     fn is(&self, held: &Grant, held_pin: &Pin, now: i64) -> bool {
         held.permissions == self.permissions
             && self.has_end_of(held, now)
+            && self.pin.as_ref().is_none_or(|pin| pin == held_pin)
+    }
+
+    /// Returns whether the existing grant was the requested one until it ended.
+    fn was(&self, held: &Grant, held_pin: &Pin, now: i64) -> bool {
+        held.permissions == self.permissions
+            && self.expiry.created(held.created_at, held.expires_at)
+            && held.expires_at.is_some_and(|end| end <= now)
             && self.pin.as_ref().is_none_or(|pin| pin == held_pin)
     }
 
@@ -254,6 +327,25 @@ mod tests {
         ] {
             let wanted = wanted(permissions, expiry, pin);
             assert!(!wanted.is(&held(end), &held_pin, NOW), "{expiry:?} {held_pin:?}");
+        }
+    }
+
+    #[test]
+    fn a_grant_that_ended_was_the_requested_one_only_if_nothing_else_differs() {
+        let (download, upload) = (Permission::Download, Permission::Upload);
+        for (permission, expiry, pin, end, expected) in [
+            (download, Expiry::Never, None, None, false),
+            (upload, Expiry::After(60), None, Some(NOW), false),
+            (download, Expiry::After(59), None, Some(NOW), false),
+            (download, Expiry::After(61), None, Some(NOW + 1), false),
+            (download, Expiry::After(60), Some(Pin::Disabled), Some(NOW), false),
+            (download, Expiry::After(60), None, Some(NOW), true),
+            (download, Expiry::At(NOW), None, Some(NOW), true),
+            (download, Expiry::After(60), Some(Pin::Unpinned), Some(NOW), true),
+        ] {
+            let wanted = wanted(&[permission], expiry, pin);
+            let was = wanted.was(&held(end), &Pin::Unpinned, NOW);
+            assert_eq!(was, expected, "{permission} {expiry:?} {end:?}");
         }
     }
 

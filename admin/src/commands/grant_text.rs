@@ -10,7 +10,7 @@ use stile_protocol::names::Permissions;
 use terraform_credentials_stile::message::one_line;
 
 use crate::error::CommandError;
-use crate::expiry::{self, Expiry};
+use crate::expiry::{self, Expiry, ExpiryError};
 
 /// Parses a namespace, or `*` for all namespaces.
 pub(super) fn namespace(text: &str) -> Result<GrantNamespace, CommandError> {
@@ -25,7 +25,7 @@ pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, C
         Principal::PermissionSet(_) | Principal::Account(_) => "",
     };
     let wrong = || {
-        CommandError::refused(format!(
+        CommandError::usage(format!(
             "`{}` is not a unique id of the principal's kind: `AROA…` for a role, `AIDA…` for a user",
             one_line(text)
         ))
@@ -36,9 +36,21 @@ pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, C
 
 /// Parses `--expires`, if it is given.
 pub(super) fn expiry(text: Option<&str>, now: i64) -> Result<Option<Expiry>, CommandError> {
-    text.map(|text| expiry::parse(text, now))
+    text.map(|text| expiry::parse(text, now)).transpose().map_err(|error| unusable(&error))
+}
+
+/// Parses the same as [`expiry`], and also an end in the past.
+pub(super) fn expiry_with_past(
+    text: Option<&str>,
+    now: i64,
+) -> Result<Option<Expiry>, CommandError> {
+    text.map(|text| expiry::parse_with_past(text, now))
         .transpose()
-        .map_err(|error| CommandError::refused(format!("`--expires`: {error}")))
+        .map_err(|error| unusable(&error))
+}
+
+fn unusable(error: &ExpiryError) -> CommandError {
+    CommandError::usage(format!("`--expires`: {error}"))
 }
 
 /// Checks that a principal is one role or user, which can have a unique id.
@@ -46,7 +58,7 @@ pub(super) fn concrete(principal: &Principal) -> Result<(), CommandError> {
     if principal.has_unique_id() {
         return Ok(());
     }
-    Err(CommandError::refused(format!(
+    Err(CommandError::usage(format!(
         "`{principal}` is not a single role or user, so it has no unique id"
     ))
     .hint("use the ARN of one role or user"))

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use stile_core::grants::{Grant, GrantNamespace};
+use stile_core::grants::{Grant, GrantNamespace, OperatorAccess};
 use stile_core::principal::{AwsPrincipal, Principal};
 use stile_protocol::names::Namespace;
 use stile_protocol::region::Partition;
 use stile_store::{Store, StoreError};
 
-use super::Context;
 use crate::output::notice;
+use crate::progress::spinning;
 
 /// The names of a grant that nothing else in the store mentions, each with the most similar other
 /// name of its kind.
@@ -32,16 +32,17 @@ impl NewNames {
     ///
     /// The command must not fail any more. So it prints a notice if the store cannot be read.
     pub(super) async fn find(
-        context: &Context,
+        operator: &OperatorAccess,
         store: &Store,
         grant: &Grant,
         new_namespace: bool,
     ) -> Self {
         let known = async {
-            let namespaces = if new_namespace { namespaces(context, store).await? } else { vec![] };
-            Ok::<_, StoreError>((namespaces, principals(context, store, grant).await?))
+            let namespaces =
+                if new_namespace { namespaces(operator, store).await? } else { vec![] };
+            Ok::<_, StoreError>((namespaces, principals(operator, store, grant).await?))
         };
-        match known.await {
+        match spinning("comparing the names", known).await {
             Ok((namespaces, principals)) => {
                 Self::compare(grant, new_namespace, &namespaces, &principals)
             }
@@ -139,26 +140,29 @@ fn likely(what: &str, nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |name| format!("; the nearest known {what} is `{name}`"))
 }
 
-async fn namespaces(context: &Context, store: &Store) -> Result<Vec<Namespace>, StoreError> {
-    let all = store.namespaces(&context.operator()).await?;
+async fn namespaces(
+    operator: &OperatorAccess,
+    store: &Store,
+) -> Result<Vec<Namespace>, StoreError> {
+    let all = store.namespaces(operator).await?;
     Ok(all.into_iter().map(|found| found.namespace).collect())
 }
 
 /// Returns the principals of all other grants, and the revoked ones. If the grant's own principal
 /// has another grant, it returns only that principal.
 async fn principals(
-    context: &Context,
+    operator: &OperatorAccess,
     store: &Store,
     grant: &Grant,
 ) -> Result<Vec<Principal>, StoreError> {
-    let (operator, own) = (context.operator(), &grant.principal);
+    let own = &grant.principal;
     let is_other = |other: &Grant| other.principal != *own || other.namespace != grant.namespace;
-    if store.grants(&operator, Some(own.clone()), None).await?.iter().any(is_other) {
+    if store.grants(operator, Some(own.clone()), None).await?.iter().any(is_other) {
         return Ok(vec![own.clone()]);
     }
-    let grants = store.grants(&operator, None, None).await?;
+    let grants = store.grants(operator, None, None).await?;
     let granted = grants.into_iter().filter(is_other).map(|other| other.principal);
-    let revoked = store.revocations(&operator).await?.principals;
+    let revoked = store.revocations(operator).await?.principals;
     Ok(granted.chain(revoked.into_iter().map(|revoked| revoked.principal)).collect())
 }
 

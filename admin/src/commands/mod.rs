@@ -10,40 +10,89 @@ pub(crate) mod namespace;
 pub(crate) mod store;
 pub(crate) mod token;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use stile_core::audit::{Event, Kind, Outcome};
 use stile_core::grants::OperatorAccess;
 use stile_core::principal::{Principal, parse_typed};
 use stile_protocol::reply::ErrorCode;
-use stile_store::StoreError;
+use stile_store::{AwsDeadlines, AwsSession, Store, StoreError};
 
+use crate::aws_session;
 use crate::error::CommandError;
 use crate::output::{Output, notice};
+use crate::target::{StoreLocation, StoreTarget};
 
 /// The context of every command.
 #[derive(Debug)]
 pub(crate) struct Context {
     /// The output for data.
     pub(crate) output: Output,
-    /// The name of the local user, for records.
+    /// The name of the local user, for the records of a data folder.
     pub(crate) user: String,
     /// The current time in Unix seconds.
     pub(crate) now: i64,
 }
 
 impl Context {
-    /// Returns the operator's right. IAM or the file system decides who can open the store.
-    pub(crate) fn operator(&self) -> OperatorAccess {
-        OperatorAccess::for_store_writer(&self.user)
+    /// Opens a store to read it. No record names the reader, so STS is not asked.
+    async fn open(&self, target: &StoreTarget) -> Result<OpenStore, CommandError> {
+        match target.location()? {
+            StoreLocation::Folder(folder) => self.open_folder(&folder, target),
+            StoreLocation::Aws(place) => {
+                let session = aws_session::load(self.now).await?;
+                let store = Store::on_aws(&place, None, session.sdk(), target.aws_deadlines());
+                Ok(OpenStore { store, operator: self.local_operator() })
+            }
+        }
     }
 
-    /// Creates the audit event of a change by this operator.
-    fn event(&self, kind: Kind) -> Event {
-        let mut event = Event::new(kind);
-        event.operator(&self.operator());
-        event
+    /// Opens a store to change it, as the operator whom the records will name.
+    async fn open_to_change(&self, target: &StoreTarget) -> Result<OpenStore, CommandError> {
+        match target.location()? {
+            StoreLocation::Folder(folder) => self.open_folder(&folder, target),
+            StoreLocation::Aws(place) => {
+                let (session, deadlines) =
+                    (aws_session::load(self.now).await?, target.aws_deadlines());
+                let operator = operator_on_aws(&session, deadlines).await?;
+                let store = Store::on_aws(&place, None, session.sdk(), deadlines);
+                Ok(OpenStore { store, operator })
+            }
+        }
     }
+
+    fn open_folder(&self, folder: &Path, target: &StoreTarget) -> Result<OpenStore, CommandError> {
+        let store = Store::open_folder(folder, target.embedded_deadlines())?;
+        Ok(OpenStore { store, operator: self.local_operator() })
+    }
+
+    /// Returns the right of the local user. The file system decides who can open a folder.
+    fn local_operator(&self) -> OperatorAccess {
+        OperatorAccess::for_store_writer(&self.user)
+    }
+}
+
+/// Returns the right of the operator on AWS. IAM decides who can use the table.
+async fn operator_on_aws(
+    session: &AwsSession,
+    deadlines: AwsDeadlines,
+) -> Result<OperatorAccess, CommandError> {
+    aws_session::operator_arn(session, deadlines).await.map(OperatorAccess::for_store_writer)
+}
+
+/// An open store, and the right of the operator who opened it.
+#[derive(Debug)]
+struct OpenStore {
+    store: Store,
+    operator: OperatorAccess,
+}
+
+/// Creates the audit event of a change by this operator.
+fn event(kind: Kind, operator: &OperatorAccess) -> Event {
+    let mut event = Event::new(kind);
+    event.operator(operator);
+    event
 }
 
 /// Writes the audit event of a change with its outcome.

@@ -17,6 +17,7 @@ use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
 use crate::direct_upload::{self, UploadRoute};
 use crate::error::CommandError;
 use crate::pack::Pattern;
+use crate::progress::spinning;
 use crate::upload::Archive;
 
 /// Runs one subcommand.
@@ -38,13 +39,15 @@ struct Published {
 async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandError> {
     let address: ModuleAddress = args.address.parse()?;
     let version =
-        Version::parse(&args.version).map_err(|error| CommandError::refused(error.to_string()))?;
-    let archive = Archive::open(&args.path, &patterns(&args.include)?)?;
+        Version::parse(&args.version).map_err(|error| CommandError::usage(error.to_string()))?;
+    let patterns = patterns(&args.include)?;
     if args.dry_run {
-        return show(context, &address, &version, &archive);
+        return show(context, &address, &version, &Archive::open(&args.path, &patterns)?);
     }
+    // Without a registry there is no need to pack a folder.
     let api =
         Api::new(&args.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
+    let archive = Archive::open(&args.path, &patterns)?;
     let failed = |error: CommandError| {
         error.context(format_args!("`{address}` {version} was not published"))
     };
@@ -73,7 +76,7 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
 fn patterns(texts: &[String]) -> Result<Vec<Pattern>, CommandError> {
     let parse = |text: &String| {
         Pattern::parse(text).map_err(|problem| {
-            CommandError::failed(format!("the pattern `{text}` of `--include` {problem}"))
+            CommandError::usage(format!("the pattern `{text}` of `--include` {problem}"))
         })
     };
     texts.iter().map(parse).collect()
@@ -183,8 +186,8 @@ async fn list(context: &Context, args: &ModuleList) -> Result<(), CommandError> 
             Some(address.namespace.clone()),
             context.now,
         )?;
-        let found: Versions = api
-            .read(&format!("/v1/modules/{address}/versions"))
+        let path = format!("/v1/modules/{address}/versions");
+        let found: Versions = spinning("reading the versions", Box::pin(api.read(&path)))
             .await
             .map_err(|error| error.context(format_args!("`{address}`")))?;
         let versions: Vec<String> = found
@@ -206,7 +209,7 @@ async fn list(context: &Context, args: &ModuleList) -> Result<(), CommandError> 
         .as_ref()
         .map_or_else(|| "/v1/modules".to_owned(), |namespace| format!("/v1/modules/{namespace}"));
     let api = Api::new(&args.api, Permission::Download, namespace, context.now)?;
-    let modules = pages(&api, &path).await?;
+    let modules = spinning("reading the modules", Box::pin(pages(&api, &path))).await?;
     let name =
         |module: &Summary| format!("{}/{}/{}", module.namespace, module.name, module.provider);
     let rows: Vec<_> = modules

@@ -9,9 +9,10 @@ use stile_protocol::names::Namespace;
 use stile_store::{NamespaceCreated, NamespaceSummary};
 use terraform_credentials_stile::message::one_line;
 
-use super::{CommandResult, Context, record};
+use super::{CommandResult, Context, OpenStore, event, record};
 use crate::cli::{NamespaceOne, NamespaceVerb};
 use crate::error::CommandError;
+use crate::progress::spinning;
 use crate::target::StoreTarget;
 
 /// Runs one subcommand.
@@ -26,9 +27,9 @@ pub(crate) async fn run(context: &Context, verb: NamespaceVerb) -> CommandResult
 
 async fn create(context: &Context, args: NamespaceOne) -> Result<(), CommandError> {
     let namespace: Namespace = args.namespace.parse()?;
-    let store = args.store.open().await?;
-    let created = store.create_namespace(&context.operator(), namespace.clone(), context.now).await;
-    let mut event = context.event(Kind::Namespace);
+    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let created = store.create_namespace(&operator, namespace.clone(), context.now).await;
+    let mut event = event(Kind::Namespace, &operator);
     event.namespace(&namespace);
     match record(event, created, |created| match created {
         NamespaceCreated::Done(_) => Outcome::Created,
@@ -47,7 +48,8 @@ async fn create(context: &Context, args: NamespaceOne) -> Result<(), CommandErro
 
 async fn show(context: &Context, args: NamespaceOne) -> Result<(), CommandError> {
     let namespace: Namespace = args.namespace.parse()?;
-    let found = args.store.open().await?.namespace(&context.operator(), &namespace).await?;
+    let OpenStore { store, operator } = context.open(&args.store).await?;
+    let found = store.namespace(&operator, &namespace).await?;
     let found = found.ok_or_else(|| {
         CommandError::refused(format!("there is no namespace `{namespace}`"))
             .hint(format!("`{}` lists all namespaces", args.store.command("namespace list")))
@@ -65,8 +67,9 @@ async fn show(context: &Context, args: NamespaceOne) -> Result<(), CommandError>
     context.output.outcome(lines.join("\n"), &object(&found))
 }
 
-async fn list(context: &Context, store: StoreTarget) -> Result<(), CommandError> {
-    let namespaces = store.open().await?.namespaces(&context.operator()).await?;
+async fn list(context: &Context, target: StoreTarget) -> Result<(), CommandError> {
+    let OpenStore { store, operator } = context.open(&target).await?;
+    let namespaces = spinning("reading the namespaces", store.namespaces(&operator)).await?;
     let row = |found: &NamespaceSummary| {
         let [by, at] = origin(found);
         vec![

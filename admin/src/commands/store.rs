@@ -5,13 +5,16 @@ use std::process::ExitCode;
 use serde_json::json;
 use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
+use stile_core::grants::OperatorAccess;
 use stile_protocol::audience::Audience;
 use stile_store::{HostRecorded, Leftover, Migrated, Store};
 
-use super::{CommandResult, Context, record};
+use super::{CommandResult, Context, event, operator_on_aws, record};
+use crate::aws_session;
 use crate::cli::{StoreInit, StoreMigrate, StoreVerb};
 use crate::error::CommandError;
 use crate::output::notice;
+use crate::progress::spinning;
 use crate::target::{StoreLocation, StoreTarget};
 
 /// Runs one subcommand.
@@ -25,9 +28,10 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
 }
 
 async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result<(), CommandError> {
-    let mut event = context.event(Kind::Store);
     let (line, json) = match store.location()? {
         StoreLocation::Folder(folder) => {
+            let operator = context.local_operator();
+            let mut event = event(Kind::Store, &operator);
             event.resource(folder.display().to_string());
             let made = Store::init_folder(&folder, store.embedded_deadlines());
             let made = record(event, made, |made| created(made.folder || made.database))?;
@@ -43,16 +47,20 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
             if let Some(host) = &host {
                 let opened = Store::open_folder(&folder, store.embedded_deadlines())?;
                 let written =
-                    record_host(context, &opened, &format!("folder `{data}`"), host).await?;
+                    record_host(&operator, &opened, &format!("folder `{data}`"), host).await?;
                 line.push_str(&for_registry("folder", host, written));
                 json["made_host"] = written.into();
             }
             (line, json)
         }
         StoreLocation::Aws(place) => {
-            let deadlines = store.aws_deadlines();
+            let (session, deadlines) =
+                (aws_session::load(context.now).await?, store.aws_deadlines());
+            let operator = operator_on_aws(&session, deadlines).await?;
+            let mut event = event(Kind::Store, &operator);
             event.resource(place.table.clone());
-            let made = Box::pin(Store::init_aws(&place, None, deadlines)).await;
+            let making = Box::pin(Store::init_on_aws(&place, session.sdk(), deadlines));
+            let made = spinning("creating what is missing", making).await;
             let made = record(event, made, |made| created(made.table || made.bucket || made.key))?;
             let parts = [
                 (made.table, "table", &place.table),
@@ -70,9 +78,9 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
             };
             let mut json = json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key });
             if let Some(host) = &host {
-                let opened = Box::pin(Store::connect_aws(&place, None, None, deadlines)).await;
+                let opened = Store::on_aws(&place, None, session.sdk(), deadlines);
                 let written =
-                    record_host(context, &opened, &format!("table `{}`", place.table), host)
+                    record_host(&operator, &opened, &format!("table `{}`", place.table), host)
                         .await?;
                 line.push_str(&for_registry("table", host, written));
                 json["made_host"] = written.into();
@@ -104,7 +112,7 @@ fn migrate(
         }
     };
     let deadlines = store.embedded_deadlines();
-    let mut event = context.event(Kind::Store);
+    let mut event = event(Kind::Store, &context.local_operator());
     event.resource(folder.display().to_string());
     let pending = Store::pending_migration(&folder, deadlines);
     let pending = match pending {
@@ -145,7 +153,9 @@ async fn check(context: &Context, store: StoreTarget) -> Result<(), CommandError
             .hint(format!("run `{}`", store.command("store migrate"))));
         }
     }
-    let leftovers = store.open().await?.leftovers(&context.operator()).await?;
+    let opened = context.open(&store).await?;
+    let looking = Box::pin(opened.store.leftovers(&opened.operator));
+    let leftovers = spinning("looking for leftovers", looking).await?;
     let is_young = |leftover: &&Leftover| context.now - leftover.written_at < SETTLED;
     let young = leftovers.iter().filter(is_young).count();
     if young > 0 {
@@ -178,12 +188,12 @@ async fn check(context: &Context, store: StoreTarget) -> Result<(), CommandError
 /// Records the registry host in the store, and returns whether it was missing. The store has that
 /// name in messages.
 async fn record_host(
-    context: &Context,
+    operator: &OperatorAccess,
     store: &Store,
     name: &str,
     host: &Audience,
 ) -> Result<bool, CommandError> {
-    match store.record_host(&context.operator(), host).await? {
+    match store.record_host(operator, host).await? {
         HostRecorded::Created => Ok(true),
         HostRecorded::Same => Ok(false),
         HostRecorded::Another(other) => {

@@ -7,12 +7,12 @@ use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::token::TokenId;
 use stile_protocol::reply::ErrorCode;
-use stile_store::Store;
 
-use super::{CommandResult, Context, existing_principal, record};
+use super::{CommandResult, Context, OpenStore, event, existing_principal, record};
 use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
 use crate::error::CommandError;
 use crate::output::notice;
+use crate::progress::spinning;
 use crate::target::StoreTarget;
 
 /// Maximum number of attempts to delete all keys, if a broker adds a key at the same time.
@@ -38,13 +38,9 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
     }
     if let Some(text) = &args.principal {
         let principal = existing_principal(text, args.exact)?;
-        let new = args
-            .store
-            .open()
-            .await?
-            .revoke_principal(&context.operator(), principal.clone(), context.now)
-            .await;
-        let mut event = context.event(Kind::Revoke);
+        let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+        let new = store.revoke_principal(&operator, principal.clone(), context.now).await;
+        let mut event = event(Kind::Revoke, &operator);
         event.about(&principal);
         let new =
             record(event, new, |new| if *new { Outcome::Revoked } else { Outcome::Unchanged })?;
@@ -61,7 +57,7 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
         return Err(CommandError::refused("`--all` revokes the tokens of all principals")
             .hint("add `--yes` to confirm"));
     }
-    let deleted = drop_keys(context, &args.store.open().await?).await?;
+    let deleted = drop_keys(&context.open_to_change(&args.store).await?).await?;
     let line = if deleted == 0 {
         "unchanged: there are no keys, so no token is valid"
     } else {
@@ -78,12 +74,12 @@ async fn revoke_token(
 ) -> Result<(), CommandError> {
     // The error does not contain the input, because it may be the token itself (secret leak).
     let id = TokenId::parse(text).ok_or_else(|| {
-        CommandError::refused("the argument is not a token id")
+        CommandError::usage("the argument is not a token id")
             .hint("use the `token_id` of the audit log (22 characters), not the token itself")
     })?;
-    let store = target.open().await?;
-    let revoked = store.revoke_token(&context.operator(), id.clone(), context.now).await;
-    let mut event = context.event(Kind::Revoke);
+    let OpenStore { store, operator } = context.open_to_change(target).await?;
+    let revoked = store.revoke_token(&operator, id.clone(), context.now).await;
+    let mut event = event(Kind::Revoke, &operator);
     event.token(&id);
     record(event, revoked, |()| Outcome::Revoked)?;
     notice(CACHED_TOKEN_NOTICE);
@@ -94,10 +90,10 @@ async fn revoke_token(
 }
 
 /// Deletes all keys, and returns their number.
-async fn drop_keys(context: &Context, store: &Store) -> Result<usize, CommandError> {
-    let (mut event, mut dropped) = (context.event(Kind::Key), Ok(None));
+async fn drop_keys(OpenStore { store, operator }: &OpenStore) -> Result<usize, CommandError> {
+    let (mut event, mut dropped) = (event(Kind::Key, operator), Ok(None));
     for _ in 0..MAX_ATTEMPTS {
-        dropped = store.drop_keys(&context.operator()).await;
+        dropped = store.drop_keys(operator).await;
         if !matches!(dropped, Ok(None)) {
             break;
         }
@@ -120,8 +116,9 @@ async fn drop_keys(context: &Context, store: &Store) -> Result<usize, CommandErr
 
 async fn lift(context: &Context, args: &TokenLift) -> Result<(), CommandError> {
     let principal = existing_principal(&args.principal, args.exact)?;
-    let lifted = args.store.open().await?.lift(&context.operator(), principal.clone()).await;
-    let mut event = context.event(Kind::Lift);
+    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let lifted = store.lift(&operator, principal.clone()).await;
+    let mut event = event(Kind::Lift, &operator);
     event.about(&principal);
     if !record(event, lifted, |lifted| if *lifted { Outcome::Lifted } else { Outcome::Absent })? {
         return Err(CommandError::refused(format!("`{principal}` is not revoked"))
@@ -134,7 +131,8 @@ async fn lift(context: &Context, args: &TokenLift) -> Result<(), CommandError> {
 }
 
 async fn list(context: &Context, target: &StoreTarget) -> Result<(), CommandError> {
-    let revocations = target.open().await?.revocations(&context.operator()).await?;
+    let OpenStore { store, operator } = context.open(target).await?;
+    let revocations = spinning("reading the revocations", store.revocations(&operator)).await?;
     let principals = revocations.principals.iter().map(|revoked| {
         let since = rfc3339(revoked.revoked_at);
         let json = json!({ "kind": "principal", "id": revoked.principal, "revoked_at": since });

@@ -82,7 +82,10 @@ fn every_refusal_of_a_grant_has_a_hint() {
     snapshot!("grant-refusals", machine.transcript(&commands));
     for command in &commands {
         let run = machine.run(command);
-        assert_eq!((run.stdout.as_str(), run.code), ("", 1), "{command}");
+        let object = machine.run(&format!("{command} --output json")).stderr;
+        let object: Value = serde_json::from_str(object.lines().last().unwrap()).unwrap();
+        let code = if object["error"] == "usage" { 2 } else { 1 };
+        assert_eq!((run.stdout.as_str(), run.code), ("", code), "{command}: {object}");
         assert!(
             run.stderr.starts_with("error: ") || run.stderr.starts_with("notice: "),
             "{command}: {}",

@@ -4,11 +4,14 @@
 
 mod audit;
 mod broker;
+mod ended;
 mod grant;
 mod help;
 mod module;
 mod namespace;
 mod output;
+mod registry_host;
 mod support;
 mod token;
 mod upload;
+mod usage;

@@ -83,6 +83,23 @@ impl Machine {
         }
     }
 
+    /// Runs a script of the shell, which finds only this program and its own commands.
+    pub(crate) fn shell(&self, options: &str, script: &str) -> Run {
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_stile-admin"));
+        let child = Command::new("/bin/sh")
+            .args([options, "-c", script])
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env("PATH", program.parent().unwrap())
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        self.end(child)
+    }
+
     pub(crate) fn run(&self, arguments: &str) -> Run {
         self.end(self.start(arguments))
     }

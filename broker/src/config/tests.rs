@@ -78,6 +78,14 @@ fn a_store_on_aws_requires_every_flag_and_the_real_sts_unless_aws_is_emulated() 
             [&aws[..], &sts, &["--aws-endpoint", "http://127.0.0.1.evil.org"]].concat(),
             "`AWS_ENDPOINT_URL`",
         ),
+        (
+            [&aws[..], &sts, &emulator, &["--aws-ignore-endpoints", "true"]].concat(),
+            "`AWS_ENDPOINT_URL`",
+        ),
+        (
+            [&aws[..], &["--aws-ignore-endpoints", "1"]].concat(),
+            "`AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is neither `true` nor `false`",
+        ),
     ] {
         let error = config_of(&flags).unwrap_err().to_string();
         assert!(error.contains(expected), "{flags:?}: {error}");

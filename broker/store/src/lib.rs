@@ -27,7 +27,7 @@ pub use answers::{
     Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome, Swept, Updated,
     UploadSession,
 };
-pub use aws::Place;
+pub use aws::{AwsCause, AwsEndpoints, AwsSession, EndpointsError, Place};
 pub use blobs::{Blobs, DISK_RESERVE_MIB, Disk, S3, SpaceAllocation};
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};

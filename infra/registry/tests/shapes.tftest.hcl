@@ -227,9 +227,9 @@ run "grants_become_commands" {
 
   assert {
     condition = [for command in output.grant_commands : split(" --role-arn ", command)[1]] == [
-      "arn:aws:iam::111122223333:role/deploy --namespace 'acme' --download --upload --expires '90d'",
+      "arn:aws:iam::111122223333:role/deploy --namespace 'acme' --download --upload --expires '90d' --skip-expired",
       "account:111122223333 --namespace '*' --download --yes",
-      "sso:aws-us-gov:111122223333/Admin --namespace 'acme' --download --expires '2027-01-31T18:00:00+01:00'",
+      "sso:aws-us-gov:111122223333/Admin --namespace 'acme' --download --expires '2027-01-31T18:00:00+01:00' --skip-expired",
       "arn:aws-iso-b:iam::111122223333:user/team/alice --namespace 'acme' --download",
     ]
     error_message = "One command a grant, as stile-admin takes it."
@@ -353,7 +353,7 @@ run "a_grant_ends_when_stile_admin_says_it_can" {
   }
 
   assert {
-    condition     = output.grant_commands[0] == "stile-admin grant create --table ${output.table} --bucket ${output.bucket} --kms-key ${output.token_key_arn} --role-arn account:000000000000 --namespace 'acme' --download --expires 'never' --yes"
+    condition     = output.grant_commands[0] == "stile-admin grant create --table ${output.table} --bucket ${output.bucket} --kms-key ${output.token_key_arn} --role-arn account:000000000000 --namespace 'acme' --download --expires 'never' --skip-expired --yes"
     error_message = "What was given is what stile-admin is given."
   }
 

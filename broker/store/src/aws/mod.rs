@@ -1,6 +1,9 @@
 //! The configuration that all AWS clients share: endpoints, timeouts, and which answers they trust.
 
+mod cause;
+mod endpoints;
 mod genuine;
+mod session;
 
 use std::time::Duration;
 
@@ -8,7 +11,10 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 
+pub use cause::AwsCause;
+pub use endpoints::{AwsEndpoints, EndpointsError};
 pub(crate) use genuine::{Genuine, is_from_aws};
+pub use session::AwsSession;
 
 use crate::AwsDeadlines;
 

@@ -11,7 +11,7 @@ use crate::keys::{Keys, Kms};
 use crate::records::{DynamoDb, Records};
 use crate::{AwsDeadlines, Place, StoreError};
 
-/// The parts of a store on AWS that [`Store::init_aws`] created.
+/// The parts of a store on AWS that [`Store::init_on_aws`] created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AwsCreated {
     /// Whether it created the table.
@@ -58,15 +58,6 @@ impl Store {
     ///
     /// It creates a key only for an alias, `alias/…`, because a caller cannot choose the id of a
     /// key.
-    pub async fn init_aws(
-        place: &Place,
-        emulator: Option<&str>,
-        deadlines: AwsDeadlines,
-    ) -> Result<AwsCreated, StoreError> {
-        Self::init_on_aws(place, &configuration(emulator).await, deadlines).await
-    }
-
-    /// Does the same as [`Store::init_aws`], with this SDK configuration.
     pub async fn init_on_aws(
         place: &Place,
         sdk: &SdkConfig,

@@ -70,7 +70,7 @@ impl DynamoDb {
             let read = || {
                 let row = row.as_ref()?;
                 let version = read_text(row, SK)?.strip_prefix(VERSION_PREFIX)?;
-                Some((Version::parse(version).ok()?, read_archive(row)?))
+                Some((Version::parse(version).ok()?, read_version(row)?.archive))
             };
             match read() {
                 Some(archive) => archives.push(archive),

@@ -1,0 +1,40 @@
+//! Loads the AWS credentials and the region of an operator, with the helper's code.
+//!
+//! The SDK would load them itself, but its errors do not name the provider that failed.
+
+use chrono::DateTime;
+use stile_protocol::audience::Audience;
+use stile_store::{AwsDeadlines, AwsSession};
+use terraform_credentials_stile::config::{Environment, RegistryConfig};
+use terraform_credentials_stile::credentials::{RegionSource, load_with_region_source};
+
+use crate::error::CommandError;
+
+/// The host in the settings that the helper's code takes. It has no effect on credentials.
+const NO_REGISTRY: &str = "stile.invalid";
+
+/// Loads credentials and a region as AWS tools do: variables, then the profile, and so on.
+pub(crate) async fn load(now: i64) -> Result<AwsSession, CommandError> {
+    let settings =
+        RegistryConfig::new(Audience::parse(NO_REGISTRY)?).map_err(CommandError::failed)?;
+    let environment = Environment::read();
+    let now = DateTime::from_timestamp(now, 0).unwrap_or_default();
+    let (loaded, region) = Box::pin(load_with_region_source(&settings, &environment, now)).await?;
+    // The helper signs for the STS of any region, but a table is in one.
+    if region == RegionSource::Default {
+        return Err(CommandError::failed("no AWS region is set, and a table is in one region")
+            .hint("set `AWS_REGION`, or `region` in the AWS profile"));
+    }
+    Ok(Box::pin(AwsSession::new(loaded.credentials, loaded.region)).await)
+}
+
+/// Returns the ARN of the operator, as STS knows it.
+///
+/// Without an answer the program changes nothing: a record must not name another operator.
+pub(crate) async fn operator_arn(
+    session: &AwsSession,
+    deadlines: AwsDeadlines,
+) -> Result<String, CommandError> {
+    let arn = Box::pin(session.caller_arn(deadlines)).await;
+    arn.map_err(|error| CommandError::from(error).context("nothing was changed"))
+}

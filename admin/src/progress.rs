@@ -1,0 +1,86 @@
+//! Shows on a terminal that a command is at work: a bar for bytes, or a spinner for a long wait.
+//!
+//! Both have no colours, so they need no rule for `NO_COLOR`.
+
+use std::io::{self, IsTerminal as _};
+use std::pin::pin;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::output::is_quiet;
+
+/// The time after which a wait is long. A spinner for less would only flicker.
+const LONG: Duration = Duration::from_millis(500);
+
+/// The time between two pictures of the spinner.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Creates a bar for an upload of that many bytes.
+pub(crate) fn bar(bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(bytes), target());
+    styled(bar, "sending {bytes} of {total_bytes} {wide_bar}")
+}
+
+/// Waits for work, and shows a spinner with these words if that takes long.
+pub(crate) async fn spinning<T>(words: &'static str, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    if !is_shown(io::stderr().is_terminal(), is_quiet()) {
+        return work.await;
+    }
+    if let Ok(done) = tokio::time::timeout(LONG, &mut work).await {
+        return done;
+    }
+    let spinner = styled(ProgressBar::with_draw_target(None, target()), "{spinner} {msg}");
+    spinner.set_message(words);
+    spinner.enable_steady_tick(TICK);
+    let done = work.await;
+    spinner.finish_and_clear();
+    done
+}
+
+/// Returns whether the user sees progress: only on a terminal, and not with `--quiet`.
+const fn is_shown(terminal: bool, quiet: bool) -> bool {
+    terminal && !quiet
+}
+
+fn target() -> ProgressDrawTarget {
+    if is_shown(io::stderr().is_terminal(), is_quiet()) {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    }
+}
+
+fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_shown_on_a_terminal_only_and_not_to_the_quiet() {
+        for (terminal, quiet, expected) in
+            [(false, false, false), (false, true, false), (true, true, false), (true, false, true)]
+        {
+            assert_eq!(is_shown(terminal, quiet), expected, "{terminal} {quiet}");
+        }
+    }
+
+    #[test]
+    fn each_template_is_valid() {
+        for template in ["sending {bytes} of {total_bytes} {wide_bar}", "{spinner} {msg}"] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_result_of_the_work_is_returned() {
+        assert_eq!(spinning("waiting", async { 7 }).await, 7);
+    }
+}

@@ -1,0 +1,113 @@
+//! Tests of `--registry-host`: the flag, the variable, and the only configured registry.
+
+use crate::broker::{Broker, http};
+use crate::support::{Machine, Run};
+
+const ONE: &str = "one.example.com";
+const TWO: &str = "two.example.com";
+
+/// Two registries, each with its own broker.
+struct Registries {
+    brokers: [(&'static str, Broker); 2],
+}
+
+impl Registries {
+    fn start() -> Self {
+        let empty = r#"{"meta":{"next_offset":null},"modules":[]}"#;
+        let broker = || Broker::new(move |_, _| http("200 OK", "", empty));
+        Self { brokers: [(ONE, broker()), (TWO, broker())] }
+    }
+
+    /// Returns a machine on which these registries are configured.
+    fn machine(&self, configured: &[&str]) -> Machine {
+        let machine = self.brokers[0].1.machine();
+        let tables = self.brokers.iter().filter(|(host, _)| configured.contains(host));
+        let tables = tables
+            .map(|(host, broker)| format!("[registry.\"{host}\"]\nurl = \"{}\"\n", broker.url));
+        machine.write(".config/stile/config.toml", &tables.collect::<String>());
+        machine
+    }
+
+    /// Returns the registries that got requests.
+    fn called(&self) -> Vec<&'static str> {
+        let called = self.brokers.iter().filter(|(_, broker)| !broker.requests().is_empty());
+        called.map(|(host, _)| *host).collect()
+    }
+}
+
+/// Lists modules with these registries, this variable and this flag.
+fn list(
+    configured: &[&str],
+    variable: Option<&str>,
+    flag: Option<&str>,
+) -> (Run, Vec<&'static str>) {
+    let registries = Registries::start();
+    let machine = registries.machine(configured);
+    let machine = match variable {
+        Some(host) => machine.with("STILE_HOST", host),
+        None => machine,
+    };
+    let flag = flag.map(|host| format!(" --registry-host {host}")).unwrap_or_default();
+    let run = machine.run(&format!("module list{flag}"));
+    (run, registries.called())
+}
+
+#[test]
+fn without_a_name_several_registries_or_none_are_a_usage_error_that_lists_them() {
+    for (configured, variable, flag, says) in [
+        (&[][..], None, None, "no registry is named, and the helper's `config.toml` has none"),
+        (
+            &[ONE, TWO],
+            None,
+            None,
+            "no registry is named, and the helper's `config.toml` has several: \
+             `one.example.com`, `two.example.com`; hint: use `--registry-host HOST`, or set `STILE_HOST`",
+        ),
+        (&[ONE], Some("localhost"), None, "invalid value 'localhost'"),
+        (&[], Some(""), None, "no registry is named"),
+        (&[ONE], Some(ONE), Some("localhost"), "invalid value 'localhost'"),
+    ] {
+        let (run, called) = list(configured, variable, flag);
+        let what = format!("{configured:?} {variable:?} {flag:?}: {}", run.stderr);
+        assert_eq!((run.stdout.as_str(), run.code, called), ("", 2, Vec::new()), "{what}");
+        assert!(run.stderr.contains(says), "{what}");
+    }
+}
+
+#[test]
+fn a_flag_comes_before_the_variable_and_that_before_the_only_configured_registry() {
+    for (configured, variable, flag, expected) in [
+        (&[ONE][..], None, None, ONE),
+        (&[TWO], None, None, TWO),
+        (&[TWO], Some(""), None, TWO),
+        (&[ONE, TWO], Some(TWO), None, TWO),
+        (&[ONE, TWO], Some(ONE), None, ONE),
+        (&[ONE, TWO], None, Some(TWO), TWO),
+        (&[ONE, TWO], Some(ONE), Some(TWO), TWO),
+        (&[ONE, TWO], Some(TWO), Some(ONE), ONE),
+    ] {
+        let (run, called) = list(configured, variable, flag);
+        let what = format!("{configured:?} {variable:?} {flag:?}: {}", run.stderr);
+        assert_eq!((run.code, called), (0, vec![expected]), "{what}");
+    }
+    // A named registry without a table is not the configured one, and has no server here.
+    for (variable, flag) in [(Some("127.0.0.1:1"), None), (None, Some("127.0.0.1:1"))] {
+        let (run, called) = list(&[ONE], variable, flag);
+        assert_eq!((run.code, called), (2, Vec::new()), "{variable:?} {flag:?}: {}", run.stderr);
+        assert!(run.stderr.contains("no token for `127.0.0.1:1`"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_publish_without_a_registry_packs_nothing_and_a_dry_run_needs_none() {
+    let machine = Machine::new();
+    machine.write("vpc/main.tf", "\n");
+    machine.write("vpc/terraform.tfstate", "\n");
+    let publish = "module publish acme/vpc/aws 1.0.0 vpc";
+    let run = machine.run(publish);
+    assert_eq!((run.stdout.as_str(), run.code), ("", 2));
+    assert!(run.stderr.starts_with("error: no registry is named"), "{}", run.stderr);
+    let run = machine.run(&format!("{publish} --dry-run"));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.starts_with("would publish acme/vpc/aws 1.0.0"), "{}", run.stdout);
+}

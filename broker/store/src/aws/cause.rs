@@ -1,0 +1,127 @@
+//! Classifies why AWS did not do what a call asked for, so that a program can say what to do.
+
+use std::error::Error;
+use std::iter::successors;
+
+use aws_sdk_dynamodb::error::{ConnectorError, ErrorMetadata};
+use aws_sdk_dynamodb::types::error::ResourceNotFoundException;
+
+use crate::StoreError;
+
+/// Why AWS did not do what a call asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AwsCause {
+    /// The caller's policies do not allow the call. The text of AWS names the caller and the action.
+    Denied(String),
+    /// The credentials have expired.
+    Expired,
+    /// AWS does not know the access key or the session token.
+    UnknownCredentials,
+    /// The signature is wrong: by another secret, or at another time.
+    WrongSignature,
+    /// The table does not exist.
+    NoSuchTable,
+    /// No connection was made, or it broke, for this innermost reason.
+    Unreachable(String),
+}
+
+impl AwsCause {
+    /// Returns the cause of an error. `None` if AWS did not cause it, or gave a rare reason.
+    pub fn of(error: &StoreError) -> Option<Self> {
+        chain(error.source()?).find_map(Self::of_one)
+    }
+
+    fn of_one(error: &(dyn Error + 'static)) -> Option<Self> {
+        if error.is::<ResourceNotFoundException>() {
+            return Some(Self::NoSuchTable);
+        }
+        if let Some(connector) = error.downcast_ref::<ConnectorError>() {
+            let innermost = chain(error).last().unwrap_or(error).to_string();
+            return (connector.is_io() || connector.is_timeout())
+                .then_some(Self::Unreachable(innermost));
+        }
+        // The services model none of these errors, so each arrives as a code and a message.
+        let metadata = error.downcast_ref::<ErrorMetadata>()?;
+        Some(match metadata.code()? {
+            "AccessDeniedException" | "AccessDenied" => {
+                Self::Denied(metadata.message().unwrap_or_default().to_owned())
+            }
+            "ExpiredTokenException" | "ExpiredToken" => Self::Expired,
+            "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "InvalidAccessKeyId"
+            | "InvalidToken" => Self::UnknownCredentials,
+            "InvalidSignatureException"
+            | "SignatureDoesNotMatch"
+            | "IncompleteSignature"
+            | "RequestTimeTooSkewed" => Self::WrongSignature,
+            _ => return None,
+        })
+    }
+}
+
+/// Returns an error and its causes, from the outermost to the innermost.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::operation::get_item::GetItemError;
+    use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+
+    use super::*;
+
+    fn caused(error: impl Into<Box<dyn Error + Send + Sync>>) -> Option<AwsCause> {
+        AwsCause::of(&StoreError::unavailable("cannot read table `t`", error))
+    }
+
+    fn code(code: &str) -> Option<AwsCause> {
+        let metadata = ErrorMetadata::builder().code(code).message("not allowed").build();
+        caused(GetItemError::generic(metadata))
+    }
+
+    #[test]
+    fn the_code_of_a_service_is_a_cause_and_an_unknown_one_is_none() {
+        for (text, expected) in [
+            ("ThrottlingException", None),
+            ("ValidationException", None),
+            ("accessdenied", None),
+            ("AccessDeniedException", Some(AwsCause::Denied("not allowed".to_owned()))),
+            ("AccessDenied", Some(AwsCause::Denied("not allowed".to_owned()))),
+            ("ExpiredTokenException", Some(AwsCause::Expired)),
+            ("ExpiredToken", Some(AwsCause::Expired)),
+            ("UnrecognizedClientException", Some(AwsCause::UnknownCredentials)),
+            ("InvalidClientTokenId", Some(AwsCause::UnknownCredentials)),
+            ("InvalidSignatureException", Some(AwsCause::WrongSignature)),
+            ("SignatureDoesNotMatch", Some(AwsCause::WrongSignature)),
+        ] {
+            assert_eq!(code(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_table_and_a_broken_connection_are_causes() {
+        let missing = || ResourceNotFoundException::builder().message("not found").build();
+        assert_eq!(
+            caused(GetItemError::ResourceNotFoundException(missing())),
+            Some(AwsCause::NoSuchTable)
+        );
+        assert_eq!(
+            caused(TransactWriteItemsError::ResourceNotFoundException(missing())),
+            Some(AwsCause::NoSuchTable)
+        );
+        for connector in
+            [ConnectorError::io("no route".into()), ConnectorError::timeout("no route".into())]
+        {
+            assert_eq!(caused(connector), Some(AwsCause::Unreachable("no route".to_owned())));
+        }
+    }
+
+    #[test]
+    fn an_error_that_aws_did_not_cause_has_no_cause() {
+        assert_eq!(AwsCause::of(&StoreError::busy("too many clients")), None);
+        assert_eq!(caused("the disk is full"), None);
+        assert_eq!(caused(ConnectorError::user("wrong".into())), None);
+    }
+}
