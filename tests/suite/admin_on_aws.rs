@@ -115,8 +115,10 @@ async fn credentials_and_a_region_that_do_not_load_are_one_sentence_with_a_hint(
     let profile = format!("[profile depoly]\ncredential_process = /bin/cat {}\n", keys.display());
     std::fs::write(&config, profile).unwrap();
     no_keys.variable("AWS_CONFIG_FILE", &config);
-    let sentence = "the AWS credentials from the AWS profile expired at 2020-01-01T00:00:00Z";
-    fails(&no_keys, &LIST, "credentials that have ended", sentence, "`aws sso login`").await;
+    let sentence =
+        "the AWS credentials from the AWS profile `depoly` expired at 2020-01-01T00:00:00Z";
+    let hint = "run `aws configure export-credentials --profile depoly`";
+    fails(&no_keys, &LIST, "credentials that have ended", sentence, hint).await;
 
     std::fs::write(&config, "[profile depoly\n").unwrap();
     let sentence = "cannot read the AWS configuration of the profile `depoly`";

@@ -298,7 +298,10 @@ pub(super) async fn credentials_come_from_wherever_aws_keeps_them(backend: Backe
     let sso = "[default]\nsso_session = corp\nsso_account_id = 111122223333\nsso_role_name = Admin\n\
                [sso-session corp]\nsso_region = us-east-1\nsso_start_url = https://corp.awsapps.com/start\n";
     write(&signed_out, ".aws/config", sso);
-    fails(&get(&signed_out, served.host()).await, &["profile", "`aws sso login`"]);
+    fails(
+        &get(&signed_out, served.host()).await,
+        &["profile", "`aws sso login --profile default`"],
+    );
 
     let nothing = without_keys(&served, &identity);
     fails(&get(&nothing, served.host()).await, &["found no AWS credentials", "hint: "]);
