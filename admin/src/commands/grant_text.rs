@@ -39,7 +39,7 @@ pub(super) fn expiry(text: Option<&str>, now: i64) -> Result<Option<Expiry>, Com
     text.map(|text| expiry::parse(text, now)).transpose().map_err(|error| unusable(&error))
 }
 
-/// Parses the same as [`expiry`], and also an end in the past.
+/// Parses the same as [`expiry()`], and also an end in the past.
 pub(super) fn expiry_with_past(
     text: Option<&str>,
     now: i64,
