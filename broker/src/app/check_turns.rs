@@ -61,7 +61,7 @@ struct State {
 }
 
 impl CheckTurns {
-    /// Waits for a turn. `None` after [`LONGEST_WAIT`].
+    /// Waits for a turn. `None` after `LONGEST_WAIT`.
     pub async fn take(&self, principal: &Principal, namespace: &Namespace) -> Option<CheckTurn> {
         let publisher = Publisher { principal: principal.clone(), namespace: namespace.clone() };
         let (give, given) = oneshot::channel();
