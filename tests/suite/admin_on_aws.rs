@@ -204,12 +204,7 @@ async fn without_an_answer_of_sts_no_record_is_written_in_another_name() {
         ),
     ] {
         aws.proxy.inject("sts", .., fault);
-        for command in [
-            &CREATE[..],
-            &["namespace", "create", "acme"],
-            &["token", "revoke", "--all", "--yes"],
-            &["store", "init"],
-        ] {
+        for command in [&CREATE[..], &["namespace", "create", "acme"], &["store", "init"]] {
             fails(&home, command, &command.join(" "), &format!("{start}{sentence}"), hint).await;
         }
         aws.proxy.repair();
@@ -223,6 +218,31 @@ async fn without_an_answer_of_sts_no_record_is_written_in_another_name() {
     assert!(counts.keys().all(|name| name.starts_with("sts ")), "no other call: {counts:?}");
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "", "and no event");
     assert_eq!(done(&home, &LIST).await, json!([]));
+}
+
+#[tokio::test]
+async fn an_operator_takes_access_away_without_an_answer_of_sts() {
+    let Some(aws) = EmulatedAws::start().await else { return };
+    let mut home = home(&aws);
+    home.variable("USER", "bob");
+    let log = home.path().join("audit.jsonl");
+    home.variable("STILE_AUDIT_LOG", &log);
+    done(&home, &CREATE).await;
+    aws.proxy.inject("sts", .., rejected_by_sts("AccessDenied"));
+    let delete = [&["grant", "delete"][..], &CREATE[2..6]].concat();
+    for command in [
+        &["token", "revoke", "--principal", CREATE[3]][..],
+        &["token", "revoke", "--all", "--yes"],
+        &delete,
+    ] {
+        let ran = home.run(&program(ADMIN), command).await;
+        assert_eq!(ran.code, Some(0), "{command:?}: {ran:?}");
+        assert!(ran.stderr.contains("STS does not say who you are"), "{command:?}: {ran:?}");
+    }
+    aws.proxy.repair();
+    assert_eq!(done(&home, &LIST).await, json!([]));
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(log.matches("\"local:bob\"").count(), 3, "{log}");
 }
 
 #[tokio::test]

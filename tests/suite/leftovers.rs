@@ -21,8 +21,11 @@ use tokio::task::JoinHandle;
 
 use crate::faults_on_disk::{DOWNLOAD, Running};
 
-/// The age from which a sweep deletes what nothing needs, in seconds.
+/// The age from which a sweep deletes a temporary file, in seconds.
 const DAY: i64 = 24 * 3600;
+
+/// The age from which a sweep deletes an archive that no version names, in seconds.
+const MONTH: i64 = 30 * DAY;
 
 /// Returns the archives in a data folder, in order.
 fn archives(data: &Path) -> Vec<PathBuf> {
@@ -133,10 +136,10 @@ async fn the_archive_of_a_lost_race_is_swept_and_that_of_the_winner_is_kept() {
     assert_eq!(listed[0].bytes, archives_of_both[1 - won].len() as u64);
 
     let written_at = listed[0].written_at;
-    let young = stopped.store.sweep(written_at + DAY - 1).await.unwrap();
-    assert_eq!(young, Swept::default(), "a process of an earlier release takes no lock");
+    let young = stopped.store.sweep(written_at + MONTH - 1).await.unwrap();
+    assert_eq!(young, Swept::default(), "a newer backup of the database can name it");
     assert!(loser.is_file());
-    let old = stopped.store.sweep(written_at + DAY).await.unwrap();
+    let old = stopped.store.sweep(written_at + MONTH).await.unwrap();
     assert_eq!(old, Swept { archives: 1, temporary: 0 });
     assert!(winner.is_file() && !loser.exists());
     assert_eq!(archives(&data).len(), 2, "of the versions 1.0.0 and 2.0.0");
@@ -165,7 +168,7 @@ async fn the_next_broker_deletes_at_its_start_what_a_killed_one_left() {
     }
     let kept = archives(&data).into_iter().filter(|path| *path != left[0]).collect::<Vec<_>>();
     for path in left.iter().chain(kept.iter().filter(|path| path.is_file())) {
-        set_written_at(path, system_time() - DAY - 60);
+        set_written_at(path, system_time() - MONTH - 60);
     }
 
     let log = stopped.running.folder.path().join("next.log");
@@ -179,16 +182,17 @@ async fn the_next_broker_deletes_at_its_start_what_a_killed_one_left() {
     assert!(kept.iter().all(|path| path.is_file()), "a version names it: {kept:?}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_broker_sweeps_at_its_start_and_after_each_interval() {
-    let test = TestBroker::start();
+    let test = published(Backend::Embedded).await.unwrap();
+    tokio::time::pause();
     let left = place(test.data(), b"left");
     fs::create_dir_all(left.parent().unwrap()).unwrap();
     let sweeping = tokio::spawn(sweep_store(test.broker.clone(), SWEEP_INTERVAL));
     let mut tick = tokio::time::interval(Duration::from_secs(60));
     for round in 0..3 {
         fs::write(&left, "left").unwrap();
-        set_written_at(&left, test.time() - DAY);
+        set_written_at(&left, test.time() - MONTH);
         let started = tokio::time::Instant::now();
         while left.exists() {
             tick.tick().await;
@@ -204,11 +208,11 @@ async fn a_broker_sweeps_at_its_start_and_after_each_interval() {
 
 #[tokio::test]
 async fn a_sweep_deletes_nothing_that_records_of_a_newer_release_can_name() {
-    let test = TestBroker::start();
+    let test = published(Backend::Embedded).await.unwrap();
     let left = place(test.data(), b"of a newer release");
     fs::create_dir_all(left.parent().unwrap()).unwrap();
     fs::write(&left, "of a newer release").unwrap();
-    set_written_at(&left, test.time() - DAY);
+    set_written_at(&left, test.time() - MONTH);
     let database = Connection::open(test.data().join("stile.sqlite3")).unwrap();
     let format: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     database.pragma_update(None, "user_version", format + 1).unwrap();
@@ -219,6 +223,38 @@ async fn a_sweep_deletes_nothing_that_records_of_a_newer_release_can_name() {
     database.pragma_update(None, "user_version", format).unwrap();
     let swept = test.store().sweep(test.time()).await.unwrap();
     assert_eq!(swept, Swept { archives: 1, temporary: 0 });
+}
+
+#[tokio::test]
+async fn a_sweep_deletes_nothing_if_the_database_is_not_that_of_the_archives() {
+    let test = published(Backend::Embedded).await.unwrap();
+    let old = test.time() - MONTH;
+    for path in archives(test.data()) {
+        set_written_at(&path, old);
+    }
+    let left = |n: usize| place(test.data(), format!("left {n}").as_bytes());
+    for n in 0..17 {
+        fs::create_dir_all(left(n).parent().unwrap()).unwrap();
+        fs::write(left(n), "left").unwrap();
+        set_written_at(&left(n), old);
+    }
+    let before = archives(test.data());
+    assert_eq!(test.store().sweep(test.time()).await.unwrap(), Swept::default(), "too many");
+    fs::remove_file(left(16)).unwrap();
+    let database = Connection::open(test.data().join("stile.sqlite3")).unwrap();
+    database
+        .execute_batch(
+            "CREATE TABLE kept AS SELECT * FROM module_versions; DELETE FROM module_versions",
+        )
+        .unwrap();
+    assert_eq!(test.store().sweep(test.time()).await.unwrap(), Swept::default(), "a new database");
+    assert_eq!(archives(test.data()).len(), before.len() - 1);
+    database
+        .execute_batch("INSERT INTO module_versions SELECT * FROM kept; DROP TABLE kept")
+        .unwrap();
+    let swept = test.store().sweep(test.time()).await.unwrap();
+    assert_eq!(swept, Swept { archives: 16, temporary: 0 });
+    assert_eq!(archives(test.data()).len(), 3, "of the versions");
 }
 
 /// Runs `stile-admin store check`, and returns what it prints as JSON.

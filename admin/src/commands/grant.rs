@@ -105,7 +105,7 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
 async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
-    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let OpenStore { store, operator } = context.open_to_revoke(&args.store).await?;
     let access = operator.grant_access(namespace.clone());
     let deleted = store.delete_grant(&access, principal.clone()).await;
     let mut event = event(Kind::Grant, &operator);

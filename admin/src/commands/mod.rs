@@ -62,6 +62,30 @@ impl Context {
         }
     }
 
+    /// Opens a store to take access away. Unlike other changes, that does not depend on STS: an
+    /// operator who stops a leaked token can be without it.
+    async fn open_to_revoke(&self, target: &StoreTarget) -> Result<OpenStore, CommandError> {
+        match target.location()? {
+            StoreLocation::Folder(folder) => self.open_folder(&folder, target),
+            StoreLocation::Aws(place) => {
+                let (session, deadlines) =
+                    (aws_session::load(self.now).await?, target.aws_deadlines());
+                let operator = match operator_on_aws(&session, deadlines).await {
+                    Ok(operator) => operator,
+                    Err(_) => {
+                        notice(format_args!(
+                            "STS does not say who you are, so the audit log names `{}`",
+                            self.user
+                        ));
+                        self.local_operator()
+                    }
+                };
+                let store = Store::on_aws(&place, None, session.sdk(), deadlines);
+                Ok(OpenStore { store, operator })
+            }
+        }
+    }
+
     fn open_folder(&self, folder: &Path, target: &StoreTarget) -> Result<OpenStore, CommandError> {
         let store = Store::open_folder(folder, target.embedded_deadlines())?;
         Ok(OpenStore { store, operator: self.local_operator() })

@@ -38,7 +38,7 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
     }
     if let Some(text) = &args.principal {
         let principal = existing_principal(text, args.exact)?;
-        let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+        let OpenStore { store, operator } = context.open_to_revoke(&args.store).await?;
         let new = store.revoke_principal(&operator, principal.clone(), context.now).await;
         let mut event = event(Kind::Revoke, &operator);
         event.about(&principal);
@@ -57,7 +57,7 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
         return Err(CommandError::refused("`--all` revokes the tokens of all principals")
             .hint("add `--yes` to confirm"));
     }
-    let deleted = drop_keys(&context.open_to_change(&args.store).await?).await?;
+    let deleted = drop_keys(&context.open_to_revoke(&args.store).await?).await?;
     let line = if deleted == 0 {
         "unchanged: there are no keys, so no token is valid"
     } else {
@@ -77,7 +77,7 @@ async fn revoke_token(
         CommandError::usage("the argument is not a token id")
             .hint("use the `token_id` of the audit log (22 characters), not the token itself")
     })?;
-    let OpenStore { store, operator } = context.open_to_change(target).await?;
+    let OpenStore { store, operator } = context.open_to_revoke(target).await?;
     let revoked = store.revoke_token(&operator, id.clone(), context.now).await;
     let mut event = event(Kind::Revoke, &operator);
     event.token(&id);

@@ -116,10 +116,12 @@ impl State {
         })
     }
 
-    /// Returns the last turn of the principal or of the namespace, whichever is later.
-    fn last_turn(&self, publisher: &Publisher) -> u64 {
-        let principal = self.principals.get(&publisher.principal);
-        principal.max(self.namespaces.get(&publisher.namespace)).copied().unwrap_or(0)
+    /// Returns the last turn of the principal or of the namespace, whichever is later, and then that
+    /// of the principal: within a namespace, principals take turns.
+    fn last_turn(&self, publisher: &Publisher) -> (u64, u64) {
+        let principal = self.principals.get(&publisher.principal).copied().unwrap_or(0);
+        let namespace = self.namespaces.get(&publisher.namespace).copied().unwrap_or(0);
+        (principal.max(namespace), principal)
     }
 
     /// Ends a turn, and forgets principals and namespaces without archives here.
@@ -187,7 +189,7 @@ mod tests {
         let first = begin(&mut take(&turns, "a0", "a")).await.unwrap();
         let second = begin(&mut take(&turns, "b0", "b")).await.unwrap();
         let mut waiting = Vec::new();
-        for n in 0..12 {
+        for n in 1..=12 {
             // Roles of two teams, so that each role is new.
             for (role, namespace) in [(format!("a{n}"), "a"), (format!("b{n}"), "b")] {
                 let mut turn = take(&turns, &role, namespace);
@@ -207,6 +209,22 @@ mod tests {
         }
         drop(second);
         assert!(begin(&mut waiting[1]).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn within_a_namespace_a_principal_that_had_no_turn_is_next() {
+        let turns = CheckTurns::default();
+        let first = begin(&mut take(&turns, "greedy", "a")).await.unwrap();
+        let mut waiting = Vec::new();
+        for role in ["greedy", "greedy", "second"] {
+            let mut turn = take(&turns, role, "a");
+            assert!(begin(&mut turn).await.is_none());
+            waiting.push(turn);
+        }
+        drop(first);
+        assert!(begin(&mut waiting[0]).await.is_none());
+        drop(begin(&mut waiting[2]).await.expect("it had no turn yet"));
+        assert!(begin(&mut waiting[0]).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,6 +21,17 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 /// which takes no locks, can still need a younger one.
 pub(crate) const ABANDONED: i64 = 24 * 3600;
 
+/// Age at which an archive that no version names is deleted, in seconds.
+///
+/// A backup of the database that is put back names no version of the time after it. Until then their
+/// archives are still there, so a newer backup can be put back as well.
+pub(crate) const SUPERFLUOUS: i64 = 30 * 24 * 3600;
+
+/// Returns whether an archive that no version names was last written that long ago.
+pub(crate) fn is_superfluous(written_at: i64, now: i64) -> bool {
+    now.saturating_sub(written_at) >= SUPERFLUOUS
+}
+
 /// Returns whether a file was last written that long ago.
 pub(crate) fn is_abandoned(written_at: i64, now: i64) -> bool {
     now.saturating_sub(written_at) >= ABANDONED
@@ -35,10 +46,15 @@ pub(crate) fn delete_abandoned(folder: &Path, prefix: &str, now: i64) -> usize {
             && entry
                 .metadata()
                 .is_ok_and(|metadata| metadata.is_file() && is_abandoned(metadata.mtime(), now))
-            && File::open(entry.path())
+            && open_to_lock(&entry.path())
                 .is_ok_and(|file| file.try_lock().is_ok() && fs::remove_file(entry.path()).is_ok())
     };
     entries.flatten().filter(is_deleted).count()
+}
+
+/// Opens a file for an exclusive lock. NFS version 4 gives it only if the file is open for writing.
+fn open_to_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
 }
 
 /// Rejects a file or folder that users other than its owner can change. It may be missing.
@@ -142,7 +158,8 @@ fn owner_instead_of(owner: u32, folder: u32, user: Uid) -> Option<u32> {
 
 /// Opens the file of a lock, and creates it if it is missing.
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
-    let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    // NFS version 4 gives a shared lock only on a file that is open for reading.
+    let lock = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
     give_to_owner_of(path.parent().unwrap_or(path), &lock)?;
     Ok(lock)
 }

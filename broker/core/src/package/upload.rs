@@ -26,7 +26,8 @@ pub fn sweep_uploads(folder: &Path, older_than: i64, now: i64) -> usize {
             && entry.metadata().is_ok_and(|metadata| {
                 metadata.is_file() && now.saturating_sub(metadata.mtime()) >= older_than
             })
-            && File::open(entry.path()).is_ok_and(|file| {
+            // NFS version 4 gives an exclusive lock only on a file that is open for writing.
+            && File::options().read(true).write(true).open(entry.path()).is_ok_and(|file| {
                 // The lock lasts until the file is gone, so no upload begins in it.
                 file.try_lock().is_ok() && std::fs::remove_file(entry.path()).is_ok()
             })

@@ -168,7 +168,7 @@ impl Disk {
         blocking(move || unnamed(&archives, &named)).await
     }
 
-    /// Deletes the abandoned archives whose file name is not in the set. Returns their number.
+    /// Deletes the old archives whose file name is not in the set. Returns their number.
     ///
     /// The set must be read after the lock was taken.
     pub(crate) async fn delete_unnamed(
@@ -182,7 +182,10 @@ impl Disk {
             let mut deleted = 0;
             for leftover in unnamed(&folder.join("archives"), &named)? {
                 let path = folder.join(&leftover.archive);
-                if files::is_abandoned(leftover.written_at, now) && fs::remove_file(&path).is_ok() {
+                // A process of an earlier release, which takes no lock, may have written it again.
+                let is_old = fs::symlink_metadata(&path)
+                    .is_ok_and(|metadata| files::is_superfluous(metadata.mtime(), now));
+                if is_old && fs::remove_file(&path).is_ok() {
                     tracing::info!(archive = %path.display(), "deleted an archive that no version names");
                     deleted += 1;
                 }

@@ -12,7 +12,7 @@ use stile_core::package::sweep_uploads;
 use super::Store;
 use crate::blobs::{Blobs, Disk, S3, archive_key, file_name, parse_archive_key};
 use crate::blocking::blocking;
-use crate::files::{ABANDONED, is_abandoned};
+use crate::files::{ABANDONED, is_superfluous};
 use crate::records::{DynamoDb, Records};
 use crate::{Leftover, StoreError, Swept};
 
@@ -42,12 +42,23 @@ impl Store {
         // Without the lock first, because usually there is nothing to delete.
         let Some(named) = self.named_files().await? else { return Ok(0) };
         let unnamed = disk.unnamed(named).await?;
-        if !unnamed.iter().any(|leftover| is_abandoned(leftover.written_at, now)) {
+        let old = |leftover: &&Leftover| is_superfluous(leftover.written_at, now);
+        let old = unnamed.iter().filter(old).count();
+        if old == 0 {
             return Ok(0);
         }
         let Some(lock) = disk.lock_for_sweep().await? else { return Ok(0) };
         // Publishes that ended before the lock have their records by now.
         let Some(named) = self.named_files().await? else { return Ok(0) };
+        if !is_of_these_archives(named.len(), old) {
+            tracing::error!(
+                alarm = "unnamed_archives",
+                named = named.len(),
+                unnamed = old,
+                "the database does not name most of the old archives, so the broker deletes none; it can be the wrong database; `stile-admin store check` lists them"
+            );
+            return Ok(0);
+        }
         disk.delete_unnamed(lock, named, now).await
     }
 
@@ -79,6 +90,18 @@ impl Store {
         };
         Ok(named.map(file_names))
     }
+}
+
+/// The most archives that a sweep deletes, if the database does not name ten times as many.
+const FEW: usize = 16;
+
+/// Returns whether a database that names so many archives, but not these old ones, can be the
+/// database of this folder.
+///
+/// Lost races and kills leave single files. A new database, the one of another folder, or an old
+/// backup leaves many, and to delete them would lose versions.
+const fn is_of_these_archives(named: usize, old: usize) -> bool {
+    named > 0 && (old <= FEW || old <= named / 10)
 }
 
 /// Returns the object versions that no version of a package names.
