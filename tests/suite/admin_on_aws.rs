@@ -1,5 +1,5 @@
-//! The admin program on the store on AWS: what it says if AWS does not answer as it should, and whom
-//! its records name.
+//! The admin program on the store on AWS: its errors if AWS does not answer as it should, and the
+//! operator in its records.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;

@@ -48,7 +48,7 @@ impl Context {
         }
     }
 
-    /// Opens a store to change it, as the operator whom the records will name.
+    /// Opens a store to change it. The records name the operator, so on AWS this asks STS.
     async fn open_to_change(&self, target: &StoreTarget) -> Result<OpenStore, CommandError> {
         match target.location()? {
             StoreLocation::Folder(folder) => self.open_folder(&folder, target),

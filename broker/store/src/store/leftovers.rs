@@ -18,9 +18,10 @@ use crate::{Leftover, StoreError, Swept};
 
 impl Store {
     /// Deletes the temporary files that killed processes left a day ago or earlier, and the archives
-    /// on a disk that no version names.
+    /// on a disk that are 30 days old and that no version names.
     ///
-    /// It deletes no archive while a publish is in progress; the next sweep does.
+    /// It deletes no archive while a publish is in progress; the next sweep does. It also deletes none
+    /// if the database can be the wrong one, and raises an alarm.
     pub async fn sweep(&self, now: i64) -> Result<Swept, StoreError> {
         let (blobs, keys) = (self.blobs.clone(), self.keys.clone());
         let temporary = blocking(move || {
