@@ -1,5 +1,7 @@
-//! Generates random numbers that a seed repeats. A test prints its seed, and `STILE_TEST_SEED` sets
-//! it.
+//! Generates random numbers that a seed repeats.
+//!
+//! The seed is the name of the test, so that every run tries the same numbers. `STILE_TEST_SEED` sets
+//! another seed, and `STILE_TEST_SEED=random` explores: a test prints its seed.
 
 use std::io::Write as _;
 
@@ -15,13 +17,19 @@ pub struct SeededRandom {
 }
 
 impl SeededRandom {
-    /// Uses `STILE_TEST_SEED`, or otherwise a random seed, and prints it to stderr.
+    /// Uses `STILE_TEST_SEED`, or otherwise the name of the test, and prints the seed to stderr.
+    ///
+    /// `STILE_TEST_SEED=random` draws a random seed.
     pub fn new(test: &str) -> Self {
-        let seed = wanted_seed().unwrap_or_else(|| {
-            let mut random = [0; 8];
-            getrandom::fill(&mut random).unwrap();
-            hex::encode(random)
-        });
+        let seed = match wanted_seed() {
+            None => test.to_owned(),
+            Some(wanted) if wanted == "random" => {
+                let mut random = [0; 8];
+                getrandom::fill(&mut random).unwrap();
+                hex::encode(random)
+            }
+            Some(wanted) => wanted,
+        };
         let _ = writeln!(std::io::stderr(), "{test}: STILE_TEST_SEED={seed}");
         Self::of(seed)
     }

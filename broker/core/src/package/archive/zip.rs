@@ -259,6 +259,7 @@ fn check_directory(
         let header = EntryHeader {
             needs: u16::from_le_bytes([fixed[6], fixed[7]]),
             flags: u16::from_le_bytes([fixed[8], fixed[9]]),
+            is_described: member.has_descriptor,
             name: &raw_name,
             extra: &fields,
         };
@@ -366,7 +367,13 @@ fn local_header(
     let (mut name, mut extra) = (Vec::new(), Vec::new());
     file.by_ref().take(word(26).into()).read_to_end(&mut name)?;
     file.by_ref().take(word(28).into()).read_to_end(&mut extra)?;
-    let header = EntryHeader { needs: word(4), flags: word(6), name: &name, extra: &extra };
+    let header = EntryHeader {
+        needs: word(4),
+        flags: word(6),
+        is_described: member.has_descriptor,
+        name: &name,
+        extra: &extra,
+    };
     Ok(header.check(&member.name))
 }
 

@@ -30,6 +30,8 @@ pub(super) struct EntryHeader<'a> {
     /// The version that a reader needs.
     pub(super) needs: u16,
     pub(super) flags: u16,
+    /// Whether a data descriptor follows the data of the entry.
+    pub(super) is_described: bool,
     pub(super) name: &'a [u8],
     pub(super) extra: &'a [u8],
 }
@@ -80,7 +82,14 @@ impl EntryHeader<'_> {
         if zip64_fields > 1 {
             return rejected("has two zip64 fields");
         }
-        if paths > 1 { rejected("has two names") } else { Ok(()) }
+        if paths > 1 {
+            return rejected("has two names");
+        }
+        // `unzip` reads 8 bytes too many there, and takes the next entry for a part of this one.
+        if paths > 0 && self.is_described {
+            return rejected("has a second name and a data descriptor, which `unzip` rejects");
+        }
+        Ok(())
     }
 
     /// Returns whether a field with a second name has the name of the header itself.

@@ -390,6 +390,11 @@ fn a_zip_header_that_programs_read_differently_is_rejected() {
             "two names",
         ),
         (
+            "a second name and a data descriptor",
+            named("b.tf").with(|entry| entry.flags = 8).with(|entry| entry.extra = own.clone()),
+            "a second name and a data descriptor",
+        ),
+        (
             "the rest of an extra field",
             named("b.tf").with(|entry| entry.extra = vec![0xfe, 0xca]),
             "damaged",
