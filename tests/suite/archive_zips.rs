@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use stile_core::package::Format;
 use stile_tests::raw_archive::raw_zip::{RawZip, UTF8, ZipMember, unicode_path};
 use stile_tests::raw_archive::unpacked::{Files, by_program, by_python, checked};
@@ -37,13 +38,43 @@ fn assert_unpacked_alike(accepted: &[(Vec<u8>, Files)], seed: &str) {
         match tool(name) {
             None => skipped(name, SHOWS),
             Some(program) => {
-                for (at, ((_, files), path)) in accepted.iter().zip(&paths).enumerate() {
+                for (at, ((archive, files), path)) in accepted.iter().zip(&paths).enumerate() {
+                    if name == "unzip" && unzip_converts_names(archive, files) {
+                        continue;
+                    }
                     let unpacked = by_program(&program, path, &path.with_extension(name));
-                    assert_eq!(unpacked.as_ref(), Ok(files), "{name}, {}", names(at));
+                    // `bsdtar` composes letters, and file systems of macOS compose or decompose them.
+                    let composed = if name == "bsdtar" { composed } else { Files::clone };
+                    let expected = composed(files);
+                    assert_eq!(
+                        unpacked.as_ref().map(composed),
+                        Ok(expected),
+                        "{name}, {}",
+                        names(at)
+                    );
                 }
             }
         }
     }
+}
+
+fn composed(files: &Files) -> Files {
+    let nfc = ComposingNormalizerBorrowed::new_nfc();
+    files
+        .iter()
+        .map(|(name, content)| (nfc.normalize(name).into_owned(), content.clone()))
+        .collect()
+}
+
+/// Returns whether `unzip` converts a name from an old character set of DOS, although its flag says
+/// UTF-8: it does so for entries made by DOS, and by version 5.0 on NTFS.
+///
+/// Windows Explorer and Go write such entries, and Terraform and Python read them as UTF-8.
+fn unzip_converts_names(archive: &[u8], files: &Files) -> bool {
+    let listed = archive.windows(6).filter(|bytes| bytes.starts_with(b"PK\x01\x02"));
+    let mut made_by = listed.map(|bytes| (bytes[5], bytes[4]));
+    !files.keys().all(|name| name.is_ascii())
+        && made_by.any(|(system, version)| system == 0 || (system, version) == (11, 50))
 }
 
 #[test]

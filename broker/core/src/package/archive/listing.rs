@@ -1,5 +1,6 @@
 //! Collects the entries of an archive: checks every name and counts every unpacked byte.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::io::{self, Read};
 
@@ -176,7 +177,11 @@ impl<'a> Listing<'a> {
                 ));
             }
         }
-        if size == declared { Ok(()) } else { Err(ArchiveError::entry(name, "is truncated")) }
+        match size.cmp(&declared) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(ArchiveError::entry(name, "is truncated")),
+            Ordering::Greater => Err(ArchiveError::entry(name, "is damaged")),
+        }
     }
 
     pub(super) fn too_large(&self) -> String {

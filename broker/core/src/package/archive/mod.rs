@@ -10,6 +10,7 @@ mod header;
 mod listing;
 mod tar_gz;
 mod zip;
+mod zip_data;
 mod zip_header;
 
 #[cfg(test)]

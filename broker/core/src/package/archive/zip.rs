@@ -10,6 +10,7 @@ use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::listing::{EntryKind, Listing};
+use super::zip_data::EntryData;
 use super::zip_header::EntryHeader;
 use super::{ArchiveError, ArchiveFile};
 
@@ -50,12 +51,16 @@ pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(
     check_directory(&mut file, &mut members, &end).map_err(|_| damaged())??;
     check_data(&mut file, &mut members, &end).map_err(|_| damaged())??;
     for member in &members {
-        let mut entry = archive
-            .by_index(member.index)
+        let packed = archive
+            .by_index_raw(member.index)
             .map_err(|_| ArchiveError::entry(&member.name, "is damaged"))?;
-        listing.measure(&member.name, member.size, &mut entry)?;
-        if !member.raw_name.ends_with(b"/") {
-            listing.list(&member.raw_name, member.size);
+        let is_folder = member.raw_name.ends_with(b"/");
+        // Nobody reads the data of a folder, so it may lack even the end of a deflate stream.
+        if !is_folder || member.data.packed > 0 {
+            member.data.check(&member.name, packed, listing)?;
+        }
+        if !is_folder {
+            listing.list(&member.raw_name, member.data.size);
         }
     }
     Ok(())
@@ -168,10 +173,7 @@ struct ZipMember {
     name: String,
     raw_name: Vec<u8>,
     header: u64,
-    data: u64,
-    compressed: u64,
-    size: u64,
-    crc: u32,
+    data: EntryData,
     /// Whether a data descriptor follows the data (APPNOTE 4.3.9).
     has_descriptor: bool,
     listed: u64,
@@ -212,16 +214,19 @@ fn members<R: Read + Seek>(
         if kind == EntryKind::Folder && entry.size() != 0 {
             return rejected("is a folder with data");
         }
-        let (raw_name, data) = (entry.name_raw().to_vec(), entry.data_start().ok_or_else(damaged)?);
+        let (raw_name, at) = (entry.name_raw().to_vec(), entry.data_start().ok_or_else(damaged)?);
         members.push(ZipMember {
             index,
             name,
             raw_name,
             header: entry.header_start(),
-            data,
-            compressed: entry.compressed_size(),
-            size: entry.size(),
-            crc: entry.crc32(),
+            data: EntryData {
+                at,
+                is_deflated: entry.compression() == CompressionMethod::Deflated,
+                packed: entry.compressed_size(),
+                size: entry.size(),
+                crc: entry.crc32(),
+            },
             has_descriptor: entry.flags().is_using_data_descriptor(),
             listed: entry.central_header_start(),
         });
@@ -334,7 +339,7 @@ fn check_data(
         if let Err(error) = local_header(file, member)? {
             return Ok(Err(error));
         }
-        at = member.data.saturating_add(member.compressed);
+        at = member.data.at.saturating_add(member.data.packed);
         if member.has_descriptor {
             file.seek(SeekFrom::Start(at))?;
             let mut bytes = Vec::new();
@@ -381,8 +386,8 @@ fn local_header(
 ///
 /// The signature is optional, and sizes have 8 or 4 bytes.
 fn descriptor_len(bytes: &[u8], member: &ZipMember) -> Option<u64> {
-    let crc = member.crc.to_le_bytes();
-    let sizes = [member.compressed.to_le_bytes(), member.size.to_le_bytes()];
+    let crc = member.data.crc.to_le_bytes();
+    let sizes = [member.data.packed.to_le_bytes(), member.data.size.to_le_bytes()];
     for width in [8, 4] {
         let [compressed, size] = sizes.map(|size| size[..width].to_vec());
         for signature in [b"PK\x07\x08".as_slice(), b""] {

@@ -164,6 +164,8 @@ pub(super) struct ZipEntry {
     pub gap: Vec<u8>,
     /// The position in the directory, if it is wrong.
     pub at: Option<u32>,
+    /// Replaces the packed data.
+    pub packed: Option<Vec<u8>>,
     /// Replaces the data descriptor.
     pub descriptor: Option<Vec<u8>>,
 }
@@ -182,6 +184,7 @@ pub(super) fn zip_entry(name: &str, data: &[u8]) -> ZipEntry {
         crc: None,
         gap: Vec::new(),
         at: None,
+        packed: None,
         descriptor: None,
     }
 }
@@ -197,7 +200,10 @@ impl ZipEntry {
         self
     }
 
-    fn packed(&self) -> Vec<u8> {
+    pub(super) fn packed(&self) -> Vec<u8> {
+        if let Some(packed) = &self.packed {
+            return packed.clone();
+        }
         if self.method != 8 {
             return self.data.clone();
         }

@@ -116,6 +116,34 @@ fn a_zip_archive_without_unix_modes_is_accepted() {
 }
 
 #[test]
+fn the_data_of_an_entry_is_one_whole_deflate_stream() {
+    let with = |entry: ZipEntry, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut packed = entry.packed();
+        change(&mut packed);
+        entry.with(|entry| entry.packed = Some(packed))
+    };
+    let empty = || zip_entry("main.tf", b"");
+    for (what, entry, word) in [
+        ("a byte", with(good(), &|packed| packed.push(0)), "data after the end"),
+        ("a second stream", with(good(), &|packed| packed.extend([3, 0])), "data after the end"),
+        ("a hidden file", with(empty(), &|packed| packed.extend(b"secret")), "data after the end"),
+        ("no end", with(good(), &|packed| packed[0] &= !1), "is truncated"),
+        (
+            "a missing byte",
+            with(good(), &|packed| packed.truncate(packed.len() - 1)),
+            "is truncated",
+        ),
+        ("no stream at all", with(empty(), &Vec::clear), "is truncated"),
+    ] {
+        let message = rejection(&zip_of(&[entry]));
+        assert!(message.contains(word), "{what}: {message}");
+    }
+    let folder = zip_entry("modules/", b"");
+    assert_accepted(&zip_of(&[good(), with(folder.with(|entry| entry.method = 8), &Vec::clear)]));
+    assert_accepted(&zip_of(&[empty()]));
+}
+
+#[test]
 fn sizes_and_checksums_must_match_the_data() {
     for (entry, word) in [
         (good().with(|entry| entry.size = Some(3)), "`main.tf` is damaged"),
