@@ -328,11 +328,8 @@ mod tests {
     #[test]
     fn this_program_is_in_the_target_folder() {
         let (target, program) = (target(), std::env::current_exe().unwrap());
-        assert!(
-            program.starts_with(&target) && target.join("CACHEDIR.TAG").is_file(),
-            "{}",
-            target.display()
-        );
+        // Cargo marks the folder with `CACHEDIR.TAG` only if it created the folder itself.
+        assert!(program.starts_with(&target), "{}", target.display());
         assert_eq!(profile_folder().parent(), Some(target.as_path()));
     }
 
