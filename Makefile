@@ -12,7 +12,7 @@ demo: ## show Stile from end to end on this machine; ONCE=1 exits after it, STS=
 test: ## run every test, and list the tests that were skipped because a tool is missing
 	tests/run
 
-conformance: ## run Renovate against the registry; its installation takes minutes and 330 MB, so `test` does not include it
+conformance: ## test the store on a second emulator of AWS, and Renovate against the registry; Renovate takes minutes and 330 MB to install, so `test` does not include it
 	tests/conformance
 
 fuzz: ## feed generated input to every parser, SECONDS=60 each

@@ -23,6 +23,11 @@ pub(crate) fn wanted_seed() -> Option<String> {
     variable("STILE_TEST_SEED")?.into_string().ok()
 }
 
+/// Returns `STILE_TEST_EMULATOR`, the emulator of AWS that the tests of the store use.
+pub(crate) fn wanted_emulator() -> Option<String> {
+    variable("STILE_TEST_EMULATOR")?.into_string().ok()
+}
+
 fn variable(name: &str) -> Option<OsString> {
     #[expect(
         clippy::disallowed_methods,

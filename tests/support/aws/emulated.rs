@@ -1,4 +1,4 @@
-//! An emulated AWS for one test: its own table, bucket and key in moto, behind a proxy.
+//! An emulated AWS for one test: its own table, bucket and key in an emulator, behind a proxy.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,13 +9,12 @@ use serde_json::{Value, json};
 use stile_protocol::audience::Audience;
 use stile_store::{Place, Store};
 
-use crate::aws::moto::Moto;
+use crate::aws::emulator::Emulator;
 use crate::aws::proxy::AwsProxy;
 use crate::process::programs::client;
-use crate::skipped::skipped;
 use crate::time_limits;
 
-/// The access key that signs every call; moto does not verify it.
+/// The access key that signs every call; the emulators do not verify it.
 pub const ACCESS_KEY_ID: &str = "ASIAEXAMPLEEXAMPLE22";
 
 /// The secret of [`ACCESS_KEY_ID`].
@@ -23,6 +22,13 @@ pub const SECRET_ACCESS_KEY: &str = "not/a+secret=";
 
 /// The session token of [`ACCESS_KEY_ID`], with every character that a URL can spoil.
 pub const SESSION_TOKEN: &str = "IQoJb3JpZ2luX2Vj//EXAMPLE+token/with+all==";
+
+/// The variables with the credentials that sign every call.
+const CREDENTIALS: [(&str, &str); 3] = [
+    ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
+    ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+    ("AWS_SESSION_TOKEN", SESSION_TOKEN),
+];
 
 /// The region of the table, the bucket and the key.
 pub const REGION: &str = "us-east-1";
@@ -35,7 +41,7 @@ pub struct EmulatedAws {
     /// The names of the table, the bucket and the key.
     pub place: Place,
     /// The emulator; `None` if all tests share it.
-    own: Option<Arc<Moto>>,
+    own: Option<Arc<Emulator>>,
 }
 
 impl EmulatedAws {
@@ -55,21 +61,18 @@ impl EmulatedAws {
     ///
     /// A test uses it if its load would slow down other tests.
     pub async fn start_alone() -> Option<Self> {
-        let Some(moto) = Moto::start() else {
-            skipped("python3", "the store on AWS: DynamoDB, S3 and KMS");
-            return None;
-        };
-        Some(Self::create(AwsProxy::start(moto.endpoint()), Some(Arc::new(moto))).await)
+        let emulator = Emulator::start(&CREDENTIALS)?;
+        Some(Self::create(AwsProxy::start(emulator.endpoint()), Some(Arc::new(emulator))).await)
     }
 
-    async fn create(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
+    async fn create(proxy: AwsProxy, own: Option<Arc<Emulator>>) -> Self {
         let emulated = Self::with_random_names(proxy, own);
         Store::init_on_aws(&emulated.place, &emulated.sdk(), time_limits::aws()).await.unwrap();
         emulated.proxy.take_counts();
         emulated
     }
 
-    fn with_random_names(proxy: AwsProxy, own: Option<Arc<Moto>>) -> Self {
+    fn with_random_names(proxy: AwsProxy, own: Option<Arc<Emulator>>) -> Self {
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
         let name = format!("stile-{}", hex::encode(random));
@@ -118,11 +121,9 @@ impl EmulatedAws {
             ("STILE_KMS_KEY", self.place.kms_key.clone()),
             ("AWS_ENDPOINT_URL", self.proxy.endpoint()),
             ("AWS_REGION", REGION.to_owned()),
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID.to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY.to_owned()),
-            ("AWS_SESSION_TOKEN", SESSION_TOKEN.to_owned()),
         ]
         .into_iter()
+        .chain(CREDENTIALS.map(|(name, value)| (name, value.to_owned())))
         .chain(time_limits::VARIABLES.map(|(name, value)| (name, value.to_owned())))
         .collect()
     }
@@ -251,16 +252,12 @@ impl EmulatedAws {
 
 /// Returns the emulator that all tests share. Without `python3` it records a skip and returns
 /// `None`.
-fn shared() -> Option<&'static Moto> {
-    static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
-    let moto = MOTO.get_or_init(Moto::start).as_ref();
-    if moto.is_none() {
-        skipped("python3", "the store on AWS: DynamoDB, S3 and KMS");
-    }
-    moto
+fn shared() -> Option<&'static Emulator> {
+    static EMULATOR: OnceLock<Option<Emulator>> = OnceLock::new();
+    EMULATOR.get_or_init(|| Emulator::start(&CREDENTIALS)).as_ref()
 }
 
-/// Returns an authorization header that names the service. moto does not verify its signature.
+/// Returns an authorization header that names the service. The emulators do not verify its signature.
 fn unsigned(service: &str) -> String {
     format!(
         "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=00"

@@ -1,6 +1,8 @@
 //! Replaces AWS in tests: an emulator, the proxy in front of it, and a judge of IAM policies.
 
 pub mod emulated;
+mod emulator;
 pub mod moto;
 pub mod policy;
 pub mod proxy;
+mod python_server;

@@ -5,13 +5,11 @@
 //! Unlike AWS, moto gives IAM users ids that do not start with `AIDA`, so tests only use its
 //! assumed roles.
 
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
+use crate::aws::python_server::PythonServer;
 use crate::process::programs::client;
-use crate::process::{Process, venv};
+use crate::process::venv;
 use crate::sts::identity::Identity;
 
 /// The script that runs moto.
@@ -23,9 +21,8 @@ pub const ACCOUNT: &str = "123456789012";
 /// A running moto. It stops when dropped, and when this process ends.
 #[derive(Debug)]
 pub struct Moto {
-    address: SocketAddr,
+    server: PythonServer,
     client: reqwest::Client,
-    _process: Process,
 }
 
 impl Moto {
@@ -41,34 +38,12 @@ impl Moto {
     /// moto does not authenticate callers until [`Self::role_credentials`] returns.
     pub fn start() -> Option<Self> {
         let python = Self::python()?;
-        let mut said = tempfile::tempfile().unwrap();
-        let mut command = Command::new(python);
-        command
-            .arg(SERVER)
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(said.try_clone().unwrap());
-        let mut process = Process::start(&mut command);
-        let mut line = String::new();
-        BufReader::new(process.child().stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let Ok(port) = line.trim().parse::<u16>() else {
-            process.kill_9();
-            let mut why = String::new();
-            said.rewind().unwrap();
-            said.read_to_string(&mut why).unwrap();
-            panic!("moto did not start:\n{why}");
-        };
-        Some(Self {
-            address: (Ipv4Addr::LOCALHOST, port).into(),
-            client: client(None),
-            _process: process,
-        })
+        Some(Self { server: PythonServer::start(&python, SERVER, &[]), client: client(None) })
     }
 
     /// Returns the URL that it listens on: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.endpoint()
     }
 
     /// Creates the role if necessary, assumes it as session `tests`, and turns authentication on.
