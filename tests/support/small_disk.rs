@@ -55,7 +55,10 @@ impl SmallDisk {
     }
 
     /// Deletes what [`Self::fill`] wrote.
+    ///
+    /// It truncates the file first: a process that another test is starting may still hold it open.
     pub fn clear(&self) {
+        File::create(self.filling()).unwrap();
         std::fs::remove_file(self.filling()).unwrap();
     }
 
