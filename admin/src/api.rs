@@ -103,13 +103,8 @@ impl Api {
         let url = self.at(path)?;
         let answer = self
             .call(async |client: &Client, token: &Token| {
-                send(
-                    client
-                        .get(url.clone())
-                        .bearer_auth(token.expose())
-                        .timeout(self.request_timeout()),
-                )
-                .await
+                let request = client.get(url.clone()).bearer_auth(token.expose());
+                self.send(request.timeout(self.request_timeout())).await
             })
             .await?;
         answer.read()
@@ -149,6 +144,37 @@ impl Api {
         }
     }
 
+    /// Sends one request and reads the complete response.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<ApiResponse, CommandError> {
+        let request =
+            request.header(USER_AGENT, concat!("stile-admin/", env!("CARGO_PKG_VERSION")));
+        let (client, request) = request.build_split();
+        let request = request.map_err(|error| CallError::Setup(root_cause(&error)))?;
+        let mut url = request.url().clone();
+        // A query can contain a signature, which is a secret, so messages do not contain the query.
+        url.set_query(None);
+        let failed = |error: reqwest::Error| call::failure(&url, error, &self.environment);
+        let mut response =
+            client.execute(request).await.map_err(|error| match is_connection_closed(&error) {
+                true => CommandError::from(failed(error)).connection_closed(),
+                false => failed(error).into(),
+            })?;
+        let status = response.status();
+        if status.is_redirection() {
+            return Err(CallError::Redirected { url, status }.into());
+        }
+        let (headers, mut body) = (response.headers().clone(), Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > MAX_RESPONSE_LEN {
+                return Err(CommandError::failed(format!(
+                    "`{url}` responded with more than {MAX_RESPONSE_LEN} bytes"
+                )));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(ApiResponse { url, status, headers, body })
+    }
+
     async fn token(&self) -> Result<Token, CommandError> {
         let host = &self.registry.host;
         let token =
@@ -161,41 +187,6 @@ impl Api {
         }
         Ok(token)
     }
-}
-
-/// Sends one request and reads the complete response.
-pub(crate) async fn send(request: RequestBuilder) -> Result<ApiResponse, CommandError> {
-    let request = request.header(USER_AGENT, concat!("stile-admin/", env!("CARGO_PKG_VERSION")));
-    let (client, request) = request.build_split();
-    let request = request.map_err(|error| CallError::Setup(root_cause(&error)))?;
-    let mut url = request.url().clone();
-    // A query can contain a signature, which is a secret, so messages do not contain the query.
-    url.set_query(None);
-    let failed = |error: reqwest::Error| match error.is_timeout() {
-        true => CallError::TimedOut(url.clone()),
-        false => {
-            CallError::Unreachable { url: url.clone(), cause: root_cause(&error.without_url()) }
-        }
-    };
-    let mut response =
-        client.execute(request).await.map_err(|error| match is_connection_closed(&error) {
-            true => CommandError::from(failed(error)).connection_closed(),
-            false => failed(error).into(),
-        })?;
-    let status = response.status();
-    if status.is_redirection() {
-        return Err(CallError::Redirected { url, status }.into());
-    }
-    let (headers, mut body) = (response.headers().clone(), Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > MAX_RESPONSE_LEN {
-            return Err(CommandError::failed(format!(
-                "`{url}` responded with more than {MAX_RESPONSE_LEN} bytes"
-            )));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(ApiResponse { url, status, headers, body })
 }
 
 /// Returns whether the server closed the connection while the program was sending.

@@ -13,7 +13,7 @@ pub(crate) fn explained(error: &StoreError) -> Option<(String, &'static str)> {
         ),
         AwsCause::Expired => (
             "the AWS credentials have expired".to_owned(),
-            "sign in with `aws sso login`, or renew `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`",
+            "sign in with `aws login` or `aws sso login`, or renew `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`",
         ),
         AwsCause::UnknownCredentials => (
             "AWS does not know the access key or the session token".to_owned(),
@@ -39,7 +39,9 @@ pub(crate) fn explained(error: &StoreError) -> Option<(String, &'static str)> {
 /// some hints of the helper name.
 pub(crate) const fn credentials_hint(error: &CredentialsError) -> Option<&'static str> {
     match error {
-        CredentialsError::NotFound => Some("sign in with `aws sso login`, or set `AWS_PROFILE`"),
+        CredentialsError::NotFound => {
+            Some("sign in with `aws login` or `aws sso login`, or set `AWS_PROFILE`")
+        }
         CredentialsError::Profile(ProfileError::Missing(_)) => Some(
             "check the spelling in `AWS_PROFILE`; `aws configure list-profiles` lists the profiles",
         ),
@@ -62,7 +64,6 @@ mod tests {
         for error in [
             CredentialsError::NotFound,
             CredentialsError::Profile(ProfileError::Missing("x".to_owned())),
-            CredentialsError::Profile(ProfileError::ConsoleLogin("x".to_owned())),
             CredentialsError::TimedOut,
         ] {
             let hint = credentials_hint(&error).map_or_else(|| error.hint(), str::to_owned);

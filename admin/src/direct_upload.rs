@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use terraform_credentials_stile::message::one_line;
 use terraform_credentials_stile::token::Token;
 
-use crate::api::{Api, ApiResponse, send as ask};
+use crate::api::{Api, ApiResponse};
 use crate::error::CommandError;
 use crate::upload::Archive;
 
@@ -53,7 +53,8 @@ pub(crate) async fn announce(
     let request = async |client: &Client, token: &Token| {
         let request =
             client.post(url.clone()).bearer_auth(token.expose()).timeout(api.request_timeout());
-        ask(request.header(CONTENT_TYPE, "application/json").body(announced.clone())).await
+        let request = request.header(CONTENT_TYPE, "application/json").body(announced.clone());
+        api.send(request).await
     };
     let answer = api.call(request).await?;
     if answer.status == StatusCode::CREATED {
@@ -83,7 +84,8 @@ pub(crate) async fn send(
     let url = api.at(&format!("{path}/uploads/{}", upload.upload))?;
     let request = async |client: &Client, token: &Token| {
         let timeout = COMPLETION_FACTOR * api.request_timeout();
-        ask(client.post(url.clone()).bearer_auth(token.expose()).timeout(timeout)).await
+        let request = client.post(url.clone()).bearer_auth(token.expose());
+        api.send(request.timeout(timeout)).await
     };
     api.call(request).await.map_err(|error| error.or_hint(RETRY_HINT))
 }
@@ -106,7 +108,7 @@ async fn put(api: &Api, archive: &Archive, upload: &PresignedUpload) -> Result<(
     }
     // The query contains a signature, which is a secret, so messages do not contain it.
     let place = url.host_str().unwrap_or_default();
-    let answer = archive.send(request).await.map_err(|error| error.or_hint(RETRY_HINT))?;
+    let answer = archive.send(api, request).await.map_err(|error| error.or_hint(RETRY_HINT))?;
     if answer.status.is_success() {
         return Ok(());
     }

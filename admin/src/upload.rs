@@ -14,7 +14,7 @@ use stile_core::package::archive::{ArchiveError, ArchiveLimits, ArchivedFile, in
 use stile_core::package::{Format, MAX_ARCHIVE};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use crate::api::{ApiResponse, send};
+use crate::api::{Api, ApiResponse};
 use crate::error::CommandError;
 use crate::output::notice;
 use crate::pack::{PackError, PackedFolder, Pattern, pack};
@@ -130,17 +130,21 @@ impl Archive {
     }
 
     /// Sends the archive to a broker, with its media type.
-    pub(crate) async fn post(&self, request: RequestBuilder) -> Result<ApiResponse, CommandError> {
-        self.send(
-            request
-                .header(CONTENT_TYPE, self.format.content_type())
-                .header(CONTENT_LENGTH, self.bytes),
-        )
-        .await
+    pub(crate) async fn post(
+        &self,
+        api: &Api,
+        request: RequestBuilder,
+    ) -> Result<ApiResponse, CommandError> {
+        let request = request.header(CONTENT_TYPE, self.format.content_type());
+        self.send(api, request.header(CONTENT_LENGTH, self.bytes)).await
     }
 
     /// Sends the whole archive in chunks, with the headers of the request, and shows a progress bar.
-    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<ApiResponse, CommandError> {
+    pub(crate) async fn send(
+        &self,
+        api: &Api,
+        request: RequestBuilder,
+    ) -> Result<ApiResponse, CommandError> {
         let unreadable = |error: io::Error| {
             CommandError::failed_because("cannot read the archive again", &error)
         };
@@ -167,7 +171,7 @@ impl Archive {
             }
         };
         let request = request.timeout(UPLOAD_TIMEOUT).body(Body::wrap(body));
-        let (answer, ()) = tokio::join!(send(request), sending);
+        let (answer, ()) = tokio::join!(api.send(request), sending);
         bar.finish_and_clear();
         answer
     }

@@ -9,7 +9,7 @@ use reqwest::header::{DATE, HeaderMap};
 use reqwest::{Certificate, Client, RequestBuilder, StatusCode, Url};
 use stile_protocol::reply::ErrorReply;
 
-use crate::config::{Environment, is_loopback};
+use crate::config::{Environment, HttpsProxy, is_loopback};
 use crate::message;
 
 /// Default timeout of a whole call. Terraform itself waits for its helper without a limit.
@@ -47,10 +47,12 @@ pub enum CallError {
         cause: String,
     },
     /// A proxy of the environment does not connect to the registry.
-    #[error("cannot reach `{url}` through the proxy of the environment: {problem}")]
+    #[error("cannot reach `{url}` through {}: {problem}", named(.proxy.as_ref()))]
     Proxy {
         /// The URL that the helper called.
         url: Url,
+        /// The proxy, if a variable names it in a form that can be shown.
+        proxy: Option<HttpsProxy>,
         /// What the proxy did.
         problem: ProxyProblem,
     },
@@ -103,6 +105,11 @@ impl ProxyProblem {
     }
 }
 
+/// Returns the proxy as an error names it.
+fn named(proxy: Option<&HttpsProxy>) -> String {
+    proxy.map_or_else(|| "the proxy of an environment variable".to_owned(), ToString::to_string)
+}
+
 /// Tells whether the cause of a failed call is the time: before or after a certificate is valid.
 pub fn is_outside_validity(cause: &str) -> bool {
     ["certificate expired", "certificate not valid yet"].iter().any(|text| cause.contains(text))
@@ -122,10 +129,10 @@ impl CallError {
                 "set this computer's clock; if it is correct, the registry's certificate has ended or is not valid yet",
             ),
             Self::Proxy { problem: ProxyProblem::Unauthenticated, .. } => Some(
-                "put a user and a password into `HTTPS_PROXY`: `http://USER:PASSWORD@HOST:PORT`",
+                "put a user and a password into that variable: `http://USER:PASSWORD@HOST:PORT`",
             ),
             Self::Proxy { .. } => Some(
-                "correct `HTTPS_PROXY`, or add the registry's host to `NO_PROXY` if no proxy is needed",
+                "correct that variable, or add the host of the URL to `NO_PROXY` if no proxy is needed",
             ),
             Self::Unreachable { .. } | Self::TimedOut(_) => {
                 Some("check the network, and `url` in the helper's `config.toml`")
@@ -197,12 +204,15 @@ pub struct BrokerResponse {
     pub body: Vec<u8>,
 }
 
-/// Sends a request and reads the whole response.
-pub async fn send(request: RequestBuilder) -> Result<BrokerResponse, CallError> {
+/// Sends a request and reads the whole response. The environment is that of the request's client.
+pub async fn send(
+    request: RequestBuilder,
+    environment: &Environment,
+) -> Result<BrokerResponse, CallError> {
     let (client, request) = request.build_split();
     let request = request.map_err(|error| CallError::Setup(message::root_cause(&error)))?;
     let url = request.url().clone();
-    let failed = |error: reqwest::Error| failure(&url, error);
+    let failed = |error: reqwest::Error| failure(&url, error, environment);
     let mut response = client.execute(request).await.map_err(failed)?;
     let status = response.status();
     if status.is_redirection() {
@@ -219,13 +229,14 @@ pub async fn send(request: RequestBuilder) -> Result<BrokerResponse, CallError> 
     Ok(BrokerResponse { url, status, date, body })
 }
 
-fn failure(url: &Url, error: reqwest::Error) -> CallError {
+/// Returns why a request to a URL failed: the proxy of the environment, the time, or the connection.
+pub fn failure(url: &Url, error: reqwest::Error, environment: &Environment) -> CallError {
     if error.is_timeout() {
         return CallError::TimedOut(url.clone());
     }
     let (url, error) = (url.clone(), error.without_url());
     match ProxyProblem::of(&error) {
-        Some(problem) => CallError::Proxy { url, problem },
+        Some(problem) => CallError::Proxy { url, proxy: environment.https_proxy.clone(), problem },
         None => CallError::Unreachable { url, cause: message::root_cause(&error) },
     }
 }

@@ -5,6 +5,7 @@
 //! Users write this file, so an unknown key is an error: a misspelled `profile` must not let other
 //! credentials sign. The file may name its format `version`, which is 1 if the key is missing.
 
+mod https_proxy;
 mod no_proxy;
 
 use std::collections::BTreeMap;
@@ -22,17 +23,22 @@ use stile_protocol::names::{Permission, Permissions};
 use stile_protocol::region::Region;
 use url::Url;
 
+pub use crate::config::https_proxy::HttpsProxy;
+
 /// The format version of `config.toml` that this program supports.
 const VERSION: i64 = 1;
 
 /// What a pasted URL has before its host.
 const HTTPS: &str = "https://";
 
+/// The profile that AWS tools use if none is named.
+pub const DEFAULT_PROFILE: &str = "default";
+
 /// Default lifetime of a token, in seconds.
 pub const DEFAULT_TTL: i64 = 3600;
 
 /// Variables that decide which credentials the AWS chain finds. They are part of the cache key.
-const AWS_VARIABLES: [&str; 9] = [
+const AWS_VARIABLES: [&str; 10] = [
     AWS_ACCESS_KEY,
     AWS_PROFILE,
     "AWS_ROLE_ARN",
@@ -42,6 +48,7 @@ const AWS_VARIABLES: [&str; 9] = [
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     AWS_CONFIG_FILE,
     AWS_CREDENTIALS_FILE,
+    "AWS_LOGIN_CACHE_DIRECTORY",
 ];
 const AWS_ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 const AWS_PROFILE: &str = "AWS_PROFILE";
@@ -51,7 +58,6 @@ const CONTAINER_TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 
 /// Variables that name the region, in the order in which the SDK reads them.
 const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
-const DEFAULT_PROFILE: &str = "default";
 const AWS_CONFIG_FILE: &str = "AWS_CONFIG_FILE";
 const AWS_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 
@@ -92,6 +98,8 @@ pub struct Environment {
     ///
     /// Empty if the environment of this process already has them, or names no proxy.
     pub missing_proxy_exemptions: Vec<(&'static str, String)>,
+    /// The proxy for HTTPS, if a variable names one.
+    pub https_proxy: Option<HttpsProxy>,
 }
 
 impl Environment {
@@ -137,6 +145,7 @@ impl Environment {
                 .map(|value| value.trim().to_owned())
                 .find(|value| !value.is_empty()),
             missing_proxy_exemptions: no_proxy::missing(|name| std::env::var(name).ok()),
+            https_proxy: https_proxy::named(|name| std::env::var(name).ok()),
         }
     }
 

@@ -4,6 +4,7 @@
 //! error can name the provider that failed. If the user names a profile, the helper tries only that
 //! profile, as `aws --profile` does: keys in the environment must not replace it.
 
+mod login;
 mod profiles;
 
 use std::time::Duration;
@@ -21,11 +22,12 @@ use aws_credential_types::provider::error::CredentialsError as SdkError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
+pub use crate::credentials::login::LoginProblem;
 pub use crate::credentials::profiles::{ProfileError, ProfileKind, ProfileSummary, list_profiles};
 
 use crate::credentials::profiles::ProfileFacts;
 
-use crate::config::{Environment, RegistryConfig, Service};
+use crate::config::{DEFAULT_PROFILE, Environment, RegistryConfig, Service};
 use crate::message;
 
 /// Timeout for all providers together. Terraform runs its helper up to three times, without a limit.
@@ -91,13 +93,25 @@ pub enum CredentialsError {
         /// The profile, if the provider is one.
         profile: Option<String>,
     },
-    /// The named profile has no credentials.
-    #[error("the AWS profile `{}` has no credentials", .profile.name)]
+    /// The profile has no credentials, and neither has any other provider that the helper tried.
+    #[error(
+        "the AWS profile `{}` has no credentials: it needs keys, `login_session`, `sso_session`, `credential_process` or `role_arn`{}",
+        .profile.name,
+        if *.only { "" } else { "; no other provider has any" }
+    )]
     EmptyProfile {
         /// The profile.
         profile: ProfileSummary,
-        /// The error of the SDK.
-        source: Box<SdkError>,
+        /// Whether the helper tried only this profile, because the user named it.
+        only: bool,
+    },
+    /// The profile is one of `aws login`, and its session gives no credentials.
+    #[error("the AWS profile `{}` {problem}", .profile.source)]
+    Login {
+        /// The profile.
+        profile: ProfileSummary,
+        /// What is wrong with the session.
+        problem: LoginProblem,
     },
     /// A configured provider failed. The helper tries no other provider instead.
     #[error("cannot load AWS credentials from {provider}{}", described(.profile.as_ref()))]
@@ -150,13 +164,14 @@ impl CredentialsError {
     pub fn hint(&self) -> String {
         let text = match self {
             Self::NotFound => {
-                "sign in with `aws sso login`, set `AWS_PROFILE`, or set `profile` in the helper's `config.toml`"
+                "sign in with `aws login` or `aws sso login`, set `AWS_PROFILE`, or set `profile` in the helper's `config.toml`"
             }
             Self::Profile(error) => error.hint(),
             Self::Blank { .. } => {
                 "set the value again without it; `echo` and some editors add a line end"
             }
             Self::EmptyProfile { profile, .. } => return profile.renewal(),
+            Self::Login { profile, problem } => return problem.hint(profile),
             Self::Failed { provider, profile, .. }
             | Self::Expired { provider, profile, .. }
             | Self::Rejected { provider, profile, .. } => match profile {
@@ -283,7 +298,7 @@ async fn resolve(
             .await?;
     let summary = facts.summary.filter(|_| provider == CredentialProvider::Profile);
     if let Some(part) = profiles::blank_part(&credentials) {
-        let name = profile.or_else(|| environment.aws_profile()).unwrap_or("default");
+        let name = profile.or_else(|| environment.aws_profile()).unwrap_or(DEFAULT_PROFILE);
         let profile = (provider == CredentialProvider::Profile).then(|| name.to_owned());
         return Err(CredentialsError::Blank { part, provider, profile });
     }
@@ -338,6 +353,7 @@ async fn first_credentials(
 ) -> Result<(CredentialProvider, Credentials), CredentialsError> {
     let chain: &[CredentialProvider] =
         if profile.is_some() { &[CredentialProvider::Profile] } else { &CredentialProvider::CHAIN };
+    let mut of_profile = None;
     for provider in chain {
         provider.check_proxy(environment)?;
         let selected = profile.or_else(|| environment.profile_override());
@@ -346,20 +362,43 @@ async fn first_credentials(
             Ok(credentials) => return Ok((*provider, credentials)),
             Err(error) => Box::new(error),
         };
-        let used = summary.filter(|_| *provider == CredentialProvider::Profile).cloned();
-        if matches!(*source, SdkError::CredentialsNotLoaded(_)) {
-            match (profile, used) {
-                (Some(_), Some(profile)) => {
-                    return Err(CredentialsError::EmptyProfile { profile, source });
-                }
-                _ if *provider == CredentialProvider::Instance && metadata_timed_out(&source) => {}
-                _ => continue,
+        let has_none = matches!(*source, SdkError::CredentialsNotLoaded(_));
+        match summary.filter(|_| *provider == CredentialProvider::Profile) {
+            // Another provider may have credentials, if the user did not name the profile.
+            Some(summary) if has_none && profile.is_none() => {
+                of_profile = Some(profile_failure(summary, false, source));
             }
-            return Err(CredentialsError::Failed { provider: *provider, profile: None, source });
+            Some(summary) => return Err(profile_failure(summary, true, source)),
+            None if has_none
+                && !(*provider == CredentialProvider::Instance && metadata_timed_out(&source)) => {}
+            None => {
+                let provider = *provider;
+                return Err(CredentialsError::Failed { provider, profile: None, source });
+            }
         }
-        return Err(CredentialsError::Failed { provider: *provider, profile: used, source });
     }
-    Err(CredentialsError::NotFound)
+    Err(of_profile.unwrap_or(CredentialsError::NotFound))
+}
+
+/// Returns why a profile gives no credentials. `only` says whether the helper tries nothing else.
+fn profile_failure(
+    profile: &ProfileSummary,
+    only: bool,
+    source: Box<SdkError>,
+) -> CredentialsError {
+    let profile = profile.clone();
+    let problem = LoginProblem::of(&*source).filter(|_| profile.kind == ProfileKind::Login);
+    match problem {
+        Some(problem) => CredentialsError::Login { profile, problem },
+        None if profile.kind == ProfileKind::Empty => {
+            CredentialsError::EmptyProfile { profile, only }
+        }
+        None => CredentialsError::Failed {
+            provider: CredentialProvider::Profile,
+            profile: Some(profile),
+            source,
+        },
+    }
 }
 
 /// Gets credentials from a provider, and asks again if they expire soon: agents refresh on request.
@@ -478,7 +517,7 @@ impl CredentialProvider {
                 "renew `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for a role, `AWS_SESSION_TOKEN`"
             }
             Self::Profile => {
-                "sign in with `aws sso login`, or check the profile with `aws configure list`"
+                "sign in with `aws login` or `aws sso login`, or check the profile with `aws configure list`"
             }
             Self::WebIdentity => {
                 "check `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` and the trust policy of the role"

@@ -251,7 +251,7 @@ async fn check_discovery(host: HostCheck<'_>) -> Result<String, (VerbFailure, Ne
     let url = registry
         .url_for("/.well-known/terraform.json")
         .map_err(|error| (VerbFailure::new(error.to_string()), Next::Skip))?;
-    let response = call::send(client.get(url)).await.map_err(unreached)?;
+    let response = call::send(client.get(url), &typed.environment).await.map_err(unreached)?;
     if !response.status.is_success() {
         let refusal = response.refusal();
         let problem = if refusal.is_of_gateway() {

@@ -2,8 +2,6 @@
 //!
 //! It never signs for a time that a wrong time zone cannot explain.
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
@@ -14,7 +12,7 @@ use stile_protocol::reply::{ErrorCode, TokenReply};
 use crate::bearer;
 use crate::call::{self, BrokerResponse, CallError, Refusal};
 use crate::clock::{self, Clock};
-use crate::config::{RegistryConfig, Service, TokenScope};
+use crate::config::{Environment, RegistryConfig, Service, TokenScope};
 use crate::credentials::LoadedCredentials;
 use crate::iam_exchange;
 use crate::proof::{ProofError, ProofSigner, SigningError};
@@ -106,18 +104,20 @@ pub async fn exchange(
     loaded: &LoadedCredentials,
     scope: &TokenScope,
     clock: Clock,
-    timeout: Duration,
+    environment: &Environment,
 ) -> Result<ExchangedToken, ExchangeError> {
-    let deadline = tokio::time::Instant::now() + timeout;
+    let deadline = tokio::time::Instant::now() + call::timeout(environment);
     let whole = async {
         let signed_at = clock.now();
-        let response = request_token(client, registry, loaded, scope, signed_at).await?;
+        let request =
+            async |now| request_token(client, registry, loaded, scope, now, environment).await;
+        let response = request(signed_at).await?;
         let Some(server_time) = time_of_clock_error(&response) else { return Ok((response, None)) };
         let skew = server_time - signed_at;
         if skew.abs() > MAX_SKEW {
             return Err(ExchangeError::ClockTooFarOff(skew));
         }
-        let response = request_token(client, registry, loaded, scope, server_time).await?;
+        let response = request(server_time).await?;
         Ok((response, Some(skew)))
     };
     let (response, skew) = tokio::time::timeout_at(deadline, whole)
@@ -152,11 +152,13 @@ async fn request_token(
     loaded: &LoadedCredentials,
     scope: &TokenScope,
     now: DateTime<Utc>,
+    environment: &Environment,
 ) -> Result<BrokerResponse, ExchangeError> {
     if registry.service != Service::Sts {
         let signed =
             iam_exchange::sign(registry, loaded, scope, now).map_err(ExchangeError::Signing)?;
-        return Ok(call::send(client.get(signed.url).headers(signed.headers)).await?);
+        let request = client.get(signed.url).headers(signed.headers);
+        return Ok(call::send(request, environment).await?);
     }
     let region = Region::named(&loaded.region)
         .ok_or_else(|| ExchangeError::UnknownRegion(loaded.region.clone()))?;
@@ -175,7 +177,8 @@ async fn request_token(
         .url_for("/v1/token")
         .map_err(|_| ExchangeError::InvalidReply(registry.url.clone()))?;
     let body = serde_json::to_vec(&proof).map_err(|_| ExchangeError::InvalidReply(url.clone()))?;
-    Ok(call::send(client.post(url).header(CONTENT_TYPE, "application/json").body(body)).await?)
+    let request = client.post(url).header(CONTENT_TYPE, "application/json").body(body);
+    Ok(call::send(request, environment).await?)
 }
 
 /// Returns the broker's time if the broker rejected the proof because of its time.

@@ -122,7 +122,7 @@ async fn is_rejected(registry: &RegistryConfig, environment: &Environment, token
     let check = async {
         let client = call::client(&registry.url, environment).ok()?;
         let url = registry.url_for("/v1/whoami").ok()?;
-        call::send(client.get(url).bearer_auth(token.expose())).await.ok()
+        call::send(client.get(url).bearer_auth(token.expose()), environment).await.ok()
     };
     let response = tokio::time::timeout(CHECK_TIMEOUT, check).await.ok().flatten();
     response.is_some_and(|response| response.status == StatusCode::UNAUTHORIZED)
@@ -213,10 +213,10 @@ impl<'a> TokenRequest<'a> {
     async fn mint(&mut self) -> Result<Token, TokenError> {
         let client = call::client(&self.registry.url, self.environment)?;
         let (registry, scope, clock) = (self.registry, self.scope, self.clock);
-        let timeout = call::timeout(self.environment);
+        let environment = self.environment;
         let found = self.credentials().await?;
         let FoundCredentials { loaded, may_change_identity, .. } = found;
-        let exchanged = exchange::exchange(&client, registry, loaded, scope, clock, timeout)
+        let exchanged = exchange::exchange(&client, registry, loaded, scope, clock, environment)
             .await
             .map_err(|error| of_credentials(error, found))?;
         let access_key_id = loaded.credentials.access_key_id().to_owned();

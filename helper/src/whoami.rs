@@ -170,7 +170,8 @@ pub(crate) async fn request(
     let client = call::client(&registry.url, &context.environment)?;
     let url =
         registry.url_for("/v1/whoami").map_err(|error| VerbFailure::new(error.to_string()))?;
-    Ok(call::send(client.get(url).bearer_auth(token.expose())).await?)
+    let request = client.get(url).bearer_auth(token.expose());
+    Ok(call::send(request, &context.environment).await?)
 }
 
 /// Parses the response.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use stile_tests::aws::emulated::{EmulatedAws, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use stile_tests::aws::moto::Moto;
 use stile_tests::aws::proxy::Fault;
@@ -99,7 +100,7 @@ async fn credentials_and_a_region_that_do_not_load_are_one_sentence_with_a_hint(
     for name in KEYS {
         no_keys.unset(name);
     }
-    let hint = "sign in with `aws sso login`, or set `AWS_PROFILE`";
+    let hint = "sign in with `aws login` or `aws sso login`, or set `AWS_PROFILE`";
     fails(&no_keys, &LIST, "no credentials", "found no AWS credentials", hint).await;
 
     no_keys.variable("AWS_PROFILE", "depoly");
@@ -123,7 +124,42 @@ async fn credentials_and_a_region_that_do_not_load_are_one_sentence_with_a_hint(
     std::fs::write(&config, "[profile depoly\n").unwrap();
     let sentence = "cannot read the AWS configuration of the profile `depoly`";
     fails(&no_keys, &LIST, "a damaged file", sentence, "correct that line of the file").await;
+
+    let login = "[profile depoly]\nlogin_session = arn:aws:iam::111122223333:user/bob\n";
+    std::fs::write(&config, login).unwrap();
+    let sentence = "the AWS profile `depoly` has no session of `aws login`";
+    let hint = "run `aws login --profile depoly`";
+    fails(&no_keys, &LIST, "a profile of `aws login` without a session", sentence, hint).await;
+
+    std::fs::write(&config, "[profile depoly]\nregion = eu-central-1\n").unwrap();
+    let sentence = "the AWS profile `depoly` has no credentials: it needs keys, `login_session`";
+    fails(&no_keys, &LIST, "a profile of a region", sentence, hint).await;
     assert_eq!(aws.proxy.take_counts(), BTreeMap::new(), "none of them calls AWS");
+}
+
+#[tokio::test]
+async fn an_operator_works_with_a_session_of_aws_login() {
+    let Some(aws) = EmulatedAws::start().await else { return };
+    let mut home = home(&aws);
+    let session = json!({
+        "accessToken": {
+            "accessKeyId": home.value(KEYS[0]).unwrap().to_str(),
+            "secretAccessKey": SECRET_ACCESS_KEY, "sessionToken": SESSION_TOKEN,
+            "accountId": "123456789012", "expiresAt": "2999-01-01T00:00:00Z",
+        },
+        "tokenType": "aws_sigv4", "refreshToken": "x", "clientId": "x", "dpopKey": "x",
+    });
+    let name = hex::encode(Sha256::digest(OPERATOR));
+    std::fs::write(home.path().join(format!("{name}.json")), session.to_string()).unwrap();
+    let config = home.path().join("config");
+    std::fs::write(&config, format!("[default]\nlogin_session = {OPERATOR}\n")).unwrap();
+    for name in KEYS {
+        home.unset(name);
+    }
+    home.variable("AWS_CONFIG_FILE", config);
+    home.variable("AWS_LOGIN_CACHE_DIRECTORY", home.path().to_owned());
+    done(&home, &CREATE).await;
+    assert_eq!(done(&home, &LIST).await[0]["created_by"], OPERATOR);
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ async fn send_archive(
     }
     let url = api.at(&path)?;
     api.call(async |client: &Client, token: &Token| {
-        archive.post(client.post(url.clone()).bearer_auth(token.expose())).await
+        archive.post(api, client.post(url.clone()).bearer_auth(token.expose())).await
     })
     .await
 }

@@ -59,6 +59,31 @@ fn registry(put: &'static str) -> Broker {
 }
 
 #[test]
+fn a_proxy_that_is_dead_is_named_and_not_the_bucket_or_the_registry() {
+    let broker = Broker::new(move |_, request| match request.line.contains("/uploads ") {
+        true => upload_started(
+            &format!("https://bucket.example.com/uploads/{ID}?X-Amz-Signature=secret"),
+            &announced(request)["bytes"],
+        ),
+        false => http("404 Not Found", "", "{}"),
+    });
+    let machine = with_large_module(&broker).with("HTTPS_PROXY", "http://bob:hunter2@127.0.0.1:9");
+    let run = machine.run(PUBLISH);
+    assert_eq!((run.stdout.as_str(), run.code), ("", 2), "{}", run.stderr);
+    let url = format!("https://bucket.example.com/uploads/{ID}");
+    let start = format!(
+        "error: `acme/vpc/aws` 1.2.0 was not published: cannot reach `{url}` through the proxy `http://127.0.0.1:9` of `HTTPS_PROXY`: \
+         the proxy does not answer: Connection refused"
+    );
+    assert!(run.stderr.starts_with(&start), "{}", run.stderr);
+    let hint = "; hint: correct that variable, or add the host of the URL to `NO_PROXY` if no proxy is needed\n";
+    assert!(run.stderr.ends_with(hint), "{}", run.stderr);
+    for secret in ["bob", "hunter2", "X-Amz-Signature", "number-0"] {
+        assert!(!run.stderr.contains(secret), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn a_large_archive_goes_to_the_given_url_with_the_given_headers_and_without_the_token() {
     let broker = registry("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let machine = with_large_module(&broker);

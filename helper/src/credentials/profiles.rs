@@ -5,13 +5,15 @@
 use aws_config::profile::{self, Profile, ProfileFileLoadError, ProfileSet};
 use aws_credential_types::Credentials;
 
+use crate::config::DEFAULT_PROFILE;
 use crate::shell::quoted_for_posix;
-
-/// The profile that AWS tools use if none is named.
-const DEFAULT: &str = "default";
 
 /// Most profiles that the helper follows through `source_profile`. The SDK reports a loop.
 const MAX_SOURCES: usize = 16;
+
+/// Settings that give credentials in another way than [`ProfileKind`] distinguishes, or break off.
+const OTHER_SOURCES: [&str; 4] =
+    ["role_arn", "credential_source", "web_identity_token_file", "aws_secret_access_key"];
 
 /// Why a profile cannot give credentials.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +29,6 @@ pub enum ProfileError {
         /// The error of the SDK, which names the file and the line.
         source: ProfileFileLoadError,
     },
-    /// The session of `aws login` is in a format that this program does not read.
-    #[error("the AWS profile `{0}` uses `aws login`, which this program does not support")]
-    ConsoleLogin(String),
 }
 
 impl ProfileError {
@@ -40,9 +39,6 @@ impl ProfileError {
                 "check the spelling in `AWS_PROFILE`, `--profile` or `config.toml`; `aws configure list-profiles` lists the profiles"
             }
             Self::Damaged { .. } => "correct that line of the file, or make the file readable",
-            Self::ConsoleLogin(_) => {
-                "use another profile with `credential_process = aws configure export-credentials --profile NAME --format process`"
-            }
         }
     }
 }
@@ -52,14 +48,18 @@ impl ProfileError {
 pub enum ProfileKind {
     /// `aws sso login` signs in.
     Sso,
+    /// `aws login` signs in.
+    Login,
     /// A `credential_process` prints them.
     Process,
     /// The files contain keys of a user, which do not expire.
     Keys,
     /// The files contain keys of a session, which expires.
     SessionKeys,
-    /// In another way, or not at all.
+    /// In another way: from a container, an instance, the environment or a web identity.
     Other,
+    /// Not at all: it has only other settings, such as a region.
+    Empty,
 }
 
 /// A profile of the AWS configuration, for a hint.
@@ -88,6 +88,7 @@ impl ProfileSummary {
         }
         match self.kind {
             ProfileKind::Sso => format!("run `aws sso login --profile {source}`"),
+            ProfileKind::Login => format!("run `aws login --profile {source}`"),
             ProfileKind::Process => format!(
                 "run `aws configure export-credentials --profile {source}`, which shows why its `credential_process` gives no valid credentials"
             ),
@@ -98,9 +99,9 @@ impl ProfileSummary {
                 "get new keys of a session, and write them to the profile `{}`: `aws_access_key_id`, `aws_secret_access_key` and `aws_session_token`",
                 self.source
             ),
-            ProfileKind::Other => {
-                format!("run `aws configure sso --profile {source}` to add credentials")
-            }
+            ProfileKind::Other | ProfileKind::Empty => format!(
+                "run `aws login --profile {source}` or `aws configure sso --profile {source}` to add credentials"
+            ),
         }
     }
 }
@@ -120,16 +121,21 @@ fn summary(profiles: &ProfileSet, name: &str) -> Option<ProfileSummary> {
     let chain: Vec<_> = sources(profiles, profiles.get_profile(name)?).collect();
     let source = chain.last()?;
     let has = |name| source.get(name).is_some();
+    // The order of the SDK.
     let kind = if has("sso_session") || has("sso_start_url") {
         ProfileKind::Sso
+    } else if has("login_session") {
+        ProfileKind::Login
     } else if has("credential_process") {
         ProfileKind::Process
     } else if has("aws_session_token") {
         ProfileKind::SessionKeys
     } else if has("aws_access_key_id") {
         ProfileKind::Keys
-    } else {
+    } else if OTHER_SOURCES.iter().any(|name| chain.iter().any(|it| it.get(name).is_some())) {
         ProfileKind::Other
+    } else {
+        ProfileKind::Empty
     };
     Some(ProfileSummary {
         name: name.to_owned(),
@@ -166,7 +172,7 @@ pub(super) struct ProfileFacts {
 
 /// Checks the named profile, or the default one, which may be missing.
 pub(super) async fn check(named: Option<&str>) -> Result<ProfileFacts, ProfileError> {
-    let name = named.unwrap_or(DEFAULT);
+    let name = named.unwrap_or(DEFAULT_PROFILE);
     let profiles = load()
         .await
         .map_err(|source| ProfileError::Damaged { profile: name.to_owned(), source })?;
@@ -174,7 +180,7 @@ pub(super) async fn check(named: Option<&str>) -> Result<ProfileFacts, ProfileEr
 }
 
 fn facts(profiles: &ProfileSet, named: Option<&str>) -> Result<ProfileFacts, ProfileError> {
-    let name = named.unwrap_or(DEFAULT);
+    let name = named.unwrap_or(DEFAULT_PROFILE);
     let Some(profile) = profiles.get_profile(name) else {
         let missing = |name: &str| Err(ProfileError::Missing(name.to_owned()));
         return named.map_or(Ok(ProfileFacts::default()), missing);
@@ -183,9 +189,6 @@ fn facts(profiles: &ProfileSet, named: Option<&str>) -> Result<ProfileFacts, Pro
         matches!(profile.get("credential_source"), Some("EcsContainer" | "Ec2InstanceMetadata"))
     });
     let has = |name| profile.get(name).is_some();
-    if has("login_session") && !has("aws_access_key_id") && !has("credential_process") {
-        return Err(ProfileError::ConsoleLogin(name.to_owned()));
-    }
     let runs_process = has("credential_process") && !has("role_arn");
     Ok(ProfileFacts { uses_endpoint, runs_process, summary: summary(profiles, name) })
 }

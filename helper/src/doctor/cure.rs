@@ -3,18 +3,15 @@
 use similar::get_close_matches;
 use stile_protocol::audience::Audience;
 use terraform_credentials_stile::call::{CallError, ProxyProblem, Refusal, is_outside_validity};
-use terraform_credentials_stile::config::RegistryConfig;
+use terraform_credentials_stile::config::{DEFAULT_PROFILE, RegistryConfig};
 use terraform_credentials_stile::credentials::{
-    self, CredentialProvider, CredentialsError, ProfileError, ProfileSummary,
+    self, CredentialProvider, CredentialsError, ProfileError, ProfileKind, ProfileSummary,
 };
 use terraform_credentials_stile::exchange::ExchangeError;
 use terraform_credentials_stile::shell::quoted_for_posix;
 use terraform_credentials_stile::token::TokenError;
 
 use crate::verb::VerbContext;
-
-/// The profile that AWS tools use if none is named.
-const DEFAULT_PROFILE: &str = "default";
 
 /// How similar two names must be, from 0 to 1, so that one may be a misspelling of the other.
 const SIMILAR: f32 = 0.6;
@@ -67,6 +64,12 @@ fn is_untrusted(cause: &str) -> bool {
     ["UnknownIssuer", "BadSignature"].iter().any(|name| cause.contains(name))
 }
 
+/// Returns the names of the profiles with credentials, except this one.
+fn with_credentials<'a>(profiles: &'a [ProfileSummary], except: &str) -> Vec<&'a str> {
+    let usable = profiles.iter().filter(|profile| profile.kind != ProfileKind::Empty);
+    usable.map(|profile| profile.name.as_str()).filter(|name| *name != except).collect()
+}
+
 /// One host under check, which the cures name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HostCheck<'a> {
@@ -94,17 +97,7 @@ impl HostCheck<'_> {
         match error {
             CredentialsError::NotFound => self.choose(&profiles),
             CredentialsError::Profile(ProfileError::Missing(name)) => self.correct(name, &profiles),
-            CredentialsError::Profile(ProfileError::ConsoleLogin(name)) => {
-                let other = format!("{name}-stile");
-                format!(
-                    "run `aws configure set credential_process {} --profile {}`, then {}",
-                    quoted_for_posix(&format!(
-                        "aws configure export-credentials --profile {name} --format process"
-                    )),
-                    quoted_for_posix(&other),
-                    self.use_profile(&other)
-                )
-            }
+            CredentialsError::EmptyProfile { profile, .. } => self.fill(profile, &profiles),
             CredentialsError::Blank { profile: Some(profile), .. } => {
                 format!("run `aws configure --profile {}`", quoted_for_posix(profile))
             }
@@ -120,11 +113,7 @@ impl HostCheck<'_> {
 
     /// Returns how to choose a profile, if nothing names one.
     fn choose(&self, profiles: &[ProfileSummary]) -> String {
-        let names: Vec<&str> = profiles
-            .iter()
-            .map(|profile| profile.name.as_str())
-            .filter(|name| *name != DEFAULT_PROFILE)
-            .collect();
+        let names = with_credentials(profiles, DEFAULT_PROFILE);
         let Some((first, others)) = names.split_first() else {
             let again = self.own_command("doctor", None);
             return format!("run `aws configure sso --profile {DEFAULT_PROFILE}`, then {again}");
@@ -136,6 +125,14 @@ impl HostCheck<'_> {
             listed => format!("; other profiles are {}", listed.join(", ")),
         };
         format!("run {}{others}", self.use_profile(first))
+    }
+
+    /// Returns how to add credentials to a profile without any, or how to use another profile.
+    fn fill(&self, empty: &ProfileSummary, profiles: &[ProfileSummary]) -> String {
+        match with_credentials(profiles, &empty.name).first() {
+            Some(other) => format!("{}; or run {}", empty.renewal(), self.use_profile(other)),
+            None => empty.renewal(),
+        }
     }
 
     /// Returns how to correct the name of a profile that does not exist.
@@ -176,10 +173,11 @@ impl HostCheck<'_> {
             CallError::Proxy { problem: ProxyProblem::Unauthenticated, .. } => {
                 error.hint().map(str::to_owned)
             }
-            CallError::Proxy { .. } => {
+            CallError::Proxy { proxy, .. } => {
+                let variable = proxy.as_ref().map_or("HTTPS_PROXY", |proxy| proxy.variable);
                 let name = self.registry.url.host_str().unwrap_or(host.as_str());
                 Some(format!(
-                    "correct `HTTPS_PROXY`, or run `export NO_PROXY=\"$NO_PROXY,{name}\"` if no proxy is needed"
+                    "correct `{variable}`, or run `export NO_PROXY=\"$NO_PROXY,{name}\"` if no proxy is needed"
                 ))
             }
             CallError::Unreachable { cause, .. } if is_outside_validity(cause) => Some(format!(

@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 use stile_protocol::exchange::Namespaces;
 
+use crate::sign_in::{self, SessionKey, SignIn};
 use crate::support::{
     ReceivedRequest, Sandbox, StubBroker, discovery, http, now, refusal, rfc3339, tls_server,
     token_reply,
@@ -177,9 +178,21 @@ fn missing_credentials_fail_with_a_profile_that_exists() {
     let sandbox = Sandbox::of(&broker).installed().without_keys();
     sandbox.write(
         ".aws/config",
-        "[profile deploy]\nregion = eu-west-1\n[profile dev]\nregion = eu-west-1\n",
+        "[profile deploy]\nregion = eu-west-1\n[profile dev]\nlogin_session = x\n[profile test]\nlogin_session = x\n",
     );
     shows("no-credentials-but-profiles", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
+}
+
+#[test]
+fn a_profile_with_only_a_region_fails_with_how_to_fill_it_or_another_profile() {
+    let broker = registry(READER);
+    let sandbox = Sandbox::of(&broker).installed().without_keys().with("AWS_PROFILE", "deploy");
+    let empty = "[profile deploy]\nregion = eu-west-1\n[profile empty]\nregion = eu-west-1\n";
+    sandbox.write(".aws/config", empty);
+    shows("profile-of-a-region", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
+
+    sandbox.write(".aws/config", &format!("{empty}[profile test]\nlogin_session = x\n"));
+    shows("profile-of-a-region-and-another", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
 }
 
 #[test]
@@ -231,12 +244,26 @@ fn an_expired_profile_fails_with_the_command_that_renews_it() {
 }
 
 #[test]
-fn a_profile_of_aws_login_fails_with_a_profile_that_works() {
+fn a_profile_of_aws_login_without_a_valid_session_fails_with_the_command_that_signs_in() {
     let broker = registry(READER);
     let sandbox = Sandbox::of(&broker).installed().without_keys().with("AWS_PROFILE", "dev");
-    let session = "login_session = arn:aws:sts::111122223333:assumed-role/deploy/first.last";
-    sandbox.write(".aws/config", &format!("[profile dev]\n{session}\n"));
-    shows("profile-of-aws-login", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
+    sandbox.write(".aws/config", &sign_in::profile("dev"));
+    shows("login-without-session", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
+
+    sandbox.write(&sign_in::session_file(), "{");
+    shows("login-with-damaged-session", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
+
+    let key = SessionKey::new();
+    let ended = SignIn::answering(sign_in::refused("TOKEN_EXPIRED"));
+    let sandbox = ended.before(sandbox);
+    key.sign_in(&sandbox, "ASIAIOSFODNN7EXAMPLE", -60);
+    shows("login-with-ended-session", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
+
+    let sandbox = sandbox.with("AWS_ENDPOINT_URL_SIGNIN", "http://127.0.0.1:9");
+    shows("login-without-aws", &sandbox, &broker.url, &DOCTOR, &["AWS credentials"]);
+
+    key.sign_in(&sandbox, "ASIAIOSFODNN7EXAMPLE", 900);
+    shows("login", &sandbox, &broker.url, &DOCTOR, &[]);
 }
 
 #[test]

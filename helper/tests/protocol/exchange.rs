@@ -350,12 +350,12 @@ fn an_error_names_the_provider_that_has_no_credentials() {
     starts(
         Sandbox::of(&broker).without_keys(),
         "found no AWS credentials",
-        "sign in with `aws sso login`",
+        "sign in with `aws login` or `aws sso login`",
     );
     starts(
         Sandbox::of(&broker).without_keys().with("AWS_REGION", ""),
         "found no AWS credentials",
-        "sign in with `aws sso login`",
+        "sign in with `aws login` or `aws sso login`",
     );
     let named = Sandbox::of(&broker);
     named.write(
@@ -381,7 +381,11 @@ fn an_error_names_the_provider_that_has_no_credentials() {
     starts(nowhere, "the AWS profile `deploi` does not exist", "check the spelling");
     let region_only = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "plain");
     region_only.write(".aws/config", "[profile plain]\nregion = us-west-2\n");
-    starts(region_only, "found no AWS credentials", "sign in with `aws sso login`");
+    starts(
+        region_only,
+        "the AWS profile `plain` has no credentials",
+        "run `aws login --profile plain`",
+    );
     let process = Sandbox::of(&broker).without_keys();
     process.write(".aws/config", "[default]\ncredential_process = /bin/false\n");
     starts(

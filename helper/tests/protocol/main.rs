@@ -9,12 +9,14 @@ mod failure_log;
 mod help;
 mod identity;
 mod install;
+mod login;
 mod people;
 mod profile;
 mod proxy;
 mod reasons;
 mod region;
 mod revocation;
+mod sign_in;
 mod support;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -89,19 +89,38 @@ fn a_key_with_a_blank_or_a_line_end_is_named() {
 }
 
 #[test]
-fn a_profile_of_aws_login_is_an_error_that_names_the_way_around() {
-    let hint = "use another profile with \
-                `credential_process = aws configure export-credentials --profile NAME --format process`";
-    for profile in ["console", "dev", "default"] {
+fn a_profile_with_only_a_region_is_named_with_what_it_lacks() {
+    let lacks = "has no credentials: it needs keys, `login_session`, `sso_session`, `credential_process` or `role_arn`";
+    let others = "; no other provider has any";
+    for (section, profile, flags) in [
+        ("default", "default", &[][..]),
+        ("profile plain", "plain", &[]),
+        ("profile plain", "plain", &["--profile", "plain"]),
+    ] {
         let broker = StubBroker::granting_every_token();
-        let sandbox = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", profile);
-        let session = "login_session = arn:aws:sts::111122223333:assumed-role/deploy/first.last";
-        sandbox.write(".aws/config", &format!("[profile {profile}]\n{session}\n"));
-        let start = format!(
-            "the AWS profile `{profile}` uses `aws login`, which this program does not support"
-        );
-        fails(&sandbox, &broker, &start, hint);
+        let variable = if profile == "default" || !flags.is_empty() { "" } else { profile };
+        let sandbox = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", variable);
+        sandbox.write(".aws/config", &format!("[{section}]\nregion = us-west-2\noutput = json\n"));
+        let run = sandbox.run(&[flags, &GET[..]].concat());
+        let others = if flags.is_empty() { others } else { "" };
+        run.fails_with(&format!(
+            "no token for `registry.example.com`: the AWS profile `{profile}` {lacks}{others}; hint: \
+             run `aws login --profile {profile}` or `aws configure sso --profile {profile}` to add credentials"
+        ));
+        assert!(broker.requests().is_empty(), "nothing was sent");
     }
+}
+
+#[test]
+fn a_profile_whose_source_is_not_there_is_an_error_of_that_source() {
+    let broker = StubBroker::granting_every_token();
+    let sandbox = Sandbox::of(&broker).without_keys().with("AWS_PROFILE", "ci");
+    let role = "[profile ci]\nrole_arn = arn:aws:iam::111122223333:role/ci\ncredential_source = Environment\n";
+    sandbox.write(".aws/config", role);
+    let run = sandbox.run(&GET);
+    let start = "stile: no token for `registry.example.com`: cannot load AWS credentials from the AWS profile `ci`: ";
+    assert!(run.stderr.starts_with(start), "{}", run.stderr);
+    assert_eq!((run.stdout.as_str(), run.code, run.stderr.lines().count()), ("", 1, 1));
 }
 
 #[test]

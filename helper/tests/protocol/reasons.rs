@@ -14,6 +14,12 @@ const TIME: &str = "2026-11-20T10:11:12Z";
 /// Compares the line that `get` prints with the snapshot of that name. Nothing goes to stdout.
 #[track_caller]
 fn prints(name: &str, sandbox: &Sandbox) {
+    prints_without(name, sandbox, "PORT");
+}
+
+/// Does the same, without the port of a stand-in.
+#[track_caller]
+fn prints_without(name: &str, sandbox: &Sandbox, port: &str) {
     let run = sandbox.run(&GET);
     assert_eq!((run.stdout.as_str(), run.code), ("", 1), "{}", run.stderr);
     assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
@@ -23,13 +29,24 @@ fn prints(name: &str, sandbox: &Sandbox) {
         omit_expression => true,
         snapshot_path => "../snapshots/get",
     }, {
-        insta::assert_snapshot!(name, run.stderr);
+        insta::assert_snapshot!(name, run.stderr.replace(port, "PORT"));
     });
 }
 
-/// Creates a sandbox for the registry at its usual address, with a proxy.
-fn behind_proxy(proxy: &str) -> Sandbox {
-    Sandbox::new().configured("[registry.\"registry.example.com\"]\n").with("HTTPS_PROXY", proxy)
+/// Compares what `get` prints behind a proxy on this port, whose variable has a user and a password.
+#[track_caller]
+fn prints_behind(name: &str, variable: &str, port: &str) {
+    let sandbox = Sandbox::new()
+        .configured("[registry.\"registry.example.com\"]\n")
+        .with(variable, &format!("http://bob:sekret@127.0.0.1:{port}"));
+    prints_without(name, &sandbox, port);
+    let run = sandbox.run(&GET);
+    assert!(!run.stderr.contains("sekret") && !run.stderr.contains("bob"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains(&format!("`http://127.0.0.1:{port}` of `{variable}`")),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]
@@ -100,10 +117,15 @@ fn a_role_that_demands_an_mfa_code_is_an_error_with_the_command_that_asks_for_it
 #[test]
 fn a_proxy_that_demands_a_password_refuses_or_is_dead_is_named_and_not_the_registry() {
     let demands = StubBroker::new(|_, _| http("407 Proxy Authentication Required", "", ""));
-    prints("proxy-407", &behind_proxy(&demands.url));
+    prints_behind("proxy-407", "HTTPS_PROXY", port(&demands));
     let refuses = StubBroker::new(|_, _| http("403 Forbidden", "", ""));
-    prints("proxy-403", &behind_proxy(&refuses.url));
-    prints("proxy-dead", &behind_proxy("http://127.0.0.1:9"));
+    prints_behind("proxy-403", "https_proxy", port(&refuses));
+    prints_behind("proxy-dead", "ALL_PROXY", "9");
+}
+
+/// Returns the port of a stand-in.
+fn port(stand_in: &StubBroker) -> &str {
+    stand_in.url.rsplit(':').next().unwrap()
 }
 
 #[test]
