@@ -238,6 +238,8 @@ async fn without_an_answer_of_sts_no_record_is_written_in_another_name() {
             "AWS rejects the signature",
             "secret access key",
         ),
+        (Fault::Close, "AWS is out of reach: ", "check the network"),
+        (Fault::Truncate, "AWS is out of reach: ", "check the network"),
     ] {
         aws.proxy.inject("sts", .., fault);
         for command in [&CREATE[..], &["namespace", "create", "acme"], &["store", "init"]] {

@@ -1,12 +1,16 @@
 //! Classifies why AWS did not do what a call asked for, so that a program can say what to do.
 
 use std::error::Error;
+use std::io;
 use std::iter::successors;
 
 use aws_sdk_dynamodb::error::{ConnectorError, ErrorMetadata};
 use aws_sdk_dynamodb::types::error::ResourceNotFoundException;
 
 use crate::StoreError;
+
+/// The text of the SDK's error about an answer that it cannot read. Its type differs for each call.
+const RESPONSE_ERROR: &str = "response error";
 
 /// Why AWS did not do what a call asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +40,13 @@ impl AwsCause {
             return Some(Self::NoSuchTable);
         }
         if let Some(connector) = error.downcast_ref::<ConnectorError>() {
-            let innermost = chain(error).last().unwrap_or(error).to_string();
-            return (connector.is_io() || connector.is_timeout())
-                .then_some(Self::Unreachable(innermost));
+            // A connection that closes before the answer is of another kind, which the SDK tries again.
+            let breaks = connector.is_io() || connector.is_timeout();
+            return (breaks || connector.as_other().is_some())
+                .then(|| Self::Unreachable(innermost(error)));
+        }
+        if error.to_string() == RESPONSE_ERROR && chain(error).any(<dyn Error>::is::<io::Error>) {
+            return Some(Self::Unreachable(innermost(error)));
         }
         // The services model none of these errors, so each arrives as a code and a message.
         let metadata = error.downcast_ref::<ErrorMetadata>()?;
@@ -60,6 +68,11 @@ impl AwsCause {
     }
 }
 
+/// Returns the text of the innermost cause.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    chain(error).last().unwrap_or(error).to_string()
+}
+
 /// Returns an error and its causes, from the outermost to the innermost.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
@@ -67,6 +80,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::error::SdkError;
     use aws_sdk_dynamodb::operation::get_item::GetItemError;
     use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 
@@ -116,6 +130,13 @@ mod tests {
         {
             assert_eq!(caused(connector), Some(AwsCause::Unreachable("no route".to_owned())));
         }
+        let breaks_off = |source: Box<dyn Error + Send + Sync>| {
+            caused(SdkError::<GetItemError, ()>::response_error(source, ()))
+        };
+        let end = io::Error::new(io::ErrorKind::UnexpectedEof, "half an answer");
+        let expected = Some(AwsCause::Unreachable("half an answer".to_owned()));
+        assert_eq!(breaks_off(end.into()), expected);
+        assert_eq!(breaks_off("not JSON".into()), None);
     }
 
     #[test]
@@ -123,5 +144,7 @@ mod tests {
         assert_eq!(AwsCause::of(&StoreError::busy("too many clients")), None);
         assert_eq!(caused("the disk is full"), None);
         assert_eq!(caused(ConnectorError::user("wrong".into())), None);
+        assert_eq!(caused(ConnectorError::other("unknown".into(), None)), None);
+        assert_eq!(caused(io::Error::other("the disk")), None);
     }
 }
