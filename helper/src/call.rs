@@ -47,12 +47,12 @@ pub enum CallError {
         cause: String,
     },
     /// A proxy of the environment does not connect to the registry.
-    #[error("cannot reach `{url}` through {}: {problem}", named(.proxy.as_ref()))]
+    #[error("cannot reach `{url}` through {}: {problem}", named(.proxy.as_deref()))]
     Proxy {
         /// The URL that the helper called.
         url: Url,
         /// The proxy, if a variable names it in a form that can be shown.
-        proxy: Option<HttpsProxy>,
+        proxy: Option<Box<HttpsProxy>>,
         /// What the proxy did.
         problem: ProxyProblem,
     },
@@ -236,7 +236,9 @@ pub fn failure(url: &Url, error: reqwest::Error, environment: &Environment) -> C
     }
     let (url, error) = (url.clone(), error.without_url());
     match ProxyProblem::of(&error) {
-        Some(problem) => CallError::Proxy { url, proxy: environment.https_proxy.clone(), problem },
+        Some(problem) => {
+            CallError::Proxy { url, proxy: environment.https_proxy.clone().map(Box::new), problem }
+        }
         None => CallError::Unreachable { url, cause: message::root_cause(&error) },
     }
 }

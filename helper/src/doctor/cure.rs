@@ -174,7 +174,7 @@ impl HostCheck<'_> {
                 error.hint().map(str::to_owned)
             }
             CallError::Proxy { proxy, .. } => {
-                let variable = proxy.as_ref().map_or("HTTPS_PROXY", |proxy| proxy.variable);
+                let variable = proxy.as_deref().map_or("HTTPS_PROXY", |proxy| proxy.variable);
                 let name = self.registry.url.host_str().unwrap_or(host.as_str());
                 Some(format!(
                     "correct `{variable}`, or run `export NO_PROXY=\"$NO_PROXY,{name}\"` if no proxy is needed"
