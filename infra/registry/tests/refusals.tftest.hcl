@@ -298,6 +298,16 @@ run "a_certificate_of_another_region_before_a_load_balancer" {
   expect_failures = [aws_lb_listener.registry]
 }
 
+run "less_than_a_request_a_second" {
+  command = plan
+
+  variables {
+    throttle = { rate = 0 }
+  }
+
+  expect_failures = [var.throttle]
+}
+
 run "half_a_request_at_once" {
   command = plan
 
@@ -432,16 +442,6 @@ run "a_grant_for_a_path_without_a_name" {
   expect_failures = [var.grants]
 }
 
-run "a_grant_until_a_day_that_there_is_not" {
-  command = plan
-
-  variables {
-    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "2027-02-30T00:00:00Z" }]
-  }
-
-  expect_failures = [var.grants]
-}
-
 run "a_grant_for_no_time" {
   command = plan
 
@@ -477,6 +477,16 @@ run "a_grant_until_a_date_that_there_is_not" {
 
   variables {
     grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "2027-02-29" }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_until_a_time_on_a_date_that_there_is_not" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["download"], expires = "2027-02-30T00:00:00Z" }]
   }
 
   expect_failures = [var.grants]

@@ -370,6 +370,41 @@ run "an_alarm_for_each_of_what_aws_counts_and_the_log_says" {
   }
 }
 
+run "by_default_no_instance_is_reserved_and_every_stage_is_throttled" {
+  assert {
+    condition     = aws_lambda_function.registry.reserved_concurrent_executions == -1
+    error_message = "A new account cannot reserve any instance."
+  }
+
+  assert {
+    condition = (
+      aws_apigatewayv2_stage.registry[0].default_route_settings[0].throttling_rate_limit == 500 &&
+      aws_apigatewayv2_stage.registry[0].default_route_settings[0].throttling_burst_limit == 1000
+    )
+    error_message = "The README has these two numbers."
+  }
+}
+
+run "limits_of_callers_that_an_operator_sets" {
+  variables {
+    reserved_concurrency = 1
+    throttle             = { rate = 20, burst = 40 }
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.reserved_concurrent_executions == 1
+    error_message = "The function has at most one instance."
+  }
+
+  assert {
+    condition = (
+      aws_apigatewayv2_stage.registry[0].default_route_settings[0].throttling_rate_limit == 20 &&
+      aws_apigatewayv2_stage.registry[0].default_route_settings[0].throttling_burst_limit == 40
+    )
+    error_message = "The stage accepts as many requests as the operator says."
+  }
+}
+
 run "what_is_odd_and_allowed" {
   command = plan
 
