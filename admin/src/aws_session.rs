@@ -15,8 +15,7 @@ const NO_REGISTRY: &str = "stile.invalid";
 
 /// Loads credentials and a region as AWS tools do: variables, then the profile, and so on.
 pub(crate) async fn load(now: i64) -> Result<AwsSession, CommandError> {
-    let settings =
-        RegistryConfig::new(Audience::parse(NO_REGISTRY)?).map_err(CommandError::failed)?;
+    let settings = no_registry()?;
     let environment = Environment::read();
     let now = DateTime::from_timestamp(now, 0).unwrap_or_default();
     let (loaded, region) = Box::pin(load_with_region_source(&settings, &environment, now)).await?;
@@ -26,6 +25,11 @@ pub(crate) async fn load(now: i64) -> Result<AwsSession, CommandError> {
             .hint("set `AWS_REGION`, or `region` in the AWS profile"));
     }
     Ok(Box::pin(AwsSession::new(loaded.credentials, loaded.region)).await)
+}
+
+/// Returns settings in which only the environment chooses credentials and a region.
+pub(crate) fn no_registry() -> Result<RegistryConfig, CommandError> {
+    RegistryConfig::new(Audience::parse(NO_REGISTRY)?).map_err(CommandError::failed)
 }
 
 /// Returns the ARN of the operator, as STS knows it.

@@ -99,6 +99,32 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: ModuleVerb,
     },
+    /// Show the configuration of this program
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Show each setting, where it comes from, and its value
+    ///
+    /// A value comes from a flag, a variable, a file, or is the default. The output has no secrets.
+    /// It opens no store and sends nothing. It exits with 2 if the program cannot use a setting, and
+    /// says why. Without a store or a registry, it shows that there is none.
+    ///
+    /// Example: `stile-admin config show --data /var/lib/stile`
+    Show(ConfigShow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShow {
+    #[command(flatten)]
+    pub(crate) store: StoreTarget,
+
+    #[command(flatten)]
+    pub(crate) api: ApiTarget,
 }
 
 #[derive(Debug, Subcommand)]
@@ -292,15 +318,26 @@ pub(crate) struct ModuleList {
     pub(crate) api: ApiTarget,
 }
 
-/// Returns the name of the local user, for records of who created a grant. It never authorises.
+/// Returns the name of the local user, if the environment has a usable one.
 #[expect(
     clippy::disallowed_methods,
     reason = "the only place where the program reads its environment"
 )]
-pub(crate) fn local_user() -> String {
-    let name = std::env::var("USER").ok().filter(|name| {
+fn user_name() -> Option<String> {
+    std::env::var("USER").ok().filter(|name| {
         !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic())
-    });
+    })
+}
+
+/// Returns whether the environment has a usable name of the local user.
+pub(crate) fn has_user_name() -> bool {
+    user_name().is_some()
+}
+
+/// Returns the name of the local user, or else its number, for records of who created a grant. It
+/// never authorises.
+pub(crate) fn local_user() -> String {
+    let name = user_name();
     format!("local:{}", name.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
 }
 

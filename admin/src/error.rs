@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use stile_core::principal::TypedPrincipalError;
 use stile_protocol::audience::AudienceError;
 use stile_protocol::names::NameError;
+use stile_settings::mask::mask;
 use stile_store::{EndpointsError, StoreError};
 use terraform_credentials_stile::call::CallError;
 use terraform_credentials_stile::config::ConfigError;
@@ -86,6 +87,12 @@ impl CommandError {
         Self { hint: self.hint.or_else(|| Some(hint.to_owned())), ..self }
     }
 
+    /// Hides passwords and tokens in the message.
+    #[must_use]
+    pub(crate) fn masked(self) -> Self {
+        Self { message: mask(&self.message), ..self }
+    }
+
     /// Adds a context before the message.
     #[must_use]
     pub(crate) fn context(self, what: impl fmt::Display) -> Self {
@@ -101,6 +108,11 @@ impl CommandError {
     /// Returns whether the server closed the connection while the program was sending.
     pub(crate) const fn is_connection_closed(&self) -> bool {
         self.connection_closed
+    }
+
+    /// Returns the message without its hint.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// Returns the exit code of the program.

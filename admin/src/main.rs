@@ -20,25 +20,34 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser as _;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use stile_core::clock::Clock;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
-use crate::cli::{Cli, Noun};
-use crate::commands::{CommandResult, Context, grant, module, namespace, store, token};
+use crate::cli::{Cli, ConfigVerb, Noun};
+use crate::commands::{
+    CommandResult, Context, config_show, grant, module, namespace, store, token,
+};
 use crate::error::CommandError;
 use crate::output::{Output, OutputFormat};
 
 fn main() -> ExitCode {
-    let Cli { output, quiet, noun } = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return help_or_usage_error(error),
+    let (parser, arguments) = (Cli::command(), Vec::from_iter(std::env::args_os()));
+    let parsed = parser.clone().try_get_matches_from(&arguments);
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (Cli { output, quiet, noun }, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let shown = config_show::run_invalid(&parser, &arguments, &error);
+            return shown.unwrap_or_else(|| help_or_usage_error(error));
+        }
     };
     output::set_messages(output, quiet);
-    if let Err(error) = logs(cli::audit_log(), output) {
+    let is_change = !matches!(noun, Noun::Config { .. });
+    if is_change && let Err(error) = logs(cli::audit_log(), output) {
         output::print_error(&error);
         return error.exit_code();
     }
@@ -47,7 +56,7 @@ fn main() -> ExitCode {
         user: cli::local_user(),
         now: Clock::system().now(),
     };
-    run(&context, noun).unwrap_or_else(|error| {
+    run(&context, noun, (&parser, &matches)).unwrap_or_else(|error| {
         output::print_error(&error);
         error.exit_code()
     })
@@ -65,7 +74,11 @@ fn help_or_usage_error(error: clap::Error) -> ExitCode {
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
-fn run(context: &Context, noun: Noun) -> CommandResult {
+fn run(
+    context: &Context,
+    noun: Noun,
+    (parser, matches): (&clap::Command, &ArgMatches),
+) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
         .map_err(|error| CommandError::failed_because("cannot start the async runtime", &error))?;
@@ -76,6 +89,9 @@ fn run(context: &Context, noun: Noun) -> CommandResult {
             Noun::Grant { verb } => grant::run(context, verb).await,
             Noun::Token { verb } => token::run(context, verb).await,
             Noun::Module { verb } => module::run(context, verb).await,
+            Noun::Config { verb: ConfigVerb::Show(wanted) } => {
+                config_show::run(context, &wanted, parser, matches).await
+            }
         }
     });
     // A DNS lookup runs on a thread that cannot be cancelled. Waiting for it would exceed the timeout.

@@ -102,6 +102,17 @@ impl StoreTarget {
         self.store_timeout.map(Duration::from_secs)
     }
 
+    /// Returns whether a flag or a variable names a store, or a part of one.
+    pub(crate) fn is_named(&self) -> bool {
+        self.data.is_some()
+            || [&self.table, &self.bucket, &self.kms_key].into_iter().any(Option::is_some)
+    }
+
+    /// Returns the endpoints in the variables of the AWS SDK.
+    pub(crate) const fn endpoints(&self) -> &AwsEndpoints {
+        &self.endpoints
+    }
+
     /// Returns a command for the same store, for a hint that users can paste into a shell.
     pub(crate) fn command(&self, verb: &str) -> String {
         let data = self.data.as_ref().map(|data| data.display().to_string());
@@ -179,14 +190,36 @@ impl ApiTarget {
         &self,
         environment: &Environment,
     ) -> Result<RegistryConfig, CommandError> {
-        let config = Config::load(self.config.as_deref(), environment)?;
-        let named = self.registry_host.as_ref().and_then(|named| named.0.as_ref());
-        let mut registry = match named {
+        self.registry_in(&self.load_config(environment)?)
+    }
+
+    /// Returns the path of the helper's configuration file.
+    pub(crate) fn config_path(&self, environment: &Environment) -> Option<PathBuf> {
+        self.config.clone().or_else(|| environment.default_config())
+    }
+
+    /// Reads the helper's configuration file.
+    pub(crate) fn load_config(&self, environment: &Environment) -> Result<Config, CommandError> {
+        Ok(Config::load(self.config.as_deref(), environment)?)
+    }
+
+    /// Returns whether a flag or a variable names a registry.
+    pub(crate) fn names_registry(&self) -> bool {
+        self.named_host().is_some()
+    }
+
+    fn named_host(&self) -> Option<&Audience> {
+        self.registry_host.as_ref().and_then(|named| named.0.as_ref())
+    }
+
+    /// Returns the same as [`ApiTarget::registry`], from a file that was read.
+    pub(crate) fn registry_in(&self, config: &Config) -> Result<RegistryConfig, CommandError> {
+        let mut registry = match self.named_host() {
             Some(host) => match config.registry(host) {
                 Some(registry) => registry.clone(),
                 None => RegistryConfig::new(host.clone()).map_err(CommandError::failed)?,
             },
-            None => only_registry(&config)?.clone(),
+            None => only_registry(config)?.clone(),
         };
         if self.region.is_some() {
             registry.region.clone_from(&self.region);

@@ -11,7 +11,7 @@ use crate::config::{Config, ConfigError, StoreLocation};
 use crate::principal_cache::PrincipalCache;
 use crate::tokens::Tokens;
 use stile_core::clock::Clock;
-use stile_store::{AwsDeadlines, EmbeddedDeadlines, Store, StoreError};
+use stile_store::{Store, StoreError};
 
 /// The reason why a broker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -96,10 +96,7 @@ async fn open_store(config: &Config) -> Result<(Store, Audience), BootError> {
     let configured = config.host.clone();
     match &config.store {
         StoreLocation::Folder(folder) => {
-            let deadlines = config
-                .store_timeout
-                .map_or_else(EmbeddedDeadlines::default, EmbeddedDeadlines::within);
-            let store = Store::open_folder(folder, deadlines)?;
+            let store = Store::open_folder(folder, config.embedded_deadlines())?;
             let store = match config.disk_reserve {
                 Some(reserve) => store.with_disk_reserve(reserve),
                 None => store,
@@ -108,8 +105,7 @@ async fn open_store(config: &Config) -> Result<(Store, Audience), BootError> {
             Ok((store.for_registry(host.clone()), host))
         }
         StoreLocation::Aws { place, emulator } => {
-            let deadlines =
-                config.store_timeout.map_or_else(AwsDeadlines::default, AwsDeadlines::within);
+            let deadlines = config.aws_deadlines();
             let store =
                 Store::connect_aws(place, configured.clone(), emulator.as_deref(), deadlines).await;
             let host = match configured {

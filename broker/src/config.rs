@@ -20,7 +20,10 @@ use crate::authn::gateway::{IamSource, IamSourceError};
 use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTimeouts};
 use crate::client_source::ClientSource;
 use stile_core::package::SIGNED_URL_LIFETIME;
-use stile_store::{AwsEndpoints, DISK_RESERVE_MIB, EndpointsError, Place, STORE_TIMEOUT};
+use stile_store::{
+    AwsDeadlines, AwsEndpoints, DISK_RESERVE_MIB, EmbeddedDeadlines, EndpointsError, Place,
+    STORE_TIMEOUT,
+};
 
 /// Returns whether this process is a Lambda function. Lambda sets the address of its runtime API.
 pub fn under_lambda() -> bool {
@@ -29,6 +32,15 @@ pub fn under_lambda() -> bool {
         reason = "the broker reads its environment here, and below for its flags"
     )]
     std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
+}
+
+/// Returns a variable that the AWS SDK reads itself.
+pub(crate) fn variable_of_aws(name: &str) -> Option<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one of the places where the broker reads its environment"
+    )]
+    std::env::var(name).ok()
 }
 
 /// The prefix of the broker's own variables.
@@ -377,6 +389,18 @@ pub enum ConfigError {
         "`--listen {0}` is not a loopback address, and without TLS others could read tokens; hint: set `--tls-cert` and `--tls-key`, or `--behind-proxy` if a proxy terminates TLS"
     )]
     PlainHttp(SocketAddr),
+}
+
+impl Config {
+    /// Returns the time limits of an embedded store.
+    pub fn embedded_deadlines(&self) -> EmbeddedDeadlines {
+        self.store_timeout.map_or_else(EmbeddedDeadlines::default, EmbeddedDeadlines::within)
+    }
+
+    /// Returns the time limits of a store on AWS.
+    pub fn aws_deadlines(&self) -> AwsDeadlines {
+        self.store_timeout.map_or_else(AwsDeadlines::default, AwsDeadlines::within)
+    }
 }
 
 impl TryFrom<Options> for Config {

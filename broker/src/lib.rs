@@ -37,4 +37,5 @@ pub mod http;
 pub mod per_key_limit;
 pub mod principal_cache;
 pub mod shared_failure_mutex;
+pub mod show;
 pub mod tokens;

@@ -1,23 +1,26 @@
-//! The program `stile-broker`: `serve` runs the service, and `check` tests a configuration.
+//! The program `stile-broker`: `serve` runs the service, `check` tests a configuration, and
+//! `config show` shows it.
 //!
 //! On Lambda, the program has no arguments and serves events.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use stile_broker::app::{SWEEP_INTERVAL, sweep_store};
 use stile_broker::audit::Folding;
 use stile_broker::check::Verdict;
 use stile_broker::config::{Config, LogFormat, Options, under_lambda, without_empty_variables};
 use stile_broker::error_chain::error_chain;
 use stile_broker::http::{Certificate, CertificateReloader, RELOAD_INTERVAL, Tls};
+use stile_broker::show::{self, Shown};
 use stile_broker::{boot, check, http};
 use stile_core::clock::{Clock, rfc3339};
 use stile_core::package::sweep_uploads;
+use stile_settings::flags;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Metadata;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -56,6 +59,23 @@ enum Command {
     /// Opens the store, calls the services that the configuration names, and prints one line for
     /// each. Exits 1 if something does not work. Warns if the TLS certificate ends within 21 days.
     Check(Options),
+    /// Show the configuration of this program
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigVerb {
+    /// Show each setting, where it comes from, and its value
+    ///
+    /// A value comes from a flag, a variable, a file of AWS, or is the default. The output has no
+    /// secrets. It opens no store and sends nothing. Exits 2 if no broker would start with these
+    /// settings, and says why.
+    ///
+    /// Example: stile-broker config show --host registry.example.com --data /var/lib/stile
+    Show(Options),
 }
 
 #[tokio::main]
@@ -67,9 +87,21 @@ async fn main() -> ExitCode {
     } else {
         std::env::args_os().collect()
     };
-    let matches = without_empty_variables(Cli::command()).get_matches_from(arguments);
+    let parser = without_empty_variables(Cli::command());
+    let matches = match parser.clone().try_get_matches_from(&arguments) {
+        Ok(matches) => matches,
+        Err(error) => match invalid(&parser, &arguments, &error) {
+            Some(shown) => return print_configuration(&shown),
+            None => error.exit(),
+        },
+    };
     let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
-    let (Command::Serve(options) | Command::Check(options)) = &command;
+    let options = match &command {
+        Command::Serve(options) | Command::Check(options) => options,
+        Command::Config { verb: ConfigVerb::Show(options) } => {
+            return print_configuration(&show_configuration(&parser, &matches, options).await);
+        }
+    };
     let format = if on_lambda { LogFormat::Json } else { options.log_format };
     let _log = match log(&options.log, format, on_lambda) {
         Ok(guard) => guard,
@@ -80,6 +112,7 @@ async fn main() -> ExitCode {
         Command::Serve(options) if on_lambda => answer_events(options).await.map(|()| true),
         Command::Serve(options) => serve(options).await.map(|()| true),
         Command::Check(options) => check_configuration(options).await,
+        Command::Config { .. } => Ok(true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -156,6 +189,51 @@ async fn check_configuration(options: Options) -> anyhow::Result<bool> {
     Ok(!findings.iter().any(|finding| matches!(finding.verdict, Verdict::Fails(_))))
 }
 
+/// The command that shows the configuration, below the program.
+const SHOW: [&str; 2] = ["config", "show"];
+
+/// Returns the settings of this process, or those that no broker accepts.
+async fn show_configuration(
+    parser: &clap::Command,
+    matches: &ArgMatches,
+    options: &Options,
+) -> Shown {
+    let Some((command, matches)) = flags::below(parser, matches, &SHOW) else {
+        return Shown::default();
+    };
+    match log_filter(&options.log) {
+        Ok(_) => show::shown(command, matches, options.clone()).await,
+        Err(error) => show::as_given(command, matches, &error_chain(error.as_ref())),
+    }
+}
+
+/// Returns the settings of a command line with a value that clap refuses, if the command shows them.
+fn invalid(parser: &clap::Command, arguments: &[OsString], error: &clap::Error) -> Option<Shown> {
+    let matches = flags::with_wrong_values(parser, arguments, error)?;
+    let (command, matches) = flags::below(parser, &matches, &SHOW)?;
+    Some(show::as_given(command, matches, &flags::sentence(error)))
+}
+
+/// Prints the settings, and the error to standard error.
+fn print_configuration(shown: &Shown) -> ExitCode {
+    let printed = write!(std::io::stdout(), "{}", shown.settings);
+    match &shown.error {
+        Some(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(2)
+        }
+        None if printed.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe) => {
+            ExitCode::from(2)
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+/// Parses the level of the log.
+fn log_filter(level: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a log level"))
+}
+
 /// Starts the log on standard error, in that format. Text is in colour on a terminal.
 ///
 /// A thread of its own writes the lines, and loses them if the reader does not take them. A full
@@ -167,8 +245,7 @@ fn log(
     format: LogFormat,
     on_lambda: bool,
 ) -> anyhow::Result<Option<[WorkerGuard; 2]>> {
-    let filter =
-        EnvFilter::try_new(level).with_context(|| format!("`--log {level}` is not a log level"))?;
+    let filter = log_filter(level)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     if on_lambda {
         lines.with_writer(std::io::stderr).json().flatten_event(true).init();

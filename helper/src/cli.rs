@@ -146,6 +146,26 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "NS")]
         namespace: Option<Namespace>,
     },
+    /// Show the configuration of this program
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Show each setting, where it comes from, and its value
+    ///
+    /// A value comes from a flag, a variable, a file, or is the default. The output has no secrets.
+    /// It sends nothing. It exits with 2 if the helper cannot use a setting, and says why.
+    ///
+    /// Example: `terraform-credentials-stile config show registry.example.com`
+    Show {
+        /// The registry's host; default: every host in `config.toml`
+        #[arg(value_name = "HOST", value_parser = parse_host)]
+        host: Option<Audience>,
+    },
 }
 
 impl Verb {
@@ -155,7 +175,9 @@ impl Verb {
             Self::Get { .. } | Self::GetToken(_) | Self::Whoami { .. } | Self::Doctor { .. } => {
                 true
             }
-            Self::Store { .. } | Self::Forget { .. } | Self::Install(_) => false,
+            Self::Store { .. } | Self::Forget { .. } | Self::Install(_) | Self::Config { .. } => {
+                false
+            }
         }
     }
 }

@@ -21,6 +21,8 @@ use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange::{MAX_TTL, MIN_TTL, Namespaces};
 use stile_protocol::names::{Permission, Permissions};
 use stile_protocol::region::Region;
+use stile_settings::mask::mask;
+use stile_settings::{Setting, variables};
 use url::Url;
 
 pub use crate::config::https_proxy::HttpsProxy;
@@ -51,7 +53,7 @@ const AWS_VARIABLES: [&str; 10] = [
     "AWS_LOGIN_CACHE_DIRECTORY",
 ];
 const AWS_ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
-const AWS_PROFILE: &str = "AWS_PROFILE";
+pub(crate) const AWS_PROFILE: &str = "AWS_PROFILE";
 const CONTAINER_RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const CONTAINER_TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
 const CONTAINER_TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
@@ -92,8 +94,12 @@ pub struct Environment {
     pub container_secret_digest: Option<String>,
     /// The boot of this computer and its host name, so that computers with one home share no token.
     pub computer: Option<String>,
-    /// The region of the first AWS variable with a value. A variable without one hides no other.
-    pub aws_region: Option<String>,
+    /// The first AWS variable of the region with a value. A variable without one hides no other.
+    pub aws_region: Option<(&'static str, String)>,
+    /// The set variables that decide which identity signs, without their secrets.
+    pub identity: Vec<Setting>,
+    /// The set variables that name a proxy, without their passwords.
+    pub proxies: Vec<Setting>,
     /// Variables that a process must have so that no proxy receives a request for credentials.
     ///
     /// Empty if the environment of this process already has them, or names no proxy.
@@ -141,9 +147,10 @@ impl Environment {
             computer: computer(Path::new("/proc/sys/kernel")),
             aws_region: AWS_REGIONS
                 .into_iter()
-                .filter_map(|name| std::env::var(name).ok())
-                .map(|value| value.trim().to_owned())
-                .find(|value| !value.is_empty()),
+                .filter_map(|name| Some((name, std::env::var(name).ok()?.trim().to_owned())))
+                .find(|(_, value)| !value.is_empty()),
+            identity: variables::identity(|name| std::env::var(name).ok()),
+            proxies: variables::proxies(|name| std::env::var(name).ok()),
             missing_proxy_exemptions: no_proxy::missing(|name| std::env::var(name).ok()),
             https_proxy: https_proxy::named(|name| std::env::var(name).ok()),
         }
@@ -358,6 +365,8 @@ pub struct TokenScope {
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     registries: BTreeMap<Audience, RegistryConfig>,
+    /// The keys that the table of each registry has.
+    keys: BTreeMap<Audience, Vec<&'static str>>,
 }
 
 impl Config {
@@ -407,16 +416,23 @@ impl Config {
                 .map_or_else(String::new, |span| format!(" line {}", line_of(text, span.start)));
             invalid(line, crate::message::one_line(error.message()))
         })?;
-        let mut registries = BTreeMap::new();
+        let (mut registries, mut keys) = (BTreeMap::new(), BTreeMap::new());
         for (host, table) in file.registry {
+            let given = table.keys();
             let registry = table
                 .check(&host)
                 .map_err(|problem| invalid(format!(" [registry.\"{host}\"]"), problem))?;
+            keys.insert(registry.host.clone(), given);
             if let Some(first) = registries.insert(registry.host.clone(), registry) {
                 return Err(invalid(String::new(), format!("`{}` has two tables", first.host)));
             }
         }
-        Ok(Self { registries })
+        Ok(Self { registries, keys })
+    }
+
+    /// Tells whether the file sets that key for a registry.
+    pub fn sets(&self, host: &Audience, key: &str) -> bool {
+        self.keys.get(host).is_some_and(|keys| keys.contains(&key))
     }
 
     /// Returns the settings of a host, if it is a configured registry.
@@ -450,14 +466,26 @@ struct ConfigFile {
 struct RegistryTable {
     region: Option<String>,
     profile: Option<String>,
-    #[serde(default)]
-    service: Service,
+    service: Option<Service>,
     ttl: Option<i64>,
     permissions: Option<Permissions>,
     url: Option<String>,
 }
 
 impl RegistryTable {
+    /// Returns the keys that the table has.
+    fn keys(&self) -> Vec<&'static str> {
+        let keys = [
+            ("region", self.region.is_some()),
+            ("profile", self.profile.is_some()),
+            ("service", self.service.is_some()),
+            ("ttl", self.ttl.is_some()),
+            ("permissions", self.permissions.is_some()),
+            ("url", self.url.is_some()),
+        ];
+        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+    }
+
     fn check(self, host: &str) -> Result<RegistryConfig, String> {
         let mut registry =
             RegistryConfig::new(parse_host(host).map_err(|error| error.to_string())?)?;
@@ -479,7 +507,8 @@ impl RegistryTable {
         if let Some(url) = self.url {
             registry.url = parse_url(&url)?;
         }
-        Ok(RegistryConfig { profile: self.profile, service: self.service, ..registry })
+        let service = self.service.unwrap_or_default();
+        Ok(RegistryConfig { profile: self.profile, service, ..registry })
     }
 }
 
@@ -520,7 +549,8 @@ pub fn check_region(name: String) -> Result<String, String> {
 ///
 /// Plain HTTP would show proofs and tokens to the network, so only loopback addresses may use it.
 pub fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("`{text}` is not a URL: {error}"))?;
+    let url =
+        Url::parse(text).map_err(|error| format!("`{}` is not a URL: {error}", mask(text)))?;
     if !url.username().is_empty()
         || url.password().is_some()
         || url.query().is_some()

@@ -209,7 +209,7 @@ fn described(profile: Option<&ProfileSummary>) -> String {
 const METADATA_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The region whose STS verifies proofs if no region is set. Every account can use it.
-const DEFAULT_REGION: &str = "us-east-1";
+pub(crate) const DEFAULT_REGION: &str = "us-east-1";
 
 /// Whether the user or the platform chose the region, or the helper had to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,24 +257,16 @@ async fn resolve(
 ) -> Result<FoundCredentials, CredentialsError> {
     let profile = registry.profile.as_deref();
     let selected = profile.or_else(|| environment.profile_override());
-    // Keys in the environment take precedence over a profile, unless the user names one.
-    // A profile that was not checked may run a process, too.
-    let mut facts = ProfileFacts { runs_process: true, ..ProfileFacts::default() };
-    if profile.is_some() || !environment.has_access_key() {
-        facts = profiles::check(profile.or_else(|| environment.aws_profile())).await?;
-        if facts.uses_endpoint && environment.proxies_endpoints() {
-            return Err(CredentialsError::Proxied { provider: CredentialProvider::Profile });
-        }
-    }
+    let facts = profile_facts(registry, environment).await?;
     // Two attempts only: outside EC2 each one runs into its timeout, and the user waits.
     let mut metadata = imds::Client::builder().max_attempts(2);
     if let Some(timeout) = environment.timeout {
         metadata = metadata.connect_timeout(timeout.min(METADATA_CONNECT_TIMEOUT));
     }
     let metadata = metadata.build();
-    let found = match &registry.region {
-        Some(region) => Some(Region::new(region.clone())),
-        None => region(selected, environment, &metadata).await,
+    let found = match configured_region(registry, environment).await {
+        Some((region, _)) => Some(region),
+        None => region_of_instance(environment, &metadata).await,
     };
     let (region, region_source) = match found {
         Some(region) => (region, RegionSource::Configured),
@@ -320,27 +312,72 @@ async fn resolve(
     Ok(FoundCredentials { loaded, profile: summary, region_source, may_change_identity })
 }
 
-/// Finds the region: a variable, then the profile, then instance metadata.
-async fn region(
-    profile: Option<&str>,
+/// Checks that the AWS profile of a registry can give credentials, if it is used. It sends nothing.
+pub async fn check_profile(
+    registry: &RegistryConfig,
     environment: &Environment,
-    metadata: &imds::Client,
-) -> Option<Region> {
-    if let Some(region) = &environment.aws_region {
-        return Some(Region::new(region.clone()));
+) -> Result<(), CredentialsError> {
+    profile_facts(registry, environment).await.map(|_| ())
+}
+
+/// Checks the profile. Keys in the environment take precedence over it, unless the user names one.
+async fn profile_facts(
+    registry: &RegistryConfig,
+    environment: &Environment,
+) -> Result<ProfileFacts, CredentialsError> {
+    let profile = registry.profile.as_deref();
+    if profile.is_none() && environment.has_access_key() {
+        // A profile that was not checked may run a process, too.
+        return Ok(ProfileFacts { runs_process: true, ..ProfileFacts::default() });
+    }
+    let facts = profiles::check(profile.or_else(|| environment.aws_profile())).await?;
+    if facts.uses_endpoint && environment.proxies_endpoints() {
+        return Err(CredentialsError::Proxied { provider: CredentialProvider::Profile });
+    }
+    Ok(facts)
+}
+
+/// What names the region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegionOrigin {
+    /// The settings of the registry: a flag, or `config.toml`.
+    Settings,
+    /// This variable.
+    Variable(&'static str),
+    /// The AWS profile.
+    Profile,
+}
+
+/// Finds the region: the settings of the registry, then a variable, then the profile. It sends
+/// nothing.
+pub async fn configured_region(
+    registry: &RegistryConfig,
+    environment: &Environment,
+) -> Option<(Region, RegionOrigin)> {
+    if let Some(region) = &registry.region {
+        return Some((Region::new(region.clone()), RegionOrigin::Settings));
+    }
+    if let Some((name, region)) = &environment.aws_region {
+        return Some((Region::new(region.clone()), RegionOrigin::Variable(name)));
     }
     let mut in_profile = ProfileFileRegionProvider::builder();
-    if let Some(profile) = profile {
+    if let Some(profile) = registry.profile.as_deref().or_else(|| environment.profile_override()) {
         in_profile = in_profile.profile_name(profile);
     }
-    let is_set = |region: &Region| !region.as_ref().is_empty();
-    if let Some(region) = in_profile.build().region().await.filter(is_set) {
-        return Some(region);
-    }
+    let region = in_profile.build().region().await.filter(is_set)?;
+    Some((region, RegionOrigin::Profile))
+}
+
+/// Asks instance metadata for the region.
+async fn region_of_instance(environment: &Environment, metadata: &imds::Client) -> Option<Region> {
     CredentialProvider::Instance.check_proxy(environment).ok()?;
     let of_instance =
         imds::region::ImdsRegionProvider::builder().imds_client(metadata.clone()).build();
     of_instance.region().await.filter(is_set)
+}
+
+fn is_set(region: &Region) -> bool {
+    !region.as_ref().is_empty()
 }
 
 async fn first_credentials(

@@ -40,7 +40,7 @@ pub(crate) fn run(
     // Terraform passes the `args` of the block to the helper, so the checks must use them too.
     let flags =
         terraform::own_block(&typed.environment).and_then(|(_, helper)| helper.flags().ok());
-    let context = &flags.map_or_else(|| typed.clone(), |flags| typed.with_fallback(flags));
+    let context = &flags.map_or_else(|| typed.clone(), |flags| typed.with_fallback(&flags));
     let loaded = context.load_config();
     let hosts: Vec<Audience> = match (host, &loaded) {
         (Some(host), _) => vec![host.clone()],

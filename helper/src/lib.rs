@@ -9,6 +9,7 @@
 //! | [`iam_exchange`] | signs the token request for gateways where AWS verifies the signature |
 //! | [`call`] | sends one HTTP request to a broker: limits, root certificates, no redirects |
 //! | [`cache`] | stores tokens in private files until shortly before they expire |
+//! | [`settings`] | the settings with their sources, for `config show` |
 //! | [`token`] | returns a token from the cache or from an exchange |
 //! | [`private_file`] | reads and writes files that only their owner may access |
 //! | [`message`], [`shell`], [`clock`] | error texts for users; quotes for shells; the clock |
@@ -24,5 +25,6 @@ pub mod iam_exchange;
 pub mod message;
 pub mod private_file;
 pub mod proof;
+pub mod settings;
 pub mod shell;
 pub mod token;

@@ -6,6 +6,7 @@ mod failure_log;
 mod get_token;
 mod install;
 mod protocol;
+mod show;
 mod stored;
 mod terminal;
 mod terraform;
@@ -16,19 +17,25 @@ use std::io::IsTerminal as _;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use terraform_credentials_stile::clock::Clock;
 use terraform_credentials_stile::config::Environment;
 
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, ConfigVerb, Verb};
 use crate::verb::VerbContext;
 
 fn main() -> ExitCode {
     #[expect(clippy::disallowed_methods, reason = "only `main` reads the system clock")]
     let clock = Clock::starting_at(chrono::Utc::now());
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let (parser, arguments) = (Cli::command(), Vec::from_iter(std::env::args_os()));
+    let parsed = parser.clone().try_get_matches_from(&arguments);
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
+            if let Some(code) = show::run_invalid(&parser, &arguments, &error) {
+                return code;
+            }
             let _shown = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
@@ -54,6 +61,9 @@ fn main() -> ExitCode {
         Verb::Whoami { host } => whoami::run(&context, &host),
         Verb::Doctor { host, namespace } => {
             doctor::run(&context, host.as_ref(), namespace.as_ref())
+        }
+        Verb::Config { verb: ConfigVerb::Show { host } } => {
+            return show::run(&parser, &matches, &context, host.as_ref());
         }
     };
     match done {

@@ -25,12 +25,12 @@ pub(crate) struct VerbContext {
 
 impl VerbContext {
     /// Fills in flags that this run does not set.
-    pub(crate) fn with_fallback(&self, flags: Cli) -> Self {
+    pub(crate) fn with_fallback(&self, flags: &Cli) -> Self {
         let own = self.clone();
         Self {
-            config: own.config.or(flags.config),
-            region: own.region.or(flags.region),
-            profile: own.profile.or(flags.profile),
+            config: own.config.or_else(|| flags.config.clone()),
+            region: own.region.or_else(|| flags.region.clone()),
+            profile: own.profile.or_else(|| flags.profile.clone()),
             ..own
         }
     }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The packages of the project, each with its folder and the order of its top modules. A module can
 /// import only from the modules before it. A module that is not in the list fails the test.
-const PACKAGES: [(&str, &str, &[&str]); 6] = [
+const PACKAGES: [(&str, &str, &[&str]); 7] = [
+    ("stile_settings", "broker/settings/src", &["mask", "variables", "flags"]),
     (
         "stile_protocol",
         "broker/protocol/src",
@@ -58,6 +59,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
             "call",
             "shell",
             "credentials",
+            "settings",
             "cache",
             "iam_exchange",
             "exchange",
@@ -71,6 +73,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
             "whoami",
             "install",
             "get_token",
+            "show",
             "protocol",
             "doctor",
         ],
@@ -90,6 +93,7 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
             "audit",
             "app",
             "boot",
+            "show",
             "http",
             "fuzz",
             "check",
@@ -117,15 +121,22 @@ const PACKAGES: [(&str, &str, &[&str]); 6] = [
 ];
 
 /// The packages of the project that each package can import.
-const BELOW: [(&str, &[&str]); 6] = [
+const BELOW: [(&str, &[&str]); 7] = [
+    ("stile_settings", &[]),
     ("stile_protocol", &[]),
     ("stile_core", &["stile_protocol"]),
-    ("stile_store", &["stile_protocol", "stile_core"]),
-    ("terraform_credentials_stile", &["stile_protocol"]),
-    ("stile_broker", &["stile_protocol", "stile_core", "stile_store"]),
+    ("stile_store", &["stile_protocol", "stile_core", "stile_settings"]),
+    ("terraform_credentials_stile", &["stile_protocol", "stile_settings"]),
+    ("stile_broker", &["stile_protocol", "stile_core", "stile_store", "stile_settings"]),
     (
         "stile_admin",
-        &["stile_protocol", "stile_core", "stile_store", "terraform_credentials_stile"],
+        &[
+            "stile_protocol",
+            "stile_core",
+            "stile_store",
+            "stile_settings",
+            "terraform_credentials_stile",
+        ],
     ),
 ];
 

@@ -18,6 +18,7 @@ mod aws_upload_urls;
 mod aws_uploads;
 mod certificate;
 mod clients;
+mod config_show;
 mod crash;
 mod data_folder;
 mod direction;

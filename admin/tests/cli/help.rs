@@ -30,6 +30,8 @@ fn every_command_has_a_help_page() {
         "module",
         "module publish",
         "module list",
+        "config",
+        "config show",
     ] {
         let run = machine.run(&format!("{page} --help"));
         assert_eq!((run.stderr.as_str(), run.code), ("", 0), "{page}");

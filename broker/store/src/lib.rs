@@ -27,8 +27,11 @@ pub use answers::{
     Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome, Swept, Updated,
     UploadSession,
 };
-pub use aws::{AwsCause, AwsEndpoints, AwsSession, EndpointsError, Place};
-pub use blobs::{Blobs, DISK_RESERVE_MIB, Disk, S3, SpaceAllocation};
+pub use aws::{
+    AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,
+    region_of_variables,
+};
+pub use blobs::{Blobs, DISK_RESERVE, DISK_RESERVE_MIB, Disk, S3, SpaceAllocation};
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};
 pub use keys::{KeyFile, Keys, Kms};

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use stile_protocol::region::Region;
+use stile_settings::mask::mask;
 use url::{Host, Url};
 
 /// An endpoint that replaces one of STS.
@@ -21,11 +22,12 @@ pub enum Endpoint {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// The text is not a URL, or the URL has other parts than scheme, host and port.
-    #[error("`{0}` must be a URL without user, path, query and fragment")]
+    #[error("`{url}` must be a URL without user, path, query and fragment", url = mask(.0))]
     Malformed(String),
     /// AWS does not operate the host.
     #[error(
-        "`{0}` is neither a loopback address nor an `https` VPC endpoint of STS; hint: write `REGION=https://vpce-….vpce.amazonaws.com`"
+        "`{url}` is neither a loopback address nor an `https` VPC endpoint of STS; hint: write `REGION=https://vpce-….vpce.amazonaws.com`",
+        url = mask(.0)
     )]
     UnknownHost(String),
 }

@@ -10,7 +10,7 @@ use clap::Args;
 pub struct AwsEndpoints {
     /// The endpoint of every service
     #[arg(long = "aws-endpoint", env = "AWS_ENDPOINT_URL", value_name = "URL", hide = true)]
-    every_service: Option<String>,
+    pub(super) every_service: Option<String>,
 
     /// The endpoint of DynamoDB only
     #[arg(
@@ -19,11 +19,11 @@ pub struct AwsEndpoints {
         value_name = "URL",
         hide = true
     )]
-    only_dynamodb: Option<String>,
+    pub(super) only_dynamodb: Option<String>,
 
     /// The endpoint of S3 only
     #[arg(long = "aws-endpoint-s3", env = "AWS_ENDPOINT_URL_S3", value_name = "URL", hide = true)]
-    only_s3: Option<String>,
+    pub(super) only_s3: Option<String>,
 
     /// The endpoint of KMS only
     #[arg(
@@ -32,7 +32,7 @@ pub struct AwsEndpoints {
         value_name = "URL",
         hide = true
     )]
-    only_kms: Option<String>,
+    pub(super) only_kms: Option<String>,
 
     /// The endpoint of STS only
     #[arg(
@@ -41,7 +41,7 @@ pub struct AwsEndpoints {
         value_name = "URL",
         hide = true
     )]
-    only_sts: Option<String>,
+    pub(super) only_sts: Option<String>,
 
     /// Whether the SDK ignores all of these variables
     #[arg(
@@ -50,7 +50,7 @@ pub struct AwsEndpoints {
         value_name = "BOOL",
         hide = true
     )]
-    ignored: Option<String>,
+    pub(super) ignored: Option<String>,
 }
 
 /// The reason why the AWS SDK cannot use a variable.

@@ -2,6 +2,7 @@
 
 mod cause;
 mod endpoints;
+mod found;
 mod genuine;
 mod session;
 
@@ -9,10 +10,11 @@ use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 
 pub use cause::AwsCause;
 pub use endpoints::{AwsEndpoints, EndpointsError};
+pub use found::{AwsService, region_of_profile, region_of_variables};
 pub(crate) use genuine::{Genuine, is_from_aws};
 pub use session::AwsSession;
 
@@ -38,12 +40,17 @@ pub struct Place {
 /// Loads endpoints, credentials and region from the environment. It makes only the calls that
 /// credentials need.
 pub(crate) async fn configuration(emulator: Option<&str>) -> SdkConfig {
+    loader(emulator).load().await
+}
+
+/// Returns what loads the configuration of the SDK.
+fn loader(emulator: Option<&str>) -> ConfigLoader {
     let loader = aws_config::defaults(BehaviorVersion::latest());
     // The URL applies to every service. An emulation is incomplete if a service still uses AWS
     // itself.
     match emulator {
-        Some(url) => loader.endpoint_url(url).load().await,
-        None => loader.load().await,
+        Some(url) => loader.endpoint_url(url),
+        None => loader,
     }
 }
 

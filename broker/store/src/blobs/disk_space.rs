@@ -13,7 +13,7 @@ use rustix::fs::statvfs;
 use crate::{StoreError, StoreErrorKind};
 
 /// The default reserve in bytes. The database's log alone needs some megabytes.
-pub(crate) const DISK_RESERVE: u64 = 64 << 20;
+pub const DISK_RESERVE: u64 = 64 << 20;
 
 /// The reserves that an operator can set, in MiB.
 pub const DISK_RESERVE_MIB: RangeInclusive<u64> = 1..=1 << 20;

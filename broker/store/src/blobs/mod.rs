@@ -12,7 +12,7 @@ use stile_core::package::{
 };
 
 pub use disk::Disk;
-pub use disk_space::{DISK_RESERVE_MIB, SpaceAllocation};
+pub use disk_space::{DISK_RESERVE, DISK_RESERVE_MIB, SpaceAllocation};
 pub use s3::S3;
 
 pub(crate) use disk::{PublishLock, file_name};
