@@ -79,7 +79,7 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: StoreVerb,
     },
-    /// Create and list namespaces
+    /// Create and list namespaces, and set their limits
     Namespace {
         #[command(subcommand)]
         verb: NamespaceVerb,

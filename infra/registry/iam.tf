@@ -40,8 +40,8 @@ data "aws_iam_policy_document" "store" {
     resources = [aws_dynamodb_table.registry.arn]
   }
 
-  # store/src/records/dynamodb/table.rs `transact`: IAM checks each write of a transaction. The rows of grants, revocations and the host
-  # are not among these, so an attacker in the function cannot write a grant that survives. One statement covers both
+  # store/src/records/dynamodb/table.rs `transact`: IAM checks each write of a transaction. The rows of grants, revocations, limits and
+  # the host are not among these, so an attacker in the function cannot write a grant that survives. One statement covers both
   # writes of a mint, single use and pin, so the mint also works if IAM checks the transaction as a whole.
   statement {
     sid       = "TableTransact"
@@ -51,7 +51,7 @@ data "aws_iam_policy_document" "store" {
     condition {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
-      values   = ["keyring", "module *", "modules", "pin *", "proof *", "reach", "upload *"]
+      values   = ["keyring", "module *", "modules", "pin *", "proof *", "reach", "upload *", "uploads *", "usage *"]
     }
   }
 
@@ -76,7 +76,7 @@ data "aws_iam_policy_document" "store" {
     condition {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
-      values   = ["upload *"]
+      values   = ["upload *", "uploads *"]
     }
   }
 

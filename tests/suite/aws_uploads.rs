@@ -137,7 +137,11 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
     let session = registry.begin("1.0.0", &archive).await;
     assert_eq!(
         proxy.take_counts(),
-        calls([("dynamodb GetItem", 1), ("dynamodb TransactWriteItems", 1)])
+        calls([
+            ("dynamodb BatchGetItem", 1),
+            ("dynamodb GetItem", 1),
+            ("dynamodb TransactWriteItems", 1)
+        ])
     );
     assert_eq!(session.expires_at, "2026-11-20T10:26:12Z");
     let early = registry.complete("1.0.0", &session).await;
@@ -159,11 +163,12 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
         done.json(),
         json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created"})
     );
-    // One read each of the upload session, the version and the versions document. The broker reads
-    // the upload and puts the archive. It also reads the archive back, because the emulator reports
-    // no checksum.
+    // One read each of the upload session, the version and the versions document, the last two with
+    // the limits of the namespace. The broker reads the upload and puts the archive. It also reads
+    // the archive back, because the emulator reports no checksum.
     let expected = [
-        ("dynamodb GetItem", 3),
+        ("dynamodb BatchGetItem", 2),
+        ("dynamodb GetItem", 1),
         ("dynamodb TransactWriteItems", 2),
         ("s3 GET", 2),
         ("s3 PUT", 1),
@@ -371,7 +376,7 @@ async fn an_archive_that_was_lost_in_the_bucket_comes_back_when_it_is_published_
     );
     assert_eq!(
         test.aws().proxy.take_counts(),
-        calls([("dynamodb GetItem", 1), ("s3 HEAD", 1)]),
+        calls([("dynamodb BatchGetItem", 1), ("s3 HEAD", 1)]),
         "the broker looks for it, and writes nothing"
     );
 

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::region::REGIONS;
+use stile_store::{LimitChange, LimitsSet};
 use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{ACCOUNT, HOST, Place, TestBroker, module_zip};
 use stile_tests::process::previous::Release;
 use stile_tests::process::programs::{ADMIN, BROKER};
@@ -119,6 +121,40 @@ async fn a_table_of_an_earlier_release_goes_on() {
         let Some(aws) = fixture::table(&release).await else { return };
         goes_on(&Registry::at(Place::Aws(aws)), &release, "table").await;
     }
+}
+
+#[tokio::test]
+async fn a_limit_counts_the_versions_in_a_folder_and_in_a_table_of_an_earlier_release() {
+    for release in fixture::releases() {
+        limited(&release, Place::Folder(fixture::folder(&release)), "folder").await;
+        let Some(aws) = fixture::table(&release).await else { return };
+        limited(&release, Place::Aws(aws), "table").await;
+    }
+}
+
+/// Sets limits of the namespace in a store of an earlier release, and publishes up to them.
+async fn limited(release: &str, place: Place, kind: &str) {
+    let what = format!("{release} {kind}");
+    let test = TestBroker::start_at(HOST, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
+    test.set_time(fixture::facts(release, kind)["made_at"].as_i64().unwrap() + 60);
+    let token = test.token(&session("writer"), &[Download, Upload]).await;
+    let set = async |max_bytes, max_versions| {
+        let store = test.store().as_operator();
+        match store.set_limits("acme", max_bytes, max_versions, test.time()).await.unwrap() {
+            LimitsSet::Done { usage, .. } => usage.unwrap(),
+            LimitsSet::Absent => panic!("{what}: the namespace exists"),
+        }
+    };
+    let publish = async |version: &str| {
+        test.publish("acme/vpc/aws", version, module_zip("next"), &token).await.status.as_u16()
+    };
+    let used = set(LimitChange::Unlimited, LimitChange::At(2)).await;
+    assert!(used.versions == 2 && used.bytes > 0, "{what}: {used:?}");
+    assert_eq!(publish("3.0.0").await, 413, "{what}: two versions exist");
+    set(LimitChange::At(used.bytes), LimitChange::Unlimited).await;
+    assert_eq!(publish("3.0.0").await, 413, "{what}: their bytes count");
+    set(LimitChange::Unlimited, LimitChange::At(3)).await;
+    assert_eq!((publish("3.0.0").await, publish("3.0.1").await), (201, 413), "{what}");
 }
 
 /// Checks who has access, first a minute after the release wrote the store, then after a grant has

@@ -13,6 +13,7 @@ mod audit;
 mod authorizer;
 mod aws_links;
 mod aws_lists;
+mod aws_open_uploads;
 mod aws_store;
 mod aws_upload_urls;
 mod aws_uploads;

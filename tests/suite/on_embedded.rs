@@ -29,6 +29,8 @@ mod load;
 mod modules;
 #[path = "paths.rs"]
 mod paths;
+#[path = "quotas.rs"]
+mod quotas;
 #[path = "routes.rs"]
 mod routes;
 #[path = "store.rs"]

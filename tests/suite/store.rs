@@ -9,8 +9,8 @@ use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::Permission::{self, Download, Upload};
 use stile_protocol::names::{Namespace, Permissions};
 use stile_store::{
-    Change, Created, ExpiryChange, NamespaceCreated, NamespaceRecord, NamespaceSummary,
-    SingleUseOutcome, Store, Updated,
+    Change, Created, ExpiryChange, NamespaceCreated, NamespaceLimits, NamespaceRecord,
+    NamespaceSummary, SingleUseOutcome, Store, Updated,
 };
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{NOW, TestBroker, deploy, module_zip, role};
@@ -291,6 +291,7 @@ async fn a_namespace_has_one_record_from_its_first_grant_or_from_an_operator() {
         namespace: named(text),
         created_by: by.to_owned(),
         created_at: at,
+        limits: NamespaceLimits::default(),
     };
     // By an operator: the first creation counts, and its record stays.
     let made = store.as_operator().create_namespace(named("tools"), NOW).await.unwrap();
@@ -313,6 +314,7 @@ async fn a_namespace_has_one_record_from_its_first_grant_or_from_an_operator() {
         record: Some(record),
         grants,
         modules: 0,
+        usage: None,
     };
     let expected = [summary(record("acme", NOW, "test"), 2), summary(tools, 1)];
     assert_eq!(store.as_operator().namespaces().await.unwrap(), expected);

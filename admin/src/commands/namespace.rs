@@ -1,4 +1,4 @@
-//! `namespace`: creates, shows and lists namespaces in the store.
+//! `namespace`: creates, shows and lists namespaces in the store, and sets their limits.
 
 use std::process::ExitCode;
 
@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_protocol::names::Namespace;
-use stile_store::{NamespaceCreated, NamespaceSummary};
+use stile_store::{LimitsChange, LimitsSet, NamespaceCreated, NamespaceLimits, NamespaceSummary};
 use terraform_credentials_stile::message::one_line;
 
 use super::{CommandResult, Context, OpenStore, event, record};
-use crate::cli::{NamespaceOne, NamespaceVerb};
+use crate::cli::{NamespaceOne, NamespaceSet, NamespaceVerb};
 use crate::error::CommandError;
+use crate::output::notice;
 use crate::progress::spinning;
 use crate::target::StoreTarget;
 
@@ -19,6 +20,7 @@ use crate::target::StoreTarget;
 pub(crate) async fn run(context: &Context, verb: NamespaceVerb) -> CommandResult {
     match verb {
         NamespaceVerb::Create(args) => create(context, args).await?,
+        NamespaceVerb::Set(args) => set(context, args).await?,
         NamespaceVerb::Show(args) => show(context, args).await?,
         NamespaceVerb::List(store) => list(context, store).await?,
     }
@@ -46,12 +48,72 @@ async fn create(context: &Context, args: NamespaceOne) -> Result<(), CommandErro
     }
 }
 
+async fn set(context: &Context, args: NamespaceSet) -> Result<(), CommandError> {
+    let namespace: Namespace = args.namespace.parse()?;
+    let change = LimitsChange {
+        max_bytes: args.max_bytes.unwrap_or_default(),
+        max_versions: args.max_versions.unwrap_or_default(),
+    };
+    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let done = store.set_limits(&operator, &namespace, change, context.now);
+    let done = spinning("counting the versions", Box::pin(done)).await;
+    let mut event = event(Kind::Namespace, &operator);
+    event.namespace(&namespace);
+    let done = record(event, done, |done| match done {
+        LimitsSet::Done { before, limits, .. } if before == limits => Outcome::Unchanged,
+        LimitsSet::Done { .. } => Outcome::Changed,
+        LimitsSet::Absent => Outcome::Absent,
+    })?;
+    let LimitsSet::Done { before, limits, usage } = done else {
+        return Err(absent(&namespace).hint(format!(
+            "create it with `{} {namespace}`",
+            args.store.command("namespace create")
+        )));
+    };
+    let (status, word) =
+        if before == limits { ("unchanged", "unchanged: ") } else { ("changed", "") };
+    let of = |limit: Option<u64>, what: &str| match limit {
+        Some(limit) => format!("at most {limit} {what}"),
+        None => format!("no limit of {what}"),
+    };
+    let lines = format_args!(
+        "{word}the namespace `{namespace}` has {} and {}",
+        of(limits.max_bytes, "bytes"),
+        of(limits.max_versions, "versions")
+    )
+    .to_string();
+    context.output.outcome(
+        lines,
+        &json!({
+            "status": status, "namespace": namespace,
+            "max_bytes": limits.max_bytes, "max_versions": limits.max_versions,
+            "bytes": usage.map(|usage| usage.bytes),
+            "versions": usage.map(|usage| usage.versions),
+        }),
+    )?;
+    let over = |used: Option<u64>, max: Option<u64>, what: &str| {
+        if let Some((used, max)) = used.zip(max).filter(|(used, max)| used >= max) {
+            notice(format_args!(
+                "the namespace has {used} {what}, and its limit is {max}, so no one can publish in it"
+            ));
+        }
+    };
+    over(usage.map(|usage| usage.bytes), limits.max_bytes, "bytes");
+    over(usage.map(|usage| usage.versions), limits.max_versions, "versions");
+    Ok(())
+}
+
+/// Returns the error for a namespace of which the store knows nothing.
+fn absent(namespace: &Namespace) -> CommandError {
+    CommandError::refused(format!("there is no namespace `{namespace}`"))
+}
+
 async fn show(context: &Context, args: NamespaceOne) -> Result<(), CommandError> {
     let namespace: Namespace = args.namespace.parse()?;
     let OpenStore { store, operator } = context.open(&args.store).await?;
     let found = store.namespace(&operator, &namespace).await?;
     let found = found.ok_or_else(|| {
-        CommandError::refused(format!("there is no namespace `{namespace}`"))
+        absent(&namespace)
             .hint(format!("`{}` lists all namespaces", args.store.command("namespace list")))
     })?;
     let [by, at] = origin(&found);
@@ -59,6 +121,8 @@ async fn show(context: &Context, args: NamespaceOne) -> Result<(), CommandError>
         ("namespace", namespace.to_string()),
         ("grants", found.grants.to_string()),
         ("modules", found.modules.to_string()),
+        ("versions", versions(&found)),
+        ("bytes", bytes(&found)),
         ("created by", one_line(&by)),
         ("created at", at),
     ];
@@ -76,6 +140,8 @@ async fn list(context: &Context, target: StoreTarget) -> Result<(), CommandError
             found.namespace.to_string(),
             found.grants.to_string(),
             found.modules.to_string(),
+            versions(found),
+            bytes(found),
             by,
             at,
         ]
@@ -83,7 +149,7 @@ async fn list(context: &Context, target: StoreTarget) -> Result<(), CommandError
     let rows: Vec<_> = namespaces.iter().map(row).collect();
     context.output.rows(
         "namespaces",
-        &["namespace", "grants", "modules", "created by", "created at"],
+        &["namespace", "grants", "modules", "versions", "bytes", "created by", "created at"],
         &rows,
         &namespaces.iter().map(object).collect::<Vec<_>>().into(),
     )
@@ -97,11 +163,33 @@ fn origin(found: &NamespaceSummary) -> [String; 2] {
     }
 }
 
+fn versions(found: &NamespaceSummary) -> String {
+    used_of(found.usage.map(|usage| usage.versions), limits(found).max_versions)
+}
+
+fn bytes(found: &NamespaceSummary) -> String {
+    used_of(found.usage.map(|usage| usage.bytes), limits(found).max_bytes)
+}
+
+fn limits(found: &NamespaceSummary) -> NamespaceLimits {
+    found.record.as_ref().map(|record| record.limits).unwrap_or_default()
+}
+
+/// Returns a number and its limit, such as `3 of 10`. A hyphen stands for a number that the store
+/// does not count.
+fn used_of(used: Option<u64>, max: Option<u64>) -> String {
+    let used = used.map_or_else(|| "-".to_owned(), |used| used.to_string());
+    max.map_or(used.clone(), |max| format!("{used} of {max}"))
+}
+
 fn object(found: &NamespaceSummary) -> Value {
     let record = found.record.as_ref();
+    let (limits, usage) = (limits(found), found.usage);
     json!({
         "namespace": found.namespace, "grants": found.grants, "modules": found.modules,
         "created_by": record.map(|record| &record.created_by),
         "created_at": record.map(|record| rfc3339(record.created_at)),
+        "versions": usage.map(|usage| usage.versions), "max_versions": limits.max_versions,
+        "bytes": usage.map(|usage| usage.bytes), "max_bytes": limits.max_bytes,
     })
 }

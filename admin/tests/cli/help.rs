@@ -13,6 +13,7 @@ fn every_command_has_a_help_page() {
         "store check",
         "namespace",
         "namespace create",
+        "namespace set",
         "namespace show",
         "namespace list",
         "grant",

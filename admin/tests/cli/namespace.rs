@@ -34,6 +34,46 @@ fn a_grant_on_a_mistyped_namespace_says_that_it_creates_one() {
 }
 
 #[test]
+fn the_limits_of_a_namespace_are_set_shown_and_removed() {
+    let machine = Machine::with_store();
+    let grant = format!("grant create --role-arn {DEPLOY} --namespace acme --upload");
+    assert_eq!(machine.run(&grant).code, 0);
+    let published = |version: &str| {
+        let database = rusqlite::Connection::open(machine.path("data/stile.sqlite3")).unwrap();
+        let sql = "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at) \
+                   VALUES ('acme', 'vpc', 'aws', ?1, 'ab', 'zip', 1500, 'x', 7)";
+        database.execute(sql, [version])
+    };
+    published("1.0.0").unwrap();
+    published("1.1.0").unwrap();
+    snapshot!(
+        "namespace-limits",
+        machine.transcript(&[
+            "namespace set acme",
+            "namespace set acme --max-bytes 10gb",
+            "namespace set acme --max-bytes -1",
+            "namespace set acme --max-versions many",
+            "namespace set Acme --max-versions 5",
+            "namespace set acmee --max-versions 5",
+            "namespace set acmee --max-versions 5 --output json",
+            "namespace set acme --max-bytes 1MB --max-versions 5",
+            "namespace set acme --max-versions 5",
+            "namespace set acme --max-versions 3 --output json",
+            "namespace show acme",
+            "namespace set acme --max-versions 1",
+            "namespace list",
+            "namespace set acme --max-bytes none",
+            "namespace list --output json",
+            "namespace set acme --max-versions none",
+            "namespace show acme",
+        ])
+    );
+    assert!(published("1.2.0").is_ok());
+    assert_eq!(machine.run("namespace set acme --max-versions 3").code, 0);
+    assert!(published("1.3.0").unwrap_err().to_string().contains("limit of its namespace"));
+}
+
+#[test]
 fn a_store_is_migrated_on_request_and_a_dry_run_changes_nothing() {
     let machine = Machine::with_store();
     let database = rusqlite::Connection::open(machine.path("data/stile.sqlite3")).unwrap();

@@ -74,7 +74,7 @@ names! {
         Lift = "lift",
         /// Deleting the keys that seal tokens.
         Key = "key",
-        /// Creating a namespace.
+        /// Creating a namespace, or setting its limits.
         Namespace = "namespace",
         /// Creating a store, or migrating it.
         Store = "store",

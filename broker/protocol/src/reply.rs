@@ -114,6 +114,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type",
     /// The archive cannot be published.
     BadArchive = "bad_archive",
+    /// The namespace has a limit of bytes or versions, and the archive would exceed it.
+    QuotaExceeded = "quota_exceeded",
     /// Too many requests at once.
     Throttled = "throttled",
     /// STS is unreachable or overloaded.

@@ -122,6 +122,6 @@ pub(super) const fn logged(outcome: Published) -> Outcome {
         Published::Created => Outcome::Created,
         Published::Same => Outcome::Unchanged,
         Published::Different => Outcome::Conflict,
-        Published::Full => Outcome::Full,
+        Published::Full | Published::OverQuota(_) => Outcome::Full,
     }
 }

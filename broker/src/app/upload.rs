@@ -10,7 +10,7 @@ use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::{AnnouncedArchive, NewVersion, UploadError, UploadId, Version, archive};
 use stile_store::{
-    BegunUpload, FetchedUpload, PendingUpload, Published, StoreError, UploadSession,
+    BegunUpload, FetchedUpload, PendingUpload, Published, QuotaExceeded, StoreError, UploadSession,
 };
 
 /// The way to publish an announced archive.
@@ -39,6 +39,12 @@ pub enum SessionError {
     /// The object in the bucket is not the announced archive.
     #[error("the uploaded archive is not the announced archive")]
     NotAnnounced,
+    /// The archive would exceed a limit of the namespace.
+    #[error("the archive would exceed a limit of the namespace")]
+    OverQuota(QuotaExceeded),
+    /// The principal or the namespace has the maximum number of open uploads.
+    #[error("too many uploads are open")]
+    TooManyOpen,
     /// The archive cannot be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -77,9 +83,18 @@ pub async fn begin(
     }
     let now = broker.clock.now();
     let begun = broker.store.begin_upload(access, version, announced, now).await?;
-    let BegunUpload::Session(session) = begun else { return Err(SessionError::DirectOnly) };
-    event.outcome(Outcome::Begun);
-    Ok(UploadRoute::Session(session))
+    match begun {
+        BegunUpload::Session(session) => {
+            event.outcome(Outcome::Begun);
+            Ok(UploadRoute::Session(session))
+        }
+        BegunUpload::ThroughBroker => Err(SessionError::DirectOnly),
+        BegunUpload::OverQuota(exceeded) => {
+            event.outcome(Outcome::Full);
+            Err(SessionError::OverQuota(exceeded))
+        }
+        BegunUpload::TooManyOpen => Err(SessionError::TooManyOpen),
+    }
 }
 
 /// Completes an upload session: fetches the archive from the bucket, and publishes it.
@@ -112,7 +127,7 @@ pub async fn complete(
         }
     };
     if is_over(&done) {
-        broker.store.end_upload(pending).await;
+        broker.store.end_upload(access, pending).await;
     }
     done
 }
@@ -120,7 +135,9 @@ pub async fn complete(
 /// Returns whether the session has ended. Otherwise it stays open, and the publisher may try again.
 const fn is_over(done: &Result<Publication, SessionError>) -> bool {
     match done {
-        Ok(publication) => !matches!(publication.outcome, Published::Full),
+        Ok(publication) => {
+            !matches!(publication.outcome, Published::Full | Published::OverQuota(_))
+        }
         Err(SessionError::NotAnnounced) => true,
         Err(SessionError::Publish(PublishError::Upload(UploadError::Archive(error)))) => {
             matches!(error, archive::ArchiveError::Rejected { .. })

@@ -5,7 +5,7 @@
 use std::error::Error;
 
 use stile_protocol::audience::Audience;
-use stile_protocol::names::NameError;
+use stile_protocol::names::{NameError, Namespace};
 use stile_protocol::reply::ErrorCode;
 use stile_protocol::signed_request::signed_headers;
 
@@ -23,7 +23,7 @@ use crate::tokens::KeyError;
 use stile_core::grants::Refusal;
 use stile_core::package::UploadError;
 use stile_core::package::archive::ArchiveError;
-use stile_store::{StoreError, StoreErrorKind};
+use stile_store::{QuotaExceeded, StoreError, StoreErrorKind};
 
 impl ApiError {
     /// Converts the error of a proof.
@@ -259,11 +259,32 @@ impl ApiError {
         }
     }
 
-    /// Converts the error of an upload session.
-    pub fn upload_session(error: SessionError) -> Self {
+    /// Returns the error for a version that exceeds a limit of its namespace.
+    pub fn quota_exceeded(namespace: &Namespace, exceeded: QuotaExceeded) -> Self {
+        let (message, flag) = match exceeded {
+            QuotaExceeded::Bytes { max, used, archive } => (
+                format!(
+                    "the archive of {archive} bytes does not fit into namespace `{namespace}`, which has {used} bytes of its limit of {max}"
+                ),
+                "--max-bytes SIZE",
+            ),
+            QuotaExceeded::Versions { max, used } => (
+                format!("namespace `{namespace}` has {used} versions, and its limit is {max}"),
+                "--max-versions NUMBER",
+            ),
+        };
+        Self::new(ErrorCode::QuotaExceeded, message)
+            .hint(format!("ask an operator for `stile-admin namespace set {namespace} {flag}`"))
+    }
+
+    /// Converts the error of an upload session to that namespace.
+    pub fn upload_session(error: SessionError, namespace: &Namespace) -> Self {
         let message = error.to_string();
         match error {
             SessionError::DirectOnly => Self::new(ErrorCode::TooLarge, message),
+            SessionError::OverQuota(exceeded) => Self::quota_exceeded(namespace, exceeded),
+            SessionError::TooManyOpen => Self::new(ErrorCode::Throttled, message)
+                .hint("complete the open uploads, or wait until an hour has passed since they began"),
             SessionError::Unknown => Self::not_found(message)
                 .hint("begin the upload again; the answer shows a published version"),
             SessionError::Nothing => Self::new(ErrorCode::BadArchive, message).hint(
@@ -339,6 +360,34 @@ mod tests {
         let response = full.into_response();
         assert_eq!(response.status(), StatusCode::INSUFFICIENT_STORAGE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "60");
+    }
+
+    #[test]
+    fn a_full_namespace_is_413_without_a_retry_and_names_its_limit_and_the_remedy() {
+        let namespace = "acme".parse().unwrap();
+        for (exceeded, sentence) in [
+            (
+                QuotaExceeded::Bytes { max: 10, used: 6, archive: 5 },
+                "the archive of 5 bytes does not fit into namespace `acme`, which has 6 bytes of its limit of 10; hint: ask an operator for `stile-admin namespace set acme --max-bytes SIZE`",
+            ),
+            (
+                QuotaExceeded::Versions { max: 2, used: 3 },
+                "namespace `acme` has 3 versions, and its limit is 2; hint: ask an operator for `stile-admin namespace set acme --max-versions NUMBER`",
+            ),
+        ] {
+            for error in [
+                ApiError::quota_exceeded(&namespace, exceeded),
+                ApiError::upload_session(SessionError::OverQuota(exceeded), &namespace),
+            ] {
+                assert_eq!(
+                    (error.code(), &*error.sentence()),
+                    (ErrorCode::QuotaExceeded, sentence)
+                );
+                let response = error.into_response();
+                assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+                assert!(!response.headers().contains_key(header::RETRY_AFTER));
+            }
+        }
     }
 
     #[test]

@@ -82,6 +82,102 @@ pub struct NamespaceRecord {
     pub created_by: String,
     /// The time of its creation, in Unix seconds.
     pub created_at: i64,
+    /// The limits of its versions.
+    pub limits: NamespaceLimits,
+}
+
+/// The limits of a namespace. `None` means no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NamespaceLimits {
+    /// The most bytes of the archives of all its versions together.
+    pub max_bytes: Option<u64>,
+    /// The most versions of all its packages together.
+    pub max_versions: Option<u64>,
+}
+
+impl NamespaceLimits {
+    /// Returns whether the namespace has no limit.
+    pub const fn is_unlimited(&self) -> bool {
+        self.max_bytes.is_none() && self.max_versions.is_none()
+    }
+}
+
+/// What a namespace has of that which its limits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NamespaceUsage {
+    /// The bytes of the archives of all its versions together.
+    pub bytes: u64,
+    /// The number of versions of all its packages together.
+    pub versions: u64,
+}
+
+/// The limit of a namespace that a new version would exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaExceeded {
+    /// The archive does not fit into the limit of bytes.
+    Bytes {
+        /// The limit.
+        max: u64,
+        /// The bytes that the namespace has.
+        used: u64,
+        /// The bytes of the archive.
+        archive: u64,
+    },
+    /// The namespace has as many versions as its limit, or more.
+    Versions {
+        /// The limit.
+        max: u64,
+        /// The versions that the namespace has.
+        used: u64,
+    },
+}
+
+/// A change of one limit of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LimitChange {
+    /// The limit does not change.
+    #[default]
+    Keep,
+    /// There is no limit.
+    Unlimited,
+    /// This is the limit.
+    At(u64),
+}
+
+impl LimitChange {
+    /// Returns the limit after the change.
+    pub(crate) const fn after(self, limit: Option<u64>) -> Option<u64> {
+        match self {
+            Self::Keep => limit,
+            Self::Unlimited => None,
+            Self::At(limit) => Some(limit),
+        }
+    }
+}
+
+/// A change of the limits of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LimitsChange {
+    /// The change of the limit of bytes.
+    pub max_bytes: LimitChange,
+    /// The change of the limit of versions.
+    pub max_versions: LimitChange,
+}
+
+/// The result of setting the limits of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitsSet {
+    /// The namespace has the limits.
+    Done {
+        /// The limits before.
+        before: NamespaceLimits,
+        /// The limits now.
+        limits: NamespaceLimits,
+        /// What the namespace has, if the store counts it. The table counts only for a limit.
+        usage: Option<NamespaceUsage>,
+    },
+    /// The namespace has no record, no grant and no module. Nothing changed.
+    Absent,
 }
 
 /// A namespace with the numbers of its grants and modules.
@@ -95,6 +191,8 @@ pub struct NamespaceSummary {
     pub grants: usize,
     /// The number of modules in it.
     pub modules: usize,
+    /// What it has, if the store counts it. The table counts only for a limit.
+    pub usage: Option<NamespaceUsage>,
 }
 
 /// The result of creating a namespace.
@@ -178,6 +276,8 @@ pub enum Published {
     Different,
     /// The package has as many versions as its document can hold. Nothing changed.
     Full,
+    /// The version would exceed a limit of the namespace. Nothing changed.
+    OverQuota(QuotaExceeded),
 }
 
 /// The result of beginning an upload.
@@ -187,6 +287,10 @@ pub enum BegunUpload {
     ThroughBroker,
     /// The client puts the archive into the bucket itself.
     Session(UploadSession),
+    /// The version would exceed a limit of the namespace. Nothing began.
+    OverQuota(QuotaExceeded),
+    /// The principal or the namespace has the maximum number of open uploads. Nothing began.
+    TooManyOpen,
 }
 
 /// The request with which a client puts an archive directly into the bucket.

@@ -22,10 +22,10 @@ mod retry;
 mod store;
 
 pub use answers::{
-    BegunUpload, Change, Created, ExpiryChange, FetchedUpload, HostRecorded, Leftover, Location,
-    NamespaceCreated, NamespaceRecord, NamespaceSummary, NewGrant, PendingUpload, Published,
-    Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome, Swept, Updated,
-    UploadSession,
+    BegunUpload, Change, Created, ExpiryChange, FetchedUpload, HostRecorded, Leftover, LimitChange,
+    LimitsChange, LimitsSet, Location, NamespaceCreated, NamespaceLimits, NamespaceRecord,
+    NamespaceSummary, NamespaceUsage, NewGrant, PendingUpload, Published, QuotaExceeded, Recorded,
+    Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome, Swept, Updated, UploadSession,
 };
 pub use aws::{
     AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,

@@ -7,8 +7,9 @@ use stile_core::token::TokenId;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 use stile_store::{
-    Change, Created, HostRecorded, Leftover, NamespaceCreated, NamespaceSummary, NewGrant,
-    Revocations, SingleUseOutcome, Store, StoreError, Updated,
+    Change, Created, HostRecorded, Leftover, LimitChange, LimitsChange, LimitsSet,
+    NamespaceCreated, NamespaceSummary, NewGrant, Revocations, SingleUseOutcome, Store, StoreError,
+    Updated,
 };
 
 /// Returns the operator access of tests.
@@ -81,6 +82,18 @@ impl Operated<'_> {
         now: i64,
     ) -> Result<NamespaceCreated, StoreError> {
         self.0.create_namespace(&operator(), namespace, now).await
+    }
+
+    /// Sets limits of a namespace.
+    pub async fn set_limits(
+        &self,
+        namespace: &str,
+        max_bytes: LimitChange,
+        max_versions: LimitChange,
+        now: i64,
+    ) -> Result<LimitsSet, StoreError> {
+        let change = LimitsChange { max_bytes, max_versions };
+        self.0.set_limits(&operator(), &namespace.parse().unwrap(), change, now).await
     }
 
     /// Shows a namespace.

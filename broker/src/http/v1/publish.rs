@@ -60,7 +60,7 @@ const fn outcome(published: Published) -> &'static str {
         Published::Created => "created",
         Published::Same => "unchanged",
         Published::Different => "conflict",
-        Published::Full => "full",
+        Published::Full | Published::OverQuota(_) => "full",
     }
 }
 
@@ -82,6 +82,9 @@ pub(super) fn answer(publication: &Publication) -> Result<PublishReply, ApiError
                 format!("`{address}` has the maximum number of versions"),
             )
             .hint("publish the next versions under another module name"));
+        }
+        Published::OverQuota(exceeded) => {
+            return Err(ApiError::quota_exceeded(address.namespace(), *exceeded));
         }
         Published::Different => {
             return Err(ApiError::new(

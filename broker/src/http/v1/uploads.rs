@@ -59,7 +59,7 @@ async fn session(
     let begun = upload::begin(broker, &access, &version, &announced, limit.bytes(), event).await;
     let begun = begun.map_err(|error| match error {
         SessionError::DirectOnly => limit.exceeded(),
-        error => ApiError::upload_session(error),
+        error => ApiError::upload_session(error, access.address().namespace()),
     })?;
     match begun {
         UploadRoute::Published(publication) => answer(&publication),
@@ -102,7 +102,8 @@ pub async fn complete(
             let version = path.version()?;
             let id = path.upload();
             let done = upload::complete(&broker, &bearer, &access, version, id, &mut draft).await;
-            answer(&done.map_err(ApiError::upload_session)?)
+            let namespace = access.address().namespace();
+            answer(&done.map_err(|error| ApiError::upload_session(error, namespace))?)
         }
         .await;
         conclude(draft, done)

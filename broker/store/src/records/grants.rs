@@ -10,7 +10,7 @@ use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::namespaces::Known;
 use super::retention::EXPIRED_GRANT_RETENTION;
 use crate::retry::Retry;
-use crate::{Change, Created, ExpiryChange, NamespaceRecord, StoreError, Updated};
+use crate::{Change, Created, ExpiryChange, NamespaceLimits, NamespaceRecord, StoreError, Updated};
 
 /// The next step after the grants were read.
 enum Step<T> {
@@ -169,6 +169,7 @@ fn create(
             namespace: namespace.clone(),
             created_by: grant.created_by.clone(),
             created_at: grant.created_at,
+            limits: NamespaceLimits::default(),
         }));
     }
     let created = Created::Done { grant: grant.clone(), new_namespace: known == Known::Unknown };

@@ -2,8 +2,8 @@
 //! registry has one.
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
-//! rules above it exist once: `grants`, `namespaces`, `single_use`, `revocations`, `packages` and
-//! `uploads`.
+//! rules above it exist once: `grants`, `namespaces`, `quota`, `single_use`, `revocations`,
+//! `packages` and `uploads`.
 
 mod dynamodb;
 mod grants;
@@ -12,6 +12,7 @@ pub(crate) mod mutation;
 mod namespaces;
 mod package_document;
 mod packages;
+mod quota;
 mod retention;
 mod revocations;
 mod sealed_keyring;
@@ -35,12 +36,13 @@ pub use sqlite::migrations::Migrated;
 
 pub(crate) use packages::compare;
 pub(crate) use single_use::principal_state;
+pub(crate) use uploads::UploadAdded;
 
 use crate::StoreError;
 use crate::retry::Retry;
 use model::{
-    CallerRecords, KeyringAndHost, PackageRecord, PrincipalGrants, RevocationRecords, StoredGrant,
-    UploadRecord, VersionRecord,
+    CallerRecords, KeyringAndHost, OpenUploads, PackageRecord, PrincipalGrants, Quota,
+    RevocationRecords, StoredGrant, UploadRecord, VersionRecord,
 };
 use mutation::{Mutation, Outcome};
 use namespaces::StoredNamespace;
@@ -146,10 +148,14 @@ impl Records {
         }
     }
 
-    async fn package(&self, address: &PackageAddress) -> Result<Option<PackageRecord>, StoreError> {
+    /// Returns a package with the list of its versions, and the quota of its namespace.
+    async fn package_and_quota(
+        &self,
+        address: &PackageAddress,
+    ) -> Result<(Option<PackageRecord>, Option<Quota>), StoreError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.package(address).await,
-            Self::DynamoDb(dynamodb) => dynamodb.package(address).await,
+            Self::Sqlite(sqlite) => sqlite.package_and_quota(address).await,
+            Self::DynamoDb(dynamodb) => dynamodb.package_and_quota(address).await,
         }
     }
 
@@ -162,6 +168,18 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.version(address, version).await,
             Self::DynamoDb(dynamodb) => dynamodb.version(address, version).await,
+        }
+    }
+
+    /// Returns one version, and the quota of its namespace.
+    pub(crate) async fn version_and_quota(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+    ) -> Result<(Option<VersionRecord>, Option<Quota>), StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.version_and_quota(address, version).await,
+            Self::DynamoDb(dynamodb) => dynamodb.version_and_quota(address, version).await,
         }
     }
 
@@ -184,6 +202,17 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.upload(id).await,
             Self::DynamoDb(dynamodb) => dynamodb.upload(id).await,
+        }
+    }
+
+    /// Returns the open uploads to a namespace, and its quota.
+    async fn open_uploads(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<(OpenUploads, Option<Quota>), StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.open_uploads(namespace).await,
+            Self::DynamoDb(dynamodb) => dynamodb.open_uploads(namespace).await,
         }
     }
 

@@ -9,7 +9,7 @@ use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::audience::Audience;
 
-use crate::StoreError;
+use crate::{NamespaceLimits, NamespaceRecord, NamespaceUsage, StoreError};
 
 /// The revision of a record, which changes with every change of the record. Only the backend that
 /// returned it can compare it.
@@ -78,6 +78,30 @@ pub(crate) struct PackageRecord {
     pub(crate) unknown: Map<String, Value>,
 }
 
+/// The record of a namespace, with the revision of its limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordedNamespace {
+    pub(crate) record: NamespaceRecord,
+    /// Changes with every change of the limits. Always 0 in a backend that checks them itself.
+    pub(crate) limits_revision: i64,
+}
+
+/// The limits of a namespace, and what it has. A namespace without limits has no quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quota {
+    pub(crate) limits: NamespaceLimits,
+    /// The revision of the limits.
+    pub(crate) limits_revision: i64,
+    pub(crate) used: NamespaceUsage,
+}
+
+/// What the backend counted of a namespace, for the limits of that revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CountedUsage {
+    pub(crate) limits_revision: i64,
+    pub(crate) used: NamespaceUsage,
+}
+
 /// One published version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VersionRecord {
@@ -105,6 +129,25 @@ pub(crate) struct UploadRecord {
     pub(crate) address: String,
     pub(crate) version: String,
     pub(crate) announced: AnnouncedArchive,
+    /// Until when the client can complete it, in Unix seconds.
+    pub(crate) complete_until: i64,
+}
+
+/// The uploads to one namespace that clients began and did not end.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OpenUploads {
+    pub(crate) revision: Revision,
+    /// The uploads, also those whose time has passed.
+    pub(crate) uploads: Vec<OpenUpload>,
+    /// Fields that a newer program added.
+    pub(crate) unknown: Map<String, Value>,
+}
+
+/// One upload that counts as open until its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenUpload {
+    pub(crate) id: UploadId,
+    pub(crate) principal: String,
     /// Until when the client can complete it, in Unix seconds.
     pub(crate) complete_until: i64,
 }

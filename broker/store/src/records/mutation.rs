@@ -14,12 +14,13 @@ use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::package::{PackageAddress, UploadId, Version};
 use stile_core::principal::{Principal, UniqueId};
 use stile_protocol::audience::Audience;
+use stile_protocol::names::Namespace;
 
 use super::model::{
-    PackageRecord, PrincipalGrants, Revision, RevocationRecords, SealedKeyring, UploadRecord,
-    VersionRecord,
+    CountedUsage, OpenUploads, PackageRecord, PrincipalGrants, Quota, RecordedNamespace, Revision,
+    RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
 };
-use crate::NamespaceRecord;
+use crate::{NamespaceRecord, NamespaceUsage};
 
 /// One change. A commit makes all of its changes, or none.
 #[derive(Debug, Clone)]
@@ -51,15 +52,34 @@ pub(crate) enum Mutation {
     },
     /// Replaces the list of a package's versions, if it has not changed since the read.
     PutPackage { address: PackageAddress, before: Revision, package: PackageRecord },
-    /// Adds an upload, if its id is free. The backend may delete uploads that are older than
-    /// `forget_before`, in Unix seconds.
-    AddUpload { upload: UploadRecord, forget_before: i64 },
-    /// Deletes an upload. The condition also holds if there is no such upload.
-    DeleteUpload(UploadId),
+    /// Counts a version of that many bytes in its namespace, if the limits have not changed since
+    /// the read, and the version exceeds none.
+    CountVersion { namespace: Namespace, bytes: u64, quota: Quota },
+    /// Adds an upload to a namespace, if its id is free and the open uploads have not changed since
+    /// the read. The namespace then has the open uploads in `after` and the new one. The backend may
+    /// delete uploads that are older than `forget_before`, in Unix seconds.
+    AddUpload {
+        upload: UploadRecord,
+        namespace: Namespace,
+        before: Revision,
+        after: OpenUploads,
+        forget_before: i64,
+    },
+    /// Deletes an upload to a namespace. The condition also holds if there is no such upload.
+    DeleteUpload { id: UploadId, namespace: Namespace },
     /// Replaces the sealed keyring, if its revision is still `before`. `keyring` has the next one.
     PutKeyring { before: i64, keyring: SealedKeyring },
     /// Adds the record of a namespace, if it has none.
     AddNamespace(NamespaceRecord),
+    /// Sets the limits of a namespace, and adds its record if it has none. Its record and the
+    /// counted usage must not have changed since the read. `usage` is the new count, for a backend
+    /// that does not count by itself.
+    SetLimits {
+        before: Option<RecordedNamespace>,
+        record: NamespaceRecord,
+        counted: Option<CountedUsage>,
+        usage: NamespaceUsage,
+    },
     /// Records the registry that the records are for, if none is recorded.
     AddHost(Audience),
 }

@@ -9,12 +9,13 @@ use stile_core::grants::{GrantNamespace, PermittedNamespaces};
 use stile_protocol::names::Namespace;
 
 use super::Records;
+use super::model::RecordedNamespace;
 use super::mutation::{Mutation, Outcome};
 use crate::retry::Retry;
 use crate::{NamespaceCreated, NamespaceRecord, NamespaceSummary, StoreError};
 
 /// A record as the backend found it; `None` if this program cannot read it.
-pub(crate) type StoredNamespace = Option<NamespaceRecord>;
+pub(crate) type StoredNamespace = Option<RecordedNamespace>;
 
 /// What the store knows about a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,8 @@ impl Records {
         let mut retry = Retry::default();
         loop {
             if let Some(stored) = self.namespace_record(&record.namespace).await? {
-                return readable(stored, &record.namespace).map(NamespaceCreated::Exists);
+                let stored = readable(stored, &record.namespace)?;
+                return Ok(NamespaceCreated::Exists(stored.record));
             }
             match self.commit(vec![Mutation::AddNamespace(record.clone())]).await? {
                 Outcome::Done => return Ok(NamespaceCreated::Done(record)),
@@ -70,16 +72,19 @@ impl Records {
     ) -> Result<Option<NamespaceSummary>, StoreError> {
         let stored = self.namespace_record(namespace).await?;
         let record = stored.map(|stored| readable(stored, namespace)).transpose()?;
+        let record = record.map(|recorded| recorded.record);
         let grants =
             self.stored_grants(None, Some(GrantNamespace::One(namespace.clone()))).await?.len();
         let modules = self.modules(&PermittedNamespaces::All, Some(namespace), 0, usize::MAX);
         let modules = modules.await?.len();
         let known = record.is_some() || grants > 0 || modules > 0;
+        let usage = self.usages(std::slice::from_ref(namespace)).await?.remove(namespace);
         Ok(known.then(|| NamespaceSummary {
             namespace: namespace.clone(),
             record,
             grants,
             modules,
+            usage,
         }))
     }
 
@@ -87,11 +92,14 @@ impl Records {
     ///
     /// It leaves out a record that it cannot read, and raises the alarm.
     pub(crate) async fn namespaces(&self) -> Result<Vec<NamespaceSummary>, StoreError> {
-        let mut found = Found::default();
+        let (mut found, mut limited) = (Found::default(), Vec::new());
         for stored in self.namespace_records().await? {
             match stored {
-                Some(record) => {
+                Some(RecordedNamespace { record, .. }) => {
                     let namespace = record.namespace.clone();
+                    if !record.limits.is_unlimited() {
+                        limited.push(namespace.clone());
+                    }
                     found.entry(&namespace).record = Some(record);
                 }
                 None => alarm(),
@@ -104,6 +112,9 @@ impl Records {
         }
         for module in self.modules(&PermittedNamespaces::All, None, 0, usize::MAX).await? {
             found.entry(&module.address.namespace).modules += 1;
+        }
+        for (namespace, usage) in self.usages(&limited).await? {
+            found.entry(&namespace).usage = Some(usage);
         }
         Ok(found.0.into_values().collect())
     }
@@ -120,12 +131,17 @@ impl Found {
             record: None,
             grants: 0,
             modules: 0,
+            usage: None,
         };
         self.0.entry(namespace.clone()).or_insert_with(empty)
     }
 }
 
-fn readable(stored: StoredNamespace, namespace: &Namespace) -> Result<NamespaceRecord, StoreError> {
+/// Returns the record, or an error for a record that this program cannot read.
+pub(super) fn readable(
+    stored: StoredNamespace,
+    namespace: &Namespace,
+) -> Result<RecordedNamespace, StoreError> {
     stored.ok_or_else(|| {
         alarm();
         StoreError::corrupt(format!("cannot read the record of namespace `{namespace}`"))

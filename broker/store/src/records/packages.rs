@@ -24,17 +24,19 @@ impl Records {
     ) -> Result<Published, StoreError> {
         let mut retry = Retry::default();
         loop {
-            let mut package =
-                self.package(address).await?.unwrap_or_else(|| package_document::empty(address));
-            if package.versions.len() >= MAX_VERSIONS {
+            let (package, quota) = self.package_and_quota(address).await?;
+            let mut package = package.unwrap_or_else(|| package_document::empty(address));
+            let full = (package.versions.len() >= MAX_VERSIONS).then_some(Published::Full);
+            let exceeded = quota.and_then(|quota| quota.exceeded_by(record.bytes));
+            if let Some(full) = full.or(exceeded.map(Published::OverQuota)) {
                 let published = self.version(address, version).await?;
                 let same =
                     |published: VersionRecord| compare(&published.archive, &record.archive.sha256);
-                return Ok(published.map_or(Published::Full, same));
+                return Ok(published.map_or(full, same));
             }
             let before = package.revision;
             package.add(address, version, record.published_at);
-            let mutations = vec![
+            let mut mutations = vec![
                 Mutation::AddVersion {
                     address: address.clone(),
                     version: version.clone(),
@@ -42,6 +44,11 @@ impl Records {
                 },
                 Mutation::PutPackage { address: address.clone(), before, package },
             ];
+            mutations.extend(quota.map(|quota| Mutation::CountVersion {
+                namespace: address.namespace().clone(),
+                bytes: record.bytes,
+                quota,
+            }));
             match self.commit(mutations).await? {
                 Outcome::Done => return Ok(Published::Created),
                 Outcome::TooLarge => return Ok(Published::Full),
@@ -52,7 +59,8 @@ impl Records {
                     })?;
                     return Ok(compare(&published.archive, &record.archive.sha256));
                 }
-                // Another writer has published another version, or is about to.
+                // Another writer has published another version, or is about to. Or the namespace has
+                // other limits or more versions than it had.
                 Outcome::Refused(_) | Outcome::Conflict => retry.wait().await?,
             }
         }

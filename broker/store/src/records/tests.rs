@@ -336,8 +336,40 @@ async fn only_its_sender_can_complete_an_upload_and_only_in_time() {
     assert!(pending(&other, &upload, 1000).await.is_none());
     assert!(pending(&deploy(), &UploadId::random().unwrap(), 1000).await.is_none());
     assert!(pending(&deploy(), &upload, 1000 + 3600).await.is_none());
-    store.end_upload(upload.clone()).await;
+    store.end_upload(upload.clone(), address.namespace()).await;
     assert!(pending(&deploy(), &upload, 1000).await.is_none());
+}
+
+#[tokio::test]
+async fn open_uploads_are_limited_for_each_principal_and_namespace_until_their_time() {
+    let database = Database::new();
+    let store = &database.records;
+    let announced = AnnouncedArchive { format: Format::Zip, bytes: 7, sha256: "ab".repeat(32) };
+    let add = async |who: &str, address: &str, now| {
+        let address = PackageAddress::Module(address.parse().unwrap());
+        let (id, who) = (UploadId::random().unwrap(), principal(who));
+        let version = version("1.0.0");
+        let added = store.add_upload(id.clone(), &who, &address, &version, &announced, now);
+        (added.await.unwrap(), id)
+    };
+    let [one, two] = ["aws:111122223333:role/one", "aws:111122223333:role/two"];
+    for n in 0..48 {
+        assert_eq!(add(one, "acme/vpc/aws", 1000).await.0, UploadAdded::Done, "{n}");
+    }
+    assert_eq!(add(one, "acme/vpc/aws", 1000).await.0, UploadAdded::TooManyOpen);
+    let (added, last) = add(two, "acme/vpc/aws", 1001).await;
+    assert_eq!(added, UploadAdded::Done);
+    for _ in 0..15 {
+        assert_eq!(add(two, "acme/vpc/aws", 1001).await.0, UploadAdded::Done);
+    }
+    assert_eq!(add(two, "acme/dns/aws", 1001).await.0, UploadAdded::TooManyOpen);
+    for elsewhere in ["acme-x/vpc/aws", "acm/vpc/aws", "acme0/vpc/aws"] {
+        assert_eq!(add(two, elsewhere, 1001).await.0, UploadAdded::Done, "{elsewhere}");
+    }
+    store.end_upload(last, &"acme".parse().unwrap()).await;
+    assert_eq!(add(two, "acme/vpc/aws", 1001).await.0, UploadAdded::Done, "one has ended");
+    assert_eq!(add(two, "acme/vpc/aws", 4599).await.0, UploadAdded::TooManyOpen);
+    assert_eq!(add(one, "acme/vpc/aws", 4600).await.0, UploadAdded::Done, "48 have expired");
 }
 
 #[tokio::test]

@@ -4,18 +4,40 @@
 use stile_core::package::{AnnouncedArchive, PackageAddress, UploadId, Version};
 use stile_core::principal::Principal;
 
+use stile_protocol::names::Namespace;
+
 use super::Records;
-use super::model::UploadRecord;
+use super::model::{OpenUpload, UploadRecord};
 use super::mutation::{Mutation, Outcome};
 use super::retention::MARGIN;
-use crate::{PendingUpload, StoreError};
+use crate::retry::Retry;
+use crate::{PendingUpload, QuotaExceeded, StoreError};
 
 /// Time in which a client can complete an upload after it has begun, in seconds. The slowest upload
 /// has arrived by then.
 const COMPLETE_WITHIN: i64 = 3600;
 
+/// Maximum number of open uploads to one namespace. Each can leave an archive in the bucket until the
+/// bucket deletes it.
+const OPEN_UPLOADS: usize = 64;
+
+/// Maximum number of open uploads of one principal to one namespace, so that one publisher cannot
+/// block the others.
+const OPEN_UPLOADS_OF_ONE: usize = 48;
+
+/// The result of recording an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UploadAdded {
+    /// The store recorded it.
+    Done,
+    /// The archive would exceed a limit of the namespace.
+    OverQuota(QuotaExceeded),
+    /// The principal or the namespace has the maximum number of open uploads.
+    TooManyOpen,
+}
+
 impl Records {
-    /// Records that a client began an upload.
+    /// Records that a client began an upload, unless too many are open.
     pub(crate) async fn add_upload(
         &self,
         id: UploadId,
@@ -24,7 +46,8 @@ impl Records {
         version: &Version,
         announced: &AnnouncedArchive,
         now: i64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<UploadAdded, StoreError> {
+        let namespace = address.namespace();
         let upload = UploadRecord {
             id,
             principal: principal.to_string(),
@@ -33,10 +56,31 @@ impl Records {
             announced: announced.clone(),
             complete_until: now.saturating_add(COMPLETE_WITHIN),
         };
-        let forget_before = now.saturating_sub(MARGIN);
-        match self.commit_with_retries(vec![Mutation::AddUpload { upload, forget_before }]).await? {
-            Outcome::Done => Ok(()),
-            _ => Err(StoreError::busy("an upload with this id exists already")),
+        let mut retry = Retry::default();
+        loop {
+            let (mut open, quota) = self.open_uploads(namespace).await?;
+            if let Some(exceeded) = quota.and_then(|quota| quota.exceeded_by(announced.bytes)) {
+                return Ok(UploadAdded::OverQuota(exceeded));
+            }
+            open.uploads.retain(|upload| now < upload.complete_until);
+            let by_this = |open: &&OpenUpload| open.principal == upload.principal;
+            if open.uploads.len() >= OPEN_UPLOADS
+                || open.uploads.iter().filter(by_this).count() >= OPEN_UPLOADS_OF_ONE
+            {
+                return Ok(UploadAdded::TooManyOpen);
+            }
+            let add = Mutation::AddUpload {
+                upload: upload.clone(),
+                namespace: namespace.clone(),
+                before: open.revision,
+                after: open,
+                forget_before: now.saturating_sub(MARGIN),
+            };
+            match self.commit(vec![add]).await? {
+                Outcome::Done => return Ok(UploadAdded::Done),
+                // Another upload to the namespace began or ended.
+                _ => retry.wait().await?,
+            }
         }
     }
 
@@ -64,8 +108,9 @@ impl Records {
 
     /// Deletes the record of an upload that has ended. If that fails, the backend deletes it after
     /// its time.
-    pub(crate) async fn end_upload(&self, id: UploadId) {
-        if let Err(error) = self.commit(vec![Mutation::DeleteUpload(id)]).await {
+    pub(crate) async fn end_upload(&self, id: UploadId, namespace: &Namespace) {
+        let delete = Mutation::DeleteUpload { id, namespace: namespace.clone() };
+        if let Err(error) = self.commit_with_retries(vec![delete]).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot delete the record of an ended upload; the store deletes it later"

@@ -20,8 +20,9 @@ use crate::blobs::Blobs;
 use crate::keys::Keys;
 use crate::records::{Records, principal_state};
 use crate::{
-    Change, Created, HostRecorded, NamespaceCreated, NamespaceRecord, NamespaceSummary, NewGrant,
-    Recorded, Revocations, SingleUseOutcome, StoreError, Updated,
+    Change, Created, HostRecorded, LimitsChange, LimitsSet, NamespaceCreated, NamespaceLimits,
+    NamespaceRecord, NamespaceSummary, NewGrant, Recorded, Revocations, SingleUseOutcome,
+    StoreError, Updated,
 };
 
 /// Everything that a registry stores.
@@ -152,8 +153,24 @@ impl Store {
     ) -> Result<NamespaceCreated, StoreError> {
         let created_by = access.operator().to_owned();
         self.records
-            .create_namespace(NamespaceRecord { namespace, created_by, created_at: now })
+            .create_namespace(NamespaceRecord {
+                namespace,
+                created_by,
+                created_at: now,
+                limits: NamespaceLimits::default(),
+            })
             .await
+    }
+
+    /// Sets limits of a namespace, and counts what it has.
+    pub async fn set_limits(
+        &self,
+        access: &OperatorAccess,
+        namespace: &Namespace,
+        change: LimitsChange,
+        now: i64,
+    ) -> Result<LimitsSet, StoreError> {
+        self.records.set_limits(namespace, change, access.operator(), now).await
     }
 
     /// Returns one namespace; `None` if it has no record, no grant and no module.

@@ -11,8 +11,8 @@ use stile_protocol::names::Namespace;
 
 use super::Store;
 use crate::blobs::{FetchedObject, SpaceAllocation};
-use crate::records::compare;
 use crate::records::model::VersionRecord;
+use crate::records::{UploadAdded, compare};
 use crate::{BegunUpload, FetchedUpload, Location, PendingUpload, Published, StoreError};
 
 impl Store {
@@ -63,9 +63,8 @@ impl Store {
         let (address, version, bytes) = (access.address(), &new.version, archive.bytes());
         // Look up the version first, so that an existing version costs no transfer of the archive.
         // The transaction checks again.
-        if let Some(VersionRecord { archive: published, .. }) =
-            self.records.version(address, version).await?
-        {
+        let (existing, quota) = self.records.version_and_quota(address, version).await?;
+        if let Some(VersionRecord { archive: published, .. }) = existing {
             let outcome = compare(&published, archive.sha256());
             let same = outcome == Published::Same && published.format == archive.format();
             // If the archive was lost, the same bytes restore it.
@@ -76,6 +75,10 @@ impl Store {
                 }
             }
             return Ok(outcome);
+        }
+        // Otherwise, a refused archive would stay in the bucket.
+        if let Some(exceeded) = quota.and_then(|quota| quota.exceeded_by(bytes)) {
+            return Ok(Published::OverQuota(exceeded));
         }
         let _lock = self.blobs.lock_for_publish().await?;
         let record = VersionRecord {
@@ -121,11 +124,16 @@ impl Store {
             StoreError::unavailable("cannot generate a random id for the upload", error)
         })?;
         let begun = self.blobs.begin_upload(&id, announced, now).await?;
-        if let BegunUpload::Session(_) = begun {
-            let (principal, address) = (access.principal(), access.address());
-            self.records.add_upload(id, principal, address, version, announced, now).await?;
+        if !matches!(begun, BegunUpload::Session(_)) {
+            return Ok(begun);
         }
-        Ok(begun)
+        let (principal, address) = (access.principal(), access.address());
+        let added = self.records.add_upload(id, principal, address, version, announced, now);
+        Ok(match added.await? {
+            UploadAdded::Done => begun,
+            UploadAdded::OverQuota(exceeded) => BegunUpload::OverQuota(exceeded),
+            UploadAdded::TooManyOpen => BegunUpload::TooManyOpen,
+        })
     }
 
     /// Returns an upload that this principal began for this version and that has not ended. `None`
@@ -158,11 +166,11 @@ impl Store {
 
     /// Deletes what an upload left. If a deletion fails, the bucket and the record store delete it
     /// later.
-    pub async fn end_upload(&self, pending: PendingUpload) {
+    pub async fn end_upload(&self, access: &PackageAccess<UploadRight>, pending: PendingUpload) {
         if let Some(object_version) = &pending.object_version {
             self.blobs.delete_upload(&pending.id, object_version).await;
         }
-        self.records.end_upload(pending.id).await;
+        self.records.end_upload(pending.id, access.address().namespace()).await;
     }
 
     /// Allocates disk space for an archive that arrives. `announced` is its length, if the client

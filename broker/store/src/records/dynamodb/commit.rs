@@ -91,12 +91,28 @@ impl DynamoDb {
                     None => return Ok(Rendered::TooLarge),
                 }
             }
-            Mutation::AddUpload { upload, .. } => vec![uploads::add(upload)],
-            Mutation::DeleteUpload(id) => vec![Write::delete(uploads::key(id))],
+            Mutation::CountVersion { namespace, bytes, quota } => {
+                vec![namespaces::count_version(namespace, *bytes, quota)]
+            }
+            Mutation::AddUpload { upload, namespace, before, after, .. } => {
+                let open = uploads::add_open(upload, namespace, *before, after);
+                vec![uploads::add(upload), open]
+            }
+            Mutation::DeleteUpload { id, namespace } => {
+                vec![Write::delete(uploads::key(id)), uploads::remove_open(id, namespace)]
+            }
             Mutation::PutKeyring { before, keyring } => {
                 vec![single::put_keyring(*before, keyring)]
             }
             Mutation::AddNamespace(record) => vec![namespaces::add(record)],
+            Mutation::SetLimits { before, record, counted, usage } => {
+                let set =
+                    self.set_limits(before.as_ref(), record, counted.as_ref(), *usage).await?;
+                match set {
+                    Some(writes) => writes,
+                    None => return Ok(Rendered::Refused),
+                }
+            }
             Mutation::AddHost(host) => vec![single::add_host(host)],
         };
         Ok(Rendered::Writes(writes))

@@ -11,9 +11,9 @@ use super::attributes::{
 };
 use super::table::{Key, PK, SK, VERSION, Write};
 use super::{DynamoDb, compression};
-use crate::StoreError;
-use crate::records::model::{PackageRecord, Revision, StoredArchive, VersionRecord};
+use crate::records::model::{PackageRecord, Quota, Revision, StoredArchive, VersionRecord};
 use crate::records::package_document;
+use crate::{NamespaceUsage, StoreError};
 
 /// The partition of the list of all modules.
 const ALL: &str = "modules";
@@ -39,13 +39,31 @@ impl DynamoDb {
         document.map(|document| Some(document.into())).ok_or_else(|| unreadable(address))
     }
 
-    /// Returns a package with the list of its versions.
-    pub(crate) async fn package(
+    /// Returns a package with the list of its versions, and the quota of its namespace, in one read.
+    pub(crate) async fn package_and_quota(
         &self,
         address: &PackageAddress,
-    ) -> Result<Option<PackageRecord>, StoreError> {
-        let Some(row) = self.row(&document_key(address)).await? else { return Ok(None) };
-        read_package(address, &row).map(Some).ok_or_else(|| unreadable(address))
+    ) -> Result<(Option<PackageRecord>, Option<Quota>), StoreError> {
+        let key = document_key(address);
+        let (found, quota) =
+            self.rows_and_quota(address.namespace(), std::slice::from_ref(&key)).await?;
+        let Some(row) = found.get(&key) else { return Ok((None, quota)) };
+        let package = read_package(address, row).ok_or_else(|| unreadable(address))?;
+        Ok((Some(package), quota))
+    }
+
+    /// Returns one version, and the quota of its namespace, in one read.
+    pub(crate) async fn version_and_quota(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+    ) -> Result<(Option<VersionRecord>, Option<Quota>), StoreError> {
+        let key = version_key(address, version);
+        let (found, quota) =
+            self.rows_and_quota(address.namespace(), std::slice::from_ref(&key)).await?;
+        let Some(row) = found.get(&key) else { return Ok((None, quota)) };
+        let published = read_version(row).ok_or_else(|| unreadable_version(address, version))?;
+        Ok((Some(published), quota))
     }
 
     /// Returns one version.
@@ -55,9 +73,31 @@ impl DynamoDb {
         version: &Version,
     ) -> Result<Option<VersionRecord>, StoreError> {
         let Some(row) = self.row(&version_key(address, version)).await? else { return Ok(None) };
-        let unreadable =
-            || StoreError::corrupt(format!("cannot read `{address}` {version} in the store"));
-        read_version(&row).map(Some).ok_or_else(unreadable)
+        read_version(&row).map(Some).ok_or_else(|| unreadable_version(address, version))
+    }
+
+    /// Counts the versions of a namespace and their bytes, by reading all of them.
+    pub(crate) async fn count(&self, namespace: &Namespace) -> Result<NamespaceUsage, StoreError> {
+        let all = self.modules(&PermittedNamespaces::All, Some(namespace), 0, usize::MAX).await?;
+        let (mut counted, mut is_readable) = (NamespaceUsage::default(), true);
+        for module in all {
+            let address = PackageAddress::Module(module.address);
+            self.query(&partition(&address), VERSION_PREFIX, |row| {
+                match row.as_ref().and_then(read_version) {
+                    Some(version) => {
+                        counted.bytes = counted.bytes.saturating_add(version.bytes);
+                        counted.versions += 1;
+                    }
+                    None => is_readable = false,
+                }
+                !is_readable
+            })
+            .await?;
+            if !is_readable {
+                return Err(unreadable(&address));
+            }
+        }
+        Ok(counted)
     }
 
     /// Returns the versions of a package, each with its archive.
@@ -242,6 +282,10 @@ fn read_summary(row: &Row) -> Option<ModuleSummary> {
         latest: Version::parse(read_text(row, "latest")?).ok()?,
         published_at: read_number(row, "latest_at")?,
     })
+}
+
+fn unreadable_version(address: &PackageAddress, version: &Version) -> StoreError {
+    StoreError::corrupt(format!("cannot read `{address}` {version} in the store"))
 }
 
 fn unreadable(address: &PackageAddress) -> StoreError {

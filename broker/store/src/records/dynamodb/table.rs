@@ -10,6 +10,8 @@
 //! | versions document of a module | `module A` / `versions` | one read |
 //! | one version | `module A` / `version V` | one read |
 //! | record of a namespace; all records | `namespaces` / `N` | one read, or one paged query |
+//! | what a limited namespace has | `usage N` / `usage` | in a batch, with the record |
+//! | open uploads to a namespace | `uploads N` / `open` | in the same batch |
 //! | all modules; those of a namespace | `modules` / `N NAME SYSTEM` | one paged query |
 //! | keyring; registry host | `keyring` / `keyring`; `host` / `host` | one batch |
 //! | all revocations | `revocations` / `revocations` | one read |
@@ -19,6 +21,7 @@
 //! The store never scans the table. A space separates the parts of a key, because it sorts before
 //! every character that a name can contain.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::error::SdkError;
@@ -76,7 +79,7 @@ impl Key {
 pub(super) struct Write {
     key: Key,
     row: Option<Row>,
-    update: Option<&'static str>,
+    update: Option<Cow<'static, str>>,
     condition: Option<&'static str>,
     values: Row,
 }
@@ -94,8 +97,9 @@ impl Write {
     }
 
     /// Creates a write that changes a row with an update expression.
-    pub(super) fn update(key: Key, expression: &'static str) -> Self {
-        Self { key, row: None, update: Some(expression), condition: None, values: Row::new() }
+    pub(super) fn update(key: Key, expression: impl Into<Cow<'static, str>>) -> Self {
+        let update = Some(expression.into());
+        Self { key, row: None, update, condition: None, values: Row::new() }
     }
 
     /// Creates a write that deletes a row.

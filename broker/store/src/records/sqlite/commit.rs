@@ -6,7 +6,7 @@ use stile_core::grants::{Grant, GrantNamespace, Pin};
 use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
 
-use super::{Sqlite, database_error, grants, packages, revocations, single, uploads};
+use super::{Sqlite, database_error, grants, namespaces, packages, revocations, single, uploads};
 use crate::StoreError;
 use crate::records::model::RevocationRecords;
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
@@ -75,10 +75,15 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         Mutation::PutPackage { address, before, .. } => {
             Ok(packages::revision_of(transaction, address)? == *before)
         }
-        Mutation::AddUpload { upload, .. } => {
-            Ok(!exists("SELECT 1 FROM uploads WHERE id = ?1", &[&upload.id.as_str()])?)
+        Mutation::CountVersion { namespace, bytes, .. } => {
+            let quota = namespaces::quota_of(transaction, namespace)?;
+            Ok(quota.and_then(|quota| quota.exceeded_by(*bytes)).is_none())
         }
-        Mutation::DeleteUpload(_) => Ok(true),
+        Mutation::AddUpload { upload, namespace, before, .. } => {
+            let free = !exists("SELECT 1 FROM uploads WHERE id = ?1", &[&upload.id.as_str()])?;
+            Ok(free && uploads::open(transaction, namespace)?.revision == *before)
+        }
+        Mutation::DeleteUpload { .. } => Ok(true),
         Mutation::PutKeyring { before, .. } => {
             let revision = single::keyring(transaction)?.map_or(0, |keyring| keyring.revision);
             Ok(revision == *before)
@@ -86,6 +91,10 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         Mutation::AddNamespace(record) => {
             let sql = "SELECT 1 FROM namespaces WHERE namespace = ?1";
             Ok(!exists(sql, &[&record.namespace.as_str()])?)
+        }
+        Mutation::SetLimits { before, record, .. } => {
+            let stored = namespaces::record_of(transaction, &record.namespace)?;
+            Ok(stored == before.clone().map(Some))
         }
         Mutation::AddHost(_) => Ok(single::host(transaction)?.is_none()),
     }
@@ -145,11 +154,15 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         Mutation::PutPackage { address, package, .. } => {
             packages::put_package(transaction, address, package).map_err(database_error)
         }
-        Mutation::AddUpload { upload, forget_before } => {
+        // The trigger counts each version.
+        Mutation::CountVersion { .. } => Ok(()),
+        Mutation::AddUpload { upload, forget_before, .. } => {
             execute("DELETE FROM uploads WHERE complete_until < ?1", &[forget_before])?;
             uploads::add(transaction, upload).map_err(database_error)
         }
-        Mutation::DeleteUpload(id) => execute("DELETE FROM uploads WHERE id = ?1", &[&id.as_str()]),
+        Mutation::DeleteUpload { id, .. } => {
+            execute("DELETE FROM uploads WHERE id = ?1", &[&id.as_str()])
+        }
         Mutation::PutKeyring { keyring, .. } => put_single(
             transaction,
             single::KEYRING,
@@ -157,10 +170,9 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
             &sealed_keyring::to_text(keyring),
         )
         .map_err(database_error),
-        Mutation::AddNamespace(record) => execute(
-            "INSERT INTO namespaces (namespace, created_by, created_at) VALUES (?1, ?2, ?3)",
-            &[&record.namespace.as_str(), &record.created_by, &record.created_at],
-        ),
+        Mutation::AddNamespace(record) | Mutation::SetLimits { record, .. } => {
+            namespaces::put(transaction, record).map_err(database_error)
+        }
         Mutation::AddHost(host) => {
             put_single(transaction, single::HOST, 1, host.as_str()).map_err(database_error)
         }

@@ -74,21 +74,60 @@ CREATE TABLE IF NOT EXISTS namespaces (
 INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 3', 1);
 ";
 
+/// `namespace_usage` counts the versions of each namespace. Triggers count, and refuse a version that
+/// exceeds a limit, so the limits also hold for programs of earlier formats, which do not know them.
+const LIMITS: &str = "
+CREATE TABLE IF NOT EXISTS namespace_usage (
+  namespace TEXT PRIMARY KEY, bytes INTEGER NOT NULL, versions INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT OR REPLACE INTO namespace_usage (namespace, bytes, versions)
+  SELECT namespace, sum(bytes), count(*) FROM module_versions GROUP BY namespace;
+
+CREATE TRIGGER IF NOT EXISTS version_exceeds_no_limit BEFORE INSERT ON module_versions
+WHEN EXISTS (
+  SELECT 1 FROM namespaces LEFT JOIN namespace_usage USING (namespace)
+  WHERE namespaces.namespace = NEW.namespace
+    AND (coalesce(bytes, 0) + NEW.bytes > max_bytes OR coalesce(versions, 0) + 1 > max_versions)
+) BEGIN
+  SELECT RAISE(ABORT, 'the version exceeds a limit of its namespace');
+END;
+
+CREATE TRIGGER IF NOT EXISTS version_is_counted AFTER INSERT ON module_versions BEGIN
+  INSERT INTO namespace_usage (namespace, bytes, versions) VALUES (NEW.namespace, NEW.bytes, 1)
+  ON CONFLICT (namespace) DO UPDATE SET bytes = bytes + excluded.bytes, versions = versions + 1;
+END;
+
+CREATE TRIGGER IF NOT EXISTS deleted_version_is_not_counted AFTER DELETE ON module_versions BEGIN
+  UPDATE namespace_usage SET bytes = bytes - OLD.bytes, versions = versions - 1
+  WHERE namespace = OLD.namespace;
+END;
+
+INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 4', 1);
+";
+
 /// Returns all migrations in order. Never change a released migration; add a new one at the end.
 /// Each must be safe to repeat, because two processes can start at the same time.
 fn migrations() -> Migrations<'static> {
     Migrations::new(vec![
         M::up(FIRST),
         M::up_with_hook(UPLOADS_AND_SEALED_KEYS, |transaction: &Transaction<'_>| {
-            add_column(transaction, "module_versions", "object_version")?;
-            add_column(transaction, "grants", "crit")
+            add_column(transaction, "module_versions", "object_version", "TEXT")?;
+            add_column(transaction, "grants", "crit", "TEXT")
         }),
         M::up(NAMESPACES),
+        // The triggers need the columns, so the hook creates both.
+        M::up_with_hook("", |transaction: &Transaction<'_>| {
+            add_column(transaction, "namespaces", "max_bytes", "INTEGER")?;
+            add_column(transaction, "namespaces", "max_versions", "INTEGER")?;
+            add_column(transaction, "namespaces", "crit", "TEXT")?;
+            Ok(transaction.execute_batch(LIMITS)?)
+        }),
     ])
 }
 
 /// The number of migrations that this program knows: the format that it reads and writes.
-pub(crate) const FORMAT: i64 = 3;
+pub(crate) const FORMAT: i64 = 4;
 
 /// The result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,15 +216,20 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<Migrated, StoreErro
     Ok(Migrated { from, to: format(connection)? })
 }
 
-/// Adds a text column that may be null, unless the table has it.
-fn add_column(transaction: &Transaction<'_>, table: &str, column: &str) -> HookResult {
+/// Adds a column that may be null, unless the table has it.
+fn add_column(
+    transaction: &Transaction<'_>,
+    table: &str,
+    column: &str,
+    of_type: &str,
+) -> HookResult {
     let there: bool = transaction.query_row(
         "SELECT count(*) > 0 FROM pragma_table_info(?1) WHERE name = ?2",
         [table, column],
         |row| row.get(0),
     )?;
     if !there {
-        transaction.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} TEXT"))?;
+        transaction.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {of_type}"))?;
     }
     Ok(())
 }
@@ -240,5 +284,52 @@ mod tests {
         let unchanged = Migrated { from: FORMAT + 1, to: FORMAT + 1 };
         assert_eq!(migrate(&mut connection).unwrap(), unchanged);
         create(&mut connection).unwrap();
+    }
+
+    const VERSION: &str = "INSERT INTO module_versions \
+         (namespace, name, system, version, sha256, format, bytes, published_by, published_at)";
+
+    fn usage(connection: &Connection, namespace: &str) -> Option<(i64, i64)> {
+        let sql = "SELECT bytes, versions FROM namespace_usage WHERE namespace = ?1";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        connection.query_row(sql, [namespace], read).optional().unwrap()
+    }
+
+    #[test]
+    fn limits_hold_for_programs_of_an_earlier_format_and_count_what_they_published() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrations().to_version(&mut connection, 3).unwrap();
+        let publish = |connection: &Connection, namespace: &str, version: i64, bytes: i64| {
+            let sql = format!("{VERSION} VALUES (?1, 'vpc', 'aws', ?2, 'ab', 'zip', ?3, 'x', 7)");
+            connection.execute(&sql, params![namespace, version.to_string(), bytes])
+        };
+        for (namespace, version, bytes) in [("acme", 1, 5), ("acme", 2, 6), ("acme-x", 1, 7)] {
+            publish(&connection, namespace, version, bytes).unwrap();
+        }
+        connection.execute("INSERT INTO namespaces VALUES ('acme', 'x', 7)", []).unwrap();
+        assert_eq!(migrate(&mut connection).unwrap(), Migrated { from: 3, to: FORMAT });
+        assert_eq!(usage(&connection, "acme"), Some((11, 2)));
+        assert_eq!(usage(&connection, "acme-x"), Some((7, 1)));
+        for (limits, bytes, allowed) in [
+            ("max_bytes = 20, max_versions = 2", 1, false),
+            ("max_bytes = 20, max_versions = 0", 1, false),
+            ("max_bytes = 20, max_versions = NULL", 10, false),
+            ("max_bytes = 10, max_versions = 9", 0, false),
+            ("max_bytes = NULL, max_versions = 2", 1, false),
+            ("max_bytes = 20, max_versions = 3", 9, true),
+            ("max_bytes = NULL, max_versions = NULL", 9, true),
+        ] {
+            connection.execute(&format!("UPDATE namespaces SET {limits}"), []).unwrap();
+            let published = publish(&connection, "acme", 3, bytes);
+            assert_eq!(published.is_ok(), allowed, "{limits} {bytes}: {published:?}");
+            publish(&connection, "acme-x", 2, 100).unwrap();
+            publish(&connection, "new", 1, 100).unwrap();
+            connection.execute("DELETE FROM module_versions WHERE version = '3'", []).unwrap();
+            connection.execute("DELETE FROM module_versions WHERE bytes = 100", []).unwrap();
+            assert_eq!(usage(&connection, "acme"), Some((11, 2)), "{limits}");
+        }
+        connection.pragma_update(None, "user_version", 0).unwrap();
+        migrate(&mut connection).unwrap();
+        assert_eq!(usage(&connection, "acme"), Some((11, 2)), "a repeated migration counts once");
     }
 }

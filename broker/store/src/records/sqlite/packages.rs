@@ -8,9 +8,10 @@ use stile_core::grants::PermittedNamespaces;
 use stile_core::package::{Format, ModuleSummary, PackageAddress, Version};
 use stile_protocol::names::Namespace;
 
+use super::namespaces::quota_of;
 use super::{Sqlite, database_error, migrations, number, revision, rows, sql_number, text};
 use crate::StoreError;
-use crate::records::model::{PackageRecord, Revision, StoredArchive, VersionRecord};
+use crate::records::model::{PackageRecord, Quota, Revision, StoredArchive, VersionRecord};
 use crate::records::package_document;
 
 impl Sqlite {
@@ -31,14 +32,16 @@ impl Sqlite {
         .await
     }
 
-    /// Returns a package with the list of its versions.
-    pub(crate) async fn package(
+    /// Returns a package with the list of its versions, and the quota of its namespace.
+    pub(crate) async fn package_and_quota(
         &self,
         address: &PackageAddress,
-    ) -> Result<Option<PackageRecord>, StoreError> {
+    ) -> Result<(Option<PackageRecord>, Option<Quota>), StoreError> {
         let address = address.clone();
         self.read(move |connection| {
-            let Some(row) = row_of(connection, &address)? else { return Ok(None) };
+            let snapshot = connection.unchecked_transaction().map_err(database_error)?;
+            let quota = quota_of(&snapshot, address.namespace())?;
+            let Some(row) = row_of(&snapshot, &address)? else { return Ok((None, quota)) };
             let read = || {
                 let document = serde_json::from_str(text(row.first())?).ok()?;
                 let mut package =
@@ -46,7 +49,8 @@ impl Sqlite {
                 package.revision = revision([&row]);
                 Some(package)
             };
-            read().map(Some).ok_or_else(|| unreadable(&address))
+            let package = read().ok_or_else(|| unreadable(&address))?;
+            Ok((Some(package), quota))
         })
         .await
     }
@@ -59,6 +63,21 @@ impl Sqlite {
     ) -> Result<Option<VersionRecord>, StoreError> {
         let (address, version) = (address.clone(), version.clone());
         self.read(move |connection| version_of(connection, &address, &version)).await
+    }
+
+    /// Returns one version, and the quota of its namespace.
+    pub(crate) async fn version_and_quota(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+    ) -> Result<(Option<VersionRecord>, Option<Quota>), StoreError> {
+        let (address, version) = (address.clone(), version.clone());
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction().map_err(database_error)?;
+            let quota = quota_of(&snapshot, address.namespace())?;
+            Ok((version_of(&snapshot, &address, &version)?, quota))
+        })
+        .await
     }
 
     /// Returns the SHA-256 and the extension of each archive that a version names.

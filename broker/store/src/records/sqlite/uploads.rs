@@ -1,12 +1,15 @@
 //! Uploads that clients began, as rows.
 
 use rusqlite::types::Value;
-use rusqlite::{Transaction, named_params};
+use rusqlite::{Connection, Transaction, named_params};
+use serde_json::Map;
 use stile_core::package::{AnnouncedArchive, Format, UploadId};
+use stile_protocol::names::Namespace;
 
-use super::{Sqlite, number, rows, sql_number, text};
+use super::namespaces::quota_of;
+use super::{Sqlite, database_error, number, revision, rows, sql_number, text};
 use crate::StoreError;
-use crate::records::model::UploadRecord;
+use crate::records::model::{OpenUpload, OpenUploads, Quota, UploadRecord};
 
 impl Sqlite {
     /// Returns an upload that a client began.
@@ -20,6 +23,44 @@ impl Sqlite {
         })
         .await
     }
+
+    /// Returns the open uploads to a namespace, and its quota.
+    pub(crate) async fn open_uploads(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<(OpenUploads, Option<Quota>), StoreError> {
+        let namespace = namespace.clone();
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction().map_err(database_error)?;
+            Ok((open(&snapshot, &namespace)?, quota_of(&snapshot, &namespace)?))
+        })
+        .await
+    }
+}
+
+/// Returns the open uploads to a namespace, also those whose time has passed.
+pub(super) fn open(
+    connection: &Connection,
+    namespace: &Namespace,
+) -> Result<OpenUploads, StoreError> {
+    // The character after `/` is `0`, so the range has every address in the namespace.
+    let sql = "SELECT id, principal, complete_until FROM uploads \
+               WHERE address >= ?1 || '/' AND address < ?1 || '0' ORDER BY id";
+    let found = rows(connection, sql, [namespace.as_str()])?;
+    let read = |row: &Vec<Value>| {
+        Some(OpenUpload {
+            id: UploadId::parse(text(row.first())?)?,
+            principal: text(row.get(1))?.to_owned(),
+            complete_until: number(row.get(2))?,
+        })
+    };
+    let uploads = found.iter().map(read).collect::<Option<_>>();
+    let unreadable = || StoreError::corrupt("cannot read an upload in the database");
+    Ok(OpenUploads {
+        revision: revision(&found),
+        uploads: uploads.ok_or_else(unreadable)?,
+        unknown: Map::new(),
+    })
 }
 
 /// Adds an upload. [`read`] reads it.
