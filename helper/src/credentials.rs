@@ -6,16 +6,14 @@
 
 mod login;
 mod profiles;
+mod provider;
 
 use std::time::Duration;
 
-use aws_config::ecs::EcsCredentialsProvider;
-use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds;
 use aws_config::meta::region::ProvideRegion;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
-use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError as SdkError;
@@ -24,6 +22,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 pub use crate::credentials::login::LoginProblem;
 pub use crate::credentials::profiles::{ProfileError, ProfileKind, ProfileSummary, list_profiles};
+pub use crate::credentials::provider::CredentialProvider;
 
 use crate::credentials::profiles::ProfileFacts;
 
@@ -370,7 +369,7 @@ pub async fn configured_region(
 
 /// Asks instance metadata for the region.
 async fn region_of_instance(environment: &Environment, metadata: &imds::Client) -> Option<Region> {
-    CredentialProvider::Instance.check_proxy(environment).ok()?;
+    check_proxy(CredentialProvider::Instance, environment).ok()?;
     let of_instance =
         imds::region::ImdsRegionProvider::builder().imds_client(metadata.clone()).build();
     of_instance.region().await.filter(is_set)
@@ -392,7 +391,7 @@ async fn first_credentials(
         if profile.is_some() { &[CredentialProvider::Profile] } else { &CredentialProvider::CHAIN };
     let mut of_profile = None;
     for provider in chain {
-        provider.check_proxy(environment)?;
+        check_proxy(*provider, environment)?;
         let selected = profile.or_else(|| environment.profile_override());
         let built = provider.build(selected, settings, metadata);
         let source = match provide_fresh(&built, now).await {
@@ -480,105 +479,24 @@ fn metadata_timed_out(error: &SdkError) -> bool {
     METADATA_ACCEPTED.iter().any(|part| text.contains(part))
 }
 
-/// A provider of AWS credentials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CredentialProvider {
-    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
-    Environment,
-    /// A profile of the AWS configuration: keys, SSO, an assumed role, a `credential_process`.
-    Profile,
-    /// A web identity token file and a role, for example on EKS or in CI.
-    WebIdentity,
-    /// The container endpoint of ECS, EKS Pod Identity or CloudShell.
-    Container,
-    /// The EC2 instance metadata service, version 2.
-    Instance,
-}
-
-impl CredentialProvider {
-    /// The providers in the order in which the helper tries them.
-    const CHAIN: [Self; 5] =
-        [Self::Environment, Self::Profile, Self::WebIdentity, Self::Container, Self::Instance];
-
-    fn build(
-        self,
-        profile: Option<&str>,
-        settings: &ProviderConfig,
-        metadata: &imds::Client,
-    ) -> SharedCredentialsProvider {
-        match self {
-            Self::Environment => {
-                SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())
-            }
-            Self::Profile => {
-                let mut builder = ProfileFileCredentialsProvider::builder().configure(settings);
-                if let Some(profile) = profile {
-                    builder = builder.profile_name(profile);
-                }
-                SharedCredentialsProvider::new(builder.build())
-            }
-            Self::WebIdentity => SharedCredentialsProvider::new(
-                WebIdentityTokenCredentialsProvider::builder().configure(settings).build(),
-            ),
-            Self::Container => SharedCredentialsProvider::new(
-                EcsCredentialsProvider::builder().configure(settings).build(),
-            ),
-            Self::Instance => SharedCredentialsProvider::new(
-                imds::credentials::ImdsCredentialsProvider::builder()
-                    .configure(settings)
-                    .imds_client(metadata.clone())
-                    .build(),
-            ),
-        }
+/// Fails if a proxy would receive the provider's request for credentials.
+///
+/// A container's request contains an authorization token, in plain HTTP.
+fn check_proxy(
+    provider: CredentialProvider,
+    environment: &Environment,
+) -> Result<(), CredentialsError> {
+    let sends = match provider {
+        CredentialProvider::Container => environment.names_container_endpoint(),
+        CredentialProvider::Instance => true,
+        CredentialProvider::Environment
+        | CredentialProvider::Profile
+        | CredentialProvider::WebIdentity => false,
+    };
+    if sends && environment.proxies_endpoints() {
+        return Err(CredentialsError::Proxied { provider });
     }
-
-    /// Fails if a proxy would receive the provider's request for credentials.
-    ///
-    /// A container's request contains an authorization token, in plain HTTP.
-    fn check_proxy(self, environment: &Environment) -> Result<(), CredentialsError> {
-        let sends = match self {
-            Self::Container => environment.names_container_endpoint(),
-            Self::Instance => true,
-            Self::Environment | Self::Profile | Self::WebIdentity => false,
-        };
-        if sends && environment.proxies_endpoints() {
-            return Err(CredentialsError::Proxied { provider: self });
-        }
-        Ok(())
-    }
-
-    /// What the user can do if the provider fails.
-    pub const fn hint(self) -> &'static str {
-        match self {
-            Self::Environment => {
-                "renew `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for a role, `AWS_SESSION_TOKEN`"
-            }
-            Self::Profile => {
-                "sign in with `aws login` or `aws sso login`, or check the profile with `aws configure list`"
-            }
-            Self::WebIdentity => {
-                "check `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` and the trust policy of the role"
-            }
-            Self::Container => {
-                "check `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI`, and the role of the task or pod"
-            }
-            Self::Instance => {
-                "attach a role to the instance; inside a container, set its metadata hop limit to 2"
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for CredentialProvider {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Environment => "the environment",
-            Self::Profile => "the AWS profile",
-            Self::WebIdentity => "web identity",
-            Self::Container => "the container endpoint",
-            Self::Instance => "instance metadata",
-        })
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -593,16 +511,19 @@ mod tests {
             ..Environment::default()
         };
         for provider in [CredentialProvider::Container, CredentialProvider::Instance] {
-            let error = provider.check_proxy(&proxied).unwrap_err();
+            let error = check_proxy(provider, &proxied).unwrap_err();
             assert!(matches!(error, CredentialsError::Proxied { .. }), "{provider}");
             assert!(error.hint().contains("NO_PROXY"), "{provider}");
-            assert!(provider.check_proxy(&Environment::default()).is_ok(), "{provider}");
+            assert!(check_proxy(provider, &Environment::default()).is_ok(), "{provider}");
         }
         for provider in [CredentialProvider::Environment, CredentialProvider::Profile] {
-            assert!(provider.check_proxy(&proxied).is_ok(), "{provider}");
+            assert!(check_proxy(provider, &proxied).is_ok(), "{provider}");
         }
         let other = Environment { aws: Vec::new(), ..proxied };
-        assert!(CredentialProvider::Container.check_proxy(&other).is_ok(), "nothing is configured");
+        assert!(
+            check_proxy(CredentialProvider::Container, &other).is_ok(),
+            "nothing is configured"
+        );
     }
 
     #[test]
