@@ -10,6 +10,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permission, Permissions};
 use stile_protocol::reply::ErrorReply;
@@ -71,6 +72,16 @@ impl Api {
             permissions: Permissions::NONE.with(permission),
         };
         Ok(Self { registry, environment, clock, client, scope })
+    }
+
+    /// Returns the registry's host, as Terraform writes it.
+    pub(crate) const fn host(&self) -> &Audience {
+        &self.registry.host
+    }
+
+    /// Returns the environment of the program.
+    pub(crate) const fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     /// Returns the timeout of a request without an archive.

@@ -259,6 +259,11 @@ pub(crate) struct TokenLift {
 pub(crate) enum ModuleVerb {
     /// Publish one version of a module
     ///
+    /// SOURCE is a folder, a `.zip` or `.tar.gz` with the module's files at its top level, or the
+    /// `https` URL of such an archive. ADDRESS is `namespace/name/system`, and VERSION is such as
+    /// `1.2.0` or `1.2.0-rc.1`. Leave out both for an archive with the name
+    /// `terraform-module_NAMESPACE_NAME_SYSTEM_vVERSION.tar.gz`.
+    ///
     /// The archive of an unchanged folder is always the same, so you can repeat the command. The
     /// program uploads an archive that is too large for one request to the URL that the registry
     /// returns, without the token.
@@ -268,8 +273,12 @@ pub(crate) enum ModuleVerb {
     /// `.terraformignore` excludes, with the rules of Terraform: a folder needs a `/` at its end.
     /// One notice lists what it skipped. It refuses a folder with private keys or CLI
     /// configurations with tokens. It packs a symbolic link to a file of the folder as that file.
+    /// It sends an archive unchanged, and refuses one with files that it would skip or refuse.
+    ///
+    /// At its end, it prints the block that uses the version in Terraform.
     ///
     /// Example: `stile-admin module publish acme/vpc/aws 1.2.0 ./vpc --registry-host registry.example.com`
+    #[command(override_usage = "stile-admin module publish [OPTIONS] [ADDRESS VERSION] SOURCE")]
     Publish(ModulePublish),
     /// List modules, a namespace's modules, or a module's versions
     ///
@@ -279,19 +288,11 @@ pub(crate) enum ModuleVerb {
 
 #[derive(Debug, Args)]
 pub(crate) struct ModulePublish {
-    /// The module's address, `namespace/name/system`
-    #[arg(value_name = "ADDRESS")]
-    pub(crate) address: String,
+    /// The module's address and version, and the source
+    #[arg(value_name = "ADDRESS VERSION SOURCE", num_args = 1..=3, required = true)]
+    pub(crate) what: Vec<OsString>,
 
-    /// The version, such as `1.2.0` or `1.2.0-rc.1`
-    #[arg(value_name = "VERSION")]
-    pub(crate) version: String,
-
-    /// The module's folder, or a `.zip` or `.tar.gz` with its files at the top level
-    #[arg(value_name = "PATH")]
-    pub(crate) path: PathBuf,
-
-    /// Pack files that match this pattern, although the program would skip or refuse them
+    /// Publish files that match this pattern, although the program would skip or refuse them
     ///
     /// A pattern as in `.terraformignore`. Repeat the flag for more patterns.
     /// Default: none. Example: `--include 'examples/*.tfvars'`

@@ -8,9 +8,11 @@ mod commands;
 mod direct_upload;
 mod error;
 mod expiry;
+mod fetch;
 mod output;
 mod pack;
 mod progress;
+mod source;
 mod target;
 mod upload;
 

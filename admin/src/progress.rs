@@ -16,10 +16,25 @@ const LONG: Duration = Duration::from_millis(500);
 /// The time between two pictures of the spinner.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The templates of bars and spinners.
+const SENDING: &str = "sending {bytes} of {total_bytes} {wide_bar}";
+const DOWNLOADING: &str = "downloading {bytes} of {total_bytes} {wide_bar}";
+const DOWNLOADING_UNKNOWN: &str = "downloading {bytes} {spinner}";
+const WAITING: &str = "{spinner} {msg}";
+
 /// Creates a bar for an upload of that many bytes.
 pub(crate) fn bar(bytes: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(bytes), target());
-    styled(bar, "sending {bytes} of {total_bytes} {wide_bar}")
+    styled(bar, SENDING)
+}
+
+/// Creates a bar for a download, of that many bytes if the server announces them.
+pub(crate) fn download_bar(bytes: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(bytes, target());
+    match bytes {
+        Some(_) => styled(bar, DOWNLOADING),
+        None => styled(bar, DOWNLOADING_UNKNOWN),
+    }
 }
 
 /// Waits for work, and shows a spinner with these words if that takes long.
@@ -31,7 +46,7 @@ pub(crate) async fn spinning<T>(words: &'static str, work: impl Future<Output = 
     if let Ok(done) = tokio::time::timeout(LONG, &mut work).await {
         return done;
     }
-    let spinner = styled(ProgressBar::with_draw_target(None, target()), "{spinner} {msg}");
+    let spinner = styled(ProgressBar::with_draw_target(None, target()), WAITING);
     spinner.set_message(words);
     spinner.enable_steady_tick(TICK);
     let done = work.await;
@@ -74,7 +89,7 @@ mod tests {
 
     #[test]
     fn each_template_is_valid() {
-        for template in ["sending {bytes} of {total_bytes} {wide_bar}", "{spinner} {msg}"] {
+        for template in [SENDING, DOWNLOADING, DOWNLOADING_UNKNOWN, WAITING] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -1,5 +1,6 @@
 //! Packs or opens a module's archive, inspects it, and sends it in chunks.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -16,8 +17,9 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use crate::api::{Api, ApiResponse};
 use crate::error::CommandError;
+use crate::fetch::Download;
 use crate::output::notice;
-use crate::pack::{PackError, PackedFolder, Pattern, pack};
+use crate::pack::{ArchiveFindings, PackError, PackedFolder, Pattern, findings, pack};
 use crate::progress::bar;
 
 /// Timeout of an upload. It is longer than the broker's own timeout of 15 minutes.
@@ -50,46 +52,75 @@ impl Archive {
     ///
     /// [`CommandError`], if the archive cannot be published, or if a file cannot be read.
     pub(crate) fn open(path: &Path, include: &[Pattern]) -> Result<Self, CommandError> {
-        let unreadable = |error: io::Error| {
-            CommandError::failed_because(
-                format_args!("`{}` cannot be read", path.display()),
-                &error,
-            )
-        };
-        let refused = |problem: &dyn std::fmt::Display| {
-            CommandError::refused(format!("`{}` cannot be published: {problem}", path.display()))
-        };
-        let unusable = |problem: &str| {
-            CommandError::usage(format!("`{}` cannot be published: {problem}", path.display()))
-        };
-        let (mut file, format, skipped) = if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+        let subject = Subject(path.display().to_string());
+        let metadata = std::fs::metadata(path).map_err(|error| subject.unreadable(&error))?;
+        if metadata.is_dir() {
             let packed = pack(path, include).map_err(|error| pack_failure(&error))?;
             print_skipped(&packed);
-            (packed.file, Format::Zip, packed.skipped)
-        } else {
-            if !include.is_empty() {
-                return Err(unusable("`--include` selects files of a folder only")
-                    .hint("leave out `--include`: the program sends an archive unchanged"));
+            return Self::inspect(&subject, packed.file, Format::Zip, packed.skipped);
+        }
+        let hint = "use a folder, a `.zip` or a `.tar.gz`";
+        // Opening a pipe would wait for a writer.
+        if !metadata.is_file() {
+            return Err(subject.refused("it is neither a file nor a folder").hint(hint));
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let format = format_of(name)
+            .ok_or_else(|| subject.unusable("its name has no archive extension").hint(hint))?;
+        let file = File::open(path).map_err(|error| subject.unreadable(&error))?;
+        Self::of_file(&subject, file, format, include)
+    }
+
+    /// Inspects an archive that was downloaded from a URL.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub(crate) fn downloaded(
+        download: Download,
+        include: &[Pattern],
+    ) -> Result<Self, CommandError> {
+        let Download { shown, mut file, name } = download;
+        let subject = Subject(shown);
+        let mut first = [0; 4];
+        let format = match format_of(&name) {
+            Some(format) => format,
+            // The URL of a download need not end with the name of a file.
+            None => {
+                let read = file.read_exact(&mut first);
+                read.ok().and_then(|()| Format::sniff(&first)).ok_or_else(|| {
+                    subject.refused("it is neither a zip archive nor a gzip-compressed tar archive")
+                })?
             }
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let ends = |format: &Format| {
-                name.strip_suffix(format.extension()).is_some_and(|rest| rest.ends_with('.'))
-            };
-            let format = Format::ALL.into_iter().find(ends);
-            let hint = "use a folder, a `.zip` or a `.tar.gz`";
-            // Opening a pipe would wait for a writer.
-            if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-                return Err(refused(&"it is neither a file nor a folder").hint(hint));
-            }
-            (
-                File::open(path).map_err(unreadable)?,
-                format.ok_or_else(|| unusable("its name has no archive extension").hint(hint))?,
-                Vec::new(),
-            )
         };
+        Self::of_file(&subject, file, format, include)
+    }
+
+    /// Inspects a finished archive, which is sent unchanged.
+    fn of_file(
+        subject: &Subject,
+        file: File,
+        format: Format,
+        include: &[Pattern],
+    ) -> Result<Self, CommandError> {
+        let archive = Self::inspect(subject, file, format, Vec::new())?;
+        let found =
+            findings(&archive.file, format, include).map_err(|error| subject.unreadable(&error))?;
+        subject.check(&found)?;
+        print_unmatched(&found.unmatched);
+        Ok(archive)
+    }
+
+    fn inspect(
+        subject: &Subject,
+        mut file: File,
+        format: Format,
+        skipped: Vec<String>,
+    ) -> Result<Self, CommandError> {
+        let unreadable = |error: io::Error| subject.unreadable(&error);
         let bytes = file.metadata().map_err(unreadable)?.len();
         if bytes > MAX_ARCHIVE {
-            return Err(refused(&format_args!(
+            return Err(subject.refused(format_args!(
                 "the archive has {bytes} bytes, but the maximum is {MAX_ARCHIVE}"
             )));
         }
@@ -97,7 +128,11 @@ impl Archive {
         let files = inspected.map_err(|error| match error {
             ArchiveError::Unreadable(error) => unreadable(error),
             ArchiveError::Rejected { .. } | ArchiveError::TooSlow(_) => {
-                error.hint().map_or(refused(&error), |hint| refused(&error).hint(hint))
+                let refused = subject.refused(&error);
+                match error.hint() {
+                    Some(hint) => refused.hint(hint),
+                    None => refused,
+                }
             }
         })?;
         let sha256 = digest(&mut file).map_err(unreadable)?;
@@ -177,6 +212,52 @@ impl Archive {
     }
 }
 
+/// What is to be published, as an error names it.
+struct Subject(String);
+
+impl Subject {
+    fn unreadable(&self, error: &io::Error) -> CommandError {
+        CommandError::failed_because(format_args!("`{}` cannot be read", self.0), error)
+    }
+
+    fn refused(&self, problem: impl fmt::Display) -> CommandError {
+        CommandError::refused(format!("`{}` cannot be published: {problem}", self.0))
+    }
+
+    fn unusable(&self, problem: &str) -> CommandError {
+        CommandError::usage(format!("`{}` cannot be published: {problem}", self.0))
+    }
+
+    /// Refuses an archive with files that the program would not pack from a folder.
+    fn check(&self, found: &ArchiveFindings) -> Result<(), CommandError> {
+        let secrets = found.secrets.iter().map(|(name, kind)| format!("`{name}` ({kind})"));
+        let strangers = found.strangers.iter().map(|name| format!("`{name}`"));
+        let mut names: Vec<String> = secrets.chain(strangers).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let more = names.len().saturating_sub(MAX_SKIPPED_SHOWN);
+        names.truncate(MAX_SKIPPED_SHOWN);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        Err(self
+            .refused(format_args!(
+                "it contains files that do not belong to a module: {}{more}",
+                names.join(", ")
+            ))
+            .hint(
+                "pack it again without them, publish the folder, or publish them with `--include PATTERN`",
+            ))
+    }
+}
+
+/// Returns the format that the end of a file name says.
+fn format_of(name: &str) -> Option<Format> {
+    let ends = |format: &Format| {
+        name.strip_suffix(format.extension()).is_some_and(|rest| rest.ends_with('.'))
+    };
+    Format::ALL.into_iter().find(ends)
+}
+
 /// Prints notices about the files that are not in the archive of a folder.
 fn print_skipped(packed: &PackedFolder) {
     if !packed.skipped.is_empty() {
@@ -192,7 +273,12 @@ fn print_skipped(packed: &PackedFolder) {
             "`.terraformignore` excludes `{folder}`, but not the files in it; write `{folder}/`"
         ));
     }
-    for pattern in &packed.unmatched {
+    print_unmatched(&packed.unmatched);
+}
+
+/// Prints a notice about each pattern that selects no file.
+fn print_unmatched(patterns: &[String]) {
+    for pattern in patterns {
         notice(format_args!(
             "`--include {pattern}` selects no file; hint: for the files in a folder, write `FOLDER/`, and include the folder itself if the program skips it"
         ));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderMap};
-use reqwest::{Certificate, Client, RequestBuilder, StatusCode, Url};
+use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, StatusCode, Url};
 use stile_protocol::reply::ErrorReply;
 
 use crate::config::{Environment, HttpsProxy, is_loopback};
@@ -154,6 +154,16 @@ pub fn timeout(environment: &Environment) -> Duration {
 ///
 /// It follows no redirects: a response must not decide where a proof or a token goes.
 pub fn client(url: &Url, environment: &Environment) -> Result<Client, CallError> {
+    build(client_builder(url, environment)?)
+}
+
+/// Builds an HTTP client.
+pub fn build(builder: ClientBuilder) -> Result<Client, CallError> {
+    builder.build().map_err(|error| CallError::Setup(message::root_cause(&error)))
+}
+
+/// Returns the settings of [`client`]: which roots it trusts, whether it uses a proxy, its timeouts.
+pub fn client_builder(url: &Url, environment: &Environment) -> Result<ClientBuilder, CallError> {
     let plain = url.scheme() == "http";
     if plain && !is_loopback(url) || !plain && url.scheme() != "https" {
         return Err(CallError::UnsupportedScheme(url.clone()));
@@ -177,7 +187,7 @@ pub fn client(url: &Url, environment: &Environment) -> Result<Client, CallError>
     } else {
         builder
     };
-    builder.build().map_err(|error| CallError::Setup(message::root_cause(&error)))
+    Ok(builder)
 }
 
 fn roots(

@@ -1,5 +1,6 @@
 //! `module`: publishes a version and lists modules, through the broker's API.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use stile_core::package::{MAX_IN_ANY_EVENT, Version};
 use stile_protocol::names::{ModuleAddress, Namespace, Permission};
+use terraform_credentials_stile::config::Environment;
 use terraform_credentials_stile::message::one_line;
 use terraform_credentials_stile::token::Token;
 
@@ -16,8 +18,10 @@ use crate::api::{Api, ApiResponse};
 use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
 use crate::direct_upload::{self, UploadRoute};
 use crate::error::CommandError;
+use crate::fetch::download;
 use crate::pack::Pattern;
 use crate::progress::spinning;
+use crate::source::Source;
 use crate::upload::Archive;
 
 /// Runs one subcommand.
@@ -37,17 +41,19 @@ struct Published {
 }
 
 async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandError> {
-    let address: ModuleAddress = args.address.parse()?;
-    let version =
-        Version::parse(&args.version).map_err(|error| CommandError::usage(error.to_string()))?;
+    let (address, version, source) = what(&args.what)?;
     let patterns = patterns(&args.include)?;
+    let open = async |environment: &Environment| match &source {
+        Source::Path(path) => Archive::open(path, &patterns),
+        Source::Url(url) => Archive::downloaded(download(url, environment).await?, &patterns),
+    };
     if args.dry_run {
-        return show(context, &address, &version, &Archive::open(&args.path, &patterns)?);
+        return show(context, &address, &version, &open(&Environment::read()).await?);
     }
     // Without a registry there is no need to pack a folder.
     let api =
         Api::new(&args.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
-    let archive = Archive::open(&args.path, &patterns)?;
+    let archive = open(api.environment()).await?;
     let failed = |error: CommandError| {
         error.context(format_args!("`{address}` {version} was not published"))
     };
@@ -61,16 +67,51 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
         )));
     }
     let status = if published.status == "unchanged" { "unchanged" } else { "published" };
+    let source = format!("{}/{address}", api.host());
+    let block = block(&address, &source, &version);
     let json = json!({
         "status": status,
         "module": address.to_string(),
         "version": version.to_string(),
         "sha256": archive.sha256(),
         "skipped": archive.skipped(),
+        "source": source,
     });
-    context
-        .output
-        .outcome(format_args!("{status} {address} {version} (sha256:{})", archive.sha256()), &json)
+    let sha256 = archive.sha256();
+    let lines = format_args!("{status} {address} {version} (sha256:{sha256})\n\n{block}");
+    context.output.outcome(lines, &json)
+}
+
+/// Parses `[ADDRESS VERSION] SOURCE`.
+fn what(words: &[OsString]) -> Result<(ModuleAddress, Version, Source), CommandError> {
+    let text = |word: &OsString| word.to_string_lossy().into_owned();
+    match words {
+        [source] => {
+            let source = Source::parse(source)?;
+            let (address, version) = source.named()?;
+            Ok((address, version, source))
+        }
+        [address, version, source] => {
+            let address = text(address).parse()?;
+            let version = Version::parse(&text(version))
+                .map_err(|error| CommandError::usage(error.to_string()))?;
+            Ok((address, version, Source::parse(source)?))
+        }
+        _ => Err(CommandError::usage("the address, the version or the source is missing")
+            .hint("write `ADDRESS VERSION SOURCE`")),
+    }
+}
+
+/// Returns the block that uses a version in Terraform.
+fn block(address: &ModuleAddress, source: &str, version: &Version) -> String {
+    let name = address.name.as_str();
+    // A name in HCL begins with no digit.
+    let label = if name.starts_with(|c: char| c.is_ascii_digit()) {
+        "_".to_owned() + name
+    } else {
+        name.to_owned()
+    };
+    format!("module \"{label}\" {{\n  source  = \"{source}\"\n  version = \"{version}\"\n}}")
 }
 
 fn patterns(texts: &[String]) -> Result<Vec<Pattern>, CommandError> {

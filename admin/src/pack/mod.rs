@@ -3,6 +3,7 @@
 //! It skips what does not belong to a module, and rejects secrets and files that it cannot pack. The
 //! inspection follows afterwards.
 
+mod archived;
 mod ignore;
 mod open;
 mod secrets;
@@ -20,6 +21,7 @@ use walkdir::{DirEntry, WalkDir};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
+pub(crate) use self::archived::findings;
 use self::ignore::IgnoreRules;
 pub(crate) use self::ignore::Pattern;
 use self::open::{OpenError, Root};
@@ -42,6 +44,17 @@ pub(crate) struct PackedFolder {
     /// The folders whose name `.terraformignore` excludes, although it includes the files in them.
     pub(crate) only_name_excluded: Vec<String>,
     /// The patterns that match no packed file.
+    pub(crate) unmatched: Vec<String>,
+}
+
+/// The files in an archive that the program would not pack from a folder.
+#[derive(Debug, Default)]
+pub(crate) struct ArchiveFindings {
+    /// The files that the program would skip, such as state and variables.
+    pub(crate) strangers: Vec<String>,
+    /// The files that the program would refuse, each with the kind of its secret.
+    pub(crate) secrets: Vec<(String, &'static str)>,
+    /// The patterns that match no file.
     pub(crate) unmatched: Vec<String>,
 }
 

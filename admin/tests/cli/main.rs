@@ -10,6 +10,7 @@ mod help;
 mod module;
 mod namespace;
 mod output;
+mod publish;
 mod registry_host;
 mod support;
 mod token;

@@ -6,6 +6,13 @@ use crate::broker::{Broker, Request, http};
 use crate::support::{Machine, Run};
 
 const PUBLISH: &str = "module publish acme/vpc/aws 1.2.0 vpc --registry-host registry.example.com";
+/// The block that follows a published version.
+const BLOCK: &str = "
+module \"vpc\" {
+  source  = \"registry.example.com/acme/vpc/aws\"
+  version = \"1.2.0\"
+}
+";
 const LIST: &str = "module list --registry-host registry.example.com";
 
 /// Returns the response to an accepted archive.
@@ -120,7 +127,7 @@ fn a_folder_is_published_as_the_same_archive_every_time() {
     let sha256 = hex::encode(Sha256::digest(&uploads[0].body));
     let notice = "notice: skipped terraform.tfstate\n";
     for (run, word) in [(first, "published"), (second, "unchanged")] {
-        let stdout = format!("{word} acme/vpc/aws 1.2.0 (sha256:{sha256})\n");
+        let stdout = format!("{word} acme/vpc/aws 1.2.0 (sha256:{sha256})\n{BLOCK}");
         assert_eq!(run, Run { stdout, stderr: notice.to_owned(), code: 0 });
     }
     for upload in &uploads {
@@ -191,7 +198,8 @@ fn a_dry_run_lists_the_files_and_sends_nothing() {
         .status()
         .unwrap();
     assert!(packed.success());
-    let json = machine.json(&format!("{} --dry-run", PUBLISH.replace(" vpc ", " vpc.tar.gz ")));
+    let packed = PUBLISH.replace(" vpc ", " vpc.tar.gz ");
+    let json = machine.json(&format!("{packed} --include *.tfvars --dry-run"));
     let archive = std::fs::read(machine.path("vpc.tar.gz")).unwrap();
     let paths: Vec<&str> = json["files"]
         .as_array()
@@ -206,7 +214,7 @@ fn a_dry_run_lists_the_files_and_sends_nothing() {
 
     let later = Broker::new(|_, request| accepted("201 Created", "created", request));
     let machine = with_module(&later);
-    assert!(machine.done(PUBLISH).ends_with(&format!("(sha256:{sha256})\n")));
+    assert!(machine.done(PUBLISH).ends_with(&format!("(sha256:{sha256})\n{BLOCK}")));
     assert!(broker.requests().is_empty());
 }
 

@@ -50,10 +50,9 @@ fn a_value_that_the_program_judges_exits_with_2_as_one_that_clap_judges() {
             "a pattern",
             format!("module publish acme/vpc/aws 1.0.0 module.zip --include [z-a] {host}"),
         ),
-        (
-            "a pattern for a file",
-            format!("module publish acme/vpc/aws 1.0.0 module.zip --include *.md {host}"),
-        ),
+        ("a missing version", format!("module publish acme/vpc/aws module.zip {host}")),
+        ("a name without a module", format!("module publish module.zip {host}")),
+        ("a URL", format!("module publish acme/vpc/aws 1.0.0 http://example.com/a.zip {host}")),
         // Clap judges these.
         ("a permission", format!("grant explain {on_acme} --permission read")),
         ("a region", format!("module list {host} --region us-attacker-1")),
