@@ -2,7 +2,7 @@
 //!
 //! | module | purpose |
 //! |---|---|
-//! | [`mask`] | removes passwords, queries and tokens from a text |
+//! | [`mask`](mod@mask) | removes passwords, queries and tokens from a text |
 //! | [`flags`] | reads from clap which flag or variable gives each value |
 //! | [`variables`] | variables of the AWS SDK and of proxies |
 //!
