@@ -113,6 +113,8 @@ const PACKAGES: [(&str, &str, &[&str]); 7] = [
             "cli",
             "api",
             "pack",
+            "fetch",
+            "source",
             "upload",
             "direct_upload",
             "commands",
