@@ -161,13 +161,14 @@ impl<'a> Listing<'a> {
         let mut buffer = vec![0; 32 * 1_024];
         let mut size = 0_u64;
         loop {
-            let count = match from.read(&mut buffer) {
+            let read = from.read(&mut buffer);
+            self.deadline.check()?;
+            let count = match read {
                 Ok(0) => break,
                 Ok(count) => count as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return Err(ArchiveError::entry(name, "is damaged")),
             };
-            self.deadline.check()?;
             size += count;
             self.unpacked_bytes += count;
             if self.unpacked_bytes > self.limits.unpacked_bytes {

@@ -65,25 +65,26 @@ impl<R: BufRead> Inflated<R> {
 }
 
 impl<R: BufRead> Read for Inflated<R> {
+    /// Returns [`io::ErrorKind::Interrupted`] after input without content, so that the caller can check
+    /// its deadline: empty blocks of deflate give no content however many they are.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if self.has_ended || buffer.is_empty() {
-                return Ok(0);
-            }
-            let input = self.packed.fill_buf()?;
-            let is_last = input.is_empty();
-            let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
-            let status = self
-                .inflate
-                .decompress(input, buffer, FlushDecompress::None)
-                .map_err(|_| io::ErrorKind::InvalidData)?;
-            let read = self.inflate.total_in() - read;
-            let written = self.inflate.total_out() - written;
-            self.packed.consume(usize::try_from(read).map_err(io::Error::other)?);
-            self.has_ended = status == Status::StreamEnd;
-            if written > 0 || is_last {
-                return usize::try_from(written).map_err(io::Error::other);
-            }
+        if self.has_ended || buffer.is_empty() {
+            return Ok(0);
         }
+        let input = self.packed.fill_buf()?;
+        let is_last = input.is_empty();
+        let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
+        let status = self
+            .inflate
+            .decompress(input, buffer, FlushDecompress::None)
+            .map_err(|_| io::ErrorKind::InvalidData)?;
+        let read = self.inflate.total_in() - read;
+        let written = self.inflate.total_out() - written;
+        self.packed.consume(usize::try_from(read).map_err(io::Error::other)?);
+        self.has_ended = status == Status::StreamEnd;
+        if written == 0 && !is_last && !self.has_ended {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        usize::try_from(written).map_err(io::Error::other)
     }
 }
