@@ -33,6 +33,15 @@ impl Quota {
 }
 
 impl NamespaceLimits {
+    /// Returns whether each limit is set that a `crit` names.
+    pub(super) fn has_all(&self, crit: &serde_json::Value) -> bool {
+        let is_named = |name: &str| {
+            crit.as_array().is_some_and(|names| names.iter().any(|named| named == name))
+        };
+        let set = [self.max_bytes, self.max_versions].map(|limit| limit.is_some());
+        LIMITS.into_iter().zip(set).all(|(name, is_set)| is_set || !is_named(name))
+    }
+
     /// Returns the `crit` of a record with these limits, as JSON text. `None` without a limit.
     pub(crate) fn crit(&self) -> Option<String> {
         let set = [self.max_bytes, self.max_versions].map(|limit| limit.is_some());

@@ -242,6 +242,10 @@ fn record(row: &Row) -> StoredNamespace {
             max_versions: limit(max_versions)?,
         },
     };
+    // A limit that is named and has no value would be a restriction that nobody keeps.
+    if crit.is_some_and(|crit| !record.limits.has_all(&crit)) {
+        return None;
+    }
     let limits_revision = match row.get(REVISION) {
         None => 0,
         Some(_) => read_number(row, REVISION)?,
@@ -294,7 +298,7 @@ mod tests {
         assert!(with("note", text("{}")).is_some(), "a newer program added a setting");
         let limit = NamespaceLimits { max_bytes: Some(5), max_versions: None };
         assert_eq!(with("max_bytes", number(5)), Some(limit));
-        assert_eq!(with("crit", text(r#"["max_bytes"]"#)), Some(NamespaceLimits::default()));
+        assert_eq!(with("crit", text(r#"["max_bytes"]"#)), None, "its value is missing");
         for (name, value) in [
             ("created_at", text("7")),
             ("max_bytes", text("5")),

@@ -127,6 +127,10 @@ fn record(row: &[Value]) -> StoredNamespace {
         created_at: number(row.get(2))?,
         limits: NamespaceLimits { max_bytes: limit(3)?, max_versions: limit(4)? },
     };
+    // A limit that is named and has no value would be a restriction that nobody keeps.
+    if crit.is_some_and(|crit| !record.limits.has_all(&crit)) {
+        return None;
+    }
     Some(RecordedNamespace { record, limits_revision: 0 })
 }
 
