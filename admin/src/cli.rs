@@ -289,7 +289,7 @@ pub(crate) enum ModuleVerb {
 #[derive(Debug, Args)]
 pub(crate) struct ModulePublish {
     /// The module's address and version, and the source
-    #[arg(value_name = "ADDRESS VERSION SOURCE", num_args = 1..=3, required = true)]
+    #[arg(value_name = "ADDRESS VERSION SOURCE", required = true)]
     pub(crate) what: Vec<OsString>,
 
     /// Publish files that match this pattern, although the program would skip or refuse them

@@ -155,7 +155,8 @@ pub(crate) fn split_hint(message: &str) -> (&str, Option<&str>) {
 impl From<clap::Error> for CommandError {
     /// The message is the first paragraph. The hint is clap's tip, or else the usage of the command.
     fn from(error: clap::Error) -> Self {
-        let text = error.render().to_string();
+        // Before it is cut: a value can contain an empty line, and a password after it.
+        let text = mask(&error.render().to_string());
         let mut paragraphs = text.split("\n\n").map(message::one_line);
         let first = paragraphs.next().unwrap_or_default();
         let (mut tip, mut usage) = (None, None);

@@ -7,8 +7,9 @@ use std::time::Duration;
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Client, Response, Url, redirect};
 use stile_core::package::MAX_ARCHIVE;
-use terraform_credentials_stile::call;
+use terraform_credentials_stile::call::{self, CallError};
 use terraform_credentials_stile::config::{Environment, is_loopback};
+use terraform_credentials_stile::message::root_cause;
 
 use crate::error::CommandError;
 use crate::progress::download_bar;
@@ -50,7 +51,7 @@ pub(crate) async fn download(
     let refused = |problem: &dyn std::fmt::Display| {
         CommandError::refused(format!("`{shown}` cannot be published: {problem}"))
     };
-    let failed = |error: reqwest::Error| call::failure(&public(url), error, environment);
+    let failed = |error: reqwest::Error| failure(url, error, environment);
     let response = client(url, environment)?.get(url.clone()).send().await.map_err(failed)?;
     let status = response.status();
     if status.is_server_error() {
@@ -68,6 +69,7 @@ pub(crate) async fn download(
     }
     let unwritable = |error: std::io::Error| {
         CommandError::failed_because("cannot write the archive to a temporary file", &error)
+            .hint("set `TMPDIR` to a folder with enough space")
     };
     let mut file = tempfile::tempfile().map_err(unwritable)?;
     let bar = download_bar(announced);
@@ -102,6 +104,24 @@ fn public(url: &Url) -> Url {
     url
 }
 
+/// Tells why a download failed. The settings of a registry have nothing to do with it.
+fn failure(url: &Url, error: reqwest::Error, environment: &Environment) -> CommandError {
+    let hint = "check the URL, or download the archive and publish the file";
+    let failed = |problem: &str| {
+        CommandError::failed(format!("`{}` cannot be downloaded: {problem}", shown(url))).hint(hint)
+    };
+    if error.is_redirect() {
+        return failed(&root_cause(&error));
+    }
+    if error.is_body() || error.is_decode() {
+        return failed("the server did not send all of it");
+    }
+    match call::failure(&public(url), error, environment) {
+        error @ CallError::Proxy { .. } => error.into(),
+        error => CommandError::from(error).hint(hint),
+    }
+}
+
 fn announced(response: &Response) -> Option<u64> {
     response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -112,7 +132,12 @@ fn client(url: &Url, environment: &Environment) -> Result<Client, CommandError> 
         let next = attempt.url();
         let is_safe = if is_plain { is_loopback(next) } else { next.scheme() == "https" };
         if !is_safe {
-            return attempt.error("the server redirects to a URL that is not `https`");
+            let problem = if is_plain {
+                "the server redirects away from this machine"
+            } else {
+                "the server redirects to a URL that is not `https`"
+            };
+            return attempt.error(problem);
         }
         if attempt.previous().len() > MAX_REDIRECTS {
             return attempt.error("the server redirects too often");

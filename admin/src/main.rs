@@ -17,6 +17,7 @@ mod target;
 mod upload;
 
 use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use stile_core::clock::Clock;
+use stile_settings::mask::mask;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -72,7 +74,13 @@ fn help_or_usage_error(error: clap::Error) -> ExitCode {
         output::print_error(&error);
         return error.exit_code();
     }
-    let _printed = error.print();
+    let text = error.render().to_string();
+    let masked = mask(&text);
+    let _printed = if error.use_stderr() && masked != text {
+        io::stderr().write_all(masked.as_bytes())
+    } else {
+        error.print()
+    };
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
@@ -106,11 +114,8 @@ fn run(
 ///
 /// The program runs no command if it cannot open that file, so no change is missing in the log.
 fn logs(audit: Option<PathBuf>, form: OutputFormat) -> Result<(), CommandError> {
-    let alarms = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .without_time()
-        .with_target(false);
+    let alarms =
+        fmt::layer().with_writer(io::stderr).with_ansi(false).without_time().with_target(false);
     let errors = EnvFilter::new("stile_core=error,stile_store=error");
     let alarms = match form {
         OutputFormat::Table => alarms.with_filter(errors).boxed(),

@@ -31,17 +31,22 @@ impl Source {
     /// A usage error for a URL that is not `https`, except on a loopback address, or that contains a
     /// user or a password.
     pub(crate) fn parse(text: &OsStr) -> Result<Self, CommandError> {
-        let Some(url) = text.to_str().filter(|text| text.contains("://")) else {
+        if !is_url(text) {
             return Ok(Self::Path(text.into()));
+        }
+        let invalid = |problem: &dyn std::fmt::Display| {
+            CommandError::usage(format!("the source is not a valid URL: {problem}"))
+                .hint("use a URL such as `https://HOST/PATH`")
         };
-        let scheme = url.split("://").next().unwrap_or_default().to_owned();
-        let url = Url::parse(url).map_err(|error| {
-            CommandError::usage(format!("the source is not a valid URL: {error}"))
-        })?;
+        let text = text.to_str().ok_or_else(|| invalid(&"it is not UTF-8"))?;
+        let url = Url::parse(text).map_err(|error| invalid(&error))?;
+        if !text.contains("://") {
+            return Err(invalid(&"`//` is missing after its scheme"));
+        }
         if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
             return Err(CommandError::usage(format!(
                 "the source is a URL with `{}`, but only `https` is supported",
-                scheme.escape_default()
+                url.scheme()
             )));
         }
         if !url.username().is_empty() || url.password().is_some() {
@@ -66,6 +71,13 @@ impl Source {
         };
         named(&name)
     }
+}
+
+/// Returns whether a word is meant as a URL, and not as a path.
+pub(crate) fn is_url(text: &OsStr) -> bool {
+    let text = text.as_encoded_bytes().to_ascii_lowercase();
+    text.windows(3).any(|part| part == b"://")
+        || [&b"https:"[..], b"http:"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 fn named(name: &str) -> Result<(ModuleAddress, Version), CommandError> {
@@ -156,6 +168,9 @@ mod tests {
             "s3://bucket/a.zip",
             "file:///etc/passwd",
             "https://",
+            "https:/example.com/a.zip?hunter2",
+            "HTTPS:example.com/a.zip?hunter2",
+            "bob:hunter2@example.com/get?u=https://x",
             "https://bob@example.com/a.zip",
             "https://bob:hunter2@example.com/a.zip",
         ] {
@@ -165,7 +180,7 @@ mod tests {
         for text in ["https://example.com/a.zip?X-Amz-Signature=1", "http://127.0.0.1:8/a.zip"] {
             assert!(matches!(Source::parse(OsStr::new(text)), Ok(Source::Url(_))), "{text}");
         }
-        for text in ["vpc", "./a.zip", "C:/modules/vpc", "https:/a"] {
+        for text in ["vpc", "./a.zip", "C:/modules/vpc", "//h/a"] {
             assert_eq!(Source::parse(OsStr::new(text)).unwrap(), Source::Path(text.into()));
         }
     }

@@ -71,8 +71,8 @@ enum ConfigVerb {
     /// Show each setting, where it comes from, and its value
     ///
     /// A value comes from a flag, a variable, a file of AWS, or is the default. The output has no
-    /// secrets. It opens no store and sends nothing. Exits 2 if no broker would start with these
-    /// settings, and says why.
+    /// secrets. It opens no store and sends nothing. Exits 2 if a setting is invalid, and says why.
+    /// `check` finds what only a connection can show.
     ///
     /// Example: stile-broker config show --host registry.example.com --data /var/lib/stile
     Show(Options),

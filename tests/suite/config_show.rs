@@ -125,7 +125,7 @@ async fn no_secret_of_a_variable_or_a_file_is_in_the_output() {
     for name in ["AWS_CONTAINER_AUTHORIZATION_TOKEN", "TF_TOKEN_registry_example_com"] {
         home.variable(name, SECRET);
     }
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy", "AWS_ENDPOINT_URL_S3"] {
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy"] {
         home.variable(name, url.clone());
     }
     home.variable("http_proxy", format!("user:{SECRET}@proxy:3128"));
@@ -140,6 +140,14 @@ async fn no_secret_of_a_variable_or_a_file_is_in_the_output() {
     hides_secrets(BROKER, &[&AWS[..], &["--host", HOST]].concat(), &home, Some(0)).await;
     hides_secrets(HELPER, &[], &home, Some(0)).await;
     hides_secrets(ADMIN, &AWS, &home, Some(0)).await;
+    home.variable("AWS_ENDPOINT_URL_S3", url.clone());
+    for (name, flags) in [(BROKER, [&AWS[..], &["--host", HOST]].concat()), (ADMIN, AWS.to_vec())] {
+        let shown = show(name, &home, &flags).await;
+        let all = format!("{}{}", shown.stdout, shown.stderr);
+        assert!(shown.code == Some(2) && !all.contains(SECRET), "{name}: {shown:?}");
+        assert!(all.contains("`AWS_ENDPOINT_URL_S3` must be a URL"), "{name}: {shown:?}");
+    }
+    home.unset("AWS_ENDPOINT_URL_S3");
 
     home.configure_helper(&format!("[registry.\"{HOST}\"]\nurl = \"{url}\"\n"));
     hides_secrets(HELPER, &[], &home, Some(2)).await;

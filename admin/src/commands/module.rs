@@ -21,7 +21,7 @@ use crate::error::CommandError;
 use crate::fetch::download;
 use crate::pack::Pattern;
 use crate::progress::spinning;
-use crate::source::Source;
+use crate::source::{Source, is_url};
 use crate::upload::Archive;
 
 /// Runs one subcommand.
@@ -85,6 +85,11 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
 /// Parses `[ADDRESS VERSION] SOURCE`.
 fn what(words: &[OsString]) -> Result<(ModuleAddress, Version, Source), CommandError> {
     let text = |word: &OsString| word.to_string_lossy().into_owned();
+    // Errors about an address and a version show these words, and a URL can be a secret.
+    if words.iter().rev().skip(1).any(|word| is_url(word)) {
+        return Err(CommandError::usage("a URL can only be the source, which is the last word")
+            .hint("write `ADDRESS VERSION SOURCE`"));
+    }
     match words {
         [source] => {
             let source = Source::parse(source)?;
@@ -97,8 +102,12 @@ fn what(words: &[OsString]) -> Result<(ModuleAddress, Version, Source), CommandE
                 .map_err(|error| CommandError::usage(error.to_string()))?;
             Ok((address, version, Source::parse(source)?))
         }
-        _ => Err(CommandError::usage("the address, the version or the source is missing")
+        [_, _] => Err(CommandError::usage("the address, the version or the source is missing")
             .hint("write `ADDRESS VERSION SOURCE`")),
+        _ => {
+            Err(CommandError::usage("there are more words than an address, a version and a source")
+                .hint("write `ADDRESS VERSION SOURCE`"))
+        }
     }
 }
 

@@ -178,11 +178,11 @@ fn a_url_that_gives_no_archive_publishes_nothing_and_is_named_without_its_query(
         ("missing.zip", 1, "cannot be published: the server responded with 404 Not Found"),
         ("down.zip", 2, "the server responded with 503 Service Unavailable"),
         ("huge.zip", 1, "it has more than 100000000 bytes"),
-        ("cut.zip", 2, "cannot reach"),
+        ("cut.zip", 2, "the server did not send all of it"),
         ("page.zip", 1, "is not a zip archive, or is truncated"),
         ("page", 1, "it is neither a zip archive nor a gzip-compressed tar archive"),
         ("empty", 1, "it is neither a zip archive nor a gzip-compressed tar archive"),
-        ("away.zip", 2, "redirects to a URL that is not `https`"),
+        ("away.zip", 2, "redirects away from this machine"),
         ("file.zip", 1, "the server responded with 302 Found"),
         ("loop.zip", 2, "redirects too often"),
         ("closed.zip", 2, "cannot reach"),
@@ -193,6 +193,19 @@ fn a_url_that_gives_no_archive_publishes_nothing_and_is_named_without_its_query(
         assert!(run.stderr.contains(expected), "{name}: {}", run.stderr);
         assert!(run.stderr.contains(&format!("`{url}/{name}`")), "{name}: {}", run.stderr);
         assert!(!run.stderr.contains("a-secret"), "{name}: {}", run.stderr);
+    }
+    for words in [
+        "https://h/a.zip?hunter2 1.2.0 x",
+        "acme/vpc/aws https://h/a.zip?hunter2 x",
+        "acme/vpc/aws 1.2.0 x https://h/a.zip?hunter2",
+        "acme/vpc/aws 1.2.0 https:/h/a.zip?hunter2",
+        "acme/vpc/aws 1.2.0 https://h/a.zip --timeout https://bob:hunter2@h",
+    ] {
+        for form in ["", "--output json"] {
+            let run = machine.run(&format!("module publish {words} {HOST} {form}"));
+            assert_eq!((run.stdout.as_str(), run.code), ("", 2), "{words}: {}", run.stderr);
+            assert!(!run.stderr.contains("hunter2"), "{words}: {}", run.stderr);
+        }
     }
     for source in ["http://example.com/a.zip", "s3://bucket/a.zip", "https://bob:hunter2@h/a.zip"] {
         let run = machine.run(&format!("module publish acme/vpc/aws 1.2.0 {source} {HOST}"));

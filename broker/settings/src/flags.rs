@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::mask::mask;
 use crate::{Setting, Source};
 
 /// Returns a setting for each visible flag of a command, with the text of its value.
@@ -143,7 +144,8 @@ fn is_about_values(error: &clap::Error) -> bool {
 
 /// Returns the error of clap as one sentence.
 pub fn sentence(error: &clap::Error) -> String {
-    let text = error.render().to_string();
+    // Before it is cut: a secret can contain an empty line.
+    let text = mask(&error.render().to_string());
     let first = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<&str> = first.split_whitespace().collect();
     let line = words.join(" ");

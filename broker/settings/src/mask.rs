@@ -1,5 +1,7 @@
 //! Removes passwords, queries and tokens from a text, also from one that is no valid value.
 
+use url::Url;
+
 /// What the output has in place of a secret.
 pub const HIDDEN: &str = "****";
 
@@ -21,19 +23,50 @@ pub fn mask(text: &str) -> String {
                 Some(at) => format!("{HIDDEN}{}", &rest[at..]),
                 None => rest.to_owned(),
             };
-            format!("{scheme}{}", without_queries(&rest))
+            format!("{}{}", without_users(scheme), without_queries(&rest))
         }
-        None => text.to_owned(),
+        None => without_users(text),
     };
     TOKENS.into_iter().fold(text, |text, beginning| without_tokens(&text, beginning))
 }
 
-/// Hides the user and the password of a value that is a URL, although it has no scheme.
+/// Shows the scheme, host and port of a value that is a URL, also without a scheme. It hides any other
+/// text.
 pub fn mask_url(text: &str) -> String {
-    match text.rfind('@') {
-        Some(at) if !text.contains("://") => mask(&format!("{HIDDEN}{}", &text[at..])),
-        _ => mask(text),
+    let has_scheme = text.contains("://");
+    let url = if has_scheme { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
+    // The parser takes a backslash for a slash, and a percent sign can stand for any character.
+    let Some(url) = url.ok().filter(|_| !text.contains(['\\', '%'])) else {
+        return HIDDEN.to_owned();
+    };
+    let (Some(host), path) = (url.host_str(), url.path()) else { return HIDDEN.to_owned() };
+    // After a slash in a password, the parser takes the rest of the password for a path.
+    if path.contains('@') || url.query().is_some_and(|query| query.contains('@')) {
+        return HIDDEN.to_owned();
     }
+    let scheme = if has_scheme { format!("{}://", url.scheme()) } else { String::new() };
+    let user = if text.contains('@') { format!("{HIDDEN}@") } else { String::new() };
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{scheme}{user}{host}{port}")
+}
+
+/// Hides the user and the password before the last `@` of each word, if it has a `:` there.
+///
+/// The name of a session in an ARN can have an `@`, and an ARN has no password.
+fn without_users(text: &str) -> String {
+    let ends = |letter: char| letter.is_whitespace() || "`'\"<>,=".contains(letter);
+    let hidden = |word: &str| match word.rfind('@') {
+        Some(at) if word[..at].contains(':') && !word.starts_with("arn:") => {
+            format!("{HIDDEN}{}", &word[at..])
+        }
+        _ => word.to_owned(),
+    };
+    text.split_inclusive(ends)
+        .map(|part| {
+            let word = part.trim_end_matches(ends);
+            hidden(word) + &part[word.len()..]
+        })
+        .collect()
 }
 
 /// Shows the end of an access key id, by which a user recognises it. It hides any other text.
@@ -94,9 +127,27 @@ mod tests {
         ] {
             assert_eq!(mask(text), expected);
         }
-        for (text, expected) in
-            [("u:S@proxy:3128", "****@proxy:3128"), ("http://u:S@h", "http://****@h")]
-        {
+        for (text, expected) in [
+            ("u:S@proxy:3128", "****@proxy:3128"),
+            ("us-east-1=u:S@h", "us-east-1=****@h"),
+            ("`u:S@h` must be a URL", "`****@h` must be a URL"),
+            ("https:u:S@h", "****@h"),
+            ("bob:S@h/get?u=https://x", "****@h/get?u=https://x"),
+        ] {
+            assert_eq!(mask(text), expected);
+        }
+        for (text, expected) in [
+            ("u:S@proxy:3128", "****@proxy:3128"),
+            ("http://u:S@h", "http://****@h"),
+            ("http://S@h:1/S?S#S", "http://****@h:1"),
+            ("proxy:3128?token=S", "proxy:3128"),
+            ("http://h/?a=1,S b S", "http://h"),
+            ("http%3A%2F%2Fbob%3AS%40p", HIDDEN),
+            ("http://bob:1\\S@h", HIDDEN),
+            ("http://bob:1/S@h", HIDDEN),
+            ("http://bob:1?S@h", HIDDEN),
+            ("http://", HIDDEN),
+        ] {
             assert_eq!(mask_url(text), expected);
         }
         for text in ["SECRET", "AKIASECRETSECRET/", "akiasecretsecret"] {
@@ -112,6 +163,7 @@ mod tests {
             "a@example.com",
             "why?",
             "/var/lib/stile#1",
+            "arn:aws:sts::111122223333:assumed-role/deploy/alice@example.com",
             "arn:aws:kms:us-east-1:111122223333:key/b41d0816",
             "us-east-1=https://vpce-0abc.sts.us-east-1.vpce.amazonaws.com",
         ] {

@@ -24,7 +24,7 @@ const IDENTITY: [(&str, Content); 12] = [
     ("AWS_ROLE_ARN", Content::Plain),
     ("AWS_ROLE_SESSION_NAME", Content::Plain),
     ("AWS_WEB_IDENTITY_TOKEN_FILE", Content::Plain),
-    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", Content::Url),
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", Content::Secret),
     ("AWS_CONTAINER_CREDENTIALS_FULL_URI", Content::Url),
     ("AWS_CONTAINER_AUTHORIZATION_TOKEN", Content::Secret),
     ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", Content::Plain),
@@ -32,16 +32,13 @@ const IDENTITY: [(&str, Content); 12] = [
     ("AWS_SHARED_CREDENTIALS_FILE", Content::Plain),
 ];
 
-/// The variables that name a proxy, or the hosts that no proxy is for.
-const PROXIES: [(&str, Content); 8] = [
-    ("HTTP_PROXY", Content::Url),
-    ("http_proxy", Content::Url),
-    ("HTTPS_PROXY", Content::Url),
-    ("https_proxy", Content::Url),
-    ("ALL_PROXY", Content::Url),
-    ("all_proxy", Content::Url),
-    ("NO_PROXY", Content::Plain),
-    ("no_proxy", Content::Plain),
+/// The variables that name a proxy, or the hosts that no proxy is for. Of each pair, programs read only
+/// the first one that is set, also if it is set to nothing.
+const PROXIES: [([&str; 2], Content); 4] = [
+    (["HTTP_PROXY", "http_proxy"], Content::Url),
+    (["HTTPS_PROXY", "https_proxy"], Content::Url),
+    (["ALL_PROXY", "all_proxy"], Content::Url),
+    (["NO_PROXY", "no_proxy"], Content::Plain),
 ];
 
 /// Returns the set variables that decide which AWS identity signs.
@@ -51,7 +48,12 @@ pub fn identity(read: impl Fn(&str) -> Option<String>) -> Vec<Setting> {
 
 /// Returns the set variables that name a proxy, or the hosts that no proxy is for.
 pub fn proxies(read: impl Fn(&str) -> Option<String>) -> Vec<Setting> {
-    set(&PROXIES, read)
+    let read = &read;
+    let used = PROXIES.iter().filter_map(|(pair, content)| {
+        let name = pair.iter().find(|name| read(name).is_some())?;
+        Some((*name, *content))
+    });
+    set(&used.collect::<Vec<_>>(), read)
 }
 
 fn set(known: &[(&str, Content)], read: impl Fn(&str) -> Option<String>) -> Vec<Setting> {
@@ -82,8 +84,25 @@ mod tests {
             })
         };
         let shown = [identity(read), proxies(read)].concat();
-        assert_eq!(shown.len(), IDENTITY.len() + PROXIES.len() - 8);
+        assert_eq!(shown.len(), IDENTITY.len() + PROXIES.len() - 7);
         assert!(!format!("{shown:?}").contains("S3CRET"), "{shown:?}");
         assert_eq!(identity(|_| Some(" ".to_owned())), []);
+    }
+
+    #[test]
+    fn of_a_pair_only_the_variable_that_programs_read_is_shown() {
+        for (set, expected) in [
+            (&[("HTTPS_PROXY", "h:1"), ("https_proxy", "h:2")][..], &["HTTPS_PROXY"][..]),
+            (&[("https_proxy", "h:2")], &["https_proxy"]),
+            (&[("HTTPS_PROXY", ""), ("https_proxy", "h:2"), ("all_proxy", "h")], &["all_proxy"]),
+            (&[("NO_PROXY", "a"), ("no_proxy", "b")], &["NO_PROXY"]),
+        ] {
+            let read = |name: &str| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            };
+            let names: Vec<String> =
+                proxies(read).into_iter().map(|setting| setting.name).collect();
+            assert_eq!(names, expected, "{set:?}");
+        }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn named(variable: impl Fn(&'static str) -> Option<String>) -> Option
 fn address(value: &str) -> Option<String> {
     let url = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let (_, rest) = url.split_once("://")?;
-    if rest.split_once(['/', '?', '#']).is_some_and(|(_, after)| after.contains('@')) {
+    if rest.split_once(['/', '\\', '?', '#']).is_some_and(|(_, after)| after.contains('@')) {
         return None;
     }
     let url = Url::parse(&url).ok()?;
@@ -64,6 +64,7 @@ mod tests {
             ("http://bob:1/hunter2@proxy.example.com", None),
             ("http://bob:1#hunter2@proxy.example.com", None),
             ("bob:hunter/2@proxy.example.com", None),
+            ("http://bob:12345\\hunter2@proxy.example.com:1", None),
             ("", None),
             ("http://", None),
         ] {

@@ -18,6 +18,9 @@ use crate::shell::quoted_for_posix;
 const READING: &str = "failed to read `";
 const CONTENT: &str = "cached Login token";
 
+/// The longest code of an error that is shown, in bytes.
+const MAX_CODE: usize = 64;
+
 /// Why a session of `aws login` gives no credentials. The text continues a sentence about a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoginProblem {
@@ -36,7 +39,8 @@ pub enum LoginProblem {
     /// The policies of the identity do not allow it to renew a session.
     #[error("may not renew its session of `aws login`")]
     Denied,
-    /// AWS Sign-In did not renew the session, for this reason, and may do so later.
+    /// AWS Sign-In did not renew the session, for this reason, and may do so later. The reason has
+    /// nothing of its message, which could repeat the refresh token of the request.
     #[error("cannot renew its session of `aws login`: {0}")]
     NotRenewed(String),
 }
@@ -69,7 +73,7 @@ impl LoginProblem {
             }
             CreateOAuth2TokenError::AccessDeniedException(_)
             | CreateOAuth2TokenError::ValidationException(_) => Self::Ended,
-            other => Self::NotRenewed(message::root_cause(other)),
+            other => Self::NotRenewed(answer(other.meta().code(), os_error(other))),
         }
     }
 
@@ -86,6 +90,41 @@ impl LoginProblem {
             Self::NotRenewed(_) => format!(
                 "check the network, and run `aws sts get-caller-identity --profile {source}`, which renews the session in the same way"
             ),
+        }
+    }
+}
+
+/// Says how AWS Sign-In answered, by the code of its error, or why it could not be reached.
+fn answer(code: Option<&str>, os_error: Option<String>) -> String {
+    let is_code =
+        |code: &&str| code.len() <= MAX_CODE && code.bytes().all(|byte| byte.is_ascii_alphabetic());
+    match (code.filter(is_code), os_error) {
+        (Some(code), _) => format!("AWS Sign-In answered `{code}`"),
+        (None, Some(error)) => error,
+        (None, None) => "AWS Sign-In gave no usable answer".to_owned(),
+    }
+}
+
+/// Returns the error of the operating system that is the cause. Its text has nothing of an answer.
+fn os_error(error: &(dyn Error + 'static)) -> Option<String> {
+    successors(Some(error), |error| (*error).source())
+        .find_map(<dyn Error>::downcast_ref::<io::Error>)
+        .filter(|error| error.raw_os_error().is_some())
+        .map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_code_of_an_error_is_shown() {
+        assert_eq!(
+            answer(Some("TooManyRequestsError"), None),
+            "AWS Sign-In answered `TooManyRequestsError`"
+        );
+        for code in [None, Some("bad token S3CRET"), Some("a-1"), Some(&*"a".repeat(65))] {
+            assert_eq!(answer(code, None), "AWS Sign-In gave no usable answer", "{code:?}");
         }
     }
 }

@@ -147,12 +147,29 @@ fn an_aws_sign_in_that_does_not_answer_does_not_end_the_session() {
     let down = http("503 Service Unavailable", "", "<html>");
     let sign_in = SignIn::answering(down);
     let closed = sandbox(&broker).with("AWS_ENDPOINT_URL_SIGNIN", "http://127.0.0.1:9");
-    for (sandbox, cause) in [(closed, "Connection refused"), (sign_in.before(sandbox(&broker)), "")]
-    {
+    // An answer can repeat the request, which has the refresh token.
+    let body = r#"{"error":"server_error","message":"bad token S3CRET","expiresIn":"S3CRET"}"#;
+    let repeating = [
+        ("500 Internal Server Error", "InternalServerException"),
+        ("418 I am a teapot", "S3CRET-1"),
+    ]
+    .map(|(status, code)| {
+        SignIn::answering(http(status, &format!("x-amzn-errortype: {code}\r\n"), body))
+    });
+    let unreadable = SignIn::answering(http("200 OK", "", body));
+    for (sandbox, cause) in [
+        (closed, "Connection refused"),
+        (sign_in.before(sandbox(&broker)), "AWS Sign-In gave no usable answer"),
+        (repeating[0].before(sandbox(&broker)), "AWS Sign-In answered `InternalServerException`"),
+        (repeating[1].before(sandbox(&broker)), "AWS Sign-In gave no usable answer"),
+        (unreadable.before(sandbox(&broker)), "AWS Sign-In gave no usable answer"),
+    ] {
         SessionKey::new().sign_in(&sandbox, OLD, -60);
         let problem = format!("cannot renew its session of `aws login`: {cause}");
         let hint = "check the network, and run `aws sts get-caller-identity --profile dev`, which renews the session in the same way";
-        fails(&sandbox.run(&GET), &problem, hint);
+        let run = sandbox.run(&GET);
+        assert!(!run.stderr.contains("S3CRET"), "{}", run.stderr);
+        fails(&run, &problem, hint);
     }
     assert!(broker.requests().is_empty(), "nothing was sent");
 }

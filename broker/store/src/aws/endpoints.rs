@@ -4,6 +4,7 @@
 //! endpoint is empty, and only logs a wrong boolean.
 
 use clap::Args;
+use url::Url;
 
 /// The variables of the AWS SDK that replace its endpoints, as hidden flags of a program.
 #[derive(Debug, Clone, Default, Args)]
@@ -59,6 +60,12 @@ pub enum EndpointsError {
     /// An endpoint is empty.
     #[error("`{0}` is set to nothing, which the AWS SDK does not accept; hint: unset it")]
     Empty(&'static str),
+    /// An endpoint is not a URL, or has a user, a password or a query. The SDK would print it with each
+    /// request that fails.
+    #[error(
+        "`{0}` must be a URL such as `https://HOST`, without user, query and fragment; hint: correct it, or unset it"
+    )]
+    Invalid(&'static str),
     /// The value is not a boolean. The SDK would use the endpoints that the user wants to ignore.
     #[error(
         "`AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is neither `true` nor `false`; hint: set it to `true`, or unset it"
@@ -71,8 +78,8 @@ impl AwsEndpoints {
     ///
     /// # Errors
     ///
-    /// [`EndpointsError`], if an endpoint that the SDK does not ignore is empty, or if the boolean is
-    /// neither `true` nor `false`.
+    /// [`EndpointsError`], if an endpoint that the SDK does not ignore is empty or no plain URL, or if
+    /// the boolean is neither `true` nor `false`.
     pub fn check(&self) -> Result<(), EndpointsError> {
         if self.are_ignored()? {
             return Ok(());
@@ -84,11 +91,14 @@ impl AwsEndpoints {
             ("AWS_ENDPOINT_URL_KMS", &self.only_kms),
             ("AWS_ENDPOINT_URL_STS", &self.only_sts),
         ];
-        let is_empty = |value: &Option<String>| value.as_deref() == Some("");
-        match variables.into_iter().find(|(_, value)| is_empty(value)) {
-            Some((name, _)) => Err(EndpointsError::Empty(name)),
-            None => Ok(()),
+        for (name, value) in variables {
+            match value.as_deref() {
+                Some("") => return Err(EndpointsError::Empty(name)),
+                Some(url) if !is_plain_url(url) => return Err(EndpointsError::Invalid(name)),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Returns the one URL that replaces every service. `None` if the SDK ignores it, or if a service
@@ -109,6 +119,18 @@ impl AwsEndpoints {
             Some(_) => Err(EndpointsError::NotBoolean),
         }
     }
+}
+
+/// Returns whether a text is a URL of a server, without user, password, query and fragment.
+fn is_plain_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && !text.contains(['@', '\\'])
+    })
 }
 
 #[cfg(test)]
@@ -142,6 +164,22 @@ mod tests {
             (
                 AwsEndpoints { only_sts: set(""), ..none() },
                 EndpointsError::Empty("AWS_ENDPOINT_URL_STS"),
+            ),
+            (
+                AwsEndpoints { every_service: set("u:S3CRET@h"), ..none() },
+                EndpointsError::Invalid("AWS_ENDPOINT_URL"),
+            ),
+            (
+                AwsEndpoints { only_s3: set("https://u:S3CRET@h"), ..none() },
+                EndpointsError::Invalid("AWS_ENDPOINT_URL_S3"),
+            ),
+            (
+                AwsEndpoints { only_kms: set("https://h?S3CRET"), ..none() },
+                EndpointsError::Invalid("AWS_ENDPOINT_URL_KMS"),
+            ),
+            (
+                AwsEndpoints { only_sts: set("127.0.0.1:1"), ..none() },
+                EndpointsError::Invalid("AWS_ENDPOINT_URL_STS"),
             ),
             (AwsEndpoints { ignored: set("1"), ..none() }, EndpointsError::NotBoolean),
             (AwsEndpoints { ignored: set("yes"), ..none() }, EndpointsError::NotBoolean),
