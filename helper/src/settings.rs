@@ -9,7 +9,7 @@ use crate::call;
 use crate::config::{AWS_PROFILE, Config, DEFAULT_PROFILE, Environment, RegistryConfig, Service};
 use crate::credentials::{DEFAULT_REGION, RegionOrigin, configured_region};
 
-/// What is used if nothing names a region, and the program has none of its own.
+/// The region that the output shows if no setting names one, and the program has no default.
 pub const NO_REGION: &str = "that of the instance, if it has one";
 
 /// A configuration file that was read, and the flags that override it.
