@@ -204,7 +204,8 @@ pub(crate) enum TokenVerb {
 #[group(id = "what", required = true, multiple = false, args = ["token", "principal", "all"])]
 pub(crate) struct TokenRevoke {
     /// The token id: `token_id` in the audit log
-    #[arg(value_name = "JTI")]
+    // An id is base64url, so one of 64 begins with `-`.
+    #[arg(value_name = "JTI", allow_hyphen_values = true)]
     pub(crate) token: Option<String>,
 
     #[command(flatten)]

@@ -31,6 +31,21 @@ fn the_list_contains_a_revoked_principal_until_it_is_lifted() {
 }
 
 #[test]
+fn a_token_id_that_begins_with_a_hyphen_is_an_id_and_an_unknown_flag_is_not() {
+    let machine = Machine::with_store();
+    for id in ["-LmPxvvan7Jfcr-vbMMbwg", "--AAAAAAAAAAAAAAAAAAAA", "-hhhhhhhhhhhhhhhhhhhhw"] {
+        assert_eq!(machine.done(&format!("token revoke {id}")), format!("revoked token {id}\n"));
+        let quiet = machine.run(&format!("token revoke {id} --quiet --output json"));
+        assert_eq!((quiet.code, quiet.stderr.as_str()), (0, ""), "flags after the id are flags");
+    }
+    for unknown in ["-x", "--everything", "--principals aws:111122223333:role/deploy"] {
+        let refused = machine.run(&format!("token revoke {unknown}"));
+        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{unknown}");
+    }
+    assert!(machine.done("token revoke --help").contains("Usage:"));
+}
+
+#[test]
 fn revoking_all_tokens_deletes_all_keys() {
     let machine = Machine::with_store();
     let keyring = machine.path("data/keyring.json");
