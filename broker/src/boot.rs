@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use stile_protocol::audience::Audience;
 
-use crate::app::{Broker, Limits, Readiness};
+use crate::app::{Broker, DownloadCounts, Limits, Readiness};
 use crate::audit::{AuditLog, Folding};
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::config::{Config, ConfigError, StoreLocation};
@@ -69,6 +69,7 @@ pub fn assemble(
         tokens: Tokens::new(audience, config.max_ttl),
         default_ttl: config.default_ttl,
         clock,
+        download_counts: DownloadCounts::default(),
         readiness: Readiness::default(),
     })
 }

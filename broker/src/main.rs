@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
-use stile_broker::app::{SWEEP_INTERVAL, sweep_store};
+use stile_broker::app::{SWEEP_INTERVAL, sweep_store, usage};
 use stile_broker::audit::Folding;
 use stile_broker::check::Verdict;
 use stile_broker::config::{Config, LogFormat, Options, under_lambda, without_empty_variables};
@@ -148,13 +148,14 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let audit = Arc::clone(&broker.audit);
-    let served = server.run(http::router(broker), async {
+    let served = server.run(http::router(Arc::clone(&broker)), async {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         tracing::info!(
             "stopping: the broker accepts no new connections and finishes open requests"
         );
     });
     tokio::select! { () = served => {}, () = audit.write_ended_windows() => {} }
+    usage::flush(&broker).await;
     audit.flush();
     Ok(())
 }

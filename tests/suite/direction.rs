@@ -26,6 +26,7 @@ const PACKAGES: [(&str, &str, &[&str]); 7] = [
             "token",
             "package",
             "grants",
+            "usage",
             "audit",
         ],
     ),

@@ -13,12 +13,16 @@ mod corpus;
 mod exchange;
 #[path = "exchange_with_sts.rs"]
 mod exchange_with_sts;
+#[path = "life.rs"]
+mod life;
 #[path = "lifecycle.rs"]
 mod lifecycle;
 #[path = "load.rs"]
 mod load;
 #[path = "modules.rs"]
 mod modules;
+#[path = "notices.rs"]
+mod notices;
 #[path = "paths.rs"]
 mod paths;
 #[path = "quotas.rs"]
@@ -31,3 +35,5 @@ mod store;
 mod terraform;
 #[path = "uploads.rs"]
 mod uploads;
+#[path = "usage.rs"]
+mod usage;

@@ -14,7 +14,7 @@ use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
 /// One request for each route. The paths are those of the router, with values for their parameters.
-const ROUTES: [(&str, &str, &str); 15] = [
+const ROUTES: [(&str, &str, &str); 22] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
     ("GET", "/readyz", "/readyz"),
@@ -38,7 +38,30 @@ const ROUTES: [(&str, &str, &str); 15] = [
         "/v1/modules/{namespace}/{name}/{system}/{version}/download",
         "/v1/modules/acme/vpc/aws/1.0.0/download",
     ),
+    ("GET", "/v1/modules/{namespace}/{name}/{system}/usage", "/v1/modules/acme/vpc/aws/usage"),
+    ("GET", "/v1/modules/{namespace}/{name}/{system}", "/v1/modules/acme/vpc/aws"),
+    ("GET", "/v1/modules/{namespace}/{name}/{system}/{version}", "/v1/modules/acme/vpc/aws/1.0.0"),
     ("POST", "/v1/modules/{namespace}/{name}/{system}/{version}", "/v1/modules/acme/vpc/aws/1.0.0"),
+    (
+        "DELETE",
+        "/v1/modules/{namespace}/{name}/{system}/{version}",
+        "/v1/modules/acme/vpc/aws/1.0.0",
+    ),
+    (
+        "POST",
+        "/v1/modules/{namespace}/{name}/{system}/{version}/restore",
+        "/v1/modules/acme/vpc/aws/1.0.0/restore",
+    ),
+    (
+        "PUT",
+        "/v1/modules/{namespace}/{name}/{system}/{version}/deprecation",
+        "/v1/modules/acme/vpc/aws/1.0.0/deprecation",
+    ),
+    (
+        "DELETE",
+        "/v1/modules/{namespace}/{name}/{system}/{version}/deprecation",
+        "/v1/modules/acme/vpc/aws/1.0.0/deprecation",
+    ),
     (
         "POST",
         "/v1/modules/{namespace}/{name}/{system}/{version}/uploads",
@@ -101,12 +124,12 @@ async fn ask(test: &TestBroker, method: &str, path: &str, token: Option<&String>
 async fn every_route_answers_every_credential_state_as_written_here() {
     let Some((test, states)) = states().await else { return };
     let mut table = format!(
-        "{:<73}{}\n",
+        "{:<75}{}\n",
         "",
         states.iter().map(|(state, _)| format!("{state:>13}")).collect::<String>()
     );
     for (method, route, path) in ROUTES {
-        let mut line = format!("{method:<5}{route:<68}");
+        let mut line = format!("{method:<7}{route:<68}");
         for (_, token) in &states {
             let status = ask(&test, method, path, token.as_ref()).await.status;
             line.push_str(&format!("{:>13}", status.as_u16()));
@@ -162,7 +185,7 @@ async fn every_decision_has_one_event_that_names_a_known_caller() {
             assert_eq!(served, !refused && decision != "conflict", "{event}");
             let words = ["event", "decision", "code", "namespace", "permission", "package"];
             let words: Vec<_> = words.iter().filter_map(|name| event[*name].as_str()).collect();
-            table.push_str(&format!("{method:<5}{route:<68}{state:<13} {}\n", words.join(" ")));
+            table.push_str(&format!("{method:<7}{route:<68}{state:<13} {}\n", words.join(" ")));
         }
     }
     insta::assert_snapshot!(table);

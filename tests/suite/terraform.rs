@@ -268,10 +268,75 @@ async fn an_archive_that_was_changed_where_it_is_kept_is_not_installed() {
     assert_eq!(std::fs::read(&place).unwrap(), archive);
     std::fs::write(&place, module_zip("evil")).unwrap();
     let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
+    refused(&terraform, &terraform.init().await, &["Failed to download module"]);
+}
+
+/// Changes the life of a version, as its publisher.
+async fn change_life(served: &Served, method: &str, path: &str, body: serde_json::Value) {
+    let token = served.test.token(&deploy(), &[Upload]).await;
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("/v1/modules/acme/vpc/aws/{path}"))
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json");
+    let reply = served.test.send(request.body(Body::from(body.to_string())).unwrap()).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}
+
+#[tokio::test]
+async fn a_range_falls_back_from_an_unpublished_version_and_what_is_installed_goes_on_working() {
+    let Some((served, file)) = registry("what a user of an unpublished version sees").await else {
+        return;
+    };
+    let installed = deployer(&served, &file, "acme/vpc/aws", "~> 1.0");
+    assert!(installed.init().await.stdout.contains(INITIALIZED));
+    assert!(says(&installed, "vpc").contains("acme/vpc/aws 1.1.0"));
+    change_life(&served, "PUT", "1.0.0/deprecation", json!({"reason": "It is old"})).await;
+    change_life(&served, "DELETE", "1.1.0", json!({"reason": "It deletes data"})).await;
+
+    let pinned = deployer(&served, &file, "acme/vpc/aws", "1.1.0");
+    refused(
+        &pinned,
+        &pinned.init().await,
+        &["There is no available version", "The newest available version is 1.0.0"],
+    );
+    let ranged = deployer(&served, &file, "acme/vpc/aws", "~> 1.0");
+    let ran = ranged.init().await;
+    assert!(ran.stdout.contains(INITIALIZED), "{ran:?}");
+    assert!(says(&ranged, "vpc").contains("acme/vpc/aws 1.0.0"), "a deprecated one is served");
+    let again = installed.init().await;
+    assert!(again.stdout.contains(INITIALIZED), "{again:?}");
+    assert!(says(&installed, "vpc").contains("acme/vpc/aws 1.1.0"));
+}
+
+#[tokio::test]
+async fn a_client_with_an_older_list_reads_when_and_why_a_version_was_unpublished() {
+    let older = json!({"modules": [{"versions": [{"version": "1.0.0"}, {"version": "1.1.0"}]}]});
+    let layer = move |router: Router| {
+        router.layer(from_fn(move |request: Request<Body>, next: Next| {
+            let older = older.to_string();
+            async move {
+                let lists = request.uri().path().ends_with("/versions");
+                let response = next.run(request).await;
+                if lists && response.status().is_success() {
+                    return axum::http::Response::new(Body::from(older));
+                }
+                response
+            }
+        }))
+    };
+    let shows = "what a user with an older list of versions reads";
+    let Some((served, file)) = registry_behind(layer, shows).await else { return };
+    let body = json!({"reason": "It deletes data", "replacement": "1.0.0"});
+    change_life(&served, "DELETE", "1.1.0", body).await;
+    let terraform = deployer(&served, &file, "acme/vpc/aws", "1.1.0");
     refused(
         &terraform,
         &terraform.init().await,
-        &["Failed to download module", "Checksums did not match"],
+        &[
+            "410 Gone resp:`acme/vpc/aws` 1.1.0 was unpublished on 20",
+            ": It deletes data; use `1.0.0`",
+        ],
     );
 }
 

@@ -62,6 +62,18 @@ names! {
         Publish = "publish",
         /// Beginning an upload session.
         Upload = "upload",
+        /// Showing a version.
+        Show = "show",
+        /// Showing who downloads a module.
+        Usage = "usage",
+        /// Deprecating a version.
+        Deprecate = "deprecate",
+        /// Taking a deprecation back.
+        Undeprecate = "undeprecate",
+        /// Unpublishing a version.
+        Unpublish = "unpublish",
+        /// Restoring an unpublished version.
+        Restore = "restore",
         /// Authorising a request to another registry, for API Gateway.
         Authorize = "authorize",
         /// Creating, changing or deleting a grant.

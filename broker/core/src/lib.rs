@@ -4,7 +4,7 @@
 //! argument.
 //!
 //! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`identity`], [`token`],
-//! [`package`], [`grants`], [`audit`].
+//! [`package`], [`grants`], [`usage`], [`audit`].
 
 pub mod audit;
 pub mod clock;
@@ -16,3 +16,4 @@ pub mod identity;
 pub mod package;
 pub mod principal;
 pub mod token;
+pub mod usage;

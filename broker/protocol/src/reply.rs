@@ -1,6 +1,6 @@
 //! Responses of the broker: a token, or an error with a stable code.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::exchange::Namespaces;
 use crate::names::Permissions;
@@ -18,6 +18,17 @@ pub struct TokenReply {
     pub namespaces: Namespaces,
     /// The permissions of the token.
     pub permissions: Permissions,
+    /// What the caller should know, one sentence each, for example that a version that it fetched is
+    /// deprecated. An earlier broker sends none. Any other value than a list of texts counts as none.
+    #[serde(default, deserialize_with = "texts_or_none", skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+}
+
+/// Reads a list of texts. A notice is never a reason to refuse a token.
+fn texts_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let texts = value.as_array().into_iter().flatten();
+    Ok(texts.filter_map(|text| text.as_str().map(str::to_owned)).collect())
 }
 
 impl std::fmt::Debug for TokenReply {
@@ -102,6 +113,8 @@ codes! {
     PrincipalRevoked = "principal_revoked",
     /// The requested object does not exist.
     NotFound = "not_found",
+    /// A publisher took the version back, so that nobody gets it.
+    Unpublished = "unpublished",
     /// Something else already exists under this name.
     Conflict = "conflict",
     /// The route does not support the method.
@@ -154,5 +167,24 @@ mod tests {
         )
         .unwrap();
         assert!(!format!("{reply:?}").contains("stile_"));
+    }
+
+    #[test]
+    fn a_reply_can_have_notices_and_no_notice_makes_it_invalid() {
+        for (notices, expected) in [
+            ("", &[][..]),
+            (r#","notices":null"#, &[]),
+            (r#","notices":"a""#, &[]),
+            (r#","notices":[]"#, &[]),
+            (r#","notices":[7,"a",{},"b"]"#, &["a", "b"]),
+        ] {
+            let body = format!(
+                r#"{{"token":"x","expires_at":"x","principal":"x","namespaces":"all","permissions":["download"]{notices}}}"#
+            );
+            let reply: TokenReply = serde_json::from_str(&body).unwrap();
+            assert_eq!(reply.notices, expected, "{notices}");
+            let again = serde_json::to_value(&reply).unwrap();
+            assert_eq!(again.get("notices").is_some(), !expected.is_empty(), "{notices}");
+        }
     }
 }

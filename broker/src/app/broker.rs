@@ -5,6 +5,7 @@ use std::sync::Arc;
 use stile_protocol::audience::Audience;
 use stile_protocol::region::Region;
 
+use super::download_counts::DownloadCounts;
 use super::limits::Limits;
 use crate::audit::AuditLog;
 use crate::authn::sigv4::{SingleFlight, Sts};
@@ -49,6 +50,8 @@ pub struct Broker {
     pub default_ttl: i64,
     /// The clock.
     pub clock: Clock,
+    /// The downloads that the store has not counted yet.
+    pub download_counts: DownloadCounts,
     /// The time of the last good readiness check.
     pub readiness: Readiness,
 }

@@ -10,8 +10,8 @@ use super::broker::Broker;
 use crate::tokens::KeyError;
 use stile_core::audit::Event;
 use stile_core::grants::{Download, PackageAccess};
-use stile_core::package::{ModuleSummary, SignedUrl, Version};
-use stile_store::{Location, StoreError};
+use stile_core::package::{ModuleSummary, SignedUrl, Step, Version};
+use stile_store::{Located, Location, StoreError, VersionDetails};
 
 /// The reason why a package cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,14 @@ pub enum CatalogueError {
     /// The package or version does not exist.
     #[error("there is no such package")]
     Absent,
+    /// A publisher took the version back.
+    #[error("the version is unpublished")]
+    Unpublished {
+        /// The version, with the address of its package.
+        version: String,
+        /// Who took it back, when and why.
+        step: Step,
+    },
     /// The store is down.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -54,17 +62,25 @@ pub async fn latest(
     access: &PackageAccess<Download>,
     event: &mut Event,
 ) -> Result<Version, CatalogueError> {
+    let latest = latest_of(listed(broker, access).await?).ok_or(CatalogueError::Absent)?;
+    event.package(access.address(), Some(&latest));
+    Ok(latest)
+}
+
+/// Returns the listed versions of a module, in order.
+pub async fn listed(
+    broker: &Broker,
+    access: &PackageAccess<Download>,
+) -> Result<Vec<Version>, CatalogueError> {
     let document = versions(broker, access).await?;
     let document: VersionsDocument = serde_json::from_slice(&document).map_err(|error| {
         let message = format!("the versions document of `{}` is malformed", access.address());
         StoreError::corrupt(message).caused_by(error)
     })?;
-    let latest = document.latest().ok_or(CatalogueError::Absent)?;
-    event.package(access.address(), Some(&latest));
-    Ok(latest)
+    Ok(document.versions())
 }
 
-/// The versions document, as far as [`latest`] reads it.
+/// The versions document, as far as [`listed`] reads it.
 #[derive(Deserialize)]
 struct VersionsDocument {
     modules: Vec<ListedModule>,
@@ -81,13 +97,24 @@ struct ListedVersion {
 }
 
 impl VersionsDocument {
-    fn latest(&self) -> Option<Version> {
+    fn versions(&self) -> Vec<Version> {
         let listed = self.modules.iter().flat_map(|module| &module.versions);
-        // A release is higher than every pre-release here, whatever its number.
-        listed
-            .filter_map(|listed| Version::parse(&listed.version).ok())
-            .max_by_key(|version| (!version.is_prerelease(), version.clone()))
+        listed.filter_map(|listed| Version::parse(&listed.version).ok()).collect()
     }
+}
+
+fn latest_of(listed: Vec<Version>) -> Option<Version> {
+    // A release is higher than every pre-release here, whatever its number.
+    listed.into_iter().max_by_key(|version| (!version.is_prerelease(), version.clone()))
+}
+
+/// The place of a version's archive.
+#[derive(Debug)]
+pub struct DownloadUrl {
+    /// The signed URL.
+    pub url: String,
+    /// Whether the version is deprecated.
+    pub is_deprecated: bool,
 }
 
 /// Returns the signed URL of a version's archive.
@@ -96,20 +123,39 @@ pub async fn download(
     access: &PackageAccess<Download>,
     version: &Version,
     event: &mut Event,
-) -> Result<String, CatalogueError> {
+) -> Result<DownloadUrl, CatalogueError> {
     event.package(access.address(), Some(version));
     let now = broker.clock.now();
     let found = broker.store.location(access, version, now, broker.link_ttl).await?;
-    match found.ok_or(CatalogueError::Absent)? {
-        Location::Presigned(url) => Ok(url),
+    let (location, is_deprecated) = match found.ok_or(CatalogueError::Absent)? {
+        Located::Unpublished(step) => {
+            let version = format!("`{}` {version}", access.address());
+            return Err(CatalogueError::Unpublished { version, step });
+        }
+        Located::At { location, is_deprecated } => (location, is_deprecated),
+    };
+    let url = match location {
+        Location::Presigned(url) => url,
         Location::Local(url) => {
             let purpose = SignedUrl::purpose(&broker.audience);
             let keys = broker.tokens.derived(&purpose, &broker.store, now).await?;
             let path = url.to_location(&keys).ok_or(CatalogueError::Sign)?;
             // A whole URL, because some clients cannot resolve a path.
-            Ok(format!("{}{path}", broker.origin))
+            format!("{}{path}", broker.origin)
         }
-    }
+    };
+    Ok(DownloadUrl { url, is_deprecated })
+}
+
+/// Returns everything that the store records of a version, also of an unpublished one.
+pub async fn details(
+    broker: &Broker,
+    access: &PackageAccess<Download>,
+    version: &Version,
+    event: &mut Event,
+) -> Result<VersionDetails, CatalogueError> {
+    event.package(access.address(), Some(version));
+    broker.store.version_details(access, version).await?.ok_or(CatalogueError::Absent)
 }
 
 /// Lists the modules that the bearer may read, in one namespace or in all.
@@ -150,7 +196,7 @@ mod tests {
                 .collect();
             let document = serde_json::json!({ "modules": [{ "versions": versions }], "more": 1 });
             let document: VersionsDocument = serde_json::from_value(document).unwrap();
-            let latest = document.latest().map(|version| version.to_string());
+            let latest = latest_of(document.versions()).map(|version| version.to_string());
             assert_eq!(latest.as_deref(), expected, "{listed:?}");
         }
     }

@@ -5,6 +5,7 @@ use stile_protocol::exchange::RequestDocument;
 use stile_protocol::region::{Partition, Region};
 
 use super::broker::Broker;
+use super::notices::notices;
 use crate::authn::gateway::GatewayCaller;
 use crate::authn::sigv4::proof::{Proof, ProofError};
 use crate::authn::sigv4::{AnswerError, FlightRole, Leader, SourceNetwork, StsError};
@@ -22,6 +23,8 @@ pub struct Minted {
     pub token: SecretString,
     /// The claims.
     pub claims: Claims,
+    /// What the caller should know, one sentence each.
+    pub notices: Vec<String>,
 }
 
 /// The reason why the broker mints no token.
@@ -110,7 +113,7 @@ async fn mint(
     event: &mut Event,
 ) -> Result<Minted, MintError> {
     let Authenticated { identity, single_use } = authenticated;
-    let state = broker.store.principal_state(identity.principals().to_vec()).await?;
+    let (state, fetched) = broker.store.principal_at_mint(identity.principals().to_vec()).await?;
     // A key that an operator removed must not mint: no broker could open the token.
     broker.tokens.follow(&state.keyring, &broker.store, now).await?;
     let entitlement = entitle(identity, document, &state, now).map_err(MintError::Refused)?;
@@ -129,7 +132,8 @@ async fn mint(
     leader.inspect(|leader| leader.spent());
     let (token, claims) = broker.tokens.mint(&key, &entitlement, recorded, now)?;
     event.minted(&claims);
-    Ok(Minted { token, claims })
+    let notices = notices(broker, &claims, &entitlement, &state, fetched, now).await;
+    Ok(Minted { token, claims, notices })
 }
 
 /// Returns the enabled region of this name.

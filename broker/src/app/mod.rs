@@ -7,13 +7,18 @@ pub mod authorize;
 mod broker;
 pub mod catalogue;
 mod check_turns;
+mod download_counts;
+pub mod life;
 mod limits;
 pub mod mint;
+mod notices;
 pub mod publish;
 mod sweep;
 pub mod upload;
+pub mod usage;
 
 pub use broker::{Broker, NotReady, Readiness, Ready};
 pub use check_turns::{CheckTurn, CheckTurns};
+pub use download_counts::DownloadCounts;
 pub use limits::{Limits, UploadPermit};
 pub use sweep::{SWEEP_INTERVAL, sweep_store};

@@ -121,7 +121,7 @@ pub(super) const fn logged(outcome: Published) -> Outcome {
     match outcome {
         Published::Created => Outcome::Created,
         Published::Same => Outcome::Unchanged,
-        Published::Different => Outcome::Conflict,
+        Published::Different | Published::Unpublished => Outcome::Conflict,
         Published::Full | Published::OverQuota(_) => Outcome::Full,
     }
 }

@@ -116,7 +116,12 @@ pub async fn complete(
     let fetched = broker.store.fetch_upload(&mut pending, &mut upload).await?;
     let done = match fetched {
         FetchedUpload::All if upload.matches(pending.announced()) => {
-            let new = NewVersion { version, format: pending.announced().format };
+            let announced = pending.announced();
+            let new = NewVersion {
+                version,
+                format: announced.format,
+                claimed: announced.claimed.clone(),
+            };
             publish::publish(broker, bearer, access, new, upload, event)
                 .await
                 .map_err(SessionError::Publish)

@@ -14,12 +14,14 @@ use crate::app::Broker;
 use crate::app::archive::ArchiveError as SignedArchiveError;
 use crate::app::authorize::{AccessError, AuthenticateError, DecideAgainError};
 use crate::app::catalogue::CatalogueError;
+use crate::app::life::LifeError;
 use crate::app::mint::MintError;
 use crate::app::publish::PublishError;
 use crate::app::upload::SessionError;
 use crate::authn::sigv4::proof::ProofError;
 use crate::authn::sigv4::{AnswerError, StsError};
 use crate::tokens::KeyError;
+use stile_core::clock::rfc3339;
 use stile_core::grants::Refusal;
 use stile_core::package::UploadError;
 use stile_core::package::archive::ArchiveError;
@@ -231,9 +233,28 @@ impl ApiError {
     pub fn catalogue(error: CatalogueError, absent: impl FnOnce() -> Self) -> Self {
         match error {
             CatalogueError::Absent => absent(),
+            CatalogueError::Unpublished { version, step } => Self::new(
+                ErrorCode::Unpublished,
+                // The day is enough here. The whole time is in the details of the version.
+                format!(
+                    "{version} was unpublished on {}: {}",
+                    rfc3339(step.at).split('T').next().unwrap_or_default(),
+                    step.explanation.sentence()
+                ),
+            ),
             CatalogueError::Store(error) => Self::store(error),
             CatalogueError::Key(error) => Self::key(error),
             CatalogueError::Sign => Self::new(ErrorCode::Internal, error.to_string()),
+        }
+    }
+
+    /// Converts the error of a change of a version's life.
+    pub fn life(error: LifeError) -> Self {
+        match error {
+            LifeError::Absent => Self::not_found(error.to_string()),
+            LifeError::Full => Self::new(ErrorCode::TooLarge, error.to_string())
+                .hint("unpublish another version first"),
+            LifeError::Store(error) => Self::store(error),
         }
     }
 

@@ -1,6 +1,7 @@
 //! All routes, and the layers that each request passes.
 
 mod archive_body;
+mod checked_body;
 mod convert;
 mod decision;
 mod discovery;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use stile_protocol::reply::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -35,7 +36,7 @@ pub use trace::log_panics;
 
 use crate::app::Broker;
 use error::{ApiError, ErrorShape};
-use v1::{archives, exchange, gateway, modules, publish, uploads, whoami};
+use v1::{archives, detail, exchange, gateway, life, modules, publish, uploads, usage, whoami};
 
 /// Returns the router of the whole service.
 pub fn router(broker: Arc<Broker>) -> Router {
@@ -78,7 +79,17 @@ fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/", get(modules::list))
         .route("/{namespace}", get(modules::list_namespace))
         .route("/{namespace}/{name}/{system}/versions", get(modules::versions))
-        .route("/{namespace}/{name}/{system}/{version}", post(publish::module))
+        .route("/{namespace}/{name}/{system}/usage", get(usage::module))
+        .route("/{namespace}/{name}/{system}", get(detail::latest))
+        .route(
+            "/{namespace}/{name}/{system}/{version}",
+            get(detail::version).post(publish::module).delete(life::unpublish),
+        )
+        .route("/{namespace}/{name}/{system}/{version}/restore", post(life::restore))
+        .route(
+            "/{namespace}/{name}/{system}/{version}/deprecation",
+            put(life::deprecate).delete(life::undeprecate),
+        )
         .route("/{namespace}/{name}/{system}/{version}/uploads", post(uploads::begin))
         .route("/{namespace}/{name}/{system}/{version}/uploads/{upload}", post(uploads::complete))
         .fallback(no_such_route);

@@ -1,7 +1,9 @@
 //! The types that the public methods of the store take and return.
 
 use stile_core::grants::{Grant, Pin};
-use stile_core::package::{AnnouncedArchive, SignedUrl, UploadId};
+use stile_core::package::{
+    AnnouncedArchive, Claimed, Format, Life, SignedUrl, Step, UploadId, Version,
+};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::names::{Namespace, Permissions};
@@ -274,6 +276,8 @@ pub enum Published {
     Same,
     /// The version was published before, with other bytes. Nothing changed.
     Different,
+    /// The version was published before with the same bytes, and is unpublished. Nothing changed.
+    Unpublished,
     /// The package has as many versions as its document can hold. Nothing changed.
     Full,
     /// The version would exceed a limit of the namespace. Nothing changed.
@@ -329,6 +333,68 @@ impl PendingUpload {
     pub const fn announced(&self) -> &AnnouncedArchive {
         &self.announced
     }
+}
+
+/// A version, with everything that the store records of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VersionDetails {
+    /// SHA-256 of the archive, in lower-case hexadecimal.
+    pub sha256: String,
+    /// The format of the archive.
+    pub format: Format,
+    /// The size of the archive.
+    pub bytes: u64,
+    /// The principal that published it.
+    pub published_by: String,
+    /// The id of the publisher's token, which the audit log has with the session. An older release did
+    /// not record it.
+    pub token_id: Option<String>,
+    /// The time of its publication, in Unix seconds.
+    pub published_at: i64,
+    /// What the publisher's environment claims. Nobody verified it.
+    pub claimed: Option<Claimed>,
+    /// Whether it is deprecated or unpublished.
+    pub life: Life,
+}
+
+/// The result of changing a version's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifeChanged {
+    /// The store made the change.
+    Done,
+    /// The change would change nothing.
+    Unchanged,
+    /// The version does not exist.
+    Absent,
+    /// The package has as many versions as its document can hold. Nothing changed.
+    Full,
+}
+
+/// The downloads of one version by one principal on one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownloadCount {
+    /// The version.
+    pub version: Version,
+    /// The principal, or [`OTHER`](stile_core::usage::OTHER).
+    pub principal: String,
+    /// The number of days since 1970-01-01 in UTC.
+    pub day: i64,
+    /// The number of downloads.
+    pub count: u64,
+}
+
+/// The answer to a client that wants a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Located {
+    /// The version is published.
+    At {
+        /// The place of the archive.
+        location: Location,
+        /// Whether the version is deprecated.
+        is_deprecated: bool,
+    },
+    /// Nobody gets the version, since this step.
+    Unpublished(Step),
 }
 
 /// The place from which a client fetches an archive.

@@ -22,10 +22,11 @@ mod retry;
 mod store;
 
 pub use answers::{
-    BegunUpload, Change, Created, ExpiryChange, FetchedUpload, HostRecorded, Leftover, LimitChange,
-    LimitsChange, LimitsSet, Location, NamespaceCreated, NamespaceLimits, NamespaceRecord,
-    NamespaceSummary, NamespaceUsage, NewGrant, PendingUpload, Published, QuotaExceeded, Recorded,
-    Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome, Swept, Updated, UploadSession,
+    BegunUpload, Change, Created, DownloadCount, ExpiryChange, FetchedUpload, HostRecorded,
+    Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
+    NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NamespaceUsage, NewGrant,
+    PendingUpload, Published, QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken,
+    SingleUseOutcome, Swept, Updated, UploadSession, VersionDetails,
 };
 pub use aws::{
     AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,
@@ -35,5 +36,5 @@ pub use blobs::{Blobs, DISK_RESERVE, DISK_RESERVE_MIB, Disk, S3, SpaceAllocation
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};
 pub use keys::{KeyFile, Keys, Kms};
-pub use records::{DynamoDb, Migrated, Records, Sqlite};
+pub use records::{COUNTS_PER_COMMIT, DynamoDb, Migrated, Records, Sqlite};
 pub use store::{AwsCreated, FolderCreated, Store};

@@ -9,7 +9,7 @@ use stile_protocol::names::{ModuleAddress, ModuleName, Namespace, Permission, Sy
 use super::{Grant, GrantNamespace, PrincipalState, Refusal, check_grants};
 use crate::package::PackageAddress;
 use crate::principal::Principal;
-use crate::token::Claims;
+use crate::token::{Claims, TokenId};
 
 /// One permission as a type, so that code that writes cannot accept a right to read.
 pub trait Right: sealed::Sealed {
@@ -54,6 +54,7 @@ right! {
 #[derive(Debug)]
 pub struct Access<R> {
     principal: Principal,
+    token_id: TokenId,
     namespace: Namespace,
     right: PhantomData<fn() -> R>,
 }
@@ -62,6 +63,11 @@ impl<R: Right> Access<R> {
     /// Returns the principal that has the right.
     pub const fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// Returns the id of the token that gave the right, for records.
+    pub const fn token_id(&self) -> &TokenId {
+        &self.token_id
     }
 
     /// Returns the namespace.
@@ -123,6 +129,7 @@ pub fn decide<R: Right>(
     allowed(claims, state, namespace, R::PERMISSION, now)?;
     Ok(Access {
         principal: claims.principal().clone(),
+        token_id: claims.id().clone(),
         namespace: namespace.clone(),
         right: PhantomData,
     })

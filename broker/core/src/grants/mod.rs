@@ -4,6 +4,7 @@
 //! [`entitle()`] authorises a mint. [`decide()`] authorises each request with a token.
 
 mod decide;
+mod ending;
 mod entitle;
 mod evidence;
 
@@ -17,6 +18,7 @@ pub use decide::{
     Access, CreateGrant, DeleteGrant, Download, PackageAccess, PermittedNamespaces, Right, Upload,
     decide, permitted_namespaces,
 };
+pub use ending::{EndingGrant, ending_grants};
 pub use entitle::{Entitlement, entitle};
 pub use evidence::{GrantAccess, OperatorAccess};
 

@@ -5,6 +5,7 @@
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
 use super::archive::Format;
+use super::provenance::{CLAIMED, Claimed};
 
 /// An archive that a client announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +16,12 @@ pub struct AnnouncedArchive {
     pub bytes: u64,
     /// SHA-256 of the archive, in lower-case hex.
     pub sha256: String,
+    /// What the publisher's environment claims about the version.
+    pub claimed: Option<Claimed>,
 }
 
 impl AnnouncedArchive {
-    /// Parses `{"format": …, "bytes": …, "sha256": …}`.
+    /// Parses `{"format": …, "bytes": …, "sha256": …, "claimed"?: …}`.
     ///
     /// # Errors
     ///
@@ -27,6 +30,7 @@ impl AnnouncedArchive {
         let mut object = StrictObject::parse(body)?;
         let (format, bytes, sha256) =
             (object.string("format")?, object.integer("bytes")?, object.string("sha256")?);
+        let claimed = object.take_optional(CLAIMED);
         object.finish()?;
         Ok(Self {
             format: Format::from_extension(&format)
@@ -39,6 +43,7 @@ impl AnnouncedArchive {
             sha256: Some(sha256)
                 .filter(|text| is_digest(text))
                 .ok_or_else(|| FieldError::new("sha256", "64 lower-case hexadecimal digits"))?,
+            claimed: claimed.as_ref().map(Claimed::parse).transpose()?,
         })
     }
 }
@@ -104,6 +109,10 @@ mod tests {
             ),
             (body("\"zip\"", "1,\"bytes\":2", &digest), "field `bytes` appears twice"),
             (body("\"zip\"", "1,\"url\":\"x\"", &digest), "field `url` is not known"),
+            (
+                body("\"zip\"", "1,\"claimed\":\"x\"", &digest),
+                "`claimed` must be one JSON object with each field once",
+            ),
         ] {
             assert_eq!(
                 AnnouncedArchive::parse(body.as_bytes()).unwrap_err().problem,
@@ -115,7 +124,12 @@ mod tests {
             AnnouncedArchive::parse(body("\"tar.gz\"", "5000000", &digest).as_bytes()).unwrap();
         assert_eq!(
             good,
-            AnnouncedArchive { format: Format::TarGz, bytes: 5_000_000, sha256: digest }
+            AnnouncedArchive {
+                format: Format::TarGz,
+                bytes: 5_000_000,
+                sha256: digest,
+                claimed: None
+            }
         );
     }
 

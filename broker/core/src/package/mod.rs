@@ -4,6 +4,8 @@
 mod address;
 mod announced;
 pub mod archive;
+mod life;
+mod provenance;
 mod signed_url;
 mod upload;
 mod version;
@@ -13,6 +15,8 @@ use stile_protocol::names::ModuleAddress;
 pub use address::PackageAddress;
 pub use announced::{AnnouncedArchive, UploadId};
 pub use archive::Format;
+pub use life::{Explanation, Life, LifeChange, Step};
+pub use provenance::{CLAIMED, Claimed};
 pub use signed_url::{LIFETIME as SIGNED_URL_LIFETIME, SignedUrl, SignedUrlError};
 pub use upload::{ArchiveUpload, UploadError, VerifiedArchive, sweep_uploads};
 pub use version::{Version, VersionError};
@@ -38,6 +42,8 @@ pub struct NewVersion {
     pub version: Version,
     /// The format of the archive.
     pub format: Format,
+    /// What the publisher's environment claims about the version.
+    pub claimed: Option<Claimed>,
 }
 
 /// One module in a list of modules.

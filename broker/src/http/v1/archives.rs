@@ -2,18 +2,23 @@
 //!
 //! The route requires no token, and ignores one. With the store on AWS, clients fetch archives from
 //! S3 instead.
+//!
+//! It always sends the whole archive, because it can check the digest only then. It ignores a
+//! `Range`, as RFC 9110, section 14.2, allows.
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use stile_protocol::reply::ErrorCode;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
 use crate::app::{Broker, archive};
+use crate::http::checked_body::CheckedBody;
 use crate::http::decision::conclude;
 use crate::http::error::ApiError;
 use stile_core::audit::{Event, Kind};
@@ -32,15 +37,18 @@ pub async fn fetch(
 async fn send(
     broker: &Broker,
     file: Result<Path<String>, PathRejection>,
-    request: Request,
+    mut request: Request,
     event: &mut Event,
 ) -> Result<Response, ApiError> {
     let file = file.as_deref().ok().map(String::as_str);
     let query = request.uri().query().unwrap_or_default();
     let archive = archive::open(broker, file, query, event).await.map_err(ApiError::archive)?;
+    let has_body = request.method() == Method::GET;
+    request.headers_mut().remove(header::RANGE);
     let served = ServeFile::new(&archive.file).oneshot(request).await;
     let mut response = served.map_err(|_| unreadable())?.into_response();
-    if response.status() == StatusCode::NOT_FOUND {
+    let is_empty = response.headers().get(header::CONTENT_LENGTH).is_some_and(|len| len == "0");
+    if response.status() == StatusCode::NOT_FOUND || is_empty {
         tracing::error!(
             alarm = "archive_lost",
             sha256 = archive.url.sha256,
@@ -50,7 +58,11 @@ async fn send(
     }
     let content_type = HeaderValue::from_static(archive.url.format.content_type());
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    Ok(response)
+    response.headers_mut().remove(header::ACCEPT_RANGES);
+    if response.status() != StatusCode::OK || !has_body {
+        return Ok(response);
+    }
+    Ok(response.map(|body| Body::new(CheckedBody::new(body, archive.url.sha256))))
 }
 
 fn unreadable() -> ApiError {

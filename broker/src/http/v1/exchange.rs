@@ -47,12 +47,13 @@ async fn exchange(
 
 /// Returns the answer with a new token.
 pub(super) fn reply(minted: Minted) -> Json<TokenReply> {
-    let Minted { token, claims } = minted;
+    let Minted { token, claims, notices } = minted;
     Json(TokenReply {
         token: token.expose_secret().to_owned(),
         expires_at: rfc3339(claims.expires_at()),
         principal: claims.principal().to_string(),
         namespaces: claims.namespaces().clone(),
         permissions: claims.permissions(),
+        notices,
     })
 }

@@ -3,9 +3,12 @@
 //! Each handler parses a request, calls one use case, and renders the answer.
 
 pub(super) mod archives;
+pub(super) mod detail;
 pub(super) mod exchange;
 pub(super) mod gateway;
+pub(super) mod life;
 pub(super) mod modules;
 pub(super) mod publish;
 pub(super) mod uploads;
+pub(super) mod usage;
 pub(super) mod whoami;

@@ -12,7 +12,7 @@ use stile_protocol::names::{NameError, Namespace};
 use stile_protocol::reply::ErrorCode;
 
 use crate::app::authorize::Bearer;
-use crate::app::{Broker, catalogue};
+use crate::app::{Broker, catalogue, usage};
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
 use stile_core::audit::{Event, Kind};
@@ -119,10 +119,11 @@ pub async fn download(
         let absent = || ApiError::not_found("there is no such version");
         let access = path.access(&bearer, &mut draft, |_| absent())?;
         let version = path.version().map_err(|_| absent())?;
-        let location = catalogue::download(&broker, &access, &version, &mut draft)
+        let found = catalogue::download(&broker, &access, &version, &mut draft)
             .await
             .map_err(|error| ApiError::catalogue(error, absent))?;
-        Ok((StatusCode::NO_CONTENT, [("x-terraform-get", location)]))
+        usage::count(&broker, &access, &version, found.is_deprecated).await;
+        Ok((StatusCode::NO_CONTENT, [("x-terraform-get", found.url)]))
     }
     .await;
     conclude(draft, answer)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use stile_protocol::names::NameError;
 use stile_protocol::reply::ErrorCode;
 
@@ -17,7 +17,7 @@ use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
 use crate::http::run_detached::run_detached;
 use stile_core::audit::Kind;
-use stile_core::package::NewVersion;
+use stile_core::package::{Claimed, NewVersion};
 use stile_store::Published;
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}`.
@@ -34,7 +34,11 @@ pub async fn module(
     let received = async {
         let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
         let access = path.access(&bearer, &mut draft, bad_name)?;
-        let new = NewVersion { version: path.version()?, format: format(request.headers())? };
+        let new = NewVersion {
+            version: path.version()?,
+            format: format(request.headers())?,
+            claimed: claimed(request.headers())?,
+        };
         let permit = publish::permit(&broker, &bearer, &access).map_err(ApiError::publish)?;
         let begin = |announced| IncomingArchive::begin(&broker, announced);
         let upload = read_archive(request, begin).await?;
@@ -55,11 +59,24 @@ pub async fn module(
     run_detached(published).await
 }
 
+/// The header with what the publisher's environment claims.
+const CLAIMED_HEADER: &str = "stile-claimed";
+
+/// Returns the claims in the header, if it is there.
+fn claimed(headers: &HeaderMap) -> Result<Option<Claimed>, ApiError> {
+    let Some(value) = headers.get(CLAIMED_HEADER) else { return Ok(None) };
+    let claimed = Claimed::parse_header(value.to_str().unwrap_or_default());
+    claimed.map(Some).map_err(|error| {
+        let message = format!("header `{CLAIMED_HEADER}`: {}", error.problem);
+        ApiError::new(ErrorCode::InvalidRequest, message)
+    })
+}
+
 const fn outcome(published: Published) -> &'static str {
     match published {
         Published::Created => "created",
         Published::Same => "unchanged",
-        Published::Different => "conflict",
+        Published::Different | Published::Unpublished => "conflict",
         Published::Full | Published::OverQuota(_) => "full",
     }
 }
@@ -92,6 +109,13 @@ pub(super) fn answer(publication: &Publication) -> Result<PublishReply, ApiError
                 format!("`{address}` {version} is already published with other content"),
             )
             .hint("a published version never changes; publish the next version"));
+        }
+        Published::Unpublished => {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!("`{address}` {version} is unpublished, with the same content"),
+            )
+            .hint(format!("run `stile-admin module restore {address} {version}`")));
         }
     };
     let body = serde_json::json!({

@@ -3,10 +3,11 @@
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
 //! rules above it exist once: `grants`, `namespaces`, `quota`, `single_use`, `revocations`,
-//! `packages` and `uploads`.
+//! `packages`, `life`, `uploads` and `usage`.
 
 mod dynamodb;
 mod grants;
+mod life;
 pub(crate) mod model;
 pub(crate) mod mutation;
 mod namespaces;
@@ -22,6 +23,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 mod uploads;
+pub(crate) mod usage;
 
 use bytes::Bytes;
 use stile_core::grants::{GrantNamespace, PermittedNamespaces};
@@ -33,6 +35,7 @@ use stile_protocol::names::Namespace;
 pub use dynamodb::DynamoDb;
 pub use sqlite::Sqlite;
 pub use sqlite::migrations::Migrated;
+pub use usage::COUNTS_PER_COMMIT;
 
 pub(crate) use packages::compare;
 pub(crate) use single_use::principal_state;

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 use stile_core::grants::{Grant, Pin};
-use stile_core::package::{AnnouncedArchive, Format, UploadId, Version};
+use stile_core::package::{AnnouncedArchive, Claimed, Format, Life, UploadId, Version};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
+use stile_core::usage::DeprecatedDownload;
 use stile_protocol::audience::Audience;
 
 use crate::{NamespaceLimits, NamespaceRecord, NamespaceUsage, StoreError};
@@ -49,6 +50,9 @@ pub(crate) struct CallerRecords {
     pub(crate) revoked_tokens: HashSet<TokenId>,
     /// The sealed keyring, if the keyring is a record.
     pub(crate) keyring: Option<SealedKeyring>,
+    /// The latest download of a deprecated version by the first principal. A record that cannot be
+    /// read counts as none, because nothing is decided by it.
+    pub(crate) deprecated_download: Option<DeprecatedDownload>,
 }
 
 /// All revocations as the backend found them. An entry that cannot be read revokes nothing, and the
@@ -102,13 +106,18 @@ pub(crate) struct CountedUsage {
     pub(crate) used: NamespaceUsage,
 }
 
-/// One published version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One version, published or unpublished.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct VersionRecord {
     pub(crate) archive: StoredArchive,
     pub(crate) bytes: u64,
     pub(crate) published_by: String,
     pub(crate) published_at: i64,
+    /// The id of the publisher's token. An older release did not record it.
+    pub(crate) token_id: Option<String>,
+    /// What the publisher's environment claims.
+    pub(crate) claimed: Option<Claimed>,
+    pub(crate) life: Life,
 }
 
 /// The archive of a version.

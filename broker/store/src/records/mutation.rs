@@ -11,8 +11,9 @@
 //! - A read sees every commit that ended before it.
 
 use stile_core::grants::{Grant, GrantNamespace};
-use stile_core::package::{PackageAddress, UploadId, Version};
+use stile_core::package::{Life, PackageAddress, UploadId, Version};
 use stile_core::principal::{Principal, UniqueId};
+use stile_core::usage::DownloadKey;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
@@ -50,6 +51,8 @@ pub(crate) enum Mutation {
         sha256: String,
         object_version: Option<String>,
     },
+    /// Changes the life of a version, if the version exists and its life is still `before`.
+    ChangeLife { address: PackageAddress, version: Version, before: Life, after: Life },
     /// Replaces the list of a package's versions, if it has not changed since the read.
     PutPackage { address: PackageAddress, before: Revision, package: PackageRecord },
     /// Counts a version of that many bytes in its namespace, if the limits have not changed since
@@ -67,6 +70,14 @@ pub(crate) enum Mutation {
     },
     /// Deletes an upload to a namespace. The condition also holds if there is no such upload.
     DeleteUpload { id: UploadId, namespace: Namespace },
+    /// Adds to the counts of downloads, and replaces the latest download of a deprecated version of
+    /// each principal in `deprecated`. The condition always holds. The backend may delete counts of
+    /// days before `forget_before`.
+    CountDownloads {
+        counts: Vec<(DownloadKey, u64)>,
+        deprecated: Vec<DownloadKey>,
+        forget_before: i64,
+    },
     /// Replaces the sealed keyring, if its revision is still `before`. `keyring` has the next one.
     PutKeyring { before: i64, keyring: SealedKeyring },
     /// Adds the record of a namespace, if it has none.

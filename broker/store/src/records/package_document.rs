@@ -1,5 +1,5 @@
-//! The ready-made versions document of a package: reads it, and adds a version. It preserves what a
-//! newer program added.
+//! The ready-made versions document of a package: reads it, and adds or removes a version. It preserves
+//! what a newer program added.
 
 use serde_json::{Map, Value, json};
 use stile_core::package::{PackageAddress, Version, versions_document};
@@ -65,10 +65,36 @@ impl PackageRecord {
         }
     }
 
+    /// Removes a version, if the document contains it. `latest_at` is of the latest version that is
+    /// left then.
+    pub(crate) fn remove(&mut self, address: &PackageAddress, version: &Version, latest_at: i64) {
+        let at = self.versions.partition_point(|listed| listed < version);
+        if self.versions.get(at) == Some(version) {
+            self.versions.remove(at);
+            let listed = self.document.pointer_mut(entries(address)).and_then(Value::as_array_mut);
+            if let Some(listed) = listed {
+                listed.remove(at);
+            }
+        }
+        self.latest_at = latest_at;
+    }
+
+    /// Returns the version that is the latest without `removed`.
+    pub(crate) fn latest_without(&self, removed: &Version) -> Option<&Version> {
+        latest(self.versions.iter().filter(|version| *version != removed))
+    }
+
     /// Returns the highest release, or the highest pre-release if there is no release.
     pub(crate) fn latest(&self) -> Option<&Version> {
-        self.versions.iter().rev().find(|version| !version.is_prerelease()).or(self.versions.last())
+        latest(self.versions.iter())
     }
+}
+
+fn latest<'a>(
+    ordered: impl DoubleEndedIterator<Item = &'a Version> + Clone,
+) -> Option<&'a Version> {
+    let release = ordered.clone().rev().find(|version| !version.is_prerelease());
+    release.or_else(|| ordered.last())
 }
 
 #[cfg(test)]
@@ -98,6 +124,30 @@ mod tests {
         }
         let versions = ["1.2.0", "1.9.0", "1.10.0", "2.0.0-rc.1"].map(version);
         assert_eq!(package.document.to_string(), versions_document(versions.iter()));
+    }
+
+    #[test]
+    fn a_removed_version_is_not_listed_and_the_one_below_it_is_the_latest() {
+        let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+        let mut package = empty(&address);
+        for (now, added) in [(1, "1.0.0"), (2, "1.1.0"), (3, "2.0.0-rc.1")] {
+            package.add(&address, &version(added), now);
+        }
+        for (removed, left, latest_at) in [
+            ("3.0.0", Some("1.1.0"), 2),
+            ("1.1.0", Some("1.0.0"), 1),
+            ("1.1.0", Some("1.0.0"), 1),
+            ("1.0.0", Some("2.0.0-rc.1"), 3),
+            ("2.0.0-rc.1", None, 0),
+        ] {
+            let left = left.map(version);
+            assert_eq!(package.latest_without(&version(removed)), left.as_ref(), "{removed}");
+            package.remove(&address, &version(removed), latest_at);
+            assert_eq!((package.latest(), package.latest_at), (left.as_ref(), latest_at));
+            let document = package.document.clone();
+            assert_eq!(package, read(&address, document, latest_at, Map::new()).unwrap());
+        }
+        assert_eq!(package.document, json!({"modules": [{"versions": []}]}));
     }
 
     #[test]

@@ -30,8 +30,7 @@ impl Records {
             let exceeded = quota.and_then(|quota| quota.exceeded_by(record.bytes));
             if let Some(full) = full.or(exceeded.map(Published::OverQuota)) {
                 let published = self.version(address, version).await?;
-                let same =
-                    |published: VersionRecord| compare(&published.archive, &record.archive.sha256);
+                let same = |published: VersionRecord| compare(&published, &record.archive.sha256);
                 return Ok(published.map_or(full, same));
             }
             let before = package.revision;
@@ -57,7 +56,7 @@ impl Records {
                     let published = self.version(address, version).await?.ok_or_else(|| {
                         StoreError::busy("the version changed during its publication")
                     })?;
-                    return Ok(compare(&published.archive, &record.archive.sha256));
+                    return Ok(compare(&published, &record.archive.sha256));
                 }
                 // Another writer has published another version, or is about to. Or the namespace has
                 // other limits or more versions than it had.
@@ -90,6 +89,10 @@ impl Records {
 }
 
 /// Returns the result of publishing these bytes if the version exists already.
-pub(crate) fn compare(archive: &StoredArchive, sha256: &str) -> Published {
-    if archive.sha256 == sha256 { Published::Same } else { Published::Different }
+pub(crate) fn compare(existing: &VersionRecord, sha256: &str) -> Published {
+    match (existing.archive.sha256 == sha256, &existing.life.unpublished) {
+        (false, _) => Published::Different,
+        (true, None) => Published::Same,
+        (true, Some(_)) => Published::Unpublished,
+    }
 }

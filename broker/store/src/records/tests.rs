@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 use stile_core::grants::{Grant, Pin};
-use stile_core::package::{AnnouncedArchive, Format, PackageAddress, UploadId, Version};
+use stile_core::package::{
+    AnnouncedArchive, Explanation, Format, Life, LifeChange, PackageAddress, UploadId, Version,
+};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{KeyringSummary, TokenId};
 use stile_protocol::exchange::MAX_TTL;
@@ -15,7 +17,8 @@ use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::retention::{EXPIRED_GRANT_RETENTION, MARGIN};
 use super::*;
 use crate::{
-    Change, Created, EmbeddedDeadlines, ExpiryChange, HostRecorded, Published, SingleUseOutcome,
+    Change, Created, EmbeddedDeadlines, ExpiryChange, HostRecorded, LifeChanged, Published,
+    SingleUseOutcome,
 };
 
 /// A database in its own temporary folder.
@@ -83,6 +86,9 @@ fn record(digest: &str) -> VersionRecord {
         bytes: 5,
         published_by: "x".to_owned(),
         published_at: 7,
+        token_id: None,
+        claimed: None,
+        life: Life::default(),
     }
 }
 
@@ -322,7 +328,8 @@ async fn only_its_sender_can_complete_an_upload_and_only_in_time() {
     let store = &database.records;
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let version = Version::parse("1.0.0").unwrap();
-    let announced = AnnouncedArchive { format: Format::Zip, bytes: 7, sha256: "ab".repeat(32) };
+    let announced =
+        AnnouncedArchive { format: Format::Zip, bytes: 7, sha256: "ab".repeat(32), claimed: None };
     let upload = UploadId::random().unwrap();
     let sender = deploy();
     let add = store.add_upload(upload.clone(), &sender, &address, &version, &announced, 1000);
@@ -344,7 +351,8 @@ async fn only_its_sender_can_complete_an_upload_and_only_in_time() {
 async fn open_uploads_are_limited_for_each_principal_and_namespace_until_their_time() {
     let database = Database::new();
     let store = &database.records;
-    let announced = AnnouncedArchive { format: Format::Zip, bytes: 7, sha256: "ab".repeat(32) };
+    let announced =
+        AnnouncedArchive { format: Format::Zip, bytes: 7, sha256: "ab".repeat(32), claimed: None };
     let add = async |who: &str, address: &str, now| {
         let address = PackageAddress::Module(address.parse().unwrap());
         let (id, who) = (UploadId::random().unwrap(), principal(who));
@@ -370,6 +378,86 @@ async fn open_uploads_are_limited_for_each_principal_and_namespace_until_their_t
     assert_eq!(add(two, "acme/vpc/aws", 1001).await.0, UploadAdded::Done, "one has ended");
     assert_eq!(add(two, "acme/vpc/aws", 4599).await.0, UploadAdded::TooManyOpen);
     assert_eq!(add(one, "acme/vpc/aws", 4600).await.0, UploadAdded::Done, "48 have expired");
+}
+
+#[tokio::test]
+async fn an_unpublished_version_is_not_listed_and_its_number_stays_taken() {
+    let database = Database::new();
+    let store = &database.records;
+    let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+    let because =
+        |reason: &str| Explanation { reason: reason.to_owned(), link: None, replacement: None };
+    let change = async |text: &str, change: LifeChange| {
+        store.change_life(&address, &version(text), &change, "role/a", 9).await.unwrap()
+    };
+    let listed = async || {
+        let modules = store.modules(&PermittedNamespaces::All, None, 0, 9).await.unwrap();
+        let latest = modules.first().map(|module| (module.latest.to_string(), module.published_at));
+        let document = store.package_document(&address).await.unwrap().unwrap();
+        (String::from_utf8(document.to_vec()).unwrap().matches("version\"").count(), latest)
+    };
+    assert_eq!(change("1.0.0", LifeChange::Restore).await, LifeChanged::Absent);
+    for (at, text) in [(1, "1.0.0"), (2, "1.1.0")] {
+        let record = VersionRecord { published_at: at, ..record(text) };
+        let added = store.add_version(&address, &version(text), record).await.unwrap();
+        assert_eq!(added, Published::Created);
+    }
+    for (text, step, expected, left) in [
+        ("1.1.0", LifeChange::Undeprecate, LifeChanged::Unchanged, (2, Some(("1.1.0", 2)))),
+        (
+            "1.1.0",
+            LifeChange::Deprecate(because("old")),
+            LifeChanged::Done,
+            (2, Some(("1.1.0", 2))),
+        ),
+        (
+            "1.1.0",
+            LifeChange::Unpublish(because("bad")),
+            LifeChanged::Done,
+            (1, Some(("1.0.0", 1))),
+        ),
+        (
+            "1.1.0",
+            LifeChange::Unpublish(because("bad")),
+            LifeChanged::Unchanged,
+            (1, Some(("1.0.0", 1))),
+        ),
+        ("1.0.0", LifeChange::Unpublish(because("bad")), LifeChanged::Done, (0, None)),
+        ("1.1.0", LifeChange::Restore, LifeChanged::Done, (1, Some(("1.1.0", 2)))),
+    ] {
+        assert_eq!(change(text, step).await, expected, "{text}");
+        let left = (left.0, left.1.map(|(latest, at)| (latest.to_owned(), at)));
+        assert_eq!(listed().await, left, "{text}");
+    }
+    for (digest, expected) in [("1.0.0", Published::Unpublished), ("other", Published::Different)] {
+        let again = store.add_version(&address, &version("1.0.0"), record(digest)).await.unwrap();
+        assert_eq!(again, expected, "{digest}");
+    }
+    let life = store.version(&address, &version("1.1.0")).await.unwrap().unwrap().life;
+    assert_eq!(life.deprecated.unwrap().explanation, because("old"), "a restore keeps the warning");
+}
+
+#[tokio::test]
+async fn of_two_changes_of_one_life_the_second_sees_the_first() {
+    let database = Database::new();
+    let store = &database.records;
+    let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+    store.add_version(&address, &version("1.0.0"), record("x")).await.unwrap();
+    let unpublished = Explanation { reason: "x".to_owned(), link: None, replacement: None };
+    let before = Life::default();
+    let after = before.after(LifeChange::Unpublish(unpublished), "role/a", 1).unwrap();
+    let step = || Mutation::ChangeLife {
+        address: address.clone(),
+        version: version("1.0.0"),
+        before: before.clone(),
+        after: after.clone(),
+    };
+    for expected in [Outcome::Done, Outcome::Refused(0)] {
+        assert_eq!(store.commit(vec![step()]).await.unwrap(), expected);
+    }
+    database.by_hand(r#"UPDATE module_versions SET life = '{"crit":["quarantined"]}'"#);
+    let refused = store.version(&address, &version("1.0.0")).await.unwrap_err();
+    assert_eq!(refused.kind(), crate::StoreErrorKind::Corrupt, "a newer program restricts it");
 }
 
 #[tokio::test]

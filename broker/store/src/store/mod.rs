@@ -10,6 +10,7 @@ use stile_core::grants::{Grant, GrantAccess, GrantNamespace, OperatorAccess, Pri
 use stile_core::identity::SingleUse;
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Keyring, TokenId};
+use stile_core::usage::DeprecatedDownload;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
@@ -54,9 +55,19 @@ impl Store {
         &self,
         principals: Vec<Principal>,
     ) -> Result<PrincipalState, StoreError> {
-        let caller = self.records.caller(principals).await?;
+        self.principal_at_mint(principals).await.map(|(state, _)| state)
+    }
+
+    /// Reads the same in the same call, and the latest download of a deprecated version by the first
+    /// principal.
+    pub async fn principal_at_mint(
+        &self,
+        principals: Vec<Principal>,
+    ) -> Result<(PrincipalState, Option<DeprecatedDownload>), StoreError> {
+        let mut caller = self.records.caller(principals).await?;
         let keyring = self.keys.summary(caller.keyring.as_ref()).await?;
-        Ok(principal_state(caller, keyring))
+        let deprecated_download = caller.deprecated_download.take();
+        Ok((principal_state(caller, keyring), deprecated_download))
     }
 
     /// Records that an authentication was used, and pins the unique id, if one is given. It does

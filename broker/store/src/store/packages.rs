@@ -5,15 +5,20 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use stile_core::grants::{Download, PackageAccess, PermittedNamespaces, Upload as UploadRight};
 use stile_core::package::{
-    AnnouncedArchive, ArchiveUpload, ModuleSummary, NewVersion, UploadId, VerifiedArchive, Version,
+    AnnouncedArchive, ArchiveUpload, Life, LifeChange, ModuleSummary, NewVersion, UploadId,
+    VerifiedArchive, Version,
 };
+use stile_core::usage::DownloadKey;
 use stile_protocol::names::Namespace;
 
 use super::Store;
 use crate::blobs::{FetchedObject, SpaceAllocation};
 use crate::records::model::VersionRecord;
 use crate::records::{UploadAdded, compare};
-use crate::{BegunUpload, FetchedUpload, Location, PendingUpload, Published, StoreError};
+use crate::{
+    BegunUpload, DownloadCount, FetchedUpload, LifeChanged, Located, PendingUpload, Published,
+    StoreError, VersionDetails,
+};
 
 impl Store {
     /// Returns the versions document of a package. `None` if no version is published.
@@ -24,20 +29,56 @@ impl Store {
         self.records.package_document(access.address()).await
     }
 
-    /// Returns where a client can fetch one version until `ttl` seconds from now. `None` if the
-    /// version does not exist.
+    /// Returns where a client can fetch one version until `ttl` seconds from now, or that it is
+    /// unpublished. `None` if the version does not exist.
     pub async fn location(
         &self,
         access: &PackageAccess<Download>,
         version: &Version,
         now: i64,
         ttl: i64,
-    ) -> Result<Option<Location>, StoreError> {
+    ) -> Result<Option<Located>, StoreError> {
         let address = access.address();
         let Some(published) = self.records.version(address, version).await? else {
             return Ok(None);
         };
-        self.blobs.location(address, version, published.archive, now, ttl).await.map(Some)
+        if let Some(step) = published.life.unpublished {
+            return Ok(Some(Located::Unpublished(step)));
+        }
+        let is_deprecated = published.life.deprecated.is_some();
+        let location = self.blobs.location(address, version, published.archive, now, ttl).await?;
+        Ok(Some(Located::At { location, is_deprecated }))
+    }
+
+    /// Returns everything that the store records of one version. `None` if it does not exist.
+    pub async fn version_details(
+        &self,
+        access: &PackageAccess<Download>,
+        version: &Version,
+    ) -> Result<Option<VersionDetails>, StoreError> {
+        let record = self.records.version(access.address(), version).await?;
+        Ok(record.map(|record| VersionDetails {
+            sha256: record.archive.sha256,
+            format: record.archive.format,
+            bytes: record.bytes,
+            published_by: record.published_by,
+            token_id: record.token_id,
+            published_at: record.published_at,
+            claimed: record.claimed,
+            life: record.life,
+        }))
+    }
+
+    /// Changes the life of a version.
+    pub async fn change_life(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        version: &Version,
+        change: &LifeChange,
+        now: i64,
+    ) -> Result<LifeChanged, StoreError> {
+        let by = access.principal().to_string();
+        self.records.change_life(access.address(), version, change, &by, now).await
     }
 
     /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
@@ -52,6 +93,27 @@ impl Store {
         self.records.modules(reach, namespace, offset, limit).await
     }
 
+    /// Adds at most [`COUNTS_PER_COMMIT`](crate::COUNTS_PER_COMMIT) counts of downloads, and records
+    /// which of them are of deprecated versions, at most one of each principal. Each key comes from
+    /// the access that allowed the downloads.
+    pub async fn count_downloads(
+        &self,
+        counts: Vec<(DownloadKey, u64)>,
+        deprecated: Vec<DownloadKey>,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        self.records.count_downloads(counts, deprecated, now).await
+    }
+
+    /// Returns the downloads of a package since a day, as they were counted.
+    pub async fn downloads(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        since: i64,
+    ) -> Result<Vec<DownloadCount>, StoreError> {
+        self.records.downloads(access.address(), since).await
+    }
+
     /// Publishes a verified archive.
     pub async fn publish(
         &self,
@@ -64,8 +126,9 @@ impl Store {
         // Look up the version first, so that an existing version costs no transfer of the archive.
         // The transaction checks again.
         let (existing, quota) = self.records.version_and_quota(address, version).await?;
-        if let Some(VersionRecord { archive: published, .. }) = existing {
-            let outcome = compare(&published, archive.sha256());
+        if let Some(existing) = existing {
+            let outcome = compare(&existing, archive.sha256());
+            let published = existing.archive;
             let same = outcome == Published::Same && published.format == archive.format();
             // If the archive was lost, the same bytes restore it.
             if same && !self.blobs.exists(address, version, &published, bytes).await? {
@@ -86,12 +149,15 @@ impl Store {
             bytes,
             published_by: access.principal().to_string(),
             published_at: now,
+            token_id: Some(access.access().token_id().as_str().to_owned()),
+            claimed: new.claimed.clone(),
+            life: Life::default(),
         };
         self.records.add_version(address, version, record).await
     }
 
     /// Returns the result of publishing these bytes if that would change nothing:
-    /// [`Published::Same`] or [`Published::Different`].
+    /// [`Published::Same`], [`Published::Different`] or [`Published::Unpublished`].
     ///
     /// Returns `None` if the version does not exist, or if its archive was lost and the bytes would
     /// restore it.
@@ -102,11 +168,11 @@ impl Store {
         announced: &AnnouncedArchive,
     ) -> Result<Option<Published>, StoreError> {
         let address = access.address();
-        let Some(VersionRecord { archive, .. }) = self.records.version(address, version).await?
-        else {
+        let Some(existing) = self.records.version(address, version).await? else {
             return Ok(None);
         };
-        let outcome = compare(&archive, &announced.sha256);
+        let outcome = compare(&existing, &announced.sha256);
+        let archive = existing.archive;
         let lost = outcome == Published::Same
             && !self.blobs.exists(address, version, &archive, announced.bytes).await?;
         Ok((!lost).then_some(outcome))

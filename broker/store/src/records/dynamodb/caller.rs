@@ -9,7 +9,7 @@ use stile_core::token::TokenId;
 use super::DynamoDb;
 use super::grants::{grants_key, of_principal, pin_key, read_pin};
 use super::table::Key;
-use super::{revocations, single};
+use super::{revocations, single, usage};
 use crate::StoreError;
 use crate::records::model::CallerRecords;
 
@@ -21,11 +21,13 @@ impl DynamoDb {
         principals: Vec<Principal>,
     ) -> Result<CallerRecords, StoreError> {
         let pin_key = principals.first().map(pin_key);
+        let deprecated_key = principals.first().map(usage::deprecated_key);
         let (revoked_key, keyring_key) = (revocations::key(), single::keyring_key());
         let keys: Vec<Key> = principals
             .iter()
             .map(grants_key)
             .chain(pin_key.clone())
+            .chain(deprecated_key.clone())
             .chain([revoked_key.clone(), keyring_key.clone()])
             .collect();
         let found = self.rows(&keys).await?;
@@ -48,6 +50,8 @@ impl DynamoDb {
             revoked: principals.iter().find(is_revoked).cloned(),
             revoked_tokens: all.tokens.iter().filter_map(token).collect::<HashSet<_>>(),
             keyring: single::read_keyring(found.get(&keyring_key))?,
+            deprecated_download: deprecated_key
+                .and_then(|key| usage::read_deprecated(found.get(&key)?)),
         })
     }
 }

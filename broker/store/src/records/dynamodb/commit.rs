@@ -3,7 +3,7 @@
 use super::attributes::{number, text};
 use super::grants::{NEVER, pin_key};
 use super::table::{Key, TTL, Write};
-use super::{DynamoDb, grants, namespaces, packages, revocations, single, uploads};
+use super::{DynamoDb, grants, namespaces, packages, revocations, single, uploads, usage};
 use crate::StoreError;
 use crate::records::mutation::{Mutation, Outcome};
 use crate::records::retention::MARGIN;
@@ -85,6 +85,12 @@ impl DynamoDb {
                     None => return Ok(Rendered::Refused),
                 }
             }
+            Mutation::ChangeLife { address, version, before, after } => {
+                match self.changed_life(address, version, before, after).await? {
+                    Some(write) => vec![write],
+                    None => return Ok(Rendered::Refused),
+                }
+            }
             Mutation::PutPackage { address, before, package } => {
                 match packages::put_package(address, *before, package) {
                     Some(writes) => writes.into(),
@@ -100,6 +106,10 @@ impl DynamoDb {
             }
             Mutation::DeleteUpload { id, namespace } => {
                 vec![Write::delete(uploads::key(id)), uploads::remove_open(id, namespace)]
+            }
+            Mutation::CountDownloads { counts, deprecated, .. } => {
+                let counts = counts.iter().map(|(key, count)| usage::add(key, *count));
+                counts.chain(deprecated.iter().map(usage::put_deprecated)).collect()
             }
             Mutation::PutKeyring { before, keyring } => {
                 vec![single::put_keyring(*before, keyring)]

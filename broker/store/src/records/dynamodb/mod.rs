@@ -12,6 +12,7 @@ mod setup;
 mod single;
 mod table;
 mod uploads;
+mod usage;
 
 use aws_config::SdkConfig;
 

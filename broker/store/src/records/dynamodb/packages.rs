@@ -1,10 +1,11 @@
 //! Packages: one item for each version, one for each package with its versions document, and one
 //! for each package in the list.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use stile_core::grants::PermittedNamespaces;
-use stile_core::package::{Format, ModuleSummary, PackageAddress, Version};
-use stile_protocol::names::Namespace;
+use stile_core::package::{Claimed, Format, Life, ModuleSummary, PackageAddress, Version};
+use stile_protocol::names::{ModuleAddress, Namespace};
 
 use super::attributes::{
     Row, bytes, from_unknown, number, read_bytes, read_number, read_text, text, unknown,
@@ -76,12 +77,18 @@ impl DynamoDb {
         read_version(&row).map(Some).ok_or_else(|| unreadable_version(address, version))
     }
 
-    /// Counts the versions of a namespace and their bytes, by reading all of them.
+    /// Counts the versions of a namespace and their bytes, by reading all of them. Unpublished ones
+    /// count, too.
     pub(crate) async fn count(&self, namespace: &Namespace) -> Result<NamespaceUsage, StoreError> {
-        let all = self.modules(&PermittedNamespaces::All, Some(namespace), 0, usize::MAX).await?;
+        let mut all = Vec::new();
+        self.query(ALL, &format!("{namespace} "), |row| {
+            all.extend(row.as_ref().and_then(read_address));
+            false
+        })
+        .await?;
         let (mut counted, mut is_readable) = (NamespaceUsage::default(), true);
         for module in all {
-            let address = PackageAddress::Module(module.address);
+            let address = PackageAddress::Module(module);
             self.query(&partition(&address), VERSION_PREFIX, |row| {
                 match row.as_ref().and_then(read_version) {
                     Some(version) => {
@@ -149,6 +156,10 @@ impl DynamoDb {
                 break;
             }
             let mut take = |row: Option<Row>| {
+                // The item of a package without a listed version has no latest one.
+                if row.as_ref().is_some_and(|row| !row.contains_key("latest")) {
+                    return false;
+                }
                 match row.as_ref().and_then(read_summary) {
                     Some(module) if !within(&module.address.namespace) => {}
                     Some(_) if skipped < offset => skipped += 1,
@@ -178,15 +189,58 @@ impl DynamoDb {
         object_version: Option<&str>,
     ) -> Result<Option<Write>, StoreError> {
         let key = version_key(address, version);
-        let Some(mut row) = self.row(&key).await? else { return Ok(None) };
-        match object_version {
-            Some(id) => row.insert("object_version".to_owned(), text(id)),
-            None => row.remove("object_version"),
-        };
-        let row = row.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        let moved = Write::put(key, row).only_if("sha256 = :sha256");
-        Ok(Some(moved.value(":sha256", text(sha256))))
+        let Some(row) = self.row(&key).await? else { return Ok(None) };
+        if read_text(&row, "sha256") != Some(sha256) {
+            return Ok(None);
+        }
+        Ok(Some(changed(key, &row, "object_version", object_version.map(text))))
     }
+
+    /// Returns the write that changes the life of a version. `None` if the version does not exist, or
+    /// has another life.
+    pub(super) async fn changed_life(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+        before: &Life,
+        after: &Life,
+    ) -> Result<Option<Write>, StoreError> {
+        let key = version_key(address, version);
+        let Some(row) = self.row(&key).await? else { return Ok(None) };
+        let record = read_version(&row).ok_or_else(|| unreadable_version(address, version))?;
+        if record.life != *before {
+            return Ok(None);
+        }
+        Ok(Some(changed(key, &row, "life", after.to_text().map(text))))
+    }
+}
+
+/// Returns the write that puts the item of a version with another value of one attribute, if nobody
+/// has changed the item since the read.
+fn changed(key: Key, before: &Row, name: &str, value: Option<AttributeValue>) -> Write {
+    let mut row = before.clone();
+    match value {
+        Some(value) => row.insert(name.to_owned(), value),
+        None => row.remove(name),
+    };
+    let row = row.iter().map(|(name, value)| (name.as_str(), value.clone()));
+    let (life, object_version) = (before.get("life"), before.get("object_version"));
+    // The other attributes of a version never change.
+    let condition = match (life, object_version) {
+        (None, None) => {
+            "attribute_exists(pk) AND attribute_not_exists(life) AND attribute_not_exists(object_version)"
+        }
+        (Some(_), None) => "life = :life AND attribute_not_exists(object_version)",
+        (None, Some(_)) => "attribute_not_exists(life) AND object_version = :object_version",
+        (Some(_), Some(_)) => "life = :life AND object_version = :object_version",
+    };
+    let mut write = Write::put(key, row).only_if(condition);
+    for (name, value) in [(":life", life), (":object_version", object_version)] {
+        if let Some(value) = value {
+            write = write.value(name, value.clone());
+        }
+    }
+    write
 }
 
 /// Returns the write that adds a version. [`read_version`] reads it.
@@ -203,9 +257,14 @@ pub(super) fn add_version(
         ("published_by", text(record.published_by.as_str())),
         ("published_at", number(record.published_at)),
     ];
-    let object_version = archive.object_version.as_ref().map(|id| ("object_version", text(id)));
-    Write::put(version_key(address, version), row.into_iter().chain(object_version))
-        .only_if_absent()
+    let optional = [
+        ("object_version", archive.object_version.clone()),
+        ("token_id", record.token_id.clone()),
+        ("claimed", record.claimed.as_ref().and_then(Claimed::to_text)),
+        ("life", record.life.to_text()),
+    ];
+    let optional = optional.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
+    Write::put(version_key(address, version), row.into_iter().chain(optional)).only_if_absent()
 }
 
 /// Returns the writes of the document, which its revision guards, and of the package's item in the
@@ -216,8 +275,8 @@ pub(super) fn put_package(
     package: &PackageRecord,
 ) -> Option<[Write; 2]> {
     let compressed = compression::compress(package.document.to_string().as_bytes())?;
-    let latest =
-        [("latest", text(package.latest()?.to_string())), ("latest_at", number(package.latest_at))];
+    let latest = package.latest().map(|latest| ("latest", text(latest.to_string())));
+    let latest = latest.into_iter().chain([("latest_at", number(package.latest_at))]);
     let document =
         [("revision", number(before.0.saturating_add(1))), ("document", bytes(compressed))];
     let unknown = from_unknown(&package.unknown);
@@ -265,20 +324,32 @@ fn read_version(row: &Row) -> Option<VersionRecord> {
         archive: StoredArchive {
             sha256: read_text(row, "sha256")?.to_owned(),
             format: Format::from_extension(read_text(row, "format")?)?,
-            object_version: match row.get("object_version") {
-                None => None,
-                Some(_) => Some(read_text(row, "object_version")?.to_owned()),
-            },
+            object_version: optional(row, "object_version")?.map(str::to_owned),
         },
         bytes: read_number(row, "bytes")?.try_into().ok()?,
         published_by: read_text(row, "published_by")?.to_owned(),
         published_at: read_number(row, "published_at")?,
+        token_id: optional(row, "token_id")?.map(str::to_owned),
+        claimed: match optional(row, "claimed")? {
+            None => None,
+            Some(text) => Some(Claimed::read(text)?),
+        },
+        life: optional(row, "life")?.map_or_else(|| Some(Life::default()), Life::read)?,
     })
+}
+
+/// Returns the text of an attribute that may be missing. `None` if it holds something else.
+fn optional<'a>(row: &'a Row, name: &str) -> Option<Option<&'a str>> {
+    if row.contains_key(name) { read_text(row, name).map(Some) } else { Some(None) }
+}
+
+fn read_address(row: &Row) -> Option<ModuleAddress> {
+    read_text(row, SK)?.replace(' ', "/").parse().ok()
 }
 
 fn read_summary(row: &Row) -> Option<ModuleSummary> {
     Some(ModuleSummary {
-        address: read_text(row, SK)?.replace(' ', "/").parse().ok()?,
+        address: read_address(row)?,
         latest: Version::parse(read_text(row, "latest")?).ok()?,
         published_at: read_number(row, "latest_at")?,
     })
@@ -319,7 +390,13 @@ mod tests {
 
     #[test]
     fn a_version_is_read_as_it_was_written_and_not_at_all_if_it_is_damaged() {
-        for object_version in [None, Some("x".to_owned())] {
+        let life = Life::read(r#"{"deprecated":{"reason":"old","by":"x","at":7}}"#).unwrap();
+        let claimed = Claimed::read(r#"{"environment":"jenkins","run":"7"}"#);
+        for (object_version, token_id, claimed, life) in [
+            (None, None, None, Life::default()),
+            (Some("x".to_owned()), Some("i-0abc".to_owned()), claimed, life),
+        ] {
+            let has_life = life != Life::default();
             let record = VersionRecord {
                 archive: StoredArchive {
                     sha256: "aa".to_owned(),
@@ -329,6 +406,9 @@ mod tests {
                 bytes: 5,
                 published_by: "x".to_owned(),
                 published_at: 7,
+                token_id,
+                claimed,
+                life,
             };
             let written = add_version(&address("acme/vpc/aws"), &version("1.0.0"), &record);
             let mut row = written.row().unwrap().clone();
@@ -337,6 +417,15 @@ mod tests {
                 let value = row.remove(field).unwrap();
                 assert_eq!(read_version(&row), None, "{field}");
                 row.insert(field.to_owned(), value);
+            }
+            for field in ["token_id", "claimed", "life"] {
+                let value = row.insert(field.to_owned(), number(7));
+                assert_eq!(read_version(&row), None, "{field}");
+                assert_eq!(value.is_some(), has_life, "{field}");
+                value.into_iter().for_each(|value| drop(row.insert(field.to_owned(), value)));
+                if !has_life {
+                    row.remove(field);
+                }
             }
         }
     }
@@ -361,6 +450,53 @@ mod tests {
         };
         let package = of((0..20_000).map(random).collect());
         assert!(put_package(&address, Revision(0), &package).is_none());
+    }
+
+    #[test]
+    fn the_item_of_a_version_is_replaced_only_if_it_is_as_it_was_read() {
+        let address = address("acme/vpc/aws");
+        let key = || version_key(&address, &version("1.0.0"));
+        for (attributes, name, expected) in [
+            (vec![], "life", vec!["attribute_not_exists(life)", "attribute_exists(pk)"]),
+            (vec!["life"], "life", vec!["life = :life", "attribute_not_exists(object_version)"]),
+            (
+                vec!["object_version"],
+                "life",
+                vec!["attribute_not_exists(life)", "= :object_version"],
+            ),
+            (
+                vec!["life", "object_version"],
+                "object_version",
+                vec!["life = :life", "= :object_version"],
+            ),
+        ] {
+            let mut row: Row = [("note".to_owned(), text("x"))].into();
+            row.extend(attributes.iter().map(|name| ((*name).to_owned(), text("before"))));
+            let write = changed(key(), &row, name, Some(text("after")));
+            let condition = write.condition().unwrap();
+            for part in expected {
+                assert!(condition.contains(part), "{condition}");
+            }
+            let after = write.row().unwrap();
+            assert_eq!(
+                (after.get(name), after.get("note")),
+                (Some(&text("after")), row.get("note"))
+            );
+            assert!(changed(key(), &row, name, None).row().unwrap().get(name).is_none());
+        }
+    }
+
+    #[test]
+    fn a_module_without_a_listed_version_keeps_its_item_in_the_list() {
+        let address = address("acme/vpc/aws");
+        let mut package = package_document::empty(&address);
+        package.add(&address, &version("1.0.0"), 7);
+        package.remove(&address, &version("1.0.0"), 0);
+        let [document, listed] = put_package(&address, Revision(4), &package).unwrap();
+        assert!(document.row().unwrap().get("latest").is_none());
+        let listed = listed.row().unwrap();
+        assert_eq!(read_summary(listed), None);
+        assert_eq!(read_address(listed).map(PackageAddress::Module), Some(address));
     }
 
     #[test]

@@ -16,6 +16,8 @@
 //! | keyring; registry host | `keyring` / `keyring`; `host` / `host` | one batch |
 //! | all revocations | `revocations` / `revocations` | one read |
 //! | one upload | `upload I` / `upload` | one read |
+//! | latest download of a deprecated version | `deprecated P` / `download` | in the same batch |
+//! | downloads of a package on a day | `downloads module A` / `DAY V P` | one paged query |
 //! | use of a proof | `proof D` / `claim` | one conditional write |
 //!
 //! The store never scans the table. A space separates the parts of a key, because it sorts before
@@ -81,6 +83,7 @@ pub(super) struct Write {
     row: Option<Row>,
     update: Option<Cow<'static, str>>,
     condition: Option<&'static str>,
+    names: HashMap<String, String>,
     values: Row,
 }
 
@@ -93,18 +96,25 @@ impl Write {
         let mut row = key.row();
         row.insert(VERSION.to_owned(), number(FORMAT));
         row.extend(attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        Self { key, row: Some(row), update: None, condition: None, values: Row::new() }
+        Self { row: Some(row), ..Self::delete(key) }
     }
 
     /// Creates a write that changes a row with an update expression.
     pub(super) fn update(key: Key, expression: impl Into<Cow<'static, str>>) -> Self {
         let update = Some(expression.into());
-        Self { key, row: None, update, condition: None, values: Row::new() }
+        Self { update, ..Self::delete(key) }
     }
 
     /// Creates a write that deletes a row.
     pub(super) fn delete(key: Key) -> Self {
-        Self { key, row: None, update: None, condition: None, values: Row::new() }
+        Self {
+            key,
+            row: None,
+            update: None,
+            condition: None,
+            names: HashMap::new(),
+            values: Row::new(),
+        }
     }
 
     /// Adds a condition to the write.
@@ -128,6 +138,12 @@ impl Write {
         }
     }
 
+    /// Sets the attribute that a placeholder of an update names, because its name is reserved.
+    pub(super) fn name(mut self, placeholder: &'static str, name: &'static str) -> Self {
+        self.names.insert(placeholder.to_owned(), name.to_owned());
+        self
+    }
+
     /// Sets the value of a placeholder.
     pub(super) fn value(mut self, name: &'static str, value: AttributeValue) -> Self {
         self.values.insert(name.to_owned(), value);
@@ -140,8 +156,15 @@ impl Write {
         self.row.as_ref()
     }
 
+    /// Returns the condition of the write.
+    #[cfg(test)]
+    pub(super) fn condition(&self) -> Option<&'static str> {
+        self.condition
+    }
+
     fn build(self, table: &str) -> Result<TransactWriteItem, StoreError> {
         let values = (!self.values.is_empty()).then_some(self.values);
+        let names = (!self.names.is_empty()).then_some(self.names);
         let condition = self.condition.map(str::to_owned);
         let built = match (self.row, self.update) {
             (Some(row), _) => Put::builder()
@@ -156,6 +179,7 @@ impl Write {
                 .set_key(Some(self.key.row()))
                 .update_expression(update)
                 .set_condition_expression(condition)
+                .set_expression_attribute_names(names)
                 .set_expression_attribute_values(values)
                 .build()
                 .map(|update| TransactWriteItem::builder().update(update)),
@@ -231,6 +255,27 @@ impl DynamoDb {
         &self,
         pk: &str,
         prefix: &str,
+        enough: impl FnMut(Option<Row>) -> bool,
+    ) -> Result<(), StoreError> {
+        // A key condition may not have an empty string.
+        let sort_key = (!prefix.is_empty()).then_some(("begins_with(sk, :sk)", prefix));
+        self.query_where(pk, sort_key, enough).await
+    }
+
+    /// Reads every row of a partition whose sort key is at least `first`, in the same way.
+    pub(super) async fn query_from(
+        &self,
+        pk: &str,
+        first: &str,
+        enough: impl FnMut(Option<Row>) -> bool,
+    ) -> Result<(), StoreError> {
+        self.query_where(pk, Some(("sk >= :sk", first)), enough).await
+    }
+
+    async fn query_where(
+        &self,
+        pk: &str,
+        sort_key: Option<(&str, &str)>,
         mut enough: impl FnMut(Option<Row>) -> bool,
     ) -> Result<(), StoreError> {
         let mut from = None;
@@ -242,12 +287,11 @@ impl DynamoDb {
                 .consistent_read(true)
                 .set_exclusive_start_key(from);
             asked = asked.expression_attribute_values(":pk", text(pk));
-            asked = if prefix.is_empty() {
-                asked.key_condition_expression("pk = :pk")
-            } else {
-                asked
-                    .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
-                    .expression_attribute_values(":sk", text(prefix))
+            asked = match sort_key {
+                None => asked.key_condition_expression("pk = :pk"),
+                Some((condition, value)) => asked
+                    .key_condition_expression(format!("pk = :pk AND {condition}"))
+                    .expression_attribute_values(":sk", text(value)),
             };
             let answer = Box::pin(asked.send()).await.map_err(|error| read_error(self, error))?;
             for row in answer.items.unwrap_or_default() {

@@ -4,7 +4,7 @@
 //! removes its attribute without a read. The next upload that begins removes those whose time has
 //! passed.
 
-use stile_core::package::{AnnouncedArchive, Format, UploadId};
+use stile_core::package::{AnnouncedArchive, Claimed, Format, UploadId};
 use stile_protocol::names::Namespace;
 
 use super::DynamoDb;
@@ -117,7 +117,9 @@ pub(super) fn add(upload: &UploadRecord) -> Write {
         ("complete_until", number(upload.complete_until)),
         (TTL, number(upload.complete_until.saturating_add(MARGIN))),
     ];
-    Write::put(key(&upload.id), row).only_if_absent()
+    let claimed = upload.announced.claimed.as_ref().and_then(Claimed::to_text);
+    let claimed = claimed.map(|claimed| ("claimed", text(claimed)));
+    Write::put(key(&upload.id), row.into_iter().chain(claimed)).only_if_absent()
 }
 
 fn read(id: &UploadId, row: &Row) -> Option<UploadRecord> {
@@ -130,6 +132,10 @@ fn read(id: &UploadId, row: &Row) -> Option<UploadRecord> {
             format: Format::from_extension(read_text(row, "format")?)?,
             bytes: read_number(row, "bytes")?.try_into().ok()?,
             sha256: read_text(row, "sha256")?.to_owned(),
+            claimed: match row.get("claimed") {
+                None => None,
+                Some(_) => Some(Claimed::read(read_text(row, "claimed")?)?),
+            },
         },
         complete_until: read_number(row, "complete_until")?,
     })
@@ -145,7 +151,12 @@ mod tests {
             principal: principal.to_owned(),
             address: "acme/vpc/aws".to_owned(),
             version: "1.0.0".to_owned(),
-            announced: AnnouncedArchive { format: Format::Zip, bytes: 5, sha256: "ab".repeat(32) },
+            announced: AnnouncedArchive {
+                format: Format::Zip,
+                bytes: 5,
+                sha256: "ab".repeat(32),
+                claimed: None,
+            },
             complete_until: until,
         }
     }

@@ -7,7 +7,7 @@ use stile_core::grants::Pin;
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 
-use super::{Sqlite, database_error, grants, rows, single, text};
+use super::{Sqlite, database_error, grants, rows, single, text, usage};
 use crate::StoreError;
 use crate::records::model::CallerRecords;
 
@@ -37,7 +37,18 @@ impl Sqlite {
             let revoked_tokens: HashSet<TokenId> =
                 tokens.iter().filter_map(|row| TokenId::parse(text(row.first())?)).collect();
             let keyring = single::keyring(&snapshot)?;
-            Ok(CallerRecords { grants: all, pin, revoked, revoked_tokens, keyring })
+            let deprecated_download = match principals.first() {
+                None => None,
+                Some(principal) => usage::deprecated_download(&snapshot, principal)?,
+            };
+            Ok(CallerRecords {
+                grants: all,
+                pin,
+                revoked,
+                revoked_tokens,
+                keyring,
+                deprecated_download,
+            })
         })
         .await
     }

@@ -6,7 +6,9 @@ use stile_core::grants::{Grant, GrantNamespace, Pin};
 use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
 
-use super::{Sqlite, database_error, grants, namespaces, packages, revocations, single, uploads};
+use super::{
+    Sqlite, database_error, grants, namespaces, packages, revocations, single, uploads, usage,
+};
 use crate::StoreError;
 use crate::records::model::RevocationRecords;
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
@@ -72,6 +74,10 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let published = packages::version_of(transaction, address, version)?;
             Ok(published.is_some_and(|published| published.archive.sha256 == *sha256))
         }
+        Mutation::ChangeLife { address, version, before, .. } => {
+            let record = packages::version_of(transaction, address, version)?;
+            Ok(record.is_some_and(|record| record.life == *before))
+        }
         Mutation::PutPackage { address, before, .. } => {
             Ok(packages::revision_of(transaction, address)? == *before)
         }
@@ -83,7 +89,7 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let free = !exists("SELECT 1 FROM uploads WHERE id = ?1", &[&upload.id.as_str()])?;
             Ok(free && uploads::open(transaction, namespace)?.revision == *before)
         }
-        Mutation::DeleteUpload { .. } => Ok(true),
+        Mutation::DeleteUpload { .. } | Mutation::CountDownloads { .. } => Ok(true),
         Mutation::PutKeyring { before, .. } => {
             let revision = single::keyring(transaction)?.map_or(0, |keyring| keyring.revision);
             Ok(revision == *before)
@@ -151,6 +157,9 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
                 ],
             )
         }
+        Mutation::ChangeLife { address, version, after, .. } => {
+            packages::change_life(transaction, address, version, after).map_err(database_error)
+        }
         Mutation::PutPackage { address, package, .. } => {
             packages::put_package(transaction, address, package).map_err(database_error)
         }
@@ -162,6 +171,9 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         }
         Mutation::DeleteUpload { id, .. } => {
             execute("DELETE FROM uploads WHERE id = ?1", &[&id.as_str()])
+        }
+        Mutation::CountDownloads { counts, deprecated, forget_before } => {
+            usage::add(transaction, counts, deprecated, *forget_before).map_err(database_error)
         }
         Mutation::PutKeyring { keyring, .. } => put_single(
             transaction,

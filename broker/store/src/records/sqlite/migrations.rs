@@ -106,6 +106,22 @@ END;
 INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 4', 1);
 ";
 
+/// Programs of every format so far can use this one. They serve an unpublished version to a client
+/// that knows its number, and do not list it.
+const LIFE_AND_DOWNLOADS: &str = "
+CREATE TABLE IF NOT EXISTS downloads (
+  address TEXT NOT NULL, version TEXT NOT NULL, principal TEXT NOT NULL, day INTEGER NOT NULL, count INTEGER NOT NULL,
+  PRIMARY KEY (address, version, principal, day)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS downloads_by_day ON downloads (day);
+
+CREATE TABLE IF NOT EXISTS deprecated_downloads (
+  principal TEXT PRIMARY KEY, address TEXT NOT NULL, version TEXT NOT NULL, day INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 5', 1);
+";
+
 /// Returns all migrations in order. Never change a released migration; add a new one at the end.
 /// Each must be safe to repeat, because two processes can start at the same time.
 fn migrations() -> Migrations<'static> {
@@ -123,11 +139,17 @@ fn migrations() -> Migrations<'static> {
             add_column(transaction, "namespaces", "crit", "TEXT")?;
             Ok(transaction.execute_batch(LIMITS)?)
         }),
+        M::up_with_hook(LIFE_AND_DOWNLOADS, |transaction: &Transaction<'_>| {
+            for column in ["token_id", "claimed", "life"] {
+                add_column(transaction, "module_versions", column, "TEXT")?;
+            }
+            add_column(transaction, "uploads", "claimed", "TEXT")
+        }),
     ])
 }
 
 /// The number of migrations that this program knows: the format that it reads and writes.
-pub(crate) const FORMAT: i64 = 4;
+pub(crate) const FORMAT: i64 = 5;
 
 /// The result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod packages;
 mod revocations;
 mod single;
 mod uploads;
+mod usage;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction, named_params, params};
 use serde_json::Map;
 use stile_core::grants::PermittedNamespaces;
-use stile_core::package::{Format, ModuleSummary, PackageAddress, Version};
+use stile_core::package::{Claimed, Format, Life, ModuleSummary, PackageAddress, Version};
 use stile_protocol::names::Namespace;
 
 use super::namespaces::quota_of;
@@ -120,7 +120,7 @@ impl Sqlite {
         let namespace = namespace.cloned();
         self.read(move |connection| {
             let sql = "SELECT namespace, name, system, latest, latest_at FROM modules \
-                       WHERE (?1 IS NULL OR namespace IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR namespace = ?2) \
+                       WHERE latest <> '' AND (?1 IS NULL OR namespace IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR namespace = ?2) \
                        ORDER BY namespace, name, system LIMIT ?3 OFFSET ?4";
             let namespace = namespace.as_ref().map(Namespace::as_str);
             let limits = params![within, namespace, sql_number(limit), sql_number(offset)];
@@ -158,8 +158,8 @@ pub(super) fn add_version(
     let PackageAddress::Module(module) = address;
     transaction
         .prepare_cached(
-            "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at, object_version) \
-             VALUES (:namespace, :name, :system, :version, :sha256, :format, :bytes, :published_by, :published_at, :object_version)",
+            "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at, object_version, token_id, claimed, life) \
+             VALUES (:namespace, :name, :system, :version, :sha256, :format, :bytes, :published_by, :published_at, :object_version, :token_id, :claimed, :life)",
         )?
         .execute(named_params! {
             ":namespace": module.namespace.as_str(),
@@ -172,7 +172,33 @@ pub(super) fn add_version(
             ":published_by": record.published_by,
             ":published_at": record.published_at,
             ":object_version": record.archive.object_version,
+            ":token_id": record.token_id,
+            ":claimed": record.claimed.as_ref().and_then(Claimed::to_text),
+            ":life": record.life.to_text(),
         })
+        .map(drop)
+}
+
+/// Changes the life of a version.
+pub(super) fn change_life(
+    transaction: &Transaction<'_>,
+    address: &PackageAddress,
+    version: &Version,
+    life: &Life,
+) -> rusqlite::Result<()> {
+    let PackageAddress::Module(module) = address;
+    transaction
+        .prepare_cached(
+            "UPDATE module_versions SET life = ?5 \
+             WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4",
+        )?
+        .execute(params![
+            module.namespace.as_str(),
+            module.name.as_str(),
+            module.system.as_str(),
+            version.to_string(),
+            life.to_text(),
+        ])
         .map(drop)
 }
 
@@ -183,7 +209,7 @@ pub(super) fn version_of(
     version: &Version,
 ) -> Result<Option<VersionRecord>, StoreError> {
     let PackageAddress::Module(module) = address;
-    let sql = "SELECT sha256, format, object_version, bytes, published_by, published_at FROM module_versions \
+    let sql = "SELECT sha256, format, object_version, bytes, published_by, published_at, token_id, claimed, life FROM module_versions \
                WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4";
     let version_text = version.to_string();
     let parts =
@@ -194,14 +220,17 @@ pub(super) fn version_of(
             archive: StoredArchive {
                 sha256: text(row.first())?.to_owned(),
                 format: Format::from_extension(text(row.get(1))?)?,
-                object_version: match row.get(2)? {
-                    Value::Null => None,
-                    value => Some(text(Some(value))?.to_owned()),
-                },
+                object_version: optional(row.get(2)?)?.map(str::to_owned),
             },
             bytes: number(row.get(3))?.try_into().ok()?,
             published_by: text(row.get(4))?.to_owned(),
             published_at: number(row.get(5))?,
+            token_id: optional(row.get(6)?)?.map(str::to_owned),
+            claimed: match optional(row.get(7)?)? {
+                None => None,
+                Some(text) => Some(Claimed::read(text)?),
+            },
+            life: optional(row.get(8)?)?.map_or_else(|| Some(Life::default()), Life::read)?,
         })
     };
     read().map(Some).ok_or_else(|| {
@@ -209,7 +238,15 @@ pub(super) fn version_of(
     })
 }
 
-/// Adds or changes the row of a package. Columns of a newer program do not change.
+/// Returns the text in a column that may be empty. `None` if it holds something else.
+fn optional(value: &Value) -> Option<Option<&str>> {
+    match value {
+        Value::Null => Some(None),
+        value => text(Some(value)).map(Some),
+    }
+}
+
+/// Adds or changes the row of a package. `latest` is empty if no version is listed. Columns of a newer program do not change.
 pub(super) fn put_package(
     transaction: &Transaction<'_>,
     address: &PackageAddress,
@@ -227,7 +264,7 @@ pub(super) fn put_package(
             ":name": module.name.as_str(),
             ":system": module.system.as_str(),
             ":document": package.document.to_string(),
-            ":latest": package.latest().map(ToString::to_string),
+            ":latest": package.latest().map(ToString::to_string).unwrap_or_default(),
             ":latest_at": package.latest_at,
         })
         .map(drop)

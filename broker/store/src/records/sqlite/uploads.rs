@@ -3,7 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction, named_params};
 use serde_json::Map;
-use stile_core::package::{AnnouncedArchive, Format, UploadId};
+use stile_core::package::{AnnouncedArchive, Claimed, Format, UploadId};
 use stile_protocol::names::Namespace;
 
 use super::namespaces::quota_of;
@@ -16,7 +16,7 @@ impl Sqlite {
     pub(crate) async fn upload(&self, id: &UploadId) -> Result<Option<UploadRecord>, StoreError> {
         let id = id.clone();
         self.read(move |connection| {
-            let sql = "SELECT principal, address, version, format, bytes, sha256, complete_until FROM uploads WHERE id = ?1";
+            let sql = "SELECT principal, address, version, format, bytes, sha256, complete_until, claimed FROM uploads WHERE id = ?1";
             let Some(row) = rows(connection, sql, [id.as_str()])?.pop() else { return Ok(None) };
             let unreadable = || StoreError::corrupt("cannot read an upload in the database");
             read(&id, &row).map(Some).ok_or_else(unreadable)
@@ -67,8 +67,8 @@ pub(super) fn open(
 pub(super) fn add(transaction: &Transaction<'_>, upload: &UploadRecord) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
-            "INSERT INTO uploads (id, principal, address, version, format, bytes, sha256, complete_until) \
-             VALUES (:id, :principal, :address, :version, :format, :bytes, :sha256, :complete_until)",
+            "INSERT INTO uploads (id, principal, address, version, format, bytes, sha256, complete_until, claimed) \
+             VALUES (:id, :principal, :address, :version, :format, :bytes, :sha256, :complete_until, :claimed)",
         )?
         .execute(named_params! {
             ":id": upload.id.as_str(),
@@ -79,6 +79,7 @@ pub(super) fn add(transaction: &Transaction<'_>, upload: &UploadRecord) -> rusql
             ":bytes": sql_number(upload.announced.bytes),
             ":sha256": upload.announced.sha256,
             ":complete_until": upload.complete_until,
+            ":claimed": upload.announced.claimed.as_ref().and_then(Claimed::to_text),
         })
         .map(drop)
 }
@@ -94,6 +95,10 @@ fn read(id: &UploadId, row: &[Value]) -> Option<UploadRecord> {
             format: Format::from_extension(text(row.get(3))?)?,
             bytes: number(row.get(4))?.try_into().ok()?,
             sha256: column(5)?,
+            claimed: match row.get(7)? {
+                Value::Null => None,
+                value => Some(Claimed::read(text(Some(value))?)?),
+            },
         },
         complete_until: number(row.get(6))?,
     })

@@ -1,0 +1,149 @@
+//! Finds what a caller soon loses because a grant ends, for a notice in time.
+
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::names::{Permission, Permissions};
+
+use super::{Entitlement, Grant, GrantNamespace, PrincipalState};
+
+/// How long before its end a grant is worth a notice, in seconds: two weeks.
+const SOON: i64 = 14 * 24 * 3600;
+
+/// Permissions on a namespace that a caller soon loses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndingGrant {
+    /// The namespace of the grant.
+    pub namespace: GrantNamespace,
+    /// The permissions that no other grant gives for longer.
+    pub permissions: Permissions,
+    /// The end of the grant, in Unix seconds.
+    pub expires_at: i64,
+}
+
+/// Returns what the caller of a mint loses within two weeks, of what the token is for. The first one
+/// ends first.
+pub fn ending_grants(
+    entitlement: &Entitlement,
+    state: &PrincipalState,
+    now: i64,
+) -> Vec<EndingGrant> {
+    let unique_id = entitlement.caller().unique_id();
+    let soon = now.saturating_add(SOON);
+    let (namespaces, permissions) = (entitlement.namespaces(), entitlement.permissions());
+    let counts = |grant: &&Grant| state.counts(grant, unique_id);
+    let lasting = |grant: &&Grant| grant.expires_at.is_none_or(|end| end > soon);
+    let mut ending: Vec<EndingGrant> = state
+        .grants
+        .iter()
+        .filter(counts)
+        .filter_map(|grant| {
+            let expires_at = grant.expires_at.filter(|end| (now + 1..=soon).contains(end))?;
+            let wanted = wanted(&grant.namespace, namespaces);
+            let lasts = |permission: Permission, namespace: &GrantNamespace| {
+                let mut others = state.grants.iter().filter(counts).filter(lasting);
+                others.any(|other| {
+                    other.permissions.contains(permission) && reaches(&other.namespace, namespace)
+                })
+            };
+            let lost = |permission: &Permission| {
+                permissions.contains(*permission)
+                    && wanted.iter().any(|namespace| !lasts(*permission, namespace))
+            };
+            let permissions: Permissions = grant.permissions.iter().filter(lost).collect();
+            let namespace = grant.namespace.clone();
+            (!permissions.is_empty()).then_some(EndingGrant { namespace, permissions, expires_at })
+        })
+        .collect();
+    ending.sort_by(|a, b| (a.expires_at, &a.namespace).cmp(&(b.expires_at, &b.namespace)));
+    ending
+}
+
+/// Returns whether a grant on `wide` gives what one on `narrow` does.
+fn reaches(wide: &GrantNamespace, narrow: &GrantNamespace) -> bool {
+    match narrow {
+        GrantNamespace::All => *wide == GrantNamespace::All,
+        GrantNamespace::One(namespace) => wide.covers(namespace),
+    }
+}
+
+/// Returns the part of a grant's namespace that the token is for.
+fn wanted(granted: &GrantNamespace, namespaces: &Namespaces) -> Vec<GrantNamespace> {
+    match namespaces {
+        Namespaces::All => vec![granted.clone()],
+        Namespaces::List(list) => list
+            .iter()
+            .filter(|namespace| granted.covers(namespace))
+            .map(|namespace| GrantNamespace::One(namespace.clone()))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stile_protocol::exchange::RequestDocument;
+    use stile_protocol::names::Permission::{Download, Upload};
+    use stile_protocol::region::Partition;
+
+    use super::super::entitle;
+    use super::super::tests::{grant, namespace, state_of};
+    use super::*;
+    use crate::identity::{Identity, Issuer};
+
+    const DEPLOY: &str = "aws:111122223333:role/deploy";
+    const DAY: i64 = 24 * 3600;
+    const NOW: i64 = 1000;
+
+    /// Returns what a session of the role `deploy` with these grants loses soon, as text.
+    fn ending(grants: &[(&str, &[Permission], Option<i64>)], of: &Namespaces) -> Vec<String> {
+        let grants = grants.iter().map(|(on, permissions, end)| {
+            grant(DEPLOY, on, permissions, end.map(|days| NOW + days * DAY))
+        });
+        let lasting = grant(DEPLOY, "lasting", &[Download, Upload], None);
+        let state = state_of(grants.chain([lasting]).collect());
+        let identity = Identity::from_iam(
+            Issuer::Sts,
+            "111122223333",
+            "arn:aws:sts::111122223333:assumed-role/deploy/i-0abc",
+            "AROAEXAMPLEEXAMPLE222:i-0abc",
+            &[Partition::Aws],
+        );
+        let permissions = Permissions::NONE.with(Download);
+        let document = RequestDocument::new(3600, of.clone(), permissions).unwrap();
+        let entitlement = entitle(identity.unwrap(), &document, &state, NOW).unwrap();
+        let ending = ending_grants(&entitlement, &state, NOW);
+        let days = |end: i64| (end - NOW) / DAY;
+        ending
+            .iter()
+            .map(|grant| {
+                format!("{} {} {}", grant.namespace, grant.permissions, days(grant.expires_at))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_what_no_other_grant_gives_for_longer_is_about_to_end() {
+        let all = Namespaces::All;
+        let acme = Namespaces::List(vec![namespace("acme")]);
+        let both: &[Permission] = &[Download, Upload];
+        for (grants, namespaces, expected) in [
+            (vec![("acme", both, None)], &all, vec![]),
+            (vec![("acme", both, Some(15))], &all, vec![]),
+            (vec![("acme", both, Some(0))], &all, vec![]),
+            (vec![("acme", &[Upload][..], Some(9)), ("acme2", both, None)], &all, vec![]),
+            (vec![("acme", both, Some(9)), ("*", both, None)], &all, vec![]),
+            (vec![("other", both, Some(9)), ("acme", both, None)], &acme, vec![]),
+            (vec![("acme", both, Some(14))], &all, vec!["acme download 14"]),
+            (vec![("acme", both, Some(9))], &acme, vec!["acme download 9"]),
+            (vec![("acme", both, Some(9)), ("*", &[Upload], None)], &all, vec!["acme download 9"]),
+            (vec![("*", both, Some(9)), ("acme", both, None)], &acme, vec![]),
+            (vec![("*", both, Some(9)), ("acme", both, None)], &all, vec!["* download 9"]),
+            (vec![("*", both, Some(9)), ("a", both, None)], &acme, vec!["* download 9"]),
+            (
+                vec![("b", both, Some(9)), ("a", both, Some(9)), ("c", both, Some(3))],
+                &all,
+                vec!["c download 3", "a download 9", "b download 9"],
+            ),
+        ] {
+            assert_eq!(ending(&grants, namespaces), expected, "{grants:?}");
+        }
+    }
+}

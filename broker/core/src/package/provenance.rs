@@ -1,0 +1,157 @@
+//! Where a version comes from, as its publisher's environment claims it. Nobody verified a claim.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use stile_protocol::strict_json::{FieldError, StrictObject};
+
+/// The most characters of one claim.
+const MAX_CLAIM: usize = 512;
+
+/// The most characters of the header with all claims.
+const MAX_HEADER: usize = 4096;
+
+/// The name of the claims: a field of an announcement, and the rest of the header's name.
+pub const CLAIMED: &str = "claimed";
+
+/// What the publisher's environment says about a version, for people who look for its source.
+///
+/// A publisher can claim anything. So nothing decides by it, and every answer names it as claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// The kind of environment, such as `github-actions`.
+    pub environment: String,
+    /// The repository, as a URL or a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The run or the job, as a number or a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+}
+
+impl Claimed {
+    /// Parses the value of the header `Stile-Claimed`: unpadded base64url of a JSON object.
+    ///
+    /// # Errors
+    ///
+    /// [`FieldError`], if the value is malformed.
+    pub fn parse_header(value: &str) -> Result<Self, FieldError> {
+        let decoded = (value.len() <= MAX_HEADER).then(|| URL_SAFE_NO_PAD.decode(value).ok());
+        let decoded = decoded.flatten().ok_or_else(|| {
+            FieldError::new(CLAIMED, "unpadded base64url of a JSON object, of at most 4096 bytes")
+        })?;
+        Self::parse_object(&decoded)
+    }
+
+    /// Parses the value of the field [`CLAIMED`].
+    ///
+    /// # Errors
+    ///
+    /// [`FieldError`], if the value is malformed.
+    pub fn parse(value: &Value) -> Result<Self, FieldError> {
+        Self::parse_object(value.to_string().as_bytes())
+    }
+
+    /// Parses the object. It ignores the claims that a newer client sends.
+    fn parse_object(bytes: &[u8]) -> Result<Self, FieldError> {
+        let mut object = StrictObject::parse(bytes)
+            .map_err(|_| FieldError::new(CLAIMED, "one JSON object with each field once"))?;
+        let environment = object.string("environment")?;
+        let is_name = (1..=32).contains(&environment.len())
+            && environment
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !is_name {
+            return Err(FieldError::new("environment", "a name such as `github-actions`"));
+        }
+        let mut claim = |name: &str| match object.optional_string(name)? {
+            Some(text) if !is_claim(&text) => Err(FieldError::new(
+                name,
+                format!("1 to {MAX_CLAIM} printable ASCII characters, without a user in a URL"),
+            )),
+            claim => Ok(claim),
+        };
+        let (repository, commit, run) = (claim("repository")?, claim("commit")?, claim("run")?);
+        Ok(Self { environment, repository, commit, run })
+    }
+
+    /// Returns the text for the store.
+    pub fn to_text(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
+
+    /// Reads the text from the store. `None` if it is malformed.
+    pub fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// Returns whether a text may be stored and printed. A URL with a user can contain a password.
+fn is_claim(text: &str) -> bool {
+    let has_user = || {
+        text.split_once("://").is_some_and(|(_, rest)| {
+            rest.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@'))
+        })
+    };
+    (1..=MAX_CLAIM).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+        && !has_user()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_error_for_a_malformed_claim_names_the_field_and_not_its_value() {
+        let with = |field: &str, value: Value| {
+            let mut claims = json!({"environment": "github-actions"});
+            claims[field] = value;
+            claims
+        };
+        for (value, field) in [
+            (json!("x"), CLAIMED),
+            (json!({}), "environment"),
+            (with("environment", json!("GitHub Actions")), "environment"),
+            (with("environment", json!("")), "environment"),
+            (with("repository", json!("https://user:secret@example.com/acme/vpc")), "repository"),
+            (with("repository", json!("")), "repository"),
+            (with("commit", json!("a\nb")), "commit"),
+            (with("commit", json!("é")), "commit"),
+            (with("run", json!(7)), "run"),
+            (with("run", json!("x".repeat(513))), "run"),
+        ] {
+            let error = Claimed::parse(&value).unwrap_err();
+            assert_eq!(error.field, field, "{value}");
+            assert!(!error.problem.contains("secret"), "{error}");
+            let header = URL_SAFE_NO_PAD.encode(value.to_string());
+            assert_eq!(Claimed::parse_header(&header).unwrap_err().field, field);
+        }
+        for header in ["", "e30=", "%%%", &"A".repeat(4097)] {
+            Claimed::parse_header(header).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn claims_are_read_as_they_were_written_without_those_of_a_newer_client() {
+        let sent = json!({
+            "environment": "github-actions", "repository": "https://github.com/acme/vpc",
+            "commit": "0123abc", "run": "42", "actor": "alice",
+        });
+        let claimed = Claimed::parse(&sent).unwrap();
+        let header = URL_SAFE_NO_PAD.encode(sent.to_string());
+        assert_eq!(Claimed::parse_header(&header), Ok(claimed.clone()));
+        let text = claimed.to_text().unwrap();
+        assert!(!text.contains("alice"));
+        assert_eq!(Claimed::read(&text), Some(claimed));
+        let least = Claimed::read(r#"{"environment":"jenkins","more":1}"#).unwrap();
+        assert_eq!(least.repository, None);
+        assert_eq!(Claimed::read("{}"), None);
+    }
+}

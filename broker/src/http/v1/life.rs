@@ -1,0 +1,118 @@
+//! The routes that change the life of a version: deprecation, unpublishing and restoring.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use stile_protocol::reply::ErrorCode;
+
+use super::modules::ModulePath;
+use super::publish::bad_name;
+use crate::app::{Broker, life};
+use crate::http::decision::{Credential, conclude};
+use crate::http::error::ApiError;
+use crate::http::json_body::read_json;
+use crate::http::run_detached::run_detached;
+use stile_core::audit::Kind;
+use stile_core::package::{Explanation, LifeChange};
+
+type ModulePathResult = Result<Path<ModulePath>, PathRejection>;
+
+/// `PUT /v1/modules/{namespace}/{name}/{system}/{version}/deprecation`.
+pub async fn deprecate(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: ModulePathResult,
+    request: Request,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let body = Body::Explanation(request, LifeChange::Deprecate);
+    change(broker, credential, Kind::Deprecate, path, body, "deprecated").await
+}
+
+/// `DELETE /v1/modules/{namespace}/{name}/{system}/{version}/deprecation`.
+pub async fn undeprecate(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: ModulePathResult,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let body = Body::None(LifeChange::Undeprecate);
+    change(broker, credential, Kind::Undeprecate, path, body, "undeprecated").await
+}
+
+/// `DELETE /v1/modules/{namespace}/{name}/{system}/{version}`.
+pub async fn unpublish(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: ModulePathResult,
+    request: Request,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let body = Body::Explanation(request, LifeChange::Unpublish);
+    change(broker, credential, Kind::Unpublish, path, body, "unpublished").await
+}
+
+/// `POST /v1/modules/{namespace}/{name}/{system}/{version}/restore`.
+pub async fn restore(
+    State(broker): State<Arc<Broker>>,
+    credential: Credential,
+    path: ModulePathResult,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    change(broker, credential, Kind::Restore, path, Body::None(LifeChange::Restore), "restored")
+        .await
+}
+
+/// What a route reads from the body of its request, to know the change.
+enum Body {
+    /// Nothing: the route alone says the change.
+    None(LifeChange),
+    /// An explanation, as JSON.
+    Explanation(Request, fn(Explanation) -> LifeChange),
+}
+
+impl Body {
+    async fn read(self) -> Result<LifeChange, ApiError> {
+        match self {
+            Self::None(change) => Ok(change),
+            Self::Explanation(request, change) => {
+                let explanation = Explanation::parse(&read_json(request).await?)
+                    .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
+                Ok(change(explanation))
+            }
+        }
+    }
+}
+
+/// Decides the right, and makes the change. It answers with `done` if the version changed.
+async fn change(
+    broker: Arc<Broker>,
+    credential: Credential,
+    kind: Kind,
+    path: ModulePathResult,
+    body: Body,
+    done: &'static str,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let (mut draft, bearer) = credential.authenticate(&broker, kind).await?;
+    let wanted = async {
+        let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
+        let access = path.access(&bearer, &mut draft, bad_name)?;
+        Ok((access, path.version()?, body.read().await?))
+    }
+    .await;
+    let (access, version, wanted) = match wanted {
+        Ok(wanted) => wanted,
+        Err(error) => return conclude(draft, Err(error)),
+    };
+    // The work continues when the client disconnects, so that every change has an audit event.
+    run_detached(async move {
+        let changed = life::change(&broker, &access, &version, &wanted, &mut draft).await;
+        let answer = changed.map_err(ApiError::life).map(|changed| {
+            Json(serde_json::json!({
+                "module": access.address().to_string(),
+                "version": version.to_string(),
+                "status": if changed { done } else { "unchanged" },
+            }))
+        });
+        conclude(draft, answer)
+    })
+    .await
+}
