@@ -49,6 +49,7 @@ mod on_aws;
 mod on_embedded;
 mod options;
 mod processes;
+mod publishing_page;
 mod rotation;
 mod server;
 mod tidy;
