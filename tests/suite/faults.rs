@@ -5,6 +5,7 @@
 //! included. The test finds the steps itself, so it also covers a step that is added later.
 
 use stile_tests::aws::proxy::Fault;
+use stile_tests::broker::{Backend, TestBroker};
 use stile_tests::time_limits::past_deadlines;
 
 use crate::faults_flows::{Flow, FlowAnswer, Registry};
@@ -170,6 +171,24 @@ async fn one_hiccup_at_any_step_is_tried_over_and_nobody_notices() {
             registry.proxy().repair();
         }
     }
+}
+
+#[tokio::test]
+async fn a_broker_that_used_up_its_retries_leaves_those_of_another() {
+    let Some(test) = TestBroker::start_on(Backend::Aws).await else { return };
+    let Some(other) = TestBroker::start_on(Backend::Aws).await else { return };
+    test.aws().proxy.inject("dynamodb", .., Fault::Throttle);
+    let mut used_up = false;
+    // The SDK allows about a hundred retries of throttled calls without a success.
+    while !used_up {
+        test.aws().proxy.take_names();
+        let checks = (0..20).map(|_| test.store().health_check());
+        assert!(futures_util::future::join_all(checks).await.iter().all(Result::is_err));
+        let made = test.aws().proxy.take_names();
+        used_up = made.iter().filter(|call| call.starts_with("dynamodb")).count() == 20;
+    }
+    other.aws().proxy.inject("dynamodb", 0..=0, Fault::Throttle);
+    other.store().health_check().await.unwrap();
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_sdk_dynamodb::config::retry::RetryPartition;
 
 pub use cause::AwsCause;
 pub use endpoints::{AwsEndpoints, EndpointsError};
@@ -52,6 +53,14 @@ fn loader(emulator: Option<&str>) -> ConfigLoader {
         Some(url) => loader.endpoint_url(url),
         None => loader,
     }
+}
+
+/// Returns the quota of retries of one client.
+///
+/// By default, all clients of a service in a process share one quota. Then the failures of one
+/// client would use up the retries of another one, which works with other resources.
+pub(crate) fn own_retries(service: &'static str) -> RetryPartition {
+    RetryPartition::custom(service).build()
 }
 
 /// Returns the same configuration with a time limit for every call.

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::S3;
-use crate::aws::{Genuine, is_from_aws};
+use crate::aws::{Genuine, is_from_aws, own_retries};
 use crate::records::model::StoredArchive;
 use crate::{Leftover, StoreError};
 use stile_core::package::{Format, PackageAddress, VerifiedArchive, Version};
@@ -24,6 +24,7 @@ use stile_core::package::{Format, PackageAddress, VerifiedArchive, Version};
 pub(super) fn client(sdk: &SdkConfig) -> Client {
     let config = aws_sdk_s3::config::Builder::from(sdk)
         .interceptor(Genuine)
+        .retry_partition(own_retries("s3"))
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     Client::from_conf(config.build())

@@ -17,7 +17,7 @@ use stile_protocol::audience::Audience;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use crate::aws::Genuine;
+use crate::aws::{Genuine, own_retries};
 use crate::records::Records;
 use crate::records::model::{ClearKey, SealedKeyring};
 use crate::records::mutation::{Mutation, Outcome};
@@ -52,7 +52,9 @@ impl std::fmt::Debug for Kms {
 impl Kms {
     /// Creates a client for the key with this id, ARN or alias.
     pub(crate) fn new(key_id: &str, sdk: &SdkConfig) -> Self {
-        let config = aws_sdk_kms::config::Builder::from(sdk).interceptor(Genuine);
+        let config = aws_sdk_kms::config::Builder::from(sdk)
+            .interceptor(Genuine)
+            .retry_partition(own_retries("kms"));
         Self {
             client: aws_sdk_kms::Client::from_conf(config.build()),
             key_id: key_id.to_owned(),

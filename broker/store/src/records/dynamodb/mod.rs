@@ -16,7 +16,7 @@ mod usage;
 
 use aws_config::SdkConfig;
 
-use crate::aws::Genuine;
+use crate::aws::{Genuine, own_retries};
 
 /// A DynamoDB table. The client is created once, and makes no call before the first operation.
 #[derive(Clone)]
@@ -34,7 +34,9 @@ impl std::fmt::Debug for DynamoDb {
 impl DynamoDb {
     /// Creates a client for the table with this name.
     pub(crate) fn new(table: &str, sdk: &SdkConfig) -> Self {
-        let config = aws_sdk_dynamodb::config::Builder::from(sdk).interceptor(Genuine);
+        let config = aws_sdk_dynamodb::config::Builder::from(sdk)
+            .interceptor(Genuine)
+            .retry_partition(own_retries("dynamodb"));
         Self {
             client: aws_sdk_dynamodb::Client::from_conf(config.build()),
             table: table.to_owned(),
