@@ -9,6 +9,7 @@ use crate::audit::{AuditLog, Folding};
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::config::{Config, ConfigError, StoreLocation};
 use crate::principal_cache::PrincipalCache;
+use crate::search_cache::SearchCache;
 use crate::tokens::Tokens;
 use stile_core::clock::Clock;
 use stile_store::{Store, StoreError};
@@ -65,6 +66,7 @@ pub fn assemble(
         limits: Limits::default(),
         store,
         principal_cache: PrincipalCache::default(),
+        search_cache: SearchCache::default(),
         link_ttl: config.link_ttl,
         tokens: Tokens::new(audience, config.max_ttl),
         default_ttl: config.default_ttl,

@@ -36,6 +36,7 @@ pub mod fuzz;
 pub mod http;
 pub mod per_key_limit;
 pub mod principal_cache;
+pub mod search_cache;
 pub mod shared_failure_mutex;
 pub mod show;
 pub mod tokens;

@@ -51,7 +51,7 @@ data "aws_iam_policy_document" "store" {
     condition {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
-      values   = ["deprecated *", "downloads *", "keyring", "module *", "modules", "pin *", "proof *", "reach", "upload *", "uploads *", "usage *"]
+      values   = ["deprecated *", "downloads *", "keyring", "module *", "modules", "pin *", "proof *", "reach", "search *", "upload *", "uploads *", "usage *"]
     }
   }
 

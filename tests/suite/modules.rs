@@ -433,21 +433,6 @@ async fn a_list_holds_what_the_caller_may_read_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_search_is_a_404_for_every_bearer_and_401_for_others() {
-    let Some((test, token)) = registry().await else { return };
-    test.grant(&role("elsewhere"), "other", &[Download]).await;
-    let elsewhere = Identity::role("111122223333", "elsewhere", "i-0abc");
-    for token in [token, test.token(&elsewhere, &[Download]).await] {
-        for path in ["/v1/modules/search", "/v1/modules/search?q=vpc&limit=5"] {
-            let reply = test.get(path, &token).await;
-            assert_eq!(reply.status, 404, "{path}");
-            assert_eq!(reply.json(), json!({ "errors": ["this registry has no search"] }));
-        }
-    }
-    assert_eq!(test.get("/v1/modules/search", "nonsense").await.status, 401);
-}
-
-#[tokio::test]
 async fn discovery_names_what_is_built_and_anyone_may_ask() {
     let Some((test, _)) = registry().await else { return };
     let reply = test.get_anonymously("/.well-known/terraform.json").await;

@@ -37,6 +37,8 @@ mod paths;
 mod quotas;
 #[path = "routes.rs"]
 mod routes;
+#[path = "search.rs"]
+mod search;
 #[path = "store.rs"]
 mod store;
 #[path = "terraform.rs"]

@@ -14,7 +14,7 @@ use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
 /// One request for each route. The paths are those of the router, with values for their parameters.
-const ROUTES: [(&str, &str, &str); 22] = [
+const ROUTES: [(&str, &str, &str); 23] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
     ("GET", "/readyz", "/readyz"),
@@ -22,6 +22,7 @@ const ROUTES: [(&str, &str, &str); 22] = [
     ("GET", "/v1/token", "/v1/token"),
     ("GET", "/v1/whoami", "/v1/whoami"),
     ("GET", "/v1/modules", "/v1/modules"),
+    ("GET", "/v1/modules/search", "/v1/modules/search"),
     ("GET", "/v1/modules/{namespace}", "/v1/modules/acme"),
     (
         "GET",

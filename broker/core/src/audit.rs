@@ -52,6 +52,8 @@ names! {
         Whoami = "whoami",
         /// Listing the modules that the bearer may read.
         List = "list",
+        /// Searching the modules that the bearer may read.
+        Search = "search",
         /// Listing the versions of a package.
         Versions = "versions",
         /// Getting the signed URL of a version.

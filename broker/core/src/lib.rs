@@ -4,7 +4,7 @@
 //! argument.
 //!
 //! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`identity`], [`token`],
-//! [`package`], [`grants`], [`usage`], [`audit`].
+//! [`package`], [`search`], [`grants`], [`usage`], [`audit`].
 
 pub mod audit;
 pub mod clock;
@@ -15,5 +15,6 @@ pub mod grants;
 pub mod identity;
 pub mod package;
 pub mod principal;
+pub mod search;
 pub mod token;
 pub mod usage;

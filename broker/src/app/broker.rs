@@ -10,6 +10,7 @@ use super::limits::Limits;
 use crate::audit::AuditLog;
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::principal_cache::PrincipalCache;
+use crate::search_cache::SearchCache;
 use crate::shared_failure_mutex::SharedFailureMutex;
 use crate::tokens::{KeyError, Tokens};
 use stile_core::clock::Clock;
@@ -42,6 +43,8 @@ pub struct Broker {
     pub store: Store,
     /// The state of recent principals: grants and revocations.
     pub principal_cache: PrincipalCache,
+    /// The words of the modules of recent namespaces.
+    pub search_cache: SearchCache,
     /// The lifetime of a signed URL for an archive, in seconds.
     pub link_ttl: i64,
     /// The keys, which mint and open tokens.

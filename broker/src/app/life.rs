@@ -32,6 +32,7 @@ pub async fn change(
     let changed = broker.store.change_life(access, version, change, broker.clock.now()).await?;
     match changed {
         LifeChanged::Done => {
+            broker.search_cache.forget(access.address().namespace());
             event.outcome(Outcome::Changed);
             Ok(true)
         }

@@ -113,6 +113,9 @@ pub async fn publish(
     let sha256 = archive.sha256().to_owned();
     let outcome = broker.store.publish(&access, &new, archive, broker.clock.now()).await?;
     event.outcome(logged(outcome));
+    if outcome == Published::Created {
+        broker.search_cache.forget(access.address().namespace());
+    }
     Ok(Publication { address: access.address().clone(), version: new.version, sha256, outcome })
 }
 

@@ -8,7 +8,9 @@ use super::broker::Broker;
 use super::publish::{self, Publication, PublishError};
 use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
-use stile_core::package::{AnnouncedArchive, NewVersion, UploadError, UploadId, Version, archive};
+use stile_core::package::{
+    AnnouncedArchive, NewVersion, SearchText, UploadError, UploadId, Version, archive,
+};
 use stile_store::{
     BegunUpload, FetchedUpload, PendingUpload, Published, QuotaExceeded, StoreError, UploadSession,
 };
@@ -121,6 +123,7 @@ pub async fn complete(
                 version,
                 format: announced.format,
                 claimed: announced.claimed.clone(),
+                search: SearchText::default(),
             };
             publish::publish(broker, bearer, access, new, upload, event)
                 .await

@@ -36,7 +36,9 @@ pub use trace::log_panics;
 
 use crate::app::Broker;
 use error::{ApiError, ErrorShape};
-use v1::{archives, detail, exchange, gateway, life, modules, publish, uploads, usage, whoami};
+use v1::{
+    archives, detail, exchange, gateway, life, modules, publish, search, uploads, usage, whoami,
+};
 
 /// Returns the router of the whole service.
 pub fn router(broker: Arc<Broker>) -> Router {
@@ -77,6 +79,7 @@ fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/{namespace}/{name}/{system}/{version}/download", get(modules::download));
     let others = Router::new()
         .route("/", get(modules::list))
+        .route("/search", get(search::modules))
         .route("/{namespace}", get(modules::list_namespace))
         .route("/{namespace}/{name}/{system}/versions", get(modules::versions))
         .route("/{namespace}/{name}/{system}/usage", get(usage::module))

@@ -160,6 +160,16 @@ pub enum PermittedNamespaces {
     Only(BTreeSet<Namespace>),
 }
 
+impl PermittedNamespaces {
+    /// Returns whether the namespace is one of them.
+    pub fn permits(&self, namespace: &Namespace) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(namespaces) => namespaces.contains(namespace),
+        }
+    }
+}
+
 /// Returns the namespaces in which [`decide`] would allow the permission to the token's holder.
 pub fn permitted_namespaces(
     claims: &Claims,

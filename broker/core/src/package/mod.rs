@@ -6,6 +6,7 @@ mod announced;
 pub mod archive;
 mod life;
 mod provenance;
+mod search_text;
 mod signed_url;
 mod upload;
 mod version;
@@ -17,6 +18,8 @@ pub use announced::{AnnouncedArchive, UploadId};
 pub use archive::Format;
 pub use life::{Explanation, Life, LifeChange, Step};
 pub use provenance::{CLAIMED, Claimed};
+pub use search_text::SearchText;
+pub(crate) use search_text::{split_words, words_of};
 pub use signed_url::{LIFETIME as SIGNED_URL_LIFETIME, SignedUrl, SignedUrlError};
 pub use upload::{ArchiveUpload, UploadError, VerifiedArchive, sweep_uploads};
 pub use version::{Version, VersionError};
@@ -44,6 +47,8 @@ pub struct NewVersion {
     pub format: Format,
     /// What the publisher's environment claims about the version.
     pub claimed: Option<Claimed>,
+    /// The text by which it is found.
+    pub search: SearchText,
 }
 
 /// One module in a list of modules.

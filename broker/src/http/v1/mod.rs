@@ -9,6 +9,7 @@ pub(super) mod gateway;
 pub(super) mod life;
 pub(super) mod modules;
 pub(super) mod publish;
+pub(super) mod search;
 pub(super) mod uploads;
 pub(super) mod usage;
 pub(super) mod whoami;

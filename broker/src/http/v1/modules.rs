@@ -21,10 +21,7 @@ use stile_core::grants::{Download, PackageAccess, Right};
 use stile_core::package::{ModuleSummary, Version};
 
 /// The largest page of a list, in modules.
-const PAGE: usize = 100;
-
-/// Where the public registry has its search. It cannot be a namespace.
-const SEARCH: &str = "search";
+pub(super) const PAGE: usize = 100;
 
 /// The decoded segments of a module route.
 ///
@@ -157,9 +154,6 @@ pub async fn list_namespace(
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::List).await?;
     let answer = async {
         let Path(text) = path.map_err(|_| no_module())?;
-        if text == SEARCH {
-            return Err(ApiError::not_found("this registry has no search"));
-        }
         let access = bearer
             .namespace::<Download>(&text, &mut draft)
             .map_err(|error| ApiError::access(error, |_| no_module()))?;
@@ -191,7 +185,7 @@ async fn summaries(
     Ok(Json(serde_json::json!({ "meta": meta, "modules": modules })))
 }
 
-fn summary(module: &ModuleSummary) -> serde_json::Value {
+pub(super) fn summary(module: &ModuleSummary) -> serde_json::Value {
     let ModuleSummary { address, latest, published_at } = module;
     serde_json::json!({
         "id": format!("{address}/{latest}"),

@@ -17,7 +17,7 @@ use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
 use crate::http::run_detached::run_detached;
 use stile_core::audit::Kind;
-use stile_core::package::{Claimed, NewVersion};
+use stile_core::package::{Claimed, NewVersion, SearchText};
 use stile_store::Published;
 
 /// `POST /v1/modules/{namespace}/{name}/{system}/{version}`.
@@ -38,6 +38,7 @@ pub async fn module(
             version: path.version()?,
             format: format(request.headers())?,
             claimed: claimed(request.headers())?,
+            search: SearchText::default(),
         };
         let permit = publish::permit(&broker, &bearer, &access).map_err(ApiError::publish)?;
         let begin = |announced| IncomingArchive::begin(&broker, announced);

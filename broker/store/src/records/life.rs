@@ -4,7 +4,7 @@
 use stile_core::package::{LifeChange, PackageAddress, Version};
 
 use super::Records;
-use super::model::{PackageRecord, VersionRecord};
+use super::model::VersionRecord;
 use super::mutation::{Mutation, Outcome};
 use super::package_document;
 use crate::retry::Retry;
@@ -40,11 +40,21 @@ impl Records {
                 let (package, _) = self.package_and_quota(address).await?;
                 let mut package = package.unwrap_or_else(|| package_document::empty(address));
                 let before = package.revision;
+                let latest_before = package.latest().cloned();
                 if is_listed {
                     package.add(address, version, record.published_at);
                 } else {
-                    let latest_at = self.latest_at_without(address, &package, &record, version);
-                    package.remove(address, version, latest_at.await?);
+                    package.remove(address, version);
+                }
+                let latest = package.latest().cloned();
+                if latest != latest_before {
+                    let latest = self.latest(address, latest, (version, &record)).await?;
+                    package.latest_at = latest.as_ref().map_or(0, |latest| latest.published_at);
+                    let PackageAddress::Module(module) = address;
+                    mutations.extend(latest.map(|latest| Mutation::PutSearchText {
+                        address: module.clone(),
+                        text: latest.search,
+                    }));
                 }
                 mutations.push(Mutation::PutPackage { address: address.clone(), before, package });
             }
@@ -57,19 +67,18 @@ impl Records {
         }
     }
 
-    /// Returns when the version was published that is the latest without this one. 0 if none is left.
-    async fn latest_at_without(
+    /// Returns the latest version of a package, which may be the one at hand. `None` if no version is
+    /// listed.
+    async fn latest(
         &self,
         address: &PackageAddress,
-        package: &PackageRecord,
-        removed: &VersionRecord,
-        version: &Version,
-    ) -> Result<i64, StoreError> {
-        if package.latest() != Some(version) {
-            return Ok(package.latest_at);
+        latest: Option<Version>,
+        (version, record): (&Version, &VersionRecord),
+    ) -> Result<Option<VersionRecord>, StoreError> {
+        match latest {
+            None => Ok(None),
+            Some(latest) if latest == *version => Ok(Some(record.clone())),
+            Some(latest) => self.version(address, &latest).await,
         }
-        let Some(next) = package.latest_without(version) else { return Ok(0) };
-        let next = self.version(address, next).await?;
-        Ok(next.map_or(removed.published_at, |next| next.published_at))
     }
 }

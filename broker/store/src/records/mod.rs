@@ -29,6 +29,7 @@ use bytes::Bytes;
 use stile_core::grants::{GrantNamespace, PermittedNamespaces};
 use stile_core::package::{ModuleSummary, PackageAddress, UploadId, Version};
 use stile_core::principal::Principal;
+use stile_core::search::SearchEntry;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
@@ -198,6 +199,17 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.modules(reach, namespace, offset, limit).await,
             Self::DynamoDb(dynamodb) => dynamodb.modules(reach, namespace, offset, limit).await,
+        }
+    }
+
+    /// Returns the modules of a namespace, each with the text of its latest version.
+    pub(crate) async fn search_entries(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<Vec<SearchEntry>, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.search_entries(namespace).await,
+            Self::DynamoDb(dynamodb) => dynamodb.search_entries(namespace).await,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 use stile_core::grants::{Grant, Pin};
-use stile_core::package::{AnnouncedArchive, Claimed, Format, Life, UploadId, Version};
+use stile_core::package::{AnnouncedArchive, Claimed, Format, Life, SearchText, UploadId, Version};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_core::usage::DeprecatedDownload;
@@ -118,6 +118,8 @@ pub(crate) struct VersionRecord {
     /// What the publisher's environment claims.
     pub(crate) claimed: Option<Claimed>,
     pub(crate) life: Life,
+    /// The text by which the version is found. Empty for a version of an older release.
+    pub(crate) search: SearchText,
 }
 
 /// The archive of a version.

@@ -11,11 +11,11 @@
 //! - A read sees every commit that ended before it.
 
 use stile_core::grants::{Grant, GrantNamespace};
-use stile_core::package::{Life, PackageAddress, UploadId, Version};
+use stile_core::package::{Life, PackageAddress, SearchText, UploadId, Version};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::usage::DownloadKey;
 use stile_protocol::audience::Audience;
-use stile_protocol::names::Namespace;
+use stile_protocol::names::{ModuleAddress, Namespace};
 
 use super::model::{
     CountedUsage, OpenUploads, PackageRecord, PrincipalGrants, Quota, RecordedNamespace, Revision,
@@ -53,6 +53,9 @@ pub(crate) enum Mutation {
     },
     /// Changes the life of a version, if the version exists and its life is still `before`.
     ChangeLife { address: PackageAddress, version: Version, before: Life, after: Life },
+    /// Records the text by which a module is found: that of its latest version. The condition always
+    /// holds. A backend that finds it in the version itself changes nothing.
+    PutSearchText { address: ModuleAddress, text: SearchText },
     /// Replaces the list of a package's versions, if it has not changed since the read.
     PutPackage { address: PackageAddress, before: Revision, package: PackageRecord },
     /// Counts a version of that many bytes in its namespace, if the limits have not changed since

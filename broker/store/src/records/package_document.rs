@@ -65,9 +65,9 @@ impl PackageRecord {
         }
     }
 
-    /// Removes a version, if the document contains it. `latest_at` is of the latest version that is
-    /// left then.
-    pub(crate) fn remove(&mut self, address: &PackageAddress, version: &Version, latest_at: i64) {
+    /// Removes a version, if the document contains it. The caller sets `latest_at` for the version
+    /// that is the latest then.
+    pub(crate) fn remove(&mut self, address: &PackageAddress, version: &Version) {
         let at = self.versions.partition_point(|listed| listed < version);
         if self.versions.get(at) == Some(version) {
             self.versions.remove(at);
@@ -76,25 +76,12 @@ impl PackageRecord {
                 listed.remove(at);
             }
         }
-        self.latest_at = latest_at;
-    }
-
-    /// Returns the version that is the latest without `removed`.
-    pub(crate) fn latest_without(&self, removed: &Version) -> Option<&Version> {
-        latest(self.versions.iter().filter(|version| *version != removed))
     }
 
     /// Returns the highest release, or the highest pre-release if there is no release.
     pub(crate) fn latest(&self) -> Option<&Version> {
-        latest(self.versions.iter())
+        self.versions.iter().rev().find(|version| !version.is_prerelease()).or(self.versions.last())
     }
-}
-
-fn latest<'a>(
-    ordered: impl DoubleEndedIterator<Item = &'a Version> + Clone,
-) -> Option<&'a Version> {
-    let release = ordered.clone().rev().find(|version| !version.is_prerelease());
-    release.or_else(|| ordered.last())
 }
 
 #[cfg(test)]
@@ -133,18 +120,16 @@ mod tests {
         for (now, added) in [(1, "1.0.0"), (2, "1.1.0"), (3, "2.0.0-rc.1")] {
             package.add(&address, &version(added), now);
         }
-        for (removed, left, latest_at) in [
-            ("3.0.0", Some("1.1.0"), 2),
-            ("1.1.0", Some("1.0.0"), 1),
-            ("1.1.0", Some("1.0.0"), 1),
-            ("1.0.0", Some("2.0.0-rc.1"), 3),
-            ("2.0.0-rc.1", None, 0),
+        for (removed, left) in [
+            ("3.0.0", Some("1.1.0")),
+            ("1.1.0", Some("1.0.0")),
+            ("1.1.0", Some("1.0.0")),
+            ("1.0.0", Some("2.0.0-rc.1")),
+            ("2.0.0-rc.1", None),
         ] {
-            let left = left.map(version);
-            assert_eq!(package.latest_without(&version(removed)), left.as_ref(), "{removed}");
-            package.remove(&address, &version(removed), latest_at);
-            assert_eq!((package.latest(), package.latest_at), (left.as_ref(), latest_at));
-            let document = package.document.clone();
+            package.remove(&address, &version(removed));
+            assert_eq!(package.latest(), left.map(version).as_ref(), "{removed}");
+            let (document, latest_at) = (package.document.clone(), package.latest_at);
             assert_eq!(package, read(&address, document, latest_at, Map::new()).unwrap());
         }
         assert_eq!(package.document, json!({"modules": [{"versions": []}]}));

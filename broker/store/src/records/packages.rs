@@ -35,14 +35,17 @@ impl Records {
             }
             let before = package.revision;
             package.add(address, version, record.published_at);
-            let mut mutations = vec![
-                Mutation::AddVersion {
-                    address: address.clone(),
-                    version: version.clone(),
-                    record: record.clone(),
-                },
-                Mutation::PutPackage { address: address.clone(), before, package },
-            ];
+            let mut mutations = vec![Mutation::AddVersion {
+                address: address.clone(),
+                version: version.clone(),
+                record: record.clone(),
+            }];
+            let PackageAddress::Module(module) = address;
+            if package.latest() == Some(version) {
+                let (address, text) = (module.clone(), record.search.clone());
+                mutations.push(Mutation::PutSearchText { address, text });
+            }
+            mutations.push(Mutation::PutPackage { address: address.clone(), before, package });
             mutations.extend(quota.map(|quota| Mutation::CountVersion {
                 namespace: address.namespace().clone(),
                 bytes: record.bytes,

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 use stile_core::grants::{Grant, Pin};
 use stile_core::package::{
-    AnnouncedArchive, Explanation, Format, Life, LifeChange, PackageAddress, UploadId, Version,
+    AnnouncedArchive, Explanation, Format, Life, LifeChange, PackageAddress, SearchText, UploadId,
+    Version,
 };
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{KeyringSummary, TokenId};
@@ -89,6 +90,7 @@ fn record(digest: &str) -> VersionRecord {
         token_id: None,
         claimed: None,
         life: Life::default(),
+        search: SearchText::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use stile_core::package::{
     AnnouncedArchive, ArchiveUpload, Life, LifeChange, ModuleSummary, NewVersion, UploadId,
     VerifiedArchive, Version,
 };
+use stile_core::search::SearchEntry;
 use stile_core::usage::DownloadKey;
 use stile_protocol::names::Namespace;
 
@@ -93,6 +94,19 @@ impl Store {
         self.records.modules(reach, namespace, offset, limit).await
     }
 
+    /// Returns the modules of a namespace that the reach permits, each with the text of its latest
+    /// version. None if it does not permit the namespace.
+    pub async fn search_entries(
+        &self,
+        reach: &PermittedNamespaces,
+        namespace: &Namespace,
+    ) -> Result<Vec<SearchEntry>, StoreError> {
+        if !reach.permits(namespace) {
+            return Ok(Vec::new());
+        }
+        self.records.search_entries(namespace).await
+    }
+
     /// Adds at most [`COUNTS_PER_COMMIT`](crate::COUNTS_PER_COMMIT) counts of downloads, and records
     /// which of them are of deprecated versions, at most one of each principal. Each key comes from
     /// the access that allowed the downloads.
@@ -152,6 +166,7 @@ impl Store {
             token_id: Some(access.access().token_id().as_str().to_owned()),
             claimed: new.claimed.clone(),
             life: Life::default(),
+            search: new.search.clone(),
         };
         self.records.add_version(address, version, record).await
     }

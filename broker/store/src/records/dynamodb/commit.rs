@@ -91,6 +91,9 @@ impl DynamoDb {
                     None => return Ok(Rendered::Refused),
                 }
             }
+            Mutation::PutSearchText { address, text } => {
+                self.put_search_text(address, text).await?.into_iter().collect()
+            }
             Mutation::PutPackage { address, before, package } => {
                 match packages::put_package(address, *before, package) {
                     Some(writes) => writes.into(),

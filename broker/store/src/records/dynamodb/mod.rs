@@ -8,6 +8,7 @@ mod grants;
 mod namespaces;
 mod packages;
 mod revocations;
+mod search;
 mod setup;
 mod single;
 mod table;

@@ -4,7 +4,9 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use stile_core::grants::PermittedNamespaces;
-use stile_core::package::{Claimed, Format, Life, ModuleSummary, PackageAddress, Version};
+use stile_core::package::{
+    Claimed, Format, Life, ModuleSummary, PackageAddress, SearchText, Version,
+};
 use stile_protocol::names::{ModuleAddress, Namespace};
 
 use super::attributes::{
@@ -138,10 +140,7 @@ impl DynamoDb {
         offset: usize,
         limit: usize,
     ) -> Result<Vec<ModuleSummary>, StoreError> {
-        let within = |namespace: &Namespace| match reach {
-            PermittedNamespaces::All => true,
-            PermittedNamespaces::Only(namespaces) => namespaces.contains(namespace),
-        };
+        let within = |namespace: &Namespace| reach.permits(namespace);
         let prefixes: Vec<String> = match (namespace, reach) {
             (Some(namespace), _) if !within(namespace) => Vec::new(),
             (Some(namespace), _) => vec![format!("{namespace} ")],
@@ -262,6 +261,7 @@ pub(super) fn add_version(
         ("token_id", record.token_id.clone()),
         ("claimed", record.claimed.as_ref().and_then(Claimed::to_text)),
         ("life", record.life.to_text()),
+        ("search", record.search.to_json().map(|json| json.to_string())),
     ];
     let optional = optional.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
     Write::put(version_key(address, version), row.into_iter().chain(optional)).only_if_absent()
@@ -335,6 +335,11 @@ fn read_version(row: &Row) -> Option<VersionRecord> {
             Some(text) => Some(Claimed::read(text)?),
         },
         life: optional(row, "life")?.map_or_else(|| Some(Life::default()), Life::read)?,
+        // What is malformed counts as missing: it only finds less.
+        search: read_text(row, "search")
+            .and_then(|text| serde_json::from_str(text).ok())
+            .map(|json| SearchText::read(&json))
+            .unwrap_or_default(),
     })
 }
 
@@ -408,6 +413,7 @@ mod tests {
                 published_at: 7,
                 token_id,
                 claimed,
+                search: SearchText::new(Some("x"), ["y"], "words"),
                 life,
             };
             let written = add_version(&address("acme/vpc/aws"), &version("1.0.0"), &record);
@@ -491,7 +497,7 @@ mod tests {
         let address = address("acme/vpc/aws");
         let mut package = package_document::empty(&address);
         package.add(&address, &version("1.0.0"), 7);
-        package.remove(&address, &version("1.0.0"), 0);
+        package.remove(&address, &version("1.0.0"));
         let [document, listed] = put_package(&address, Revision(4), &package).unwrap();
         assert!(document.row().unwrap().get("latest").is_none());
         let listed = listed.row().unwrap();

@@ -15,6 +15,7 @@
 //! | all modules; those of a namespace | `modules` / `N NAME SYSTEM` | one paged query |
 //! | keyring; registry host | `keyring` / `keyring`; `host` / `host` | one batch |
 //! | all revocations | `revocations` / `revocations` | one read |
+//! | texts of modules, for the search | `search N` / `00` to `63` | one paged query |
 //! | one upload | `upload I` / `upload` | one read |
 //! | latest download of a deprecated version | `deprecated P` / `download` | in the same batch |
 //! | downloads of a package on a day | `downloads module A` / `DAY V P` | one paged query |

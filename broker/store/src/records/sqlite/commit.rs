@@ -89,7 +89,9 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let free = !exists("SELECT 1 FROM uploads WHERE id = ?1", &[&upload.id.as_str()])?;
             Ok(free && uploads::open(transaction, namespace)?.revision == *before)
         }
-        Mutation::DeleteUpload { .. } | Mutation::CountDownloads { .. } => Ok(true),
+        Mutation::DeleteUpload { .. }
+        | Mutation::CountDownloads { .. }
+        | Mutation::PutSearchText { .. } => Ok(true),
         Mutation::PutKeyring { before, .. } => {
             let revision = single::keyring(transaction)?.map_or(0, |keyring| keyring.revision);
             Ok(revision == *before)
@@ -163,8 +165,8 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         Mutation::PutPackage { address, package, .. } => {
             packages::put_package(transaction, address, package).map_err(database_error)
         }
-        // The trigger counts each version.
-        Mutation::CountVersion { .. } => Ok(()),
+        // The trigger counts each version. A search finds the text in the version itself.
+        Mutation::CountVersion { .. } | Mutation::PutSearchText { .. } => Ok(()),
         Mutation::AddUpload { upload, forget_before, .. } => {
             execute("DELETE FROM uploads WHERE complete_until < ?1", &[forget_before])?;
             uploads::add(transaction, upload).map_err(database_error)

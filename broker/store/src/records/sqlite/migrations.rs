@@ -140,7 +140,7 @@ fn migrations() -> Migrations<'static> {
             Ok(transaction.execute_batch(LIMITS)?)
         }),
         M::up_with_hook(LIFE_AND_DOWNLOADS, |transaction: &Transaction<'_>| {
-            for column in ["token_id", "claimed", "life"] {
+            for column in ["token_id", "claimed", "life", "search"] {
                 add_column(transaction, "module_versions", column, "TEXT")?;
             }
             add_column(transaction, "uploads", "claimed", "TEXT")

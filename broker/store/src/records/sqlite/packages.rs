@@ -5,7 +5,10 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction, named_params, params};
 use serde_json::Map;
 use stile_core::grants::PermittedNamespaces;
-use stile_core::package::{Claimed, Format, Life, ModuleSummary, PackageAddress, Version};
+use stile_core::package::{
+    Claimed, Format, Life, ModuleSummary, PackageAddress, SearchText, Version,
+};
+use stile_core::search::SearchEntry;
 use stile_protocol::names::Namespace;
 
 use super::namespaces::quota_of;
@@ -124,17 +127,9 @@ impl Sqlite {
                        ORDER BY namespace, name, system LIMIT ?3 OFFSET ?4";
             let namespace = namespace.as_ref().map(Namespace::as_str);
             let limits = params![within, namespace, sql_number(limit), sql_number(offset)];
-            let read = |row: Vec<Value>| {
-                let [namespace, name, system] = [0, 1, 2].map(|at| text(row.get(at)));
-                Some(ModuleSummary {
-                    address: format!("{}/{}/{}", namespace?, name?, system?).parse().ok()?,
-                    latest: Version::parse(text(row.get(3))?).ok()?,
-                    published_at: number(row.get(4))?,
-                })
-            };
             let mut modules = Vec::new();
             for row in rows(connection, sql, limits)? {
-                match read(row) {
+                match summary(&row) {
                     Some(module) => modules.push(module),
                     None => tracing::error!(
                         alarm = "unreadable_module",
@@ -148,6 +143,42 @@ impl Sqlite {
     }
 }
 
+impl Sqlite {
+    /// Returns the modules of a namespace, each with the text of its latest version.
+    pub(crate) async fn search_entries(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<Vec<SearchEntry>, StoreError> {
+        let namespace = namespace.clone();
+        self.read(move |connection| {
+            let sql = "SELECT m.namespace, m.name, m.system, m.latest, m.latest_at, v.search FROM modules m \
+                       LEFT JOIN module_versions v ON v.namespace = m.namespace AND v.name = m.name AND v.system = m.system AND v.version = m.latest \
+                       WHERE m.latest <> '' AND m.namespace = ?1";
+            let read = |row: &Vec<Value>| {
+                let module = summary(row)?;
+                Some(SearchEntry {
+                    address: module.address,
+                    version: module.latest,
+                    published_at: module.published_at,
+                    text: row.get(5).map(search_text).unwrap_or_default(),
+                })
+            };
+            Ok(rows(connection, sql, [namespace.as_str()])?.iter().filter_map(read).collect())
+        })
+        .await
+    }
+}
+
+/// Reads a row that begins with the address, the latest version and its time.
+fn summary(row: &[Value]) -> Option<ModuleSummary> {
+    let [namespace, name, system] = [0, 1, 2].map(|at| text(row.get(at)));
+    Some(ModuleSummary {
+        address: format!("{}/{}/{}", namespace?, name?, system?).parse().ok()?,
+        latest: Version::parse(text(row.get(3))?).ok()?,
+        published_at: number(row.get(4))?,
+    })
+}
+
 /// Adds a version. [`version_of`] reads it.
 pub(super) fn add_version(
     transaction: &Transaction<'_>,
@@ -158,8 +189,8 @@ pub(super) fn add_version(
     let PackageAddress::Module(module) = address;
     transaction
         .prepare_cached(
-            "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at, object_version, token_id, claimed, life) \
-             VALUES (:namespace, :name, :system, :version, :sha256, :format, :bytes, :published_by, :published_at, :object_version, :token_id, :claimed, :life)",
+            "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at, object_version, token_id, claimed, life, search) \
+             VALUES (:namespace, :name, :system, :version, :sha256, :format, :bytes, :published_by, :published_at, :object_version, :token_id, :claimed, :life, :search)",
         )?
         .execute(named_params! {
             ":namespace": module.namespace.as_str(),
@@ -175,6 +206,7 @@ pub(super) fn add_version(
             ":token_id": record.token_id,
             ":claimed": record.claimed.as_ref().and_then(Claimed::to_text),
             ":life": record.life.to_text(),
+            ":search": record.search.to_json().map(|json| json.to_string()),
         })
         .map(drop)
 }
@@ -209,7 +241,7 @@ pub(super) fn version_of(
     version: &Version,
 ) -> Result<Option<VersionRecord>, StoreError> {
     let PackageAddress::Module(module) = address;
-    let sql = "SELECT sha256, format, object_version, bytes, published_by, published_at, token_id, claimed, life FROM module_versions \
+    let sql = "SELECT sha256, format, object_version, bytes, published_by, published_at, token_id, claimed, life, search FROM module_versions \
                WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4";
     let version_text = version.to_string();
     let parts =
@@ -231,11 +263,18 @@ pub(super) fn version_of(
                 Some(text) => Some(Claimed::read(text)?),
             },
             life: optional(row.get(8)?)?.map_or_else(|| Some(Life::default()), Life::read)?,
+            search: search_text(row.get(9)?),
         })
     };
     read().map(Some).ok_or_else(|| {
         StoreError::corrupt(format!("cannot read `{address}` {version} in the store"))
     })
+}
+
+/// Reads the text of a search. What is malformed counts as missing.
+fn search_text(value: &Value) -> SearchText {
+    let json = text(Some(value)).and_then(|text| serde_json::from_str(text).ok());
+    json.map(|json| SearchText::read(&json)).unwrap_or_default()
 }
 
 /// Returns the text in a column that may be empty. `None` if it holds something else.

@@ -1,0 +1,228 @@
+//! Finds modules by words: in their name, description, inputs and README.
+//!
+//! Every word of a query must begin a word of the module. A name counts most, a README least.
+
+use std::collections::{BTreeMap, HashMap};
+
+use stile_protocol::names::{ModuleAddress, System};
+
+use crate::package::{SearchText, Version, split_words, words_of};
+
+/// The most bytes of a query.
+const MAX_QUERY: usize = 256;
+
+/// The most words of a query. Further words would only cost time.
+const MAX_TERMS: usize = 8;
+
+/// A module as the search finds it: its latest version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchEntry {
+    /// The address.
+    pub address: ModuleAddress,
+    /// The latest version.
+    pub version: Version,
+    /// The time of its publication, in Unix seconds.
+    pub published_at: i64,
+    /// The text of that version.
+    pub text: SearchText,
+}
+
+/// A query: words, and optionally one system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchQuery {
+    terms: Vec<String>,
+    system: Option<System>,
+}
+
+/// The error for a query that is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`q` must have at most {MAX_QUERY} bytes and {MAX_TERMS} words")]
+pub struct QueryTooLong;
+
+impl SearchQuery {
+    /// Parses the words of a query. Without a word, it finds every module.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryTooLong`], if it has too many bytes or words.
+    pub fn parse(text: &str, system: Option<System>) -> Result<Self, QueryTooLong> {
+        if text.len() > MAX_QUERY {
+            return Err(QueryTooLong);
+        }
+        let terms: Vec<String> = split_words(text).map(str::to_lowercase).collect();
+        if terms.len() > MAX_TERMS {
+            return Err(QueryTooLong);
+        }
+        Ok(Self { terms, system })
+    }
+}
+
+/// How much a word counts at its place in a module.
+const WEIGHTS: [u8; 4] = [8, 4, 2, 1];
+
+/// The modules of one namespace, by their words.
+#[derive(Debug, Default)]
+pub struct SearchIndex {
+    entries: Vec<SearchEntry>,
+    /// For each word, the modules that have it. The lowest four bits of a number are the weight.
+    words: BTreeMap<String, Vec<u32>>,
+}
+
+impl SearchIndex {
+    /// Creates the index of some modules.
+    pub fn new(entries: Vec<SearchEntry>) -> Self {
+        let mut words: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for (at, entry) in (0_u32..).zip(&entries) {
+            let text = &entry.text;
+            let name = format!("{} {}", entry.address.name, entry.address.system);
+            let description = text.description.as_deref().unwrap_or_default();
+            let places = [
+                words_of(&name).collect::<Vec<_>>(),
+                words_of(description).collect(),
+                text.inputs().iter().flat_map(|input| words_of(input)).collect(),
+                text.words().to_vec(),
+            ];
+            let mut best: HashMap<String, u8> = HashMap::new();
+            for (place, weight) in places.into_iter().zip(WEIGHTS) {
+                for word in place {
+                    best.entry(word).or_insert(weight);
+                }
+            }
+            for (word, weight) in best {
+                words.entry(word).or_default().push(at << 4 | u32::from(weight));
+            }
+        }
+        Self { entries, words }
+    }
+
+    /// Returns the number of modules.
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns whether there is no module.
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Returns the modules that have every word of the query, each with its score.
+    pub fn find(&self, query: &SearchQuery) -> Vec<(u32, &SearchEntry)> {
+        let mut scores: Option<HashMap<u32, u32>> = None;
+        for term in &query.terms {
+            let found = self.having(term);
+            scores = Some(match scores {
+                None => found,
+                Some(before) => found
+                    .into_iter()
+                    .filter_map(|(at, score)| Some((at, score + before.get(&at)?)))
+                    .collect(),
+            });
+        }
+        let all = || (0_u32..).take(self.entries.len()).map(|at| (at, 0)).collect();
+        let scores = scores.unwrap_or_else(all);
+        let entry = |at: u32| self.entries.get(usize::try_from(at).ok()?);
+        let found = scores.into_iter().filter_map(|(at, score)| Some((score, entry(at)?)));
+        let is_wanted = |entry: &SearchEntry| match &query.system {
+            None => true,
+            Some(system) => entry.address.system == *system,
+        };
+        found.filter(|(_, entry)| is_wanted(entry)).collect()
+    }
+
+    /// Returns the modules with a word that begins with the term. A whole word counts twice.
+    fn having(&self, term: &str) -> HashMap<u32, u32> {
+        let mut scores: HashMap<u32, u32> = HashMap::new();
+        let words = self.words.range(term.to_owned()..);
+        for (word, found) in words.take_while(|(word, _)| word.starts_with(term)) {
+            let factor = if word == term { 2 } else { 1 };
+            for packed in found {
+                let score = scores.entry(packed >> 4).or_default();
+                *score = (*score).max((packed & 15) * factor);
+            }
+        }
+        scores
+    }
+}
+
+/// Orders found modules: the highest score first, then by address. Returns one page of them.
+pub fn page<'a>(
+    mut found: Vec<(u32, &'a SearchEntry)>,
+    offset: usize,
+    limit: usize,
+) -> Vec<&'a SearchEntry> {
+    found.sort_by(|(a, one), (b, other)| b.cmp(a).then_with(|| one.address.cmp(&other.address)));
+    found.into_iter().skip(offset).take(limit).map(|(_, entry)| entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(address: &str, text: SearchText) -> SearchEntry {
+        let version = Version::parse("1.0.0").unwrap();
+        SearchEntry { address: address.parse().unwrap(), version, published_at: 0, text }
+    }
+
+    fn index() -> SearchIndex {
+        let readme =
+            "# Networks\nA bastion host, and peering with **transit** gateways. Subnet-groups.";
+        SearchIndex::new(vec![
+            entry("acme/vpc/aws", SearchText::new(None, ["cidr_block", "az_count"], readme)),
+            entry("acme/network/google", SearchText::new(Some("A VPC of Google"), ["cidr"], "")),
+            entry("acme/dns/aws", SearchText::new(Some("Zones"), ["vpc_id"], "uses a vpc")),
+            entry("acme/x-vpcs/aws", SearchText::default()),
+        ])
+    }
+
+    fn found(query: &str, system: Option<&str>) -> Vec<String> {
+        let system = system.map(|text| System::parse(text).unwrap());
+        let index = index();
+        let found = index.find(&SearchQuery::parse(query, system).unwrap());
+        page(found, 0, 10).iter().map(|entry| entry.address.name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_query_that_is_too_long_is_refused() {
+        for text in ["x".repeat(257), "a ".repeat(9)] {
+            assert_eq!(SearchQuery::parse(&text, None), Err(QueryTooLong));
+        }
+        assert!(SearchQuery::parse(&"a ".repeat(8), None).is_ok());
+    }
+
+    #[test]
+    fn every_word_of_a_query_begins_a_word_of_the_module_and_the_name_counts_most() {
+        for (query, system, expected) in [
+            ("bastion", None, &["vpc"][..]),
+            ("BASTION aws", None, &["vpc"]),
+            ("bast peer", None, &["vpc"]),
+            ("bastion google", None, &[]),
+            ("astion", None, &[]),
+            ("subnet groups", None, &["vpc"]),
+            ("vpc", None, &["vpc", "network", "x-vpcs", "dns"]),
+            ("vpc", Some("google"), &["network"]),
+            ("vpc", Some("azurerm"), &[]),
+            ("cidr", None, &["network", "vpc"]),
+            ("cidr-block", None, &["vpc"]),
+            ("zones", None, &["dns"]),
+            ("!!", None, &["dns", "network", "vpc", "x-vpcs"]),
+            ("", Some("aws"), &["dns", "vpc", "x-vpcs"]),
+        ] {
+            assert_eq!(found(query, system), expected, "{query} {system:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_continues_where_the_one_before_ended() {
+        let index = index();
+        let all = index.find(&SearchQuery::parse("", None).unwrap());
+        let names = |offset, limit| {
+            page(all.clone(), offset, limit)
+                .iter()
+                .map(|entry| entry.address.name.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(0, 3), ["dns", "network", "vpc"]);
+        assert_eq!(names(3, 3), ["x-vpcs"]);
+        assert!(names(4, 3).is_empty());
+    }
+}

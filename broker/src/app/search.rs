@@ -1,0 +1,87 @@
+//! Searches the modules that a bearer may read, by their words.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use stile_protocol::names::{Namespace, Permission};
+use tokio::task::JoinSet;
+
+use super::authorize::Bearer;
+use super::broker::Broker;
+use stile_core::grants::PermittedNamespaces;
+use stile_core::search::{SearchEntry, SearchIndex, SearchQuery, page};
+use stile_store::StoreError;
+
+/// The most namespaces that a search reads at once.
+const AT_ONCE: usize = 8;
+
+/// One page of what a search found.
+#[derive(Debug)]
+pub struct SearchPage {
+    /// The modules of this page, the best one first.
+    pub modules: Vec<SearchEntry>,
+    /// Whether another page follows.
+    pub more: bool,
+}
+
+/// Searches one namespace, or all that the bearer may read.
+///
+/// Returns at most `limit` modules, from `offset` on.
+pub async fn search(
+    broker: &Arc<Broker>,
+    bearer: &Bearer,
+    query: &SearchQuery,
+    namespace: Option<&Namespace>,
+    offset: usize,
+    limit: usize,
+) -> Result<SearchPage, StoreError> {
+    let reach = Arc::new(bearer.permitted_namespaces(Permission::Download));
+    let namespaces = match namespace {
+        Some(namespace) => vec![namespace.clone()],
+        None => all(broker, &reach).await?,
+    };
+    let indexes = indexes(broker, &reach, &namespaces).await?;
+    let found = indexes.iter().flat_map(|index| index.find(query)).collect();
+    // Read one module more than `limit`, to find out whether another page follows.
+    let found = page(found, offset, limit + 1);
+    let more = found.len() > limit;
+    Ok(SearchPage { modules: found.into_iter().take(limit).cloned().collect(), more })
+}
+
+/// Returns the namespaces that the reach permits and that have modules.
+async fn all(broker: &Broker, reach: &PermittedNamespaces) -> Result<Vec<Namespace>, StoreError> {
+    match reach {
+        PermittedNamespaces::Only(namespaces) => Ok(namespaces.iter().cloned().collect()),
+        PermittedNamespaces::All => {
+            let modules = broker.store.modules(reach, None, 0, usize::MAX).await?;
+            let namespaces: BTreeSet<Namespace> =
+                modules.into_iter().map(|module| module.address.namespace).collect();
+            Ok(namespaces.into_iter().collect())
+        }
+    }
+}
+
+/// Returns the words of the namespaces, and reads several at once.
+async fn indexes(
+    broker: &Arc<Broker>,
+    reach: &Arc<PermittedNamespaces>,
+    namespaces: &[Namespace],
+) -> Result<Vec<Arc<SearchIndex>>, StoreError> {
+    let now = broker.clock.now();
+    let mut indexes = Vec::new();
+    for some in namespaces.chunks(AT_ONCE) {
+        let mut reads = JoinSet::new();
+        for namespace in some {
+            let (broker, reach, namespace) =
+                (Arc::clone(broker), Arc::clone(reach), namespace.clone());
+            reads.spawn(async move {
+                broker.search_cache.recent(&reach, &namespace, &broker.store, now).await
+            });
+        }
+        while let Some(read) = reads.join_next().await {
+            let broken = |error| StoreError::unavailable("a read of a namespace ended", error);
+            indexes.push(read.map_err(broken)??);
+        }
+    }
+    Ok(indexes)
+}

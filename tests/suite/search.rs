@@ -1,0 +1,137 @@
+//! The search for modules: what it finds, for whom, and what it costs.
+
+use serde_json::{Value, json};
+use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::sts::identity::Identity;
+
+const SEARCH: &str = "/v1/modules/search";
+
+async fn registry() -> Option<(TestBroker, String)> {
+    let test = TestBroker::start_on(super::BACKEND).await?;
+    for namespace in ["acme", "other"] {
+        test.grant(&role("deploy"), namespace, &[Download, Upload]).await;
+    }
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    for (address, version) in [
+        ("acme/vpc/aws", "1.0.0"),
+        ("acme/vpc/aws", "1.1.0"),
+        ("acme/vpc-peering/aws", "1.0.0"),
+        ("acme/network/google", "2.0.0"),
+        ("other/vpc/azurerm", "0.1.0"),
+    ] {
+        let published = test.publish(address, version, module_zip(version), &token).await;
+        assert_eq!(published.status, 201);
+    }
+    Some((test, token))
+}
+
+/// Returns the addresses that a query finds, in order.
+async fn found(test: &TestBroker, query: &str, token: &str) -> Vec<String> {
+    let reply = test.get(&format!("{SEARCH}{query}"), token).await;
+    assert_eq!(reply.status, 200, "{query}: {}", reply.text());
+    let answer = reply.json();
+    let modules = answer["modules"].as_array().unwrap();
+    let address = |module: &Value| {
+        ["namespace", "name", "provider"].map(|name| module[name].as_str().unwrap().to_owned())
+    };
+    modules.iter().map(|module| address(module).join("/")).collect()
+}
+
+#[tokio::test]
+async fn a_query_that_is_malformed_or_of_a_namespace_without_a_right_is_refused() {
+    let Some((test, token)) = registry().await else { return };
+    let long = "x".repeat(257);
+    for (query, status, words) in [
+        (format!("?q={long}"), 400, "at most 256 bytes"),
+        ("?q=a+b+c+d+e+f+g+h+i".to_owned(), 400, "8 words"),
+        ("?limit=x".to_owned(), 400, "whole numbers"),
+        ("?offset=-1".to_owned(), 400, "whole numbers"),
+        ("?q=a&q=b".to_owned(), 400, "once"),
+        ("?provider=A_B".to_owned(), 400, "`provider`"),
+        ("?namespace=secret".to_owned(), 403, "no `download`"),
+        ("?namespace=Acme".to_owned(), 403, "namespace"),
+        ("?namespace=secret&provider=A_B".to_owned(), 403, "no `download`"),
+    ] {
+        let reply = test.get(&format!("{SEARCH}{query}"), &token).await;
+        assert_eq!(reply.status.as_u16(), status, "{query}: {}", reply.text());
+        assert!(reply.text().contains(words), "{query}: {}", reply.text());
+    }
+    assert_eq!(test.get(SEARCH, "nonsense").await.status, 401);
+}
+
+#[tokio::test]
+async fn the_words_of_a_name_find_a_module_and_pages_follow_each_other() {
+    let Some((test, token)) = registry().await else { return };
+    for (query, expected) in [
+        ("?q=bastion", &[][..]),
+        ("?q=VPC", &["acme/vpc/aws", "acme/vpc-peering/aws", "other/vpc/azurerm"]),
+        ("?q=peer", &["acme/vpc-peering/aws"]),
+        ("?q=vpc&provider=azurerm", &["other/vpc/azurerm"]),
+        ("?q=vpc&namespace=other", &["other/vpc/azurerm"]),
+        ("?q=google", &["acme/network/google"]),
+        ("?q=vpc&limit=1&offset=1", &["acme/vpc-peering/aws"]),
+        ("?q=vpc&offset=9", &[]),
+        ("", &["acme/network/google", "acme/vpc/aws", "acme/vpc-peering/aws", "other/vpc/azurerm"]),
+    ] {
+        assert_eq!(found(&test, query, &token).await, expected, "{query}");
+    }
+    let answer = test.get(&format!("{SEARCH}?q=vpc&limit=2"), &token).await.json();
+    assert_eq!(answer["meta"], json!({"limit": 2, "current_offset": 0, "next_offset": 2}));
+    assert_eq!(
+        answer["modules"][0],
+        json!({
+            "id": "acme/vpc/aws/1.1.0", "namespace": "acme", "name": "vpc", "provider": "aws",
+            "version": "1.1.0", "published_at": "2026-11-20T10:11:12Z", "description": null,
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_search_finds_nothing_that_its_caller_may_not_read() {
+    let Some((test, token)) = registry().await else { return };
+    assert_eq!(found(&test, "?q=vpc", &token).await.len(), 3, "the words are in memory now");
+    test.grant(&role("reader"), "other", &[Download]).await;
+    let reader = Identity::role("111122223333", "reader", "i-0abc");
+    let reader = test.token(&reader, &[Download]).await;
+    assert_eq!(found(&test, "?q=vpc", &reader).await, ["other/vpc/azurerm"]);
+    assert_eq!(found(&test, "", &reader).await, ["other/vpc/azurerm"]);
+    let publisher = test.token(&deploy(), &[Upload]).await;
+    assert!(found(&test, "", &publisher).await.is_empty(), "a token without `download`");
+    test.grant(&role("everywhere"), "*", &[Download]).await;
+    let everywhere = Identity::role("111122223333", "everywhere", "i-0abc");
+    let everywhere = test.token(&everywhere, &[Download]).await;
+    assert_eq!(found(&test, "?q=vpc", &everywhere).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_new_version_is_found_at_once_here_and_after_ten_seconds_by_other_brokers() {
+    let Some((test, token)) = registry().await else { return };
+    let other = test.restarted();
+    for test in [&test, &other] {
+        assert!(found(test, "?q=dns", &token).await.is_empty());
+    }
+    test.publish("acme/dns/aws", "1.0.0", module_zip("dns"), &token).await;
+    assert_eq!(found(&test, "?q=dns", &token).await, ["acme/dns/aws"]);
+    assert!(found(&other, "?q=dns", &token).await.is_empty());
+    other.advance(10);
+    assert_eq!(found(&other, "?q=dns", &token).await, ["acme/dns/aws"]);
+}
+
+#[tokio::test]
+async fn a_warm_search_makes_no_call_of_aws() {
+    let Some((test, token)) = registry().await else { return };
+    if test.backend() != Backend::Aws {
+        return;
+    }
+    found(&test, "?q=vpc", &token).await;
+    test.aws().proxy.take_names();
+    for _ in 0..3 {
+        found(&test, "?q=vpc", &token).await;
+    }
+    assert_eq!(test.aws().proxy.take_names(), Vec::<String>::new());
+    test.advance(10);
+    found(&test, "?q=vpc", &token).await;
+    let calls = test.aws().proxy.take_names();
+    assert!(calls.len() <= 5, "the caller, and two queries of each namespace: {calls:?}");
+}
