@@ -91,6 +91,17 @@ async fn a_change_that_is_malformed_or_of_no_version_says_why_and_changes_nothin
             "`replacement`",
         ),
         ("PUT", "/9.9.9/deprecation", Some(reason), 404, "there is no such version"),
+        (
+            "PUT",
+            "/1.0.0/deprecation",
+            Some(json!({"reason": "x", "replacement": "1.0.0"})),
+            400,
+            "another version",
+        ),
+        ("PUT", "/1.0.0/deprecation?x=1", Some(json!({"reason": "x"})), 400, "query parameters"),
+        ("DELETE", "/1.0.0/deprecation", Some(json!({})), 400, "takes no body"),
+        ("POST", "/1.0.0/restore?x=1", None, 400, "takes no query"),
+        ("POST", "/1.0.0/restore", Some(json!({"bogus": 1})), 400, "takes no body"),
         ("DELETE", "/9.9.9/deprecation", None, 404, "there is no such version"),
         ("POST", "/9.9.9/restore", None, 404, "there is no such version"),
     ] {

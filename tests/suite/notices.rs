@@ -75,21 +75,23 @@ async fn who_fetched_a_deprecated_version_lately_gets_a_notice_while_it_is_depre
         assert_eq!(test.get(&path, &token).await.status, 204);
         stile_broker::app::usage::flush(&test.broker).await;
     };
-    fetch("1.0.0").await;
-    deprecation("PUT").await;
-    assert_eq!(notices(&test, "reader", &[Download]).await, Value::Null, "it fetched before");
-    fetch("1.1.0").await;
-    assert_eq!(notices(&test, "reader", &[Download]).await, Value::Null, "another version");
-    fetch("1.0.0").await;
     let expected = json!([
         "`acme/vpc/aws` 1.0.0, which you fetched on 2026-11-20, is deprecated: It leaks; use `1.1.0`"
     ]);
-    assert_eq!(notices(&test, "reader", &[Download]).await, expected);
+    fetch("1.1.0").await;
+    deprecation("PUT").await;
+    assert_eq!(notices(&test, "reader", &[Download]).await, Value::Null, "another version");
+    deprecation("DELETE").await;
+    fetch("1.0.0").await;
+    assert_eq!(notices(&test, "reader", &[Download]).await, Value::Null, "nothing is deprecated");
+    deprecation("PUT").await;
+    assert_eq!(notices(&test, "reader", &[Download]).await, expected, "it fetched before");
     assert_eq!(notices(&test, "bystander", &[Download]).await, Value::Null);
     deprecation("DELETE").await;
     assert_eq!(notices(&test, "reader", &[Download]).await, Value::Null);
     deprecation("PUT").await;
-    assert_eq!(notices(&test, "reader", &[Download]).await, expected);
+    fetch("1.0.0").await;
+    assert_eq!(notices(&test, "reader", &[Download]).await, expected, "it fetched afterwards");
     test.delete_grant(&role("reader"), "acme").await;
     assert_eq!(notices(&test, "reader", &[Download]).await, Value::Null, "it may not read it now");
     test.grant(&role("reader"), "acme", &[Download]).await;

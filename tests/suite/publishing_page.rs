@@ -58,6 +58,8 @@ async fn the_loop_over_git_tags_publishes_each_version_and_is_safe_to_repeat() {
         return skipped("git", "the loop over git tags");
     }
     let (served, mut home) = registry().await;
+    let outside = run(&home, &script("Move in from git tags")).await;
+    assert_ne!(outside.code, Some(0), "there is no git repository: {outside:?}");
     assert_eq!(run(&home, "git init --quiet .").await.code, Some(0));
     for (tag, says) in
         [("v1.0.0", "one"), ("v1.1.0", "two"), ("latest", "three"), ("v2.0.0-rc.1", "four")]
@@ -105,6 +107,8 @@ async fn the_loop_over_another_registry_copies_each_version() {
     home.variable("CURL_CA_BUNDLE", &both);
     home.variable("OLD_TOKEN", old.test.token(&deploy(), &[Download]).await);
     let script = script("Move in from another registry").replace("old.example.com", old.host());
+    let away = run(&home, &script.replace(old.host(), "127.0.0.1:9")).await;
+    assert!(away.code != Some(0) && away.stderr.contains("127.0.0.1"), "{away:?}");
     let ran = run(&home, &script).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(ran.stdout.matches("published").count(), 2, "{ran:?}");

@@ -12,6 +12,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::broker::journal::Journal;
 use stile_tests::broker::served::Served;
 use stile_tests::broker::{Backend, deploy, module_zip, role};
 use stile_tests::process::home::{CommandOutput, words};
@@ -268,7 +269,11 @@ async fn an_archive_that_was_changed_where_it_is_kept_is_not_installed() {
     assert_eq!(std::fs::read(&place).unwrap(), archive);
     std::fs::write(&place, module_zip("evil")).unwrap();
     let terraform = deployer(&served, &file, "acme/vpc/aws", "1.0.0");
-    refused(&terraform, &terraform.init().await, &["Failed to download module"]);
+    let journal = Journal::start();
+    refused(&terraform, &terraform.init().await, &["Failed to download module", "unexpected EOF"]);
+    let logged = journal.taken().json.text;
+    let alarm = logged.lines().find(|line| line.contains("archive_damaged")).unwrap();
+    assert!(alarm.contains(&sha256) && alarm.contains("\"span\""), "{alarm}");
 }
 
 /// Changes the life of a version, as its publisher.

@@ -31,16 +31,10 @@ impl DownloadKey {
         }
     }
 
-    /// Returns a key that no access allowed, for tests.
-    #[cfg(any(test, feature = "fuzz"))]
-    #[expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
-    pub fn for_test(module: &str, version: &str, principal: &str, day: i64) -> Self {
-        Self {
-            address: PackageAddress::Module(module.parse().unwrap()),
-            version: Version::parse(version).unwrap(),
-            principal: principal.to_owned(),
-            day,
-        }
+    /// Returns the key of downloads that the store has counted.
+    pub fn stored(address: &PackageAddress, version: &Version, principal: &str, day: i64) -> Self {
+        let (address, version) = (address.clone(), version.clone());
+        Self { address, version, principal: principal.to_owned(), day }
     }
 
     /// Returns the same key without the principal.

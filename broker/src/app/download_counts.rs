@@ -73,6 +73,11 @@ impl DownloadCounts {
         self.lock().take_due(i64::MAX)
     }
 
+    /// Returns the number of commits that all counts need now.
+    pub(super) fn commits(&self) -> usize {
+        self.lock().counts.len().div_ceil(COUNTS_PER_COMMIT)
+    }
+
     /// Takes counts back that the store could not add. They are due again after the usual time.
     pub(super) fn put_back(&self, counts: Counts, now: i64) {
         let mut pending = self.lock();
@@ -89,10 +94,14 @@ impl DownloadCounts {
 
 #[cfg(test)]
 mod tests {
+    use stile_core::package::{PackageAddress, Version};
+
     use super::*;
 
     fn key(n: usize) -> DownloadKey {
-        DownloadKey::for_test("acme/vpc/aws", "1.0.0", &format!("role/{n}"), 20_777)
+        let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+        let version = Version::parse("1.0.0").unwrap();
+        DownloadKey::stored(&address, &version, &format!("role/{n}"), 20_777)
     }
 
     fn sum(counts: &Counts) -> u64 {

@@ -1,5 +1,5 @@
-//! What a caller should know when it gets a token: a grant that ends soon, and a deprecated version
-//! that it fetched lately.
+//! What a caller should know when it gets a token: a grant that ends soon, and a deprecated or
+//! unpublished version that it fetched lately.
 
 use super::broker::Broker;
 use stile_core::clock::rfc3339;
@@ -11,7 +11,7 @@ use stile_core::token::Claims;
 use stile_core::usage::{DeprecatedDownload, day, start_of};
 
 /// How many days a download of a deprecated version is worth a notice.
-const LATELY: i64 = 30;
+pub(super) const LATELY: i64 = 30;
 
 /// The most grants that end soon and have a notice.
 const MAX_ENDING: usize = 3;
@@ -50,8 +50,8 @@ fn ending_soon(grant: &EndingGrant, now: i64) -> String {
     )
 }
 
-/// Returns the notice for a download of a version, if the version is still deprecated, and the caller
-/// may still read it.
+/// Returns the notice for a download of a version, if the version is still deprecated or unpublished,
+/// and the caller may still read it.
 async fn deprecated(
     broker: &Broker,
     claims: &Claims,
@@ -66,10 +66,13 @@ async fn deprecated(
     let access = decide::<Download>(claims, state, &module.namespace, now).ok()?;
     let access = access.module(module.name.clone(), module.system.clone());
     let details = broker.store.version_details(&access, &fetched.version).await.ok()??;
-    let step = details.life.deprecated?;
+    let (step, state) = match (details.life.unpublished, details.life.deprecated) {
+        (Some(step), _) => (step, "unpublished"),
+        (None, step) => (step?, "deprecated"),
+    };
     let fetched_on = rfc3339(start_of(fetched.day));
     Some(format!(
-        "`{}` {}, which you fetched on {}, is deprecated: {}",
+        "`{}` {}, which you fetched on {}, is {state}: {}",
         fetched.address,
         fetched.version,
         fetched_on.split('T').next().unwrap_or_default(),

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::Frame;
 use sha2::{Digest, Sha256};
+use tracing::Span;
 
 /// The bytes of an archive that must have one digest.
 #[derive(Debug)]
@@ -20,12 +21,14 @@ pub(super) struct CheckedBody {
     sha256: String,
     held: Option<Bytes>,
     ended: bool,
+    /// The span of the request, whose id the alarm has.
+    span: Span,
 }
 
 impl CheckedBody {
     /// Checks a body against the SHA-256 in lower-case hexadecimal.
     pub(super) fn new(inner: Body, sha256: String) -> Self {
-        Self { inner, hash: Sha256::new(), sha256, held: None, ended: false }
+        Self { inner, hash: Sha256::new(), sha256, held: None, ended: false, span: Span::current() }
     }
 
     /// Returns the last chunk, if all bytes have the digest.
@@ -35,6 +38,7 @@ impl CheckedBody {
             return Ok(self.held.take());
         }
         tracing::error!(
+            parent: &self.span,
             alarm = "archive_damaged",
             sha256 = self.sha256,
             "the archive of a published version has other bytes than at its publication"

@@ -254,6 +254,8 @@ impl ApiError {
             LifeError::Absent => Self::not_found(error.to_string()),
             LifeError::Full => Self::new(ErrorCode::TooLarge, error.to_string())
                 .hint("unpublish another version first"),
+            LifeError::Itself => Self::new(ErrorCode::InvalidRequest, error.to_string()),
+            LifeError::Overloaded => Self::new(ErrorCode::Throttled, error.to_string()),
             LifeError::Store(error) => Self::store(error),
         }
     }

@@ -48,6 +48,24 @@ pub(super) async fn read_json(request: Request) -> Result<Vec<u8>, ApiError> {
     }
 }
 
+/// Rejects a query and a body, on a route whose path says everything.
+pub(super) async fn read_nothing(request: Request) -> Result<(), ApiError> {
+    let (parts, body) = request.into_parts();
+    let refused = |what: &str| {
+        ApiError::new(ErrorCode::InvalidRequest, format!("this route takes no {what}"))
+    };
+    if parts.uri.query().is_some() {
+        return Err(refused("query parameters"));
+    }
+    let first = tokio::time::timeout(BODY, Limited::new(body, 0).collect()).await;
+    match first {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(refused("body")),
+        Ok(Err(_)) => Err(refused("body that breaks off")),
+        Err(_) => Err(refused("body, and none ended within 10 seconds")),
+    }
+}
+
 /// Returns whether the headers have one `Content-Type` of JSON in UTF-8, and no `Content-Encoding`.
 /// The broker never decompresses a body.
 fn is_plain_json(headers: &HeaderMap) -> bool {

@@ -370,17 +370,27 @@ pub enum LifeChanged {
     Full,
 }
 
-/// The downloads of one version by one principal on one day.
+/// The downloads of one version by one principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DownloadCount {
+pub struct DownloadTotal {
     /// The version.
     pub version: Version,
     /// The principal, or [`OTHER`](stile_core::usage::OTHER).
     pub principal: String,
-    /// The number of days since 1970-01-01 in UTC.
-    pub day: i64,
     /// The number of downloads.
-    pub count: u64,
+    pub downloads: u64,
+    /// The last day with a download, as the number of days since 1970-01-01 in UTC.
+    pub last_day: i64,
+}
+
+/// The place in the downloads of a package after which a page begins: the text of a version, and a
+/// principal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AfterDownload {
+    /// The version as text. Pages are in the order of the texts.
+    pub version: String,
+    /// The principal.
+    pub principal: String,
 }
 
 /// The answer to a client that wants a version.

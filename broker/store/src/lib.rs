@@ -22,8 +22,8 @@ mod retry;
 mod store;
 
 pub use answers::{
-    BegunUpload, Change, Created, DownloadCount, ExpiryChange, FetchedUpload, HostRecorded,
-    Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
+    AfterDownload, BegunUpload, Change, Created, DownloadTotal, ExpiryChange, FetchedUpload,
+    HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
     NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NamespaceUsage, NewGrant,
     PendingUpload, Published, QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken,
     SingleUseOutcome, Swept, Updated, UploadSession, VersionDetails,

@@ -1,5 +1,7 @@
 //! Finds what a caller soon loses because a grant ends, for a notice in time.
 
+use std::collections::HashMap;
+
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Permission, Permissions};
 
@@ -29,24 +31,19 @@ pub fn ending_grants(
     let unique_id = entitlement.caller().unique_id();
     let soon = now.saturating_add(SOON);
     let (namespaces, permissions) = (entitlement.namespaces(), entitlement.permissions());
-    let counts = |grant: &&Grant| state.counts(grant, unique_id);
-    let lasting = |grant: &&Grant| grant.expires_at.is_none_or(|end| end > soon);
-    let mut ending: Vec<EndingGrant> = state
-        .grants
+    let current: Vec<&Grant> =
+        state.grants.iter().filter(|grant| state.counts(grant, unique_id)).collect();
+    let ends = LastEnds::of(&current);
+    let mut ending: Vec<EndingGrant> = current
         .iter()
-        .filter(counts)
         .filter_map(|grant| {
             let expires_at = grant.expires_at.filter(|end| (now + 1..=soon).contains(end))?;
             let wanted = wanted(&grant.namespace, namespaces);
-            let lasts = |permission: Permission, namespace: &GrantNamespace| {
-                let mut others = state.grants.iter().filter(counts).filter(lasting);
-                others.any(|other| {
-                    other.permissions.contains(permission) && reaches(&other.namespace, namespace)
-                })
-            };
             let lost = |permission: &Permission| {
-                permissions.contains(*permission)
-                    && wanted.iter().any(|namespace| !lasts(*permission, namespace))
+                let ends_here = |namespace: &GrantNamespace| {
+                    ends.of_permission(namespace, *permission) <= expires_at
+                };
+                permissions.contains(*permission) && wanted.iter().any(ends_here)
             };
             let permissions: Permissions = grant.permissions.iter().filter(lost).collect();
             let namespace = grant.namespace.clone();
@@ -57,11 +54,27 @@ pub fn ending_grants(
     ending
 }
 
-/// Returns whether a grant on `wide` gives what one on `narrow` does.
-fn reaches(wide: &GrantNamespace, narrow: &GrantNamespace) -> bool {
-    match narrow {
-        GrantNamespace::All => *wide == GrantNamespace::All,
-        GrantNamespace::One(namespace) => wide.covers(namespace),
+/// When each permission on each namespace ends, of all grants together. A caller can have thousands of
+/// grants, so they are read once.
+struct LastEnds<'a>(HashMap<(&'a GrantNamespace, Permission), i64>);
+
+impl<'a> LastEnds<'a> {
+    fn of(grants: &[&'a Grant]) -> Self {
+        let mut ends = HashMap::new();
+        for grant in grants {
+            let end = grant.expires_at.unwrap_or(i64::MAX);
+            for permission in grant.permissions.iter() {
+                let last = ends.entry((&grant.namespace, permission)).or_insert(end);
+                *last = end.max(*last);
+            }
+        }
+        Self(ends)
+    }
+
+    /// Returns the end of a permission on a namespace, also by a grant on all namespaces.
+    fn of_permission(&self, namespace: &GrantNamespace, permission: Permission) -> i64 {
+        let end = |namespace| self.0.get(&(namespace, permission)).copied().unwrap_or(i64::MIN);
+        end(namespace).max(end(&GrantNamespace::All))
     }
 }
 
@@ -132,6 +145,7 @@ mod tests {
             (vec![("acme", both, Some(9)), ("*", both, None)], &all, vec![]),
             (vec![("other", both, Some(9)), ("acme", both, None)], &acme, vec![]),
             (vec![("acme", both, Some(14))], &all, vec!["acme download 14"]),
+            (vec![("acme", both, Some(3)), ("*", both, Some(10))], &all, vec!["* download 10"]),
             (vec![("acme", both, Some(9))], &acme, vec!["acme download 9"]),
             (vec![("acme", both, Some(9)), ("*", &[Upload], None)], &all, vec!["acme download 9"]),
             (vec![("*", both, Some(9)), ("acme", both, None)], &acme, vec![]),

@@ -50,6 +50,7 @@ impl Explanation {
         if reason.is_empty()
             || reason.chars().count() > MAX_REASON
             || reason.chars().any(is_unprintable)
+            || !reason.chars().any(char::is_alphanumeric)
         {
             return Err(FieldError::new(
                 "reason",
@@ -88,7 +89,12 @@ impl Explanation {
 /// print it in another place.
 fn is_unprintable(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+        // Characters without a width, line separators, and marks that turn the direction of a text.
+        || matches!(
+            character,
+            '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+                | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}'
+        )
 }
 
 fn is_link(text: &str) -> bool {
@@ -213,6 +219,8 @@ mod tests {
             (json!({"reason": "two\nlines"}), "reason"),
             (json!({"reason": "\u{1b}[31mred"}), "reason"),
             (json!({"reason": "left \u{202E}right"}), "reason"),
+            (json!({"reason": "\u{200B}\u{FEFF}"}), "reason"),
+            (json!({"reason": "..."}), "reason"),
             (json!({"reason": "x", "link": "http://example.com"}), "link"),
             (json!({"reason": "x", "link": "https://"}), "link"),
             (json!({"reason": "x", "link": "https://user@example.com/"}), "link"),

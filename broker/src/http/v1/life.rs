@@ -12,7 +12,7 @@ use super::publish::bad_name;
 use crate::app::{Broker, life};
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
-use crate::http::json_body::read_json;
+use crate::http::json_body::{read_json, read_nothing};
 use crate::http::run_detached::run_detached;
 use stile_core::audit::Kind;
 use stile_core::package::{Explanation, LifeChange};
@@ -35,8 +35,9 @@ pub async fn undeprecate(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
     path: ModulePathResult,
+    request: Request,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    let body = Body::None(LifeChange::Undeprecate);
+    let body = Body::None(request, LifeChange::Undeprecate);
     change(broker, credential, Kind::Undeprecate, path, body, "undeprecated").await
 }
 
@@ -56,15 +57,16 @@ pub async fn restore(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
     path: ModulePathResult,
+    request: Request,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    change(broker, credential, Kind::Restore, path, Body::None(LifeChange::Restore), "restored")
-        .await
+    let body = Body::None(request, LifeChange::Restore);
+    change(broker, credential, Kind::Restore, path, body, "restored").await
 }
 
 /// What a route reads from the body of its request, to know the change.
 enum Body {
     /// Nothing: the route alone says the change.
-    None(LifeChange),
+    None(Request, LifeChange),
     /// An explanation, as JSON.
     Explanation(Request, fn(Explanation) -> LifeChange),
 }
@@ -72,7 +74,7 @@ enum Body {
 impl Body {
     async fn read(self) -> Result<LifeChange, ApiError> {
         match self {
-            Self::None(change) => Ok(change),
+            Self::None(request, change) => read_nothing(request).await.map(|()| change),
             Self::Explanation(request, change) => {
                 let explanation = Explanation::parse(&read_json(request).await?)
                     .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
@@ -104,7 +106,7 @@ async fn change(
     };
     // The work continues when the client disconnects, so that every change has an audit event.
     run_detached(async move {
-        let changed = life::change(&broker, &access, &version, &wanted, &mut draft).await;
+        let changed = life::change(&broker, &bearer, &access, &version, &wanted, &mut draft).await;
         let answer = changed.map_err(ApiError::life).map(|changed| {
             Json(serde_json::json!({
                 "module": access.address().to_string(),

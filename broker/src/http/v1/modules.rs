@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use stile_protocol::names::{NameError, Namespace};
@@ -108,6 +108,7 @@ pub async fn latest(
 pub async fn download(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
+    method: Method,
     path: Result<Path<ModulePath>, PathRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::Download).await?;
@@ -119,7 +120,10 @@ pub async fn download(
         let found = catalogue::download(&broker, &access, &version, &mut draft)
             .await
             .map_err(|error| ApiError::catalogue(error, absent))?;
-        usage::count(&broker, &access, &version, found.is_deprecated).await;
+        // `HEAD` fetches nothing.
+        if method == Method::GET {
+            usage::count(&broker, &access, &version, found.is_deprecated).await;
+        }
         Ok((StatusCode::NO_CONTENT, [("x-terraform-get", found.url)]))
     }
     .await;

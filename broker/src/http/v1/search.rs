@@ -21,6 +21,7 @@ use stile_core::search::SearchQuery;
 
 /// The query: words, a namespace, a system, and the page.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wanted {
     #[serde(default)]
     q: String,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stile_protocol::reply::ErrorCode;
@@ -16,7 +18,9 @@ use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
 use stile_core::audit::Kind;
 use stile_core::clock::rfc3339;
+use stile_core::package::Version;
 use stile_core::usage::start_of;
+use stile_store::AfterDownload;
 
 /// The days that an answer covers, if the query names no number.
 const DAYS: i64 = 30;
@@ -25,14 +29,16 @@ const DAYS: i64 = 30;
 const MAX_DAYS: i64 = 366;
 
 /// The largest page, in lines.
-const PAGE: usize = 1000;
+///
+/// Each line can have a row for each day, and the rows of a page are read at once.
+const PAGE: usize = 100;
 
 /// The query: the number of days up to today, and the page.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Window {
     days: Option<i64>,
-    #[serde(default)]
-    offset: usize,
+    cursor: Option<String>,
     limit: Option<usize>,
 }
 
@@ -47,27 +53,30 @@ pub async fn module(
     let answer = async {
         let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
         let access = path.access(&bearer, &mut draft, bad_name)?;
-        let Query(Window { days, offset, limit }) = window.map_err(|_| {
-            let problem = "`days`, `offset` and `limit` must be whole numbers";
-            ApiError::new(ErrorCode::InvalidRequest, problem)
+        let invalid = |problem: &str| ApiError::new(ErrorCode::InvalidRequest, problem);
+        let Query(Window { days, cursor, limit }) = window.map_err(|_| {
+            invalid("the query has `days` and `limit`, both whole numbers, and `cursor`")
         })?;
+        let after =
+            cursor.as_deref().map(parse_cursor).unwrap_or_else(|| Some(AfterDownload::default()));
+        let after = after.ok_or_else(|| invalid("`cursor` must be the `next_cursor` of a page"))?;
         let days = days.unwrap_or(DAYS);
         if !(1..=MAX_DAYS).contains(&days) {
-            let problem = format!("`days` must be a number from 1 to {MAX_DAYS}");
-            return Err(ApiError::new(ErrorCode::InvalidRequest, problem));
+            return Err(invalid(&format!("`days` must be a number from 1 to {MAX_DAYS}")));
         }
         let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
-        let found = usage::of_module(&broker, &access, days).await.map_err(ApiError::store)?;
-        let mut meta = json!({ "limit": limit, "current_offset": offset });
-        if found.lines.len() > offset.saturating_add(limit) {
-            meta["next_offset"] = (offset + limit).into();
+        let found = usage::of_module(&broker, &access, days, &after, limit).await;
+        let found = found.map_err(ApiError::store)?;
+        let mut meta = json!({ "limit": limit });
+        if let Some(next) = &found.next {
+            meta["next_cursor"] = cursor_of(next).into();
         }
-        let lines = found.lines.iter().skip(offset).take(limit).map(|line| {
+        let lines = found.totals.iter().map(|total| {
             json!({
-                "version": line.version.to_string(),
-                "principal": line.principal,
-                "downloads": line.downloads,
-                "last_day": date(line.last_day),
+                "version": total.version.to_string(),
+                "principal": total.principal,
+                "downloads": total.downloads,
+                "last_day": date(total.last_day),
             })
         });
         Ok(Json(json!({
@@ -79,6 +88,19 @@ pub async fn module(
     }
     .await;
     conclude(draft, answer)
+}
+
+fn cursor_of(after: &AfterDownload) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{} {}", after.version, after.principal))
+}
+
+fn parse_cursor(text: &str) -> Option<AfterDownload> {
+    let decoded = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    let (version, principal) = decoded.split_once(' ')?;
+    Version::parse(version).ok()?;
+    let is_principal = !principal.is_empty() && !principal.contains(' ');
+    is_principal
+        .then(|| AfterDownload { version: version.to_owned(), principal: principal.to_owned() })
 }
 
 /// Returns a day as `2026-11-20`.

@@ -7,6 +7,7 @@ use super::Records;
 use super::model::VersionRecord;
 use super::mutation::{Mutation, Outcome};
 use super::package_document;
+use super::packages::MAX_VERSIONS;
 use crate::retry::Retry;
 use crate::{LifeChanged, StoreError};
 
@@ -41,6 +42,9 @@ impl Records {
                 let mut package = package.unwrap_or_else(|| package_document::empty(address));
                 let before = package.revision;
                 let latest_before = package.latest().cloned();
+                if is_listed && package.versions.len() >= MAX_VERSIONS {
+                    return Ok(LifeChanged::Full);
+                }
                 if is_listed {
                     package.add(address, version, record.published_at);
                 } else {

@@ -12,7 +12,7 @@ use crate::{Published, StoreError};
 ///
 /// Each publication writes the whole list of versions, and other writers of an embedded store wait
 /// meanwhile. Without a limit, one publisher slows down everyone.
-const MAX_VERSIONS: usize = 10_000;
+pub(super) const MAX_VERSIONS: usize = 10_000;
 
 impl Records {
     /// Adds a version whose archive is stored already, and lists it.

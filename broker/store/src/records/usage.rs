@@ -1,11 +1,11 @@
 //! The rules of counted downloads: how long the store keeps a count.
 
-use stile_core::package::PackageAddress;
-use stile_core::usage::{DownloadKey, day};
+use stile_core::package::{PackageAddress, Version};
+use stile_core::usage::{DownloadKey, OTHER, day};
 
 use super::Records;
 use super::mutation::{Mutation, Outcome};
-use crate::{DownloadCount, StoreError};
+use crate::{AfterDownload, DownloadTotal, StoreError};
 
 /// How many days the store keeps a count.
 pub(crate) const KEPT_DAYS: i64 = 400;
@@ -32,15 +32,41 @@ impl Records {
         }
     }
 
-    /// Returns the counts of a package since a day, in any order.
+    /// Returns at most `limit` totals of a package since a day, in the order of the texts of version
+    /// and principal, from the one after `after` on.
     pub(crate) async fn downloads(
         &self,
         address: &PackageAddress,
         since: i64,
-    ) -> Result<Vec<DownloadCount>, StoreError> {
+        after: &AfterDownload,
+        limit: usize,
+    ) -> Result<Vec<DownloadTotal>, StoreError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.downloads(address, since).await,
-            Self::DynamoDb(dynamodb) => dynamodb.downloads(address, since).await,
+            Self::Sqlite(sqlite) => sqlite.downloads(address, since, after, limit).await,
+            Self::DynamoDb(dynamodb) => dynamodb.downloads(address, since, after, limit).await,
         }
     }
+
+    /// Returns at most `limit` principals that downloaded a version since a day, each with the last
+    /// day. It leaves out those that are counted together.
+    pub(crate) async fn who_downloaded(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+        since: i64,
+        limit: usize,
+    ) -> Result<Vec<DownloadTotal>, StoreError> {
+        let after = AfterDownload { version: version.to_string(), principal: String::new() };
+        let mut totals = self.downloads(address, since, &after, limit).await?;
+        totals.retain(|total| total.version == *version && total.principal != OTHER);
+        Ok(totals)
+    }
+}
+
+/// Raises the alarm for a count that cannot be read. The others are still shown.
+pub(super) fn alarm() {
+    tracing::error!(
+        alarm = "unreadable_count",
+        "cannot read a count of downloads in the store, and does not show it"
+    );
 }

@@ -15,10 +15,10 @@ use stile_protocol::names::Namespace;
 use super::Store;
 use crate::blobs::{FetchedObject, SpaceAllocation};
 use crate::records::model::VersionRecord;
-use crate::records::{UploadAdded, compare};
+use crate::records::{COUNTS_PER_COMMIT, UploadAdded, compare};
 use crate::{
-    BegunUpload, DownloadCount, FetchedUpload, LifeChanged, Located, PendingUpload, Published,
-    StoreError, VersionDetails,
+    AfterDownload, BegunUpload, DownloadTotal, FetchedUpload, LifeChanged, Located, PendingUpload,
+    Published, StoreError, VersionDetails,
 };
 
 impl Store {
@@ -119,13 +119,37 @@ impl Store {
         self.records.count_downloads(counts, deprecated, now).await
     }
 
-    /// Returns the downloads of a package since a day, as they were counted.
+    /// Returns at most `limit` totals of the downloads of a package since a day, as they were
+    /// counted, from the one after `after` on.
     pub async fn downloads(
         &self,
         access: &PackageAccess<UploadRight>,
         since: i64,
-    ) -> Result<Vec<DownloadCount>, StoreError> {
-        self.records.downloads(access.address(), since).await
+        after: &AfterDownload,
+        limit: usize,
+    ) -> Result<Vec<DownloadTotal>, StoreError> {
+        self.records.downloads(access.address(), since, after, limit).await
+    }
+
+    /// Records for those who downloaded a version since a day, at most `limit` of them, that it is
+    /// deprecated or unpublished now.
+    pub async fn record_deprecated(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        version: &Version,
+        since: i64,
+        limit: usize,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let address = access.address();
+        let totals = self.records.who_downloaded(address, version, since, limit).await?;
+        for some in totals.chunks(COUNTS_PER_COMMIT) {
+            let deprecated = some.iter().map(|total| {
+                DownloadKey::stored(address, version, &total.principal, total.last_day)
+            });
+            self.records.count_downloads(Vec::new(), deprecated.collect(), now).await?;
+        }
+        Ok(())
     }
 
     /// Publishes a verified archive.

@@ -330,10 +330,8 @@ fn read_version(row: &Row) -> Option<VersionRecord> {
         published_by: read_text(row, "published_by")?.to_owned(),
         published_at: read_number(row, "published_at")?,
         token_id: optional(row, "token_id")?.map(str::to_owned),
-        claimed: match optional(row, "claimed")? {
-            None => None,
-            Some(text) => Some(Claimed::read(text)?),
-        },
+        // What is malformed counts as missing, because nothing is decided by it.
+        claimed: read_text(row, "claimed").and_then(Claimed::read),
         life: optional(row, "life")?.map_or_else(|| Some(Life::default()), Life::read)?,
         // What is malformed counts as missing: it only finds less.
         search: read_text(row, "search")
@@ -424,7 +422,7 @@ mod tests {
                 assert_eq!(read_version(&row), None, "{field}");
                 row.insert(field.to_owned(), value);
             }
-            for field in ["token_id", "claimed", "life"] {
+            for field in ["token_id", "life"] {
                 let value = row.insert(field.to_owned(), number(7));
                 assert_eq!(read_version(&row), None, "{field}");
                 assert_eq!(value.is_some(), has_life, "{field}");

@@ -18,7 +18,7 @@
 //! | texts of modules, for the search | `search N` / `00` to `63` | one paged query |
 //! | one upload | `upload I` / `upload` | one read |
 //! | latest download of a deprecated version | `deprecated P` / `download` | in the same batch |
-//! | downloads of a package on a day | `downloads module A` / `DAY V P` | one paged query |
+//! | downloads of a package on a day | `downloads module A` / `V P DAY` | one paged query |
 //! | use of a proof | `proof D` / `claim` | one conditional write |
 //!
 //! The store never scans the table. A space separates the parts of a key, because it sorts before

@@ -132,10 +132,7 @@ fn read(id: &UploadId, row: &Row) -> Option<UploadRecord> {
             format: Format::from_extension(read_text(row, "format")?)?,
             bytes: read_number(row, "bytes")?.try_into().ok()?,
             sha256: read_text(row, "sha256")?.to_owned(),
-            claimed: match row.get("claimed") {
-                None => None,
-                Some(_) => Some(Claimed::read(read_text(row, "claimed")?)?),
-            },
+            claimed: read_text(row, "claimed").and_then(Claimed::read),
         },
         complete_until: read_number(row, "complete_until")?,
     })

@@ -8,36 +8,70 @@ use stile_core::usage::{DeprecatedDownload, DownloadKey, start_of};
 use super::DynamoDb;
 use super::attributes::{Row, number, read_number, read_text, text};
 use super::table::{FORMAT, Key, SK, TTL, VERSION, Write};
-use crate::records::usage::KEPT_DAYS;
-use crate::{DownloadCount, StoreError};
+use crate::records::usage::{KEPT_DAYS, alarm};
+use crate::{AfterDownload, DownloadTotal, StoreError};
 
 impl DynamoDb {
-    /// Returns the counts of a package since a day.
+    /// Returns a page of the totals of a package since a day.
     pub(crate) async fn downloads(
         &self,
         address: &PackageAddress,
         since: i64,
-    ) -> Result<Vec<DownloadCount>, StoreError> {
-        let (mut counts, mut is_readable) = (Vec::new(), true);
-        // The sort key begins with the day, so this reads no earlier one.
-        self.query_from(&partition(address), &sort_key_of(since), |row| {
-            match row.as_ref().and_then(read) {
-                Some(count) => counts.push(count),
-                None => is_readable = false,
+        after: &AfterDownload,
+        limit: usize,
+    ) -> Result<Vec<DownloadTotal>, StoreError> {
+        let mut totals: Vec<DownloadTotal> = Vec::new();
+        let first = match after.version.as_str() {
+            "" => String::from(FIRST),
+            // `!` sorts after the space that ends a principal, and before what can follow in another.
+            version if !after.principal.is_empty() => format!("{version} {}!", after.principal),
+            version => format!("{version} "),
+        };
+        self.query_from(&partition(address), &first, |row| {
+            let Some(Count { version, principal, day, count }) = row.as_ref().and_then(read) else {
+                alarm();
+                return false;
+            };
+            if day < since {
+                return false;
             }
-            !is_readable
+            match totals.last_mut() {
+                Some(last) if last.version == version && last.principal == principal => {
+                    last.downloads = last.downloads.saturating_add(count);
+                    last.last_day = last.last_day.max(day);
+                }
+                _ => totals.push(DownloadTotal {
+                    version,
+                    principal,
+                    downloads: count,
+                    last_day: day,
+                }),
+            }
+            // The rows of the last one are complete only when another one begins.
+            totals.len() > limit
         })
         .await?;
-        if is_readable {
-            return Ok(counts);
-        }
-        Err(StoreError::corrupt(format!("cannot read the downloads of `{address}` in the store")))
+        totals.truncate(limit);
+        Ok(totals)
     }
+}
+
+/// The first sort key. A key condition may not have an empty string.
+const FIRST: &str = " ";
+
+/// The downloads of one version by one principal on one day.
+#[derive(Debug, PartialEq, Eq)]
+struct Count {
+    version: Version,
+    principal: String,
+    day: i64,
+    count: u64,
 }
 
 /// Returns the write that adds a count. [`read`] reads it.
 pub(super) fn add(key: &DownloadKey, count: u64) -> Write {
-    let sort_key = format!("{} {} {}", sort_key_of(key.day()), key.version(), key.principal());
+    // The days of a version and principal are next to each other.
+    let sort_key = format!("{} {} {}", key.version(), key.principal(), sort_key_of(key.day()));
     let until = start_of(key.day().saturating_add(KEPT_DAYS));
     Write::update(
         Key::new(partition(key.address()), sort_key),
@@ -88,12 +122,13 @@ fn sort_key_of(day: i64) -> String {
     format!("{:06}", day.clamp(0, 999_999))
 }
 
-fn read(row: &Row) -> Option<DownloadCount> {
-    let mut parts = read_text(row, SK)?.splitn(3, ' ');
-    Some(DownloadCount {
-        day: parts.next()?.parse().ok()?,
-        version: Version::parse(parts.next()?).ok()?,
-        principal: parts.next()?.to_owned(),
+fn read(row: &Row) -> Option<Count> {
+    let (rest, day) = read_text(row, SK)?.rsplit_once(' ')?;
+    let (version, principal) = rest.split_once(' ')?;
+    Some(Count {
+        version: Version::parse(version).ok()?,
+        principal: principal.to_owned(),
+        day: day.parse().ok()?,
         count: read_number(row, "count")?.try_into().ok()?,
     })
 }
@@ -107,8 +142,8 @@ mod tests {
         let row = |key: &str, count| -> Row {
             [(SK.to_owned(), text(key)), ("count".to_owned(), count)].into()
         };
-        let good = row("020777 1.0.0 aws:111122223333:role/deploy", number(7));
-        let expected = DownloadCount {
+        let good = row("1.0.0 aws:111122223333:role/deploy 020777", number(7));
+        let expected = Count {
             version: Version::parse("1.0.0").unwrap(),
             principal: "aws:111122223333:role/deploy".to_owned(),
             day: 20_777,
@@ -116,11 +151,11 @@ mod tests {
         };
         assert_eq!(read(&good), Some(expected));
         for bad in [
-            row("020777 1.0.0", number(7)),
-            row("x 1.0.0 other", number(7)),
-            row("020777 1.0 other", number(7)),
-            row("020777 1.0.0 other", number(-7)),
-            row("020777 1.0.0 other", text("7")),
+            row("1.0.0 020777", number(7)),
+            row("1.0.0 other x", number(7)),
+            row("1.0 other 020777", number(7)),
+            row("1.0.0 other 020777", number(-7)),
+            row("1.0.0 other 020777", text("7")),
         ] {
             assert_eq!(read(&bad), None, "{bad:?}");
         }

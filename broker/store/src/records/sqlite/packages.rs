@@ -258,10 +258,8 @@ pub(super) fn version_of(
             published_by: text(row.get(4))?.to_owned(),
             published_at: number(row.get(5))?,
             token_id: optional(row.get(6)?)?.map(str::to_owned),
-            claimed: match optional(row.get(7)?)? {
-                None => None,
-                Some(text) => Some(Claimed::read(text)?),
-            },
+            // What is malformed counts as missing, because nothing is decided by it.
+            claimed: text(row.get(7)).and_then(Claimed::read),
             life: optional(row.get(8)?)?.map_or_else(|| Some(Life::default()), Life::read)?,
             search: search_text(row.get(9)?),
         })

@@ -95,10 +95,7 @@ fn read(id: &UploadId, row: &[Value]) -> Option<UploadRecord> {
             format: Format::from_extension(text(row.get(3))?)?,
             bytes: number(row.get(4))?.try_into().ok()?,
             sha256: column(5)?,
-            claimed: match row.get(7)? {
-                Value::Null => None,
-                value => Some(Claimed::read(text(Some(value))?)?),
-            },
+            claimed: text(row.get(7)).and_then(Claimed::read),
         },
         complete_until: number(row.get(6))?,
     })

@@ -7,23 +7,39 @@ use stile_core::principal::Principal;
 use stile_core::usage::{DeprecatedDownload, DownloadKey};
 
 use super::{Sqlite, number, rows, sql_number, text};
-use crate::{DownloadCount, StoreError};
+use crate::records::usage::alarm;
+use crate::{AfterDownload, DownloadTotal, StoreError};
 
 impl Sqlite {
-    /// Returns the counts of a package since a day.
+    /// Returns a page of the totals of a package since a day.
     pub(crate) async fn downloads(
         &self,
         address: &PackageAddress,
         since: i64,
-    ) -> Result<Vec<DownloadCount>, StoreError> {
-        let address = address.clone();
+        after: &AfterDownload,
+        limit: usize,
+    ) -> Result<Vec<DownloadTotal>, StoreError> {
+        let (address, after) = (address.clone(), after.clone());
         self.read(move |connection| {
-            let sql = "SELECT version, principal, day, count FROM downloads WHERE address = ?1 AND day >= ?2";
-            let found = rows(connection, sql, params![address.to_string(), since])?;
-            let unreadable = || {
-                StoreError::corrupt(format!("cannot read the downloads of `{address}` in the store"))
-            };
-            found.iter().map(|row| read(row)).collect::<Option<_>>().ok_or_else(unreadable)
+            // In the order of the primary key, so that the limit also ends the read.
+            let sql = "SELECT version, principal, sum(count), max(day) FROM downloads \
+                       WHERE address = ?1 AND (version, principal) > (?2, ?3) AND day >= ?4 \
+                       GROUP BY version, principal ORDER BY version, principal LIMIT ?5";
+            let values = params![
+                address.to_string(),
+                after.version,
+                after.principal,
+                since,
+                sql_number(limit)
+            ];
+            let mut totals = Vec::new();
+            for row in rows(connection, sql, values)? {
+                match read(&row) {
+                    Some(total) => totals.push(total),
+                    None => alarm(),
+                }
+            }
+            Ok(totals)
         })
         .await
     }
@@ -52,7 +68,9 @@ pub(super) fn add(
         ])?;
     }
     let mut put = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO deprecated_downloads (principal, address, version, day) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO deprecated_downloads (principal, address, version, day) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (principal) DO UPDATE SET address = excluded.address, version = excluded.version, day = excluded.day \
+         WHERE excluded.day >= day",
     )?;
     for key in deprecated {
         put.execute(params![
@@ -81,11 +99,11 @@ pub(super) fn deprecated_download(
     }))
 }
 
-fn read(row: &[Value]) -> Option<DownloadCount> {
-    Some(DownloadCount {
+fn read(row: &[Value]) -> Option<DownloadTotal> {
+    Some(DownloadTotal {
         version: Version::parse(text(row.first())?).ok()?,
         principal: text(row.get(1))?.to_owned(),
-        day: number(row.get(2))?,
-        count: number(row.get(3))?.try_into().ok()?,
+        downloads: number(row.get(2))?.try_into().ok()?,
+        last_day: number(row.get(3))?,
     })
 }
