@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_broker::http::lambda::Function;
@@ -56,6 +58,18 @@ pub(crate) enum Flow {
     Begin,
     /// The archive is in the bucket, and the publisher completes the upload.
     Complete,
+    /// A reader looks at the details of a version.
+    Show,
+    /// A reader searches modules.
+    Search,
+    /// A publisher looks at the downloads of a module.
+    Usage,
+    /// A publisher deprecates a version.
+    Deprecate,
+    /// A publisher unpublishes a version.
+    Unpublish,
+    /// A publisher restores an unpublished version.
+    Republish,
     /// A publisher repeats a version whose archive is missing in the bucket.
     Restore,
     /// An operator drops every key.
@@ -68,7 +82,7 @@ pub(crate) enum Flow {
 
 impl Flow {
     /// Flows that remove the registry's keys come last, since they end the tokens of the others.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::Versions,
         Self::Download,
         Self::List,
@@ -87,15 +101,28 @@ impl Flow {
         Self::Authorizer,
         Self::Begin,
         Self::Complete,
+        Self::Show,
+        Self::Search,
+        Self::Usage,
+        Self::Deprecate,
+        Self::Unpublish,
+        Self::Republish,
         Self::Restore,
         Self::Rotation,
         Self::FirstMint,
         Self::RevokeAll,
     ];
 
-    /// Returns whether a flow changes keys or objects that other flows depend on.
+    /// Returns whether a flow changes keys or objects that other flows depend on, or would repeat its
+    /// commit because of other flows.
     const fn needs_own_store(self) -> bool {
-        matches!(self, Self::Restore | Self::Rotation | Self::FirstMint | Self::RevokeAll)
+        self.changes_life()
+            || matches!(self, Self::Restore | Self::Rotation | Self::FirstMint | Self::RevokeAll)
+    }
+
+    /// Returns whether a flow changes the life of a version.
+    const fn changes_life(self) -> bool {
+        matches!(self, Self::Deprecate | Self::Unpublish | Self::Republish)
     }
 
     const fn mints(self) -> bool {
@@ -221,6 +248,16 @@ impl Registry {
             Flow::Unpin => pin(&self.test, &name, who).await.unwrap(),
             Flow::Restore => self.test.aws().lose_objects().await,
             Flow::Complete => upload = self.begun(&name).await,
+            Flow::Deprecate | Flow::Unpublish | Flow::Republish => {
+                let archive = module_zip(&name);
+                let published =
+                    self.test.publish("acme/vpc/aws", &name, archive, &self.token).await;
+                assert_eq!(published.status, 201);
+                if flow == Flow::Republish {
+                    let gone = change_life(&self.test, "DELETE", &name, &self.token).await;
+                    assert_eq!(gone.status, 200);
+                }
+            }
             _ => {}
         }
         let identity = deploy();
@@ -331,6 +368,18 @@ impl Case<'_> {
                 let event = SHAPE.event(&Sent::new("POST", path).bearer(token));
                 through(&process.function(None, None), SHAPE, &event).await.into()
             }
+            Flow::Show => process.get("/v1/modules/acme/vpc/aws/1.0.0", token).await.into(),
+            Flow::Search => process.get("/v1/modules/search?q=vpc", token).await.into(),
+            Flow::Usage => process.get("/v1/modules/acme/vpc/aws/usage", token).await.into(),
+            Flow::Deprecate => {
+                let path = format!("{}/deprecation", self.name);
+                change_life(process, "PUT", &path, token).await.into()
+            }
+            Flow::Unpublish => change_life(process, "DELETE", &self.name, token).await.into(),
+            Flow::Republish => {
+                let path = format!("{}/restore", self.name);
+                change_life(process, "POST", &path, token).await.into()
+            }
             Flow::Restore => {
                 process.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), token).await.into()
             }
@@ -365,7 +414,13 @@ impl Case<'_> {
 
     /// Returns whether the flow is done, so that the calls from that step on only clean up.
     pub(crate) fn is_over(&self, calls: &[String], step: usize) -> bool {
-        self.flow == Flow::Complete && calls[..=step].iter().any(|call| call == "s3 DELETE")
+        let changed = || calls[..step].iter().any(|call| call == "dynamodb TransactWriteItems");
+        match self.flow {
+            Flow::Complete => calls[..=step].iter().any(|call| call == "s3 DELETE"),
+            // Afterwards, the broker looks up who needs a notice, or what a notice says.
+            flow if flow.changes_life() => changed(),
+            flow => flow.mints() && calls[step] == "dynamodb GetItem" && changed(),
+        }
     }
 
     pub(crate) fn grant(&self) -> stile_core::grants::Grant {
@@ -402,6 +457,14 @@ impl Case<'_> {
                     let lost = self.flow == Flow::Restore && status == 404;
                     assert!(lost || (status, &fetched) == (200, &archive), "{what}: {status}");
                 }
+            }
+            Flow::Deprecate | Flow::Unpublish | Flow::Republish => {
+                let path = format!("/v1/modules/acme/vpc/aws/{}", self.name);
+                let shown = test.get(&path, &self.registry.token).await.json();
+                let listed = shown["versions"].as_array().unwrap().contains(&json!(self.name));
+                assert_eq!(listed, shown["unpublished"].is_null(), "{what}: {shown}");
+                let download = test.get(&format!("{path}/download"), &self.registry.token).await;
+                assert_eq!(download.status.as_u16(), if listed { 204 } else { 410 }, "{what}");
             }
             Flow::Grant | Flow::Change | Flow::Ungrant => {
                 let who = self.who();
@@ -494,4 +557,16 @@ async fn begin(process: &TestBroker, version: &str, token: &str) -> Reply {
 
 async fn through(function: &Function, shape: Shape, event: &Value) -> Reply {
     shape.reply(&lambda::answer(function, event).await.unwrap())
+}
+
+/// Changes the life of a version of `acme/vpc/aws`. A restore needs no explanation.
+async fn change_life(test: &TestBroker, method: &str, path: &str, token: &str) -> Reply {
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("/v1/modules/acme/vpc/aws/{path}"))
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json");
+    let body = json!({"reason": "x"}).to_string();
+    let body = if method == "POST" { Body::empty() } else { Body::from(body) };
+    test.send(request.body(body).unwrap()).await
 }
