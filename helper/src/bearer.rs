@@ -32,6 +32,9 @@ pub struct Token {
     pub(crate) access_key_id: Option<String>,
     /// Whether the token comes from the cache.
     pub cached: bool,
+    /// What the registry says about the caller's modules and grants, one printable line each. The
+    /// cache does not keep them.
+    pub notices: Vec<String>,
 }
 
 impl Token {
@@ -77,6 +80,7 @@ mod tests {
             shortened_from: None,
             access_key_id: None,
             cached: false,
+            notices: Vec::new(),
         };
         for (skew, expected) in [
             (843, "clock is 14 min 3 s behind the registry's"),

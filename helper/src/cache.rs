@@ -179,6 +179,7 @@ impl CacheSlot {
             shortened_from: None,
             access_key_id: entry.access_key_id,
             cached: true,
+            notices: Vec::new(),
         };
         Some((token, entry.checked_at))
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderMap};
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, StatusCode, Url};
+use serde::Deserialize;
 use stile_protocol::reply::ErrorReply;
 
 use crate::config::{Environment, HttpsProxy, is_loopback};
@@ -67,9 +68,14 @@ pub enum CallError {
         /// The status.
         status: StatusCode,
     },
-    /// The response body is longer than [`MAX_RESPONSE`].
-    #[error("`{0}` responded with more than {MAX_RESPONSE} bytes")]
-    ResponseTooLarge(Url),
+    /// The response body is longer than the limit.
+    #[error("`{url}` responded with more than {limit} bytes")]
+    ResponseTooLarge {
+        /// The URL that the helper called.
+        url: Url,
+        /// The limit, in bytes.
+        limit: usize,
+    },
 }
 
 /// What a proxy did instead of a connection to the registry.
@@ -140,7 +146,7 @@ impl CallError {
             Self::Redirected { .. } => {
                 Some("set `url` in the helper's `config.toml` to the registry's final address")
             }
-            Self::Setup(_) | Self::UnsupportedScheme(_) | Self::ResponseTooLarge(_) => None,
+            Self::Setup(_) | Self::UnsupportedScheme(_) | Self::ResponseTooLarge { .. } => None,
         }
     }
 }
@@ -210,7 +216,7 @@ pub struct BrokerResponse {
     pub status: StatusCode,
     /// The `Date` header: the broker's clock.
     pub date: Option<DateTime<Utc>>,
-    /// The body, at most [`MAX_RESPONSE`] bytes.
+    /// The body, at most as long as the limit of the call.
     pub body: Vec<u8>,
 }
 
@@ -218,6 +224,15 @@ pub struct BrokerResponse {
 pub async fn send(
     request: RequestBuilder,
     environment: &Environment,
+) -> Result<BrokerResponse, CallError> {
+    send_for(request, environment, MAX_RESPONSE).await
+}
+
+/// Does the same as [`send`], for a response of at most `limit` bytes.
+pub async fn send_for(
+    request: RequestBuilder,
+    environment: &Environment,
+    limit: usize,
 ) -> Result<BrokerResponse, CallError> {
     let (client, request) = request.build_split();
     let request = request.map_err(|error| CallError::Setup(message::root_cause(&error)))?;
@@ -231,8 +246,8 @@ pub async fn send(
     let date = date(response.headers());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > MAX_RESPONSE {
-            return Err(CallError::ResponseTooLarge(url));
+        if body.len() + chunk.len() > limit {
+            return Err(CallError::ResponseTooLarge { url, limit });
         }
         body.extend_from_slice(&chunk);
     }
@@ -315,6 +330,22 @@ impl BrokerResponse {
         };
         Refusal { status: self.status, code: None, message, hint: None, server_time: self.date }
     }
+
+    /// Returns why a route of Terraform's registry protocol refused: its sentences with their hints,
+    /// as one line. Other responses give the sentence of [`Self::refusal`].
+    pub fn module_refusal(&self) -> String {
+        let sentences = serde_json::from_slice::<ModuleErrors>(&self.body).unwrap_or_default();
+        match sentences.errors.as_slice() {
+            [] => self.refusal().sentence(),
+            errors => message::one_line(&errors.join("; ")),
+        }
+    }
+}
+
+/// The error body of the routes of Terraform's registry protocol.
+#[derive(Default, Deserialize)]
+struct ModuleErrors {
+    errors: Vec<String>,
 }
 
 #[cfg(test)]
@@ -374,6 +405,20 @@ mod tests {
         ] {
             let refusal = response(status, body).refusal();
             assert_eq!((refusal.code, refusal.message.as_str()), (None, expected), "{body}");
+        }
+        for (status, body, expected) in [
+            (404, r#"{"errors":["none\u001b[2J","hint: ask"]}"#, "none [2J; hint: ask"),
+            (503, r#"{"errors":["the store is down"]}"#, "the store is down"),
+            (404, r#"{"errors":[]}"#, "404 Not Found"),
+            (404, r#"{"errors":[7]}"#, "404 Not Found"),
+            (
+                503,
+                "",
+                "a proxy or gateway in front of the registry answered `503 Service Unavailable`",
+            ),
+            (401, error, "no grant"),
+        ] {
+            assert_eq!(response(status, body).module_refusal(), expected, "{body}");
         }
     }
 }

@@ -146,6 +146,20 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "NS")]
         namespace: Option<Namespace>,
     },
+    /// Check whether installed modules are deprecated or unpublished
+    ///
+    /// It reads `.terraform/modules/modules.json`, which `terraform init` writes, and asks the registry
+    /// about each module of a host in `config.toml`. It lists other modules as not checked.
+    ///
+    /// Exit codes: 0 no unpublished version, with a warning about deprecated ones; 1 an unpublished
+    /// version; 2 a version could not be checked.
+    ///
+    /// Example: `terraform-credentials-stile check environments/production`
+    Check {
+        /// The folder of the Terraform configuration; default: the current folder
+        #[arg(value_name = "DIR", default_value = ".", hide_default_value = true)]
+        folder: PathBuf,
+    },
     /// Show the configuration of this program
     Config {
         #[command(subcommand)]
@@ -172,9 +186,11 @@ impl Verb {
     /// Tells whether the verb may load AWS credentials.
     pub(crate) const fn needs_credentials(&self) -> bool {
         match self {
-            Self::Get { .. } | Self::GetToken(_) | Self::Whoami { .. } | Self::Doctor { .. } => {
-                true
-            }
+            Self::Get { .. }
+            | Self::GetToken(_)
+            | Self::Whoami { .. }
+            | Self::Doctor { .. }
+            | Self::Check { .. } => true,
             Self::Store { .. } | Self::Forget { .. } | Self::Install(_) | Self::Config { .. } => {
                 false
             }

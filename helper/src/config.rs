@@ -86,6 +86,8 @@ pub struct Environment {
     pub github_step_summary: Option<PathBuf>,
     /// `TF_CLI_CONFIG_FILE`, or its old name `TERRAFORM_CONFIG`.
     pub terraform_rc: Option<PathBuf>,
+    /// `TF_DATA_DIR`: the folder that Terraform uses in place of `.terraform`.
+    pub terraform_data: Option<PathBuf>,
     /// Names of the `TF_TOKEN_…` variables. The helper never reads their values.
     pub token_variables: Vec<String>,
     /// The AWS variables that decide which credentials are used. None of them is a secret.
@@ -134,6 +136,7 @@ impl Environment {
             ssl_cert_file: path("SSL_CERT_FILE"),
             github_step_summary: path("GITHUB_STEP_SUMMARY"),
             terraform_rc: path("TF_CLI_CONFIG_FILE").or_else(|| path("TERRAFORM_CONFIG")),
+            terraform_data: path("TF_DATA_DIR"),
             token_variables: std::env::vars_os().filter_map(named).collect(),
             aws: AWS_VARIABLES
                 .into_iter()

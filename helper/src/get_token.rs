@@ -33,6 +33,7 @@ pub(crate) fn run(context: &VerbContext, wanted: &GetToken) -> Result<(), VerbFa
     if let Some(notice) = token.lifetime_notice() {
         terminal::note(&notice);
     }
+    token.notices.iter().for_each(|notice| terminal::note(notice));
     if wanted.form == TokenFormat::Github {
         terminal::mask_in_github_logs(token.expose());
     }

@@ -1,10 +1,13 @@
 //! `terraform-credentials-stile`: runs one verb, and reports a failure as one line and exit code 1.
 
+mod check;
 mod cli;
 mod doctor;
 mod failure_log;
 mod get_token;
 mod install;
+mod installed;
+mod notice;
 mod protocol;
 mod show;
 mod stored;
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Doctor { host, namespace } => {
             doctor::run(&context, host.as_ref(), namespace.as_ref())
         }
+        Verb::Check { folder } => return check::run(&context, &folder),
         Verb::Config { verb: ConfigVerb::Show { host } } => {
             return show::run(&parser, &matches, &context, host.as_ref());
         }

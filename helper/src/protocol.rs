@@ -10,8 +10,8 @@ use terraform_credentials_stile::config::{self, Config, RegistryConfig};
 use terraform_credentials_stile::{cache, token};
 
 use crate::stored::{self, StoredTokens};
-use crate::terminal;
 use crate::verb::{VerbContext, VerbFailure, block_on};
+use crate::{notice, terminal};
 
 /// Largest input that `store` reads, in bytes.
 const MAX_STDIN: u64 = 64 * 1024;
@@ -26,7 +26,11 @@ pub(crate) fn get(context: &VerbContext, host: &str) -> Result<(), VerbFailure> 
     };
     let config = context.load_config().map_err(failed)?;
     let product = match find_registry(&config, host) {
-        Some(registry) => token_json(&registry_token(context, registry).map_err(failed)?),
+        Some(registry) => {
+            let (token, notices) = registry_token(context, registry).map_err(failed)?;
+            notice::show_daily(&context.environment, &notices, context.clock.now());
+            token_json(&token)
+        }
         None => stored::host_key(host)
             .and_then(|key| StoredTokens::of(context)?.token(&key))
             .map_or_else(|| "{}\n".to_owned(), |token| token_json(&token)),
@@ -69,12 +73,16 @@ fn find_registry<'a>(config: &'a Config, host: &str) -> Option<&'a RegistryConfi
     config.registry(&config::parse_host(host).ok()?)
 }
 
-fn registry_token(context: &VerbContext, registry: &RegistryConfig) -> Result<String, VerbFailure> {
+/// Returns a token, and the notices that came with it if it is new.
+fn registry_token(
+    context: &VerbContext,
+    registry: &RegistryConfig,
+) -> Result<(String, Vec<String>), VerbFailure> {
     let registry = context.with_flags(registry);
     let scope = registry.scope();
     let now = context.clock.now();
     if let Some(token) = token::cached_and_checked(&registry, &scope, &context.environment, now) {
-        return Ok(token.expose().to_owned());
+        return Ok((token.expose().to_owned(), Vec::new()));
     }
     let token = block_on(async {
         Ok(token::for_terraform(&registry, &scope, &context.environment, context.clock).await?)
@@ -85,7 +93,7 @@ fn registry_token(context: &VerbContext, registry: &RegistryConfig) -> Result<St
     if let Some(notice) = token.lifetime_notice() {
         terminal::note(&notice);
     }
-    Ok(token.expose().to_owned())
+    Ok((token.expose().to_owned(), token.notices))
 }
 
 fn token_json(token: &str) -> String {

@@ -20,11 +20,30 @@ pub(crate) fn report_failure(line: &str, for_terraform: bool) {
     note(line);
     if for_terraform
         && !io::stderr().is_terminal()
-        && let Ok(mut terminal) = open_terminal()
-        && in_foreground(&terminal)
+        && let Some(mut terminal) = controlling_terminal()
     {
         let _written = writeln!(terminal, "stile: {line}");
     }
+}
+
+/// Writes a notice to the terminal, if there is one, and nowhere else.
+///
+/// `may_show` decides only if there is a terminal.
+pub(crate) fn show_notice(line: &str, may_show: impl FnOnce() -> bool) {
+    if io::stderr().is_terminal() {
+        if may_show() {
+            note(line);
+        }
+    } else if let Some(mut terminal) = controlling_terminal()
+        && may_show()
+    {
+        let _written = writeln!(terminal, "stile: {line}");
+    }
+}
+
+/// Opens the terminal that Terraform runs in, if a write cannot stop Terraform.
+fn controlling_terminal() -> Option<File> {
+    open_terminal().ok().filter(in_foreground)
 }
 
 /// Writes the result to stdout and flushes it.

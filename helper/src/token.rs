@@ -14,9 +14,13 @@ use crate::clock::Clock;
 use crate::config::{Environment, RegistryConfig, TokenScope};
 use crate::credentials::{self, CredentialsError, FoundCredentials};
 use crate::exchange::{self, ExchangeError};
+use crate::message;
 
 /// Longest time that a check may take, so that an outage of the registry does not stop Terraform.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Maximum number of notices that the helper takes from one answer.
+const MAX_NOTICES: usize = 20;
 
 /// The error codes that are about the caller's AWS credentials.
 const CREDENTIAL_CODES: [ErrorCode; 3] =
@@ -221,15 +225,22 @@ impl<'a> TokenRequest<'a> {
             .map_err(|error| of_credentials(error, found))?;
         let access_key_id = loaded.credentials.access_key_id().to_owned();
         Ok(Token {
+            notices: notices(&exchanged.reply.notices),
             secret: exchanged.reply.token.into(),
             expires_at: exchanged.expires_at,
-            principal: crate::message::one_line(&exchanged.reply.principal),
+            principal: message::one_line(&exchanged.reply.principal),
             skew: exchanged.skew,
             shortened_from: exchanged.shortened.then_some(scope.ttl),
             access_key_id: may_change_identity.then_some(access_key_id),
             cached: false,
         })
     }
+}
+
+/// Returns the notices of a registry as printable lines, at most [`MAX_NOTICES`].
+fn notices(texts: &[String]) -> Vec<String> {
+    let lines = texts.iter().map(|text| message::one_line(text));
+    lines.filter(|line| !line.is_empty()).take(MAX_NOTICES).collect()
 }
 
 /// Names the credentials in the error, if AWS does not accept them.

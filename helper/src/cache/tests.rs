@@ -25,6 +25,7 @@ fn token(minutes: i64) -> Token {
         shortened_from: None,
         access_key_id: None,
         cached: false,
+        notices: Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@ fn every_help_page_matches_its_snapshot() {
         "install",
         "whoami",
         "doctor",
+        "check",
         "config",
         "config show",
     ] {

@@ -3,6 +3,7 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails at the first unexpected value")]
 
+mod check;
 mod doctor;
 mod exchange;
 mod failure_log;
@@ -10,6 +11,7 @@ mod help;
 mod identity;
 mod install;
 mod login;
+mod notice;
 mod people;
 mod profile;
 mod proxy;

@@ -79,6 +79,11 @@ impl Sandbox {
             .configured(&format!("[registry.\"registry.example.com\"]\nurl = \"{}\"\n", broker.url))
     }
 
+    /// Returns the environment of the program, for a test that starts it in another way.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
