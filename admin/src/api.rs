@@ -186,6 +186,11 @@ impl Api {
         Ok(ApiResponse { url, status, headers, body })
     }
 
+    /// Gets a token, so that a later request fails only for reasons of its own.
+    pub(crate) async fn authenticate(&self) -> Result<(), CommandError> {
+        self.token().await.map(|_| ())
+    }
+
     async fn token(&self) -> Result<Token, CommandError> {
         let host = &self.registry.host;
         let token =

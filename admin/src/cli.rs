@@ -1,6 +1,7 @@
 //! The command line: commands, flags and help. Only this module reads environment variables.
 
 mod grant;
+mod module;
 mod namespace;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use stile_protocol::audience::Audience;
 
 pub(crate) use self::grant::*;
+pub(crate) use self::module::*;
 pub(crate) use self::namespace::*;
 use crate::output::OutputFormat;
 use crate::target::{ApiTarget, StoreTarget};
@@ -94,7 +96,7 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: TokenVerb,
     },
-    /// Publish and list modules
+    /// Publish, show and list modules, and deprecate or take back a version
     Module {
         #[command(subcommand)]
         verb: ModuleVerb,
@@ -258,7 +260,7 @@ pub(crate) struct TokenLift {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModuleVerb {
-    /// Publish one version of a module
+    /// Publish one version of a module, or of every module in a folder
     ///
     /// SOURCE is a folder, a `.zip` or `.tar.gz` with the module's files at its top level, or the
     /// `https` URL of such an archive. ADDRESS is `namespace/name/system`, and VERSION is such as
@@ -278,13 +280,50 @@ pub(crate) enum ModuleVerb {
     ///
     /// At its end, it prints the block that uses the version in Terraform.
     ///
+    /// In a job of GitHub Actions, GitLab CI, CodeBuild or Jenkins, the registry records the
+    /// repository, commit and run that the job's variables name, as claims.
+    ///
     /// Example: `stile-admin module publish acme/vpc/aws 1.2.0 ./vpc --registry-host registry.example.com`
-    #[command(override_usage = "stile-admin module publish [OPTIONS] [ADDRESS VERSION] SOURCE")]
+    #[command(
+        override_usage = "stile-admin module publish [OPTIONS] [ADDRESS VERSION] SOURCE\n       \
+            stile-admin module publish [OPTIONS] --all --namespace NS --system SYSTEM SOURCE"
+    )]
     Publish(ModulePublish),
     /// List modules, a namespace's modules, or a module's versions
     ///
     /// Example: `stile-admin module list acme/vpc/aws --registry-host registry.example.com`
     List(ModuleList),
+    /// Show one version: its state, who published it, its inputs and outputs
+    ///
+    /// It also shows an unpublished version. A value that is marked as claimed comes from the
+    /// environment of the publisher, and nobody verified it.
+    ///
+    /// Example: `stile-admin module show acme/vpc/aws 1.2.0 --registry-host registry.example.com`
+    Show(ModuleShow),
+    /// Mark a version as deprecated, which still can be downloaded
+    ///
+    /// The helper prints a notice for those who use the version, and its `check` shows the reason.
+    /// You can repeat the command, also with another reason.
+    ///
+    /// Example: `stile-admin module deprecate acme/vpc/aws 1.2.0 --reason 'it opens port 22'
+    /// --replacement 1.3.0`
+    Deprecate(ModuleDeprecate),
+    /// End the deprecation of a version
+    ///
+    /// Example: `stile-admin module undeprecate acme/vpc/aws 1.2.0`
+    Undeprecate(ModuleOne),
+    /// Take a version out of the list of versions, so that no client finds it
+    ///
+    /// The registry keeps its archive, and its number is never free for other bytes. Installed
+    /// copies go on working.
+    ///
+    /// Example: `stile-admin module unpublish acme/vpc/aws 1.2.0 --reason 'it deletes the wrong
+    /// bucket' --replacement 1.3.0`
+    Unpublish(ModuleUnpublish),
+    /// Bring an unpublished version back
+    ///
+    /// Example: `stile-admin module restore acme/vpc/aws 1.2.0`
+    Restore(ModuleOne),
 }
 
 #[derive(Debug, Args)]
@@ -299,6 +338,9 @@ pub(crate) struct ModulePublish {
     /// Default: none. Example: `--include 'examples/*.tfvars'`
     #[arg(long, value_name = "PATTERN")]
     pub(crate) include: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) several: SeveralModules,
 
     /// List the files of the archive, its size and its digest, and send nothing
     ///
@@ -341,6 +383,15 @@ pub(crate) fn has_user_name() -> bool {
 pub(crate) fn local_user() -> String {
     let name = user_name();
     format!("local:{}", name.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
+}
+
+/// Returns an environment variable of a CI service. No value is a secret of Stile.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only place where the program reads its environment"
+)]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Returns the file of the audit log, if the operator set one.

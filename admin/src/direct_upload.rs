@@ -12,12 +12,16 @@ use terraform_credentials_stile::message::one_line;
 use terraform_credentials_stile::token::Token;
 
 use crate::api::{Api, ApiResponse};
+use crate::claims::Claims;
 use crate::error::CommandError;
 use crate::upload::Archive;
 
 /// The timeout of the completion, as a multiple of the request timeout. In it, the broker fetches,
 /// inspects and stores the archive.
 const COMPLETION_FACTOR: u32 = 10;
+
+/// The field of the announcement with the claims.
+const CLAIMED: &str = "claimed";
 
 /// The hint after an error. A repeated command is safe.
 const RETRY_HINT: &str =
@@ -43,20 +47,35 @@ pub(crate) struct PresignedUpload {
 }
 
 /// Announces the archive, and returns the route that the registry selects.
+///
+/// A registry of an earlier release refuses the field with the claims. Then the program announces the
+/// archive without them.
 pub(crate) async fn announce(
     api: &Api,
     path: &str,
     archive: &Archive,
+    claims: Option<&Claims>,
 ) -> Result<UploadRoute, CommandError> {
     let url = api.at(&format!("{path}/uploads"))?;
-    let announced = json!({ "format": archive.format().extension(), "bytes": archive.bytes(), "sha256": archive.sha256() }).to_string();
-    let request = async |client: &Client, token: &Token| {
-        let request =
-            client.post(url.clone()).bearer_auth(token.expose()).timeout(api.request_timeout());
-        let request = request.header(CONTENT_TYPE, "application/json").body(announced.clone());
-        api.send(request).await
+    let mut announced = json!({ "format": archive.format().extension(), "bytes": archive.bytes(), "sha256": archive.sha256() });
+    let post = async |announced: &Value| {
+        let request = async |client: &Client, token: &Token| {
+            let request =
+                client.post(url.clone()).bearer_auth(token.expose()).timeout(api.request_timeout());
+            let request = request.header(CONTENT_TYPE, "application/json");
+            api.send(request.body(announced.to_string())).await
+        };
+        api.call(request).await
     };
-    let answer = api.call(request).await?;
+    let answer = match claims {
+        None => post(&announced).await?,
+        Some(claims) => {
+            let plain = announced.clone();
+            announced[CLAIMED] = json!(claims);
+            let answer = post(&announced).await?;
+            if refuses_claims(&answer) { post(&plain).await? } else { answer }
+        }
+    };
     if answer.status == StatusCode::CREATED {
         return Ok(UploadRoute::ToBucket(answer.read()?));
     }
@@ -66,6 +85,13 @@ pub(crate) async fn announce(
     } else {
         UploadRoute::Published(answer)
     })
+}
+
+/// Returns whether the registry does not know the field with the claims.
+fn refuses_claims(answer: &ApiResponse) -> bool {
+    let name = format!("`{CLAIMED}`");
+    answer.status == StatusCode::BAD_REQUEST
+        && String::from_utf8_lossy(answer.body()).contains(&name)
 }
 
 /// Puts the archive into the bucket, and completes the upload.

@@ -99,6 +99,18 @@ impl CommandError {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
 
+    /// Adds the object before the message, unless the message names it.
+    #[must_use]
+    pub(crate) fn about(self, object: &str) -> Self {
+        let name = format!("`{object}`");
+        if self.message.contains(&name) { self } else { self.context(name) }
+    }
+
+    /// Returns whether the request was refused, or its object does not exist (exit code 1).
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.kind == ErrorKind::Refused
+    }
+
     /// Marks that the server closed the connection while the program was sending.
     #[must_use]
     pub(crate) fn connection_closed(self) -> Self {

@@ -3,6 +3,7 @@
 mod api;
 mod aws_error;
 mod aws_session;
+mod claims;
 mod cli;
 mod commands;
 mod direct_upload;
@@ -31,6 +32,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
+use crate::claims::Claims;
 use crate::cli::{Cli, ConfigVerb, Noun};
 use crate::commands::{
     CommandResult, Context, config_show, grant, module, namespace, store, token,
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         output: Output::new(output),
         user: cli::local_user(),
         now: Clock::system().now(),
+        claims: Claims::of(cli::variable),
     };
     run(&context, noun, (&parser, &matches)).unwrap_or_else(|error| {
         output::print_error(&error);

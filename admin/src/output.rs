@@ -69,6 +69,22 @@ impl Output {
         })
     }
 
+    /// Prints one line of several, for people. Programs get all of them from [`Self::json`].
+    pub(crate) fn line(self, line: impl fmt::Display) -> Result<(), CommandError> {
+        match self.form {
+            OutputFormat::Table => print(&format!("{line}\n")),
+            OutputFormat::Json => Ok(()),
+        }
+    }
+
+    /// Prints JSON, for programs. People have got its lines from [`Self::line`].
+    pub(crate) fn json(self, json: &Value) -> Result<(), CommandError> {
+        match self.form {
+            OutputFormat::Table => Ok(()),
+            OutputFormat::Json => print(&format!("{json:#}\n")),
+        }
+    }
+
     /// Prints rows with a header, or as JSON. For an empty table, it prints a notice to stderr.
     pub(crate) fn rows(
         self,

@@ -18,7 +18,6 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use crate::api::{Api, ApiResponse};
 use crate::error::CommandError;
 use crate::fetch::Download;
-use crate::output::notice;
 use crate::pack::{ArchiveFindings, PackError, PackedFolder, Pattern, findings, pack};
 use crate::progress::bar;
 
@@ -42,6 +41,9 @@ pub(crate) struct Archive {
     skipped: Vec<String>,
 }
 
+/// Prints one notice, for example with the module that it is about.
+pub(crate) type PrintNotice<'a> = &'a dyn Fn(&str);
+
 impl Archive {
     /// Packs a folder or opens a file, and inspects the archive before any network access.
     ///
@@ -51,12 +53,16 @@ impl Archive {
     /// # Errors
     ///
     /// [`CommandError`], if the archive cannot be published, or if a file cannot be read.
-    pub(crate) fn open(path: &Path, include: &[Pattern]) -> Result<Self, CommandError> {
+    pub(crate) fn open(
+        path: &Path,
+        include: &[Pattern],
+        print: PrintNotice<'_>,
+    ) -> Result<Self, CommandError> {
         let subject = Subject(path.display().to_string());
         let metadata = std::fs::metadata(path).map_err(|error| subject.unreadable(&error))?;
         if metadata.is_dir() {
             let packed = pack(path, include).map_err(|error| pack_failure(&error))?;
-            print_skipped(&packed);
+            print_skipped(&packed, print);
             return Self::inspect(&subject, packed.file, Format::Zip, packed.skipped);
         }
         let hint = "use a folder, a `.zip` or a `.tar.gz`";
@@ -68,7 +74,7 @@ impl Archive {
         let format = format_of(name)
             .ok_or_else(|| subject.unusable("its name has no archive extension").hint(hint))?;
         let file = File::open(path).map_err(|error| subject.unreadable(&error))?;
-        Self::of_file(&subject, file, format, include)
+        Self::of_file(&subject, file, format, include, print)
     }
 
     /// Inspects an archive that was downloaded from a URL.
@@ -79,6 +85,7 @@ impl Archive {
     pub(crate) fn downloaded(
         download: Download,
         include: &[Pattern],
+        print: PrintNotice<'_>,
     ) -> Result<Self, CommandError> {
         let Download { shown, mut file, name } = download;
         let subject = Subject(shown);
@@ -93,7 +100,7 @@ impl Archive {
                 })?
             }
         };
-        Self::of_file(&subject, file, format, include)
+        Self::of_file(&subject, file, format, include, print)
     }
 
     /// Inspects a finished archive, which is sent unchanged.
@@ -102,12 +109,13 @@ impl Archive {
         file: File,
         format: Format,
         include: &[Pattern],
+        print: PrintNotice<'_>,
     ) -> Result<Self, CommandError> {
         let archive = Self::inspect(subject, file, format, Vec::new())?;
         let found =
             findings(&archive.file, format, include).map_err(|error| subject.unreadable(&error))?;
         subject.check(&found)?;
-        print_unmatched(&found.unmatched);
+        print_unmatched(&found.unmatched, print);
         Ok(archive)
     }
 
@@ -259,27 +267,27 @@ fn format_of(name: &str) -> Option<Format> {
 }
 
 /// Prints notices about the files that are not in the archive of a folder.
-fn print_skipped(packed: &PackedFolder) {
+fn print_skipped(packed: &PackedFolder, print: PrintNotice<'_>) {
     if !packed.skipped.is_empty() {
         let more = packed.skipped.len().saturating_sub(MAX_SKIPPED_SHOWN);
         let shown = packed.skipped[..packed.skipped.len() - more].join(", ");
         match more {
-            0 => notice(format_args!("skipped {shown}")),
-            more => notice(format_args!("skipped {shown}, and {more} more")),
+            0 => print(&format!("skipped {shown}")),
+            more => print(&format!("skipped {shown}, and {more} more")),
         }
     }
     for folder in &packed.only_name_excluded {
-        notice(format_args!(
+        print(&format!(
             "`.terraformignore` excludes `{folder}`, but not the files in it; write `{folder}/`"
         ));
     }
-    print_unmatched(&packed.unmatched);
+    print_unmatched(&packed.unmatched, print);
 }
 
 /// Prints a notice about each pattern that selects no file.
-fn print_unmatched(patterns: &[String]) {
+fn print_unmatched(patterns: &[String], print: PrintNotice<'_>) {
     for pattern in patterns {
-        notice(format_args!(
+        print(&format!(
             "`--include {pattern}` selects no file; hint: for the files in a folder, write `FOLDER/`, and include the folder itself if the program skips it"
         ));
     }

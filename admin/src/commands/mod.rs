@@ -7,6 +7,11 @@ mod grant_create;
 mod grant_text;
 mod known_names;
 pub(crate) mod module;
+mod module_all;
+mod module_life;
+mod module_send;
+mod module_show;
+mod module_tags;
 pub(crate) mod namespace;
 pub(crate) mod store;
 pub(crate) mod token;
@@ -21,6 +26,7 @@ use stile_protocol::reply::ErrorCode;
 use stile_store::{AwsDeadlines, AwsSession, Store, StoreError};
 
 use crate::aws_session;
+use crate::claims::Claims;
 use crate::error::CommandError;
 use crate::output::{Output, notice};
 use crate::target::{StoreLocation, StoreTarget};
@@ -34,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) user: String,
     /// The current time in Unix seconds.
     pub(crate) now: i64,
+    /// What a CI job claims about the versions that it publishes.
+    pub(crate) claims: Option<Claims>,
 }
 
 impl Context {

@@ -4,22 +4,20 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use reqwest::Client;
 use serde::Deserialize;
 use serde_json::json;
-use stile_core::package::{MAX_IN_ANY_EVENT, Version};
+use stile_core::package::Version;
 use stile_protocol::names::{ModuleAddress, Namespace, Permission};
 use terraform_credentials_stile::config::Environment;
 use terraform_credentials_stile::message::one_line;
-use terraform_credentials_stile::token::Token;
 
-use super::{CommandResult, Context};
-use crate::api::{Api, ApiResponse};
+use super::module_send::{patterns, pending, publish_archive, version_of};
+use super::{CommandResult, Context, module_all, module_life, module_show};
+use crate::api::Api;
 use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
-use crate::direct_upload::{self, UploadRoute};
 use crate::error::CommandError;
 use crate::fetch::download;
-use crate::pack::Pattern;
+use crate::output::notice;
 use crate::progress::spinning;
 use crate::source::{Source, is_url};
 use crate::upload::Archive;
@@ -27,25 +25,27 @@ use crate::upload::Archive;
 /// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> CommandResult {
     match verb {
+        ModuleVerb::Publish(args) if args.several.all => module_all::run(context, &args).await?,
         ModuleVerb::Publish(args) => publish(context, &args).await?,
         ModuleVerb::List(args) => list(context, &args).await?,
+        ModuleVerb::Show(args) => module_show::run(context, &args).await?,
+        ModuleVerb::Deprecate(args) => module_life::deprecate(context, &args).await?,
+        ModuleVerb::Undeprecate(args) => module_life::undeprecate(context, &args).await?,
+        ModuleVerb::Unpublish(args) => module_life::unpublish(context, &args).await?,
+        ModuleVerb::Restore(args) => module_life::restore(context, &args).await?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The broker's response for a published version.
-#[derive(Deserialize)]
-struct Published {
-    sha256: String,
-    status: String,
 }
 
 async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandError> {
     let (address, version, source) = what(&args.what)?;
     let patterns = patterns(&args.include)?;
     let open = async |environment: &Environment| match &source {
-        Source::Path(path) => Archive::open(path, &patterns),
-        Source::Url(url) => Archive::downloaded(download(url, environment).await?, &patterns),
+        Source::Path(path) => Archive::open(path, &patterns, &|text| notice(text)),
+        Source::Url(url) => {
+            let downloaded = download(url, environment).await?;
+            Archive::downloaded(downloaded, &patterns, &|text| notice(text))
+        }
     };
     if args.dry_run {
         return show(context, &address, &version, &open(&Environment::read()).await?);
@@ -54,19 +54,7 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
     let api =
         Api::new(&args.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
     let archive = open(api.environment()).await?;
-    let failed = |error: CommandError| {
-        error.context(format_args!("`{address}` {version} was not published"))
-    };
-    let published: Published = send_archive(&api, &address, &version, &archive)
-        .await
-        .and_then(|answer| answer.read())
-        .map_err(failed)?;
-    if published.sha256 != archive.sha256() {
-        return Err(CommandError::failed(format!(
-            "the registry stored different bytes than the sent archive as `{address}` {version}"
-        )));
-    }
-    let status = if published.status == "unchanged" { "unchanged" } else { "published" };
+    let status = publish_archive(context, &api, &address, &version, &archive).await?;
     let source = format!("{}/{address}", api.host());
     let block = block(&address, &source, &version);
     let json = json!({
@@ -98,9 +86,7 @@ fn what(words: &[OsString]) -> Result<(ModuleAddress, Version, Source), CommandE
         }
         [address, version, source] => {
             let address = text(address).parse()?;
-            let version = Version::parse(&text(version))
-                .map_err(|error| CommandError::usage(error.to_string()))?;
-            Ok((address, version, Source::parse(source)?))
+            Ok((address, version_of(&text(version))?, Source::parse(source)?))
         }
         [_, _] => Err(CommandError::usage("the address, the version or the source is missing")
             .hint("write `ADDRESS VERSION SOURCE`")),
@@ -123,15 +109,6 @@ fn block(address: &ModuleAddress, source: &str, version: &Version) -> String {
     format!("module \"{label}\" {{\n  source  = \"{source}\"\n  version = \"{version}\"\n}}")
 }
 
-fn patterns(texts: &[String]) -> Result<Vec<Pattern>, CommandError> {
-    let parse = |text: &String| {
-        Pattern::parse(text).map_err(|problem| {
-            CommandError::usage(format!("the pattern `{text}` of `--include` {problem}"))
-        })
-    };
-    texts.iter().map(parse).collect()
-}
-
 /// Prints what `module publish` would send.
 fn show(
     context: &Context,
@@ -147,42 +124,7 @@ fn show(
     for file in files {
         let _infallible = write!(lines, "\n{:>12}  {}", file.bytes, one_line(&file.path));
     }
-    let listed = files.iter().map(|file| json!({ "path": file.path, "bytes": file.bytes }));
-    let json = json!({
-        "status": "pending",
-        "module": address.to_string(),
-        "version": version.to_string(),
-        "sha256": sha256,
-        "bytes": bytes,
-        "files": listed.collect::<Vec<_>>(),
-        "skipped": archive.skipped(),
-    });
-    context.output.outcome(lines, &json)
-}
-
-/// Sends an archive: directly to the registry if every front accepts the size, or else by the route
-/// that the registry selects.
-async fn send_archive(
-    api: &Api,
-    address: &ModuleAddress,
-    version: &Version,
-    archive: &Archive,
-) -> Result<ApiResponse, CommandError> {
-    let path = format!("/v1/modules/{address}/{version}");
-    if archive.bytes() > MAX_IN_ANY_EVENT {
-        match direct_upload::announce(api, &path, archive).await? {
-            UploadRoute::Published(answer) => return Ok(answer),
-            UploadRoute::ToBucket(upload) => {
-                return direct_upload::send(api, &path, archive, &upload).await;
-            }
-            UploadRoute::ThroughRegistry => {}
-        }
-    }
-    let url = api.at(&path)?;
-    api.call(async |client: &Client, token: &Token| {
-        archive.post(api, client.post(url.clone()).bearer_auth(token.expose())).await
-    })
-    .await
+    context.output.outcome(lines, &pending(address, version, archive))
 }
 
 /// One page of a list of modules.

@@ -31,6 +31,11 @@ fn every_command_has_a_help_page() {
         "module",
         "module publish",
         "module list",
+        "module show",
+        "module deprecate",
+        "module undeprecate",
+        "module unpublish",
+        "module restore",
         "config",
         "config show",
     ] {

@@ -4,10 +4,13 @@
 
 mod audit;
 mod broker;
+mod claims;
 mod ended;
 mod grant;
 mod help;
+mod life;
 mod module;
+mod monorepo;
 mod namespace;
 mod output;
 mod publish;

@@ -260,3 +260,47 @@ fn an_archive_of_a_url_is_published_as_it_is_there() {
     let dry = machine.json(&format!("module publish acme/vpc/aws 1.2.0 {url}/x.tar.gz --dry-run"));
     assert_eq!((&dry["status"], &dry["sha256"]), (&"pending".into(), &sha256.into()));
 }
+
+#[test]
+fn two_machines_pack_a_folder_to_the_same_digest() {
+    let names = [
+        "main.tf",
+        "B.tf",
+        "a.tf",
+        "\u{e4}.tf",
+        "z/\u{e9}.tf",
+        "z/a.tf",
+        "run.sh",
+        "I.tf",
+        "i.tf2",
+    ];
+    let digest = |umask: &str, locale: &str, zone: &str, reversed: bool| {
+        let machine = Machine::new().with("LC_ALL", locale).with("LANG", locale).with("TZ", zone);
+        let mut order = names.to_vec();
+        if reversed {
+            order.reverse();
+        }
+        let create: Vec<String> =
+            order.iter().map(|name| format!("printf '%s' '# {name}' > 'vpc/{name}'")).collect();
+        let script = format!(
+            "umask {umask}; PATH=$PATH:/usr/bin:/bin; mkdir -p vpc/z; {}; chmod u+x vpc/run.sh; \
+             exec stile-admin module publish acme/vpc/aws 1.2.0 vpc --dry-run --output json",
+            create.join("; ")
+        );
+        let run = machine.shell("-e", &script);
+        assert_eq!((run.stderr.as_str(), run.code), ("", 0), "{umask} {locale} {zone}");
+        let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(json["files"].as_array().unwrap().len(), names.len());
+        json["sha256"].clone()
+    };
+    let first = digest("022", "C", "UTC", false);
+    for (umask, locale, zone, reversed) in [
+        ("022", "C", "UTC", true),
+        ("077", "C", "UTC", false),
+        ("002", "tr_TR.UTF-8", "Pacific/Kiritimati", true),
+        ("027", "de_DE.UTF-8", "America/St_Johns", false),
+        ("000", "POSIX", "XXX-14", true),
+    ] {
+        assert_eq!(digest(umask, locale, zone, reversed), first, "{umask} {locale} {zone}");
+    }
+}

@@ -1,0 +1,112 @@
+//! The flags of `module` for several modules, and for the life of a version.
+
+use clap::Args;
+
+use crate::target::ApiTarget;
+
+/// The flags that publish every module in a folder.
+#[derive(Debug, Args)]
+pub(crate) struct SeveralModules {
+    /// Publish each folder directly in SOURCE that has `.tf` or `.tofu` files, as a module
+    ///
+    /// The name of a folder is the name of its module. Without `--version`, a tag at HEAD of
+    /// its git repository is its version: `vpc/v1.2.0`, `vpc-v1.2.0` or `vpc@v1.2.0` for the folder
+    /// `vpc`, or else `v1.2.0` for every folder. A folder without such a tag is not published.
+    /// Requires `--namespace` and `--system`. Default: off. Example: `--all`
+    #[arg(long, requires = "namespace", requires = "system")]
+    pub(crate) all: bool,
+
+    /// With `--all`, publish the modules in this namespace
+    ///
+    /// Example: `--namespace acme`
+    #[arg(long, value_name = "NS", requires = "all")]
+    pub(crate) namespace: Option<String>,
+
+    /// With `--all`, publish the modules for this system
+    ///
+    /// Example: `--system aws`
+    #[arg(long, value_name = "SYSTEM", requires = "all")]
+    pub(crate) system: Option<String>,
+
+    /// With `--all`, publish every module with this version
+    ///
+    /// Default: the version of each module is in a tag. Example: `--version 1.2.0`
+    #[arg(long, value_name = "VERSION", requires = "all")]
+    pub(crate) version: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModuleOne {
+    /// The module's address `namespace/name/system`
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+
+    /// The version, such as `1.2.0`
+    #[arg(value_name = "VERSION")]
+    pub(crate) version: String,
+
+    #[command(flatten)]
+    pub(crate) api: ApiTarget,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModuleDeprecate {
+    #[command(flatten)]
+    pub(crate) of: ModuleOne,
+
+    /// Say why, in one sentence
+    ///
+    /// Required. Example: `--reason 'it opens port 22 to the internet'`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+
+    /// Name an `https` page that says more
+    ///
+    /// Default: none. Example: `--link https://wiki.example.com/vpc`
+    #[arg(long, value_name = "URL")]
+    pub(crate) link: Option<String>,
+
+    /// Name what to use instead: another version, or another module
+    ///
+    /// Default: none. Example: `--replacement 1.3.0`
+    #[arg(long, value_name = "VERSION | ADDRESS")]
+    pub(crate) replacement: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModuleUnpublish {
+    #[command(flatten)]
+    pub(crate) of: ModuleOne,
+
+    /// Say why, in one sentence
+    ///
+    /// Required. Example: `--reason 'it deletes the wrong bucket'`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+
+    /// Name an `https` page that says more
+    ///
+    /// Default: none. Example: `--link https://wiki.example.com/vpc`
+    #[arg(long, value_name = "URL")]
+    pub(crate) link: Option<String>,
+
+    /// Name what to use instead: another version, or another module
+    ///
+    /// Default: none. Example: `--replacement 1.3.0`
+    #[arg(long, value_name = "VERSION | ADDRESS")]
+    pub(crate) replacement: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModuleShow {
+    /// The module's address `namespace/name/system`
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+
+    /// The version, such as `1.2.0`; default: the latest one
+    #[arg(value_name = "VERSION")]
+    pub(crate) version: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) api: ApiTarget,
+}
