@@ -46,6 +46,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "assemble",
             "archive",
             "registry_shape",
+            "description",
             "fuzz",
         ],
     ),

@@ -62,11 +62,13 @@ struct Broken<'a> {
 /// Finds the block with an error. It begins and ends in lines that are not indented.
 fn broken_block<'a>(text: &'a str, error: usize, context: &Context<'_>) -> Broken<'a> {
     let error = text.floor_char_boundary(error);
-    let end = text[error..].find("\n}").map_or(text.len(), |at| {
-        let brace = error + at + 2;
+    let line = text[..error].rfind('\n').map_or(0, |at| at + 1);
+    // The line of the error itself can be the last one of the block.
+    let from = line.saturating_sub(1);
+    let end = text[from..].find("\n}").map_or(text.len(), |at| {
+        let brace = from + at + 2;
         text[brace..].find('\n').map_or(text.len(), |at| brace + at + 1)
     });
-    let line = text[..error].rfind('\n').map_or(0, |at| at + 1);
     let earlier = text[..line].rmatch_indices('\n').map(|(at, _)| at + 1);
     let starts = std::iter::once(line).chain(earlier);
     let is_start = |at: &usize| text[*at..].starts_with(|c: char| c.is_ascii_alphabetic());

@@ -5,12 +5,14 @@
 //! never an error: the result has a warning and the rest.
 //!
 //! The modules import each other in this order only: `limits`, `model`, `notes`, `names`,
-//! `declarations`, `cost`, `hcl`, `json`, `assemble`, `archive`, `registry_shape`.
+//! `declarations`, `cost`, `hcl`, `json`, `assemble`, `archive`, `registry_shape`,
+//! `description`.
 
 mod archive;
 mod assemble;
 mod cost;
 mod declarations;
+mod description;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod hcl;

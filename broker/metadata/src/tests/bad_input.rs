@@ -189,6 +189,27 @@ fn a_result_that_would_be_too_long_is_cut_off_between_two_items() {
 }
 
 #[test]
+fn the_blocks_before_and_after_a_broken_one_are_read() {
+    let block = |name: &str, body: &str| format!("variable \"{name}\" {{\n{body}}}\n\n");
+    let (a, z) = (block("a", ""), block("z", "  type = string\n"));
+    for (broken, line) in [
+        (block("b", "  type = list(\n"), 6),
+        (block("b", "  type = list(\n  default = 1\n"), 6),
+        (block("b", "  default = { a = 1, a = 2 }\n"), 5),
+        ("variable \"b\" = {\n}\n".to_owned(), 4),
+        ("!\n}\n".to_owned(), 4),
+    ] {
+        let metadata = read_file("main.tf", format!("{a}{broken}{z}"));
+        assert_eq!(inputs(&metadata), ["a", "z"], "{broken}");
+        let expected = format!("`main.tf` has an error in line {line}");
+        assert!(warnings(&metadata)[0].starts_with(&expected), "{:?}", metadata.warnings);
+    }
+    let many = read_file("main.tf", block("b", "  type = list(\n").repeat(10) + &z);
+    assert_eq!(many.warnings.len(), 6);
+    assert!(warnings(&many)[5].contains("has more errors"), "{:?}", many.warnings);
+}
+
+#[test]
 fn one_long_text_is_cut_off_and_marked() {
     let text = "é".repeat(100_000);
     let metadata = read_file("main.tf", format!("variable \"x\" {{ description = \"{text}\" }}\n"));
