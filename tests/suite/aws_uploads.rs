@@ -161,7 +161,7 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
     assert_eq!(done.status, 201, "{}", done.text());
     assert_eq!(
         done.json(),
-        json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created"})
+        json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created", "warnings": []})
     );
     // One read each of the upload session, the version and the versions document, the last two with
     // the limits of the namespace. The broker reads the upload and puts the archive. It also reads

@@ -19,6 +19,7 @@ use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
 use crate::direct_upload::{self, UploadRoute};
 use crate::error::CommandError;
 use crate::fetch::download;
+use crate::output::notice;
 use crate::pack::Pattern;
 use crate::progress::spinning;
 use crate::source::{Source, is_url};
@@ -38,6 +39,9 @@ pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> CommandResult {
 struct Published {
     sha256: String,
     status: String,
+    /// What of the module's metadata the registry could not read. Earlier releases read none.
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandError> {
@@ -76,7 +80,11 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
         "sha256": archive.sha256(),
         "skipped": archive.skipped(),
         "source": source,
+        "warnings": published.warnings,
     });
+    for warning in &published.warnings {
+        notice(one_line(warning));
+    }
     let sha256 = archive.sha256();
     let lines = format_args!("{status} {address} {version} (sha256:{sha256})\n\n{block}");
     context.output.outcome(lines, &json)
