@@ -7,12 +7,13 @@
 pub use crate::authn::sigv4::fuzz::{request_body, request_document, sts_answer};
 pub use crate::http::fuzz::{bearer_header, lambda_event};
 pub use stile_core::fuzz::{Verdict, archive, arn, is_plain, token};
+pub use stile_metadata::fuzz::module_files;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// All targets, with the name of the program and of the folder with seeds.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("request_body", request_body),
     ("request_document", request_document),
     ("sts_answer", sts_answer),
@@ -21,6 +22,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("arn", arn),
     ("archive", archive),
     ("lambda_event", lambda_event),
+    ("module_files", module_files),
 ];
 
 #[cfg(test)]

@@ -111,6 +111,13 @@ data "aws_iam_policy_document" "store" {
     resources = ["${aws_s3_bucket.modules.arn}/modules/*"]
   }
 
+  # store/src/blobs/s3/metadata.rs: the broker puts the metadata of an archive before the archive, and reads it for its API.
+  statement {
+    sid       = "MetadataKeep"
+    actions   = ["s3:GetObject", "s3:PutObject"]
+    resources = ["${aws_s3_bucket.modules.arn}/metadata/*"]
+  }
+
   # store/src/blobs/s3/links.rs: this role signs the URLs of archives, each for one version of one archive.
   statement {
     sid       = "LocationSign"

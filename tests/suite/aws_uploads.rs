@@ -161,17 +161,17 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
     assert_eq!(done.status, 201, "{}", done.text());
     assert_eq!(
         done.json(),
-        json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created"})
+        json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created", "warnings": []})
     );
     // One read each of the upload session, the version, the versions document and the texts for the
-    // search, the version and the document with the limits of the namespace. The broker reads the upload and puts the archive. It also reads
+    // search, the version and the document with the limits of the namespace. The broker reads the upload, and puts the metadata and the archive. It also reads
     // the archive back, because the emulator reports no checksum.
     let expected = [
         ("dynamodb BatchGetItem", 2),
         ("dynamodb GetItem", 2),
         ("dynamodb TransactWriteItems", 2),
         ("s3 GET", 2),
-        ("s3 PUT", 1),
+        ("s3 PUT", 2),
         ("s3 DELETE", 1),
     ];
     assert_eq!(proxy.take_counts(), calls(expected));

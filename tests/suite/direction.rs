@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The packages of the project, each with its folder and the order of its top modules. A module can
 /// import only from the modules before it. A module that is not in the list fails the test.
-const PACKAGES: [(&str, &str, &[&str]); 7] = [
+const PACKAGES: [(&str, &str, &[&str]); 8] = [
     ("stile_settings", "broker/settings/src", &["mask", "variables", "flags"]),
     (
         "stile_protocol",
@@ -29,6 +29,25 @@ const PACKAGES: [(&str, &str, &[&str]); 7] = [
             "grants",
             "usage",
             "audit",
+        ],
+    ),
+    (
+        "stile_metadata",
+        "broker/metadata/src",
+        &[
+            "limits",
+            "model",
+            "notes",
+            "names",
+            "declarations",
+            "cost",
+            "hcl",
+            "json",
+            "assemble",
+            "archive",
+            "registry_shape",
+            "description",
+            "fuzz",
         ],
     ),
     (
@@ -130,13 +149,17 @@ const PACKAGES: [(&str, &str, &[&str]); 7] = [
 ];
 
 /// The packages of the project that each package can import.
-const BELOW: [(&str, &[&str]); 7] = [
+const BELOW: [(&str, &[&str]); 8] = [
     ("stile_settings", &[]),
     ("stile_protocol", &[]),
     ("stile_core", &["stile_protocol"]),
+    ("stile_metadata", &["stile_core"]),
     ("stile_store", &["stile_protocol", "stile_core", "stile_settings"]),
     ("terraform_credentials_stile", &["stile_protocol", "stile_settings"]),
-    ("stile_broker", &["stile_protocol", "stile_core", "stile_store", "stile_settings"]),
+    (
+        "stile_broker",
+        &["stile_protocol", "stile_core", "stile_metadata", "stile_store", "stile_settings"],
+    ),
     (
         "stile_admin",
         &[

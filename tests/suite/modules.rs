@@ -106,7 +106,7 @@ async fn a_version_is_published_once() {
     assert_eq!(reply.status, 201);
     assert_eq!(
         reply.json(),
-        json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": hex::encode(Sha256::digest(&first)), "status": "created"})
+        json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": hex::encode(Sha256::digest(&first)), "status": "created", "warnings": []})
     );
     let again = test.publish("acme/vpc/aws", "1.0.0", first, &token).await;
     assert_eq!((again.status.as_u16(), again.json()["status"].as_str()), (200, Some("unchanged")));

@@ -27,6 +27,8 @@ mod life;
 mod lifecycle;
 #[path = "load.rs"]
 mod load;
+#[path = "metadata.rs"]
+mod metadata;
 #[path = "modules.rs"]
 mod modules;
 #[path = "notices.rs"]

@@ -11,7 +11,7 @@ use stile_protocol::names::{ModuleAddress, Namespace, Permission};
 use terraform_credentials_stile::config::Environment;
 use terraform_credentials_stile::message::one_line;
 
-use super::module_send::{patterns, pending, publish_archive, version_of};
+use super::module_send::{Sent, patterns, pending, publish_archive, version_of};
 use super::{CommandResult, Context, module_all, module_life, module_show};
 use crate::api::Api;
 use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
@@ -54,7 +54,11 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
     let api =
         Api::new(&args.api, Permission::Upload, Some(address.namespace.clone()), context.now)?;
     let archive = open(api.environment()).await?;
-    let status = publish_archive(context, &api, &address, &version, &archive).await?;
+    let Sent { status, warnings } =
+        publish_archive(context, &api, &address, &version, &archive).await?;
+    for warning in &warnings {
+        notice(warning);
+    }
     let source = format!("{}/{address}", api.host());
     let block = block(&address, &source, &version);
     let json = json!({
@@ -64,6 +68,7 @@ async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandE
         "sha256": archive.sha256(),
         "skipped": archive.skipped(),
         "source": source,
+        "warnings": warnings,
     });
     let sha256 = archive.sha256();
     let lines = format_args!("{status} {address} {version} (sha256:{sha256})\n\n{block}");

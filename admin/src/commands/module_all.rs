@@ -10,7 +10,7 @@ use stile_protocol::names::{ModuleAddress, ModuleName, Namespace, Permission, Sy
 use terraform_credentials_stile::message::one_line;
 
 use super::Context;
-use super::module_send::{patterns, pending, publish_archive, version_of};
+use super::module_send::{Sent, patterns, pending, publish_archive, version_of};
 use super::module_tags::{HeadTags, check_committed};
 use crate::api::Api;
 use crate::cli::ModulePublish;
@@ -184,7 +184,11 @@ async fn publish(
         );
         return Ok((line, pending(address, version, &archive)));
     };
-    let status = publish_archive(context, api, address, version, &archive).await?;
+    let Sent { status, warnings } =
+        publish_archive(context, api, address, version, &archive).await?;
+    for warning in &warnings {
+        notice(format_args!("`{address}`: {warning}"));
+    }
     let json = json!({
         "status": status,
         "module": address.to_string(),

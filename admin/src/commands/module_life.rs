@@ -170,7 +170,7 @@ mod tests {
             ("", None),
             (" ", None),
             ("a\nb", None),
-                ("a\u{1b}[2J", None),
+            ("a\u{1b}[2J", None),
             ("a", Some("")),
             ("a", Some("v1.3.0")),
             ("a", Some("1.3")),

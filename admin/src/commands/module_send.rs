@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stile_core::package::{MAX_IN_ANY_EVENT, Version};
 use stile_protocol::names::ModuleAddress;
+use terraform_credentials_stile::message::one_line;
 use terraform_credentials_stile::token::Token;
 
 use super::Context;
@@ -21,9 +22,20 @@ use crate::upload::Archive;
 struct Published {
     sha256: String,
     status: String,
+    /// What of the module's metadata the registry could not read. Earlier releases read none.
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
-/// Publishes an archive. Returns `published`, or `unchanged` if the same bytes were published before.
+/// The result of sending an archive.
+pub(super) struct Sent {
+    /// `published`, or `unchanged` if the same bytes were published before.
+    pub(super) status: &'static str,
+    /// What of the module's metadata the registry could not read, one line each.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Publishes an archive.
 ///
 /// # Errors
 ///
@@ -34,7 +46,7 @@ pub(super) async fn publish_archive(
     address: &ModuleAddress,
     version: &Version,
     archive: &Archive,
-) -> Result<&'static str, CommandError> {
+) -> Result<Sent, CommandError> {
     let published: Published = send(context, api, address, version, archive)
         .await
         .and_then(|answer| answer.read())
@@ -44,7 +56,8 @@ pub(super) async fn publish_archive(
             "the registry stored different bytes than the sent archive as `{address}` {version}"
         )));
     }
-    Ok(if published.status == "unchanged" { "unchanged" } else { "published" })
+    let status = if published.status == "unchanged" { "unchanged" } else { "published" };
+    Ok(Sent { status, warnings: published.warnings.iter().map(|text| one_line(text)).collect() })
 }
 
 /// Returns the JSON of an archive that a dry run does not send.

@@ -10,6 +10,7 @@ mod check_turns;
 mod download_counts;
 pub mod life;
 mod limits;
+pub mod metadata;
 pub mod mint;
 mod notices;
 pub mod publish;

@@ -3,6 +3,7 @@
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::limits::UploadPermit;
+use super::metadata::{self, Described};
 use stile_core::audit::{Event, Outcome};
 use stile_core::clock::Clock;
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
@@ -20,6 +21,8 @@ pub struct Publication {
     pub sha256: String,
     /// Whether the version is new, already published, or in conflict.
     pub outcome: Published,
+    /// What of the module's metadata could not be read, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// The reason why the broker does not publish a version.
@@ -104,11 +107,13 @@ pub async fn publish(
     event: &mut Event,
 ) -> Result<Publication, PublishError> {
     event.package(access.address(), Some(&new.version));
-    let archive = {
+    let Described { archive, search, warnings } = {
         let turn = broker.limits.checks.take(bearer.principal(), access.address().namespace());
         let _turn = turn.await.ok_or(PublishError::NoTurn)?;
-        upload.verify(new.format, broker.limits.archives).await?
+        let archive = upload.verify(new.format, broker.limits.archives).await?;
+        metadata::describe(archive, broker.limits.archives).await
     };
+    let new = NewVersion { search, ..new };
     let access = bearer.decide_again(broker, access, event).await?;
     let sha256 = archive.sha256().to_owned();
     let outcome = broker.store.publish(&access, &new, archive, broker.clock.now()).await?;
@@ -116,7 +121,8 @@ pub async fn publish(
     if outcome == Published::Created {
         broker.search_cache.forget(access.address().namespace());
     }
-    Ok(Publication { address: access.address().clone(), version: new.version, sha256, outcome })
+    let address = access.address().clone();
+    Ok(Publication { address, version: new.version, sha256, outcome, warnings })
 }
 
 /// Returns the outcome for the audit log.

@@ -185,5 +185,6 @@ async fn published(
         version: version.clone(),
         sha256: announced.sha256.clone(),
         outcome,
+        warnings: Vec::new(),
     }))
 }

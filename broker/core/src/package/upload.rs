@@ -136,7 +136,7 @@ impl ArchiveUpload {
         let checked = tokio::task::spawn_blocking(move || {
             std::io::Seek::rewind(file.as_file_mut()).map_err(UploadError::Disk)?;
             archive::inspect(file.as_file_mut(), format, &limits).map_err(UploadError::Archive)?;
-            Ok(VerifiedArchive { file, sha256, bytes, format })
+            Ok(VerifiedArchive { file, sha256, bytes, format, metadata: None })
         });
         checked.await.map_err(|error| UploadError::Disk(std::io::Error::other(error)))?
     }
@@ -151,9 +151,21 @@ pub struct VerifiedArchive {
     sha256: String,
     bytes: u64,
     format: Format,
+    metadata: Option<Vec<u8>>,
 }
 
 impl VerifiedArchive {
+    /// Returns the archive with its metadata, as the store keeps it next to the archive.
+    #[must_use]
+    pub fn with_metadata(self, metadata: Vec<u8>) -> Self {
+        Self { metadata: Some(metadata), ..self }
+    }
+
+    /// Returns the metadata, if it was read.
+    pub fn metadata(&self) -> Option<&[u8]> {
+        self.metadata.as_deref()
+    }
+
     /// Returns the SHA-256 of the archive, in lower-case hex.
     pub fn sha256(&self) -> &str {
         &self.sha256

@@ -11,12 +11,14 @@ use super::modules::ModulePath;
 use crate::app::Broker;
 use crate::app::authorize::Bearer;
 use crate::app::catalogue::{self, CatalogueError};
+use crate::app::metadata;
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
 use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess};
 use stile_core::package::{PackageAddress, Step, Version};
+use stile_metadata::Metadata;
 use stile_store::VersionDetails;
 
 /// `GET /v1/modules/{namespace}/{name}/{system}`: shows the latest version.
@@ -69,7 +71,9 @@ async fn show(
 ) -> Result<Json<Value>, ApiError> {
     let details = catalogue::details(broker, access, version, event).await.map_err(catalogue)?;
     let listed = catalogue::listed(broker, access).await.map_err(catalogue)?;
-    Ok(Json(render(access.address(), version, &details, &listed)))
+    let metadata = metadata::of_archive(broker, access, &details.sha256).await;
+    let metadata = metadata.map_err(ApiError::store)?;
+    Ok(Json(render(access.address(), version, &details, &listed, metadata.as_ref())))
 }
 
 fn catalogue(error: CatalogueError) -> ApiError {
@@ -86,8 +90,12 @@ fn render(
     version: &Version,
     details: &VersionDetails,
     listed: &[Version],
+    metadata: Option<&Metadata>,
 ) -> Value {
     let PackageAddress::Module(module) = address;
+    let shape = metadata.map(|metadata| metadata.registry_shape(module.name.as_str()));
+    let (root, submodules, examples) =
+        shape.map(|shape| (shape.root, shape.submodules, shape.examples)).unwrap_or_default();
     let step = |step: &Option<Step>, by: &str, at: &str| {
         step.as_ref().map(|step| {
             let explanation = &step.explanation;
@@ -107,12 +115,16 @@ fn render(
         "name": module.name,
         "provider": module.system,
         "version": version.to_string(),
-        "description": null,
+        "description": metadata.and_then(Metadata::description),
         "source": null,
         "published_at": rfc3339(details.published_at),
         "versions": listed.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "deprecation": step(&details.life.deprecated, "deprecated_by", "deprecated_at"),
         "unpublished": step(&details.life.unpublished, "unpublished_by", "unpublished_at"),
+        "readme": metadata.and_then(|metadata| metadata.root.readme.as_ref()),
+        "root": root,
+        "submodules": submodules,
+        "examples": examples,
         "provenance": {
             "published_by": details.published_by,
             "published_at": rfc3339(details.published_at),

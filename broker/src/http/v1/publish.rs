@@ -90,7 +90,7 @@ pub(super) fn bad_name(error: NameError) -> ApiError {
 
 /// Returns the answer for a publication.
 pub(super) fn answer(publication: &Publication) -> Result<PublishReply, ApiError> {
-    let Publication { address, version, sha256, outcome: published } = publication;
+    let Publication { address, version, sha256, outcome: published, warnings } = publication;
     let status = match published {
         Published::Created => StatusCode::CREATED,
         Published::Same => StatusCode::OK,
@@ -124,6 +124,7 @@ pub(super) fn answer(publication: &Publication) -> Result<PublishReply, ApiError
         "version": version.to_string(),
         "sha256": sha256,
         "status": outcome(*published),
+        "warnings": warnings,
     });
     Ok((status, Json(body)))
 }

@@ -12,12 +12,16 @@ use std::time::Duration;
 use stile_core::package::{Format, VerifiedArchive};
 
 use super::disk_space::{DISK_RESERVE, DiskSpace};
+use super::metadata_files;
 use crate::blocking::blocking;
 use crate::files;
 use crate::{EmbeddedDeadlines, Leftover, StoreError};
 
 /// The file of the lock that all publishers share. Only a sweep of archives takes it alone.
 const LOCK: &str = "archives.lock";
+
+/// The folder with the metadata of archives.
+const METADATA: &str = "metadata";
 
 /// Prefix of the name of a file that the health check writes.
 const PROBE_PREFIX: &str = ".tmp";
@@ -96,6 +100,39 @@ impl Disk {
         blocking(move || put(archive, &place)).await
     }
 
+    fn metadata_folder(&self) -> PathBuf {
+        self.folder.join(METADATA)
+    }
+
+    /// Writes the metadata of an archive, or replaces it.
+    pub(crate) async fn put_metadata(
+        &self,
+        sha256: String,
+        json: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let (folder, incoming) = (self.metadata_folder(), self.incoming());
+        blocking(move || metadata_files::put(&folder, &sha256, &json, &incoming)).await
+    }
+
+    /// Reads the metadata of an archive. `None` if there is none.
+    pub(crate) async fn metadata(&self, sha256: String) -> Result<Option<Vec<u8>>, StoreError> {
+        let folder = self.metadata_folder();
+        blocking(move || metadata_files::read(&folder, &sha256)).await
+    }
+
+    /// Returns whether there is old metadata whose archive is not in the set.
+    pub(crate) async fn has_unnamed_metadata(
+        &self,
+        named: HashSet<String>,
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        let folder = self.metadata_folder();
+        blocking(move || {
+            metadata_files::old_and_unnamed(&folder, &named, now).map(|old| !old.is_empty())
+        })
+        .await
+    }
+
     /// Returns whether an archive of this size exists.
     pub(crate) fn exists(&self, sha256: &str, format: Format, bytes: u64) -> bool {
         fs::metadata(self.archive(sha256, format)).is_ok_and(|file| file.len() == bytes)
@@ -168,7 +205,8 @@ impl Disk {
         blocking(move || unnamed(&archives, &named)).await
     }
 
-    /// Deletes the old archives whose file name is not in the set. Returns their number.
+    /// Deletes the old archives whose file name is not in the set, and old metadata without an
+    /// archive in the set. Returns the number of archives.
     ///
     /// The set must be read after the lock was taken.
     pub(crate) async fn delete_unnamed(
@@ -188,6 +226,11 @@ impl Disk {
                 if is_old && fs::remove_file(&path).is_ok() {
                     tracing::info!(archive = %path.display(), "deleted an archive that no version names");
                     deleted += 1;
+                }
+            }
+            for path in metadata_files::old_and_unnamed(&folder.join(METADATA), &named, now)? {
+                if fs::remove_file(&path).is_ok() {
+                    tracing::info!(metadata = %path.display(), "deleted metadata of an archive that no version names");
                 }
             }
             drop(lock);

@@ -1,7 +1,9 @@
-//! The blob store: the bytes of archives, on a disk or in S3.
+//! The blob store: the bytes of archives and their metadata, on a disk or in S3.
 
 mod disk;
 mod disk_space;
+mod metadata;
+mod metadata_files;
 mod s3;
 mod upload;
 
@@ -40,7 +42,11 @@ impl Blobs {
         }
     }
 
-    /// Stores a verified archive and returns its record. It is safe to repeat with the same bytes.
+    /// Stores a verified archive after its metadata, and returns its record. It is safe to repeat
+    /// with the same bytes.
+    ///
+    /// The metadata depends only on the bytes of the archive, so versions with the same archive
+    /// share it.
     pub(crate) async fn put(
         &self,
         address: &PackageAddress,
@@ -48,6 +54,9 @@ impl Blobs {
         archive: VerifiedArchive,
     ) -> Result<StoredArchive, StoreError> {
         let (sha256, format) = (archive.sha256().to_owned(), archive.format());
+        if let Some(json) = archive.metadata() {
+            self.put_metadata(&sha256, json).await?;
+        }
         let object_version = match self {
             Self::Disk(disk) => {
                 disk.put(archive).await?;
@@ -70,6 +79,21 @@ impl Blobs {
             Self::Disk(disk) => Ok(disk.exists(&archive.sha256, archive.format, bytes)),
             // An object version never changes, so its bytes need no check.
             Self::S3(s3) => s3.exists(address, version, archive).await,
+        }
+    }
+
+    async fn put_metadata(&self, sha256: &str, json: &[u8]) -> Result<(), StoreError> {
+        match self {
+            Self::Disk(disk) => disk.put_metadata(sha256.to_owned(), json.to_vec()).await,
+            Self::S3(s3) => s3.put_metadata(sha256, json).await,
+        }
+    }
+
+    /// Returns the metadata of an archive. `None` if there is none.
+    pub(crate) async fn metadata(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Disk(disk) => disk.metadata(sha256.to_owned()).await,
+            Self::S3(s3) => s3.metadata(sha256).await,
         }
     }
 

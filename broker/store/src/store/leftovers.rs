@@ -42,10 +42,10 @@ impl Store {
     async fn sweep_archives(&self, disk: &Disk, now: i64) -> Result<usize, StoreError> {
         // Without the lock first, because usually there is nothing to delete.
         let Some(named) = self.named_files().await? else { return Ok(0) };
-        let unnamed = disk.unnamed(named).await?;
+        let unnamed = disk.unnamed(named.clone()).await?;
         let old = |leftover: &&Leftover| is_superfluous(leftover.written_at, now);
         let old = unnamed.iter().filter(old).count();
-        if old == 0 {
+        if old == 0 && !disk.has_unnamed_metadata(named, now).await? {
             return Ok(0);
         }
         let Some(lock) = disk.lock_for_sweep().await? else { return Ok(0) };

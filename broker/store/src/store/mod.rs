@@ -3,6 +3,7 @@
 
 mod folder;
 mod leftovers;
+mod metadata;
 mod on_aws;
 mod packages;
 

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
 
-use super::{ArchiveContents, ArchiveError, ArchiveLimits, ArchivedFile, Deadline};
+use super::{ArchiveContents, ArchiveError, ArchiveLimits, ArchivedFile, Deadline, FileContent};
 
 /// Maximum length of an entry's path in bytes. The limit of operating systems is 4,096 or less.
 const MAX_PATH_LEN: usize = 1_024;
@@ -26,6 +26,22 @@ pub(super) enum EntryKind {
     Implied,
 }
 
+/// Returns how many bytes of a file the caller wants, or `None` if it does not want the file.
+pub(super) type Wants<'a> = dyn FnMut(&ArchivedFile) -> Option<usize> + 'a;
+
+/// A file whose content the caller wants, while it is unpacked.
+struct OpenFile {
+    file: FileContent,
+    limit: usize,
+}
+
+impl OpenFile {
+    fn append(&mut self, chunk: &[u8]) {
+        let free = self.limit.saturating_sub(self.file.content.len());
+        self.file.content.extend_from_slice(&chunk[..free.min(chunk.len())]);
+    }
+}
+
 /// The entries of an archive so far, with their total size.
 pub(super) struct Listing<'a> {
     limits: &'a ArchiveLimits,
@@ -36,8 +52,13 @@ pub(super) struct Listing<'a> {
     /// The path and kind of each entry, by the path in one case and one normal form. Two entries with
     /// the same key are one file on macOS or Windows.
     paths: HashMap<String, (String, EntryKind)>,
-    /// The measured files, if the caller asked for them.
+    /// The files, if the caller asked for them.
     listed: Option<Vec<ArchivedFile>>,
+    /// Which files the caller wants to read, if any.
+    wants: Option<&'a mut Wants<'a>>,
+    /// The file that is unpacked next, if the caller wants it.
+    open: Option<OpenFile>,
+    contents: Vec<FileContent>,
 }
 
 impl<'a> Listing<'a> {
@@ -50,6 +71,9 @@ impl<'a> Listing<'a> {
             unpacked_bytes: 0,
             paths: HashMap::new(),
             listed: None,
+            wants: None,
+            open: None,
+            contents: Vec::new(),
         }
     }
 
@@ -58,13 +82,30 @@ impl<'a> Listing<'a> {
         Self { listed: Some(Vec::new()), ..Self::new(limits) }
     }
 
-    /// Collects a file that was measured, if the caller asked for the files.
-    pub(super) fn list(&mut self, name: &[u8], bytes: u64) {
-        if let Some(listed) = &mut self.listed {
-            let path = String::from_utf8_lossy(name);
-            let path = path.strip_prefix("./").unwrap_or(&path).to_owned();
-            listed.push(ArchivedFile { path, bytes });
+    /// Creates a listing that also collects the content of the files that the caller wants.
+    pub(super) fn with_contents(limits: &'a ArchiveLimits, wants: &'a mut Wants<'a>) -> Self {
+        Self { wants: Some(wants), ..Self::new(limits) }
+    }
+
+    /// Takes note of a file that is measured next, if the caller asked for files.
+    pub(super) fn begin_file(&mut self, name: &[u8], bytes: u64) {
+        if self.listed.is_none() && self.wants.is_none() {
+            return;
         }
+        let path = String::from_utf8_lossy(name);
+        let path = path.strip_prefix("./").unwrap_or(&path).to_owned();
+        let file = ArchivedFile { path, bytes };
+        if let Some(limit) = self.wants.as_mut().and_then(|wants| wants(&file)) {
+            let file = FileContent { file: file.clone(), content: Vec::new() };
+            self.open = Some(OpenFile { file, limit });
+        }
+        if let Some(listed) = &mut self.listed {
+            listed.push(file);
+        }
+    }
+
+    pub(super) fn take_contents(&mut self) -> Vec<FileContent> {
+        std::mem::take(&mut self.contents)
     }
 
     pub(super) fn take_files(&mut self) -> Vec<ArchivedFile> {
@@ -160,12 +201,18 @@ impl<'a> Listing<'a> {
     ) -> Result<(), ArchiveError> {
         let mut buffer = vec![0; 32 * 1_024];
         let mut size = 0_u64;
+        let mut open = self.open.take();
         loop {
             let read = from.read(&mut buffer);
             self.deadline.check()?;
             let count = match read {
                 Ok(0) => break,
-                Ok(count) => count as u64,
+                Ok(count) => {
+                    if let Some(open) = &mut open {
+                        open.append(&buffer[..count]);
+                    }
+                    count as u64
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return Err(ArchiveError::entry(name, "is damaged")),
             };
@@ -179,7 +226,10 @@ impl<'a> Listing<'a> {
             }
         }
         match size.cmp(&declared) {
-            Ordering::Equal => Ok(()),
+            Ordering::Equal => {
+                self.contents.extend(open.map(|open| open.file));
+                Ok(())
+            }
             Ordering::Less => Err(ArchiveError::entry(name, "is truncated")),
             Ordering::Greater => Err(ArchiveError::entry(name, "is damaged")),
         }

@@ -111,6 +111,15 @@ pub struct ArchivedFile {
     pub bytes: u64,
 }
 
+/// A file in an accepted archive, with its first bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileContent {
+    /// The path and the size of the file.
+    pub file: ArchivedFile,
+    /// The first bytes of the file, as many as the caller wanted.
+    pub content: Vec<u8>,
+}
+
 /// The reason why an archive was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -197,6 +206,26 @@ pub fn inspect_and_list(
     let mut listing = read(file, format, Listing::with_files(limits))?;
     let files = listing.take_files();
     listing.finish().map(|_| files)
+}
+
+/// Inspects a whole archive like [`inspect`], and returns the content of some files, in their order
+/// in the archive.
+///
+/// It calls `wants` for each file, before it reads the file. The result is the largest number of
+/// bytes to return of that file, or `None` to skip the file. The caller so bounds the memory.
+///
+/// # Errors
+///
+/// [`ArchiveError`], if the archive is invalid or the disk fails.
+pub fn inspect_and_read(
+    file: &mut File,
+    format: Format,
+    limits: &ArchiveLimits,
+    mut wants: impl FnMut(&ArchivedFile) -> Option<usize>,
+) -> Result<Vec<FileContent>, ArchiveError> {
+    let mut listing = read(file, format, Listing::with_contents(limits, &mut wants))?;
+    let contents = listing.take_contents();
+    listing.finish().map(|_| contents)
 }
 
 fn read<'a>(

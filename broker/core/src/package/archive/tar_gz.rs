@@ -93,10 +93,10 @@ fn entries<R: Read>(
         let name = listing.add(&raw_name, kind)?;
         check_entry(&mut entry, &name, kind)?;
         let size = entry.size();
-        listing.measure(&name, size, &mut entry)?;
         if kind == EntryKind::File {
-            listing.list(&raw_name, size);
+            listing.begin_file(&raw_name, size);
         }
+        listing.measure(&name, size, &mut entry)?;
         last = Some(name);
     }
 }

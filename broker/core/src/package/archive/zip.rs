@@ -55,12 +55,12 @@ pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(
             .by_index_raw(member.index)
             .map_err(|_| ArchiveError::entry(&member.name, "is damaged"))?;
         let is_folder = member.raw_name.ends_with(b"/");
+        if !is_folder {
+            listing.begin_file(&member.raw_name, member.data.size);
+        }
         // Nobody reads the data of a folder, so it may lack even the end of a deflate stream.
         if !is_folder || member.data.packed > 0 {
             member.data.check(&member.name, packed, listing)?;
-        }
-        if !is_folder {
-            listing.list(&member.raw_name, member.data.size);
         }
     }
     Ok(())

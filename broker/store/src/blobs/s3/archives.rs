@@ -6,7 +6,6 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::SdkError;
-use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use aws_sdk_s3::types::{BucketVersioningStatus, ServerSideEncryption};
@@ -262,7 +261,7 @@ pub(super) fn object_version(archive: &StoredArchive) -> Result<&str, StoreError
     archive.object_version.as_deref().ok_or_else(unversioned)
 }
 
-fn already_exists(error: &SdkError<PutObjectError>) -> bool {
+pub(super) fn already_exists(error: &SdkError<PutObjectError>) -> bool {
     // S3 returns 409 to one of two writers that put the same key at the same time.
     error.raw_response().is_some_and(|response| matches!(response.status().as_u16(), 409 | 412))
 }
@@ -272,7 +271,7 @@ fn already_exists(error: &SdkError<PutObjectError>) -> bool {
 /// S3 returns 404 only to callers that may list the bucket. To others it returns 403, which does
 /// not answer the question. A 404 from a proxy that does not know the page is not an answer,
 /// either.
-fn is_absent(error: &SdkError<HeadObjectError>) -> bool {
+pub(super) fn is_absent<E>(error: &SdkError<E>) -> bool {
     error
         .raw_response()
         .is_some_and(|response| response.status().as_u16() == 404 && is_from_aws(response))

@@ -2,6 +2,7 @@
 
 mod archives;
 mod links;
+mod metadata;
 mod setup;
 mod signing;
 mod uploads;

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use self::pack::{TarEntry, ZipEntry, inspected, tar_entry, tar_gz_of, zip_entry, zip_of};
 use super::{
-    ArchiveContents, ArchiveError, ArchiveLimits, ArchivedFile, Format, inspect, inspect_and_list,
+    ArchiveContents, ArchiveError, ArchiveLimits, ArchivedFile, FileContent, Format, inspect,
+    inspect_and_list, inspect_and_read,
 };
 
 /// Names that are invalid in both formats, and a part of the error.
@@ -232,6 +233,43 @@ fn the_files_of_an_accepted_archive_are_listed_with_their_sizes() {
         assert_eq!(listed, expected, "{format:?}");
         file.set_len(bytes.len() as u64 - 1).unwrap();
         assert!(inspect_and_list(&mut file, format, &ArchiveLimits::default()).is_err());
+    }
+}
+
+#[test]
+fn only_the_wanted_bytes_of_the_wanted_files_are_returned() {
+    let long = "x".repeat(100_000);
+    let entries: [(&str, &[u8]); 5] = [
+        ("./main.tf", b"locals {}\n"),
+        ("modules/a/", b""),
+        ("modules/a/empty.tf", b""),
+        ("skipped.md", b"abc"),
+        ("long.md", long.as_bytes()),
+    ];
+    let wants = |file: &ArchivedFile| match file.path.as_str() {
+        "skipped.md" => None,
+        "long.md" => Some(70_000),
+        _ => Some(10),
+    };
+    let expected = [
+        ("main.tf", 10, "locals {}\n"),
+        ("modules/a/empty.tf", 0, ""),
+        ("long.md", 100_000, &long),
+    ]
+    .map(|(path, bytes, content)| FileContent {
+        file: ArchivedFile { path: path.to_owned(), bytes },
+        content: content.as_bytes()[..content.len().min(70_000)].to_vec(),
+    });
+    let zip = zip_of(&entries.map(|(name, data)| zip_entry(name, data)));
+    let tar = tar_gz_of(&entries.map(|(name, data)| tar_entry(name, data)));
+    let limits = ArchiveLimits::default();
+    for (bytes, format) in [(zip, Format::Zip), (tar, Format::TarGz)] {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let read = inspect_and_read(&mut file, format, &limits, wants).unwrap();
+        assert_eq!(read, expected, "{format:?}");
+        file.set_len(bytes.len() as u64 - 1).unwrap();
+        assert!(inspect_and_read(&mut file, format, &limits, wants).is_err());
     }
 }
 
