@@ -155,7 +155,11 @@ async fn the_address_of_an_upload_takes_them_once_and_who_lost_the_answer_comple
         "{}",
         unchanged.text()
     );
-    assert_eq!(registry.test.aws().versions().await, 1, "only the published archive is left");
+    assert_eq!(
+        registry.test.aws().versions().await,
+        2,
+        "only the published archive and its metadata are left"
+    );
 }
 
 #[tokio::test]
