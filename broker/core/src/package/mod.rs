@@ -8,6 +8,7 @@ mod life;
 mod provenance;
 mod search_text;
 mod signed_url;
+pub mod source;
 mod upload;
 mod version;
 
