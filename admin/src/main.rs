@@ -10,6 +10,7 @@ mod direct_upload;
 mod error;
 mod expiry;
 mod fetch;
+mod git;
 mod output;
 mod pack;
 mod progress;

@@ -121,6 +121,7 @@ const PACKAGES: [(&str, &str, &[&str]); 7] = [
             "api",
             "pack",
             "fetch",
+            "git",
             "source",
             "upload",
             "direct_upload",

@@ -13,6 +13,7 @@ mod limits;
 pub mod mint;
 mod notices;
 pub mod publish;
+pub mod publish_source;
 pub mod search;
 mod sweep;
 pub mod upload;

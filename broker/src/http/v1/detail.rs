@@ -16,7 +16,8 @@ use crate::http::error::ApiError;
 use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess};
-use stile_core::package::{PackageAddress, Step, Version};
+use stile_core::package::source::ModuleSource;
+use stile_core::package::{Format, PackageAddress, Step, Version};
 use stile_store::VersionDetails;
 
 /// `GET /v1/modules/{namespace}/{name}/{system}`: shows the latest version.
@@ -119,7 +120,8 @@ fn render(
             "token_id": details.token_id,
             "sha256": details.sha256,
             "bytes": details.bytes,
-            "format": details.format.extension(),
+            "format": details.format.map(Format::extension),
+            "source": details.source.as_ref().map(ModuleSource::as_str),
             "claimed": details.claimed,
         },
     })
