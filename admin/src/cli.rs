@@ -342,6 +342,23 @@ pub(crate) struct ModulePublish {
     #[command(flatten)]
     pub(crate) several: SeveralModules,
 
+    /// Publish this source instead of an archive: a repository, or an archive at another server
+    ///
+    /// Clients fetch the module from there. The registry records only the text, and an operator must
+    /// allow the source for the namespace. A source begins with `git::https://`, `git::ssh://`,
+    /// `https://` or `s3::https://`. For a repository, the program asks git for the commit of the tag
+    /// or the branch in `ref`, and publishes the commit.
+    /// Default: none. Example: `--source 'git::https://github.com/acme/vpc.git?ref=v1.2.0'`
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["include", "all"])]
+    pub(crate) source: Option<String>,
+
+    /// Publish the tag or the branch of `--source` itself, and not its commit
+    ///
+    /// The content of the version can then change. The operator must allow a branch, and a tag that
+    /// is not `v` and a version. Default: off. Example: `--keep-ref`
+    #[arg(long, requires = "source")]
+    pub(crate) keep_ref: bool,
+
     /// List the files of the archive, its size and its digest, and send nothing
     ///
     /// Default: off. Example: `--dry-run`

@@ -10,6 +10,7 @@ mod direct_upload;
 mod error;
 mod expiry;
 mod fetch;
+mod git;
 mod output;
 mod pack;
 mod progress;
@@ -101,7 +102,7 @@ fn run(
             Noun::Namespace { verb } => namespace::run(context, verb).await,
             Noun::Grant { verb } => grant::run(context, verb).await,
             Noun::Token { verb } => token::run(context, verb).await,
-            Noun::Module { verb } => module::run(context, verb).await,
+            Noun::Module { verb } => Box::pin(module::run(context, verb)).await,
             Noun::Config { verb: ConfigVerb::Show(wanted) } => {
                 config_show::run(context, &wanted, parser, matches).await
             }

@@ -68,7 +68,7 @@ fn take_turn(path: &Path, now: DateTime<Utc>) -> bool {
         .is_ok_and(|bytes| private_file::write(path, &bytes, Durability::Cached).is_ok())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;

@@ -140,6 +140,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "api",
             "pack",
             "fetch",
+            "git",
             "source",
             "upload",
             "direct_upload",

@@ -314,6 +314,7 @@ async fn the_registry_records_who_published_a_version_and_names_what_the_environ
         shown["provenance"],
         json!({
             "published_by": role("deploy"), "token_id": shown["provenance"]["token_id"],
+            "source": null,
             "published_at": "2026-11-20T10:11:15Z", "sha256": sha256,
             "bytes": module_zip("3.0.0").len(), "format": "zip", "claimed": claims,
         })

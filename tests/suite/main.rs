@@ -52,5 +52,6 @@ mod processes;
 mod publishing_page;
 mod rotation;
 mod server;
+mod source_spellings;
 mod tidy;
 mod upload_rooms;

@@ -41,6 +41,10 @@ mod quotas;
 mod routes;
 #[path = "search.rs"]
 mod search;
+#[path = "sources.rs"]
+mod sources;
+#[path = "sources_git.rs"]
+mod sources_git;
 #[path = "store.rs"]
 mod store;
 #[path = "terraform.rs"]

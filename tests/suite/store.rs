@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use stile_core::grants::{Grant, Pin};
+use stile_core::package::source::AllowedSources;
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
 use stile_protocol::exchange::MAX_TTL;
@@ -292,6 +293,7 @@ async fn a_namespace_has_one_record_from_its_first_grant_or_from_an_operator() {
         created_by: by.to_owned(),
         created_at: at,
         limits: NamespaceLimits::default(),
+        sources: AllowedSources::default(),
     };
     // By an operator: the first creation counts, and its record stays.
     let made = store.as_operator().create_namespace(named("tools"), NOW).await.unwrap();

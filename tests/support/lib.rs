@@ -10,6 +10,7 @@
 //! | [`broker`] | the real broker in the process of a test, in memory or over TLS, and its log |
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
+//! | [`git_server`] | a git repository over HTTPS on loopback |
 //! | [`raw_archive`] | archives byte by byte, with random changes, and unpacked by other programs |
 //! | [`dev_ca`] | a certificate authority for one test |
 //! | [`permissions`] | programs that file permissions bind even as root |
@@ -29,6 +30,7 @@ pub mod aws;
 pub mod broker;
 pub mod demo;
 pub mod dev_ca;
+pub mod git_server;
 pub mod lambda;
 pub mod permissions;
 pub mod process;

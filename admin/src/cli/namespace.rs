@@ -13,10 +13,13 @@ pub(crate) enum NamespaceVerb {
     ///
     /// Example: `stile-admin namespace create acme --data /var/lib/stile`
     Create(NamespaceOne),
-    /// Set limits of a namespace
+    /// Set limits and allowed sources of a namespace
     ///
     /// A version that exceeds a limit is not published. Existing versions stay, also above a limit.
     /// A limit that you do not name does not change.
+    ///
+    /// A version can point to a repository or to an archive at another server, if the namespace
+    /// allows that source. The registry checks this at each publish and each download.
     ///
     /// Example: `stile-admin namespace set acme --max-bytes 10GB --max-versions 1000 --data
     /// /var/lib/stile`
@@ -42,7 +45,9 @@ pub(crate) struct NamespaceOne {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "limits", required = true, multiple = true, args = ["max_bytes", "max_versions"])]
+#[group(id = "limits", required = true, multiple = true, args = [
+    "max_bytes", "max_versions", "source", "no_source",
+])]
 pub(crate) struct NamespaceSet {
     /// The namespace, such as `acme`
     #[arg(value_name = "NAMESPACE")]
@@ -64,6 +69,30 @@ pub(crate) struct NamespaceSet {
     /// Example: `--max-versions 1000`
     #[arg(long, value_name = "NUMBER | none", value_parser = number)]
     pub(crate) max_versions: Option<LimitChange>,
+
+    /// Allow versions with a source at this address or below
+    ///
+    /// The address of a server, or of a path on it, as it begins in a source. Every other part must
+    /// be the same, also the user and the port. `git::https://HOST/acme` includes
+    /// `git::https://HOST/acme/vpc`, and not `git::https://HOST/acme-x`. Repeat the flag for more.
+    /// Other allowed sources do not change.
+    /// Default: none. Example: `--source git::https://github.com/acme`
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) source: Vec<String>,
+
+    /// For the repositories of `--source`, also allow branches, and tags that are not `v` and a version
+    ///
+    /// Then the content of a published version can change at any time.
+    /// Default: only full commit ids, and tags such as `v1.2.0`. Example: `--allow-moving-refs`
+    #[arg(long, requires = "source")]
+    pub(crate) allow_moving_refs: bool,
+
+    /// Remove all allowed sources, before `--source` adds others
+    ///
+    /// Clients then get no version with a source that is not allowed any more.
+    /// Default: off. Example: `--no-source`
+    #[arg(long)]
+    pub(crate) no_source: bool,
 }
 
 /// The word for no limit.

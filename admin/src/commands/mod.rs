@@ -8,11 +8,14 @@ mod grant_text;
 mod known_names;
 pub(crate) mod module;
 mod module_all;
+mod module_block;
 mod module_life;
 mod module_send;
 mod module_show;
+mod module_source;
 mod module_tags;
 pub(crate) mod namespace;
+mod namespace_set;
 pub(crate) mod store;
 pub(crate) mod token;
 

@@ -11,8 +11,9 @@ use stile_protocol::names::{ModuleAddress, Namespace, Permission};
 use terraform_credentials_stile::config::Environment;
 use terraform_credentials_stile::message::one_line;
 
+use super::module_block::block;
 use super::module_send::{Sent, patterns, pending, publish_archive, version_of};
-use super::{CommandResult, Context, module_all, module_life, module_show};
+use super::{CommandResult, Context, module_all, module_life, module_show, module_source};
 use crate::api::Api;
 use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
 use crate::error::CommandError;
@@ -38,6 +39,9 @@ pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> CommandResult {
 }
 
 async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandError> {
+    if let Some(source) = &args.source {
+        return module_source::publish(context, args, source).await;
+    }
     let (address, version, source) = what(&args.what)?;
     let patterns = patterns(&args.include)?;
     let open = async |environment: &Environment| match &source {
@@ -100,18 +104,6 @@ fn what(words: &[OsString]) -> Result<(ModuleAddress, Version, Source), CommandE
                 .hint("write `ADDRESS VERSION SOURCE`"))
         }
     }
-}
-
-/// Returns the block that uses a version in Terraform.
-fn block(address: &ModuleAddress, source: &str, version: &Version) -> String {
-    let name = address.name.as_str();
-    // A name in HCL begins with no digit.
-    let label = if name.starts_with(|c: char| c.is_ascii_digit()) {
-        "_".to_owned() + name
-    } else {
-        name.to_owned()
-    };
-    format!("module \"{label}\" {{\n  source  = \"{source}\"\n  version = \"{version}\"\n}}")
 }
 
 /// Prints what `module publish` would send.

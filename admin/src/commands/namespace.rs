@@ -1,18 +1,19 @@
-//! `namespace`: creates, shows and lists namespaces in the store, and sets their limits.
+//! `namespace`: creates, shows and lists namespaces in the store.
 
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
+use stile_core::package::source::AllowedSources;
 use stile_protocol::names::Namespace;
-use stile_store::{LimitsChange, LimitsSet, NamespaceCreated, NamespaceLimits, NamespaceSummary};
+use stile_store::{NamespaceCreated, NamespaceLimits, NamespaceSummary};
 use terraform_credentials_stile::message::one_line;
 
+use super::namespace_set::{absent, set, sources_json, sources_lines};
 use super::{CommandResult, Context, OpenStore, event, record};
-use crate::cli::{NamespaceOne, NamespaceSet, NamespaceVerb};
+use crate::cli::{NamespaceOne, NamespaceVerb};
 use crate::error::CommandError;
-use crate::output::notice;
 use crate::progress::spinning;
 use crate::target::StoreTarget;
 
@@ -48,66 +49,6 @@ async fn create(context: &Context, args: NamespaceOne) -> Result<(), CommandErro
     }
 }
 
-async fn set(context: &Context, args: NamespaceSet) -> Result<(), CommandError> {
-    let namespace: Namespace = args.namespace.parse()?;
-    let change = LimitsChange {
-        max_bytes: args.max_bytes.unwrap_or_default(),
-        max_versions: args.max_versions.unwrap_or_default(),
-    };
-    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
-    let done = store.set_limits(&operator, &namespace, change, context.now);
-    let done = spinning("counting the versions", Box::pin(done)).await;
-    let mut event = event(Kind::Namespace, &operator);
-    event.namespace(&namespace);
-    let done = record(event, done, |done| match done {
-        LimitsSet::Done { before, limits, .. } if before == limits => Outcome::Unchanged,
-        LimitsSet::Done { .. } => Outcome::Changed,
-        LimitsSet::Absent => Outcome::Absent,
-    })?;
-    let LimitsSet::Done { before, limits, usage } = done else {
-        return Err(absent(&namespace).hint(format!(
-            "create it with `{} {namespace}`",
-            args.store.command("namespace create")
-        )));
-    };
-    let (status, word) =
-        if before == limits { ("unchanged", "unchanged: ") } else { ("changed", "") };
-    let of = |limit: Option<u64>, what: &str| match limit {
-        Some(limit) => format!("at most {limit} {what}"),
-        None => format!("no limit of {what}"),
-    };
-    let lines = format_args!(
-        "{word}the namespace `{namespace}` has {} and {}",
-        of(limits.max_bytes, "bytes"),
-        of(limits.max_versions, "versions")
-    )
-    .to_string();
-    context.output.outcome(
-        lines,
-        &json!({
-            "status": status, "namespace": namespace,
-            "max_bytes": limits.max_bytes, "max_versions": limits.max_versions,
-            "bytes": usage.map(|usage| usage.bytes),
-            "versions": usage.map(|usage| usage.versions),
-        }),
-    )?;
-    let over = |used: Option<u64>, max: Option<u64>, what: &str| {
-        if let Some((used, max)) = used.zip(max).filter(|(used, max)| used >= max) {
-            notice(format_args!(
-                "the namespace has {used} {what}, and its limit is {max}, so no one can publish in it"
-            ));
-        }
-    };
-    over(usage.map(|usage| usage.bytes), limits.max_bytes, "bytes");
-    over(usage.map(|usage| usage.versions), limits.max_versions, "versions");
-    Ok(())
-}
-
-/// Returns the error for a namespace of which the store knows nothing.
-fn absent(namespace: &Namespace) -> CommandError {
-    CommandError::refused(format!("there is no namespace `{namespace}`"))
-}
-
 async fn show(context: &Context, args: NamespaceOne) -> Result<(), CommandError> {
     let namespace: Namespace = args.namespace.parse()?;
     let OpenStore { store, operator } = context.open(&args.store).await?;
@@ -126,8 +67,13 @@ async fn show(context: &Context, args: NamespaceOne) -> Result<(), CommandError>
         ("created by", one_line(&by)),
         ("created at", at),
     ];
-    let lines: Vec<String> =
-        lines.into_iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
+    // One line for each source, below the others. Most namespaces have none.
+    let sources = sources_lines(&sources(&found)).into_iter().map(|line| ("source", line));
+    let lines: Vec<String> = lines
+        .into_iter()
+        .chain(sources)
+        .map(|(name, value)| format!("{name:<12} {value}"))
+        .collect();
     context.output.outcome(lines.join("\n"), &object(&found))
 }
 
@@ -175,6 +121,10 @@ fn limits(found: &NamespaceSummary) -> NamespaceLimits {
     found.record.as_ref().map(|record| record.limits).unwrap_or_default()
 }
 
+fn sources(found: &NamespaceSummary) -> AllowedSources {
+    found.record.as_ref().map(|record| record.sources.clone()).unwrap_or_default()
+}
+
 /// Returns a number and its limit, such as `3 of 10`. A hyphen stands for a number that the store
 /// does not count.
 fn used_of(used: Option<u64>, max: Option<u64>) -> String {
@@ -191,5 +141,6 @@ fn object(found: &NamespaceSummary) -> Value {
         "created_at": record.map(|record| rfc3339(record.created_at)),
         "versions": usage.map(|usage| usage.versions), "max_versions": limits.max_versions,
         "bytes": usage.map(|usage| usage.bytes), "max_bytes": limits.max_bytes,
+        "sources": sources_json(&sources(found)),
     })
 }

@@ -15,6 +15,7 @@ mod namespace;
 mod output;
 mod publish;
 mod registry_host;
+mod sources;
 mod support;
 mod token;
 mod upload;

@@ -12,6 +12,7 @@ use stile_protocol::reply::ErrorCode;
 use crate::clock::rfc3339;
 use crate::grants::{GrantNamespace, OperatorAccess};
 use crate::identity::{Identity, Issuer};
+use crate::package::source::ModuleSource;
 use crate::package::{PackageAddress, Version};
 use crate::principal::Principal;
 use crate::token::{Claims, TokenId};
@@ -211,6 +212,7 @@ pub struct Event {
     permissions: Option<String>,
     expires_at: Option<i64>,
     package: Option<String>,
+    source: Option<String>,
     operator: Option<String>,
     about: Option<Principal>,
     network: Option<Network>,
@@ -236,6 +238,7 @@ impl Event {
             permissions: None,
             expires_at: None,
             package: None,
+            source: None,
             operator: None,
             about: None,
             network: None,
@@ -295,6 +298,11 @@ impl Event {
     /// Sets the requested resource, if it is not a package of this registry.
     pub fn resource(&mut self, text: String) {
         self.package = Some(text);
+    }
+
+    /// Sets the source of the version.
+    pub fn source(&mut self, source: &ModuleSource) {
+        self.source = Some(source.as_str().to_owned());
     }
 
     /// Sets the operator who changes the store directly.
@@ -374,6 +382,7 @@ impl Event {
             permissions = self.permissions.as_deref(),
             expires_at = self.expires_at.map(rfc3339),
             package = self.package.as_deref(),
+            source = self.source.as_deref(),
             operator = self.operator.as_deref(),
             about = self.about.as_ref().map(Principal::as_str),
             network = network.map(tracing::field::display),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use stile_protocol::names::{ModuleAddress, System};
 
-use crate::package::{SearchText, Version, split_words, words_of};
+use crate::package::{SearchText, Version, lower_case, split_words, words_of};
 
 /// The most bytes of a query.
 const MAX_QUERY: usize = 256;
@@ -49,7 +49,7 @@ impl SearchQuery {
         if text.len() > MAX_QUERY {
             return Err(QueryTooLong);
         }
-        let terms: Vec<String> = split_words(text).map(str::to_lowercase).collect();
+        let terms: Vec<String> = split_words(text).map(lower_case).collect();
         if terms.len() > MAX_TERMS {
             return Err(QueryTooLong);
         }
@@ -145,11 +145,7 @@ impl SearchIndex {
 }
 
 /// Orders found modules: the highest score first, then by address. Returns one page of them.
-pub fn page<'a>(
-    mut found: Vec<(u32, &'a SearchEntry)>,
-    offset: usize,
-    limit: usize,
-) -> Vec<&'a SearchEntry> {
+pub fn page(mut found: Vec<(u32, &SearchEntry)>, offset: usize, limit: usize) -> Vec<&SearchEntry> {
     found.sort_by(|(a, one), (b, other)| b.cmp(a).then_with(|| one.address.cmp(&other.address)));
     found.into_iter().skip(offset).take(limit).map(|(_, entry)| entry).collect()
 }

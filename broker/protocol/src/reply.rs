@@ -111,6 +111,8 @@ codes! {
     PrincipalRecreated = "principal_recreated",
     /// An operator revoked the principal.
     PrincipalRevoked = "principal_revoked",
+    /// The namespace does not allow the source of the version.
+    SourceNotAllowed = "source_not_allowed",
     /// The requested object does not exist.
     NotFound = "not_found",
     /// A publisher took the version back, so that nobody gets it.

@@ -10,6 +10,7 @@ use super::broker::Broker;
 use crate::tokens::KeyError;
 use stile_core::audit::Event;
 use stile_core::grants::{Download, PackageAccess};
+use stile_core::package::source::SourceRefusal;
 use stile_core::package::{ModuleSummary, SignedUrl, Step, Version};
 use stile_store::{Located, Location, StoreError, VersionDetails};
 
@@ -26,6 +27,14 @@ pub enum CatalogueError {
         version: String,
         /// Who took it back, when and why.
         step: Step,
+    },
+    /// The namespace does not allow the source of the version any more.
+    #[error("{refusal}")]
+    SourceRefused {
+        /// Why it does not.
+        refusal: SourceRefusal,
+        /// The namespace.
+        namespace: Namespace,
     },
     /// The store is down.
     #[error(transparent)]
@@ -108,16 +117,16 @@ fn latest_of(listed: Vec<Version>) -> Option<Version> {
     listed.into_iter().max_by_key(|version| (!version.is_prerelease(), version.clone()))
 }
 
-/// The place of a version's archive.
+/// The place of a version.
 #[derive(Debug)]
 pub struct DownloadUrl {
-    /// The signed URL.
+    /// The signed URL of its archive, or its source.
     pub url: String,
     /// Whether the version is deprecated.
     pub is_deprecated: bool,
 }
 
-/// Returns the signed URL of a version's archive.
+/// Returns the signed URL of a version's archive, or its source.
 pub async fn download(
     broker: &Broker,
     access: &PackageAccess<Download>,
@@ -132,9 +141,18 @@ pub async fn download(
             let version = format!("`{}` {version}", access.address());
             return Err(CatalogueError::Unpublished { version, step });
         }
+        Located::SourceRefused { source, refusal } => {
+            event.source(&source);
+            let namespace = access.address().namespace().clone();
+            return Err(CatalogueError::SourceRefused { refusal, namespace });
+        }
         Located::At { location, is_deprecated } => (location, is_deprecated),
     };
     let url = match location {
+        Location::Source(source) => {
+            event.source(&source);
+            source.to_string()
+        }
         Location::Presigned(url) => url,
         Location::Local(url) => {
             let purpose = SignedUrl::purpose(&broker.audience);

@@ -17,6 +17,7 @@ use crate::app::catalogue::CatalogueError;
 use crate::app::life::LifeError;
 use crate::app::mint::MintError;
 use crate::app::publish::PublishError;
+use crate::app::publish_source::PublishSourceError;
 use crate::app::upload::SessionError;
 use crate::authn::sigv4::proof::ProofError;
 use crate::authn::sigv4::{AnswerError, StsError};
@@ -25,6 +26,7 @@ use stile_core::clock::rfc3339;
 use stile_core::grants::Refusal;
 use stile_core::package::UploadError;
 use stile_core::package::archive::ArchiveError;
+use stile_core::package::source::SourceRefusal;
 use stile_store::{QuotaExceeded, StoreError, StoreErrorKind};
 
 impl ApiError {
@@ -242,6 +244,9 @@ impl ApiError {
                     step.explanation.sentence()
                 ),
             ),
+            CatalogueError::SourceRefused { refusal, namespace } => {
+                Self::source_refused(refusal, &namespace)
+            }
             CatalogueError::Store(error) => Self::store(error),
             CatalogueError::Key(error) => Self::key(error),
             CatalogueError::Sign => Self::new(ErrorCode::Internal, error.to_string()),
@@ -318,6 +323,34 @@ impl ApiError {
             }
             SessionError::Publish(error) => Self::publish(error),
         }
+    }
+
+    /// Converts the error of publishing a source in that namespace.
+    pub fn publish_source(error: PublishSourceError, namespace: &Namespace) -> Self {
+        match error {
+            PublishSourceError::Source(refusal) => Self::source_refused(refusal, namespace),
+            PublishSourceError::Publish(error) => Self::publish(error),
+        }
+    }
+
+    /// Returns the error for a source that the namespace does not allow.
+    pub fn source_refused(refusal: SourceRefusal, namespace: &Namespace) -> Self {
+        let hint = match refusal {
+            SourceRefusal::NotAllowed => format!(
+                "ask an operator for `stile-admin namespace set {namespace} --source ADDRESS`"
+            ),
+            SourceRefusal::MovingReference => {
+                "`stile-admin module publish --source` finds out the commit of a tag or a branch"
+                    .to_owned()
+            }
+        };
+        let message = match refusal {
+            SourceRefusal::NotAllowed => {
+                format!("namespace `{namespace}` does not allow this source")
+            }
+            SourceRefusal::MovingReference => format!("this source is not allowed: {refusal}"),
+        };
+        Self::new(ErrorCode::SourceNotAllowed, message).hint(hint)
     }
 
     /// Converts the error of an upload.

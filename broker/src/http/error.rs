@@ -91,7 +91,8 @@ impl ApiError {
             | ErrorCode::OutOfScope
             | ErrorCode::UnsupportedPrincipal
             | ErrorCode::PrincipalRecreated
-            | ErrorCode::PrincipalRevoked => StatusCode::FORBIDDEN,
+            | ErrorCode::PrincipalRevoked
+            | ErrorCode::SourceNotAllowed => StatusCode::FORBIDDEN,
             ErrorCode::NotFound => StatusCode::NOT_FOUND,
             ErrorCode::Unpublished => StatusCode::GONE,
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -66,6 +66,13 @@ pub(super) async fn read_nothing(request: Request) -> Result<(), ApiError> {
     }
 }
 
+/// Returns whether the client says that its body is JSON. [`read_json`] checks the rest.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = value.and_then(|value| value.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
 /// Returns whether the headers have one `Content-Type` of JSON in UTF-8, and no `Content-Encoding`.
 /// The broker never decompresses a body.
 fn is_plain_json(headers: &HeaderMap) -> bool {

@@ -1,6 +1,7 @@
 //! The types that the public methods of the store take and return.
 
 use stile_core::grants::{Grant, Pin};
+use stile_core::package::source::{AllowedSources, ModuleSource, SourceRefusal, SourcesError};
 use stile_core::package::{
     AnnouncedArchive, Claimed, Format, Life, SignedUrl, Step, UploadId, Version,
 };
@@ -86,6 +87,8 @@ pub struct NamespaceRecord {
     pub created_at: i64,
     /// The limits of its versions.
     pub limits: NamespaceLimits,
+    /// The sources that its versions may have, apart from archives of this registry.
+    pub sources: AllowedSources,
 }
 
 /// The limits of a namespace. `None` means no limit.
@@ -180,6 +183,22 @@ pub enum LimitsSet {
     },
     /// The namespace has no record, no grant and no module. Nothing changed.
     Absent,
+}
+
+/// The result of setting the allowed sources of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourcesSet {
+    /// The namespace allows the sources.
+    Done {
+        /// What it allowed before.
+        before: AllowedSources,
+        /// What it allows now.
+        sources: AllowedSources,
+    },
+    /// The namespace has no record, no grant and no module. Nothing changed.
+    Absent,
+    /// The list cannot have this change. Nothing changed.
+    Rejected(SourcesError),
 }
 
 /// A namespace with the numbers of its grants and modules.
@@ -284,6 +303,15 @@ pub enum Published {
     OverQuota(QuotaExceeded),
 }
 
+/// The result of publishing a version with a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourcePublished {
+    /// The namespace allows the source. This is the result.
+    Answered(Published),
+    /// The namespace does not allow the source. Nothing changed.
+    Refused(SourceRefusal),
+}
+
 /// The result of beginning an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BegunUpload {
@@ -338,12 +366,14 @@ impl PendingUpload {
 /// A version, with everything that the store records of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VersionDetails {
-    /// SHA-256 of the archive, in lower-case hexadecimal.
-    pub sha256: String,
-    /// The format of the archive.
-    pub format: Format,
-    /// The size of the archive.
+    /// SHA-256 of the archive, in lower-case hexadecimal. `None` for a version with a source.
+    pub sha256: Option<String>,
+    /// The format of the archive. `None` for a version with a source.
+    pub format: Option<Format>,
+    /// The size of the archive. 0 for a version with a source.
     pub bytes: u64,
+    /// The source, if the version has no archive.
+    pub source: Option<ModuleSource>,
     /// The principal that published it.
     pub published_by: String,
     /// The id of the publisher's token, which the audit log has with the session. An older release did
@@ -405,6 +435,13 @@ pub enum Located {
     },
     /// Nobody gets the version, since this step.
     Unpublished(Step),
+    /// Nobody gets the version, because the namespace does not allow its source any more.
+    SourceRefused {
+        /// The source.
+        source: ModuleSource,
+        /// Why the namespace does not allow it.
+        refusal: SourceRefusal,
+    },
 }
 
 /// The place from which a client fetches an archive.
@@ -414,6 +451,8 @@ pub enum Location {
     Local(SignedUrl),
     /// In the bucket, with this signed URL.
     Presigned(String),
+    /// At another server. The namespace allows this source.
+    Source(ModuleSource),
 }
 
 /// An archive that no version names: of a publish that lost a race, was killed, or is in progress.

@@ -26,7 +26,7 @@ pub use answers::{
     HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
     NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NamespaceUsage, NewGrant,
     PendingUpload, Published, QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken,
-    SingleUseOutcome, Swept, Updated, UploadSession, VersionDetails,
+    SingleUseOutcome, SourcePublished, SourcesSet, Swept, Updated, UploadSession, VersionDetails,
 };
 pub use aws::{
     AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,

@@ -5,8 +5,12 @@ use stile_tests::raw_archive::raw_zip::{RawZip, ZipMember};
 
 use super::file::{Entry, Form, Input};
 
-/// Returns the archive that an input publishes, and its media type.
+/// Returns the body that an input publishes, an archive or a source, and its media type.
 pub(super) fn of(input: &Input) -> Option<(Vec<u8>, &'static str)> {
+    if let Some(source) = &input.source {
+        let body = serde_json::json!({ "source": source });
+        return Some((body.to_string().into_bytes(), "application/json"));
+    }
     match (input.zip.as_slice(), input.tar.as_slice()) {
         ([], []) => None,
         (entries, []) => Some((zip(entries), "application/zip")),

@@ -160,6 +160,8 @@ pub(super) struct Input {
     pub(super) zip: Vec<Entry>,
     /// The entries of a tar archive that the test publishes, after its `main.tf`.
     pub(super) tar: Vec<Entry>,
+    /// The source of a version that the test publishes.
+    pub(super) source: Option<String>,
     /// A program of the project with its arguments, instead of a request. It uses the same store.
     pub(super) run: Vec<String>,
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
 use stile_protocol::region::{REGIONS, Region};
 use stile_tests::broker::journal::{Journal, Logged};
+use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{Backend, HOST, Place, Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 use stile_tests::sts::local::Seen;
@@ -75,6 +76,9 @@ impl Ground {
         for namespace in ["acme", "team-a"] {
             test.grant(&role("deploy"), namespace, &all).await;
         }
+        let sources = ["git::https://git.example.com/acme"];
+        let store = test.store().as_operator();
+        store.allow_sources("acme", &sources, test.time()).await.unwrap();
         let token = test.token(&deploy(), &all).await;
         assert_eq!(
             test.publish("acme/vpc/aws", "1.0.0", module_zip("warm"), &token).await.status,

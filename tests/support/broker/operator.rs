@@ -2,14 +2,15 @@
 
 use stile_core::grants::{Grant, GrantNamespace, OperatorAccess, Pin};
 use stile_core::identity::SingleUse;
+use stile_core::package::source::{AllowedSource, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 use stile_store::{
     Change, Created, HostRecorded, Leftover, LimitChange, LimitsChange, LimitsSet,
-    NamespaceCreated, NamespaceSummary, NewGrant, Revocations, SingleUseOutcome, Store, StoreError,
-    Updated,
+    NamespaceCreated, NamespaceSummary, NewGrant, Revocations, SingleUseOutcome, SourcesSet, Store,
+    StoreError, Updated,
 };
 
 /// Returns the operator access of tests.
@@ -94,6 +95,32 @@ impl Operated<'_> {
     ) -> Result<LimitsSet, StoreError> {
         let change = LimitsChange { max_bytes, max_versions };
         self.0.set_limits(&operator(), &namespace.parse().unwrap(), change, now).await
+    }
+
+    /// Adds allowed sources to a namespace, with branches for those that end with ` *`.
+    pub async fn allow_sources(
+        &self,
+        namespace: &str,
+        addresses: &[&str],
+        now: i64,
+    ) -> Result<SourcesSet, StoreError> {
+        let parse = |text: &&str| match text.strip_suffix(" *") {
+            Some(address) => AllowedSource::parse(address, true).unwrap(),
+            None => AllowedSource::parse(text, false).unwrap(),
+        };
+        let add = addresses.iter().map(parse).collect();
+        let change = SourcesChange { remove_all: false, add };
+        self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, now).await
+    }
+
+    /// Removes all allowed sources of a namespace.
+    pub async fn forbid_sources(
+        &self,
+        namespace: &str,
+        now: i64,
+    ) -> Result<SourcesSet, StoreError> {
+        let change = SourcesChange { remove_all: true, add: Vec::new() };
+        self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, now).await
     }
 
     /// Shows a namespace.

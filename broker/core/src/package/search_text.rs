@@ -83,9 +83,18 @@ pub(crate) fn split_words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
 
+/// Returns a word in lower case, also if it is not ASCII.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the words of a text are not names, and nothing is decided by them"
+)]
+pub(crate) fn lower_case(word: &str) -> String {
+    word.to_lowercase()
+}
+
 /// Returns the words of a text that are neither too short nor too long, in lower case.
 pub(crate) fn words_of(text: &str) -> impl Iterator<Item = String> {
-    split_words(text).map(str::to_lowercase).filter(|word| WORD.contains(&word.chars().count()))
+    split_words(text).map(lower_case).filter(|word| WORD.contains(&word.chars().count()))
 }
 
 #[cfg(test)]

@@ -253,7 +253,7 @@ fn an_archive_that_is_not_accepted_is_an_error_and_not_a_warning() {
         let mut archive = packed(&files, Format::Zip);
         match read(&mut archive, Format::Zip, &limits()) {
             Err(ArchiveError::Rejected { message, .. }) => {
-                assert!(message.contains(part), "{message}")
+                assert!(message.contains(part), "{message}");
             }
             other => panic!("{part}: {other:?}"),
         }

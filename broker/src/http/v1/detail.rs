@@ -17,7 +17,8 @@ use crate::http::error::ApiError;
 use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess};
-use stile_core::package::{PackageAddress, Step, Version};
+use stile_core::package::source::ModuleSource;
+use stile_core::package::{Format, PackageAddress, Step, Version};
 use stile_metadata::Metadata;
 use stile_store::VersionDetails;
 
@@ -71,8 +72,13 @@ async fn show(
 ) -> Result<Json<Value>, ApiError> {
     let details = catalogue::details(broker, access, version, event).await.map_err(catalogue)?;
     let listed = catalogue::listed(broker, access).await.map_err(catalogue)?;
-    let metadata = metadata::of_archive(broker, access, &details.sha256).await;
-    let metadata = metadata.map_err(ApiError::store)?;
+    // A version with a source has no archive here.
+    let metadata = match &details.sha256 {
+        None => None,
+        Some(sha256) => {
+            metadata::of_archive(broker, access, sha256).await.map_err(ApiError::store)?
+        }
+    };
     Ok(Json(render(access.address(), version, &details, &listed, metadata.as_ref())))
 }
 
@@ -131,7 +137,8 @@ fn render(
             "token_id": details.token_id,
             "sha256": details.sha256,
             "bytes": details.bytes,
-            "format": details.format.extension(),
+            "format": details.format.map(Format::extension),
+            "source": details.source.as_ref().map(ModuleSource::as_str),
             "claimed": details.claimed,
         },
     })

@@ -8,7 +8,7 @@ use axum::extract::{Path, Request, State};
 use stile_protocol::reply::ErrorCode;
 
 use super::modules::ModulePath;
-use super::publish::bad_name;
+use super::publication::bad_name;
 use crate::app::{Broker, life};
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;

@@ -5,22 +5,21 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode};
-use stile_protocol::names::NameError;
-use stile_protocol::reply::ErrorCode;
 
 use super::modules::ModulePath;
+use super::publication::{PublishReply, bad_name, claimed, reply};
+use super::publish_source;
 use crate::app::Broker;
 use crate::app::publish::{self, IncomingArchive, Publication};
 use crate::http::archive_body::{format, read_archive};
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
+use crate::http::json_body::is_json;
 use crate::http::run_detached::run_detached;
 use stile_core::audit::Kind;
-use stile_core::package::{Claimed, NewVersion, SearchText};
-use stile_store::Published;
+use stile_core::package::{NewVersion, SearchText};
 
-/// `POST /v1/modules/{namespace}/{name}/{system}/{version}`.
+/// `POST /v1/modules/{namespace}/{name}/{system}/{version}`, with an archive, or a source as JSON.
 ///
 /// Answers `201` for a new version, `200` if the same bytes are already published, and `409` if
 /// other bytes are.
@@ -30,6 +29,9 @@ pub async fn module(
     path: Result<Path<ModulePath>, PathRejection>,
     request: Request,
 ) -> Result<PublishReply, ApiError> {
+    if is_json(request.headers()) {
+        return publish_source::module(broker, credential, path, request).await;
+    }
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::Publish).await?;
     let received = async {
         let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
@@ -60,74 +62,10 @@ pub async fn module(
     run_detached(published).await
 }
 
-/// The header with what the publisher's environment claims.
-const CLAIMED_HEADER: &str = "stile-claimed";
-
-/// Returns the claims in the header, if it is there.
-fn claimed(headers: &HeaderMap) -> Result<Option<Claimed>, ApiError> {
-    let Some(value) = headers.get(CLAIMED_HEADER) else { return Ok(None) };
-    let claimed = Claimed::parse_header(value.to_str().unwrap_or_default());
-    claimed.map(Some).map_err(|error| {
-        let message = format!("header `{CLAIMED_HEADER}`: {}", error.problem);
-        ApiError::new(ErrorCode::InvalidRequest, message)
-    })
-}
-
-const fn outcome(published: Published) -> &'static str {
-    match published {
-        Published::Created => "created",
-        Published::Same => "unchanged",
-        Published::Different | Published::Unpublished => "conflict",
-        Published::Full | Published::OverQuota(_) => "full",
-    }
-}
-
-/// Returns the answer for an invalid address.
-#[expect(clippy::needless_pass_by_value, reason = "callers pass it as a function of the error")]
-pub(super) fn bad_name(error: NameError) -> ApiError {
-    ApiError::new(ErrorCode::InvalidRequest, error.to_string())
-}
-
-/// Returns the answer for a publication.
+/// Returns the answer for the publication of an archive.
 pub(super) fn answer(publication: &Publication) -> Result<PublishReply, ApiError> {
-    let Publication { address, version, sha256, outcome: published, warnings } = publication;
-    let status = match published {
-        Published::Created => StatusCode::CREATED,
-        Published::Same => StatusCode::OK,
-        Published::Full => {
-            return Err(ApiError::new(
-                ErrorCode::TooLarge,
-                format!("`{address}` has the maximum number of versions"),
-            )
-            .hint("publish the next versions under another module name"));
-        }
-        Published::OverQuota(exceeded) => {
-            return Err(ApiError::quota_exceeded(address.namespace(), *exceeded));
-        }
-        Published::Different => {
-            return Err(ApiError::new(
-                ErrorCode::Conflict,
-                format!("`{address}` {version} is already published with other content"),
-            )
-            .hint("a published version never changes; publish the next version"));
-        }
-        Published::Unpublished => {
-            return Err(ApiError::new(
-                ErrorCode::Conflict,
-                format!("`{address}` {version} is unpublished, with the same content"),
-            )
-            .hint(format!("run `stile-admin module restore {address} {version}`")));
-        }
-    };
-    let body = serde_json::json!({
-        "module": address.to_string(),
-        "version": version.to_string(),
-        "sha256": sha256,
-        "status": outcome(*published),
-        "warnings": warnings,
-    });
+    let Publication { address, version, sha256, outcome, warnings } = publication;
+    let (status, Json(mut body)) = reply(address, version, ("sha256", sha256), *outcome)?;
+    body["warnings"] = warnings.as_slice().into();
     Ok((status, Json(body)))
 }
-
-/// The answer to a publisher: a status and a JSON body.
-pub(super) type PublishReply = (StatusCode, Json<serde_json::Value>);

@@ -12,7 +12,8 @@ use axum::http::StatusCode;
 use stile_protocol::reply::ErrorCode;
 
 use super::modules::ModulePath;
-use super::publish::{PublishReply, answer, bad_name};
+use super::publication::{PublishReply, bad_name};
+use super::publish::answer;
 use crate::app::Broker;
 use crate::app::authorize::Bearer;
 use crate::app::upload::{self, SessionError, UploadRoute};

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stile_protocol::reply::ErrorCode;
 
 use super::modules::ModulePath;
-use super::publish::bad_name;
+use super::publication::bad_name;
 use crate::app::{Broker, usage};
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;

@@ -1,6 +1,7 @@
 //! The rules of grants, for every backend: whether a grant can be created, changed and deleted.
 
 use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
+use stile_core::package::source::AllowedSources;
 use stile_core::principal::{Principal, UniqueId};
 use stile_protocol::names::Permissions;
 
@@ -170,6 +171,7 @@ fn create(
             created_by: grant.created_by.clone(),
             created_at: grant.created_at,
             limits: NamespaceLimits::default(),
+            sources: AllowedSources::default(),
         }));
     }
     let created = Created::Done { grant: grant.clone(), new_namespace: known == Known::Unknown };

@@ -19,6 +19,7 @@ mod revocations;
 mod sealed_keyring;
 mod single;
 mod single_use;
+mod sources;
 mod sqlite;
 #[cfg(test)]
 mod tests;

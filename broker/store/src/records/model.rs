@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use stile_core::grants::{Grant, Pin};
+use stile_core::package::source::ModuleSource;
 use stile_core::package::{AnnouncedArchive, Claimed, Format, Life, SearchText, UploadId, Version};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
@@ -109,7 +111,7 @@ pub(crate) struct CountedUsage {
 /// One version, published or unpublished.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct VersionRecord {
-    pub(crate) archive: StoredArchive,
+    pub(crate) content: Content,
     pub(crate) bytes: u64,
     pub(crate) published_by: String,
     pub(crate) published_at: i64,
@@ -120,6 +122,77 @@ pub(crate) struct VersionRecord {
     pub(crate) life: Life,
     /// The text by which the version is found. Empty for a version of an older release.
     pub(crate) search: SearchText,
+}
+
+/// What clients get of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// An archive of this registry.
+    Archive(StoredArchive),
+    /// A repository, or an archive at another server.
+    Source(ModuleSource),
+}
+
+/// The format that a version with a source has in the store. A release without sources cannot read
+/// it, so it never looks for an archive.
+const SOURCE_FORMAT: &str = "source";
+
+impl Content {
+    /// Returns the SHA-256 of the archive, in lower-case hex. For a source it is a digest of the
+    /// text, which no archive has.
+    pub(crate) fn sha256(&self) -> String {
+        match self {
+            Self::Archive(archive) => archive.sha256.clone(),
+            Self::Source(source) => {
+                let text = [b"source\0", source.as_str().as_bytes()].concat();
+                hex::encode(Sha256::digest(text))
+            }
+        }
+    }
+
+    /// Returns the name of the format in the store.
+    pub(crate) const fn format(&self) -> &'static str {
+        match self {
+            Self::Archive(archive) => archive.format.extension(),
+            Self::Source(_) => SOURCE_FORMAT,
+        }
+    }
+
+    /// Returns the version of the object, if the archive is an object with versions.
+    pub(crate) fn object_version(&self) -> Option<&str> {
+        match self {
+            Self::Archive(archive) => archive.object_version.as_deref(),
+            Self::Source(_) => None,
+        }
+    }
+
+    /// Returns the source, if that is the content.
+    pub(crate) fn origin(&self) -> Option<&str> {
+        match self {
+            Self::Archive(_) => None,
+            Self::Source(source) => Some(source.as_str()),
+        }
+    }
+
+    /// Reads what the store has of a version. `None` if it is malformed.
+    pub(crate) fn read(
+        sha256: &str,
+        format: &str,
+        object_version: Option<&str>,
+        origin: Option<&str>,
+    ) -> Option<Self> {
+        let content = match origin {
+            Some(origin) => Self::Source(ModuleSource::parse(origin).ok()?),
+            None => Self::Archive(StoredArchive {
+                sha256: sha256.to_owned(),
+                format: Format::from_extension(format)?,
+                object_version: object_version.map(str::to_owned),
+            }),
+        };
+        // A source with another digest, or with the format of an archive, is not what was published.
+        let is_whole = content.sha256() == sha256 && content.format() == format;
+        is_whole.then_some(content)
+    }
 }
 
 /// The archive of a version.

@@ -94,6 +94,9 @@ pub(crate) enum Mutation {
         counted: Option<CountedUsage>,
         usage: NamespaceUsage,
     },
+    /// Sets the allowed sources of a namespace, and adds its record if it has none. Its record must
+    /// not have changed since the read.
+    SetSources { before: Option<RecordedNamespace>, record: NamespaceRecord },
     /// Records the registry that the records are for, if none is recorded.
     AddHost(Audience),
 }

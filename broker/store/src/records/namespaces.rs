@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 
 use stile_core::grants::{GrantNamespace, PermittedNamespaces};
+use stile_core::package::source::AllowedSources;
 use stile_protocol::names::Namespace;
 
 use super::Records;
 use super::model::RecordedNamespace;
 use super::mutation::{Mutation, Outcome};
 use crate::retry::Retry;
-use crate::{NamespaceCreated, NamespaceRecord, NamespaceSummary, StoreError};
+use crate::{NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, StoreError};
 
 /// A record as the backend found it; `None` if this program cannot read it.
 pub(crate) type StoredNamespace = Option<RecordedNamespace>;
@@ -134,6 +135,17 @@ impl Found {
             usage: None,
         };
         self.0.entry(namespace.clone()).or_insert_with(empty)
+    }
+}
+
+/// Returns a new record, without limits and without allowed sources.
+pub(super) fn empty(namespace: &Namespace, created_by: &str, now: i64) -> NamespaceRecord {
+    NamespaceRecord {
+        namespace: namespace.clone(),
+        created_by: created_by.to_owned(),
+        created_at: now,
+        limits: NamespaceLimits::default(),
+        sources: AllowedSources::default(),
     }
 }
 

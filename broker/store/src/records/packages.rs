@@ -30,7 +30,7 @@ impl Records {
             let exceeded = quota.and_then(|quota| quota.exceeded_by(record.bytes));
             if let Some(full) = full.or(exceeded.map(Published::OverQuota)) {
                 let published = self.version(address, version).await?;
-                let same = |published: VersionRecord| compare(&published, &record.archive.sha256);
+                let same = |published: VersionRecord| compare(&published, &record.content.sha256());
                 return Ok(published.map_or(full, same));
             }
             let before = package.revision;
@@ -59,7 +59,7 @@ impl Records {
                     let published = self.version(address, version).await?.ok_or_else(|| {
                         StoreError::busy("the version changed during its publication")
                     })?;
-                    return Ok(compare(&published, &record.archive.sha256));
+                    return Ok(compare(&published, &record.content.sha256()));
                 }
                 // Another writer has published another version, or is about to. Or the namespace has
                 // other limits or more versions than it had.
@@ -93,7 +93,7 @@ impl Records {
 
 /// Returns the result of publishing these bytes if the version exists already.
 pub(crate) fn compare(existing: &VersionRecord, sha256: &str) -> Published {
-    match (existing.archive.sha256 == sha256, &existing.life.unpublished) {
+    match (existing.content.sha256() == sha256, &existing.life.unpublished) {
         (false, _) => Published::Different,
         (true, None) => Published::Same,
         (true, Some(_)) => Published::Unpublished,

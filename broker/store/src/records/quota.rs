@@ -10,12 +10,9 @@ use stile_protocol::names::Namespace;
 use super::Records;
 use super::model::{CountedUsage, Quota, RecordedNamespace};
 use super::mutation::{Mutation, Outcome};
-use super::namespaces::{Known, readable};
+use super::namespaces::{Known, empty, readable};
 use crate::retry::Retry;
-use crate::{
-    LimitsChange, LimitsSet, NamespaceLimits, NamespaceRecord, NamespaceUsage, QuotaExceeded,
-    StoreError,
-};
+use crate::{LimitsChange, LimitsSet, NamespaceLimits, NamespaceUsage, QuotaExceeded, StoreError};
 
 /// The names of the limits in a record, which its `crit` lists.
 pub(super) const LIMITS: [&str; 2] = ["max_bytes", "max_versions"];
@@ -71,15 +68,9 @@ impl Records {
             if before.is_none() && self.known_namespace(namespace).await? == Known::Unknown {
                 return Ok(LimitsSet::Absent);
             }
-            let mut record = before.as_ref().map_or_else(
-                || NamespaceRecord {
-                    namespace: namespace.clone(),
-                    created_by: created_by.to_owned(),
-                    created_at: now,
-                    limits: NamespaceLimits::default(),
-                },
-                |before| before.record.clone(),
-            );
+            let mut record = before
+                .as_ref()
+                .map_or_else(|| empty(namespace, created_by, now), |before| before.record.clone());
             let held = record.limits;
             let held_before = *limits_before.get_or_insert(held);
             let limits = NamespaceLimits {
@@ -101,7 +92,8 @@ impl Records {
         }
     }
 
-    async fn recorded(
+    /// Returns the record of a namespace, if it has one.
+    pub(super) async fn recorded(
         &self,
         namespace: &Namespace,
     ) -> Result<Option<RecordedNamespace>, StoreError> {

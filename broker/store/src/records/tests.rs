@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 use stile_core::grants::{Grant, Pin};
+use stile_core::package::source::ModuleSource;
 use stile_core::package::{
     AnnouncedArchive, Explanation, Format, Life, LifeChange, PackageAddress, SearchText, UploadId,
     Version,
@@ -13,7 +14,7 @@ use stile_core::token::{KeyringSummary, TokenId};
 use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::{Permission, Permissions};
 
-use super::model::{ClearKey, SealedKeyring, StoredArchive, VersionRecord};
+use super::model::{ClearKey, Content, SealedKeyring, StoredArchive, VersionRecord};
 use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::retention::{EXPIRED_GRANT_RETENTION, MARGIN};
 use super::*;
@@ -76,14 +77,18 @@ fn version(text: &str) -> Version {
     Version::parse(text).unwrap()
 }
 
+fn archive(digest: &str, object_version: Option<&str>) -> Content {
+    Content::Archive(StoredArchive {
+        sha256: digest.to_owned(),
+        format: Format::Zip,
+        object_version: object_version.map(str::to_owned),
+    })
+}
+
 /// Returns a version whose archive has that digest.
 fn record(digest: &str) -> VersionRecord {
     VersionRecord {
-        archive: StoredArchive {
-            sha256: digest.to_owned(),
-            format: Format::Zip,
-            object_version: None,
-        },
+        content: archive(digest, None),
         bytes: 5,
         published_by: "x".to_owned(),
         published_at: 7,
@@ -174,9 +179,10 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
 async fn a_version_is_read_as_it_was_written_and_not_at_all_if_it_is_damaged() {
     let database = Database::new();
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
-    let mut moved = record("aa");
-    moved.archive.object_version = Some("x".to_owned());
-    for (text, record) in [("1.0.0", record("aa")), ("1.1.0", moved)] {
+    let moved = VersionRecord { content: archive("aa", Some("x")), ..record("aa") };
+    let source = ModuleSource::parse("git::https://h.example/vpc?ref=v1.0.0").unwrap();
+    let source = VersionRecord { content: Content::Source(source), ..record("aa") };
+    for (text, record) in [("1.0.0", record("aa")), ("1.1.0", moved), ("1.2.0", source)] {
         let version = version(text);
         assert_eq!(database.records.version(&address, &version).await.unwrap(), None);
         database.records.add_version(&address, &version, record.clone()).await.unwrap();

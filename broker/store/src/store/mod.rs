@@ -6,9 +6,11 @@ mod leftovers;
 mod metadata;
 mod on_aws;
 mod packages;
+mod sources;
 
 use stile_core::grants::{Grant, GrantAccess, GrantNamespace, OperatorAccess, PrincipalState};
 use stile_core::identity::SingleUse;
+use stile_core::package::source::{AllowedSources, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Keyring, TokenId};
 use stile_core::usage::DeprecatedDownload;
@@ -24,7 +26,7 @@ use crate::records::{Records, principal_state};
 use crate::{
     Change, Created, HostRecorded, LimitsChange, LimitsSet, NamespaceCreated, NamespaceLimits,
     NamespaceRecord, NamespaceSummary, NewGrant, Recorded, Revocations, SingleUseOutcome,
-    StoreError, Updated,
+    SourcesSet, StoreError, Updated,
 };
 
 /// Everything that a registry stores.
@@ -170,6 +172,7 @@ impl Store {
                 created_by,
                 created_at: now,
                 limits: NamespaceLimits::default(),
+                sources: AllowedSources::default(),
             })
             .await
     }
@@ -183,6 +186,17 @@ impl Store {
         now: i64,
     ) -> Result<LimitsSet, StoreError> {
         self.records.set_limits(namespace, change, access.operator(), now).await
+    }
+
+    /// Changes the list of sources that the versions of a namespace may have.
+    pub async fn set_sources(
+        &self,
+        access: &OperatorAccess,
+        namespace: &Namespace,
+        change: &SourcesChange,
+        now: i64,
+    ) -> Result<SourcesSet, StoreError> {
+        self.records.set_sources(namespace, change, access.operator(), now).await
     }
 
     /// Returns one namespace; `None` if it has no record, no grant and no module.

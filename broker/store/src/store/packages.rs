@@ -14,11 +14,11 @@ use stile_protocol::names::Namespace;
 
 use super::Store;
 use crate::blobs::{FetchedObject, SpaceAllocation};
-use crate::records::model::VersionRecord;
+use crate::records::model::{Content, VersionRecord};
 use crate::records::{COUNTS_PER_COMMIT, UploadAdded, compare};
 use crate::{
-    AfterDownload, BegunUpload, DownloadTotal, FetchedUpload, LifeChanged, Located, PendingUpload,
-    Published, StoreError, VersionDetails,
+    AfterDownload, BegunUpload, DownloadTotal, FetchedUpload, LifeChanged, Located, Location,
+    PendingUpload, Published, StoreError, VersionDetails,
 };
 
 impl Store {
@@ -47,7 +47,15 @@ impl Store {
             return Ok(Some(Located::Unpublished(step)));
         }
         let is_deprecated = published.life.deprecated.is_some();
-        let location = self.blobs.location(address, version, published.archive, now, ttl).await?;
+        let location = match published.content {
+            Content::Archive(archive) => {
+                self.blobs.location(address, version, archive, now, ttl).await?
+            }
+            Content::Source(source) => match self.source_refusal(access, &source).await? {
+                None => Location::Source(source),
+                Some(refusal) => return Ok(Some(Located::SourceRefused { source, refusal })),
+            },
+        };
         Ok(Some(Located::At { location, is_deprecated }))
     }
 
@@ -58,15 +66,23 @@ impl Store {
         version: &Version,
     ) -> Result<Option<VersionDetails>, StoreError> {
         let record = self.records.version(access.address(), version).await?;
-        Ok(record.map(|record| VersionDetails {
-            sha256: record.archive.sha256,
-            format: record.archive.format,
-            bytes: record.bytes,
-            published_by: record.published_by,
-            token_id: record.token_id,
-            published_at: record.published_at,
-            claimed: record.claimed,
-            life: record.life,
+        Ok(record.map(|record| {
+            let (archive, source) = match record.content {
+                Content::Archive(archive) => (Some((archive.sha256, archive.format)), None),
+                Content::Source(source) => (None, Some(source)),
+            };
+            let (sha256, format) = archive.unzip();
+            VersionDetails {
+                sha256,
+                format,
+                bytes: record.bytes,
+                source,
+                published_by: record.published_by,
+                token_id: record.token_id,
+                published_at: record.published_at,
+                claimed: record.claimed,
+                life: record.life,
+            }
         }))
     }
 
@@ -166,7 +182,7 @@ impl Store {
         let (existing, quota) = self.records.version_and_quota(address, version).await?;
         if let Some(existing) = existing {
             let outcome = compare(&existing, archive.sha256());
-            let published = existing.archive;
+            let Content::Archive(published) = existing.content else { return Ok(outcome) };
             let same = outcome == Published::Same && published.format == archive.format();
             // If the archive was lost, the same bytes restore it.
             if same && !self.blobs.exists(address, version, &published, bytes).await? {
@@ -183,7 +199,7 @@ impl Store {
         }
         let _lock = self.blobs.lock_for_publish().await?;
         let record = VersionRecord {
-            archive: self.blobs.put(address, version, archive).await?,
+            content: Content::Archive(self.blobs.put(address, version, archive).await?),
             bytes,
             published_by: access.principal().to_string(),
             published_at: now,
@@ -211,7 +227,7 @@ impl Store {
             return Ok(None);
         };
         let outcome = compare(&existing, &announced.sha256);
-        let archive = existing.archive;
+        let Content::Archive(archive) = existing.content else { return Ok(Some(outcome)) };
         let lost = outcome == Published::Same
             && !self.blobs.exists(address, version, &archive, announced.bytes).await?;
         Ok((!lost).then_some(outcome))

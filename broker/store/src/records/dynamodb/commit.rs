@@ -126,6 +126,12 @@ impl DynamoDb {
                     None => return Ok(Rendered::Refused),
                 }
             }
+            Mutation::SetSources { before, record } => {
+                match self.set_sources(before.as_ref(), record).await? {
+                    Some(write) => vec![write],
+                    None => return Ok(Rendered::Refused),
+                }
+            }
             Mutation::AddHost(host) => vec![single::add_host(host)],
         };
         Ok(Rendered::Writes(writes))

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use stile_core::critical;
+use stile_core::package::source::AllowedSources;
 use stile_protocol::names::Namespace;
 
 use super::DynamoDb;
@@ -23,6 +24,9 @@ const ALL: &str = "namespaces";
 
 /// The attribute with the revision of the limits, in a record and in a count.
 const REVISION: &str = "limits_revision";
+
+/// The attribute with the allowed sources, as text.
+const SOURCES: &str = "sources";
 
 /// The largest number of rows in one batch (`BatchGetItem`).
 const BATCH: usize = 100;
@@ -114,8 +118,9 @@ impl DynamoDb {
         used: NamespaceUsage,
     ) -> Result<Option<Vec<Write>>, StoreError> {
         let key = key(&after.namespace);
-        let mut row = match self.row(&key).await? {
-            Some(row) if record(&row).as_ref() == before => row,
+        let found = self.row(&key).await?;
+        let mut row = match &found {
+            Some(row) if record(row).as_ref() == before => row.clone(),
             None if before.is_none() => attributes(after),
             _ => return Ok(None),
         };
@@ -134,18 +139,52 @@ impl DynamoDb {
             None => row.remove(critical::CRIT),
         };
         let row = row.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        let record = Write::put(key, row);
-        let record = match (before, revision) {
-            (None, _) => record.only_if_absent(),
-            (Some(_), 0) => {
-                record.only_if("attribute_exists(pk) AND attribute_not_exists(limits_revision)")
-            }
-            (Some(_), _) => {
-                record.only_if("limits_revision = :revision").value(":revision", number(revision))
-            }
-        };
+        let record = only_if_unchanged(Write::put(key, row), found.as_ref());
         Ok(Some(std::iter::once(record).chain(count_write(after, next, counted, used)).collect()))
     }
+
+    /// Returns the write that sets the allowed sources of a namespace. `None` if the record has
+    /// changed since the read.
+    pub(super) async fn set_sources(
+        &self,
+        before: Option<&RecordedNamespace>,
+        after: &NamespaceRecord,
+    ) -> Result<Option<Write>, StoreError> {
+        let key = key(&after.namespace);
+        let found = self.row(&key).await?;
+        let mut row = match &found {
+            Some(row) if record(row).as_ref() == before => row.clone(),
+            None if before.is_none() => attributes(after),
+            _ => return Ok(None),
+        };
+        match after.sources.to_text() {
+            Some(sources) => row.insert(SOURCES.to_owned(), text(sources)),
+            None => row.remove(SOURCES),
+        };
+        let row = row.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        Ok(Some(only_if_unchanged(Write::put(key, row), found.as_ref())))
+    }
+}
+
+/// Adds the condition that nobody has changed the record of a namespace since the read. A write puts
+/// the whole item, so it would undo such a change.
+fn only_if_unchanged(write: Write, found: Option<&Row>) -> Write {
+    let Some(found) = found else { return write.only_if_absent() };
+    let (revision, sources) = (found.get(REVISION), found.get(SOURCES));
+    let mut write = write.only_if(match (revision, sources) {
+        (None, None) => {
+            "attribute_exists(pk) AND attribute_not_exists(limits_revision) AND attribute_not_exists(sources)"
+        }
+        (None, Some(_)) => "attribute_not_exists(limits_revision) AND sources = :sources",
+        (Some(_), None) => "limits_revision = :revision AND attribute_not_exists(sources)",
+        (Some(_), Some(_)) => "limits_revision = :revision AND sources = :sources",
+    });
+    for (name, value) in [(":revision", revision), (":sources", sources)] {
+        if let Some(value) = value {
+            write = write.value(name, value.clone());
+        }
+    }
+    write
 }
 
 /// Returns the write of the count for new limits, if it must not have changed since the read.
@@ -202,7 +241,7 @@ pub(super) fn add(record: &NamespaceRecord) -> Write {
     Write::put(key(&record.namespace), row).only_if_absent()
 }
 
-/// Returns the attributes of a record without limits.
+/// Returns the attributes of a record without limits and without allowed sources.
 fn attributes(record: &NamespaceRecord) -> Row {
     [
         ("created_by".to_owned(), text(record.created_by.as_str())),
@@ -240,6 +279,10 @@ fn record(row: &Row) -> StoredNamespace {
         limits: NamespaceLimits {
             max_bytes: limit(max_bytes)?,
             max_versions: limit(max_versions)?,
+        },
+        sources: match row.get(SOURCES) {
+            None => AllowedSources::default(),
+            Some(_) => AllowedSources::read(Some(read_text(row, SOURCES)?)),
         },
     };
     // A limit that is named and has no value would be a restriction that nobody keeps.
@@ -281,6 +324,7 @@ mod tests {
             created_by: "local:alice".to_owned(),
             created_at: 7,
             limits: NamespaceLimits::default(),
+            sources: AllowedSources::default(),
         }
     }
 
@@ -307,9 +351,35 @@ mod tests {
             ("crit", text(r#"["hours"]"#)),
             ("crit", text("max_bytes")),
             ("crit", number(1)),
+            ("sources", number(1)),
         ] {
             assert_eq!(with(name, value), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_record_is_replaced_only_if_its_limits_and_its_sources_are_as_they_were_read() {
+        for (attributes, expected) in [
+            (
+                vec![],
+                vec!["attribute_exists(pk)", "not_exists(limits_revision)", "not_exists(sources)"],
+            ),
+            (vec![REVISION], vec!["limits_revision = :revision", "not_exists(sources)"]),
+            (vec![SOURCES], vec!["not_exists(limits_revision)", "sources = :sources"]),
+            (vec![REVISION, SOURCES], vec!["limits_revision = :revision", "sources = :sources"]),
+        ] {
+            let row: Row = attributes.iter().map(|name| ((*name).to_owned(), text("x"))).collect();
+            let write = only_if_unchanged(Write::put(key(&expected_namespace()), []), Some(&row));
+            for part in expected {
+                assert!(write.condition().unwrap().contains(part), "{attributes:?} {part}");
+            }
+        }
+        let write = only_if_unchanged(Write::put(key(&expected_namespace()), []), None);
+        assert_eq!(write.condition(), Some("attribute_not_exists(pk)"));
+    }
+
+    fn expected_namespace() -> Namespace {
+        expected().namespace
     }
 
     #[test]

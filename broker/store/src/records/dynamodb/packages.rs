@@ -4,9 +4,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use stile_core::grants::PermittedNamespaces;
-use stile_core::package::{
-    Claimed, Format, Life, ModuleSummary, PackageAddress, SearchText, Version,
-};
+use stile_core::package::{Claimed, Life, ModuleSummary, PackageAddress, SearchText, Version};
 use stile_protocol::names::{ModuleAddress, Namespace};
 
 use super::attributes::{
@@ -14,7 +12,9 @@ use super::attributes::{
 };
 use super::table::{Key, PK, SK, VERSION, Write};
 use super::{DynamoDb, compression};
-use crate::records::model::{PackageRecord, Quota, Revision, StoredArchive, VersionRecord};
+use crate::records::model::{
+    Content, PackageRecord, Quota, Revision, StoredArchive, VersionRecord,
+};
 use crate::records::package_document;
 use crate::{NamespaceUsage, StoreError};
 
@@ -109,7 +109,7 @@ impl DynamoDb {
         Ok(counted)
     }
 
-    /// Returns the versions of a package, each with its archive.
+    /// Returns the versions of a package that have an archive, each with it.
     pub(crate) async fn archives(
         &self,
         address: &PackageAddress,
@@ -119,10 +119,11 @@ impl DynamoDb {
             let read = || {
                 let row = row.as_ref()?;
                 let version = read_text(row, SK)?.strip_prefix(VERSION_PREFIX)?;
-                Some((Version::parse(version).ok()?, read_version(row)?.archive))
+                Some((Version::parse(version).ok()?, read_version(row)?.content))
             };
             match read() {
-                Some(archive) => archives.push(archive),
+                Some((version, Content::Archive(archive))) => archives.push((version, archive)),
+                Some((_, Content::Source(_))) => {}
                 None => is_readable = false,
             }
             !is_readable
@@ -248,16 +249,17 @@ pub(super) fn add_version(
     version: &Version,
     record: &VersionRecord,
 ) -> Write {
-    let archive = &record.archive;
+    let content = &record.content;
     let row = [
-        ("sha256", text(archive.sha256.as_str())),
-        ("format", text(archive.format.extension())),
+        ("sha256", text(content.sha256())),
+        ("format", text(content.format())),
         ("bytes", number(record.bytes.try_into().unwrap_or(i64::MAX))),
         ("published_by", text(record.published_by.as_str())),
         ("published_at", number(record.published_at)),
     ];
     let optional = [
-        ("object_version", archive.object_version.clone()),
+        ("object_version", content.object_version().map(str::to_owned)),
+        ("origin", content.origin().map(str::to_owned)),
         ("token_id", record.token_id.clone()),
         ("claimed", record.claimed.as_ref().and_then(Claimed::to_text)),
         ("life", record.life.to_text()),
@@ -321,11 +323,12 @@ fn list_key(address: &PackageAddress) -> Key {
 
 fn read_version(row: &Row) -> Option<VersionRecord> {
     Some(VersionRecord {
-        archive: StoredArchive {
-            sha256: read_text(row, "sha256")?.to_owned(),
-            format: Format::from_extension(read_text(row, "format")?)?,
-            object_version: optional(row, "object_version")?.map(str::to_owned),
-        },
+        content: Content::read(
+            read_text(row, "sha256")?,
+            read_text(row, "format")?,
+            optional(row, "object_version")?,
+            optional(row, "origin")?,
+        )?,
         bytes: read_number(row, "bytes")?.try_into().ok()?,
         published_by: read_text(row, "published_by")?.to_owned(),
         published_at: read_number(row, "published_at")?,
@@ -368,7 +371,8 @@ fn unreadable(address: &PackageAddress) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use stile_core::package::versions_document;
+    use stile_core::package::source::ModuleSource;
+    use stile_core::package::{Format, versions_document};
 
     use super::*;
 
@@ -401,11 +405,11 @@ mod tests {
         ] {
             let has_life = life != Life::default();
             let record = VersionRecord {
-                archive: StoredArchive {
+                content: Content::Archive(StoredArchive {
                     sha256: "aa".to_owned(),
                     format: Format::TarGz,
                     object_version,
-                },
+                }),
                 bytes: 5,
                 published_by: "x".to_owned(),
                 published_at: 7,
@@ -432,6 +436,38 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_source_is_read_as_it_was_written_and_never_as_an_archive() {
+        let source = ModuleSource::parse("git::https://h.example/vpc?ref=v1.0.0").unwrap();
+        let record = VersionRecord {
+            content: Content::Source(source),
+            bytes: 0,
+            published_by: "x".to_owned(),
+            published_at: 7,
+            token_id: None,
+            claimed: None,
+            life: Life::default(),
+            search: SearchText::default(),
+        };
+        let written = add_version(&address("acme/vpc/aws"), &version("1.0.0"), &record);
+        let row = written.row().unwrap();
+        assert_eq!(read_version(row), Some(record));
+        for (name, value) in [
+            ("origin", text("file:///etc/passwd")),
+            ("origin", text("git::https://h.example/vpc?ref=v2.0.0")),
+            ("origin", number(1)),
+            ("sha256", text("ab".repeat(32))),
+            ("format", text("zip")),
+        ] {
+            let mut changed = row.clone();
+            changed.insert(name.to_owned(), value);
+            assert_eq!(read_version(&changed), None, "{name}");
+        }
+        let mut without = row.clone();
+        without.remove("origin");
+        assert_eq!(read_version(&without), None, "as for a release that does not know sources");
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         }
         Mutation::MoveArchive { address, version, sha256, .. } => {
             let published = packages::version_of(transaction, address, version)?;
-            Ok(published.is_some_and(|published| published.archive.sha256 == *sha256))
+            Ok(published.is_some_and(|published| published.content.sha256() == *sha256))
         }
         Mutation::ChangeLife { address, version, before, .. } => {
             let record = packages::version_of(transaction, address, version)?;
@@ -100,7 +100,7 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let sql = "SELECT 1 FROM namespaces WHERE namespace = ?1";
             Ok(!exists(sql, &[&record.namespace.as_str()])?)
         }
-        Mutation::SetLimits { before, record, .. } => {
+        Mutation::SetLimits { before, record, .. } | Mutation::SetSources { before, record } => {
             let stored = namespaces::record_of(transaction, &record.namespace)?;
             Ok(stored == before.clone().map(Some))
         }
@@ -186,6 +186,9 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         .map_err(database_error),
         Mutation::AddNamespace(record) | Mutation::SetLimits { record, .. } => {
             namespaces::put(transaction, record).map_err(database_error)
+        }
+        Mutation::SetSources { record, .. } => {
+            namespaces::put_sources(transaction, record).map_err(database_error)
         }
         Mutation::AddHost(host) => {
             put_single(transaction, single::HOST, 1, host.as_str()).map_err(database_error)

@@ -122,6 +122,12 @@ CREATE TABLE IF NOT EXISTS deprecated_downloads (
 INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 5', 1);
 ";
 
+/// Programs of every format so far can use this one. They cannot read a version with a source, and
+/// answer with an error for it.
+const SOURCES: &str = "
+INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 6', 1);
+";
+
 /// Returns all migrations in order. Never change a released migration; add a new one at the end.
 /// Each must be safe to repeat, because two processes can start at the same time.
 fn migrations() -> Migrations<'static> {
@@ -145,11 +151,15 @@ fn migrations() -> Migrations<'static> {
             }
             add_column(transaction, "uploads", "claimed", "TEXT")
         }),
+        M::up_with_hook(SOURCES, |transaction: &Transaction<'_>| {
+            add_column(transaction, "module_versions", "origin", "TEXT")?;
+            add_column(transaction, "namespaces", "sources", "TEXT")
+        }),
     ])
 }
 
 /// The number of migrations that this program knows: the format that it reads and writes.
-pub(crate) const FORMAT: i64 = 5;
+pub(crate) const FORMAT: i64 = 6;
 
 /// The result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

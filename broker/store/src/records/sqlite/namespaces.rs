@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction, params};
 use stile_core::critical;
+use stile_core::package::source::AllowedSources;
 use stile_protocol::names::Namespace;
 
 use super::{Sqlite, number, rows, sql_number, text};
@@ -17,8 +18,7 @@ use crate::records::quota::LIMITS;
 use crate::{NamespaceLimits, NamespaceRecord, NamespaceUsage, StoreError};
 
 /// The `SELECT` of the columns that [`record`] reads.
-const SELECT: &str =
-    "SELECT namespace, created_by, created_at, max_bytes, max_versions, crit FROM namespaces";
+const SELECT: &str = "SELECT namespace, created_by, created_at, max_bytes, max_versions, crit, sources FROM namespaces";
 
 impl Sqlite {
     /// Returns the record of a namespace, if it has one.
@@ -106,6 +106,26 @@ pub(super) fn put(transaction: &Transaction<'_>, record: &NamespaceRecord) -> ru
         .map(drop)
 }
 
+/// Adds the record of a namespace, or sets its allowed sources. Other columns do not change.
+pub(super) fn put_sources(
+    transaction: &Transaction<'_>,
+    record: &NamespaceRecord,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO namespaces (namespace, created_by, created_at, sources) \
+             VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT (namespace) DO UPDATE SET sources = excluded.sources",
+        )?
+        .execute(params![
+            record.namespace.as_str(),
+            record.created_by,
+            record.created_at,
+            record.sources.to_text(),
+        ])
+        .map(drop)
+}
+
 fn record(row: &[Value]) -> StoredNamespace {
     // A `crit` that is not a list of names is not understood, either.
     let crit = match row.get(5) {
@@ -126,6 +146,10 @@ fn record(row: &[Value]) -> StoredNamespace {
         created_by: text(row.get(1))?.to_owned(),
         created_at: number(row.get(2))?,
         limits: NamespaceLimits { max_bytes: limit(3)?, max_versions: limit(4)? },
+        sources: match row.get(6) {
+            None | Some(Value::Null) => AllowedSources::default(),
+            sources => AllowedSources::read(Some(text(sources)?)),
+        },
     };
     // A limit that is named and has no value would be a restriction that nobody keeps.
     if crit.is_some_and(|crit| !record.limits.has_all(&crit)) {

@@ -5,16 +5,14 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction, named_params, params};
 use serde_json::Map;
 use stile_core::grants::PermittedNamespaces;
-use stile_core::package::{
-    Claimed, Format, Life, ModuleSummary, PackageAddress, SearchText, Version,
-};
+use stile_core::package::{Claimed, Life, ModuleSummary, PackageAddress, SearchText, Version};
 use stile_core::search::SearchEntry;
 use stile_protocol::names::Namespace;
 
 use super::namespaces::quota_of;
 use super::{Sqlite, database_error, migrations, number, revision, rows, sql_number, text};
 use crate::StoreError;
-use crate::records::model::{PackageRecord, Quota, Revision, StoredArchive, VersionRecord};
+use crate::records::model::{Content, PackageRecord, Quota, Revision, VersionRecord};
 use crate::records::package_document;
 
 impl Sqlite {
@@ -93,7 +91,11 @@ impl Sqlite {
             if migrations::format(&snapshot)? > migrations::FORMAT {
                 return Ok(None);
             }
-            let found = rows(&snapshot, "SELECT DISTINCT sha256, format FROM module_versions", [])?;
+            let found = rows(
+                &snapshot,
+                "SELECT DISTINCT sha256, format FROM module_versions WHERE origin IS NULL",
+                [],
+            )?;
             let named = found.iter().map(|row| {
                 let column = |at: usize| text(row.get(at)).map(str::to_owned);
                 column(0).zip(column(1))
@@ -189,20 +191,21 @@ pub(super) fn add_version(
     let PackageAddress::Module(module) = address;
     transaction
         .prepare_cached(
-            "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at, object_version, token_id, claimed, life, search) \
-             VALUES (:namespace, :name, :system, :version, :sha256, :format, :bytes, :published_by, :published_at, :object_version, :token_id, :claimed, :life, :search)",
+            "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at, object_version, token_id, claimed, life, search, origin) \
+             VALUES (:namespace, :name, :system, :version, :sha256, :format, :bytes, :published_by, :published_at, :object_version, :token_id, :claimed, :life, :search, :origin)",
         )?
         .execute(named_params! {
             ":namespace": module.namespace.as_str(),
             ":name": module.name.as_str(),
             ":system": module.system.as_str(),
             ":version": version.to_string(),
-            ":sha256": record.archive.sha256,
-            ":format": record.archive.format.extension(),
+            ":sha256": record.content.sha256(),
+            ":format": record.content.format(),
             ":bytes": sql_number(record.bytes),
             ":published_by": record.published_by,
             ":published_at": record.published_at,
-            ":object_version": record.archive.object_version,
+            ":object_version": record.content.object_version(),
+            ":origin": record.content.origin(),
             ":token_id": record.token_id,
             ":claimed": record.claimed.as_ref().and_then(Claimed::to_text),
             ":life": record.life.to_text(),
@@ -241,7 +244,7 @@ pub(super) fn version_of(
     version: &Version,
 ) -> Result<Option<VersionRecord>, StoreError> {
     let PackageAddress::Module(module) = address;
-    let sql = "SELECT sha256, format, object_version, bytes, published_by, published_at, token_id, claimed, life, search FROM module_versions \
+    let sql = "SELECT sha256, format, object_version, bytes, published_by, published_at, token_id, claimed, life, search, origin FROM module_versions \
                WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4";
     let version_text = version.to_string();
     let parts =
@@ -249,11 +252,12 @@ pub(super) fn version_of(
     let Some(row) = rows(connection, sql, parts)?.pop() else { return Ok(None) };
     let read = || {
         Some(VersionRecord {
-            archive: StoredArchive {
-                sha256: text(row.first())?.to_owned(),
-                format: Format::from_extension(text(row.get(1))?)?,
-                object_version: optional(row.get(2)?)?.map(str::to_owned),
-            },
+            content: Content::read(
+                text(row.first())?,
+                text(row.get(1))?,
+                optional(row.get(2)?)?,
+                optional(row.get(10)?)?,
+            )?,
             bytes: number(row.get(3))?.try_into().ok()?,
             published_by: text(row.get(4))?.to_owned(),
             published_at: number(row.get(5))?,

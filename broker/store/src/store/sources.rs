@@ -1,0 +1,51 @@
+//! Publishes and finds versions with a source. Both check that the namespace allows it.
+
+use stile_core::grants::{Download, PackageAccess, Upload as UploadRight};
+use stile_core::package::source::{ModuleSource, SourceRefusal};
+use stile_core::package::{Claimed, Life, SearchText, Version};
+
+use super::Store;
+use crate::records::model::{Content, VersionRecord};
+use crate::{SourcePublished, StoreError};
+
+impl Store {
+    /// Publishes a version with a source, if the namespace allows it. `claimed` is what the
+    /// publisher's environment claims about the version.
+    pub async fn publish_source(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        version: &Version,
+        source: &ModuleSource,
+        claimed: Option<Claimed>,
+        now: i64,
+    ) -> Result<SourcePublished, StoreError> {
+        let address = access.address();
+        let allowed = self.records.allowed_sources(address.namespace()).await?;
+        if let Err(refusal) = allowed.permit(source) {
+            return Ok(SourcePublished::Refused(refusal));
+        }
+        let record = VersionRecord {
+            content: Content::Source(source.clone()),
+            bytes: 0,
+            published_by: access.principal().to_string(),
+            published_at: now,
+            token_id: Some(access.access().token_id().as_str().to_owned()),
+            claimed,
+            life: Life::default(),
+            search: SearchText::default(),
+        };
+        self.records.add_version(address, version, record).await.map(SourcePublished::Answered)
+    }
+
+    /// Returns why the namespace does not allow the source of a version any more. `None` if it does.
+    ///
+    /// It reads the record of the namespace. So only versions with a source cost a second read.
+    pub(super) async fn source_refusal(
+        &self,
+        access: &PackageAccess<Download>,
+        source: &ModuleSource,
+    ) -> Result<Option<SourceRefusal>, StoreError> {
+        let allowed = self.records.allowed_sources(access.address().namespace()).await?;
+        Ok(allowed.permit(source).err())
+    }
+}
