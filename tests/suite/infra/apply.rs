@@ -485,6 +485,7 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
     for arguments in [
         &["module", "publish", "acme/tags/aws", "1.1.0", file.to_str().unwrap()][..],
         &["module", "list"],
+        &["module", "show", "acme/tags/aws", "1.1.0"],
     ] {
         let ran = publisher
             .run(&program(ADMIN), &[arguments, &["--registry-host", &work.host]].concat())
