@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use stile_protocol::audience::Audience;
 
+use crate::app::events::Events;
 use crate::app::{Broker, DownloadCounts, Limits, Readiness};
 use crate::audit::{AuditLog, Folding};
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::config::{Config, ConfigError, StoreLocation};
 use crate::principal_cache::PrincipalCache;
 use crate::tokens::Tokens;
+use crate::webhook_client::WebhookClient;
 use stile_core::clock::Clock;
 use stile_store::{Store, StoreError};
 
@@ -70,6 +72,7 @@ pub fn assemble(
         default_ttl: config.default_ttl,
         clock,
         download_counts: DownloadCounts::default(),
+        events: Events::new(WebhookClient::new()?),
         readiness: Readiness::default(),
     })
 }

@@ -39,3 +39,4 @@ pub mod principal_cache;
 pub mod shared_failure_mutex;
 pub mod show;
 pub mod tokens;
+pub mod webhook_client;

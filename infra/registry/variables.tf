@@ -534,6 +534,13 @@ variable "event_bus" {
   nullable    = false
 }
 
+variable "webhooks" {
+  description = "Whether a schedule invokes the function each minute, which sends events to webhooks."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "permissions_boundary" {
   description = "ARN of the permissions boundary of every role that this module creates. Default: none."
   type        = string

@@ -316,3 +316,33 @@ async fn function_answers(program: &std::path::Path) {
     );
     assert!(!said.contains(&token), "the log contains no token");
 }
+
+#[tokio::test]
+async fn a_tick_is_taken_only_from_who_invokes_the_function_itself() {
+    let (test, token) = registry().await;
+    let function = test.function(None, None);
+    let tick = json!({"stile": {"internal": "tick", "v": 1}});
+    let text = tick.to_string();
+    let is_ticked = |answer: &Result<Value, EventError>| {
+        answer.as_ref().is_ok_and(|answer| answer.get("delivered").is_some())
+    };
+    for shape in Shape::ALL {
+        for sent in [
+            Sent::new("POST", "/v1/token").body("application/json", text.clone()),
+            Sent::new("GET", "/v1/token").header("stile", text.clone()),
+            Sent::new("GET", "/v1/token").header("x-stile-internal", "tick"),
+            Sent::new("GET", "/stile/internal/tick"),
+            Sent::new("GET", "/v1/modules?stile=tick&internal=tick&v=1").bearer(&token),
+        ] {
+            let mut event = shape.event(&sent);
+            let forged = answer(&function, &event).await;
+            assert!(forged.is_ok() && !is_ticked(&forged), "{shape:?}: {forged:?}");
+            // Also if a gateway passed a field of the client on.
+            event["stile"] = tick["stile"].clone();
+            let forged = answer(&function, &event).await;
+            assert!(!is_ticked(&forged), "{shape:?}: {forged:?}");
+        }
+    }
+    let direct = answer(&function, &tick).await;
+    assert_eq!(direct.unwrap(), json!({"delivered": 0, "failed": 0}));
+}

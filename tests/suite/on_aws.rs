@@ -9,6 +9,8 @@ const BACKEND: Backend = Backend::Aws;
 mod bearer;
 #[path = "corpus.rs"]
 mod corpus;
+#[path = "events.rs"]
+mod events;
 #[path = "exchange.rs"]
 mod exchange;
 #[path = "exchange_with_sts.rs"]

@@ -17,6 +17,8 @@ const SHORT: Duration = Duration::from_millis(100);
 mod bearer;
 #[path = "corpus.rs"]
 mod corpus;
+#[path = "events.rs"]
+mod events;
 #[path = "exchange.rs"]
 mod exchange;
 #[path = "exchange_with_sts.rs"]

@@ -10,6 +10,7 @@ pub(crate) mod module;
 pub(crate) mod namespace;
 pub(crate) mod store;
 pub(crate) mod token;
+pub(crate) mod webhook;
 
 use std::path::Path;
 use std::process::ExitCode;

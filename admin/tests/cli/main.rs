@@ -16,3 +16,4 @@ mod support;
 mod token;
 mod upload;
 mod usage;
+mod webhook;

@@ -15,6 +15,7 @@ use crate::identity::{Identity, Issuer};
 use crate::package::{PackageAddress, Version};
 use crate::principal::Principal;
 use crate::token::{Claims, TokenId};
+use crate::webhook::WebhookName;
 
 /// The version of the fields, in the field `v`.
 ///
@@ -88,6 +89,8 @@ names! {
         Key = "key",
         /// Creating a namespace, or setting its limits.
         Namespace = "namespace",
+        /// Adding or removing a webhook.
+        Webhook = "webhook",
         /// Creating a store, or migrating it.
         Store = "store",
     }
@@ -211,6 +214,7 @@ pub struct Event {
     package: Option<String>,
     operator: Option<String>,
     about: Option<Principal>,
+    webhook: Option<String>,
     network: Option<Network>,
     count: Option<u64>,
 }
@@ -236,6 +240,7 @@ impl Event {
             package: None,
             operator: None,
             about: None,
+            webhook: None,
             network: None,
             count: None,
         }
@@ -316,6 +321,11 @@ impl Event {
         self.namespace = Some(namespace.as_str().to_owned());
     }
 
+    /// Sets the webhook that the change affects.
+    pub fn webhook(&mut self, name: &WebhookName) {
+        self.webhook = Some(name.as_str().to_owned());
+    }
+
     /// Sets the token that the change affects.
     pub fn token(&mut self, id: &TokenId) {
         self.token_id = Some(id.as_str().to_owned());
@@ -374,6 +384,7 @@ impl Event {
             package = self.package.as_deref(),
             operator = self.operator.as_deref(),
             about = self.about.as_ref().map(Principal::as_str),
+            webhook = self.webhook.as_deref(),
             network = network.map(tracing::field::display),
             count = self.count,
         );

@@ -4,7 +4,7 @@
 //! argument.
 //!
 //! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`identity`], [`token`],
-//! [`package`], [`grants`], [`usage`], [`audit`].
+//! [`package`], [`grants`], [`usage`], [`version_event`], [`webhook`], [`audit`].
 
 pub mod audit;
 pub mod clock;
@@ -17,3 +17,5 @@ pub mod package;
 pub mod principal;
 pub mod token;
 pub mod usage;
+pub mod version_event;
+pub mod webhook;

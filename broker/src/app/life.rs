@@ -1,6 +1,7 @@
 //! Changes the life of a version: deprecates and unpublishes it, and takes either back.
 
 use super::broker::Broker;
+use super::events;
 use stile_core::audit::{Event, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::{LifeChange, Version};
@@ -29,9 +30,11 @@ pub async fn change(
     event: &mut Event,
 ) -> Result<bool, LifeError> {
     event.package(access.address(), Some(version));
-    let changed = broker.store.change_life(access, version, change, broker.clock.now()).await?;
-    match changed {
+    let listeners = events::destinations(broker).await?;
+    let now = broker.clock.now();
+    match broker.store.change_life(access, version, change, &listeners, now).await? {
         LifeChanged::Done => {
+            broker.events.committed();
             event.outcome(Outcome::Changed);
             Ok(true)
         }

@@ -2,6 +2,7 @@
 
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
+use super::events;
 use super::limits::UploadPermit;
 use stile_core::audit::{Event, Outcome};
 use stile_core::clock::Clock;
@@ -111,7 +112,12 @@ pub async fn publish(
     };
     let access = bearer.decide_again(broker, access, event).await?;
     let sha256 = archive.sha256().to_owned();
-    let outcome = broker.store.publish(&access, &new, archive, broker.clock.now()).await?;
+    let listeners = events::destinations(broker).await?;
+    let now = broker.clock.now();
+    let outcome = broker.store.publish(&access, &new, archive, &listeners, now).await?;
+    if outcome == Published::Created {
+        broker.events.committed();
+    }
     event.outcome(logged(outcome));
     Ok(Publication { address: access.address().clone(), version: new.version, sha256, outcome })
 }

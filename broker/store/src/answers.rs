@@ -6,6 +6,7 @@ use stile_core::package::{
 };
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
+use stile_core::webhook::{WebhookName, WebhookSecret, WebhookUrl};
 use stile_protocol::names::{Namespace, Permissions};
 
 /// Evidence that an authentication was not used before, and that the required pin is set. Only the
@@ -426,4 +427,69 @@ pub struct Swept {
     pub archives: usize,
     /// Temporary files of killed processes.
     pub temporary: usize,
+}
+
+/// A receiver of events that an operator lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// The id, which the store chose. A webhook that is added again under its name has another one.
+    pub id: String,
+    /// The name that the operator chose.
+    pub name: WebhookName,
+    /// Where the broker sends events.
+    pub url: WebhookUrl,
+    /// The secret that signs them.
+    pub secret: WebhookSecret,
+    /// The operator who added it.
+    pub created_by: String,
+    /// The time at which it was added, in Unix seconds.
+    pub created_at: i64,
+    /// The time since which the broker sends it nothing, because its receiver said that it is gone.
+    pub disabled_at: Option<i64>,
+}
+
+/// The result of adding a webhook.
+#[derive(Debug, PartialEq, Eq)]
+pub enum WebhookAdded {
+    /// The store added it.
+    Done(Box<Webhook>),
+    /// There is a webhook with this name already. Nothing changed.
+    Exists,
+    /// The registry has the maximum number of webhooks. Nothing changed.
+    TooMany,
+}
+
+/// Where an event goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// The webhook with this id.
+    Webhook(String),
+}
+
+/// An event that a destination has not got yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The destination.
+    pub destination: Destination,
+    /// The id of the event.
+    pub event: String,
+    /// The type of the event, for example `module.published`.
+    pub kind: String,
+    /// The event as JSON.
+    pub body: String,
+    /// The time of the event, in Unix seconds.
+    pub created_at: i64,
+    /// The number of attempts that failed.
+    pub attempts: u32,
+    /// The time from which a broker may try, in Unix seconds.
+    pub due_at: i64,
+}
+
+/// What happens to an event after a failed attempt to send it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// A broker tries again from this time on, in Unix seconds.
+    AgainAt(i64),
+    /// It was tried for three days, and the store dropped it.
+    Dropped,
 }

@@ -22,11 +22,12 @@ mod retry;
 mod store;
 
 pub use answers::{
-    BegunUpload, Change, Created, DownloadCount, ExpiryChange, FetchedUpload, HostRecorded,
-    Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
-    NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NamespaceUsage, NewGrant,
-    PendingUpload, Published, QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken,
-    SingleUseOutcome, Swept, Updated, UploadSession, VersionDetails,
+    AfterFailure, BegunUpload, Change, Created, Delivery, Destination, DownloadCount, ExpiryChange,
+    FetchedUpload, HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet,
+    Located, Location, NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary,
+    NamespaceUsage, NewGrant, PendingUpload, Published, QuotaExceeded, Recorded, Revocations,
+    RevokedPrincipal, RevokedToken, SingleUseOutcome, Swept, Updated, UploadSession,
+    VersionDetails, Webhook, WebhookAdded,
 };
 pub use aws::{
     AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,

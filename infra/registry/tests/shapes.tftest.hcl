@@ -448,3 +448,31 @@ run "a_package_in_a_bucket" {
     error_message = "The function is what that version of the object is."
   }
 }
+
+run "webhooks_need_a_schedule_that_may_invoke_only_this_function" {
+  variables {
+    webhooks = true
+  }
+
+  assert {
+    condition     = aws_cloudwatch_event_rule.tick[0].schedule_expression == "rate(1 minute)" && aws_cloudwatch_event_target.tick[0].arn == aws_lambda_function.registry.arn
+    error_message = "The schedule invokes the function each minute."
+  }
+
+  assert {
+    condition     = jsondecode(aws_cloudwatch_event_target.tick[0].input) == { stile = { internal = "tick", v = 1 } }
+    error_message = "The input is the whole internal event."
+  }
+
+  assert {
+    condition     = aws_lambda_permission.tick[0].source_arn == aws_cloudwatch_event_rule.tick[0].arn && aws_lambda_permission.tick[0].principal == "events.amazonaws.com"
+    error_message = "Only this schedule may invoke the function."
+  }
+}
+
+run "without_webhooks_there_is_no_schedule" {
+  assert {
+    condition     = length(aws_cloudwatch_event_rule.tick) + length(aws_cloudwatch_event_target.tick) + length(aws_lambda_permission.tick) == 0
+    error_message = "Nothing invokes the function that is not asked to."
+  }
+}

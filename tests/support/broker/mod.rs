@@ -18,6 +18,7 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::Value;
 use stile_broker::app::Broker;
+use stile_broker::app::events::Events;
 use stile_broker::audit::Folding;
 use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
@@ -291,6 +292,16 @@ impl TestBroker {
             |_| url.to_owned(),
         );
         again.clock.follow(&self.clock);
+        again
+    }
+
+    /// Starts another broker of the same registry, with these events.
+    pub fn sending(&self, events: Events) -> Self {
+        let mut again = self.restarted();
+        // Nothing else has the new broker yet, except the routes, which are made again.
+        again.router = Router::new();
+        Arc::get_mut(&mut again.broker).unwrap().events = events;
+        again.router = http::router(Arc::clone(&again.broker));
         again
     }
 

@@ -11,7 +11,8 @@ use crate::retry::Retry;
 use crate::{LifeChanged, StoreError};
 
 impl Records {
-    /// Changes the life of a version, and the list of its package, in one commit.
+    /// Changes the life of a version, and the list of its package, in one commit. `event` returns
+    /// the mutation that keeps the event, if there is a listener.
     pub(crate) async fn change_life(
         &self,
         address: &PackageAddress,
@@ -19,6 +20,7 @@ impl Records {
         change: &LifeChange,
         by: &str,
         now: i64,
+        event: impl Fn(&VersionRecord) -> Result<Option<Mutation>, StoreError>,
     ) -> Result<LifeChanged, StoreError> {
         let mut retry = Retry::default();
         loop {
@@ -48,6 +50,7 @@ impl Records {
                 }
                 mutations.push(Mutation::PutPackage { address: address.clone(), before, package });
             }
+            mutations.extend(event(&record)?);
             match self.commit(mutations).await? {
                 Outcome::Done => return Ok(LifeChanged::Done),
                 Outcome::TooLarge => return Ok(LifeChanged::Full),

@@ -14,6 +14,8 @@ use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::package::{Life, PackageAddress, UploadId, Version};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::usage::DownloadKey;
+use stile_core::version_event::VersionEvent;
+use stile_core::webhook::WebhookName;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
@@ -21,7 +23,7 @@ use super::model::{
     CountedUsage, OpenUploads, PackageRecord, PrincipalGrants, Quota, RecordedNamespace, Revision,
     RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
 };
-use crate::{NamespaceRecord, NamespaceUsage};
+use crate::{Delivery, Destination, NamespaceRecord, NamespaceUsage, Webhook};
 
 /// One change. A commit makes all of its changes, or none.
 #[derive(Debug, Clone)]
@@ -91,6 +93,20 @@ pub(crate) enum Mutation {
         counted: Option<CountedUsage>,
         usage: NamespaceUsage,
     },
+    /// Keeps an event for each of the destinations. The condition always holds. The backend may
+    /// delete events that are older than `forget_before`, in Unix seconds.
+    AddEvent { event: VersionEvent, destinations: Vec<Destination>, forget_before: i64 },
+    /// Deletes an event for one destination. The condition also holds if there is no such event.
+    RemoveDelivery(Delivery),
+    /// Sets when a broker tries again, and counts the failed attempt, if no other broker has done so
+    /// since the read.
+    RetryDelivery { before: Delivery, due_at: i64 },
+    /// Adds a webhook, if its name is free.
+    AddWebhook(Webhook),
+    /// Removes a webhook, if it still has this id.
+    RemoveWebhook { name: WebhookName, id: String },
+    /// Records that the receiver of a webhook is gone. The condition always holds.
+    DisableWebhook { id: String, at: i64 },
     /// Records the registry that the records are for, if none is recorded.
     AddHost(Audience),
 }

@@ -4,6 +4,7 @@
 mod folder;
 mod leftovers;
 mod on_aws;
+mod outbox;
 mod packages;
 
 use stile_core::grants::{Grant, GrantAccess, GrantNamespace, OperatorAccess, PrincipalState};

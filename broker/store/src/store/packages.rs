@@ -9,15 +9,17 @@ use stile_core::package::{
     VerifiedArchive, Version,
 };
 use stile_core::usage::DownloadKey;
+use stile_core::version_event::Happening;
 use stile_protocol::names::Namespace;
 
 use super::Store;
+use super::outbox::Reported;
 use crate::blobs::{FetchedObject, SpaceAllocation};
 use crate::records::model::VersionRecord;
 use crate::records::{UploadAdded, compare};
 use crate::{
-    BegunUpload, DownloadCount, FetchedUpload, LifeChanged, Located, PendingUpload, Published,
-    StoreError, VersionDetails,
+    BegunUpload, Destination, DownloadCount, FetchedUpload, LifeChanged, Located, PendingUpload,
+    Published, StoreError, VersionDetails,
 };
 
 impl Store {
@@ -69,16 +71,22 @@ impl Store {
         }))
     }
 
-    /// Changes the life of a version.
+    /// Changes the life of a version. In the same commit, it keeps an event for each listener.
     pub async fn change_life(
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
         change: &LifeChange,
+        listeners: &[Destination],
         now: i64,
     ) -> Result<LifeChanged, StoreError> {
         let by = access.principal().to_string();
-        self.records.change_life(access.address(), version, change, &by, now).await
+        let reason = change.explanation().map(|explanation| explanation.reason.as_str());
+        let happening = Happening::from(change);
+        let reported = Reported { happening, access, version, reason, at: now };
+        let event =
+            |record: &VersionRecord| self.event(&reported, &record.archive.sha256, listeners);
+        self.records.change_life(access.address(), version, change, &by, now, event).await
     }
 
     /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
@@ -114,12 +122,14 @@ impl Store {
         self.records.downloads(access.address(), since).await
     }
 
-    /// Publishes a verified archive.
+    /// Publishes a verified archive. In the commit that adds the version, it keeps an event for each
+    /// listener.
     pub async fn publish(
         &self,
         access: &PackageAccess<UploadRight>,
         new: &NewVersion,
         archive: VerifiedArchive,
+        listeners: &[Destination],
         now: i64,
     ) -> Result<Published, StoreError> {
         let (address, version, bytes) = (access.address(), &new.version, archive.bytes());
@@ -143,6 +153,9 @@ impl Store {
         if let Some(exceeded) = quota.and_then(|quota| quota.exceeded_by(bytes)) {
             return Ok(Published::OverQuota(exceeded));
         }
+        let happening = Happening::Published;
+        let reported = Reported { happening, access, version, reason: None, at: now };
+        let event = self.event(&reported, archive.sha256(), listeners)?;
         let _lock = self.blobs.lock_for_publish().await?;
         let record = VersionRecord {
             archive: self.blobs.put(address, version, archive).await?,
@@ -153,7 +166,7 @@ impl Store {
             claimed: new.claimed.clone(),
             life: Life::default(),
         };
-        self.records.add_version(address, version, record).await
+        self.records.add_version(address, version, record, event).await
     }
 
     /// Returns the result of publishing these bytes if that would change nothing:

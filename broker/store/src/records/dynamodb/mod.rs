@@ -6,6 +6,7 @@ mod commit;
 mod compression;
 mod grants;
 mod namespaces;
+mod outbox;
 mod packages;
 mod revocations;
 mod setup;
@@ -13,6 +14,7 @@ mod single;
 mod table;
 mod uploads;
 mod usage;
+mod webhooks;
 
 use aws_config::SdkConfig;
 

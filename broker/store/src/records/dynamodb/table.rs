@@ -18,6 +18,8 @@
 //! | one upload | `upload I` / `upload` | one read |
 //! | latest download of a deprecated version | `deprecated P` / `download` | in the same batch |
 //! | downloads of a package on a day | `downloads module A` / `DAY V P` | one paged query |
+//! | webhooks; those that are gone | `webhooks` / `N`; `gone webhooks` / `I` | two paged queries |
+//! | events to send to a destination | `outbox webhook I` / `DUE E` | one paged query |
 //! | use of a proof | `proof D` / `claim` | one conditional write |
 //!
 //! The store never scans the table. A space separates the parts of a key, because it sorts before
@@ -270,6 +272,16 @@ impl DynamoDb {
         enough: impl FnMut(Option<Row>) -> bool,
     ) -> Result<(), StoreError> {
         self.query_where(pk, Some(("sk >= :sk", first)), enough).await
+    }
+
+    /// Reads every row of a partition whose sort key is before `end`, in the same way.
+    pub(super) async fn query_before(
+        &self,
+        pk: &str,
+        end: &str,
+        enough: impl FnMut(Option<Row>) -> bool,
+    ) -> Result<(), StoreError> {
+        self.query_where(pk, Some(("sk < :sk", end)), enough).await
     }
 
     async fn query_where(

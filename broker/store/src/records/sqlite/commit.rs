@@ -7,12 +7,14 @@ use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
 
 use super::{
-    Sqlite, database_error, grants, namespaces, packages, revocations, single, uploads, usage,
+    Sqlite, database_error, grants, namespaces, outbox, packages, revocations, single, uploads,
+    usage, webhooks,
 };
-use crate::StoreError;
 use crate::records::model::RevocationRecords;
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
+use crate::records::outbox::deliveries;
 use crate::records::sealed_keyring;
+use crate::{Destination, StoreError};
 
 impl Sqlite {
     /// Commits all of the mutations or none. The lock of the transaction excludes other writers, so
@@ -89,7 +91,12 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let free = !exists("SELECT 1 FROM uploads WHERE id = ?1", &[&upload.id.as_str()])?;
             Ok(free && uploads::open(transaction, namespace)?.revision == *before)
         }
-        Mutation::DeleteUpload { .. } | Mutation::CountDownloads { .. } => Ok(true),
+        Mutation::DeleteUpload { .. }
+        | Mutation::CountDownloads { .. }
+        | Mutation::AddEvent { .. }
+        | Mutation::RemoveDelivery(_)
+        | Mutation::RetryDelivery { .. }
+        | Mutation::DisableWebhook { .. } => Ok(true),
         Mutation::PutKeyring { before, .. } => {
             let revision = single::keyring(transaction)?.map_or(0, |keyring| keyring.revision);
             Ok(revision == *before)
@@ -102,6 +109,10 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let stored = namespaces::record_of(transaction, &record.namespace)?;
             Ok(stored == before.clone().map(Some))
         }
+        Mutation::AddWebhook(webhook) => {
+            Ok(!exists("SELECT 1 FROM webhooks WHERE name = ?1", &[&webhook.name.as_str()])?)
+        }
+        Mutation::RemoveWebhook { id, .. } => exists("SELECT 1 FROM webhooks WHERE id = ?1", &[id]),
         Mutation::AddHost(_) => Ok(single::host(transaction)?.is_none()),
     }
 }
@@ -185,6 +196,32 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         Mutation::AddNamespace(record) | Mutation::SetLimits { record, .. } => {
             namespaces::put(transaction, record).map_err(database_error)
         }
+        Mutation::AddEvent { event, destinations, forget_before } => {
+            outbox::forget(transaction, None, *forget_before)
+                .and_then(|()| {
+                    deliveries(event, destinations)
+                        .try_for_each(|delivery| outbox::add(transaction, &delivery))
+                })
+                .map_err(database_error)
+        }
+        Mutation::RemoveDelivery(delivery) => {
+            outbox::remove(transaction, delivery).map_err(database_error)
+        }
+        Mutation::RetryDelivery { before, due_at } => {
+            outbox::retry(transaction, before, *due_at).map_err(database_error)
+        }
+        Mutation::AddWebhook(webhook) => {
+            webhooks::add(transaction, webhook).map_err(database_error)
+        }
+        Mutation::RemoveWebhook { id, .. } => {
+            let destination = Destination::Webhook(id.clone());
+            outbox::forget(transaction, Some(&destination), i64::MIN).map_err(database_error)?;
+            execute("DELETE FROM webhooks WHERE id = ?1", &[id])
+        }
+        Mutation::DisableWebhook { id, at } => execute(
+            "UPDATE webhooks SET disabled_at = ?2 WHERE id = ?1 AND disabled_at IS NULL",
+            &[id, at],
+        ),
         Mutation::AddHost(host) => {
             put_single(transaction, single::HOST, 1, host.as_str()).map_err(database_error)
         }

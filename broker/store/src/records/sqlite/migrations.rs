@@ -107,8 +107,8 @@ INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 4', 1);
 ";
 
 /// Programs of every format so far can use this one. They serve an unpublished version to a client
-/// that knows its number, and do not list it.
-const LIFE_AND_DOWNLOADS: &str = "
+/// that knows its number, and do not list it. They keep no events.
+const LIFE_DOWNLOADS_AND_EVENTS: &str = "
 CREATE TABLE IF NOT EXISTS downloads (
   address TEXT NOT NULL, version TEXT NOT NULL, principal TEXT NOT NULL, day INTEGER NOT NULL, count INTEGER NOT NULL,
   PRIMARY KEY (address, version, principal, day)
@@ -118,6 +118,18 @@ CREATE INDEX IF NOT EXISTS downloads_by_day ON downloads (day);
 CREATE TABLE IF NOT EXISTS deprecated_downloads (
   principal TEXT PRIMARY KEY, address TEXT NOT NULL, version TEXT NOT NULL, day INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS webhooks (
+  id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL, secret TEXT NOT NULL,
+  created_by TEXT NOT NULL, created_at INTEGER NOT NULL, disabled_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS outbox (
+  destination TEXT NOT NULL, event TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
+  created_at INTEGER NOT NULL, attempts INTEGER NOT NULL, due_at INTEGER NOT NULL,
+  PRIMARY KEY (destination, event)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS outbox_by_due ON outbox (destination, due_at);
 
 INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 5', 1);
 ";
@@ -139,7 +151,7 @@ fn migrations() -> Migrations<'static> {
             add_column(transaction, "namespaces", "crit", "TEXT")?;
             Ok(transaction.execute_batch(LIMITS)?)
         }),
-        M::up_with_hook(LIFE_AND_DOWNLOADS, |transaction: &Transaction<'_>| {
+        M::up_with_hook(LIFE_DOWNLOADS_AND_EVENTS, |transaction: &Transaction<'_>| {
             for column in ["token_id", "claimed", "life"] {
                 add_column(transaction, "module_versions", column, "TEXT")?;
             }
