@@ -123,7 +123,7 @@ impl Store {
         self.records.search_entries(namespace).await
     }
 
-    /// Adds at most [`COUNTS_PER_COMMIT`](crate::COUNTS_PER_COMMIT) counts of downloads, and records
+    /// Adds at most [`COUNTS_PER_COMMIT`] counts of downloads, and records
     /// which of them are of deprecated versions, at most one of each principal. Each key comes from
     /// the access that allowed the downloads.
     pub async fn count_downloads(
