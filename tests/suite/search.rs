@@ -119,12 +119,14 @@ async fn a_new_version_is_found_at_once_here_and_after_ten_seconds_by_other_brok
 }
 
 #[tokio::test]
-async fn a_warm_search_makes_no_call_of_aws() {
+async fn a_warm_search_finds_the_same_and_makes_no_call_of_aws() {
     let Some((test, token)) = registry().await else { return };
+    let cold = found(&test, "?q=vpc", &token).await;
+    assert_eq!(cold.len(), 3);
+    assert_eq!(found(&test, "?q=vpc", &token).await, cold);
     if test.backend() != Backend::Aws {
         return;
     }
-    found(&test, "?q=vpc", &token).await;
     test.aws().proxy.take_names();
     for _ in 0..3 {
         found(&test, "?q=vpc", &token).await;
