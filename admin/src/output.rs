@@ -3,7 +3,7 @@
 //! The output has no colours. Only clap prints some, in help and usage errors on a terminal, and it
 //! honours `NO_COLOR`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, ErrorKind, Write as _};
 use std::sync::OnceLock;
 
@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
-use terraform_credentials_stile::message::one_line;
+use terraform_credentials_stile::message::{is_unprintable, one_line, printable};
 
 use crate::error::{CommandError, split_hint};
 
@@ -65,7 +65,7 @@ impl Output {
     ) -> Result<(), CommandError> {
         print(&match self.form {
             OutputFormat::Table => format!("{lines}\n"),
-            OutputFormat::Json => format!("{json:#}\n"),
+            OutputFormat::Json => pretty(json),
         })
     }
 
@@ -81,7 +81,7 @@ impl Output {
     pub(crate) fn json(self, json: &Value) -> Result<(), CommandError> {
         match self.form {
             OutputFormat::Table => Ok(()),
-            OutputFormat::Json => print(&format!("{json:#}\n")),
+            OutputFormat::Json => print(&pretty(json)),
         }
     }
 
@@ -94,7 +94,7 @@ impl Output {
         json: &Value,
     ) -> Result<(), CommandError> {
         match self.form {
-            OutputFormat::Json => print(&format!("{json:#}\n")),
+            OutputFormat::Json => print(&pretty(json)),
             OutputFormat::Table if rows.is_empty() => {
                 notice(format_args!("there are no {what}"));
                 Ok(())
@@ -116,7 +116,9 @@ pub(crate) fn notice(text: impl fmt::Display) {
         return;
     }
     let _written = match form {
-        OutputFormat::Table => writeln!(io::stderr(), "notice: {text}"),
+        OutputFormat::Table => {
+            writeln!(io::stderr(), "notice: {}", printable(&text.to_string()))
+        }
         OutputFormat::Json => writeln!(io::stderr(), "{}", notice_json(&text.to_string())),
     };
 }
@@ -124,7 +126,9 @@ pub(crate) fn notice(text: impl fmt::Display) {
 /// Prints an error to stderr. As JSON, it is one line.
 pub(crate) fn print_error(error: &CommandError) {
     let _written = match Messages::current().form {
-        OutputFormat::Table => writeln!(io::stderr(), "error: {error}"),
+        OutputFormat::Table => {
+            writeln!(io::stderr(), "error: {}", printable(&error.to_string()))
+        }
         OutputFormat::Json => writeln!(io::stderr(), "{}", error.json()),
     };
 }
@@ -132,6 +136,21 @@ pub(crate) fn print_error(error: &CommandError) {
 fn notice_json(text: &str) -> Value {
     let (text, hint) = split_hint(text);
     json!({ "notice": text, "hint": hint })
+}
+
+/// Formats JSON for a terminal or a program. It escapes what could change the display of a terminal,
+/// which JSON otherwise allows in texts.
+fn pretty(json: &Value) -> String {
+    let mut text = String::new();
+    for character in format!("{json:#}").chars() {
+        if character != '\n' && is_unprintable(character) {
+            let _infallible = write!(text, "\\u{:04x}", u32::from(character));
+        } else {
+            text.push(character);
+        }
+    }
+    text.push('\n');
+    text
 }
 
 /// Formats a table. It removes control characters from every cell (terminal escape injection).
@@ -167,6 +186,15 @@ mod tests {
     fn a_notice_as_json_has_its_hint_apart() {
         assert_eq!(notice_json("a"), json!({ "notice": "a", "hint": null }));
         assert_eq!(notice_json("a; hint: b"), json!({ "notice": "a", "hint": "b" }));
+    }
+
+    #[test]
+    fn json_escapes_what_a_terminal_would_obey_and_keeps_its_meaning() {
+        let json = json!({ "a\u{9b}": ["é\u{202e}\u{61c}\u{1b}\n\u{7f}"] });
+        let text = pretty(&json);
+        assert_eq!(text.lines().nth(2), Some(r#"    "é\u202e\u061c\u001b\n\u007f""#));
+        assert!(!text.trim_end().contains(|c| c != '\n' && is_unprintable(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json);
     }
 
     #[test]

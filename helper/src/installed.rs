@@ -3,7 +3,7 @@
 //! Terraform and OpenTofu write the same format. A reader ignores fields that it does not know.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -92,6 +92,10 @@ pub(crate) fn read(
     let data = folder.join(environment.terraform_data.as_deref().unwrap_or(Path::new(DATA_FOLDER)));
     let path = data.join("modules").join("modules.json");
     let mut bytes = Vec::new();
+    // Nobody may write into a pipe there, and then a read never ends.
+    if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(InstalledError::Damaged(path));
+    }
     match File::open(&path).and_then(|file| file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes)) {
         Ok(_) if bytes.len() as u64 > MAX_MANIFEST => Err(InstalledError::Damaged(path)),
         Ok(_) => parse(&bytes).ok_or(InstalledError::Damaged(path)),

@@ -1,5 +1,6 @@
 //! Formats errors for users: one line with all causes, without terminal control characters.
 
+use std::borrow::Cow;
 use std::error::Error;
 
 /// Longest line that is shown, in characters.
@@ -44,10 +45,25 @@ pub fn one_line(text: &str) -> String {
     }
 }
 
-/// Tells whether a character is a control character or changes the text direction.
-fn is_unprintable(c: char) -> bool {
+/// Replaces control characters, also line ends, by spaces. Everything else stays, in full length.
+///
+/// The name of a file can contain an escape sequence, too.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.contains(is_unprintable) {
+        text.replace(is_unprintable, " ").into()
+    } else {
+        text.into()
+    }
+}
+
+/// Tells whether a character is a control character, has no width, or changes the text direction.
+pub fn is_unprintable(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        )
 }
 
 #[cfg(test)]
@@ -78,6 +94,13 @@ mod tests {
             assert_eq!(one_line(text), expected, "{text:?}");
         }
         assert_eq!(one_line(&"é".repeat(MAX_TEXT + 1)).chars().count(), MAX_TEXT + 1);
+    }
+
+    #[test]
+    fn a_printable_text_keeps_its_length_and_has_no_control_characters() {
+        assert_eq!(printable("a\u{1b}]0;x\u{7}\u{202e}\u{61c}b\nc"), "a ]0;x   b c");
+        let long = "é".repeat(MAX_TEXT + 1);
+        assert_eq!(printable(&long), long);
     }
 
     #[test]

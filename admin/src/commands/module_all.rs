@@ -11,7 +11,7 @@ use terraform_credentials_stile::message::one_line;
 
 use super::Context;
 use super::module_send::{Sent, patterns, pending, publish_archive, version_of};
-use super::module_tags::{HeadTags, check_committed};
+use super::module_tags::{CommittedFiles, HeadTags};
 use crate::api::Api;
 use crate::cli::ModulePublish;
 use crate::error::CommandError;
@@ -27,6 +27,8 @@ struct Planned {
     folder: PathBuf,
     address: ModuleAddress,
     version: Version,
+    /// The files that a tag means. `None` if the version comes from a flag.
+    committed: Option<CommittedFiles>,
 }
 
 /// Where the versions of the modules come from.
@@ -60,8 +62,8 @@ pub(super) async fn run(context: &Context, args: &ModulePublish) -> Result<(), C
         Some(api)
     };
     let (mut report, mut untagged) = (Report::default(), Vec::new());
-    for (name, folder) in modules {
-        let planned = plan(&name, folder, (&namespace, &system), &versions);
+    for (name, path) in modules {
+        let planned = plan(&name, (&folder, path), (&namespace, &system), &versions);
         let result = match planned {
             Ok(None) => {
                 untagged.push(name);
@@ -141,20 +143,17 @@ fn has_module_file(folder: &Path) -> std::io::Result<bool> {
 /// Decides the address and the version of a module. Without a tag, it has none.
 fn plan(
     name: &str,
-    folder: PathBuf,
+    (all, folder): (&Path, PathBuf),
     (namespace, system): (&Namespace, &System),
     versions: &Versions,
 ) -> Result<Option<Planned>, CommandError> {
     let module = ModuleName::parse(name).map_err(|error| {
         CommandError::from(error).hint("rename the folder, or publish it without `--all`")
     })?;
-    let version = match versions {
-        Versions::Flag(version) => version.clone(),
+    let (version, committed) = match versions {
+        Versions::Flag(version) => (version.clone(), None),
         Versions::Tags(tags) => match tags.version(&module)? {
-            Some(version) => {
-                check_committed(&folder)?;
-                version
-            }
+            Some(version) => (version, Some(CommittedFiles::read(all, &module)?)),
             None => return Ok(None),
         },
     };
@@ -163,6 +162,7 @@ fn plan(
         folder,
         address: ModuleAddress { namespace, name: module, system },
         version,
+        committed,
     }))
 }
 
@@ -173,9 +173,12 @@ async fn publish(
     planned: &Planned,
     patterns: &[Pattern],
 ) -> Result<(String, Value), CommandError> {
-    let Planned { folder, address, version } = planned;
+    let Planned { folder, address, version, committed } = planned;
     let print = |text: &str| notice(format_args!("`{address}`: {text}"));
     let archive = Archive::open(folder, patterns, &print)?;
+    if let Some(committed) = committed {
+        committed.check(folder, archive.files().iter().map(|file| file.path.as_str()))?;
+    }
     let (sha256, bytes) = (archive.sha256(), archive.bytes());
     let Some(api) = api else {
         let files = archive.files().len();

@@ -1,5 +1,6 @@
 //! Finds the version of each module in the tags of a git repository.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -79,23 +80,67 @@ fn tagged(text: &str) -> Option<Version> {
     Version::parse(text.strip_prefix('v')?).ok()
 }
 
-/// Checks that a folder is as in the commit that is checked out. Otherwise a tag says a version of
-/// other files.
-///
-/// # Errors
-///
-/// [`CommandError`], if there are changes, or if git cannot tell.
-pub(super) fn check_committed(folder: &Path) -> Result<(), CommandError> {
-    let status = git(folder, &["status", "--porcelain", "--untracked-files=all", "--", "."])?;
-    match status.lines().next() {
-        None => Ok(()),
-        Some(first) => Err(CommandError::refused(format!(
-            "`{}` is not as in the tagged commit: `{}`",
-            folder.display(),
-            one_line(first)
-        ))
-        .hint("commit or remove the changes, or use `--version`")),
+/// The files of one module in the commit that is checked out, by their paths in the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CommittedFiles(HashSet<String>);
+
+impl CommittedFiles {
+    /// Reads the files of the module in `folder`, which is the folder with all modules. Otherwise,
+    /// git would read another repository if the module is one.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], if the module is not as in the commit, or if git cannot tell. A tag would
+    /// say a version of other files then.
+    pub(super) fn read(folder: &Path, name: &ModuleName) -> Result<Self, CommandError> {
+        let name = name.as_str();
+        let status = git(folder, &["status", "--porcelain", "--untracked-files=all", "--", name])?;
+        if let Some(first) = status.lines().next() {
+            return Err(not_as_committed(folder, name, first));
+        }
+        // `git status` believes these flags, and does not look at such a file.
+        let flags = git(folder, &["ls-files", "-v", "-z", "--", name])?;
+        let is_unseen =
+            |line: &&str| line.starts_with(|flag: char| flag == 'S' || flag.is_lowercase());
+        if let Some(unseen) = flags.split('\0').find(is_unseen) {
+            return Err(not_as_committed(folder, name, unseen));
+        }
+        let tree =
+            git(folder, &["ls-tree", "-r", "-z", "--name-only", "HEAD", &format!("{name}/")])?;
+        let in_module = |path: &str| Some(path.strip_prefix(name)?.strip_prefix('/')?.to_owned());
+        Ok(Self(tree.split('\0').filter_map(in_module).collect()))
     }
+
+    /// Checks that every file is in the commit. Files that git ignores are not, and neither are those
+    /// of another repository in the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], if a file is not.
+    pub(super) fn check<'a>(
+        &self,
+        folder: &Path,
+        files: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), CommandError> {
+        match files.into_iter().find(|file| !self.0.contains(*file)) {
+            None => Ok(()),
+            Some(file) => Err(CommandError::refused(format!(
+                "`{}` has a file that is not in the tagged commit: `{}`",
+                folder.display(),
+                one_line(file)
+            ))
+            .hint("commit it, list it in `.terraformignore`, or use `--version`")),
+        }
+    }
+}
+
+fn not_as_committed(folder: &Path, name: &str, change: &str) -> CommandError {
+    CommandError::refused(format!(
+        "`{}` is not as in the tagged commit: `{}`",
+        folder.join(name).display(),
+        one_line(change)
+    ))
+    .hint("commit or remove the changes, or use `--version`")
 }
 
 /// Runs git in a folder, and returns what it prints.

@@ -213,3 +213,51 @@ fn a_tag_says_the_version_of_a_module_as_it_was_committed() {
     let flag = machine.run(&format!("{ALL} --version 4.0.0"));
     assert_eq!((flag.stdout.lines().count(), flag.code), (3, 0), "{}", flag.stderr);
 }
+
+#[test]
+fn a_tag_says_no_version_of_files_that_are_in_no_commit() {
+    for (disguise, expected) in [
+        (
+            &["ignored"][..],
+            "`mods/vpc` has a file that is not in the tagged commit: `gen.tf`; hint: commit it",
+        ),
+        (&["update-index", "--assume-unchanged", "vpc/main.tf"], "`h vpc/main.tf`"),
+        (&["update-index", "--skip-worktree", "vpc/main.tf"], "`S vpc/main.tf`"),
+        (
+            &["repository"],
+            "`mods/own` has a file that is not in the tagged commit: `main.tf`; hint: commit it",
+        ),
+    ] {
+        let broker = registry();
+        let machine = with_modules(&broker, &["vpc"]);
+        machine.write("mods/.gitignore", "gen.tf\n/own/\n");
+        tagged(&machine, &["v1.0.0"]);
+        match disguise {
+            ["ignored"] => machine.write("mods/vpc/gen.tf", ""),
+            ["repository"] => {
+                machine.write("mods/own/main.tf", "");
+                git(&machine, &["init", "--quiet", "own"]);
+            }
+            flags => {
+                machine.write("mods/vpc/main.tf", "# other\n");
+                git(&machine, flags);
+            }
+        }
+        let run = machine.run(ALL);
+        assert_eq!(run.code, 1, "{disguise:?}: {}", run.stderr);
+        assert!(run.stderr.contains(expected), "{disguise:?}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_file_that_is_neither_committed_nor_packed_does_not_matter() {
+    let broker = registry();
+    let machine = with_modules(&broker, &["vpc"]);
+    machine.write("mods/.gitignore", "gen.tf\n.terraform/\n");
+    machine.write("mods/vpc/.terraformignore", "gen.tf\n");
+    tagged(&machine, &["v1.0.0"]);
+    machine.write("mods/vpc/gen.tf", "");
+    machine.write("mods/vpc/.terraform/modules/modules.json", "{}");
+    let run = machine.run(ALL);
+    assert_eq!(lines(&run.stdout), ["published acme/vpc/aws 1.0.0"], "{}", run.stderr);
+}

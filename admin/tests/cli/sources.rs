@@ -151,6 +151,16 @@ fn a_source_that_cannot_be_published_reaches_no_registry_and_is_not_repeated() {
         (format!("acme/vpc/aws {source}"), 2, "an address and a version are needed"),
         (format!("acme/vpc/aws 1.2.0 ./vpc {source}"), 2, "no other word"),
         (format!("acme/vpc/aws 1.2 {source}"), 2, "version `1.2` must have the form"),
+        (
+            format!("acme/vpc/aws https://bob:hunter2@h.example/a.zip {source}"),
+            2,
+            "a URL can only be the value of `--source`",
+        ),
+        (
+            format!("https://bob:hunter2@h.example/a.zip 1.2.0 {source}"),
+            2,
+            "a URL can only be the value of `--source`",
+        ),
         (format!("acme/vpc/aws 1.2.0 {source} --include *.md"), 2, "cannot be used with"),
         ("acme/vpc/aws 1.2.0 ./vpc --keep-ref".to_owned(), 2, "--source"),
         (

@@ -65,6 +65,12 @@ fn without_a_usable_list_of_modules_nothing_is_checked() {
     }
     sandbox.write("folder/.terraform/modules/modules.json/x", "");
     assert_eq!(sandbox.run(&["check", "folder"]).code, 2);
+    // Nobody writes into this pipe, so a read would never end.
+    std::fs::remove_file(sandbox.path(MANIFEST)).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(sandbox.path(MANIFEST)).status();
+    assert!(pipe.unwrap().success());
+    let damaged = format!("stile: `./{MANIFEST}` is damaged; {hint}");
+    assert_eq!(sandbox.run(&["check"]), output("", &damaged, 2));
 }
 
 #[test]

@@ -207,13 +207,15 @@ impl AllowedSources {
     /// [`SourceRefusal`], if no entry allows it.
     pub fn permit(&self, source: &ModuleSource) -> Result<(), SourceRefusal> {
         let including = self.entries.iter().filter_map(|entry| match entry {
-            AllowedEntry::Known(allowed) if allowed.includes(source) => Some(allowed.moving_refs),
+            AllowedEntry::Known(allowed) if allowed.includes(source) => Some(allowed),
             AllowedEntry::Known(_) | AllowedEntry::Unknown(_) => None,
         });
-        // Of several entries, the most permissive one decides.
-        match including.max() {
+        // The longest address decides, so that an entry can be stricter than the one above it.
+        match including.max_by_key(|allowed| allowed.address.len()) {
             None => Err(SourceRefusal::NotAllowed),
-            Some(false) if source.is_moving() => Err(SourceRefusal::MovingReference),
+            Some(allowed) if !allowed.moving_refs && source.is_moving() => {
+                Err(SourceRefusal::MovingReference)
+            }
             Some(_) => Ok(()),
         }
     }

@@ -124,9 +124,9 @@ impl ModuleSource {
         Some(GitReference { repository, reference })
     }
 
-    /// Returns whether the source has the full id of a commit.
+    /// Returns whether the source has the full id of a commit, which no branch can have.
     pub fn has_commit(&self) -> bool {
-        self.git().and_then(|git| git.reference).is_some_and(is_commit)
+        self.git().and_then(|git| git.reference).is_some_and(is_sha1)
     }
 
     /// Returns the same source at a commit.
@@ -245,13 +245,21 @@ fn is_reference(text: &str) -> bool {
 
 /// Returns whether a reference always means the same commit, or is named like a version.
 fn is_fixed(reference: &str) -> bool {
-    is_commit(reference)
+    is_sha1(reference)
         || reference.strip_prefix('v').is_some_and(|version| Version::parse(version).is_ok())
 }
 
-/// Returns whether a text is a full commit id: a SHA-1 or a SHA-256.
+/// Returns whether a text has the form of a full commit id: a SHA-1 or a SHA-256.
 fn is_commit(text: &str) -> bool {
-    is_hex(text, 40) || is_hex(text, 64)
+    is_sha1(text) || is_hex(text, 64)
+}
+
+/// Returns whether a text is the full id of a commit in a repository with SHA-1, as nearly all are.
+///
+/// There, 64 digits are no id, but can be the name of a branch, which `git checkout` then follows.
+/// So a publisher could move the content of a version that seems to be fixed.
+fn is_sha1(text: &str) -> bool {
+    is_hex(text, 40)
 }
 
 fn is_depth(text: &str) -> bool {

@@ -134,6 +134,23 @@ fn a_branch_is_allowed_only_where_the_operator_allows_moving_references() {
 }
 
 #[test]
+fn an_entry_can_be_stricter_than_the_one_above_it() {
+    let add = ["git::https://h.example/acme", "git::https://h.example/acme/vpc"]
+        .map(|text| AllowedSource::parse(text, text.ends_with("acme")).unwrap());
+    let list = AllowedSources::default();
+    let list = list.changed(&SourcesChange { remove_all: false, add: add.into() }).unwrap();
+    for (text, expected) in [
+        ("git::https://h.example/acme/net?ref=main", Ok(())),
+        ("git::https://h.example/acme/vpc-x?ref=main", Ok(())),
+        ("git::https://h.example/acme/vpc?ref=main", Err(SourceRefusal::MovingReference)),
+        ("git::https://h.example/acme/vpc/x?ref=main", Err(SourceRefusal::MovingReference)),
+        ("git::https://h.example/acme/vpc?ref=v1.0.0", Ok(())),
+    ] {
+        assert_eq!(list.permit(&source(text)), expected, "{text}");
+    }
+}
+
+#[test]
 fn what_a_reader_does_not_understand_allows_nothing_and_stays() {
     let acme = source("git::https://h.example/acme/vpc?ref=v1.0.0");
     let known = json!({"address": "git::https://h.example/acme"});

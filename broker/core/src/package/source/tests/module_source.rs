@@ -223,7 +223,8 @@ fn a_source_is_kept_as_it_was_written_and_says_what_it_selects() {
         git(&at("v1.2.0"), vpc, Some("v1.2.0"), false),
         git(&at("v1.2.0-rc.1"), vpc, Some("v1.2.0-rc.1"), false),
         git(&at(COMMIT), vpc, Some(COMMIT), false),
-        git(&at(&sha256_commit), vpc, Some(&sha256_commit), false),
+        // In a repository with SHA-1, it can be the name of a branch.
+        git(&at(&sha256_commit), vpc, Some(&sha256_commit), true),
         git(&at("1.2.0"), vpc, Some("1.2.0"), true),
         git(&at("v1.2"), vpc, Some("v1.2"), true),
         git(&at("v01.2.0"), vpc, Some("v01.2.0"), true),
