@@ -300,6 +300,13 @@ pub(crate) enum ModuleVerb {
     ///
     /// Example: `stile-admin module show acme/vpc/aws 1.2.0 --registry-host registry.example.com`
     Show(ModuleShow),
+    /// Show who downloads which version, for a decision about an old one
+    ///
+    /// It shows the downloads of the last days by version and principal, with the last day of each.
+    /// A client that has a version already downloads nothing. It needs `upload` on the namespace.
+    ///
+    /// Example: `stile-admin module usage acme/vpc/aws --version 1 --days 90`
+    Usage(ModuleUsage),
     /// Mark a version as deprecated, which still can be downloaded
     ///
     /// The helper prints a notice for those who use the version, and its `check` shows the reason.

@@ -110,3 +110,26 @@ pub(crate) struct ModuleShow {
     #[command(flatten)]
     pub(crate) api: ApiTarget,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct ModuleUsage {
+    /// The module's address `namespace/name/system`
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+
+    /// Show only this version, or the versions that begin with these numbers
+    ///
+    /// Default: all versions. Example: `--version 1`, `--version 1.2` or `--version 1.2.0`
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Option<String>,
+
+    /// Show the downloads of this number of days, today included
+    ///
+    /// A registry counts days in UTC. It answers for at most 366 days.
+    /// Default: 30. Example: `--days 90`
+    #[arg(long, value_name = "DAYS", default_value_t = 30, hide_default_value = true)]
+    pub(crate) days: u32,
+
+    #[command(flatten)]
+    pub(crate) api: ApiTarget,
+}

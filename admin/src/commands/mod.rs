@@ -14,6 +14,7 @@ mod module_send;
 mod module_show;
 mod module_source;
 mod module_tags;
+mod module_usage;
 pub(crate) mod namespace;
 mod namespace_set;
 pub(crate) mod store;

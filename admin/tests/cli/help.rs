@@ -32,6 +32,7 @@ fn every_command_has_a_help_page() {
         "module publish",
         "module list",
         "module show",
+        "module usage",
         "module deprecate",
         "module undeprecate",
         "module unpublish",
