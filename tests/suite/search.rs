@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::broker::served::Served;
 use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::process::programs::{ADMIN, program};
 use stile_tests::sts::identity::Identity;
 
 const SEARCH: &str = "/v1/modules/search";
@@ -136,4 +138,52 @@ async fn a_warm_search_finds_the_same_and_makes_no_call_of_aws() {
     found(&test, "?q=vpc", &token).await;
     let calls = test.aws().proxy.take_names();
     assert!(calls.len() <= 5, "the caller, and two queries of each namespace: {calls:?}");
+}
+
+#[tokio::test]
+async fn the_program_finds_a_module_by_a_word_of_its_readme_for_who_may_read_it() {
+    let Some(served) = Served::start_on(super::BACKEND, |router| router).await else { return };
+    served.test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    served.test.grant(&role("stranger"), "other", &[Download]).await;
+    let home = served.home(&deploy());
+    let admin = async |words: &[&str]| {
+        let host = ["--registry-host", served.host()];
+        let words: Vec<&str> = words.iter().chain(&host).copied().collect();
+        home.run(&program(ADMIN), &words).await
+    };
+    for (name, readme) in [
+        ("vpc", "# Network\n\nA zeppelin with subnets.\n\n## Notes\n\nIt flies with helium.\n"),
+        ("dns", "# Names\n\nZones and records.\n"),
+    ] {
+        let folder = home.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("README.md"), readme).unwrap();
+        std::fs::write(folder.join("main.tf"), "variable \"cidr\" {}\n").unwrap();
+        let address = format!("acme/{name}/aws");
+        let published = admin(&["module", "publish", &address, "1.0.0", name]).await;
+        assert_eq!(published.code, Some(0), "{published:?}");
+    }
+    let expected = "module        latest  description\n\
+                    acme/vpc/aws  1.0.0   A zeppelin with subnets.\n";
+    for words in [&["helium"][..], &["zeppelin", "subnet"], &["vpc", "--namespace", "acme"]] {
+        let found = admin(&[&["module", "search"], words].concat()).await;
+        assert_eq!(
+            (found.code, found.stdout.as_str()),
+            (Some(0), expected),
+            "{words:?}: {found:?}"
+        );
+    }
+    let objects = admin(&["module", "search", "cidr", "--output", "json"]).await;
+    let objects: Value = serde_json::from_str(&objects.stdout).unwrap();
+    let addresses: Vec<_> = objects.as_array().unwrap().iter().map(|it| &it["module"]).collect();
+    assert_eq!(addresses, [&json!("acme/dns/aws"), &json!("acme/vpc/aws")]);
+    for words in [&["hydrogen"][..], &["helium", "--system", "google"]] {
+        let none = admin(&[&["module", "search"], words].concat()).await;
+        let nothing = (Some(0), "", "notice: there are no such modules\n");
+        assert_eq!((none.code, none.stdout.as_str(), none.stderr.as_str()), nothing, "{words:?}");
+    }
+    let stranger = served.home(&Identity::role("111122223333", "stranger", "i-0abc"));
+    let words = ["module", "search", "helium", "--registry-host", served.host()];
+    let found = stranger.run(&program(ADMIN), &words).await;
+    assert_eq!((found.code, found.stdout.as_str()), (Some(0), ""), "{found:?}");
 }

@@ -31,6 +31,7 @@ fn every_command_has_a_help_page() {
         "module",
         "module publish",
         "module list",
+        "module search",
         "module show",
         "module usage",
         "module deprecate",
