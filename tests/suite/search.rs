@@ -166,7 +166,7 @@ async fn the_program_finds_a_module_by_a_word_of_its_readme_for_who_may_read_it(
     let expected = "module        latest  description\n\
                     acme/vpc/aws  1.0.0   A zeppelin with subnets.\n";
     for words in [&["helium"][..], &["zeppelin", "subnet"], &["vpc", "--namespace", "acme"]] {
-        let found = admin(&[&["module", "search"], words].concat()).await;
+        let found = admin(&[&["module", "search"][..], words].concat()).await;
         assert_eq!(
             (found.code, found.stdout.as_str()),
             (Some(0), expected),
@@ -178,7 +178,7 @@ async fn the_program_finds_a_module_by_a_word_of_its_readme_for_who_may_read_it(
     let addresses: Vec<_> = objects.as_array().unwrap().iter().map(|it| &it["module"]).collect();
     assert_eq!(addresses, [&json!("acme/dns/aws"), &json!("acme/vpc/aws")]);
     for words in [&["hydrogen"][..], &["helium", "--system", "google"]] {
-        let none = admin(&[&["module", "search"], words].concat()).await;
+        let none = admin(&[&["module", "search"][..], words].concat()).await;
         let nothing = (Some(0), "", "notice: there are no such modules\n");
         assert_eq!((none.code, none.stdout.as_str(), none.stderr.as_str()), nothing, "{words:?}");
     }
