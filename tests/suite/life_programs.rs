@@ -1,7 +1,7 @@
 //! The life of a version as people see it: published by a CI job, deprecated, unpublished and
 //! restored with `stile-admin`, and what Terraform and the helper's `check` then show.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::{Download, Upload};
@@ -12,6 +12,7 @@ use stile_tests::process::programs::{ADMIN, HELPER, program};
 use stile_tests::skipped::{skipped, tool};
 use stile_tests::sts::identity::Identity;
 use stile_tests::terraform::Terraform;
+use stile_tests::terraform::release::{RELEASES, terraform_release};
 
 const INITIALIZED: &str = "Terraform has been successfully initialized!";
 
@@ -81,8 +82,13 @@ impl Stage {
 
     /// Prepares Terraform for a user who may only download, with a call of the module.
     fn user(&self, version: &str) -> Terraform {
+        self.user_of(&self.file, version)
+    }
+
+    /// Does the same with another program.
+    fn user_of(&self, program_file: &Path, version: &str) -> Terraform {
         let home = self.served.home(&Identity::role("111122223333", "reader", "i-0abc"));
-        let terraform = Terraform::new(&self.file, home);
+        let terraform = Terraform::new(program_file, home);
         terraform.install_helper(&program(HELPER));
         terraform.write_module_call("vpc", &self.served.source(MODULE), version);
         terraform
@@ -238,6 +244,8 @@ async fn what_a_job_says_about_a_version_is_named_as_claimed_and_who_published_i
         assert!(shown.contains(&line), "`{line}` is not in {shown:?}");
     }
     let token = stage.served.test.token(&deploy(), &[Download]).await;
+    let listed = stage.served.test.get(&format!("/v1/modules/{MODULE}/versions"), &token).await;
+    assert_eq!(listed.json()["modules"][0]["source"], "https://github.com/acme/vpc");
     let path = format!("/v1/modules/{MODULE}/1.1.0");
     let reply = stage.served.test.get(&path, &token).await;
     assert!(!reply.text().contains("hunter2"), "{}", reply.text());
@@ -250,6 +258,16 @@ async fn what_a_job_says_about_a_version_is_named_as_claimed_and_who_published_i
     assert_eq!(provenance["published_by"], role("deploy"));
     for name in ["token_id", "published_at", "sha256", "bytes", "format"] {
         assert_ne!(provenance[name], Value::Null, "{name}");
+    }
+
+    // Every client reads the list with the repository.
+    for release in RELEASES {
+        let shows = "it reads a list of versions with the repository of the module";
+        let Some(file) = terraform_release(release, shows) else { return };
+        let earlier = stage.user_of(&file, "~> 1.0");
+        let ran = earlier.init().await;
+        assert_eq!(ran.code, Some(0), "Terraform {release}: {ran:?}");
+        installed(&earlier, &ran, "1.1.0");
     }
 
     // A person claims nothing.
