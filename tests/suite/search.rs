@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::broker::served::Served;
 use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::many_modules::{COMMON, RARE, RARE_MODULE, fill};
 use stile_tests::process::programs::{ADMIN, program};
 use stile_tests::sts::identity::Identity;
 
@@ -138,6 +139,62 @@ async fn a_warm_search_finds_the_same_and_makes_no_call_of_aws() {
     found(&test, "?q=vpc", &token).await;
     let calls = test.aws().proxy.take_names();
     assert!(calls.len() <= 5, "the caller, and two queries of each namespace: {calls:?}");
+}
+
+#[tokio::test]
+async fn of_five_thousand_modules_a_word_of_a_readme_finds_one_and_a_warm_search_makes_no_call() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    test.grant(&role("everywhere"), "*", &[Download]).await;
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    let everywhere = Identity::role("111122223333", "everywhere", "i-0abc");
+    let everywhere = test.token(&everywhere, &[Download]).await;
+    let published = test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), &token).await;
+    assert_eq!(published.status, 201);
+    fill(&test, 5000).await;
+    let rare = format!("?q={RARE}");
+    let common = format!("?q={COMMON}&limit=2&offset=4999");
+    for token in [&token, &everywhere] {
+        assert_eq!(found(&test, &rare, token).await, [RARE_MODULE]);
+        assert_eq!(found(&test, &common, token).await, ["acme/m4999/aws"], "each but one has it");
+    }
+    if test.backend() != Backend::Aws {
+        return;
+    }
+    test.aws().proxy.take_names();
+    for query in [&rare, &common] {
+        for token in [&token, &everywhere] {
+            found(&test, query, token).await;
+        }
+    }
+    assert_eq!(test.aws().proxy.take_names(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_may_read_every_namespace_finds_a_new_one_at_once_here_and_after_ten_seconds_elsewhere()
+{
+    let Some((test, token)) = registry().await else { return };
+    test.grant(&role("deploy"), "new", &[Download, Upload]).await;
+    test.grant(&role("everywhere"), "*", &[Download]).await;
+    let everywhere = Identity::role("111122223333", "everywhere", "i-0abc");
+    let everywhere = test.token(&everywhere, &[Download]).await;
+    let other = test.restarted();
+    // A broker remembers the grants of a caller for ten seconds.
+    test.advance(10);
+    for test in [&test, &other] {
+        assert_eq!(found(test, "?q=vpc", &everywhere).await.len(), 3);
+    }
+    let published = test.publish("new/vpc/aws", "1.0.0", module_zip("x"), &token).await;
+    assert_eq!(published.status, 201, "{}", published.text());
+    let expected = ["acme/vpc/aws", "acme/vpc-peering/aws", "new/vpc/aws", "other/vpc/azurerm"];
+    assert_eq!(found(&test, "?q=vpc", &everywhere).await.len(), 4);
+    assert_eq!(found(&other, "?q=vpc", &everywhere).await.len(), 3);
+    test.advance(10);
+    for test in [&test, &other] {
+        let mut found = found(test, "?q=vpc", &everywhere).await;
+        found.sort();
+        assert_eq!(found, expected);
+    }
 }
 
 #[tokio::test]
