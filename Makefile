@@ -1,5 +1,5 @@
 # Each target is one short line. The file that it calls explains the details.
-.PHONY: demo test conformance fuzz check package mutations soak
+.PHONY: demo test conformance fuzz check package mutations soak bench
 
 # All programs at once, as the tests build them. A build of one program selects other features of its dependencies,
 # and so builds them again.
@@ -24,8 +24,11 @@ check: ## check formatting, lints, documentation, licences and known vulnerabili
 package: ## build the Lambda function as a zip for x86-64, and for arm64 if its Rust target is installed
 	tests/package
 
-mutations: ## break a copy of the source in ten places, and check that a test fails for each; takes some minutes, and `test` does not include it
+mutations: ## break a copy of the source in eleven places, and check that a test fails for each; takes some minutes, and `test` does not include it
 	tests/mutations/run
 
 soak: ## run the released broker under good and bad requests at once; MINUTES=10
 	$(bins) --release && $(built)/release/soak --minutes $(or $(MINUTES),10)
+
+bench: ## measure the search over 5,000 modules next to a read of `versions`, on both stores
+	$(bins) --release && $(built)/release/bench

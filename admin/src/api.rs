@@ -111,7 +111,21 @@ impl Api {
 
     /// Sends a GET request, and parses the response.
     pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
-        let url = self.at(path)?;
+        self.read_from(&self.at(path)?).await
+    }
+
+    /// Sends a GET request with a query, and parses the response.
+    pub(crate) async fn read_query<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, CommandError> {
+        let mut url = self.at(path)?;
+        url.query_pairs_mut().extend_pairs(query);
+        self.read_from(&url).await
+    }
+
+    async fn read_from<T: DeserializeOwned>(&self, url: &Url) -> Result<T, CommandError> {
         let answer = self
             .call(async |client: &Client, token: &Token| {
                 let request = client.get(url.clone()).bearer_auth(token.expose());

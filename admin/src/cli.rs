@@ -96,7 +96,7 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: TokenVerb,
     },
-    /// Publish, show and list modules, and deprecate or take back a version
+    /// Publish, find, show and list modules, and deprecate or take back a version
     Module {
         #[command(subcommand)]
         verb: ModuleVerb,
@@ -293,6 +293,13 @@ pub(crate) enum ModuleVerb {
     ///
     /// Example: `stile-admin module list acme/vpc/aws --registry-host registry.example.com`
     List(ModuleList),
+    /// Find modules by words in their name, description, inputs or README
+    ///
+    /// Each word must begin a word of the module. The best module comes first: a word in a name counts
+    /// most. It finds the latest version of each module that you may read.
+    ///
+    /// Example: `stile-admin module search vpc subnet --system aws`
+    Search(ModuleSearch),
     /// Show one version: its state, who published it, its inputs and outputs
     ///
     /// It also shows an unpublished version. A value that is marked as claimed comes from the
@@ -300,6 +307,13 @@ pub(crate) enum ModuleVerb {
     ///
     /// Example: `stile-admin module show acme/vpc/aws 1.2.0 --registry-host registry.example.com`
     Show(ModuleShow),
+    /// Show who downloads which version, for a decision about an old one
+    ///
+    /// It shows the downloads of the last days by version and principal, with the last day of each.
+    /// A client that has a version already downloads nothing. It needs `upload` on the namespace.
+    ///
+    /// Example: `stile-admin module usage acme/vpc/aws --version 1 --days 90`
+    Usage(ModuleUsage),
     /// Mark a version as deprecated, which still can be downloaded
     ///
     /// The helper prints a notice for those who use the version, and its `check` shows the reason.

@@ -6,14 +6,14 @@
 
 pub use crate::authn::sigv4::fuzz::{request_body, request_document, sts_answer};
 pub use crate::http::fuzz::{bearer_header, lambda_event};
-pub use stile_core::fuzz::{Verdict, archive, arn, is_plain, token};
+pub use stile_core::fuzz::{Verdict, archive, arn, is_plain, source, token};
 pub use stile_metadata::fuzz::module_files;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// All targets, with the name of the program and of the folder with seeds.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("request_body", request_body),
     ("request_document", request_document),
     ("sts_answer", sts_answer),
@@ -23,6 +23,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("archive", archive),
     ("lambda_event", lambda_event),
     ("module_files", module_files),
+    ("source", source),
 ];
 
 #[cfg(test)]

@@ -4,8 +4,11 @@
 use std::path::Path;
 
 use axum::Router;
+use axum::http::Request;
 use axum::middleware::map_response;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::broker::served::Served;
@@ -22,6 +25,9 @@ const HOST: &str = "registry-1.example.com";
 
 /// The host in the documentation.
 const DOCUMENTED: &str = "registry.example.com";
+
+/// The repository that the publisher of the module claims.
+const REPOSITORY: &str = "https://git.example.com/acme/files";
 
 /// How the quickstart gets the token `$t`.
 const TOKEN: &str =
@@ -84,7 +90,13 @@ impl Stage {
         served.test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
         let token = served.test.token(&deploy(), &[Upload]).await;
         for version in ["1.0.0", "1.1.0"] {
-            let reply = served.test.publish("acme/files/aws", version, bucket(), &token).await;
+            let claims =
+                format!(r#"{{"environment":"github-actions","repository":"{REPOSITORY}"}}"#);
+            let request = Request::post(format!("/v1/modules/acme/files/aws/{version}"))
+                .header("authorization", format!("Bearer {token}"))
+                .header("content-type", "application/zip")
+                .header("stile-claimed", URL_SAFE_NO_PAD.encode(claims));
+            let reply = served.test.send(request.body(bucket().into()).unwrap()).await;
             assert_eq!(reply.status, 201, "{}", reply.text());
         }
         Self { served, tunnel }
@@ -266,4 +278,6 @@ async fn renovate_finds_a_newer_version_with_a_token_and_not_without() {
 
     let with = renovate(&stage, &node, &tool, &row.script(RENOVATE)).await;
     assert_eq!(with["updates"][0]["newVersion"], "1.1.0", "{with}");
+    assert_eq!(with["datasource"], "terraform-module", "{with}");
+    assert_eq!(with["sourceUrl"], REPOSITORY, "where Renovate looks for a changelog: {with}");
 }

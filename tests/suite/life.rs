@@ -325,3 +325,60 @@ async fn the_registry_records_who_published_a_version_and_names_what_the_environ
     let unclaimed = test.get(&format!("{MODULE}/2.0.0"), &token).await.json();
     assert_eq!(unclaimed["provenance"]["claimed"], Value::Null);
 }
+
+/// Publishes a version from a job that claims this repository.
+async fn publish_claiming(test: &TestBroker, version: &str, repository: &str, token: &str) {
+    let claims = json!({"environment": "github-actions", "repository": repository}).to_string();
+    let request = Request::post(format!("{MODULE}/{version}"))
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/zip")
+        .header("stile-claimed", URL_SAFE_NO_PAD.encode(claims));
+    let reply = test.send(request.body(Body::from(module_zip(version))).unwrap()).await;
+    assert_eq!(reply.status, 201, "{version}: {}", reply.text());
+}
+
+#[tokio::test]
+async fn the_list_of_versions_names_the_repository_that_the_latest_version_claims() {
+    let Some((test, token)) = registry().await else { return };
+    let source = async || {
+        let document = test.get(&format!("{MODULE}/versions"), &token).await.json();
+        document["modules"][0].get("source").cloned()
+    };
+    assert_eq!(source().await, None, "the latest version claims none");
+    let (own, other) = ("https://github.com/acme/vpc", "https://github.com/acme/other");
+    for (version, repository, expected, why) in [
+        ("2.1.0", own, Some(json!(own)), "the latest version claims it"),
+        ("1.2.0", other, Some(json!(own)), "an older version does not change it"),
+        ("3.0.0-rc.1", other, Some(json!(own)), "a pre-release does not, either"),
+        ("2.2.0", "ssh://github.com/acme/vpc", None, "no program could open it"),
+        ("2.3.0", "https://github.com/acme/vpc?token=x", None, "a query can be a secret"),
+    ] {
+        publish_claiming(&test, version, repository, &token).await;
+        assert_eq!(source().await, expected, "{version}: {why}");
+    }
+    for (version, expected) in [("2.1.0", json!(own)), ("1.2.0", json!(other))] {
+        let details = test.get(&format!("{MODULE}/{version}"), &token).await.json();
+        assert_eq!(details["source"], expected, "{version}");
+    }
+    for version in ["2.0.0", "2.2.0", "2.3.0"] {
+        let details = test.get(&format!("{MODULE}/{version}"), &token).await.json();
+        assert_eq!(details.get("source"), Some(&Value::Null), "{version}");
+    }
+    for (version, expected) in [
+        ("2.3.0", None),
+        ("2.2.0", Some(json!(own))),
+        ("2.1.0", None),
+        ("2.0.0", Some(json!(other))),
+    ] {
+        let reply = unpublish(&test, version, json!({"reason": "x"}), &token).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(source().await, expected, "{version} is unpublished");
+    }
+    for (version, expected) in [("2.0.0", None), ("2.1.0", Some(json!(own)))] {
+        let path = format!("{MODULE}/{version}/restore");
+        assert_eq!(send(&test, "POST", &path, None, &token).await.status, 200);
+        assert_eq!(source().await, expected, "{version} is restored");
+    }
+    let expected = ["1.0.0", "1.1.0", "1.2.0", "2.0.0", "2.1.0", "3.0.0-rc.1"];
+    assert_eq!(listed(&test, &token).await, expected);
+}

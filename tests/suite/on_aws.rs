@@ -15,6 +15,8 @@ mod exchange;
 mod exchange_with_sts;
 #[path = "life.rs"]
 mod life;
+#[path = "life_programs.rs"]
+mod life_programs;
 #[path = "lifecycle.rs"]
 mod lifecycle;
 #[path = "load.rs"]

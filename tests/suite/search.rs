@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::broker::served::Served;
 use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
+use stile_tests::many_modules::{COMMON, RARE, RARE_MODULE, fill};
+use stile_tests::process::programs::{ADMIN, program};
 use stile_tests::sts::identity::Identity;
 
 const SEARCH: &str = "/v1/modules/search";
@@ -136,4 +139,108 @@ async fn a_warm_search_finds_the_same_and_makes_no_call_of_aws() {
     found(&test, "?q=vpc", &token).await;
     let calls = test.aws().proxy.take_names();
     assert!(calls.len() <= 5, "the caller, and two queries of each namespace: {calls:?}");
+}
+
+#[tokio::test]
+async fn of_five_thousand_modules_a_word_of_a_readme_finds_one_and_a_warm_search_makes_no_call() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    test.grant(&role("everywhere"), "*", &[Download]).await;
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    let everywhere = Identity::role("111122223333", "everywhere", "i-0abc");
+    let everywhere = test.token(&everywhere, &[Download]).await;
+    let published = test.publish("acme/vpc/aws", "1.0.0", module_zip("x"), &token).await;
+    assert_eq!(published.status, 201);
+    fill(&test, 5000).await;
+    let rare = format!("?q={RARE}");
+    let common = format!("?q={COMMON}&limit=2&offset=4999");
+    for token in [&token, &everywhere] {
+        assert_eq!(found(&test, &rare, token).await, [RARE_MODULE]);
+        assert_eq!(found(&test, &common, token).await, ["acme/m4999/aws"], "each but one has it");
+    }
+    if test.backend() != Backend::Aws {
+        return;
+    }
+    test.aws().proxy.take_names();
+    for query in [&rare, &common] {
+        for token in [&token, &everywhere] {
+            found(&test, query, token).await;
+        }
+    }
+    assert_eq!(test.aws().proxy.take_names(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_may_read_every_namespace_finds_a_new_one_at_once_here_and_after_ten_seconds_elsewhere()
+{
+    let Some((test, token)) = registry().await else { return };
+    test.grant(&role("deploy"), "new", &[Download, Upload]).await;
+    test.grant(&role("everywhere"), "*", &[Download]).await;
+    let everywhere = Identity::role("111122223333", "everywhere", "i-0abc");
+    let everywhere = test.token(&everywhere, &[Download]).await;
+    let other = test.restarted();
+    for test in [&test, &other] {
+        // A broker remembers the grants of a caller for ten seconds.
+        test.advance(10);
+        assert_eq!(found(test, "?q=vpc", &everywhere).await.len(), 3);
+    }
+    let published = test.publish("new/vpc/aws", "1.0.0", module_zip("x"), &token).await;
+    assert_eq!(published.status, 201, "{}", published.text());
+    let expected = ["acme/vpc-peering/aws", "acme/vpc/aws", "new/vpc/aws", "other/vpc/azurerm"];
+    assert_eq!(found(&test, "?q=vpc", &everywhere).await.len(), 4);
+    assert_eq!(found(&other, "?q=vpc", &everywhere).await.len(), 3);
+    for test in [&test, &other] {
+        test.advance(10);
+        let mut found = found(test, "?q=vpc", &everywhere).await;
+        found.sort();
+        assert_eq!(found, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_program_finds_a_module_by_a_word_of_its_readme_for_who_may_read_it() {
+    let Some(served) = Served::start_on(super::BACKEND, |router| router).await else { return };
+    served.test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    served.test.grant(&role("stranger"), "other", &[Download]).await;
+    let home = served.home(&deploy());
+    let admin = async |words: &[&str]| {
+        let host = ["--registry-host", served.host()];
+        let words: Vec<&str> = words.iter().chain(&host).copied().collect();
+        home.run(&program(ADMIN), &words).await
+    };
+    for (name, readme) in [
+        ("vpc", "# Network\n\nA zeppelin with subnets.\n\n## Notes\n\nIt flies with helium.\n"),
+        ("dns", "# Names\n\nZones and records.\n"),
+    ] {
+        let folder = home.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("README.md"), readme).unwrap();
+        std::fs::write(folder.join("main.tf"), "variable \"cidr\" {}\n").unwrap();
+        let address = format!("acme/{name}/aws");
+        let published = admin(&["module", "publish", &address, "1.0.0", name]).await;
+        assert_eq!(published.code, Some(0), "{published:?}");
+    }
+    let expected = "module        latest  description\n\
+                    acme/vpc/aws  1.0.0   A zeppelin with subnets.\n";
+    for words in [&["helium"][..], &["zeppelin", "subnet"], &["vpc", "--namespace", "acme"]] {
+        let found = admin(&[&["module", "search"][..], words].concat()).await;
+        assert_eq!(
+            (found.code, found.stdout.as_str()),
+            (Some(0), expected),
+            "{words:?}: {found:?}"
+        );
+    }
+    let objects = admin(&["module", "search", "cidr", "--output", "json"]).await;
+    let objects: Value = serde_json::from_str(&objects.stdout).unwrap();
+    let addresses: Vec<_> = objects.as_array().unwrap().iter().map(|it| &it["module"]).collect();
+    assert_eq!(addresses, [&json!("acme/dns/aws"), &json!("acme/vpc/aws")]);
+    for words in [&["hydrogen"][..], &["helium", "--system", "google"]] {
+        let none = admin(&[&["module", "search"][..], words].concat()).await;
+        let nothing = (Some(0), "", "notice: there are no such modules\n");
+        assert_eq!((none.code, none.stdout.as_str(), none.stderr.as_str()), nothing, "{words:?}");
+    }
+    let stranger = served.home(&Identity::role("111122223333", "stranger", "i-0abc"));
+    let words = ["module", "search", "helium", "--registry-host", served.host()];
+    let found = stranger.run(&program(ADMIN), &words).await;
+    assert_eq!((found.code, found.stdout.as_str()), (Some(0), ""), "{found:?}");
 }

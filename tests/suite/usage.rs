@@ -4,7 +4,9 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_tests::broker::served::Served;
 use stile_tests::broker::{TestBroker, deploy, module_zip, role};
+use stile_tests::process::programs::{ADMIN, program};
 use stile_tests::sts::identity::Identity;
 use stile_tests::time_limits;
 
@@ -119,4 +121,67 @@ async fn counts_reach_the_store_with_a_request_ten_seconds_later_or_when_the_bro
     assert_eq!(stored().await, 3);
     stile_broker::app::usage::flush(&test.broker).await;
     assert_eq!(stored().await, 4, "a broker that stops adds what it has");
+}
+
+/// Returns lines of columns without the spaces between them.
+fn columns(table: &str) -> Vec<String> {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    table.lines().map(words).collect()
+}
+
+#[tokio::test]
+async fn a_publisher_sees_with_the_program_which_principals_still_fetch_1_x() {
+    let Some(served) = Served::start_on(super::BACKEND, |router| router).await else { return };
+    let test = &served.test;
+    test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let publisher = test.token(&deploy(), &[Upload]).await;
+    for version in ["1.0.0", "1.1.0", "2.0.0"] {
+        let published = test.publish("acme/vpc/aws", version, module_zip(version), &publisher);
+        assert_eq!(published.await.status, 201);
+    }
+    let (one, two) = (reader(test, "one").await, reader(test, "two").await);
+    let (home, today) = (served.home(&deploy()), day_of(test));
+    let usage = async |more: &[&str]| {
+        let words = ["module", "usage", "acme/vpc/aws", "--registry-host", served.host()];
+        let words: Vec<&str> = words.iter().chain(more).copied().collect();
+        let ran = home.run(&program(ADMIN), &words).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran
+    };
+
+    let nothing = usage(&["--version", "1"]).await;
+    assert!(
+        nothing.stderr.starts_with("notice: there are no downloads of 1 since "),
+        "{nothing:?}"
+    );
+    for (version, token) in
+        [("1.0.0", &one), ("1.0.0", &one), ("1.1.0", &two), ("2.0.0", &two), ("2.0.0", &one)]
+    {
+        fetch(test, version, token).await;
+    }
+    let shown = columns(&usage(&["--version", "1"]).await.stdout);
+    // The day can end while the test runs.
+    let days = [today, day_of(test)];
+    let line = |version: &str, name: &str, downloads: u64| {
+        days.clone().map(|day| format!("{version} {} {downloads} {day}", role(name)))
+    };
+    let [header, first, second] = &shown[..] else { panic!("{shown:?}") };
+    assert_eq!(header, "version principal downloads last day");
+    assert!(line("1.0.0", "one", 2).contains(first), "{shown:?}");
+    assert!(line("1.1.0", "two", 1).contains(second), "{shown:?}");
+    let all = usage(&["--output", "json"]).await;
+    let all: Value = serde_json::from_str(&all.stdout).unwrap();
+    let counts: Vec<_> = all.as_array().unwrap().iter().map(|line| &line["downloads"]).collect();
+    assert_eq!(counts, [&json!(2), &json!(1), &json!(1), &json!(1)]);
+
+    let stranger = served.home(&Identity::role("111122223333", "one", "i-0abc"));
+    let words = ["module", "usage", "acme/vpc/aws", "--registry-host", served.host()];
+    let refused = stranger.run(&program(ADMIN), &words).await;
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused:?}");
+    assert!(refused.stderr.contains("no `upload` on namespace `acme`"), "{refused:?}");
+}
+
+/// Returns the day of a broker's clock.
+fn day_of(test: &TestBroker) -> String {
+    stile_core::clock::rfc3339(test.time()).split('T').next().unwrap().to_owned()
 }

@@ -1,4 +1,4 @@
-//! Shares code between the suite, the demo and the soak.
+//! Shares code between the suite, the demo, the soak and the benchmark.
 //!
 //! It has emulators, identities, certificates, and the programs under test.
 //!
@@ -20,6 +20,8 @@
 //! | [`skipped`] | the tools on `PATH`, and the list of tests that were skipped without a tool |
 //! | [`demo`] | the demo, step by step |
 //! | [`soak`] | the released broker under good and bad requests for minutes |
+//! | [`bench`] | the search, measured next to a read of `versions` |
+//! | [`many_modules`] | a store with thousands of modules |
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -27,11 +29,13 @@
 )]
 
 pub mod aws;
+pub mod bench;
 pub mod broker;
 pub mod demo;
 pub mod dev_ca;
 pub mod git_server;
 pub mod lambda;
+pub mod many_modules;
 pub mod permissions;
 pub mod process;
 pub mod raw_archive;

@@ -110,3 +110,55 @@ pub(crate) struct ModuleShow {
     #[command(flatten)]
     pub(crate) api: ApiTarget,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct ModuleUsage {
+    /// The module's address `namespace/name/system`
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+
+    /// Show only this version, or the versions that begin with these numbers
+    ///
+    /// Default: all versions. Example: `--version 1`, `--version 1.2` or `--version 1.2.0`
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Option<String>,
+
+    /// Show the downloads of this number of days, today included
+    ///
+    /// A registry counts days in UTC. It answers for at most 366 days.
+    /// Default: 30. Example: `--days 90`
+    #[arg(long, value_name = "DAYS", default_value_t = 30, hide_default_value = true)]
+    pub(crate) days: u32,
+
+    #[command(flatten)]
+    pub(crate) api: ApiTarget,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModuleSearch {
+    /// The words to find, at most 8
+    #[arg(value_name = "WORD", required = true)]
+    pub(crate) words: Vec<String>,
+
+    /// Search only this namespace
+    ///
+    /// Default: every namespace that you may read. Example: `--namespace acme`
+    #[arg(long, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
+
+    /// Search only modules for this system
+    ///
+    /// Default: every system. Example: `--system aws`
+    #[arg(long, value_name = "SYSTEM")]
+    pub(crate) system: Option<String>,
+
+    /// Show at most this number of modules, from 1 to 1000
+    ///
+    /// Default: 20. Example: `--limit 100`
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, hide_default_value = true,
+        value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+
+    #[command(flatten)]
+    pub(crate) api: ApiTarget,
+}

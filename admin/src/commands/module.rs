@@ -13,7 +13,10 @@ use terraform_credentials_stile::message::one_line;
 
 use super::module_block::block;
 use super::module_send::{Sent, patterns, pending, publish_archive, version_of};
-use super::{CommandResult, Context, module_all, module_life, module_show, module_source};
+use super::{
+    CommandResult, Context, module_all, module_life, module_search, module_show, module_source,
+    module_usage,
+};
 use crate::api::Api;
 use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
 use crate::error::CommandError;
@@ -29,7 +32,9 @@ pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> CommandResult {
         ModuleVerb::Publish(args) if args.several.all => module_all::run(context, &args).await?,
         ModuleVerb::Publish(args) => publish(context, &args).await?,
         ModuleVerb::List(args) => list(context, &args).await?,
+        ModuleVerb::Search(args) => module_search::run(context, &args).await?,
         ModuleVerb::Show(args) => module_show::run(context, &args).await?,
+        ModuleVerb::Usage(args) => module_usage::run(context, &args).await?,
         ModuleVerb::Deprecate(args) => module_life::deprecate(context, &args).await?,
         ModuleVerb::Undeprecate(args) => module_life::undeprecate(context, &args).await?,
         ModuleVerb::Unpublish(args) => module_life::unpublish(context, &args).await?,

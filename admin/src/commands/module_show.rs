@@ -69,7 +69,7 @@ fn page(address: &ModuleAddress, found: &Value) -> String {
     page.line("bytes", &provenance["bytes"]);
     page.line("format", &provenance["format"]);
     page.line("published from", &provenance["source"]);
-    page.line("source", &found["source"]);
+    // `source` of the answer repeats the repository, and does not say that it is a claim.
     for name in ["environment", "repository", "commit", "run"] {
         page.line(&format!("{name} (claimed)"), &provenance["claimed"][name]);
     }

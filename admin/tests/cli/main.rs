@@ -10,6 +10,8 @@ mod grant;
 mod help;
 mod life;
 mod module;
+mod module_search;
+mod module_usage;
 mod monorepo;
 mod namespace;
 mod output;

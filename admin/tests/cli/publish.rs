@@ -262,6 +262,85 @@ fn an_archive_of_a_url_is_published_as_it_is_there() {
 }
 
 #[test]
+fn a_dry_run_of_a_url_refuses_what_a_publish_refuses_and_shows_nothing() {
+    let machine = Machine::new();
+    let nested = packed(&machine, "nested.tar.gz", &[("vpc/main.tf", "")]);
+    let plain = packed(&machine, "plain.tar.gz", &[("README.md", "")]);
+    let leaky = packed(&machine, "leaky.tar.gz", &[("main.tf", ""), ("terraform.tfstate", "{}")]);
+    let cut = leaky[..leaky.len() - 9].to_vec();
+    let url = server(move |path| match path.split('?').next().unwrap() {
+        "/missing.tar.gz" => answer("404 Not Found", "content-length: 0\r\n", b""),
+        "/down.tar.gz" => answer("503 Service Unavailable", "content-length: 0\r\n", b""),
+        "/short.tar.gz" => answer("200 OK", "content-length: 10000\r\n", &plain),
+        "/nested.tar.gz" => file(&nested),
+        "/plain.tar.gz" => file(&plain),
+        "/leaky.tar.gz" => file(&leaky),
+        "/cut.tar.gz" => file(&cut),
+        _ => file(b""),
+    });
+    for (name, code, expected) in [
+        ("missing", 1, "the server responded with 404 Not Found"),
+        ("down", 2, "the server responded with 503 Service Unavailable"),
+        ("short", 2, "the server did not send all of it"),
+        ("cut", 1, "cannot be published: the archive"),
+        ("empty", 1, "cannot be published: the archive"),
+        ("plain", 1, "the archive has no `.tf` file"),
+        ("nested", 1, "all its files are in the folder `vpc`"),
+        ("leaky", 1, "that do not belong to a module: `terraform.tfstate`"),
+    ] {
+        let source = format!("{url}/{name}.tar.gz?X-Amz-Signature=hunter2");
+        for form in ["", "--output json"] {
+            let run = machine
+                .run(&format!("module publish acme/vpc/aws 1.2.0 {source} --dry-run {form}"));
+            assert_eq!((run.stdout.as_str(), run.code), ("", code), "{name}: {}", run.stderr);
+            assert!(run.stderr.contains(expected), "{name}: {}", run.stderr);
+            assert!(run.stderr.contains(&format!("{url}/{name}.tar.gz")), "{}", run.stderr);
+            assert!(!run.stderr.contains("hunter2"), "{name}: {}", run.stderr);
+        }
+    }
+    let unnamed = machine.run(&format!("module publish {url}/vpc.tar.gz --dry-run"));
+    assert_eq!((unnamed.stdout.as_str(), unnamed.code), ("", 2), "{}", unnamed.stderr);
+}
+
+#[test]
+fn a_dry_run_of_a_url_shows_digest_size_and_files_and_needs_no_registry() {
+    let machine = Machine::new();
+    let archive =
+        packed(&machine, "vpc.tar.gz", &[("main.tf", "locals {}\n"), ("modules/a/main.tf", "")]);
+    let (sha256, bytes) = (hex::encode(Sha256::digest(&archive)), archive.len());
+    let served = archive.clone();
+    let url = server(move |path| match path {
+        "/latest" => answer(
+            "302 Found",
+            "location: /terraform-module_acme_vpc_aws_v1.2.0.tar.gz\r\ncontent-length: 0\r\n",
+            b"",
+        ),
+        _ => file(&served),
+    });
+    let lines = format!(
+        "would publish acme/vpc/aws 1.2.0 (sha256:{sha256}): 2 files in {bytes} bytes\n\
+         \x20         10  main.tf\n           0  modules/a/main.tf\n"
+    );
+    for source in [
+        format!("acme/vpc/aws 1.2.0 {url}/latest"),
+        format!("{url}/terraform-module_acme_vpc_aws_v1.2.0.tar.gz"),
+    ] {
+        let run = machine.run(&format!("module publish {source} --dry-run"));
+        let expected = Run { stdout: lines.clone(), stderr: String::new(), code: 0 };
+        assert_eq!(run, expected, "{source}");
+        let json = machine.json(&format!("module publish {source} --dry-run"));
+        let expected = serde_json::json!({
+            "status": "pending", "module": "acme/vpc/aws", "version": "1.2.0", "sha256": sha256,
+            "bytes": bytes, "skipped": [],
+            "files": [
+                { "path": "main.tf", "bytes": 10 }, { "path": "modules/a/main.tf", "bytes": 0 },
+            ],
+        });
+        assert_eq!(json, expected, "{source}");
+    }
+}
+
+#[test]
 fn two_machines_pack_a_folder_to_the_same_digest() {
     let names = [
         "main.tf",

@@ -27,6 +27,19 @@ pub struct SearchEntry {
     pub text: SearchText,
 }
 
+/// A module that a search found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundModule {
+    /// The address.
+    pub address: ModuleAddress,
+    /// The latest version.
+    pub version: Version,
+    /// The time of its publication, in Unix seconds.
+    pub published_at: i64,
+    /// The description, if the version has one.
+    pub description: Option<String>,
+}
+
 /// A query: words, and optionally one system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchQuery {
@@ -63,7 +76,8 @@ const WEIGHTS: [u8; 4] = [8, 4, 2, 1];
 /// The modules of one namespace, by their words.
 #[derive(Debug, Default)]
 pub struct SearchIndex {
-    entries: Vec<SearchEntry>,
+    /// Only what an answer shows of them. The texts are in `words`.
+    modules: Vec<FoundModule>,
     /// For each word, the modules that have it. The lowest four bits of a number are the weight.
     words: BTreeMap<String, Vec<u32>>,
 }
@@ -72,9 +86,10 @@ impl SearchIndex {
     /// Creates the index of some modules.
     pub fn new(entries: Vec<SearchEntry>) -> Self {
         let mut words: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        for (at, entry) in (0_u32..).zip(&entries) {
-            let text = &entry.text;
-            let name = format!("{} {}", entry.address.name, entry.address.system);
+        let mut modules = Vec::with_capacity(entries.len());
+        for (at, entry) in (0_u32..).zip(entries) {
+            let SearchEntry { address, version, published_at, text } = entry;
+            let name = format!("{} {}", address.name, address.system);
             let description = text.description.as_deref().unwrap_or_default();
             let places = [
                 words_of(&name).collect::<Vec<_>>(),
@@ -91,53 +106,53 @@ impl SearchIndex {
             for (word, weight) in best {
                 words.entry(word).or_default().push(at << 4 | u32::from(weight));
             }
+            let description = text.description;
+            modules.push(FoundModule { address, version, published_at, description });
         }
-        Self { entries, words }
+        Self { modules, words }
     }
 
     /// Returns the number of modules.
     pub const fn len(&self) -> usize {
-        self.entries.len()
+        self.modules.len()
     }
 
     /// Returns whether there is no module.
     pub const fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.modules.is_empty()
     }
 
     /// Returns the modules that have every word of the query, each with its score.
-    pub fn find(&self, query: &SearchQuery) -> Vec<(u32, &SearchEntry)> {
-        let mut scores: Option<HashMap<u32, u32>> = None;
-        for term in &query.terms {
-            let found = self.having(term);
-            scores = Some(match scores {
-                None => found,
-                Some(before) => found
-                    .into_iter()
-                    .filter_map(|(at, score)| Some((at, score + before.get(&at)?)))
-                    .collect(),
-            });
-        }
-        let all = || (0_u32..).take(self.entries.len()).map(|at| (at, 0)).collect();
-        let scores = scores.unwrap_or_else(all);
-        let entry = |at: u32| self.entries.get(usize::try_from(at).ok()?);
-        let found = scores.into_iter().filter_map(|(at, score)| Some((score, entry(at)?)));
-        let is_wanted = |entry: &SearchEntry| match &query.system {
+    pub fn find(&self, query: &SearchQuery) -> Vec<(u32, &FoundModule)> {
+        // Without a word, every module counts the same.
+        let mut terms = query.terms.iter().map(|term| self.having(term));
+        let first = terms.next().unwrap_or_else(|| vec![1; self.modules.len()]);
+        let scores = terms.fold(first, |mut before, found| {
+            for (sum, score) in before.iter_mut().zip(found) {
+                *sum = if *sum == 0 || score == 0 { 0 } else { *sum + score };
+            }
+            before
+        });
+        let is_wanted = |module: &FoundModule| match &query.system {
             None => true,
-            Some(system) => entry.address.system == *system,
+            Some(system) => module.address.system == *system,
         };
-        found.filter(|(_, entry)| is_wanted(entry)).collect()
+        let found = scores.into_iter().zip(&self.modules);
+        found.filter(|(score, module)| *score > 0 && is_wanted(module)).collect()
     }
 
-    /// Returns the modules with a word that begins with the term. A whole word counts twice.
-    fn having(&self, term: &str) -> HashMap<u32, u32> {
-        let mut scores: HashMap<u32, u32> = HashMap::new();
+    /// Returns the score of each module: 0 without a word that begins with the term. A whole word
+    /// counts twice.
+    fn having(&self, term: &str) -> Vec<u32> {
+        let mut scores = vec![0; self.modules.len()];
         let words = self.words.range(term.to_owned()..);
         for (word, found) in words.take_while(|(word, _)| word.starts_with(term)) {
             let factor = if word == term { 2 } else { 1 };
             for packed in found {
-                let score = scores.entry(packed >> 4).or_default();
-                *score = (*score).max((packed & 15) * factor);
+                let at = usize::try_from(packed >> 4).unwrap_or(usize::MAX);
+                if let Some(score) = scores.get_mut(at) {
+                    *score = (*score).max((packed & 15) * factor);
+                }
             }
         }
         scores
@@ -145,9 +160,18 @@ impl SearchIndex {
 }
 
 /// Orders found modules: the highest score first, then by address. Returns one page of them.
-pub fn page(mut found: Vec<(u32, &SearchEntry)>, offset: usize, limit: usize) -> Vec<&SearchEntry> {
-    found.sort_by(|(a, one), (b, other)| b.cmp(a).then_with(|| one.address.cmp(&other.address)));
-    found.into_iter().skip(offset).take(limit).map(|(_, entry)| entry).collect()
+pub fn page(mut found: Vec<(u32, &FoundModule)>, offset: usize, limit: usize) -> Vec<&FoundModule> {
+    let order = |(a, one): &(u32, &FoundModule), (b, other): &(u32, &FoundModule)| {
+        b.cmp(a).then_with(|| one.address.cmp(&other.address))
+    };
+    // A page needs no order of the thousands after it.
+    let end = offset.saturating_add(limit);
+    if end < found.len() {
+        found.select_nth_unstable_by(end, order);
+        found.truncate(end);
+    }
+    found.sort_unstable_by(order);
+    found.into_iter().skip(offset).take(limit).map(|(_, module)| module).collect()
 }
 
 #[cfg(test)]
@@ -220,5 +244,8 @@ mod tests {
         assert_eq!(names(0, 3), ["dns", "network", "vpc"]);
         assert_eq!(names(3, 3), ["x-vpcs"]);
         assert!(names(4, 3).is_empty());
+        assert_eq!(names(1, 2), ["network", "vpc"]);
+        assert_eq!(names(0, usize::MAX).len(), 4);
+        assert!(names(usize::MAX, 3).is_empty());
     }
 }

@@ -1,6 +1,5 @@
 //! Searches the modules that a bearer may read, by their words.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use stile_protocol::names::{Namespace, Permission};
@@ -9,7 +8,7 @@ use tokio::task::JoinSet;
 use super::authorize::Bearer;
 use super::broker::Broker;
 use stile_core::grants::PermittedNamespaces;
-use stile_core::search::{SearchEntry, SearchIndex, SearchQuery, page};
+use stile_core::search::{FoundModule, SearchIndex, SearchQuery, page};
 use stile_store::StoreError;
 
 /// The most namespaces that a search reads at once.
@@ -19,7 +18,7 @@ const AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub struct SearchPage {
     /// The modules of this page, the best one first.
-    pub modules: Vec<SearchEntry>,
+    pub modules: Vec<FoundModule>,
     /// Whether another page follows.
     pub more: bool,
 }
@@ -37,8 +36,8 @@ pub async fn search(
 ) -> Result<SearchPage, StoreError> {
     let reach = Arc::new(bearer.permitted_namespaces(Permission::Download));
     let namespaces = match namespace {
-        Some(namespace) => vec![namespace.clone()],
-        None => all(broker, &reach).await?,
+        Some(namespace) => [namespace.clone()].into(),
+        None => broker.search_cache.namespaces(&reach, &broker.store, broker.clock.now()).await?,
     };
     let indexes = indexes(broker, &reach, &namespaces).await?;
     let found = indexes.iter().flat_map(|index| index.find(query)).collect();
@@ -48,19 +47,6 @@ pub async fn search(
     Ok(SearchPage { modules: found.into_iter().take(limit).cloned().collect(), more })
 }
 
-/// Returns the namespaces that the reach permits and that have modules.
-async fn all(broker: &Broker, reach: &PermittedNamespaces) -> Result<Vec<Namespace>, StoreError> {
-    match reach {
-        PermittedNamespaces::Only(namespaces) => Ok(namespaces.iter().cloned().collect()),
-        PermittedNamespaces::All => {
-            let modules = broker.store.modules(reach, None, 0, usize::MAX).await?;
-            let namespaces: BTreeSet<Namespace> =
-                modules.into_iter().map(|module| module.address.namespace).collect();
-            Ok(namespaces.into_iter().collect())
-        }
-    }
-}
-
 /// Returns the words of the namespaces, and reads several at once.
 async fn indexes(
     broker: &Arc<Broker>,
@@ -68,12 +54,18 @@ async fn indexes(
     namespaces: &[Namespace],
 ) -> Result<Vec<Arc<SearchIndex>>, StoreError> {
     let now = broker.clock.now();
-    let mut indexes = Vec::new();
-    for some in namespaces.chunks(AT_ONCE) {
+    let (mut indexes, mut others) = (Vec::new(), Vec::new());
+    for namespace in namespaces {
+        match broker.search_cache.fresh(reach, namespace, now) {
+            Some(index) => indexes.push(index),
+            None => others.push(namespace),
+        }
+    }
+    for some in others.chunks(AT_ONCE) {
         let mut reads = JoinSet::new();
         for namespace in some {
             let (broker, reach, namespace) =
-                (Arc::clone(broker), Arc::clone(reach), namespace.clone());
+                (Arc::clone(broker), Arc::clone(reach), Namespace::clone(namespace));
             reads.spawn(async move {
                 broker.search_cache.recent(&reach, &namespace, &broker.store, now).await
             });

@@ -194,6 +194,20 @@ pub async fn versions(broker: &Broker, token: &str) -> Vec<String> {
     versions
 }
 
+/// Publishes a version of [`MODULE`] that points to a source, and returns the status.
+pub async fn publish_source(broker: &Broker, token: &str, version: &str, source: &str) -> u16 {
+    let body = serde_json::json!({ "source": source }).to_string();
+    publish(broker, token, version, "application/json", body.into_bytes()).await
+}
+
+/// Returns where a client fetches a version of [`MODULE`], or the status of an answer without a place.
+pub async fn location(broker: &Broker, token: &str, version: &str) -> Result<String, u16> {
+    let url = broker.url(&format!("/v1/modules/{MODULE}/{version}/download"));
+    let answer = broker.client().get(url).bearer_auth(token).send().await.unwrap();
+    let place = answer.headers().get("x-terraform-get");
+    place.map(|place| place.to_str().unwrap().to_owned()).ok_or(answer.status().as_u16())
+}
+
 /// Downloads a version of [`MODULE`] as Terraform does. Returns the archive, or the status.
 pub async fn download(broker: &Broker, token: &str, version: &str) -> Result<Vec<u8>, u16> {
     let url = broker.url(&format!("/v1/modules/{MODULE}/{version}/download"));

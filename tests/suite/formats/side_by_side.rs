@@ -10,7 +10,8 @@ use stile_tests::process::previous::Release::{self, Current, Previous};
 use stile_tests::process::programs::Broker;
 
 use super::registry::{
-    Registry, arn, download, previous_is_built, publish, session, token_id, until, versions, whoami,
+    Registry, arn, download, location, previous_is_built, publish, publish_source, session,
+    token_id, until, versions, whoami,
 };
 
 #[tokio::test]
@@ -63,6 +64,8 @@ async fn side_by_side(registry: &Registry) {
     for by in [&old, &new] {
         every_key_is_dropped(registry, by, [&old, &new]).await;
     }
+    a_source_is_no_place_for_a_release_without_sources(registry, &old, &new).await;
+    let expected = ["1.0.0-new", "1.0.0-old", "1.0.0-source"];
     // A broker of either release starts on what both wrote.
     for release in [Previous, Current] {
         let again = registry.serve(release).await;
@@ -73,6 +76,37 @@ async fn side_by_side(registry: &Registry) {
 
 async fn mint(registry: &Registry, side: &Side<'_>, role: &str) -> String {
     registry.exchange(side.broker, &session(role), &[Download]).await.unwrap()
+}
+
+/// The current release publishes a version with a source. The previous one cannot read it, and sends
+/// clients to no other place.
+async fn a_source_is_no_place_for_a_release_without_sources(
+    registry: &Registry,
+    old: &Side<'_>,
+    new: &Side<'_>,
+) {
+    let (version, source) = ("1.0.0-source", "git::https://git.example.com/acme/vpc?ref=v1.0.0");
+    let allow = ["namespace", "set", "acme", "--source", "git::https://git.example.com/acme"];
+    registry.admin(new.release, &allow).await;
+    let permissions = [Download, Upload];
+    let writing =
+        registry.exchange(new.broker, &session("writer-new"), &permissions).await.unwrap();
+    let other = "git::https://git.example.com/other/vpc?ref=v1.0.0";
+    assert_eq!(publish_source(new.broker, &writing, version, other).await, 403);
+    for expected in [201, 200] {
+        assert_eq!(publish_source(new.broker, &writing, version, source).await, expected);
+    }
+    // The previous release takes a version that it cannot read for a store that is down.
+    assert_eq!(location(old.broker, &writing, version).await, Err(503));
+    let zip = "application/zip";
+    let taken = publish(old.broker, &writing, version, zip, module_zip("other")).await;
+    assert_eq!(taken, 503, "an archive does not replace the source");
+    assert_eq!(location(old.broker, &writing, version).await, Err(503));
+    assert_eq!(location(new.broker, &writing, version).await, Ok(source.to_owned()));
+    for side in [old, new] {
+        let archive = download(side.broker, &writing, "1.0.0-new").await;
+        assert_eq!(archive, Ok(module_zip("new")), "{}: other versions are served", side.name);
+    }
 }
 
 /// One release grants, mints and publishes; the other mints, accepts the token and reads the

@@ -97,7 +97,8 @@ fn is_unprintable(character: char) -> bool {
         )
 }
 
-fn is_link(text: &str) -> bool {
+/// Returns whether a text is an `https` URL without a user, in printable ASCII.
+pub(super) fn is_link(text: &str) -> bool {
     let plain = text.len() <= MAX_LINK && text.bytes().all(|b| b.is_ascii_graphic());
     let url = text.strip_prefix("https://");
     plain

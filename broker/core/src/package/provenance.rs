@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
+use super::life::is_link;
+
 /// The most characters of one claim.
 const MAX_CLAIM: usize = 512;
 
@@ -17,7 +19,8 @@ pub const CLAIMED: &str = "claimed";
 
 /// What the publisher's environment says about a version, for people who look for its source.
 ///
-/// A publisher can claim anything. So nothing decides by it, and every answer names it as claimed.
+/// A publisher can claim anything. So nothing decides by it, and the details of a version name it as
+/// claimed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
     /// The kind of environment, such as `github-actions`.
@@ -79,6 +82,14 @@ impl Claimed {
         Ok(Self { environment, repository, commit, run })
     }
 
+    /// Returns the repository, if it is an `https` URL without a user, a password, a query and a
+    /// fragment, each of which can be a secret. The shape of the public registry has it as `source`.
+    pub fn repository_url(&self) -> Option<&str> {
+        let url = self.repository.as_deref()?;
+        let is_plain = is_claim(url) && is_link(url) && !url.contains(['?', '#']);
+        is_plain.then_some(url)
+    }
+
     /// Returns the text for the store.
     pub fn to_text(&self) -> Option<String> {
         serde_json::to_string(self).ok()
@@ -136,6 +147,44 @@ mod tests {
         for header in ["", "e30=", "%%%", &"A".repeat(4097)] {
             Claimed::parse_header(header).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_repository_is_a_url_for_programs_only_without_anything_that_can_be_a_secret() {
+        let long = format!("https://example.com/{}", "x".repeat(MAX_CLAIM));
+        for repository in [
+            "",
+            "acme/vpc",
+            "github.com/acme/vpc",
+            "http://github.com/acme/vpc",
+            "ssh://git@github.com/acme/vpc",
+            "git@github.com:acme/vpc.git",
+            "javascript:alert(1)",
+            "file:///etc/passwd",
+            "HTTPS://github.com/acme/vpc",
+            "https://",
+            "https:///acme/vpc",
+            "https://secret@github.com/acme/vpc",
+            "https://user:secret@github.com/acme/vpc",
+            "https://github.com\\@evil.example/acme/vpc",
+            "https://github.com/acme/vpc?token=secret",
+            "https://github.com/acme/vpc#secret",
+            "https://github.com/acme/v pc",
+            "https://github.com/acme/\u{e9}",
+            "https://github.com/acme/\u{1b}[2J",
+            &long,
+        ] {
+            // As a damaged row could have it.
+            let claims = json!({"environment": "github-actions", "repository": repository});
+            let claimed = Claimed::read(&claims.to_string()).unwrap();
+            assert_eq!(claimed.repository_url(), None, "{repository}");
+        }
+        for repository in ["https://github.com/acme/vpc", "https://git.example.com:8443/a/b.git"] {
+            let claims = json!({"environment": "github-actions", "repository": repository});
+            assert_eq!(Claimed::parse(&claims).unwrap().repository_url(), Some(repository));
+        }
+        let without = Claimed::parse(&json!({"environment": "github-actions"})).unwrap();
+        assert_eq!(without.repository_url(), None);
     }
 
     #[test]

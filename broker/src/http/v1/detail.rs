@@ -18,7 +18,7 @@ use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess};
 use stile_core::package::source::ModuleSource;
-use stile_core::package::{Format, PackageAddress, Step, Version};
+use stile_core::package::{Claimed, Format, PackageAddress, Step, Version};
 use stile_metadata::Metadata;
 use stile_store::VersionDetails;
 
@@ -122,7 +122,8 @@ fn render(
         "provider": module.system,
         "version": version.to_string(),
         "description": metadata.and_then(Metadata::description),
-        "source": null,
+        // Clients expect the field, and look for a changelog by it.
+        "source": details.claimed.as_ref().and_then(Claimed::repository_url),
         "published_at": rfc3339(details.published_at),
         "versions": listed.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "deprecation": step(&details.life.deprecated, "deprecated_by", "deprecated_at"),

@@ -63,13 +63,13 @@ pub async fn modules(
         if found.more {
             meta["next_offset"] = (wanted.offset + limit).into();
         }
-        let modules = found.modules.into_iter().map(|entry| {
+        let modules = found.modules.into_iter().map(|module| {
             let mut shown = summary(&ModuleSummary {
-                address: entry.address,
-                latest: entry.version,
-                published_at: entry.published_at,
+                address: module.address,
+                latest: module.version,
+                published_at: module.published_at,
             });
-            shown["description"] = entry.text.description.into();
+            shown["description"] = module.description.into();
             shown
         });
         Ok(Json(json!({ "meta": meta, "modules": modules.collect::<Vec<_>>() })))

@@ -54,6 +54,8 @@ impl Records {
                 if latest != latest_before {
                     let latest = self.latest(address, latest, (version, &record)).await?;
                     package.latest_at = latest.as_ref().map_or(0, |latest| latest.published_at);
+                    let claimed = latest.as_ref().and_then(|latest| latest.claimed.as_ref());
+                    package.set_source(address, claimed);
                     let PackageAddress::Module(module) = address;
                     mutations.extend(latest.map(|latest| Mutation::PutSearchText {
                         address: module.clone(),

@@ -2,7 +2,7 @@
 //! what a newer program added.
 
 use serde_json::{Map, Value, json};
-use stile_core::package::{PackageAddress, Version, versions_document};
+use stile_core::package::{Claimed, PackageAddress, Version, versions_document};
 
 use super::model::{PackageRecord, Revision};
 
@@ -42,6 +42,10 @@ pub(crate) fn read(
     })
 }
 
+/// The field with the repository of a module, as Terraform's public registry has it. Renovate reads
+/// it, to find the changelog.
+const SOURCE: &str = "source";
+
 /// Returns the JSON pointer to the versions in the document of such a package.
 const fn entries(address: &PackageAddress) -> &'static str {
     match address {
@@ -76,6 +80,20 @@ impl PackageRecord {
                 listed.remove(at);
             }
         }
+    }
+
+    /// Sets the repository that the latest version claims. Without one, the document names none.
+    ///
+    /// It is a copy of a field of that version. A release without it adds versions and leaves the copy
+    /// as it is, so nothing may decide by it.
+    pub(crate) fn set_source(&mut self, address: &PackageAddress, claimed: Option<&Claimed>) {
+        let PackageAddress::Module(_) = address;
+        let module = self.document.pointer_mut("/modules/0").and_then(Value::as_object_mut);
+        let Some(module) = module else { return };
+        match claimed.and_then(Claimed::repository_url) {
+            Some(url) => module.insert(SOURCE.to_owned(), url.into()),
+            None => module.remove(SOURCE),
+        };
     }
 
     /// Returns the highest release, or the highest pre-release if there is no release.
@@ -133,6 +151,32 @@ mod tests {
             assert_eq!(package, read(&address, document, latest_at, Map::new()).unwrap());
         }
         assert_eq!(package.document, json!({"modules": [{"versions": []}]}));
+    }
+
+    #[test]
+    fn the_source_is_what_the_latest_version_claims_or_nothing() {
+        let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
+        let claimed = |url: &str| {
+            Claimed::parse(&json!({"environment": "jenkins", "repository": url})).unwrap()
+        };
+        let url = "https://github.com/acme/vpc";
+        let mut package = empty(&address);
+        package.add(&address, &version("1.0.0"), 1);
+        let plain = package.document.clone();
+        for (claimed, expected) in [
+            (None, json!(null)),
+            (Some(claimed(url)), json!(url)),
+            (Some(claimed("https://github.com/acme/net")), json!("https://github.com/acme/net")),
+            (Some(claimed("ssh://github.com/acme/vpc")), json!(null)),
+            (Some(claimed(url)), json!(url)),
+            (None, json!(null)),
+        ] {
+            package.set_source(&address, claimed.as_ref());
+            assert_eq!(package.document["modules"][0]["source"], expected, "{claimed:?}");
+            let document = package.document.clone();
+            assert_eq!(read(&address, document, 1, Map::new()).unwrap().versions.len(), 1);
+        }
+        assert_eq!(package.document, plain, "and the name of the field is gone, too");
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl Records {
             }];
             let PackageAddress::Module(module) = address;
             if package.latest() == Some(version) {
+                package.set_source(address, record.claimed.as_ref());
                 let (address, text) = (module.clone(), record.search.clone());
                 mutations.push(Mutation::PutSearchText { address, text });
             }

@@ -6,6 +6,8 @@
 //! source has one spelling here, and everything else is an error.
 
 mod allowed;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod location;
 mod module_source;
 #[cfg(test)]
