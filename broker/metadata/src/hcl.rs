@@ -88,10 +88,14 @@ fn blocks(body: &Body, text: &str, found: &mut Declarations, context: &mut Conte
             return;
         }
         let labels: Vec<_> = block.labels.iter().map(|label| label.as_str()).collect();
+        if !labels.iter().all(|label| context.name(label)) {
+            continue;
+        }
         let Some(header) = Header::new(kind, &labels) else {
             let count = labels.len();
-            context
-                .warn(&format!("has a block `{kind}` with {count} labels in place of {expected}"));
+            context.warn_with(|| {
+                format!("has a block `{kind}` with {count} labels in place of {expected}")
+            });
             continue;
         };
         let declared = match &header {

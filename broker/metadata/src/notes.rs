@@ -18,6 +18,7 @@ pub(crate) struct Notes {
     text_bytes: usize,
     output_left: usize,
     is_full: bool,
+    has_warned_of_space: bool,
 }
 
 impl Notes {
@@ -27,7 +28,26 @@ impl Notes {
             text_bytes: limits.text_bytes,
             output_left: limits.output_bytes,
             is_full: false,
+            has_warned_of_space: false,
         }
+    }
+
+    /// Returns whether another warning would be a part of the result.
+    pub(crate) const fn takes_warnings(&self) -> bool {
+        self.warnings.len() <= MAX_WARNINGS
+    }
+
+    /// Returns the maximum length of one text in bytes.
+    pub(crate) const fn text_limit(&self) -> usize {
+        self.text_bytes
+    }
+
+    /// Warns once that the module says more than fits.
+    pub(crate) fn warn_of_space(&mut self) {
+        if !self.has_warned_of_space {
+            self.warn(None, "the module says more than the registry keeps; the rest is left out");
+        }
+        self.has_warned_of_space = true;
     }
 
     /// Adds a warning: one sentence whose subject is the file, if there is one.
@@ -80,12 +100,7 @@ impl Notes {
                 true
             }
             _ => {
-                if !self.is_full {
-                    self.warn(
-                        None,
-                        "the module says more than the registry keeps; the rest is left out",
-                    );
-                }
+                self.warn_of_space();
                 self.is_full = true;
                 false
             }
