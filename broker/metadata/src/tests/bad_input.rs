@@ -70,7 +70,7 @@ fn a_file_that_is_not_text_is_a_warning_and_other_files_are_read() {
     for (path, content, expected) in [
         ("main.tf", latin.clone(), "`main.tf` is not UTF-8, and was not read"),
         ("main.tf.json", latin, "`main.tf.json` is not UTF-8, and was not read"),
-        ("main.tf", vec![0; 100], "`main.tf` has an error in line 1"),
+        ("main.tf", vec![0; 100], "`main.tf` has a NUL or a carriage return"),
         ("main.tf", b"\xff\xfev\0".to_vec(), "`main.tf` is not UTF-8"),
         ("main.tf.json", b"".to_vec(), "`main.tf.json` is not valid JSON in line 1"),
         (
