@@ -1,5 +1,7 @@
 //! Collects warnings and texts, within the limits of the result.
 
+use stile_protocol::printable::is_invisible;
+
 use crate::limits::Limits;
 use crate::model::Warning;
 
@@ -108,11 +110,12 @@ impl Notes {
     }
 }
 
-/// Replaces control characters, except line feeds and tabs. A program may print the text to a
-/// terminal.
+/// Replaces control characters, except line feeds and tabs, and leaves out characters that print as
+/// nothing. A program may print the text to a terminal.
 fn plain(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     text.chars()
+        .filter(|c| !is_invisible(*c))
         .map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c })
         .collect()
 }

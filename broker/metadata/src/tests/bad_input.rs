@@ -333,6 +333,10 @@ fn control_characters_of_a_publisher_never_reach_a_terminal() {
     ));
     let json = String::from_utf8(metadata.to_json().unwrap()).unwrap();
     assert!(!json.contains("\\u00") && !json.contains('\u{9b}'), "{json}");
+    let turned =
+        read_files("output \"a\u{202e}b\u{200b}\" { description = \"c\u{ad}\u{feff}d\" }\n");
+    let output = &turned.root.outputs[0];
+    assert_eq!((output.name.as_str(), output.description.as_deref()), ("ab", Some("cd")));
     assert_eq!(
         metadata.root.inputs[0].description.as_deref(),
         Some("\u{fffd}]0;x\u{fffd}\u{fffd}\t\n")
