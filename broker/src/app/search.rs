@@ -1,6 +1,5 @@
 //! Searches the modules that a bearer may read, by their words.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use stile_protocol::names::{Namespace, Permission};
@@ -14,6 +13,10 @@ use stile_store::StoreError;
 
 /// The most namespaces that a search reads at once.
 const AT_ONCE: usize = 8;
+
+/// The most namespaces of which a search reads each one. Of more, it reads the list of all modules
+/// first: most callers with so many grants have some for namespaces that have no module.
+const NAMESPACES: usize = 25;
 
 /// One page of what a search found.
 #[derive(Debug)]
@@ -41,23 +44,25 @@ pub async fn search(
         None => all(broker, &reach).await?,
     };
     let indexes = indexes(broker, &reach, &namespaces).await?;
-    let found = indexes.iter().flat_map(|index| index.find(query)).collect();
-    // Read one module more than `limit`, to find out whether another page follows.
-    let found = page(found, offset, limit + 1);
-    let more = found.len() > limit;
-    Ok(SearchPage { modules: found.into_iter().take(limit).cloned().collect(), more })
+    let query = query.clone();
+    // It takes milliseconds for thousands of modules.
+    let found = tokio::task::spawn_blocking(move || {
+        let found = indexes.iter().flat_map(|index| index.find(&query)).collect();
+        // Read one module more than `limit`, to find out whether another page follows.
+        let found = page(found, offset, limit + 1);
+        let more = found.len() > limit;
+        SearchPage { modules: found.into_iter().take(limit).cloned().collect(), more }
+    });
+    found.await.map_err(|error| StoreError::unavailable("a search ended", error))
 }
 
-/// Returns the namespaces that the reach permits and that have modules.
+/// Returns the namespaces that the reach permits. If these are many, only those with modules.
 async fn all(broker: &Broker, reach: &PermittedNamespaces) -> Result<Vec<Namespace>, StoreError> {
     match reach {
-        PermittedNamespaces::Only(namespaces) => Ok(namespaces.iter().cloned().collect()),
-        PermittedNamespaces::All => {
-            let modules = broker.store.modules(reach, None, 0, usize::MAX).await?;
-            let namespaces: BTreeSet<Namespace> =
-                modules.into_iter().map(|module| module.address.namespace).collect();
-            Ok(namespaces.into_iter().collect())
+        PermittedNamespaces::Only(namespaces) if namespaces.len() <= NAMESPACES => {
+            Ok(namespaces.iter().cloned().collect())
         }
+        _ => broker.search_cache.namespaces(reach, &broker.store, broker.clock.now()).await,
     }
 }
 
