@@ -9,6 +9,9 @@ use crate::names::{Folder, Kind, Syntax};
 use crate::notes::Notes;
 use crate::{hcl, json};
 
+/// Maximum length of the source of a provider, in bytes. The rest of it is cut off.
+const MAX_ADDRESS: usize = 1 << 10;
+
 /// A file of the archive.
 pub(crate) struct SourceFile {
     pub(crate) path: String,
@@ -178,7 +181,7 @@ impl Reader<'_> {
             }),
             providers: self.all(found.providers, |reader, name, declared| Provider {
                 name,
-                source: reader.value(declared, "source"),
+                source: reader.address(declared),
                 version: reader.value(declared, "version"),
             }),
             resources: self.resources(managed),
@@ -210,6 +213,11 @@ impl Reader<'_> {
 
     fn value(&mut self, declared: &Declared, attribute: &str) -> Option<String> {
         declared.values.get(attribute).map(|value| self.notes.text(value))
+    }
+
+    /// Returns the address of a provider. It is short, because an answer shows parts of it again.
+    fn address(&mut self, declared: &Declared) -> Option<String> {
+        declared.values.get("source").map(|value| self.notes.bounded(value, MAX_ADDRESS))
     }
 
     fn validations(&mut self, rules: &[Validation]) -> Vec<Validation> {

@@ -315,6 +315,16 @@ fn one_long_text_is_cut_off_and_marked() {
 }
 
 #[test]
+fn the_source_of_a_provider_is_cut_off_at_a_kilobyte() {
+    let source = format!("{}/x", "a".repeat(30_000));
+    let provider =
+        format!("terraform {{\n required_providers {{\n x = {{ source = \"{source}\" }}\n}}\n}}\n");
+    let metadata = read_file("main.tf", provider);
+    let source = metadata.root.providers[0].source.as_ref().unwrap();
+    assert!(source.ends_with("a…") && source.len() == 1 << 10, "{} bytes", source.len());
+}
+
+#[test]
 fn no_other_file_is_parsed_after_the_deadline() {
     let limits = Limits { time: Duration::ZERO, ..limits() };
     let files = ["a.tf", "b.tf", "modules/m/c.tf"]
