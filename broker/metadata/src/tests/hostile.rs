@@ -85,14 +85,26 @@ const HIDING: &[&str] = &[
     "a \"b\" {\n  c = [\n}\n",
 ];
 
+/// Text in front of operations and behind them, in which the operations are no code until the
+/// reading goes on after the broken block.
+const RESUMED: &[(&str, &str)] = &[
+    ("a = \"\\q\" /*\n}\n", "*/\n"),
+    ("a {\n  /*\n}\n", "*/\n  c = [\n}\n"),
+    ("a = <<E\n%{ x }\n}\n", "E\n"),
+    ("a = \"\\q\"\nc = <<E\n}\n", "E\n"),
+    ("a = [ = \"${ x\n}\n", "}\"]\n"),
+];
+
 #[test]
 fn operations_behind_text_that_hides_them_are_not_parsed() {
     let current = Arc::new(Mutex::new(String::new()));
     let now = Arc::clone(&current);
     ends(&current, move || {
-        for hiding in HIDING {
+        // The second one ends a string that only one of the two reads as one.
+        let hiding = HIDING.iter().flat_map(|before| [(*before, ""), (*before, "# \"\n")]);
+        for (before, after) in hiding.chain(RESUMED.iter().copied()) {
             for nest in 0..NESTS.len() {
-                let text = format!("{hiding}{}", bomb(nest, 60));
+                let text = format!("{before}{}{after}", bomb(nest, 60));
                 now.lock().unwrap().clone_from(&text);
                 let metadata = read_file("main.tf", &text);
                 assert!(!metadata.warnings.is_empty(), "{text}");
@@ -191,6 +203,11 @@ const TOKENS: &[&str] = &[
     "\n  E\n",
     "a = <<E\nx\nE\n",
     "a b {}\n",
+    "\"\\q\" /*\n}\n",
+    "*/\n",
+    "a = <<E\n%{ x }\n}\n",
+    "= <<<E\n\"\nE\n",
+    "# \"\n",
 ];
 
 #[test]
@@ -201,7 +218,7 @@ fn no_generated_text_around_operations_makes_the_parser_parse_them() {
         let token = || proptest::sample::select(TOKENS);
         let tokens = |count| prop::collection::vec(token(), 0..count);
         let texts = (tokens(14), 0..NESTS.len(), any::<bool>(), tokens(6));
-        let config = ProptestConfig { cases: 3_000, failure_persistence: None, ..<_>::default() };
+        let config = ProptestConfig { cases: 20_000, failure_persistence: None, ..<_>::default() };
         let random = proptest::test_runner::TestRng::deterministic_rng(
             proptest::test_runner::RngAlgorithm::ChaCha,
         );
