@@ -11,7 +11,8 @@ use clap::ValueEnum;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
-use terraform_credentials_stile::message::{is_unprintable, one_line, printable};
+use stile_protocol::printable::is_unprintable;
+use terraform_credentials_stile::message::{one_line, printable};
 
 use crate::error::{CommandError, split_hint};
 

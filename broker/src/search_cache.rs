@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -17,11 +17,12 @@ use stile_store::{Store, StoreError};
 /// The time for which words are fresh, in seconds. After it, every broker finds a new version.
 const FRESH: i64 = 10;
 
-/// The capacity of the cache, in modules. One needs about 3 KB.
-const MODULES: u64 = 20_000;
+/// The capacity of the cache, in bytes. A module with many words needs about 3 KB, and one with as
+/// many as possible 12 KB.
+const BYTES: u64 = 96 << 20;
 
 /// The capacity of the cache, in namespaces.
-const NAMESPACES: usize = 1_000;
+const NAMESPACES: usize = 2_000;
 
 /// The words of one namespace.
 #[derive(Debug, Clone)]
@@ -31,56 +32,42 @@ struct CachedIndex {
 }
 
 /// The namespaces that have modules.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct CachedNamespaces {
-    namespaces: Arc<[Namespace]>,
+    namespaces: Arc<BTreeSet<Namespace>>,
     read_at: i64,
 }
 
-/// Returns whether what was read then is fresh. A clock that was set back makes it too old.
-fn is_fresh(read_at: i64, now: i64) -> bool {
-    (0..FRESH).contains(&now.saturating_sub(read_at))
-}
-
-/// Weighs a namespace by its modules. One with more than half of the capacity is cached, too, because
-/// each search would read it again.
+/// Weighs a namespace by the memory of its words.
 #[derive(Debug, Clone)]
-struct ByModules;
+struct ByBytes;
 
-impl Weighter<Namespace, CachedIndex> for ByModules {
+impl Weighter<Namespace, CachedIndex> for ByBytes {
     fn weight(&self, _: &Namespace, cached: &CachedIndex) -> u64 {
-        let modules = u64::try_from(cached.index.len()).unwrap_or(u64::MAX);
-        modules.saturating_add(1).min(MODULES / 2)
+        // In addition to the words, the entry itself.
+        u64::try_from(cached.index.bytes()).unwrap_or(u64::MAX).saturating_add(1_000)
     }
 }
 
 /// The cache of one process.
 #[derive(Debug)]
 pub struct SearchCache {
-    indexes: Cache<Namespace, CachedIndex, ByModules>,
+    indexes: Cache<Namespace, CachedIndex, ByBytes>,
     /// A reader holds the lock during its read, so that one request reads a namespace, and the others
     /// wait for it.
     readers: Cache<Namespace, Arc<Mutex<()>>>,
-    /// For callers who may read every namespace.
-    namespaces: SyncMutex<Option<CachedNamespaces>>,
-    /// The same lock for `namespaces`.
-    reader_of_namespaces: Mutex<()>,
+    namespaces: std::sync::Mutex<Option<CachedNamespaces>>,
+    /// Its holder reads the list of modules.
+    namespaces_reader: Mutex<()>,
 }
 
 impl Default for SearchCache {
     fn default() -> Self {
-        // With several shards, each has a part of the capacity. A namespace of thousands of modules
-        // would fit into none.
-        let mut options = OptionsBuilder::new();
-        options.estimated_items_capacity(NAMESPACES).weight_capacity(MODULES).shards(1);
-        // The other options have defaults.
-        let options = options.build().unwrap_or_else(|_| unreachable!("the capacities are set"));
-        let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
         Self {
-            indexes: Cache::with_options(options, ByModules, hasher, lifecycle),
+            indexes: indexes(),
             readers: Cache::new(NAMESPACES),
-            namespaces: SyncMutex::default(),
-            reader_of_namespaces: Mutex::default(),
+            namespaces: std::sync::Mutex::default(),
+            namespaces_reader: Mutex::default(),
         }
     }
 }
@@ -113,44 +100,60 @@ impl SearchCache {
         let index = Arc::new(index.map_err(|error| {
             StoreError::unavailable("cannot read the words of a namespace", error)
         })?);
-        let cached = CachedIndex { index: Arc::clone(&index), read_at: now };
-        self.indexes.insert(namespace.clone(), cached);
+        self.keep(namespace, &index, now);
         Ok(index)
     }
 
-    /// Returns the namespaces that the reach permits and that have modules.
+    /// Returns the namespaces that have modules, as far as the reach permits them.
+    ///
+    /// It reads the list of all modules once for all callers.
     pub async fn namespaces(
         &self,
         reach: &PermittedNamespaces,
         store: &Store,
         now: i64,
-    ) -> Result<Arc<[Namespace]>, StoreError> {
-        if let PermittedNamespaces::Only(namespaces) = reach {
-            return Ok(namespaces.iter().cloned().collect());
-        }
+    ) -> Result<Vec<Namespace>, StoreError> {
+        let namespaces = match self.fresh_namespaces(now) {
+            Some(namespaces) => namespaces,
+            None => self.read_namespaces(store, now).await?,
+        };
+        Ok(namespaces.iter().filter(|namespace| reach.permits(namespace)).cloned().collect())
+    }
+
+    async fn read_namespaces(
+        &self,
+        store: &Store,
+        now: i64,
+    ) -> Result<Arc<BTreeSet<Namespace>>, StoreError> {
+        let _reading = self.namespaces_reader.lock().await;
         if let Some(namespaces) = self.fresh_namespaces(now) {
             return Ok(namespaces);
         }
-        let _reading = self.reader_of_namespaces.lock().await;
-        if let Some(namespaces) = self.fresh_namespaces(now) {
-            return Ok(namespaces);
-        }
-        let modules = store.modules(reach, None, 0, usize::MAX).await?;
-        let namespaces: BTreeSet<Namespace> =
-            modules.into_iter().map(|module| module.address.namespace).collect();
-        let namespaces: Arc<[Namespace]> = namespaces.into_iter().collect();
+        let namespaces = Arc::new(store.namespaces_with_modules().await?);
         let cached = CachedNamespaces { namespaces: Arc::clone(&namespaces), read_at: now };
-        *self.namespaces.lock().unwrap_or_else(PoisonError::into_inner) = Some(cached);
+        *self.cached_namespaces() = Some(cached);
         Ok(namespaces)
     }
 
     /// Forgets a namespace, in which this process has just changed a module.
     pub fn forget(&self, namespace: &Namespace) {
         self.indexes.remove(namespace);
-        let mut cached = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        if cached.as_ref().is_some_and(|cached| !cached.namespaces.contains(namespace)) {
-            *cached = None;
-        }
+        self.cached_namespaces().take_if(|cached| !cached.namespaces.contains(namespace));
+    }
+
+    fn keep(&self, namespace: &Namespace, index: &Arc<SearchIndex>, now: i64) {
+        let cached = CachedIndex { index: Arc::clone(index), read_at: now };
+        self.indexes.insert(namespace.clone(), cached);
+    }
+
+    fn cached_namespaces(&self) -> MutexGuard<'_, Option<CachedNamespaces>> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh_namespaces(&self, now: i64) -> Option<Arc<BTreeSet<Namespace>>> {
+        let cached = self.cached_namespaces();
+        let cached = cached.as_ref().filter(|cached| is_fresh(cached.read_at, now))?;
+        Some(Arc::clone(&cached.namespaces))
     }
 
     /// Returns the words of a namespace that the reach permits, if they are cached and fresh.
@@ -163,10 +166,29 @@ impl SearchCache {
         let cached = reach.permits(namespace).then(|| self.indexes.get(namespace))??;
         is_fresh(cached.read_at, now).then_some(cached.index)
     }
+}
 
-    fn fresh_namespaces(&self, now: i64) -> Option<Arc<[Namespace]>> {
-        let cached = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        is_fresh(cached.read_at, now).then_some(cached.namespaces)
+/// Returns whether something is fresh that was read at a time. A clock that was set back makes it
+/// too old.
+fn is_fresh(read_at: i64, now: i64) -> bool {
+    (0..FRESH).contains(&now.saturating_sub(read_at))
+}
+
+/// Creates the cache of words, in one piece.
+///
+/// By default, the cache divides its capacity into a piece for each processor, several times, and
+/// never keeps what is larger than one piece: the words of a large namespace.
+fn indexes() -> Cache<Namespace, CachedIndex, ByBytes> {
+    let mut options = OptionsBuilder::new();
+    options.estimated_items_capacity(NAMESPACES).weight_capacity(BYTES).shards(1);
+    match options.build() {
+        Ok(options) => Cache::with_options(
+            options,
+            ByBytes,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        ),
+        Err(_) => Cache::with_weighter(NAMESPACES, BYTES, ByBytes),
     }
 }
 
@@ -177,50 +199,52 @@ mod tests {
 
     use super::*;
 
-    /// Returns the words of a namespace with that many modules.
+    const NOW: i64 = 1_800_000_000;
+
+    /// Returns an index of modules that each have many words, which no other module has.
     fn index(modules: usize) -> Arc<SearchIndex> {
-        let version = Version::parse("1.0.0").unwrap();
-        let entry = |number: usize| SearchEntry {
-            address: format!("acme/m{number}/aws").parse().unwrap(),
-            version: version.clone(),
-            published_at: 0,
-            text: SearchText::default(),
-        };
-        Arc::new(SearchIndex::new((0..modules).map(entry).collect()))
+        let entries = (0..modules).map(|n| {
+            let readme: String = (0..160).map(|m| format!("readme{n}word{m} ")).collect();
+            SearchEntry {
+                address: format!("acme/m{n}/aws").parse().unwrap(),
+                version: Version::parse("1.0.0").unwrap(),
+                published_at: NOW,
+                text: SearchText::new(None, [], &readme),
+            }
+        });
+        Arc::new(SearchIndex::new(entries.collect()))
     }
 
     #[test]
-    fn a_namespace_of_any_number_of_modules_is_cached_for_ten_seconds() {
-        for modules in [0, 1, 5_000, 19_999, 25_000] {
-            let cache = SearchCache::default();
-            let index = index(modules);
-            let namespaces: Vec<Namespace> =
-                ["acme", "other"].map(|name| name.parse().unwrap()).to_vec();
-            for namespace in &namespaces {
-                let cached = CachedIndex { index: Arc::clone(&index), read_at: 100 };
-                cache.indexes.insert(namespace.clone(), cached);
-            }
-            let reach = PermittedNamespaces::All;
-            for (now, expected) in [(99, false), (100, true), (109, true), (110, false)] {
-                let found = cache.fresh(&reach, &namespaces[1], now).is_some();
-                assert_eq!(found, expected, "{modules} modules, {now}");
-            }
-            let none = PermittedNamespaces::Only(BTreeSet::new());
-            assert!(cache.fresh(&none, &namespaces[1], 100).is_none());
-            cache.forget(&namespaces[1]);
-            assert!(cache.fresh(&reach, &namespaces[1], 100).is_none());
+    fn the_words_of_a_namespace_with_thousands_of_modules_stay_in_memory_for_ten_seconds() {
+        let cache = SearchCache::default();
+        let namespace: Namespace = "acme".parse().unwrap();
+        let index = index(5_000);
+        assert!(index.bytes() > 16 << 20, "{} bytes", index.bytes());
+        cache.keep(&namespace, &index, NOW);
+        for (now, is_there) in [(NOW, true), (NOW + 9, true), (NOW + 10, false), (NOW - 1, false)] {
+            assert_eq!(
+                cache.fresh(&PermittedNamespaces::All, &namespace, now).is_some(),
+                is_there,
+                "{now}"
+            );
         }
+        let none = PermittedNamespaces::Only(BTreeSet::new());
+        assert!(cache.fresh(&none, &namespace, NOW).is_none());
+        cache.forget(&namespace);
+        assert!(cache.fresh(&PermittedNamespaces::All, &namespace, NOW).is_none());
     }
 
     #[test]
-    fn the_cache_does_not_grow_beyond_its_capacity() {
-        let (cache, index) = (SearchCache::default(), index(1_500));
-        for number in 0..100 {
-            let namespace: Namespace = format!("n{number}").parse().unwrap();
-            cache
-                .indexes
-                .insert(namespace, CachedIndex { index: Arc::clone(&index), read_at: 100 });
+    fn many_namespaces_take_no_more_memory_than_the_capacity() {
+        let cache = SearchCache::default();
+        let index = index(500);
+        let bytes = u64::try_from(index.bytes()).unwrap();
+        let namespaces = 3 * BYTES / bytes;
+        for n in 0..namespaces {
+            cache.keep(&format!("n{n}").parse().unwrap(), &index, NOW);
         }
-        assert!((10..=13).contains(&cache.indexes.len()), "{}", cache.indexes.len());
+        assert!(cache.indexes.weight() <= BYTES, "{}", cache.indexes.weight());
+        assert!(cache.indexes.weight() > BYTES / 2, "{}", cache.indexes.weight());
     }
 }

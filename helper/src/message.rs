@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::error::Error;
 
+use stile_protocol::printable::is_unprintable;
+
 /// Longest line that is shown, in characters.
 const MAX_TEXT: usize = 800;
 
@@ -54,16 +56,6 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     } else {
         text.into()
     }
-}
-
-/// Tells whether a character is a control character, has no width, or changes the text direction.
-pub fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        )
 }
 
 #[cfg(test)]

@@ -12,7 +12,16 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
     (
         "stile_protocol",
         "broker/protocol/src",
-        &["names", "strict_json", "audience", "region", "exchange", "reply", "signed_request"],
+        &[
+            "names",
+            "printable",
+            "strict_json",
+            "audience",
+            "region",
+            "exchange",
+            "reply",
+            "signed_request",
+        ],
     ),
     (
         "stile_core",
@@ -154,7 +163,7 @@ const BELOW: [(&str, &[&str]); 8] = [
     ("stile_settings", &[]),
     ("stile_protocol", &[]),
     ("stile_core", &["stile_protocol"]),
-    ("stile_metadata", &["stile_core"]),
+    ("stile_metadata", &["stile_protocol", "stile_core"]),
     ("stile_store", &["stile_protocol", "stile_core", "stile_settings"]),
     ("terraform_credentials_stile", &["stile_protocol", "stile_settings"]),
     (

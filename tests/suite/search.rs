@@ -1,5 +1,7 @@
 //! The search for modules: what it finds, for whom, and what it costs.
 
+use std::io::Write as _;
+
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::broker::served::Served;
@@ -243,4 +245,64 @@ async fn the_program_finds_a_module_by_a_word_of_its_readme_for_who_may_read_it(
     let words = ["module", "search", "helium", "--registry-host", served.host()];
     let found = stranger.run(&program(ADMIN), &words).await;
     assert_eq!((found.code, found.stdout.as_str()), (Some(0), ""), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_caller_with_many_namespaces_costs_one_list_and_the_words_of_those_with_modules() {
+    let Some((test, _)) = registry().await else { return };
+    for n in 0..40 {
+        test.grant(&role("many"), &format!("empty{n}"), &[Download]).await;
+    }
+    test.grant(&role("many"), "other", &[Download]).await;
+    let many = Identity::role("111122223333", "many", "i-0abc");
+    let many = test.token(&many, &[Download]).await;
+    assert_eq!(found(&test, "?q=vpc", &many).await, ["other/vpc/azurerm"]);
+    assert_eq!(found(&test, "", &many).await, ["other/vpc/azurerm"]);
+    // A module of a namespace that had none is found at once.
+    test.grant(&role("deploy"), "empty7", &[Download, Upload]).await;
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    test.publish("empty7/vpc/aws", "1.0.0", module_zip("empty7"), &token).await;
+    assert_eq!(found(&test, "?q=vpc", &many).await, ["empty7/vpc/aws", "other/vpc/azurerm"]);
+    if test.backend() != Backend::Aws {
+        return;
+    }
+    test.aws().proxy.take_names();
+    for _ in 0..3 {
+        found(&test, "?q=vpc", &many).await;
+    }
+    assert_eq!(test.aws().proxy.take_names(), Vec::<String>::new(), "all is in memory");
+    test.advance(10);
+    found(&test, "?q=vpc", &many).await;
+    let calls = test.aws().proxy.take_names();
+    assert!(calls.len() <= 6, "the caller, the list, and two queries of two namespaces: {calls:?}");
+}
+
+#[tokio::test]
+async fn words_are_found_however_their_letters_are_written_and_a_letter_alone_finds_only_itself() {
+    let Some((test, token)) = registry().await else { return };
+    let archive = module_zip_with("Caf\u{e9} and \u{130}stanbul, re\u{301}sume\u{301}.");
+    assert_eq!(test.publish("acme/cafe/aws", "1.0.0", archive, &token).await.status, 201);
+    for query in
+        ["caf%C3%A9", "cafe%CC%81", "CAF%C3%89", "istanbul", "%C4%B0stan", "r%C3%A9sum%C3%A9"]
+    {
+        assert_eq!(
+            found(&test, &format!("?q={query}"), &token).await,
+            ["acme/cafe/aws"],
+            "{query}"
+        );
+    }
+    assert_eq!(found(&test, "?q=v", &token).await, [""; 0]);
+    let same = "v+".repeat(40);
+    assert_eq!(found(&test, &format!("?q=vpc+{same}"), &token).await, [""; 0]);
+    assert_eq!(found(&test, &format!("?q={}", "VPC+".repeat(40)), &token).await.len(), 3);
+}
+
+/// Returns the archive of a module with a README.
+fn module_zip_with(readme: &str) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (path, content) in [("README.md", readme), ("main.tf", "variable \"x\" {}\n")] {
+        zip.start_file(path, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(content.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
 }

@@ -107,8 +107,8 @@ impl CommittedFiles {
         }
         let tree =
             git(folder, &["ls-tree", "-r", "-z", "--name-only", "HEAD", &format!("{name}/")])?;
-        let in_module = |path: &str| Some(path.strip_prefix(name)?.strip_prefix('/')?.to_owned());
-        Ok(Self(tree.split('\0').filter_map(in_module).collect()))
+        let of_module = |path: &str| Some(path.strip_prefix(name)?.strip_prefix('/')?.to_owned());
+        Ok(Self(tree.split('\0').filter_map(of_module).collect()))
     }
 
     /// Checks that every file is in the commit. Files that git ignores are not, and neither are those

@@ -2,16 +2,16 @@
 //!
 //! Every word of a query must begin a word of the module. A name counts most, a README least.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use stile_protocol::names::{ModuleAddress, System};
 
-use crate::package::{SearchText, Version, lower_case, split_words, words_of};
+use crate::package::{SearchText, Version, split_words, words_of};
 
 /// The most bytes of a query.
 const MAX_QUERY: usize = 256;
 
-/// The most words of a query. Further words would only cost time.
+/// The most different words of a query. Further words would only cost time.
 const MAX_TERMS: usize = 8;
 
 /// A module as the search finds it: its latest version.
@@ -57,96 +57,135 @@ impl SearchQuery {
     ///
     /// # Errors
     ///
-    /// [`QueryTooLong`], if it has too many bytes or words.
+    /// [`QueryTooLong`], if it has too many bytes or different words.
     pub fn parse(text: &str, system: Option<System>) -> Result<Self, QueryTooLong> {
         if text.len() > MAX_QUERY {
             return Err(QueryTooLong);
         }
-        let terms: Vec<String> = split_words(text).map(lower_case).collect();
+        let terms: BTreeSet<String> = split_words(text).into_iter().collect();
         if terms.len() > MAX_TERMS {
             return Err(QueryTooLong);
         }
-        Ok(Self { terms, system })
+        Ok(Self { terms: terms.into_iter().collect(), system })
     }
 }
 
 /// How much a word counts at its place in a module.
 const WEIGHTS: [u8; 4] = [8, 4, 2, 1];
 
+/// The most words of one module in an index, the most important ones.
+const MAX_WORDS: usize = 400;
+
+/// The fewest characters of a term that finds longer words, too. A shorter term begins so many
+/// words that it would find nearly every module.
+const MIN_PREFIX: usize = 2;
+
 /// The modules of one namespace, by their words.
+///
+/// All words are in one text, and all numbers in one list, so that a word takes little more memory
+/// than its letters.
 #[derive(Debug, Default)]
 pub struct SearchIndex {
-    /// Only what an answer shows of them. The texts are in `words`.
-    modules: Vec<FoundModule>,
-    /// For each word, the modules that have it. The lowest four bits of a number are the weight.
-    words: BTreeMap<String, Vec<u32>>,
+    /// Only what an answer shows of the modules.
+    found: Vec<FoundModule>,
+    /// The words in their order, one after the other.
+    text: String,
+    /// For each word, where it and its modules end. They begin where those of the word before end.
+    words: Vec<IndexedWord>,
+    /// The modules that have each word. The lowest four bits of a number are the weight.
+    modules: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct IndexedWord {
+    text_end: usize,
+    modules_end: usize,
 }
 
 impl SearchIndex {
     /// Creates the index of some modules.
     pub fn new(entries: Vec<SearchEntry>) -> Self {
         let mut words: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        let mut modules = Vec::with_capacity(entries.len());
+        let mut index = Self { found: Vec::with_capacity(entries.len()), ..Self::default() };
         for (at, entry) in (0_u32..).zip(entries) {
-            let SearchEntry { address, version, published_at, text } = entry;
-            let name = format!("{} {}", address.name, address.system);
-            let description = text.description.as_deref().unwrap_or_default();
-            let places = [
-                words_of(&name).collect::<Vec<_>>(),
-                words_of(description).collect(),
-                text.inputs().iter().flat_map(|input| words_of(input)).collect(),
-                text.words().to_vec(),
-            ];
-            let mut best: HashMap<String, u8> = HashMap::new();
-            for (place, weight) in places.into_iter().zip(WEIGHTS) {
-                for word in place {
-                    best.entry(word).or_insert(weight);
-                }
-            }
-            for (word, weight) in best {
+            for (word, weight) in words_of_module(&entry) {
                 words.entry(word).or_default().push(at << 4 | u32::from(weight));
             }
+            let SearchEntry { address, version, published_at, text } = entry;
             let description = text.description;
-            modules.push(FoundModule { address, version, published_at, description });
+            index.found.push(FoundModule { address, version, published_at, description });
         }
-        Self { modules, words }
+        for (word, modules) in words {
+            index.text.push_str(&word);
+            index.modules.extend(modules);
+            let (text_end, modules_end) = (index.text.len(), index.modules.len());
+            index.words.push(IndexedWord { text_end, modules_end });
+        }
+        index.text.shrink_to_fit();
+        index.words.shrink_to_fit();
+        index.modules.shrink_to_fit();
+        index
     }
 
     /// Returns the number of modules.
     pub const fn len(&self) -> usize {
-        self.modules.len()
+        self.found.len()
     }
 
     /// Returns whether there is no module.
     pub const fn is_empty(&self) -> bool {
-        self.modules.is_empty()
+        self.found.is_empty()
+    }
+
+    /// Returns how much memory the index takes, in bytes, approximately.
+    pub fn bytes(&self) -> usize {
+        let texts = self.found.iter().map(|module| {
+            let address = &module.address;
+            let name = address.namespace.as_str().len() + address.name.as_str().len();
+            let description = module.description.as_ref().map_or(0, String::len);
+            name + address.system.as_str().len() + description
+        });
+        size_of_val(self.found.as_slice())
+            + texts.sum::<usize>()
+            + self.text.len()
+            + size_of_val(self.words.as_slice())
+            + size_of_val(self.modules.as_slice())
     }
 
     /// Returns the modules that have every word of the query, each with its score.
+    ///
+    /// It takes milliseconds for thousands of modules, and blocks the thread.
     pub fn find(&self, query: &SearchQuery) -> Vec<(u32, &FoundModule)> {
+        let mut terms = query.terms.iter();
         // Without a word, every module counts the same.
-        let mut terms = query.terms.iter().map(|term| self.having(term));
-        let first = terms.next().unwrap_or_else(|| vec![1; self.modules.len()]);
-        let scores = terms.fold(first, |mut before, found| {
-            for (sum, score) in before.iter_mut().zip(found) {
+        let first = terms.next().map(|term| self.having(term));
+        let mut scores = first.unwrap_or_else(|| vec![1; self.found.len()]);
+        for term in terms {
+            if scores.iter().all(|score| *score == 0) {
+                break;
+            }
+            for (sum, score) in scores.iter_mut().zip(self.having(term)) {
                 *sum = if *sum == 0 || score == 0 { 0 } else { *sum + score };
             }
-            before
-        });
+        }
         let is_wanted = |module: &FoundModule| match &query.system {
             None => true,
             Some(system) => module.address.system == *system,
         };
-        let found = scores.into_iter().zip(&self.modules);
+        let found = scores.into_iter().zip(&self.found);
         found.filter(|(score, module)| *score > 0 && is_wanted(module)).collect()
     }
 
     /// Returns the score of each module: 0 without a word that begins with the term. A whole word
-    /// counts twice.
+    /// counts twice. A term of one character finds whole words only.
     fn having(&self, term: &str) -> Vec<u32> {
-        let mut scores = vec![0; self.modules.len()];
-        let words = self.words.range(term.to_owned()..);
-        for (word, found) in words.take_while(|(word, _)| word.starts_with(term)) {
+        let is_prefix = term.chars().nth(MIN_PREFIX - 1).is_some();
+        let mut scores = vec![0; self.found.len()];
+        for at in self.first(term)..self.words.len() {
+            let (word, found) = self.word(at);
+            if !word.starts_with(term) || (!is_prefix && word != term) {
+                break;
+            }
             let factor = if word == term { 2 } else { 1 };
             for packed in found {
                 let at = usize::try_from(packed >> 4).unwrap_or(usize::MAX);
@@ -157,6 +196,52 @@ impl SearchIndex {
         }
         scores
     }
+
+    /// Returns the number of the first word that is not before the term.
+    fn first(&self, term: &str) -> usize {
+        let (mut from, mut to) = (0, self.words.len());
+        while from < to {
+            let middle = from.midpoint(to);
+            if self.word(middle).0 < term {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        from
+    }
+
+    /// Returns a word and the modules that have it.
+    fn word(&self, at: usize) -> (&str, &[u32]) {
+        let end = |at: usize| self.words.get(at).copied().unwrap_or_default();
+        let (from, to) = (at.checked_sub(1).map(end).unwrap_or_default(), end(at));
+        let word = self.text.get(from.text_end..to.text_end).unwrap_or_default();
+        let modules = self.modules.get(from.modules_end..to.modules_end).unwrap_or_default();
+        (word, modules)
+    }
+}
+
+/// Returns the words of a module, each with the weight of its best place.
+fn words_of_module(entry: &SearchEntry) -> HashMap<String, u8> {
+    let text = &entry.text;
+    let name = format!("{} {}", entry.address.name, entry.address.system);
+    let description = text.description.as_deref().unwrap_or_default();
+    let places = [
+        // Also a name of one letter, which nothing else could find.
+        split_words(&name),
+        words_of(description),
+        text.inputs().iter().flat_map(|input| words_of(input)).collect(),
+        text.words().iter().flat_map(|word| words_of(word)).collect(),
+    ];
+    let mut best: HashMap<String, u8> = HashMap::new();
+    for (place, weight) in places.into_iter().zip(WEIGHTS) {
+        for word in place {
+            if best.len() < MAX_WORDS {
+                best.entry(word).or_insert(weight);
+            }
+        }
+    }
+    best
 }
 
 /// Orders found modules: the highest score first, then by address. Returns one page of them.
@@ -203,10 +288,11 @@ mod tests {
 
     #[test]
     fn a_query_that_is_too_long_is_refused() {
-        for text in ["x".repeat(257), "a ".repeat(9)] {
+        for text in ["x".repeat(257), "a b c d e f g h i".to_owned()] {
             assert_eq!(SearchQuery::parse(&text, None), Err(QueryTooLong));
         }
-        assert!(SearchQuery::parse(&"a ".repeat(8), None).is_ok());
+        let once = SearchQuery::parse(&"S s ".repeat(20), None).unwrap();
+        assert_eq!(once.terms, ["s"], "a word that is there twice is searched once");
     }
 
     #[test]
@@ -226,6 +312,11 @@ mod tests {
             ("zones", None, &["dns"]),
             ("!!", None, &["dns", "network", "vpc", "x-vpcs"]),
             ("", Some("aws"), &["dns", "vpc", "x-vpcs"]),
+            // One letter finds that word, and not all that begin with it.
+            ("v", None, &[]),
+            ("x", None, &["x-vpcs"]),
+            ("x vp", None, &["x-vpcs"]),
+            ("nothing vpc", None, &[]),
         ] {
             assert_eq!(found(query, system), expected, "{query} {system:?}");
         }
@@ -247,5 +338,38 @@ mod tests {
         assert_eq!(names(1, 2), ["network", "vpc"]);
         assert_eq!(names(0, usize::MAX).len(), 4);
         assert!(names(usize::MAX, 3).is_empty());
+    }
+
+    #[test]
+    fn a_word_is_found_however_its_letters_are_written() {
+        let texts = ["\u{130}stanbul caf\u{e9}", "I\u{307}stanbul cafe\u{301}"];
+        for text in texts {
+            let module = entry("acme/a/aws", SearchText::new(Some(text), [], text));
+            // A document of an earlier release has words in the form of their text.
+            let older = SearchText::read(&serde_json::json!({ "words": text }));
+            for index in [module, entry("acme/b/aws", older)] {
+                let index = SearchIndex::new(vec![index]);
+                for query in [texts[0], texts[1], "istanbul", "ISTAN caf\u{e9}", "cafe\u{301}"] {
+                    let query = SearchQuery::parse(query, None).unwrap();
+                    assert_eq!(index.find(&query).len(), 1, "{query:?} {text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_of_many_hostile_modules_takes_a_few_kilobytes_for_each() {
+        let entries = (0..200_u32).map(|n| {
+            let wide = |m: u32| char::from_u32(0x2_0000 + (n * 200 + m) % 40_000).unwrap();
+            let readme: String = (0..200).map(|m| format!("{}ab{n}x{m} ", wide(m))).collect();
+            let inputs: Vec<String> = (0..200).map(|m| format!("i{n}_{m}_j{m}{n}_k{m}")).collect();
+            let inputs = inputs.iter().map(String::as_str);
+            entry(&format!("acme/m{n}/aws"), SearchText::new(Some(&readme), inputs, &readme))
+        });
+        let index = SearchIndex::new(entries.collect());
+        let each = index.bytes() / index.len();
+        assert!((4 << 10..12 << 10).contains(&each), "{each} bytes");
+        let query = SearchQuery::parse("i7", None).unwrap();
+        assert_eq!(index.find(&query).len(), 11, "i7 and i70 to i79");
     }
 }

@@ -1,13 +1,16 @@
 //! Puts the files of an archive together: one module for each folder.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::declarations::{BlockCount, ByName, Context, Declarations, Declared};
+use crate::declarations::{ByName, Context, Declarations, Declared, ReadSoFar};
 use crate::limits::{Deadline, Limits};
 use crate::model::{Input, Metadata, Module, ModuleCall, Output, Provider, Resource, Validation};
 use crate::names::{Folder, Kind, Syntax};
 use crate::notes::Notes;
 use crate::{hcl, json};
+
+/// Maximum length of the source of a provider, in bytes. The rest of it is cut off.
+const MAX_ADDRESS: usize = 1 << 10;
 
 /// A file of the archive.
 pub(crate) struct SourceFile {
@@ -37,7 +40,11 @@ pub(crate) fn assemble(
         notes,
         limits,
         deadline: Deadline::after(limits.time),
-        blocks: BlockCount { read: 0, limit: limits.blocks },
+        so_far: ReadSoFar {
+            blocks: 0,
+            block_limit: limits.blocks,
+            bytes_left: limits.output_bytes,
+        },
         is_late: false,
     };
     let root = folders.remove(&Folder::Root).unwrap_or_default();
@@ -61,7 +68,7 @@ struct Reader<'a> {
     notes: Notes,
     limits: &'a Limits,
     deadline: Deadline,
-    blocks: BlockCount,
+    so_far: ReadSoFar,
     is_late: bool,
 }
 
@@ -115,8 +122,9 @@ impl Reader<'_> {
         let mut context = Context {
             notes: &mut self.notes,
             file: &file.path,
-            blocks: &mut self.blocks,
+            so_far: &mut self.so_far,
             deadline: self.deadline,
+            is_late: false,
         };
         if file.is_cut {
             let limit = self.limits.file_bytes;
@@ -173,7 +181,7 @@ impl Reader<'_> {
             }),
             providers: self.all(found.providers, |reader, name, declared| Provider {
                 name,
-                source: reader.value(declared, "source"),
+                source: reader.address(declared),
                 version: reader.value(declared, "version"),
             }),
             resources: self.resources(managed),
@@ -207,6 +215,11 @@ impl Reader<'_> {
         declared.values.get(attribute).map(|value| self.notes.text(value))
     }
 
+    /// Returns the address of a provider. It is short, because an answer shows parts of it again.
+    fn address(&mut self, declared: &Declared) -> Option<String> {
+        declared.values.get("source").map(|value| self.notes.bounded(value, MAX_ADDRESS))
+    }
+
     fn validations(&mut self, rules: &[Validation]) -> Vec<Validation> {
         let mut all = Vec::new();
         for rule in rules {
@@ -221,9 +234,7 @@ impl Reader<'_> {
         all
     }
 
-    fn resources(&mut self, mut resources: Vec<Resource>) -> Vec<Resource> {
-        resources.sort_unstable();
-        resources.dedup();
+    fn resources(&mut self, resources: BTreeSet<Resource>) -> Vec<Resource> {
         let mut all = Vec::new();
         for resource in resources {
             if !self.notes.item() {

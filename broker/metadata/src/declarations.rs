@@ -1,11 +1,18 @@
 //! What the blocks of a module declare, in both syntaxes, and how files are put together.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::Deadline;
 use crate::model::{Resource, Validation};
 use crate::notes::Notes;
+
+/// Maximum length of a label of a block, or of the name of a provider, in bytes. JSON can use one
+/// label for thousands of blocks.
+const MAX_NAME: usize = 1 << 10;
+
+/// What a validation rule costs while the files are read, in bytes, in addition to its texts.
+const RULE_BYTES: usize = 200;
 
 /// The attributes of a `variable` block that are read.
 pub(crate) const OF_VARIABLE: &[&str] =
@@ -38,6 +45,16 @@ impl Declared {
     pub(crate) fn is_true(&self, attribute: &str) -> bool {
         self.values.get(attribute).is_some_and(|value| value == "true")
     }
+
+    /// Returns the bytes of all texts, each as far as the result can have it.
+    fn bytes(&self, limit: usize) -> usize {
+        let rules = self.validations.iter().flat_map(|rule| {
+            [Some(&rule.condition), rule.error_message.as_ref()].into_iter().flatten()
+        });
+        let texts: usize =
+            self.values.values().chain(rules).map(|text| text.len().min(limit)).sum();
+        texts + self.validations.len() * RULE_BYTES
+    }
 }
 
 /// Blocks by their name.
@@ -51,15 +68,18 @@ pub(crate) struct Declarations {
     pub(crate) module_calls: ByName,
     pub(crate) providers: ByName,
     /// The resources of each mode: `resource`, `data` and `ephemeral`.
-    pub(crate) resources: BTreeMap<&'static str, Vec<Resource>>,
+    pub(crate) resources: BTreeMap<&'static str, BTreeSet<Resource>>,
     pub(crate) required_versions: Vec<String>,
 }
 
-/// The number of blocks so far in all files, and its limit.
+/// What was read so far from all files, and its limits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct BlockCount {
-    pub(crate) read: usize,
-    pub(crate) limit: usize,
+pub(crate) struct ReadSoFar {
+    pub(crate) blocks: usize,
+    /// Maximum number of blocks.
+    pub(crate) block_limit: usize,
+    /// How many bytes of names and texts can still be kept.
+    pub(crate) bytes_left: usize,
 }
 
 /// What the reading of a file needs in addition to the file.
@@ -67,8 +87,10 @@ pub(crate) struct Context<'a> {
     pub(crate) notes: &'a mut Notes,
     /// The path of the file.
     pub(crate) file: &'a str,
-    pub(crate) blocks: &'a mut BlockCount,
+    pub(crate) so_far: &'a mut ReadSoFar,
     pub(crate) deadline: Deadline,
+    /// Whether the deadline passed in this file.
+    pub(crate) is_late: bool,
 }
 
 impl Context<'_> {
@@ -76,14 +98,49 @@ impl Context<'_> {
         self.notes.warn(Some(self.file), message);
     }
 
-    /// Counts one block, and returns whether it can still be read.
-    pub(crate) fn block(&mut self) -> bool {
-        let BlockCount { read, limit } = *self.blocks;
-        if read == limit {
-            self.notes.warn(None, &format!("only the first {limit} blocks were read"));
+    /// Warns as [`Self::warn`] does. It makes no message that the result would not have.
+    pub(crate) fn warn_with(&mut self, message: impl FnOnce() -> String) {
+        if self.notes.takes_warnings() {
+            self.warn(&message());
         }
-        self.blocks.read = read.saturating_add(1);
-        read < limit
+    }
+
+    /// Counts one block, or what is in its place, and returns whether it can still be read.
+    pub(crate) fn block(&mut self) -> bool {
+        if self.deadline.has_passed() {
+            if !self.is_late {
+                self.warn("has parts that were not read, because that took too long");
+            }
+            self.is_late = true;
+            return false;
+        }
+        let ReadSoFar { blocks, block_limit, .. } = *self.so_far;
+        if blocks == block_limit {
+            self.notes.warn(None, &format!("only the first {block_limit} blocks were read"));
+        }
+        self.so_far.blocks = blocks.saturating_add(1);
+        blocks < block_limit
+    }
+
+    /// Returns whether a name is short enough to be kept, and warns if it is not.
+    pub(crate) fn name(&mut self, name: &str) -> bool {
+        let fits = name.len() <= MAX_NAME;
+        if !fits {
+            self.warn_with(|| {
+                format!("has a name of more than {MAX_NAME} bytes, which was left out")
+            });
+        }
+        fits
+    }
+
+    /// Takes space for texts, and returns whether there is enough. Otherwise nothing else is kept.
+    fn keep(&mut self, bytes: usize) -> bool {
+        let left = self.so_far.bytes_left.checked_sub(bytes);
+        self.so_far.bytes_left = left.unwrap_or_default();
+        if left.is_none() {
+            self.notes.warn_of_space();
+        }
+        left.is_some()
     }
 }
 
@@ -127,29 +184,39 @@ impl Header {
 }
 
 impl Declarations {
-    /// Adds a block that was read from a file. The first of two with one name counts.
+    /// Adds a block that was read from a file, if there is space. The first of two with one name
+    /// counts.
     pub(crate) fn insert(&mut self, header: Header, declared: Declared, context: &mut Context<'_>) {
         let (kind, blocks, name) = match header {
             Header::Variable(name) => ("variable", &mut self.variables, name),
             Header::Output(name) => ("output", &mut self.outputs, name),
             Header::ModuleCall(name) => ("module", &mut self.module_calls, name),
             Header::Resource(mode, resource) => {
-                self.resources.entry(mode).or_default().push(resource);
+                let resources = self.resources.entry(mode).or_default();
+                let bytes = resource.resource_type.len() + resource.name.len();
+                if !resources.contains(&resource) && context.keep(bytes) {
+                    resources.insert(resource);
+                }
                 return;
             }
             Header::Terraform => return,
         };
-        insert(kind, blocks, name, declared, context);
+        if context.keep(name.len() + declared.bytes(context.notes.text_limit())) {
+            insert(kind, blocks, name, declared, context);
+        }
     }
 
-    /// Adds an entry of `required_providers`.
+    /// Adds an entry of `required_providers`, as [`Self::insert`] does.
     pub(crate) fn insert_provider(
         &mut self,
         name: String,
         declared: Declared,
         context: &mut Context<'_>,
     ) {
-        insert("provider", &mut self.providers, name, declared, context);
+        let bytes = name.len() + declared.bytes(context.notes.text_limit());
+        if context.name(&name) && context.keep(bytes) {
+            insert("provider", &mut self.providers, name, declared, context);
+        }
     }
 
     /// Adds the blocks of another file of the same module.
@@ -183,8 +250,9 @@ impl Declarations {
             for (name, declared) in from {
                 match into.get_mut(&name) {
                     Some(found) => found.values.extend(declared.values),
-                    None => context
-                        .warn(&format!("changes the {kind} `{name}`, which no other file has")),
+                    None => context.warn_with(|| {
+                        format!("changes the {kind} `{name}`, which no other file has")
+                    }),
                 }
             }
         }
@@ -207,9 +275,9 @@ fn insert(
             entry.insert(declared);
         }
         Entry::Occupied(entry) => {
-            let message =
-                format!("has the {kind} `{}` a second time; the first counts", entry.key());
-            context.warn(&message);
+            context.warn_with(|| {
+                format!("has the {kind} `{}` a second time; the first counts", entry.key())
+            });
         }
     }
 }

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use hcl_edit::Span as _;
 use hcl_edit::expr::{Expression, ObjectKey};
+use hcl_edit::parser::Error;
 use hcl_edit::structure::{Block, Body};
 use hcl_edit::template::Element;
 
-use crate::cost;
+use crate::cost::{self, Refusal};
 use crate::declarations::{
     Context, Declarations, Declared, Header, OF_DEPENDENCY, OF_OUTPUT, OF_VARIABLE, is_expression,
 };
@@ -22,18 +23,20 @@ const MAX_STARTS: usize = 4;
 /// Reads all blocks of a file. After a block that is not valid it goes on with the next one.
 pub(crate) fn read(text: &str, context: &mut Context<'_>) -> Declarations {
     let mut found = Declarations::default();
-    if let Some(refusal) = cost::refusal(text) {
-        context.warn(&format!("{refusal}, and was not read"));
-        return found;
-    }
     let (mut rest, mut lines) = (text, 0);
     for _ in 0..=MAX_BROKEN {
-        let error = match rest.parse::<Body>() {
+        let error = match parse(rest) {
             Ok(body) => {
                 blocks(&body, rest, &mut found, context);
                 return found;
             }
-            Err(error) => error,
+            Err(NotParsed::Refused(Refusal { reason, line })) => {
+                let line = lines + line;
+                let what = if lines == 0 { "and was not read" } else { "so its end was not read" };
+                context.warn(&format!("{reason} in line {line}, {what}"));
+                return found;
+            }
+            Err(NotParsed::Invalid(error)) => error,
         };
         let line = lines + error.location().line();
         context.warn(&format!("has an error in line {line}: {}", error.message()));
@@ -49,6 +52,25 @@ pub(crate) fn read(text: &str, context: &mut Context<'_>) -> Declarations {
     }
     context.warn("has more errors, so its last part was not read");
     found
+}
+
+/// The reason why a text was not parsed.
+enum NotParsed {
+    /// It could take too long.
+    Refused(Refusal),
+    /// It is not valid.
+    Invalid(Error),
+}
+
+/// Parses a text, unless that could take too long.
+///
+/// Nothing else calls the parser. A part of a text can mean something else than in the whole text,
+/// so the cost of each one is estimated again.
+fn parse(text: &str) -> Result<Body, NotParsed> {
+    match cost::refusal(text) {
+        Some(refusal) => Err(NotParsed::Refused(refusal)),
+        None => text.parse().map_err(NotParsed::Invalid),
+    }
 }
 
 /// The part of a text that the parser does not accept.
@@ -74,7 +96,7 @@ fn broken_block<'a>(text: &'a str, error: usize, context: &Context<'_>) -> Broke
     let starts = std::iter::once(line).chain(earlier.filter(is_start));
     let before = starts.take(MAX_STARTS).find_map(|start| {
         let before = &text[..start];
-        let body = (!context.deadline.has_passed()).then(|| before.parse::<Body>().ok())??;
+        let body = (!context.deadline.has_passed()).then(|| parse(before).ok())??;
         Some((before, body))
     });
     Broken { before, end }
@@ -88,10 +110,14 @@ fn blocks(body: &Body, text: &str, found: &mut Declarations, context: &mut Conte
             return;
         }
         let labels: Vec<_> = block.labels.iter().map(|label| label.as_str()).collect();
+        if !labels.iter().all(|label| context.name(label)) {
+            continue;
+        }
         let Some(header) = Header::new(kind, &labels) else {
             let count = labels.len();
-            context
-                .warn(&format!("has a block `{kind}` with {count} labels in place of {expected}"));
+            context.warn_with(|| {
+                format!("has a block `{kind}` with {count} labels in place of {expected}")
+            });
             continue;
         };
         let declared = match &header {

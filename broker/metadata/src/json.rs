@@ -103,14 +103,26 @@ fn blocks(
     found: &mut Declarations,
     context: &mut Context<'_>,
 ) -> bool {
+    // It counts as a block, and nothing is copied for a warning that is not kept.
     let wrong = |labels: &[String], context: &mut Context<'_>| {
-        let path = [&[kind.to_owned()][..], labels].concat().join(".");
-        context.warn(&format!("has a value at `{path}` that is no block"));
-        true
+        let goes_on = context.block();
+        if goes_on {
+            context.warn_with(|| {
+                let path = [&[kind.to_owned()][..], labels].concat().join(".");
+                format!("has a value at `{path}` that is no block")
+            });
+        }
+        goes_on
     };
     if let Some(missing) = missing.checked_sub(1) {
         let Some(labelled) = objects(value) else { return wrong(labels, context) };
         for (label, value) in labelled {
+            if !context.name(&label) {
+                if !context.block() {
+                    return false;
+                }
+                continue;
+            }
             labels.push(label);
             let goes_on = blocks(kind, missing, labels, value, found, context);
             labels.pop();

@@ -1,5 +1,7 @@
 //! Collects warnings and texts, within the limits of the result.
 
+use stile_protocol::printable::is_invisible;
+
 use crate::limits::Limits;
 use crate::model::Warning;
 
@@ -18,6 +20,7 @@ pub(crate) struct Notes {
     text_bytes: usize,
     output_left: usize,
     is_full: bool,
+    has_warned_of_space: bool,
 }
 
 impl Notes {
@@ -27,7 +30,26 @@ impl Notes {
             text_bytes: limits.text_bytes,
             output_left: limits.output_bytes,
             is_full: false,
+            has_warned_of_space: false,
         }
+    }
+
+    /// Returns whether another warning would be a part of the result.
+    pub(crate) const fn takes_warnings(&self) -> bool {
+        self.warnings.len() <= MAX_WARNINGS
+    }
+
+    /// Returns the maximum length of one text in bytes.
+    pub(crate) const fn text_limit(&self) -> usize {
+        self.text_bytes
+    }
+
+    /// Warns once that the module says more than fits.
+    pub(crate) fn warn_of_space(&mut self) {
+        if !self.has_warned_of_space {
+            self.warn(None, "the module says more than the registry keeps; the rest is left out");
+        }
+        self.has_warned_of_space = true;
     }
 
     /// Adds a warning: one sentence whose subject is the file, if there is one.
@@ -80,12 +102,7 @@ impl Notes {
                 true
             }
             _ => {
-                if !self.is_full {
-                    self.warn(
-                        None,
-                        "the module says more than the registry keeps; the rest is left out",
-                    );
-                }
+                self.warn_of_space();
                 self.is_full = true;
                 false
             }
@@ -93,11 +110,12 @@ impl Notes {
     }
 }
 
-/// Replaces control characters, except line feeds and tabs. A program may print the text to a
-/// terminal.
+/// Replaces control characters, except line feeds and tabs, and leaves out characters that print as
+/// nothing. A program may print the text to a terminal.
 fn plain(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     text.chars()
+        .filter(|c| !is_invisible(*c))
         .map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c })
         .collect()
 }

@@ -8,11 +8,13 @@
 //! | [`exchange`] | the request body of `POST /v1/token` |
 //! | [`reply`] | responses: a token, or an error with its code |
 //! | [`names`] | namespaces, module addresses, permissions |
+//! | [`printable`] | characters that a terminal prints as text |
 //! | [`strict_json`] | parses JSON objects and rejects unknown, duplicate or mistyped fields |
 
 pub mod audience;
 pub mod exchange;
 pub mod names;
+pub mod printable;
 pub mod region;
 pub mod reply;
 pub mod signed_request;

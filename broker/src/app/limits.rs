@@ -25,6 +25,10 @@ const UPLOADS_OF_ONE: usize = 24;
 /// the others.
 const UPLOADS_TO_ONE_NAMESPACE: usize = 24;
 
+/// The number of threads that read metadata concurrently. It is above the number of checks, so that
+/// threads that do not come back leave some for others.
+const METADATA_THREADS: usize = 4;
+
 /// The limits of one broker.
 #[derive(Debug)]
 pub struct Limits {
@@ -36,6 +40,8 @@ pub struct Limits {
     pub checks: CheckTurns,
     /// The limits of one check.
     pub archives: ArchiveLimits,
+    /// The permits for threads that read metadata.
+    pub metadata_threads: Arc<Semaphore>,
     uploaders: PerKeyLimit<Principal>,
     namespaces: PerKeyLimit<Namespace>,
 }
@@ -47,6 +53,7 @@ impl Default for Limits {
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             checks: CheckTurns::default(),
             archives: ArchiveLimits::default(),
+            metadata_threads: Arc::new(Semaphore::new(METADATA_THREADS)),
             uploaders: PerKeyLimit::new(UPLOADS_OF_ONE),
             namespaces: PerKeyLimit::new(UPLOADS_TO_ONE_NAMESPACE),
         }

@@ -111,7 +111,7 @@ pub async fn publish(
         let turn = broker.limits.checks.take(bearer.principal(), access.address().namespace());
         let _turn = turn.await.ok_or(PublishError::NoTurn)?;
         let archive = upload.verify(new.format, broker.limits.archives).await?;
-        metadata::describe(archive, broker.limits.archives).await
+        metadata::describe(archive, &broker.limits).await
     };
     let new = NewVersion { search, ..new };
     let access = bearer.decide_again(broker, access, event).await?;

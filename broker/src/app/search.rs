@@ -14,6 +14,10 @@ use stile_store::StoreError;
 /// The most namespaces that a search reads at once.
 const AT_ONCE: usize = 8;
 
+/// The most namespaces of which a search reads each one. Of more, it reads the list of all modules
+/// first: most callers with so many grants have some for namespaces that have no module.
+const NAMESPACES: usize = 25;
+
 /// One page of what a search found.
 #[derive(Debug)]
 pub struct SearchPage {
@@ -36,15 +40,30 @@ pub async fn search(
 ) -> Result<SearchPage, StoreError> {
     let reach = Arc::new(bearer.permitted_namespaces(Permission::Download));
     let namespaces = match namespace {
-        Some(namespace) => [namespace.clone()].into(),
-        None => broker.search_cache.namespaces(&reach, &broker.store, broker.clock.now()).await?,
+        Some(namespace) => vec![namespace.clone()],
+        None => all(broker, &reach).await?,
     };
     let indexes = indexes(broker, &reach, &namespaces).await?;
-    let found = indexes.iter().flat_map(|index| index.find(query)).collect();
-    // Read one module more than `limit`, to find out whether another page follows.
-    let found = page(found, offset, limit + 1);
-    let more = found.len() > limit;
-    Ok(SearchPage { modules: found.into_iter().take(limit).cloned().collect(), more })
+    let query = query.clone();
+    // It takes milliseconds for thousands of modules.
+    let found = tokio::task::spawn_blocking(move || {
+        let found = indexes.iter().flat_map(|index| index.find(&query)).collect();
+        // Read one module more than `limit`, to find out whether another page follows.
+        let found = page(found, offset, limit + 1);
+        let more = found.len() > limit;
+        SearchPage { modules: found.into_iter().take(limit).cloned().collect(), more }
+    });
+    found.await.map_err(|error| StoreError::unavailable("a search ended", error))
+}
+
+/// Returns the namespaces that the reach permits. If these are many, only those with modules.
+async fn all(broker: &Broker, reach: &PermittedNamespaces) -> Result<Vec<Namespace>, StoreError> {
+    match reach {
+        PermittedNamespaces::Only(namespaces) if namespaces.len() <= NAMESPACES => {
+            Ok(namespaces.iter().cloned().collect())
+        }
+        _ => broker.search_cache.namespaces(reach, &broker.store, broker.clock.now()).await,
+    }
 }
 
 /// Returns the words of the namespaces, and reads several at once.

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stile_protocol::names::ModuleAddress;
+use stile_protocol::printable::is_unprintable;
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
 use super::Version;
@@ -83,18 +84,6 @@ impl Explanation {
         }
         text
     }
-}
-
-/// Returns whether a terminal could take the character for something other than text, or could
-/// print it in another place.
-fn is_unprintable(character: char) -> bool {
-    character.is_control()
-        // Characters without a width, line separators, and marks that turn the direction of a text.
-        || matches!(
-            character,
-            '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
-                | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}'
-        )
 }
 
 /// Returns whether a text is an `https` URL without a user, in printable ASCII.

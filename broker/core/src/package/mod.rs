@@ -20,7 +20,7 @@ pub use archive::Format;
 pub use life::{Explanation, Life, LifeChange, Step};
 pub use provenance::{CLAIMED, Claimed};
 pub use search_text::SearchText;
-pub(crate) use search_text::{lower_case, split_words, words_of};
+pub(crate) use search_text::{split_words, words_of};
 pub use signed_url::{LIFETIME as SIGNED_URL_LIFETIME, SignedUrl, SignedUrlError};
 pub use upload::{ArchiveUpload, UploadError, VerifiedArchive, sweep_uploads};
 pub use version::{Version, VersionError};

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_normalizer::properties::CanonicalCombiningClassMapBorrowed;
 use serde_json::{Value, json};
+use stile_protocol::printable::is_invisible;
 
 /// The most characters of a description.
 const MAX_DESCRIPTION: usize = 300;
@@ -12,6 +15,9 @@ const MAX_INPUTS: usize = 200;
 
 /// The most words of a README that are found.
 const MAX_WORDS: usize = 200;
+
+/// The most bytes of all inputs, and of all words. The search keeps them in memory.
+const MAX_BYTES: usize = 4 << 10;
 
 /// The characters of the shortest and of the longest word that is found.
 const WORD: std::ops::RangeInclusive<usize> = 2..=40;
@@ -34,16 +40,17 @@ impl SearchText {
         readme: &str,
     ) -> Self {
         let description = description.map(|text| {
-            let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+            let plain = text.chars().filter(|c| !is_invisible(*c));
+            let plain = plain.map(|c| if c.is_control() { ' ' } else { c });
             plain.take(MAX_DESCRIPTION).collect::<String>().trim().to_owned()
         });
         let inputs = inputs.into_iter().filter(|name| name.len() <= *WORD.end());
         let mut seen = BTreeSet::new();
-        let words = words_of(readme).filter(|word| seen.insert(word.clone()));
+        let words = words_of(readme).into_iter().filter(|word| seen.insert(word.clone()));
         Self {
             description: description.filter(|text| !text.is_empty()),
-            inputs: inputs.take(MAX_INPUTS).map(str::to_owned).collect(),
-            words: words.take(MAX_WORDS).collect(),
+            inputs: bounded(inputs.take(MAX_INPUTS).map(str::to_owned)),
+            words: bounded(words.take(MAX_WORDS)),
         }
     }
 
@@ -78,23 +85,47 @@ impl SearchText {
     }
 }
 
-/// Splits a text into words of letters and digits. An underscore or a hyphen separates, too.
-pub(crate) fn split_words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+/// Takes texts as long as there is space for them.
+fn bounded(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut left = MAX_BYTES;
+    let fits = |text: &String| {
+        let after = left.checked_sub(text.len());
+        left = after.unwrap_or_default();
+        after.is_some()
+    };
+    texts.take_while(fits).collect()
 }
 
-/// Returns a word in lower case, also if it is not ASCII.
+/// Splits a text into words of letters, their marks, and digits, in lower case. An underscore or a
+/// hyphen separates, too.
+///
+/// A word has one form for all ways to write its letters: `é` can be one character or two, and `İ`
+/// counts as `i`.
+pub(crate) fn split_words(text: &str) -> Vec<String> {
+    let composed = ComposingNormalizerBorrowed::new_nfkc();
+    let visible: String = text.chars().filter(|c| !is_invisible(*c)).collect();
+    let lower = lower_case(&composed.normalize(&visible)).replace("i\u{307}", "i");
+    let text = composed.normalize(&lower);
+    let classes = CanonicalCombiningClassMapBorrowed::new();
+    let is_of_a_word = |c: char| c.is_alphanumeric() || classes.get_u8(c) != 0;
+    let words = text.split(|c| !is_of_a_word(c)).filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
+}
+
+/// Returns a text in lower case, also if it is not ASCII.
 #[expect(
     clippy::disallowed_methods,
     reason = "the words of a text are not names, and nothing is decided by them"
 )]
-pub(crate) fn lower_case(word: &str) -> String {
-    word.to_lowercase()
+fn lower_case(text: &str) -> String {
+    text.to_lowercase()
 }
 
-/// Returns the words of a text that are neither too short nor too long, in lower case.
-pub(crate) fn words_of(text: &str) -> impl Iterator<Item = String> {
-    split_words(text).map(lower_case).filter(|word| WORD.contains(&word.chars().count()))
+/// Returns the words of a text that are neither too short nor too long.
+pub(crate) fn words_of(text: &str) -> Vec<String> {
+    let mut words = split_words(text);
+    words.retain(|word| WORD.contains(&word.chars().count()));
+    words
 }
 
 #[cfg(test)]
@@ -113,6 +144,10 @@ mod tests {
         assert_eq!((text.inputs.len(), text.words.len()), (200, 200));
         assert!(text.description.as_ref().unwrap().chars().count() <= 300);
         assert!(!text.description.as_ref().unwrap().contains('\u{1b}'));
+        let hidden =
+            SearchText::new(Some("a\u{202e}b\u{200b}\u{61c}c\u{ad}"), [], "soft\u{ad}ware");
+        assert_eq!(hidden.description.as_deref(), Some("abc"));
+        assert_eq!(hidden.words, ["software"]);
         assert_eq!(SearchText::read(&text.to_json().unwrap()), text);
         assert_eq!(SearchText::default().to_json(), None);
         for malformed in
@@ -120,5 +155,35 @@ mod tests {
         {
             assert_eq!(SearchText::read(&malformed), SearchText::default());
         }
+    }
+
+    #[test]
+    fn long_words_and_inputs_take_no_more_than_a_few_kilobytes() {
+        let long = |n: usize| format!("{n:03}{}", "\u{1d4d0}".repeat(37));
+        let wide = |n: usize| char::from_u32(0x2_0000 + n as u32).unwrap().to_string().repeat(40);
+        let readme: String = (0..300).map(|n| wide(n) + " " + &long(n) + " ").collect();
+        let inputs: Vec<String> = (0..300).map(|n| format!("{n:040}")).collect();
+        let text = SearchText::new(None, inputs.iter().map(String::as_str), &readme);
+        for texts in [text.words(), text.inputs()] {
+            let bytes: usize = texts.iter().map(String::len).sum();
+            assert!((3 << 10..=4 << 10).contains(&bytes), "{bytes}");
+        }
+        assert_eq!(SearchText::read(&text.to_json().unwrap()), text);
+    }
+
+    #[test]
+    fn a_word_has_one_form_for_all_ways_to_write_its_letters() {
+        for (forms, expected) in [
+            (&["caf\u{e9}", "cafe\u{301}", "CAFE\u{301}", "CAF\u{c9}"][..], "caf\u{e9}"),
+            (&["\u{130}stanbul", "I\u{307}stanbul", "istanbul"], "istanbul"),
+            (&["\u{ff36}\u{ff30}\u{ff23}", "vpc"], "vpc"),
+            (&["\u{1e9}", "k\u{30c}", "K\u{30c}"], "\u{1e9}"),
+        ] {
+            for form in forms {
+                assert_eq!(split_words(form), [expected], "{form}");
+                assert_eq!(split_words(&split_words(form).join(" ")), [expected], "{form}");
+            }
+        }
+        assert_eq!(split_words("a_b-c, d1 \u{301}"), ["a", "b", "c", "d1", "\u{301}"]);
     }
 }

@@ -6,8 +6,11 @@ use stile_core::package::Format;
 use stile_core::package::archive::ArchiveError;
 
 use super::{inputs, limits, packed, read_file, read_files, warnings};
+use crate::declarations::{Context, ReadSoFar};
 use crate::fuzz::from_files;
-use crate::{Limits, read};
+use crate::limits::Deadline;
+use crate::notes::Notes;
+use crate::{Limits, Metadata, hcl, json, read};
 
 /// Each construct that can contain itself: what opens it, what is inside, and what closes it.
 const NESTED: &[(&str, &str, &str)] = &[
@@ -67,7 +70,7 @@ fn a_file_that_is_not_text_is_a_warning_and_other_files_are_read() {
     for (path, content, expected) in [
         ("main.tf", latin.clone(), "`main.tf` is not UTF-8, and was not read"),
         ("main.tf.json", latin, "`main.tf.json` is not UTF-8, and was not read"),
-        ("main.tf", vec![0; 100], "`main.tf` has an error in line 1"),
+        ("main.tf", vec![0; 100], "`main.tf` has a NUL or a carriage return"),
         ("main.tf", b"\xff\xfev\0".to_vec(), "`main.tf` is not UTF-8"),
         ("main.tf.json", b"".to_vec(), "`main.tf.json` is not valid JSON in line 1"),
         (
@@ -170,6 +173,100 @@ fn a_hundred_thousand_blocks_are_read_up_to_the_limit() {
 }
 
 #[test]
+fn a_long_name_in_json_is_not_copied_for_each_of_its_blocks() {
+    let blocks: String = (0..10_000).map(|at| format!(",\"r{at}\":{{}}")).collect();
+    let (long, allowed) = ("x".repeat(300_000), "x".repeat(1_024));
+    for kind in ["resource", "data", "ephemeral"] {
+        let text = format!("{{\"{kind}\":{{\"{long}\":{{{}}}}}}}", &blocks[1..]);
+        let metadata = read_file("main.tf.json", &text);
+        assert_eq!(resources(&metadata), 0);
+        let expected = "`main.tf.json` has a name of more than 1024 bytes, which was left out";
+        assert_eq!(warnings(&metadata), [expected]);
+        // What is kept while the files are read is bounded by the size of the result.
+        let text = format!("{{\"{kind}\":{{\"{allowed}\":{{{}}}}}}}", &blocks[1..]);
+        let metadata = read_file("main.tf.json", &text);
+        assert!((1_500..2_048).contains(&resources(&metadata)), "{}", resources(&metadata));
+        let expected = "the module says more than the registry keeps; the rest is left out";
+        assert_eq!(warnings(&metadata), [expected]);
+    }
+    let text = format!("{{\"variable\":{{\"{long}\":[{{}}{}]}}}}", ",{}".repeat(9_000));
+    assert_eq!(warnings(&read_file("main.tf.json", &text)).len(), 1);
+    for text in [
+        format!("variable \"{long}\" {{}}\nvariable \"y\" {{}}\n"),
+        format!("resource \"{long}\" \"x\" {{}}\nvariable \"y\" {{}}\n"),
+        format!("terraform {{\n required_providers {{\n {long} = 1\n}}\n}}\nvariable \"y\" {{}}\n"),
+    ] {
+        let metadata = read_file("main.tf", &text);
+        assert_eq!(inputs(&metadata), ["y"], "{text:.50}");
+        assert!(warnings(&metadata)[0].contains("more than 1024 bytes"), "{text:.50}");
+    }
+}
+
+fn resources(metadata: &Metadata) -> usize {
+    let root = &metadata.root;
+    root.resources.len() + root.data_sources.len() + root.ephemeral_resources.len()
+}
+
+#[test]
+fn the_same_resource_is_kept_once() {
+    let text = format!("{{\"resource\":{{\"a\":{{\"b\":[{{}}{}]}}}}}}", ",{}".repeat(5_000));
+    let metadata = read_file("main.tf.json", &text);
+    assert_eq!((resources(&metadata), warnings(&metadata).len()), (1, 0));
+}
+
+#[test]
+fn rules_of_a_variable_are_kept_only_as_far_as_the_result_has_space() {
+    let rules = format!("[{{}}{}]", ",{}".repeat(100_000));
+    let text = format!("{{\"variable\":{{\"x\":{{\"validation\":{rules}}},\"y\":{{}}}}}}");
+    let metadata = read_file("main.tf.json", &text);
+    assert!(inputs(&metadata).is_empty(), "nothing is kept after what did not fit");
+    assert!(warnings(&metadata)[0].contains("more than the registry keeps"));
+}
+
+#[test]
+fn each_value_that_is_no_block_counts_as_one() {
+    let values: String = (0..30_000).map(|at| format!(",\"v{at}\":1")).collect();
+    let values = &values[1..];
+    for (kind, values) in [
+        ("variable", format!("{{{values}}}")),
+        ("resource", format!("{{\"a\":{{{values}}}}}")),
+        ("resource", format!("{{{values}}}")),
+    ] {
+        let text = format!("{{\"{kind}\":{values},\"output\":{{\"x\":{{}}}}}}");
+        let metadata = read_file("main.tf.json", &text);
+        assert!(metadata.root.outputs.is_empty(), "{kind}");
+        // Of the other warnings, the result has only the number.
+        assert_eq!(warnings(&metadata).len(), 51, "{kind}");
+        assert!(warnings(&metadata)[0].contains("that is no block"), "{kind}");
+        let limits = Limits { blocks: 3, ..limits() };
+        let metadata = from_files(&[("main.tf.json".to_owned(), text.into_bytes())], &limits);
+        assert_eq!(warnings(&metadata).len(), 4, "{:?}", metadata.warnings);
+        assert_eq!(warnings(&metadata)[3], "only the first 3 blocks were read");
+    }
+}
+
+#[test]
+fn no_other_block_of_a_file_is_read_after_the_deadline() {
+    for (file, text) in [
+        ("main.tf", "variable \"x\" {}\nvariable \"y\" {}\n"),
+        ("main.tf.json", r#"{"variable":{"x":{},"y":{}}}"#),
+    ] {
+        let mut notes = Notes::new(&limits());
+        let mut so_far = ReadSoFar { blocks: 0, block_limit: 9, bytes_left: 999 };
+        let deadline = Deadline::after(Duration::ZERO);
+        let mut context =
+            Context { notes: &mut notes, file, so_far: &mut so_far, deadline, is_late: false };
+        let found = match file {
+            "main.tf" => hcl::read(text, &mut context),
+            _ => json::read(text, &mut context),
+        };
+        assert!(found.variables.is_empty(), "{file}");
+        let expected = "has parts that were not read, because that took too long";
+        assert_eq!(notes.into_warnings()[0].message, expected);
+    }
+}
+
+#[test]
 fn a_result_that_would_be_too_long_is_cut_off_between_two_items() {
     let text = "\\n\\\"".repeat(4_000);
     let blocks =
@@ -218,6 +315,16 @@ fn one_long_text_is_cut_off_and_marked() {
 }
 
 #[test]
+fn the_source_of_a_provider_is_cut_off_at_a_kilobyte() {
+    let source = format!("{}/x", "a".repeat(30_000));
+    let provider =
+        format!("terraform {{\n required_providers {{\n x = {{ source = \"{source}\" }}\n}}\n}}\n");
+    let metadata = read_file("main.tf", provider);
+    let source = metadata.root.providers[0].source.as_ref().unwrap();
+    assert!(source.ends_with("a…") && source.len() == 1 << 10, "{} bytes", source.len());
+}
+
+#[test]
 fn no_other_file_is_parsed_after_the_deadline() {
     let limits = Limits { time: Duration::ZERO, ..limits() };
     let files = ["a.tf", "b.tf", "modules/m/c.tf"]
@@ -236,6 +343,10 @@ fn control_characters_of_a_publisher_never_reach_a_terminal() {
     ));
     let json = String::from_utf8(metadata.to_json().unwrap()).unwrap();
     assert!(!json.contains("\\u00") && !json.contains('\u{9b}'), "{json}");
+    let turned =
+        read_files("output \"a\u{202e}b\u{200b}\" { description = \"c\u{ad}\u{feff}d\" }\n");
+    let output = &turned.root.outputs[0];
+    assert_eq!((output.name.as_str(), output.description.as_deref()), ("ab", Some("cd")));
     assert_eq!(
         metadata.root.inputs[0].description.as_deref(),
         Some("\u{fffd}]0;x\u{fffd}\u{fffd}\t\n")

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod golden;
+mod hostile;
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};

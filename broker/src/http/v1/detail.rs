@@ -79,7 +79,48 @@ async fn show(
             metadata::of_archive(broker, access, sha256).await.map_err(ApiError::store)?
         }
     };
-    Ok(Json(render(access.address(), version, &details, &listed, metadata.as_ref())))
+    Ok(Json(fitting(render(access.address(), version, &details, &listed, metadata.as_ref()))))
+}
+
+/// Maximum length of an answer in an event of Lambda, in bytes. Lambda allows 6 MB, with headers.
+///
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+const MAX_EVENT: usize = 5_500_000;
+
+/// The fields of an answer that an archive fills.
+const OF_ARCHIVE: [&str; 4] = ["readme", "root", "submodules", "examples"];
+
+/// Leaves out READMEs, and then all that the archive says, if the answer would be too long. The field
+/// `left_out` has the names of those fields.
+fn fitting(mut answer: Value) -> Value {
+    answer["left_out"] = json!([]);
+    if event_bytes(&answer) <= MAX_EVENT {
+        return answer;
+    }
+    let without_readme = |module: &mut Value| {
+        if module.is_object() {
+            module["readme"] = "".into();
+        }
+    };
+    answer["readme"] = Value::Null;
+    without_readme(&mut answer["root"]);
+    for modules in ["submodules", "examples"] {
+        answer[modules].as_array_mut().into_iter().flatten().for_each(without_readme);
+    }
+    answer["left_out"] = json!(["readme"]);
+    if event_bytes(&answer) > MAX_EVENT {
+        for field in OF_ARCHIVE {
+            answer[field] = Value::Null;
+        }
+        answer["left_out"] = json!(OF_ARCHIVE);
+    }
+    answer
+}
+
+/// Returns the length of a JSON text as a string in another JSON text, which is how an event has it.
+fn event_bytes(answer: &Value) -> usize {
+    let text = answer.to_string();
+    text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
 
 fn catalogue(error: CatalogueError) -> ApiError {
@@ -143,4 +184,79 @@ fn render(
             "claimed": details.claimed,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use stile_metadata::{Input, Module, Provider};
+
+    use super::*;
+
+    /// Returns an answer as long as the archive can make it, with texts that need the most escapes.
+    fn answer(readme: usize, inputs: usize, providers: usize) -> Value {
+        let text = |length: usize| "\"".repeat(length);
+        let input = |n: usize| Input {
+            name: format!("i{n}"),
+            default: Some(text(30_000)),
+            ..Input::default()
+        };
+        // The namespace of a provider is a part of its source, and the answer has both.
+        let provider = |n: usize| Provider {
+            name: format!("{}{n}", text(1_000)),
+            source: Some(format!("{}/x", text(1_000))),
+            version: None,
+        };
+        let root = Module {
+            readme: Some(text(readme)),
+            inputs: (0..inputs).map(input).collect(),
+            providers: (0..providers).map(provider).collect(),
+            ..Module::default()
+        };
+        let shape =
+            Metadata::new(root.clone(), vec![root], Vec::new(), Vec::new()).registry_shape("vpc");
+        json!({
+            "id": "acme/vpc/aws/1.0.0",
+            "readme": text(readme),
+            "root": shape.root,
+            "submodules": shape.submodules,
+            "examples": shape.examples,
+        })
+    }
+
+    #[test]
+    fn an_answer_that_lambda_would_refuse_leaves_out_what_the_archive_says() {
+        for (readme, inputs, providers, left_out) in [
+            (100, 1, 1, &[][..]),
+            (250_000, 0, 0, &[]),
+            (250_000, 15, 0, &["readme"]),
+            (100, 30, 0, &OF_ARCHIVE),
+            (100, 0, 300, &OF_ARCHIVE),
+            (250_000, 30, 300, &OF_ARCHIVE),
+        ] {
+            let answer = fitting(answer(readme, inputs, providers));
+            let case = (readme, inputs, providers);
+            assert_eq!(answer["left_out"], json!(left_out), "{case:?}");
+            let event = json!({ "statusCode": 200, "body": answer.to_string() }).to_string();
+            assert!(event.len() < 5_600_000, "{case:?}: {} bytes", event.len());
+            assert_eq!(answer["id"], "acme/vpc/aws/1.0.0");
+            match left_out {
+                [] => assert_eq!(answer["readme"], answer["root"]["readme"]),
+                ["readme"] => {
+                    assert_eq!(answer["readme"], Value::Null);
+                    assert_eq!(answer["root"]["readme"], "");
+                    assert_eq!(answer["submodules"][0]["readme"], "");
+                    assert_eq!(answer["root"]["inputs"].as_array().unwrap().len(), inputs);
+                }
+                _ => assert!(OF_ARCHIVE.iter().all(|field| answer[field].is_null())),
+            }
+        }
+    }
+
+    #[test]
+    fn a_version_without_metadata_leaves_nothing_out() {
+        let nothing = json!({ "readme": null, "root": null, "submodules": null, "examples": null });
+        let answer = fitting(nothing.clone());
+        assert_eq!(answer["left_out"], json!([]));
+        assert!(OF_ARCHIVE.iter().all(|field| answer[field] == nothing[field]));
+    }
 }

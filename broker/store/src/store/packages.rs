@@ -1,5 +1,6 @@
 //! Reads and publishes packages, including uploads that go directly to the bucket.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -108,6 +109,14 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<ModuleSummary>, StoreError> {
         self.records.modules(reach, namespace, offset, limit).await
+    }
+
+    /// Returns the namespaces that have modules.
+    ///
+    /// The names are for a cache that all callers share. Show a caller only those that it may read.
+    pub async fn namespaces_with_modules(&self) -> Result<BTreeSet<Namespace>, StoreError> {
+        let modules = self.records.modules(&PermittedNamespaces::All, None, 0, usize::MAX).await?;
+        Ok(modules.into_iter().map(|module| module.address.namespace).collect())
     }
 
     /// Returns the modules of a namespace that the reach permits, each with the text of its latest

@@ -55,8 +55,10 @@ impl DynamoDb {
             .collect())
     }
 
-    /// Returns the write that records the text of a module. `None` if it would not fit, or if the
-    /// document cannot be read: then the module is found by its name only.
+    /// Returns the write that records the text of a module. If it would not fit, the document loses
+    /// the text of the version before, so that the module is found by its name only.
+    ///
+    /// `None` if the document cannot be read, or has no text of the module and cannot have one.
     pub(super) async fn put_search_text(
         &self,
         address: &ModuleAddress,
@@ -68,25 +70,46 @@ impl DynamoDb {
             None => (0, Some(Map::new())),
             Some(row) => (read_number(row, "revision").unwrap_or_default(), read(row)),
         };
-        let write = document.and_then(|mut document| {
-            match text.to_json() {
-                Some(text) => document.insert(name_of(address), text),
-                None => document.remove(&name_of(address)),
-            };
-            let compressed = compression::compress(Value::Object(document).to_string().as_bytes())?;
-            let row =
-                [("revision", number(revision.saturating_add(1))), ("document", bytes(compressed))];
-            Some(Write::put(key, row).only_if_revision(revision))
-        });
-        if write.is_none() {
+        let changed = document.map(|document| with_text(document, &name_of(address), text));
+        if !matches!(changed, Some((_, true))) {
             tracing::error!(
                 alarm = "search_text_left_out",
                 module = %address,
                 "the text of a module does not fit into the search, so it is found by its name only"
             );
         }
+        let write = changed.and_then(|(document, _)| document).map(|compressed| {
+            let row =
+                [("revision", number(revision.saturating_add(1))), ("document", bytes(compressed))];
+            Write::put(key, row).only_if_revision(revision)
+        });
         Ok(write)
     }
+}
+
+/// Returns the compressed document with the text of a module, and whether that fits. If not, it is
+/// the document without the module, which is not larger than the one before.
+fn with_text(
+    mut document: Map<String, Value>,
+    name: &str,
+    text: &SearchText,
+) -> (Option<Vec<u8>>, bool) {
+    let compress = |document: &Map<String, Value>| {
+        let json = serde_json::to_vec(document).ok()?;
+        compression::compress(&json)
+    };
+    let before = document.remove(name);
+    if let Some(text) = text.to_json() {
+        document.insert(name.to_owned(), text);
+        if let Some(compressed) = compress(&document) {
+            return (Some(compressed), true);
+        }
+        document.remove(name);
+        let document = before.and_then(|_| compress(&document));
+        return (document, false);
+    }
+    let document = before.and_then(|_| compress(&document));
+    (document, true)
 }
 
 fn partition(namespace: &Namespace) -> String {
@@ -121,5 +144,45 @@ mod tests {
         let all: std::collections::HashSet<Key> =
             (0..2000).map(|n| key_of(&format!("acme/m{n}/aws"))).collect();
         assert_eq!(all.len(), usize::from(DOCUMENTS));
+    }
+
+    #[test]
+    fn a_text_that_does_not_fit_leaves_no_text_of_an_earlier_version() {
+        let mut bytes = vec![0; 280_000];
+        getrandom::fill(&mut bytes).unwrap();
+        let random = |bytes: &[u8]| Value::from(hex::encode(bytes));
+        let earlier = SearchText::new(Some("earlier"), [], "");
+        let mut document = Map::new();
+        document.insert("x/aws".to_owned(), earlier.to_json().unwrap());
+        document.insert("others/aws".to_owned(), random(&bytes));
+        let words: String = bytes.chunks(19).map(|word| hex::encode(word) + " ").collect();
+        let text = SearchText::new(None, [], &words);
+        let names = |written: Option<Vec<u8>>| -> Vec<String> {
+            let document = compression::decompress(&written.unwrap()).unwrap();
+            let document: Map<String, Value> = serde_json::from_slice(&document).unwrap();
+            document.keys().cloned().collect()
+        };
+        let (written, fits) = with_text(document.clone(), "x/aws", &text);
+        assert_eq!(
+            (names(written), fits),
+            (vec!["others/aws".to_owned(), "x/aws".to_owned()], true)
+        );
+        // The documents of others grow, until there is no space for it.
+        let mut more = vec![0; 120_000];
+        getrandom::fill(&mut more).unwrap();
+        let mut full = document.clone();
+        let (written, _) = (80_000..120_000)
+            .step_by(1_000)
+            .find_map(|length| {
+                full.insert("more/aws".to_owned(), random(&more[..length]));
+                let (written, fits) = with_text(full.clone(), "x/aws", &text);
+                (!fits).then_some((written, fits))
+            })
+            .unwrap();
+        assert_eq!(names(written), ["more/aws", "others/aws"]);
+        full.remove("x/aws");
+        assert_eq!(with_text(full, "x/aws", &text), (None, false), "there is nothing to take out");
+        let (written, fits) = with_text(document, "x/aws", &SearchText::default());
+        assert_eq!((names(written), fits), (vec!["others/aws".to_owned()], true));
     }
 }
