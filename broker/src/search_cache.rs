@@ -204,7 +204,7 @@ mod tests {
     /// Returns an index of modules that each have many words, which no other module has.
     fn index(modules: usize) -> Arc<SearchIndex> {
         let entries = (0..modules).map(|n| {
-            let readme: String = (0..160).map(|m| format!("readme{n}word{m} ")).collect();
+            let readme: String = (0..100).map(|m| format!("readme{n}word{m} ")).collect();
             SearchEntry {
                 address: format!("acme/m{n}/aws").parse().unwrap(),
                 version: Version::parse("1.0.0").unwrap(),

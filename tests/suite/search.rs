@@ -259,9 +259,11 @@ async fn a_caller_with_many_namespaces_costs_one_list_and_the_words_of_those_wit
     assert_eq!(found(&test, "?q=vpc", &many).await, ["other/vpc/azurerm"]);
     assert_eq!(found(&test, "", &many).await, ["other/vpc/azurerm"]);
     // A module of a namespace that had none is found at once.
-    test.grant(&role("deploy"), "empty7", &[Download, Upload]).await;
-    let token = test.token(&deploy(), &[Download, Upload]).await;
-    test.publish("empty7/vpc/aws", "1.0.0", module_zip("empty7"), &token).await;
+    test.grant(&role("first"), "empty7", &[Upload]).await;
+    let first = Identity::role("111122223333", "first", "i-0abc");
+    let first = test.token(&first, &[Upload]).await;
+    let published = test.publish("empty7/vpc/aws", "1.0.0", module_zip("empty7"), &first).await;
+    assert_eq!(published.status, 201, "{}", published.text());
     assert_eq!(found(&test, "?q=vpc", &many).await, ["empty7/vpc/aws", "other/vpc/azurerm"]);
     if test.backend() != Backend::Aws {
         return;

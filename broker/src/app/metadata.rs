@@ -75,9 +75,11 @@ async fn in_time<T: Send + 'static>(
     };
     let (done, result) = oneshot::channel();
     let thread = thread::Builder::new().name("metadata".to_owned()).spawn(move || {
-        let _permit = permit;
+        let held = permit;
+        let result = work();
+        drop(held);
         // Nobody waits any more if this is too late.
-        let _ = done.send(work());
+        let _ = done.send(result);
     });
     if thread.is_err() {
         return Err(NOT_READ);

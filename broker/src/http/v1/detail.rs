@@ -231,7 +231,6 @@ mod tests {
             (250_000, 15, 0, &["readme"]),
             (100, 30, 0, &OF_ARCHIVE),
             (100, 0, 300, &OF_ARCHIVE),
-            (250_000, 30, 300, &OF_ARCHIVE),
         ] {
             let answer = fitting(answer(readme, inputs, providers));
             let case = (readme, inputs, providers);

@@ -171,7 +171,7 @@ mod tests {
         let mut more = vec![0; 120_000];
         getrandom::fill(&mut more).unwrap();
         let mut full = document.clone();
-        let (written, _) = (80_000..120_000)
+        let (written, _) = (40_000..120_000)
             .step_by(1_000)
             .find_map(|length| {
                 full.insert("more/aws".to_owned(), random(&more[..length]));
