@@ -12,6 +12,7 @@ mod life;
 mod module;
 mod monorepo;
 mod namespace;
+mod objects;
 mod output;
 mod publish;
 mod registry_host;
