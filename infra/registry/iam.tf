@@ -153,7 +153,9 @@ data "aws_iam_policy_document" "store" {
       condition {
         test     = "StringEquals"
         variable = "kms:ViaService"
-        values   = distinct([for arn in local.source_keys : "s3.${split(":", arn)[3]}.amazonaws.com"])
+        values = distinct(flatten([for suffix in ["amazonaws.com", data.aws_partition.current.dns_suffix] : [
+          for arn in local.source_keys : "s3.${split(":", arn)[3]}.${suffix}"
+        ]]))
       }
     }
   }

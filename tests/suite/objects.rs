@@ -1,7 +1,9 @@
 //! Versions whose archive is an object of another bucket: who can publish which object, and what
 //! clients get when the object changes.
 
+use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::http::Request;
@@ -15,7 +17,7 @@ use stile_tests::aws::proxy::Fault;
 use stile_tests::aws::source_bucket::SourceBucket;
 use stile_tests::broker::journal::Journal;
 use stile_tests::broker::operator::AsOperator as _;
-use stile_tests::broker::{Backend, Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::broker::{Backend, NOW, Reply, TestBroker, deploy, module_zip, role};
 
 const VERSION: &str = "acme/vpc/aws/1.0.0";
 
@@ -536,4 +538,32 @@ async fn a_version_with_an_object_counts_as_a_version_of_no_bytes() {
     assert_eq!(full.status, 413, "{full:?}");
     assert!(!registry.aws.proxy.take_counts().contains_key("s3 GET"), "the object is not read");
     assert_eq!(registry.publish(VERSION, &object, &sha256).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_sweep_keeps_the_metadata_of_an_object_and_deletes_that_of_nothing() {
+    // A bucket is never swept.
+    if super::BACKEND == Backend::Aws {
+        return;
+    }
+    let Some(registry) = Registry::start().await else { return };
+    let archive = module_zip("x");
+    let (object, sha256) = (registry.put("own/vpc.zip", &archive).await, digest(&archive));
+    assert_eq!(registry.publish(VERSION, &object, &sha256).await.status, 201);
+    let metadata = registry.test.data().join("metadata");
+    let folder = metadata.join(&sha256[..2]);
+    let kept = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let name = kept.file_name().unwrap().to_str().unwrap();
+    let stray = folder.join(name.replace(&sha256, &"e".repeat(64)));
+    std::fs::copy(&kept, &stray).unwrap();
+    let written = UNIX_EPOCH + Duration::from_secs(NOW.try_into().unwrap());
+    for path in [&kept, &stray] {
+        File::options().append(true).open(path).unwrap().set_modified(written).unwrap();
+    }
+    let journal = Journal::start();
+    registry.test.store().sweep(NOW + 40 * 24 * 3600).await.unwrap();
+    assert!(kept.exists() && !stray.exists(), "only that of nothing");
+    assert!(!journal.taken().json.text.contains("unnamed_archives"), "it is the right database");
+    let shown = registry.test.get(&format!("/v1/modules/{VERSION}"), &registry.token).await.json();
+    assert_eq!(shown["root"]["outputs"][0]["name"], "says", "{shown}");
 }

@@ -7,6 +7,7 @@ use stile_core::package::source::{
     SourcesError,
 };
 use stile_protocol::names::Namespace;
+use stile_protocol::region::Region;
 use stile_store::{LimitsChange, LimitsSet, SourcesSet};
 use terraform_credentials_stile::message::one_line;
 
@@ -64,6 +65,10 @@ fn sources_change(args: &NamespaceSet) -> Result<SourcesChange, CommandError> {
                 CommandError::usage("`--source s3://…` requires `--region`")
                     .hint("write the region of the bucket, such as `--region eu-central-1`")
             })?;
+            if Region::named(region).is_none() {
+                return Err(CommandError::usage("the value of `--region` is not a region of AWS")
+                    .hint("write the region of the bucket, such as `--region eu-central-1`"));
+            }
             let objects = AllowedObjects::parse(text, region).map_err(|error| {
                 invalid(&error).hint("write a bucket and a prefix, such as `s3://acme-modules/vpc`")
             })?;
