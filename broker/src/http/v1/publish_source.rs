@@ -74,7 +74,9 @@ pub(super) async fn module(
             }
             Place::Object(object) => {
                 let about = object.clone();
-                publish_object(&broker, &bearer, &access, version, object, claimed, &mut draft)
+                let done =
+                    publish_object(&broker, &bearer, &access, version, object, claimed, &mut draft);
+                Box::pin(done)
                     .await
                     .map_err(|error| ApiError::publish_object(error, namespace, &about))
                     .and_then(|done| object_reply(&done))
