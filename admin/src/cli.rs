@@ -343,7 +343,7 @@ pub(crate) enum ModuleVerb {
 #[derive(Debug, Args)]
 pub(crate) struct ModulePublish {
     /// The module's address and version, and the source
-    #[arg(value_name = "ADDRESS VERSION SOURCE", required = true)]
+    #[arg(value_name = "ADDRESS VERSION SOURCE", required_unless_present = "object")]
     pub(crate) what: Vec<OsString>,
 
     /// Publish files that match this pattern, although the program would skip or refuse them
@@ -365,6 +365,23 @@ pub(crate) struct ModulePublish {
     /// Default: none. Example: `--source 'git::https://github.com/acme/vpc.git?ref=v1.2.0'`
     #[arg(long, value_name = "SOURCE", conflicts_with_all = ["include", "all"])]
     pub(crate) source: Option<String>,
+
+    /// Publish this object of an S3 bucket instead of an archive
+    ///
+    /// The registry reads the object once, checks it like an archive, and keeps no copy. Clients fetch
+    /// it with signed URLs of the registry. An operator must allow the object for the namespace.
+    /// Without an address and a version, the name of the object must say them, as the name of a file.
+    /// Default: none. Example: `--object s3://acme-modules/vpc/1.2.0.zip`
+    #[arg(long, value_name = "s3://BUCKET/KEY", requires = "sha256",
+        conflicts_with_all = ["include", "all", "source"])]
+    pub(crate) object: Option<String>,
+
+    /// The SHA-256 of `--object`, as 64 hexadecimal digits
+    ///
+    /// Default: none.
+    /// Example: `--sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08`
+    #[arg(long, value_name = "HEX", requires = "object")]
+    pub(crate) sha256: Option<String>,
 
     /// Publish the tag or the branch of `--source` itself, and not its commit
     ///

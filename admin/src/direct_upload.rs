@@ -16,9 +16,9 @@ use crate::claims::Claims;
 use crate::error::CommandError;
 use crate::upload::Archive;
 
-/// The timeout of the completion, as a multiple of the request timeout. In it, the broker fetches,
-/// inspects and stores the archive.
-const COMPLETION_FACTOR: u32 = 10;
+/// The timeout of a request in which the broker fetches, inspects and stores an archive, as a multiple
+/// of the request timeout.
+pub(crate) const COMPLETION_FACTOR: u32 = 10;
 
 /// The field of the announcement with the claims.
 const CLAIMED: &str = "claimed";

@@ -80,7 +80,8 @@ pub(crate) fn is_url(text: &OsStr) -> bool {
         || [&b"https:"[..], b"http:"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-fn named(name: &str) -> Result<(ModuleAddress, Version), CommandError> {
+/// Returns the module and the version that the name of an archive says, as [`Source::named`].
+pub(crate) fn named(name: &str) -> Result<(ModuleAddress, Version), CommandError> {
     let unnamed = || {
         CommandError::usage(format!(
             "the name `{}` does not say which module it is",

@@ -517,7 +517,11 @@ fn store_location(options: &Options) -> Result<StoreLocation, ConfigError> {
     match (&options.data, &options.table) {
         (Some(folder), None) => match parts.iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(ConfigError::FlagOfTable(flag)),
-            None => Ok(StoreLocation::Folder(folder.clone())),
+            None => {
+                // The broker calls S3 for versions with an object, also from a folder.
+                options.aws_endpoints.check()?;
+                Ok(StoreLocation::Folder(folder.clone()))
+            }
         },
         (None, Some(_)) if options.disk_reserve.is_some() => {
             Err(ConfigError::FlagOfFolder("--disk-reserve"))

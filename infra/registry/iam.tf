@@ -4,6 +4,7 @@ locals {
   log_groups_arn = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group"
   log_group_arn  = "${local.log_groups_arn}:/aws/lambda/${var.name}"
   function_arn   = "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${var.name}"
+  source_keys    = distinct(compact(var.source_buckets[*].kms_key_arn))
   network_arn    = "arn:${local.partition}:ec2:${local.region}:${local.account}"
 }
 
@@ -123,6 +124,40 @@ data "aws_iam_policy_document" "store" {
     sid       = "LocationSign"
     actions   = ["s3:GetObjectVersion"]
     resources = ["${aws_s3_bucket.modules.arn}/modules/*"]
+  }
+
+  # store/src/blobs/source_buckets: the broker reads an object when a version with it is published, compares one without versions at
+  # each download, and signs the URLs of downloads. It may not list, so S3 also denies what does not exist.
+  dynamic "statement" {
+    for_each = length(var.source_buckets) == 0 ? [] : [1]
+
+    content {
+      sid     = "SourceObjects"
+      actions = ["s3:GetObject", "s3:GetObjectVersion"]
+      resources = distinct(flatten([for source in var.source_buckets : [
+        for path in source.prefix == "" ? ["*"] : [source.prefix, "${source.prefix}/*"] :
+        "arn:${local.partition}:s3:::${source.bucket}/${path}"
+      ]]))
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.source_keys) == 0 ? [] : [1]
+
+    content {
+      sid       = "SourceObjectsEncryption"
+      actions   = ["kms:Decrypt"]
+      resources = local.source_keys
+
+      # S3 in the region of each key.
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values = distinct(flatten([for suffix in ["amazonaws.com", data.aws_partition.current.dns_suffix] : [
+          for arn in local.source_keys : "s3.${split(":", arn)[3]}.${suffix}"
+        ]]))
+      }
+    }
   }
 
   # The data key encrypts the table, so every reader and writer needs the right to use the key through DynamoDB.

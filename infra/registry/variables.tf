@@ -274,6 +274,38 @@ variable "grants" {
   }
 }
 
+variable "source_buckets" {
+  description = "Objects that the function may read for versions that `stile-admin module publish --object` publishes: a bucket, perhaps a prefix of its keys without a `/` at its end, and the KMS key of the objects. `stile-admin namespace set --source s3://…` must allow them for a namespace, too."
+  type = list(object({
+    bucket      = string
+    prefix      = optional(string, "")
+    kms_key_arn = optional(string)
+  }))
+  default  = []
+  nullable = false
+
+  validation {
+    condition = alltrue([
+      for source in var.source_buckets : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", source.bucket)) &&
+      !can(regex("^(xn--|sthree-|amzn-s3-demo-)|(-s3alias|--ol-s3|[.]mrap|--x-s3|--table-s3)$", source.bucket))
+    ])
+    error_message = "source_buckets[*].bucket must be the name of a bucket, 3 to 63 of a-z, 0-9, dots and dashes, not its ARN and not that of an access point."
+  }
+
+  validation {
+    condition = alltrue([
+      for source in var.source_buckets : source.prefix == "" || can(regex("^[A-Za-z0-9._~+=@,:-]+(/[A-Za-z0-9._~+=@,:-]+)*$", source.prefix)) &&
+      length(setintersection(split("/", source.prefix), [".", ".."])) == 0
+    ])
+    error_message = "source_buckets[*].prefix must be parts of letters, digits and ._~+=@,:- with single slashes between them, such as terraform/modules; a pattern is none, and neither are the parts . and ..."
+  }
+
+  validation {
+    condition     = alltrue([for source in var.source_buckets : source.kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", source.kms_key_arn))])
+    error_message = "source_buckets[*].kms_key_arn must be the ARN of a KMS key; leave it out for objects that no KMS key of yours encrypts."
+  }
+}
+
 variable "default_ttl" {
   description = "Life in seconds of a token of `GET /v1/token` if the request names none: 60 to 43200, and at most `max_ttl`."
   type        = number

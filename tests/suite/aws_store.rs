@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_core::token::Keyring;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::Store;
 use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::aws::source_bucket::SourceBucket;
+use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{Backend, HOST, NOW, TestBroker, deploy, module_zip, role};
 use stile_tests::process::programs::{ADMIN, BROKER, Setup, free_port, program};
 use stile_tests::time_limits::{self};
@@ -69,6 +73,38 @@ async fn what_is_fresh_is_not_asked_again_and_what_is_refused_asks_nobody() {
         calls([("dynamodb BatchGetItem", 1)]),
         "one refresh, without KMS"
     );
+}
+
+#[tokio::test]
+async fn a_download_of_an_object_costs_one_call_or_two_in_a_bucket_without_versions() {
+    let Some((test, token)) = published().await else { return };
+    let aws = test.aws();
+    let archive = module_zip("own");
+    let sha256 = hex::encode(Sha256::digest(&archive));
+    for (end, versioned, version) in [("versioned", true, "2.0.0"), ("plain", false, "3.0.0")] {
+        let bucket = SourceBucket::create(aws, end, versioned).await;
+        bucket.put("own/vpc.zip", archive.clone()).await;
+        let (prefix, now) = (bucket.address("own"), test.time());
+        test.store().as_operator().allow_objects("acme", &[&prefix], now).await.unwrap();
+        let body = json!({ "object": bucket.address("own/vpc.zip"), "sha256": sha256 });
+        let request = Request::post(format!("/v1/modules/acme/vpc/aws/{version}"))
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/json");
+        aws.proxy.take_counts();
+        let created = test.send(request.body(Body::from(body.to_string())).unwrap()).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        let mut publish = aws.proxy.take_counts();
+        let (read, written) = (publish.remove("s3 GET"), publish.remove("s3 PUT"));
+        assert_eq!((read, written), (Some(1), Some(1)), "the object, and its metadata");
+        let download = format!("/v1/modules/acme/vpc/aws/{version}/download");
+        let look = if versioned { vec![] } else { vec![("s3 HEAD", 1)] };
+        for table in [("dynamodb GetItem", 2), ("dynamodb BatchGetItem", 1)] {
+            assert_eq!(test.get(&download, &token).await.status, 204);
+            let expected = look.iter().copied().chain([table]);
+            let expected = expected.map(|(name, count)| (name.to_owned(), count)).collect();
+            assert_eq!(aws.proxy.take_counts(), expected, "{version}");
+        }
+    }
 }
 
 #[tokio::test]

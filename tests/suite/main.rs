@@ -45,6 +45,7 @@ mod kms_away;
 mod lambda;
 mod leftovers;
 mod moto;
+mod objects_ambient;
 mod on_aws;
 mod on_embedded;
 mod options;

@@ -35,6 +35,10 @@ mod metadata;
 mod modules;
 #[path = "notices.rs"]
 mod notices;
+#[path = "objects.rs"]
+mod objects;
+#[path = "objects_terraform.rs"]
+mod objects_terraform;
 #[path = "paths.rs"]
 mod paths;
 #[path = "quotas.rs"]

@@ -18,8 +18,9 @@ pub(crate) enum NamespaceVerb {
     /// A version that exceeds a limit is not published. Existing versions stay, also above a limit.
     /// A limit that you do not name does not change.
     ///
-    /// A version can point to a repository or to an archive at another server, if the namespace
-    /// allows that source. The registry checks this at each publish and each download.
+    /// A version can point to a repository, to an archive at another server, or to an object of an S3
+    /// bucket, if the namespace allows that source. The registry checks this at each publish and each
+    /// download.
     ///
     /// Example: `stile-admin namespace set acme --max-bytes 10GB --max-versions 1000 --data
     /// /var/lib/stile`
@@ -76,9 +77,17 @@ pub(crate) struct NamespaceSet {
     /// be the same, also the user and the port. `git::https://HOST/acme` includes
     /// `git::https://HOST/acme/vpc`, and not `git::https://HOST/acme-x`. Repeat the flag for more.
     /// Other allowed sources do not change.
+    /// `s3://BUCKET/PREFIX` allows objects of a bucket, with this key or below. It needs `--region`.
     /// Default: none. Example: `--source git::https://github.com/acme`
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) source: Vec<String>,
+
+    /// For `--source s3://…`, the region of the bucket
+    ///
+    /// The registry reads the objects with its own AWS credentials, which must allow that, too.
+    /// Default: none. Example: `--region eu-central-1`
+    #[arg(long, value_name = "REGION", requires = "source")]
+    pub(crate) region: Option<String>,
 
     /// For the repositories of `--source`, also allow branches, and tags that are not `v` and a version
     ///

@@ -10,6 +10,7 @@ pub(crate) mod module;
 mod module_all;
 mod module_block;
 mod module_life;
+mod module_object;
 mod module_search;
 mod module_send;
 mod module_show;

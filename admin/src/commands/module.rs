@@ -14,8 +14,8 @@ use terraform_credentials_stile::message::one_line;
 use super::module_block::block;
 use super::module_send::{Sent, patterns, pending, publish_archive, version_of};
 use super::{
-    CommandResult, Context, module_all, module_life, module_search, module_show, module_source,
-    module_usage,
+    CommandResult, Context, module_all, module_life, module_object, module_search, module_show,
+    module_source, module_usage,
 };
 use crate::api::Api;
 use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
@@ -46,6 +46,9 @@ pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> CommandResult {
 async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandError> {
     if let Some(source) = &args.source {
         return module_source::publish(context, args, source).await;
+    }
+    if let (Some(object), Some(sha256)) = (&args.object, &args.sha256) {
+        return module_object::publish(context, args, object, sha256).await;
     }
     let (address, version, source) = what(&args.what)?;
     let patterns = patterns(&args.include)?;

@@ -70,6 +70,7 @@ fn page(address: &ModuleAddress, found: &Value) -> String {
     page.line("format", &provenance["format"]);
     page.line("published from", &provenance["source"]);
     // `source` of the answer repeats the repository, and does not say that it is a claim.
+    page.line("object version", &provenance["object_version"]);
     for name in ["environment", "repository", "commit", "run"] {
         page.line(&format!("{name} (claimed)"), &provenance["claimed"][name]);
     }

@@ -3,9 +3,11 @@
 use serde_json::{Map, Value, json};
 use stile_core::audit::{Kind, Outcome};
 use stile_core::package::source::{
-    AllowedEntry, AllowedSource, AllowedSources, SourcesChange, SourcesError,
+    AllowedEntry, AllowedObjects, AllowedSource, AllowedSources, SourceError, SourcesChange,
+    SourcesError,
 };
 use stile_protocol::names::Namespace;
+use stile_protocol::region::Region;
 use stile_store::{LimitsChange, LimitsSet, SourcesSet};
 use terraform_credentials_stile::message::one_line;
 
@@ -53,19 +55,41 @@ pub(super) async fn set(context: &Context, args: NamespaceSet) -> Result<(), Com
 
 /// Returns the change of the sources that the command line names.
 fn sources_change(args: &NamespaceSet) -> Result<SourcesChange, CommandError> {
-    let parse = |text: &String| {
-        AllowedSource::parse(text, args.allow_moving_refs).map_err(|error| {
-            CommandError::usage(format!("a value of `--source` is not valid: {error}"))
-                .hint("write the beginning of sources, such as `git::https://github.com/acme`")
-        })
+    let invalid = |error: &SourceError| {
+        CommandError::usage(format!("a value of `--source` is not valid: {error}"))
     };
-    let add: Vec<AllowedSource> = args.source.iter().map(parse).collect::<Result<_, _>>()?;
+    let (mut add, mut add_objects) = (Vec::new(), Vec::new());
+    for text in &args.source {
+        if AllowedObjects::is_address(text) {
+            let region = args.region.as_deref().ok_or_else(|| {
+                CommandError::usage("`--source s3://…` requires `--region`")
+                    .hint("write the region of the bucket, such as `--region eu-central-1`")
+            })?;
+            if Region::named(region).is_none() {
+                return Err(CommandError::usage("the value of `--region` is not a region of AWS")
+                    .hint("write the region of the bucket, such as `--region eu-central-1`"));
+            }
+            let objects = AllowedObjects::parse(text, region).map_err(|error| {
+                invalid(&error).hint("write a bucket and a prefix, such as `s3://acme-modules/vpc`")
+            })?;
+            add_objects.push(objects);
+        } else {
+            let source = AllowedSource::parse(text, args.allow_moving_refs).map_err(|error| {
+                invalid(&error)
+                    .hint("write the beginning of sources, such as `git::https://github.com/acme`")
+            })?;
+            add.push(source);
+        }
+    }
     if args.allow_moving_refs && !add.iter().any(AllowedSource::is_git) {
         return Err(CommandError::usage(
             "`--allow-moving-refs` is only for sources that begin with `git::`",
         ));
     }
-    Ok(SourcesChange { remove_all: args.no_source, add })
+    if args.region.is_some() && add_objects.is_empty() {
+        return Err(CommandError::usage("`--region` is only for sources that begin with `s3://`"));
+    }
+    Ok(SourcesChange { remove_all: args.no_source, add, add_objects })
 }
 
 async fn set_limits(
@@ -171,6 +195,7 @@ pub(super) fn sources_lines(sources: &AllowedSources) -> Vec<String> {
             format!("{} (with branches and all tags)", source.address())
         }
         AllowedEntry::Known(source) => source.address().to_owned(),
+        AllowedEntry::Objects(objects) => format!("{} ({})", objects.address(), objects.region()),
         AllowedEntry::Unknown(value) => {
             one_line(&format!("{value} (this program cannot read it, and it allows nothing)"))
         }
@@ -186,6 +211,9 @@ pub(super) fn sources_json(sources: &AllowedSources) -> Value {
     let object = |entry: &AllowedEntry| match entry {
         AllowedEntry::Known(source) => {
             json!({ "address": source.address(), "moving_refs": source.moving_refs() })
+        }
+        AllowedEntry::Objects(objects) => {
+            json!({ "address": objects.address(), "region": objects.region() })
         }
         AllowedEntry::Unknown(value) => json!({ "address": null, "unreadable": value }),
     };

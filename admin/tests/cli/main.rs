@@ -14,6 +14,7 @@ mod module_search;
 mod module_usage;
 mod monorepo;
 mod namespace;
+mod objects;
 mod output;
 mod publish;
 mod registry_host;

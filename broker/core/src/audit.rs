@@ -12,7 +12,7 @@ use stile_protocol::reply::ErrorCode;
 use crate::clock::rfc3339;
 use crate::grants::{GrantNamespace, OperatorAccess};
 use crate::identity::{Identity, Issuer};
-use crate::package::source::ModuleSource;
+use crate::package::source::{ModuleSource, ObjectAddress};
 use crate::package::{PackageAddress, Version};
 use crate::principal::Principal;
 use crate::token::{Claims, TokenId};
@@ -303,6 +303,11 @@ impl Event {
     /// Sets the source of the version.
     pub fn source(&mut self, source: &ModuleSource) {
         self.source = Some(source.as_str().to_owned());
+    }
+
+    /// Sets the object of another bucket that the version has.
+    pub fn object(&mut self, object: &ObjectAddress) {
+        self.source = Some(object.as_str().to_owned());
     }
 
     /// Sets the operator who changes the store directly.

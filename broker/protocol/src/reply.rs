@@ -117,6 +117,8 @@ codes! {
     NotFound = "not_found",
     /// A publisher took the version back, so that nobody gets it.
     Unpublished = "unpublished",
+    /// The object of the version is not what was published, so nobody gets it.
+    ObjectChanged = "object_changed",
     /// Something else already exists under this name.
     Conflict = "conflict",
     /// The route does not support the method.

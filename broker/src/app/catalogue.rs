@@ -12,7 +12,7 @@ use stile_core::audit::Event;
 use stile_core::grants::{Download, PackageAccess};
 use stile_core::package::source::SourceRefusal;
 use stile_core::package::{ModuleSummary, SignedUrl, Step, Version};
-use stile_store::{Located, Location, StoreError, VersionDetails};
+use stile_store::{Located, Location, ObjectChange, StoreError, VersionDetails};
 
 /// The reason why a package cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,22 @@ pub enum CatalogueError {
         refusal: SourceRefusal,
         /// The namespace.
         namespace: Namespace,
+    },
+    /// The namespace does not allow the object of the version any more.
+    #[error("{refusal}")]
+    ObjectRefused {
+        /// Why it does not.
+        refusal: SourceRefusal,
+        /// The namespace.
+        namespace: Namespace,
+    },
+    /// The object of the version is not what was published.
+    #[error("the object of {version} changed after its publication: {change}")]
+    ObjectChanged {
+        /// The version, with the address of its package.
+        version: String,
+        /// How the object differs.
+        change: ObjectChange,
     },
     /// The store is down.
     #[error(transparent)]
@@ -146,12 +162,33 @@ pub async fn download(
             let namespace = access.address().namespace().clone();
             return Err(CatalogueError::SourceRefused { refusal, namespace });
         }
+        Located::ObjectRefused { object, refusal } => {
+            event.object(&object);
+            let namespace = access.address().namespace().clone();
+            return Err(CatalogueError::ObjectRefused { refusal, namespace });
+        }
+        Located::ObjectChanged { object, change } => {
+            event.object(&object);
+            tracing::error!(
+                alarm = "object_changed",
+                package = %access.address(),
+                %version,
+                object = object.as_str(),
+                "the object of a published version is not what was published: {change}"
+            );
+            let version = format!("`{}` {version}", access.address());
+            return Err(CatalogueError::ObjectChanged { version, change });
+        }
         Located::At { location, is_deprecated } => (location, is_deprecated),
     };
     let url = match location {
         Location::Source(source) => {
             event.source(&source);
             source.to_string()
+        }
+        Location::Object { object, url } => {
+            event.object(&object);
+            url
         }
         Location::Presigned(url) => url,
         Location::Local(url) => {

@@ -14,6 +14,7 @@ pub mod metadata;
 pub mod mint;
 mod notices;
 pub mod publish;
+pub mod publish_object;
 pub mod publish_source;
 pub mod search;
 mod sweep;

@@ -17,6 +17,7 @@ use crate::app::catalogue::CatalogueError;
 use crate::app::life::LifeError;
 use crate::app::mint::MintError;
 use crate::app::publish::PublishError;
+use crate::app::publish_object::{AnnouncedObject, PublishObjectError};
 use crate::app::publish_source::PublishSourceError;
 use crate::app::upload::SessionError;
 use crate::authn::sigv4::proof::ProofError;
@@ -27,7 +28,7 @@ use stile_core::grants::Refusal;
 use stile_core::package::UploadError;
 use stile_core::package::archive::ArchiveError;
 use stile_core::package::source::SourceRefusal;
-use stile_store::{QuotaExceeded, StoreError, StoreErrorKind};
+use stile_store::{ObjectRefusal, QuotaExceeded, StoreError, StoreErrorKind};
 
 impl ApiError {
     /// Converts the error of a proof.
@@ -247,6 +248,13 @@ impl ApiError {
             CatalogueError::SourceRefused { refusal, namespace } => {
                 Self::source_refused(refusal, &namespace)
             }
+            CatalogueError::ObjectRefused { refusal, namespace } => {
+                Self::object_refused(refusal, &namespace)
+            }
+            CatalogueError::ObjectChanged { .. } => {
+                Self::new(ErrorCode::ObjectChanged, error.to_string())
+                    .hint("ask the publisher to put the same bytes back, or use another version")
+            }
             CatalogueError::Store(error) => Self::store(error),
             CatalogueError::Key(error) => Self::key(error),
             CatalogueError::Sign => Self::new(ErrorCode::Internal, error.to_string()),
@@ -331,6 +339,51 @@ impl ApiError {
             PublishSourceError::Source(refusal) => Self::source_refused(refusal, namespace),
             PublishSourceError::Publish(error) => Self::publish(error),
         }
+    }
+
+    /// Converts the error of publishing an object in that namespace.
+    pub fn publish_object(
+        error: PublishObjectError,
+        namespace: &Namespace,
+        object: &AnnouncedObject,
+    ) -> Self {
+        let address = &object.address;
+        match error {
+            PublishObjectError::NotAllowed(refusal) => Self::object_refused(refusal, namespace),
+            PublishObjectError::Refused(ObjectRefusal::Missing) => {
+                Self::new(ErrorCode::BadArchive, format!("there is no object `{address}`"))
+                    .hint("check the bucket and the key")
+            }
+            PublishObjectError::Refused(ObjectRefusal::Denied) => Self::new(
+                ErrorCode::BadArchive,
+                format!("S3 does not give object `{address}` to the registry: it does not exist, or the registry may not read it"),
+            )
+            .hint("check the key; then ask an operator to allow the registry `s3:GetObject`, and `kms:Decrypt` with the key of the object"),
+            PublishObjectError::OtherDigest(sha256) => Self::new(
+                ErrorCode::BadArchive,
+                format!("the SHA-256 of object `{address}` is {sha256}, and not {}", object.sha256),
+            )
+            .hint("check the key, and compute the digest of the object again"),
+            PublishObjectError::NoArchive => {
+                Self::new(ErrorCode::BadArchive, format!("object `{address}`: {error}"))
+            }
+            PublishObjectError::Publish(error) => Self::publish(error),
+        }
+    }
+
+    /// Returns the error for an object that the namespace does not allow. It is the same for an object
+    /// that does not exist.
+    pub fn object_refused(refusal: SourceRefusal, namespace: &Namespace) -> Self {
+        let hint = format!(
+            "ask an operator for `stile-admin namespace set {namespace} --source s3://BUCKET/PREFIX --region REGION`"
+        );
+        let message = match refusal {
+            SourceRefusal::NotAllowed => {
+                format!("namespace `{namespace}` does not allow this object")
+            }
+            SourceRefusal::MovingReference => format!("this object is not allowed: {refusal}"),
+        };
+        Self::new(ErrorCode::SourceNotAllowed, message).hint(hint)
     }
 
     /// Returns the error for a source that the namespace does not allow.

@@ -94,7 +94,7 @@ impl ApiError {
             | ErrorCode::PrincipalRevoked
             | ErrorCode::SourceNotAllowed => StatusCode::FORBIDDEN,
             ErrorCode::NotFound => StatusCode::NOT_FOUND,
-            ErrorCode::Unpublished => StatusCode::GONE,
+            ErrorCode::Unpublished | ErrorCode::ObjectChanged => StatusCode::GONE,
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             ErrorCode::Conflict => StatusCode::CONFLICT,

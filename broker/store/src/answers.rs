@@ -1,7 +1,9 @@
 //! The types that the public methods of the store take and return.
 
 use stile_core::grants::{Grant, Pin};
-use stile_core::package::source::{AllowedSources, ModuleSource, SourceRefusal, SourcesError};
+use stile_core::package::source::{
+    AllowedSources, ModuleSource, ObjectAddress, SourceRefusal, SourcesError,
+};
 use stile_core::package::{
     AnnouncedArchive, Claimed, Format, Life, SignedUrl, Step, UploadId, Version,
 };
@@ -303,13 +305,55 @@ pub enum Published {
     OverQuota(QuotaExceeded),
 }
 
-/// The result of publishing a version with a source.
+/// The result of publishing a version with a source or an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourcePublished {
-    /// The namespace allows the source. This is the result.
+    /// The namespace allows the source or the object. This is the result.
     Answered(Published),
     /// The namespace does not allow the source. Nothing changed.
     Refused(SourceRefusal),
+}
+
+/// Evidence that a namespace allows an object now. Only the store creates it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PermittedObject {
+    pub(crate) address: ObjectAddress,
+    /// The region of the bucket.
+    pub(crate) region: &'static str,
+}
+
+/// The reason why S3 does not give an object to the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectRefusal {
+    /// The object does not exist.
+    Missing,
+    /// S3 denies access. To a caller that may not list the bucket, it also denies what does not
+    /// exist.
+    Denied,
+}
+
+/// How an object in a bucket without versions differs from what was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectChange {
+    /// It has another ETag, or another length.
+    #[error("it has another ETag or another length")]
+    Different,
+    /// It does not exist.
+    #[error("it does not exist any more")]
+    Gone,
+    /// S3 denies access. To a caller that may not list the bucket, it also denies what does not
+    /// exist.
+    #[error("S3 denies access to it, or it does not exist any more")]
+    Denied,
+}
+
+/// The object that a version has as its archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedObject {
+    /// The address.
+    pub address: ObjectAddress,
+    /// The version of the object. `None` in a bucket without versions.
+    pub version: Option<String>,
 }
 
 /// The result of beginning an upload.
@@ -366,14 +410,17 @@ impl PendingUpload {
 /// A version, with everything that the store records of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VersionDetails {
-    /// SHA-256 of the archive, in lower-case hexadecimal. `None` for a version with a source.
+    /// SHA-256 of the archive or the object, in lower-case hexadecimal. `None` for a version with a
+    /// source.
     pub sha256: Option<String>,
-    /// The format of the archive. `None` for a version with a source.
+    /// The format of the archive or the object. `None` for a version with a source.
     pub format: Option<Format>,
-    /// The size of the archive. 0 for a version with a source.
+    /// The size of the archive or the object. 0 for a version with a source.
     pub bytes: u64,
     /// The source, if the version has no archive.
     pub source: Option<ModuleSource>,
+    /// The object of another bucket, if the version has one.
+    pub object: Option<PublishedObject>,
     /// The principal that published it.
     pub published_by: String,
     /// The id of the publisher's token, which the audit log has with the session. An older release did
@@ -442,6 +489,20 @@ pub enum Located {
         /// Why the namespace does not allow it.
         refusal: SourceRefusal,
     },
+    /// Nobody gets the version, because the namespace does not allow its object any more.
+    ObjectRefused {
+        /// The object.
+        object: ObjectAddress,
+        /// Why the namespace does not allow it.
+        refusal: SourceRefusal,
+    },
+    /// Nobody gets the version, because its object is not what was published.
+    ObjectChanged {
+        /// The object.
+        object: ObjectAddress,
+        /// How it differs.
+        change: ObjectChange,
+    },
 }
 
 /// The place from which a client fetches an archive.
@@ -453,6 +514,13 @@ pub enum Location {
     Presigned(String),
     /// At another server. The namespace allows this source.
     Source(ModuleSource),
+    /// In another bucket. The namespace allows this object.
+    Object {
+        /// The object.
+        object: ObjectAddress,
+        /// Its signed URL.
+        url: String,
+    },
 }
 
 /// An archive that no version names: of a publish that lost a race, was killed, or is in progress.

@@ -25,14 +25,17 @@ pub use answers::{
     AfterDownload, BegunUpload, Change, Created, DownloadTotal, ExpiryChange, FetchedUpload,
     HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
     NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NamespaceUsage, NewGrant,
-    PendingUpload, Published, QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken,
-    SingleUseOutcome, SourcePublished, SourcesSet, Swept, Updated, UploadSession, VersionDetails,
+    ObjectChange, ObjectRefusal, PendingUpload, PermittedObject, Published, PublishedObject,
+    QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome,
+    SourcePublished, SourcesSet, Swept, Updated, UploadSession, VersionDetails,
 };
 pub use aws::{
     AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,
     region_of_variables,
 };
-pub use blobs::{Blobs, DISK_RESERVE, DISK_RESERVE_MIB, Disk, S3, SpaceAllocation};
+pub use blobs::{
+    Blobs, DISK_RESERVE, DISK_RESERVE_MIB, Disk, OpenedObject, ReadObject, S3, SpaceAllocation,
+};
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};
 pub use keys::{KeyFile, Keys, Kms};

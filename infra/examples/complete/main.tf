@@ -41,6 +41,8 @@ module "registry" {
     permissions = ["download", "upload"]
   }]
 
+  source_buckets = var.source_buckets
+
   # For a trial, so that a destroy works; leave these three out in production.
   deletion_protection = !var.disposable
   force_destroy       = var.disposable

@@ -41,6 +41,17 @@ variable "iam_route" {
   default     = false
 }
 
+variable "source_buckets" {
+  description = "Buckets with archives of modules that the registry may read, with a prefix of the keys and the KMS key of the objects."
+  type = list(object({
+    bucket      = string
+    prefix      = optional(string, "")
+    kms_key_arn = optional(string)
+  }))
+  default  = []
+  nullable = false
+}
+
 variable "state_namespace" {
   description = "Owner of the states in the state backend, in any words."
   type        = string

@@ -652,3 +652,63 @@ run "a_tag_that_is_aws_s_own" {
 
   expect_failures = [var.tags]
 }
+
+run "a_source_bucket_by_its_arn" {
+  command = plan
+
+  variables {
+    source_buckets = [{ bucket = "arn:aws:s3:::acme-modules" }]
+  }
+
+  expect_failures = [var.source_buckets]
+}
+
+run "a_source_bucket_by_an_access_point" {
+  command = plan
+
+  variables {
+    source_buckets = [{ bucket = "acme-ab12cd34-s3alias" }]
+  }
+
+  expect_failures = [var.source_buckets]
+}
+
+run "a_source_bucket_with_a_pattern" {
+  command = plan
+
+  variables {
+    source_buckets = [{ bucket = "acme-modules", prefix = "terraform/*" }]
+  }
+
+  expect_failures = [var.source_buckets]
+}
+
+run "a_source_bucket_with_a_way_up" {
+  command = plan
+
+  variables {
+    source_buckets = [{ bucket = "acme-modules", prefix = "terraform/../secret" }]
+  }
+
+  expect_failures = [var.source_buckets]
+}
+
+run "a_source_bucket_with_a_slash_at_the_end" {
+  command = plan
+
+  variables {
+    source_buckets = [{ bucket = "acme-modules", prefix = "terraform/" }]
+  }
+
+  expect_failures = [var.source_buckets]
+}
+
+run "a_source_bucket_with_an_alias_of_a_key" {
+  command = plan
+
+  variables {
+    source_buckets = [{ bucket = "acme-modules", kms_key_arn = "alias/acme" }]
+  }
+
+  expect_failures = [var.source_buckets]
+}

@@ -448,3 +448,57 @@ run "a_package_in_a_bucket" {
     error_message = "The function is what that version of the object is."
   }
 }
+
+run "by_default_the_role_reads_no_other_bucket" {
+  assert {
+    condition = alltrue([for statement in data.aws_iam_policy_document.store.statement :
+      !contains(["SourceObjects", "SourceObjectsEncryption"], statement.sid)
+    ])
+    error_message = "Without source_buckets, there is no statement about other buckets."
+  }
+}
+
+run "the_role_reads_the_objects_of_source_buckets_and_no_others" {
+  variables {
+    source_buckets = [
+      { bucket = "acme-modules", prefix = "terraform/x" },
+      { bucket = "acme-more", prefix = null },
+      {
+        bucket      = "acme-secret"
+        prefix      = "y"
+        kms_key_arn = "arn:aws:kms:eu-west-1:444455556666:key/b41d0816-7df2-462b-ac8a-2d8e44d373c3"
+      },
+    ]
+  }
+
+  assert {
+    condition = [for statement in data.aws_iam_policy_document.store.statement : statement.resources if statement.sid == "SourceObjects"] == [toset([
+      "arn:aws:s3:::acme-modules/terraform/x",
+      "arn:aws:s3:::acme-modules/terraform/x/*",
+      "arn:aws:s3:::acme-more/*",
+      "arn:aws:s3:::acme-secret/y",
+      "arn:aws:s3:::acme-secret/y/*",
+    ])]
+    error_message = "A prefix ends at a slash."
+  }
+
+  assert {
+    condition     = [for statement in data.aws_iam_policy_document.store.statement : statement.actions if statement.sid == "SourceObjects"] == [toset(["s3:GetObject", "s3:GetObjectVersion"])]
+    error_message = "The role reads objects, and lists and writes nothing."
+  }
+
+  assert {
+    condition = [for statement in data.aws_iam_policy_document.store.statement : statement.resources if statement.sid == "SourceObjectsEncryption"] == [toset([
+      "arn:aws:kms:eu-west-1:444455556666:key/b41d0816-7df2-462b-ac8a-2d8e44d373c3",
+    ])]
+    error_message = "The role decrypts with the keys of the objects."
+  }
+
+  assert {
+    condition = [
+      for statement in data.aws_iam_policy_document.store.statement : one(statement.condition).values
+      if statement.sid == "SourceObjectsEncryption"
+    ] == [tolist(["s3.eu-west-1.amazonaws.com"])]
+    error_message = "Only S3 in the region of the key decrypts."
+  }
+}

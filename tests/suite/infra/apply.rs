@@ -11,13 +11,10 @@ use stile_tests::aws::moto::{ACCOUNT, Moto};
 use stile_tests::aws::policy::{AwsRequest, BUCKET, Decision, HOST, KEY, Policy, TABLE};
 use stile_tests::aws::proxy::{AwsProxy, CALLS};
 use stile_tests::broker::served::system_time;
-use stile_tests::broker::{deploy, large_zip, module_zip};
-use stile_tests::dev_ca::DevCa;
-use stile_tests::lambda::Function;
-use stile_tests::lambda::function_url::FunctionUrlServer;
+use stile_tests::broker::{deploy, module_zip};
 use stile_tests::process::home::{CommandOutput, Home};
 use stile_tests::process::programs::{
-    ADMIN, BROKER, Broker, HELPER, Setup, client, free_port, program, target, workspace,
+    ADMIN, Broker, HELPER, Setup, client, free_port, program, target, workspace,
 };
 use stile_tests::skipped::skipped;
 use stile_tests::sts::identity::Identity;
@@ -28,11 +25,14 @@ use tempfile::TempDir;
 
 use super::plan::copy_infra;
 
+mod uses;
+
 /// Granted actions that no test sees as a call, each with its reason.
-const UNSEEN: [(&str, &str); 5] = [
+const UNSEEN: [(&str, &str); 6] = [
     ("TableEncryption kms:Decrypt", "DynamoDB asks KMS itself, with the rights of its caller"),
     ("ArchivesEncryption kms:Decrypt", "S3 asks KMS itself"),
     ("ArchivesEncryption kms:GenerateDataKey", "S3 asks KMS itself"),
+    ("SourceObjectsEncryption kms:Decrypt", "S3 asks KMS itself"),
     ("MainLog logs:CreateLogStream", "Lambda writes the log"),
     ("MainLog logs:PutLogEvents", "Lambda writes the log"),
 ];
@@ -104,6 +104,7 @@ impl Applied {
             ("deployer_arn", "arn:aws:iam::111122223333:role/deploy".to_owned()),
             ("platform_arns", "[\"arn:aws:iam::111122223333:role/platform\"]".to_owned()),
             ("iam_route", "true".to_owned()),
+            ("source_buckets", uses::source_buckets()),
             ("disposable", "true".to_owned()),
         ];
         let mut applied = Self {
@@ -196,6 +197,7 @@ impl Applied {
             .to_string()
             .replace(&table, TABLE)
             .replace(&bucket, BUCKET)
+            .replace(&format!("arn:aws:s3:::{}", uses::SOURCE_BUCKET), BUCKET)
             .replace(self.output("token_key_arn"), KEY)
             .replace(&format!("{:?}", self.output("host")), &format!("{HOST:?}"))
     }
@@ -500,7 +502,8 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
             .contains("left behind")
     );
 
-    too_large_for_an_event(applied, work).await;
+    uses::too_large_for_an_event(applied, work).await;
+    uses::object_of_another_bucket(applied, work, publisher).await;
 
     // The first broker created the keyring, and another one opens it.
     started(applied, &work.proxy, &work.sts, &work.function, "second.log").await;
@@ -525,50 +528,6 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
     ] {
         work.operate(applied, arguments).await;
     }
-}
-
-/// Publishes an archive that goes past the function into the bucket. Lambda starts the function.
-async fn too_large_for_an_event(applied: &Applied, work: &AtWork) {
-    let mut variables = applied.variables.clone();
-    variables.extend([
-        ("STILE_STS_ENDPOINT".to_owned(), work.sts.endpoint()),
-        ("AWS_ENDPOINT_URL".to_owned(), work.proxy.endpoint()),
-    ]);
-    variables.extend(
-        work.function
-            .environment("us-east-1")
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value)),
-    );
-    let variables: Vec<(&str, &str)> =
-        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let function = Arc::new(
-        Function::start(&program(BROKER), &variables, &applied.folder.path().join("function.log"))
-            .await,
-    );
-    let files = DevCa::new(system_time()).write(applied.folder.path(), &["127.0.0.1"]);
-    let port = free_port();
-    let _door = FunctionUrlServer::open(port, &files, Arc::clone(&function)).await;
-
-    let mut publisher = work.home(&deploy());
-    publisher.trust(&files.ca);
-    publisher.configure_helper(&format!(
-        "[registry.\"{}\"]\nurl = \"https://127.0.0.1:{port}\"\n",
-        work.host
-    ));
-    let file = applied.folder.path().join("large.zip");
-    std::fs::write(&file, large_zip(5_000_000)).unwrap();
-    let publish = [
-        "module",
-        "publish",
-        "acme/large/aws",
-        "1.0.0",
-        file.to_str().unwrap(),
-        "--registry-host",
-        &work.host,
-    ];
-    let ran = publisher.run(&program(ADMIN), &publish).await;
-    assert_eq!(ran.code, Some(0), "{ran:?}\n{}", function.log());
 }
 
 /// Checks that a statement allows each call, and that a test called each action of each statement,

@@ -258,7 +258,7 @@ fn shared() -> Option<&'static Emulator> {
 }
 
 /// Returns an authorization header that names the service. The emulators do not verify its signature.
-fn unsigned(service: &str) -> String {
+pub(super) fn unsigned(service: &str) -> String {
     format!(
         "AWS4-HMAC-SHA256 Credential=none/20200101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=00"
     )

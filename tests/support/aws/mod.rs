@@ -6,3 +6,4 @@ pub mod moto;
 pub mod policy;
 pub mod proxy;
 mod python_server;
+pub mod source_bucket;

@@ -8,6 +8,7 @@ pub mod operator;
 pub mod reply;
 pub mod served;
 pub mod test_clock;
+pub mod with_buckets;
 
 use std::net::Ipv4Addr;
 use std::path::Path;

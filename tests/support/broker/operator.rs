@@ -2,7 +2,7 @@
 
 use stile_core::grants::{Grant, GrantNamespace, OperatorAccess, Pin};
 use stile_core::identity::SingleUse;
-use stile_core::package::source::{AllowedSource, SourcesChange};
+use stile_core::package::source::{AllowedObjects, AllowedSource, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
 use stile_protocol::audience::Audience;
@@ -12,6 +12,8 @@ use stile_store::{
     NamespaceCreated, NamespaceSummary, NewGrant, Revocations, SingleUseOutcome, SourcesSet, Store,
     StoreError, Updated,
 };
+
+use crate::aws::emulated::REGION;
 
 /// Returns the operator access of tests.
 pub fn operator() -> OperatorAccess {
@@ -109,7 +111,20 @@ impl Operated<'_> {
             None => AllowedSource::parse(text, false).unwrap(),
         };
         let add = addresses.iter().map(parse).collect();
-        let change = SourcesChange { remove_all: false, add };
+        let change = SourcesChange { add, ..SourcesChange::default() };
+        self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, now).await
+    }
+
+    /// Adds allowed objects to a namespace, in buckets of the region of emulated ones.
+    pub async fn allow_objects(
+        &self,
+        namespace: &str,
+        addresses: &[&str],
+        now: i64,
+    ) -> Result<SourcesSet, StoreError> {
+        let parse = |text: &&str| AllowedObjects::parse(text, REGION).unwrap();
+        let add_objects = addresses.iter().map(parse).collect();
+        let change = SourcesChange { add_objects, ..SourcesChange::default() };
         self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, now).await
     }
 
@@ -119,7 +134,7 @@ impl Operated<'_> {
         namespace: &str,
         now: i64,
     ) -> Result<SourcesSet, StoreError> {
-        let change = SourcesChange { remove_all: true, add: Vec::new() };
+        let change = SourcesChange { remove_all: true, ..SourcesChange::default() };
         self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, now).await
     }
 

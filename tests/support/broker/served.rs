@@ -11,6 +11,8 @@ use stile_protocol::region::REGIONS;
 use stile_store::Blobs;
 use tempfile::TempDir;
 
+use crate::aws::emulated::EmulatedAws;
+use crate::broker::with_buckets::place_with_buckets;
 use crate::broker::{Backend, Place, Serving, TestBroker};
 use crate::dev_ca::{DevCa, Files};
 use crate::process::home::Home;
@@ -85,6 +87,17 @@ impl Served {
         Self::start_for(&host, "127.0.0.1", port, ahead, place, between).await
     }
 
+    /// Starts a broker on that kind of store that can read the buckets of the returned AWS.
+    ///
+    /// It follows the system's clock. If a tool is missing, it records a skip and returns `None`.
+    pub async fn start_with_buckets(backend: Backend) -> Option<(Self, Arc<EmulatedAws>)> {
+        let (place, aws) = place_with_buckets(backend).await?;
+        let port = free_port();
+        let (host, buckets) = (format!("127.0.0.1:{port}"), Arc::clone(&aws));
+        let start = move |host: &str| TestBroker::start_at_buckets(host, place, &buckets);
+        Some((Self::start_by(&host, "127.0.0.1", port, 0, start, |router| router).await, aws))
+    }
+
     async fn start_for(
         host: &str,
         certified: &str,
@@ -93,9 +106,23 @@ impl Served {
         place: Place,
         between: impl FnOnce(Router) -> Router,
     ) -> Self {
+        let start = |host: &str| {
+            TestBroker::start_at(host, 3600, place, &REGIONS.iter().collect::<Vec<_>>())
+        };
+        Self::start_by(host, certified, port, ahead, start, between).await
+    }
+
+    async fn start_by(
+        host: &str,
+        certified: &str,
+        port: u16,
+        ahead: i64,
+        start: impl FnOnce(&str) -> TestBroker,
+        between: impl FnOnce(Router) -> Router,
+    ) -> Self {
         let (now, folder) = (system_time(), tempfile::tempdir().unwrap());
         let files = DevCa::new(now).write(folder.path(), &[certified]);
-        let test = TestBroker::start_at(host, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
+        let test = start(host);
         test.follow_system_time(ahead);
         let _serving = test.serve_on(port, Some(&files), between).await;
         Self { test, files, host: host.to_owned(), port, _folder: folder, _serving }

@@ -41,14 +41,15 @@ impl AnnouncedArchive {
                 .filter(|bytes| *bytes > 0)
                 .ok_or_else(|| FieldError::new("bytes", "a number of bytes"))?,
             sha256: Some(sha256)
-                .filter(|text| is_digest(text))
+                .filter(|text| is_sha256(text))
                 .ok_or_else(|| FieldError::new("sha256", "64 lower-case hexadecimal digits"))?,
             claimed: claimed.as_ref().map(Claimed::parse).transpose()?,
         })
     }
 }
 
-fn is_digest(text: &str) -> bool {
+/// Returns whether a text is a SHA-256 in lower-case hex.
+pub fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 

@@ -15,7 +15,7 @@ mod version;
 use stile_protocol::names::ModuleAddress;
 
 pub use address::PackageAddress;
-pub use announced::{AnnouncedArchive, UploadId};
+pub use announced::{AnnouncedArchive, UploadId, is_sha256};
 pub use archive::Format;
 pub use life::{Explanation, Life, LifeChange, Step};
 pub use provenance::{CLAIMED, Claimed};

@@ -73,6 +73,8 @@ pub struct ArchiveUpload {
     writer: tokio::fs::File,
     hash: Sha256,
     bytes: u64,
+    /// The first bytes, which indicate the format.
+    first: Vec<u8>,
 }
 
 impl ArchiveUpload {
@@ -84,7 +86,7 @@ impl ArchiveUpload {
     pub fn start(folder: &Path) -> Result<Self, UploadError> {
         let file = locked_file(folder).map_err(UploadError::Disk)?;
         let writer = tokio::fs::File::from_std(file.reopen().map_err(UploadError::Disk)?);
-        Ok(Self { file, writer, hash: Sha256::new(), bytes: 0 })
+        Ok(Self { file, writer, hash: Sha256::new(), bytes: 0, first: Vec::new() })
     }
 
     /// Appends a received chunk.
@@ -98,6 +100,8 @@ impl ArchiveUpload {
             return Err(UploadError::TooLarge);
         }
         self.hash.update(chunk);
+        let missing = Format::SNIFFED.saturating_sub(self.first.len());
+        self.first.extend(chunk.iter().take(missing));
         self.writer.write_all(chunk).await.map_err(UploadError::Disk)
     }
 
@@ -117,8 +121,17 @@ impl ArchiveUpload {
 
     /// Returns whether the received bytes have the announced length and SHA-256.
     pub fn matches(&self, announced: &AnnouncedArchive) -> bool {
-        self.bytes == announced.bytes
-            && hex::encode(self.hash.clone().finalize()) == announced.sha256
+        self.bytes == announced.bytes && self.sha256() == announced.sha256
+    }
+
+    /// Returns the SHA-256 of the received bytes, in lower-case hex.
+    pub fn sha256(&self) -> String {
+        hex::encode(self.hash.clone().finalize())
+    }
+
+    /// Returns the format that the first received bytes indicate.
+    pub fn sniff(&self) -> Option<Format> {
+        Format::sniff(&self.first)
     }
 
     /// Ends the upload and inspects the archive, within these limits.

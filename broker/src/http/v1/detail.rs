@@ -156,7 +156,10 @@ fn render(
             shown
         })
     };
-    json!({
+    let object = details.object.as_ref();
+    let source = details.source.as_ref().map(ModuleSource::as_str);
+    let source = source.or_else(|| object.map(|object| object.address.as_str()));
+    let mut shown = json!({
         "id": format!("{address}/{version}"),
         "namespace": module.namespace,
         "name": module.name,
@@ -180,10 +183,14 @@ fn render(
             "sha256": details.sha256,
             "bytes": details.bytes,
             "format": details.format.map(Format::extension),
-            "source": details.source.as_ref().map(ModuleSource::as_str),
+            "source": source,
             "claimed": details.claimed,
         },
-    })
+    });
+    if let Some(object) = object {
+        shown["provenance"]["object_version"] = object.version.as_deref().into();
+    }
+    shown
 }
 
 #[cfg(test)]

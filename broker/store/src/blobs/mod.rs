@@ -5,6 +5,7 @@ mod disk_space;
 mod metadata;
 mod metadata_files;
 mod s3;
+mod source_buckets;
 mod upload;
 
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub use s3::S3;
 
 pub(crate) use disk::{PublishLock, file_name};
 pub(crate) use s3::{key as archive_key, parse_key as parse_archive_key};
+pub(crate) use source_buckets::SourceBuckets;
+pub use source_buckets::{OpenedObject, ReadObject};
 pub(crate) use upload::FetchedObject;
 
 use crate::records::model::StoredArchive;
@@ -82,7 +85,8 @@ impl Blobs {
         }
     }
 
-    async fn put_metadata(&self, sha256: &str, json: &[u8]) -> Result<(), StoreError> {
+    /// Stores the metadata of an archive. It is safe to repeat.
+    pub(crate) async fn put_metadata(&self, sha256: &str, json: &[u8]) -> Result<(), StoreError> {
         match self {
             Self::Disk(disk) => disk.put_metadata(sha256.to_owned(), json.to_vec()).await,
             Self::S3(s3) => s3.put_metadata(sha256, json).await,

@@ -3,7 +3,7 @@
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
 //! rules above it exist once: `grants`, `namespaces`, `quota`, `single_use`, `revocations`,
-//! `packages`, `life`, `uploads` and `usage`.
+//! `packages`, `life`, `uploads`, `sources` and `usage`.
 
 mod dynamodb;
 mod grants;
@@ -21,6 +21,7 @@ mod single;
 mod single_use;
 mod sources;
 mod sqlite;
+pub(crate) mod stored_object;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -173,6 +174,18 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.version(address, version).await,
             Self::DynamoDb(dynamodb) => dynamodb.version(address, version).await,
+        }
+    }
+
+    /// Returns one version, and the record of its namespace, in one read.
+    pub(crate) async fn version_and_namespace(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+    ) -> Result<(Option<VersionRecord>, Option<StoredNamespace>), StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.version_and_namespace(address, version).await,
+            Self::DynamoDb(dynamodb) => dynamodb.version_and_namespace(address, version).await,
         }
     }
 

@@ -12,6 +12,7 @@ use stile_core::token::TokenId;
 use stile_core::usage::DeprecatedDownload;
 use stile_protocol::audience::Audience;
 
+use super::stored_object::StoredObject;
 use crate::{NamespaceLimits, NamespaceRecord, NamespaceUsage, StoreError};
 
 /// The revision of a record, which changes with every change of the record. Only the backend that
@@ -131,11 +132,14 @@ pub(crate) enum Content {
     Archive(StoredArchive),
     /// A repository, or an archive at another server.
     Source(ModuleSource),
+    /// An object of another bucket.
+    Object(StoredObject),
 }
 
-/// The format that a version with a source has in the store. A release without sources cannot read
-/// it, so it never looks for an archive.
+/// The formats that a version with a source, or with an object, has in the store. A release that
+/// does not know them cannot read the version, so it never looks for an archive.
 const SOURCE_FORMAT: &str = "source";
+pub(crate) const OBJECT_FORMAT: &str = "object";
 
 impl Content {
     /// Returns the SHA-256 of the archive, in lower-case hex. For a source it is a digest of the
@@ -143,6 +147,7 @@ impl Content {
     pub(crate) fn sha256(&self) -> String {
         match self {
             Self::Archive(archive) => archive.sha256.clone(),
+            Self::Object(object) => object.sha256.clone(),
             Self::Source(source) => {
                 let text = [b"source\0", source.as_str().as_bytes()].concat();
                 hex::encode(Sha256::digest(text))
@@ -155,6 +160,7 @@ impl Content {
         match self {
             Self::Archive(archive) => archive.format.extension(),
             Self::Source(_) => SOURCE_FORMAT,
+            Self::Object(_) => OBJECT_FORMAT,
         }
     }
 
@@ -162,15 +168,17 @@ impl Content {
     pub(crate) fn object_version(&self) -> Option<&str> {
         match self {
             Self::Archive(archive) => archive.object_version.as_deref(),
+            Self::Object(object) => object.state.version(),
             Self::Source(_) => None,
         }
     }
 
-    /// Returns the source, if that is the content.
-    pub(crate) fn origin(&self) -> Option<&str> {
+    /// Returns the text that says where the content is, unless it is an archive of this registry.
+    pub(crate) fn origin(&self) -> Option<String> {
         match self {
             Self::Archive(_) => None,
-            Self::Source(source) => Some(source.as_str()),
+            Self::Source(source) => Some(source.to_string()),
+            Self::Object(object) => Some(object.origin()),
         }
     }
 
@@ -182,6 +190,9 @@ impl Content {
         origin: Option<&str>,
     ) -> Option<Self> {
         let content = match origin {
+            Some(origin) if format == OBJECT_FORMAT => {
+                Self::Object(StoredObject::read(sha256, object_version, origin)?)
+            }
             Some(origin) => Self::Source(ModuleSource::parse(origin).ok()?),
             None => Self::Archive(StoredArchive {
                 sha256: sha256.to_owned(),

@@ -1,11 +1,13 @@
 //! The rules of allowed sources: a namespace has a list, which only an operator changes.
 
 use stile_core::package::source::{AllowedSources, SourcesChange};
+use stile_core::package::{PackageAddress, Version};
 use stile_protocol::names::Namespace;
 
 use super::Records;
+use super::model::VersionRecord;
 use super::mutation::{Mutation, Outcome};
-use super::namespaces::{Known, empty};
+use super::namespaces::{Known, empty, readable};
 use crate::retry::Retry;
 use crate::{SourcesSet, StoreError};
 
@@ -16,6 +18,18 @@ impl Records {
         namespace: &Namespace,
     ) -> Result<AllowedSources, StoreError> {
         Ok(self.recorded(namespace).await?.map(|found| found.record.sources).unwrap_or_default())
+    }
+
+    /// Returns one version, and the sources that the versions of its namespace may have, in one read.
+    pub(crate) async fn version_and_sources(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+    ) -> Result<(Option<VersionRecord>, AllowedSources), StoreError> {
+        let (found, stored) = self.version_and_namespace(address, version).await?;
+        let namespace = stored.map(|stored| readable(stored, address.namespace())).transpose()?;
+        let sources = namespace.map(|found| found.record.sources).unwrap_or_default();
+        Ok((found, sources))
     }
 
     /// Changes the list of a namespace.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 use stile_core::grants::{Grant, Pin};
-use stile_core::package::source::ModuleSource;
+use stile_core::package::source::{ModuleSource, ObjectAddress};
 use stile_core::package::{
     AnnouncedArchive, Explanation, Format, Life, LifeChange, PackageAddress, SearchText, UploadId,
     Version,
@@ -17,6 +17,7 @@ use stile_protocol::names::{Permission, Permissions};
 use super::model::{ClearKey, Content, SealedKeyring, StoredArchive, VersionRecord};
 use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::retention::{EXPIRED_GRANT_RETENTION, MARGIN};
+use super::stored_object::{ObjectState, StoredObject};
 use super::*;
 use crate::{
     Change, Created, EmbeddedDeadlines, ExpiryChange, HostRecorded, LifeChanged, Published,
@@ -182,7 +183,16 @@ async fn a_version_is_read_as_it_was_written_and_not_at_all_if_it_is_damaged() {
     let moved = VersionRecord { content: archive("aa", Some("x")), ..record("aa") };
     let source = ModuleSource::parse("git::https://h.example/vpc?ref=v1.0.0").unwrap();
     let source = VersionRecord { content: Content::Source(source), ..record("aa") };
-    for (text, record) in [("1.0.0", record("aa")), ("1.1.0", moved), ("1.2.0", source)] {
+    let object = StoredObject {
+        address: ObjectAddress::parse("s3://bucket/vpc.zip").unwrap(),
+        sha256: "aa".to_owned(),
+        format: Format::Zip,
+        bytes: 7,
+        state: ObjectState::Entity("\"e\"".to_owned()),
+    };
+    let object = VersionRecord { content: Content::Object(object), ..record("aa") };
+    let records = [("1.0.0", record("aa")), ("1.1.0", moved), ("1.2.0", source), ("1.3.0", object)];
+    for (text, record) in records {
         let version = version(text);
         assert_eq!(database.records.version(&address, &version).await.unwrap(), None);
         database.records.add_version(&address, &version, record.clone()).await.unwrap();

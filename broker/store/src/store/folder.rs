@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use super::Store;
-use crate::blobs::{Blobs, Disk};
+use super::listed_versions::ListedVersions;
+use crate::blobs::{Blobs, Disk, SourceBuckets};
 use crate::files;
 use crate::keys::{KeyFile, Keys, reject_other_owner};
 use crate::records::{Migrated, Records, Sqlite};
-use crate::{EmbeddedDeadlines, StoreError};
+use crate::{AwsDeadlines, EmbeddedDeadlines, StoreError};
 
 /// The file name of the database.
 const DATABASE: &str = "stile.sqlite3";
@@ -66,6 +67,8 @@ impl Store {
             records: Records::Sqlite(records),
             blobs: Blobs::Disk(Disk::open(folder, deadlines)),
             keys: Keys::File(KeyFile::new(folder.join(KEYRING), deadlines)),
+            source_buckets: SourceBuckets::ambient(AwsDeadlines::within(deadlines.writer)),
+            listed_versions: ListedVersions::default(),
             audience: None,
         })
     }

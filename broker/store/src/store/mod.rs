@@ -3,7 +3,9 @@
 
 mod folder;
 mod leftovers;
+mod listed_versions;
 mod metadata;
+mod objects;
 mod on_aws;
 mod packages;
 mod sources;
@@ -17,10 +19,12 @@ use stile_core::usage::DeprecatedDownload;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
+use listed_versions::ListedVersions;
+
 pub use folder::FolderCreated;
 pub use on_aws::AwsCreated;
 
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, SourceBuckets};
 use crate::keys::Keys;
 use crate::records::{Records, principal_state};
 use crate::{
@@ -35,6 +39,10 @@ pub struct Store {
     records: Records,
     blobs: Blobs,
     keys: Keys,
+    /// The buckets of others, in which versions can have their archives.
+    source_buckets: SourceBuckets,
+    /// The versions whose place depends on the record of the namespace.
+    listed_versions: ListedVersions,
     /// The registry that the store was opened for. Operators open it without one, and then the
     /// registry in the records applies.
     audience: Option<Audience>,

@@ -5,8 +5,9 @@ use aws_config::SdkConfig;
 use stile_protocol::audience::Audience;
 
 use super::Store;
+use super::listed_versions::ListedVersions;
 use crate::aws::{bounded, configuration};
-use crate::blobs::{Blobs, S3};
+use crate::blobs::{Blobs, S3, SourceBuckets};
 use crate::keys::{Keys, Kms};
 use crate::records::{DynamoDb, Records};
 use crate::{AwsDeadlines, Place, StoreError};
@@ -49,6 +50,8 @@ impl Store {
             records: Records::DynamoDb(dynamodb),
             blobs: Blobs::S3(s3),
             keys: Keys::Kms(kms),
+            source_buckets: SourceBuckets::with(sdk, deadlines),
+            listed_versions: ListedVersions::default(),
             audience,
         }
     }

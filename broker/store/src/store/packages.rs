@@ -19,7 +19,7 @@ use crate::records::model::{Content, VersionRecord};
 use crate::records::{COUNTS_PER_COMMIT, UploadAdded, compare};
 use crate::{
     AfterDownload, BegunUpload, DownloadTotal, FetchedUpload, LifeChanged, Located, Location,
-    PendingUpload, Published, StoreError, VersionDetails,
+    PendingUpload, Published, PublishedObject, StoreError, VersionDetails,
 };
 
 impl Store {
@@ -41,9 +41,9 @@ impl Store {
         ttl: i64,
     ) -> Result<Option<Located>, StoreError> {
         let address = access.address();
-        let Some(published) = self.records.version(address, version).await? else {
-            return Ok(None);
-        };
+        // The record of the namespace is read in the same call, if the version needs it.
+        let (found, allowed) = self.version_and_list(address, version).await?;
+        let Some(published) = found else { return Ok(None) };
         if let Some(step) = published.life.unpublished {
             return Ok(Some(Located::Unpublished(step)));
         }
@@ -52,10 +52,20 @@ impl Store {
             Content::Archive(archive) => {
                 self.blobs.location(address, version, archive, now, ttl).await?
             }
-            Content::Source(source) => match self.source_refusal(access, &source).await? {
-                None => Location::Source(source),
-                Some(refusal) => return Ok(Some(Located::SourceRefused { source, refusal })),
-            },
+            Content::Source(source) => {
+                let allowed = self.list_for(access, version, allowed).await?;
+                match allowed.permit(&source) {
+                    Ok(()) => Location::Source(source),
+                    Err(refusal) => return Ok(Some(Located::SourceRefused { source, refusal })),
+                }
+            }
+            Content::Object(object) => {
+                let allowed = self.list_for(access, version, allowed).await?;
+                match self.object_location(&allowed, object, now, ttl).await? {
+                    Ok(location) => location,
+                    Err(refused) => return Ok(Some(refused)),
+                }
+            }
         };
         Ok(Some(Located::At { location, is_deprecated }))
     }
@@ -68,16 +78,26 @@ impl Store {
     ) -> Result<Option<VersionDetails>, StoreError> {
         let record = self.records.version(access.address(), version).await?;
         Ok(record.map(|record| {
-            let (archive, source) = match record.content {
-                Content::Archive(archive) => (Some((archive.sha256, archive.format)), None),
-                Content::Source(source) => (None, Some(source)),
-            };
-            let (sha256, format) = archive.unzip();
+            let (mut sha256, mut format, mut bytes) = (None, None, record.bytes);
+            let (mut source, mut object) = (None, None);
+            match record.content {
+                Content::Archive(archive) => {
+                    (sha256, format) = (Some(archive.sha256), Some(archive.format));
+                }
+                Content::Source(found) => source = Some(found),
+                Content::Object(found) => {
+                    (sha256, format) = (Some(found.sha256), Some(found.format));
+                    bytes = found.bytes;
+                    let version = found.state.version().map(str::to_owned);
+                    object = Some(PublishedObject { address: found.address, version });
+                }
+            }
             VersionDetails {
                 sha256,
                 format,
-                bytes: record.bytes,
+                bytes,
                 source,
+                object,
                 published_by: record.published_by,
                 token_id: record.token_id,
                 published_at: record.published_at,

@@ -1,7 +1,7 @@
-//! Publishes and finds versions with a source. Both check that the namespace allows it.
+//! Publishes versions with a source, if the namespace allows it.
 
-use stile_core::grants::{Download, PackageAccess, Upload as UploadRight};
-use stile_core::package::source::{ModuleSource, SourceRefusal};
+use stile_core::grants::{PackageAccess, Upload as UploadRight};
+use stile_core::package::source::ModuleSource;
 use stile_core::package::{Claimed, Life, SearchText, Version};
 
 use super::Store;
@@ -35,17 +35,5 @@ impl Store {
             search: SearchText::default(),
         };
         self.records.add_version(address, version, record).await.map(SourcePublished::Answered)
-    }
-
-    /// Returns why the namespace does not allow the source of a version any more. `None` if it does.
-    ///
-    /// It reads the record of the namespace. So only versions with a source cost a second read.
-    pub(super) async fn source_refusal(
-        &self,
-        access: &PackageAccess<Download>,
-        source: &ModuleSource,
-    ) -> Result<Option<SourceRefusal>, StoreError> {
-        let allowed = self.records.allowed_sources(access.address().namespace()).await?;
-        Ok(allowed.permit(source).err())
     }
 }

@@ -37,6 +37,8 @@ pub enum Fault {
     Redirect(String),
     /// S3 reports that the bucket does not exist, in its own format.
     NoBucket,
+    /// S3 denies access with this message, in its own format.
+    DeniedByS3(&'static str),
     /// The real answer breaks off in the middle. The call has reached the target.
     Truncate,
     /// `BatchGetItem` leaves the rows whose sort key has this prefix unprocessed, as DynamoDB does
@@ -93,6 +95,15 @@ impl Fault {
                     .header("content-type", "application/xml")
                     .header("x-amz-request-id", "4442587FB7D0A2F9");
                 Ok(response.body(Body::from(xml("S3", "NoSuchBucket"))).unwrap())
+            }
+            Self::DeniedByS3(message) => {
+                let response = Response::builder()
+                    .status(403)
+                    .header("content-type", "application/xml")
+                    .header("x-amz-request-id", "4442587FB7D0A2F9");
+                let body =
+                    format!("<Error><Code>AccessDenied</Code><Message>{message}</Message></Error>");
+                Ok(response.body(Body::from(body)).unwrap())
             }
             Self::Portal => answer(
                 200,

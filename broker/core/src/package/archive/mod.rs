@@ -36,6 +36,9 @@ impl Format {
     /// All formats.
     pub const ALL: [Self; 2] = [Self::Zip, Self::TarGz];
 
+    /// The number of bytes that [`Self::sniff`] needs.
+    pub const SNIFFED: usize = 4;
+
     /// Returns the file name extension, without a leading dot.
     pub const fn extension(self) -> &'static str {
         match self {

@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::allowed_objects::AllowedObjects;
 use super::location::{SourceError, check_path, split};
 use super::module_source::ModuleSource;
+use super::object::ObjectAddress;
 use crate::critical::{self, CRIT};
 
 /// The version of the stored list. A reader of another version allows nothing.
@@ -102,6 +104,8 @@ impl AllowedSource {
 pub enum AllowedEntry {
     /// An allowed source.
     Known(AllowedSource),
+    /// Allowed objects of a bucket.
+    Objects(AllowedObjects),
     /// An entry of a newer program, or a damaged one. It allows nothing.
     Unknown(Value),
 }
@@ -137,6 +141,8 @@ pub struct SourcesChange {
     pub remove_all: bool,
     /// The entries to add. One with the address of an existing entry replaces it.
     pub add: Vec<AllowedSource>,
+    /// The objects to add, by the same rule.
+    pub add_objects: Vec<AllowedObjects>,
 }
 
 /// The reason why a list cannot be changed.
@@ -162,8 +168,10 @@ impl AllowedSources {
             let version = fields.remove("version")?.as_u64()?;
             let Value::Array(entries) = fields.remove("sources")? else { return None };
             let entry = |value: Value| {
-                AllowedSource::read(&value)
-                    .map_or(AllowedEntry::Unknown(value), AllowedEntry::Known)
+                let known = AllowedSource::read(&value).map(AllowedEntry::Known);
+                let known =
+                    known.or_else(|| AllowedObjects::read(&value).map(AllowedEntry::Objects));
+                known.unwrap_or(AllowedEntry::Unknown(value))
             };
             let entries = entries.into_iter().map(entry).collect();
             (version == FORMAT).then_some(Self { entries, unknown: fields, unreadable: None })
@@ -181,6 +189,7 @@ impl AllowedSources {
         }
         let entry = |entry: &AllowedEntry| match entry {
             AllowedEntry::Known(source) => source.to_json(),
+            AllowedEntry::Objects(objects) => objects.to_json(),
             AllowedEntry::Unknown(value) => value.clone(),
         };
         let mut fields = self.unknown.clone();
@@ -208,7 +217,7 @@ impl AllowedSources {
     pub fn permit(&self, source: &ModuleSource) -> Result<(), SourceRefusal> {
         let including = self.entries.iter().filter_map(|entry| match entry {
             AllowedEntry::Known(allowed) if allowed.includes(source) => Some(allowed),
-            AllowedEntry::Known(_) | AllowedEntry::Unknown(_) => None,
+            AllowedEntry::Known(_) | AllowedEntry::Objects(_) | AllowedEntry::Unknown(_) => None,
         });
         // The longest address decides, so that an entry can be stricter than the one above it.
         match including.max_by_key(|allowed| allowed.address.len()) {
@@ -218,6 +227,22 @@ impl AllowedSources {
             }
             Some(_) => Ok(()),
         }
+    }
+
+    /// Decides whether a version in the namespace may be this object. Returns the region of its
+    /// bucket.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceRefusal::NotAllowed`], if no entry includes it.
+    pub fn permit_object(&self, object: &ObjectAddress) -> Result<&'static str, SourceRefusal> {
+        let including = self.entries.iter().filter_map(|entry| match entry {
+            AllowedEntry::Objects(allowed) if allowed.includes(object) => Some(allowed),
+            AllowedEntry::Known(_) | AllowedEntry::Objects(_) | AllowedEntry::Unknown(_) => None,
+        });
+        // Of several entries, the longest one says where the bucket is.
+        let including = including.max_by_key(|allowed| allowed.address().len());
+        including.map(AllowedObjects::region).ok_or(SourceRefusal::NotAllowed)
     }
 
     /// Returns the list after a change. Entries that the change does not name stay.
@@ -233,15 +258,30 @@ impl AllowedSources {
         for source in &change.add {
             let same = after.entries.iter_mut().find_map(|entry| match entry {
                 AllowedEntry::Known(known) if known.address == source.address => Some(known),
-                AllowedEntry::Known(_) | AllowedEntry::Unknown(_) => None,
+                AllowedEntry::Known(_) | AllowedEntry::Objects(_) | AllowedEntry::Unknown(_) => {
+                    None
+                }
             });
             match same {
                 Some(known) => known.moving_refs = source.moving_refs,
                 None => after.entries.push(AllowedEntry::Known(source.clone())),
             }
         }
+        for objects in &change.add_objects {
+            let same = after.entries.iter_mut().find_map(|entry| match entry {
+                AllowedEntry::Objects(known) if known.address() == objects.address() => Some(known),
+                AllowedEntry::Known(_) | AllowedEntry::Objects(_) | AllowedEntry::Unknown(_) => {
+                    None
+                }
+            });
+            match same {
+                Some(known) => known.set_region(objects),
+                None => after.entries.push(AllowedEntry::Objects(objects.clone())),
+            }
+        }
         after.entries.sort_by_cached_key(|entry| match entry {
             AllowedEntry::Known(source) => (false, source.address.clone()),
+            AllowedEntry::Objects(objects) => (false, objects.address().to_owned()),
             AllowedEntry::Unknown(value) => (true, value.to_string()),
         });
         if after.entries.len() > MAX_ENTRIES {

@@ -20,7 +20,7 @@ use crate::{Leftover, StoreError};
 use stile_core::package::{Format, PackageAddress, VerifiedArchive, Version};
 
 /// Creates a client that adds no optional checksums to a request.
-pub(super) fn client(sdk: &SdkConfig) -> Client {
+pub(in crate::blobs) fn client(sdk: &SdkConfig) -> Client {
     let config = aws_sdk_s3::config::Builder::from(sdk)
         .interceptor(Genuine)
         .retry_partition(own_retries("s3"))

@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 
+pub(super) use archives::client;
 pub(crate) use archives::{key, parse_key};
+pub(super) use links::presigned_get;
+pub(super) use signing::Signer;
 
 use crate::AwsDeadlines;
 
@@ -23,7 +26,7 @@ pub struct S3 {
     /// The KMS key that encrypts archives. Without one, the default encryption of the bucket
     /// applies.
     kms_key: Option<String>,
-    signer: Arc<signing::Signer>,
+    signer: Arc<Signer>,
     deadlines: AwsDeadlines,
 }
 
@@ -41,14 +44,19 @@ impl S3 {
         sdk: &SdkConfig,
         deadlines: AwsDeadlines,
     ) -> Self {
-        let signer = signing::Signer::new(sdk.credentials_provider(), deadlines.credentials);
+        let signer = Signer::new(sdk.credentials_provider(), deadlines.credentials);
         Self {
-            client: archives::client(sdk),
+            client: client(sdk),
             bucket: bucket.to_owned(),
             kms_key: kms_key.map(str::to_owned),
             signer: Arc::new(signer),
             deadlines,
         }
+    }
+
+    /// Returns whether this is the name of the bucket.
+    pub(crate) fn is_named(&self, bucket: &str) -> bool {
+        self.bucket == bucket
     }
 
     /// Returns the name of the bucket, for messages.

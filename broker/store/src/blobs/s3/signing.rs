@@ -14,7 +14,7 @@ use crate::{StoreError, StoreErrorKind};
 const MIN_VALIDITY: i64 = 30;
 
 /// Loads and caches the credentials that sign URLs.
-pub(super) struct Signer {
+pub(in crate::blobs) struct Signer {
     provider: Option<SharedCredentialsProvider>,
     credentials: Mutex<Option<Credentials>>,
     /// Time limit for loading credentials.
@@ -22,7 +22,10 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    pub(super) fn new(provider: Option<SharedCredentialsProvider>, deadline: Duration) -> Self {
+    pub(in crate::blobs) fn new(
+        provider: Option<SharedCredentialsProvider>,
+        deadline: Duration,
+    ) -> Self {
         Self { provider, credentials: Mutex::default(), deadline }
     }
 
@@ -30,7 +33,7 @@ impl Signer {
     /// less if the credentials expire before.
     ///
     /// A signed URL ends with the credentials that signed it, whatever expiry it contains.
-    pub(super) async fn credentials(
+    pub(in crate::blobs) async fn credentials(
         &self,
         now: i64,
         ttl: i64,

@@ -250,7 +250,7 @@ fn attributes(record: &NamespaceRecord) -> Row {
     .into()
 }
 
-fn key(namespace: &Namespace) -> Key {
+pub(super) fn key(namespace: &Namespace) -> Key {
     Key::new(ALL, namespace.as_str())
 }
 
@@ -258,7 +258,7 @@ fn usage_key(namespace: &Namespace) -> Key {
     Key::new(format!("usage {namespace}"), "usage")
 }
 
-fn record(row: &Row) -> StoredNamespace {
+pub(super) fn record(row: &Row) -> StoredNamespace {
     // A `crit` that is not a list of names is not understood, either.
     let crit = row.contains_key(critical::CRIT).then(|| {
         let text = read_text(row, critical::CRIT);

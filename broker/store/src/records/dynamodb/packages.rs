@@ -11,10 +11,11 @@ use super::attributes::{
     Row, bytes, from_unknown, number, read_bytes, read_number, read_text, text, unknown,
 };
 use super::table::{Key, PK, SK, VERSION, Write};
-use super::{DynamoDb, compression};
+use super::{DynamoDb, compression, namespaces};
 use crate::records::model::{
     Content, PackageRecord, Quota, Revision, StoredArchive, VersionRecord,
 };
+use crate::records::namespaces::StoredNamespace;
 use crate::records::package_document;
 use crate::{NamespaceUsage, StoreError};
 
@@ -67,6 +68,22 @@ impl DynamoDb {
         let Some(row) = found.get(&key) else { return Ok((None, quota)) };
         let published = read_version(row).ok_or_else(|| unreadable_version(address, version))?;
         Ok((Some(published), quota))
+    }
+
+    /// Returns one version, and the record of its namespace, in one read.
+    pub(crate) async fn version_and_namespace(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+    ) -> Result<(Option<VersionRecord>, Option<StoredNamespace>), StoreError> {
+        let key = version_key(address, version);
+        let keys = [key, namespaces::key(address.namespace())];
+        let found = self.rows(&keys).await?;
+        let [key, namespace] = &keys;
+        let namespace = found.get(namespace).map(namespaces::record);
+        let Some(row) = found.get(key) else { return Ok((None, namespace)) };
+        let published = read_version(row).ok_or_else(|| unreadable_version(address, version))?;
+        Ok((Some(published), namespace))
     }
 
     /// Returns one version.
@@ -123,7 +140,7 @@ impl DynamoDb {
             };
             match read() {
                 Some((version, Content::Archive(archive))) => archives.push((version, archive)),
-                Some((_, Content::Source(_))) => {}
+                Some((_, Content::Source(_) | Content::Object(_))) => {}
                 None => is_readable = false,
             }
             !is_readable
@@ -259,7 +276,7 @@ pub(super) fn add_version(
     ];
     let optional = [
         ("object_version", content.object_version().map(str::to_owned)),
-        ("origin", content.origin().map(str::to_owned)),
+        ("origin", content.origin()),
         ("token_id", record.token_id.clone()),
         ("claimed", record.claimed.as_ref().and_then(Claimed::to_text)),
         ("life", record.life.to_text()),
@@ -371,10 +388,11 @@ fn unreadable(address: &PackageAddress) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use stile_core::package::source::ModuleSource;
+    use stile_core::package::source::{ModuleSource, ObjectAddress};
     use stile_core::package::{Format, versions_document};
 
     use super::*;
+    use crate::records::stored_object::{ObjectState, StoredObject};
 
     fn version(text: &str) -> Version {
         Version::parse(text).unwrap()
@@ -438,11 +456,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_source_is_read_as_it_was_written_and_never_as_an_archive() {
-        let source = ModuleSource::parse("git::https://h.example/vpc?ref=v1.0.0").unwrap();
-        let record = VersionRecord {
-            content: Content::Source(source),
+    /// Returns a version whose files are not in the registry.
+    fn elsewhere(content: Content) -> VersionRecord {
+        VersionRecord {
+            content,
             bytes: 0,
             published_by: "x".to_owned(),
             published_at: 7,
@@ -450,7 +467,13 @@ mod tests {
             claimed: None,
             life: Life::default(),
             search: SearchText::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_source_is_read_as_it_was_written_and_never_as_an_archive() {
+        let source = ModuleSource::parse("git::https://h.example/vpc?ref=v1.0.0").unwrap();
+        let record = elsewhere(Content::Source(source));
         let written = add_version(&address("acme/vpc/aws"), &version("1.0.0"), &record);
         let row = written.row().unwrap();
         assert_eq!(read_version(row), Some(record));
@@ -468,6 +491,26 @@ mod tests {
         let mut without = row.clone();
         without.remove("origin");
         assert_eq!(read_version(&without), None, "as for a release that does not know sources");
+    }
+
+    #[test]
+    fn an_object_is_read_as_it_was_written_and_never_as_an_archive() {
+        let object = StoredObject {
+            address: ObjectAddress::parse("s3://bucket/vpc.zip").unwrap(),
+            sha256: "ab".repeat(32),
+            format: Format::Zip,
+            bytes: 7,
+            state: ObjectState::Version("v1".to_owned()),
+        };
+        let record = elsewhere(Content::Object(object));
+        let written = add_version(&address("acme/vpc/aws"), &version("1.0.0"), &record);
+        let row = written.row().unwrap();
+        assert_eq!(read_version(row), Some(record));
+        for removed in ["origin", "object_version"] {
+            let mut without = row.clone();
+            without.remove(removed);
+            assert_eq!(read_version(&without), None, "{removed}");
+        }
     }
 
     #[test]

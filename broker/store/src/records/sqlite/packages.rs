@@ -9,10 +9,13 @@ use stile_core::package::{Claimed, Life, ModuleSummary, PackageAddress, SearchTe
 use stile_core::search::SearchEntry;
 use stile_protocol::names::Namespace;
 
-use super::namespaces::quota_of;
+use super::namespaces::{quota_of, record_of};
 use super::{Sqlite, database_error, migrations, number, revision, rows, sql_number, text};
 use crate::StoreError;
-use crate::records::model::{Content, PackageRecord, Quota, Revision, VersionRecord};
+use crate::records::model::{
+    Content, OBJECT_FORMAT, PackageRecord, Quota, Revision, VersionRecord,
+};
+use crate::records::namespaces::StoredNamespace;
 use crate::records::package_document;
 
 impl Sqlite {
@@ -66,6 +69,21 @@ impl Sqlite {
         self.read(move |connection| version_of(connection, &address, &version)).await
     }
 
+    /// Returns one version, and the record of its namespace, of one moment.
+    pub(crate) async fn version_and_namespace(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+    ) -> Result<(Option<VersionRecord>, Option<StoredNamespace>), StoreError> {
+        let (address, version) = (address.clone(), version.clone());
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction().map_err(database_error)?;
+            let namespace = record_of(&snapshot, address.namespace())?;
+            Ok((version_of(&snapshot, &address, &version)?, namespace))
+        })
+        .await
+    }
+
     /// Returns one version, and the quota of its namespace.
     pub(crate) async fn version_and_quota(
         &self,
@@ -81,7 +99,8 @@ impl Sqlite {
         .await
     }
 
-    /// Returns the SHA-256 and the extension of each archive that a version names.
+    /// Returns the SHA-256 and the extension of each archive that a version names. An object of
+    /// another bucket has the extension [`OBJECT_FORMAT`]: only its metadata is in the folder.
     ///
     /// Returns `None` for a database of a newer program, in which other records can name archives.
     pub(crate) async fn named_archives(&self) -> Result<Option<Vec<(String, String)>>, StoreError> {
@@ -93,8 +112,8 @@ impl Sqlite {
             }
             let found = rows(
                 &snapshot,
-                "SELECT DISTINCT sha256, format FROM module_versions WHERE origin IS NULL",
-                [],
+                "SELECT DISTINCT sha256, format FROM module_versions WHERE origin IS NULL OR format = ?1",
+                [OBJECT_FORMAT],
             )?;
             let named = found.iter().map(|row| {
                 let column = |at: usize| text(row.get(at)).map(str::to_owned);

@@ -9,7 +9,7 @@ use super::super::{
 
 fn allowed(addresses: &[&str]) -> AllowedSources {
     let add = addresses.iter().map(|text| AllowedSource::parse(text, false).unwrap()).collect();
-    AllowedSources::default().changed(&SourcesChange { remove_all: false, add }).unwrap()
+    AllowedSources::default().changed(&SourcesChange { add, ..SourcesChange::default() }).unwrap()
 }
 
 fn source(text: &str) -> ModuleSource {
@@ -119,7 +119,8 @@ fn a_branch_is_allowed_only_where_the_operator_allows_moving_references() {
     let list = AllowedSources::default();
     let add = ["git::https://h.example/acme", "git::https://h.example/acme/free"]
         .map(|text| AllowedSource::parse(text, text.ends_with("free")).unwrap());
-    let list = list.changed(&SourcesChange { remove_all: false, add: add.into() }).unwrap();
+    let list =
+        list.changed(&SourcesChange { add: add.into(), ..SourcesChange::default() }).unwrap();
     for (text, expected) in [
         ("git::https://h.example/acme/vpc?ref=main", Err(SourceRefusal::MovingReference)),
         ("git::https://h.example/acme/vpc", Err(SourceRefusal::MovingReference)),
@@ -171,7 +172,7 @@ fn what_a_reader_does_not_understand_allows_nothing_and_stays() {
         assert!(!read.is_readable(), "{text}");
         assert_eq!(read.to_text().as_deref(), Some(text.as_str()));
         let add = vec![AllowedSource::parse("https://h.example/", false).unwrap()];
-        let change = SourcesChange { remove_all: false, add };
+        let change = SourcesChange { add, ..SourcesChange::default() };
         assert_eq!(read.changed(&change), Err(SourcesError::Unreadable), "{text}");
         let change = SourcesChange { remove_all: true, ..change };
         assert_eq!(read.changed(&change).unwrap().entries().len(), 1, "{text}");
@@ -189,7 +190,7 @@ fn what_a_reader_does_not_understand_allows_nothing_and_stays() {
         assert_eq!(read.permit(&acme), Err(SourceRefusal::NotAllowed), "{entry}");
         assert!(read.is_readable(), "{entry}");
         let add = vec![AllowedSource::parse("https://h.example/", false).unwrap()];
-        let after = read.changed(&SourcesChange { remove_all: false, add }).unwrap();
+        let after = read.changed(&SourcesChange { add, ..SourcesChange::default() }).unwrap();
         assert_eq!(after.entries()[1], AllowedEntry::Unknown(entry.clone()));
         assert_eq!(AllowedSources::read(after.to_text().as_deref()), after, "{entry}");
     }
@@ -207,6 +208,7 @@ fn a_change_names_what_it_adds_and_an_empty_list_is_not_stored() {
     let addresses = |list: &AllowedSources| -> Vec<String> {
         let address = |entry: &AllowedEntry| match entry {
             AllowedEntry::Known(source) => source.address().to_owned(),
+            AllowedEntry::Objects(objects) => objects.address().to_owned(),
             AllowedEntry::Unknown(value) => value.to_string(),
         };
         list.entries().iter().map(address).collect()
@@ -214,20 +216,27 @@ fn a_change_names_what_it_adds_and_an_empty_list_is_not_stored() {
     let sorted = ["git::https://h.example/a", "git::https://h.example/b", "https://h.example/"];
     assert_eq!(addresses(&list), sorted);
     let add = |text: &str, moving| vec![AllowedSource::parse(text, moving).unwrap()];
-    let change = SourcesChange { remove_all: false, add: add("git::https://h.example/b/", true) };
+    let change =
+        SourcesChange { add: add("git::https://h.example/b/", true), ..SourcesChange::default() };
     let moved = list.changed(&change).unwrap();
     assert_eq!(addresses(&moved), sorted, "the same address is the same entry");
     assert_eq!(moved.permit(&source("git::https://h.example/b?ref=main")), Ok(()));
     assert_eq!(list.changed(&SourcesChange::default()).unwrap(), list);
-    let change = SourcesChange { remove_all: true, add: add("https://h.example/x", false) };
+    let change = SourcesChange {
+        remove_all: true,
+        add: add("https://h.example/x", false),
+        ..SourcesChange::default()
+    };
     assert_eq!(addresses(&list.changed(&change).unwrap()), ["https://h.example/x"]);
-    let none = list.changed(&SourcesChange { remove_all: true, add: Vec::new() }).unwrap();
+    let none =
+        list.changed(&SourcesChange { remove_all: true, ..SourcesChange::default() }).unwrap();
     assert_eq!((none.to_text(), AllowedSources::read(None)), (None, none));
     let many =
         (0..64).map(|n| AllowedSource::parse(&format!("https://h{n}.example/"), false).unwrap());
     let full = AllowedSources::default()
-        .changed(&SourcesChange { remove_all: false, add: many.collect() })
+        .changed(&SourcesChange { add: many.collect(), ..SourcesChange::default() })
         .unwrap();
-    let change = SourcesChange { remove_all: false, add: add("https://h.example/", false) };
+    let change =
+        SourcesChange { add: add("https://h.example/", false), ..SourcesChange::default() };
     assert_eq!(full.changed(&change), Err(SourcesError::TooMany));
 }

@@ -1,4 +1,5 @@
-//! Tables of sources and of allowed sources.
+//! Tables of sources, objects, and of what is allowed.
 
 mod allowed;
 mod module_source;
+mod objects;
