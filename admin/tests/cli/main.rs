@@ -20,3 +20,4 @@ mod support;
 mod token;
 mod upload;
 mod usage;
+mod webhook;

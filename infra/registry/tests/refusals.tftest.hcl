@@ -652,3 +652,14 @@ run "a_tag_that_is_aws_s_own" {
 
   expect_failures = [var.tags]
 }
+
+run "a_bus_to_which_the_function_would_send_nothing" {
+  command = plan
+
+  variables {
+    event_bus = true
+    schedule  = false
+  }
+
+  expect_failures = [var.event_bus]
+}

@@ -5,6 +5,7 @@ mod folder;
 mod leftovers;
 mod metadata;
 mod on_aws;
+mod outbox;
 mod packages;
 mod sources;
 
