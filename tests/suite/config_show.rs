@@ -201,7 +201,7 @@ async fn an_event_bus_is_shown_and_with_it_what_the_sdk_uses_also_for_a_folder()
     let data = ["--data", "/nothing/here", "--host", HOST];
     let mut home = home();
     let shown = show(BROKER, &home, &data).await;
-    assert_eq!(row(&shown, "broker", "event-bus").1, "not set");
+    assert_eq!(row(&shown, "broker", "event-bus").1, "-");
     assert!(!shown.stdout.contains("EventBridge"), "{shown:?}");
     home.variable("STILE_EVENT_BUS", "stile");
     home.variable("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://127.0.0.1:9");
