@@ -3,6 +3,7 @@
 mod grant;
 mod module;
 mod namespace;
+mod webhook;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,12 +14,13 @@ use stile_protocol::audience::Audience;
 pub(crate) use self::grant::*;
 pub(crate) use self::module::*;
 pub(crate) use self::namespace::*;
+pub(crate) use self::webhook::*;
 use crate::output::OutputFormat;
 use crate::target::{ApiTarget, StoreTarget};
 
 /// Manage a private Terraform registry: grants, revocations and published modules
 ///
-/// `store`, `namespace`, `grant` and `token` open the store directly. The broker need not run.
+/// `store`, `namespace`, `grant`, `token` and `webhook` open the store directly. The broker need not run.
 /// `module` calls the broker, with a token for your AWS identity.
 ///
 /// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
@@ -95,6 +97,11 @@ pub(crate) enum Noun {
     Token {
         #[command(subcommand)]
         verb: TokenVerb,
+    },
+    /// Add, list and remove receivers of events
+    Webhook {
+        #[command(subcommand)]
+        verb: WebhookVerb,
     },
     /// Publish, find, show and list modules, and deprecate or take back a version
     Module {

@@ -36,7 +36,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 use crate::claims::Claims;
 use crate::cli::{Cli, ConfigVerb, Noun};
 use crate::commands::{
-    CommandResult, Context, config_show, grant, module, namespace, store, token,
+    CommandResult, Context, config_show, grant, module, namespace, store, token, webhook,
 };
 use crate::error::CommandError;
 use crate::output::{Output, OutputFormat};
@@ -102,6 +102,7 @@ fn run(
             Noun::Namespace { verb } => namespace::run(context, verb).await,
             Noun::Grant { verb } => grant::run(context, verb).await,
             Noun::Token { verb } => token::run(context, verb).await,
+            Noun::Webhook { verb } => webhook::run(context, verb).await,
             Noun::Module { verb } => Box::pin(module::run(context, verb)).await,
             Noun::Config { verb: ConfigVerb::Show(wanted) } => {
                 config_show::run(context, &wanted, parser, matches).await

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use stile_protocol::audience::Audience;
 
+use crate::app::events::Events;
 use crate::app::{Broker, DownloadCounts, Limits, Readiness};
 use crate::audit::{AuditLog, Folding};
 use crate::authn::sigv4::{SingleFlight, Sts};
@@ -11,8 +12,9 @@ use crate::config::{Config, ConfigError, StoreLocation};
 use crate::principal_cache::PrincipalCache;
 use crate::search_cache::SearchCache;
 use crate::tokens::Tokens;
+use crate::webhook_client::WebhookClient;
 use stile_core::clock::Clock;
-use stile_store::{Store, StoreError};
+use stile_store::{AwsDeadlines, EventBus, Store, StoreError};
 
 /// The reason why a broker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +41,8 @@ pub enum BootError {
 /// Opens the store of the configuration, and assembles a broker over it.
 pub async fn open(config: &Config, clock: Clock, folding: Folding) -> Result<Broker, BootError> {
     let (store, audience) = open_store(config).await?;
-    assemble(config, audience, store, clock, folding)
+    let bus = open_bus(config).await;
+    assemble(config, audience, store, bus, clock, folding)
 }
 
 /// Assembles a broker of the given registry over an open store.
@@ -47,6 +50,7 @@ pub fn assemble(
     config: &Config,
     audience: Audience,
     store: Store,
+    bus: Option<EventBus>,
     clock: Clock,
     folding: Folding,
 ) -> Result<Broker, BootError> {
@@ -72,6 +76,7 @@ pub fn assemble(
         default_ttl: config.default_ttl,
         clock,
         download_counts: DownloadCounts::default(),
+        events: Events::new(WebhookClient::new()?, bus),
         readiness: Readiness::default(),
     })
 }
@@ -88,6 +93,17 @@ fn origin(audience: &Audience, plain_http: bool) -> String {
         None => format!("http://{audience}:443"),
         Some(_) => format!("http://{audience}"),
     }
+}
+
+/// Connects to the configured event bus, without a call. If an emulator replaces AWS for the store,
+/// it also has the bus.
+async fn open_bus(config: &Config) -> Option<EventBus> {
+    let name = config.event_bus.clone()?;
+    let emulator = match &config.store {
+        StoreLocation::Folder(_) => None,
+        StoreLocation::Aws { emulator, .. } => emulator.as_deref(),
+    };
+    Some(EventBus::connect(name, emulator, AwsDeadlines::default()).await)
 }
 
 /// Opens the store, and returns it with the registry host: the configured one, or else the table's.

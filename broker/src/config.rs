@@ -21,8 +21,8 @@ use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTi
 use crate::client_source::ClientSource;
 use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_store::{
-    AwsDeadlines, AwsEndpoints, DISK_RESERVE_MIB, EmbeddedDeadlines, EndpointsError, Place,
-    STORE_TIMEOUT,
+    AwsDeadlines, AwsEndpoints, DISK_RESERVE_MIB, EmbeddedDeadlines, EndpointsError, EventBusName,
+    EventBusNameError, Place, STORE_TIMEOUT,
 };
 
 /// Returns whether this process is a Lambda function. Lambda sets the address of its runtime API.
@@ -182,6 +182,13 @@ pub struct Options {
     #[arg(long, env = "STILE_AUTHORIZER_BASE", value_name = "PATH")]
     pub authorizer_base: Option<String>,
 
+    /// Send events to this bus of Amazon EventBridge: its name or ARN
+    ///
+    /// Region and credentials are those of AWS tools, also with `--data`. Set it for every broker of
+    /// the registry. Default: events go only to webhooks. Example: stile
+    #[arg(long, env = "STILE_EVENT_BUS", value_name = "BUS")]
+    pub event_bus: Option<String>,
+
     /// Set the lifetime of a signed URL for an archive, from 60 to 3600 seconds
     #[arg(long, env = "STILE_LINK_TTL", value_name = "SECONDS", default_value_t = SIGNED_URL_LIFETIME)]
     pub link_ttl: i64,
@@ -300,6 +307,8 @@ pub struct Config {
     pub iam_source: Option<IamSource>,
     /// The path at which the routes of the guarded registry begin.
     pub authorizer_base: Option<AuthorizerBase>,
+    /// The bus to which events go, in addition to webhooks.
+    pub event_bus: Option<EventBusName>,
     /// The lifetime of a signed URL for an archive, in seconds.
     pub link_ttl: i64,
     /// Whether the broker calls STS at its FIPS endpoints.
@@ -347,6 +356,9 @@ pub enum ConfigError {
         "`--authorizer-base` must be a path of letters, digits, `-`, `_` and `.`, such as `/` or `/terraform`"
     )]
     AuthorizerBase,
+    /// The event bus has no valid name.
+    #[error("`--event-bus` is not valid")]
+    EventBus(#[source] EventBusNameError),
     /// The lifetime of signed URLs is out of bounds.
     #[error("`--link-ttl` must be from {min} to {max} seconds", min = LINK_TTL.start(), max = LINK_TTL.end())]
     LinkTtl,
@@ -427,6 +439,13 @@ impl TryFrom<Options> for Config {
             .as_deref()
             .map(|text| AuthorizerBase::parse(text).ok_or(ConfigError::AuthorizerBase))
             .transpose()?;
+        // An option without a value counts as not set.
+        let event_bus = options.event_bus.as_deref().filter(|bus| !bus.is_empty());
+        let event_bus =
+            event_bus.map(EventBusName::parse).transpose().map_err(ConfigError::EventBus)?;
+        if event_bus.is_some() {
+            options.aws_endpoints.check()?;
+        }
         let regions = regions(&without_empty(&options.regions), options.fips)?;
         let store = store_location(&options)?;
         if host.is_none() && matches!(store, StoreLocation::Folder(_)) {
@@ -474,6 +493,7 @@ impl TryFrom<Options> for Config {
             default_ttl: options.default_ttl,
             iam_source,
             authorizer_base,
+            event_bus,
             link_ttl: options.link_ttl,
             fips: options.fips,
             sts,

@@ -40,3 +40,4 @@ pub mod search_cache;
 pub mod shared_failure_mutex;
 pub mod show;
 pub mod tokens;
+pub mod webhook_client;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use stile_broker::app::event_sender::{SEND_INTERVAL, send_events};
 use stile_broker::app::{SWEEP_INTERVAL, sweep_store, usage};
 use stile_broker::audit::Folding;
 use stile_broker::check::Verdict;
@@ -130,6 +131,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     broker.store.record_served_host().await?;
     broker.ready().await?;
     tokio::spawn(sweep_store(Arc::clone(&broker), SWEEP_INTERVAL));
+    tokio::spawn(send_events(Arc::clone(&broker), SEND_INTERVAL));
     let host = broker.audience.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let reloader = config.tls.zip(tls.clone()).map(|(files, tls)| {

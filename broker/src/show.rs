@@ -87,14 +87,18 @@ fn effective(config: &Config, flag: &str) -> Option<Effective> {
     })
 }
 
-/// Returns which identity and which endpoints the AWS SDK uses for the store.
+/// Returns which identity and which endpoints the AWS SDK uses for the store and the event bus.
 async fn aws(
     config: &Config,
     endpoints: &AwsEndpoints,
     command: &Command,
     matches: &ArgMatches,
 ) -> Vec<Setting> {
-    let StoreLocation::Aws { emulator, .. } = &config.store else { return Vec::new() };
+    let emulator = match &config.store {
+        StoreLocation::Aws { emulator, .. } => emulator.as_deref(),
+        StoreLocation::Folder(_) if config.event_bus.is_none() => return Vec::new(),
+        StoreLocation::Folder(_) => None,
+    };
     let from = |name: &str| Source::Variable(name.to_owned());
     let profile = match variable_of_aws("AWS_PROFILE") {
         Some(profile) => Setting::new("profile", Some(profile), from("AWS_PROFILE")),
@@ -112,9 +116,13 @@ async fn aws(
         (None, None) => Setting::new("region", None::<&str>, Source::Default)
             .note("that of the instance, if it has one"),
     };
-    let services = [AwsService::DynamoDb, AwsService::S3, AwsService::Kms];
+    let mut services = match &config.store {
+        StoreLocation::Aws { .. } => vec![AwsService::DynamoDb, AwsService::S3, AwsService::Kms],
+        StoreLocation::Folder(_) => Vec::new(),
+    };
+    services.extend(config.event_bus.as_ref().map(|_| AwsService::EventBridge));
     let source = |flag: &str| flags::source_of(command, matches, flag);
-    let resolved = endpoints.settings(&services, emulator.as_deref(), source).await;
+    let resolved = endpoints.settings(&services, emulator, source).await;
     [
         vec![profile, region],
         resolved,

@@ -13,6 +13,7 @@ locals {
     },
     local.named_host == null ? {} : { STILE_HOST = local.named_host },
     length(local.regions) == 0 ? {} : { STILE_REGIONS = join(",", sort(local.regions)) },
+    { for arn in aws_cloudwatch_event_bus.registry[*].arn : "STILE_EVENT_BUS" => arn },
     var.fips ? { STILE_FIPS = "true" } : {},
     var.iam_route ? { STILE_IAM_SOURCE = "${local.account}/${aws_apigatewayv2_api.registry[0].id}" } : {},
   )
@@ -40,7 +41,7 @@ resource "aws_cloudwatch_log_group" "function" {
 #trivy:ignore:AVD-AWS-0066
 resource "aws_lambda_function" "registry" {
   #checkov:skip=CKV_AWS_50:the broker sends no segments and X-Ray costs, and tracing_mode turns it on
-  #checkov:skip=CKV_AWS_116:every front invokes the function synchronously, and no failed event remains
+  #checkov:skip=CKV_AWS_116:every front invokes the function synchronously, and the next minute does what a failed tick did not
   #checkov:skip=CKV_AWS_173:the variables name resources and contain no secret, and Lambda encrypts them with its own key
   #checkov:skip=CKV_AWS_272:make package signs nothing, and Terraform compares the digest or the version of the package
   function_name = var.name

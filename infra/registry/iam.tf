@@ -52,7 +52,7 @@ data "aws_iam_policy_document" "store" {
     condition {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
-      values   = ["deprecated *", "downloads *", "keyring", "module *", "modules", "pin *", "proof *", "reach", "search *", "upload *", "uploads *", "usage *"]
+      values   = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "reach", "search *", "sending *", "upload *", "uploads *", "usage *"]
     }
   }
 
@@ -78,6 +78,31 @@ data "aws_iam_policy_document" "store" {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
       values   = ["upload *", "uploads *"]
+    }
+  }
+
+  # store/src/records/dynamodb/outbox.rs: the broker deletes an event that its receiver has got. It writes no row of a webhook, so an
+  # attacker in the function cannot add a receiver.
+  statement {
+    sid       = "OutboxSent"
+    actions   = ["dynamodb:DeleteItem"]
+    resources = [aws_dynamodb_table.registry.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["outbox *"]
+    }
+  }
+
+  # store/src/event_bus.rs: the broker sends events to this bus, and to no other.
+  dynamic "statement" {
+    for_each = aws_cloudwatch_event_bus.registry[*].arn
+
+    content {
+      sid       = "EventsSend"
+      actions   = ["events:PutEvents"]
+      resources = [statement.value]
     }
   }
 

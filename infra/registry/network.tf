@@ -39,7 +39,7 @@ resource "aws_vpc_endpoint" "routed" {
 }
 
 resource "aws_vpc_endpoint" "named" {
-  for_each = local.endpoints ? toset(["kms", "sts"]) : toset([])
+  for_each = local.endpoints ? toset(concat(["kms", "sts"], var.event_bus ? ["events"] : [])) : toset([])
 
   vpc_id              = var.vpc.id
   service_name        = "${data.aws_partition.current.reverse_dns_prefix}.${local.region}.${each.key}"
@@ -56,7 +56,7 @@ data "aws_vpc" "registry" {
   id = var.vpc.id
 }
 
-# Private DNS leads every client in the VPC to these endpoints, so they admit all of them; KMS and STS decide who may do
+# Private DNS leads every client in the VPC to these endpoints, so they admit all of them; the services decide who may do
 # what. The rules are inside the group, since a rule for each block could not be planned together with a VPC.
 resource "aws_security_group" "endpoints" {
   count = local.endpoints ? 1 : 0

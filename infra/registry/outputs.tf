@@ -57,7 +57,7 @@ output "log_group" {
 }
 
 output "event_bus" {
-  description = "ARN of the bus with events for archives; null without one."
+  description = "ARN of the bus with events of versions; null without one."
   value       = one(aws_cloudwatch_event_bus.registry[*].arn)
 }
 

@@ -163,7 +163,7 @@ variable "throttle" {
 }
 
 variable "vpc" {
-  description = "Runs the function in these private subnets. `endpoints` creates endpoints for DynamoDB and S3 (in `route_table_ids`), KMS and STS, for every client in the VPC. The VPC must not have any of them yet, and needs them if it has no NAT. `client_cidrs` may reach the load balancer."
+  description = "Runs the function in these private subnets. `endpoints` creates endpoints for DynamoDB and S3 (in `route_table_ids`), KMS, STS, and EventBridge with `event_bus`, for every client in the VPC. The VPC must not have any of them yet, and needs them if it has no NAT. `client_cidrs` may reach the load balancer."
   type = object({
     id              = string
     subnet_ids      = list(string)
@@ -560,9 +560,21 @@ variable "alarms" {
 }
 
 variable "event_bus" {
-  description = "Whether to create an EventBridge bus with an event for every new archive in the bucket."
+  description = "Whether to create an EventBridge bus to which the function sends the events of versions (source `stile`). S3's own event for every new archive (source `aws.s3`) goes there, too. It needs `schedule`."
   type        = bool
   default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.event_bus || var.schedule
+    error_message = "event_bus needs schedule: without it, the function sends no event."
+  }
+}
+
+variable "schedule" {
+  description = "Whether a schedule invokes the function each minute, which sends events to webhooks and to the bus, and adds counted downloads to the table."
+  type        = bool
+  default     = true
   nullable    = false
 }
 

@@ -197,6 +197,29 @@ async fn no_secret_of_a_variable_or_a_file_is_in_the_output() {
 }
 
 #[tokio::test]
+async fn an_event_bus_is_shown_and_with_it_what_the_sdk_uses_also_for_a_folder() {
+    let data = ["--data", "/nothing/here", "--host", HOST];
+    let mut home = home();
+    let shown = show(BROKER, &home, &data).await;
+    assert_eq!(row(&shown, "broker", "event-bus").1, "-");
+    assert!(!shown.stdout.contains("EventBridge"), "{shown:?}");
+    home.variable("STILE_EVENT_BUS", "stile");
+    home.variable("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://127.0.0.1:9");
+    let shown = show(BROKER, &home, &data).await;
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    let (source, value) = row(&shown, "broker", "event-bus");
+    assert_eq!((source.as_str(), value.as_str()), ("variable STILE_EVENT_BUS", "stile"));
+    let (source, value) = row(&shown, "AWS", "endpoint of EventBridge");
+    assert_eq!(
+        (source.as_str(), value.as_str()),
+        ("variable AWS_ENDPOINT_URL_EVENTBRIDGE", "http://127.0.0.1:9")
+    );
+    home.variable("AWS_ENDPOINT_URL_EVENTBRIDGE", "");
+    let refused = home.run(&program(BROKER), &[&["serve"][..], &data].concat()).await;
+    assert!(refused.stderr.contains("`AWS_ENDPOINT_URL_EVENTBRIDGE` is set to nothing"));
+}
+
+#[tokio::test]
 async fn nothing_is_connected_to_and_nothing_is_created() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();

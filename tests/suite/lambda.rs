@@ -300,6 +300,8 @@ async fn function_answers(program: &std::path::Path) {
         refused["errorMessage"], "Unauthorized",
         "the exact word for which the gateway answers 401"
     );
+    let ticked = function.invoke(&json!({"stile": {"internal": "tick", "v": 1}})).await.unwrap();
+    assert_eq!(ticked["delivered"], 0, "{ticked}");
     let broken = function.invoke(&json!({"requestContext": 7})).await.unwrap_err();
     assert_eq!(broken["errorType"], "NoEvent");
 

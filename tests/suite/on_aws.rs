@@ -9,6 +9,10 @@ const BACKEND: Backend = Backend::Aws;
 mod bearer;
 #[path = "corpus.rs"]
 mod corpus;
+#[path = "event_bus.rs"]
+mod event_bus;
+#[path = "events.rs"]
+mod events;
 #[path = "exchange.rs"]
 mod exchange;
 #[path = "exchange_with_sts.rs"]

@@ -17,6 +17,10 @@ const SHORT: Duration = Duration::from_millis(100);
 mod bearer;
 #[path = "corpus.rs"]
 mod corpus;
+#[path = "event_bus.rs"]
+mod event_bus;
+#[path = "events.rs"]
+mod events;
 #[path = "exchange.rs"]
 mod exchange;
 #[path = "exchange_with_sts.rs"]

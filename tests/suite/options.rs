@@ -28,7 +28,7 @@ fn said_once(ran: &CommandOutput, what: &str) {
 }
 
 /// Wrong values of options of the broker.
-const WRONG: [(&str, &str); 18] = [
+const WRONG: [(&str, &str); 19] = [
     ("--host", "localhost"),
     ("--listen", "nowhere"),
     ("--listen", "0.0.0.0:8443"),
@@ -40,6 +40,7 @@ const WRONG: [(&str, &str); 18] = [
     ("--regions", "us-attacker-1"),
     ("--sts-endpoint", "https://sts.example.com"),
     ("--sts-endpoint", "here"),
+    ("--event-bus", "my bus"),
     ("--link-ttl", "59"),
     ("--store-timeout", "0"),
     ("--sts-timeout", "601"),

@@ -118,6 +118,11 @@ fn only_authentication_makes_identities_and_only_the_admin_program_is_an_operato
 }
 
 #[test]
+fn only_a_test_makes_a_client_of_webhooks_that_connects_to_other_addresses() {
+    assert_eq!(strangers(&["WebhookClient::for_test("], is_test), NONE);
+}
+
+#[test]
 fn the_clock_and_the_environment_are_read_where_they_are_read() {
     let clock = strangers(&["SystemTime::now", "Utc::now", "Local::now"], |path| {
         [

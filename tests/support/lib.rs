@@ -11,6 +11,7 @@
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
 //! | [`git_server`] | a git repository over HTTPS on loopback |
+//! | [`webhook_receiver`] | a receiver of webhooks over HTTPS on loopback |
 //! | [`raw_archive`] | archives byte by byte, with random changes, and unpacked by other programs |
 //! | [`dev_ca`] | a certificate authority for one test |
 //! | [`permissions`] | programs that file permissions bind even as root |
@@ -46,3 +47,4 @@ pub mod soak;
 pub mod sts;
 pub mod terraform;
 pub mod time_limits;
+pub mod webhook_receiver;

@@ -21,6 +21,7 @@ pub(crate) mod namespace;
 mod namespace_set;
 pub(crate) mod store;
 pub(crate) mod token;
+pub(crate) mod webhook;
 
 use std::path::Path;
 use std::process::ExitCode;

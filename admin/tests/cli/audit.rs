@@ -27,6 +27,11 @@ fn each_change_appends_one_event_and_what_only_reads_appends_none() {
         ("namespace create acme".to_owned(), Some("namespace created")),
         ("namespace create acme".to_owned(), Some("namespace unchanged")),
         ("namespace list".to_owned(), None),
+        ("webhook add ci https://ci.example.com/".to_owned(), Some("webhook created")),
+        ("webhook add ci https://ci.example.com/".to_owned(), Some("webhook conflict")),
+        ("webhook list".to_owned(), None),
+        ("webhook remove ci".to_owned(), Some("webhook deleted")),
+        ("webhook remove ci".to_owned(), Some("webhook absent")),
         (format!("grant create {on_acme} --download"), Some("grant created")),
         (format!("grant create {on_acme} --download"), Some("grant unchanged")),
         (format!("grant create {on_acme} --upload"), Some("grant conflict")),
@@ -54,7 +59,7 @@ fn each_change_appends_one_event_and_what_only_reads_appends_none() {
             .skip(before)
             .map(|event| {
                 assert_eq!((&event["v"], &event["operator"]), (&1.into(), &"local:tester".into()));
-                let on_principal = ![JTI, "--all", "store", "namespace create"]
+                let on_principal = ![JTI, "--all", "store", "namespace create", "webhook"]
                     .iter()
                     .any(|other| command.contains(other));
                 assert_eq!(event["about"] == "aws:111122223333:role/deploy", on_principal);

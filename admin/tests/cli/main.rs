@@ -23,3 +23,4 @@ mod support;
 mod token;
 mod upload;
 mod usage;
+mod webhook;

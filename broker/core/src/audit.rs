@@ -16,6 +16,7 @@ use crate::package::source::{ModuleSource, ObjectAddress};
 use crate::package::{PackageAddress, Version};
 use crate::principal::Principal;
 use crate::token::{Claims, TokenId};
+use crate::webhook::WebhookName;
 
 /// The version of the fields, in the field `v`.
 ///
@@ -91,6 +92,8 @@ names! {
         Key = "key",
         /// Creating a namespace, or setting its limits.
         Namespace = "namespace",
+        /// Adding or removing a webhook.
+        Webhook = "webhook",
         /// Creating a store, or migrating it.
         Store = "store",
     }
@@ -215,6 +218,7 @@ pub struct Event {
     source: Option<String>,
     operator: Option<String>,
     about: Option<Principal>,
+    webhook: Option<String>,
     network: Option<Network>,
     count: Option<u64>,
 }
@@ -241,6 +245,7 @@ impl Event {
             source: None,
             operator: None,
             about: None,
+            webhook: None,
             network: None,
             count: None,
         }
@@ -331,6 +336,11 @@ impl Event {
         self.namespace = Some(namespace.as_str().to_owned());
     }
 
+    /// Sets the webhook that the change affects.
+    pub fn webhook(&mut self, name: &WebhookName) {
+        self.webhook = Some(name.as_str().to_owned());
+    }
+
     /// Sets the token that the change affects.
     pub fn token(&mut self, id: &TokenId) {
         self.token_id = Some(id.as_str().to_owned());
@@ -390,6 +400,7 @@ impl Event {
             source = self.source.as_deref(),
             operator = self.operator.as_deref(),
             about = self.about.as_ref().map(Principal::as_str),
+            webhook = self.webhook.as_deref(),
             network = network.map(tracing::field::display),
             count = self.count,
         );

@@ -4,7 +4,7 @@
 //! argument.
 //!
 //! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`identity`], [`token`],
-//! [`package`], [`search`], [`grants`], [`usage`], [`audit`].
+//! [`package`], [`search`], [`grants`], [`usage`], [`version_event`], [`webhook`], [`audit`].
 
 pub mod audit;
 pub mod clock;
@@ -18,3 +18,5 @@ pub mod principal;
 pub mod search;
 pub mod token;
 pub mod usage;
+pub mod version_event;
+pub mod webhook;

@@ -6,6 +6,7 @@ use stile_protocol::audience::Audience;
 use stile_protocol::region::Region;
 
 use super::download_counts::DownloadCounts;
+use super::events::Events;
 use super::limits::Limits;
 use crate::audit::AuditLog;
 use crate::authn::sigv4::{SingleFlight, Sts};
@@ -55,6 +56,8 @@ pub struct Broker {
     pub clock: Clock,
     /// The downloads that the store has not counted yet.
     pub download_counts: DownloadCounts,
+    /// The events of versions, and where they go.
+    pub events: Events,
     /// The time of the last good readiness check.
     pub readiness: Readiness,
 }

@@ -54,9 +54,12 @@ pub async fn change(
     }
     let permit = broker.limits.upload(bearer.principal(), access.address().namespace());
     let _permit = permit.ok_or(LifeError::Overloaded)?;
-    let changed = broker.store.change_life(access, version, change, broker.clock.now()).await?;
+    let now = broker.clock.now();
+    let listeners = broker.events.destinations(&broker.store, now).await?;
+    let changed = broker.store.change_life(access, version, change, &listeners, now).await?;
     match changed {
         LifeChanged::Done => {
+            broker.events.committed();
             broker.search_cache.forget(access.address().namespace());
             event.outcome(Outcome::Changed);
             if explanation.is_some() {

@@ -116,9 +116,12 @@ pub async fn publish(
     let new = NewVersion { search, ..new };
     let access = bearer.decide_again(broker, access, event).await?;
     let sha256 = archive.sha256().to_owned();
-    let outcome = broker.store.publish(&access, &new, archive, broker.clock.now()).await?;
+    let now = broker.clock.now();
+    let listeners = broker.events.destinations(&broker.store, now).await?;
+    let outcome = broker.store.publish(&access, &new, archive, &listeners, now).await?;
     event.outcome(logged(outcome));
     if outcome == Published::Created {
+        broker.events.committed();
         broker.search_cache.forget(access.address().namespace());
     }
     let address = access.address().clone();

@@ -118,13 +118,16 @@ pub async fn publish_object(
     // The object can arrive slowly, and an operator may delete the grant meanwhile.
     let access = bearer.decide_again(broker, access, event).await?;
     let now = broker.clock.now();
-    let published = broker.store.publish_object(&access, &new, archive, read, now).await?;
+    let listeners = broker.events.destinations(&broker.store, now).await?;
+    let published =
+        broker.store.publish_object(&access, &new, archive, read, &listeners, now).await?;
     let outcome = match published {
         SourcePublished::Answered(outcome) => outcome,
         SourcePublished::Refused(refusal) => return Err(refusal.into()),
     };
     event.outcome(logged(outcome));
     if outcome == Published::Created {
+        broker.events.committed();
         broker.search_cache.forget(address.namespace());
     }
     Ok(ObjectPublication { address, version: new.version, object, outcome, warnings })

@@ -64,13 +64,17 @@ pub async fn publish_source(
     // The body can arrive slowly, and an operator may delete the grant meanwhile.
     let access = bearer.decide_again(broker, access, event).await?;
     let now = broker.clock.now();
-    let published = broker.store.publish_source(&access, &version, &source, claimed, now).await?;
+    let listeners = broker.events.destinations(&broker.store, now).await?;
+    let published =
+        broker.store.publish_source(&access, &version, &source, claimed, &listeners, now);
+    let published = published.await?;
     let outcome = match published {
         SourcePublished::Answered(outcome) => outcome,
         SourcePublished::Refused(refusal) => return Err(refusal.into()),
     };
     event.outcome(logged(outcome));
     if outcome == Published::Created {
+        broker.events.committed();
         broker.search_cache.forget(access.address().namespace());
     }
     Ok(SourcePublication { address: access.address().clone(), version, source, outcome })

@@ -18,17 +18,22 @@ pub async fn sweep_store(broker: Arc<Broker>, every: Duration) {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        match broker.store.sweep(broker.clock.now()).await {
-            Ok(swept) if swept == Swept::default() => {}
-            Ok(Swept { archives, temporary }) => tracing::info!(
-                archives,
-                temporary,
-                "deleted archives and temporary files that nothing needs"
-            ),
-            Err(error) => tracing::warn!(
-                error = &error as &dyn Error,
-                "cannot delete what nothing needs in the store; the broker tries again in an hour"
-            ),
-        }
+        sweep(&broker).await;
+    }
+}
+
+/// Sweeps the store once.
+pub(super) async fn sweep(broker: &Broker) {
+    match broker.store.sweep(broker.clock.now()).await {
+        Ok(swept) if swept == Swept::default() => {}
+        Ok(Swept { archives, temporary }) => tracing::info!(
+            archives,
+            temporary,
+            "deleted archives and temporary files that nothing needs"
+        ),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn Error,
+            "cannot delete what nothing needs in the store; the broker tries again later"
+        ),
     }
 }

@@ -120,6 +120,7 @@ impl Registry {
             default_ttl: 3600,
             iam_source: None,
             authorizer_base: None,
+            event_bus: None,
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             store_timeout: None,
@@ -142,7 +143,7 @@ impl Registry {
         };
         runtime.block_on(store.create_grant(&access, grant, NOW)).expect("the grant is created");
         let broker = Arc::new(
-            boot::assemble(&config, audience, store, Clock::from_fn(|| NOW), Folding::Off)
+            boot::assemble(&config, audience, store, None, Clock::from_fn(|| NOW), Folding::Off)
                 .expect("a broker starts"),
         );
         let function = |source: Option<&str>| {

@@ -15,8 +15,10 @@ mod blobs;
 mod blocking;
 mod deadlines;
 mod error;
+mod event_bus;
 mod files;
 mod keys;
+mod outgoing;
 mod records;
 mod retry;
 mod store;
@@ -38,6 +40,10 @@ pub use blobs::{
 };
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};
+pub use event_bus::{EventBus, EventBusName, EventBusNameError};
 pub use keys::{KeyFile, Keys, Kms};
-pub use records::{COUNTS_PER_COMMIT, DynamoDb, Migrated, Records, Sqlite};
+pub use outgoing::{
+    Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
+};
+pub use records::{COUNTS_PER_COMMIT, DynamoDb, MAX_WAITING, Migrated, Records, Sqlite};
 pub use store::{AwsCreated, FolderCreated, Store};

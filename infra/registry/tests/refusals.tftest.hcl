@@ -712,3 +712,14 @@ run "a_source_bucket_with_an_alias_of_a_key" {
 
   expect_failures = [var.source_buckets]
 }
+
+run "a_bus_to_which_the_function_would_send_nothing" {
+  command = plan
+
+  variables {
+    event_bus = true
+    schedule  = false
+  }
+
+  expect_failures = [var.event_bus]
+}

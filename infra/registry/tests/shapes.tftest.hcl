@@ -502,3 +502,59 @@ run "the_role_reads_the_objects_of_source_buckets_and_no_others" {
     error_message = "Only S3 in the region of the key decrypts."
   }
 }
+
+run "a_schedule_invokes_exactly_this_function_each_minute" {
+  assert {
+    condition     = aws_scheduler_schedule.tick[0].schedule_expression == "rate(1 minute)" && aws_scheduler_schedule.tick[0].target[0].arn == aws_lambda_function.registry.arn
+    error_message = "The schedule invokes the function each minute."
+  }
+
+  assert {
+    condition     = jsondecode(aws_scheduler_schedule.tick[0].target[0].input) == { stile = { internal = "tick", v = 1 } }
+    error_message = "The input is the whole internal event."
+  }
+
+  assert {
+    condition     = aws_scheduler_schedule.tick[0].target[0].role_arn == aws_iam_role.schedule[0].arn && aws_scheduler_schedule.tick[0].target[0].retry_policy[0].maximum_retry_attempts == 0
+    error_message = "The schedule has a role of its own, and does not repeat a failed invocation."
+  }
+
+  assert {
+    condition     = flatten([for statement in data.aws_iam_policy_document.schedule[0].statement : concat(tolist(statement.actions), tolist(statement.resources))]) == ["lambda:InvokeFunction", aws_lambda_function.registry.arn]
+    error_message = "The role of the schedule may invoke this function and do nothing else."
+  }
+}
+
+run "without_a_schedule_nothing_else_may_invoke_the_function" {
+  variables {
+    schedule = false
+  }
+
+  assert {
+    condition     = length(aws_scheduler_schedule.tick) + length(aws_iam_role.schedule) + length(aws_iam_role_policy.schedule) == 0
+    error_message = "There is neither a schedule nor its role."
+  }
+}
+
+run "the_function_sends_events_to_exactly_one_bus" {
+  variables {
+    event_bus = true
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.environment[0].variables.STILE_EVENT_BUS == aws_cloudwatch_event_bus.registry[0].arn
+    error_message = "The function knows the bus."
+  }
+
+  assert {
+    condition     = flatten([for statement in data.aws_iam_policy_document.store.statement : tolist(statement.resources) if contains(statement.actions, "events:PutEvents")]) == [aws_cloudwatch_event_bus.registry[0].arn]
+    error_message = "The function may send to this bus only."
+  }
+}
+
+run "without_a_bus_the_function_may_send_to_none" {
+  assert {
+    condition     = !contains(keys(aws_lambda_function.registry.environment[0].variables), "STILE_EVENT_BUS") && length([for statement in data.aws_iam_policy_document.store.statement : statement if contains(statement.actions, "events:PutEvents")]) == 0
+    error_message = "No bus, no right."
+  }
+}

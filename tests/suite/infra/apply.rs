@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_tests::aws::emulated::REGION;
 use stile_tests::aws::moto::{ACCOUNT, Moto};
-use stile_tests::aws::policy::{AwsRequest, BUCKET, Decision, HOST, KEY, Policy, TABLE};
+use stile_tests::aws::policy::{AwsRequest, BUCKET, BUS, Decision, HOST, KEY, Policy, TABLE};
 use stile_tests::aws::proxy::{AwsProxy, CALLS};
 use stile_tests::broker::served::system_time;
 use stile_tests::broker::{deploy, module_zip};
@@ -21,8 +22,10 @@ use stile_tests::sts::identity::Identity;
 use stile_tests::sts::local::LocalSts;
 use stile_tests::terraform::Terraform;
 use stile_tests::terraform::provider::terraform_on;
+use stile_tests::time_limits;
 use tempfile::TempDir;
 
+use super::lists::{BY_HAND, LISTS};
 use super::plan::copy_infra;
 
 mod uses;
@@ -37,47 +40,9 @@ const UNSEEN: [(&str, &str); 6] = [
     ("MainLog logs:PutLogEvents", "Lambda writes the log"),
 ];
 
-/// Other calls of `stile-admin store init` and `stile-broker check`, with the rights of the person
-/// who runs them.
-const BY_HAND: [&str; 13] = [
-    "dynamodb:CreateTable",
-    "dynamodb:DescribeTable",
-    "dynamodb:UpdateTimeToLive",
-    "kms:CreateAlias",
-    "kms:CreateKey",
-    "kms:DescribeKey",
-    "kms:EnableKeyRotation",
-    "s3:GetBucketVersioning",
-    "s3:PUT ",
-    "s3:PUT encryption",
-    "s3:PUT lifecycle",
-    "s3:PUT publicAccessBlock",
-    "s3:PUT versioning",
-];
-
 /// The file in the target folder with the policies of the function and the operator, for
 /// generalized requests.
 const GRANTED: &str = "aws-granted.json";
-
-/// The calls that list everything that could exist, and a text that an answer contains once for
-/// each thing.
-const LISTS: [(&str, &str, &str, &str); 15] = [
-    ("dynamodb", "DynamoDB_20120810.ListTables", "{}", "\"stile"),
-    ("dynamodb", "DynamoDB_20120810.ListTables", "{}", "\"tfstate-"),
-    ("s3", "GET /", "", "<Bucket>"),
-    ("lambda", "GET /2015-03-31/functions", "", "\"FunctionArn\""),
-    ("apigateway", "GET /v2/apis", "", "\"apiId\""),
-    ("kms", "TrentService.ListAliases", "{}", "alias/stile"),
-    ("kms", "TrentService.ListAliases", "{}", "alias/tfstate-"),
-    ("resource-groups", "POST /groups-list", "{}", "\"GroupName\""),
-    ("logs", "Logs_20140328.DescribeLogGroups", "{}", "\"logGroupName\""),
-    ("events", "AWSEvents.ListRules", "{}", "\"Arn\""),
-    ("events", "AWSEvents.ListEventBuses", "{\"NamePrefix\": \"stile\"}", "\"Arn\""),
-    ("iam", "ListRoles 2010-05-08", "", "<RoleName>"),
-    ("sns", "ListTopics 2010-03-31", "", "<TopicArn>"),
-    ("monitoring", "DescribeAlarms 2010-08-01", "", "<AlarmName>"),
-    ("route53", "GET /2013-04-01/hostedzone", "", "<HostedZone>"),
-];
 
 /// An applied example.
 struct Applied {
@@ -144,6 +109,10 @@ impl Applied {
         self.registry[name].as_str().unwrap_or_default()
     }
 
+    fn table_arn(&self) -> String {
+        format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{}", self.output("table"))
+    }
+
     /// Returns the variables that Lambda would give the function.
     async fn function_environment(&self) -> Vec<(String, String)> {
         let name = self.registry["function"]["name"].as_str().unwrap();
@@ -190,14 +159,14 @@ impl Applied {
 
     /// Returns a policy with those statements, for generalized requests.
     fn generalized(&self, statements: &[Value]) -> String {
-        let table = self.output("table");
-        let table = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}");
+        let table = self.table_arn();
         let bucket = format!("arn:aws:s3:::{}", self.output("bucket"));
         json!({ "Statement": statements })
             .to_string()
             .replace(&table, TABLE)
             .replace(&bucket, BUCKET)
             .replace(&format!("arn:aws:s3:::{}", uses::SOURCE_BUCKET), BUCKET)
+            .replace(self.output("event_bus"), BUS)
             .replace(self.output("token_key_arn"), KEY)
             .replace(&format!("{:?}", self.output("host")), &format!("{HOST:?}"))
     }
@@ -292,6 +261,10 @@ impl AtWork {
         home
     }
 
+    fn asked(&self, identity: &Identity) -> BTreeSet<AwsRequest> {
+        self.proxy.requests_by(&identity.access_key_id)
+    }
+
     /// Runs a command of `stile-admin` on the table, as an operator.
     async fn operate(&self, applied: &Applied, arguments: &[&str]) -> CommandOutput {
         let mut home = Home::temporary();
@@ -355,7 +328,7 @@ async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
         empty.stderr
     );
     assert!(
-        applied.things().await.values().filter(|count| **count > 0).count() >= 14,
+        applied.things().await.values().filter(|count| **count > 0).count() >= 15,
         "{:?}",
         applied.things().await
     );
@@ -466,8 +439,22 @@ async fn serve(applied: &Applied) -> (BTreeSet<AwsRequest>, BTreeSet<AwsRequest>
     let ready = work.broker.client().get(work.broker.url("/readyz")).send().await.unwrap();
     assert_eq!(ready.status(), 200, "{}", work.broker.log());
     exercise(applied, &work, &publisher).await;
-    let asked = |identity: &Identity| work.proxy.requests_by(&identity.access_key_id);
-    (asked(&work.function), asked(&work.operator))
+    events_are_sent(applied, &work).await;
+    (work.asked(&work.function), work.asked(&work.operator))
+}
+
+/// Waits until the broker has sent an event to the bus, and deleted its row.
+async fn events_are_sent(applied: &Applied, work: &AtWork) {
+    let put = AwsRequest::new("events:PutEvents", applied.output("event_bus"));
+    let deleted = AwsRequest::new("dynamodb:DeleteItem", &applied.table_arn())
+        .with("dynamodb:LeadingKeys", "outbox bus");
+    let sent = time_limits::wait(async {
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        while !work.asked(&work.function).is_superset(&[put.clone(), deleted.clone()].into()) {
+            tick.tick().await;
+        }
+    });
+    assert!(sent.await.is_some(), "{}", work.broker.log());
 }
 
 /// Runs the other uses of the programs in the life of a registry.

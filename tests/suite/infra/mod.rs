@@ -3,6 +3,7 @@
 
 mod alarms;
 mod apply;
+mod lists;
 mod pages;
 mod plan;
 mod scanners;

@@ -153,7 +153,14 @@ impl EmulatedAws {
         self.call("kms", "TrentService", action, &body).await
     }
 
-    async fn call(&self, service: &str, api: &str, action: &str, body: &Value) -> Value {
+    /// Calls a service from outside the project.
+    pub(in crate::aws) async fn call(
+        &self,
+        service: &str,
+        api: &str,
+        action: &str,
+        body: &Value,
+    ) -> Value {
         let request =
             client(None).post(self.proxy.endpoint()).header("authorization", unsigned(service));
         let request = request

@@ -2,6 +2,7 @@
 
 pub mod emulated;
 mod emulator;
+pub mod event_bus;
 pub mod moto;
 pub mod policy;
 pub mod proxy;

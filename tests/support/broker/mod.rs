@@ -3,6 +3,7 @@
 //! The test sets the clock, and the broker asks a local STS. Requests arrive in memory or over TCP.
 
 pub mod archives;
+pub mod events;
 pub mod journal;
 pub mod operator;
 pub mod reply;
@@ -214,6 +215,7 @@ impl TestBroker {
             default_ttl: 3600,
             iam_source: None,
             authorizer_base: None,
+            event_bus: None,
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
@@ -226,6 +228,7 @@ impl TestBroker {
                 &config,
                 audience,
                 store,
+                None,
                 Clock::from_fn(move || for_broker.now()),
                 Folding::Off,
             )

@@ -137,6 +137,16 @@ pub enum LifeChange {
     Restore,
 }
 
+impl LifeChange {
+    /// Returns the explanation, if the change has one.
+    pub const fn explanation(&self) -> Option<&Explanation> {
+        match self {
+            Self::Deprecate(explanation) | Self::Unpublish(explanation) => Some(explanation),
+            Self::Undeprecate | Self::Restore => None,
+        }
+    }
+}
+
 impl Life {
     /// Returns the life after a change. `None` if the change changes nothing.
     pub fn after(&self, change: LifeChange, by: &str, at: i64) -> Option<Self> {

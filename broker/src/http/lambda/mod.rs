@@ -1,12 +1,15 @@
 //! The broker as a Lambda function: answers four forms of events with the same router as the
 //! server.
 //!
+//! A fifth form is internal: a schedule invokes the function with it, and no gateway can.
+//!
 //! The source and the caller of an event are in its own fields. This module passes them on as
 //! extensions of the request, which no client can set. The broker ignores the same values in a
 //! header, a body or a query.
 
 mod authorizer;
 mod event_error;
+mod internal;
 mod method_arn;
 mod shape;
 
@@ -23,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tower::ServiceExt;
 
-use crate::app::Broker;
+use crate::app::{Broker, tick};
 use crate::authn::gateway::IamSource;
 use crate::config::{AuthorizerBase, Config};
 use crate::http::archive_body::DirectLimit;
@@ -72,6 +75,9 @@ impl Function {
 
     /// Answers one event.
     pub async fn answer(&self, event: &RawValue) -> Result<Box<RawValue>, EventError> {
+        if internal::is_tick(event) {
+            return to_json(&internal::answer(tick(&self.broker).await));
+        }
         // Only authorizer events have a field `type`, and clients cannot set a field outside of
         // their request.
         let kind =

@@ -44,6 +44,15 @@ pub struct AwsEndpoints {
     )]
     pub(super) only_sts: Option<String>,
 
+    /// The endpoint of EventBridge only
+    #[arg(
+        long = "aws-endpoint-eventbridge",
+        env = "AWS_ENDPOINT_URL_EVENTBRIDGE",
+        value_name = "URL",
+        hide = true
+    )]
+    pub(super) only_eventbridge: Option<String>,
+
     /// Whether the SDK ignores all of these variables
     #[arg(
         long = "aws-ignore-endpoints",
@@ -90,6 +99,7 @@ impl AwsEndpoints {
             ("AWS_ENDPOINT_URL_S3", &self.only_s3),
             ("AWS_ENDPOINT_URL_KMS", &self.only_kms),
             ("AWS_ENDPOINT_URL_STS", &self.only_sts),
+            ("AWS_ENDPOINT_URL_EVENTBRIDGE", &self.only_eventbridge),
         ];
         for (name, value) in variables {
             match value.as_deref() {
@@ -104,7 +114,13 @@ impl AwsEndpoints {
     /// Returns the one URL that replaces every service. `None` if the SDK ignores it, or if a service
     /// has its own: then one of the services could be the real one.
     pub fn of_every_service(&self) -> Option<&str> {
-        let of_one_service = [&self.only_dynamodb, &self.only_s3, &self.only_kms, &self.only_sts];
+        let of_one_service = [
+            &self.only_dynamodb,
+            &self.only_s3,
+            &self.only_kms,
+            &self.only_sts,
+            &self.only_eventbridge,
+        ];
         let is_used = self.are_ignored() == Ok(false);
         let is_alone = of_one_service.into_iter().all(Option::is_none);
         self.every_service.as_deref().filter(|_| is_used && is_alone)
@@ -152,6 +168,10 @@ mod tests {
             (
                 AwsEndpoints { only_dynamodb: set(""), ..none() },
                 EndpointsError::Empty("AWS_ENDPOINT_URL_DYNAMODB"),
+            ),
+            (
+                AwsEndpoints { only_eventbridge: set(""), ..none() },
+                EndpointsError::Empty("AWS_ENDPOINT_URL_EVENTBRIDGE"),
             ),
             (
                 AwsEndpoints { only_s3: set(""), ignored: set("False"), ..none() },
@@ -207,6 +227,7 @@ mod tests {
             AwsEndpoints { only_dynamodb: set(url), ..all() },
             AwsEndpoints { only_s3: set("https://s3.example.com"), ..all() },
             AwsEndpoints { only_sts: set(url), ..all() },
+            AwsEndpoints { only_eventbridge: set(url), ..all() },
             AwsEndpoints { only_kms: set(url), ..AwsEndpoints::default() },
             AwsEndpoints { ignored: set("true"), ..all() },
             AwsEndpoints { ignored: set("True"), ..all() },

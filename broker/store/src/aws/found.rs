@@ -33,6 +33,8 @@ pub enum AwsService {
     Kms,
     /// STS.
     Sts,
+    /// EventBridge.
+    EventBridge,
 }
 
 impl AwsService {
@@ -43,6 +45,7 @@ impl AwsService {
             Self::S3 => "S3",
             Self::Kms => "KMS",
             Self::Sts => "STS",
+            Self::EventBridge => "EventBridge",
         }
     }
 
@@ -53,6 +56,7 @@ impl AwsService {
             Self::S3 => "aws-endpoint-s3",
             Self::Kms => "aws-endpoint-kms",
             Self::Sts => "aws-endpoint-sts",
+            Self::EventBridge => "aws-endpoint-eventbridge",
         }
     }
 }
@@ -98,6 +102,7 @@ impl AwsEndpoints {
             AwsService::S3 => self.only_s3.as_ref(),
             AwsService::Kms => self.only_kms.as_ref(),
             AwsService::Sts => self.only_sts.as_ref(),
+            AwsService::EventBridge => self.only_eventbridge.as_ref(),
         }
     }
 }

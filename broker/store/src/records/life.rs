@@ -2,6 +2,7 @@
 //! published.
 
 use stile_core::package::{LifeChange, PackageAddress, Version};
+use stile_core::version_event::VersionEvent;
 
 use super::Records;
 use super::model::VersionRecord;
@@ -9,17 +10,19 @@ use super::mutation::{Mutation, Outcome};
 use super::package_document;
 use super::packages::MAX_VERSIONS;
 use crate::retry::Retry;
-use crate::{LifeChanged, StoreError};
+use crate::{Destination, LifeChanged, StoreError};
 
 impl Records {
-    /// Changes the life of a version, and the list of its package, in one commit.
+    /// Changes the life of a version, and the list of its package, and keeps the event for each
+    /// listener, in one commit. `event` makes it.
     pub(crate) async fn change_life(
         &self,
         address: &PackageAddress,
         version: &Version,
         change: &LifeChange,
-        by: &str,
-        now: i64,
+        (by, now): (&str, i64),
+        event: impl Fn(&VersionRecord) -> Result<VersionEvent, StoreError>,
+        listeners: &[Destination],
     ) -> Result<LifeChanged, StoreError> {
         let mut retry = Retry::default();
         loop {
@@ -63,6 +66,9 @@ impl Records {
                     }));
                 }
                 mutations.push(Mutation::PutPackage { address: address.clone(), before, package });
+            }
+            if !listeners.is_empty() {
+                mutations.extend(self.keep_event(event(&record)?, listeners).await?);
             }
             match self.commit(mutations).await? {
                 Outcome::Done => return Ok(LifeChanged::Done),

@@ -3,7 +3,7 @@
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
 //! rules above it exist once: `grants`, `namespaces`, `quota`, `single_use`, `revocations`,
-//! `packages`, `life`, `uploads`, `sources` and `usage`.
+//! `packages`, `life`, `uploads`, `sources`, `usage`, `webhooks` and `outbox`.
 
 mod dynamodb;
 mod grants;
@@ -11,6 +11,7 @@ mod life;
 pub(crate) mod model;
 pub(crate) mod mutation;
 mod namespaces;
+pub(crate) mod outbox;
 mod package_document;
 mod packages;
 mod quota;
@@ -26,6 +27,7 @@ pub(crate) mod stored_object;
 mod tests;
 mod uploads;
 pub(crate) mod usage;
+mod webhooks;
 
 use bytes::Bytes;
 use stile_core::grants::{GrantNamespace, PermittedNamespaces};
@@ -36,6 +38,7 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
 pub use dynamodb::DynamoDb;
+pub use outbox::MAX_WAITING;
 pub use sqlite::Sqlite;
 pub use sqlite::migrations::Migrated;
 pub use usage::COUNTS_PER_COMMIT;

@@ -14,6 +14,8 @@ use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::package::{Life, PackageAddress, SearchText, UploadId, Version};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::usage::DownloadKey;
+use stile_core::version_event::VersionEvent;
+use stile_core::webhook::WebhookName;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::{ModuleAddress, Namespace};
 
@@ -21,7 +23,8 @@ use super::model::{
     CountedUsage, OpenUploads, PackageRecord, PrincipalGrants, Quota, RecordedNamespace, Revision,
     RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
 };
-use crate::{NamespaceRecord, NamespaceUsage};
+use crate::outgoing::SendingState;
+use crate::{Delivery, Destination, NamespaceRecord, NamespaceUsage, Webhook};
 
 /// One change. A commit makes all of its changes, or none.
 #[derive(Debug, Clone)]
@@ -97,6 +100,18 @@ pub(crate) enum Mutation {
     /// Sets the allowed sources of a namespace, and adds its record if it has none. Its record must
     /// not have changed since the read.
     SetSources { before: Option<RecordedNamespace>, record: NamespaceRecord },
+    /// Keeps an event for each of the destinations. The condition always holds. The backend may
+    /// delete events that are older than `forget_before`, in Unix seconds.
+    AddEvent { event: VersionEvent, destinations: Vec<Destination>, forget_before: i64 },
+    /// Deletes an event for one destination. The condition also holds if there is no such event.
+    RemoveDelivery(Delivery),
+    /// Replaces the state of a destination, if its revision is still `before`. `after` has the next
+    /// one.
+    PutSendingState { destination: Destination, before: i64, after: SendingState },
+    /// Adds a webhook, if its name is free.
+    AddWebhook(Webhook),
+    /// Removes a webhook and its state as a destination, if it still has this id.
+    RemoveWebhook { name: WebhookName, id: String },
     /// Records the registry that the records are for, if none is recorded.
     AddHost(Audience),
 }

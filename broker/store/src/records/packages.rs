@@ -15,12 +15,14 @@ use crate::{Published, StoreError};
 pub(super) const MAX_VERSIONS: usize = 10_000;
 
 impl Records {
-    /// Adds a version whose archive is stored already, and lists it.
+    /// Adds a version whose archive is stored already, and lists it. `event` keeps the
+    /// event of it, if there is a listener.
     pub(crate) async fn add_version(
         &self,
         address: &PackageAddress,
         version: &Version,
         record: VersionRecord,
+        event: Option<Mutation>,
     ) -> Result<Published, StoreError> {
         let mut retry = Retry::default();
         loop {
@@ -52,6 +54,7 @@ impl Records {
                 bytes: record.bytes,
                 quota,
             }));
+            mutations.extend(event.clone());
             match self.commit(mutations).await? {
                 Outcome::Done => return Ok(Published::Created),
                 Outcome::TooLarge => return Ok(Published::Full),

@@ -7,6 +7,7 @@ mod listed_versions;
 mod metadata;
 mod objects;
 mod on_aws;
+mod outbox;
 mod packages;
 mod sources;
 

@@ -5,15 +5,17 @@ use aws_config::SdkConfig;
 use stile_core::grants::{Download, PackageAccess, Upload as UploadRight};
 use stile_core::package::source::{AllowedSources, ObjectAddress, SourceRefusal};
 use stile_core::package::{Life, NewVersion, PackageAddress, VerifiedArchive, Version};
+use stile_core::version_event::{Consists, Happening};
 
 use super::Store;
+use super::outbox::Reported;
 use crate::blobs::{Blobs, OpenedObject, ReadObject, SourceBuckets};
 use crate::records::compare;
 use crate::records::model::{Content, VersionRecord};
 use crate::records::stored_object::{ObjectState, StoredObject};
 use crate::{
-    AwsDeadlines, Located, Location, ObjectRefusal, PermittedObject, Published, SourcePublished,
-    StoreError,
+    AwsDeadlines, Destination, Located, Location, ObjectRefusal, PermittedObject, Published,
+    SourcePublished, StoreError,
 };
 
 impl Store {
@@ -73,13 +75,15 @@ impl Store {
     }
 
     /// Publishes a version with an object, if the namespace still allows it. The archive has the
-    /// bytes of the object, and the store keeps only its metadata.
+    /// bytes of the object, and the store keeps only its metadata. In the commit that adds the
+    /// version, it keeps an event for each listener.
     pub async fn publish_object(
         &self,
         access: &PackageAccess<UploadRight>,
         new: &NewVersion,
         archive: VerifiedArchive,
         object: ReadObject,
+        listeners: &[Destination],
         now: i64,
     ) -> Result<SourcePublished, StoreError> {
         let (address, version) = (access.address(), &new.version);
@@ -99,6 +103,10 @@ impl Store {
         if let Some(json) = archive.metadata() {
             self.blobs.put_metadata(archive.sha256(), json).await?;
         }
+        let happening = Happening::Published;
+        let reported = Reported { happening, access, version, reason: None, at: now };
+        let event =
+            self.keep_event(&reported, Consists::Archive(archive.sha256()), listeners).await?;
         let record = VersionRecord {
             content: Content::Object(StoredObject {
                 address: at,
@@ -116,7 +124,8 @@ impl Store {
             life: Life::default(),
             search: new.search.clone(),
         };
-        self.records.add_version(address, version, record).await.map(SourcePublished::Answered)
+        let published = self.records.add_version(address, version, record, event).await?;
+        Ok(SourcePublished::Answered(published))
     }
 
     /// Returns the signed URL of an object, or why nobody gets the version.

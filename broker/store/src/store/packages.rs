@@ -11,15 +11,17 @@ use stile_core::package::{
 };
 use stile_core::search::SearchEntry;
 use stile_core::usage::DownloadKey;
+use stile_core::version_event::{Consists, Happening};
 use stile_protocol::names::Namespace;
 
 use super::Store;
+use super::outbox::{Reported, consists};
 use crate::blobs::{FetchedObject, SpaceAllocation};
 use crate::records::model::{Content, VersionRecord};
 use crate::records::{COUNTS_PER_COMMIT, UploadAdded, compare};
 use crate::{
-    AfterDownload, BegunUpload, DownloadTotal, FetchedUpload, LifeChanged, Located, Location,
-    PendingUpload, Published, PublishedObject, StoreError, VersionDetails,
+    AfterDownload, BegunUpload, Destination, DownloadTotal, FetchedUpload, LifeChanged, Located,
+    Location, PendingUpload, Published, PublishedObject, StoreError, VersionDetails,
 };
 
 impl Store {
@@ -107,16 +109,22 @@ impl Store {
         }))
     }
 
-    /// Changes the life of a version.
+    /// Changes the life of a version. In the same commit, it keeps an event for each listener.
     pub async fn change_life(
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
         change: &LifeChange,
+        listeners: &[Destination],
         now: i64,
     ) -> Result<LifeChanged, StoreError> {
         let by = access.principal().to_string();
-        self.records.change_life(access.address(), version, change, &by, now).await
+        let reason = change.explanation().map(|explanation| explanation.reason.as_str());
+        let happening = Happening::from(change);
+        let reported = Reported { happening, access, version, reason, at: now };
+        let event = |record: &VersionRecord| self.event(&reported, consists(&record.content));
+        let (address, step) = (access.address(), (by.as_str(), now));
+        self.records.change_life(address, version, change, step, event, listeners).await
     }
 
     /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
@@ -197,12 +205,14 @@ impl Store {
         Ok(())
     }
 
-    /// Publishes a verified archive.
+    /// Publishes a verified archive. In the commit that adds the version, it keeps an event for each
+    /// listener.
     pub async fn publish(
         &self,
         access: &PackageAccess<UploadRight>,
         new: &NewVersion,
         archive: VerifiedArchive,
+        listeners: &[Destination],
         now: i64,
     ) -> Result<Published, StoreError> {
         let (address, version, bytes) = (access.address(), &new.version, archive.bytes());
@@ -226,6 +236,10 @@ impl Store {
         if let Some(exceeded) = quota.and_then(|quota| quota.exceeded_by(bytes)) {
             return Ok(Published::OverQuota(exceeded));
         }
+        let happening = Happening::Published;
+        let reported = Reported { happening, access, version, reason: None, at: now };
+        let consists = Consists::Archive(archive.sha256());
+        let event = self.keep_event(&reported, consists, listeners).await?;
         let _lock = self.blobs.lock_for_publish().await?;
         let record = VersionRecord {
             content: Content::Archive(self.blobs.put(address, version, archive).await?),
@@ -237,7 +251,7 @@ impl Store {
             life: Life::default(),
             search: new.search.clone(),
         };
-        self.records.add_version(address, version, record).await
+        self.records.add_version(address, version, record, event).await
     }
 
     /// Returns the result of publishing these bytes if that would change nothing:

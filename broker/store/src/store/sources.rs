@@ -3,20 +3,25 @@
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::source::ModuleSource;
 use stile_core::package::{Claimed, Life, SearchText, Version};
+use stile_core::version_event::{Consists, Happening};
 
 use super::Store;
+use super::outbox::Reported;
 use crate::records::model::{Content, VersionRecord};
-use crate::{SourcePublished, StoreError};
+use crate::{Destination, SourcePublished, StoreError};
 
 impl Store {
-    /// Publishes a version with a source, if the namespace allows it. `claimed` is what the
-    /// publisher's environment claims about the version.
+    /// Publishes a version with a source, if the namespace allows it. In the commit that adds the
+    /// version, it keeps an event for each listener.
+    ///
+    /// `claimed` is what the publisher's environment claims about the version.
     pub async fn publish_source(
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
         source: &ModuleSource,
         claimed: Option<Claimed>,
+        listeners: &[Destination],
         now: i64,
     ) -> Result<SourcePublished, StoreError> {
         let address = access.address();
@@ -24,6 +29,10 @@ impl Store {
         if let Err(refusal) = allowed.permit(source) {
             return Ok(SourcePublished::Refused(refusal));
         }
+        let happening = Happening::Published;
+        let reported = Reported { happening, access, version, reason: None, at: now };
+        let event =
+            self.keep_event(&reported, Consists::Source(source.as_str()), listeners).await?;
         let record = VersionRecord {
             content: Content::Source(source.clone()),
             bytes: 0,
@@ -34,6 +43,7 @@ impl Store {
             life: Life::default(),
             search: SearchText::default(),
         };
-        self.records.add_version(address, version, record).await.map(SourcePublished::Answered)
+        let published = self.records.add_version(address, version, record, event).await?;
+        Ok(SourcePublished::Answered(published))
     }
 }

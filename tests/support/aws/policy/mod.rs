@@ -28,6 +28,9 @@ pub const BUCKET: &str = "BUCKET";
 /// Replaces the ARN of the token key, which encrypts the keyring.
 pub const KEY: &str = "KEY";
 
+/// Replaces the ARN of the event bus.
+pub const BUS: &str = "BUS";
+
 /// Replaces the registry host.
 pub const HOST: &str = "HOST";
 
@@ -96,7 +99,7 @@ impl AwsRequest {
     /// Replaces the parts that differ from test to test, so that a whole run has few different
     /// requests.
     ///
-    /// Names become [`TABLE`], [`BUCKET`], [`KEY`] and [`HOST`]; the rest of a path or of a
+    /// Names become [`TABLE`], [`BUCKET`], [`KEY`], [`BUS`] and [`HOST`]; the rest of a path or of a
     /// partition key becomes `*`.
     #[must_use]
     pub fn generalized(&self) -> Self {
@@ -108,6 +111,8 @@ impl AwsRequest {
             };
         } else if self.action.starts_with("kms:") {
             request.resource = KEY.to_owned();
+        } else if self.action == "events:PutEvents" {
+            request.resource = BUS.to_owned();
         } else if let Some((_, table)) = self.resource.split_once(":table/") {
             request.resource = match table.split_once('/') {
                 Some((_, index)) => format!("{TABLE}/{index}"),

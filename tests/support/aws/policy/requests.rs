@@ -94,6 +94,14 @@ fn of_json((service, action): (&str, &str), body: &Value) -> Vec<AwsRequest> {
                 })
                 .collect()
         }
+        ("AWSEvents", "PutEvents") => {
+            let entries = body["Entries"].as_array().into_iter().flatten();
+            let bus = |entry: &Value| match entry["EventBusName"].as_str() {
+                Some(bus) if bus.starts_with("arn:") => bus.to_owned(),
+                bus => arn("events", &format!("event-bus/{}", bus.unwrap_or("default"))),
+            };
+            entries.map(|entry| AwsRequest::new("events:PutEvents", &bus(entry))).collect()
+        }
         (service, action) if service.starts_with("DynamoDB_") => vec![on_table(action, body)],
         (service, action) => vec![AwsRequest::new(&format!("{service}:{action}"), "")],
     }

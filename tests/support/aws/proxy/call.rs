@@ -48,6 +48,7 @@ impl Call {
             Some((service, action)) if service.starts_with("DynamoDB_") => {
                 format!("dynamodb {action}")
             }
+            Some(("AWSEvents", action)) => format!("events {action}"),
             Some((service, action)) => format!("{service} {action}"),
             None if head.headers.contains_key("x-stile-audience") => {
                 "sts GetCallerIdentity".to_owned()
@@ -196,6 +197,7 @@ mod tests {
         for (name, value, method, expected) in [
             ("x-amz-target", "TrentService.Decrypt", "POST", "kms Decrypt"),
             ("x-amz-target", "DynamoDB_20120810.GetItem", "POST", "dynamodb GetItem"),
+            ("x-amz-target", "AWSEvents.PutEvents", "POST", "events PutEvents"),
             ("x-stile-audience", "a.example", "POST", "sts GetCallerIdentity"),
             ("authorization", scope, "POST", "sts POST"),
             ("host", "a.example", "PUT", "s3 PUT"),

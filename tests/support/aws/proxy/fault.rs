@@ -35,6 +35,8 @@ pub enum Fault {
     Large,
     /// `307` to that URL. A client that follows it sends the signed request there.
     Redirect(String),
+    /// EventBridge refuses every entry of a call, in its own format: an answer that is a success.
+    RefuseEntries,
     /// S3 reports that the bucket does not exist, in its own format.
     NoBucket,
     /// S3 denies access with this message, in its own format.
@@ -103,6 +105,14 @@ impl Fault {
                     .header("x-amz-request-id", "4442587FB7D0A2F9");
                 let body =
                     format!("<Error><Code>AccessDenied</Code><Message>{message}</Message></Error>");
+                Ok(response.body(Body::from(body)).unwrap())
+            }
+            Self::RefuseEntries => {
+                let entry = json!({ "ErrorCode": "ThrottlingException", "ErrorMessage": "later" });
+                let body = json!({ "FailedEntryCount": 1, "Entries": [entry] }).to_string();
+                let response = Response::builder()
+                    .header("content-type", "application/x-amz-json-1.1")
+                    .header("x-amzn-requestid", "4442587FB7D0A2F9");
                 Ok(response.body(Body::from(body)).unwrap())
             }
             Self::Portal => answer(

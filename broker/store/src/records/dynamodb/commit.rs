@@ -3,9 +3,12 @@
 use super::attributes::{number, text};
 use super::grants::{NEVER, pin_key};
 use super::table::{Key, TTL, Write};
-use super::{DynamoDb, grants, namespaces, packages, revocations, single, uploads, usage};
+use super::{
+    DynamoDb, grants, namespaces, outbox, packages, revocations, single, uploads, usage, webhooks,
+};
 use crate::StoreError;
 use crate::records::mutation::{Mutation, Outcome};
+use crate::records::outbox::deliveries;
 use crate::records::retention::MARGIN;
 
 /// The writes of one mutation, or the reason why it has none.
@@ -132,6 +135,15 @@ impl DynamoDb {
                     None => return Ok(Rendered::Refused),
                 }
             }
+            Mutation::AddEvent { event, destinations, .. } => {
+                deliveries(event, destinations).map(|delivery| outbox::add(&delivery)).collect()
+            }
+            Mutation::RemoveDelivery(delivery) => vec![outbox::remove(delivery)],
+            Mutation::PutSendingState { destination, before, after } => {
+                vec![outbox::put_state(destination, *before, after)]
+            }
+            Mutation::AddWebhook(webhook) => vec![webhooks::add(webhook)],
+            Mutation::RemoveWebhook { name, id } => webhooks::remove(name, id),
             Mutation::AddHost(host) => vec![single::add_host(host)],
         };
         Ok(Rendered::Writes(writes))

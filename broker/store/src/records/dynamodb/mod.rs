@@ -6,6 +6,7 @@ mod commit;
 mod compression;
 mod grants;
 mod namespaces;
+mod outbox;
 mod packages;
 mod revocations;
 mod search;
@@ -14,6 +15,7 @@ mod single;
 mod table;
 mod uploads;
 mod usage;
+mod webhooks;
 
 use aws_config::SdkConfig;
 

@@ -19,6 +19,9 @@
 //! | one upload | `upload I` / `upload` | one read |
 //! | latest download of a deprecated version | `deprecated P` / `download` | in the same batch |
 //! | downloads of a package on a day | `downloads module A` / `V P DAY` | one paged query |
+//! | all webhooks | `webhooks` / `N` | one paged query |
+//! | events to send to a destination | `outbox webhook I`, `outbox bus` / `N E` | one paged query |
+//! | who may send to a destination | `sending webhook I`, `sending bus` / `state` | one read, or one batch |
 //! | use of a proof | `proof D` / `claim` | one conditional write |
 //!
 //! The store never scans the table. A space separates the parts of a key, because it sorts before
@@ -260,7 +263,7 @@ impl DynamoDb {
     ) -> Result<(), StoreError> {
         // A key condition may not have an empty string.
         let sort_key = (!prefix.is_empty()).then_some(("begins_with(sk, :sk)", prefix));
-        self.query_where(pk, sort_key, enough).await
+        self.query_where(pk, sort_key, None, enough).await
     }
 
     /// Reads every row of a partition whose sort key is at least `first`, in the same way.
@@ -270,13 +273,28 @@ impl DynamoDb {
         first: &str,
         enough: impl FnMut(Option<Row>) -> bool,
     ) -> Result<(), StoreError> {
-        self.query_where(pk, Some(("sk >= :sk", first)), enough).await
+        self.query_where(pk, Some(("sk >= :sk", first)), None, enough).await
+    }
+
+    /// Reads every row of a partition whose sort key is after `last`, in the same way, in pages of at
+    /// most that many rows.
+    pub(super) async fn query_after(
+        &self,
+        pk: &str,
+        last: &str,
+        page: usize,
+        enough: impl FnMut(Option<Row>) -> bool,
+    ) -> Result<(), StoreError> {
+        // A key condition may not have an empty string.
+        let sort_key = (!last.is_empty()).then_some(("sk > :sk", last));
+        self.query_where(pk, sort_key, i32::try_from(page).ok(), enough).await
     }
 
     async fn query_where(
         &self,
         pk: &str,
         sort_key: Option<(&str, &str)>,
+        page: Option<i32>,
         mut enough: impl FnMut(Option<Row>) -> bool,
     ) -> Result<(), StoreError> {
         let mut from = None;
@@ -286,6 +304,7 @@ impl DynamoDb {
                 .query()
                 .table_name(&self.table)
                 .consistent_read(true)
+                .set_limit(page)
                 .set_exclusive_start_key(from);
             asked = asked.expression_attribute_values(":pk", text(pk));
             asked = match sort_key {

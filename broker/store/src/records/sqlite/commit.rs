@@ -7,12 +7,14 @@ use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
 
 use super::{
-    Sqlite, database_error, grants, namespaces, packages, revocations, single, uploads, usage,
+    Sqlite, database_error, grants, namespaces, outbox, packages, revocations, single, uploads,
+    usage, webhooks,
 };
-use crate::StoreError;
 use crate::records::model::RevocationRecords;
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
+use crate::records::outbox::deliveries;
 use crate::records::sealed_keyring;
+use crate::{Destination, StoreError};
 
 impl Sqlite {
     /// Commits all of the mutations or none. The lock of the transaction excludes other writers, so
@@ -91,7 +93,12 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         }
         Mutation::DeleteUpload { .. }
         | Mutation::CountDownloads { .. }
-        | Mutation::PutSearchText { .. } => Ok(true),
+        | Mutation::PutSearchText { .. }
+        | Mutation::AddEvent { .. }
+        | Mutation::RemoveDelivery(_) => Ok(true),
+        Mutation::PutSendingState { destination, before, .. } => {
+            Ok(outbox::state_of(transaction, destination)?.revision == *before)
+        }
         Mutation::PutKeyring { before, .. } => {
             let revision = single::keyring(transaction)?.map_or(0, |keyring| keyring.revision);
             Ok(revision == *before)
@@ -104,6 +111,10 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let stored = namespaces::record_of(transaction, &record.namespace)?;
             Ok(stored == before.clone().map(Some))
         }
+        Mutation::AddWebhook(webhook) => {
+            Ok(!exists("SELECT 1 FROM webhooks WHERE name = ?1", &[&webhook.name.as_str()])?)
+        }
+        Mutation::RemoveWebhook { id, .. } => exists("SELECT 1 FROM webhooks WHERE id = ?1", &[id]),
         Mutation::AddHost(_) => Ok(single::host(transaction)?.is_none()),
     }
 }
@@ -189,6 +200,28 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         }
         Mutation::SetSources { record, .. } => {
             namespaces::put_sources(transaction, record).map_err(database_error)
+        }
+        Mutation::AddEvent { event, destinations, forget_before } => {
+            outbox::forget(transaction, *forget_before)
+                .and_then(|()| {
+                    deliveries(event, destinations)
+                        .try_for_each(|delivery| outbox::add(transaction, &delivery))
+                })
+                .map_err(database_error)
+        }
+        Mutation::RemoveDelivery(delivery) => {
+            outbox::remove(transaction, delivery).map_err(database_error)
+        }
+        Mutation::PutSendingState { destination, after, .. } => {
+            outbox::put_state(transaction, destination, after).map_err(database_error)
+        }
+        Mutation::AddWebhook(webhook) => {
+            webhooks::add(transaction, webhook).map_err(database_error)
+        }
+        Mutation::RemoveWebhook { id, .. } => {
+            let destination = Destination::Webhook(id.clone());
+            execute("DELETE FROM sending WHERE destination = ?1", &[&destination.key()])?;
+            execute("DELETE FROM webhooks WHERE id = ?1", &[id])
         }
         Mutation::AddHost(host) => {
             put_single(transaction, single::HOST, 1, host.as_str()).map_err(database_error)

@@ -128,6 +128,28 @@ const SOURCES: &str = "
 INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 6', 1);
 ";
 
+/// Programs of every format so far can use this one. They keep no event, and send none.
+const EVENTS: &str = "
+CREATE TABLE IF NOT EXISTS webhooks (
+  id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL, secret TEXT NOT NULL,
+  created_by TEXT NOT NULL, created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS outbox (
+  destination TEXT NOT NULL, key TEXT NOT NULL, event TEXT NOT NULL, kind TEXT NOT NULL,
+  body TEXT NOT NULL, created_at INTEGER NOT NULL,
+  PRIMARY KEY (destination, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS outbox_by_created_at ON outbox (created_at);
+
+CREATE TABLE IF NOT EXISTS sending (
+  destination TEXT PRIMARY KEY, revision INTEGER NOT NULL, failures INTEGER NOT NULL,
+  failing_since INTEGER, not_before INTEGER NOT NULL, reached TEXT NOT NULL, gone_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 7', 1);
+";
+
 /// Returns all migrations in order. Never change a released migration; add a new one at the end.
 /// Each must be safe to repeat, because two processes can start at the same time.
 fn migrations() -> Migrations<'static> {
@@ -155,11 +177,12 @@ fn migrations() -> Migrations<'static> {
             add_column(transaction, "module_versions", "origin", "TEXT")?;
             add_column(transaction, "namespaces", "sources", "TEXT")
         }),
+        M::up(EVENTS),
     ])
 }
 
 /// The number of migrations that this program knows: the format that it reads and writes.
-pub(crate) const FORMAT: i64 = 6;
+pub(crate) const FORMAT: i64 = 7;
 
 /// The result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,11 +7,13 @@ mod commit;
 mod grants;
 pub(crate) mod migrations;
 mod namespaces;
+mod outbox;
 mod packages;
 mod revocations;
 mod single;
 mod uploads;
 mod usage;
+mod webhooks;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
