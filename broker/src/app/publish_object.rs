@@ -112,7 +112,7 @@ pub async fn publish_object(
         let turn = broker.limits.checks.take(bearer.principal(), address.namespace());
         let _turn = turn.await.ok_or(PublishError::NoTurn)?;
         let archive = upload.verify(format, broker.limits.archives).await?;
-        metadata::describe(archive, broker.limits.archives).await
+        metadata::describe(archive, &broker.limits).await
     };
     let new = NewVersion { version, format, claimed, search };
     // The object can arrive slowly, and an operator may delete the grant meanwhile.

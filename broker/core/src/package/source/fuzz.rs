@@ -40,7 +40,7 @@ pub fn source(bytes: &[u8]) -> Verdict {
             Err(error) => assert!(is_plain(&error.to_string()), "{error:?}"),
         }
     }
-    let change = SourcesChange { remove_all: false, add: allowed };
+    let change = SourcesChange { add: allowed, ..SourcesChange::default() };
     let list = AllowedSources::default().changed(&change).expect("64 entries fit");
     let stored = list.to_text();
     assert_eq!(AllowedSources::read(stored.as_deref()), list, "the list is read as it was written");
@@ -119,11 +119,12 @@ fn check_permitted(text: &str, source: &ModuleSource, list: &AllowedSources) {
     };
     let including = list.entries().iter().filter_map(|entry| match entry {
         AllowedEntry::Known(entry) if includes(entry) => Some(entry),
-        AllowedEntry::Known(_) | AllowedEntry::Unknown(_) => None,
+        AllowedEntry::Known(_) | AllowedEntry::Objects(_) | AllowedEntry::Unknown(_) => None,
     });
     let including: Vec<&AllowedSource> = including.collect();
     assert!(!including.is_empty(), "no entry includes `{text}`");
-    let may_move = including.iter().any(|entry| entry.moving_refs());
+    let longest = including.iter().max_by_key(|entry| entry.address().len());
+    let may_move = longest.is_some_and(|entry| entry.moving_refs());
     assert!(may_move || !source.is_moving(), "`{text}` can move");
     let host = |text: &str| text.split('/').nth(2).map(str::to_owned);
     assert!(including.iter().all(|entry| host(entry.address()) == host(text)), "another host");
