@@ -82,34 +82,45 @@ pub struct SearchIndex {
     words: BTreeMap<String, Vec<u32>>,
 }
 
+/// The words of an index while it is created: a hash map, because there are a million of them.
+#[derive(Default)]
+struct Words(HashMap<String, Vec<u32>>);
+
+impl Words {
+    /// Adds a word of a module. The places of a module come in the order of their weights, so only the
+    /// first one counts.
+    fn add(&mut self, word: &str, at: u32, weight: u8) {
+        let packed = at << 4 | u32::from(weight);
+        match self.0.get_mut(word) {
+            Some(found) if found.last().is_some_and(|last| last >> 4 == at) => {}
+            Some(found) => found.push(packed),
+            None => {
+                self.0.insert(word.to_owned(), vec![packed]);
+            }
+        }
+    }
+}
+
 impl SearchIndex {
     /// Creates the index of some modules.
     pub fn new(entries: Vec<SearchEntry>) -> Self {
-        let mut words: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        let mut words = Words::default();
         let mut modules = Vec::with_capacity(entries.len());
         for (at, entry) in (0_u32..).zip(entries) {
             let SearchEntry { address, version, published_at, text } = entry;
             let name = format!("{} {}", address.name, address.system);
+            let [in_name, in_description, in_inputs, in_readme] = WEIGHTS;
+            words_of(&name).for_each(|word| words.add(&word, at, in_name));
             let description = text.description.as_deref().unwrap_or_default();
-            let places = [
-                words_of(&name).collect::<Vec<_>>(),
-                words_of(description).collect(),
-                text.inputs().iter().flat_map(|input| words_of(input)).collect(),
-                text.words().to_vec(),
-            ];
-            let mut best: HashMap<String, u8> = HashMap::new();
-            for (place, weight) in places.into_iter().zip(WEIGHTS) {
-                for word in place {
-                    best.entry(word).or_insert(weight);
-                }
+            words_of(description).for_each(|word| words.add(&word, at, in_description));
+            for input in text.inputs() {
+                words_of(input).for_each(|word| words.add(&word, at, in_inputs));
             }
-            for (word, weight) in best {
-                words.entry(word).or_default().push(at << 4 | u32::from(weight));
-            }
+            text.words().iter().for_each(|word| words.add(word, at, in_readme));
             let description = text.description;
             modules.push(FoundModule { address, version, published_at, description });
         }
-        Self { modules, words }
+        Self { modules, words: words.0.into_iter().collect() }
     }
 
     /// Returns the number of modules.
