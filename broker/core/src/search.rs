@@ -2,7 +2,7 @@
 //!
 //! Every word of a query must begin a word of the module. A name counts most, a README least.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use stile_protocol::names::{ModuleAddress, System};
 
@@ -105,7 +105,8 @@ struct IndexedWord {
 impl SearchIndex {
     /// Creates the index of some modules.
     pub fn new(entries: Vec<SearchEntry>) -> Self {
-        let mut words: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        // A hash map, because there can be a million words.
+        let mut words: HashMap<String, Vec<u32>> = HashMap::new();
         let mut index = Self { found: Vec::with_capacity(entries.len()), ..Self::default() };
         for (at, entry) in (0_u32..).zip(entries) {
             for (word, weight) in words_of_module(&entry) {
@@ -115,6 +116,8 @@ impl SearchIndex {
             let description = text.description;
             index.found.push(FoundModule { address, version, published_at, description });
         }
+        let mut words: Vec<_> = words.into_iter().collect();
+        words.sort_unstable();
         for (word, modules) in words {
             index.text.push_str(&word);
             index.modules.extend(modules);
@@ -218,6 +221,16 @@ impl SearchIndex {
         let word = self.text.get(from.text_end..to.text_end).unwrap_or_default();
         let modules = self.modules.get(from.modules_end..to.modules_end).unwrap_or_default();
         (word, modules)
+    }
+}
+
+/// Returns the words in a stored word. An earlier release stored letters as they were written, which
+/// matters only outside of ASCII.
+fn stored(word: &str) -> Vec<String> {
+    if word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+        vec![word.to_owned()]
+    } else {
+        words_of(word)
     }
 }
 

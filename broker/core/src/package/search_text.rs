@@ -22,6 +22,9 @@ const MAX_BYTES: usize = 4 << 10;
 /// The characters of the shortest and of the longest word that is found.
 const WORD: std::ops::RangeInclusive<usize> = 2..=40;
 
+/// The most bytes of a word.
+const MAX_WORD_BYTES: usize = 4 * 40;
+
 /// The text by which a version is found. It is bounded, whatever the module says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SearchText {
@@ -73,15 +76,16 @@ impl SearchText {
     }
 
     /// Reads the form of the store. What is malformed counts as missing: it only finds less.
+    ///
+    /// The words of the README are as [`Self::new`] found them, so they are not split again: a search
+    /// reads the texts of thousands of modules.
     pub fn read(value: &Value) -> Self {
-        let texts = |name: &str| value.get(name).and_then(Value::as_array).cloned();
-        let inputs = texts("inputs").unwrap_or_default();
-        let words = value.get("words").and_then(Value::as_str).unwrap_or_default();
-        Self::new(
-            value.get("description").and_then(Value::as_str),
-            inputs.iter().filter_map(Value::as_str),
-            words,
-        )
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        let inputs = value.get("inputs").and_then(Value::as_array).into_iter().flatten();
+        let words = text("words").unwrap_or_default().split(' ');
+        let words = words.filter(|word| (1..=MAX_WORD_BYTES).contains(&word.len()));
+        let rest = Self::new(text("description"), inputs.filter_map(Value::as_str), "");
+        Self { words: words.take(MAX_WORDS).map(str::to_owned).collect(), ..rest }
     }
 }
 

@@ -139,7 +139,8 @@ fn an_entry_can_be_stricter_than_the_one_above_it() {
     let add = ["git::https://h.example/acme", "git::https://h.example/acme/vpc"]
         .map(|text| AllowedSource::parse(text, text.ends_with("acme")).unwrap());
     let list = AllowedSources::default();
-    let list = list.changed(&SourcesChange { add: add.into(), ..SourcesChange::default() }).unwrap();
+    let list =
+        list.changed(&SourcesChange { add: add.into(), ..SourcesChange::default() }).unwrap();
     for (text, expected) in [
         ("git::https://h.example/acme/net?ref=main", Ok(())),
         ("git::https://h.example/acme/vpc-x?ref=main", Ok(())),
