@@ -69,6 +69,7 @@ fn page(address: &ModuleAddress, found: &Value) -> String {
     page.line("bytes", &provenance["bytes"]);
     page.line("format", &provenance["format"]);
     page.line("published from", &provenance["source"]);
+    page.line("object version", &provenance["object_version"]);
     page.line("source", &found["source"]);
     for name in ["environment", "repository", "commit", "run"] {
         page.line(&format!("{name} (claimed)"), &provenance["claimed"][name]);

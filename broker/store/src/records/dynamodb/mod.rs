@@ -14,6 +14,7 @@ mod single;
 mod table;
 mod uploads;
 mod usage;
+mod version_changes;
 
 use aws_config::SdkConfig;
 
