@@ -31,6 +31,13 @@ resource "aws_iam_role_policy" "store" {
   name   = "store"
   role   = aws_iam_role.function.id
   policy = data.aws_iam_policy_document.store.json
+
+  lifecycle {
+    precondition {
+      condition     = !contains(var.source_buckets[*].bucket, aws_s3_bucket.modules.bucket)
+      error_message = "source_buckets must not have the bucket of the registry itself, ${aws_s3_bucket.modules.bucket}: it has the archives of all namespaces."
+    }
+  }
 }
 
 data "aws_iam_policy_document" "store" {

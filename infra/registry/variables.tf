@@ -301,8 +301,8 @@ variable "source_buckets" {
   }
 
   validation {
-    condition     = alltrue([for source in var.source_buckets : source.kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", source.kms_key_arn))])
-    error_message = "source_buckets[*].kms_key_arn must be the ARN of a KMS key; leave it out for objects that no KMS key of yours encrypts."
+    condition     = alltrue([for source in var.source_buckets : source.kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", source.kms_key_arn))])
+    error_message = "source_buckets[*].kms_key_arn must be the ARN of one KMS key, without a pattern; leave it out for objects that no KMS key of yours encrypts."
   }
 }
 

@@ -41,6 +41,8 @@ mod modules;
 mod notices;
 #[path = "objects.rs"]
 mod objects;
+#[path = "objects_again.rs"]
+mod objects_again;
 #[path = "objects_terraform.rs"]
 mod objects_terraform;
 #[path = "paths.rs"]

@@ -27,7 +27,8 @@ use crate::source::named;
 /// The broker's response for a version with an object.
 #[derive(Deserialize)]
 struct Published {
-    object: String,
+    /// Missing if the version has the same bytes as an archive.
+    object: Option<String>,
     sha256: String,
     status: String,
     warnings: Vec<String>,
@@ -66,7 +67,17 @@ pub(super) async fn publish(
     let published = spinning("waiting until the registry has read the object", Box::pin(sent))
         .await
         .map_err(|error| error.context(format_args!("`{address}` {version} was not published")))?;
-    if published.sha256 != sha256 || published.object != object.as_str() {
+    let status = match published.status.as_str() {
+        "created" => "published",
+        "replaced" => "replaced",
+        _ => "unchanged",
+    };
+    let is_new = status != "unchanged";
+    let is_other = match &published.object {
+        Some(stored) => stored != object.as_str(),
+        None => is_new,
+    };
+    if published.sha256 != sha256 || is_other {
         return Err(CommandError::failed(format!(
             "the registry stored another object as `{address}` {version}"
         )));
@@ -75,8 +86,6 @@ pub(super) async fn publish(
     for warning in &warnings {
         notice(warning);
     }
-    let is_new = published.status != "unchanged";
-    let status = if is_new { "published" } else { "unchanged" };
     let here = format!("{}/{address}", api.host());
     let block = block(&address, &here, &version);
     let json = json!({
@@ -84,8 +93,8 @@ pub(super) async fn publish(
         "module": address.to_string(),
         "version": version.to_string(),
         "sha256": sha256,
-        // An earlier publication of the same bytes can have another place.
-        "origin": is_new.then_some(object.as_str()),
+        // The same bytes can be an archive of the registry.
+        "origin": published.object,
         "source": here,
         "warnings": warnings,
     });

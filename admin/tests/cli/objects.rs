@@ -81,11 +81,59 @@ fn the_object_and_its_digest_are_sent_and_the_version_is_printed_as_a_block() {
     ];
     assert_eq!(sent, expected);
 
-    let machine = registry("unchanged").machine();
-    let again = machine.done(&format!(
-        "module publish acme/vpc/aws 1.2.0 --object {object} --sha256 {SHA256} {HOST}"
-    ));
+    let publish =
+        format!("module publish acme/vpc/aws 1.2.0 --object {object} --sha256 {SHA256} {HOST}");
+    let again = registry("unchanged").machine().done(&publish);
     assert!(again.starts_with(&format!("unchanged acme/vpc/aws 1.2.0 (sha256:{SHA256})\n")));
+    let replaced = registry("replaced").machine().done(&publish);
+    let first = format!("replaced acme/vpc/aws 1.2.0 from {object} (sha256:{SHA256})\n");
+    assert!(replaced.starts_with(&first), "{replaced}");
+}
+
+#[test]
+fn an_answer_without_the_object_is_an_archive_with_the_same_bytes_and_never_a_new_version() {
+    let registry = |status: &'static str, object: Option<&'static str>| {
+        Broker::new(move |_, _| {
+            let mut answer =
+                serde_json::json!({ "sha256": SHA256, "status": status, "warnings": [] });
+            if let Some(object) = object {
+                answer["object"] = object.into();
+            }
+            http("200 OK", "", &answer.to_string())
+        })
+    };
+    let publish = format!(
+        "module publish acme/vpc/aws 1.2.0 --object s3://acme-modules/own/vpc.zip --sha256 {SHA256} {HOST}"
+    );
+    for (status, object) in [
+        ("created", None),
+        ("replaced", None),
+        ("unchanged", Some("s3://acme-modules/own/other.zip")),
+        ("replaced", Some("s3://acme-modules/own/other.zip")),
+    ] {
+        let run = registry(status, object).machine().run(&publish);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{status} {object:?}");
+        assert!(run.stderr.contains("stored another object"), "{}", run.stderr);
+    }
+    let json = registry("unchanged", None).machine().json(&publish);
+    assert_eq!((&json["status"], &json["origin"]), (&"unchanged".into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn a_version_with_an_object_is_shown_with_the_version_of_the_object() {
+    let broker = Broker::new(|_, _| {
+        let provenance = serde_json::json!({
+            "source": "s3://acme-modules/own/vpc.zip", "object_version": "3HL4kqtJvjVBH40Nrjfkd",
+        });
+        let shown = serde_json::json!({ "version": "1.2.0", "provenance": provenance });
+        http("200 OK", "", &shown.to_string())
+    });
+    let shown = broker.machine().done(&format!("module show acme/vpc/aws 1.2.0 {HOST}"));
+    let line = |name: &str| {
+        shown.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned)
+    };
+    assert_eq!(line("published from").as_deref(), Some("s3://acme-modules/own/vpc.zip"));
+    assert_eq!(line("object version").as_deref(), Some("3HL4kqtJvjVBH40Nrjfkd"));
 }
 
 #[test]

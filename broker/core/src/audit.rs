@@ -315,6 +315,11 @@ impl Event {
         self.source = Some(object.as_str().to_owned());
     }
 
+    /// Removes the source or the object, because the version has another content.
+    pub fn without_source(&mut self) {
+        self.source = None;
+    }
+
     /// Sets the operator who changes the store directly.
     pub fn operator(&mut self, access: &OperatorAccess) {
         self.operator = Some(access.operator().to_owned());

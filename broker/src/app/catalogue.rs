@@ -52,6 +52,14 @@ pub enum CatalogueError {
         /// How the object differs.
         change: ObjectChange,
     },
+    /// S3 denies the registry the object of the version, or the object does not exist any more.
+    #[error(
+        "the registry may not read the object of {version}, or the object does not exist any more"
+    )]
+    ObjectDenied {
+        /// The version, with the address of its package.
+        version: String,
+    },
     /// The store is down.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -166,6 +174,12 @@ pub async fn download(
             event.object(&object);
             let namespace = access.address().namespace().clone();
             return Err(CatalogueError::ObjectRefused { refusal, namespace });
+        }
+        // The store raised the alarm, which has the answer of S3.
+        Located::ObjectChanged { object, change: ObjectChange::Denied } => {
+            event.object(&object);
+            let version = format!("`{}` {version}", access.address());
+            return Err(CatalogueError::ObjectDenied { version });
         }
         Located::ObjectChanged { object, change } => {
             event.object(&object);

@@ -133,6 +133,7 @@ pub(super) const fn logged(outcome: Published) -> Outcome {
     match outcome {
         Published::Created => Outcome::Created,
         Published::Same => Outcome::Unchanged,
+        Published::Replaced => Outcome::Changed,
         Published::Different | Published::Unpublished => Outcome::Conflict,
         Published::Full | Published::OverQuota(_) => Outcome::Full,
     }

@@ -12,8 +12,8 @@ use stile_core::package::{
     ArchiveUpload, Claimed, MAX_ARCHIVE, NewVersion, PackageAddress, UploadError, Version,
 };
 use stile_store::{
-    ObjectRefusal, OpenedObject, PermittedObject, Published, ReadObject, SourcePublished,
-    StoreError,
+    ObjectRefusal, OpenedObject, PermittedObject, Published, ReadObject, RecordedObject,
+    SourcePublished, StoreError,
 };
 
 /// What a publisher says about an object.
@@ -32,9 +32,12 @@ pub struct ObjectPublication {
     pub address: PackageAddress,
     /// The version.
     pub version: Version,
-    /// The object, as the publisher announced it.
-    pub object: AnnouncedObject,
-    /// Whether the version is new, already published, or in conflict.
+    /// The SHA-256 of the archive, in lower-case hex.
+    pub sha256: String,
+    /// The object that the version has, if the broker knows that from S3. `None` if the version has the
+    /// same bytes as an archive: then the broker did not read the announced object.
+    pub object: Option<ObjectAddress>,
+    /// Whether the version is new, has another object now, is already published, or in conflict.
     pub outcome: Published,
     /// What of the module's metadata could not be read, one sentence each.
     pub warnings: Vec<String>,
@@ -49,9 +52,10 @@ pub enum PublishObjectError {
     /// S3 does not give the object to the registry.
     #[error("S3 does not give the object")]
     Refused(ObjectRefusal),
-    /// The object has another SHA-256.
-    #[error("the SHA-256 of the object is {0}")]
-    OtherDigest(String),
+    /// The object has another SHA-256. The answer does not contain it, because the publisher may not be
+    /// allowed to read the object.
+    #[error("the object has another SHA-256")]
+    OtherDigest,
     /// The object is neither a zip archive nor a tar archive with gzip.
     #[error("the object is neither a `.zip` nor a `.tar.gz` archive")]
     NoArchive,
@@ -82,6 +86,9 @@ impl From<UploadError> for PublishObjectError {
 /// Adds a version with an object, if the namespace allows the object, the object has the announced
 /// bytes, and the publisher still has the right.
 ///
+/// A version that has another object with the same bytes gets this one, so that a publisher can repair
+/// it.
+///
 /// A publisher learns about an object only if the namespace allows it.
 pub async fn publish_object(
     broker: &Broker,
@@ -96,16 +103,30 @@ pub async fn publish_object(
     event.object(&object.address);
     let _permit = permit(broker, bearer, access)?;
     let permitted = broker.store.permit_object(access, &object.address).await??;
-    let address = access.address().clone();
-    let existing = broker.store.unchanged_by(access, &version, &object.sha256).await?;
-    if let Some(outcome) = existing {
-        event.outcome(logged(outcome));
-        return Ok(ObjectPublication { address, version, object, outcome, warnings: Vec::new() });
-    }
-    let (upload, read) = fetch(broker, &permitted).await?;
-    let sha256 = upload.sha256();
-    if sha256 != object.sha256 {
-        return Err(PublishObjectError::OtherDigest(sha256));
+    let (address, AnnouncedObject { address: at, sha256 }) = (access.address().clone(), object);
+    let published = |version, object, outcome, warnings| ObjectPublication {
+        address: address.clone(),
+        version,
+        sha256: sha256.clone(),
+        object,
+        outcome,
+        warnings,
+    };
+    let recorded = match broker.store.recorded_object(access, &version, &sha256).await? {
+        Ok(recorded) => recorded,
+        Err(outcome) => {
+            // The broker did not read the object, and the version does not have it.
+            event.without_source();
+            event.outcome(logged(outcome));
+            return Ok(published(version, None, outcome, Vec::new()));
+        }
+    };
+    let Some((upload, read)) = fetch(broker, &permitted, recorded.as_ref()).await? else {
+        event.outcome(logged(Published::Same));
+        return Ok(published(version, Some(at), Published::Same, Vec::new()));
+    };
+    if upload.sha256() != sha256 {
+        return Err(PublishObjectError::OtherDigest);
     }
     let format = upload.sniff().ok_or(PublishObjectError::NoArchive)?;
     let Described { archive, search, warnings } = {
@@ -119,27 +140,36 @@ pub async fn publish_object(
     let access = bearer.decide_again(broker, access, event).await?;
     let now = broker.clock.now();
     let listeners = broker.events.destinations(&broker.store, now).await?;
-    let published =
+    let answered =
         broker.store.publish_object(&access, &new, archive, read, &listeners, now).await?;
-    let outcome = match published {
+    let outcome = match answered {
         SourcePublished::Answered(outcome) => outcome,
         SourcePublished::Refused(refusal) => return Err(refusal.into()),
     };
+    let has_it = matches!(outcome, Published::Created | Published::Replaced);
+    if !has_it {
+        event.without_source();
+    }
     event.outcome(logged(outcome));
     if outcome == Published::Created {
         broker.events.committed();
         broker.search_cache.forget(address.namespace());
     }
-    Ok(ObjectPublication { address, version: new.version, object, outcome, warnings })
+    Ok(published(new.version, has_it.then_some(at), outcome, warnings))
 }
 
-/// Reads an object into a file that must still be verified.
+/// Reads an object into a file that must still be verified. `None` if it is exactly what the version
+/// has already.
 async fn fetch(
     broker: &Broker,
     object: &PermittedObject,
-) -> Result<(ArchiveUpload, ReadObject), PublishObjectError> {
+    recorded: Option<&RecordedObject>,
+) -> Result<Option<(ArchiveUpload, ReadObject)>, PublishObjectError> {
     let opened = broker.store.open_object(object, broker.clock.now()).await?;
     let mut opened: OpenedObject = opened.map_err(PublishObjectError::Refused)?;
+    if recorded.is_some_and(|recorded| opened.is(recorded)) {
+        return Ok(None);
+    }
     if opened.bytes() > MAX_ARCHIVE {
         return Err(UploadError::TooLarge.into());
     }
@@ -147,5 +177,5 @@ async fn fetch(
     while let Some(chunk) = opened.next().await? {
         incoming.write(&chunk).await?;
     }
-    Ok((incoming.finish().await?, opened.finish()))
+    Ok(Some((incoming.finish().await?, opened.finish())))
 }

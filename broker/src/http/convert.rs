@@ -253,7 +253,11 @@ impl ApiError {
             }
             CatalogueError::ObjectChanged { .. } => {
                 Self::new(ErrorCode::ObjectChanged, error.to_string())
-                    .hint("ask the publisher to put the same bytes back, or use another version")
+                    .hint("ask the publisher to publish the version again with an object that has the same bytes, or use another version")
+            }
+            CatalogueError::ObjectDenied { .. } => {
+                Self::new(ErrorCode::Internal, error.to_string())
+                    .hint("ask an operator to allow the registry `s3:GetObject`, and `kms:Decrypt` with the key of the object")
             }
             CatalogueError::Store(error) => Self::store(error),
             CatalogueError::Key(error) => Self::key(error),
@@ -359,9 +363,33 @@ impl ApiError {
                 format!("S3 does not give object `{address}` to the registry: it does not exist, or the registry may not read it"),
             )
             .hint("check the key; then ask an operator to allow the registry `s3:GetObject`, and `kms:Decrypt` with the key of the object"),
-            PublishObjectError::OtherDigest(sha256) => Self::new(
+            PublishObjectError::Refused(ObjectRefusal::VersionDenied) => Self::new(
                 ErrorCode::BadArchive,
-                format!("the SHA-256 of object `{address}` is {sha256}, and not {}", object.sha256),
+                format!("the registry may not read object `{address}` by its version, as clients do"),
+            )
+            .hint("ask an operator to allow the registry `s3:GetObjectVersion`"),
+            PublishObjectError::Refused(ObjectRefusal::NoBucket) => {
+                Self::new(ErrorCode::BadArchive, format!("there is no bucket `{}`", address.bucket()))
+                    .hint("check the bucket; then ask an operator whether it was deleted")
+            }
+            PublishObjectError::Refused(ObjectRefusal::Archived) => Self::new(
+                ErrorCode::BadArchive,
+                format!("object `{address}` is in an archive storage class, from which clients cannot read it"),
+            )
+            .hint("copy the object to another storage class"),
+            PublishObjectError::Refused(ObjectRefusal::CustomerKey) => Self::new(
+                ErrorCode::BadArchive,
+                format!("object `{address}` is encrypted with a key of its own (SSE-C), which clients do not have"),
+            )
+            .hint("copy the object with another encryption"),
+            PublishObjectError::Refused(ObjectRefusal::Encoded) => Self::new(
+                ErrorCode::BadArchive,
+                format!("object `{address}` has a content encoding, which clients would decode"),
+            )
+            .hint("put the object again without `Content-Encoding`"),
+            PublishObjectError::OtherDigest => Self::new(
+                ErrorCode::BadArchive,
+                format!("the SHA-256 of object `{address}` is not {}", object.sha256),
             )
             .hint("check the key, and compute the digest of the object again"),
             PublishObjectError::NoArchive => {

@@ -11,6 +11,8 @@ use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::names::{Namespace, Permissions};
 
+use crate::records::stored_object::StoredObject;
+
 /// Evidence that an authentication was not used before, and that the required pin is set. Only the
 /// store creates it.
 #[derive(Debug)]
@@ -295,6 +297,9 @@ pub enum Published {
     Created,
     /// The version was published before, with the same bytes. Nothing changed.
     Same,
+    /// The version was published before, with the same bytes in another object, or in another version
+    /// of it. It has the new object now.
+    Replaced,
     /// The version was published before, with other bytes. Nothing changed.
     Different,
     /// The version was published before with the same bytes, and is unpublished. Nothing changed.
@@ -327,12 +332,27 @@ pub struct PermittedObject {
 pub enum ObjectRefusal {
     /// The object does not exist.
     Missing,
+    /// The bucket does not exist.
+    NoBucket,
     /// S3 denies access. To a caller that may not list the bucket, it also denies what does not
     /// exist.
     Denied,
+    /// S3 gives the newest version of the object, and denies a read that names the version.
+    VersionDenied,
+    /// The object is in an archive storage class, and must be restored first.
+    Archived,
+    /// The object is encrypted with a key that S3 does not store (SSE-C), so no signed URL can read it.
+    CustomerKey,
+    /// The object has a content encoding, which clients would decode before they compare the digest.
+    Encoded,
 }
 
-/// How an object in a bucket without versions differs from what was published.
+/// The object that the store has of a version. Only the store creates it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedObject(pub(crate) StoredObject);
+
+/// Why nobody gets an object of a bucket without versions: it is not what was published, or S3 does
+/// not show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ObjectChange {
     /// It has another ETag, or another length.
@@ -341,6 +361,9 @@ pub enum ObjectChange {
     /// It does not exist.
     #[error("it does not exist any more")]
     Gone,
+    /// It is in an archive storage class, and must be restored first.
+    #[error("it is in an archive storage class")]
+    Archived,
     /// S3 denies access. To a caller that may not list the bucket, it also denies what does not
     /// exist.
     #[error("S3 denies access to it, or it does not exist any more")]

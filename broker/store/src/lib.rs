@@ -28,8 +28,8 @@ pub use answers::{
     HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
     NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NamespaceUsage, NewGrant,
     ObjectChange, ObjectRefusal, PendingUpload, PermittedObject, Published, PublishedObject,
-    QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome,
-    SourcePublished, SourcesSet, Swept, Updated, UploadSession, VersionDetails,
+    QuotaExceeded, Recorded, RecordedObject, Revocations, RevokedPrincipal, RevokedToken,
+    SingleUseOutcome, SourcePublished, SourcesSet, Swept, Updated, UploadSession, VersionDetails,
 };
 pub use aws::{
     AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,

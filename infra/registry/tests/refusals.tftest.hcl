@@ -713,6 +713,27 @@ run "a_source_bucket_with_an_alias_of_a_key" {
   expect_failures = [var.source_buckets]
 }
 
+run "a_source_bucket_with_a_pattern_of_keys_of_kms" {
+  command = plan
+
+  variables {
+    source_buckets = [{ bucket = "acme-modules", kms_key_arn = "arn:aws:kms:eu-central-1:111122223333:key/*" }]
+  }
+
+  expect_failures = [var.source_buckets]
+}
+
+run "the_own_bucket_as_a_source_bucket" {
+  command = plan
+
+  variables {
+    bucket_name    = "acme-stile"
+    source_buckets = [{ bucket = "acme-modules" }, { bucket = "acme-stile", prefix = "modules/acme" }]
+  }
+
+  expect_failures = [aws_iam_role_policy.store]
+}
+
 run "a_bus_to_which_the_function_would_send_nothing" {
   command = plan
 

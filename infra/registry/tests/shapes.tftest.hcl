@@ -503,6 +503,39 @@ run "the_role_reads_the_objects_of_source_buckets_and_no_others" {
   }
 }
 
+run "in_another_partition_kms_has_two_names_of_s3" {
+  variables {
+    source_buckets = [{
+      bucket      = "acme-secret"
+      kms_key_arn = "arn:aws-cn:kms:cn-north-1:444455556666:key/mrk-b41d08167df2462bac8a2d8e44d373c3"
+    }]
+  }
+
+  override_data {
+    target = data.aws_partition.current
+    values = {
+      partition  = "aws-cn"
+      dns_suffix = "amazonaws.com.cn"
+    }
+  }
+
+  assert {
+    condition = [
+      for statement in data.aws_iam_policy_document.store.statement : toset(one(statement.condition).values)
+      if statement.sid == "SourceObjectsEncryption"
+    ] == [toset(["s3.cn-north-1.amazonaws.com", "s3.cn-north-1.amazonaws.com.cn"])]
+    error_message = "Objects and archives have the same names of S3, each in the region of its key."
+  }
+
+  assert {
+    condition = [
+      for statement in data.aws_iam_policy_document.store.statement : toset(one(statement.condition).values)
+      if statement.sid == "ArchivesEncryption"
+    ] == [toset(["s3.eu-central-1.amazonaws.com", "s3.eu-central-1.amazonaws.com.cn"])]
+    error_message = "So does the data key."
+  }
+}
+
 run "a_schedule_invokes_exactly_this_function_each_minute" {
   assert {
     condition     = aws_scheduler_schedule.tick[0].schedule_expression == "rate(1 minute)" && aws_scheduler_schedule.tick[0].target[0].arn == aws_lambda_function.registry.arn

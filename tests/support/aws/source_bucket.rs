@@ -48,6 +48,23 @@ impl SourceBucket {
         version.and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned()
     }
 
+    /// Puts an object with a content encoding.
+    pub async fn put_encoded(&self, key: &str, encoding: &str, body: impl Into<Vec<u8>>) {
+        let headers = [("content-encoding", encoding)];
+        self.sent(Method::PUT, &format!("/{key}"), &headers, body).await;
+    }
+
+    /// Puts an object into a storage class.
+    pub async fn put_in_class(&self, key: &str, class: &str, body: impl Into<Vec<u8>>) {
+        let headers = [("x-amz-storage-class", class)];
+        self.sent(Method::PUT, &format!("/{key}"), &headers, body).await;
+    }
+
+    /// Deletes a version of an object.
+    pub async fn delete_version(&self, key: &str, version: &str) {
+        self.done(Method::DELETE, &format!("/{key}?versionId={version}"), "").await;
+    }
+
     /// Deletes an object.
     pub async fn delete(&self, key: &str) {
         self.done(Method::DELETE, &format!("/{key}"), "").await;
@@ -60,9 +77,22 @@ impl SourceBucket {
     }
 
     async fn done(&self, method: Method, path: &str, body: impl Into<Vec<u8>>) -> Response {
-        let request = client(None)
+        self.sent(method, path, &[], body).await
+    }
+
+    async fn sent(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Response {
+        let mut request = client(None)
             .request(method, format!("{}/{}{path}", self.endpoint, self.name))
             .header("authorization", unsigned("s3"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let answer = request.body(body.into()).send().await.unwrap();
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
         answer

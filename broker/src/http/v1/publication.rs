@@ -29,6 +29,7 @@ const fn outcome(published: Published) -> &'static str {
     match published {
         Published::Created => "created",
         Published::Same => "unchanged",
+        Published::Replaced => "replaced",
         Published::Different | Published::Unpublished => "conflict",
         Published::Full | Published::OverQuota(_) => "full",
     }
@@ -50,7 +51,7 @@ pub(super) fn reply(
 ) -> Result<PublishReply, ApiError> {
     let status = match published {
         Published::Created => StatusCode::CREATED,
-        Published::Same => StatusCode::OK,
+        Published::Same | Published::Replaced => StatusCode::OK,
         Published::Full => {
             return Err(ApiError::new(
                 ErrorCode::TooLarge,

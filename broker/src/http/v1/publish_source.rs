@@ -89,9 +89,11 @@ pub(super) async fn module(
 
 /// Returns the answer for the publication of an object.
 fn object_reply(done: &ObjectPublication) -> Result<PublishReply, ApiError> {
-    let ObjectPublication { address, version, object, outcome, warnings } = done;
-    let (status, Json(mut body)) = reply(address, version, (SHA256, &object.sha256), *outcome)?;
-    body[OBJECT] = object.address.as_str().into();
+    let ObjectPublication { address, version, sha256, object, outcome, warnings } = done;
+    let (status, Json(mut body)) = reply(address, version, (SHA256, sha256), *outcome)?;
+    if let Some(object) = object {
+        body[OBJECT] = object.as_str().into();
+    }
     body["warnings"] = warnings.as_slice().into();
     Ok((status, Json(body)))
 }

@@ -23,6 +23,7 @@ use super::model::{
     CountedUsage, OpenUploads, PackageRecord, PrincipalGrants, Quota, RecordedNamespace, Revision,
     RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
 };
+use super::stored_object::StoredObject;
 use crate::outgoing::SendingState;
 use crate::{Delivery, Destination, NamespaceRecord, NamespaceUsage, Webhook};
 
@@ -53,6 +54,13 @@ pub(crate) enum Mutation {
         version: Version,
         sha256: String,
         object_version: Option<String>,
+    },
+    /// Changes the object of a version, if the version still has the object `before`.
+    ReplaceObject {
+        address: PackageAddress,
+        version: Version,
+        before: StoredObject,
+        after: StoredObject,
     },
     /// Changes the life of a version, if the version exists and its life is still `before`.
     ChangeLife { address: PackageAddress, version: Version, before: Life, after: Life },

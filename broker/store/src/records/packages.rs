@@ -2,8 +2,9 @@
 
 use stile_core::package::{PackageAddress, Version};
 
-use super::model::{StoredArchive, VersionRecord};
+use super::model::{Content, StoredArchive, VersionRecord};
 use super::mutation::{Mutation, Outcome};
+use super::stored_object::StoredObject;
 use super::{Records, package_document};
 use crate::retry::Retry;
 use crate::{Published, StoreError};
@@ -91,6 +92,37 @@ impl Records {
                 Ok(())
             }
             _ => Err(StoreError::busy("the version changed while the store restored its archive")),
+        }
+    }
+
+    /// Makes a published version use another object with the same bytes, if it has an object.
+    pub(crate) async fn replace_object(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+        after: &StoredObject,
+    ) -> Result<Published, StoreError> {
+        let mut retry = Retry::default();
+        loop {
+            let existing = self.version(address, version).await?.ok_or_else(|| {
+                StoreError::busy("the version changed while the store replaced its object")
+            })?;
+            let outcome = compare(&existing, &after.sha256);
+            let Content::Object(before) = existing.content else { return Ok(outcome) };
+            if outcome != Published::Same || before == *after {
+                return Ok(outcome);
+            }
+            let replaced = Mutation::ReplaceObject {
+                address: address.clone(),
+                version: version.clone(),
+                before,
+                after: after.clone(),
+            };
+            match self.commit(vec![replaced]).await? {
+                Outcome::Done => return Ok(Published::Replaced),
+                // Another writer has changed the version in the meantime.
+                _ => retry.wait().await?,
+            }
         }
     }
 }

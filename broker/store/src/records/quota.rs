@@ -24,7 +24,9 @@ impl Quota {
         if let Some(max) = self.limits.max_versions.filter(|max| versions >= *max) {
             return Some(QuotaExceeded::Versions { max, used: versions });
         }
-        let max = self.limits.max_bytes.filter(|max| bytes.saturating_add(archive) > *max)?;
+        // A version without bytes, with a source or an object, fits even above a lowered limit.
+        let max = self.limits.max_bytes.filter(|_| archive > 0);
+        let max = max.filter(|max| bytes.saturating_add(archive) > *max)?;
         Some(QuotaExceeded::Bytes { max, used: bytes, archive })
     }
 }
@@ -150,7 +152,9 @@ mod tests {
             (Some(10), None, (6, 1), 5, Some(bytes(10, 6, 5))),
             (Some(10), None, (6, 1), 4, None),
             (Some(10), None, (0, 0), 11, Some(bytes(10, 0, 11))),
-            (Some(10), None, (12, 1), 0, Some(bytes(10, 12, 0))),
+            (Some(10), None, (12, 1), 0, None),
+            (Some(10), None, (12, 1), 1, Some(bytes(10, 12, 1))),
+            (Some(10), Some(1), (12, 1), 0, Some(versions(1, 1))),
             (Some(10), None, (u64::MAX, 1), 1, Some(bytes(10, u64::MAX, 1))),
             (None, Some(2), (6, 2), 5, Some(versions(2, 2))),
             (None, Some(2), (6, 3), 5, Some(versions(2, 3))),

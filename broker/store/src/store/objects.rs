@@ -15,7 +15,7 @@ use crate::records::model::{Content, VersionRecord};
 use crate::records::stored_object::{ObjectState, StoredObject};
 use crate::{
     AwsDeadlines, Destination, Located, Location, ObjectRefusal, PermittedObject, Published,
-    SourcePublished, StoreError,
+    RecordedObject, SourcePublished, StoreError,
 };
 
 impl Store {
@@ -59,24 +59,37 @@ impl Store {
         self.source_buckets.open(object, now).await
     }
 
-    /// Returns the result of publishing bytes with this SHA-256, if that would change nothing: the
-    /// version exists already, or the namespace is full.
-    pub async fn unchanged_by(
+    /// Returns the object that the version has, if its bytes have this SHA-256. `None` for a new
+    /// version.
+    ///
+    /// The inner error is the result of publishing an object with this SHA-256, if no object can change
+    /// anything: the version exists with other content or as an archive, or the namespace is full.
+    pub async fn recorded_object(
         &self,
         access: &PackageAccess<UploadRight>,
         version: &Version,
         sha256: &str,
-    ) -> Result<Option<Published>, StoreError> {
+    ) -> Result<Result<Option<RecordedObject>, Published>, StoreError> {
         let (existing, quota) = self.records.version_and_quota(access.address(), version).await?;
-        if let Some(existing) = existing {
-            return Ok(Some(compare(&existing, sha256)));
-        }
-        Ok(quota.and_then(|quota| quota.exceeded_by(0)).map(Published::OverQuota))
+        let Some(existing) = existing else {
+            let exceeded = quota.and_then(|quota| quota.exceeded_by(0));
+            return Ok(exceeded.map_or(Ok(None), |exceeded| Err(Published::OverQuota(exceeded))));
+        };
+        let outcome = compare(&existing, sha256);
+        Ok(match existing.content {
+            Content::Object(object) if outcome == Published::Same => {
+                Ok(Some(RecordedObject(object)))
+            }
+            _ => Err(outcome),
+        })
     }
 
     /// Publishes a version with an object, if the namespace still allows it. The archive has the
     /// bytes of the object, and the store keeps only its metadata. In the commit that adds the
     /// version, it keeps an event for each listener.
+    ///
+    /// A version that has another object with the same bytes gets this one. So a publisher can repair a
+    /// version whose object was deleted, or was written again.
     pub async fn publish_object(
         &self,
         access: &PackageAccess<UploadRight>,
@@ -107,14 +120,15 @@ impl Store {
         let reported = Reported { happening, access, version, reason: None, at: now };
         let event =
             self.keep_event(&reported, Consists::Archive(archive.sha256()), listeners).await?;
+        let object = StoredObject {
+            address: at,
+            sha256: archive.sha256().to_owned(),
+            format: archive.format(),
+            bytes,
+            state,
+        };
         let record = VersionRecord {
-            content: Content::Object(StoredObject {
-                address: at,
-                sha256: archive.sha256().to_owned(),
-                format: archive.format(),
-                bytes,
-                state,
-            }),
+            content: Content::Object(object.clone()),
             // The registry keeps no copy, so the version counts as no bytes.
             bytes: 0,
             published_by: access.principal().to_string(),
@@ -124,8 +138,11 @@ impl Store {
             life: Life::default(),
             search: new.search.clone(),
         };
-        let published = self.records.add_version(address, version, record, event).await?;
-        Ok(SourcePublished::Answered(published))
+        let mut outcome = self.records.add_version(address, version, record, event).await?;
+        if outcome == Published::Same {
+            outcome = self.records.replace_object(address, version, &object).await?;
+        }
+        Ok(SourcePublished::Answered(outcome))
     }
 
     /// Returns the signed URL of an object, or why nobody gets the version.

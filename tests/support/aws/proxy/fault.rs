@@ -41,6 +41,8 @@ pub enum Fault {
     NoBucket,
     /// S3 denies access with this message, in its own format.
     DeniedByS3(&'static str),
+    /// S3 answers with this status, code and message, in its own format.
+    RefusedByS3(u16, &'static str, &'static str),
     /// The real answer breaks off in the middle. The call has reached the target.
     Truncate,
     /// `BatchGetItem` leaves the rows whose sort key has this prefix unprocessed, as DynamoDB does
@@ -98,15 +100,8 @@ impl Fault {
                     .header("x-amz-request-id", "4442587FB7D0A2F9");
                 Ok(response.body(Body::from(xml("S3", "NoSuchBucket"))).unwrap())
             }
-            Self::DeniedByS3(message) => {
-                let response = Response::builder()
-                    .status(403)
-                    .header("content-type", "application/xml")
-                    .header("x-amz-request-id", "4442587FB7D0A2F9");
-                let body =
-                    format!("<Error><Code>AccessDenied</Code><Message>{message}</Message></Error>");
-                Ok(response.body(Body::from(body)).unwrap())
-            }
+            Self::DeniedByS3(message) => refused_by_s3(403, "AccessDenied", message),
+            Self::RefusedByS3(status, code, message) => refused_by_s3(status, code, message),
             Self::RefuseEntries => {
                 let entry = json!({ "ErrorCode": "ThrottlingException", "ErrorMessage": "later" });
                 let body = json!({ "FailedEntryCount": 1, "Entries": [entry] }).to_string();
@@ -185,6 +180,15 @@ fn without(begins: &str, asked: &[u8], body: &[u8]) -> Vec<u8> {
         }
     }
     answer.to_string().into_bytes()
+}
+
+fn refused_by_s3(status: u16, code: &str, message: &str) -> Result<Response<Body>, std::io::Error> {
+    let response = Response::builder()
+        .status(status)
+        .header("content-type", "application/xml")
+        .header("x-amz-request-id", "4442587FB7D0A2F9");
+    let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
+    Ok(response.body(Body::from(body)).unwrap())
 }
 
 fn answer_of(service: &str, throttled: bool) -> Result<Response<Body>, std::io::Error> {

@@ -5,6 +5,7 @@
 
 mod links;
 mod read;
+mod reason;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

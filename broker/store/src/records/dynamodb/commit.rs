@@ -88,6 +88,12 @@ impl DynamoDb {
                     None => return Ok(Rendered::Refused),
                 }
             }
+            Mutation::ReplaceObject { address, version, before, after } => {
+                match self.replaced_object(address, version, before, after).await? {
+                    Some(write) => vec![write],
+                    None => return Ok(Rendered::Refused),
+                }
+            }
             Mutation::ChangeLife { address, version, before, after } => {
                 match self.changed_life(address, version, before, after).await? {
                     Some(write) => vec![write],

@@ -15,6 +15,7 @@ mod single;
 mod table;
 mod uploads;
 mod usage;
+mod version_changes;
 mod webhooks;
 
 use aws_config::SdkConfig;

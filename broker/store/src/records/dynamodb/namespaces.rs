@@ -220,6 +220,8 @@ fn count_write(
 pub(super) fn count_version(namespace: &Namespace, bytes: u64, quota: &Quota) -> Write {
     let room = |max: Option<u64>, more: u64| number(max.map_or(i64::MAX, signed) - signed(more));
     let NamespaceLimits { max_bytes, max_versions } = quota.limits;
+    // A version without bytes fits even above a lowered limit.
+    let max_bytes = max_bytes.filter(|_| bytes > 0);
     Write::update(
         usage_key(namespace),
         "SET used_bytes = used_bytes + :bytes, used_versions = used_versions + :one",

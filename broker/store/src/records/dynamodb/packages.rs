@@ -1,7 +1,6 @@
 //! Packages: one item for each version, one for each package with its versions document, and one
 //! for each package in the list.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use stile_core::grants::PermittedNamespaces;
 use stile_core::package::{Claimed, Life, ModuleSummary, PackageAddress, SearchText, Version};
@@ -192,72 +191,6 @@ impl DynamoDb {
         }
         Ok(found)
     }
-
-    /// Returns the write that changes which object a version uses. `None` if the version does not
-    /// exist.
-    ///
-    /// It puts the whole item, including what a newer program added. An update of a part needs
-    /// another permission in AWS, which the broker has for pins only.
-    pub(super) async fn moved_archive(
-        &self,
-        address: &PackageAddress,
-        version: &Version,
-        sha256: &str,
-        object_version: Option<&str>,
-    ) -> Result<Option<Write>, StoreError> {
-        let key = version_key(address, version);
-        let Some(row) = self.row(&key).await? else { return Ok(None) };
-        if read_text(&row, "sha256") != Some(sha256) {
-            return Ok(None);
-        }
-        Ok(Some(changed(key, &row, "object_version", object_version.map(text))))
-    }
-
-    /// Returns the write that changes the life of a version. `None` if the version does not exist, or
-    /// has another life.
-    pub(super) async fn changed_life(
-        &self,
-        address: &PackageAddress,
-        version: &Version,
-        before: &Life,
-        after: &Life,
-    ) -> Result<Option<Write>, StoreError> {
-        let key = version_key(address, version);
-        let Some(row) = self.row(&key).await? else { return Ok(None) };
-        let record = read_version(&row).ok_or_else(|| unreadable_version(address, version))?;
-        if record.life != *before {
-            return Ok(None);
-        }
-        Ok(Some(changed(key, &row, "life", after.to_text().map(text))))
-    }
-}
-
-/// Returns the write that puts the item of a version with another value of one attribute, if nobody
-/// has changed the item since the read.
-fn changed(key: Key, before: &Row, name: &str, value: Option<AttributeValue>) -> Write {
-    let mut row = before.clone();
-    match value {
-        Some(value) => row.insert(name.to_owned(), value),
-        None => row.remove(name),
-    };
-    let row = row.iter().map(|(name, value)| (name.as_str(), value.clone()));
-    let (life, object_version) = (before.get("life"), before.get("object_version"));
-    // The other attributes of a version never change.
-    let condition = match (life, object_version) {
-        (None, None) => {
-            "attribute_exists(pk) AND attribute_not_exists(life) AND attribute_not_exists(object_version)"
-        }
-        (Some(_), None) => "life = :life AND attribute_not_exists(object_version)",
-        (None, Some(_)) => "attribute_not_exists(life) AND object_version = :object_version",
-        (Some(_), Some(_)) => "life = :life AND object_version = :object_version",
-    };
-    let mut write = Write::put(key, row).only_if(condition);
-    for (name, value) in [(":life", life), (":object_version", object_version)] {
-        if let Some(value) = value {
-            write = write.value(name, value.clone());
-        }
-    }
-    write
 }
 
 /// Returns the write that adds a version. [`read_version`] reads it.
@@ -326,7 +259,7 @@ fn document_key(address: &PackageAddress) -> Key {
     Key::new(partition(address), "versions")
 }
 
-fn version_key(address: &PackageAddress, version: &Version) -> Key {
+pub(super) fn version_key(address: &PackageAddress, version: &Version) -> Key {
     Key::new(partition(address), format!("{VERSION_PREFIX}{version}"))
 }
 
@@ -338,7 +271,7 @@ fn list_key(address: &PackageAddress) -> Key {
     }
 }
 
-fn read_version(row: &Row) -> Option<VersionRecord> {
+pub(super) fn read_version(row: &Row) -> Option<VersionRecord> {
     Some(VersionRecord {
         content: Content::read(
             read_text(row, "sha256")?,
@@ -378,7 +311,7 @@ fn read_summary(row: &Row) -> Option<ModuleSummary> {
     })
 }
 
-fn unreadable_version(address: &PackageAddress, version: &Version) -> StoreError {
+pub(super) fn unreadable_version(address: &PackageAddress, version: &Version) -> StoreError {
     StoreError::corrupt(format!("cannot read `{address}` {version} in the store"))
 }
 
@@ -533,40 +466,6 @@ mod tests {
         };
         let package = of((0..20_000).map(random).collect());
         assert!(put_package(&address, Revision(0), &package).is_none());
-    }
-
-    #[test]
-    fn the_item_of_a_version_is_replaced_only_if_it_is_as_it_was_read() {
-        let address = address("acme/vpc/aws");
-        let key = || version_key(&address, &version("1.0.0"));
-        for (attributes, name, expected) in [
-            (vec![], "life", vec!["attribute_not_exists(life)", "attribute_exists(pk)"]),
-            (vec!["life"], "life", vec!["life = :life", "attribute_not_exists(object_version)"]),
-            (
-                vec!["object_version"],
-                "life",
-                vec!["attribute_not_exists(life)", "= :object_version"],
-            ),
-            (
-                vec!["life", "object_version"],
-                "object_version",
-                vec!["life = :life", "= :object_version"],
-            ),
-        ] {
-            let mut row: Row = [("note".to_owned(), text("x"))].into();
-            row.extend(attributes.iter().map(|name| ((*name).to_owned(), text("before"))));
-            let write = changed(key(), &row, name, Some(text("after")));
-            let condition = write.condition().unwrap();
-            for part in expected {
-                assert!(condition.contains(part), "{condition}");
-            }
-            let after = write.row().unwrap();
-            assert_eq!(
-                (after.get(name), after.get("note")),
-                (Some(&text("after")), row.get("note"))
-            );
-            assert!(changed(key(), &row, name, None).row().unwrap().get(name).is_none());
-        }
     }
 
     #[test]

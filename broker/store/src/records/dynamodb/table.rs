@@ -86,7 +86,7 @@ pub(super) struct Write {
     key: Key,
     row: Option<Row>,
     update: Option<Cow<'static, str>>,
-    condition: Option<&'static str>,
+    condition: Option<Cow<'static, str>>,
     names: HashMap<String, String>,
     values: Row,
 }
@@ -122,8 +122,8 @@ impl Write {
     }
 
     /// Adds a condition to the write.
-    pub(super) fn only_if(mut self, condition: &'static str) -> Self {
-        self.condition = Some(condition);
+    pub(super) fn only_if(mut self, condition: impl Into<Cow<'static, str>>) -> Self {
+        self.condition = Some(condition.into());
         self
     }
 
@@ -162,14 +162,14 @@ impl Write {
 
     /// Returns the condition of the write.
     #[cfg(test)]
-    pub(super) fn condition(&self) -> Option<&'static str> {
-        self.condition
+    pub(super) fn condition(&self) -> Option<&str> {
+        self.condition.as_deref()
     }
 
     fn build(self, table: &str) -> Result<TransactWriteItem, StoreError> {
         let values = (!self.values.is_empty()).then_some(self.values);
         let names = (!self.names.is_empty()).then_some(self.names);
-        let condition = self.condition.map(str::to_owned);
+        let condition = self.condition.map(Cow::into_owned);
         let built = match (self.row, self.update) {
             (Some(row), _) => Put::builder()
                 .table_name(table)

@@ -10,7 +10,7 @@ use super::{
     Sqlite, database_error, grants, namespaces, outbox, packages, revocations, single, uploads,
     usage, webhooks,
 };
-use crate::records::model::RevocationRecords;
+use crate::records::model::{Content, RevocationRecords, VersionRecord};
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
 use crate::records::outbox::deliveries;
 use crate::records::sealed_keyring;
@@ -75,6 +75,14 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         Mutation::MoveArchive { address, version, sha256, .. } => {
             let published = packages::version_of(transaction, address, version)?;
             Ok(published.is_some_and(|published| published.content.sha256() == *sha256))
+        }
+        Mutation::ReplaceObject { address, version, before, .. } => {
+            let published = packages::version_of(transaction, address, version)?;
+            let has = |published: VersionRecord| match published.content {
+                Content::Object(object) => object == *before,
+                Content::Archive(_) | Content::Source(_) => false,
+            };
+            Ok(published.is_some_and(has))
         }
         Mutation::ChangeLife { address, version, before, .. } => {
             let record = packages::version_of(transaction, address, version)?;
@@ -169,6 +177,9 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
                     object_version,
                 ],
             )
+        }
+        Mutation::ReplaceObject { address, version, after, .. } => {
+            packages::replace_object(transaction, address, version, after).map_err(database_error)
         }
         Mutation::ChangeLife { address, version, after, .. } => {
             packages::change_life(transaction, address, version, after).map_err(database_error)

@@ -123,8 +123,18 @@ INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 5', 1);
 ";
 
 /// Programs of every format so far can use this one. They cannot read a version with a source, and
-/// answer with an error for it.
+/// answer with an error for it. Such a version has no bytes, so a limit of bytes never refuses it.
 const SOURCES: &str = "
+DROP TRIGGER IF EXISTS version_exceeds_no_limit;
+CREATE TRIGGER version_exceeds_no_limit BEFORE INSERT ON module_versions
+WHEN EXISTS (
+  SELECT 1 FROM namespaces LEFT JOIN namespace_usage USING (namespace)
+  WHERE namespaces.namespace = NEW.namespace
+    AND (NEW.bytes > 0 AND coalesce(bytes, 0) + NEW.bytes > max_bytes OR coalesce(versions, 0) + 1 > max_versions)
+) BEGIN
+  SELECT RAISE(ABORT, 'the version exceeds a limit of its namespace');
+END;
+
 INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 6', 1);
 ";
 
@@ -369,7 +379,9 @@ mod tests {
             ("max_bytes = 20, max_versions = 2", 1, false),
             ("max_bytes = 20, max_versions = 0", 1, false),
             ("max_bytes = 20, max_versions = NULL", 10, false),
-            ("max_bytes = 10, max_versions = 9", 0, false),
+            ("max_bytes = 10, max_versions = 9", 1, false),
+            ("max_bytes = 10, max_versions = 2", 0, false),
+            ("max_bytes = 10, max_versions = 9", 0, true),
             ("max_bytes = NULL, max_versions = 2", 1, false),
             ("max_bytes = 20, max_versions = 3", 9, true),
             ("max_bytes = NULL, max_versions = NULL", 9, true),

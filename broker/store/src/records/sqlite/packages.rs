@@ -17,6 +17,7 @@ use crate::records::model::{
 };
 use crate::records::namespaces::StoredNamespace;
 use crate::records::package_document;
+use crate::records::stored_object::StoredObject;
 
 impl Sqlite {
     /// Returns the versions document of a package.
@@ -230,6 +231,30 @@ pub(super) fn add_version(
             ":life": record.life.to_text(),
             ":search": record.search.to_json().map(|json| json.to_string()),
         })
+        .map(drop)
+}
+
+/// Changes the object of a version.
+pub(super) fn replace_object(
+    transaction: &Transaction<'_>,
+    address: &PackageAddress,
+    version: &Version,
+    object: &StoredObject,
+) -> rusqlite::Result<()> {
+    let PackageAddress::Module(module) = address;
+    transaction
+        .prepare_cached(
+            "UPDATE module_versions SET object_version = ?5, origin = ?6 \
+             WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4",
+        )?
+        .execute(params![
+            module.namespace.as_str(),
+            module.name.as_str(),
+            module.system.as_str(),
+            version.to_string(),
+            object.state.version(),
+            object.origin(),
+        ])
         .map(drop)
 }
 
