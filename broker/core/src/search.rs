@@ -244,7 +244,7 @@ fn words_of_module(entry: &SearchEntry) -> HashMap<String, u8> {
         split_words(&name),
         words_of(description),
         text.inputs().iter().flat_map(|input| words_of(input)).collect(),
-        text.words().to_vec(),
+        text.words().iter().flat_map(|word| stored(word)).collect(),
     ];
     let mut best: HashMap<String, u8> = HashMap::new();
     for (place, weight) in places.into_iter().zip(WEIGHTS) {

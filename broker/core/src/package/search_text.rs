@@ -77,7 +77,7 @@ impl SearchText {
 
     /// Reads the form of the store. What is malformed counts as missing: it only finds less.
     ///
-    /// The words of the README are as [`Self::new`] found them, so they are not split again: a search
+    /// The words of the README are as [`Self::new`] found them, so they are not split here: a search
     /// reads the texts of thousands of modules.
     pub fn read(value: &Value) -> Self {
         let text = |name: &str| value.get(name).and_then(Value::as_str);
@@ -85,7 +85,7 @@ impl SearchText {
         let words = text("words").unwrap_or_default().split(' ');
         let words = words.filter(|word| (1..=MAX_WORD_BYTES).contains(&word.len()));
         let rest = Self::new(text("description"), inputs.filter_map(Value::as_str), "");
-        Self { words: words.take(MAX_WORDS).map(str::to_owned).collect(), ..rest }
+        Self { words: bounded(words.take(MAX_WORDS).map(str::to_owned)), ..rest }
     }
 }
 
