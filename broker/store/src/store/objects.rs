@@ -7,13 +7,13 @@ use stile_core::package::source::{AllowedSources, ObjectAddress, SourceRefusal};
 use stile_core::package::{Life, NewVersion, PackageAddress, VerifiedArchive, Version};
 
 use super::Store;
-use crate::blobs::{Blobs, OpenedObject, ReadObject, SourceBuckets};
+use crate::blobs::{Blobs, OpenedObject, ReadObject, RecordedObject, SourceBuckets};
 use crate::records::compare;
 use crate::records::model::{Content, VersionRecord};
 use crate::records::stored_object::{ObjectState, StoredObject};
 use crate::{
-    AwsDeadlines, Located, Location, ObjectRefusal, PermittedObject, Published, RecordedObject,
-    SourcePublished, StoreError,
+    AwsDeadlines, Located, Location, ObjectRefusal, PermittedObject, Published, SourcePublished,
+    StoreError,
 };
 
 impl Store {
