@@ -112,7 +112,7 @@ fn an_answer_without_the_object_is_an_archive_with_the_same_bytes_and_never_a_ne
         ("replaced", Some("s3://acme-modules/own/other.zip")),
     ] {
         let run = registry(status, object).machine().run(&publish);
-        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{status} {object:?}");
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{status} {object:?}");
         assert!(run.stderr.contains("stored another object"), "{}", run.stderr);
     }
     let json = registry("unchanged", None).machine().json(&publish);

@@ -11,8 +11,6 @@ use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_protocol::names::{Namespace, Permissions};
 
-use crate::records::stored_object::StoredObject;
-
 /// Evidence that an authentication was not used before, and that the required pin is set. Only the
 /// store creates it.
 #[derive(Debug)]
@@ -346,10 +344,6 @@ pub enum ObjectRefusal {
     /// The object has a content encoding, which clients would decode before they compare the digest.
     Encoded,
 }
-
-/// The object that the store has of a version. Only the store creates it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedObject(pub(crate) StoredObject);
 
 /// Why nobody gets an object of a bucket without versions: it is not what was published, or S3 does
 /// not show it.

@@ -28,15 +28,16 @@ pub use answers::{
     HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
     NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NamespaceUsage, NewGrant,
     ObjectChange, ObjectRefusal, PendingUpload, PermittedObject, Published, PublishedObject,
-    QuotaExceeded, Recorded, RecordedObject, Revocations, RevokedPrincipal, RevokedToken,
-    SingleUseOutcome, SourcePublished, SourcesSet, Swept, Updated, UploadSession, VersionDetails,
+    QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome,
+    SourcePublished, SourcesSet, Swept, Updated, UploadSession, VersionDetails,
 };
 pub use aws::{
     AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,
     region_of_variables,
 };
 pub use blobs::{
-    Blobs, DISK_RESERVE, DISK_RESERVE_MIB, Disk, OpenedObject, ReadObject, S3, SpaceAllocation,
+    Blobs, DISK_RESERVE, DISK_RESERVE_MIB, Disk, OpenedObject, ReadObject, RecordedObject, S3,
+    SpaceAllocation,
 };
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};

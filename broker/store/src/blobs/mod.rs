@@ -21,7 +21,7 @@ pub use s3::S3;
 pub(crate) use disk::{PublishLock, file_name};
 pub(crate) use s3::{key as archive_key, parse_key as parse_archive_key};
 pub(crate) use source_buckets::SourceBuckets;
-pub use source_buckets::{OpenedObject, ReadObject};
+pub use source_buckets::{OpenedObject, ReadObject, RecordedObject};
 pub(crate) use upload::FetchedObject;
 
 use crate::records::model::StoredArchive;

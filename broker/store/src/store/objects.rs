@@ -9,13 +9,13 @@ use stile_core::version_event::{Consists, Happening};
 
 use super::Store;
 use super::outbox::Reported;
-use crate::blobs::{Blobs, OpenedObject, ReadObject, SourceBuckets};
+use crate::blobs::{Blobs, OpenedObject, ReadObject, RecordedObject, SourceBuckets};
 use crate::records::compare;
 use crate::records::model::{Content, VersionRecord};
 use crate::records::stored_object::{ObjectState, StoredObject};
 use crate::{
     AwsDeadlines, Destination, Located, Location, ObjectRefusal, PermittedObject, Published,
-    RecordedObject, SourcePublished, StoreError,
+    SourcePublished, StoreError,
 };
 
 impl Store {

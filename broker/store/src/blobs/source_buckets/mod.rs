@@ -14,7 +14,7 @@ use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::Client;
 use tokio::sync::OnceCell;
 
-pub use read::{OpenedObject, ReadObject};
+pub use read::{OpenedObject, ReadObject, RecordedObject};
 
 use super::s3::{Signer, client};
 use crate::aws::{bounded, configuration};

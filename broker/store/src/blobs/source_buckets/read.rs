@@ -4,8 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::StorageClass;
@@ -14,12 +12,9 @@ use stile_core::package::source::ObjectAddress;
 use tokio::time::Instant;
 
 use super::SourceBuckets;
-use super::reason::Reason;
-use crate::aws::is_from_aws;
+use super::reason::{Reason, genuine_status};
 use crate::records::stored_object::{ObjectState, StoredObject};
-use crate::{
-    ObjectChange, ObjectRefusal, PermittedObject, RecordedObject, StoreError, StoreErrorKind,
-};
+use crate::{ObjectChange, ObjectRefusal, PermittedObject, StoreError, StoreErrorKind};
 
 /// How long the credentials of a call must be valid, in seconds.
 const CALL: i64 = 60;
@@ -45,6 +40,10 @@ pub struct ReadObject {
     pub(crate) bytes: u64,
     pub(crate) state: ObjectState,
 }
+
+/// The object that the store has of a version. Only the store creates it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedObject(pub(crate) StoredObject);
 
 impl OpenedObject {
     /// Returns the length of the object in bytes.
@@ -241,12 +240,6 @@ fn is_archived(answer: &HeadObjectOutput) -> bool {
     };
     let restored = r#"ongoing-request="false""#;
     is_cold && !answer.restore.as_deref().is_some_and(|restore| restore.contains(restored))
-}
-
-/// Returns the status of an error that S3 itself sent.
-pub(super) fn genuine_status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
-    let response = error.raw_response().filter(|response| is_from_aws(response));
-    response.map(|response| response.status().as_u16())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use stile_core::package::source::ObjectAddress;
 
-use super::read::genuine_status;
+use crate::aws::is_from_aws;
 use crate::{ObjectRefusal, StoreError};
 
 /// Why the broker cannot read an object.
@@ -91,6 +91,12 @@ impl Reason {
         };
         StoreError::misconfigured(message).caused_by(error)
     }
+}
+
+/// Returns the status of an error that S3 itself sent.
+pub(super) fn genuine_status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    let response = error.raw_response().filter(|response| is_from_aws(response));
+    response.map(|response| response.status().as_u16())
 }
 
 #[cfg(test)]
