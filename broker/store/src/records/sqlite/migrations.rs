@@ -123,8 +123,15 @@ INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 5', 1);
 ";
 
 /// Programs of every format so far can use this one. They cannot read a version with a source, and
-/// answer with an error for it. Such a version has no bytes, so a limit of bytes never refuses it.
+/// answer with an error for it.
 const SOURCES: &str = "
+INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 6', 1);
+";
+
+/// Programs of every format so far can use this one. They keep no event, and send none.
+///
+/// A version with a source or an object has no bytes, so a limit of bytes no longer refuses it.
+const EVENTS: &str = "
 DROP TRIGGER IF EXISTS version_exceeds_no_limit;
 CREATE TRIGGER version_exceeds_no_limit BEFORE INSERT ON module_versions
 WHEN EXISTS (
@@ -135,11 +142,6 @@ WHEN EXISTS (
   SELECT RAISE(ABORT, 'the version exceeds a limit of its namespace');
 END;
 
-INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 6', 1);
-";
-
-/// Programs of every format so far can use this one. They keep no event, and send none.
-const EVENTS: &str = "
 CREATE TABLE IF NOT EXISTS webhooks (
   id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL, secret TEXT NOT NULL,
   created_by TEXT NOT NULL, created_at INTEGER NOT NULL
