@@ -121,16 +121,18 @@ impl WebhookReceiver {
         std::mem::take(&mut *self.messages.lock().unwrap())
     }
 
+    fn arrived_at(&self, path: &str) -> usize {
+        let messages = self.messages.lock().unwrap();
+        messages.iter().filter(|message| message.path == path).count()
+    }
+
     /// Waits until that many messages have arrived at the path since the last take.
     pub async fn wait_for(&self, path: &str, count: usize) {
         let came = time_limits::wait(async {
             loop {
                 let mut arrived = std::pin::pin!(self.arrived.notified());
                 arrived.as_mut().enable();
-                let messages = self.messages.lock().unwrap();
-                let at = messages.iter().filter(|message| message.path == path).count();
-                drop(messages);
-                if at >= count {
+                if self.arrived_at(path) >= count {
                     return;
                 }
                 arrived.await;
