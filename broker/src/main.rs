@@ -112,7 +112,7 @@ async fn main() -> ExitCode {
     let done = match command {
         Command::Serve(options) if on_lambda => answer_events(options).await.map(|()| true),
         Command::Serve(options) => serve(options).await.map(|()| true),
-        Command::Check(options) => check_configuration(options).await,
+        Command::Check(options) => Box::pin(check_configuration(options)).await,
         Command::Config { .. } => Ok(true),
     };
     match done {

@@ -308,14 +308,13 @@ fn a_dry_run_of_a_url_shows_digest_size_and_files_and_needs_no_registry() {
     let archive =
         packed(&machine, "vpc.tar.gz", &[("main.tf", "locals {}\n"), ("modules/a/main.tf", "")]);
     let (sha256, bytes) = (hex::encode(Sha256::digest(&archive)), archive.len());
-    let served = archive.clone();
     let url = server(move |path| match path {
         "/latest" => answer(
             "302 Found",
             "location: /terraform-module_acme_vpc_aws_v1.2.0.tar.gz\r\ncontent-length: 0\r\n",
             b"",
         ),
-        _ => file(&served),
+        _ => file(&archive),
     });
     let lines = format!(
         "would publish acme/vpc/aws 1.2.0 (sha256:{sha256}): 2 files in {bytes} bytes\n\

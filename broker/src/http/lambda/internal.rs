@@ -33,8 +33,8 @@ pub(super) fn answer(sent: Sent) -> Value {
 mod tests {
     use super::*;
 
-    fn is(event: Value) -> bool {
-        is_tick(&serde_json::value::to_raw_value(&event).unwrap())
+    fn is(event: &Value) -> bool {
+        is_tick(&serde_json::value::to_raw_value(event).unwrap())
     }
 
     #[test]
@@ -59,8 +59,8 @@ mod tests {
             json!([["tick", 1]]),
             json!([stile]),
         ] {
-            assert!(!is(event.clone()), "{event}");
+            assert!(!is(&event), "{event}");
         }
-        assert!(is(json!({"stile": stile})));
+        assert!(is(&json!({"stile": stile})));
     }
 }
