@@ -58,6 +58,10 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
                 ),
                 Err(error) => found("keyring".to_owned(), Err(error_chain(&error))),
             }
+            if let Some(bus) = broker.events.bus() {
+                let outcome = bus.look().await.map_err(|error| error_chain(&error));
+                found(format!("event bus {}", bus.name()), outcome);
+            }
             // Try each region of a short list. A long list is usually the default, all regions of
             // one network: one of them is enough.
             let tried = if config.regions.len() > 4 { 1 } else { config.regions.len() };

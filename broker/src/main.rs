@@ -26,7 +26,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::Metadata;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The capacity of the log queue, in lines: some megabytes, for a slow reader.
 const LOG_QUEUE: usize = 8192;
@@ -251,7 +254,8 @@ fn log(
     let filter = log_filter(level)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     if on_lambda {
-        lines.with_writer(std::io::stderr).json().flatten_event(true).init();
+        let lines = lines.with_writer(std::io::stderr).json().flatten_event(true).finish();
+        lines.with(without_bodies()).init();
         return Ok(None);
     }
     let queue = |capacity| {
@@ -261,10 +265,23 @@ fn log(
     let (others, others_guard) = queue(LOG_QUEUE);
     let lines = lines.with_writer(Queues { audit, others });
     match format {
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).finish().with(without_bodies()).init();
+        }
+        LogFormat::Text => {
+            let lines = lines.with_ansi(std::io::stderr().is_terminal()).finish();
+            lines.with(without_bodies()).init();
+        }
     }
     Ok(Some([audit_guard, others_guard]))
+}
+
+/// Leaves out the most detailed lines of the AWS SDK, whatever the configured level is: they have
+/// the bodies of calls, and with them the secrets of webhooks.
+fn without_bodies() -> FilterFn {
+    FilterFn::new(|line| {
+        *line.level() != tracing::Level::TRACE || !line.target().starts_with("aws_")
+    })
 }
 
 /// The queues of lines to write: one for the audit log, and one for the other lines.

@@ -41,6 +41,17 @@ pub enum WebhookError {
     Status(StatusCode),
 }
 
+impl WebhookError {
+    /// Returns whether the receiver is there and did not take this event. It may take others.
+    pub fn is_of_one_event(&self) -> bool {
+        match self {
+            // 429 is about all events, as 5xx is.
+            Self::Status(status) => !status.is_server_error() && status.as_u16() != 429,
+            _ => false,
+        }
+    }
+}
+
 /// A client that sends events to webhooks.
 #[derive(Clone)]
 pub struct WebhookClient {

@@ -41,7 +41,7 @@ resource "aws_cloudwatch_log_group" "function" {
 #trivy:ignore:AVD-AWS-0066
 resource "aws_lambda_function" "registry" {
   #checkov:skip=CKV_AWS_50:the broker sends no segments and X-Ray costs, and tracing_mode turns it on
-  #checkov:skip=CKV_AWS_116:every front invokes the function synchronously, and the next minute does what a failed tick did not
+  #checkov:skip=CKV_AWS_116:every front invokes the function synchronously, only the schedule does not, and the next minute does what a failed tick did not
   #checkov:skip=CKV_AWS_173:the variables name resources and contain no secret, and Lambda encrypts them with its own key
   #checkov:skip=CKV_AWS_272:make package signs nothing, and Terraform compares the digest or the version of the package
   function_name = var.name

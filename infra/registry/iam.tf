@@ -102,13 +102,13 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # store/src/event_bus.rs: the broker sends events to this bus, and to no other.
+  # store/src/event_bus.rs: the broker looks whether this bus is there, and sends events to it, and to no other.
   dynamic "statement" {
     for_each = aws_cloudwatch_event_bus.registry[*].arn
 
     content {
       sid       = "EventsSend"
-      actions   = ["events:PutEvents"]
+      actions   = ["events:DescribeEventBus", "events:PutEvents"]
       resources = [statement.value]
     }
   }

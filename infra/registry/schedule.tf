@@ -24,12 +24,22 @@ resource "aws_scheduler_schedule" "tick" {
     # The whole event is this text. An event of a front always has other fields, so no client can send it.
     input = jsonencode({ stile = { internal = "tick", v = 1 } })
 
-    # The next minute does what this one could not.
+    # This counts only until Lambda has taken the event. The next minute does what this one could not.
     retry_policy {
       maximum_event_age_in_seconds = 60
       maximum_retry_attempts       = 0
     }
   }
+}
+
+# EventBridge Scheduler invokes the function asynchronously: Lambda takes the event, and answers before it runs. By
+# default, Lambda would then repeat a failed tick twice, and keep a throttled one for six hours.
+resource "aws_lambda_function_event_invoke_config" "tick" {
+  count = local.scheduled
+
+  function_name                = aws_lambda_function.registry.function_name
+  maximum_event_age_in_seconds = 60
+  maximum_retry_attempts       = 0
 }
 
 resource "aws_iam_role" "schedule" {

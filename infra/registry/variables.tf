@@ -572,10 +572,16 @@ variable "event_bus" {
 }
 
 variable "schedule" {
-  description = "Whether a schedule invokes the function each minute, which sends events to webhooks and to the bus, and adds counted downloads to the table."
+  description = "Whether a schedule invokes the function each minute, which sends events to webhooks and to the bus, and adds counted downloads to the table. It needs a `timeout` of at least 30."
   type        = bool
   default     = true
   nullable    = false
+
+  # A tick sends for 10 seconds, and its last attempt takes up to 10 more.
+  validation {
+    condition     = !var.schedule || var.timeout >= 30
+    error_message = "schedule needs a timeout of at least 30: a tick that Lambda ends would record nothing."
+  }
 }
 
 variable "permissions_boundary" {

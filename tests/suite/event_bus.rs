@@ -154,6 +154,63 @@ impl Program {
 }
 
 #[tokio::test]
+async fn the_most_detailed_log_has_no_secret_of_a_webhook() {
+    let Some((first, aws)) = start().await else { return };
+    if super::BACKEND == Backend::Embedded {
+        return;
+    }
+    first.follow_system_time(0);
+    first.grant(&role("deploy"), "acme", &[Download, Upload]).await;
+    let webhook = first.add_webhook("ci", "https://receiver.example/").await;
+    let sts = LocalSts::start([], Arc::new(system_time));
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let setup = Setup::on_aws(free_port(), &aws);
+    let setup = setup.env("STILE_HOST", first.host()).env("STILE_LOG", "trace");
+    let mut program = Program::start(&first, &sts, setup, &log).await;
+    program.publish("1.0.0").await;
+    program.broker.kill_9();
+    let log = program.broker.log();
+    assert!(log.contains("TRACE") && log.contains("aws_smithy_runtime"), "{log}");
+    let secret = webhook.secret.expose();
+    assert!(!log.contains(secret.strip_prefix("whsec_").unwrap()), "{log}");
+}
+
+#[tokio::test]
+async fn a_check_says_whether_the_bus_is_there() {
+    let Some((_, aws)) = start().await else { return };
+    let bus = EmulatedBus::create(&aws).await;
+    for name in [bus.name().to_owned(), bus.arn()] {
+        assert!(bus.client_of(&name).look().await.is_ok(), "{name}");
+    }
+    let missing = bus.client_of("nothing-here").look().await.unwrap_err();
+    assert_eq!(missing.to_string(), "there is no event bus `nothing-here`");
+    aws.proxy.inject("events DescribeEventBus", .., Fault::Close);
+    let down = bus.client().look().await.unwrap_err();
+    assert!(down.to_string().starts_with("cannot look whether event bus"), "{down}");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_a_bus_that_is_not_there() {
+    let Some((first, aws, token)) = registry().await else { return };
+    let bus = EmulatedBus::create(&aws).await;
+    let gone = with_bus(&first, &bus, "nothing-here").await;
+    publish(&gone, "1.0.0", &token).await;
+    aws.proxy.take_counts();
+    assert_eq!(send(&gone).await, sent(0, 1));
+    let counts = aws.proxy.take_counts();
+    assert_eq!(counts.get("events PutEvents"), None, "EventBridge would lose it: {counts:?}");
+    let test = with_bus(&first, &bus, bus.name()).await;
+    test.advance(5);
+    assert_eq!(send(&test).await, sent(1, 0));
+    publish(&test, "1.1.0", &token).await;
+    assert_eq!(send(&test).await, sent(1, 0));
+    let counts = aws.proxy.take_counts();
+    assert_eq!(counts.get("events DescribeEventBus"), Some(&1), "{counts:?}");
+    assert_eq!(bus.take().await.len(), 2);
+}
+
+#[tokio::test]
 async fn an_event_of_a_broker_that_is_killed_before_it_was_sent_arrives_from_the_next_one() {
     let Some((first, aws)) = start().await else { return };
     first.follow_system_time(0);

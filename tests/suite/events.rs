@@ -258,15 +258,116 @@ async fn an_event_is_dropped_after_three_days() {
     let Some((test, receiver, token)) = registry().await else { return };
     add(&test, "ci", &receiver.url("/")).await;
     assert_eq!(publish(&test, "1.0.0", &token).await, 201);
-    receiver.answers(&[500, 500]);
+    receiver.answers(&[500, 500, 500]);
     assert_eq!(send(&test).await, sent(0, 1));
     test.advance(3 * DAY - 1);
     assert_eq!(send(&test).await, sent(0, 1));
     test.advance(3600);
-    assert_eq!(send(&test).await, Sent { dropped: 1, ..Sent::default() });
-    assert_eq!(receiver.take().len(), 2);
+    assert_eq!(send(&test).await, Sent { failed: 1, dropped: 1, ..Sent::default() });
+    assert_eq!(receiver.take().len(), 3);
     test.advance(3600);
     assert_eq!(send(&test).await, Sent::default());
+}
+
+#[tokio::test]
+async fn an_event_of_any_age_is_tried_before_it_is_dropped() {
+    let Some((test, receiver, token)) = registry().await else { return };
+    add(&test, "ci", &receiver.url("/")).await;
+    assert_eq!(publish(&test, "1.0.0", &token).await, 201);
+    test.advance(4 * DAY);
+    assert_eq!(send(&test).await, sent(1, 0), "no broker was there for four days");
+    assert_eq!(versions(&receiver.take()), ["1.0.0"]);
+}
+
+#[tokio::test]
+async fn a_namespace_whose_events_are_refused_keeps_no_other_namespace_back() {
+    let Some((test, receiver, token)) = registry().await else { return };
+    add(&test, "ci", &receiver.url("/")).await;
+    for version in ["1.0.0", "1.1.0"] {
+        for namespace in ["acme", "beta"] {
+            assert_eq!(publish_in(&test, namespace, version, &token).await, 201);
+        }
+        test.advance(1);
+    }
+    let arrived = || -> Vec<String> {
+        let name = |event: Value| {
+            let module = event["module"].as_str().unwrap();
+            format!("{} {}", &module[..4], event["version"].as_str().unwrap())
+        };
+        receiver.take().iter().map(|got| name(got.event())).collect()
+    };
+    receiver.answers(&[403, 422]);
+    assert_eq!(send(&test).await, sent(0, 2));
+    assert_eq!(arrived(), ["acme 1.0.0", "beta 1.0.0"]);
+    assert_eq!(send(&test).await, sent(0, 0), "then the destination waits");
+    test.advance(5);
+    receiver.answers(&[204, 204, 403, 403]);
+    assert_eq!(send(&test).await, sent(2, 2));
+    let after_the_refused_ones = ["acme 1.1.0", "beta 1.1.0", "acme 1.0.0", "beta 1.0.0"];
+    assert_eq!(arrived(), after_the_refused_ones);
+    test.advance(5);
+    receiver.answers(&[503]);
+    assert_eq!(send(&test).await, sent(0, 1), "a receiver that is down gets one attempt");
+    assert_eq!(arrived(), ["acme 1.0.0"]);
+    test.advance(10);
+    assert_eq!(send(&test).await, sent(2, 0));
+    assert_eq!(arrived(), ["beta 1.0.0", "acme 1.0.0"], "the next namespace comes first");
+}
+
+/// Changes what the store has about a webhook to something that no release writes.
+async fn spoil(test: &TestBroker, sql: &str, item: Value) {
+    match test.backend() {
+        Backend::Embedded => {
+            let database = rusqlite::Connection::open(test.data().join("stile.sqlite3")).unwrap();
+            assert_eq!(database.execute(sql, []).unwrap(), 1);
+        }
+        Backend::Aws => {
+            let request = json!({ "TableName": test.aws().place.table, "Item": item });
+            test.aws().dynamodb("PutItem", request).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_state_of_sending_that_cannot_be_read_stops_no_publish() {
+    let Some((test, receiver, token)) = registry().await else { return };
+    let webhook = add(&test, "ci", &receiver.url("/")).await;
+    assert_eq!(publish(&test, "1.0.0", &token).await, 201);
+    receiver.answers(&[503]);
+    assert_eq!(send(&test).await, sent(0, 1));
+    let key = format!("sending webhook {}", webhook.id);
+    let item = json!({ "pk": { "S": key }, "sk": { "S": "state" }, "failures": { "N": "-1" } });
+    spoil(&test, "UPDATE sending SET failures = -1", item).await;
+    test.advance(10);
+    assert_eq!(publish(&test, "1.1.0", &token).await, 201);
+    assert!(test.store().claim(&webhook.destination(), test.time()).await.is_err());
+    assert!(test.store().remove_webhook(&operator(), &webhook.name).await.unwrap());
+    add(&test, "ci", &receiver.url("/")).await;
+    test.advance(10);
+    assert_eq!(publish(&test, "1.2.0", &token).await, 201);
+    assert_eq!(send(&test).await, sent(1, 0));
+}
+
+#[tokio::test]
+async fn a_webhook_that_cannot_be_read_is_listed_and_can_be_removed() {
+    let Some((test, receiver, token)) = registry().await else { return };
+    let webhook = add(&test, "ci", &receiver.url("/")).await;
+    assert_eq!(publish(&test, "1.0.0", &token).await, 201);
+    let text = |text: &str| json!({ "S": text });
+    let item = json!({
+        "pk": text("webhooks"), "sk": text("ci"), "id": text(&webhook.id), "url": text("?"),
+    });
+    spoil(&test, "UPDATE webhooks SET url = '?'", item).await;
+    let store = test.store();
+    assert_eq!(store.webhooks(&operator()).await.unwrap(), []);
+    let name = webhook.name.clone();
+    let unreadable = store.unreadable_webhooks(&operator()).await.unwrap();
+    assert_eq!(unreadable, [Some(name.clone())]);
+    assert!(store.claim(&webhook.destination(), test.time()).await.unwrap().is_some());
+    assert!(store.remove_webhook(&operator(), &name).await.unwrap());
+    assert_eq!(store.unreadable_webhooks(&operator()).await.unwrap(), []);
+    let left = store.claim(&webhook.destination(), test.time()).await.unwrap();
+    assert!(left.is_none(), "its events are gone");
 }
 
 #[tokio::test]
@@ -435,6 +536,12 @@ async fn work_without_time_ends_before_the_first_event_and_goes_on_later() {
     assert_eq!(publish(&test, "1.0.0", &token).await, 201);
     let none = send_waiting(&test.broker, Duration::ZERO).await;
     assert_eq!(none, Sent { unfinished: 1, ..Sent::default() });
+    receiver.answers(&[503]);
+    assert_eq!(send(&test).await, sent(0, 1));
+    test.advance(5);
+    assert_eq!(send_waiting(&test.broker, Duration::ZERO).await, none);
+    let listed = test.store().webhooks(&operator()).await.unwrap();
+    assert_eq!(listed[0].failing_since, Some(test.time() - 5), "nothing was tried");
     assert_eq!(send(&test).await, sent(1, 0));
 }
 

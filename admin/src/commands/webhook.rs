@@ -65,6 +65,7 @@ async fn add(context: &Context, args: WebhookAdd) -> Result<(), CommandError> {
 async fn list(context: &Context, target: StoreTarget) -> Result<(), CommandError> {
     let OpenStore { store, operator } = context.open(&target).await?;
     let webhooks = spinning("reading the webhooks", store.webhooks(&operator)).await?;
+    let unreadable = store.unreadable_webhooks(&operator).await?;
     let row = |WebhookSummary { webhook, failing_since, gone_at }: &WebhookSummary| {
         let status = match (gone_at, failing_since) {
             (Some(at), _) => format!("gone since {}", rfc3339(*at)),
@@ -75,11 +76,18 @@ async fn list(context: &Context, target: StoreTarget) -> Result<(), CommandError
         let (created_by, created_at) = (webhook.created_by.clone(), rfc3339(webhook.created_at));
         vec![webhook.name.to_string(), url, status, created_by, created_at]
     };
+    let unreadable_row = |name: &Option<WebhookName>| {
+        let name = name.as_ref().map_or_else(String::new, ToString::to_string);
+        vec![name, String::new(), "unreadable".to_owned(), String::new(), String::new()]
+    };
+    let unreadable_object = |name: &Option<WebhookName>| json!({ "webhook": name.as_ref().map(WebhookName::as_str), "unreadable": true });
+    let rows = webhooks.iter().map(row).chain(unreadable.iter().map(unreadable_row));
+    let objects = webhooks.iter().map(object).chain(unreadable.iter().map(unreadable_object));
     context.output.rows(
         "webhooks",
         &["webhook", "url", "status", "created by", "created at"],
-        &webhooks.iter().map(row).collect::<Vec<_>>(),
-        &webhooks.iter().map(object).collect::<Vec<_>>().into(),
+        &rows.collect::<Vec<_>>(),
+        &objects.collect::<Vec<_>>().into(),
     )
 }
 

@@ -4,7 +4,7 @@
 //! destination has got it. Each destination is served on its own, by one broker at a time. So a
 //! slow receiver delays no other.
 
-use std::error::Error;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::broker::Broker;
+use crate::error_chain::error_chain;
 use crate::webhook_client::WebhookError;
 
 /// The time between two looks for events that other processes kept, or that failed before.
@@ -29,8 +30,11 @@ const AT_ONCE: usize = 20;
 /// The time for which a destination may fail before the alarm is raised, in seconds.
 const QUIET_FOR: i64 = 3600;
 
-/// The age at which an event is dropped, in seconds.
+/// The age at which an event is dropped after an attempt that failed, in seconds.
 const TRIED_FOR: i64 = 3 * 24 * 3600;
+
+/// The longest text of a [`Progress`], in bytes. A sort key of DynamoDB has at most 1024.
+const LONGEST_PROGRESS: usize = 1000;
 
 /// How many events were sent, and how many attempts failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,7 +43,7 @@ pub struct Sent {
     pub delivered: usize,
     /// Attempts that failed.
     pub failed: usize,
-    /// Events that were dropped because of their age.
+    /// Events that were dropped because of their age, each after an attempt that failed.
     pub dropped: usize,
     /// Destinations for which events are left, because the time was over.
     pub unfinished: usize,
@@ -87,7 +91,7 @@ async fn begin(broker: &Arc<Broker>, within: Duration, tasks: &mut JoinSet<Sent>
         Ok(webhooks) => webhooks,
         Err(error) => {
             tracing::warn!(
-                error = &error as &dyn Error,
+                error = error_chain(&error),
                 "cannot read the webhooks; the broker tries again"
             );
             Arc::from([])
@@ -117,6 +121,13 @@ enum SendError {
     Webhook(#[from] WebhookError),
 }
 
+impl SendError {
+    /// Returns whether the receiver is there and did not take this event. It may take others.
+    fn is_of_one_event(&self) -> bool {
+        matches!(self, Self::Webhook(error) if error.is_of_one_event())
+    }
+}
+
 impl Target {
     fn destination(&self) -> Destination {
         match self {
@@ -144,19 +155,77 @@ struct Sending {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attempt {
-    /// The event is done: sent, or dropped.
+    /// The destination has the event.
     Done,
-    /// There was no time for it.
-    TooLate,
-    /// It failed, so the destination gets nothing for a while.
+    /// The receiver answered that it does not take this event. It may take those of others.
+    Refused,
+    /// The destination is not there, so it gets nothing for a while.
     Failed,
     /// The receiver wants no more events.
     Gone,
 }
 
+/// How the work on a destination ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// Every namespace had its turn.
+    Complete,
+    /// The time was over.
+    TooLate,
+    Failed,
+    Gone,
+}
+
+/// Where a task is among the events of a destination.
+///
+/// The store keeps it as one text: the key after which to begin, and then one line for each
+/// namespace of which an event was not taken, with the key of that event.
+struct Progress {
+    begin: String,
+    /// The last events that were not taken, by namespace. A task begins after them, once.
+    positions: BTreeMap<String, String>,
+    /// The namespaces with an event that this task sent and the destination did not take.
+    missed: BTreeMap<String, String>,
+    was_tried: bool,
+}
+
+impl Progress {
+    fn read(text: &str) -> Self {
+        let mut lines = text.lines();
+        let begin = lines.next().unwrap_or_default().to_owned();
+        let position = |key: &str| {
+            key.split_once(' ').map(|(namespace, _)| (namespace.to_owned(), key.to_owned()))
+        };
+        let positions = lines.filter_map(position).collect();
+        Self { begin, positions, missed: BTreeMap::new(), was_tried: false }
+    }
+
+    /// Returns the text for the store. It leaves out positions that are too many.
+    fn to_text(&self) -> String {
+        let mut text = self.begin.clone();
+        let unused = self.positions.iter().filter(|(name, _)| !self.missed.contains_key(*name));
+        for (_, key) in self.missed.iter().chain(unused) {
+            if text.len() + 1 + key.len() > LONGEST_PROGRESS {
+                break;
+            }
+            text = format!("{text}\n{key}");
+        }
+        text
+    }
+
+    fn tried(&mut self, delivery: &Delivery) {
+        self.was_tried = true;
+        self.begin = delivery.end_of_namespace();
+    }
+
+    fn miss(&mut self, namespace: &str, key: String) {
+        self.missed.insert(namespace.to_owned(), key);
+    }
+}
+
 impl Sending {
-    /// Sends what waits, if no other broker does, until nothing waits, an attempt fails, or the time
-    /// is over.
+    /// Sends what waits, if no other broker does, until nothing waits, the destination fails, or the
+    /// time is over.
     async fn run(&self) -> Sent {
         let (broker, mut sent) = (&self.broker, Sent::default());
         let destination = self.target.destination();
@@ -168,20 +237,24 @@ impl Sending {
                 return sent;
             }
         };
-        let mut reached = claim.begin_after().to_owned();
-        let end = match self.send_all(&claim, &mut reached, &mut sent).await {
-            Ok(Attempt::Done) => SendingEnd::Well,
-            Ok(Attempt::TooLate) => SendingEnd::Unfinished { reached: &reached },
-            Ok(Attempt::Failed) => {
-                let took_others = sent.delivered > 0;
-                SendingEnd::Failed { reached: &reached, took_others }
-            }
-            Ok(Attempt::Gone) => SendingEnd::Gone,
+        let mut progress = Progress::read(claim.begin_after());
+        let round = match self.send_all(&claim, &mut progress, &mut sent).await {
+            Ok(round) => round,
             Err(error) => {
                 // The claim ends by itself. An event that was sent but not deleted is sent again.
                 self.report(&error, "cannot read or delete events; the broker tries again");
                 return sent;
             }
+        };
+        let reached = &progress.to_text();
+        let end = match round {
+            Round::Gone => SendingEnd::Gone,
+            Round::TooLate if !progress.was_tried => SendingEnd::NotTried,
+            _ if !progress.missed.is_empty() => {
+                SendingEnd::Failed { reached, took_others: sent.delivered > 0 }
+            }
+            Round::TooLate => SendingEnd::Unfinished { reached },
+            Round::Complete | Round::Failed => SendingEnd::Well,
         };
         if let Err(error) = broker.store.end_claim(claim, end, broker.clock.now()).await {
             self.report(&error, "cannot record how events were sent; the broker tries again");
@@ -192,41 +265,65 @@ impl Sending {
         sent
     }
 
+    /// Sends events of one namespace after the other. After the first that the receiver does not
+    /// take, it goes on with the next namespace.
     async fn send_all(
         &self,
         claim: &SendingClaim,
-        reached: &mut String,
+        progress: &mut Progress,
         sent: &mut Sent,
-    ) -> Result<Attempt, StoreError> {
-        let mut after = reached.clone();
+    ) -> Result<Round, StoreError> {
+        let mut after = progress.begin.clone();
+        // Whether the task has begun with the first namespace again, and sent one since then.
+        let (mut is_again, mut has_sent) = (after.is_empty(), false);
         loop {
-            let waiting = self.broker.store.waiting(claim, &after, AT_ONCE).await?;
-            let is_start = after.is_empty();
-            let Some(end) = waiting.last().map(Delivery::end_of_namespace) else {
-                if is_start {
-                    return Ok(Attempt::Done);
+            let mut waiting = self.broker.store.waiting(claim, &after, AT_ONCE).await?;
+            let Some(first) = waiting.first() else {
+                if is_again && !has_sent {
+                    return Ok(Round::Complete);
                 }
+                (is_again, has_sent) = (true, false);
                 after.clear();
                 continue;
             };
-            let is_all = is_start && waiting.len() < AT_ONCE;
+            let mut is_all = after.is_empty() && waiting.len() < AT_ONCE;
+            let namespace = first.event.namespace.clone();
+            if let Some(position) = progress.positions.remove(namespace.as_str()) {
+                let later = self.broker.store.waiting(claim, &position, AT_ONCE).await?;
+                if later.first().is_some_and(|later| later.event.namespace == namespace) {
+                    (waiting, is_all) = (later, false);
+                }
+            }
             for delivery in waiting {
+                let namespace = delivery.event.namespace.clone();
+                if progress.positions.contains_key(namespace.as_str()) {
+                    is_all = false;
+                    break;
+                }
+                after = delivery.end_of_namespace();
+                if progress.missed.contains_key(namespace.as_str()) {
+                    continue;
+                }
                 if Instant::now() >= self.until {
                     sent.unfinished += 1;
-                    // The events of other namespaces come first next time.
-                    *reached = delivery.end_of_namespace();
-                    return Ok(Attempt::TooLate);
+                    return Ok(Round::TooLate);
                 }
-                *reached = delivery.key();
+                progress.tried(&delivery);
+                has_sent = true;
+                let key = delivery.key();
                 match self.send(claim, delivery, sent).await? {
                     Attempt::Done => {}
-                    other => return Ok(other),
+                    Attempt::Refused => progress.miss(namespace.as_str(), key),
+                    Attempt::Failed => {
+                        progress.miss(namespace.as_str(), key);
+                        return Ok(Round::Failed);
+                    }
+                    Attempt::Gone => return Ok(Round::Gone),
                 }
             }
             if is_all {
-                return Ok(Attempt::Done);
+                return Ok(Round::Complete);
             }
-            after = end;
         }
     }
 
@@ -238,17 +335,6 @@ impl Sending {
     ) -> Result<Attempt, StoreError> {
         let broker = &self.broker;
         let (now, event) = (broker.clock.now(), delivery.event.id.clone());
-        if now.saturating_sub(delivery.event.at) >= TRIED_FOR {
-            tracing::error!(
-                alarm = "event_dropped",
-                destination = self.target.name(),
-                event,
-                "an event could not be sent for three days, and is dropped"
-            );
-            broker.store.remove_delivery(claim, delivery).await?;
-            sent.dropped += 1;
-            return Ok(Attempt::Done);
-        }
         let attempt = match &self.target {
             Target::Bus(bus) => bus.send(&delivery).await.map_err(SendError::from),
             Target::Webhook(webhook) => {
@@ -273,7 +359,17 @@ impl Sending {
             Err(error) => {
                 sent.failed += 1;
                 self.report_failure(claim, &error, &event);
-                Ok(Attempt::Failed)
+                if now.saturating_sub(delivery.event.at) >= TRIED_FOR {
+                    tracing::error!(
+                        alarm = "event_dropped",
+                        destination = self.target.name(),
+                        event,
+                        "an event is three days old and could not be sent again, so it is dropped"
+                    );
+                    broker.store.remove_delivery(claim, delivery).await?;
+                    sent.dropped += 1;
+                }
+                Ok(if error.is_of_one_event() { Attempt::Refused } else { Attempt::Failed })
             }
         }
     }
@@ -287,20 +383,42 @@ impl Sending {
                 destination,
                 event,
                 seconds = failing_for,
-                error = error as &dyn Error,
+                error = error_chain(error),
                 "no event could be sent to the destination for an hour or longer; the broker tries again"
             );
         } else {
             tracing::warn!(
                 destination,
                 event,
-                error = error as &dyn Error,
+                error = error_chain(error),
                 "cannot send an event; the broker tries again"
             );
         }
     }
 
     fn report(&self, error: &StoreError, message: &str) {
-        tracing::warn!(error = error as &dyn Error, destination = self.target.name(), "{message}");
+        tracing::warn!(error = error_chain(error), destination = self.target.name(), "{message}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_the_progress_has_those_positions_that_fit_and_is_read_again() {
+        let mut progress = Progress::read("acme!\nacme evt_1\nbeta evt_2\nno position");
+        assert_eq!(progress.begin, "acme!");
+        assert_eq!(progress.positions.keys().collect::<Vec<_>>(), ["acme", "beta", "no"]);
+        assert_eq!(progress.to_text(), "acme!\nacme evt_1\nbeta evt_2\nno position");
+        progress.miss("beta", "beta evt_9".to_owned());
+        assert_eq!(progress.to_text(), "acme!\nbeta evt_9\nacme evt_1\nno position");
+        for n in 0..100 {
+            progress.miss(&format!("c{n}"), format!("c{n} evt_{n:032x}"));
+        }
+        let text = progress.to_text();
+        assert!((900..=LONGEST_PROGRESS).contains(&text.len()), "{}", text.len());
+        assert_eq!(Progress::read(&text).positions.len(), text.lines().count() - 1);
+        assert_eq!(Progress::read("").to_text(), "");
     }
 }

@@ -34,6 +34,11 @@ impl Events {
         Self { client, bus, webhooks: SharedFailureMutex::default(), committed: Notify::new() }
     }
 
+    /// Returns the event bus that the broker is configured with.
+    pub const fn bus(&self) -> Option<&EventBus> {
+        self.bus.as_ref()
+    }
+
     /// Wakes the task that sends events.
     pub(super) fn committed(&self) {
         self.committed.notify_one();

@@ -1,9 +1,12 @@
 //! Sends events to a bus of Amazon EventBridge.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_config::{Region, SdkConfig};
+use aws_sdk_eventbridge::operation::describe_event_bus::DescribeEventBusError;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 
 use crate::aws::{Genuine, bounded, configuration, own_retries};
@@ -73,6 +76,8 @@ impl fmt::Display for EventBusName {
 pub struct EventBus {
     client: aws_sdk_eventbridge::Client,
     name: EventBusName,
+    /// Whether this process has seen that the bus is there.
+    is_there: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for EventBus {
@@ -102,11 +107,46 @@ impl EventBus {
         if let Some(region) = &name.region {
             config.set_region(Some(Region::new(region.clone())));
         }
-        Self { client: aws_sdk_eventbridge::Client::from_conf(config.build()), name }
+        let client = aws_sdk_eventbridge::Client::from_conf(config.build());
+        Self { client, name, is_there: Arc::default() }
+    }
+
+    /// Returns the name or the ARN of the bus.
+    pub const fn name(&self) -> &EventBusName {
+        &self.name
+    }
+
+    /// Looks whether the bus is there. It is an error if it is not, or if the caller may not look.
+    ///
+    /// EventBridge answers as if it took an event for a bus that is not there.
+    pub async fn look(&self) -> Result<(), StoreError> {
+        let asked = self.client.describe_event_bus().name(&self.name.text).send();
+        match Box::pin(asked).await {
+            Ok(_) => {
+                self.is_there.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(DescribeEventBusError::is_resource_not_found_exception) =>
+            {
+                Err(StoreError::misconfigured(format!("there is no event bus `{}`", self.name)))
+            }
+            Err(error) => Err(StoreError::unavailable(
+                format!("cannot look whether event bus `{}` is there", self.name),
+                error,
+            )),
+        }
     }
 
     /// Sends an event once. It is an error if EventBridge did not take it.
+    ///
+    /// Before the first one, it looks whether the bus is there.
     pub async fn send(&self, delivery: &Delivery) -> Result<(), StoreError> {
+        if !self.is_there.load(Ordering::Relaxed) {
+            self.look().await?;
+        }
         let event = &delivery.event;
         let seconds = u64::try_from(event.at).unwrap_or_default();
         let entry = PutEventsRequestEntry::builder()

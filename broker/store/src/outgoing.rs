@@ -102,8 +102,7 @@ pub(crate) struct SendingState {
     pub(crate) failing_since: Option<i64>,
     /// The time before which no other broker sends, in Unix seconds.
     pub(crate) not_before: i64,
-    /// The key after which the next attempt begins: that of the event that failed, so that it does not
-    /// keep the others back.
+    /// Where the next attempt begins, in the text of the broker.
     pub(crate) reached: String,
     /// The time at which the receiver said that it is gone, in Unix seconds.
     pub(crate) gone_at: Option<i64>,
@@ -123,7 +122,7 @@ impl SendingClaim {
         &self.destination
     }
 
-    /// Returns the key after which to begin.
+    /// Returns where to begin, as the end of the last claim said.
     pub fn begin_after(&self) -> &str {
         &self.state.reached
     }
@@ -139,14 +138,16 @@ impl SendingClaim {
 pub enum SendingEnd<'a> {
     /// No attempt failed, and nothing waits.
     Well,
+    /// There was no time for any attempt.
+    NotTried,
     /// No attempt failed, and there was no time for more.
     Unfinished {
-        /// The key after which the next attempt begins.
+        /// Where the next attempt begins.
         reached: &'a str,
     },
-    /// The attempt with the event of this key failed.
+    /// An attempt failed.
     Failed {
-        /// The key.
+        /// Where the next attempt begins.
         reached: &'a str,
         /// Whether the destination took another event under the same claim.
         took_others: bool,

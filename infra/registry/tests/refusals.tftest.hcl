@@ -187,7 +187,8 @@ run "a_function_that_ends_before_sts_answers" {
   command = plan
 
   variables {
-    timeout = 3
+    timeout  = 3
+    schedule = false
   }
 
   expect_failures = [var.timeout]
@@ -732,6 +733,16 @@ run "the_own_bucket_as_a_source_bucket" {
   }
 
   expect_failures = [aws_iam_role_policy.store]
+}
+
+run "a_schedule_whose_ticks_lambda_could_end" {
+  command = plan
+
+  variables {
+    timeout = 29
+  }
+
+  expect_failures = [var.schedule]
 }
 
 run "a_bus_to_which_the_function_would_send_nothing" {

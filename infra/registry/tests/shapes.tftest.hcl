@@ -549,7 +549,12 @@ run "a_schedule_invokes_exactly_this_function_each_minute" {
 
   assert {
     condition     = aws_scheduler_schedule.tick[0].target[0].role_arn == aws_iam_role.schedule[0].arn && aws_scheduler_schedule.tick[0].target[0].retry_policy[0].maximum_retry_attempts == 0
-    error_message = "The schedule has a role of its own, and does not repeat a failed invocation."
+    error_message = "The schedule has a role of its own, and does not repeat an invocation that Lambda did not take."
+  }
+
+  assert {
+    condition     = aws_lambda_function_event_invoke_config.tick[0].function_name == aws_lambda_function.registry.function_name && aws_lambda_function_event_invoke_config.tick[0].maximum_retry_attempts == 0 && aws_lambda_function_event_invoke_config.tick[0].maximum_event_age_in_seconds == 60
+    error_message = "Lambda does not repeat a tick that failed, and drops one that waited for a minute."
   }
 
   assert {
@@ -564,7 +569,7 @@ run "without_a_schedule_nothing_else_may_invoke_the_function" {
   }
 
   assert {
-    condition     = length(aws_scheduler_schedule.tick) + length(aws_iam_role.schedule) + length(aws_iam_role_policy.schedule) == 0
+    condition     = length(aws_scheduler_schedule.tick) + length(aws_lambda_function_event_invoke_config.tick) + length(aws_iam_role.schedule) + length(aws_iam_role_policy.schedule) == 0
     error_message = "There is neither a schedule nor its role."
   }
 }

@@ -50,15 +50,23 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
+/// The prefix of NAT64, of 96 bits.
+const NAT64: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
+
 /// Returns whether the address is one of a host on the public internet.
 ///
-/// An IPv4 address in the form of an IPv6 address never is, whatever it is in its own form.
+/// An address of NAT64 (RFC 6052) is as public as the IPv4 address in it: a network without IPv4
+/// reaches hosts so. No other IPv4 address in the form of an IPv6 address is public.
 pub fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !NOT_PUBLIC_V4.iter().any(|(range, length)| {
             let mask = u32::MAX << (32 - length);
             address.to_bits() & mask == range.to_bits()
         }),
+        IpAddr::V6(address) if address.to_bits() >> 32 == NAT64.to_bits() >> 32 => {
+            let [.., a, b, c, d] = address.octets();
+            is_global(Ipv4Addr::new(a, b, c, d).into())
+        }
         IpAddr::V6(address) => {
             let [first, ..] = address.segments();
             let is_unicast = first & 0xe000 == 0x2000;
@@ -104,7 +112,15 @@ mod tests {
             ("relay", &["192.88.99.1", "192.175.48.1", "2620:4f:8000::1"]),
             ("IPv4-mapped", &["::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:93.184.216.34"]),
             ("IPv4-compatible", &["::127.0.0.1", "::93.184.216.34"]),
-            ("IPv4-translated", &["64:ff9b::7f00:1", "64:ff9b:1::1", "::ffff:0:7f00:1"]),
+            (
+                "IPv4-translated",
+                &[
+                    "64:ff9b::7f00:1",
+                    "64:ff9b::a9fe:a9fe",
+                    "64:ff9b:1::5db8:d822",
+                    "::ffff:0:7f00:1",
+                ],
+            ),
             ("6to4 and Teredo", &["2002:7f00:1::1", "2001:0:7f00:1::1"]),
             ("discard and segment routing", &["100::1", "5f00::1"]),
         ] {
@@ -138,6 +154,7 @@ mod tests {
             "2001:4860:4860::8888",
             "2606:4700::1111",
             "3ffe::1",
+            "64:ff9b::5db8:d822",
         ] {
             assert!(is_global(address.parse().unwrap()), "{address}");
         }

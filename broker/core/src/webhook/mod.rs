@@ -15,7 +15,7 @@ pub use secret::{SecretError, WebhookSecret};
 /// The most characters of a webhook's name.
 const MAX_NAME: usize = 64;
 
-/// The most characters of a webhook's URL.
+/// The most characters of a webhook's URL, encoded.
 const MAX_URL: usize = 2000;
 
 /// The most webhooks of a registry. Each event is kept once for each of them.
@@ -87,10 +87,11 @@ pub struct WebhookUrl(Url);
 impl WebhookUrl {
     /// Parses a URL that an operator typed.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
-        if text.len() > MAX_URL {
+        let url = Url::parse(text).map_err(|_| UrlError::NoUrl)?;
+        // As the store will read it: other characters than those of ASCII are encoded by now.
+        if url.as_str().len() > MAX_URL {
             return Err(UrlError::NoUrl);
         }
-        let url = Url::parse(text).map_err(|_| UrlError::NoUrl)?;
         if url.scheme() != "https" {
             return Err(UrlError::NotHttps);
         }
@@ -174,10 +175,13 @@ mod tests {
         ] {
             assert_eq!(WebhookUrl::parse(text), Err(error), "{text}");
         }
-        assert_eq!(
-            WebhookUrl::parse(&format!("https://example.com/{}", "a".repeat(2000))),
-            Err(UrlError::NoUrl)
-        );
+        for (letter, most) in [("a", 1980), ("\u{e9}", 330)] {
+            let of =
+                |count| WebhookUrl::parse(&format!("https://example.com/{}", letter.repeat(count)));
+            let longest = of(most).unwrap();
+            assert_eq!(WebhookUrl::parse(longest.as_str()), Ok(longest.clone()), "{letter}");
+            assert_eq!(of(most + 1), Err(UrlError::NoUrl), "{letter}");
+        }
         let url = WebhookUrl::parse("https://example.com/S3CRET?S3CRET").unwrap();
         assert_eq!(format!("{url:?}"), "WebhookUrl(\"example.com\")");
         for text in ["https://example.com/hook?a=b", "https://93.184.216.34:8443/"] {

@@ -27,7 +27,8 @@ const FIRST_WAIT: i64 = 5;
 /// The longest wait between two attempts, in seconds.
 const LONGEST_WAIT: i64 = 3600;
 
-/// The age at which the backend may delete an event that no broker has tried to send, in seconds.
+/// The age at which the backend may delete an event, in seconds, also if no broker was there to send
+/// it.
 const KEPT_FOR: i64 = 7 * 24 * 3600;
 
 /// Returns the time until which the backend keeps an event, in Unix seconds.
@@ -77,6 +78,7 @@ impl SendingState {
     fn after(&self, end: SendingEnd<'_>, now: i64) -> Self {
         match end {
             SendingEnd::Well => Self { revision: self.next().revision, ..Self::default() },
+            SendingEnd::NotTried => Self { not_before: 0, ..self.next() },
             SendingEnd::Unfinished { reached } => Self {
                 revision: self.next().revision,
                 reached: reached.to_owned(),
@@ -162,11 +164,12 @@ impl Records {
         }
     }
 
-    /// Returns how the last attempts to send to each destination ended.
+    /// Returns how the last attempts to send to each destination ended. `None` for one whose state
+    /// this program cannot read.
     pub(crate) async fn sending_states(
         &self,
         destinations: &[Destination],
-    ) -> Result<Vec<SendingState>, StoreError> {
+    ) -> Result<Vec<Option<SendingState>>, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.sending_states(destinations).await,
             Self::DynamoDb(dynamodb) => dynamodb.sending_states(destinations).await,
@@ -184,7 +187,9 @@ impl Records {
             return Ok(None);
         }
         let states = self.sending_states(std::slice::from_ref(destination)).await?;
-        let before = states.into_iter().next().unwrap_or_default();
+        let before = states.into_iter().next().flatten().ok_or_else(|| {
+            StoreError::corrupt("cannot read the state of a destination of events in the store")
+        })?;
         if !before.is_free(now) {
             return Ok(None);
         }
@@ -273,6 +278,9 @@ mod tests {
         assert_eq!(well, SendingState { revision: 4, ..SendingState::default() });
         let unfinished = third.after(SendingEnd::Unfinished { reached: "acme!" }, 400);
         assert_eq!((unfinished.reached.as_str(), summary(&unfinished)), ("acme!", (0, None, 0)));
+        let not_tried = third.claimed(400).after(SendingEnd::NotTried, 401);
+        assert_eq!(summary(&not_tried), (1, Some(300), 0), "it is as before the claim");
+        assert_eq!(not_tried.reached, "acme evt_1");
         let gone = third.after(SendingEnd::Gone, 400);
         assert_eq!((gone.gone_at, gone.failures), (Some(400), 1));
     }

@@ -6,10 +6,17 @@ use super::Records;
 use super::mutation::{Mutation, Outcome};
 use crate::outgoing::SendingState;
 use crate::retry::Retry;
-use crate::{StoreError, Webhook, WebhookAdded, WebhookSummary};
+use crate::{Destination, StoreError, Webhook, WebhookAdded, WebhookSummary};
 
-/// A webhook as the backend found it; `None` if this program cannot read it.
-pub(crate) type StoredWebhook = Option<Webhook>;
+/// A webhook as the backend found it.
+pub(crate) type StoredWebhook = Result<Webhook, UnreadableWebhook>;
+
+/// A webhook that this program cannot read, with what it could read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct UnreadableWebhook {
+    pub(crate) id: Option<String>,
+    pub(crate) name: Option<WebhookName>,
+}
 
 /// The number of events that one commit deletes together with a webhook.
 const REMOVED_AT_ONCE: usize = 50;
@@ -27,7 +34,7 @@ impl Records {
     /// It leaves out one that it cannot read, and raises the alarm.
     pub(crate) async fn webhooks(&self) -> Result<Vec<WebhookSummary>, StoreError> {
         let stored = self.stored_webhooks().await?;
-        if stored.iter().any(Option::is_none) {
+        if stored.iter().any(Result::is_err) {
             tracing::error!(
                 alarm = "unreadable_webhook",
                 "a webhook in the store cannot be read, and gets no events"
@@ -36,11 +43,25 @@ impl Records {
         let webhooks: Vec<Webhook> = stored.into_iter().flatten().collect();
         let destinations: Vec<_> = webhooks.iter().map(Webhook::destination).collect();
         let states = self.sending_states(&destinations).await?;
-        let summary = |(webhook, state): (Webhook, SendingState)| {
+        if states.iter().any(Option::is_none) {
+            tracing::error!(
+                alarm = "unreadable_webhook",
+                "the state of a webhook in the store cannot be read, so it keeps its events"
+            );
+        }
+        let summary = |(webhook, state): (Webhook, Option<SendingState>)| {
+            let state = state.unwrap_or_default();
             let (failing_since, gone_at) = (state.failing_since, state.gone_at);
             WebhookSummary { webhook, failing_since, gone_at }
         };
         Ok(webhooks.into_iter().zip(states).map(summary).collect())
+    }
+
+    /// Returns the names of the webhooks that this program cannot read; `None` for one whose name it
+    /// cannot read either.
+    pub(crate) async fn unreadable_webhooks(&self) -> Result<Vec<Option<WebhookName>>, StoreError> {
+        let stored = self.stored_webhooks().await?;
+        Ok(stored.into_iter().filter_map(Result::err).map(|unreadable| unreadable.name).collect())
     }
 
     /// Adds a webhook. It does not change an existing one.
@@ -70,12 +91,16 @@ impl Records {
     /// the backend forgets it with its age.
     pub(crate) async fn remove_webhook(&self, name: &WebhookName) -> Result<bool, StoreError> {
         let existing = self.stored_webhooks().await?;
-        let Some(webhook) = existing.into_iter().flatten().find(|webhook| webhook.name == *name)
-        else {
+        // Also one that cannot be read, if its name and id can.
+        let id_of = |stored: StoredWebhook| match stored {
+            Ok(webhook) => (webhook.name == *name).then_some(webhook.id),
+            Err(unreadable) => unreadable.id.filter(|_| unreadable.name.as_ref() == Some(name)),
+        };
+        let Some(id) = existing.into_iter().find_map(id_of) else {
             return Ok(false);
         };
-        let destination = webhook.destination();
-        let remove = Mutation::RemoveWebhook { name: webhook.name, id: webhook.id };
+        let destination = Destination::Webhook(id.clone());
+        let remove = Mutation::RemoveWebhook { name: name.clone(), id };
         if self.commit_with_retries(vec![remove]).await? != Outcome::Done {
             return Ok(false);
         }

@@ -119,6 +119,15 @@ impl Store {
         self.records.webhooks().await
     }
 
+    /// Returns the names of the webhooks that this program cannot read, and which get no events.
+    /// `None` for one whose name it cannot read either.
+    pub async fn unreadable_webhooks(
+        &self,
+        _: &OperatorAccess,
+    ) -> Result<Vec<Option<WebhookName>>, StoreError> {
+        self.records.unreadable_webhooks().await
+    }
+
     /// Adds a webhook with a random secret. It does not change an existing one.
     pub async fn add_webhook(
         &self,
@@ -144,6 +153,8 @@ impl Store {
     }
 
     /// Removes a webhook, and with it the events that it has not got. Returns whether there was one.
+    ///
+    /// It also removes one that this program cannot read, if it can read its name and id.
     pub async fn remove_webhook(
         &self,
         _: &OperatorAccess,

@@ -111,7 +111,7 @@ impl AwsRequest {
             };
         } else if self.action.starts_with("kms:") {
             request.resource = KEY.to_owned();
-        } else if self.action == "events:PutEvents" {
+        } else if self.action.starts_with("events:") {
             request.resource = BUS.to_owned();
         } else if let Some((_, table)) = self.resource.split_once(":table/") {
             request.resource = match table.split_once('/') {

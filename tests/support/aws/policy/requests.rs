@@ -96,14 +96,22 @@ fn of_json((service, action): (&str, &str), body: &Value) -> Vec<AwsRequest> {
         }
         ("AWSEvents", "PutEvents") => {
             let entries = body["Entries"].as_array().into_iter().flatten();
-            let bus = |entry: &Value| match entry["EventBusName"].as_str() {
-                Some(bus) if bus.starts_with("arn:") => bus.to_owned(),
-                bus => arn("events", &format!("event-bus/{}", bus.unwrap_or("default"))),
-            };
+            let bus = |entry: &Value| bus_arn(&entry["EventBusName"]);
             entries.map(|entry| AwsRequest::new("events:PutEvents", &bus(entry))).collect()
+        }
+        ("AWSEvents", "DescribeEventBus") => {
+            vec![AwsRequest::new("events:DescribeEventBus", &bus_arn(&body["Name"]))]
         }
         (service, action) if service.starts_with("DynamoDB_") => vec![on_table(action, body)],
         (service, action) => vec![AwsRequest::new(&format!("{service}:{action}"), "")],
+    }
+}
+
+/// Returns the ARN of an event bus, which a call names so or by its name.
+fn bus_arn(name: &Value) -> String {
+    match name.as_str() {
+        Some(bus) if bus.starts_with("arn:") => bus.to_owned(),
+        bus => arn("events", &format!("event-bus/{}", bus.unwrap_or("default"))),
     }
 }
 

@@ -52,20 +52,19 @@ impl DynamoDb {
         Ok(waiting)
     }
 
-    /// Returns how the last attempts to send to each destination ended.
+    /// Returns how the last attempts to send to each destination ended. `None` for one whose state
+    /// this program cannot read.
     pub(crate) async fn sending_states(
         &self,
         destinations: &[Destination],
-    ) -> Result<Vec<SendingState>, StoreError> {
+    ) -> Result<Vec<Option<SendingState>>, StoreError> {
         let keys: Vec<Key> = destinations.iter().map(state_key).collect();
         let found = if keys.is_empty() { HashMap::new() } else { self.rows(&keys).await? };
         let state = |key: &Key| match found.get(key) {
-            None => Ok(SendingState::default()),
-            Some(row) => read_state(row).ok_or_else(|| {
-                StoreError::corrupt("cannot read the state of a destination of events in the table")
-            }),
+            None => Some(SendingState::default()),
+            Some(row) => read_state(row),
         };
-        keys.iter().map(state).collect()
+        Ok(keys.iter().map(state).collect())
     }
 }
 

@@ -6,7 +6,7 @@ use super::DynamoDb;
 use super::attributes::{Row, number, read_number, read_text, text};
 use super::outbox::remove_state;
 use super::table::{Key, SK, Write};
-use crate::records::webhooks::StoredWebhook;
+use crate::records::webhooks::{StoredWebhook, UnreadableWebhook};
 use crate::{Destination, StoreError, Webhook};
 
 /// The partition of all webhooks.
@@ -17,7 +17,7 @@ impl DynamoDb {
     pub(crate) async fn webhooks(&self) -> Result<Vec<StoredWebhook>, StoreError> {
         let mut found = Vec::new();
         self.query(ALL, "", |row| {
-            found.push(row.and_then(|row| read(&row)));
+            found.push(row.map_or_else(|| Err(UnreadableWebhook::default()), |row| stored(&row)));
             false
         })
         .await?;
@@ -25,7 +25,7 @@ impl DynamoDb {
     }
 }
 
-/// Returns the write that adds a webhook. [`read`] reads it.
+/// Returns the write that adds a webhook. [`stored`] reads it.
 pub(super) fn add(webhook: &Webhook) -> Write {
     let row = [
         ("id", text(webhook.id.as_str())),
@@ -47,7 +47,14 @@ fn key(name: &WebhookName) -> Key {
     Key::new(ALL, name.as_str())
 }
 
-fn read(row: &Row) -> StoredWebhook {
+fn stored(row: &Row) -> StoredWebhook {
+    read(row).ok_or_else(|| UnreadableWebhook {
+        id: read_text(row, "id").map(str::to_owned),
+        name: read_text(row, SK).and_then(|name| name.parse().ok()),
+    })
+}
+
+fn read(row: &Row) -> Option<Webhook> {
     Some(Webhook {
         id: read_text(row, "id")?.to_owned(),
         name: read_text(row, SK)?.parse().ok()?,

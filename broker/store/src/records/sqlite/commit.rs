@@ -105,7 +105,8 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         | Mutation::AddEvent { .. }
         | Mutation::RemoveDelivery(_) => Ok(true),
         Mutation::PutSendingState { destination, before, .. } => {
-            Ok(outbox::state_of(transaction, destination)?.revision == *before)
+            let state = outbox::state_of(transaction, destination)?;
+            Ok(state.is_some_and(|state| state.revision == *before))
         }
         Mutation::PutKeyring { before, .. } => {
             let revision = single::keyring(transaction)?.map_or(0, |keyring| keyring.revision);

@@ -66,11 +66,12 @@ impl Sqlite {
         .await
     }
 
-    /// Returns how the last attempts to send to each destination ended.
+    /// Returns how the last attempts to send to each destination ended. `None` for one whose state
+    /// this program cannot read.
     pub(crate) async fn sending_states(
         &self,
         destinations: &[Destination],
-    ) -> Result<Vec<SendingState>, StoreError> {
+    ) -> Result<Vec<Option<SendingState>>, StoreError> {
         let destinations = destinations.to_vec();
         self.read(move |connection| {
             destinations.iter().map(|destination| state_of(connection, destination)).collect()
@@ -79,19 +80,16 @@ impl Sqlite {
     }
 }
 
-/// Returns how the last attempts to send to a destination ended.
+/// Returns how the last attempts to send to a destination ended. `None` if this program cannot read
+/// it.
 pub(super) fn state_of(
     connection: &Connection,
     destination: &Destination,
-) -> Result<SendingState, StoreError> {
+) -> Result<Option<SendingState>, StoreError> {
     let sql = "SELECT revision, failures, failing_since, not_before, reached, gone_at \
                FROM sending WHERE destination = ?1";
-    match rows(connection, sql, [destination.key()])?.first() {
-        None => Ok(SendingState::default()),
-        Some(row) => read_state(row).ok_or_else(|| {
-            StoreError::corrupt("cannot read the state of a destination of events in the database")
-        }),
-    }
+    let found = rows(connection, sql, [destination.key()])?;
+    Ok(found.first().map_or_else(|| Some(SendingState::default()), |row| read_state(row)))
 }
 
 /// Adds an event for one destination. [`read`] reads it.

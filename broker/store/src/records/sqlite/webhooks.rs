@@ -5,7 +5,7 @@ use rusqlite::{Transaction, params};
 use stile_core::webhook::{WebhookSecret, WebhookUrl};
 
 use super::{Sqlite, number, rows, text};
-use crate::records::webhooks::StoredWebhook;
+use crate::records::webhooks::{StoredWebhook, UnreadableWebhook};
 use crate::{StoreError, Webhook};
 
 impl Sqlite {
@@ -14,13 +14,13 @@ impl Sqlite {
         self.read(|connection| {
             let sql =
                 "SELECT id, name, url, secret, created_by, created_at FROM webhooks ORDER BY name";
-            Ok(rows(connection, sql, [])?.iter().map(|row| read(row)).collect())
+            Ok(rows(connection, sql, [])?.iter().map(|row| stored(row)).collect())
         })
         .await
     }
 }
 
-/// Adds a webhook. [`read`] reads it.
+/// Adds a webhook. [`stored`] reads it.
 pub(super) fn add(transaction: &Transaction<'_>, webhook: &Webhook) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
@@ -38,7 +38,14 @@ pub(super) fn add(transaction: &Transaction<'_>, webhook: &Webhook) -> rusqlite:
         .map(drop)
 }
 
-fn read(row: &[Value]) -> StoredWebhook {
+fn stored(row: &[Value]) -> StoredWebhook {
+    read(row).ok_or_else(|| UnreadableWebhook {
+        id: text(row.first()).map(str::to_owned),
+        name: text(row.get(1)).and_then(|name| name.parse().ok()),
+    })
+}
+
+fn read(row: &[Value]) -> Option<Webhook> {
     Some(Webhook {
         id: text(row.first())?.to_owned(),
         name: text(row.get(1))?.parse().ok()?,
