@@ -21,7 +21,7 @@
 //! | [`skipped`] | the tools on `PATH`, and the list of tests that were skipped without a tool |
 //! | [`demo`] | the demo, step by step |
 //! | [`soak`] | the released broker under good and bad requests for minutes |
-//! | [`bench`] | the search, measured next to a read of `versions` |
+//! | [`mod@bench`] | the search, measured next to a read of `versions` |
 //! | [`many_modules`] | a store with thousands of modules |
 #![expect(
     clippy::unwrap_used,
