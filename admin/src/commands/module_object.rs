@@ -14,7 +14,7 @@ use terraform_credentials_stile::token::Token;
 
 use super::Context;
 use super::module_block::block;
-use super::module_send::version_of;
+use super::module_send::address_and_version_with;
 use crate::api::Api;
 use crate::claims;
 use crate::cli::ModulePublish;
@@ -130,9 +130,7 @@ fn address_and_version(
 ) -> Result<(ModuleAddress, Version), CommandError> {
     match words {
         [] => named(object.key().rsplit('/').next().unwrap_or_default()),
-        [address, version] => {
-            Ok((address.to_string_lossy().parse()?, version_of(&version.to_string_lossy())?))
-        }
+        [address, version] => address_and_version_with("--object", address, version),
         _ => Err(CommandError::usage(
             "with `--object`, there must be an address and a version, and no other word",
         )

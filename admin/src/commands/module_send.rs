@@ -1,6 +1,8 @@
 //! Sends an archive to the registry, and checks that the registry stored the same bytes. It also has
 //! what publishing one module and several modules have in common.
 
+use std::ffi::OsStr;
+
 use reqwest::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,6 +17,7 @@ use crate::claims;
 use crate::direct_upload::{self, UploadRoute};
 use crate::error::CommandError;
 use crate::pack::Pattern;
+use crate::source::is_url;
 use crate::upload::Archive;
 
 /// The broker's response for a published version.
@@ -78,6 +81,22 @@ pub(super) fn pending(address: &ModuleAddress, version: &Version, archive: &Arch
 /// Parses a version that the user typed.
 pub(super) fn version_of(text: &str) -> Result<Version, CommandError> {
     Version::parse(text).map_err(|error| CommandError::usage(error.to_string()))
+}
+
+/// Parses the words `ADDRESS VERSION` of a command with a flag that says where the files are.
+///
+/// Errors about an address and a version show these words, and a URL can be a secret. So a URL is
+/// refused without its text.
+pub(super) fn address_and_version_with(
+    flag: &str,
+    address: &OsStr,
+    version: &OsStr,
+) -> Result<(ModuleAddress, Version), CommandError> {
+    if is_url(address) || is_url(version) {
+        return Err(CommandError::usage(format!("a URL can only be the value of `{flag}`"))
+            .hint(format!("write `ADDRESS VERSION {flag} …`")));
+    }
+    Ok((address.to_string_lossy().parse()?, version_of(&version.to_string_lossy())?))
 }
 
 /// Parses the patterns of `--include`.

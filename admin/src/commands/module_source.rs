@@ -13,14 +13,13 @@ use terraform_credentials_stile::token::Token;
 
 use super::Context;
 use super::module_block::block;
-use super::module_send::version_of;
+use super::module_send::address_and_version_with;
 use crate::api::Api;
 use crate::claims;
 use crate::cli::ModulePublish;
 use crate::error::CommandError;
 use crate::git;
 use crate::progress::spinning;
-use crate::source::is_url;
 
 /// The broker's response for a version with a source.
 #[derive(Deserialize)]
@@ -108,11 +107,5 @@ fn address_and_version(words: &[OsString]) -> Result<(ModuleAddress, Version), C
         )
         .hint("write `ADDRESS VERSION --source SOURCE`"));
     };
-    // Errors about an address and a version show these words, and a URL can be a secret.
-    if words.iter().any(|word| is_url(word)) {
-        return Err(CommandError::usage("a URL can only be the value of `--source`")
-            .hint("write `ADDRESS VERSION --source SOURCE`"));
-    }
-    let address = address.to_string_lossy().parse()?;
-    Ok((address, version_of(&version.to_string_lossy())?))
+    address_and_version_with("--source", address, version)
 }

@@ -170,3 +170,16 @@ fn an_object_that_cannot_be_published_reaches_no_registry() {
     assert_eq!(shown, expected);
     assert!(broker.requests().is_empty());
 }
+
+#[test]
+fn a_url_in_the_place_of_an_address_or_a_version_is_not_repeated() {
+    let broker = Broker::new(|_, _| panic!("the broker receives no request"));
+    let secret = "https://bob:hunter2@files.example.com/vpc.zip";
+    let object = format!("--object s3://acme-modules/own/vpc.zip --sha256 {SHA256} {HOST}");
+    for words in [format!("{secret} 1.2.0"), format!("acme/vpc/aws {secret}")] {
+        let run = broker.machine().run(&format!("module publish {words} {object}"));
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{}", run.stderr);
+        assert!(run.stderr.contains("a URL can only be the value of `--object`"), "{}", run.stderr);
+        assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+    }
+}
