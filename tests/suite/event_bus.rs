@@ -169,7 +169,7 @@ async fn the_most_detailed_log_has_no_secret_of_a_webhook() {
     let setup = setup.env("STILE_HOST", first.host()).env("STILE_LOG", "trace");
     let mut program = Program::start(&first, &sts, setup, &log).await;
     program.publish("1.0.0").await;
-    program.broker.kill_9();
+    program.broker.terminate().await;
     let log = program.broker.log();
     assert!(log.contains("TRACE"), "{log}");
     assert_eq!(log.contains("aws_smithy_runtime"), super::BACKEND == Backend::Aws, "{log}");
