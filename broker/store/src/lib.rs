@@ -24,12 +24,13 @@ mod retry;
 mod store;
 
 pub use answers::{
-    AfterDownload, BegunUpload, Change, Created, DownloadTotal, ExpiryChange, FetchedUpload,
-    HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
-    NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NamespaceUsage, NewGrant,
-    ObjectChange, ObjectRefusal, PendingUpload, PermittedObject, Published, PublishedObject,
-    QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome,
-    SourcePublished, SourcesSet, Swept, Updated, UploadSession, VersionDetails,
+    AfterDownload, BegunUpload, Change, Created, Deleted, DownloadTotal, ExpiryChange,
+    FetchedUpload, HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet,
+    Located, Location, NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary,
+    NamespaceUsage, NewGrant, ObjectChange, ObjectRefusal, PendingUpload, PermittedObject,
+    Published, PublishedObject, QuotaExceeded, Recorded, Revocations, RevokedPrincipal,
+    RevokedToken, SingleUseOutcome, SourcePublished, SourcesSet, Swept, Updated, UploadSession,
+    VersionDetails,
 };
 pub use aws::{
     AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,
