@@ -47,5 +47,8 @@ pub use keys::{KeyFile, Keys, Kms};
 pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
-pub use records::{COUNTS_PER_COMMIT, DynamoDb, MAX_WAITING, Migrated, Records, Sqlite};
+pub use records::{
+    COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LeaseTaken, MAX_WAITING, Migrated,
+    Records, Sqlite,
+};
 pub use store::{AwsCreated, FolderCreated, Store};

@@ -269,3 +269,13 @@ pub(crate) struct ClearKey {
 /// The sealed keyring, and the registry that the records are for. An unreadable host is an error
 /// only for callers that need the host.
 pub(crate) type KeyringAndHost = (Option<SealedKeyring>, Result<Option<Audience>, StoreError>);
+
+/// The lease on files of grants as a record. By default, nobody has ever held it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LeaseRecord {
+    pub(crate) revision: i64,
+    /// The operator of the program that holds it.
+    pub(crate) holder: String,
+    /// The end of the lease, in Unix seconds.
+    pub(crate) until: i64,
+}

@@ -521,3 +521,31 @@ async fn sqlite_stores_a_sealed_keyring_and_the_host() {
     assert_eq!(store.record_host(&host).await.unwrap(), HostRecorded::Same);
     assert_eq!(store.host().await.unwrap(), Some(host));
 }
+
+#[tokio::test]
+async fn a_lease_on_files_of_grants_excludes_others_until_it_ends() {
+    let database = Database::new();
+    let store = &database.records;
+    let taken = |who: &'static str, now| async move {
+        match store.take_grant_lease(who, now).await.unwrap() {
+            LeaseTaken::Done(lease) => Ok(lease),
+            LeaseTaken::Held { by, until } => Err((by, until)),
+        }
+    };
+    let first = taken("a", 1000).await.unwrap();
+    assert_eq!(first.until(), 1000 + GRANT_LEASE);
+    assert_eq!(taken("b", 1000).await.unwrap_err(), ("a".to_owned(), 1000 + GRANT_LEASE));
+    let first = store.renew_grant_lease("a", first, 1010).await.unwrap().unwrap();
+    assert!(taken("b", 1000 + GRANT_LEASE).await.is_err(), "a renewed lease ends later");
+    let second = taken("b", 1010 + GRANT_LEASE).await.unwrap();
+    assert!(store.renew_grant_lease("a", first, 1011).await.unwrap().is_none());
+    store.end_grant_lease("b", second).await.unwrap();
+    let third = taken("c", 1011 + GRANT_LEASE).await.unwrap();
+    // Its holder's clock was far ahead.
+    assert!(taken("d", 0).await.is_ok());
+    store.end_grant_lease("c", third).await.unwrap();
+    assert!(taken("e", 1).await.is_err(), "only the holder ends a lease");
+    database.by_hand("UPDATE registry_records SET record = 'x' WHERE name = 'grant_lease'");
+    let error = store.take_grant_lease("e", 9000).await.unwrap_err();
+    assert_eq!(error.kind(), crate::StoreErrorKind::Corrupt, "{error}");
+}

@@ -31,9 +31,9 @@ use crate::blobs::{Blobs, SourceBuckets};
 use crate::keys::Keys;
 use crate::records::{Records, principal_state};
 use crate::{
-    Change, Created, Deleted, HostRecorded, LimitsChange, LimitsSet, NamespaceCreated,
-    NamespaceLimits, NamespaceRecord, NamespaceSummary, NewGrant, Recorded, Revocations,
-    SingleUseOutcome, SourcesSet, StoreError, Updated,
+    Change, Created, Deleted, GrantLease, HostRecorded, LeaseTaken, LimitsChange, LimitsSet,
+    NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NewGrant, Recorded,
+    Revocations, SingleUseOutcome, SourcesSet, StoreError, Updated,
 };
 
 /// Everything that a registry stores.
@@ -174,6 +174,37 @@ impl Store {
         namespace: Option<GrantNamespace>,
     ) -> Result<Vec<Grant>, StoreError> {
         self.records.grants(principal, namespace).await
+    }
+
+    /// Takes the lease on files of grants, so that no other program applies one at the same time.
+    ///
+    /// Changes of single grants need no lease. So a holder must still make each change on the
+    /// condition that the grant is as expected.
+    pub async fn take_grant_lease(
+        &self,
+        access: &OperatorAccess,
+        now: i64,
+    ) -> Result<LeaseTaken, StoreError> {
+        self.records.take_grant_lease(access.operator(), now).await
+    }
+
+    /// Extends the lease on files of grants. Returns `None` if another program has taken it.
+    pub async fn renew_grant_lease(
+        &self,
+        access: &OperatorAccess,
+        lease: GrantLease,
+        now: i64,
+    ) -> Result<Option<GrantLease>, StoreError> {
+        self.records.renew_grant_lease(access.operator(), lease, now).await
+    }
+
+    /// Ends the lease on files of grants. It changes nothing if another program has taken it.
+    pub async fn end_grant_lease(
+        &self,
+        access: &OperatorAccess,
+        lease: GrantLease,
+    ) -> Result<(), StoreError> {
+        self.records.end_grant_lease(access.operator(), lease).await
     }
 
     /// Creates the record of a namespace. It does not change an existing record.
