@@ -15,7 +15,10 @@ use super::grant_create::create;
 use super::grant_text::{
     GrantFlags, GrantLine, concrete, expiry, namespace, object, permission_flags, with_status,
 };
-use super::{CommandResult, Context, OpenStore, event, existing_principal, explain, record};
+use super::{
+    CommandResult, Context, OpenStore, event, existing_principal, explain, grant_apply,
+    grant_export, grant_plan, record,
+};
 use crate::cli::{GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::error::CommandError;
 use crate::output::notice;
@@ -32,6 +35,9 @@ pub(crate) async fn run(context: &Context, verb: GrantVerb) -> CommandResult {
         GrantVerb::List(args) => list(context, args).await?,
         GrantVerb::Explain(args) => return explain::run(context, &args).await,
         GrantVerb::Repin(args) => repin(context, args).await?,
+        GrantVerb::Plan(args) => return grant_plan::run(context, &args).await,
+        GrantVerb::Apply(args) => grant_apply::run(context, &args).await?,
+        GrantVerb::Export(args) => grant_export::run(context, &args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
