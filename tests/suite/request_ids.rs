@@ -353,5 +353,5 @@ async fn an_operator_finds_a_refusal_by_the_id_that_a_program_of_a_user_printed(
     let ran = user.run(&program(ADMIN), &[&show[..], &["--output", "json"]].concat()).await;
     let error: Value = serde_json::from_str(&ran.stderr).unwrap();
     assert!(is_id(error["request_id"].as_str().unwrap()), "{error}");
-    assert_eq!(error["message"], "there is no such module", "{error}");
+    assert_eq!(error["message"], "`acme/nothing/aws`: there is no such version", "{error}");
 }

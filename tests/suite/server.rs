@@ -133,7 +133,10 @@ async fn a_request_without_a_host_is_refused_in_the_form_of_its_route_and_ends_t
         ("/v1/whoami".to_owned(), "{\"error\":\"invalid_request\","),
         ("/nothing/here".to_owned(), "{\"error\":\"invalid_request\","),
         (format!("{module}/versions"), "{\"errors\":[\"an HTTP/1.1 request needs a `Host` header"),
-        (format!("{module}/1.0.0/download"), "an HTTP/1.1 request needs a `Host` header\n"),
+        (
+            format!("{module}/1.0.0/download"),
+            "an HTTP/1.1 request needs a `Host` header; request id: ",
+        ),
     ] {
         // The client asks twice on one connection, and does not ask to close it.
         let request = format!("GET {path} HTTP/1.1\r\n\r\n");

@@ -132,7 +132,7 @@ fn a_deprecated_version_is_a_warning_and_an_unpublished_one_fails() {
     let row = "registry.example.com/acme/net/aws    1.0.0    unpublished  \
                registry.example.com/acme/vpc/aws  it deletes a bucket";
     assert!(run.stdout.lines().any(|line| line == row), "{}", run.stdout);
-    let notes = "stile: cannot check `acme/other/aws` 1.0.0: there is no such version\n\
+    let notes = "stile: cannot check `acme/other/aws` 1.0.0: there is no such version (request id: 64ee87ba88f3e21a)\n\
                  stile: 1 installed version is deprecated\n\
                  stile: 1 installed version is unpublished\n";
     assert_eq!((run.stderr.as_str(), run.code), (notes, 1));
