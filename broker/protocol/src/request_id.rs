@@ -31,7 +31,7 @@ pub fn is_id(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// Reads an id. Any other value counts as none, because no id makes an error unreadable.
+/// Reads an id. Any other value counts as none: an error stays readable, whatever its id is.
 pub(crate) fn id_or_none<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {

@@ -146,7 +146,8 @@ impl IntoResponse for ApiError {
 /// The form of the error bodies of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorShape {
-    /// One line of text with the id of the request, because Terraform prints the body of a failed download unchanged.
+    /// One line of text, because Terraform prints the body of a failed download unchanged. It ends
+    /// with the id of the request.
     Line,
     /// The list of Terraform's public registry: `{"errors": ["…"]}`. Its sentence ends with the id of
     /// the request.
