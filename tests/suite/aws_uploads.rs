@@ -192,6 +192,11 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
     assert_eq!(other.status, 409, "{}", other.text());
 }
 
+/// Returns the parts of an answer that do not differ between two requests.
+fn seen(reply: &Reply) -> (u16, String) {
+    (reply.status.as_u16(), reply.without_id().text())
+}
+
 #[tokio::test]
 async fn only_the_principal_that_began_an_upload_completes_it_for_its_version_and_in_time() {
     let Some(registry) = Registry::start().await else { return };
@@ -219,14 +224,14 @@ async fn only_the_principal_that_began_an_upload_completes_it_for_its_version_an
                 .await,
         ),
     ] {
-        assert_eq!((reply.status, &reply.body), (unknown.status, &unknown.body), "{what}");
+        assert_eq!(seen(&reply), seen(&unknown), "{what}");
     }
     let elsewhere =
         Sent::new("POST", format!("/v1/modules/acme/dns/aws/1.0.0/uploads/{}", session.id))
             .bearer(&registry.token);
     let elsewhere =
         SHAPE.reply(&answer(&registry.function, &SHAPE.event(&elsewhere)).await.unwrap());
-    assert_eq!((elsewhere.status, &elsewhere.body), (unknown.status, &unknown.body));
+    assert_eq!(seen(&elsewhere), seen(&unknown));
 
     // The token expires with the hour too, so the test gets another one in time.
     registry.test.advance(3599);
@@ -235,7 +240,7 @@ async fn only_the_principal_that_began_an_upload_completes_it_for_its_version_an
         async || registry.post(&format!("1.0.0/uploads/{}", session.id), "", &late).await;
     registry.test.advance(1);
     let expired = complete().await;
-    assert_eq!((expired.status, &expired.body), (unknown.status, &unknown.body));
+    assert_eq!(seen(&expired), seen(&unknown));
     assert!(registry.row(&session).await.is_object(), "the table has not removed the row");
     registry.test.set_time(registry.test.time() - 1);
     let done = complete().await;
