@@ -152,13 +152,27 @@ pub(crate) enum StoreVerb {
     ///
     /// Example: `stile-admin store migrate --data /var/lib/stile --dry-run`
     Migrate(StoreMigrate),
-    /// List archives that no version names, and change nothing
+    /// List archives that no version names
     ///
-    /// They are left by a publish that lost a race or was killed. A broker with a data folder deletes
-    /// them after a day. In a bucket, they stay until you delete them.
+    /// They are left by a publish that was killed. A broker with a data folder deletes them after 30
+    /// days. In a bucket, they stay until an operator deletes them.
     ///
     /// Example: `stile-admin store check --data /var/lib/stile`
-    Check(StoreTarget),
+    Check(StoreCheck),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreCheck {
+    #[command(flatten)]
+    pub(crate) store: StoreTarget,
+
+    /// Delete those that are at least a day old, and list them
+    ///
+    /// Use it after every broker has this release. It deletes none if the store can be that of other
+    /// archives.
+    /// Default: off, and then nothing changes. Example: `--repair`
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_broker::app::{SWEEP_INTERVAL, sweep_store};
+use stile_core::clock::Clock;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::{Store, Swept};
 use stile_tests::broker::operator::AsOperator as _;
@@ -349,4 +350,120 @@ async fn on_aws_the_check_lists_the_object_versions_that_no_version_names() {
     assert_eq!(aws.versions().await, versions, "the check deletes nothing");
     test.store().sweep(test.time()).await.unwrap();
     assert_eq!(aws.versions().await, versions, "a broker has no right to delete an archive");
+}
+
+#[tokio::test]
+async fn a_repair_deletes_the_old_archives_that_no_version_names_and_lists_them() {
+    let test = published(Backend::Embedded).await.unwrap();
+    let (data, home) = (test.data().to_str().unwrap(), Home::temporary());
+    let kept = archives(test.data());
+    let left = ["old", "young"].map(|what| place(test.data(), what.as_bytes()));
+    for path in &left {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "left").unwrap();
+    }
+    set_written_at(&left[0], system_time() - DAY - 60);
+    let deleted = check(&home, &["--data", data, "--repair"]).await;
+    assert_eq!(deleted.len(), 1, "{deleted:?}");
+    assert_eq!(test.data().join(deleted[0]["archive"].as_str().unwrap()), left[0]);
+    assert!(!left[0].exists() && left[1].is_file());
+    assert!(kept.iter().all(|path| path.is_file()));
+    assert_eq!(check(&home, &["--data", data, "--repair"]).await, [] as [Value; 0]);
+
+    let database = Connection::open(test.data().join("stile.sqlite3")).unwrap();
+    database.execute_batch("DELETE FROM module_versions").unwrap();
+    set_written_at(&left[1], system_time() - DAY - 60);
+    let arguments = ["store", "check", "--data", data, "--repair"];
+    let ran = home.run(&program(ADMIN), &arguments).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    let sentence = "the store names 0 archives, and 1 old ones have no version, so none is deleted";
+    assert!(ran.words().contains(sentence), "{ran:?}");
+    assert!(left[1].is_file());
+}
+
+#[tokio::test]
+async fn on_aws_a_repair_deletes_no_archive_that_a_publish_in_progress_can_use() {
+    let Some(test) = published(Backend::Aws).await else { return };
+    let aws = test.aws();
+    let digest = |archive: &[u8]| hex::encode(Sha256::digest(archive));
+    let key = |version: &str, archive: &[u8]| {
+        format!("modules/acme/vpc/aws/{version}/{}.zip", digest(archive))
+    };
+    let named = module_zip("acme/vpc/aws 1.0.0");
+    let mut expected = Vec::new();
+    for (key, is_deleted) in [
+        (key("1.0.0", b"loser"), true),
+        (key("3.0.0", b"killed"), true),
+        (key("1.0.0", &named), true),
+        (key("4.0.0", b"reserved"), false),
+        ("modules/stray".to_owned(), false),
+    ] {
+        let object_version = aws.put_object(&format!("/{key}"), b"left").await;
+        expected.extend(is_deleted.then_some((key, Some(object_version))));
+    }
+    let versions = aws.versions().await;
+    let operator = test.store().as_operator();
+    let at = |time: i64| Clock::from_fn(move || time);
+    assert_eq!(operator.delete_leftovers(&at(system_time())).await.unwrap(), [], "all are young");
+
+    let later = system_time() + 2 * DAY;
+    reserve(&test, "4.0.0", &digest(b"reserved"), later + 5).await;
+    let deleted = operator.delete_leftovers(&at(later)).await.unwrap();
+    let mut deleted: Vec<_> =
+        deleted.into_iter().map(|found| (found.archive, found.object_version)).collect();
+    deleted.sort();
+    expected.sort();
+    assert_eq!(deleted, expected);
+    assert_eq!(aws.versions().await, versions - 3);
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    assert_eq!(test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.status, 204);
+    let again = test.publish("acme/vpc/aws", "3.0.0", module_zip("again"), &token).await;
+    assert_eq!(again.status, 201, "the repair holds no version afterwards: {}", again.text());
+}
+
+/// Reserves a version as a publisher of other content does.
+async fn reserve(test: &TestBroker, version: &str, holder: &str, until: i64) {
+    let item = json!({
+        "pk": {"S": "module acme/vpc/aws"}, "sk": {"S": format!("reserved {version}")},
+        "v": {"N": "1"}, "holder": {"S": holder}, "reserved_until": {"N": until.to_string()},
+    });
+    test.aws().dynamodb("PutItem", json!({ "Item": item })).await;
+}
+
+#[tokio::test]
+async fn who_would_lose_the_race_for_a_version_on_aws_stores_nothing() {
+    let Some(test) = published(Backend::Aws).await else { return };
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    let archive = module_zip("mine");
+    reserve(&test, "2.0.0", "theirs", test.time() + 60).await;
+    let versions = test.aws().versions().await;
+    let refused = test.publish("acme/vpc/aws", "2.0.0", archive.clone(), &token).await;
+    assert_eq!(refused.status, 409);
+    let sentence =
+        "someone else is about to publish `acme/vpc/aws` 2.0.0 with other content; hint: try again";
+    assert!(refused.text().contains(sentence), "{}", refused.text());
+    assert_eq!(test.aws().versions().await, versions, "neither an archive nor metadata");
+    test.advance(61);
+    let published = test.publish("acme/vpc/aws", "2.0.0", archive, &token).await;
+    assert_eq!(published.status, 201, "a publisher that died holds no version for long");
+}
+
+#[tokio::test]
+async fn a_publisher_on_aws_that_was_slow_does_not_list_an_archive_that_others_can_delete() {
+    let Some(test) = published(Backend::Aws).await else { return };
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    let archive = module_zip("slow");
+    let sha256 = hex::encode(Sha256::digest(&archive));
+    let path = format!("/{}/modules/acme/vpc/aws/2.0.0/{sha256}.zip", test.aws().place.bucket);
+    let mut held = test.aws().proxy.hold("PUT", &path);
+    let publishing = test.publish("acme/vpc/aws", "2.0.0", archive, &token);
+    // Another holder takes the version while the archive is on its way to the bucket.
+    let taken = async {
+        held.arrived().await;
+        reserve(&test, "2.0.0", "sweep", test.time() + 60).await;
+        held.release();
+    };
+    let (published, ()) = tokio::join!(publishing, taken);
+    assert_eq!(published.status, 503, "{}", published.text());
+    assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
 }

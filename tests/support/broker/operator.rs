@@ -1,5 +1,6 @@
 //! Changes grants and revocations in tests with an operator's access, as the admin program does.
 
+use stile_core::clock::Clock;
 use stile_core::grants::{Grant, GrantNamespace, GrantTag, OperatorAccess, Pin};
 use stile_core::identity::SingleUse;
 use stile_core::package::source::{AllowedObjects, AllowedSource, SourcesChange};
@@ -203,6 +204,11 @@ impl Operated<'_> {
     /// Lists revocations.
     pub async fn revocations(&self) -> Result<Revocations, StoreError> {
         self.0.revocations(&operator()).await
+    }
+
+    /// Deletes old archives that no version names, and returns them.
+    pub async fn delete_leftovers(&self, clock: &Clock) -> Result<Vec<Leftover>, StoreError> {
+        self.0.delete_leftovers(&operator(), clock).await
     }
 
     /// Lists archives that no version names.

@@ -1,19 +1,21 @@
 //! Finds and deletes what lost races and killed processes left: archives that no version names, and
 //! temporary files.
 //!
-//! It deletes only archives on a disk. A lock keeps a sweep away from a publish that is in progress
-//! in any process. A bucket has no such lock, and a broker has no right to delete an archive there.
+//! A broker deletes only archives on a disk. A lock keeps its sweep away from a publish that is in
+//! progress in any process. A broker has no right to delete an archive in a bucket. An operator has,
+//! and reserves the version for that time.
 
 use std::collections::{HashMap, HashSet};
 
+use stile_core::clock::Clock;
 use stile_core::grants::OperatorAccess;
 use stile_core::package::sweep_uploads;
 
 use super::Store;
 use crate::blobs::{Blobs, Disk, S3, archive_key, file_name, parse_archive_key};
 use crate::blocking::blocking;
-use crate::files::{ABANDONED, is_superfluous};
-use crate::records::model::OBJECT_FORMAT;
+use crate::files::{ABANDONED, SUPERFLUOUS};
+use crate::records::model::{Content, OBJECT_FORMAT};
 use crate::records::{DynamoDb, Records};
 use crate::{Leftover, StoreError, Swept};
 
@@ -34,38 +36,80 @@ impl Store {
         });
         let temporary = temporary.await?;
         let archives = match &self.blobs {
-            Blobs::Disk(disk) => self.sweep_archives(disk, now).await?,
+            Blobs::Disk(disk) => {
+                match self.sweep_archives(disk, now.saturating_sub(SUPERFLUOUS)).await? {
+                    Sweep::Deleted(deleted) => deleted.len(),
+                    Sweep::Busy => 0,
+                    Sweep::OfOthers { named, old } => {
+                        tracing::error!(
+                            alarm = "unnamed_archives",
+                            named,
+                            unnamed = old,
+                            "the database does not name most of the old archives, so the broker deletes none; it can be the wrong database; `stile-admin store check` lists them"
+                        );
+                        0
+                    }
+                }
+            }
             Blobs::S3(_) => 0,
         };
         Ok(Swept { archives, temporary })
     }
 
-    async fn sweep_archives(&self, disk: &Disk, now: i64) -> Result<usize, StoreError> {
+    /// Deletes the archives on a disk that were written until then and that no version names.
+    async fn sweep_archives(&self, disk: &Disk, written_until: i64) -> Result<Sweep, StoreError> {
+        let nothing = || Ok(Sweep::Deleted(Vec::new()));
         // Without the lock first, because usually there is nothing to delete.
-        let Some(named) = self.named_files().await? else { return Ok(0) };
+        let Some(named) = self.named_files().await? else { return nothing() };
         let unnamed = disk.unnamed(named.clone()).await?;
-        let old = |leftover: &&Leftover| is_superfluous(leftover.written_at, now);
-        let old = unnamed.iter().filter(old).count();
-        if old == 0 && !disk.has_unnamed_metadata(named, now).await? {
-            return Ok(0);
+        let old = unnamed.iter().filter(|leftover| leftover.written_at <= written_until).count();
+        if old == 0 && !disk.has_unnamed_metadata(named, written_until).await? {
+            return nothing();
         }
-        let Some(lock) = disk.lock_for_sweep().await? else { return Ok(0) };
+        let Some(lock) = disk.lock_for_sweep().await? else { return Ok(Sweep::Busy) };
         // Publishes that ended before the lock have their records by now.
-        let Some(named) = self.named_files().await? else { return Ok(0) };
+        let Some(named) = self.named_files().await? else { return nothing() };
         // Of an object in another bucket, only the metadata is here.
         let has_archive = |name: &&String| !name.ends_with(OBJECT_FORMAT);
         let archives = named.iter().filter(has_archive).count();
         let expected = if old == 0 { named.len() } else { archives };
         if !is_of_these_archives(expected, old) {
-            tracing::error!(
-                alarm = "unnamed_archives",
-                named = expected,
-                unnamed = old,
-                "the database does not name most of the old archives, so the broker deletes none; it can be the wrong database; `stile-admin store check` lists them"
-            );
-            return Ok(0);
+            return Ok(Sweep::OfOthers { named: expected, old });
         }
-        disk.delete_unnamed(lock, named, now).await
+        disk.delete_unnamed(lock, named, written_until).await.map(Sweep::Deleted)
+    }
+
+    /// Deletes the archives that no version names and that are at least a day old. Returns them.
+    ///
+    /// In a bucket, it first reserves the version, so that nobody publishes it meanwhile. The clock says
+    /// until when the reservation lasts.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Misconfigured`](crate::StoreErrorKind::Misconfigured), if the records can be
+    /// those of other archives.
+    pub async fn delete_leftovers(
+        &self,
+        _: &OperatorAccess,
+        clock: &Clock,
+    ) -> Result<Vec<Leftover>, StoreError> {
+        let written_until = clock.now().saturating_sub(ABANDONED);
+        let swept = match (&self.blobs, &self.records) {
+            (Blobs::Disk(disk), _) => self.sweep_archives(disk, written_until).await?,
+            (Blobs::S3(s3), Records::DynamoDb(dynamodb)) => {
+                sweep_objects(s3, dynamodb, written_until, clock).await?
+            }
+            (Blobs::S3(_), Records::Sqlite(_)) => return Err(cannot_compare()),
+        };
+        match swept {
+            Sweep::Deleted(deleted) => Ok(deleted),
+            Sweep::Busy => {
+                Err(StoreError::busy("a publish is in progress, so no archive is deleted"))
+            }
+            Sweep::OfOthers { named, old } => Err(StoreError::misconfigured(format!(
+                "the store names {named} archives, and {old} old ones have no version, so none is deleted: it can be the store of other archives; hint: compare the names of the data folder, or of table and bucket"
+            ))),
+        }
     }
 
     /// Returns the archives that no version names. It changes nothing.
@@ -79,10 +123,10 @@ impl Store {
                     "a newer release wrote this store; hint: use its `stile-admin`",
                 )),
             },
-            (Blobs::S3(s3), Records::DynamoDb(dynamodb)) => unnamed_objects(s3, dynamodb).await,
-            (Blobs::S3(_), Records::Sqlite(_)) => Err(StoreError::misconfigured(
-                "this program cannot compare a bucket with a database",
-            )),
+            (Blobs::S3(s3), Records::DynamoDb(dynamodb)) => {
+                Ok(unnamed_objects(s3, dynamodb).await?.unnamed)
+            }
+            (Blobs::S3(_), Records::Sqlite(_)) => Err(cannot_compare()),
         }
     }
 
@@ -110,11 +154,34 @@ const fn is_of_these_archives(named: usize, old: usize) -> bool {
     named > 0 && (old <= FEW || old <= named / 10)
 }
 
-/// Returns the object versions that no version of a package names.
-async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Vec<Leftover>, StoreError> {
+fn cannot_compare() -> StoreError {
+    StoreError::misconfigured("this program cannot compare a bucket with a database")
+}
+
+/// The result of looking for archives to delete.
+#[derive(Debug)]
+enum Sweep {
+    /// These are deleted.
+    Deleted(Vec<Leftover>),
+    /// A publish is in progress, so none is deleted.
+    Busy,
+    /// The records can be those of other archives, so none is deleted.
+    OfOthers { named: usize, old: usize },
+}
+
+/// The objects of a bucket, compared with the versions of all packages.
+#[derive(Debug, Default)]
+struct Objects {
+    /// The number of object versions that versions name.
+    named: usize,
+    /// The object versions that no version names.
+    unnamed: Vec<Leftover>,
+}
+
+async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Objects, StoreError> {
     // The objects of a package come one after another, so that each package is read once.
     let (mut package, mut named) = (None, HashMap::new());
-    let mut unnamed = Vec::new();
+    let mut objects = Objects::default();
     for object in s3.all().await? {
         if let Some((address, _)) = parse_archive_key(&object.archive)
             && package.as_ref() != Some(&address)
@@ -129,9 +196,59 @@ async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Vec<Leftover>, 
                 .collect();
             package = Some(address);
         }
-        if named.get(&object.archive) != Some(&object.object_version) {
-            unnamed.push(object);
+        if named.get(&object.archive) == Some(&object.object_version) {
+            objects.named += 1;
+        } else {
+            objects.unnamed.push(object);
         }
     }
-    Ok(unnamed)
+    Ok(objects)
+}
+
+/// Who reserves a version whose leftovers are deleted. No content has this digest.
+const SWEEP: &str = "sweep";
+
+/// The time for which a sweep reserves a version, in seconds. A deletion takes one call.
+const SWEEP_FOR: i64 = 60;
+
+/// Deletes the objects that were written until then and that no version names.
+async fn sweep_objects(
+    s3: &S3,
+    dynamodb: &DynamoDb,
+    written_until: i64,
+    clock: &Clock,
+) -> Result<Sweep, StoreError> {
+    let Objects { named, unnamed } = unnamed_objects(s3, dynamodb).await?;
+    let old = unnamed.into_iter().filter(|object| object.written_at <= written_until);
+    // An object with another kind of name was not written by a broker.
+    let old: Vec<_> =
+        old.filter_map(|object| Some((parse_archive_key(&object.archive)?, object))).collect();
+    if !old.is_empty() && !is_of_these_archives(named, old.len()) {
+        return Ok(Sweep::OfOthers { named, old: old.len() });
+    }
+    let mut deleted = Vec::new();
+    for ((address, version), object) in old {
+        let now = clock.now();
+        let until = now.saturating_add(SWEEP_FOR);
+        if !dynamodb.reserve(&address, &version, SWEEP, now, until).await? {
+            continue;
+        }
+        // A publish that ended before the reservation has its record by now.
+        let published = dynamodb.version(&address, &version).await?.map(|record| record.content);
+        let is_named = published.is_some_and(|content| match content {
+            Content::Archive(archive) => {
+                archive_key(&address, &version, &archive.sha256, archive.format) == object.archive
+                    && archive.object_version == object.object_version
+            }
+            Content::Source(_) | Content::Object(_) => false,
+        });
+        // A machine that was suspended meanwhile has lost the reservation.
+        if !is_named && clock.now() < until {
+            s3.delete_archive(&object).await?;
+            deleted.push(object);
+        }
+        // Publishers need not wait for the end of the reservation.
+        dynamodb.reserve(&address, &version, SWEEP, now, 0).await?;
+    }
+    Ok(Sweep::Deleted(deleted))
 }

@@ -9,6 +9,7 @@ mod objects;
 mod on_aws;
 mod outbox;
 mod packages;
+mod publish_guard;
 mod sources;
 
 use stile_core::grants::{

@@ -112,7 +112,10 @@ impl Store {
             ));
         }
         // A sweep must not delete the metadata before the record names it.
-        let _lock = self.blobs.lock_for_publish().await?;
+        let guarded = self.guard_publish(address, version, archive.sha256(), bytes, now);
+        let Some(_guard) = guarded.await? else {
+            return Ok(SourcePublished::Answered(Published::InProgress));
+        };
         if let Some(json) = archive.metadata() {
             self.blobs.put_metadata(archive.sha256(), json).await?;
         }

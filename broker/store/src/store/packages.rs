@@ -225,6 +225,8 @@ impl Store {
             let same = outcome == Published::Same && published.format == archive.format();
             // If the archive was lost, the same bytes restore it.
             if same && !self.blobs.exists(address, version, &published, bytes).await? {
+                let guarded = self.guard_publish(address, version, archive.sha256(), bytes, now);
+                let Some(_guard) = guarded.await? else { return Ok(Published::InProgress) };
                 let restored = self.blobs.put(address, version, archive).await?;
                 if restored != published {
                     self.records.move_archive(address, version, restored).await?;
@@ -236,11 +238,12 @@ impl Store {
         if let Some(exceeded) = quota.and_then(|quota| quota.exceeded_by(bytes)) {
             return Ok(Published::OverQuota(exceeded));
         }
+        let guarded = self.guard_publish(address, version, archive.sha256(), bytes, now);
+        let Some(_guard) = guarded.await? else { return Ok(Published::InProgress) };
         let happening = Happening::Published;
         let reported = Reported { happening, access, version, reason: None, at: now };
         let consists = Consists::Archive(archive.sha256());
         let event = self.keep_event(&reported, consists, listeners).await?;
-        let _lock = self.blobs.lock_for_publish().await?;
         let record = VersionRecord {
             content: Content::Archive(self.blobs.put(address, version, archive).await?),
             bytes,

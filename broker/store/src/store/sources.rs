@@ -8,7 +8,7 @@ use stile_core::version_event::{Consists, Happening};
 use super::Store;
 use super::outbox::Reported;
 use crate::records::model::{Content, VersionRecord};
-use crate::{Destination, SourcePublished, StoreError};
+use crate::{Destination, Published, SourcePublished, StoreError};
 
 impl Store {
     /// Publishes a version with a source, if the namespace allows it. In the commit that adds the
@@ -29,12 +29,16 @@ impl Store {
         if let Err(refusal) = allowed.permit(source) {
             return Ok(SourcePublished::Refused(refusal));
         }
+        let content = Content::Source(source.clone());
+        if !self.reserve_without_archive(address, version, &content.sha256(), now).await? {
+            return Ok(SourcePublished::Answered(Published::InProgress));
+        }
         let happening = Happening::Published;
         let reported = Reported { happening, access, version, reason: None, at: now };
         let event =
             self.keep_event(&reported, Consists::Source(source.as_str()), listeners).await?;
         let record = VersionRecord {
-            content: Content::Source(source.clone()),
+            content,
             bytes: 0,
             published_by: access.principal().to_string(),
             published_at: now,

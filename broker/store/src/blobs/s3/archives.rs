@@ -200,6 +200,18 @@ impl S3 {
         }
     }
 
+    /// Deletes one version of an object. Other versions stay.
+    pub(crate) async fn delete_archive(&self, leftover: &Leftover) -> Result<(), StoreError> {
+        let key = &leftover.archive;
+        // Without a version, S3 would hide the object and keep its bytes.
+        let object_version = self.versioned(leftover.object_version.clone())?;
+        let object = self.client.delete_object().bucket(&self.bucket).key(key);
+        let asked = object.version_id(object_version).send();
+        Box::pin(asked).await.map(drop).map_err(|error| {
+            StoreError::unavailable(format!("cannot delete object `{key}`"), error)
+        })
+    }
+
     /// Checks that the bucket exists.
     pub(crate) async fn health_check(&self) -> Result<(), StoreError> {
         let asked = self.client.head_bucket().bucket(&self.bucket).send();

@@ -4,7 +4,8 @@ use super::attributes::{number, text};
 use super::grants::{NEVER, pin_key};
 use super::table::{Key, TTL, Write};
 use super::{
-    DynamoDb, grants, namespaces, outbox, packages, revocations, single, uploads, usage, webhooks,
+    DynamoDb, grants, namespaces, outbox, packages, reservations, revocations, single, uploads,
+    usage, webhooks,
 };
 use crate::StoreError;
 use crate::records::mutation::{Mutation, Outcome};
@@ -78,13 +79,14 @@ impl DynamoDb {
                 }
             }
             Mutation::AddVersion { address, version, record } => {
-                vec![packages::add_version(address, version, record)]
+                let end = reservations::end(address, version, &record.content.sha256());
+                vec![packages::add_version(address, version, record), end]
             }
             Mutation::MoveArchive { address, version, sha256, object_version } => {
                 let moved =
                     self.moved_archive(address, version, sha256, object_version.as_deref()).await?;
                 match moved {
-                    Some(write) => vec![write],
+                    Some(write) => vec![write, reservations::end(address, version, sha256)],
                     None => return Ok(Rendered::Refused),
                 }
             }
