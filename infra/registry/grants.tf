@@ -3,11 +3,9 @@
 locals {
   # A grant is two rows and a compressed document with a revision. stile-admin writes them in one transaction, and changes
   # them often. An item in Terraform would be half a grant.
-  owned_namespaces = sort(setunion(var.owned_namespaces, [for grant in var.grants : grant.namespace]))
-
   # One grant on a line, so that an error of stile-admin names the grant.
-  grants_file = length(local.owned_namespaces) == 0 ? null : join("\n", [
-    "{\"version\": 1, \"owns\": ${jsonencode(local.owned_namespaces)}, \"grant\": [",
+  grants_file = join("\n", [
+    "{\"version\": 1, \"owns\": ${jsonencode(sort(var.owned_namespaces))}, \"grant\": [",
     join(",\n", [
       for grant in var.grants : jsonencode({
         principal   = grant.principal

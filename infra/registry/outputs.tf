@@ -73,7 +73,7 @@ output "environment" {
 }
 
 output "grants_file" {
-  description = "`grants` as a file for `stile-admin grant apply`, as JSON; null without grants and `owned_namespaces`."
+  description = "`grants` as a file for `stile-admin grant apply`, as JSON."
   value       = local.grants_file
 }
 

@@ -214,7 +214,7 @@ variable "vpc" {
 # Grants, tokens and regions.
 
 variable "grants" {
-  description = "Grants. The plan checks them, and `stile-admin grant apply` makes them from output `grants_file`: only the program writes grants (docs/decisions/0006). On their namespaces, it deletes every grant that is not here. `expires` is a date such as `2027-01-31`, a time, or `never`."
+  description = "Grants. The plan checks them, and `stile-admin grant apply` makes them from output `grants_file`: only the program writes grants (docs/decisions/0006). Each is on one of `owned_namespaces`, where `apply` deletes every grant that is not here. `expires` is a date such as `2027-01-31`, a time, or `never`."
   type = list(object({
     principal   = string
     namespace   = string
@@ -230,6 +230,13 @@ variable "grants" {
       can(regex("^[a-z0-9](-?[a-z0-9])*$", grant.namespace)) && length(grant.namespace) <= 64 && !contains(["all", "search"], grant.namespace)
     ])
     error_message = "A grant's namespace must be 1 to 64 of a-z, 0-9 and single dashes, with a letter or digit at both ends and not all or search; or * for every namespace."
+  }
+
+  # If the list owned the namespaces of its grants by itself, it would no longer own a namespace whose last grant was
+  # removed, and the grant would stay.
+  validation {
+    condition     = alltrue([for grant in var.grants : contains(var.owned_namespaces, grant.namespace)])
+    error_message = "Each grant's namespace must be in owned_namespaces, which says of which namespaces grants has every grant. Leave it there when you remove the last grant on it, so that stile-admin deletes that grant."
   }
 
   validation {
@@ -272,7 +279,7 @@ variable "grants" {
 }
 
 variable "owned_namespaces" {
-  description = "More namespaces of which `grants` has every grant, for example one without grants. `*` means the grants on `*`."
+  description = "The namespaces of which `grants` has every grant. Keep a namespace here when you remove its last grant, so that the grant is deleted. `*` means the grants on `*`."
   type        = set(string)
   default     = []
   nullable    = false

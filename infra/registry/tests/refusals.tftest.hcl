@@ -5,7 +5,8 @@ mock_provider "aws" {
 }
 
 variables {
-  package_path = "versions.tf"
+  package_path     = "versions.tf"
+  owned_namespaces = ["acme"]
 }
 
 run "a_name_that_no_bucket_can_have" {
@@ -171,6 +172,16 @@ run "a_list_that_owns_what_can_be_no_namespace" {
   }
 
   expect_failures = [var.owned_namespaces]
+}
+
+run "a_grant_on_a_namespace_that_the_list_does_not_own" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy", namespace = "web", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
 }
 
 run "a_grant_for_a_pattern" {

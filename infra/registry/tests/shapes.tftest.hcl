@@ -217,7 +217,7 @@ run "behind_an_internal_load_balancer" {
 
 run "grants_become_a_file" {
   variables {
-    owned_namespaces = ["web", "acme"]
+    owned_namespaces = ["web", "acme", "*"]
     grants = [
       { principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["upload", "download"], expires = "2027-01-31" },
       { principal = "account:111122223333", namespace = "*", permissions = ["download"] },
@@ -253,12 +253,26 @@ run "a_list_without_grants_can_own_namespaces" {
   }
 }
 
-run "without_grants_there_is_no_file" {
+run "without_grants_there_is_a_file_that_owns_nothing" {
   command = plan
 
   assert {
-    condition     = output.grants_file == null
-    error_message = "A file that owns nothing is an error of stile-admin."
+    condition     = jsondecode(output.grants_file) == jsondecode("{\"version\": 1, \"owns\": [], \"grant\": []}")
+    error_message = "The commands of the first deployment work without grants, too."
+  }
+}
+
+run "a_namespace_stays_owned_without_its_last_grant" {
+  command = plan
+
+  variables {
+    owned_namespaces = ["acme", "web"]
+    grants           = [{ principal = "account:111122223333", namespace = "acme", permissions = ["download"] }]
+  }
+
+  assert {
+    condition     = jsondecode(output.grants_file).owns == ["acme", "web"]
+    error_message = "stile-admin deletes the last grant on web."
   }
 }
 
@@ -369,6 +383,7 @@ run "a_grant_ends_when_stile_admin_says_it_can" {
   command = plan
 
   variables {
+    owned_namespaces = ["acme"]
     grants = [
       for index, expires in [
         "never", "2027-01-31", "2028-02-29", "2020-01-01", "9999-12-31",
